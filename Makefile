@@ -1,0 +1,39 @@
+# Two commands do all the set-up: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+export HF_HUB_DISABLE_TELEMETRY = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: quickstart test lint format wheel clean
+.DEFAULT_GOAL := quickstart
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; name one with PYTHON=..." if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+quickstart: $(VENV)/.installed ## the main job on the embedded default: under three minutes, no network
+	$(BIN)/hidden-context quickstart
+
+test: $(VENV)/.installed ## the whole suite with coverage; never touches the network
+	rm -f .coverage .coverage.*
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+	-$(BIN)/coverage combine --quiet 2>/dev/null
+	$(BIN)/coverage report --fail-under=90
+	$(BIN)/coverage report --fail-under=100 --include='*/distributions/*,*/heads/*,*/statistics/*,*/objectives.py,*/risk.py'
+
+lint: $(VENV)/.installed ## formatting, style, types and the floors
+	PATH="$(CURDIR)/$(BIN):$$PATH" ./lint.sh
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+wheel: $(VENV)/.installed
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) dist results/quickstart .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*

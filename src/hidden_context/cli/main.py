@@ -1,0 +1,76 @@
+"""The command ``hidden-context``: finds the verb, runs it, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+VERBS = {
+    "quickstart": "the whole story on a generated world, offline, in minutes",
+    "train": "train a reward model on preference pairs",
+    "evaluate": "score a preference data set and report accuracy, loss and r²",
+    "score": "score texts, responses or pairs, streaming and resumable",
+    "analyze": "summarize evaluations: r², jailbreak rate, accuracy",
+    "synthetic": "the synthetic experiments (Figure 1)",
+    "data": "download, inspect and split preference data",
+}
+
+
+def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
+    """Run a command; a known error becomes one paragraph on stderr and exit code 2.
+
+    Args:
+        command: Takes the arguments and returns an exit code.
+        argv: The arguments after the command's name, or None for those of the process.
+
+    Returns:
+        The exit code: 0, 1 for a negative result, 2 for bad input, 130 when interrupted.
+    """
+    from hidden_context.errors import HiddenContextError
+
+    try:
+        return command(argv)
+    except HiddenContextError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished results are kept, half-written ones are not", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
+    return (
+        "usage: hidden-context VERB [options]\n\n"
+        "Reward models for preference data whose labellers disagree.\n\nverbs:\n"
+        + "\n".join(lines)
+        + "\n\nhidden-context VERB --help lists a verb's options; --version prints the version."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``hidden-context VERB …`` and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"hidden-context {version('hidden-context')}")
+        return 0
+    verb = arguments[0]
+    if verb not in VERBS:
+        print(f"error: {verb!r} is not a verb.\n\n{_usage()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"hidden_context.cli.{verb}")
+    return run_safely(module.main, arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

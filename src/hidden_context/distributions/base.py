@@ -1,0 +1,127 @@
+"""The interface every reward distribution has."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from hidden_context.errors import ConfigError
+
+QuantileMethod = Literal["step", "bins"]
+
+
+class RewardDistribution(Distribution, abc.ABC):
+    r"""Distribution of the reward of each text of a batch, in reward units.
+
+    ``batch_shape`` is the shape of the batch of texts; the event is one number. Besides the
+    moments a distribution answers the questions that cautious use asks: quantiles, the mean of the
+    worst share (:meth:`cvar`), and the probability of exceeding another reward
+    (:meth:`log_prob_greater`), which is the comparison that its head was trained with.
+    """
+
+    # Parameters are checked in the constructors, with errors that say what to do.
+    _validate_args = False
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    @abc.abstractmethod
+    def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> RewardDistribution:
+        """Rebuild with ``function`` applied to each parameter of shape ``batch_shape + …``."""
+
+    @abc.abstractmethod
+    def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
+        r"""Generalised inverse :math:`\inf\{x : F(x) \ge q\}`.
+
+        Args:
+            q: Level in (0, 1); a number, or a tensor that broadcasts against ``batch_shape``.
+            method: Only discrete distributions have two readings; others give the same for both.
+
+        Returns:
+            Rewards, of shape ``batch_shape``.
+        """
+
+    @abc.abstractmethod
+    def cvar(self, alpha: float) -> Tensor:
+        r"""Conditional value at risk: the mean of the worst ``alpha`` share.
+
+        .. math:: \frac{1}{\alpha}\int_0^\alpha F^{-1}(q)\,dq
+
+        Args:
+            alpha: Share in (0, 1]; 1 gives the mean.
+
+        Returns:
+            Rewards, of shape ``batch_shape``.
+        """
+
+    @abc.abstractmethod
+    def entropic(self, theta: float) -> Tensor:
+        r"""Entropic risk :math:`-\frac{1}{\theta}\log E\,e^{-\theta u}` for ``theta`` > 0.
+
+        Args:
+            theta: Aversion to risk, per reward unit; towards 0 this tends to the mean.
+
+        Returns:
+            Rewards, of shape ``batch_shape``.
+        """
+
+    @abc.abstractmethod
+    def log_prob_greater(self, other: RewardDistribution) -> Tensor:
+        """Log-probability that this reward beats ``other``'s in a comparison, ties counted half.
+
+        The likelihood is the one the head was trained with, so that this equals the head's
+        ``log_prob_preferred``.
+
+        Args:
+            other: A distribution of the same kind, whose batch shape broadcasts.
+
+        Returns:
+            Log-probabilities in nats, of the broadcast batch shape.
+
+        Raises:
+            ConfigError: If the two are of different kinds.
+        """
+
+    def __getitem__(self, index: Any) -> RewardDistribution:
+        """Select from the batch: ``rewards[0]``, ``rewards[2:5]``, ``rewards[mask]``."""
+        return self._map_parameters(lambda parameter: parameter[index])
+
+    def __len__(self) -> int:
+        """Length of the first batch dimension."""
+        if not self.batch_shape:
+            raise TypeError("a single reward has no length")
+        return int(self.batch_shape[0])
+
+    def _refuse(self, other: object, reason: str = "") -> ConfigError:
+        detail = reason or f"{type(other).__name__} is of another kind"
+        return ConfigError(
+            f"{type(self).__name__} cannot be compared: {detail}. "
+            "Both sides must come from heads of the same type and options."
+        )
+
+
+def check_level(value: float, name: str, *, closed_right: bool = False) -> None:
+    """Check that a level lies in (0, 1), or in (0, 1] where ``closed_right``.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    if not (0.0 < value < 1.0 or (closed_right and value == 1.0)):
+        raise ConfigError(f"{name} is {value}; it must lie in (0, 1{']' if closed_right else ')'}.")
+
+
+def level_tensor(q: float | Tensor, like: Tensor) -> Tensor:
+    """Bring a quantile level to a tensor of the dtype and device of ``like``, checked."""
+    if isinstance(q, Tensor):
+        if not bool(((q > 0) & (q < 1)).all()):
+            raise ConfigError("every quantile level must lie in (0, 1).")
+        return q.to(like)
+    check_level(q, "the quantile level")
+    return torch.as_tensor(q, dtype=like.dtype, device=like.device)
+
+
+EMPTY_EVENT = Size()

@@ -1,0 +1,168 @@
+"""The categorical reward distribution on a grid of atoms between 0 and 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Size, Tensor
+
+from hidden_context.distributions.base import (
+    EMPTY_EVENT,
+    QuantileMethod,
+    RewardDistribution,
+    check_level,
+    level_tensor,
+)
+from hidden_context.distributions.log_space import at_least_float32
+from hidden_context.errors import ConfigError
+
+_LOG_HALF: Final = math.log(0.5)
+
+
+class CategoricalReward(RewardDistribution):
+    r"""Probabilities on K atoms, evenly spaced from 0 to 1.
+
+    .. math:: P(a \succ b) = \sum_{i>j} p_a(i)\,p_b(j) + \tfrac12 \sum_i p_a(i)\,p_b(i)
+
+    computed by logsumexp over cumulative log-probabilities, so that it stays finite where single
+    atoms have probability e^−100.
+
+    Args:
+        logits: Unnormalised log-probabilities of shape ``batch_shape + (K,)``, K at least 2.
+
+    Raises:
+        ConfigError: If there are fewer than two atoms.
+
+    Source: DPL paper (arXiv 2312.08358), section 4, categorical model.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        if logits.dim() == 0 or logits.shape[-1] < 2:
+            raise ConfigError("a categorical reward needs at least two atoms.")
+        self.log_probs = torch.log_softmax(at_least_float32(logits), dim=-1)
+        super().__init__(self.log_probs.shape[:-1], EMPTY_EVENT)
+
+    def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> CategoricalReward:
+        # move the atoms in front so that an index speaks of the batch alone
+        per_atom = [function(log_prob) for log_prob in self.log_probs.unbind(-1)]
+        return CategoricalReward(torch.stack(per_atom, dim=-1))
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> CategoricalReward:
+        """Broadcast to a larger batch shape."""
+        return CategoricalReward(self.log_probs.expand((*batch_shape, self.num_atoms)))
+
+    @property
+    def num_atoms(self) -> int:
+        """Number of atoms K."""
+        return int(self.log_probs.shape[-1])
+
+    @property
+    def atoms(self) -> Tensor:
+        """Rewards of the atoms, of shape ``(K,)``."""
+        return torch.linspace(
+            0, 1, self.num_atoms, dtype=self.log_probs.dtype, device=self.log_probs.device
+        )
+
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities of the atoms, of shape ``batch_shape + (K,)``."""
+        return self.log_probs.exp()
+
+    @property
+    def mean(self) -> Tensor:
+        """Means in reward units, of shape ``batch_shape``."""
+        return (self.probs * self.atoms).sum(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variances in squared reward units, of shape ``batch_shape``."""
+        deviation = self.atoms - self.mean.unsqueeze(-1)
+        return (self.probs * deviation.square()).sum(-1)
+
+    def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
+        r"""Quantile in one of two readings of the same probabilities.
+
+        ``"step"``: the smallest atom x with F(x) ≥ q, F compared to within eight units of rounding.
+        ``"bins"``: the paper's reading as K bins of width 1/K on [0, 1], linear inside a bin: with
+        c the cumulative probabilities and i the first bin with :math:`c_{i+1} \ge q`,
+        :math:`(i + (q - c_i)/(c_{i+1} - c_i))/K`.
+
+        Args:
+            q: Level in (0, 1), a number or a tensor that broadcasts against ``batch_shape``.
+            method: ``"step"`` or ``"bins"``.
+
+        Returns:
+            Rewards, of the broadcast shape.
+        """
+        level = level_tensor(q, self.log_probs).unsqueeze(-1)
+        probs = self.probs
+        cumulative = probs.cumsum(-1)
+        if method == "step":
+            tolerance = 8 * torch.finfo(cumulative.dtype).eps
+            index = (cumulative < level - tolerance).sum(-1).clamp(max=self.num_atoms - 1)
+            return self.atoms[index]
+        if method == "bins":
+            shape = torch.broadcast_shapes(cumulative.shape, (*level.shape[:-1], 1))
+            cumulative, probs = cumulative.expand(shape), probs.expand(shape)
+            index = (cumulative < level).sum(-1, keepdim=True).clamp(max=self.num_atoms - 1)
+            width = probs.gather(-1, index)
+            inside = (level - (cumulative.gather(-1, index) - width)) / width
+            return ((index + inside.clamp(0, 1)) / self.num_atoms).squeeze(-1)
+        raise ConfigError(f"quantile method {method!r} is not known; choose step or bins.")
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Right-continuous distribution function: the probability of the atoms ≤ ``value``."""
+        value = torch.as_tensor(value).to(self.log_probs)
+        below = self.atoms <= value.unsqueeze(-1)
+        return (self.probs * below).sum(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of rewards that are atoms, in nats; −inf elsewhere."""
+        value = torch.as_tensor(value).to(self.log_probs)
+        matches = torch.isclose(value.unsqueeze(-1), self.atoms, rtol=0, atol=1e-6)
+        return self.log_probs.masked_fill(~matches, -torch.inf).amax(-1)
+
+    def cvar(self, alpha: float) -> Tensor:
+        r"""Mean of the worst share.
+
+        .. math:: \tfrac1\alpha \sum_i x_i \min(p_i, \max(\alpha - F_{i-1}, 0))
+
+        which is :math:`\tfrac1\alpha[\sum_{x<q} p(x)\,x + q\,(\alpha - P(X<q))]`.
+        """
+        check_level(alpha, "alpha", closed_right=True)
+        probs = self.probs
+        remaining = (alpha - (probs.cumsum(-1) - probs)).clamp(min=0)
+        return (self.atoms * torch.minimum(probs, remaining)).sum(-1) / alpha
+
+    def entropic(self, theta: float) -> Tensor:
+        """Entropic risk by logsumexp over the atoms (see the base class)."""
+        if not theta > 0:
+            raise ConfigError(f"theta is {theta}; it must be positive.")
+        return -torch.logsumexp(self.log_probs - theta * self.atoms, dim=-1) / theta
+
+    def log_prob_greater(self, other: RewardDistribution) -> Tensor:
+        """Log-probability of being preferred, ties counted half (see the base class)."""
+        if not isinstance(other, CategoricalReward):
+            raise self._refuse(other)
+        if other.num_atoms != self.num_atoms:
+            raise self._refuse(other, f"{self.num_atoms} and {other.num_atoms} atoms")
+        # log of P(other < atom i) + P(other = atom i)/2 = (F_{i-1} + F_i)/2
+        cumulative = torch.logcumsumexp(other.log_probs, dim=-1)
+        first = other.log_probs[..., :1]
+        below = torch.logaddexp(cumulative[..., :-1], cumulative[..., 1:])
+        log_middle_cdf = torch.cat([first, below], dim=-1) + _LOG_HALF
+        return torch.logsumexp(self.log_probs + log_middle_cdf, dim=-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, of shape ``batch_shape``."""
+        return -(self.probs * self.log_probs).sum(-1)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw atoms' rewards, of shape ``sample_shape + batch_shape``."""
+        shape = Size(sample_shape)
+        flat = self.probs.detach().reshape(-1, self.num_atoms)
+        draws = torch.multinomial(flat, max(shape.numel(), 1), replacement=True)
+        return self.atoms[draws.T].reshape(shape + self.batch_shape)

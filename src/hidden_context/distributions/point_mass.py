@@ -1,0 +1,89 @@
+"""The ordinary scalar reward as a distribution without spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.nn import functional
+
+from hidden_context.distributions.base import (
+    EMPTY_EVENT,
+    QuantileMethod,
+    RewardDistribution,
+    check_level,
+    level_tensor,
+)
+from hidden_context.distributions.log_space import at_least_float32
+from hidden_context.errors import ConfigError
+
+
+class PointMassReward(RewardDistribution):
+    r"""All probability on one reward; comparisons are logistic (Bradley-Terry-Luce).
+
+    .. math:: P(a \succ b) = \operatorname{sigmoid}(r_a - r_b)
+
+    The degenerate case that lets every tool work on ordinary reward models too: every quantile and
+    every risk measure is the reward itself. The noise of a comparison lies in the likelihood, not
+    in the distribution.
+
+    Args:
+        value: The rewards, any shape.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = at_least_float32(value)
+        super().__init__(self.value.shape, EMPTY_EVENT)
+
+    def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> PointMassReward:
+        return PointMassReward(function(self.value))
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> PointMassReward:
+        """Broadcast to a larger batch shape."""
+        return PointMassReward(self.value.expand(batch_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """The reward, of shape ``batch_shape``."""
+        return self.value
+
+    @property
+    def variance(self) -> Tensor:
+        """Zero, of shape ``batch_shape``."""
+        return torch.zeros_like(self.value)
+
+    def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
+        """Return the reward, whatever the level (see the base class)."""
+        level = level_tensor(q, self.value)
+        return self.value.expand(torch.broadcast_shapes(self.value.shape, level.shape))
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Right-continuous step from 0 to 1 at the reward."""
+        return (torch.as_tensor(value, device=self.value.device) >= self.value).to(self.value)
+
+    def cvar(self, alpha: float) -> Tensor:
+        """Return the reward, whatever the share (see the base class)."""
+        check_level(alpha, "alpha", closed_right=True)
+        return self.value
+
+    def entropic(self, theta: float) -> Tensor:
+        """Return the reward, whatever the aversion (see the base class)."""
+        if not theta > 0:
+            raise ConfigError(f"theta is {theta}; it must be positive.")
+        return self.value
+
+    def log_prob_greater(self, other: RewardDistribution) -> Tensor:
+        r"""Log of :math:`\operatorname{sigmoid}(r_a - r_b)`, in nats (see the base class)."""
+        if not isinstance(other, PointMassReward):
+            raise self._refuse(other)
+        return functional.logsigmoid(self.value - other.value)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Return the reward itself, of shape ``sample_shape + batch_shape``."""
+        return self.value.detach().expand(Size(sample_shape) + self.batch_shape)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Return the reward itself, with its gradient."""
+        return self.value.expand(Size(sample_shape) + self.batch_shape)

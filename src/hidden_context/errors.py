@@ -1,0 +1,87 @@
+"""Typed errors: each is also a standard-library error, and each says what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class HiddenContextError(Exception):
+    """Base of every error this package raises on purpose; the command line exits 2 on it."""
+
+
+class HiddenContextWarning(UserWarning):
+    """Base of every warning this package gives."""
+
+
+class ConfigError(HiddenContextError, ValueError):
+    """An option has a value that cannot work, alone or together with another."""
+
+
+class DataError(HiddenContextError, ValueError):
+    """Input data is malformed; the message names file, line and field, and the remedy.
+
+    Args:
+        problem: What is wrong, one sentence without a final full stop.
+        file: The file it stands in.
+        line: The 1-based line (or row, for tables) it stands on.
+        field: The column or key.
+        remedy: What to do about it, one sentence without a final full stop.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | Path | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem, self.file, self.line, self.field, self.remedy = (
+            problem,
+            file,
+            line,
+            field,
+            remedy,
+        )
+        place = ", ".join(
+            part
+            for part in (
+                str(file) if file is not None else "",
+                f"line {line}" if line is not None else "",
+                f"field {field!r}" if field is not None else "",
+            )
+            if part
+        )
+        message = f"{place}: {problem}." if place else f"{problem}."
+        super().__init__(f"{message} {remedy}." if remedy else message)
+
+
+class MissingFileError(HiddenContextError, FileNotFoundError):
+    """A file or folder that was asked for is not there."""
+
+    def __init__(self, path: str | Path, remedy: str | None = None) -> None:
+        self.path, self.remedy = path, remedy
+        super().__init__(f"{path} does not exist." + (f" {remedy}." if remedy else ""))
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CheckpointError(HiddenContextError, ValueError):
+    """A checkpoint cannot be read as asked: other head, other size, missing or damaged files."""
+
+
+class MissingDependencyError(HiddenContextError, ImportError):
+    """An optional library is needed for what was asked."""
+
+
+class StorageError(HiddenContextError, OSError):
+    """A result could not be written; what stood there before is untouched."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DivergedError(HiddenContextError, ArithmeticError):
+    """Training produced a loss or a gradient that is not finite; names step, rows and cause."""

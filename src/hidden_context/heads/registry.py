@@ -1,0 +1,99 @@
+"""Heads by name: add a head's class here and every command knows it."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hidden_context.errors import ConfigError
+from hidden_context.heads.base import FORMAT_VERSION, Head
+from hidden_context.heads.categorical import CategoricalHead
+from hidden_context.heads.mean_and_variance import MeanAndVarianceHead
+from hidden_context.heads.scalar import ScalarHead
+
+_CLASSES: Final[dict[str, type[Head]]] = {
+    head.type: head for head in (ScalarHead, MeanAndVarianceHead, CategoricalHead)
+}
+_ALIASES: Final = {"scalar": "base"}
+
+
+def types() -> tuple[str, ...]:
+    """Names of the head types.
+
+    >>> types()
+    ('base', 'mean_and_variance', 'categorical')
+    """
+    return tuple(_CLASSES)
+
+
+def _class_of(type: str) -> builtins.type[Head]:
+    head_class = _CLASSES.get(_ALIASES.get(type, type))
+    if head_class is None:
+        raise ConfigError(f"head type {type!r} is not known; choose one of {', '.join(_CLASSES)}.")
+    return head_class
+
+
+def make(type: str, **options: Any) -> Head:
+    """Make a head by its type's name.
+
+    Args:
+        type: ``base`` (or ``scalar``), ``mean_and_variance`` or ``categorical``.
+        **options: The options of that head's class.
+
+    Returns:
+        The head.
+
+    Raises:
+        ConfigError: If the type or an option is unknown, or an option's value cannot work.
+
+    >>> make("categorical", num_atoms=5).num_outputs
+    5
+    """
+    head_class = _class_of(type)
+    known = {field.name for field in dataclasses.fields(head_class)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(
+            f"the {head_class.type} head has no option {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(known)) or 'none'}."
+        )
+    return head_class(**options)
+
+
+def options_for(type: str, available: Mapping[str, Any]) -> dict[str, Any]:
+    """Select from a larger set of options those that a head type has."""
+    names = {field.name for field in dataclasses.fields(_class_of(type))}
+    return {name: value for name, value in available.items() if name in names}
+
+
+def from_dict(values: Mapping[str, Any]) -> Head:
+    """Read a head back from its JSON form.
+
+    Args:
+        values: What ``Head.to_dict`` gave.
+
+    Returns:
+        An equal head.
+
+    Raises:
+        ConfigError: If the form is of a later version, or disagrees with itself.
+    """
+    options = dict(values)
+    if "type" not in options:
+        raise ConfigError("a head's description needs the field 'type'.")
+    version = options.pop("version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise ConfigError(
+            f"the head's description has version {version}, this package reads {FORMAT_VERSION}; "
+            "upgrade hidden-context."
+        )
+    num_outputs = options.pop("num_outputs", None)
+    head = make(options.pop("type"), **options)
+    if num_outputs is not None and num_outputs != head.num_outputs:
+        raise ConfigError(
+            f"the head's description says {num_outputs} outputs, "
+            f"but its {head.type} head has {head.num_outputs}."
+        )
+    return head

@@ -1,0 +1,77 @@
+"""Training objectives: per-pair negative log-likelihoods in nats, penalties and reductions."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from hidden_context.errors import ConfigError
+from hidden_context.heads import Head
+
+Reduction = Literal["mean", "sum", "none"]
+LOG_TWO: Final = math.log(2.0)
+
+
+def negative_log_likelihood(
+    head: Head, raw_chosen: Tensor, raw_rejected: Tensor, preference: Tensor | None = None
+) -> Tensor:
+    r"""Cross-entropy of each comparison under the head's likelihood, unreduced.
+
+    .. math:: -w\log P(a \succ b) - (1-w)\log P(b \succ a)
+
+    Args:
+        head: The head that reads the raw outputs.
+        raw_chosen: Raw outputs of shape ``(B, K)``.
+        raw_rejected: Raw outputs of shape ``(B, K)``.
+        preference: Share w of annotators for ``chosen``, of shape ``(B,)``: 1 for a hard label, ½
+            for a tie, anything between for vote shares. None means 1 throughout.
+
+    Returns:
+        Losses in nats, of shape ``(B,)``.
+
+    Source: DPL paper (arXiv 2312.08358), equation 1, with soft labels as cross-entropy.
+    """
+    loss = -head.log_prob_preferred(raw_chosen, raw_rejected)
+    if preference is None:
+        return loss
+    weight = preference.to(loss)
+    against = -head.log_prob_preferred(raw_rejected, raw_chosen)
+    # a zero weight must remove a side even where its loss is infinite
+    return torch.where(weight > 0, weight * loss, 0.0) + torch.where(
+        weight < 1, (1 - weight) * against, 0.0
+    )
+
+
+def reduce(values: Tensor, reduction: Reduction) -> Tensor:
+    """Reduce per-pair values of shape ``(B,)``: ``mean``, ``sum``, or ``none`` as they are.
+
+    Raises:
+        ConfigError: If the reduction is unknown.
+    """
+    if reduction == "mean":
+        return values.mean()
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "none":
+        return values
+    raise ConfigError(f"reduction {reduction!r} is not known; choose mean, sum or none.")
+
+
+def correctness(loss: Tensor) -> Tensor:
+    r"""Whether each hard-labelled pair is ranked rightly: 1, 0, or ½ where P is exactly ½.
+
+    A pair is right where its loss is below :math:`\log 2`. Losses within four units of rounding of
+    it are ties, because :math:`\log\operatorname{sigmoid}(0)` itself is rounded.
+
+    Args:
+        loss: Losses in nats without penalties, of shape ``(B,)``.
+
+    Returns:
+        Values in {0, ½, 1}, of the dtype and shape of ``loss``.
+    """
+    difference = LOG_TWO - loss
+    tied = difference.abs() <= 4 * torch.finfo(loss.dtype).eps
+    return torch.where(tied, 0.5, (difference > 0).to(loss))

@@ -1,0 +1,7 @@
+"""Statistics of reward distributions and comparisons; pure functions of arrays and tensors."""
+
+from hidden_context.statistics.tabular import fit_tabular
+from hidden_context.statistics.variance import explained_variance
+from hidden_context.statistics.wins import win_rate
+
+__all__ = ["explained_variance", "fit_tabular", "win_rate"]

@@ -1,0 +1,157 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from hidden_context.distributions import CategoricalReward, PointMassReward
+from hidden_context.errors import ConfigError
+
+logit_pairs = hnp.arrays(np.float64, (2, 6), elements=st.floats(-100, 100))
+PROBS = [0.1, 0.2, 0.3, 0.4]
+
+
+def from_probs(probs):
+    return CategoricalReward(torch.tensor(probs, dtype=torch.float64).log())
+
+
+def double_sum(p, q):
+    """The defining double sum of P(a ≻ b), ties half."""
+    table = np.outer(p, q)
+    return np.tril(table, -1).sum() + 0.5 * np.trace(table)
+
+
+def test_moments_against_the_definition():
+    reward, atoms = from_probs(PROBS), np.linspace(0, 1, 4)
+    assert reward.mean.item() == pytest.approx(np.dot(PROBS, atoms))
+    assert reward.variance.item() == pytest.approx(
+        np.dot(PROBS, atoms**2) - reward.mean.item() ** 2
+    )
+    assert reward.entropy().item() == pytest.approx(-np.dot(PROBS, np.log(PROBS)))
+
+
+@given(logit_pairs)
+def test_comparison_equals_the_double_sum_and_is_symmetric(logits):
+    a, b = CategoricalReward(torch.tensor(logits[0])), CategoricalReward(torch.tensor(logits[1]))
+    forward, backward = a.log_prob_greater(b).exp().item(), b.log_prob_greater(a).exp().item()
+    assert forward == pytest.approx(double_sum(a.probs.numpy(), b.probs.numpy()), abs=1e-12)
+    assert forward + backward == pytest.approx(1, abs=1e-12)
+
+
+@given(hnp.arrays(np.float64, 6, elements=st.floats(-100, 100)), st.floats(-100, 100))
+def test_logits_may_be_shifted(logits, shift):
+    first = CategoricalReward(torch.tensor(logits))
+    second = CategoricalReward(torch.tensor(logits + shift))
+    assert second.mean.item() == pytest.approx(first.mean.item(), abs=1e-9)
+
+
+def test_comparison_is_finite_with_finite_gradient_at_100():
+    low = torch.full((5,), -100.0).index_fill(0, torch.tensor([0]), 100.0).requires_grad_()
+    high = torch.full((5,), -100.0).index_fill(0, torch.tensor([4]), 100.0).requires_grad_()
+    loss = CategoricalReward(low).log_prob_greater(CategoricalReward(high))
+    loss.backward()
+    assert loss.item() == pytest.approx(-200, abs=1e-3)  # half a tie on either end atom
+    assert torch.isfinite(low.grad).all()
+    assert torch.isfinite(high.grad).all()
+    assert low.grad.abs().sum() > 0.1
+
+
+def test_comparison_gradcheck():
+    torch.manual_seed(1)
+    a = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x, y: CategoricalReward(x).log_prob_greater(CategoricalReward(y)), (a, b)
+    )
+
+
+def test_step_quantile_is_the_generalised_inverse():
+    reward = from_probs(PROBS)
+    levels = [0.05, 0.1, 0.1001, 0.3, 0.31, 0.6, 0.61, 0.999]
+    expected = np.array([0, 0, 1, 1, 2, 2, 3, 3]) / 3
+    np.testing.assert_allclose([reward.quantile(q).item() for q in levels], expected)
+
+
+def test_step_quantile_survives_rounding_of_cumulative_sums():
+    reward = CategoricalReward(torch.zeros(10))
+    result = [reward.quantile(k / 10).item() for k in range(1, 10)]
+    np.testing.assert_allclose(result, np.arange(9) / 9, atol=1e-6)
+
+
+def test_bins_quantile_is_the_papers_reading():
+    reward = from_probs(PROBS)
+    # 0.25 lies in the second bin, (0.25 - 0.1)/0.2 of the way
+    assert reward.quantile(0.25, method="bins").item() == pytest.approx((1 + 0.75) / 4)
+    assert reward.quantile(0.01, method="bins").item() == pytest.approx(0.1 / 4)
+    assert reward.quantile(0.3, method="bins").item() == pytest.approx(2 / 4)
+    levels = torch.tensor([[0.25], [0.01]], dtype=torch.float64)
+    assert reward.expand((3,)).quantile(levels, method="bins").shape == (2, 3)
+
+
+def test_quantile_of_uniform_bins_is_the_level_itself():
+    reward = CategoricalReward(torch.zeros(7, dtype=torch.float64))
+    for level in (0.01, 0.3, 0.77):
+        assert reward.quantile(level, method="bins").item() == pytest.approx(level)
+
+
+def test_cdf_is_right_continuous_and_consistent_with_the_step_quantile():
+    reward = from_probs([0.25, 0.25, 0.5])
+    values = [reward.cdf(torch.tensor(x)).item() for x in (-0.1, 0.0, 0.49, 0.5, 0.99, 1.0)]
+    np.testing.assert_allclose(values, [0, 0.25, 0.25, 0.5, 0.5, 1])
+
+
+def test_cvar_against_its_formula():
+    reward, atoms = from_probs(PROBS), np.linspace(0, 1, 4)
+    for alpha in (0.05, 0.1, 0.25, 0.8, 1.0):
+        quantile = reward.quantile(min(alpha, 1 - 1e-9)).item()
+        below = np.array(PROBS) * (atoms < quantile - 1e-9)
+        expected = ((below * atoms).sum() + quantile * (alpha - below.sum())) / alpha
+        assert reward.cvar(alpha).item() == pytest.approx(expected, abs=1e-9)
+    assert reward.cvar(1.0).item() == pytest.approx(reward.mean.item())
+
+
+def test_entropic_risk_against_its_definition():
+    reward, atoms = from_probs(PROBS), np.linspace(0, 1, 4)
+    expected = -math.log(np.dot(PROBS, np.exp(-2.0 * atoms))) / 2.0
+    assert reward.entropic(2.0).item() == pytest.approx(expected)
+
+
+def test_samples_have_the_right_shape_and_frequencies():
+    torch.manual_seed(0)
+    reward = CategoricalReward(torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]]).log())
+    draws = reward.sample((200_000,))
+    assert draws.shape == (200_000, 2)
+    np.testing.assert_allclose(draws.mean(0), reward.mean, atol=0.005)
+    assert reward[0].sample().shape == ()
+
+
+def test_log_prob_is_that_of_the_atoms():
+    reward = from_probs([0.25, 0.25, 0.5])
+    result = reward.log_prob(torch.tensor([0.5, 1.0, 0.3]))
+    np.testing.assert_allclose(result, [math.log(0.25), math.log(0.5), -math.inf])
+
+
+def test_selecting_keeps_the_atoms():
+    reward = CategoricalReward(torch.randn(4, 2, 5))
+    assert reward[1].log_probs.shape == (2, 5)
+    assert reward[:, 0].batch_shape == (4,)
+    assert torch.allclose(reward[2].log_probs, reward.log_probs[2])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: CategoricalReward(torch.zeros(1)), "at least two atoms"),
+        (lambda r: r.quantile(0.5, method="middle"), "step or bins"),
+        (lambda r: r.entropic(0.0), "theta"),
+        (lambda r: r.cvar(0.0), "alpha"),
+        (lambda r: r.log_prob_greater(CategoricalReward(torch.zeros(5))), "4 and 5 atoms"),
+        (lambda r: r.log_prob_greater(PointMassReward(torch.zeros(()))), "another kind"),
+    ],
+)
+def test_what_cannot_work_says_why(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call(from_probs(PROBS))

@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hidden_context import heads, objectives
+from hidden_context.errors import ConfigError
+
+HEAD = heads.make("base")
+CHOSEN, REJECTED = torch.tensor([[1.0], [0.0], [2.0]]), torch.tensor([[0.0], [0.0], [5.0]])
+
+
+def test_hard_labels_are_the_negative_log_sigmoid():
+    loss = objectives.negative_log_likelihood(HEAD, CHOSEN, REJECTED)
+    np.testing.assert_allclose(loss, np.log1p(np.exp([-1.0, 0.0, 3.0])), rtol=1e-6)
+
+
+def test_soft_labels_are_a_cross_entropy():
+    weight = torch.tensor([0.7, 0.5, 0.0])
+    loss = objectives.negative_log_likelihood(HEAD, CHOSEN, REJECTED, weight)
+    p = 1 / (1 + np.exp([-1.0, 0.0, 3.0]))
+    w = weight.numpy()
+    np.testing.assert_allclose(loss, -w * np.log(p) - (1 - w) * np.log(1 - p), rtol=1e-5)
+    # all annotators for the rejected text is the same as swapping the two
+    swapped = objectives.negative_log_likelihood(HEAD, REJECTED, CHOSEN)
+    assert loss[2].item() == pytest.approx(swapped[2].item())
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_soft_labels_stay_finite_at_100(weight):
+    head = heads.make("mean_and_variance")
+    a = torch.tensor([[100.0, -100.0]], requires_grad=True)
+    b = torch.tensor([[-100.0, -100.0]], requires_grad=True)
+    loss = objectives.negative_log_likelihood(head, a, b, torch.tensor([weight])).sum()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(a.grad).all()
+
+
+def test_reductions():
+    values = torch.tensor([1.0, 2.0, 6.0])
+    assert objectives.reduce(values, "mean").item() == 3
+    assert objectives.reduce(values, "sum").item() == 9
+    assert objectives.reduce(values, "none") is values
+    with pytest.raises(ConfigError, match="mean, sum or none"):
+        objectives.reduce(values, "median")
+
+
+def test_correctness_counts_ties_half():
+    loss = torch.tensor([0.1, math.log(2), 0.9])
+    assert objectives.correctness(loss).tolist() == [1.0, 0.5, 0.0]
+    tie = objectives.negative_log_likelihood(HEAD, torch.zeros(1, 1), torch.zeros(1, 1))
+    assert objectives.correctness(tie).tolist() == [0.5]
