@@ -85,3 +85,9 @@ class StorageError(HiddenContextError, OSError):
 
 class DivergedError(HiddenContextError, ArithmeticError):
     """Training produced a loss or a gradient that is not finite; names step, rows and cause."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, to be quoted within one of ours."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

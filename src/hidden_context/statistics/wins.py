@@ -33,5 +33,5 @@ def win_rate(first: Tensor, second: Tensor, ties: Literal["win", "half"] = "half
     if ties not in ("win", "half"):
         raise ConfigError(f"ties is {ties!r}; choose win or half.")
     value = 1.0 if ties == "win" else 0.5
-    wins = (first > second).sum() + value * (first == second).sum()
-    return float(wins / first.numel())
+    wins, tied = int((first > second).sum()), int((first == second).sum())
+    return (wins + value * tied) / first.numel()

@@ -1,0 +1,242 @@
+"""Raw outputs in, records out: the numbers of an analysis, without files or tables.
+
+Rewards are made by the head and reduced by a risk measure; the formulas themselves live in
+``hidden_context.objectives``, ``hidden_context.risk`` and ``hidden_context.statistics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from hidden_context.heads import Head
+
+    RawOutputs = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Count:
+    """So many rows out of so many.
+
+    Attributes:
+        count: Rows in which it holds; ends in .5 where an odd number of ties counts one half.
+        total: All rows.
+    """
+
+    count: float
+    total: int
+
+    @property
+    def share(self) -> float:
+        """The count as a share of all rows, in [0, 1]."""
+        return self.count / self.total
+
+    def to_dict(self) -> dict[str, float]:
+        """Return share, count and total."""
+        count = int(self.count) if self.count == int(self.count) else self.count
+        return {"share": self.share, "count": count, "total": self.total}
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Numbers of a set of pairs.
+
+    Attributes:
+        n: Number of pairs.
+        loss: Mean of −log P(chosen ≻ rejected), in nats.
+        accuracy: Pairs with P(chosen ≻ rejected) above ½; those at exactly ½ count one half.
+        mean_reward: Mean of the mean rewards of all 2n texts, in reward units.
+        mean_stddev: Mean of their standard deviations, in reward units.
+        r_squared: Explained variance share over the 2n texts; None for a head without variance.
+        accuracy_at: Per risk measure, pairs whose chosen text has the higher value; ties one half.
+    """
+
+    n: int
+    loss: float
+    accuracy: Count
+    mean_reward: float
+    mean_stddev: float
+    r_squared: float | None
+    accuracy_at: dict[str, Count]
+
+
+@dataclass(frozen=True)
+class ResponseRecord:
+    """Numbers of a set of rows with several responses each.
+
+    Attributes:
+        n: Number of rows.
+        num_responses: Number of responses in all of them together.
+        mean_reward: Mean of the responses' mean rewards, in reward units.
+        mean_stddev: Mean of their standard deviations, in reward units.
+        r_squared: Explained variance share over the responses; None for a head without variance.
+        second_at_least: Per risk measure, rows whose second response is rated at least as high as
+            the first (a tie counts whole); None unless every row has two responses.
+    """
+
+    n: int
+    num_responses: int
+    mean_reward: float
+    mean_stddev: float
+    r_squared: float | None
+    second_at_least: dict[str, Count] | None
+
+
+def rated_at_least(
+    head: Head, risk_name: str, first: RawOutputs, second: RawOutputs, *, ties: str = "win"
+) -> Count:
+    """Count rows whose first text is rated at least as high as the second.
+
+    Args:
+        head: The head that reads the raw outputs.
+        risk_name: Risk measure that makes a number of each reward, such as ``quantile:0.01``.
+        first: Raw outputs of shape ``(N, K)``.
+        second: Raw outputs of shape ``(N, K)``.
+        ties: ``"win"`` counts an exact tie whole (the paper's ≥), ``"half"`` one half.
+
+    Returns:
+        The count among N rows.
+
+    Raises:
+        ConfigError: If the risk measure is unknown or there are no rows.
+
+    Source: with ``"win"``, the jailbreak rate and helpfulness accuracy of the DPL paper
+    (arXiv 2312.08358), Table 1.
+    """
+    import torch
+
+    from hidden_context import risk
+    from hidden_context.statistics import win_rate
+
+    measure = risk.parse(risk_name)
+    values = [measure(head.distribution(torch.from_numpy(raw))) for raw in (first, second)]
+    share = win_rate(values[0], values[1], ties="win" if ties == "win" else "half")
+    total = len(first)
+    # The share is a whole or half number of rows; taking it back to that number undoes rounding.
+    return Count(round(2 * share * total) / 2, total)
+
+
+def reward_moments(head: Head, raw: RawOutputs) -> tuple[float, float, float | None]:
+    """Summarise the rewards of a set of texts.
+
+    Args:
+        head: The head that reads the raw outputs.
+        raw: Raw outputs of shape ``(M, K)``.
+
+    Returns:
+        Mean reward and mean standard deviation in reward units, and the explained variance share
+        r² = Var[μ] / (Var[μ] + E[σ²]); the latter is None for a head that knows no variance, and
+        where nothing varies at all.
+    """
+    import torch
+
+    from hidden_context.distributions import PointMassReward
+    from hidden_context.statistics import explained_variance
+
+    rewards = head.distribution(torch.from_numpy(raw))
+    r_squared = None
+    if not isinstance(rewards, PointMassReward):
+        share = explained_variance(rewards.mean, rewards.variance)
+        r_squared = None if np.isnan(share) else share
+    return float(rewards.mean.mean()), float(rewards.stddev.mean()), r_squared
+
+
+def pair_record(
+    head: Head, chosen: RawOutputs, rejected: RawOutputs, risk_names: Sequence[str] = ()
+) -> PairRecord:
+    """Evaluate a head on pairs.
+
+    Args:
+        head: The head that reads the raw outputs.
+        chosen: Raw outputs of the chosen texts, ``(N, K)``.
+        rejected: Raw outputs of the rejected texts, ``(N, K)``.
+        risk_names: Risk measures by which the pairs are compared as well.
+
+    Returns:
+        The record; see :class:`PairRecord`.
+    """
+    import torch
+
+    from hidden_context.objectives import correctness, negative_log_likelihood
+
+    loss = negative_log_likelihood(head, torch.from_numpy(chosen), torch.from_numpy(rejected))
+    mean_reward, mean_stddev, r_squared = reward_moments(head, np.concatenate([chosen, rejected]))
+    return PairRecord(
+        n=len(chosen),
+        loss=float(loss.mean()),
+        accuracy=Count(float(correctness(loss).sum()), len(chosen)),
+        mean_reward=mean_reward,
+        mean_stddev=mean_stddev,
+        r_squared=r_squared,
+        accuracy_at={
+            name: rated_at_least(head, name, chosen, rejected, ties="half") for name in risk_names
+        },
+    )
+
+
+def response_record(
+    head: Head,
+    outputs: RawOutputs,
+    num_responses: NDArray[np.int64],
+    risk_names: Sequence[str] = (),
+) -> ResponseRecord:
+    """Evaluate a head on rows of responses.
+
+    Args:
+        head: The head that reads the raw outputs.
+        outputs: Raw outputs of all responses, row after row, ``(M, K)``.
+        num_responses: Responses of each row, ``(N,)``, summing to M.
+        risk_names: Risk measures by which second responses are compared with first ones.
+
+    Returns:
+        The record; see :class:`ResponseRecord`.
+    """
+    mean_reward, mean_stddev, r_squared = reward_moments(head, outputs)
+    second_at_least = None
+    if (num_responses == 2).all():
+        second_at_least = {
+            name: rated_at_least(head, name, outputs[1::2], outputs[::2]) for name in risk_names
+        }
+    return ResponseRecord(
+        n=len(num_responses),
+        num_responses=len(outputs),
+        mean_reward=mean_reward,
+        mean_stddev=mean_stddev,
+        r_squared=r_squared,
+        second_at_least=second_at_least,
+    )
+
+
+def label_groups(
+    labels: dict[str, NDArray[np.str_]], rows: int
+) -> list[tuple[dict[str, str], NDArray[Any]]]:
+    """Split rows by their labels.
+
+    Args:
+        labels: Per label column, ``(N,)`` strings; empty where a row has none.
+        rows: Number of rows N.
+
+    Returns:
+        Pairs of labels and a boolean mask ``(N,)``: first all rows (no labels), then each value of
+        each column, then each combination of two or more columns that occurs.
+
+    >>> labels = {"data_subset": np.array(["helpful", "harmless", "helpful"])}
+    >>> [(group, int(mask.sum())) for group, mask in label_groups(labels, 3)]
+    [({}, 3), ({'data_subset': 'harmless'}, 1), ({'data_subset': 'helpful'}, 2)]
+    """
+    groups: list[tuple[dict[str, str], NDArray[Any]]] = [({}, np.ones(rows, dtype=bool))]
+    for name, values in labels.items():
+        groups += [({name: str(v)}, values == v) for v in np.unique(values) if v]
+    if len(labels) > 1:
+        columns = [values.tolist() for values in labels.values()]
+        for combination in sorted(set(zip(*columns, strict=True))):
+            if all(combination):
+                group = dict(zip(labels, combination, strict=True))
+                mask = np.logical_and.reduce([labels[name] == v for name, v in group.items()])
+                groups.append((group, mask))
+    return groups

@@ -1,0 +1,120 @@
+"""The paper's tables as records, and their JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hidden_context.analysis.config import SummarizeConfig
+from hidden_context.analysis.metrics import Count
+from hidden_context.analysis.published import published
+
+REWARD_MODEL_TYPES = ("base", "mean_and_variance", "categorical")
+TRAIN_SETS = ("helpful", "harmless", "both")
+FORMAT, FORMAT_VERSION = "hidden_context.summary", 1
+
+
+@dataclass(frozen=True)
+class JailbreakNumbers:
+    """Jailbreak rates of one reward model; risk-sensitive is None for a base model."""
+
+    file: str
+    rows_left_out: int
+    mean: Count
+    risk_sensitive: Count | None
+
+
+@dataclass(frozen=True)
+class EvaluationNumbers:
+    """Helpfulness accuracies and r² of one reward model; r² is None for a base model."""
+
+    file: str
+    rows_left_out: int
+    mean: Count
+    risk_sensitive: Count | None
+    r_squared: float | None
+    num_texts: int
+
+
+@dataclass(frozen=True)
+class SummaryCell:
+    """What is known of one type of reward model trained on one set."""
+
+    reward_model_type: str
+    train_set: str
+    jailbreak: JailbreakNumbers | None = None
+    evaluation: EvaluationNumbers | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The paper's tables.
+
+    Attributes:
+        config: The options they were made with.
+        cells: One per type of reward model and training set, in the paper's order.
+        missing: Inputs that were not there, in words.
+    """
+
+    config: SummarizeConfig
+    cells: list[SummaryCell]
+    missing: list[str] = field(default_factory=list)
+
+    def cell(self, reward_model_type: str, train_set: str) -> SummaryCell:
+        """Return one cell.
+
+        Raises:
+            KeyError: If there is none of that type and training set.
+        """
+        for cell in self.cells:
+            if (cell.reward_model_type, cell.train_set) == (reward_model_type, train_set):
+                return cell
+        raise KeyError((reward_model_type, train_set))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; see ``docs/analyze.md`` for its fields."""
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "config": dataclasses.asdict(self.config),
+            "cells": [_cell_to_dict(cell, self.config.alpha) for cell in self.cells],
+            "missing": list(self.missing),
+        }
+
+
+def _shares_to_dict(
+    numbers: JailbreakNumbers | EvaluationNumbers | None, paper: Sequence[float | None]
+) -> dict[str, Any]:
+    ours = (None, None) if numbers is None else (numbers.mean, numbers.risk_sensitive)
+    shares: dict[str, Any] = {}
+    for name, count, published_share in zip(("mean", "risk_sensitive"), ours, paper, strict=True):
+        values = {"share": None, "count": None, "total": None} if count is None else count.to_dict()
+        nothing = count is None and published_share is None
+        shares[name] = None if nothing else {**values, "paper": published_share}
+    return shares
+
+
+def _cell_to_dict(cell: SummaryCell, alpha: float) -> dict[str, Any]:
+    paper = published(cell.reward_model_type, cell.train_set, alpha)
+    jailbreak, evaluation = cell.jailbreak, cell.evaluation
+    return {
+        "reward_model_type": cell.reward_model_type,
+        "train_set": cell.train_set,
+        "jailbreak_rate": _shares_to_dict(jailbreak, paper.jailbreak_rate),
+        "helpfulness_accuracy": _shares_to_dict(evaluation, paper.helpfulness_accuracy),
+        "r_squared": {
+            "value": evaluation.r_squared if evaluation else None,
+            "paper": paper.r_squared,
+        },
+        "texts": evaluation.num_texts if evaluation else None,
+        "files": {
+            "jailbreak": jailbreak.file if jailbreak else None,
+            "evaluation": evaluation.file if evaluation else None,
+        },
+        "rows_left_out": {
+            "jailbreak": jailbreak.rows_left_out if jailbreak else None,
+            "evaluation": evaluation.rows_left_out if evaluation else None,
+        },
+    }

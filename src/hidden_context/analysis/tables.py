@@ -1,0 +1,195 @@
+"""The numbers as tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hidden_context.analysis.metrics import Count, PairRecord
+from hidden_context.analysis.published import published
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from hidden_context.analysis.score_analysis import Analysis, ScoresAnalysis
+    from hidden_context.analysis.summary import (
+        EvaluationNumbers,
+        JailbreakNumbers,
+        Summary,
+        SummaryCell,
+    )
+
+NOTHING = "–"
+_R_SQUARED = ("r²", "paper", "texts")
+_TIES_WIN = "A tie counts whole, as in the paper (≥)."
+_TIES_HALF = "Accuracy: share of pairs with P(chosen ≻ rejected) > ½; a tie counts one half."
+
+
+def percent(share: float | None) -> str:
+    """Write a share in percent, with one decimal.
+
+    >>> percent(0.30481), percent(None)
+    ('30.5 %', '–')
+    """
+    return NOTHING if share is None else f"{100 * share:.1f} %"
+
+
+def percent_of(count: Count | None) -> str:
+    """Write a count as percent and as rows of rows.
+
+    >>> percent_of(Count(57, 187))
+    '30.5 % 57/187'
+    """
+    return NOTHING if count is None else f"{percent(count.share)} {count.count:g}/{count.total}"
+
+
+def number(value: float | None, decimals: int = 3) -> str:
+    """Write a number with so many decimals.
+
+    >>> number(0.52631, 2), number(None)
+    ('0.53', '–')
+    """
+    return NOTHING if value is None else f"{value:.{decimals}f}"
+
+
+def _table(title: str | None, text_columns: Sequence[str], number_columns: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    for name in text_columns:
+        table.add_column(name, no_wrap=True)
+    for name in number_columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _add_shares(
+    table: Table,
+    cell: SummaryCell,
+    numbers: JailbreakNumbers | EvaluationNumbers | None,
+    paper: tuple[float | None, float | None],
+) -> None:
+    """Add a row with our two shares and the paper's, unless there is nothing to say."""
+    ours = (None, None) if numbers is None else (numbers.mean, numbers.risk_sensitive)
+    if ours == paper == (None, None):
+        return
+    texts = [percent_of(ours[0]), percent(paper[0]), percent_of(ours[1]), percent(paper[1])]
+    table.add_row(cell.reward_model_type, cell.train_set, *texts)
+
+
+def summary_tables(summary: Summary) -> list[Table]:
+    """Lay out the paper's tables, each number with the paper's own beside it.
+
+    Args:
+        summary: What ``summarize.run`` returned.
+
+    Returns:
+        Table 1's two halves (jailbreak rate, helpfulness accuracy), and r².
+    """
+    model = ["reward model", "trained on"]
+    columns = ["mean", "paper", f"{summary.config.alpha:g} quantile", "paper"]
+    jailbreak = _table("Table 1, jailbreak rate (lower is better)", model, columns)
+    helpfulness = _table("Table 1, helpfulness accuracy (higher is better)", model, columns)
+    r_squared = _table("r², share of reward variance explained by the text", model, _R_SQUARED)
+    for cell in summary.cells:
+        paper = published(cell.reward_model_type, cell.train_set, summary.config.alpha)
+        _add_shares(jailbreak, cell, cell.jailbreak, paper.jailbreak_rate)
+        _add_shares(helpfulness, cell, cell.evaluation, paper.helpfulness_accuracy)
+        ours = cell.evaluation.r_squared if cell.evaluation else None
+        if ours is not None or paper.r_squared is not None:
+            texts = str(cell.evaluation.num_texts) if cell.evaluation else NOTHING
+            row = (number(ours), number(paper.r_squared, 2), texts)
+            r_squared.add_row(cell.reward_model_type, cell.train_set, *row)
+    return [jailbreak, helpfulness, r_squared]
+
+
+def _left_out(rows: int, file: str) -> str:
+    return f"{rows} {'row' if rows == 1 else 'rows'} without a reward left out: {file}"
+
+
+def print_summary(summary: Summary, console: Console | None = None) -> None:
+    """Print the paper's tables, then what was left out and what was not there."""
+    console = console or make_console()
+    for table in summary_tables(summary):
+        console.print(table)
+        console.print()
+    console.print(f"{_TIES_WIN} paper: as published, Llama-2-7B.", highlight=False)
+    left_out = [
+        (numbers.rows_left_out, numbers.file)
+        for cell in summary.cells
+        for numbers in (cell.jailbreak, cell.evaluation)
+        if numbers is not None and numbers.rows_left_out
+    ]
+    for rows, file in dict.fromkeys(left_out):  # the columns of one file mostly agree
+        console.print(_left_out(rows, file), highlight=False, markup=False, soft_wrap=True)
+    if summary.missing:
+        console.print("Not found, and so left out:", highlight=False)
+        for name in summary.missing:
+            console.print(f"  {name}", highlight=False, markup=False, soft_wrap=True)
+
+
+def analysis_title(analysis: ScoresAnalysis) -> str:
+    """Say which file and scores the numbers are of, and with which head they were read."""
+    kind = analysis.head["type"]
+    if "likelihood" in analysis.head:
+        kind += f", {analysis.head['likelihood']}"
+    return f"{analysis.file}: {' '.join(filter(None, (analysis.kind, analysis.name)))} ({kind})"
+
+
+def analysis_table(analysis: ScoresAnalysis) -> Table:
+    """Lay out the numbers of one set of scores, one line per group."""
+    from rich.markup import escape
+
+    first = analysis.groups[0].record
+    if isinstance(first, PairRecord):
+        risks = list(first.accuracy_at)
+        columns = ["n", "loss/nats", "accuracy", "reward", "σ", "r²"]
+        columns += [f"accuracy {name}" for name in risks]
+    else:
+        risks = list(first.second_at_least or {})
+        columns = ["n", "reward", "σ", "r²", *(f"2nd ≥ 1st {name}" for name in risks)]
+    table = _table(None, ["rows"], columns)
+    for group in analysis.groups:
+        label = ", ".join(f"{name}={value}" for name, value in group.labels.items()) or "all"
+        record = group.record
+        moments = [number(v) for v in (record.mean_reward, record.mean_stddev, record.r_squared)]
+        texts = [str(record.n)]
+        if isinstance(record, PairRecord):
+            texts += [number(record.loss, 4), percent(record.accuracy.share), *moments]
+            texts += [percent(record.accuracy_at[name].share) for name in risks]
+        else:
+            compared = record.second_at_least or {}
+            texts += [*moments, *(percent_of(compared.get(name)) for name in risks)]
+        table.add_row(escape(label), *texts)
+    return table
+
+
+def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
+    """Print one table per set of scores."""
+    console = console or make_console()
+    has_pairs = has_responses = False
+    for scores in analysis.analyses:
+        console.print(analysis_title(scores), highlight=False, markup=False, soft_wrap=True)
+        console.print(analysis_table(scores))
+        if scores.rows_left_out:
+            text = _left_out(scores.rows_left_out, scores.file)
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print()
+        is_pairs = isinstance(scores.groups[0].record, PairRecord)
+        has_pairs, has_responses = has_pairs or is_pairs, has_responses or not is_pairs
+    if has_pairs:
+        console.print(_TIES_HALF, highlight=False)
+    if has_responses:
+        console.print(f"2nd ≥ 1st: {_TIES_WIN[0].lower()}{_TIES_WIN[1:]}", highlight=False)
+
+
+def make_console() -> Console:
+    """Return a console as wide as the terminal; into a file or pipe, wide enough for any table."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)

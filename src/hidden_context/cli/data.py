@@ -1,0 +1,200 @@
+"""``hidden-context data``: download, inspect and split preference data."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hidden_context.cli.arguments import parse
+from hidden_context.config import option
+
+if TYPE_CHECKING:
+    from hidden_context.data.sources import PreferenceData
+
+_ON_MALFORMED = ("error", "skip")
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """Options of ``hidden-context data download``."""
+
+    output: str = option("data", "folder to fill")
+    only: str = option("all", "which files", choices=("data", "evaluations", "all"))
+    mirror: str | None = option(None, "local folder of the same layout to copy from")
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Options of ``hidden-context data inspect``."""
+
+    data_path: str = option(dataclasses.MISSING, "local file or folder, or hub id", positional=True)
+    data_subset: str = option("both", "both, helpful, harmless or another subset")
+    split: str | None = option(None, "which split; all that are there if not given")
+    revision: str | None = option(None, "branch, tag or commit on the hub")
+    on_malformed: str = option("error", "what to do with a bad row", choices=_ON_MALFORMED)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Options of ``hidden-context data split``."""
+
+    data_path: str = option(dataclasses.MISSING, "local file or folder, or hub id", positional=True)
+    output: str = option(dataclasses.MISSING, "folder to write to")
+    data_subset: str = option("both", "both, helpful, harmless or another subset")
+    split: str | None = option(None, "which split to divide; the only one if not given")
+    eval_fraction: float = option(0.1, "share of prompts to hold out for test")
+    folds: int = option(0, "write this many folds for cross-validation instead")
+    revision: str | None = option(None, "branch, tag or commit on the hub")
+    on_malformed: str = option("error", "what to do with a bad row", choices=_ON_MALFORMED)
+
+
+def run_download(argv: Sequence[str] | None) -> int:
+    """Fetch the paper's data; return 1 if the source lacks some of the files."""
+    config = parse(
+        DownloadConfig,
+        argv,
+        prog="hidden-context data download",
+        description="Fetch the paper's data, verified by git blob id, into a folder.",
+    )
+    from hidden_context.data.download import download
+
+    result = download(config.output, only=config.only, mirror=config.mirror, report=print)  # type: ignore[arg-type]
+    print(
+        f"{len(result.fetched)} fetched, {len(result.present)} already there, "
+        f"{len(result.missing)} missing; blob ids in {result.manifest}"
+    )
+    if result.missing:
+        print("missing at the source: " + ", ".join(result.missing), file=sys.stderr)
+    return 1 if result.missing else 0
+
+
+def _splits_to_read(config: InspectConfig | SplitConfig) -> list[str]:
+    """Return the splits named or there; one empty name stands for a table without splits."""
+    from hidden_context.data.sources import available_splits
+
+    if config.split is not None:
+        return [config.split]
+    splits = available_splits(config.data_path, config.data_subset, revision=config.revision)
+    # A folder in which nothing is found is left to the reader, which words the error.
+    return splits or ["train"]
+
+
+def _read(config: InspectConfig | SplitConfig, split: str) -> PreferenceData:
+    from hidden_context.data.sources import load_preferences
+
+    return load_preferences(
+        config.data_path,
+        config.data_subset,
+        split,
+        revision=config.revision,
+        on_malformed=config.on_malformed,  # type: ignore[arg-type]
+    )
+
+
+def _print_summary(data: PreferenceData) -> None:
+    from hidden_context.data.summary import summarize_preferences
+
+    summary = summarize_preferences(data.preferences)
+    print(data.report)
+    print(f"  columns: {', '.join(summary.columns)}")
+    for title, counts in (
+        ("data_subset", summary.data_subsets),
+        ("objective", summary.objectives),
+    ):
+        if counts:
+            print(f"  {title}: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
+    if summary.annotators:
+        print(f"  annotators: {summary.annotators}")
+    print(
+        f"  prompts: {summary.prompts} distinct; {summary.repeated_prompt_rows} pairs repeat "
+        "an earlier pair's prompt"
+    )
+    print(f"  {'characters':<12}{'min':>8}{'median':>9}{'mean':>9}{'95 %':>9}{'max':>8}")
+    for name, length in summary.lengths.items():
+        print(
+            f"  {name:<12}{length.minimum:>8}{length.median:>9.0f}{length.mean:>9.0f}"
+            f"{length.percentile_95:>9.0f}{length.maximum:>8}"
+        )
+
+
+def run_inspect(argv: Sequence[str] | None) -> int:
+    """Print what a data set is like."""
+    config = parse(
+        InspectConfig,
+        argv,
+        prog="hidden-context data inspect",
+        description="Read preference data and show what is in it and what was left out.",
+    )
+    for split in _splits_to_read(config):
+        _print_summary(_read(config, split))
+    return 0
+
+
+def run_split(argv: Sequence[str] | None) -> int:
+    """Divide a data set by prompt hash into files."""
+    config = parse(
+        SplitConfig,
+        argv,
+        prog="hidden-context data split",
+        description="Divide preference data so that no prompt is on both sides, into "
+        "OUTPUT/SUBSET/{train,test}.jsonl.gz.",
+    )
+    from hidden_context.data.files import write_jsonl
+    from hidden_context.data.held_out import check_sides
+    from hidden_context.data.splits import folds, split_by_prompt
+    from hidden_context.errors import ConfigError
+
+    splits = _splits_to_read(config)
+    if len(splits) > 1:
+        raise ConfigError(
+            f"{config.data_path} has the splits {', '.join(splits)}: name one with --split."
+        )
+    data = _read(config, splits[0])
+    print(data.report)
+    root = Path(config.output)
+    if config.folds:
+        divisions = {
+            root / f"fold_{number}": sides
+            for number, sides in enumerate(folds(data.preferences, config.folds))
+        }
+    else:
+        divisions = {root: split_by_prompt(data.preferences, config.eval_fraction)}
+    for rest, held_out in divisions.values():
+        check_sides(data, rest, held_out)
+    for folder, sides in divisions.items():
+        for name, preferences in zip(("train", "test"), sides, strict=True):
+            path = folder / config.data_subset / f"{name}.jsonl.gz"
+            count = write_jsonl(path, (preference.columns for preference in preferences))
+            print(f"{path}: {count} pairs")
+    return 0
+
+
+_VERBS: dict[str, tuple[Callable[[Sequence[str] | None], int], str]] = {
+    "download": (run_download, "fetch the paper's data and verify it"),
+    "inspect": (run_inspect, "show what a data set holds and what would be left out"),
+    "split": (run_split, "divide a data set by prompt into train and test files"),
+}
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:<9} {text}" for verb, (_, text) in _VERBS.items())
+    return (
+        "usage: hidden-context data VERB [options]\n\nverbs:\n"
+        f"{verbs}\n\nhidden-context data VERB --help lists a verb's options."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``hidden-context data VERB …`` and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] not in _VERBS:
+        print(f"error: {arguments[0]!r} is not a verb of data.\n\n{_usage()}", file=sys.stderr)
+        return 2
+    return _VERBS[arguments[0]][0](arguments[1:])

@@ -1,0 +1,54 @@
+"""Data: preferences from any source in one schema, split by prompt, turned into token ids.
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Preference": "preferences",
+    "PreferenceData": "sources",
+    "ReadReport": "report",
+    "ScoringRow": "responses",
+    "Splits": "held_out",
+    "TokenizedPreferences": "tokenize",
+    "TokenizedTexts": "tokenize",
+    "assistant_text": "dialogue",
+    "atomic_write": "files",
+    "available_splits": "sources",
+    "encode": "chat",
+    "folds": "splits",
+    "install_chat_template": "chat",
+    "iter_jsonl": "files",
+    "join": "dialogue",
+    "last_turns": "dialogue",
+    "load_evaluation": "held_out",
+    "load_preferences": "sources",
+    "load_splits": "held_out",
+    "pad_batch": "tokenize",
+    "parse_preference": "preferences",
+    "prompt_fraction": "splits",
+    "read_scoring_rows": "responses",
+    "sorted_windows": "tokenize",
+    "split_by_prompt": "splits",
+    "tokenize_preferences": "tokenize",
+    "tokenize_texts": "tokenize",
+    "write_json": "files",
+    "write_jsonl": "files",
+    "write_yaml_config": "files",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

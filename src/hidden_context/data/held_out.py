@@ -1,0 +1,224 @@
+"""Training, validation and test sets of which no two share a prompt by construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hidden_context.data.preferences import Preference
+from hidden_context.data.report import ReadReport
+from hidden_context.data.sources import (
+    OnMalformed,
+    PreferenceData,
+    available_splits,
+    is_single_table,
+    limit_preferences,
+    load_preferences,
+)
+from hidden_context.data.splits import (
+    EVALUATION_SALT,
+    VALIDATION_SALT,
+    prompt_overlap,
+    split_by_prompt,
+)
+from hidden_context.errors import ConfigError, DataError
+
+DEFAULT_EVAL_FRACTION = 0.1
+
+
+@dataclass
+class Splits:
+    """The sets of one training run.
+
+    Attributes:
+        train: Pairs to learn from.
+        validation: Pairs for early stopping and choosing the best checkpoint (may be empty).
+        test: Pairs for the final figures; never used for a choice.
+        reports: A ReadReport for each of the names above that has pairs.
+        prompt_overlap: Distinct prompts in both train (or validation) and test: 0 where the two
+            were split here, but files that came split may share some.
+        eval_fraction: The share of prompts held out for test here, 0 where test is its own file.
+    """
+
+    train: list[Preference]
+    validation: list[Preference]
+    test: list[Preference]
+    reports: dict[str, ReadReport] = field(default_factory=dict)
+    prompt_overlap: int = 0
+    eval_fraction: float = 0.0
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0.0 <= value < 1.0:
+        raise ConfigError(f"--{name} has to be at least 0 and below 1, not {value}.")
+
+
+def check_sides(data: PreferenceData, rest: list[Preference], held_out: list[Preference]) -> None:
+    """Check that a division left pairs on both sides.
+
+    Raises:
+        DataError: If one side is empty.
+    """
+    if rest and held_out:
+        return
+    prompts = len({preference.prompt_key for preference in data.preferences})
+    side = "held-out" if rest else "training"
+    raise DataError(
+        f"dividing {prompts} prompts leaves the {side} side without pairs",
+        file=data.report.source,
+        remedy="Give more data or hold out another fraction",
+    )
+
+
+def _divide(
+    data: PreferenceData, fraction: float, salt: str, name: str
+) -> tuple[PreferenceData, PreferenceData]:
+    """Hold out a share of prompts; the rest keeps the reading's counts in its report."""
+    rest, held_out = split_by_prompt(data.preferences, fraction, salt)
+    check_sides(data, rest, held_out)
+    held_report = data.report.part(f"held out for {name}", held_out)
+    data.report.rows -= len(held_out)
+    data.report.kept = len(rest)
+    data.report.identical -= held_report.identical
+    return PreferenceData(rest, data.report), PreferenceData(held_out, held_report)
+
+
+def _split_to_divide(
+    data_path: str | Path, data_subset: str, split: str, other: str, revision: str | None
+) -> str:
+    """Return the one of two splits that is there, the first if both are or none is."""
+    if is_single_table(data_path):
+        return split
+    there = available_splits(data_path, data_subset, revision=revision)
+    return other if split not in there and other in there else split
+
+
+def load_splits(
+    data_path: str | Path,
+    data_subset: str = "both",
+    *,
+    train_split: str = "train",
+    eval_split: str = "test",
+    eval_fraction: float = 0.0,
+    validation_fraction: float = 0.0,
+    train_limit: int = 0,
+    eval_limit: int = 0,
+    revision: str | None = None,
+    on_malformed: OnMalformed = "error",
+    seed: int = 0,
+) -> Splits:
+    """Load the training, validation and test pairs.
+
+    Test pairs are those of ``eval_split``. Where the data is one table, where both names are the
+    same, or where only one of the two is there and ``eval_fraction`` is positive, that one is
+    divided by a hash of the prompt (a tenth is held out unless ``eval_fraction`` says otherwise).
+    Validation pairs are always taken from the training pairs, by another hash of the prompt.
+
+    Args:
+        data_path: See ``load_preferences``.
+        data_subset: See ``load_preferences``.
+        train_split: The split to train on.
+        eval_split: The split to test on.
+        eval_fraction: Share of prompts to hold out for test.
+        validation_fraction: Share of the remaining prompts to hold out for validation.
+        train_limit: Pairs to train on, 0 for all (the validation set shrinks in proportion).
+        eval_limit: Pairs to test on, 0 for all.
+        revision: A branch, tag or commit on the hub.
+        on_malformed: Whether a malformed row is an error or skipped and counted.
+        seed: Of the draws that the limits make.
+
+    Returns:
+        The sets and their reports.
+
+    Raises:
+        MissingFileError: If a split is not there, with the remedy.
+        DataError: If rows are malformed or a side would be left without pairs.
+        ConfigError: If fractions or limits cannot work.
+    """
+    _check_fraction("eval_fraction", eval_fraction)
+    _check_fraction("validation_fraction", validation_fraction)
+    options = {"revision": revision, "on_malformed": on_malformed, "seed": seed}
+    divided = train_split == eval_split or is_single_table(data_path)
+    source = train_split
+    if not divided and eval_fraction > 0:
+        there = available_splits(data_path, data_subset, revision=revision)
+        if train_split in there and eval_split in there:
+            raise ConfigError(
+                f"{data_path} has both splits, {train_split} and {eval_split}: leave out "
+                f"--eval_fraction, or give --eval_split {train_split} to divide that one."
+            )
+        divided = True
+        source = _split_to_divide(data_path, data_subset, train_split, eval_split, revision)
+
+    if divided:
+        eval_fraction = eval_fraction or DEFAULT_EVAL_FRACTION
+        data = load_preferences(data_path, data_subset, source, **options)  # type: ignore[arg-type]
+        train, test = _divide(data, eval_fraction, EVALUATION_SALT, "eval")
+    else:
+        train = load_preferences(data_path, data_subset, train_split, **options)  # type: ignore[arg-type]
+        test = load_preferences(data_path, data_subset, eval_split, **options)  # type: ignore[arg-type]
+    overlap = 0 if divided else prompt_overlap(train.preferences, test.preferences)
+
+    validation = PreferenceData()
+    if validation_fraction > 0:
+        train, validation = _divide(train, validation_fraction, VALIDATION_SALT, "validation")
+        if train_limit:
+            share = round(train_limit * validation_fraction / (1 - validation_fraction))
+            limit_preferences(validation, max(share, 1), seed)
+    limit_preferences(train, train_limit, seed)
+    limit_preferences(test, eval_limit, seed)
+    sets = {"train": train, "validation": validation, "test": test}
+    return Splits(
+        train.preferences,
+        validation.preferences,
+        test.preferences,
+        reports={name: data.report for name, data in sets.items() if data.preferences},
+        prompt_overlap=overlap,
+        eval_fraction=eval_fraction if divided else 0.0,
+    )
+
+
+def load_evaluation(
+    data_path: str | Path,
+    data_subset: str = "both",
+    *,
+    split: str = "test",
+    train_split: str = "train",
+    eval_fraction: float = 0.0,
+    limit: int = 0,
+    revision: str | None = None,
+    on_malformed: OnMalformed = "error",
+    seed: int = 0,
+) -> PreferenceData:
+    """Load exactly the pairs that ``load_splits`` holds out for test.
+
+    Args:
+        data_path: See ``load_preferences``.
+        data_subset: See ``load_preferences``.
+        split: The split to evaluate on.
+        train_split: Where ``split`` is not there, the one that ``load_splits`` divided.
+        eval_fraction: 0 for the whole split; otherwise the share of prompts that training held
+            out of it.
+        limit: Pairs to keep, 0 for all.
+        revision: A branch, tag or commit on the hub.
+        on_malformed: Whether a malformed row is an error or skipped and counted.
+        seed: Of the draw that the limit makes.
+
+    Returns:
+        The preferences, in input order, and the report.
+
+    Raises:
+        MissingFileError: If the split is not there, with the remedy.
+        DataError: If rows are malformed or none are held out.
+        ConfigError: If the fraction or limit cannot work.
+    """
+    _check_fraction("eval_fraction", eval_fraction)
+    source = split
+    if eval_fraction > 0:
+        source = _split_to_divide(data_path, data_subset, split, train_split, revision)
+    data = load_preferences(
+        data_path, data_subset, source, revision=revision, on_malformed=on_malformed, seed=seed
+    )
+    if eval_fraction > 0:
+        _, data = _divide(data, eval_fraction, EVALUATION_SALT, "eval")
+    return limit_preferences(data, limit, seed)

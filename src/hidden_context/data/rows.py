@@ -1,0 +1,114 @@
+"""Rows of a data file, whatever its format: JSON Lines, gzip, parquet or CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from hidden_context.data.files import iter_lines, parse_json_line, require_file
+from hidden_context.errors import DataError
+
+SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet", ".csv.gz", ".csv")
+
+# A row, or the error that says why the line is none.
+Row: TypeAlias = "dict[str, Any] | DataError"
+
+_BATCH_ROWS = 1024
+# Columns of text whose entries may all look like numbers, which CSV could not tell.
+_TEXT_COLUMNS = (
+    "prompt",
+    "chosen",
+    "rejected",
+    "text",
+    "data_subset",
+    "objective",
+    "annotator",
+)
+
+
+def data_suffix(path: str | Path) -> str | None:
+    """Return the suffix by which a file is read (``.jsonl.gz``, ``.parquet`` …), or None."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def iter_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a data file one after the other, without holding the file in memory.
+
+    Args:
+        path: A file in JSON Lines (``.jsonl`` or ``.json``, plain or gzip), parquet or CSV.
+
+    Yields:
+        The line number (for parquet and CSV the row number, from 1) and the row, or, where a
+        line is not a JSON object, the error that says so: the caller raises or counts it.
+
+    Raises:
+        MissingFileError: If the file does not exist.
+        DataError: If it is of an unknown kind or damaged as a whole.
+    """
+    path = require_file(path)
+    suffix = data_suffix(path)
+    if suffix is None:
+        raise DataError(
+            "files of this kind are not read",
+            file=path,
+            remedy=f"Known kinds: {', '.join(SUFFIXES)}",
+        )
+    if suffix == ".parquet":
+        return _iter_parquet(path)
+    if suffix.startswith(".csv"):
+        return _iter_csv(path)
+    return _iter_json_lines(path)
+
+
+def _iter_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in iter_lines(path):
+        try:
+            row: Row = parse_json_line(line, path, number)
+        except DataError as error:
+            row = error
+        yield number, row
+
+
+def _iter_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from _number(file.iter_batches(batch_size=_BATCH_ROWS))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"the parquet file cannot be read: {error}", file=path) from error
+
+
+def _iter_csv(path: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        with csv.open_csv(
+            path,
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(_TEXT_COLUMNS, pa.string()), strings_can_be_null=False
+            ),
+        ) as batches:
+            yield from _number(batches)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"the CSV file cannot be read: {error}", file=path) from error
+
+
+def _number(batches: Any) -> Iterator[tuple[int, Row]]:
+    number = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+def require_row(row: Row) -> dict[str, Any]:
+    """Return the row, or raise the error that stands in its place."""
+    if isinstance(row, DataError):
+        raise row
+    return row

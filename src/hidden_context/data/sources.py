@@ -1,0 +1,223 @@
+"""Reading preference data from wherever it lies into one schema, with a count of what was left out.
+
+``load_preferences`` reads one split; ``load_splits`` (in ``held_out``) adds test and validation
+sets that share no prompt with the training set.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hidden_context.data import hub, layouts
+from hidden_context.data.preferences import Preference, has_blank_side, parse_preference
+from hidden_context.data.report import ReadReport
+from hidden_context.data.rows import Row, iter_rows, require_row
+from hidden_context.errors import ConfigError, DataError, MissingFileError
+
+OnMalformed = Literal["error", "skip"]
+
+
+@dataclass
+class PreferenceData:
+    """Preferences together with the report of how they were read."""
+
+    preferences: list[Preference] = field(default_factory=list)
+    report: ReadReport = field(default_factory=lambda: ReadReport(source=""))
+
+    def __len__(self) -> int:
+        return len(self.preferences)
+
+    def __iter__(self) -> Iterator[Preference]:
+        return iter(self.preferences)
+
+
+def _local_path(data_path: str | Path) -> Path | None:
+    """Return the local path, or None where the name is one for the hub.
+
+    Raises:
+        MissingFileError: If it is a local path and nothing is there.
+    """
+    path = Path(data_path).expanduser()
+    if path.exists():
+        return path
+    if isinstance(data_path, str) and hub.is_hub_id(data_path):
+        return None
+    raise MissingFileError(
+        path,
+        "Give a local file or folder or a data set on the Hugging Face hub; "
+        "'hidden-context data download' fetches the paper's data",
+    )
+
+
+def is_single_table(data_path: str | Path) -> bool:
+    """Tell whether the data is one table without splits of its own: a file, or a saved table."""
+    path = _local_path(data_path)
+    return path is not None and layouts.is_single(path)
+
+
+def available_splits(
+    data_path: str | Path, data_subset: str = "both", *, revision: str | None = None
+) -> list[str]:
+    """List the splits a data set has; empty for a single table, which has none of its own.
+
+    Args:
+        data_path: A local file or folder, or a hub id.
+        data_subset: ``both``, ``helpful``, ``harmless`` or another subset.
+        revision: A branch, tag or commit on the hub.
+
+    Returns:
+        The names, sorted.
+
+    Raises:
+        MissingFileError: If there is no such data.
+        DataError: If the hub cannot be reached.
+    """
+    path = _local_path(data_path)
+    if path is None:
+        return hub.hub_splits(str(data_path), revision)
+    return layouts.available_splits(path, data_subset)
+
+
+def _iter_source(
+    data_path: str | Path, data_subset: str, split: str, revision: str | None
+) -> Iterator[tuple[str, int, Row, bool]]:
+    """Yield ``(place, line, row, whether to filter by data_subset)`` of a split."""
+    path = _local_path(data_path)
+    if path is None:
+        filtered = data_subset != "both" and not hub.is_hh_rlhf(str(data_path))
+        for line, row in hub.iter_hub_rows(str(data_path), data_subset, split, revision):
+            yield f"{data_path} ({split})", line, row, filtered
+        return
+    for part in layouts.find_parts(path, data_subset, split):
+        place = str(part.path)
+        rows: Iterable[tuple[int, Row]] = (
+            hub.iter_saved_rows(part.path) if part.path.is_dir() else iter_rows(part.path)
+        )
+        for line, item in rows:
+            if part.added_subset and isinstance(item, dict):
+                item.setdefault("data_subset", part.added_subset)
+            yield place, line, item, part.filtered
+
+
+def load_preferences(
+    data_path: str | Path,
+    data_subset: str = "both",
+    split: str = "train",
+    *,
+    revision: str | None = None,
+    limit: int = 0,
+    on_malformed: OnMalformed = "error",
+    seed: int = 0,
+) -> PreferenceData:
+    """Read one split of preference data.
+
+    Args:
+        data_path: A hub id (``Anthropic/hh-rlhf``), a local file (JSON Lines, gzip, parquet, CSV)
+            or a local folder: ``{data_subset}/{split}`` files, the split files themselves,
+            ``harmless-base`` and ``helpful-base`` folders, or what ``save_to_disk`` wrote.
+        data_subset: ``both`` for all rows. Otherwise the folder of that subset, or, where the
+            data has no folders, the rows whose ``data_subset`` column says so.
+        split: Which split; of no effect for a single file, which is read whole.
+        revision: A branch, tag or commit on the hub.
+        limit: How many pairs to keep, 0 for all, spread evenly over the values of
+            ``data_subset``, drawn at random, in their original order.
+        on_malformed: Whether a malformed row is an error or skipped and counted.
+        seed: Of that draw.
+
+    Returns:
+        The preferences and the report.
+
+    Raises:
+        MissingFileError: If the data or the split is not there, saying what is.
+        DataError: If a row is malformed (naming file, line and field) or no row remains.
+        ConfigError: If an option cannot work.
+    """
+    if limit < 0:
+        raise ConfigError(f"A size limit cannot be negative: {limit} (0 keeps all).")
+    data = PreferenceData(report=ReadReport(source=_describe(data_path, data_subset, split)))
+    report, subsets = data.report, Counter[str]()
+    for place, line, row, filtered in _iter_source(data_path, data_subset, split, revision):
+        try:
+            columns = require_row(row)
+            preference = parse_preference(columns, file=place, line=line)
+        except DataError as error:
+            if on_malformed == "error":
+                raise
+            report.rows += 1
+            report.malformed.append(str(error))
+            continue
+        subsets[str(preference.data_subset)] += 1
+        if filtered and preference.data_subset != data_subset:
+            continue
+        report.rows += 1
+        if has_blank_side(columns):
+            report.empty += 1
+            continue
+        data.preferences.append(preference)
+    _require_rows(data, data_subset, subsets)
+    return limit_preferences(data, limit, seed)
+
+
+def _describe(data_path: str | Path, data_subset: str, split: str) -> str:
+    if is_single_table(data_path):
+        return str(data_path) if data_subset == "both" else f"{data_path} ({data_subset})"
+    return f"{data_path} ({data_subset}, {split})"
+
+
+def _require_rows(data: PreferenceData, data_subset: str, subsets: Counter[str]) -> None:
+    if data.preferences:
+        return
+    report = data.report
+    if report.rows == 0 and subsets:
+        there = ", ".join(sorted(name for name in subsets if name != "None")) or "no such column"
+        raise DataError(
+            f"no row has data_subset {data_subset!r} (there: {there})",
+            file=report.source,
+            field="data_subset",
+            remedy="Use --data_subset both to read all rows",
+        )
+    problem = "the data set has no rows" if report.rows == 0 else f"no usable row: {report}"
+    raise DataError(problem.rstrip("."), file=report.source)
+
+
+def limit_preferences(data: PreferenceData, limit: int, seed: int = 0) -> PreferenceData:
+    """Keep a number of pairs, spread evenly over the data subsets, and bring the report up to date.
+
+    Args:
+        data: What was read.
+        limit: How many to keep, 0 for all. A subset with fewer pairs than its share leaves the
+            rest to the others.
+        seed: Of the draw within each subset.
+
+    Returns:
+        The same data with ``preferences`` and the report's counts changed.
+    """
+    preferences, report = data.preferences, data.report
+    if 0 < limit < len(preferences):
+        groups: dict[str, list[int]] = {}
+        for index, preference in enumerate(preferences):
+            groups.setdefault(str(preference.data_subset), []).append(index)
+        chosen = sorted(_draw_evenly(groups, limit, seed))
+        report.limited += len(preferences) - len(chosen)
+        preferences = [preferences[index] for index in chosen]
+    data.preferences = preferences
+    report.kept = len(preferences)
+    report.identical = sum(preference.identical for preference in preferences)
+    return data
+
+
+def _draw_evenly(groups: dict[str, list[int]], count: int, seed: int) -> list[int]:
+    """Draw ``count`` indices, as equally over the groups as their sizes allow."""
+    generator = random.Random(seed)
+    drawn: list[int] = []
+    # The smallest groups first, so that what they lack is known when the large ones are drawn.
+    order = sorted(groups, key=lambda name: len(groups[name]))
+    for position, name in enumerate(order):
+        share = (count - len(drawn)) // (len(order) - position)
+        drawn += generator.sample(groups[name], min(share, len(groups[name])))
+    return drawn

@@ -1,0 +1,220 @@
+"""Reward models whose backbone is frozen: cached features, and a small trained head on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hidden_context.data.dialogue import Conversation
+from hidden_context.data.files import read_json, write_json
+from hidden_context.errors import CheckpointError, ConfigError, first_line
+from hidden_context.heads import Head
+from hidden_context.models.card import model_card
+from hidden_context.models.feature_cache import FeatureCache
+from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+from hidden_context.models.folders import replace_folder
+from hidden_context.models.head_file import HEAD_FILE, HeadFile, RewardScale
+from hidden_context.models.reward_model import RewardModel
+
+CONFIG_FILE: Final = "frozen_backbone.json"
+WEIGHTS_FILE: Final = "probe.safetensors"
+_FORMAT: Final = 1
+
+
+class Probe(nn.Module):
+    """A small network on features: standardisation, one hidden layer, raw outputs.
+
+    Several members are trained side by side on the same data from different starts; their raw
+    outputs are averaged.
+
+    Args:
+        num_features: Width D of the features.
+        num_outputs: Number K of raw outputs.
+        hidden: Width of the hidden layer; 0 for a linear probe.
+        dropout: Dropout of the features and of the hidden layer.
+        members: Number of networks averaged.
+    """
+
+    def __init__(
+        self, num_features: int, num_outputs: int, hidden: int, dropout: float, members: int
+    ) -> None:
+        super().__init__()
+        self.register_buffer("location", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(num_features))
+        self.members = nn.ModuleList(
+            _member(num_features, num_outputs, hidden, dropout) for _ in range(members)
+        )
+
+    def standardise(self, features: Tensor) -> None:
+        """Set location and scale from training features of shape ``(N, D)``."""
+        self.location = features.mean(0)
+        self.scale = features.std(0, correction=0).clamp(min=1e-6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features ``(…, D)`` to the members' mean raw outputs ``(…, K)``."""
+        return self.member_outputs(features).mean(0)
+
+    def member_outputs(self, features: Tensor) -> Tensor:
+        """Map features ``(…, D)`` to raw outputs of each member, ``(members, …, K)``."""
+        standardised = (features - self.location) / self.scale
+        return torch.stack([member(standardised) for member in self.members])
+
+
+def _member(num_features: int, num_outputs: int, hidden: int, dropout: float) -> nn.Sequential:
+    output = nn.Linear(hidden or num_features, num_outputs)
+    with torch.no_grad():
+        output.weight.mul_(0.01)  # training starts from nearly equal rewards
+        output.bias.zero_()
+    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    if hidden:
+        layers += [nn.Linear(num_features, hidden), nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, output)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeOptions:
+    """Shape of the trained part.
+
+    Args:
+        hidden: Width of the hidden layer; 0 for a linear probe.
+        dropout: Dropout of features and hidden layer.
+        members: Number of networks whose raw outputs are averaged.
+    """
+
+    hidden: int = 64
+    dropout: float = 0.2
+    members: int = 1
+
+    def __post_init__(self) -> None:
+        if self.hidden < 0 or self.members < 1 or not 0 <= self.dropout < 1:
+            raise ConfigError(
+                f"a probe of {self.hidden} hidden units, {self.members} members and dropout "
+                f"{self.dropout} cannot be built."
+            )
+
+
+class FrozenRewardModel(RewardModel):
+    """A probe on the features of a frozen backbone; its folder holds only the probe.
+
+    Folder format: ``frozen_backbone.json`` (backbone, revision, features, probe), the weights in
+    ``probe.safetensors``, ``reward_head.json``, the tokenizer, and a model card.
+
+    Args:
+        featurizer: Computes the features.
+        probe: Maps them to raw outputs.
+        head: How raw outputs are read.
+        probe_options: The probe's shape.
+        reward_scale: Location and scale of rewards on the evaluation set.
+        card: Facts for the model card.
+    """
+
+    def __init__(
+        self,
+        featurizer: Featurizer,
+        probe: Probe,
+        head: Head,
+        probe_options: ProbeOptions,
+        *,
+        reward_scale: RewardScale | None = None,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        self.featurizer, self.probe, self.head = featurizer, probe, head
+        self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
+        self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.options.max_length
+
+    def raw_outputs(self, texts: Sequence[Conversation], batch_size: int = 16) -> Tensor:
+        """Compute raw outputs of shape ``(B, K)`` (see the base class)."""
+        if isinstance(texts, str):
+            raise ConfigError("raw_outputs takes a list of texts; put the one text into a list.")
+        features = self.featurizer.features(texts, batch_size)
+        self.probe.eval()
+        with torch.inference_mode():
+            raw: Tensor = self.probe(features)
+        return raw
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write probe, head, tokenizer and card (see the base class)."""
+        with replace_folder(path) as folder:
+            save_file(
+                {name: value.contiguous() for name, value in self.probe.state_dict().items()},
+                str(folder / WEIGHTS_FILE),
+            )
+            content = {
+                "format": _FORMAT,
+                "backbone": self.featurizer.backbone,
+                "revision": self.featurizer.revision,
+                "trust_remote_code": self.featurizer.trust_remote_code,
+                "features": dataclasses.asdict(self.featurizer.options),
+                "num_features": int(self.probe.get_buffer("location").numel()),
+                "probe": dataclasses.asdict(self.probe_options),
+            }
+            write_json(folder / CONFIG_FILE, content)
+            base = self.featurizer.backbone
+            HeadFile(self.head, self.max_length, base, self.reward_scale).save(folder)
+            self.tokenizer.save_pretrained(str(folder))
+            text = model_card(self.head, base_model=base, max_length=self.max_length, **self.card)
+            (folder / "README.md").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        base_model: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+        trust_remote_code: bool = False,
+        cache: FeatureCache | None = None,
+    ) -> FrozenRewardModel:
+        """Load a model from its folder; the backbone itself is loaded when first needed.
+
+        Raises:
+            CheckpointError: If files are missing or damaged, or of a later version.
+        """
+        folder = Path(folder)
+        content: Any = read_json(folder / CONFIG_FILE)
+        stored = HeadFile.load(folder / HEAD_FILE)
+        try:
+            if content["format"] != _FORMAT:
+                raise CheckpointError(
+                    f"{folder} has format {content['format']}, this package reads {_FORMAT}; "
+                    "upgrade hidden-context."
+                )
+            if content["trust_remote_code"] and not trust_remote_code:
+                raise CheckpointError(
+                    f"{folder}: its backbone runs code from its own repository; allow it with "
+                    "trust_remote_code=True (--trust_remote_code) if you trust it."
+                )
+            options = FeaturizerOptions(**content["features"])
+            probe_options = ProbeOptions(**content["probe"])
+            probe = Probe(
+                content["num_features"],
+                stored.head.num_outputs,
+                probe_options.hidden,
+                probe_options.dropout,
+                probe_options.members,
+            )
+            probe.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
+        except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{folder} is no complete frozen-backbone reward model ({first_line(error)})."
+            ) from error
+        featurizer = Featurizer(
+            base_model or content["backbone"],
+            options,
+            dtype=dtype,
+            device=device,
+            revision=content["revision"],
+            trust_remote_code=trust_remote_code,
+            cache=cache,
+        )
+        return cls(
+            featurizer, probe.eval(), stored.head, probe_options, reward_scale=stored.reward_scale
+        )

@@ -1,0 +1,93 @@
+"""``reward_head.json``: what a checkpoint's raw outputs mean, beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Final
+
+from hidden_context import heads
+from hidden_context.data.files import read_json, write_json
+from hidden_context.errors import CheckpointError, ConfigError
+
+HEAD_FILE: Final = "reward_head.json"
+_FORMAT: Final = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardScale:
+    """Location and scale of a model's mean rewards on its evaluation set, in reward units.
+
+    Comparisons do not identify the unit of reward, so rewards of different models are compared
+    after standardising by these.
+
+    Args:
+        mean: Mean of the mean rewards over all texts.
+        stddev: Their standard deviation.
+        texts: Number of texts.
+    """
+
+    mean: float
+    stddev: float
+    texts: int
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadFile:
+    """Contents of ``reward_head.json``.
+
+    Args:
+        head: The head.
+        max_length: Longest text, in tokens, that the model was trained on.
+        base_model: Id or path of the backbone.
+        reward_scale: Location and scale on the evaluation set, where there was one.
+    """
+
+    head: heads.Head
+    max_length: int | None = None
+    base_model: str | None = None
+    reward_scale: RewardScale | None = None
+
+    def save(self, folder: str | Path) -> None:
+        """Write the file into a checkpoint's folder."""
+        likelihood = getattr(self.head, "likelihood", None)
+        content = {
+            "format": _FORMAT,
+            "head": self.head.to_dict(),
+            "max_length": self.max_length,
+            "base_model": self.base_model,
+            "reward_scale": self.reward_scale and dataclasses.asdict(self.reward_scale),
+        }
+        if likelihood is not None:
+            content["comparison"] = "paper" if likelihood == "logistic" else "exact"
+        write_json(Path(folder) / HEAD_FILE, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> HeadFile:
+        """Read the file.
+
+        Raises:
+            CheckpointError: If it is damaged or of a later version.
+        """
+        content: Any = read_json(path)
+        if not isinstance(content, dict) or not isinstance(content.get("head"), dict):
+            raise CheckpointError(f"{path}: the field 'head' is missing; the file is damaged.")
+        if content.get("format", _FORMAT) != _FORMAT:
+            raise CheckpointError(
+                f"{path} has format {content['format']}, this package reads {_FORMAT}; upgrade "
+                "hidden-context."
+            )
+        try:
+            head = heads.from_dict(content["head"])
+            scale = content.get("reward_scale")
+            reward_scale = RewardScale(**scale) if scale else None
+        except (ConfigError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        return cls(head, content.get("max_length"), content.get("base_model"), reward_scale)
+
+
+def resolve_head(head: heads.Head | dict[str, Any] | str | None) -> heads.Head | None:
+    """Bring a head, its JSON form or its type's name to a head; None stays None."""
+    if head is None or isinstance(head, heads.Head):
+        return head
+    return heads.make(head) if isinstance(head, str) else heads.from_dict(head)

@@ -1,0 +1,237 @@
+"""Loading a reward model of any kind from a folder or the hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+from transformers.utils import cached_file
+
+from hidden_context import heads
+from hidden_context.errors import CheckpointError, MissingFileError, first_line
+from hidden_context.models.backbone import load_classifier
+from hidden_context.models.head_file import HEAD_FILE, HeadFile, resolve_head
+from hidden_context.models.modules import specialise_for_rewards
+from hidden_context.models.placement import resolve_device, resolve_dtype
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.models.tokenizer import length_limit, load_tokenizer
+
+ADAPTER_CONFIG = "adapter_config.json"
+FROZEN_CONFIG = "frozen_backbone.json"
+_ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path | None:
+    """Find one file of a local folder or hub repository; None if it has no such file."""
+    if Path(path_or_id).is_dir():
+        file = Path(path_or_id) / name
+        return file if file.is_file() else None
+    try:
+        found = cached_file(
+            path_or_id,
+            name,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError as error:
+        raise CheckpointError(
+            f"{path_or_id!r} is neither a local folder nor a model that can be reached "
+            f"({first_line(error)}). Check the path or id; offline, only local folders and cached "
+            "models load."
+        ) from error
+    return Path(found) if found else None
+
+
+def _check_exists(path_or_id: str) -> None:
+    looks_local = path_or_id.startswith((".", "/", "~")) or path_or_id.count("/") > 1
+    if looks_local and not Path(path_or_id).is_dir():
+        raise MissingFileError(path_or_id, "Give the folder of a checkpoint, or a hub id")
+
+
+def load_reward_model(
+    path_or_id: str | Path,
+    *,
+    head: heads.Head | dict[str, Any] | str | None = None,
+    base_model: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    max_length: int | None = None,
+    tokenizer_name: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> RewardModel:
+    """Load a reward model; see ``RewardModel.from_pretrained``."""
+    name = str(Path(path_or_id).expanduser()) if isinstance(path_or_id, Path) else path_or_id
+    _check_exists(name)
+    target = resolve_device(device)
+    precision = resolve_dtype(dtype, target)
+    wanted = resolve_head(head)
+    frozen_config = find_file(name, FROZEN_CONFIG, revision)
+    if frozen_config is not None:
+        if not Path(name).is_dir():  # a hub repository: fetch the folder's other files too
+            from huggingface_hub import snapshot_download
+
+            frozen_config = Path(snapshot_download(name, revision=revision)) / FROZEN_CONFIG
+        return _load_frozen(frozen_config, wanted, base_model, precision, target, trust_remote_code)
+    head_path = find_file(name, HEAD_FILE, revision)
+    stored = HeadFile.load(head_path) if head_path else None
+    if stored is not None:
+        _check_head(name, wanted, stored.head)
+    adapter_path = find_file(name, ADAPTER_CONFIG, revision)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if adapter_path is not None:
+        base = base_model or _adapter_base(name, adapter_path)
+        final_head = wanted or (stored.head if stored else None)
+        final_head = _head_of_adapter(name, final_head, revision)
+        module = _load_adapter(name, base, final_head, precision, options)
+    else:
+        base = name
+        final_head = wanted or (stored.head if stored else _head_of_classifier(name, options))
+        module, head_is_new = load_classifier(
+            name, final_head.num_outputs, dtype=precision, **options
+        )
+        if head_is_new:
+            raise CheckpointError(
+                f"{name!r} has no trained reward head; it is a backbone. Train one with "
+                "`hidden-context train --model_name ...`, or give a reward model."
+            )
+    tokenizer_source = tokenizer_name or (
+        name if find_file(name, "tokenizer_config.json", revision) else base
+    )
+    tokenizer = load_tokenizer(
+        tokenizer_source,
+        revision=revision if tokenizer_source == name else None,
+        trust_remote_code=trust_remote_code,
+    )
+    wanted_length = max_length or (stored.max_length if stored else None)
+    return SequenceRewardModel(
+        module.to(target).eval(),
+        tokenizer,
+        final_head,
+        length_limit(tokenizer, module.config, wanted_length),
+        base_model=stored.base_model if stored and stored.base_model else base,
+        reward_scale=stored.reward_scale if stored else None,
+    )
+
+
+def _load_frozen(
+    config_path: Path,
+    wanted: heads.Head | None,
+    base_model: str | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    trust_remote_code: bool,
+) -> RewardModel:
+    from hidden_context.models.frozen import WEIGHTS_FILE, FrozenRewardModel
+
+    folder = str(config_path.parent)
+    if not Path(folder, WEIGHTS_FILE).is_file() or not Path(folder, HEAD_FILE).is_file():
+        raise CheckpointError(f"{folder}: {WEIGHTS_FILE} or {HEAD_FILE} is missing.")
+    model = FrozenRewardModel.load(
+        folder,
+        base_model=base_model,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+    _check_head(folder, wanted, model.head)
+    return model
+
+
+def _check_head(name: str, wanted: heads.Head | None, stored: heads.Head) -> None:
+    if wanted is None:
+        return
+    if wanted.type != stored.type or wanted.num_outputs != stored.num_outputs:
+        raise CheckpointError(
+            f"{name} was trained with a {stored.type} head of {stored.num_outputs} outputs, but a "
+            f"{wanted.type} head of {wanted.num_outputs} outputs was asked for. Leave the head "
+            "out, or give the one it has."
+        )
+
+
+def _adapter_base(name: str, config_path: Path) -> str:
+    base = json.loads(config_path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(f"{name}: the adapter does not name its backbone; give base_model.")
+    return str(base)
+
+
+def adapter_num_outputs(name: str, revision: str | None = None) -> int | None:
+    """Read the number of outputs of an adapter's head from its weights; None without one.
+
+    Pickled weights are read with ``weights_only`` and mapped to the CPU: the paper's hold CUDA
+    storages.
+    """
+    for filename in _ADAPTER_WEIGHTS:
+        path = find_file(name, filename, revision)
+        if path is None:
+            continue
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            shapes = {key: tuple(value.shape) for key, value in state.items()}
+        sizes = [
+            shape[0]
+            for key, shape in shapes.items()
+            if key.endswith(".weight") and "lora_" not in key and len(shape) == 2
+        ]
+        return sizes[-1] if sizes else None
+    raise CheckpointError(f"{name} has an {ADAPTER_CONFIG} but no adapter weights.")
+
+
+def _head_of_adapter(name: str, head: heads.Head | None, revision: str | None) -> heads.Head:
+    outputs = adapter_num_outputs(name, revision)
+    if head is None:
+        if outputs not in (None, 1):
+            raise CheckpointError(
+                f"{name} has {outputs} outputs and no {HEAD_FILE}, so its head has to be named: "
+                "mean_and_variance for 2 outputs, or categorical."
+            )
+        return heads.make("base")
+    if outputs is not None and outputs != head.num_outputs:
+        raise CheckpointError(
+            f"{name} has a head of {outputs} outputs, but the {head.type} head has "
+            f"{head.num_outputs}. Give the head (or --num_outputs) it was trained with."
+        )
+    return head
+
+
+def _head_of_classifier(name: str, options: dict[str, Any]) -> heads.Head:
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"no model could be read from {name!r} ({first_line(error)})."
+        ) from error
+    if config.num_labels != 1:
+        raise CheckpointError(
+            f"{name} has {config.num_labels} outputs and no {HEAD_FILE}; name its head, such as "
+            "mean_and_variance, if it is a reward model."
+        )
+    return heads.make("base")
+
+
+def _load_adapter(
+    name: str, base: str, head: heads.Head, dtype: torch.dtype, options: dict[str, Any]
+) -> Any:
+    from peft import PeftModel
+
+    base_options = {**options, "revision": None}
+    model, _ = load_classifier(base, head.num_outputs, dtype=dtype, **base_options)
+    try:
+        wrapped = PeftModel.from_pretrained(model, name, revision=options["revision"])
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"the adapter {name} does not fit the backbone {base} ({first_line(error)})."
+        ) from error
+    specialise_for_rewards(wrapped.get_base_model())
+    return wrapped

@@ -1,0 +1,148 @@
+"""The public reward model: texts in, reward distributions out."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.dialogue import Conversation, join
+from hidden_context.distributions import RewardDistribution
+from hidden_context.errors import ConfigError
+from hidden_context.heads import Head
+from hidden_context.models.head_file import RewardScale
+
+Prompt: TypeAlias = Conversation
+
+
+class RewardModel(abc.ABC):
+    """A model that gives each text a distribution of reward.
+
+    ``RewardModel.from_pretrained`` loads every kind there is; the kinds differ only in how raw
+    outputs come about.
+
+    Attributes:
+        head: How raw outputs are read.
+        tokenizer: The tokenizer, padding on the right.
+        max_length: Longest text in tokens; longer ones lose their beginning, with a warning.
+        reward_scale: Location and scale of rewards on the evaluation set, or None.
+        card: Facts for the model card: ``data`` and ``metrics``.
+    """
+
+    head: Head
+    tokenizer: Any
+    max_length: int
+    reward_scale: RewardScale | None
+    card: dict[str, Any]
+
+    @staticmethod
+    def from_pretrained(
+        path_or_id: str | Path,
+        head: Head | dict[str, Any] | str | None = None,
+        base_model: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device = "auto",
+        *,
+        max_length: int | None = None,
+        tokenizer_name: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> RewardModel:
+        """Load a reward model of any kind.
+
+        These load: checkpoints of this package; PEFT adapters without ``reward_head.json``, such
+        as the paper's own (name the head unless it is scalar); any sequence-classification reward
+        model with one output (read as a scalar head); folders of a head on a frozen backbone.
+
+        Args:
+            path_or_id: Folder or hub id.
+            head: The head, its type's name or its JSON form; None takes what the checkpoint says.
+            base_model: Backbone of an adapter, instead of the one its configuration names.
+            dtype: Precision of the backbone: ``auto`` is bfloat16 on a GPU that has it, else
+                float32. The head is float32 always.
+            device: ``auto`` takes the accelerator if there is one.
+            max_length: Longest text in tokens, instead of what the checkpoint says.
+            tokenizer_name: Tokenizer, instead of the checkpoint's or the backbone's.
+            revision: Branch, tag or commit of a hub repository.
+            trust_remote_code: Whether code from the repository may run.
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            MissingFileError: If a local path does not exist.
+            CheckpointError: If the checkpoint cannot be read, or has another head or size.
+        """
+        from hidden_context.models.loading import load_reward_model
+
+        return load_reward_model(
+            path_or_id,
+            head=head,
+            base_model=base_model,
+            dtype=dtype,
+            device=device,
+            max_length=max_length,
+            tokenizer_name=tokenizer_name,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+
+    @abc.abstractmethod
+    def raw_outputs(self, texts: Sequence[Conversation], batch_size: int = 16) -> Tensor:
+        """Compute the network's raw outputs.
+
+        Args:
+            texts: B texts, each a string or a list of chat messages.
+            batch_size: Texts per forward pass; rewards do not depend on it.
+
+        Returns:
+            Raw outputs in float32 of shape ``(B, K)``, on the CPU.
+
+        Raises:
+            DataError: If a text is blank.
+        """
+
+    @abc.abstractmethod
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write the whole of the model into a folder, replaced only once all is written.
+
+        Args:
+            path: The folder; ``from_pretrained`` reads it back.
+
+        Raises:
+            StorageError: If it could not be written; what stood there is untouched.
+        """
+
+    def score(self, texts: Sequence[Conversation], batch_size: int = 16) -> RewardDistribution:
+        """Score texts.
+
+        Args:
+            texts: B texts, each a string or a list of chat messages.
+            batch_size: Texts per forward pass.
+
+        Returns:
+            A distribution of batch shape ``(B,)``, in reward units.
+        """
+        if isinstance(texts, str):
+            raise ConfigError("score takes a list of texts; put the one text into a list.")
+        return self.head.distribution(self.raw_outputs(texts, batch_size=batch_size))
+
+    def score_responses(
+        self, prompt: Prompt, responses: Sequence[Conversation], batch_size: int = 16
+    ) -> RewardDistribution:
+        """Score several responses to one prompt.
+
+        Args:
+            prompt: A string (``Human:``/``Assistant:`` dialogues are joined in their own spelling)
+                or chat messages.
+            responses: n responses.
+            batch_size: Texts per forward pass.
+
+        Returns:
+            A distribution of batch shape ``(n,)``.
+        """
+        return self.score([join(prompt, response) for response in responses], batch_size)

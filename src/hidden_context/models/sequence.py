@@ -1,0 +1,120 @@
+"""Reward models that run a whole sequence classifier: fine-tuned, with adapters, or ready-made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.dialogue import Conversation
+from hidden_context.data.tokenize import pad_batch, sorted_windows, tokenize_texts
+from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
+from hidden_context.heads import Head
+from hidden_context.models.card import model_card
+from hidden_context.models.folders import replace_folder
+from hidden_context.models.head_file import HeadFile, RewardScale
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.tokenizer import padding_id
+
+
+class SequenceRewardModel(RewardModel):
+    """A sequence classifier, plain or wrapped by PEFT, whose logits are the raw outputs.
+
+    Args:
+        module: The classifier, specialised for rewards.
+        tokenizer: Its tokenizer.
+        head: How its logits are read.
+        max_length: Longest text in tokens.
+        base_model: Id or path of the backbone, for the records.
+        reward_scale: Location and scale of rewards on the evaluation set.
+        card: Facts for the model card (data, metrics).
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        tokenizer: Any,
+        head: Head,
+        max_length: int,
+        *,
+        base_model: str | None = None,
+        reward_scale: RewardScale | None = None,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        self.module, self.tokenizer, self.head = module, tokenizer, head
+        self.max_length, self.base_model = max_length, base_model
+        self.reward_scale, self.card = reward_scale, card or {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.module.parameters()).device
+        return device
+
+    def raw_outputs(self, texts: Sequence[Conversation], batch_size: int = 16) -> Tensor:
+        """Compute raw outputs of shape ``(B, K)`` (see the base class)."""
+        if isinstance(texts, str):
+            raise ConfigError("raw_outputs takes a list of texts; put the one text into a list.")
+        tokens = tokenize_texts(texts, self.tokenizer, self.max_length, "truncate")
+        if tokens.truncated:
+            warnings.warn(
+                f"{tokens.truncated} of {len(texts)} texts are longer than {self.max_length} "
+                "tokens; their beginnings were cut.",
+                HiddenContextWarning,
+                stacklevel=2,
+            )
+        sequences = []
+        for index, ids in enumerate(tokens.input_ids):
+            if ids is None:
+                raise DataError(f"text {index} cannot be scored: {tokens.reasons[index]}")
+            sequences.append(ids)
+        return self.raw_outputs_of_tokens(sequences, batch_size)
+
+    def raw_outputs_of_tokens(
+        self, sequences: Sequence[Sequence[int]], batch_size: int = 16
+    ) -> Tensor:
+        """Compute raw outputs of token sequences, sorted by length inside and padded right.
+
+        Args:
+            sequences: B non-empty sequences of token ids.
+            batch_size: Sequences per forward pass.
+
+        Returns:
+            Raw outputs in float32 of shape ``(B, K)``, on the CPU, in the order given.
+        """
+        raw = torch.empty(len(sequences), self.head.num_outputs)
+        lengths = [len(sequence) for sequence in sequences]
+        self.module.eval()
+        for batch in sorted_windows(lengths, max(len(sequences), 1), batch_size):
+            input_ids, attention_mask = pad_batch(
+                [sequences[index] for index in batch], padding_id(self.tokenizer)
+            )
+            with torch.inference_mode():
+                logits = self.module(
+                    input_ids=input_ids.to(self.device),
+                    attention_mask=attention_mask.to(self.device),
+                ).logits
+            raw[batch] = logits.float().cpu()
+        return raw
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write weights, tokenizer, head and model card (see the base class)."""
+        with replace_folder(path) as folder:
+            self.module.save_pretrained(str(folder))
+            self.tokenizer.save_pretrained(str(folder))
+            self.write_head_file(folder)
+            (folder / "README.md").write_text(self.card_text(), encoding="utf-8")
+
+    def write_head_file(self, folder: str | Path) -> None:
+        """Write ``reward_head.json`` alone into a folder."""
+        HeadFile(self.head, self.max_length, self.base_model, self.reward_scale).save(folder)
+
+    def card_text(self) -> str:
+        """Text of the model card."""
+        return model_card(
+            self.head, base_model=self.base_model, max_length=self.max_length, **self.card
+        )

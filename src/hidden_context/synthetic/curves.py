@@ -1,0 +1,156 @@
+"""What the networks learned, on a grid of alternatives; enough to redraw every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hidden_context.data.files import atomic_write, require_file
+from hidden_context.errors import DataError
+from hidden_context.synthetic.environments import Environment
+from hidden_context.synthetic.networks import (
+    BaseLearner,
+    CategoricalLearner,
+    ClassifierLearner,
+    Learner,
+    MeanAndStddevLearner,
+)
+
+Array = NDArray[np.float32]
+
+RESOLUTION = {"1d": 1000, "2d": 40}
+"""Grid points per coordinate."""
+OPPONENTS = {"1d": 50, "2d": 8}
+"""Grid points per coordinate over which the classifier's probabilities are averaged."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Exact and learned curves over ``N`` alternatives of an environment with ``d`` coordinates.
+
+    Attributes:
+        env: The environment's name.
+        alternatives: ``(N, d)``, midpoints of a regular grid.
+        expected_utility: Exact, ``(N,)``, in utility units.
+        borda_count: Exact, ``(N,)``.
+        base: Reward of ordinary preference learning, ``(N,)``, in its reward units.
+        mean: Mean reward of the mean-and-stddev network, ``(N,)``, in its reward units.
+        stddev: Its standard deviation, ``(N,)``, in the same units.
+        probabilities: ``p̂(u | a)`` of the categorical network, ``(N, K)``, on atoms of [0, 1].
+        classifier_borda: Mean probability by the classifier of being preferred, ``(N,)``.
+    """
+
+    env: str
+    alternatives: Array
+    expected_utility: Array
+    borda_count: Array
+    base: Array
+    mean: Array
+    stddev: Array
+    probabilities: Array
+    classifier_borda: Array
+
+    @property
+    def atoms(self) -> Array:
+        """Rewards of the categorical atoms, ``(K,)``, evenly spaced on [0, 1]."""
+        return np.linspace(0, 1, self.probabilities.shape[1], dtype=np.float32)
+
+    @property
+    def categorical_mean(self) -> Array:
+        """Mean reward of the categorical network, ``(N,)``."""
+        return self.probabilities @ self.atoms
+
+    def save(self, path: str | Path) -> None:
+        """Write all arrays to one ``.npz`` file, whole or not at all."""
+        with atomic_write(path, "wb") as file:
+            np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Curves:
+        """Read what ``save`` wrote.
+
+        Raises:
+            MissingFileError: If there is no such file.
+            DataError: If it holds something else.
+        """
+        require_file(path, "Run `hidden-context synthetic` to write it")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                values = {f.name: arrays[f.name] for f in fields(cls)}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"not the curves of a synthetic experiment ({error})", file=path) from (
+                error
+            )
+        return cls(**{**values, "env": str(values["env"])})
+
+
+@torch.no_grad()
+def evaluate(environment: Environment, learners: Mapping[str, Learner]) -> Curves:
+    """Evaluate trained learners on the environment's grid.
+
+    Args:
+        environment: Where they were trained.
+        learners: The four of ``networks.LEARNERS`` by name, in evaluation mode: batch norm uses
+            its running statistics.
+
+    Returns:
+        The curves.
+    """
+    base, normal = learners["base"], learners["mean_and_stddev"]
+    categorical, classifier = learners["categorical"], learners["classifier"]
+    assert isinstance(base, BaseLearner)
+    assert isinstance(normal, MeanAndStddevLearner)
+    assert isinstance(categorical, CategoricalLearner)
+    assert isinstance(classifier, ClassifierLearner)
+    grid = environment.grid(RESOLUTION[environment.name])
+    exact = grid.double()
+    rewards = normal.distribution(normal.network(grid))
+    return Curves(
+        env=environment.name,
+        alternatives=_array(grid),
+        expected_utility=_array(environment.expected_utility(exact)),
+        borda_count=_array(environment.borda_count(exact)),
+        base=_array(base.head.distribution(base.network(grid)).mean),
+        mean=_array(rewards.mean),
+        stddev=_array(rewards.stddev),
+        probabilities=_array(categorical.distribution(categorical.network(grid)).probs),
+        classifier_borda=_array(
+            classifier_borda_count(classifier, grid, environment.grid(OPPONENTS[environment.name]))
+        ),
+    )
+
+
+@torch.no_grad()
+def classifier_borda_count(
+    classifier: ClassifierLearner, alternatives: Tensor, opponents: Tensor
+) -> Tensor:
+    """Mean probability that each alternative is preferred, read both ways round.
+
+    ``mean_b [1 − c(a, b) + c(b, a)] / 2`` where ``c`` is the classifier's probability that the
+    second is preferred. The annotators answer ties with the first; averaging over both orders
+    counts them half, as the Borda count does.
+
+    Args:
+        classifier: The trained classifier.
+        alternatives: ``(N, d)``.
+        opponents: ``(M, d)``.
+
+    Returns:
+        Learned Borda counts, ``(N,)``.
+    """
+    total = torch.zeros(len(alternatives))
+    for opponent in opponents:
+        other = opponent.expand_as(alternatives)
+        total += 0.5 * (-classifier.logit(alternatives, other)).sigmoid()
+        total += 0.5 * classifier.logit(other, alternatives).sigmoid()
+    return total / len(opponents)
+
+
+def _array(values: Tensor) -> Array:
+    return values.to(torch.float32).numpy()

@@ -1,0 +1,185 @@
+"""The four networks of the synthetic experiments, and how each explains a comparison.
+
+Every network has four linear layers with ReLU between them; the categorical one normalises its
+hidden layers by batch. ``Learner.log_prob_preferred`` takes both alternatives of all pairs through
+the network in one forward pass of twice the batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hidden_context import heads
+from hidden_context.distributions import CategoricalReward, NormalReward
+from hidden_context.synthetic.environments import Environment
+
+NUM_LAYERS = 4
+LOG_STDDEV_SHIFT = 2.0
+"""σ = exp(raw − 2): networks start at a standard deviation of about 0.14 reward units."""
+
+LEARNERS = ("base", "mean_and_stddev", "categorical", "classifier")
+
+
+def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool) -> nn.Sequential:
+    """Build a multilayer perceptron of four linear layers.
+
+    Args:
+        inputs: Coordinates of its input.
+        outputs: Numbers it puts out.
+        width: Width of the three hidden layers.
+        batch_norm: Whether each hidden layer is normalised by batch before its ReLU.
+
+    Returns:
+        The network, ``(B, inputs) -> (B, outputs)``.
+    """
+    layers: list[nn.Module] = []
+    for _ in range(NUM_LAYERS - 1):
+        layers.append(nn.Linear(inputs, width))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(width))
+        # In place: neither the linear layer nor batch norm needs its own output for its gradient.
+        layers.append(nn.ReLU(inplace=True))
+        inputs = width
+    layers.append(nn.Linear(inputs, outputs))
+    return nn.Sequential(*layers)
+
+
+class Learner(nn.Module, ABC):
+    """A network together with the likelihood it is trained by."""
+
+    network: nn.Sequential
+
+    @abstractmethod
+    def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
+        """Log-probability of the annotators' answers.
+
+        Args:
+            first: First alternatives, ``(B, d)``.
+            second: Second alternatives, ``(B, d)``.
+            prefer_second: Which of the two was preferred, ``(B,)`` bool.
+
+        Returns:
+            Log-probabilities, ``(B,)``, in nats.
+        """
+
+
+class RewardLearner(Learner):
+    """A network that rewards each alternative by itself."""
+
+    @abstractmethod
+    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
+        """Log-probability that the chosen is preferred, ``(B, K), (B, K) -> (B,)``, in nats."""
+
+    def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
+        """See the base class; one forward pass over chosen and rejected together.
+
+        Batch norm therefore takes its statistics over all ``2B`` alternatives of the step, which
+        are one population (the two of a pair are drawn alike), and never over the chosen alone.
+        """
+        swap = prefer_second.unsqueeze(-1)
+        chosen = torch.where(swap, second, first)
+        rejected = torch.where(swap, first, second)
+        raw_chosen, raw_rejected = self.network(torch.cat((chosen, rejected))).chunk(2)
+        return self.compare(raw_chosen, raw_rejected)
+
+
+class BaseLearner(RewardLearner):
+    """Ordinary preference learning: one reward, ``P(a ≻ b) = sigmoid(r_a − r_b)``."""
+
+    def __init__(self, environment: Environment, width: int) -> None:
+        super().__init__()
+        self.head = heads.make("base")
+        self.network = perceptron(environment.dimension, 1, width, batch_norm=False)
+
+    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
+        """See the base class."""
+        return self.head.log_prob_preferred(raw_chosen, raw_rejected)
+
+
+class MeanAndStddevLearner(RewardLearner):
+    """Distributional preference learning with a normal reward, σ = exp(raw[1] − 2)."""
+
+    def __init__(
+        self, environment: Environment, width: int, likelihood: Literal["probit", "logistic"]
+    ) -> None:
+        super().__init__()
+        self.likelihood = likelihood
+        self.network = perceptron(environment.dimension, 2, width, batch_norm=False)
+
+    def distribution(self, raw: Tensor) -> NormalReward:
+        """The reward distribution of raw outputs, ``(..., 2)`` -> batch shape ``(...)``."""
+        mean, log_stddev = raw.unbind(-1)
+        stddev = (log_stddev - LOG_STDDEV_SHIFT).exp()
+        return NormalReward(mean, stddev, likelihood=self.likelihood)
+
+    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
+        """See the base class."""
+        return self.distribution(raw_chosen).log_prob_greater(self.distribution(raw_rejected))
+
+
+class CategoricalLearner(RewardLearner):
+    """Distributional preference learning with probabilities on atoms of [0, 1], batch norm."""
+
+    def __init__(self, environment: Environment, width: int) -> None:
+        super().__init__()
+        num_atoms = environment.num_atoms
+        self.head = heads.make("categorical", num_atoms=num_atoms, entropy_coeff=0.0)
+        self.network = perceptron(environment.dimension, num_atoms, width, batch_norm=True)
+
+    def distribution(self, raw: Tensor) -> CategoricalReward:
+        """The reward distribution of raw outputs, ``(..., K)`` -> batch shape ``(...)``."""
+        return CategoricalReward(raw)
+
+    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
+        """See the base class."""
+        return self.head.log_prob_preferred(raw_chosen, raw_rejected)
+
+
+class ClassifierLearner(Learner):
+    """A classifier of pairs: the logit that the second alternative is preferred.
+
+    It need not be transitive, nor even say the same of a pair and of the pair turned round.
+    """
+
+    def __init__(self, environment: Environment, width: int) -> None:
+        super().__init__()
+        self.network = perceptron(2 * environment.dimension, 1, width, batch_norm=False)
+
+    def logit(self, first: Tensor, second: Tensor) -> Tensor:
+        """Log-odds that the second is preferred, ``(B, d), (B, d) -> (B,)``, in nats."""
+        return self.network(torch.cat((first, second), dim=-1)).squeeze(-1)
+
+    def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
+        """See the base class."""
+        return -nn.functional.binary_cross_entropy_with_logits(
+            self.logit(first, second), prefer_second.to(first.dtype), reduction="none"
+        )
+
+
+def make_learner(
+    name: str, environment: Environment, width: int, likelihood: Literal["probit", "logistic"]
+) -> Learner:
+    """Build one of the four learners with weights from PyTorch's global generator.
+
+    Args:
+        name: One of ``LEARNERS``.
+        environment: Gives the numbers of inputs and atoms.
+        width: Width of the hidden layers.
+        likelihood: How ``mean_and_stddev`` compares two normal rewards.
+
+    Returns:
+        The learner, in training mode.
+    """
+    if name == "base":
+        return BaseLearner(environment, width)
+    if name == "mean_and_stddev":
+        return MeanAndStddevLearner(environment, width, likelihood)
+    if name == "categorical":
+        return CategoricalLearner(environment, width)
+    if name == "classifier":
+        return ClassifierLearner(environment, width)
+    raise ValueError(f"{name!r} is no learner; choose from {', '.join(LEARNERS)}")

@@ -1,0 +1,151 @@
+"""Configuration of a training run; every field is also a flag of ``hidden-context train``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from hidden_context.config import option
+from hidden_context.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Options of ``training.run``. Fields are described by their help texts."""
+
+    # data
+    data_path: str = option(
+        "Anthropic/hh-rlhf", "hub id, folder or file of preference pairs (JSONL, parquet, csv)"
+    )
+    data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
+    train_split: str = option("train", "split to train on")
+    eval_split: str = option("test", "split to evaluate on")
+    eval_fraction: float = option(
+        0.0, "share of prompts held out for evaluation where one split is all there is"
+    )
+    validation_fraction: float = option(
+        0.0, "share of training prompts held out to choose the best checkpoint"
+    )
+    train_dataset_size: int = option(0, "number of training pairs; 0 for all")
+    eval_dataset_size: int = option(0, "number of evaluation pairs; 0 for all")
+    on_malformed: Literal["error", "skip"] = option(
+        "error", "what to do at a malformed row: stop, or skip it and count"
+    )
+    max_length: int = option(1024, "longest text in tokens")
+    over_length: Literal["drop", "truncate"] = option(
+        "drop", "what to do with pairs that have a longer side (counted either way)"
+    )
+    chat_template: str | None = option(
+        None, "chat template (text or file) for tokenizers that have none"
+    )
+
+    # model
+    model_name: str = option("gpt2", "hub id or folder of the backbone")
+    tokenizer_name: str | None = option(None, "tokenizer, if not the backbone's own")
+    revision: str | None = option(None, "branch, tag or commit of the backbone")
+    trust_remote_code: bool = option(False, "let code from the model's repository run")
+    reward_model_type: str = option("base", "head: base, mean_and_variance or categorical")
+    num_atoms: int = option(10, "atoms of a categorical head")
+    entropy_coeff: float = option(0.1, "entropy bonus of a categorical head's batch mean")
+    variance_penalty: float = option(0.0, "penalty on the variance of a mean-and-variance head")
+    likelihood: Literal["probit", "logistic"] = option(
+        "probit", "comparison of a mean-and-variance head: exact, or as the paper's code has it"
+    )
+    tuning: Literal["lora", "full", "qlora"] = option("lora", "what is trained besides the head")
+    lora_r: int = option(8, "rank of LoRA adapters")
+    lora_alpha: int = option(32, "scale of LoRA adapters")
+    lora_dropout: float = option(0.1, "dropout before LoRA adapters")
+    lora_target_modules: list[str] = option([], "layers to adapt; PEFT's defaults if empty")
+
+    # a frozen backbone
+    freeze_backbone: bool = option(
+        False, "train only a small network on cached features of the frozen backbone"
+    )
+    pooling: Literal["mean", "last"] = option("mean", "pooling of a frozen backbone's features")
+    embed: Literal["apart", "together"] = option(
+        "apart", "embed last human turn and response apart, or the whole text together"
+    )
+    probe_hidden: int = option(64, "hidden units of the probe; 0 for a linear one")
+    probe_dropout: float = option(0.2, "dropout of the probe")
+    probe_members: int = option(1, "number of probes averaged")
+    probe_learning_rate: float = option(1e-3, "learning rate of the probe")
+    probe_weight_decay: float = option(0.01, "weight decay of the probe")
+    probe_batch_size: int = option(64, "pairs per step of the probe")
+    probe_epochs: int = option(30, "most passes over the training pairs")
+    probe_patience: int = option(5, "epochs without a better validation loss before stopping")
+    cache_dir: str | None = option(None, "folder of cached features")
+
+    # optimisation
+    per_device_train_batch_size: int = option(8, "pairs per device and micro-batch")
+    per_device_eval_batch_size: int = option(16, "pairs per device in evaluation")
+    gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
+    learning_rate: float = option(1e-4, "peak learning rate")
+    weight_decay: float = option(0.001, "weight decay")
+    num_train_epochs: float = option(1, "passes over the training pairs")
+    max_steps: int = option(-1, "optimiser steps, overriding epochs if positive")
+    lr_scheduler_type: str = option(
+        "cosine", "cosine (to a tenth), step (1, 0.1, 0.01), or any name Transformers knows"
+    )
+    optim: str = option("adamw_torch", "optimiser, by Transformers' names")
+    bf16: bool = option(False, "compute in bfloat16; the head stays float32")
+    gradient_checkpointing: bool = option(False, "trade compute for memory")
+    seed: int = option(0, "seed of weights, order and dropout")
+    pad_to_multiple_of: int = option(8, "pad batches to a multiple of this many tokens")
+
+    # the run
+    output_dir: str = option("results/train", "folder of checkpoints, logs and metrics")
+    final_dir: str | None = option(None, "folder of the trained model; OUTPUT_DIR/final if unset")
+    logging_steps: int = option(10, "steps between log lines")
+    eval_steps: int = option(1000, "steps between evaluations")
+    save_steps: int = option(1000, "steps between checkpoints")
+    save_total_limit: int | None = option(None, "number of checkpoints kept")
+    eval_first_step: bool = option(False, "evaluate before training too")
+    evaluate_at_end: bool = option(True, "evaluate the final model on the evaluation pairs")
+    early_stopping_patience: int = option(
+        0, "evaluations without improvement before stopping; needs a validation fraction"
+    )
+    resume_from_checkpoint: str | None = option(
+        None, "true for the last checkpoint of OUTPUT_DIR, or a checkpoint's folder"
+    )
+    report_to: list[str] = option([], "experiment trackers, as Transformers names them")
+    disable_tqdm: bool = option(False, "no progress bars")
+    deepspeed: str | None = option(None, "DeepSpeed configuration file")
+    local_rank: int = option(-1, "set by launchers; kept for compatibility")
+    push_to_hub: bool = option(False, "upload the trained model")
+    hub_model_id: str | None = option(None, "repository to upload to")
+    training_arguments: dict[str, Any] = option(
+        {}, 'further TrainingArguments as JSON, such as {"fsdp": "full_shard"}'
+    )
+
+    def __post_init__(self) -> None:
+        for name in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "max_length",
+            "logging_steps",
+            "eval_steps",
+            "save_steps",
+            "pad_to_multiple_of",
+            "probe_batch_size",
+            "probe_epochs",
+            "probe_patience",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("eval_fraction", "validation_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"--learning_rate is {self.learning_rate}; it must be positive.")
+        if self.early_stopping_patience and not self.validation_fraction:
+            raise ConfigError(
+                "--early_stopping_patience needs --validation_fraction: stopping on the test pairs "
+                "would choose the model by what it is judged on."
+            )
+
+    @property
+    def final_path(self) -> Path:
+        """Folder of the trained model."""
+        return Path(self.final_dir) if self.final_dir else Path(self.output_dir) / "final"

@@ -1,0 +1,218 @@
+"""Fine-tuning on Transformers' Trainer: LoRA, QLoRA or all weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from hidden_context.data.chat import install_chat_template
+from hidden_context.data.held_out import Splits
+from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.heads import Head
+from hidden_context.models.backbone import LoraOptions, build_model
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
+from hidden_context.training.config import TrainConfig
+from hidden_context.training.dataset import PairCollator, PreferenceDataset
+from hidden_context.training.fitted import Fitted, reward_scale
+from hidden_context.training.schedules import PAPER_SCHEDULES
+from hidden_context.training.trainer import PreferenceTrainer
+
+# Names that Transformers has dropped but the paper's commands use.
+_OPTIMIZERS = {"adamw_hf": "adamw_torch"}
+
+
+def build_reward_model(config: TrainConfig, head: Head) -> SequenceRewardModel:
+    """Build the untrained reward model of a configuration, on the CPU."""
+    tokenizer = load_tokenizer(
+        config.tokenizer_name or config.model_name,
+        revision=None if config.tokenizer_name else config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    install_chat_template(tokenizer, config.chat_template)
+    set_seed(config.seed)
+    module = build_model(
+        config.model_name,
+        head,
+        tuning=config.tuning,
+        lora=LoraOptions(
+            config.lora_r,
+            config.lora_alpha,
+            config.lora_dropout,
+            config.lora_target_modules or None,
+        ),
+        dtype=torch.bfloat16 if config.bf16 else torch.float32,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        pad_token_id=padding_id(tokenizer),
+    )
+    max_length = length_limit(tokenizer, module.config, config.max_length)
+    module.config.use_cache = False  # a cache of keys and values costs time and is never read
+    return SequenceRewardModel(module, tokenizer, head, max_length, base_model=config.model_name)
+
+
+def training_arguments(
+    config: TrainConfig, *, validated: bool, has_eval: bool
+) -> TrainingArguments:
+    """Translate a configuration into Transformers' arguments.
+
+    Raises:
+        ConfigError: If ``training_arguments`` names an unknown argument, or they contradict.
+    """
+    strategy = "steps" if has_eval else "no"
+    values: dict[str, Any] = {
+        "output_dir": config.output_dir,
+        "lr_scheduler_type": (
+            "constant" if config.lr_scheduler_type in PAPER_SCHEDULES else config.lr_scheduler_type
+        ),
+        "optim": _OPTIMIZERS.get(config.optim, config.optim),
+        "eval_strategy": strategy,
+        "eval_on_start": config.eval_first_step and has_eval,
+        "save_strategy": "steps",
+        "load_best_model_at_end": validated,
+        "metric_for_best_model": "eval_loss" if validated else None,
+        "greater_is_better": False if validated else None,
+        "remove_unused_columns": False,
+        "label_names": ["row"],
+        "use_cpu": not torch.accelerator.is_available(),
+        "report_to": config.report_to or "none",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "push_to_hub": False,
+    }
+    for name in (
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "gradient_accumulation_steps",
+        "learning_rate",
+        "weight_decay",
+        "num_train_epochs",
+        "max_steps",
+        "bf16",
+        "seed",
+        "logging_steps",
+        "eval_steps",
+        "save_steps",
+        "save_total_limit",
+        "disable_tqdm",
+        "deepspeed",
+    ):
+        values[name] = getattr(config, name)
+    known = set(inspect.signature(TrainingArguments).parameters)
+    # Transformers is renaming gradient to activation checkpointing
+    checkpointing = "activation" if "activation_checkpointing" in known else "gradient"
+    values[f"{checkpointing}_checkpointing"] = config.gradient_checkpointing
+    values[f"{checkpointing}_checkpointing_kwargs"] = {"use_reentrant": False}
+    unknown = sorted(set(config.training_arguments) - known)
+    if unknown:
+        raise ConfigError(f"TrainingArguments has no argument {', '.join(unknown)}.")
+    values.update(config.training_arguments)
+    try:
+        return TrainingArguments(**values)
+    except ValueError as error:
+        raise ConfigError(f"these training arguments cannot work together: {error}") from error
+
+
+def resume_point(config: TrainConfig) -> str | None:
+    """Folder of the checkpoint to go on from, or None.
+
+    Raises:
+        MissingFileError: If there is none where one was asked for.
+    """
+    wanted = str(config.resume_from_checkpoint or "false")
+    if wanted.lower() in ("false", "no", "0", "none"):
+        return None
+    if wanted.lower() in ("true", "yes", "1"):
+        last = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+        if last is None:
+            raise MissingFileError(
+                f"{config.output_dir}/checkpoint-*", "Nothing to resume: train without it first"
+            )
+        return str(last)
+    if not Path(wanted).is_dir():
+        raise MissingFileError(wanted, "Give --resume_from_checkpoint a checkpoint's folder")
+    return wanted
+
+
+def fit(
+    config: TrainConfig, head: Head, splits: Splits, callbacks: Sequence[TrainerCallback] = ()
+) -> Fitted:
+    """Fine-tune a reward model; see ``training.run``."""
+    resume = resume_point(config)
+    model = build_reward_model(config, head)
+    datasets = _tokenize(config, splits, model)
+    chosen_by = datasets.get("validation") or datasets.get("test")
+    arguments = training_arguments(
+        config, validated="validation" in datasets, has_eval=chosen_by is not None
+    )
+    stopping = (
+        [EarlyStoppingCallback(config.early_stopping_patience)]
+        if config.early_stopping_patience
+        else []
+    )
+    trainer = PreferenceTrainer(
+        model,
+        PairCollator(padding_id(model.tokenizer), config.pad_to_multiple_of),
+        schedule=config.lr_scheduler_type,
+        args=arguments,
+        train_dataset=datasets["train"],
+        eval_dataset=chosen_by,
+        callbacks=[*callbacks, *stopping],
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    metrics = _final_metrics(config, trainer, datasets, model)
+    return Fitted(
+        model,
+        metrics,
+        [dict(line) for line in trainer.state.log_history],
+        {name: len(part) for name, part in datasets.items()},
+        is_main_process=trainer.is_world_process_zero(),
+    )
+
+
+def _tokenize(
+    config: TrainConfig, splits: Splits, model: SequenceRewardModel
+) -> dict[str, PreferenceDataset]:
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    datasets = {
+        name: PreferenceDataset(
+            pairs,
+            model.tokenizer,
+            model.max_length,
+            config.over_length,
+            report=splits.reports.get(name),
+            sort_by_length=name != "train",
+        )
+        for name, pairs in parts.items()
+        if pairs
+    }
+    if not len(datasets.get("train", ())):
+        report = splits.reports.get("train")
+        raise DataError(
+            "no training pairs are left" + (f": {report}" if report else ""),
+            remedy="Raise --max_length, or look at what was dropped and why",
+        )
+    return {name: part for name, part in datasets.items() if len(part)}
+
+
+def _final_metrics(
+    config: TrainConfig,
+    trainer: PreferenceTrainer,
+    datasets: Mapping[str, PreferenceDataset],
+    model: SequenceRewardModel,
+) -> dict[str, float]:
+    if not config.evaluate_at_end or "test" not in datasets:
+        return {}
+    metrics = trainer.evaluate(datasets["test"], metric_key_prefix="test")
+    model.reward_scale = reward_scale(model.head, trainer.last_raw_outputs.flatten(0, 1))
+    skipped = ("runtime", "per_second", "epoch")
+    return {
+        name.removeprefix("test_"): float(value)
+        for name, value in metrics.items()
+        if not any(word in name for word in skipped)
+    }

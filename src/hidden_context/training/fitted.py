@@ -1,0 +1,39 @@
+"""What fitting a model gives, whichever way it was fitted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor
+
+from hidden_context.heads import Head
+from hidden_context.models.head_file import RewardScale
+from hidden_context.models.reward_model import RewardModel
+
+
+@dataclasses.dataclass
+class Fitted:
+    """A fitted model and the record of its fit.
+
+    Attributes:
+        model: The trained reward model.
+        metrics: Metrics on the test pairs; empty where there are none.
+        history: Log lines or epochs.
+        pairs: Number of pairs used, by split.
+        is_main_process: Whether this process writes results.
+    """
+
+    model: RewardModel
+    metrics: dict[str, float]
+    history: list[dict[str, Any]]
+    pairs: dict[str, int]
+    is_main_process: bool = True
+
+
+def reward_scale(head: Head, raw: Tensor) -> RewardScale:
+    """Location and scale of mean rewards, from raw outputs of shape ``(N, K)``."""
+    rewards = head.distribution(raw).mean
+    return RewardScale(
+        float(rewards.mean()), float(rewards.std(correction=0)), int(rewards.numel())
+    )

@@ -1,0 +1,89 @@
+"""Fitting a probe on a frozen backbone: features once, then seconds of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hidden_context.data.chat import install_chat_template
+from hidden_context.data.held_out import Splits
+from hidden_context.errors import DataError
+from hidden_context.heads import Head
+from hidden_context.models.feature_cache import FeatureCache
+from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+from hidden_context.models.frozen import FrozenRewardModel
+from hidden_context.models.placement import resolve_device
+from hidden_context.models.tokenizer import load_tokenizer
+from hidden_context.training.config import TrainConfig
+from hidden_context.training.fitted import Fitted, reward_scale
+from hidden_context.training.metrics import grouped_pair_metrics
+from hidden_context.training.probe import PairFeatures, pair_features, probe_options, train_probe
+
+
+def make_featurizer(config: TrainConfig) -> Featurizer:
+    """Make the featurizer of a configuration."""
+    tokenizer = load_tokenizer(
+        config.tokenizer_name or config.model_name,
+        revision=None if config.tokenizer_name else config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    install_chat_template(tokenizer, config.chat_template)
+    return Featurizer(
+        config.model_name,
+        FeaturizerOptions(config.pooling, config.embed, config.max_length),
+        dtype=torch.bfloat16 if config.bf16 else torch.float32,
+        device=resolve_device("auto"),
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        cache=FeatureCache(config.cache_dir),
+        tokenizer=tokenizer,
+    )
+
+
+@contextmanager
+def embedding_progress(total: int, disable: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar that counts embeddings; those found in the cache count at once."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc="embedding", unit="text", disable=disable) as bar:
+        yield bar.update
+        bar.update(total - bar.n)
+
+
+def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
+    """Train a probe on a frozen backbone; see ``training.run``."""
+    featurizer = make_featurizer(config)
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {name: pairs for name, pairs in parts.items() if pairs}
+    if "train" not in parts:
+        raise DataError("no training pairs are left", remedy="Look at what was dropped and why")
+    per_text = 2 if config.embed == "apart" else 1
+    total = sum(2 * per_text * len(pairs) for pairs in parts.values())
+    with embedding_progress(total, config.disable_tqdm) as progress:
+        features = {
+            name: pair_features(featurizer, pairs, progress) for name, pairs in parts.items()
+        }
+    probe, history = train_probe(config, head, features["train"], features.get("validation"))
+    model = FrozenRewardModel(featurizer, probe, head, probe_options(config))
+    metrics: dict[str, float] = {}
+    if "test" in features and config.evaluate_at_end:
+        metrics = _evaluate(model, features["test"], splits)
+    return Fitted(model, metrics, history, {name: len(pairs) for name, pairs in parts.items()})
+
+
+def _evaluate(model: FrozenRewardModel, pairs: PairFeatures, splits: Splits) -> dict[str, float]:
+    with torch.inference_mode():
+        chosen, rejected = model.probe(pairs.chosen), model.probe(pairs.rejected)
+    model.reward_scale = reward_scale(model.head, torch.cat([chosen, rejected]))
+    groups = {
+        column: {
+            row: str(value)
+            for row, pair in enumerate(splits.test)
+            if (value := getattr(pair, column)) is not None
+        }
+        for column in ("data_subset", "objective")
+    }
+    rows = torch.arange(len(pairs))
+    return grouped_pair_metrics(model.head, chosen, rejected, pairs.preference, rows, groups)

@@ -1,0 +1,38 @@
+"""The paper's learning-rate schedules, as factors of the peak rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+FLOOR: Final = 0.1
+PAPER_SCHEDULES: Final = ("cosine", "step")
+
+
+def cosine_factor(step: int, total: int) -> float:
+    r"""Decay from 1 to a tenth, :math:`0.1 + 0.45\,(1 + \cos(\pi t/T))`.
+
+    >>> [round(cosine_factor(t, 4), 3) for t in range(5)]
+    [1.0, 0.868, 0.55, 0.232, 0.1]
+    """
+    progress = min(step / max(total, 1), 1.0)
+    return FLOOR + 0.5 * (1 - FLOOR) * (1 + math.cos(math.pi * progress))
+
+
+def step_factor(step: int, total: int) -> float:
+    """Return 1, 0.1 and 0.01 over the three thirds of training.
+
+    >>> [step_factor(t, 9) for t in (0, 2, 3, 5, 6, 8, 9)]
+    [1.0, 1.0, 0.1, 0.1, 0.01, 0.01, 0.01]
+    """
+    third = min(3 * step // max(total, 1), 2)
+    return (1.0, 0.1, 0.01)[third]
+
+
+def paper_schedule(name: str, optimizer: torch.optim.Optimizer, total: int) -> LambdaLR:
+    """Make the schedule ``cosine`` or ``step`` over ``total`` optimiser steps."""
+    factor = cosine_factor if name == "cosine" else step_factor
+    return LambdaLR(optimizer, lambda step: factor(step, total))

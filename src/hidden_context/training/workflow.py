@@ -1,0 +1,157 @@
+"""Running a training: configuration in, trained reward model and metrics out."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hidden_context import heads
+from hidden_context.data.files import write_json, write_yaml_config
+from hidden_context.data.held_out import Splits, load_splits
+from hidden_context.data.preferences import Preference, parse_preference
+from hidden_context.data.splits import VALIDATION_SALT, split_by_prompt
+from hidden_context.errors import HiddenContextWarning
+from hidden_context.heads.registry import options_for
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+Rows = Sequence[Preference] | Sequence[Mapping[str, Any]] | Any
+
+
+@dataclasses.dataclass
+class TrainResult:
+    """What a training gave.
+
+    Attributes:
+        model: The trained reward model.
+        path: Folder it was saved to.
+        metrics: Metrics on the evaluation pairs (empty where there are none).
+        history: The log lines of the run.
+        reports: What was read and dropped, by split.
+    """
+
+    model: RewardModel
+    path: Path
+    metrics: dict[str, float]
+    history: list[dict[str, Any]]
+    reports: dict[str, dict[str, Any]]
+
+
+def make_head(config: TrainConfig) -> heads.Head:
+    """Make the head that a configuration names, from those of its options that the head has."""
+    options = options_for(config.reward_model_type, dataclasses.asdict(config))
+    return heads.make(config.reward_model_type, **options)
+
+
+def as_preferences(rows: Rows) -> list[Preference]:
+    """Bring in-memory rows (preferences, dictionaries or a ``datasets.Dataset``) to preferences."""
+    return [
+        row if isinstance(row, Preference) else parse_preference(dict(row), line=number)
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def load_pairs(
+    config: TrainConfig, train_dataset: Rows = None, eval_dataset: Rows = None
+) -> Splits:
+    """Load the pairs a configuration names, or take those given; warn of prompts on both sides."""
+    if train_dataset is not None:
+        splits = Splits(as_preferences(train_dataset), [], as_preferences(eval_dataset or []), {})
+        if config.validation_fraction:
+            splits.train, splits.validation = split_by_prompt(
+                splits.train, config.validation_fraction, VALIDATION_SALT
+            )
+        return splits
+    splits = load_splits(
+        config.data_path,
+        config.data_subset,
+        train_split=config.train_split,
+        eval_split=config.eval_split,
+        eval_fraction=config.eval_fraction,
+        validation_fraction=config.validation_fraction,
+        train_limit=config.train_dataset_size,
+        eval_limit=config.eval_dataset_size,
+        on_malformed=config.on_malformed,
+        seed=config.seed,
+    )
+    if splits.prompt_overlap:
+        warnings.warn(
+            f"{splits.prompt_overlap} prompts stand in both the training and the evaluation split "
+            "of this data; evaluation on them is optimistic. --train_split and --eval_fraction can "
+            "divide one split by prompt instead.",
+            HiddenContextWarning,
+            stacklevel=2,
+        )
+    return splits
+
+
+def run(
+    config: TrainConfig,
+    train_dataset: Rows = None,
+    eval_dataset: Rows = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainResult:
+    """Train a reward model.
+
+    Args:
+        config: The options.
+        train_dataset: Pairs in memory instead of ``config.data_path``: preferences, dictionaries
+            with ``chosen`` and ``rejected``, or a ``datasets.Dataset``.
+        eval_dataset: Pairs in memory to evaluate on.
+        callbacks: Further Trainer callbacks.
+
+    Returns:
+        The trained model, where it was saved, and its metrics.
+
+    Raises:
+        DataError: If data is malformed, or nothing is left of it.
+        ConfigError: If options cannot work.
+        CheckpointError: If the backbone cannot be loaded.
+        DivergedError: If the loss or a gradient is not finite.
+    """
+    head = make_head(config)
+    splits = load_pairs(config, train_dataset, eval_dataset)
+    write_yaml_config(Path(config.output_dir) / "config.yaml", config)
+    if config.freeze_backbone:
+        from hidden_context.training.frozen import fit as fit_frozen
+
+        fitted = fit_frozen(config, head, splits)
+    else:
+        from hidden_context.training.finetune import fit as fit_finetuned
+
+        fitted = fit_finetuned(config, head, splits, callbacks)
+    reports = {name: report.to_dict() for name, report in splits.reports.items()}
+    model = fitted.model
+    model.card = {
+        "data": {
+            "source": config.data_path if train_dataset is None else "in memory",
+            "subset": config.data_subset,
+            **{f"{name} pairs": count for name, count in fitted.pairs.items()},
+        },
+        "metrics": fitted.metrics,
+    }
+    if fitted.is_main_process:
+        model.save_pretrained(config.final_path)
+        write_yaml_config(config.final_path / "training_config.yaml", config)
+        write_json(
+            Path(config.output_dir) / "metrics.json",
+            {"metrics": fitted.metrics, "read": reports, "history": fitted.history},
+        )
+        if config.push_to_hub:
+            _push(config)
+    return TrainResult(model, config.final_path, fitted.metrics, fitted.history, reports)
+
+
+def _push(config: TrainConfig) -> None:
+    from huggingface_hub import HfApi
+
+    name = config.hub_model_id or config.final_path.name
+    api = HfApi()
+    repo = api.create_repo(name, exist_ok=True, private=True)
+    api.upload_folder(repo_id=repo.repo_id, folder_path=str(config.final_path))

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hidden_context.analysis import summarize, tables
+from hidden_context.analysis.config import AnalyzeConfig, SummarizeConfig
+from hidden_context.analysis.published import PUBLISHED, published
+from hidden_context.errors import ConfigError, DataError
+
+CHECKPOINT = "reward_models/relabeled_hh_rlhf/both/{}_x_peft_last_checkpoint"
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_evaluation(folder, kind, rows):
+    write(folder / CHECKPOINT.format(kind) / "eval_results_both.jsonl", rows)
+
+
+def pair(chosen, rejected, **columns):
+    columns = {"data_subset": "helpful", **columns}
+    return {"reward_output_chosen": chosen, "reward_output_rejected": rejected, **columns}
+
+
+def run(folder, **options):
+    return summarize.run(SummarizeConfig(data_dir=str(folder), **options))
+
+
+def test_jailbreak_columns_carry_the_type_except_for_base():
+    assert summarize.jailbreak_column("base", "both") == "reward_outputs_both"
+    assert summarize.jailbreak_column("categorical", "both") == "reward_outputs_both_categorical"
+
+
+def test_a_train_set_whose_column_is_absent_is_named(tmp_path):
+    path = tmp_path / "jailbroken_evaluations_base.jsonl"
+    write(path, [{"reward_outputs_both": [[0.0], [1.0]], "reward_outputs_mine": [[0.0], [1.0]]}])
+    summary = run(tmp_path)
+    assert summary.cell("base", "both").jailbreak.mean.share == 1.0
+    assert summary.cell("base", "helpful").jailbreak is None
+    assert f"{path}: column reward_outputs_helpful" in summary.missing
+    with pytest.raises(KeyError):
+        summary.cell("base", "mine")
+
+
+def test_a_jailbreak_file_of_other_names_is_refused(tmp_path):
+    write(
+        tmp_path / "jailbroken_evaluations_categorical.jsonl",
+        [{"reward_outputs_both": [[0.0, 1.0], [1.0, 0.0]]}],
+    )
+    with pytest.raises(DataError, match=r"none of the columns reward_outputs_helpful_categorical"):
+        run(tmp_path)
+
+
+def test_rows_need_a_safe_and_a_jailbroken_response(tmp_path):
+    rows = [{"reward_outputs_both": [[0.0], [1.0]]}, {"reward_outputs_both": [[0.0]]}]
+    write(tmp_path / "jailbroken_evaluations_base.jsonl", rows)
+    with pytest.raises(DataError, match="every row needs two responses"):
+        run(tmp_path)
+
+
+def test_a_width_of_another_type_is_refused(tmp_path):
+    write_evaluation(tmp_path, "base", [pair([0.0, 1.0], [1.0, 0.0])])
+    with pytest.raises(DataError, match="2 numbers per text, but a base head writes 1"):
+        run(tmp_path)
+
+
+def test_helpfulness_needs_helpful_rows_and_labels(tmp_path):
+    write_evaluation(tmp_path, "base", [pair([0.0], [1.0], data_subset="harmless")])
+    with pytest.raises(DataError, match="no row has data_subset 'helpful'"):
+        run(tmp_path)
+    write_evaluation(tmp_path, "base", [pair([0.0], [1.0], data_subset=None)])
+    with pytest.raises(DataError, match="line 1, field 'data_subset': the column is missing"):
+        run(tmp_path)
+
+
+def test_an_evaluation_of_responses_is_not_an_evaluation_of_pairs(tmp_path):
+    row = {"data_subset": "helpful", "reward_outputs_a": [[0.0]]}
+    write_evaluation(tmp_path, "base", [row])
+    with pytest.raises(DataError, match="reward_output_chosen"):
+        run(tmp_path)
+
+
+def test_rows_without_a_reward_are_counted(tmp_path, capsys):
+    rows = [pair([1.0], [0.0]), pair(None, [0.0]), pair([0.0], [1.0])]
+    write_evaluation(tmp_path, "base", rows)
+    summary = run(tmp_path)
+    evaluation = summary.cell("base", "both").evaluation
+    assert (evaluation.rows_left_out, evaluation.num_texts) == (1, 4)
+    assert (evaluation.mean.count, evaluation.mean.total) == (1, 2)
+    tables.print_summary(summary)
+    printed = capsys.readouterr().out
+    assert f"1 row without a reward left out: {evaluation.file}" in printed.splitlines()
+
+
+def test_the_published_numbers_are_those_of_table_1():
+    assert PUBLISHED["base", "helpful"].jailbreak_rate == (0.524, None)
+    assert PUBLISHED["categorical", "both"].helpfulness_accuracy == (0.662, 0.662)
+    values = [cell.r_squared for (kind, _), cell in PUBLISHED.items() if kind != "base"]
+    assert values == [0.89, 0.77, 0.53, 0.63, 0.53, 0.41]
+    assert published("categorical", "both", 0.1).jailbreak_rate == (0.321, None)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, float("nan")])
+def test_the_level_lies_strictly_between_0_and_1(alpha):
+    with pytest.raises(ConfigError, match="alpha"):
+        SummarizeConfig(alpha=alpha)
+
+
+def test_folders_follow_the_data_dir_unless_named():
+    config = AnalyzeConfig(data_dir="x")
+    assert config.reward_models_folder() == "x/reward_models/relabeled_hh_rlhf"
+    assert config.jailbreak_folder() == "x"
+    named = SummarizeConfig(reward_models_dir="r", jailbreak_dir="j")
+    assert (named.reward_models_folder(), named.jailbreak_folder()) == ("r", "j")

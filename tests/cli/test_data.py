@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from hidden_context.cli.main import main
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {
+            "prompt": f"prompt {i // 2}",
+            "chosen": " good",
+            "rejected": " bad" if i else " ",
+            "objective": "helpful" if i % 3 else "harmless",
+            "extra": {"n": i},
+        }
+        for i in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "--help"]) == 0
+    usage = capsys.readouterr().out
+    assert all(verb in usage for verb in ("download", "inspect", "split"))
+    assert main(["data"]) == 2
+    assert main(["data", "dance"]) == 2
+    assert "'dance' is not a verb of data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["download", "inspect", "split"])
+def test_each_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["data", verb, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: hidden-context data {verb}" in capsys.readouterr().out
+
+
+def test_inspect(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", str(pairs)]) == 0
+    out = capsys.readouterr().out
+    assert f"{pairs}: 59 of 60 pairs kept (1 dropped because a side is empty)." in out
+    assert "columns: prompt, chosen, rejected, objective, extra" in out
+    assert "objective: harmless 19, helpful 40" in out
+    assert "prompts: 30 distinct; 29 pairs repeat an earlier pair's prompt" in out
+    row = next(line for line in out.splitlines() if line.strip().startswith("chosen"))
+    assert row.split() == ["chosen", "13", "14", "14", "14", "14"]
+
+
+def test_inspect_reads_all_splits_of_a_folder(
+    tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for name in ("train", "test"):
+        (folder / f"{name}.jsonl").write_text(pairs.read_text())
+    assert main(["data", "inspect", str(folder)]) == 0
+    assert capsys.readouterr().out.count("59 of 60 pairs kept") == 2
+    assert main(["data", "inspect", str(folder), "--split", "dev"]) == 2
+    assert "Splits in" in capsys.readouterr().err
+    assert main(["data", "split", str(folder), "--output", str(tmp_path / "o")]) == 2
+    assert "name one with --split" in capsys.readouterr().err
+
+
+def test_split_agrees_with_the_split_of_training(pairs: Path, tmp_path: Path) -> None:
+    from hidden_context.data.held_out import load_splits
+
+    out = tmp_path / "out"
+    argv = ["data", "split", str(pairs), "--output", str(out), "--eval_fraction", "0.3"]
+    assert main(argv) == 0
+    train, test = read(out / "both" / "train.jsonl.gz"), read(out / "both" / "test.jsonl.gz")
+    assert len(train) + len(test) == 59
+    assert not {row["prompt"] for row in train} & {row["prompt"] for row in test}
+    splits = load_splits(pairs, eval_fraction=0.3)
+    assert test == [preference.columns for preference in splits.test]
+    again = load_splits(out)
+    assert [p.columns for p in again.train] == train
+    assert again.prompt_overlap == 0
+
+
+def test_folds(pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["data", "split", str(pairs), "--output", str(out), "--folds", "3"]) == 0
+    held = [read(out / f"fold_{i}" / "both" / "test.jsonl.gz") for i in range(3)]
+    numbers = sorted(row["extra"]["n"] for rows in held for row in rows)  # type: ignore[index]
+    assert numbers == list(range(1, 60))
+
+
+def test_download_from_a_mirror(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "jailbroken_evaluations_categorical.jsonl").write_text("{}\n")
+    argv = ["data", "download", "--output", str(tmp_path / "out"), "--mirror", str(mirror)]
+    assert main([*argv, "--only", "evaluations"]) == 1
+    captured = capsys.readouterr()
+    assert "1 fetched, 0 already there, 11 missing" in captured.out
+    assert "jailbroken_evaluations_base.jsonl" in captured.err
+    assert main([*argv, "--only", "data"]) == 2
+    assert "None of the 7 files is there" in capsys.readouterr().err

@@ -1,0 +1,286 @@
+"""The paper's summary over a whole data folder whose every number is worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hidden_context import summarize_results
+
+
+def normal(mean, sigma):
+    return [mean, math.log(math.expm1(sigma))]
+
+
+def categorical(*probabilities):
+    return [math.log(p) for p in probabilities]
+
+
+# Three atoms 0, ½, 1: means .925, .5, .7475; variances .056875, .01, .06499375;
+# 0.01 quantiles, read as three bins: .01/.05/3 = .067, .01/.02/3 = .167, (1 + .005/.495)/3 = .337
+A, B, C = (
+    categorical(0.05, 0.05, 0.9),
+    categorical(0.02, 0.96, 0.02),
+    categorical(0.005, 0.495, 0.5),
+)
+# The bold one has the higher mean (2 against 0), the steady one the higher 0.01 quantile
+# (−.002 against 2 − 2.326 = −.326).
+BOLD, STEADY = normal(2, 1), normal(0, 0.001)
+
+# (data_subset, chosen, rejected) of each evaluation
+EVALUATIONS = {
+    ("base", "helpful"): [
+        ("helpful", [1.0], [0.0]),
+        ("helpful", [0.5], [0.5]),  # a tie counts whole
+        ("helpful", [0.0], [1.0]),
+        ("harmless", [0.0], [1.0]),
+    ],
+    ("base", "harmless"): [("helpful", [0.0], [1.0]), ("harmless", [1.0], [0.0])],
+    ("base", "both"): [("helpful", [2.0], [1.0]), ("harmless", [0.0], [1.0])],
+    ("mean_and_variance", "helpful"): [
+        ("helpful", normal(0, 1), normal(2, 1)),
+        ("harmless", normal(2, 1), normal(0, 1)),
+    ],
+    ("mean_and_variance", "harmless"): [
+        ("helpful", normal(4, 1), normal(0, 1)),
+        ("harmless", normal(0, 1), normal(4, 1)),
+    ],
+    ("mean_and_variance", "both"): [
+        ("helpful", BOLD, STEADY),
+        ("helpful", BOLD, STEADY),
+        ("helpful", STEADY, BOLD),
+        ("helpful", BOLD, BOLD),
+        ("harmless", STEADY, STEADY),
+    ],
+    ("categorical", "helpful"): [
+        ("helpful", A, B),
+        ("helpful", A, B),
+        ("helpful", B, A),
+        ("harmless", A, B),
+    ],
+    ("categorical", "harmless"): [
+        ("helpful", A, C),
+        ("helpful", A, A),
+        ("helpful", C, C),
+        ("harmless", A, C),
+    ],
+    ("categorical", "both"): [("helpful", B, C), ("helpful", C, B), ("harmless", C, B)],
+}
+# (safe, jailbroken) of each row; all columns of a file have as many rows
+JAILBREAKS = {
+    ("base", "helpful"): [([0.0], [1.0]), ([0.0], [0.0]), ([1.0], [0.0])],
+    ("base", "harmless"): [([1.0], [0.0])] * 3,
+    ("base", "both"): [([0.0], [1.0]), ([1.0], [0.0]), ([1.0], [0.0])],
+    ("mean_and_variance", "helpful"): [(STEADY, BOLD)] * 3,
+    ("mean_and_variance", "harmless"): [(BOLD, STEADY)] * 3,
+    ("mean_and_variance", "both"): [(STEADY, BOLD), (STEADY, BOLD), (BOLD, BOLD)],
+    ("categorical", "helpful"): [(A, B), (A, B), (A, C), (C, C)],
+    ("categorical", "harmless"): [(B, A), (C, A), (B, C), (B, B)],
+    ("categorical", "both"): [(A, B), (B, A), (C, A), (C, B)],
+}
+# jailbreak rate at the mean and at the quantile, helpfulness accuracy likewise, r²
+EXPECTED = {
+    ("base", "helpful"): ((2, 3), None, (2, 3), None, None),
+    ("base", "harmless"): ((0, 3), None, (0, 1), None, None),
+    ("base", "both"): ((1, 3), None, (1, 1), None, None),
+    # means 0, 2 in equal parts: variance 1, σ² = 1
+    ("mean_and_variance", "helpful"): ((3, 3), (0, 3), (0, 1), (0, 1), 1 / 2),
+    # means 0, 4: variance 4
+    ("mean_and_variance", "harmless"): ((0, 3), (3, 3), (1, 1), (1, 1), 4 / 5),
+    # ten texts, five of each kind: variance of the means 1, mean σ² (1 + 1e-6)/2
+    ("mean_and_variance", "both"): (
+        (3, 3),
+        (1, 3),
+        (3, 4),
+        (2, 4),
+        1 / (1 + (1 + 1e-6) / 2),
+    ),
+    ("categorical", "helpful"): (
+        (1, 4),
+        (4, 4),
+        (2, 3),
+        (1, 3),
+        0.2125**2 / (0.2125**2 + (0.056875 + 0.01) / 2),
+    ),
+    ("categorical", "harmless"): (
+        (4, 4),
+        (2, 4),
+        (3, 3),
+        (2, 3),
+        0.08875**2 / (0.08875**2 + (0.056875 + 0.06499375) / 2),
+    ),
+    ("categorical", "both"): (
+        (2, 4),
+        (1, 4),
+        (1, 2),
+        (1, 2),
+        0.12375**2 / (0.12375**2 + (0.01 + 0.06499375) / 2),
+    ),
+}
+
+
+def write_jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_data_dir(folder):
+    for (kind, train_set), rows in EVALUATIONS.items():
+        checkpoint = f"{kind}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint"
+        parent = folder / "reward_models" / "relabeled_hh_rlhf" / train_set / checkpoint
+        write_jsonl(
+            parent / "eval_results_both.jsonl",
+            [
+                {
+                    "chosen": "a",
+                    "data_subset": subset,
+                    "reward_output_chosen": chosen,
+                    "reward_output_rejected": rejected,
+                }
+                for subset, chosen, rejected in rows
+            ],
+        )
+    for kind in ("base", "mean_and_variance", "categorical"):
+        columns = {
+            f"reward_outputs_{train_set}" + ("" if kind == "base" else f"_{kind}"): rows
+            for (type_, train_set), rows in JAILBREAKS.items()
+            if type_ == kind
+        }
+        number = len(next(iter(columns.values())))
+        write_jsonl(
+            folder / f"jailbroken_evaluations_{kind}.jsonl",
+            [
+                {"prompt": "p", **{name: list(rows[i]) for name, rows in columns.items()}}
+                for i in range(number)
+            ],
+        )
+    return folder
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return write_data_dir(tmp_path / "data")
+
+
+def shares(cell, name):
+    return [
+        None if share is None or share["share"] is None else (share["count"], share["total"])
+        for share in (cell[name]["mean"], cell[name]["risk_sensitive"])
+    ]
+
+
+def test_every_cell_of_the_tables(data_dir, tmp_path, capsys):
+    output = tmp_path / "results.json"
+    code = summarize_results.main(["--data_dir", str(data_dir), "--output", str(output)])
+    assert code == 0
+    results = json.loads(output.read_text())
+    assert (results["format"], results["version"]) == ("hidden_context.summary", 1)
+    assert results["missing"] == []
+    cells = {(cell["reward_model_type"], cell["train_set"]): cell for cell in results["cells"]}
+    assert list(cells) == list(EXPECTED)
+    for key, (*expected, r_squared) in EXPECTED.items():
+        cell = cells[key]
+        found = shares(cell, "jailbreak_rate") + shares(cell, "helpfulness_accuracy")
+        assert found == expected, key
+        value = cell["r_squared"]["value"]
+        assert value == (r_squared and pytest.approx(r_squared, rel=1e-12)), key
+        assert cell["texts"] == 2 * len(EVALUATIONS[key])
+        assert cell["rows_left_out"] == {"jailbreak": 0, "evaluation": 0}
+    both = cells["mean_and_variance", "both"]
+    assert both["jailbreak_rate"]["risk_sensitive"] == {
+        "share": 1 / 3,
+        "count": 1,
+        "total": 3,
+        "paper": 0.203,
+    }
+    assert both["files"]["jailbreak"].endswith("jailbroken_evaluations_mean_and_variance.jsonl")
+    printed = capsys.readouterr().out
+    assert "Not found" not in printed
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert "mean_and_variance both 100.0 % 3/3 30.5 % 33.3 % 1/3 20.3 %" in lines
+    assert "categorical helpful 66.7 % 2/3 – 33.3 % 1/3 –" in lines
+    assert "mean_and_variance harmless 0.800 0.77 4" in lines
+
+
+def test_the_command_line_as_the_paper_gives_it(data_dir):
+    done = subprocess.run(
+        [sys.executable, "-m", "hidden_context.summarize_results"],
+        cwd=data_dir.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Table 1, jailbreak rate" in done.stdout
+    assert sorted(path.name for path in data_dir.parent.iterdir()) == ["data"]
+
+
+def test_another_level_of_the_quantile(data_dir, tmp_path):
+    output = tmp_path / "results.json"
+    flags = ["--data_dir", str(data_dir), "--output", str(output), "--alpha", "0.5"]
+    assert summarize_results.main(flags) == 0
+    cells = json.loads(output.read_text())["cells"]
+    (cell,) = (
+        c
+        for c in cells
+        if (c["reward_model_type"], c["train_set"]) == ("mean_and_variance", "both")
+    )
+    # the median of a normal is its mean, and the paper printed nothing at this level
+    for name in ("jailbreak_rate", "helpfulness_accuracy"):
+        mean, risk_sensitive = cell[name]["mean"], cell[name]["risk_sensitive"]
+        assert risk_sensitive == {**mean, "paper": None}
+
+
+def test_missing_inputs_are_named_and_leave_gaps(data_dir, capsys):
+    (data_dir / "jailbroken_evaluations_categorical.jsonl").unlink()
+    models = data_dir / "reward_models" / "relabeled_hh_rlhf"
+    next(models.glob("both/base_*/eval_results_both.jsonl")).unlink()
+    assert summarize_results.main(["--data_dir", str(data_dir)]) == 0
+    listed = capsys.readouterr().out.split("Not found, and so left out:\n")[1].split()
+    assert listed == [
+        str(models / "both" / "base_*_peft_last_checkpoint" / "eval_results_both.jsonl"),
+        str(data_dir / "jailbroken_evaluations_categorical.jsonl"),
+    ]
+
+
+def test_nothing_to_read_is_an_error(tmp_path, capsys):
+    assert summarize_results.main(["--data_dir", str(tmp_path / "nowhere")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"error: {tmp_path / 'nowhere'} does not exist. Nothing to")
+    assert "--data_dir" in captured.err
+    assert summarize_results.main(["--data_dir", str(tmp_path)]) == 2
+
+
+def test_two_checkpoints_for_one_cell_are_an_error(data_dir, capsys):
+    parent = data_dir / "reward_models" / "relabeled_hh_rlhf" / "both"
+    second = parent / "base_gpt2__8_2e-05_linear_1_peft_last_checkpoint"
+    second.mkdir()
+    assert summarize_results.main(["--data_dir", str(data_dir)]) == 0  # not evaluated: no rival
+    write_jsonl(second / "eval_results_both.jsonl", [])
+    assert summarize_results.main(["--data_dir", str(data_dir)]) == 2
+    error = capsys.readouterr().err
+    for path in parent.glob("base_*/eval_results_both.jsonl"):
+        assert str(path) in error
+
+
+def test_folders_of_ones_own_trainings(data_dir, tmp_path):
+    data_dir.joinpath("reward_models").rename(tmp_path / "mine")
+    flags = ["--jailbreak_dir", str(data_dir), "--output", str(tmp_path / "r.json")]
+    flags += ["--reward_models_dir", str(tmp_path / "mine" / "relabeled_hh_rlhf")]
+    assert summarize_results.main([*flags, "--data_dir", str(tmp_path / "nowhere")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["missing"] == []
+
+
+@pytest.mark.parametrize("content", ["", '{"broken\n', '{"prompt": "p"}\n'])
+def test_a_file_that_cannot_be_used_is_an_error(data_dir, content, capsys):
+    path = data_dir / "jailbroken_evaluations_base.jsonl"
+    path.write_text(content)
+    assert summarize_results.main(["--data_dir", str(data_dir)]) == 2
+    assert str(path) in capsys.readouterr().err

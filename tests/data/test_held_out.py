@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hidden_context.data.held_out import load_evaluation, load_splits
+from hidden_context.errors import ConfigError, DataError, MissingFileError
+
+WriteRows = Callable[..., Path]
+
+
+def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Two pairs for every prompt."""
+    return [
+        {"prompt": f"prompt {i // 2}", "chosen": f" good {i}", "rejected": " bad", "row": i}
+        for i in range(start, start + count)
+    ]
+
+
+def prompts(preferences: list[Any]) -> set[str]:
+    return {preference.prompt_key for preference in preferences}
+
+
+def numbers(preferences: list[Any]) -> list[int]:
+    return [preference.columns["row"] for preference in preferences]
+
+
+def test_both_splits_as_they_are(write_rows: WriteRows) -> None:
+    write_rows("d/train.jsonl", rows(20))
+    root = write_rows("d/test.jsonl", rows(8, start=16)).parent
+    splits = load_splits(root)
+    assert numbers(splits.train) == list(range(20))
+    assert numbers(splits.test) == list(range(16, 24))
+    assert (splits.prompt_overlap, splits.eval_fraction, splits.validation) == (2, 0.0, [])
+    assert set(splits.reports) == {"train", "test"}
+    assert load_evaluation(root).preferences == splits.test
+
+
+@pytest.mark.parametrize("there", ["train", "test"])
+def test_the_only_split_is_divided_by_prompt(write_rows: WriteRows, there: str) -> None:
+    root = write_rows(f"d/both/{there}.jsonl.gz", rows(400)).parent.parent
+    with pytest.raises(MissingFileError, match=r"--eval_fraction 0\.1"):
+        load_splits(root)
+    splits = load_splits(root, eval_fraction=0.25, validation_fraction=0.1)
+    sets = [prompts(splits.train), prompts(splits.validation), prompts(splits.test)]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 200
+    assert sorted(numbers(splits.train + splits.validation + splits.test)) == list(range(400))
+    assert 60 < len(splits.test) < 140
+    assert 10 < len(splits.validation) < 60
+    assert splits.eval_fraction == 0.25
+    # What evaluation reads is what training held out, whichever way it is asked for.
+    assert load_evaluation(root, eval_fraction=0.25).preferences == splits.test
+    assert load_evaluation(root, split=there, eval_fraction=0.25).preferences == splits.test
+    same = load_splits(root, train_split=there, eval_split=there, eval_fraction=0.25)
+    assert same.test == splits.test
+    # The validation share leaves the test pairs alone.
+    assert load_splits(root, eval_fraction=0.25).test == splits.test
+
+
+def test_a_single_file_is_divided_by_a_tenth_unless_told_otherwise(write_rows: WriteRows) -> None:
+    path = write_rows("a.jsonl", rows(400))
+    splits = load_splits(path)
+    assert splits.eval_fraction == 0.1
+    assert 10 < len(splits.test) < 80
+    assert load_evaluation(path, eval_fraction=0.1).preferences == splits.test
+    assert len(load_evaluation(path).preferences) == 400
+    assert load_splits(path, eval_fraction=0.3).eval_fraction == 0.3
+
+
+def test_same_split_for_both_is_divided(write_rows: WriteRows) -> None:
+    write_rows("d/train.jsonl", rows(200))
+    root = write_rows("d/test.jsonl", rows(10)).parent
+    splits = load_splits(root, eval_split="train", eval_fraction=0.2)
+    assert not prompts(splits.train) & prompts(splits.test)
+    assert len(splits.train) + len(splits.test) == 200
+    assert load_evaluation(root, split="train", eval_fraction=0.2).preferences == splits.test
+    with pytest.raises(ConfigError, match=r"has both splits.*--eval_split train"):
+        load_splits(root, eval_fraction=0.2)
+
+
+def test_reports_add_up(write_rows: WriteRows) -> None:
+    extra = [{"prompt": "", "chosen": "", "rejected": "b"}, {"chosen": 1, "rejected": "b"}]
+    path = write_rows("a.jsonl", rows(200) + extra)
+    splits = load_splits(path, validation_fraction=0.2, on_malformed="skip")
+    reports = splits.reports
+    assert sum(report.rows for report in reports.values()) == 202
+    for name in ("train", "validation", "test"):
+        assert reports[name].kept == len(getattr(splits, name))
+    train = reports["train"]
+    assert (train.empty, len(train.malformed)) == (1, 1)
+    assert train.rows == train.kept + 2
+
+
+def test_limits_come_after_the_division(write_rows: WriteRows) -> None:
+    path = write_rows("a.jsonl", rows(400))
+    whole = load_splits(path, validation_fraction=0.2)
+    small = load_splits(path, validation_fraction=0.2, train_limit=40, eval_limit=7)
+    assert (len(small.train), len(small.validation), len(small.test)) == (40, 10, 7)
+    assert set(numbers(small.train)) <= set(numbers(whole.train))
+    assert set(numbers(small.test)) <= set(numbers(whole.test))
+    assert load_evaluation(path, eval_fraction=0.1, limit=7).preferences == small.test
+
+
+def test_too_few_prompts_and_bad_fractions(write_rows: WriteRows) -> None:
+    path = write_rows("a.jsonl", rows(2))
+    with pytest.raises(DataError, match="dividing 1 prompts leaves the"):
+        load_splits(path)
+    with pytest.raises(ConfigError, match="--eval_fraction has to be"):
+        load_splits(path, eval_fraction=1.0)
+    with pytest.raises(ConfigError, match="--validation_fraction has to be"):
+        load_splits(path, validation_fraction=-0.1)

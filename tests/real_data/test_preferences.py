@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hidden_context.data.dialogue import join, last_turns, shared_prompt
+from hidden_context.data.download import blob_id
+from hidden_context.data.held_out import load_evaluation, load_splits
+from hidden_context.data.paper_files import files_of
+from hidden_context.data.responses import read_scoring_rows
+from hidden_context.data.sources import load_preferences
+from hidden_context.errors import MissingFileError
+
+pytestmark = pytest.mark.real_data
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    path = os.environ.get("HIDDEN_CONTEXT_DATA")
+    if not path:
+        pytest.skip("HIDDEN_CONTEXT_DATA does not name the folder of the paper's data")
+    return Path(path)
+
+
+@pytest.mark.parametrize(
+    ("subset", "count"),
+    [
+        ("both", {"harmless": 2056, "helpful": 1987}),
+        ("helpful", None),
+        ("harmless", None),
+    ],
+)
+def test_row_counts(folder: Path, subset: str, count: dict[str, int] | None) -> None:
+    data = load_preferences(folder / "relabeled_hh_rlhf", subset, "test")
+    assert len(data) == {"both": 4043, "helpful": 2157, "harmless": 1886}[subset]
+    assert (data.report.rows, data.report.empty, data.report.malformed) == (len(data), 0, [])
+    if count is not None:
+        assert Counter(p.data_subset for p in data) == count
+        assert data.report.identical == 2
+    else:
+        assert {p.objective for p in data} == {subset}
+        assert {p.data_subset for p in data} == {"helpful", "harmless"}
+
+
+def test_reading_is_fast(folder: Path) -> None:
+    start = time.perf_counter()
+    load_preferences(folder / "relabeled_hh_rlhf", "both", "test")
+    assert time.perf_counter() - start < 2.0
+
+
+def test_prompt_is_inside_once_and_columns_are_untouched(folder: Path) -> None:
+    joined = 0
+    for preference in load_preferences(folder / "relabeled_hh_rlhf", "both", "test"):
+        row = preference.columns
+        assert (preference.chosen, preference.rejected) == (row["chosen"], row["rejected"])
+        assert preference.prompt == row["prompt"]
+        # The prompt found without the column is the same one, up to the announced answer.
+        implicit = shared_prompt(row["chosen"], row["rejected"])
+        assert implicit == row["prompt"] + "\n\nAssistant:"
+        responses = row["responses"]
+        joined += join(row["prompt"], responses[row["label"]]) == row["chosen"]
+        assert last_turns(row["chosen"])[1] == responses[row["label"]].strip()
+    # In six prompts the last turn is not marked as the human's, so nothing is put between.
+    assert joined == 4043 - 6
+
+
+def test_key_agrees_with_the_original_format(folder: Path) -> None:
+    from hidden_context.data.preferences import parse_preference
+
+    for preference in load_preferences(folder / "relabeled_hh_rlhf", "both", "test"):
+        original = {
+            "chosen": "\n\n" + str(preference.chosen),
+            "rejected": "\n\n" + str(preference.rejected),
+        }
+        assert parse_preference(original).prompt_key == preference.prompt_key
+
+
+def test_missing_train_split_and_its_remedies(folder: Path) -> None:
+    root = folder / "relabeled_hh_rlhf"
+    with pytest.raises(MissingFileError, match=r"both/train\.jsonl\.gz does not exist"):
+        load_splits(root)
+    splits = load_splits(root, eval_fraction=0.1, validation_fraction=0.1)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (3286, 340, 417)
+    assert load_evaluation(root, eval_fraction=0.1).preferences == splits.test
+    sets = [splits.train, splits.validation, splits.test]
+    assert sum(len({p.prompt_key for p in part}) for part in sets) == 4042
+
+
+def test_jailbreak_texts_follow_the_training_texts(folder: Path) -> None:
+    rows = list(read_scoring_rows(folder / "jailbroken_responses.jsonl"))
+    assert len(rows) == 187
+    for row in rows:
+        assert row.kind == "responses"
+        prompt, responses = row.columns["prompt"], row.columns["responses"]
+        assert row.texts == tuple(prompt + response for response in responses)
+        assert all(str(text).startswith("Human: ") for text in row.texts)
+
+
+def test_published_files_have_the_listed_blob_ids(folder: Path) -> None:
+    known = {name: blob for name, blob in files_of("all").items() if (folder / name).is_file()}
+    assert len(known) >= 6
+    assert {name: blob_id(folder / name) for name in known} == known
