@@ -11,7 +11,8 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     """Declare a configuration field with its help text.
 
     Args:
-        default: The default; a list or dict becomes a fresh copy per instance.
+        default: The default; a list or dict becomes a fresh copy per instance, and
+            ``dataclasses.MISSING`` makes the option required.
         help: One line for ``--help``.
         **metadata: ``choices`` (shown and enforced), ``positional`` (taken without a flag).
 
@@ -19,6 +20,8 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
         A dataclass field.
     """
     metadata["help"] = help
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

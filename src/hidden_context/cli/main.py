@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 VERBS = {
     "quickstart": "the whole story on a generated world, offline, in minutes",
@@ -29,6 +31,7 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
     """
     from hidden_context.errors import HiddenContextError
 
+    _tidy_warnings()
     try:
         return command(argv)
     except HiddenContextError as error:
@@ -40,6 +43,22 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+
+
+def _tidy_warnings() -> None:
+    """Show our own warnings as one line; leave out other libraries' notices to their developers."""
+    from hidden_context.errors import HiddenContextWarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, HiddenContextWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            shown_before(message, category, *place)
+
+    shown_before = warnings.showwarning
+    warnings.showwarning = show
+    for library in ("transformers", "peft", "torch", "accelerate"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{library}\.")
 
 
 def _usage() -> str:

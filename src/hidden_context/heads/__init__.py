@@ -3,7 +3,7 @@
 from hidden_context.heads.base import Head
 from hidden_context.heads.categorical import CategoricalHead
 from hidden_context.heads.mean_and_variance import MeanAndVarianceHead
-from hidden_context.heads.registry import from_dict, make, types
+from hidden_context.heads.registry import for_num_outputs, from_dict, make, types
 from hidden_context.heads.scalar import ScalarHead
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Head",
     "MeanAndVarianceHead",
     "ScalarHead",
+    "for_num_outputs",
     "from_dict",
     "make",
     "types",

@@ -62,6 +62,28 @@ def make(type: str, **options: Any) -> Head:
     return head_class(**options)
 
 
+def for_num_outputs(num_outputs: int, **options: Any) -> Head:
+    """Make the head that the paper's commands mean by a number of outputs.
+
+    Args:
+        num_outputs: 1 is ``base``, 2 ``mean_and_variance``, more a ``categorical`` of as many atoms.
+        **options: Options of which the head takes those it has.
+
+    Returns:
+        The head.
+
+    Raises:
+        ConfigError: If the number is below 1.
+
+    >>> for_num_outputs(2, likelihood="logistic")
+    MeanAndVarianceHead(variance_penalty=0.0, likelihood='logistic')
+    """
+    if num_outputs < 1:
+        raise ConfigError(f"num_outputs is {num_outputs}; a head has at least one output.")
+    type = {1: ScalarHead.type, 2: MeanAndVarianceHead.type}.get(num_outputs, CategoricalHead.type)
+    return make(type, **options_for(type, {**options, "num_atoms": num_outputs}))
+
+
 def options_for(type: str, available: Mapping[str, Any]) -> dict[str, Any]:
     """Select from a larger set of options those that a head type has."""
     names = {field.name for field in dataclasses.fields(_class_of(type))}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hidden_context.data.dialogue import Conversation
+from hidden_context.data.dialogue import Conversation, is_blank
 from hidden_context.data.files import read_json, write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
 from hidden_context.heads import Head
@@ -21,7 +21,7 @@ from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.folders import replace_folder
 from hidden_context.models.head_file import HEAD_FILE, HeadFile, RewardScale
-from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.reward_model import RawOutputs, RewardModel
 
 CONFIG_FILE: Final = "frozen_backbone.json"
 WEIGHTS_FILE: Final = "probe.safetensors"
@@ -129,15 +129,23 @@ class FrozenRewardModel(RewardModel):
         self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
         self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.options.max_length
 
-    def raw_outputs(self, texts: Sequence[Conversation], batch_size: int = 16) -> Tensor:
-        """Compute raw outputs of shape ``(B, K)`` (see the base class)."""
-        if isinstance(texts, str):
-            raise ConfigError("raw_outputs takes a list of texts; put the one text into a list.")
-        features = self.featurizer.features(texts, batch_size)
-        self.probe.eval()
-        with torch.inference_mode():
-            raw: Tensor = self.probe(features)
-        return raw
+    def try_raw_outputs(
+        self,
+        texts: Sequence[Conversation],
+        batch_size: int = 16,
+        over_length: Literal["truncate", "drop"] = "truncate",
+    ) -> RawOutputs:
+        """Compute raw outputs (see the base class); embeddings of long texts are always cut."""
+        blank = [is_blank(text) for text in texts]
+        reasons = ["it has no text" if empty else None for empty in blank]
+        raw = torch.full((len(texts), self.head.num_outputs), torch.nan)
+        scored = [index for index, empty in enumerate(blank) if not empty]
+        if scored:
+            features = self.featurizer.features([texts[index] for index in scored], batch_size)
+            self.probe.eval()
+            with torch.inference_mode():
+                raw[scored] = self.probe(features)
+        return RawOutputs(raw, reasons)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write probe, head, tokenizer and card (see the base class)."""

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from hidden_context.data.dialogue import Conversation, join
 from hidden_context.distributions import RewardDistribution
-from hidden_context.errors import ConfigError
+from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
 from hidden_context.models.head_file import RewardScale
 
 Prompt: TypeAlias = Conversation
+
+
+@dataclasses.dataclass
+class RawOutputs:
+    """Raw outputs of B texts, some of which may have none.
+
+    Attributes:
+        raw: Float32 of shape ``(B, K)``, on the CPU; NaN in the rows of texts without reward.
+        reasons: Why a text has no reward, or None.
+        truncated: Number of texts whose beginning was cut.
+    """
+
+    raw: Tensor
+    reasons: list[str | None]
+    truncated: int = 0
 
 
 class RewardModel(abc.ABC):
@@ -92,8 +109,26 @@ class RewardModel(abc.ABC):
         )
 
     @abc.abstractmethod
+    def try_raw_outputs(
+        self,
+        texts: Sequence[Conversation],
+        batch_size: int = 16,
+        over_length: Literal["truncate", "drop"] = "truncate",
+    ) -> RawOutputs:
+        """Compute raw outputs where possible, and say why where not.
+
+        Args:
+            texts: B texts, each a string or a list of chat messages.
+            batch_size: Texts per forward pass; rewards do not depend on it.
+            over_length: Whether texts longer than ``max_length`` lose their beginning or are left
+                without a reward.
+
+        Returns:
+            Raw outputs of B texts, and the reasons of those that have none.
+        """
+
     def raw_outputs(self, texts: Sequence[Conversation], batch_size: int = 16) -> Tensor:
-        """Compute the network's raw outputs.
+        """Compute the network's raw outputs; too long texts lose their beginning, with a warning.
 
         Args:
             texts: B texts, each a string or a list of chat messages.
@@ -103,8 +138,22 @@ class RewardModel(abc.ABC):
             Raw outputs in float32 of shape ``(B, K)``, on the CPU.
 
         Raises:
-            DataError: If a text is blank.
+            DataError: If a text has no tokens.
         """
+        if isinstance(texts, str):
+            raise ConfigError("a list of texts is needed; put the one text into a list.")
+        outputs = self.try_raw_outputs(texts, batch_size)
+        if outputs.truncated:
+            warnings.warn(
+                f"{outputs.truncated} of {len(texts)} texts are longer than {self.max_length} "
+                "tokens; their beginnings were cut.",
+                HiddenContextWarning,
+                stacklevel=2,
+            )
+        for index, reason in enumerate(outputs.reasons):
+            if reason is not None:
+                raise DataError(f"text {index} cannot be scored: {reason}")
+        return outputs.raw
 
     @abc.abstractmethod
     def save_pretrained(self, path: str | Path) -> None:
@@ -127,8 +176,6 @@ class RewardModel(abc.ABC):
         Returns:
             A distribution of batch shape ``(B,)``, in reward units.
         """
-        if isinstance(texts, str):
-            raise ConfigError("score takes a list of texts; put the one text into a list.")
         return self.head.distribution(self.raw_outputs(texts, batch_size=batch_size))
 
     def score_responses(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hidden_context.data.dialogue import Conversation
 from hidden_context.data.tokenize import pad_batch, sorted_windows, tokenize_texts
-from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
 from hidden_context.models.card import model_card
 from hidden_context.models.folders import replace_folder
 from hidden_context.models.head_file import HeadFile, RewardScale
-from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.models.tokenizer import padding_id
 
 
@@ -55,24 +53,20 @@ class SequenceRewardModel(RewardModel):
         device: torch.device = next(self.module.parameters()).device
         return device
 
-    def raw_outputs(self, texts: Sequence[Conversation], batch_size: int = 16) -> Tensor:
-        """Compute raw outputs of shape ``(B, K)`` (see the base class)."""
-        if isinstance(texts, str):
-            raise ConfigError("raw_outputs takes a list of texts; put the one text into a list.")
-        tokens = tokenize_texts(texts, self.tokenizer, self.max_length, "truncate")
-        if tokens.truncated:
-            warnings.warn(
-                f"{tokens.truncated} of {len(texts)} texts are longer than {self.max_length} "
-                "tokens; their beginnings were cut.",
-                HiddenContextWarning,
-                stacklevel=2,
-            )
-        sequences = []
-        for index, ids in enumerate(tokens.input_ids):
-            if ids is None:
-                raise DataError(f"text {index} cannot be scored: {tokens.reasons[index]}")
-            sequences.append(ids)
-        return self.raw_outputs_of_tokens(sequences, batch_size)
+    def try_raw_outputs(
+        self,
+        texts: Sequence[Conversation],
+        batch_size: int = 16,
+        over_length: Literal["truncate", "drop"] = "truncate",
+    ) -> RawOutputs:
+        """Compute raw outputs where possible (see the base class)."""
+        tokens = tokenize_texts(texts, self.tokenizer, self.max_length, over_length)
+        scored = [index for index, ids in enumerate(tokens.input_ids) if ids is not None]
+        raw = torch.full((len(texts), self.head.num_outputs), torch.nan)
+        raw[scored] = self.raw_outputs_of_tokens(
+            [ids for ids in tokens.input_ids if ids is not None], batch_size
+        )
+        return RawOutputs(raw, tokens.reasons, tokens.truncated)
 
     def raw_outputs_of_tokens(
         self, sequences: Sequence[Sequence[int]], batch_size: int = 16

@@ -12,6 +12,8 @@ import io
 import shutil
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_pgf import RendererPgf
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -29,6 +31,10 @@ COMPUTER_MODERN = {
     "axes.formatter.use_mathtext": True,
     "text.usetex": False,
 }
+
+# Computer Modern is drawn wider at small sizes: widths of a digit in cmr5, …, cmr10, relative to
+# cmr10, which alone comes with Matplotlib.
+_SIZES, _RELATIVE_WIDTHS = (5, 6, 7, 8, 9, 10), (1.361, 1.222, 1.139, 1.063, 1.028, 1.0)
 
 _HEADER = r"""%% A picture for LaTeX: \usepackage{pgf} in the preamble, then \input{<this file>}.
 %% Written without LaTeX: distances around texts are those of Computer Modern.
@@ -48,20 +54,42 @@ def pgf_engine() -> str | None:
     return next((name for name in ("pdflatex", "xelatex", "lualatex") if shutil.which(name)), None)
 
 
+def text_size(text: str, font: FontProperties, is_math: bool) -> tuple[float, float, float]:
+    """Size of a text in Computer Modern as LaTeX would set it, nearly.
+
+    Args:
+        text: The text; a minus sign has to stand in math mode, for the font file has none.
+        font: Family (resolved by ``rcParams``) and size.
+        is_math: Whether parts of the text stand between dollar signs.
+
+    Returns:
+        Width, height including descent, and descent, in points.
+    """
+    width, height, descent = text_to_path.get_text_width_height_descent(text, font, is_math)
+    optical = float(np.interp(font.get_size_in_points(), _SIZES, _RELATIVE_WIDTHS))
+    return optical * width, height, descent
+
+
 class MeasuringRenderer(RendererPgf):
     """Matplotlib's PGF renderer with text sizes from font files instead of LaTeX.
 
-    It draws vectors only: an image in the figure would need LaTeX again. A minus sign has to stand
-    in math mode, for Computer Modern's font file has none.
+    It draws vectors only: an image in the figure would need LaTeX again.
     """
 
     def get_text_width_height_descent(
         self, s: str, prop: FontProperties, ismath: Any
     ) -> tuple[float, float, float]:
         """Size of a text in pixels: width, height with descent, and descent."""
-        width, height, descent = text_to_path.get_text_width_height_descent(s, prop, bool(ismath))
+        width, height, descent = text_size(s, prop, bool(ismath))
         scale = self.dpi / POINTS_PER_INCH
         return width * scale, height * scale, descent * scale
+
+
+class _MeasuringCanvas(FigureCanvasBase):
+    """Lets the layout of a figure use the same text sizes as its drawing."""
+
+    def get_renderer(self) -> MeasuringRenderer:
+        return MeasuringRenderer(self.figure, None)
 
 
 def write_pgf_without_latex(figure: Figure, file: IO[str]) -> None:
@@ -72,6 +100,7 @@ def write_pgf_without_latex(figure: Figure, file: IO[str]) -> None:
         file: Open for text.
     """
     body = io.StringIO()
+    _MeasuringCanvas(figure)  # becomes the figure's canvas
     figure.draw(MeasuringRenderer(figure, body))
     width, height = figure.get_size_inches()
     file.write(_HEADER)

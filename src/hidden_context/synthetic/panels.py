@@ -129,7 +129,7 @@ def figure_2d(curves: Curves) -> Figure:
         axes.set_title(title)
         _draw_surface(figure, axes, curves, values)
         axes.set_ylabel("$y$" if index % 3 == 0 else "")
-        axes.set_xlabel("$x$" if index >= 2 else "")
+        axes.set_xlabel("$x$" if index >= 3 else "")
     _draw_bars(figure, grid[1, 2], curves)
     return figure
 
@@ -144,7 +144,8 @@ def _draw_surface(figure: Figure, axes: Axes, curves: Curves, values: Array) -> 
     levels = np.linspace(low, high, LEVELS + 1)
     filled = axes.contourf(axis, axis, surface, levels=levels, cmap=FIELD)
     filled.set_edgecolor("face")
-    axes.contour(axis, axis, surface, levels=levels[1:-1], colors="white", linewidths=0.25)
+    lines = {"colors": "white", "linewidths": 0.25, "linestyles": "solid"}
+    axes.contour(axis, axis, surface, levels=levels[1:-1], **lines)
     axes.set_aspect("equal")
     axes.set_xlim(axis[0], axis[-1])
     axes.set_ylim(axis[0], axis[-1])

@@ -16,9 +16,9 @@ from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.frozen import FrozenRewardModel
 from hidden_context.models.placement import resolve_device
 from hidden_context.models.tokenizer import load_tokenizer
+from hidden_context.statistics.pair_metrics import grouped_pair_metrics
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import Fitted, reward_scale
-from hidden_context.training.metrics import grouped_pair_metrics
 from hidden_context.training.probe import PairFeatures, pair_features, probe_options, train_probe
 
 

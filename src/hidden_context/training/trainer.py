@@ -13,8 +13,8 @@ from hidden_context.errors import DivergedError
 from hidden_context.heads import Head
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.objectives import negative_log_likelihood
+from hidden_context.statistics.pair_metrics import grouped_pair_metrics, pair_metrics
 from hidden_context.training.dataset import PairCollator, PreferenceDataset
-from hidden_context.training.metrics import grouped_pair_metrics, pair_metrics
 from hidden_context.training.schedules import PAPER_SCHEDULES, paper_schedule
 
 _GROUP_COLUMNS = ("data_subset", "objective")

@@ -12,6 +12,7 @@ from hidden_context import heads
 from hidden_context.data.files import write_json, write_yaml_config
 from hidden_context.data.held_out import Splits, load_splits
 from hidden_context.data.preferences import Preference, parse_preference
+from hidden_context.data.report import ReadReport
 from hidden_context.data.splits import VALIDATION_SALT, split_by_prompt
 from hidden_context.errors import HiddenContextWarning
 from hidden_context.heads.registry import options_for
@@ -40,7 +41,7 @@ class TrainResult:
     path: Path
     metrics: dict[str, float]
     history: list[dict[str, Any]]
-    reports: dict[str, dict[str, Any]]
+    reports: dict[str, ReadReport]
 
 
 def make_head(config: TrainConfig) -> heads.Head:
@@ -126,7 +127,6 @@ def run(
         from hidden_context.training.finetune import fit as fit_finetuned
 
         fitted = fit_finetuned(config, head, splits, callbacks)
-    reports = {name: report.to_dict() for name, report in splits.reports.items()}
     model = fitted.model
     model.card = {
         "data": {
@@ -141,11 +141,15 @@ def run(
         write_yaml_config(config.final_path / "training_config.yaml", config)
         write_json(
             Path(config.output_dir) / "metrics.json",
-            {"metrics": fitted.metrics, "read": reports, "history": fitted.history},
+            {
+                "metrics": fitted.metrics,
+                "read": {name: report.to_dict() for name, report in splits.reports.items()},
+                "history": fitted.history,
+            },
         )
         if config.push_to_hub:
             _push(config)
-    return TrainResult(model, config.final_path, fitted.metrics, fitted.history, reports)
+    return TrainResult(model, config.final_path, fitted.metrics, fitted.history, splits.reports)
 
 
 def _push(config: TrainConfig) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hidden_context.heads import Head
 from hidden_context.objectives import correctness, negative_log_likelihood
-from hidden_context.statistics import explained_variance
+from hidden_context.statistics.variance import explained_variance
 
 
 def pair_metrics(

@@ -1,0 +1,31 @@
+"""``hidden-context evaluate``: raw outputs and metrics of a checkpoint on preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hidden_context.cli.arguments import parse
+from hidden_context.cli.metrics_table import print_metrics
+from hidden_context.scoring.config import EvaluateConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, evaluate, print the metrics."""
+    config = parse(
+        EvaluateConfig,
+        argv,
+        prog="hidden-context evaluate",
+        description="Score preference pairs with a checkpoint; see docs/evaluate.md.",
+    )
+    return run_evaluation(config)
+
+
+def run_evaluation(config: EvaluateConfig) -> int:
+    """Evaluate and print what was read, the metrics, and where the scores lie."""
+    from hidden_context.scoring.evaluation import evaluate
+
+    result = evaluate(config)
+    print(result.report)
+    print_metrics(result.metrics, "evaluation pairs")
+    print(f"{result.path}: {result.counts}")
+    return 0

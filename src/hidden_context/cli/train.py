@@ -1,0 +1,33 @@
+"""``hidden-context train``: train a reward model on preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hidden_context.cli.arguments import parse
+from hidden_context.cli.metrics_table import print_metrics
+from hidden_context.training.config import TrainConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, print the metrics."""
+    config = parse(
+        TrainConfig,
+        argv,
+        prog="hidden-context train",
+        description="Train a reward model on preference pairs; see docs/train.md.",
+    )
+    return run_training(config)
+
+
+def run_training(config: TrainConfig) -> int:
+    """Train and print what was read, the metrics, and where the model lies."""
+    from hidden_context.training.workflow import run
+
+    result = run(config)
+    for name, report in result.reports.items():
+        print(f"{name}: {report}")
+    if result.metrics:
+        print_metrics(result.metrics, "evaluation pairs")
+    print(f"reward model saved to {result.path}")
+    return 0

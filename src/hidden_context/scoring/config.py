@@ -1,0 +1,117 @@
+"""Configurations of scoring; every field is also a flag of ``score`` or ``evaluate``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from hidden_context.config import option
+from hidden_context.errors import ConfigError
+
+OverLength = Literal["null", "truncate", "drop"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """How checkpoints are loaded and run; shared by ``score`` and ``evaluate``."""
+
+    head: str | None = option(
+        None, "head of checkpoints that do not say: base, mean_and_variance, categorical"
+    )
+    num_outputs: int | None = option(
+        None, "outputs of checkpoints that do not say: 1, 2 or the number of atoms"
+    )
+    likelihood: Literal["probit", "logistic"] = option(
+        "probit", "comparison of a mean-and-variance head whose checkpoint does not say"
+    )
+    base_model: str | None = option(None, "backbone, instead of the one the checkpoint names")
+    tokenizer_name: str | None = option(None, "tokenizer, instead of the checkpoint's")
+    revision: str | None = option(None, "branch, tag or commit of a hub checkpoint")
+    trust_remote_code: bool = option(False, "let code from the model's repository run")
+    dtype: str = option("auto", "precision of the backbone: auto, float32, bfloat16")
+    device: str = option("auto", "auto, cpu, cuda, cuda:0 …")
+    max_length: int | None = option(None, "longest text in tokens; the checkpoint's own if unset")
+    batch_size: int = option(16, "texts per forward pass; rewards do not depend on it")
+    window: int = option(512, "rows sorted by length together and written at once")
+    resume: bool = option(True, "go on where an interrupted run stopped")
+    disable_tqdm: bool = option(False, "no progress bars")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "window", "max_length", "num_outputs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name} is {value}; it must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreConfig(ModelOptions):
+    """Options of ``scoring.score_file``."""
+
+    input: str = option(
+        "", "file to score: pairs, prompts with responses, or texts", positional=True
+    )
+    output: str = option("", "JSON Lines file to write")
+    models: list[str] = option([], "checkpoints, one or more")
+    names: list[str] = option([], "names of the checkpoints in the output; their folders' if unset")
+    kind: Literal["pair", "responses", "text"] | None = option(
+        None, "what a row is; found from the columns if unset"
+    )
+    over_length: OverLength = option(
+        "null", "texts that are too long: a null reward and a reason, cut on the left, or dropped"
+    )
+    risk: list[str] = option([], "risk measures to add, such as mean quantile:0.01 cvar:0.05")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.input or not self.output or not self.models:
+            raise ConfigError("score needs an input file, --output and --models.")
+        if self.names and len(self.names) != len(self.models):
+            raise ConfigError(
+                f"{len(self.names)} names for {len(self.models)} models; give one name each."
+            )
+        if len(set(self.model_names)) != len(self.models):
+            raise ConfigError(
+                f"the models' names are not distinct ({', '.join(self.model_names)}); give --names."
+            )
+
+    @property
+    def model_names(self) -> list[str]:
+        """Name of each model in the output."""
+        return self.names or [Path(model.rstrip("/")).name for model in self.models]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig(ModelOptions):
+    """Options of ``scoring.evaluate``."""
+
+    checkpoint: str = option("", "checkpoint to evaluate", positional=True)
+    output: str | None = option(
+        None, "file to write; CHECKPOINT/eval_results_SUBSET.jsonl if unset"
+    )
+    data_path: str = option("Anthropic/hh-rlhf", "hub id, folder or file of preference pairs")
+    data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
+    eval_split: str = option("test", "split to evaluate on")
+    train_split: str = option("train", "split that training divided, where there is no other")
+    eval_fraction: float = option(
+        0.0, "share of prompts that training held out, where one split is all there is"
+    )
+    eval_dataset_size: int = option(0, "number of pairs; 0 for all")
+    on_malformed: Literal["error", "skip"] = option(
+        "error", "what to do at a malformed row: stop, or skip it and count"
+    )
+    over_length: OverLength = option(
+        "drop", "pairs with a too long side: dropped with a count, null, or cut on the left"
+    )
+    seed: int = option(0, "seed of the draw that eval_dataset_size makes")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.checkpoint:
+            raise ConfigError("evaluate needs a checkpoint.")
+
+    @property
+    def output_path(self) -> Path:
+        """The file that is written."""
+        name = f"eval_results_{self.data_subset}.jsonl"
+        return Path(self.output) if self.output else Path(self.checkpoint) / name

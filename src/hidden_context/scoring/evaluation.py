@@ -1,0 +1,140 @@
+"""Evaluating a checkpoint on preference pairs: raw outputs to a file, and metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from hidden_context.data.files import iter_jsonl, write_json, write_yaml_config
+from hidden_context.data.held_out import load_evaluation
+from hidden_context.data.preferences import Preference
+from hidden_context.data.report import ReadReport
+from hidden_context.data.responses import ScoringRow
+from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.heads import Head
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.config import EvaluateConfig
+from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.merge import ScoreCounts, write_scores
+from hidden_context.statistics import grouped_pair_metrics
+
+
+@dataclasses.dataclass
+class EvaluationResult:
+    """What an evaluation gave.
+
+    Attributes:
+        path: The file of raw outputs.
+        metrics: Loss in nats, accuracy, mean reward, mean σ and r²; by subset and objective too.
+        counts: What became of the pairs.
+        report: What was read.
+    """
+
+    path: Path
+    metrics: dict[str, float]
+    counts: ScoreCounts
+    report: ReadReport
+
+
+def _rows(pairs: list[Preference], data_subset: str) -> Iterator[ScoringRow]:
+    for index, pair in enumerate(pairs):
+        columns = {**pair.columns}
+        columns.setdefault("data_subset", data_subset)
+        yield ScoringRow(index, index + 1, columns, (pair.chosen, pair.rejected), "pair")
+
+
+def metrics_of_file(path: Path, head: Head) -> dict[str, float]:
+    """Compute metrics from a file of raw outputs; pairs without rewards are left out.
+
+    Raises:
+        DataError: If no pair has rewards.
+    """
+    rows = [row for _, row in iter_jsonl(path)]
+    scored = [
+        row
+        for row in rows
+        if row["reward_output_chosen"] is not None and row["reward_output_rejected"] is not None
+    ]
+    if not scored:
+        raise DataError(
+            "no pair has rewards for both sides",
+            file=path,
+            remedy="Raise --max_length, or take --over_length truncate",
+        )
+    chosen = torch.tensor([row["reward_output_chosen"] for row in scored], dtype=torch.float64)
+    rejected = torch.tensor([row["reward_output_rejected"] for row in scored], dtype=torch.float64)
+    preference = torch.tensor(
+        [1.0 if row.get("preference") is None else float(row["preference"]) for row in scored]
+    )
+    groups = {
+        column: {i: str(row[column]) for i, row in enumerate(scored) if row.get(column) is not None}
+        for column in ("data_subset", "objective")
+    }
+    return grouped_pair_metrics(
+        head, chosen, rejected, preference, torch.arange(len(scored)), groups
+    )
+
+
+def evaluate(config: EvaluateConfig) -> EvaluationResult:
+    """Score preference pairs with a checkpoint and compute metrics.
+
+    Args:
+        config: The options.
+
+    Returns:
+        The file written, metrics and counts.
+
+    Raises:
+        MissingFileError: If data or checkpoint is not there.
+        DataError: If a row is malformed, or no pair is left.
+        CheckpointError: If the checkpoint cannot be loaded.
+    """
+    if config.checkpoint.startswith((".", "/")) and not Path(config.checkpoint).is_dir():
+        raise MissingFileError(config.checkpoint, "Give the folder of a checkpoint")
+    if config.output is None and not Path(config.checkpoint).is_dir():
+        raise ConfigError(
+            f"{config.checkpoint} is no local folder to write the results into; name a file with "
+            "--output."
+        )
+    model = load_model(config.checkpoint, config)
+    data = load_evaluation(
+        config.data_path,
+        config.data_subset,
+        split=config.eval_split,
+        train_split=config.train_split,
+        eval_fraction=config.eval_fraction,
+        limit=config.eval_dataset_size,
+        on_malformed=config.on_malformed,
+        seed=config.seed,
+    )
+    pairs, output = data.preferences, config.output_path
+    description = {
+        "data": config.data_path,
+        "checkpoint": config.checkpoint,
+        "subset": config.data_subset,
+        "split": [config.eval_split, config.train_split, config.eval_fraction],
+        "rows": len(pairs),
+        "seed": config.seed,
+    }
+    load_once: dict[str, RewardModel] = {"model": model}
+    counts = write_scores(
+        lambda: _rows(pairs, config.data_subset),
+        {"evaluation": lambda: load_once.pop("model")},
+        output,
+        config,
+        over_length=config.over_length,
+        description=description,
+        total=len(pairs),
+    )
+    data.report.too_long += counts.dropped
+    data.report.kept -= counts.dropped
+    metrics = metrics_of_file(output, model.head)
+    write_json(
+        output.with_suffix(".metrics.json"),
+        {"metrics": metrics, "read": data.report.to_dict(), "counts": dataclasses.asdict(counts)},
+    )
+    write_yaml_config(output.with_suffix(".config.yaml"), config)
+    return EvaluationResult(output, metrics, counts, data.report)

@@ -1,0 +1,73 @@
+"""Scoring a file of pairs, prompts with responses, or texts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hidden_context import risk
+from hidden_context.data.files import require_file, write_yaml_config
+from hidden_context.data.responses import read_scoring_rows
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.config import ScoreConfig
+from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.merge import ScoreCounts, write_scores
+
+
+@dataclasses.dataclass
+class ScoreResult:
+    """What a scoring gave.
+
+    Attributes:
+        path: The file written.
+        counts: What became of rows and texts.
+    """
+
+    path: Path
+    counts: ScoreCounts
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """What tells one input file from another, without reading it."""
+    status = path.stat()
+    return {"input": str(path.resolve()), "size": status.st_size, "changed": status.st_mtime_ns}
+
+
+def score_file(config: ScoreConfig) -> ScoreResult:
+    """Score every row of a file with one or several checkpoints.
+
+    Args:
+        config: The options.
+
+    Returns:
+        The file written, and counts.
+
+    Raises:
+        MissingFileError: If the input or a checkpoint is not there.
+        DataError: If a row is malformed.
+        CheckpointError: If a checkpoint cannot be loaded.
+        ConfigError: If a risk measure is unknown.
+    """
+    measures = [risk.parse(name) for name in config.risk]
+    source = require_file(config.input)
+    total = sum(1 for _ in read_scoring_rows(source, config.kind))  # finds broken lines first too
+    models: dict[str, Callable[[], RewardModel]] = {
+        name: partial(load_model, checkpoint, config)
+        for name, checkpoint in zip(config.model_names, config.models, strict=True)
+    }
+    output = Path(config.output)
+    counts = write_scores(
+        lambda: read_scoring_rows(source, config.kind),
+        models,
+        output,
+        config,
+        over_length=config.over_length,
+        description={**describe_file(source), "models": config.models},
+        total=total,
+        measures=measures,
+    )
+    write_yaml_config(output.with_name(output.name + ".config.yaml"), config)
+    return ScoreResult(output, counts)

@@ -1,0 +1,64 @@
+"""Loading the models that are to score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hidden_context import heads
+from hidden_context.errors import CheckpointError, ConfigError
+from hidden_context.heads.registry import options_for
+from hidden_context.models.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.loading import find_file
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.config import ModelOptions
+
+
+def wanted_head(options: ModelOptions) -> heads.Head | None:
+    """Return the head that the options name, or None where they leave it to the checkpoint."""
+    if options.head is None:
+        if options.num_outputs is None:
+            return None
+        return heads.for_num_outputs(options.num_outputs, likelihood=options.likelihood)
+    available: dict[str, Any] = {"likelihood": options.likelihood}
+    if options.num_outputs is not None:
+        available["num_atoms"] = options.num_outputs
+    head = heads.make(options.head, **options_for(options.head, available))
+    if options.num_outputs not in (None, head.num_outputs):
+        raise ConfigError(
+            f"a {head.type} head has {head.num_outputs} outputs, but num_outputs is "
+            f"{options.num_outputs}."
+        )
+    return head
+
+
+def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
+    """Load a checkpoint to score with.
+
+    Where the checkpoint says what its head is, the options may only agree in type and size; its
+    own likelihood holds.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or has another number of outputs.
+    """
+    head = wanted_head(options)
+    head_path = find_file(checkpoint, HEAD_FILE, options.revision)
+    if head is not None and head_path is not None:
+        stored = HeadFile.load(head_path).head
+        if stored.num_outputs != head.num_outputs or options.head not in (None, stored.type):
+            raise CheckpointError(
+                f"{checkpoint} has a {stored.type} head of {stored.num_outputs} outputs, but "
+                f"{head.type} with {head.num_outputs} was asked for. Leave --num_outputs out, or "
+                "give the checkpoint's own."
+            )
+        head = None
+    return RewardModel.from_pretrained(
+        checkpoint,
+        head=head,
+        base_model=options.base_model,
+        dtype=options.dtype,
+        device=options.device,
+        max_length=options.max_length,
+        tokenizer_name=options.tokenizer_name,
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+    )

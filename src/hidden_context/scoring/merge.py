@@ -1,0 +1,157 @@
+"""From the records of one or several models to the final file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hidden_context.data.files import atomic_write, json_line
+from hidden_context.data.responses import ScoringRow
+from hidden_context.heads import Head
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.risk import RiskMeasure
+from hidden_context.scoring.columns import added_columns
+from hidden_context.scoring.config import ModelOptions, OverLength
+from hidden_context.scoring.partial import PartialScores
+from hidden_context.scoring.stream import score_rows
+
+Rows = Callable[[], Iterable[ScoringRow]]
+
+
+@dataclasses.dataclass
+class ScoreCounts:
+    """What became of the rows and texts.
+
+    Attributes:
+        rows: Rows read.
+        written: Rows written.
+        dropped: Rows left out because a text was too long or empty.
+        unscored: Texts written with a null reward.
+        truncated: Texts whose beginning was cut.
+    """
+
+    rows: int = 0
+    written: int = 0
+    dropped: int = 0
+    unscored: int = 0
+    truncated: int = 0
+
+    def __str__(self) -> str:
+        notes = [
+            f"{count} {text}"
+            for count, text in (
+                (self.dropped, "dropped as too long or empty"),
+                (self.unscored, "texts without a reward (see the _reason columns)"),
+                (self.truncated, "texts cut on the left"),
+            )
+            if count
+        ]
+        return f"{self.written} of {self.rows} rows written" + (
+            f"; {', '.join(notes)}" if notes else ""
+        )
+
+
+def partial_path(output: Path, name: str) -> Path:
+    """Where the record of one model lies while scoring goes on."""
+    return output.with_name(f"{output.name}.{name.replace('/', '_')}.partial")
+
+
+def write_scores(
+    rows: Rows,
+    models: Mapping[str, Callable[[], RewardModel]],
+    output: Path,
+    options: ModelOptions,
+    *,
+    over_length: OverLength,
+    description: Mapping[str, Any],
+    total: int | None = None,
+    measures: Sequence[RiskMeasure] = (),
+) -> ScoreCounts:
+    """Score rows with each model in turn and write one file, in input order.
+
+    One model is in memory at a time. Each leaves a record beside the output, which is there to
+    resume from until the output is complete.
+
+    Args:
+        rows: Gives the rows, anew at each call.
+        models: Loads each model, by name.
+        output: The file to write.
+        options: Batch size, window, and whether to resume.
+        over_length: What happens to too long texts.
+        description: What identifies the input; part of each record.
+        total: Number of rows, for the progress bar.
+        measures: Risk measures to add.
+
+    Returns:
+        Counts of rows and texts.
+
+    Raises:
+        StorageError: If something could not be written; records are kept.
+    """
+    from tqdm.auto import tqdm
+
+    heads: dict[str, Head] = {}
+    records: dict[str, PartialScores] = {}
+    for name, load in models.items():
+        model = load()
+        heads[name] = model.head
+        identity = {
+            **description,
+            "model": name,
+            "head": model.head.to_dict(),
+            "max_length": model.max_length,
+            "over_length": over_length,
+            "dtype": options.dtype,
+        }
+        record = PartialScores(partial_path(output, name), identity, options.resume)
+        bar = tqdm(total=total, desc=name, unit="row", disable=options.disable_tqdm)
+        with record, bar:
+            score_rows(
+                model,
+                rows(),
+                record,
+                batch_size=options.batch_size,
+                window=options.window,
+                over_length=over_length,
+                progress=bar.update,
+            )
+        records[name] = record
+        del model
+    counts = ScoreCounts()
+    with atomic_write(output) as file:
+        for columns in _merged(rows(), records, heads, over_length, measures, counts):
+            file.write(json_line(columns))
+    for record in records.values():
+        record.path.unlink(missing_ok=True)
+    return counts
+
+
+def _merged(
+    rows: Iterable[ScoringRow],
+    records: Mapping[str, PartialScores],
+    heads: Mapping[str, Head],
+    over_length: OverLength,
+    measures: Sequence[RiskMeasure],
+    counts: ScoreCounts,
+) -> Iterator[dict[str, Any]]:
+    lines = {name: iter(record) for name, record in records.items()}
+    for row in rows:
+        counts.rows += 1
+        own = {name: next(line) for name, line in lines.items()}
+        counts.truncated += sum(line.get("truncated", 0) for line in own.values())
+        missing = sum(value is None for line in own.values() for value in line["raw"])
+        if missing and over_length == "drop":
+            counts.dropped += 1
+            continue
+        counts.unscored += missing
+        counts.written += 1
+        columns = dict(row.columns)
+        for name, line in own.items():
+            columns.update(
+                added_columns(
+                    row.kind, name, line, heads[name], measures, several_models=len(records) > 1
+                )
+            )
+        yield columns

@@ -1,0 +1,78 @@
+"""Scoring a stream of rows window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from hidden_context.data.responses import ScoringRow
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.config import OverLength
+from hidden_context.scoring.partial import PartialScores
+
+T = TypeVar("T")
+
+
+def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut a stream into lists of ``size`` items, the last one shorter.
+
+    >>> list(windows(range(5), 2))
+    [[0, 1], [2, 3], [4]]
+    """
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def score_rows(
+    model: RewardModel,
+    rows: Iterable[ScoringRow],
+    partial: PartialScores,
+    *,
+    batch_size: int,
+    window: int,
+    over_length: OverLength,
+    progress: Callable[[int], Any] | None = None,
+) -> None:
+    """Score rows and append them to a record, skipping those it already has.
+
+    Texts are sorted by length within a window of rows and written at its end, so that memory is
+    bounded, order kept, and little lost at an interruption.
+
+    Args:
+        model: The reward model.
+        rows: The rows, from the first on.
+        partial: The record.
+        batch_size: Texts per forward pass.
+        window: Rows per window.
+        over_length: ``truncate``, or anything else to leave too long texts without a reward.
+        progress: Called with the number of rows done.
+    """
+    done = partial.rows_done
+    if progress is not None and done:
+        progress(done)
+    for part in windows(islice(iter(rows), done, None), window):
+        texts = [text for row in part for text in row.texts]
+        outputs = model.try_raw_outputs(
+            texts, batch_size, "truncate" if over_length == "truncate" else "drop"
+        )
+        values, reasons = outputs.raw.tolist(), outputs.reasons
+        lines, start = [], 0
+        for row in part:
+            end = start + len(row.texts)
+            line: dict[str, Any] = {
+                "raw": [
+                    None if reason is not None else value
+                    for value, reason in zip(values[start:end], reasons[start:end], strict=True)
+                ]
+            }
+            if any(reason is not None for reason in reasons[start:end]):
+                line["reasons"] = reasons[start:end]
+            lines.append(line)
+            start = end
+        if part:
+            lines[-1]["truncated"] = outputs.truncated
+        partial.append(lines)
+        if progress is not None:
+            progress(len(part))

@@ -1,0 +1,82 @@
+"""The paper's training command: its flags and defaults, mapped onto ``training.run``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from hidden_context.cli.arguments import parse
+from hidden_context.cli.main import run_safely
+from hidden_context.cli.train import run_training
+from hidden_context.config import option
+from hidden_context.training.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTrainConfig(TrainConfig):
+    """The paper's defaults; every option of ``hidden-context train`` works too."""
+
+    log_dir: str = option("data/reward_models/hh_rlhf", "folder of all runs of the data set")
+    likelihood: Literal["probit", "logistic"] = option(
+        "logistic", "comparison of a mean-and-variance head: the paper's code, or the exact probit"
+    )
+    per_device_train_batch_size: int = option(2, "pairs per device and micro-batch")
+    per_device_eval_batch_size: int = option(1, "pairs per device in evaluation")
+    learning_rate: float = option(3e-6, "peak learning rate")
+    num_train_epochs: float = option(1, "passes over the training pairs")
+    bf16: bool = option(True, "compute in bfloat16; the head stays float32")
+    optim: str = option("adamw_hf", "optimiser; the paper's name stands for adamw_torch")
+    pad_to_multiple_of: int = option(64, "pad batches to a multiple of this many tokens")
+    output_dir: str = option(
+        "", "folder of the run; named from the options inside LOG_DIR if unset"
+    )
+
+
+def run_name(config: PaperTrainConfig) -> str:
+    """Name of a run's folder, as the paper's code makes it.
+
+    >>> run_name(PaperTrainConfig(train_dataset_size=8, learning_rate=2e-5,
+    ...     lr_scheduler_type="linear", reward_model_type="categorical"))
+    'categorical_gpt2__8_2e-05_linear_1_10_0.1'
+    """
+    epochs = config.num_train_epochs
+    parts = [
+        config.reward_model_type,
+        config.model_name.rstrip("/").split("/")[-1],
+        "",
+        config.train_dataset_size,
+        config.learning_rate,
+        config.lr_scheduler_type,
+        int(epochs) if float(epochs).is_integer() else epochs,
+    ]
+    if config.reward_model_type == "categorical":
+        parts += [config.num_atoms, config.entropy_coeff]
+    if config.reward_model_type == "mean_and_variance":
+        parts += [config.variance_penalty]
+    return "_".join(map(str, parts))
+
+
+def with_paths(config: PaperTrainConfig) -> PaperTrainConfig:
+    """Fill in the run's folder and that of the trained model, as the paper names them."""
+    run = config.output_dir or str(Path(config.log_dir) / config.data_subset / run_name(config))
+    return dataclasses.replace(
+        config, output_dir=run, final_dir=config.final_dir or f"{run}_peft_last_checkpoint"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the paper's flags and train."""
+    config = parse(
+        PaperTrainConfig,
+        argv,
+        prog="python -m hidden_context.train_llm_preference_model",
+        description="Train a reward model as in the paper; see docs/train.md.",
+    )
+    return run_training(with_paths(config))
+
+
+if __name__ == "__main__":
+    sys.exit(run_safely(main, None))
