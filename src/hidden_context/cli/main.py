@@ -31,18 +31,22 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
     """
     from hidden_context.errors import HiddenContextError
 
-    _tidy_warnings()
-    try:
-        return command(argv)
-    except HiddenContextError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished results are kept, half-written ones are not", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 141
+    with warnings.catch_warnings():
+        _tidy_warnings()
+        try:
+            return command(argv)
+        except HiddenContextError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(
+                "interrupted; finished results are kept, half-written ones are not",
+                file=sys.stderr,
+            )
+            return 130
+        except BrokenPipeError:
+            sys.stderr.close()
+            return 141
 
 
 def _tidy_warnings() -> None:
@@ -56,7 +60,7 @@ def _tidy_warnings() -> None:
             shown_before(message, category, *place)
 
     shown_before = warnings.showwarning
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]
     for library in ("transformers", "peft", "torch", "accelerate"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{library}\.")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -20,10 +22,19 @@ from hidden_context.errors import (
     first_line,
 )
 from hidden_context.heads import Head
-from hidden_context.models.modules import final_linear, specialise_for_rewards
+from hidden_context.models.modules import final_linear, keep_float32, specialise_for_rewards
 
 Tuning = Literal["lora", "full", "qlora"]
-HEAD_INIT_SCALE = 0.01
+HEAD_INIT_SCALE: Final = 0.01
+# What missing, damaged or unfit files make Transformers, PEFT and safetensors raise.
+LOADING_ERRORS: Final = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +77,7 @@ def load_classifier(
     revision: str | None = None,
     trust_remote_code: bool = False,
     **options: Any,
-) -> tuple[PreTrainedModel, bool]:
+) -> tuple[PreTrainedModel, list[str]]:
     """Load a backbone with a classification head of ``num_outputs``, specialised for rewards.
 
     Args:
@@ -78,7 +89,8 @@ def load_classifier(
         **options: Passed on to ``from_pretrained``.
 
     Returns:
-        The model, and whether its head is new (not part of the checkpoint).
+        The model, and the names of its modules whose weights are new (not in the checkpoint):
+        the head of a plain backbone, for BERT its pooler too.
 
     Raises:
         CheckpointError: If the model cannot be loaded, or has a head of another size.
@@ -96,7 +108,7 @@ def load_classifier(
                 ignore_mismatched_sizes=False,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except LOADING_ERRORS as error:
         if "size mismatch" in str(error) or "mismatched" in str(error):
             raise CheckpointError(
                 f"the classification head of {name!r} does not have {num_outputs} outputs. Give "
@@ -107,10 +119,13 @@ def load_classifier(
             f"({first_line(error)}). Check the id or path; offline, only local folders and "
             "cached models load."
         ) from error
-    layer_name, _ = final_linear(model)
-    missing = {key.rsplit(".", 1)[0] for key in info["missing_keys"]}
     specialise_for_rewards(model)
-    return model, layer_name in missing
+    parameters = dict(model.named_parameters())
+    new = sorted({key.rpartition(".")[0] for key in info["missing_keys"] if key in parameters})
+    for module in new:
+        if isinstance(model.get_submodule(module), nn.Linear):
+            keep_float32(model.get_submodule(module))
+    return model, new
 
 
 def shrink_head(model: PreTrainedModel, scale: float = HEAD_INIT_SCALE) -> None:
@@ -122,29 +137,34 @@ def shrink_head(model: PreTrainedModel, scale: float = HEAD_INIT_SCALE) -> None:
             layer.bias.mul_(scale)
 
 
-def add_lora(model: PreTrainedModel, options: LoraOptions) -> nn.Module:
+def add_lora(
+    model: PreTrainedModel, options: LoraOptions, new_modules: Sequence[str] = ()
+) -> nn.Module:
     """Wrap a model in LoRA adapters; its head is always trained and saved.
 
     Args:
         model: A sequence-classification model.
         options: Rank, scale, dropout and target layers.
+        new_modules: Names of further modules with new weights: what is not saved with the adapter
+            would be drawn anew at every loading.
 
     Returns:
-        The PEFT model; only adapters and head require gradients.
+        The PEFT model; only adapters, head and new modules require gradients.
 
     Raises:
         ConfigError: If PEFT knows no target layers for this architecture and none are given.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    head_module = final_linear(model)[0].split(".")[0]
+    head = final_linear(model)[0].split(".")[0]
+    others = [name for name in new_modules if name.split(".")[0] != head]
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=options.r,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=options.target_modules,
-        modules_to_save=[head_module],
+        modules_to_save=[head, *others],
         # GPT-2's layers store their weights transposed
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
@@ -217,7 +237,7 @@ def build_model(
     """
     if tuning not in ("lora", "full", "qlora"):
         raise ConfigError(f"tuning {tuning!r} is not known; choose lora, full or qlora.")
-    model, head_is_new = load_classifier(
+    model, new_modules = load_classifier(
         name,
         head.num_outputs,
         dtype=torch.float32 if tuning == "full" else dtype,
@@ -227,11 +247,11 @@ def build_model(
     )
     if pad_token_id is not None:
         model.config.pad_token_id = pad_token_id
-    if head_is_new:
+    if final_linear(model)[0] in new_modules:
         shrink_head(model)
     if tuning == "qlora":
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model)
         specialise_for_rewards(model)
-    return model if tuning == "full" else add_lora(model, lora or LoraOptions())
+    return model if tuning == "full" else add_lora(model, lora or LoraOptions(), new_modules)

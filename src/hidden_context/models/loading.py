@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ from transformers import AutoConfig
 from transformers.utils import cached_file
 
 from hidden_context import heads
-from hidden_context.errors import CheckpointError, MissingFileError, first_line
-from hidden_context.models.backbone import load_classifier
+from hidden_context.data.files import read_json
+from hidden_context.errors import CheckpointError, DataError, MissingFileError, first_line
+from hidden_context.models.backbone import LOADING_ERRORS, load_classifier
 from hidden_context.models.head_file import HEAD_FILE, HeadFile, resolve_head
-from hidden_context.models.modules import specialise_for_rewards
+from hidden_context.models.modules import final_linear
 from hidden_context.models.placement import resolve_device, resolve_dtype
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
@@ -47,10 +47,15 @@ def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path |
     return Path(found) if found else None
 
 
-def _check_exists(path_or_id: str) -> None:
-    looks_local = path_or_id.startswith((".", "/", "~")) or path_or_id.count("/") > 1
-    if looks_local and not Path(path_or_id).is_dir():
-        raise MissingFileError(path_or_id, "Give the folder of a checkpoint, or a hub id")
+def _existing(path_or_id: str | Path) -> str:
+    """Return the name of a folder that is there, or else of what can only be a hub id."""
+    name = str(path_or_id)
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if isinstance(path_or_id, Path) or looks_local:
+        name = str(Path(name).expanduser())
+        if not Path(name).is_dir():
+            raise MissingFileError(name, "Give the folder of a checkpoint, or a hub id")
+    return name
 
 
 def load_reward_model(
@@ -66,40 +71,34 @@ def load_reward_model(
     trust_remote_code: bool = False,
 ) -> RewardModel:
     """Load a reward model; see ``RewardModel.from_pretrained``."""
-    name = str(Path(path_or_id).expanduser()) if isinstance(path_or_id, Path) else path_or_id
-    _check_exists(name)
+    name = _existing(path_or_id)
     target = resolve_device(device)
     precision = resolve_dtype(dtype, target)
-    wanted = resolve_head(head)
     frozen_config = find_file(name, FROZEN_CONFIG, revision)
     if frozen_config is not None:
         if not Path(name).is_dir():  # a hub repository: fetch the folder's other files too
             from huggingface_hub import snapshot_download
 
             frozen_config = Path(snapshot_download(name, revision=revision)) / FROZEN_CONFIG
-        return _load_frozen(frozen_config, wanted, base_model, precision, target, trust_remote_code)
+        return _load_frozen(frozen_config, head, base_model, precision, target, trust_remote_code)
     head_path = find_file(name, HEAD_FILE, revision)
     stored = HeadFile.load(head_path) if head_path else None
-    if stored is not None:
-        _check_head(name, wanted, stored.head)
+    wanted = resolve_head(head) if stored is None else _agreed_head(name, head, stored.head)
     adapter_path = find_file(name, ADAPTER_CONFIG, revision)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     if adapter_path is not None:
         base = base_model or _adapter_base(name, adapter_path)
-        final_head = wanted or (stored.head if stored else None)
-        final_head = _head_of_adapter(name, final_head, revision)
-        module = _load_adapter(name, base, final_head, precision, options)
+        shapes = adapter_shapes(name, revision)
+        final_head = _head_of_adapter(name, wanted, shapes)
+        module = _load_adapter(name, base, final_head, shapes, precision, options)
     else:
         base = name
-        final_head = wanted or (stored.head if stored else _head_of_classifier(name, options))
-        module, head_is_new = load_classifier(
+        final_head = wanted or _head_of_classifier(name, options)
+        module, new_modules = load_classifier(
             name, final_head.num_outputs, dtype=precision, **options
         )
-        if head_is_new:
-            raise CheckpointError(
-                f"{name!r} has no trained reward head; it is a backbone. Train one with "
-                "`hidden-context train --model_name ...`, or give a reward model."
-            )
+        if final_linear(module)[0] in new_modules:
+            raise _no_head(name)
     tokenizer_source = tokenizer_name or (
         name if find_file(name, "tokenizer_config.json", revision) else base
     )
@@ -121,7 +120,7 @@ def load_reward_model(
 
 def _load_frozen(
     config_path: Path,
-    wanted: heads.Head | None,
+    wanted: heads.Head | dict[str, Any] | str | None,
     base_model: str | None,
     dtype: torch.dtype,
     device: torch.device,
@@ -139,57 +138,82 @@ def _load_frozen(
         device=device,
         trust_remote_code=trust_remote_code,
     )
-    _check_head(folder, wanted, model.head)
+    model.head = _agreed_head(folder, wanted, model.head)
     return model
 
 
-def _check_head(name: str, wanted: heads.Head | None, stored: heads.Head) -> None:
-    if wanted is None:
-        return
-    if wanted.type != stored.type or wanted.num_outputs != stored.num_outputs:
+def _agreed_head(
+    name: str, wanted: heads.Head | dict[str, Any] | str | None, stored: heads.Head
+) -> heads.Head:
+    """Return the head asked for if it fits the stored one; a type's name leaves its options."""
+    head = resolve_head(wanted)
+    if head is None or (isinstance(wanted, str) and head.type == stored.type):
+        return stored
+    if head.type != stored.type or head.num_outputs != stored.num_outputs:
         raise CheckpointError(
             f"{name} was trained with a {stored.type} head of {stored.num_outputs} outputs, but a "
-            f"{wanted.type} head of {wanted.num_outputs} outputs was asked for. Leave the head "
+            f"{head.type} head of {head.num_outputs} outputs was asked for. Leave the head "
             "out, or give the one it has."
         )
+    return head
+
+
+def _no_head(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name!r} has no trained reward head; it is a backbone. Train one with "
+        "`hidden-context train --model_name ...`, or give a reward model."
+    )
 
 
 def _adapter_base(name: str, config_path: Path) -> str:
-    base = json.loads(config_path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    try:
+        content = read_json(config_path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
     if not base:
         raise CheckpointError(f"{name}: the adapter does not name its backbone; give base_model.")
     return str(base)
 
 
-def adapter_num_outputs(name: str, revision: str | None = None) -> int | None:
-    """Read the number of outputs of an adapter's head from its weights; None without one.
+def adapter_shapes(name: str, revision: str | None = None) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of an adapter's weights.
 
     Pickled weights are read with ``weights_only`` and mapped to the CPU: the paper's hold CUDA
     storages.
+
+    Raises:
+        CheckpointError: If there are none, or they are damaged.
     """
     for filename in _ADAPTER_WEIGHTS:
         path = find_file(name, filename, revision)
         if path is None:
             continue
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
+        try:
+            if path.suffix == ".safetensors":
+                from safetensors import safe_open
 
-            with safe_open(path, framework="pt") as file:
-                shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        else:
+                with safe_open(path, framework="pt") as file:
+                    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             state = torch.load(path, map_location="cpu", weights_only=True)
-            shapes = {key: tuple(value.shape) for key, value in state.items()}
-        sizes = [
-            shape[0]
-            for key, shape in shapes.items()
-            if key.endswith(".weight") and "lora_" not in key and len(shape) == 2
-        ]
-        return sizes[-1] if sizes else None
+            return {key: tuple(value.shape) for key, value in state.items()}
+        except LOADING_ERRORS as error:
+            raise CheckpointError(
+                f"{path}: the adapter's weights cannot be read ({first_line(error)})."
+            ) from error
     raise CheckpointError(f"{name} has an {ADAPTER_CONFIG} but no adapter weights.")
 
 
-def _head_of_adapter(name: str, head: heads.Head | None, revision: str | None) -> heads.Head:
-    outputs = adapter_num_outputs(name, revision)
+def _head_of_adapter(
+    name: str, head: heads.Head | None, shapes: dict[str, tuple[int, ...]]
+) -> heads.Head:
+    sizes = [
+        shape[0]
+        for key, shape in shapes.items()
+        if key.endswith(".weight") and "lora_" not in key and len(shape) == 2
+    ]
+    # of all matrices that are saved whole the head has the fewest rows
+    outputs = min(sizes, default=None)
     if head is None:
         if outputs not in (None, 1):
             raise CheckpointError(
@@ -212,6 +236,8 @@ def _head_of_classifier(name: str, options: dict[str, Any]) -> heads.Head:
         raise CheckpointError(
             f"no model could be read from {name!r} ({first_line(error)})."
         ) from error
+    if not any("SequenceClassification" in kind for kind in config.architectures or ()):
+        raise _no_head(name)
     if config.num_labels != 1:
         raise CheckpointError(
             f"{name} has {config.num_labels} outputs and no {HEAD_FILE}; name its head, such as "
@@ -221,17 +247,35 @@ def _head_of_classifier(name: str, options: dict[str, Any]) -> heads.Head:
 
 
 def _load_adapter(
-    name: str, base: str, head: heads.Head, dtype: torch.dtype, options: dict[str, Any]
+    name: str,
+    base: str,
+    head: heads.Head,
+    shapes: dict[str, tuple[int, ...]],
+    dtype: torch.dtype,
+    options: dict[str, Any],
 ) -> Any:
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     base_options = {**options, "revision": None}
-    model, _ = load_classifier(base, head.num_outputs, dtype=dtype, **base_options)
+    model, new_modules = load_classifier(base, head.num_outputs, dtype=dtype, **base_options)
+    untrained = [part for part in new_modules if not any(f".{part}." in key for key in shapes)]
+    if untrained:
+        raise CheckpointError(
+            f"neither the adapter {name} nor its backbone {base} has weights for "
+            f"{', '.join(untrained)}, so rewards would be random. Give an adapter trained for "
+            "sequence classification, or as base_model the reward model it was trained on."
+        )
     try:
         wrapped = PeftModel.from_pretrained(model, name, revision=options["revision"])
-    except (RuntimeError, ValueError, OSError) as error:
+    except (*LOADING_ERRORS, TypeError) as error:
         raise CheckpointError(
             f"the adapter {name} does not fit the backbone {base} ({first_line(error)})."
         ) from error
-    specialise_for_rewards(wrapped.get_base_model())
+    expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    unmatched = {key for key in {*shapes} ^ {*expected} if "lora_" in key}
+    if unmatched:  # PEFT passes over layers that the backbone lacks, or has more of
+        raise CheckpointError(
+            f"the adapter {name} does not fit the backbone {base}: {len(unmatched)} weights are "
+            f"on one side only, such as {min(unmatched)}. Give the base_model it was trained on."
+        )
     return wrapped

@@ -116,15 +116,29 @@ def final_linear(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     return layers[-1]
 
 
+def keep_float32(module: nn.Module) -> None:
+    """Hold a module's weights in float32 (float64 stays), and let its linear layers compute in it.
+
+    Weights that are trained outright need it too: small updates would be lost in bfloat16.
+    """
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            parameter.data = at_least_float32(parameter.data)
+    for part in module.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = Float32Linear
+
+
 def specialise_for_rewards(model: PreTrainedModel) -> None:
     """Give a classification model a float32 head and, for decoders, pooling by attention mask.
 
-    Encoders keep the pooling they were made with. Idempotent.
+    The head is all that stands beside the backbone, for RoBERTa a dense layer too. Encoders keep
+    the pooling they were made with. Idempotent.
     """
-    _, layer = final_linear(model)
-    if layer.weight.dtype in (torch.bfloat16, torch.float16):
-        layer.float()
-    if not isinstance(layer, Float32Linear):
-        layer.__class__ = Float32Linear
+    keep_float32(final_linear(model)[1])
+    if hasattr(model, model.base_model_prefix):
+        for name, child in model.named_children():
+            if name != model.base_model_prefix:
+                keep_float32(child)
     if isinstance(getattr(model, "score", None), nn.Linear):
         _specialise(model, LastAttendedPooling)

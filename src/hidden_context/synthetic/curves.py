@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 
 RESOLUTION = {"1d": 1000, "2d": 40}
 """Grid points per coordinate."""
-OPPONENTS = {"1d": 50, "2d": 8}
+OPPONENTS = {"1d": 25, "2d": 6}
 """Grid points per coordinate over which the classifier's probabilities are averaged."""
 
 
