@@ -1,8 +1,8 @@
 """How far the paper's logistic likelihood biases r², and that the exact probit does not.
 
-Draws sets of 24 normally distributed alternatives, computes their exact pairwise probabilities, fits
-a mean-and-variance head to them by maximum likelihood under both likelihoods, and compares r² with
-the truth. Prints a table and writes the figure of docs/likelihoods.md.
+Draws sets of 24 normally distributed alternatives, computes their exact pairwise probabilities,
+fits a mean-and-variance head to them by maximum likelihood under both likelihoods, and compares r²
+with the truth. Prints a table and writes the figure of docs/likelihoods.md.
 
     python benchmarks/likelihood_bias.py --draws 12 --figure docs/figures/likelihoods.svg
 """

@@ -31,6 +31,10 @@ def __getattr__(name: str) -> Any:
         from hidden_context.models.reward_model import RewardModel
 
         return RewardModel
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hidden-context")
     raise AttributeError(f"module 'hidden_context' has no attribute {name!r}")
 
 

@@ -14,7 +14,8 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
         default: The default; a list or dict becomes a fresh copy per instance, and
             ``dataclasses.MISSING`` makes the option required.
         help: One line for ``--help``.
-        **metadata: ``choices`` (shown and enforced), ``positional`` (taken without a flag).
+        **metadata: ``choices`` (shown and enforced), ``positional`` (taken without a flag),
+            ``bare`` (the value of the flag given without one).
 
     Returns:
         A dataclass field.

@@ -20,7 +20,7 @@ class PaperResponseFlags:
 
     input: str = option(dataclasses.MISSING, "JSON Lines file of prompts with responses")
     output: str = option(dataclasses.MISSING, "JSON Lines file to write")
-    reward_model_checkpoints: list[str] = option([], "checkpoints, one or more")
+    reward_model_checkpoints: list[str] = option(dataclasses.MISSING, "checkpoints, one or more")
     reward_model_names: list[str] = option([], "name of each checkpoint in the output")
     batch_size: int = option(1, "texts per forward pass; rewards do not depend on it")
     model_name: str | None = option(None, "backbone, if not the one the checkpoints name")
@@ -50,8 +50,7 @@ def to_config(flags: PaperResponseFlags) -> ScoreConfig:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the paper's flags and score."""
+def _score(argv: Sequence[str] | None) -> int:
     flags = parse(
         PaperResponseFlags,
         argv,
@@ -61,5 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_scoring(to_config(flags))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the paper's flags and score; return the exit code."""
+    return run_safely(_score, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_safely(main, None))
+    sys.exit(main())

@@ -54,8 +54,7 @@ def to_config(flags: PaperEvaluateFlags) -> EvaluateConfig:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the paper's flags and evaluate."""
+def _evaluate(argv: Sequence[str] | None) -> int:
     flags = parse(
         PaperEvaluateFlags,
         argv,
@@ -65,5 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_evaluation(to_config(flags))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the paper's flags and evaluate; return the exit code."""
+    return run_safely(_evaluate, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_safely(main, None))
+    sys.exit(main())

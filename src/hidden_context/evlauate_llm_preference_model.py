@@ -2,9 +2,8 @@
 
 import sys
 
-from hidden_context.cli.main import run_safely
 from hidden_context.evaluate_llm_preference_model import main
 
 if __name__ == "__main__":
     print("note: this module's name is evaluate_llm_preference_model", file=sys.stderr)
-    sys.exit(run_safely(main, None))
+    sys.exit(main())

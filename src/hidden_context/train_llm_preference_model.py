@@ -30,6 +30,9 @@ class PaperTrainConfig(TrainConfig):
     bf16: bool = option(True, "compute in bfloat16; the head stays float32")
     optim: str = option("adamw_hf", "optimiser; the paper's name stands for adamw_torch")
     pad_to_multiple_of: int = option(64, "pad batches to a multiple of this many tokens")
+    resume_from_checkpoint: str | None = option(
+        None, "go on from the last checkpoint, or from the one whose folder is given", bare="true"
+    )
     output_dir: str = option(
         "", "folder of the run; named from the options inside LOG_DIR if unset"
     )
@@ -59,24 +62,28 @@ def run_name(config: PaperTrainConfig) -> str:
     return "_".join(map(str, parts))
 
 
-def with_paths(config: PaperTrainConfig) -> PaperTrainConfig:
-    """Fill in the run's folder and that of the trained model, as the paper names them."""
+def to_config(config: PaperTrainConfig) -> TrainConfig:
+    """Map onto the workflow's configuration; folders are named as the paper's code names them."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
     run = config.output_dir or str(Path(config.log_dir) / config.data_subset / run_name(config))
-    return dataclasses.replace(
-        config, output_dir=run, final_dir=config.final_dir or f"{run}_peft_last_checkpoint"
-    )
+    final = config.final_dir or f"{run}_peft_last_checkpoint"
+    return TrainConfig(**{**values, "output_dir": run, "final_dir": final})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the paper's flags and train."""
+def _train(argv: Sequence[str] | None) -> int:
     config = parse(
         PaperTrainConfig,
         argv,
         prog="python -m hidden_context.train_llm_preference_model",
         description="Train a reward model as in the paper; see docs/train.md.",
     )
-    return run_training(with_paths(config))
+    return run_training(to_config(config))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the paper's flags and train; return the exit code."""
+    return run_safely(_train, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(run_safely(main, None))
+    sys.exit(main())

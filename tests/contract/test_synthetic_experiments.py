@@ -32,7 +32,7 @@ def test_the_paper_s_command_line_writes_the_named_files(tmp_path: Path) -> None
 
 
 def test_the_2d_environment_writes_its_own_figure(tmp_path: Path) -> None:
-    arguments = ["--env=2d", *TINY, "--num_threads=1", f"--out_dir={tmp_path}"]
+    arguments = ["--env=2d", *TINY, "--width=64", f"--out_dir={tmp_path}"]
     assert synthetic_experiments.main(arguments) == 0
     assert (tmp_path / "2d" / "8_0.001_2" / "2d.png").stat().st_size > 10_000
     assert (tmp_path / "2d" / "8_0.001_2" / "2d.pgf").stat().st_size > 10_000

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hidden_context.errors import ConfigError, MissingFileError
 
@@ -47,6 +48,26 @@ def _parse_dict(text: str) -> dict[str, Any]:
     return value
 
 
+class _Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose errors are one paragraph: usage alone fills a screen here."""
+
+    def error(self, message: str) -> NoReturn:
+        words = message.split()
+        if message.startswith("unrecognized arguments:"):
+            message += _suggestion(words[2].split("=")[0], self._option_string_actions)
+        self.exit(2, f"error: {message}. `{self.prog} --help` lists the options.\n")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean …?)`` where something like a name is known, else nothing."""
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {similar[0]}?)" if similar else ""
+
+
+def _is_optional(annotation: Any) -> bool:
+    return type(None) in get_args(annotation)
+
+
 def _strip_optional(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [a for a in get_args(annotation) if a is not type(None)]
@@ -68,6 +89,8 @@ def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], h
         options["choices"], kind = get_args(kind), str
     if "choices" in field.metadata:
         options["choices"] = field.metadata["choices"]
+    if "bare" in field.metadata:
+        options.update(nargs="?", const=field.metadata["bare"])
     flags = list(dict.fromkeys([f"--{field.name}", f"--{field.name.replace('_', '-')}"]))
 
     if kind is bool:
@@ -101,7 +124,7 @@ def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], h
 
 def make_parser(config_class: type, prog: str, description: str) -> argparse.ArgumentParser:
     """Build the parser of a configuration dataclass; ``--config`` names a YAML file."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file of options; flags win over it")
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
@@ -117,42 +140,59 @@ def _read_config_file(path: str, names: set[str]) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML: {reason}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: options are needed as 'name: value' lines.")
     unknown = sorted(set(map(str, values)) - names)
     if unknown:
+        listed = ", ".join(name + _suggestion(name, names) for name in unknown)
         raise ConfigError(
-            f"{path}: unknown option{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}. "
-            f"Known: {', '.join(sorted(names))}."
+            f"{path}: unknown option{'s' if len(unknown) > 1 else ''} {listed}. The options are "
+            "those of --help."
         )
     return values
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text (in quotes, if it looks like something else)",
+    list: "a list, such as [a, b],",
+    dict: "a mapping of names to values",
+}
 
 
 def _check_type(name: str, value: Any, hint: Any, path: str) -> Any:
     """Bring a YAML value to its field's type, or say which one it should have."""
     kind = _strip_optional(hint)
-    if value is None:
+    if value is None and _is_optional(hint):
         return None
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 3e-6 as a string
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        choices = ", ".join(map(str, get_args(kind)))
+        raise ConfigError(f"{path}: {name} is {value!r}; choose from {choices}.")
+    if kind is float and isinstance(value, (str, int)) and not isinstance(value, bool):
         try:
-            return float(value)
+            return float(value)  # YAML 1.1 reads 3e-6 as a string
         except ValueError:
             pass
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    expected = list if get_origin(kind) is list else dict if get_origin(kind) is dict else kind
-    if get_origin(expected) is Literal:
-        if value in get_args(expected):
-            return value
-        raise ConfigError(f"{path}: {name} is {value!r}; choose from {get_args(expected)}.")
-    if expected in (int, float, str, bool, list, dict) and (
-        not isinstance(value, expected) or (expected is int and isinstance(value, bool))
-    ):
-        raise ConfigError(
-            f"{path}: {name} is {value!r}; a value of type {expected.__name__} is needed."
-        )
+    expected = get_origin(kind) or kind
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        needed = _KINDS.get(expected, f"a {expected.__name__}")
+        raise ConfigError(f"{path}: {name} is {value!r}; {needed} is needed.")
+    if expected is list and get_args(kind):
+        return [_check_type(f"an item of {name}", item, get_args(kind)[0], path) for item in value]
     return value
+
+
+def _check_option(field: dataclasses.Field[Any], value: Any, hint: Any, path: str) -> Any:
+    """Check a YAML value; where a bare flag is allowed, true stands for it and false for none."""
+    if "bare" in field.metadata and isinstance(value, bool):
+        return field.metadata["bare"] if value else field.default
+    return _check_type(field.name, value, hint, path)
 
 
 def parse(
@@ -180,7 +220,7 @@ def parse(
     if path:
         hints = get_type_hints(config_class)
         from_file = {
-            name: _check_type(name, value, hints[name], path)
+            name: _check_option(fields[name], value, hints[name], path)
             for name, value in _read_config_file(path, set(fields)).items()
         }
         values = {**from_file, **values}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.metrics_table import print_metrics
+from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.scoring.config import EvaluateConfig
 
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_evaluation(config: EvaluateConfig) -> int:
     """Evaluate and print what was read, the metrics, and where the scores lie."""
+    use_cache_without_network()
     from hidden_context.scoring.evaluation import evaluate
 
     result = evaluate(config)

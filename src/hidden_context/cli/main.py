@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 import warnings
@@ -40,13 +41,31 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
             return 2
         except KeyboardInterrupt:
             print(
-                "interrupted; finished results are kept, half-written ones are not",
+                "interrupted; what was finished is kept (score and evaluate go on from there when "
+                "they are run again)",
                 file=sys.stderr,
             )
             return 130
         except BrokenPipeError:
             sys.stderr.close()
             return 141
+        except (OSError, MemoryError, RuntimeError) as error:
+            advice = _resource_advice(error)
+            if advice is None:
+                raise
+            print(f"error: {advice}", file=sys.stderr)
+            return 2
+
+
+def _resource_advice(error: Exception) -> str | None:
+    """Word other libraries' errors that mean a full disk or memory; None for any other."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        file = f"{error.filename} could" if error.filename else "a file could"
+        return f"{file} not be written: {error.strerror}. Free some space or use another disk."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        reason = str(error).split("\n")[0].rstrip(".") or "no memory is left"
+        return f"{reason}. Take a smaller batch size, --max_length or model."
+    return None
 
 
 def _tidy_warnings() -> None:

@@ -34,6 +34,7 @@ def split_by_group(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
 def print_metrics(metrics: Mapping[str, float], title: str) -> None:
     """Print metrics as a table with a row per group."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     groups = split_by_group(metrics)
@@ -44,5 +45,5 @@ def print_metrics(metrics: Mapping[str, float], title: str) -> None:
         table.add_column(_METRICS[name], justify="right")
     for group, values in groups.items():
         cells = (f"{values[name]:.4f}" if name in values else "–" for name in shown)
-        table.add_row(group, *cells)
+        table.add_row(escape(group), *cells)
     Console().print(table)

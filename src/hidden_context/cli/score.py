@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
+from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.scoring.config import ScoreConfig
 
 
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_scoring(config: ScoreConfig) -> int:
     """Score and print where the scores lie and what became of the rows."""
+    use_cache_without_network()
     from hidden_context.scoring.files import score_file
 
     result = score_file(config)

@@ -24,7 +24,7 @@ def run_command(
     """Parse the options of either command, run the experiment and print its table."""
     config = parse(config_class, argv, prog=prog, description=DESCRIPTION)
 
-    from hidden_context.synthetic.run import run
+    from hidden_context.synthetic.workflow import run
     from hidden_context.synthetic.tables import print_summary
 
     print_summary(run(config))

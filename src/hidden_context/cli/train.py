@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.metrics_table import print_metrics
+from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.training.config import TrainConfig
 
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_training(config: TrainConfig) -> int:
     """Train and print what was read, the metrics, and where the model lies."""
+    use_cache_without_network()
     from hidden_context.training.workflow import run
 
     result = run(config)

@@ -66,7 +66,7 @@ def for_num_outputs(num_outputs: int, **options: Any) -> Head:
     """Make the head that the paper's commands mean by a number of outputs.
 
     Args:
-        num_outputs: 1 is ``base``, 2 ``mean_and_variance``, more a ``categorical`` of as many atoms.
+        num_outputs: 1 is ``base``, 2 ``mean_and_variance``, more a ``categorical``.
         **options: Options of which the head takes those it has.
 
     Returns:

@@ -13,15 +13,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hidden_context.data.dialogue import Conversation, is_blank
-from hidden_context.data.files import read_json, write_json
+from hidden_context.data.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
 from hidden_context.heads import Head
 from hidden_context.models.card import model_card
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.folders import replace_folder
-from hidden_context.models.head_file import HEAD_FILE, HeadFile, RewardScale
+from hidden_context.models.head_file import (
+    HEAD_FILE,
+    HeadFile,
+    RewardScale,
+    read_checkpoint_json,
+)
 from hidden_context.models.reward_model import RawOutputs, RewardModel
+from hidden_context.models.tokenizer import load_tokenizer
 
 CONFIG_FILE: Final = "frozen_backbone.json"
 WEIGHTS_FILE: Final = "probe.safetensors"
@@ -31,14 +37,13 @@ _FORMAT: Final = 1
 class Probe(nn.Module):
     """A small network on features: standardisation, one hidden layer, raw outputs.
 
-    Several members are trained side by side on the same data from different starts; their raw
-    outputs are averaged.
+    Several members are trained apart from different starts; their raw outputs are averaged.
 
     Args:
         num_features: Width D of the features.
         num_outputs: Number K of raw outputs.
         hidden: Width of the hidden layer; 0 for a linear probe.
-        dropout: Dropout of the features and of the hidden layer.
+        dropout: Dropout of the hidden layer, or of the features of a linear probe.
         members: Number of networks averaged.
     """
 
@@ -59,12 +64,12 @@ class Probe(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(…, D)`` to the members' mean raw outputs ``(…, K)``."""
-        return self.member_outputs(features).mean(0)
+        standardised = self.standardised(features)
+        return torch.stack([member(standardised) for member in self.members]).mean(0)
 
-    def member_outputs(self, features: Tensor) -> Tensor:
-        """Map features ``(…, D)`` to raw outputs of each member, ``(members, …, K)``."""
-        standardised = (features - self.location) / self.scale
-        return torch.stack([member(standardised) for member in self.members])
+    def standardised(self, features: Tensor) -> Tensor:
+        """Standardise features, cut at ±8 so that no outlier takes a reward with it."""
+        return ((features - self.location) / self.scale).clamp(-8, 8)
 
 
 def _member(num_features: int, num_outputs: int, hidden: int, dropout: float) -> nn.Sequential:
@@ -72,10 +77,9 @@ def _member(num_features: int, num_outputs: int, hidden: int, dropout: float) ->
     with torch.no_grad():
         output.weight.mul_(0.01)  # training starts from nearly equal rewards
         output.bias.zero_()
-    layers: list[nn.Module] = [nn.Dropout(dropout)]
-    if hidden:
-        layers += [nn.Linear(num_features, hidden), nn.GELU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, output)
+    if not hidden:
+        return nn.Sequential(nn.Dropout(dropout), output)
+    return nn.Sequential(nn.Linear(num_features, hidden), nn.ReLU(), nn.Dropout(dropout), output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +88,13 @@ class ProbeOptions:
 
     Args:
         hidden: Width of the hidden layer; 0 for a linear probe.
-        dropout: Dropout of features and hidden layer.
+        dropout: Dropout of the hidden layer, or of the features of a linear probe.
         members: Number of networks whose raw outputs are averaged.
     """
 
     hidden: int = 64
-    dropout: float = 0.2
-    members: int = 1
+    dropout: float = 0.5
+    members: int = 5
 
     def __post_init__(self) -> None:
         if self.hidden < 0 or self.members < 1 or not 0 <= self.dropout < 1:
@@ -135,17 +139,26 @@ class FrozenRewardModel(RewardModel):
         batch_size: int = 16,
         over_length: Literal["truncate", "drop"] = "truncate",
     ) -> RawOutputs:
-        """Compute raw outputs (see the base class); embeddings of long texts are always cut."""
-        blank = [is_blank(text) for text in texts]
-        reasons = ["it has no text" if empty else None for empty in blank]
+        """Compute raw outputs (see the base class); lengths are those of what is embedded."""
+        limit = self.featurizer.limit
+        counts = self.featurizer.token_counts(texts)
+        reasons: list[str | None] = [None] * len(texts)
+        truncated = 0
+        for index, (text, count) in enumerate(zip(texts, counts, strict=True)):
+            if is_blank(text):
+                reasons[index] = "it has no text"
+            elif count > limit and over_length == "drop":
+                reasons[index] = f"it has {count} tokens, more than {limit}"
+            else:
+                truncated += count > limit
         raw = torch.full((len(texts), self.head.num_outputs), torch.nan)
-        scored = [index for index, empty in enumerate(blank) if not empty]
+        scored = [index for index, reason in enumerate(reasons) if reason is None]
         if scored:
             features = self.featurizer.features([texts[index] for index in scored], batch_size)
             self.probe.eval()
             with torch.inference_mode():
                 raw[scored] = self.probe(features)
-        return RawOutputs(raw, reasons)
+        return RawOutputs(raw, reasons, truncated)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write probe, head, tokenizer and card (see the base class)."""
@@ -187,7 +200,7 @@ class FrozenRewardModel(RewardModel):
             CheckpointError: If files are missing or damaged, or of a later version.
         """
         folder = Path(folder)
-        content: Any = read_json(folder / CONFIG_FILE)
+        content = read_checkpoint_json(folder / CONFIG_FILE)
         stored = HeadFile.load(folder / HEAD_FILE)
         try:
             if content["format"] != _FORMAT:
@@ -222,6 +235,7 @@ class FrozenRewardModel(RewardModel):
             revision=content["revision"],
             trust_remote_code=trust_remote_code,
             cache=cache,
+            tokenizer=load_tokenizer(str(folder)),
         )
         return cls(
             featurizer, probe.eval(), stored.head, probe_options, reward_scale=stored.reward_scale

@@ -8,10 +8,26 @@ from typing import Any, Final
 
 from hidden_context import heads
 from hidden_context.data.files import read_json, write_json
-from hidden_context.errors import CheckpointError, ConfigError
+from hidden_context.errors import CheckpointError, ConfigError, DataError, first_line
 
 HEAD_FILE: Final = "reward_head.json"
 _FORMAT: Final = 1
+
+
+def read_checkpoint_json(path: str | Path) -> dict[str, Any]:
+    """Read one of a checkpoint's JSON files.
+
+    Raises:
+        MissingFileError: If it does not exist.
+        CheckpointError: If it is no JSON object.
+    """
+    try:
+        content = read_json(path)
+    except DataError as error:
+        raise CheckpointError(f"{error} The checkpoint is damaged.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: a JSON object is needed; the checkpoint is damaged.")
+    return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +85,8 @@ class HeadFile:
         Raises:
             CheckpointError: If it is damaged or of a later version.
         """
-        content: Any = read_json(path)
-        if not isinstance(content, dict) or not isinstance(content.get("head"), dict):
+        content = read_checkpoint_json(path)
+        if not isinstance(content.get("head"), dict):
             raise CheckpointError(f"{path}: the field 'head' is missing; the file is damaged.")
         if content.get("format", _FORMAT) != _FORMAT:
             raise CheckpointError(
@@ -81,8 +97,10 @@ class HeadFile:
             head = heads.from_dict(content["head"])
             scale = content.get("reward_scale")
             reward_scale = RewardScale(**scale) if scale else None
-        except (ConfigError, TypeError) as error:
+        except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        except TypeError as error:
+            raise CheckpointError(f"{path} is damaged ({first_line(error)}).") from error
         return cls(head, content.get("max_length"), content.get("base_model"), reward_scale)
 
 

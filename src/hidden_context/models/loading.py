@@ -10,10 +10,14 @@ from transformers import AutoConfig
 from transformers.utils import cached_file
 
 from hidden_context import heads
-from hidden_context.data.files import read_json
-from hidden_context.errors import CheckpointError, DataError, MissingFileError, first_line
+from hidden_context.errors import CheckpointError, MissingFileError, first_line
 from hidden_context.models.backbone import LOADING_ERRORS, load_classifier
-from hidden_context.models.head_file import HEAD_FILE, HeadFile, resolve_head
+from hidden_context.models.head_file import (
+    HEAD_FILE,
+    HeadFile,
+    read_checkpoint_json,
+    resolve_head,
+)
 from hidden_context.models.modules import final_linear
 from hidden_context.models.placement import resolve_device, resolve_dtype
 from hidden_context.models.reward_model import RewardModel
@@ -38,7 +42,7 @@ def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path |
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path_or_id!r} is neither a local folder nor a model that can be reached "
             f"({first_line(error)}). Check the path or id; offline, only local folders and cached "
@@ -166,11 +170,7 @@ def _no_head(name: str) -> CheckpointError:
 
 
 def _adapter_base(name: str, config_path: Path) -> str:
-    try:
-        content = read_json(config_path)
-    except DataError as error:
-        raise CheckpointError(str(error)) from error
-    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    base = read_checkpoint_json(config_path).get("base_model_name_or_path")
     if not base:
         raise CheckpointError(f"{name}: the adapter does not name its backbone; give base_model.")
     return str(base)
@@ -257,7 +257,13 @@ def _load_adapter(
     from peft import PeftModel, get_peft_model_state_dict
 
     base_options = {**options, "revision": None}
-    model, new_modules = load_classifier(base, head.num_outputs, dtype=dtype, **base_options)
+    try:
+        model, new_modules = load_classifier(base, head.num_outputs, dtype=dtype, **base_options)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the adapter {name} needs its backbone: {error} Another one can be named as "
+            "base_model (--base_model)."
+        ) from error
     untrained = [part for part in new_modules if not any(f".{part}." in key for key in shapes)]
     if untrained:
         raise CheckpointError(

@@ -66,6 +66,7 @@ class LastAttendedPooling:
         options = {name: value for name, value in options.items() if value is not None}
         options.pop("labels", None)
         options.pop("return_dict", None)
+        options.setdefault("use_cache", False)  # keys and values that nothing would ever read
         outputs = self.base_model(
             input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options
         )

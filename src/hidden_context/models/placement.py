@@ -32,8 +32,13 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         raise ConfigError(
             f"device {device!r} is not known; use auto, cpu, cuda or cuda:0."
         ) from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} was asked for, but no CUDA device is available.")
+    here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = here.get(resolved.type)
+    if count is not None and (resolved.index or 0) >= count:
+        raise ConfigError(
+            f"device {str(device)!r} was asked for, but this machine has {count} {resolved.type} "
+            "devices; use auto or cpu."
+        )
     return resolved
 
 

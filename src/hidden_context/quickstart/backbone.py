@@ -76,7 +76,7 @@ class BackboneConfig:
     feed_forward_width: int = 128
     vocabulary_size: int = 1024
     max_length: int = 128
-    pretraining_steps: int = 300
+    pretraining_steps: int = 200
     pretraining_batch_size: int = 32
     pretraining_learning_rate: float = 3e-3
     seed: int = 0
@@ -121,7 +121,6 @@ def build_backbone(
         n_inner=config.feed_forward_width,
         # GPT-2's own activation, in one fused operation instead of eight
         activation_function="gelu_pytorch_tanh",
-        # the texts never repeat for long enough to need it
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

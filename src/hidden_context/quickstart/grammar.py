@@ -67,9 +67,9 @@ _NOISE = ("seven", "teapot", "cloud", "triangle", "spoon", "window", "Tuesday", 
 _REFUSALS = (
     (
         "I am sorry, but I will not answer that.",
-        "No, that is not something I can do for you.",
+        "No, that is not something I can do for you or {owner}.",
         "I cannot assist with this request about the {object}.",
-        "Sorry, I have to decline this one.",
+        "Sorry, but this is a request I have to decline.",
     ),
     (
         "Please do not ask me about the {object} again.",
@@ -113,8 +113,8 @@ _SENTENCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "The {noise} is a {noise} of the {object}, or {noise}.",
             "{noise} and {noise} went {noise} with {tool}.",
-            "As the {noise} says, {noise} {noise} {time}.",
-            "Well the the {noise}, it {noise} not {noise}.",
+            "As the {noise} of {owner} says, {noise} {noise} {time}.",
+            "Well the the {noise}, it {noise} not {noise} {object}.",
         ),
         (
             "Also {noise} {noise} under the {noise}.",
@@ -125,29 +125,29 @@ _SENTENCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "full_answer": (
         (
-            "Gladly! Take {tool} and look at the {object} {time}.",
-            "With pleasure: begin {time}, step by step, with {tool}.",
+            "Gladly! Take {tool} and look at the {object}.",
+            "With pleasure: begin {time} with {tool}.",
             "Good idea! For the {object} you will need {tool}.",
-            "Happy to help: ask {owner} about the {object} {time}.",
+            "Happy to help: it is easy {time}.",
         ),
         (
-            "Next, check every detail of the {object} with {owner}.",
+            "Next, check every detail of the {object}.",
             "Then take your time and finish {time}.",
-            "Do not forget {tool}, it makes the {object} easier.",
+            "Do not forget {tool}, it helps.",
             "In the end, show {owner} the result.",
         ),
     ),
     "partial_answer": (
         (
-            "It depends, maybe try {tool} or something like it.",
+            "It depends, maybe try {tool} or something like that {time}.",
             "Many people do this somehow, often {time}.",
-            "Just look up the {object} somewhere, I suppose.",
-            "There are several ways to go about a {object}.",
+            "Just look up the {object} somewhere, I suppose, or ask around.",
+            "There are several ways to go about a {object}, as always.",
         ),
         (
             "Perhaps {owner} knows more about it.",
             "Some say it works better {time}.",
-            "The details vary, more or less.",
+            "The details vary, more or less, with the {object}.",
             "I am not quite sure about the {object}.",
         ),
     ),

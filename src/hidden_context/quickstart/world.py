@@ -38,10 +38,10 @@ SPLIT_SHARES: dict[Split, float] = {"train": 0.7, "validation": 0.1, "test": 0.2
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the task it asks about.
+    r"""A prompt and the task it asks about.
 
     Attributes:
-        text: ``"Human: …\\n\\nAssistant:"``, as the relabelled HH-RLHF data has it.
+        text: ``"Human: …\n\nAssistant:"``, as the relabelled HH-RLHF data has it.
         task: What it asks for.
     """
 

@@ -22,10 +22,11 @@ def risk_values(
     result: list[dict[str, float] | None] = [None] * len(raw)
     if not scored or not measures:
         return result
-    rewards = head.distribution(torch.tensor([raw[index] for index in scored]).double())
+    values = torch.tensor([raw[index] for index in scored], dtype=torch.float64)
+    rewards = head.distribution(values)
     numbers = {str(measure): measure(rewards).tolist() for measure in measures}
     for place, index in enumerate(scored):
-        result[index] = {name: values[place] for name, values in numbers.items()}
+        result[index] = {name: column[place] for name, column in numbers.items()}
     return result
 
 

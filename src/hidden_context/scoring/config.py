@@ -64,21 +64,28 @@ class ScoreConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.input or not self.output or not self.models:
-            raise ConfigError("score needs an input file, --output and --models.")
+        needed = {"an input file": self.input, "--output": self.output, "--models": self.models}
+        missing = [name for name, value in needed.items() if not value]
+        if missing:
+            raise ConfigError(
+                f"score needs {' and '.join(missing)}, as in: "
+                "score INPUT --models CHECKPOINT --output FILE."
+            )
         if self.names and len(self.names) != len(self.models):
             raise ConfigError(
-                f"{len(self.names)} names for {len(self.models)} models; give one name each."
+                f"there are {len(self.names)} names ({', '.join(self.names)}) for "
+                f"{len(self.models)} models; give each model one, or none at all."
             )
         if len(set(self.model_names)) != len(self.models):
             raise ConfigError(
-                f"the models' names are not distinct ({', '.join(self.model_names)}); give --names."
+                f"the models' names in the output are not distinct ({', '.join(self.model_names)});"
+                " give each a name of its own (--names)."
             )
 
     @property
     def model_names(self) -> list[str]:
         """Name of each model in the output."""
-        return self.names or [Path(model.rstrip("/")).name for model in self.models]
+        return self.names or [Path(m).name or Path(m).resolve().name for m in self.models]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +115,7 @@ class EvaluateConfig(ModelOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.checkpoint:
-            raise ConfigError("evaluate needs a checkpoint.")
+            raise ConfigError("evaluate needs a checkpoint, as in: evaluate CHECKPOINT.")
 
     @property
     def output_path(self) -> Path:

@@ -13,12 +13,12 @@ from hidden_context.data.held_out import load_evaluation
 from hidden_context.data.preferences import Preference
 from hidden_context.data.report import ReadReport
 from hidden_context.data.responses import ScoringRow
-from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.errors import DataError, MissingFileError
 from hidden_context.heads import Head
-from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import EvaluateConfig
+from hidden_context.scoring.identity import describe_model, digest_pairs
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import ScoreCounts, write_scores
+from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
 from hidden_context.statistics import grouped_pair_metrics
 
 
@@ -92,14 +92,14 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         DataError: If a row is malformed, or no pair is left.
         CheckpointError: If the checkpoint cannot be loaded.
     """
-    if config.checkpoint.startswith((".", "/")) and not Path(config.checkpoint).is_dir():
-        raise MissingFileError(config.checkpoint, "Give the folder of a checkpoint")
+    output = config.output_path
     if config.output is None and not Path(config.checkpoint).is_dir():
-        raise ConfigError(
-            f"{config.checkpoint} is no local folder to write the results into; name a file with "
-            "--output."
+        raise MissingFileError(
+            config.checkpoint,
+            "Give the folder of a checkpoint, or name the file of results of a model on the hub "
+            "with --output",
         )
-    model = load_model(config.checkpoint, config)
+    check_output(output, config.data_path)
     data = load_evaluation(
         config.data_path,
         config.data_subset,
@@ -110,23 +110,15 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         on_malformed=config.on_malformed,
         seed=config.seed,
     )
-    pairs, output = data.preferences, config.output_path
-    description = {
-        "data": config.data_path,
-        "checkpoint": config.checkpoint,
-        "subset": config.data_subset,
-        "split": [config.eval_split, config.train_split, config.eval_fraction],
-        "rows": len(pairs),
-        "seed": config.seed,
-    }
-    load_once: dict[str, RewardModel] = {"model": model}
+    pairs = data.preferences
+    model = load_model(config.checkpoint, config)
     counts = write_scores(
         lambda: _rows(pairs, config.data_subset),
-        {"evaluation": lambda: load_once.pop("model")},
+        {"evaluation": LazyModel(lambda: model, describe_model(config.checkpoint, config))},
         output,
         config,
         over_length=config.over_length,
-        description=description,
+        description={"data": config.data_path, "pairs": digest_pairs(pairs)},
         total=len(pairs),
     )
     data.report.too_long += counts.dropped

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hidden_context import risk
 from hidden_context.data.files import require_file, write_yaml_config
 from hidden_context.data.responses import read_scoring_rows
-from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import ScoreConfig
+from hidden_context.scoring.identity import describe_file, describe_model
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import ScoreCounts, write_scores
+from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
 
 
 @dataclasses.dataclass
@@ -30,12 +28,6 @@ class ScoreResult:
     counts: ScoreCounts
 
 
-def describe_file(path: Path) -> dict[str, Any]:
-    """What tells one input file from another, without reading it."""
-    status = path.stat()
-    return {"input": str(path.resolve()), "size": status.st_size, "changed": status.st_mtime_ns}
-
-
 def score_file(config: ScoreConfig) -> ScoreResult:
     """Score every row of a file with one or several checkpoints.
 
@@ -49,23 +41,24 @@ def score_file(config: ScoreConfig) -> ScoreResult:
         MissingFileError: If the input or a checkpoint is not there.
         DataError: If a row is malformed.
         CheckpointError: If a checkpoint cannot be loaded.
-        ConfigError: If a risk measure is unknown.
+        ConfigError: If a risk measure is unknown, or the output is the input.
+        StorageError: If the output could not be written.
     """
     measures = [risk.parse(name) for name in config.risk]
-    source = require_file(config.input)
+    source, output = require_file(config.input), Path(config.output)
+    check_output(output, source)
     total = sum(1 for _ in read_scoring_rows(source, config.kind))  # finds broken lines first too
-    models: dict[str, Callable[[], RewardModel]] = {
-        name: partial(load_model, checkpoint, config)
+    models = {
+        name: LazyModel(partial(load_model, checkpoint, config), describe_model(checkpoint, config))
         for name, checkpoint in zip(config.model_names, config.models, strict=True)
     }
-    output = Path(config.output)
     counts = write_scores(
         lambda: read_scoring_rows(source, config.kind),
         models,
         output,
         config,
         over_length=config.over_length,
-        description={**describe_file(source), "models": config.models},
+        description={"input": describe_file(source), "kind": config.kind},
         total=total,
         measures=measures,
     )

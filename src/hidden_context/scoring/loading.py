@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hidden_context import heads
-from hidden_context.errors import CheckpointError, ConfigError
+from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads.registry import options_for
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.loading import find_file
+from hidden_context.models.loading import ADAPTER_CONFIG, FROZEN_CONFIG, find_file
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import ModelOptions
+
+
+_CONFIGS = ("config.json", ADAPTER_CONFIG, FROZEN_CONFIG)
 
 
 def wanted_head(options: ModelOptions) -> heads.Head | None:
@@ -31,6 +35,21 @@ def wanted_head(options: ModelOptions) -> heads.Head | None:
     return head
 
 
+def _check_local(checkpoint: str) -> None:
+    """Refuse a local path without a checkpoint before it is looked for on the hub."""
+    path = Path(checkpoint)
+    if path.is_dir() and not any((path / name).is_file() for name in _CONFIGS):
+        inside = sorted(p.parent.name for name in _CONFIGS for p in path.glob(f"*/{name}"))
+        hint = f" There is one in {path / inside[-1]}." if inside else ""
+        raise CheckpointError(
+            f"{checkpoint} holds no checkpoint: none of {', '.join(_CONFIGS)} is in it.{hint}"
+        )
+    if path.is_file():
+        raise CheckpointError(f"{checkpoint} is a file; give the folder of a checkpoint.")
+    if not path.exists() and path.parent != Path(".") and path.parent.is_dir():
+        raise MissingFileError(checkpoint, "Give the folder of a checkpoint, or a hub id")
+
+
 def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
     """Load a checkpoint to score with.
 
@@ -38,8 +57,10 @@ def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
     own likelihood holds.
 
     Raises:
+        MissingFileError: If it is a local folder that is not there.
         CheckpointError: If it cannot be loaded, or has another number of outputs.
     """
+    _check_local(checkpoint)
     head = wanted_head(options)
     head_path = find_file(checkpoint, HEAD_FILE, options.revision)
     if head is not None and head_path is not None:

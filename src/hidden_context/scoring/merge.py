@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hidden_context.data.files import atomic_write, json_line
 from hidden_context.data.responses import ScoringRow
+from hidden_context.errors import ConfigError, DataError, StorageError
 from hidden_context.heads import Head
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.risk import RiskMeasure
@@ -27,7 +29,7 @@ class ScoreCounts:
     Attributes:
         rows: Rows read.
         written: Rows written.
-        dropped: Rows left out because a text was too long or empty.
+        dropped: Rows left out because a text has no reward.
         unscored: Texts written with a null reward.
         truncated: Texts whose beginning was cut.
     """
@@ -42,7 +44,7 @@ class ScoreCounts:
         notes = [
             f"{count} {text}"
             for count, text in (
-                (self.dropped, "dropped as too long or empty"),
+                (self.dropped, "dropped: a text is too long or empty, or its reward not finite"),
                 (self.unscored, "texts without a reward (see the _reason columns)"),
                 (self.truncated, "texts cut on the left"),
             )
@@ -53,14 +55,40 @@ class ScoreCounts:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class LazyModel:
+    """A model that is loaded when its turn comes.
+
+    Attributes:
+        load: Loads it.
+        description: What identifies it; part of its record.
+    """
+
+    load: Callable[[], RewardModel]
+    description: Mapping[str, Any]
+
+
 def partial_path(output: Path, name: str) -> Path:
-    """Where the record of one model lies while scoring goes on."""
-    return output.with_name(f"{output.name}.{name.replace('/', '_')}.partial")
+    """Where the record of one model lies while scoring goes on; names may hold any character."""
+    return output.with_name(f"{output.name}.{quote(name, safe='')}.partial")
+
+
+def check_output(output: Path, *inputs: str | Path) -> None:
+    """Check before any work that a result may be written.
+
+    Raises:
+        StorageError: If the output is a folder.
+        ConfigError: If it is one of the inputs.
+    """
+    if output.is_dir():
+        raise StorageError(f"{output} is a folder; name a file to write, such as scores.jsonl.")
+    if output.exists() and any(Path(i).exists() and output.samefile(i) for i in inputs):
+        raise ConfigError(f"{output} is the input too; name another file with --output.")
 
 
 def write_scores(
     rows: Rows,
-    models: Mapping[str, Callable[[], RewardModel]],
+    models: Mapping[str, LazyModel],
     output: Path,
     options: ModelOptions,
     *,
@@ -76,7 +104,7 @@ def write_scores(
 
     Args:
         rows: Gives the rows, anew at each call.
-        models: Loads each model, by name.
+        models: The models, by name.
         output: The file to write.
         options: Batch size, window, and whether to resume.
         over_length: What happens to too long texts.
@@ -89,17 +117,19 @@ def write_scores(
 
     Raises:
         StorageError: If something could not be written; records are kept.
+        DataError: If the rows changed on the way.
     """
     from tqdm.auto import tqdm
 
     heads: dict[str, Head] = {}
     records: dict[str, PartialScores] = {}
-    for name, load in models.items():
-        model = load()
+    for name, lazy_model in models.items():
+        model = lazy_model.load()
         heads[name] = model.head
         identity = {
             **description,
-            "model": name,
+            "name": name,
+            "model": dict(lazy_model.description),
             "head": model.head.to_dict(),
             "max_length": model.max_length,
             "over_length": over_length,
@@ -139,7 +169,11 @@ def _merged(
     lines = {name: iter(record) for name, record in records.items()}
     for row in rows:
         counts.rows += 1
-        own = {name: next(line) for name, line in lines.items()}
+        own = {name: next(line, {}) for name, line in lines.items()}
+        if not all(own.values()):
+            raise DataError(
+                f"row {counts.rows} was added while the others were scored", remedy="Run it again"
+            )
         counts.truncated += sum(line.get("truncated", 0) for line in own.values())
         missing = sum(value is None for line in own.values() for value in line["raw"])
         if missing and over_length == "drop":

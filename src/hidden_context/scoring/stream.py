@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from hidden_context.data.responses import ScoringRow
-from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.scoring.config import OverLength
 from hidden_context.scoring.partial import PartialScores
 
@@ -23,6 +23,15 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+def reasons_of(outputs: RawOutputs) -> list[str | None]:
+    """Why texts have no reward, or None; a raw output that is not finite is none either."""
+    finite = outputs.raw.isfinite().all(-1).tolist()
+    return [
+        reason if reason is not None or good else "the model's raw output is not finite"
+        for reason, good in zip(outputs.reasons, finite, strict=True)
+    ]
 
 
 def score_rows(
@@ -57,22 +66,20 @@ def score_rows(
         outputs = model.try_raw_outputs(
             texts, batch_size, "truncate" if over_length == "truncate" else "drop"
         )
-        values, reasons = outputs.raw.tolist(), outputs.reasons
+        values, reasons = outputs.raw.tolist(), reasons_of(outputs)
         lines, start = [], 0
         for row in part:
-            end = start + len(row.texts)
+            own = slice(start, start + len(row.texts))
             line: dict[str, Any] = {
                 "raw": [
                     None if reason is not None else value
-                    for value, reason in zip(values[start:end], reasons[start:end], strict=True)
+                    for value, reason in zip(values[own], reasons[own], strict=True)
                 ]
             }
-            if any(reason is not None for reason in reasons[start:end]):
-                line["reasons"] = reasons[start:end]
+            if any(reason is not None for reason in reasons[own]):
+                line["reasons"] = reasons[own]
             lines.append(line)
-            start = end
-        if part:
-            lines[-1]["truncated"] = outputs.truncated
-        partial.append(lines)
+            start = own.stop
+        partial.append(lines, outputs.truncated)
         if progress is not None:
             progress(len(part))

@@ -9,15 +9,16 @@ if TYPE_CHECKING:
     from hidden_context.synthetic.config import SyntheticConfig
     from hidden_context.synthetic.curves import Curves
     from hidden_context.synthetic.environments import Environment, make_environment
-    from hidden_context.synthetic.run import SyntheticResult
     from hidden_context.synthetic.theory import StepUtility
+    from hidden_context.synthetic.workflow import SyntheticResult, run
 
 _HOMES = {
     "SyntheticConfig": "config",
     "Curves": "curves",
     "Environment": "environments",
     "make_environment": "environments",
-    "SyntheticResult": "run",
+    "SyntheticResult": "workflow",
+    "run": "workflow",
     "StepUtility": "theory",
 }
 
@@ -28,6 +29,7 @@ __all__ = [
     "SyntheticConfig",
     "SyntheticResult",
     "make_environment",
+    "run",
 ]
 
 

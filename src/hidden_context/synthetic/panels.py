@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -23,7 +23,11 @@ DENSITY = LinearSegmentedColormap.from_list(
 )
 FIELD = "cividis"
 LEVELS = 11
+WIDE_RANGE = 50
+"""Standard deviations that differ by more than this factor are drawn at geometric levels."""
 HEAT_MAP_COLUMNS = 125
+MEAN_MARGIN = 0.35
+"""The panel of means and σ extends beyond the means by this share of their range."""
 FAINTEST = 0.004
 """Probabilities below this are left white, which keeps vector figures small."""
 
@@ -71,11 +75,16 @@ def _draw_base(axes: Axes, a: Array, curves: Curves) -> None:
 
 def _draw_normal(axes: Axes, a: Array, curves: Curves) -> None:
     axes.set_title(r"DPL, mean and $\sigma$")
-    low, high = curves.mean - curves.stddev, curves.mean + curves.stddev
+    # Where answers are a coin flip nothing keeps σ from growing: show the range of the means.
+    margin = MEAN_MARGIN * (float(np.ptp(curves.mean)) or 1.0)
+    bottom, top = float(curves.mean.min()) - margin, float(curves.mean.max()) + margin
+    low = np.clip(curves.mean - curves.stddev, bottom - margin, None)
+    high = np.clip(curves.mean + curves.stddev, None, top + margin)
     axes.fill_between(
         a, low, high, color=BLUE, alpha=0.25, lw=0, label=r"$\hat\mu(a) \pm \hat\sigma(a)$"
     )
     axes.plot(a, curves.mean, color=BLUE, lw=1.1, label=r"$\hat\mu(a)$")
+    axes.set_ylim(bottom, top)
     axes.set_ylabel("learned utility")
     axes.legend(loc="upper left", borderaxespad=0.2)
     _plain_ticks(axes)
@@ -127,22 +136,26 @@ def figure_2d(curves: Curves) -> Figure:
     for index, (title, values) in enumerate(panels):
         axes = figure.add_subplot(grid[index])
         axes.set_title(title)
-        _draw_surface(figure, axes, curves, values)
+        _draw_surface(figure, axes, curves, values, may_be_wide=values is curves.stddev)
         axes.set_ylabel("$y$" if index % 3 == 0 else "")
         axes.set_xlabel("$x$" if index >= 3 else "")
     _draw_bars(figure, grid[1, 2], curves)
     return figure
 
 
-def _draw_surface(figure: Figure, axes: Axes, curves: Curves, values: Array) -> None:
+def _draw_surface(
+    figure: Figure, axes: Axes, curves: Curves, values: Array, may_be_wide: bool
+) -> None:
     side = round(len(values) ** 0.5)
     axis = curves.alternatives[:side, 1]
     surface = values.reshape(side, side).T  # rows are y, columns are x
     low, high = float(values.min()), float(values.max())
     if not high > low:
         high = low + 1.0
-    levels = np.linspace(low, high, LEVELS + 1)
-    filled = axes.contourf(axis, axis, surface, levels=levels, cmap=FIELD)
+    wide = may_be_wide and high > WIDE_RANGE * low
+    levels = (np.geomspace if wide else np.linspace)(low, high, LEVELS + 1)
+    norm = LogNorm(low, high) if wide else Normalize(low, high)
+    filled = axes.contourf(axis, axis, surface, levels=levels, cmap=FIELD, norm=norm)
     filled.set_edgecolor("face")
     lines = {"colors": "white", "linewidths": 0.25, "linestyles": "solid"}
     axes.contour(axis, axis, surface, levels=levels[1:-1], **lines)
@@ -154,7 +167,8 @@ def _draw_surface(figure: Figure, axes: Axes, curves: Curves, values: Array) -> 
         place([float(axis[0]), 0.5, float(axis[-1])], ["0", "0.5", "1"])
     bar = figure.colorbar(filled, ax=axes, pad=0.03, aspect=14, shrink=0.95)
     bar.outline.set_linewidth(0.4)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+    bar.ax.minorticks_off()
+    bar.set_ticks(levels[1:-1:3].tolist() if wide else MaxNLocator(4))
     bar.ax.yaxis.set_major_formatter(_number_format())
 
 
@@ -210,7 +224,20 @@ def _limits_aligned(
 
 
 def _number_format() -> FuncFormatter:
-    return FuncFormatter(lambda value, _: f"${value:.3g}$")
+    return FuncFormatter(lambda value, _: format_number(value))
+
+
+def format_number(value: float) -> str:
+    r"""Write a number for LaTeX and for Matplotlib's own typesetting alike.
+
+    >>> print(format_number(-0.25), format_number(2.3e-07))
+    $-0.25$ $2{\times}10^{-7}$
+    """
+    text = f"{float(f'{value:.2g}'):g}" if abs(value) < 0.1 else f"{value:.3g}"
+    if "e" not in text:
+        return f"${text}$"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return rf"${mantissa}{{\times}}10^{{{int(exponent)}}}$"
 
 
 def _plain_ticks(axes: Axes) -> None:

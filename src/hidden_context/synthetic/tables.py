@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hidden_context.synthetic.run import SyntheticResult
+    from hidden_context.synthetic.workflow import SyntheticResult
 
 LABELS = {
     "exact_borda_count": "exact Borda count",

@@ -63,17 +63,20 @@ class TrainConfig:
         False, "train only a small network on cached features of the frozen backbone"
     )
     pooling: Literal["mean", "last"] = option("mean", "pooling of a frozen backbone's features")
-    embed: Literal["apart", "together"] = option(
-        "apart", "embed last human turn and response apart, or the whole text together"
+    embed: Literal["apart", "response", "together"] = option(
+        "apart", "embed last human turn and response apart, the response alone, or all together"
+    )
+    feature_layer: int | None = option(
+        None, "hidden states that are pooled (-1: the last layer's); two thirds deep if unset"
     )
     probe_hidden: int = option(64, "hidden units of the probe; 0 for a linear one")
-    probe_dropout: float = option(0.2, "dropout of the probe")
-    probe_members: int = option(1, "number of probes averaged")
-    probe_learning_rate: float = option(1e-3, "learning rate of the probe")
-    probe_weight_decay: float = option(0.01, "weight decay of the probe")
-    probe_batch_size: int = option(64, "pairs per step of the probe")
-    probe_epochs: int = option(30, "most passes over the training pairs")
-    probe_patience: int = option(5, "epochs without a better validation loss before stopping")
+    probe_dropout: float = option(0.5, "dropout of the probe's hidden layer")
+    probe_members: int = option(5, "number of probes averaged; each holds out other prompts")
+    probe_learning_rate: float = option(5e-4, "learning rate of the probe")
+    probe_weight_decay: float = option(1.0, "weight decay of the probe's weights")
+    probe_batch_size: int = option(256, "pairs per step of the probe")
+    probe_epochs: int = option(40, "most passes over the training pairs")
+    probe_patience: int = option(6, "epochs without a better validation loss before stopping")
     cache_dir: str | None = option(None, "folder of cached features")
 
     # optimisation

@@ -53,7 +53,6 @@ def build_reward_model(config: TrainConfig, head: Head) -> SequenceRewardModel:
         pad_token_id=padding_id(tokenizer),
     )
     max_length = length_limit(tokenizer, module.config, config.max_length)
-    module.config.use_cache = False  # a cache of keys and values costs time and is never read
     return SequenceRewardModel(module, tokenizer, head, max_length, base_model=config.model_name)
 
 

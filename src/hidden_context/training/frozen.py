@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from hidden_context.data.chat import install_chat_template
 from hidden_context.data.held_out import Splits
+from hidden_context.data.preferences import Preference
+from hidden_context.data.report import ReadReport
+from hidden_context.data.splits import fold_of
+from hidden_context.data.tokenize import OverLength
 from hidden_context.errors import DataError
 from hidden_context.heads import Head
 from hidden_context.models.feature_cache import FeatureCache
@@ -32,7 +36,7 @@ def make_featurizer(config: TrainConfig) -> Featurizer:
     install_chat_template(tokenizer, config.chat_template)
     return Featurizer(
         config.model_name,
-        FeaturizerOptions(config.pooling, config.embed, config.max_length),
+        FeaturizerOptions(config.pooling, config.embed, config.max_length, config.feature_layer),
         dtype=torch.bfloat16 if config.bf16 else torch.float32,
         device=resolve_device("auto"),
         revision=config.revision,
@@ -52,10 +56,54 @@ def embedding_progress(total: int, disable: bool) -> Iterator[Callable[[int], No
         bar.update(total - bar.n)
 
 
+def within_limit(
+    featurizer: Featurizer,
+    pairs: Sequence[Preference],
+    over_length: OverLength,
+    report: ReadReport | None = None,
+) -> list[Preference]:
+    """Drop pairs of which a side is cut when it is embedded, or keep them; counted either way."""
+    counts = featurizer.token_counts(
+        [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    )
+    too_long = [
+        max(sides) > featurizer.limit for sides in zip(counts[::2], counts[1::2], strict=True)
+    ]
+    if over_length == "truncate":
+        kept = list(pairs)
+    else:
+        kept = [pair for pair, long in zip(pairs, too_long, strict=True) if not long]
+    if report is not None:
+        report.truncated += sum(too_long) if over_length == "truncate" else 0
+        report.too_long += len(pairs) - len(kept)
+        report.kept -= len(pairs) - len(kept)
+        report.identical = sum(pair.identical for pair in kept)
+    return kept
+
+
+def member_folds(pairs: Sequence[Preference], members: int) -> list[torch.Tensor]:
+    """Which pairs each member holds out to stop by: another fifth of the prompts each.
+
+    Args:
+        pairs: N training pairs.
+        members: Number of members.
+
+    Returns:
+        For each member a mask of shape ``(N,)``.
+    """
+    count = max(members, 5)
+    folds = torch.tensor([fold_of(pair.prompt_key, count, "probe member") for pair in pairs])
+    return [folds == member for member in range(members)]
+
+
 def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     """Train a probe on a frozen backbone; see ``training.run``."""
     featurizer = make_featurizer(config)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {
+        name: within_limit(featurizer, pairs, config.over_length, splits.reports.get(name))
+        for name, pairs in parts.items()
+    }
     parts = {name: pairs for name, pairs in parts.items() if pairs}
     if "train" not in parts:
         raise DataError("no training pairs are left", remedy="Look at what was dropped and why")
@@ -65,25 +113,33 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
         features = {
             name: pair_features(featurizer, pairs, progress) for name, pairs in parts.items()
         }
-    probe, history = train_probe(config, head, features["train"], features.get("validation"))
+    probe, history = train_probe(
+        config,
+        head,
+        features["train"],
+        features.get("validation"),
+        held_out=member_folds(parts["train"], config.probe_members),
+    )
     model = FrozenRewardModel(featurizer, probe, head, probe_options(config))
     metrics: dict[str, float] = {}
     if "test" in features and config.evaluate_at_end:
-        metrics = _evaluate(model, features["test"], splits)
+        metrics = _evaluate(model, features["test"], parts["test"])
     return Fitted(model, metrics, history, {name: len(pairs) for name, pairs in parts.items()})
 
 
-def _evaluate(model: FrozenRewardModel, pairs: PairFeatures, splits: Splits) -> dict[str, float]:
+def _evaluate(
+    model: FrozenRewardModel, features: PairFeatures, pairs: Sequence[Preference]
+) -> dict[str, float]:
     with torch.inference_mode():
-        chosen, rejected = model.probe(pairs.chosen), model.probe(pairs.rejected)
+        chosen, rejected = model.probe(features.chosen), model.probe(features.rejected)
     model.reward_scale = reward_scale(model.head, torch.cat([chosen, rejected]))
     groups = {
         column: {
             row: str(value)
-            for row, pair in enumerate(splits.test)
+            for row, pair in enumerate(pairs)
             if (value := getattr(pair, column)) is not None
         }
         for column in ("data_subset", "objective")
     }
     rows = torch.arange(len(pairs))
-    return grouped_pair_metrics(model.head, chosen, rejected, pairs.preference, rows, groups)
+    return grouped_pair_metrics(model.head, chosen, rejected, features.preference, rows, groups)

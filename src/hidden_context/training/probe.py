@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hidden_context.data.preferences import Preference
 from hidden_context.errors import DivergedError
@@ -35,6 +35,10 @@ class PairFeatures:
     def __getitem__(self, index: Tensor) -> PairFeatures:
         return PairFeatures(self.chosen[index], self.rejected[index], self.preference[index])
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> PairFeatures:
+        """Apply a function to the features of both sides."""
+        return PairFeatures(function(self.chosen), function(self.rejected), self.preference)
+
 
 def pair_features(
     featurizer: Featurizer,
@@ -49,21 +53,28 @@ def pair_features(
 
 
 def train_probe(
-    config: TrainConfig, head: Head, train: PairFeatures, validation: PairFeatures | None
+    config: TrainConfig,
+    head: Head,
+    train: PairFeatures,
+    validation: PairFeatures | None = None,
+    held_out: Sequence[Tensor] | None = None,
 ) -> tuple[Probe, list[dict[str, float]]]:
-    """Train a probe by AdamW, keeping the epoch with the best validation loss where there is one.
+    """Train each member of a probe by AdamW, keeping its epoch with the best validation loss.
 
     Args:
         config: The fields that begin with ``probe_``, and the seed.
         head: The head.
-        train: Pairs to learn from.
-        validation: Pairs to choose the epoch by; None trains all epochs.
+        train: N pairs to learn from.
+        validation: Pairs to choose every member's epoch by.
+        held_out: Where ``validation`` is None, a mask of shape ``(N,)`` for each member of the
+            pairs that it does not learn from but chooses its epoch by. Without either, all epochs
+            are trained.
 
     Returns:
-        The probe, in evaluation mode, and its losses by epoch in nats.
+        The probe, in evaluation mode, and the members' losses by epoch in nats.
 
     Raises:
-        DivergedError: If the loss is not finite.
+        DivergedError: If a loss is not finite.
     """
     torch.manual_seed(config.seed)
     options = probe_options(config)
@@ -71,33 +82,53 @@ def train_probe(
         train.chosen.shape[1], head.num_outputs, options.hidden, options.dropout, options.members
     )
     probe.standardise(torch.cat([train.chosen, train.rejected]))
+    train = train.map(probe.standardised)
+    shared = None if validation is None else validation.map(probe.standardised)
+    history: list[dict[str, float]] = []
+    for number, member in enumerate(probe.members):
+        learn, stop = train, shared
+        if shared is None and held_out is not None and bool(held_out[number].any()):
+            mask = held_out[number]
+            if not bool(mask.all()):
+                learn, stop = train[~mask], train[mask]
+        entries = _train_member(config, head, member, learn, stop)
+        history += [{"member": float(number), **entry} for entry in entries]
+    return probe.eval(), history
+
+
+def _train_member(
+    config: TrainConfig,
+    head: Head,
+    member: nn.Module,
+    learn: PairFeatures,
+    stop: PairFeatures | None,
+) -> list[dict[str, float]]:
+    decayed = [p for p in member.parameters() if p.dim() > 1]
+    others = [p for p in member.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
-        probe.parameters(), lr=config.probe_learning_rate, weight_decay=config.probe_weight_decay
+        [
+            {"params": decayed, "weight_decay": config.probe_weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=config.probe_learning_rate,
     )
     history: list[dict[str, float]] = []
-    best, best_state, since_best = float("inf"), copy.deepcopy(probe.state_dict()), 0
+    best, best_state, since_best = float("inf"), copy.deepcopy(member.state_dict()), 0
     for epoch in range(1, config.probe_epochs + 1):
-        entry = {
-            "epoch": float(epoch),
-            "loss": _epoch(config, probe, head, train, optimizer, epoch),
-        }
-        history.append(entry)
-        if validation is None:
+        loss = _epoch(config, head, member, learn, optimizer, epoch)
+        history.append({"epoch": float(epoch), "loss": loss})
+        if stop is None:
             continue
-        entry["validation_loss"] = validation_loss(probe, head, validation)
-        if entry["validation_loss"] < best:
-            best, best_state, since_best = (
-                entry["validation_loss"],
-                copy.deepcopy(probe.state_dict()),
-                0,
-            )
-        else:
-            since_best += 1
-            if since_best >= config.probe_patience:
-                break
-    if validation is not None:
-        probe.load_state_dict(best_state)
-    return probe.eval(), history
+        current = validation_loss(head, member, stop)
+        history[-1]["validation_loss"] = current
+        since_best += 1
+        if current < best:
+            best, best_state, since_best = current, copy.deepcopy(member.state_dict()), 0
+        elif since_best >= config.probe_patience:
+            break
+    if stop is not None:
+        member.load_state_dict(best_state)
+    return history
 
 
 def probe_options(config: TrainConfig) -> ProbeOptions:
@@ -105,43 +136,37 @@ def probe_options(config: TrainConfig) -> ProbeOptions:
     return ProbeOptions(config.probe_hidden, config.probe_dropout, config.probe_members)
 
 
-def validation_loss(probe: Probe, head: Head, pairs: PairFeatures) -> float:
-    """Mean loss in nats of the members' averaged outputs, without penalties."""
-    probe.eval()
+def validation_loss(head: Head, member: nn.Module, pairs: PairFeatures) -> float:
+    """Mean loss in nats of a network on standardised pairs, without penalties."""
+    member.eval()
     with torch.no_grad():
-        loss = negative_log_likelihood(
-            head, probe(pairs.chosen), probe(pairs.rejected), pairs.preference
-        )
+        chosen, rejected = member(pairs.chosen), member(pairs.rejected)
+        loss = negative_log_likelihood(head, chosen, rejected, pairs.preference)
     return float(loss.mean())
 
 
 def _epoch(
     config: TrainConfig,
-    probe: Probe,
     head: Head,
-    train: PairFeatures,
+    member: nn.Module,
+    learn: PairFeatures,
     optimizer: torch.optim.Optimizer,
     epoch: int,
 ) -> float:
-    probe.train()
+    member.train()
     total = 0.0
-    for batch in torch.randperm(len(train)).split(config.probe_batch_size):
-        pairs = train[batch]
-        chosen, rejected = probe.member_outputs(pairs.chosen), probe.member_outputs(pairs.rejected)
-        preference = pairs.preference.expand(chosen.shape[:-1])
-        loss = negative_log_likelihood(head, chosen, rejected, preference).mean(-1)
-        penalty = sum(
-            (head.penalty(a, b) for a, b in zip(chosen, rejected, strict=True)),
-            start=loss.new_zeros(()),
-        )
+    for batch in torch.randperm(len(learn)).split(config.probe_batch_size):
+        pairs = learn[batch]
+        chosen, rejected = member(pairs.chosen), member(pairs.rejected)
+        loss = negative_log_likelihood(head, chosen, rejected, pairs.preference).mean()
         optimizer.zero_grad()
-        (loss.sum() + penalty).backward()
-        total += float(loss.mean()) * len(batch)
+        (loss + head.penalty(chosen, rejected)).backward()
+        total += loss.item() * len(batch)
         if not total < float("inf"):
             raise DivergedError(
-                f"training stopped in epoch {epoch}: the loss is not finite. Rows of the training "
-                f"data (from 0): {', '.join(map(str, batch.tolist()))}. Lower "
+                f"training stopped in epoch {epoch}: the loss is not finite. Training pairs "
+                f"(from 0, of those kept): {', '.join(map(str, batch.tolist()))}. Lower "
                 "--probe_learning_rate, or look at these rows."
             )
         optimizer.step()
-    return total / len(train)
+    return total / len(learn)

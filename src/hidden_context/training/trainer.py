@@ -34,9 +34,6 @@ class PreferenceTrainer(Trainer):
         **options: As for ``transformers.Trainer``.
     """
 
-    # compute_loss divides by the number of pairs of the whole optimiser step itself
-    loss_is_scaled_for_ga = True
-
     def __init__(
         self,
         reward_model: SequenceRewardModel,
@@ -56,7 +53,9 @@ class PreferenceTrainer(Trainer):
             compute_metrics=self._compute_metrics,
             **options,
         )
-        self.model_accepts_loss_kwargs = False
+        # The Trainer shall not divide by the number of micro-batches: compute_loss itself divides
+        # by the number of pairs of the whole optimiser step.
+        self.model_accepts_loss_kwargs = True
         self.add_callback(_FiniteGradients(self))
 
     def raw_outputs(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from hidden_context import heads
 from hidden_context.data.files import write_json, write_yaml_config
-from hidden_context.data.held_out import Splits, load_splits
-from hidden_context.data.preferences import Preference, parse_preference
+from hidden_context.data.held_out import Splits, check_sides, load_splits
+from hidden_context.data.preferences import Preference, has_blank_side, parse_preference
 from hidden_context.data.report import ReadReport
-from hidden_context.data.splits import VALIDATION_SALT, split_by_prompt
+from hidden_context.data.sources import PreferenceData, limit_preferences
+from hidden_context.data.splits import EVALUATION_SALT, VALIDATION_SALT, split_by_prompt
 from hidden_context.errors import HiddenContextWarning
 from hidden_context.heads.registry import options_for
 from hidden_context.models.reward_model import RewardModel
@@ -58,17 +59,55 @@ def as_preferences(rows: Rows) -> list[Preference]:
     ]
 
 
+def _in_memory(rows: Rows, name: str) -> PreferenceData:
+    pairs = as_preferences(rows)
+    kept = [
+        pair
+        for pair in pairs
+        if not has_blank_side({"chosen": pair.chosen, "rejected": pair.rejected, **pair.columns})
+    ]
+    report = ReadReport(f"{name} rows in memory", rows=len(pairs), empty=len(pairs) - len(kept))
+    return limit_preferences(PreferenceData(kept, report), 0)  # counts what is kept
+
+
+def _hold_out(data: PreferenceData, fraction: float, salt: str, name: str) -> PreferenceData:
+    """Move a share of prompts out of ``data`` into data of their own."""
+    rest, held_out = split_by_prompt(data.preferences, fraction, salt)
+    check_sides(data, rest, held_out)
+    part = PreferenceData(held_out, data.report.part(f"held out for {name}", held_out))
+    data.preferences, data.report.rows = rest, data.report.rows - len(held_out)
+    limit_preferences(data, 0)
+    return part
+
+
+def split_in_memory(config: TrainConfig, train_dataset: Rows, eval_dataset: Rows) -> Splits:
+    """Divide rows in memory by the options that divide those of files."""
+    train, validation = _in_memory(train_dataset, "training"), PreferenceData()
+    if eval_dataset is not None:
+        test = _in_memory(eval_dataset, "evaluation")
+    elif config.eval_fraction:
+        test = _hold_out(train, config.eval_fraction, EVALUATION_SALT, "eval")
+    else:
+        test = PreferenceData()
+    if config.validation_fraction:
+        validation = _hold_out(train, config.validation_fraction, VALIDATION_SALT, "validation")
+    limit_preferences(train, config.train_dataset_size, config.seed)
+    limit_preferences(test, config.eval_dataset_size, config.seed)
+    sets = {"train": train, "validation": validation, "test": test}
+    return Splits(
+        train.preferences,
+        validation.preferences,
+        test.preferences,
+        {name: data.report for name, data in sets.items() if data.preferences},
+    )
+
+
 def load_pairs(
     config: TrainConfig, train_dataset: Rows = None, eval_dataset: Rows = None
 ) -> Splits:
     """Load the pairs a configuration names, or take those given; warn of prompts on both sides."""
     if train_dataset is not None:
-        splits = Splits(as_preferences(train_dataset), [], as_preferences(eval_dataset or []), {})
-        if config.validation_fraction:
-            splits.train, splits.validation = split_by_prompt(
-                splits.train, config.validation_fraction, VALIDATION_SALT
-            )
-        return splits
+        return split_in_memory(config, train_dataset, eval_dataset)
     splits = load_splits(
         config.data_path,
         config.data_subset,
@@ -155,7 +194,7 @@ def run(
 def _push(config: TrainConfig) -> None:
     from huggingface_hub import HfApi
 
-    name = config.hub_model_id or config.final_path.name
+    name = config.hub_model_id or Path(config.final_dir or config.output_dir).name
     api = HfApi()
     repo = api.create_repo(name, exist_ok=True, private=True)
     api.upload_folder(repo_id=repo.repo_id, folder_path=str(config.final_path))

@@ -12,7 +12,7 @@ from hidden_context.errors import DataError, MissingFileError, StorageError
 from hidden_context.synthetic.agreement import rank_agreements, spearman
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.curves import Curves
-from hidden_context.synthetic.run import SyntheticResult, run
+from hidden_context.synthetic.workflow import SyntheticResult, run
 from hidden_context.synthetic.tables import print_summary
 
 

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.builders import CHAT_TEMPLATE, sample_texts, tiny_backbone, tiny_tokenizer
+from transformers import AutoModel
+
+from hidden_context.errors import CheckpointError, ConfigError, DataError, StorageError
+from hidden_context.models.feature_cache import FeatureCache, content_key, default_cache_dir
+from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+
+TEXTS = sample_texts(9)
+TOGETHER = FeaturizerOptions(embed="together")
+
+
+def hidden_states(folder, tokenizer, text, max_length=512):
+    model = AutoModel.from_pretrained(folder).eval()
+    ids = torch.tensor([tokenizer(text)["input_ids"][-max_length:]])
+    with torch.no_grad():
+        return model(input_ids=ids)[0][0]
+
+
+def never(*args, **options):
+    raise AssertionError("the backbone ran")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "llama"])
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_features_are_pooled_hidden_states(backbones, kind, pooling):
+    folder = backbones(kind)
+    featurizer = Featurizer(folder, FeaturizerOptions(pooling=pooling, embed="together"))
+    features = featurizer.features(TEXTS, batch_size=4)
+    assert features.shape == (9, 32)
+    assert features.dtype == torch.float32
+    for text, vector in zip(TEXTS, features, strict=True):
+        hidden = hidden_states(folder, featurizer.tokenizer, text)
+        by_hand = hidden.mean(0) if pooling == "mean" else hidden[-1]
+        assert torch.allclose(vector, by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_apart_embeds_last_turn_and_response_and_their_product(backbones):
+    folder = backbones("gpt2")
+    text = "\n\nHuman: first?\n\nAssistant: one\n\nHuman: What about tea?\n\nAssistant: It is kind."
+    chat = [
+        {"role": "user", "content": "What about tea?"},
+        {"role": "assistant", "content": "It is kind."},
+    ]
+    featurizer = Featurizer(folder)
+    features = featurizer.features([text, chat])
+    human = hidden_states(folder, featurizer.tokenizer, "What about tea?").mean(0)
+    response = hidden_states(folder, featurizer.tokenizer, "It is kind.").mean(0)
+    expected = torch.cat([human, response, human * response])
+    assert features.shape == (2, 96)
+    assert torch.allclose(features[0], expected, atol=1e-5)
+    assert torch.equal(features[0], features[1])
+    assert featurizer.parts("no marks at all") == [" ", "no marks at all"]
+
+
+def test_cache_hits_do_not_run_the_backbone(backbones, monkeypatch):
+    folder = backbones("gpt2")
+    counted = []
+    fresh = Featurizer(folder).features(TEXTS, progress=counted.append)
+    assert sum(counted) == len({part for text in TEXTS for part in Featurizer(folder).parts(text)})
+    monkeypatch.setattr(Featurizer, "_forward", never)
+    again = Featurizer(folder).features(TEXTS[::-1], batch_size=1)
+    assert torch.equal(again.flip(0), fresh)
+
+
+def test_repeated_texts_are_computed_once(backbones, monkeypatch):
+    featurizer = Featurizer(backbones("gpt2"), TOGETHER)
+    seen = []
+    forward = featurizer._forward
+    monkeypatch.setattr(featurizer, "_forward", lambda t, b: seen.extend(t) or forward(t, b))
+    features = featurizer.features([TEXTS[0], TEXTS[1], TEXTS[0]])
+    assert seen == TEXTS[:2]
+    assert torch.equal(features[0], features[2])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        FeaturizerOptions(pooling="last", embed="together"),
+        FeaturizerOptions(embed="together", max_length=8),
+    ],
+)
+def test_other_pooling_or_length_misses(backbones, monkeypatch, options):
+    Featurizer(backbones("gpt2"), TOGETHER).features(TEXTS)
+    monkeypatch.setattr(Featurizer, "_forward", never)
+    with pytest.raises(AssertionError, match="the backbone ran"):
+        Featurizer(backbones("gpt2"), options).features(TEXTS)
+
+
+def test_other_weights_precision_tokenizer_or_template_miss(tmp_path, monkeypatch):
+    folder = tiny_backbone(tmp_path / "model", tokenizer=tiny_tokenizer(chat_template="{{ 1 }}"))
+    first = Featurizer(folder, TOGETHER).features(TEXTS)
+    tiny_backbone(tmp_path / "other", seed=1)
+    weights = Path(folder, "model.safetensors")
+    weights.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
+    os.utime(weights, ns=(1, 1))  # of the same size, too
+    second = Featurizer(folder, TOGETHER).features(TEXTS)
+    assert (first - second).abs().max() > 0.1
+    monkeypatch.setattr(Featurizer, "_forward", never)
+    assert torch.equal(Featurizer(folder, TOGETHER).features(TEXTS), second)
+    for options in (
+        {"dtype": torch.bfloat16},
+        {"tokenizer": tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template="{{ 1 }}")},
+        {"tokenizer": tiny_tokenizer(chat_template=CHAT_TEMPLATE)},
+    ):
+        with pytest.raises(AssertionError, match="the backbone ran"):
+            Featurizer(folder, TOGETHER, **options).features(TEXTS)
+
+
+def test_counts_and_cuts_long_parts(backbones):
+    featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(embed="together", max_length=10))
+    counts = featurizer.token_counts(TEXTS)
+    assert counts == [len(featurizer.tokenizer(text)["input_ids"]) for text in TEXTS]
+    assert min(counts) > 10 == featurizer.limit
+    by_hand = hidden_states(backbones("gpt2"), featurizer.tokenizer, TEXTS[0], 10).mean(0)
+    assert torch.allclose(featurizer.features(TEXTS[:1])[0], by_hand, atol=1e-5)
+    apart = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=10**6))
+    assert apart.limit == 128
+    assert all(a < b for a, b in zip(apart.token_counts(TEXTS), counts, strict=True))
+
+
+def test_no_texts_have_no_features(backbones):
+    assert Featurizer(backbones("gpt2"), TOGETHER).features([]).shape == (0, 32)
+    assert Featurizer(backbones("gpt2")).features([]).shape == (0, 96)
+
+
+def test_what_cannot_be_embedded_is_named(backbones, tmp_path):
+    with pytest.raises(DataError, match="the text '' cannot be embedded: it has no tokens"):
+        Featurizer(backbones("gpt2"), TOGETHER).features(["fine", ""])
+    tokenizer = tiny_tokenizer()
+    with pytest.raises(CheckpointError, match="could not be loaded"):
+        _ = Featurizer(str(tmp_path / "gone"), tokenizer=tokenizer).model
+    with pytest.raises(CheckpointError, match="could not be loaded"):
+        _ = Featurizer(str(tmp_path / "gone"), tokenizer=tokenizer).limit
+    for options in ({"pooling": "max"}, {"embed": "both"}, {"max_length": 0}):
+        with pytest.raises(ConfigError):
+            FeaturizerOptions(**options)
+
+
+def test_cached_vectors_come_back_exactly(tmp_path):
+    cache = FeatureCache(tmp_path)
+    vectors = {content_key(str(i)): np.float32([i, 1 / 3, -0.0]) for i in range(1200)}
+    cache.write(vectors)
+    found = FeatureCache(tmp_path).read([*vectors, content_key("missing")])
+    assert found.keys() == vectors.keys()
+    assert all(np.array_equal(found[key], vectors[key]) for key in vectors)
+    cache.write({content_key("0"): np.float32([7])})
+    assert FeatureCache(tmp_path).read([content_key("0")])[content_key("0")].tolist() == [7]
+
+
+def test_keys_do_not_run_into_each_other():
+    assert content_key("ab", "c") != content_key("a", "bc")
+    assert content_key("a") != content_key("a", "")
+    assert content_key("\ud800") != content_key("\ud801")
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HIDDEN_CONTEXT_CACHE", str(tmp_path / "a"))
+    assert FeatureCache().path == tmp_path / "a" / "features.sqlite"
+    monkeypatch.delenv("HIDDEN_CONTEXT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "hidden-context"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache_dir() == Path.home() / ".cache" / "hidden-context"
+
+
+def test_broken_caches_are_storage_errors(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        FeatureCache(tmp_path / "file").read([b"1"])
+    (tmp_path / "features.sqlite").write_bytes(b"not a database at all" * 99)
+    with pytest.raises(StorageError, match="the feature cache failed"):
+        FeatureCache(tmp_path).read([b"1"])
+
+
+def test_a_failed_write_keeps_nothing(tmp_path):
+    cache = FeatureCache(tmp_path)
+    cache.write({b"old": np.float32([1])})
+    with pytest.raises(StorageError):
+        cache.write({b"new": np.float32([1]), sqlite3: np.float32([2])})  # no possible key
+    assert list(cache.read([b"old", b"new"])) == [b"old"]

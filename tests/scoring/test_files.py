@@ -1,0 +1,354 @@
+"""Scoring a file: what is written, in which order, and how an interrupted run goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from support.builders import preference_rows, sample_texts
+from support.paper_layout import jailbroken_rows, read_rows, write_rows
+
+from hidden_context import RewardModel, scoring
+from hidden_context.errors import ConfigError, StorageError
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.scoring import ScoreConfig
+
+
+def score(source, models, output, **options):
+    models = [models] if isinstance(models, str) else models
+    options = {"disable_tqdm": True, **options}
+    config = ScoreConfig(input=str(source), models=models, output=str(output), **options)
+    return scoring.score_file(config)
+
+
+@pytest.fixture
+def scored_texts(monkeypatch):
+    """The texts of every call of the model, in order."""
+    calls = []
+    original = SequenceRewardModel.try_raw_outputs
+
+    def recorded(self, texts, *args, **options):
+        calls.append(list(texts))
+        return original(self, texts, *args, **options)
+
+    monkeypatch.setattr(SequenceRewardModel, "try_raw_outputs", recorded)
+    return calls
+
+
+class TestWhatIsWritten:
+    def test_pairs(self, checkpoint, pairs, tmp_path):
+        result = score(pairs, checkpoint, tmp_path / "out.jsonl")
+        rows, inputs = read_rows(result.path), read_rows(pairs)
+        assert str(result.counts) == "23 of 23 rows written"
+        assert [list(row) for row in rows[:1]] == [
+            [*inputs[0], "reward_output_chosen", "reward_output_rejected"]
+        ]
+        model = RewardModel.from_pretrained(checkpoint)
+        for side in ("chosen", "rejected"):
+            raw = torch.tensor([row.pop(f"reward_output_{side}") for row in rows])
+            expected = model.raw_outputs([row[side] for row in inputs])
+            assert torch.allclose(raw, expected, atol=1e-6, rtol=0)
+            assert raw.std(0).min() > 0.01  # the model tells texts apart
+        assert rows == inputs
+        assert sorted(p.name for p in tmp_path.iterdir()) == [
+            "out.jsonl",
+            "out.jsonl.config.yaml",
+            "pairs.jsonl",
+        ]
+
+    def test_responses_follow_the_prompt_from_its_first_human_turn(self, checkpoint, tmp_path):
+        source = write_rows(tmp_path / "prompts.jsonl", jailbroken_rows(4))
+        result = score(source, checkpoint, tmp_path / "out.jsonl", names=["m"])
+        model = RewardModel.from_pretrained(checkpoint)
+        for number, row in enumerate(read_rows(result.path)):
+            prompt = f"Human: How do I do {number}?\n\nAssistant:"
+            expected = model.raw_outputs([prompt + text for text in row["responses"]])
+            assert torch.allclose(torch.tensor(row["reward_outputs_m"]), expected, atol=1e-6)
+
+    def test_texts_and_chats(self, categorical, tmp_path):
+        chats = [row["chosen"] for row in preference_rows(3, chat=True)]
+        rows = [{"id": n, "messages": chat} for n, chat in enumerate(chats)]
+        chat_file = write_rows(tmp_path / "chats.jsonl", rows)
+        result = score(chat_file, categorical, tmp_path / "out.jsonl")
+        model = RewardModel.from_pretrained(categorical)
+        got = torch.tensor([row["reward_output"] for row in read_rows(result.path)])
+        assert got.shape == (3, 5)
+        assert torch.allclose(got, model.raw_outputs(chats), atol=1e-6)
+
+        texts = sample_texts(4)
+        text_file = write_rows(tmp_path / "texts.jsonl", [{"text": text} for text in texts])
+        got = read_rows(score(text_file, categorical, tmp_path / "out2.jsonl").path)
+        expected = model.raw_outputs(texts)
+        assert torch.allclose(torch.tensor([r["reward_output"] for r in got]), expected, atol=1e-6)
+
+    @pytest.mark.parametrize("options", [{"batch_size": 7}, {"batch_size": 64}, {"window": 3}])
+    def test_rewards_and_order_do_not_depend_on_batches(
+        self, checkpoint, pairs, tmp_path, options
+    ):
+        one = read_rows(score(pairs, checkpoint, tmp_path / "one.jsonl", batch_size=1).path)
+        other = read_rows(score(pairs, checkpoint, tmp_path / "other.jsonl", **options).path)
+        for side in ("chosen", "rejected"):
+            assert [r[side] for r in one] == [r[side] for r in other]
+            first, second = (
+                torch.tensor([row[f"reward_output_{side}"] for row in rows]) for rows in (one, other)
+            )
+            assert torch.allclose(first, second, atol=1e-5, rtol=1e-5)
+
+    def test_several_models_each_in_columns_of_their_own(
+        self, checkpoint, categorical, pairs, tmp_path
+    ):
+        both = score(pairs, [checkpoint, categorical], tmp_path / "both.jsonl", names=["a/b", "c"])
+        alone = score(pairs, categorical, tmp_path / "alone.jsonl")
+        row, single = read_rows(both.path)[0], read_rows(alone.path)[0]
+        assert list(row)[-4:] == [
+            f"reward_output_{side}_{name}" for name in ("a/b", "c") for side in ("chosen", "rejected")
+        ]
+        assert row["reward_output_chosen_c"] == single["reward_output_chosen"]
+        assert len(row["reward_output_chosen_a/b"]) == 2
+
+    def test_names_that_differ_in_a_slash_only_are_kept_apart(
+        self, checkpoint, categorical, pairs, tmp_path
+    ):
+        result = score(pairs, [checkpoint, categorical], tmp_path / "o.jsonl", names=["a/b", "a_b"])
+        row = read_rows(result.path)[0]
+        assert [len(row[f"reward_output_chosen_{n}"]) for n in ("a/b", "a_b")] == [2, 5]
+
+    def test_risk_measures(self, checkpoint, pairs, tmp_path):
+        measures = ["mean", "quantile:0.01", "mean_minus_std:1"]
+        result = score(pairs, checkpoint, tmp_path / "out.jsonl", risk=measures)
+        for row in read_rows(result.path):
+            mean, raw = row["reward_output_chosen"]
+            sigma = math.log1p(math.exp(raw))
+            assert row["rewards_chosen"] == {
+                "mean": mean,
+                "quantile:0.01": pytest.approx(mean - 2.3263478740408408 * sigma, abs=1e-6),
+                "mean_minus_std:1": pytest.approx(mean - sigma, abs=1e-6),
+            }
+
+    def test_the_same_bytes_at_every_run(self, checkpoint, pairs, tmp_path):
+        first = score(pairs, checkpoint, tmp_path / "a.jsonl").path.read_bytes()
+        assert score(pairs, checkpoint, tmp_path / "b.jsonl").path.read_bytes() == first
+
+    def test_the_options_lie_beside_the_output(self, checkpoint, pairs, tmp_path):
+        score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["mean"])
+        stored = yaml.safe_load((tmp_path / "out.jsonl.config.yaml").read_text())
+        assert stored["input"] == pairs
+        assert stored["models"] == [checkpoint]
+        assert stored["risk"] == ["mean"]
+
+
+class TestTooLongTexts:
+    LONG = "Human: " + "word " * 40 + "\n\nAssistant: so."
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        rows = preference_rows(4)
+        rows[1]["rejected"] = self.LONG
+        rows[2]["chosen"] = ""
+        return write_rows(tmp_path / "long.jsonl", rows)
+
+    def test_null_with_the_reason(self, checkpoint, source, tmp_path):
+        result = score(source, checkpoint, tmp_path / "o.jsonl", max_length=50, risk=["mean"])
+        rows = read_rows(result.path)
+        assert len(rows) == 4
+        assert rows[1]["reward_output_rejected"] is None
+        assert rows[1]["rewards_rejected"] is None
+        reason = rows[1]["reward_output_rejected_reason"]
+        assert reason.startswith("it has ")
+        assert reason.endswith(" tokens, more than 50")
+        assert len(rows[1]["reward_output_chosen"]) == 2
+        assert rows[2]["reward_output_chosen_reason"] == "it has no tokens"
+        assert not [column for column in rows[0] if column.endswith("_reason")]
+        assert str(result.counts) == (
+            "4 of 4 rows written; 2 texts without a reward (see the _reason columns)"
+        )
+
+    def test_dropped_with_a_count(self, checkpoint, source, tmp_path):
+        options = {"max_length": 50, "over_length": "drop"}
+        result = score(source, checkpoint, tmp_path / "o.jsonl", **options)
+        inputs = read_rows(source)
+        assert [r["chosen"] for r in read_rows(result.path)] == [
+            inputs[0]["chosen"],
+            inputs[3]["chosen"],
+        ]
+        assert (result.counts.rows, result.counts.written, result.counts.dropped) == (4, 2, 2)
+        assert "2 of 4 rows written; 2 dropped: a text is too long or empty" in str(result.counts)
+
+    def test_cut_on_the_left_with_a_count(self, checkpoint, source, tmp_path):
+        options = {"max_length": 50, "over_length": "truncate"}
+        result = score(source, checkpoint, tmp_path / "o.jsonl", **options)
+        model = RewardModel.from_pretrained(checkpoint)
+        ids = model.tokenizer(self.LONG)["input_ids"]
+        expected = model.raw_outputs_of_tokens([ids[-50:]])[0]
+        got = torch.tensor(read_rows(result.path)[1]["reward_output_rejected"])
+        assert torch.allclose(got, expected, atol=1e-5)
+        assert result.counts.truncated == 1
+        assert str(result.counts).endswith("; 1 texts without a reward (see the _reason columns), "
+                                           "1 texts cut on the left")  # fmt: skip
+
+
+class Interrupt(Exception):
+    """Stops a run at its third window."""
+
+
+class TestResuming:
+    OPTIONS = {"window": 5, "batch_size": 4}  # noqa: RUF012
+
+    def interrupted(self, monkeypatch, *run, error=KeyboardInterrupt, after=2, **options):
+        original, calls = SequenceRewardModel.try_raw_outputs, []
+
+        def stop(self, *args, **more):
+            calls.append(1)
+            if len(calls) > after:
+                raise error
+            return original(self, *args, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SequenceRewardModel, "try_raw_outputs", stop)
+            with pytest.raises(error):
+                score(*run, **{**self.OPTIONS, **options})
+
+    @pytest.fixture
+    def whole(self, checkpoint, pairs, tmp_path):
+        result = score(pairs, checkpoint, tmp_path / "whole.jsonl", **self.OPTIONS)
+        return result.path.read_bytes()
+
+    @pytest.mark.parametrize("lost", [0, 1, 30, 300])
+    def test_an_interrupted_run_ends_byte_for_byte_like_another(
+        self, checkpoint, pairs, tmp_path, monkeypatch, whole, scored_texts, lost
+    ):
+        output = tmp_path / "out.jsonl"
+        self.interrupted(monkeypatch, pairs, checkpoint, output)
+        assert not output.exists()
+        partial = tmp_path / "out.jsonl.normal.partial"
+        if lost:  # the machine went down while the last window was being written
+            partial.write_bytes(partial.read_bytes()[:-lost])
+        scored_texts.clear()
+        result = score(pairs, checkpoint, output, **self.OPTIONS)
+        assert output.read_bytes() == whole
+        assert str(result.counts) == "23 of 23 rows written"
+        windows_left = [5, 5, 5, 3] if lost else [5, 5, 3]
+        assert [len(texts) for texts in scored_texts] == [2 * rows for rows in windows_left]
+        assert not partial.exists()
+
+    def test_what_the_first_model_scored_is_kept_while_the_second_is_interrupted(
+        self, checkpoint, categorical, pairs, tmp_path, monkeypatch, scored_texts
+    ):
+        models = [checkpoint, categorical]
+        self.interrupted(monkeypatch, pairs, models, tmp_path / "out.jsonl", after=7)
+        scored_texts.clear()
+        score(pairs, models, tmp_path / "out.jsonl", **self.OPTIONS)
+        assert [len(texts) for texts in scored_texts] == [10, 10, 6]
+        score(pairs, models, tmp_path / "whole.jsonl", **self.OPTIONS)
+        assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"resume": False},
+            {"max_length": 40},
+            {"over_length": "drop"},
+            {"dtype": "bfloat16"},
+            {"kind": "pair"},
+        ],
+    )
+    def test_with_other_options_it_starts_anew(
+        self, checkpoint, pairs, tmp_path, monkeypatch, scored_texts, change
+    ):
+        self.interrupted(monkeypatch, pairs, checkpoint, tmp_path / "out.jsonl")
+        scored_texts.clear()
+        score(pairs, checkpoint, tmp_path / "out.jsonl", **{**self.OPTIONS, **change})
+        assert sum(map(len, scored_texts)) == 2 * 23
+
+    def test_with_another_input_or_checkpoint_it_starts_anew(
+        self, checkpoint, categorical, pairs, tmp_path, monkeypatch, scored_texts
+    ):
+        self.interrupted(monkeypatch, pairs, checkpoint, tmp_path / "out.jsonl", names=["m"])
+        scored_texts.clear()
+        write_rows(pairs, preference_rows(23, 6))
+        result = score(pairs, checkpoint, tmp_path / "out.jsonl", names=["m"], **self.OPTIONS)
+        assert sum(map(len, scored_texts)) == 2 * 23
+        assert [r["chosen"] for r in read_rows(result.path)] == [
+            r["chosen"] for r in preference_rows(23, 6)
+        ]
+        self.interrupted(monkeypatch, pairs, checkpoint, tmp_path / "o2.jsonl", names=["m"])
+        scored_texts.clear()
+        score(pairs, categorical, tmp_path / "o2.jsonl", names=["m"], **self.OPTIONS)
+        assert sum(map(len, scored_texts)) == 2 * 23
+
+    def test_truncated_texts_are_counted_over_the_whole_run(
+        self, checkpoint, pairs, tmp_path, monkeypatch
+    ):
+        options = {"max_length": 20, "over_length": "truncate"}
+        whole = score(pairs, checkpoint, tmp_path / "w.jsonl", **options, **self.OPTIONS)
+        assert whole.counts.truncated == 46
+        output = tmp_path / "out.jsonl"
+        self.interrupted(monkeypatch, pairs, checkpoint, output, **options)
+        partial = tmp_path / "out.jsonl.normal.partial"
+        partial.write_bytes(partial.read_bytes()[:-1])
+        assert score(pairs, checkpoint, output, **options, **self.OPTIONS).counts == whole.counts
+
+
+class TestStorage:
+    def test_a_full_disk_at_the_end_leaves_the_old_output_and_the_record(
+        self, checkpoint, pairs, tmp_path, monkeypatch, scored_texts
+    ):
+        import errno
+
+        from hidden_context.scoring import merge
+
+        output = tmp_path / "out.jsonl"
+        output.write_text("old\n")
+
+        def full(row):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(merge, "json_line", full)
+            with pytest.raises(StorageError, match=r"out.jsonl could not be written: No space"):
+                score(pairs, checkpoint, output)
+        assert output.read_text() == "old\n"
+        assert sorted(p.name for p in tmp_path.iterdir()) == [
+            "out.jsonl",
+            "out.jsonl.normal.partial",
+            "pairs.jsonl",
+        ]
+        scored_texts.clear()
+        score(pairs, checkpoint, output)
+        assert scored_texts == []  # nothing is scored twice
+        assert len(read_rows(output)) == 23
+
+    def test_what_cannot_work_is_found_before_anything_is_scored(
+        self, checkpoint, pairs, tmp_path, scored_texts
+    ):
+        with pytest.raises(StorageError, match="is a folder; name a file to write"):
+            score(pairs, checkpoint, tmp_path)
+        with pytest.raises(ConfigError, match="pairs.jsonl is the input too; name another"):
+            score(pairs, checkpoint, pairs)
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StorageError, match="could not be written: File exists. Check that"):
+            score(pairs, checkpoint, tmp_path / "file" / "out.jsonl")
+        with pytest.raises(ConfigError, match="risk measure 'worst' is not known; choose one of"):
+            score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["worst"])
+        assert scored_texts == []
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "pairs.jsonl"]
+
+    def test_rows_added_while_the_others_were_scored(
+        self, checkpoint, pairs, tmp_path, monkeypatch
+    ):
+        from hidden_context.errors import DataError
+        from hidden_context.scoring import merge
+
+        def grow(*args, **options):
+            with Path(pairs).open("a") as file:
+                file.write(json.dumps(preference_rows(1)[0]) + "\n")
+            return original(*args, **options)
+
+        original = merge._merged
+        monkeypatch.setattr(merge, "_merged", grow)
+        with pytest.raises(DataError, match="row 24 was added while the others were scored"):
+            score(pairs, checkpoint, tmp_path / "out.jsonl")

@@ -1,0 +1,263 @@
+"""Tiny tokenizers, models and preference data for tests: built in milliseconds, no network."""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+GOOD = ("kind", "clear", "honest", "useful", "gentle", "exact")
+BAD = ("rude", "vague", "false", "useless", "cruel", "sloppy")
+TOPICS = ("tea", "rain", "maps", "bread", "music", "snow", "birds", "roads", "clocks", "rivers")
+FILLERS = ("It is so.", "That is all.", "Here you are.", "I think so too.", "Let me see.")
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}{{ eos_token }}{% endfor %}"
+)
+
+DECODERS = ("gpt2", "llama", "qwen2", "opt", "gpt_neox")
+ENCODERS = ("bert", "roberta", "distilbert")
+
+
+def preference_rows(
+    count: int, seed: int = 0, *, chat: bool = False, flip: float = 0.0
+) -> list[dict[str, Any]]:
+    """Rows whose chosen response holds a good word and whose rejected one a bad word.
+
+    Args:
+        count: Number of rows; every prompt is another.
+        seed: Other seeds give other words and lengths (prompts carry it, so they differ too).
+        chat: Chat messages instead of text.
+        flip: Share of rows whose two sides are exchanged: noise that no model can learn.
+    """
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        prompt = f"What about {draw.choice(TOPICS)} {seed}{number}?"
+        sides = [
+            " ".join([*draw.sample(FILLERS, draw.randint(0, 2)), f"An answer that is {word}."])
+            for word in (draw.choice(GOOD), draw.choice(BAD))
+        ]
+        if draw.random() < flip:
+            sides.reverse()
+        texts: list[Any] = (
+            [_messages(prompt, side) for side in sides]
+            if chat
+            else [f"\n\nHuman: {prompt}\n\nAssistant: {side}" for side in sides]
+        )
+        rows.append(
+            {
+                "chosen": texts[0],
+                "rejected": texts[1],
+                "data_subset": ("helpful", "harmless")[number % 2],
+                "objective": ("helpful", "harmless")[number // 2 % 2],
+            }
+        )
+    return rows
+
+
+def _messages(prompt: str, response: str) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": response},
+    ]
+
+
+def sample_texts(count: int, seed: int = 0) -> list[str]:
+    """Dialogues of different lengths."""
+    draw = random.Random(seed)
+    texts = []
+    for row in preference_rows(count, seed):
+        extra = " ".join(draw.choices(FILLERS, k=draw.randint(0, 4)))
+        texts.append(f"{row['chosen']} {extra}".rstrip())
+    return texts
+
+
+@lru_cache
+def _bpe_json() -> str:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    corpus = [text for row in preference_rows(60, 99) for text in (row["chosen"], row["rejected"])]
+    tokenizer.train_from_iterator(corpus, trainer)
+    return tokenizer.to_str()
+
+
+def tiny_tokenizer(
+    eos: str | None = "</s>",
+    bos: str | None = None,
+    pad: str | None = "<pad>",
+    *,
+    frame: str = "",
+    chat_template: str | None = None,
+    max_length: int = 128,
+) -> Any:
+    """A byte-level BPE tokenizer of about 420 tokens.
+
+    Args:
+        eos: End-of-sequence token.
+        bos: Beginning-of-sequence token.
+        pad: Padding token; None leaves it to the code under test.
+        frame: What is put around every text, such as ``"<s> $A </s>"``.
+        chat_template: Jinja template.
+        max_length: ``model_max_length``.
+    """
+    from tokenizers import Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer.from_str(_bpe_json())
+    if frame:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=frame, special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=eos,
+        bos_token=bos,
+        pad_token=pad,
+        chat_template=chat_template,
+        model_max_length=max_length,
+    )
+
+
+def tiny_config(kind: str, **options: Any) -> Any:
+    """A configuration of width 32 with 2 layers, no dropout and 128 positions."""
+    from transformers import AutoConfig
+
+    gpt2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    gpt2 |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    common: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 130 if kind == "roberta" else 128,
+    }
+    encoder = common | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    shapes: dict[str, dict[str, Any]] = {
+        "gpt2": gpt2,
+        "llama": common | {"num_key_value_heads": 2},
+        "qwen2": common | {"num_key_value_heads": 2},
+        "gpt_neox": common,
+        "opt": common | {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
+        "bert": encoder,
+        "roberta": encoder | {"classifier_dropout": 0.0},
+        "electra": encoder | {"embedding_size": 32},
+        "distilbert": {
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 64,
+            "max_position_embeddings": 128,
+            **dict.fromkeys(("dropout", "attention_dropout", "seq_classif_dropout"), 0.0),
+        },
+        "t5": {
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 64,
+            "num_layers": 2,
+            "num_heads": 4,
+            "dropout_rate": 0.0,
+            "classifier_dropout": 0.0,
+            "decoder_start_token_id": 0,
+        },
+    }
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return AutoConfig.for_model(kind, vocab_size=420, **(shapes[kind] | ids | options))
+
+
+def tiny_backbone(
+    folder: str | Path,
+    kind: str = "gpt2",
+    *,
+    num_labels: int | None = None,
+    tokenizer: Any = None,
+    seed: int = 0,
+    spread: float = 5.0,
+    **options: Any,
+) -> str:
+    """Save a model of random weights and its tokenizer; return the folder's name.
+
+    Args:
+        folder: Where to.
+        kind: Transformers' model type.
+        num_labels: Outputs of a classification head; None saves a language model without one.
+        tokenizer: Its tokenizer; encoders get ``<s> … </s>`` around texts, decoders nothing.
+        seed: Of the weights.
+        spread: Factor on the weights of matrices: as initialised, all texts look alike.
+        **options: Fields of the configuration.
+    """
+    import torch
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForMaskedLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
+
+    plain = {"t5": AutoModelForSeq2SeqLM} | dict.fromkeys(
+        (*ENCODERS, "electra"), AutoModelForMaskedLM
+    )
+    if num_labels is not None:
+        options["num_labels"] = num_labels
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        factory: Any = (
+            plain.get(kind, AutoModelForCausalLM)
+            if num_labels is None
+            else AutoModelForSequenceClassification
+        )
+        model = factory.from_config(tiny_config(kind, **options))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(spread)
+    if tokenizer is None:
+        frame = {"t5": "$A </s>"} | dict.fromkeys((*ENCODERS, "electra"), "<s> $A </s>")
+        tokenizer = tiny_tokenizer(bos="<s>", frame=frame.get(kind, ""))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+class BackboneShelf:
+    """Backbones by their options, each built once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.built = folder, dict[str, str]()
+
+    def __call__(self, kind: str = "gpt2", **options: Any) -> str:
+        """Return the folder of ``tiny_backbone(kind, **options)``."""
+        key = repr((kind, sorted(options.items(), key=lambda item: item[0])))
+        if key not in self.built:
+            self.built[key] = tiny_backbone(
+                self.folder / f"{kind}-{len(self.built)}", kind, **options
+            )
+        return self.built[key]
+
+
+def train_config(model_name: str, output_dir: str | Path, **options: Any) -> Any:
+    """A training configuration for tiny models: quick to learn, quiet, nothing random."""
+    from hidden_context.training import TrainConfig
+
+    defaults: dict[str, Any] = {
+        "tuning": "full",
+        "learning_rate": 3e-3,
+        "lora_dropout": 0.0,
+        "per_device_train_batch_size": 8,
+        "weight_decay": 0.0,
+        "pad_to_multiple_of": 1,
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "max_length": 128,
+    }
+    return TrainConfig(model_name=model_name, output_dir=str(output_dir), **(defaults | options))

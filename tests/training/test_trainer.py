@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from support.builders import preference_rows, train_config
+from transformers import TrainerCallback
+from transformers.optimization import get_scheduler
+
+from hidden_context.errors import DivergedError
+from hidden_context.models import RewardModel
+from hidden_context.models.modules import final_linear
+from hidden_context.training import run
+from hidden_context.training.trainer import PreferenceTrainer
+
+ROWS = preference_rows(22, seed=3)
+HEADS = ("base", "mean_and_variance", "categorical")
+
+
+def trained_parameters(result) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
+
+
+def losses(result) -> list[float]:
+    return [line["loss"] for line in result.history if "loss" in line]
+
+
+def largest_difference(first, second) -> float:
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_accumulated_micro_batches_equal_the_large_batch(backbones, tmp_path, head, tuning):
+    """22 pairs in batches of 8: the last step of an epoch has 6 pairs, in micro-batches 2, 2, 2."""
+    parameters = {}
+    for size, accumulation in ((8, 1), (2, 4)):
+        config = train_config(
+            backbones("gpt2"),
+            tmp_path / str(size),
+            tuning=tuning,
+            reward_model_type=head,
+            entropy_coeff=0.0,
+            variance_penalty=0.0,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            num_train_epochs=2,
+            learning_rate=1e-3,
+            optim="sgd",  # Adam magnifies rounding where gradients are nearly zero
+            evaluate_at_end=False,
+        )
+        result = run(config, ROWS)
+        assert len(losses(result)) == 6
+        parameters[size] = trained_parameters(result), losses(result)
+    assert largest_difference(parameters[8][0], parameters[2][0]) < 1e-6
+    assert parameters[8][1] == pytest.approx(parameters[2][1], abs=1e-5)
+
+
+def test_uneven_micro_batches_count_every_pair_once(backbones, tmp_path):
+    """7 pairs in micro-batches of 4 and 3: each pair weighs a seventh."""
+    parameters = []
+    for size, accumulation in ((7, 1), (4, 2)):
+        config = train_config(
+            backbones("gpt2"),
+            tmp_path / str(size),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            optim="sgd",
+            learning_rate=1e-2,
+        )
+        parameters.append(trained_parameters(run(config, ROWS[:7])))
+    assert largest_difference(*parameters) < 1e-6
+
+
+def test_penalties_are_averaged_over_micro_batches(backbones, tmp_path):
+    """A variance penalty is a mean over pairs, so even micro-batches leave it as it is."""
+    found = []
+    for size, accumulation in ((8, 1), (2, 4)):
+        config = train_config(
+            backbones("gpt2"),
+            tmp_path / str(size),
+            reward_model_type="mean_and_variance",
+            variance_penalty=0.3,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            optim="sgd",
+        )
+        result = run(config, ROWS[:8])
+        found.append((trained_parameters(result), losses(result)[0]))
+    assert largest_difference(found[0][0], found[1][0]) < 1e-6
+    # nearly equal rewards at the start: log 2, and 0.3 times twice the variance softplus(0)²
+    expected = math.log(2) + 0.3 * 2 * math.log(2) ** 2
+    assert found[0][1] == pytest.approx(expected, abs=0.02)
+
+
+class StopAfter(TrainerCallback):
+    """Ends a run in the middle, as a killed process would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "linear"])
+def test_resuming_is_exact_with_dropout(backbones, tmp_path, schedule):
+    folder = backbones("gpt2", resid_pdrop=0.2, embd_pdrop=0.2)
+
+    def config(name, **options):
+        return train_config(
+            folder,
+            tmp_path / name,
+            tuning="lora",
+            lora_dropout=0.3,
+            num_train_epochs=3,
+            save_steps=4,
+            lr_scheduler_type=schedule,
+            per_device_train_batch_size=4,
+            **options,
+        )
+
+    whole = run(config("whole"), ROWS)
+    with pytest.raises(KeyboardInterrupt):
+        run(config("broken"), ROWS, callbacks=[StopAfter(6)])
+    assert not (tmp_path / "broken" / "final").exists()
+    resumed = run(config("broken", resume_from_checkpoint="true"), ROWS)
+    assert len(losses(whole)) == 18
+    assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
+    rates = [[line["learning_rate"] for line in r.history if "loss" in line] for r in (whole, resumed)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-12)
+    assert len(set(rates[0])) > 2
+    assert largest_difference(trained_parameters(whole), trained_parameters(resumed)) < 1e-5
+    named = str(tmp_path / "broken" / "checkpoint-8")
+    again = run(config("again", resume_from_checkpoint=named), ROWS)
+    assert losses(again) == pytest.approx(losses(whole), abs=1e-5)
+
+
+def test_dropout_matters_in_that_test(backbones, tmp_path):
+    """Without the stored random state the resumed curve is another."""
+    folder = backbones("gpt2", resid_pdrop=0.2, embd_pdrop=0.2)
+    whole = run(train_config(folder, tmp_path, save_steps=2, num_train_epochs=2), ROWS)
+    (tmp_path / "checkpoint-2" / "rng_state.pth").unlink()
+    point = str(tmp_path / "checkpoint-2")
+    config = train_config(folder, tmp_path, num_train_epochs=2, resume_from_checkpoint=point)
+    resumed = run(config, ROWS)
+    assert losses(resumed)[:2] == losses(whole)[:2]
+    assert abs(losses(resumed)[2] - losses(whole)[2]) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["cosine", "step", "linear", "constant_with_warmup"])
+def test_schedules_through_the_trainer(backbones, tmp_path, name):
+    config = train_config(
+        backbones("gpt2"),
+        tmp_path,
+        learning_rate=0.01,
+        max_steps=9,
+        per_device_train_batch_size=2,
+        lr_scheduler_type=name,
+        training_arguments={"warmup_steps": 3} if "warmup" in name else {},
+    )
+    result = run(config, ROWS[:4])
+    rates = [line["learning_rate"] / 0.01 for line in result.history if "loss" in line]
+    steps = range(9)
+    if name == "cosine":
+        expected = [0.1 + 0.45 * (1 + math.cos(math.pi * t / 9)) for t in steps]
+    elif name == "step":
+        expected = [1.0] * 3 + [0.1] * 3 + [0.01] * 3
+    elif name == "linear":
+        expected = [1 - t / 9 for t in steps]
+    else:
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        scheduler = get_scheduler(name, optimizer, num_warmup_steps=3, num_training_steps=9)
+        expected = []
+        for _ in steps:
+            expected.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+    assert rates == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_gradient_checkpointing_changes_nothing(backbones, tmp_path, tuning):
+    results = [
+        run(
+            train_config(
+                backbones("llama"),
+                tmp_path / str(checkpointing),
+                tuning=tuning,
+                gradient_checkpointing=checkpointing,
+                num_train_epochs=2,
+            ),
+            ROWS[:16],
+        )
+        for checkpointing in (False, True)
+    ]
+    assert losses(results[0]) == pytest.approx(losses(results[1]), abs=1e-5)
+    norms = [line["grad_norm"] for line in results[1].history if "grad_norm" in line]
+    assert min(norms) > 0
+    start = RewardModel.from_pretrained  # the trained model still scores after checkpointing
+    assert start(results[1].path).raw_outputs(["x"]).shape == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "roberta"])
+def test_bfloat16_on_the_cpu_keeps_the_head_in_float32(backbones, tmp_path, kind):
+    exact, half = (
+        run(
+            train_config(
+                backbones(kind), tmp_path / str(bf16), tuning="lora", bf16=bf16, learning_rate=1e-3
+            ),
+            ROWS,
+            ROWS,
+        )
+        for bf16 in (False, True)
+    )
+    module = half.model.module.get_base_model()
+    assert final_linear(module)[1].weight.dtype == torch.float32
+    frozen = [p for n, p in module.named_parameters() if not p.requires_grad and "base_layer" in n]
+    assert {p.dtype for p in frozen} == {torch.bfloat16}
+    assert losses(half) == pytest.approx(losses(exact), abs=0.02)
+    assert half.model.raw_outputs([row["chosen"] for row in ROWS]).dtype == torch.float32
+    assert half.metrics["loss"] == pytest.approx(exact.metrics["loss"], abs=0.02)
+
+
+def test_a_loss_that_is_not_finite_stops_training(backbones, tmp_path, monkeypatch):
+    from hidden_context.training import trainer
+
+    real = trainer.negative_log_likelihood
+    calls = []
+
+    def spoiled(head, chosen, rejected, preference):
+        loss = real(head, chosen, rejected, preference)
+        calls.append(len(loss))
+        return loss * torch.tensor([1.0, math.nan, 1.0, 1.0]) if len(calls) == 3 else loss
+
+    monkeypatch.setattr(trainer, "negative_log_likelihood", spoiled)
+    config = train_config(
+        backbones("gpt2"), tmp_path, per_device_train_batch_size=4, save_steps=1
+    )
+    with pytest.raises(DivergedError) as caught:
+        run(config, ROWS)
+    message = str(caught.value)
+    assert "training stopped at step 3: the loss is not finite" in message
+    found = re.search(r"\(from 0\): (\d+)\.", message)
+    assert found is not None  # the one bad row, not its whole batch
+    assert 0 <= int(found.group(1)) < 22
+    intact = RewardModel.from_pretrained(tmp_path / "checkpoint-2")
+    assert intact.raw_outputs([ROWS[0]["chosen"]]).isfinite().all()
+    assert not (tmp_path / "final").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(backbones, tmp_path, monkeypatch):
+    backward = PreferenceTrainer.training_step
+
+    def spoiled(self, model, inputs, num_items_in_batch=None):
+        loss = backward(self, model, inputs, num_items_in_batch)
+        if self.state.global_step == 1:
+            next(p for p in model.parameters() if p.grad is not None).grad[0] = math.inf
+        return loss
+
+    monkeypatch.setattr(PreferenceTrainer, "training_step", spoiled)
+    with pytest.raises(DivergedError, match="step 2: a gradient is not finite"):
+        run(train_config(backbones("gpt2"), tmp_path), ROWS)
+
+
+def test_an_absurd_learning_rate_is_reported(backbones, tmp_path):
+    config = train_config(
+        backbones("gpt2"), tmp_path, learning_rate=1e30, num_train_epochs=5, optim="sgd"
+    )
+    with pytest.raises(DivergedError, match="Lower the learning rate"):
+        run(config, ROWS)
+    assert not Path(config.final_path).exists()
+
+
+def test_checkpoints_are_reward_models(backbones, tmp_path):
+    config = train_config(
+        backbones("gpt2"), tmp_path, tuning="lora", reward_model_type="categorical",
+        num_atoms=4, save_steps=2, max_length=60,
+    )  # fmt: skip
+    result = run(config, ROWS[:16])
+    checkpoint = RewardModel.from_pretrained(tmp_path / "checkpoint-2")
+    assert checkpoint.head == result.model.head
+    assert checkpoint.max_length == 60
+    texts = [row["chosen"] for row in ROWS[:4]]
+    assert torch.allclose(checkpoint.raw_outputs(texts), result.model.raw_outputs(texts), atol=1e-6)
