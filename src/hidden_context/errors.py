@@ -90,4 +90,4 @@ class DivergedError(HiddenContextError, ArithmeticError):
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, to be quoted within one of ours."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0].rstrip() if text else type(error).__name__

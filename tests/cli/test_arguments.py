@@ -28,6 +28,7 @@ class Options:
 class Needing:
     input: str = option(dataclasses.MISSING, "needed")
     models: list[str] = option(dataclasses.MISSING, "needed too")
+    place: str = option(dataclasses.MISSING, "needed without a flag", positional=True)
 
 
 def run(*argv, config=Options):
@@ -110,8 +111,9 @@ def test_bad_flags_are_one_line_and_code_2(argv, words, capsys):
 def test_required_options_are_named(capsys):
     with pytest.raises(SystemExit):
         run(config=Needing)
-    assert "the following options are required: --input, --models" in capsys.readouterr().err
-    assert run("--input", "a", "--models", "b", "c", config=Needing).models == ["b", "c"]
+    assert "the following options are required: --input, --models, place." in capsys.readouterr().err
+    values = run("p", "--input", "a", "--models", "b", "c", config=Needing)
+    assert values == Needing(input="a", models=["b", "c"], place="p")
 
 
 def test_help_shows_defaults_and_choices(capsys):

@@ -147,12 +147,9 @@ class TestErrors:
             return 0
 
         shown_before = warnings.showwarning
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
+        with pytest.warns(UserWarning, match="another library's"):
             assert run_command(command) == 0
-        error = capsys.readouterr().err
-        assert error.startswith("warning: mind this\n")
-        assert "UserWarning: another library's" in error
+        assert capsys.readouterr().err == "warning: mind this\n"
         assert warnings.showwarning is shown_before
 
 

@@ -23,7 +23,9 @@ def test_metrics_are_sorted_by_group():
 
 def test_the_table_has_a_row_per_group_and_only_columns_that_are_there(capsys):
     print_metrics(METRICS, "pairs")
-    lines = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.split("\n")]
+    lines = [
+        " ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.split("\n")
+    ]
     assert "all 0.6931 0.5000 1.2500" in lines
     assert "data_subset helpful 0.2500 1.0000 –" in lines
     assert "objective [/red] 0.7500 – –" in lines  # brackets in data are text, not styles

@@ -96,7 +96,9 @@ def test_full_tuning_keeps_float32_weights(backbones):
 
 def test_lora_options_reach_the_adapter(backbones):
     model = build_model(
-        backbones("gpt2"), HEAD, lora=LoraOptions(r=3, alpha=7, dropout=0.25, target_modules=["c_fc"])
+        backbones("gpt2"),
+        HEAD,
+        lora=LoraOptions(r=3, alpha=7, dropout=0.25, target_modules=["c_fc"]),
     )
     config = model.peft_config["default"]
     assert (config.r, config.lora_alpha, config.lora_dropout) == (3, 7, 0.25)

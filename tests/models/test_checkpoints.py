@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hidden_context import heads
@@ -17,6 +16,7 @@ from hidden_context.models.head_file import HEAD_FILE, HeadFile, RewardScale
 from hidden_context.models.modules import final_linear
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import load_tokenizer
+from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 
 TEXTS = sample_texts(6)
 HEADS = {
@@ -163,9 +163,7 @@ def test_a_heads_name_alone_leaves_its_options_to_the_checkpoint(backbones, tmp_
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
-def test_an_interrupted_save_leaves_the_old_folder_whole(
-    backbones, tmp_path, monkeypatch, tuning
-):
+def test_an_interrupted_save_leaves_the_old_folder_whole(backbones, tmp_path, monkeypatch, tuning):
     path = tmp_path / "model"
     model = trained(backbones("gpt2"), HEADS["base"], tuning)
     model.save_pretrained(path)

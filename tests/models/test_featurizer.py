@@ -7,22 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.builders import CHAT_TEMPLATE, sample_texts, tiny_backbone, tiny_tokenizer
 from transformers import AutoModel
 
 from hidden_context.errors import CheckpointError, ConfigError, DataError, StorageError
 from hidden_context.models.feature_cache import FeatureCache, content_key, default_cache_dir
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+from support.builders import CHAT_TEMPLATE, sample_texts, tiny_backbone, tiny_tokenizer
 
 TEXTS = sample_texts(9)
 TOGETHER = FeaturizerOptions(embed="together")
 
 
-def hidden_states(folder, tokenizer, text, max_length=512):
+def hidden_states(folder, tokenizer, text, max_length=512, layer=1):
+    """Hidden states of one text; of two layers, two thirds of the depth is the first."""
     model = AutoModel.from_pretrained(folder).eval()
     ids = torch.tensor([tokenizer(text)["input_ids"][-max_length:]])
     with torch.no_grad():
-        return model(input_ids=ids)[0][0]
+        return model(input_ids=ids, output_hidden_states=True).hidden_states[layer][0]
 
 
 def never(*args, **options):
@@ -43,7 +44,22 @@ def test_features_are_pooled_hidden_states(backbones, kind, pooling):
         assert torch.allclose(vector, by_hand, atol=1e-5, rtol=1e-5)
 
 
-def test_apart_embeds_last_turn_and_response_and_their_product(backbones):
+@pytest.mark.parametrize(("layer", "index"), [(None, 1), (0, 0), (2, 2), (-1, 2), (-3, 0)])
+def test_layers_can_be_chosen(backbones, layer, index):
+    folder = backbones("gpt2")
+    featurizer = Featurizer(folder, FeaturizerOptions(embed="together", layer=layer))
+    assert featurizer.layer == index
+    by_hand = hidden_states(folder, featurizer.tokenizer, TEXTS[0], layer=index).mean(0)
+    assert torch.allclose(featurizer.features(TEXTS[:1])[0], by_hand, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [3, -4])
+def test_layers_the_backbone_lacks(backbones, layer):
+    with pytest.raises(ConfigError, match="has 2 layers"):
+        Featurizer(backbones("gpt2"), FeaturizerOptions(layer=layer)).features(TEXTS[:1])
+
+
+def test_apart_embeds_last_turn_and_response(backbones):
     folder = backbones("gpt2")
     text = "\n\nHuman: first?\n\nAssistant: one\n\nHuman: What about tea?\n\nAssistant: It is kind."
     chat = [
@@ -54,11 +70,13 @@ def test_apart_embeds_last_turn_and_response_and_their_product(backbones):
     features = featurizer.features([text, chat])
     human = hidden_states(folder, featurizer.tokenizer, "What about tea?").mean(0)
     response = hidden_states(folder, featurizer.tokenizer, "It is kind.").mean(0)
-    expected = torch.cat([human, response, human * response])
-    assert features.shape == (2, 96)
+    expected = torch.cat([human, response])
+    assert features.shape == (2, 64)
     assert torch.allclose(features[0], expected, atol=1e-5)
     assert torch.equal(features[0], features[1])
     assert featurizer.parts("no marks at all") == [" ", "no marks at all"]
+    alone = Featurizer(folder, FeaturizerOptions(embed="response")).features([text, chat])
+    assert torch.equal(alone, features[:, 32:])
 
 
 def test_cache_hits_do_not_run_the_backbone(backbones, monkeypatch):
@@ -86,6 +104,7 @@ def test_repeated_texts_are_computed_once(backbones, monkeypatch):
     [
         FeaturizerOptions(pooling="last", embed="together"),
         FeaturizerOptions(embed="together", max_length=8),
+        FeaturizerOptions(embed="together", layer=2),
     ],
 )
 def test_other_pooling_or_length_misses(backbones, monkeypatch, options):
@@ -129,7 +148,7 @@ def test_counts_and_cuts_long_parts(backbones):
 
 def test_no_texts_have_no_features(backbones):
     assert Featurizer(backbones("gpt2"), TOGETHER).features([]).shape == (0, 32)
-    assert Featurizer(backbones("gpt2")).features([]).shape == (0, 96)
+    assert Featurizer(backbones("gpt2")).features([]).shape == (0, 64)
 
 
 def test_what_cannot_be_embedded_is_named(backbones, tmp_path):

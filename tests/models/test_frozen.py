@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, DataError, StorageError
@@ -20,6 +19,7 @@ from hidden_context.models.frozen import (
     ProbeOptions,
 )
 from hidden_context.models.head_file import HEAD_FILE, HeadFile, RewardScale
+from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 
 TEXTS = sample_texts(10)
 SHAPE = ProbeOptions(hidden=8, dropout=0.1, members=3)
@@ -29,11 +29,9 @@ def frozen_model(folder, embed="apart", **options) -> FrozenRewardModel:
     torch.manual_seed(0)
     head = heads.make("mean_and_variance", likelihood="logistic")
     featurizer = Featurizer(folder, FeaturizerOptions(embed=embed, max_length=50), **options)
-    probe = Probe(96 if embed == "apart" else 32, 2, SHAPE.hidden, SHAPE.dropout, SHAPE.members)
+    probe = Probe(64 if embed == "apart" else 32, 2, SHAPE.hidden, SHAPE.dropout, SHAPE.members)
     probe.standardise(featurizer.features(TEXTS))
-    return FrozenRewardModel(
-        featurizer, probe, head, SHAPE, reward_scale=RewardScale(0.0, 1.0, 20)
-    )
+    return FrozenRewardModel(featurizer, probe, head, SHAPE, reward_scale=RewardScale(0.0, 1.0, 20))
 
 
 def test_probe_is_the_mean_of_standardised_members():
@@ -41,14 +39,17 @@ def test_probe_is_the_mean_of_standardised_members():
     probe = Probe(5, 2, 4, 0.5, 3).eval()
     features = torch.randn(40, 5) * 3 + 7
     probe.standardise(features)
-    standardised = (features - features.mean(0)) / features.std(0, correction=0)
+    features[0, 0] = 1e4  # an outlier is cut at 8 standard deviations
+    standardised = (features - probe.location) / probe.scale
+    assert standardised[0, 0] > 1e3
+    assert torch.allclose(standardised[1:].mean(0), torch.zeros(5), atol=0.2)
+    standardised[0, 0] = 8
     by_hand = []
     for member in probe.members:
-        first, last = member[1], member[4]
-        hidden = torch.nn.functional.gelu(standardised @ first.weight.T + first.bias)
+        first, last = member[0], member[3]
+        hidden = torch.relu(standardised @ first.weight.T + first.bias)
         by_hand.append(hidden @ last.weight.T + last.bias)
     assert torch.allclose(probe(features), torch.stack(by_hand).mean(0), atol=1e-6)
-    assert probe.member_outputs(features).shape == (3, 40, 2)
     assert probe(features).abs().max() < 0.1  # nearly equal rewards to start from
     linear = Probe(5, 2, 0, 0.0, 1)
     assert sum(p.numel() for p in linear.parameters()) == 5 * 2 + 2
@@ -173,7 +174,7 @@ def test_an_interrupted_save_leaves_the_old_folder_whole(backbones, tmp_path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(HeadFile, "save", full_disk)
-    model.probe.standardise(torch.randn(9, 96))
+    model.probe.standardise(torch.randn(9, 64))
     with pytest.raises(StorageError):
         model.save_pretrained(path)
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before

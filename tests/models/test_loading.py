@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.builders import sample_texts
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, HiddenContextError, MissingFileError
@@ -16,6 +15,7 @@ from hidden_context.models.head_file import HEAD_FILE
 from hidden_context.models.loading import adapter_shapes, find_file
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import load_tokenizer
+from support.builders import sample_texts
 
 
 @pytest.fixture(scope="module")

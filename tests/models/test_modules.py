@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from support.builders import tiny_config
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
@@ -17,6 +16,7 @@ from hidden_context.models.modules import (
     last_attended,
     specialise_for_rewards,
 )
+from support.builders import tiny_config
 
 
 def classifier(kind, **options):

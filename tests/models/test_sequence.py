@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.builders import DECODERS, ENCODERS, CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.models import RewardModel
 from hidden_context.models.modules import final_linear
+from support.builders import CHAT_TEMPLATE, DECODERS, ENCODERS, sample_texts, tiny_tokenizer
 
 TEXTS = sample_texts(64)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 import yaml
-from support.builders import tiny_config, tiny_tokenizer
+from safetensors import SafetensorError
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, StorageError
@@ -20,6 +19,7 @@ from hidden_context.models.tokenizer import (
     padding_id,
     prepare_tokenizer,
 )
+from support.builders import tiny_config, tiny_tokenizer
 
 
 def test_folders_are_replaced_whole(tmp_path):
@@ -34,15 +34,23 @@ def test_folders_are_replaced_whole(tmp_path):
     assert [entry.name for entry in target.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("error", [OSError(5, "broken disk"), ValueError("a bug")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "broken disk"), SafetensorError("I/O error: disk full"), ValueError("a bug")],
+)
 def test_failed_folders_leave_no_trace(tmp_path, error):
     target = tmp_path / "model"
     target.mkdir()
     (target / "a").write_text("1")
-    expected = StorageError if isinstance(error, OSError) else ValueError
-    with pytest.raises(expected), replace_folder(target) as folder:
-        (folder / "a").write_text("2")
-        raise error
+    expected = ValueError if isinstance(error, ValueError) else StorageError
+
+    def write_half():
+        with replace_folder(target) as folder:
+            (folder / "a").write_text("2")
+            raise error
+
+    with pytest.raises(expected):
+        write_half()
     assert (target / "a").read_text() == "1"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from support.builders import sample_texts, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2Model
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError
 from hidden_context.models import RewardModel
+from support.builders import sample_texts, tiny_tokenizer
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.builders import CHAT_TEMPLATE, preference_rows, tiny_tokenizer
 from support.paper_layout import one_thread, reward_checkpoint, write_rows
 

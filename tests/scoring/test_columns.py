@@ -35,7 +35,9 @@ def test_columns_of_responses_always_carry_the_name():
 
 
 def test_columns_of_texts():
-    assert added_columns("text", "m", {"raw": [[3.0, 1.0]]}, NORMAL) == {"reward_output": [3.0, 1.0]}
+    assert added_columns("text", "m", {"raw": [[3.0, 1.0]]}, NORMAL) == {
+        "reward_output": [3.0, 1.0]
+    }
     line = {"raw": [None], "reasons": ["empty"]}
     assert added_columns("text", "m", line, NORMAL, several_models=True) == {
         "reward_output_m": None,

@@ -26,7 +26,10 @@ def test_models_are_named_after_their_folders():
         ({"input": ""}, "score needs an input file, as in: score INPUT"),
         ({"output": ""}, "score needs --output,"),
         ({"input": "", "models": []}, "score needs an input file and --models,"),
-        ({"names": ["x"]}, r"there are 1 names \(x\) for 2 models; give each model one"),
+        (
+            {"names": ["x"]},
+            r"names and models differ in number \(1 and 2\); give each model a name",
+        ),
         ({"models": ["a/final", "b/final"]}, r"not distinct \(final, final\)"),
         ({"batch_size": 0}, "--batch_size is 0; it must be at least 1"),
         ({"window": 0}, "--window is 0"),
@@ -40,7 +43,9 @@ def test_options_that_cannot_work_are_refused(options, words):
 
 
 def test_results_of_an_evaluation_lie_in_the_checkpoint():
-    assert EvaluateConfig(checkpoint="run/final").output_path == Path("run/final/eval_results_both.jsonl")
+    assert EvaluateConfig(checkpoint="run/final").output_path == Path(
+        "run/final/eval_results_both.jsonl"
+    )
     harmless = EvaluateConfig(checkpoint="run/final", data_subset="harmless")
     assert harmless.output_path.name == "eval_results_harmless.jsonl"
     assert EvaluateConfig(checkpoint="run/final", output="x.jsonl").output_path == Path("x.jsonl")

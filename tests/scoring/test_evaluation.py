@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+
+from hidden_context import RewardModel, heads, scoring
+from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.scoring import EvaluateConfig
+from hidden_context.scoring.evaluation import metrics_of_file
 from support.builders import preference_rows
 from support.paper_layout import (
     jailbroken_rows,
@@ -18,12 +24,6 @@ from support.paper_layout import (
     write_relabeled,
     write_rows,
 )
-
-from hidden_context import RewardModel, heads, scoring
-from hidden_context.errors import ConfigError, DataError, MissingFileError
-from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.scoring import EvaluateConfig
-from hidden_context.scoring.evaluation import metrics_of_file
 
 
 def evaluate(checkpoint, data, **options):
@@ -66,13 +66,14 @@ def test_metrics_are_those_of_the_raw_outputs(base, tmp_path):
     metrics = result.metrics
     assert metrics["loss"] == pytest.approx(sum(losses) / 12, abs=1e-9)
     assert metrics["accuracy"] == pytest.approx(sum(gap > 0 for gap in gaps) / 12, abs=1e-9)
-    helpful = [loss for loss, row in zip(losses, rows, strict=True) if row["objective"] == "helpful"]
+    helpful = [
+        loss for loss, row in zip(losses, rows, strict=True) if row["objective"] == "helpful"
+    ]
     assert metrics["objective_helpful_loss"] == pytest.approx(sum(helpful) / 6, abs=1e-9)
     stored = json.loads(result.path.with_suffix(".metrics.json").read_text())
     assert stored["metrics"] == metrics
-    assert stored["counts"] == {
-        **{"rows": 12, "written": 12, "dropped": 0, "unscored": 0, "truncated": 0}
-    }
+    zeros = dict.fromkeys(("dropped", "unscored", "truncated"), 0)
+    assert stored["counts"] == {"rows": 12, "written": 12, **zeros}
     config = yaml.safe_load(result.path.with_suffix(".config.yaml").read_text())
     assert EvaluateConfig(**config) == EvaluateConfig(
         checkpoint=base, data_path=data, disable_tqdm=True
@@ -116,7 +117,7 @@ def test_a_file_that_lies_beside_the_checkpoint_is_not_overwritten_by_mistake(ba
     data = write_rows(tmp_path / "pairs.jsonl", preference_rows(3))
     with pytest.raises(ConfigError, match="is the input too"):
         evaluate(base, data, output=data)
-    with pytest.raises(MissingFileError, match="org/model does not exist.*hub with --output"):
+    with pytest.raises(MissingFileError, match=r"org/model does not exist.*hub with --output"):
         evaluate("org/model", data)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from support.builders import preference_rows, sample_texts
-from support.paper_layout import jailbroken_rows, read_rows, write_rows
 
 from hidden_context import RewardModel, scoring
 from hidden_context.errors import ConfigError, StorageError
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring import ScoreConfig
+from support.builders import preference_rows, sample_texts
+from support.paper_layout import jailbroken_rows, read_rows, write_rows
 
 
 def score(source, models, output, **options):
@@ -86,15 +86,14 @@ class TestWhatIsWritten:
         assert torch.allclose(torch.tensor([r["reward_output"] for r in got]), expected, atol=1e-6)
 
     @pytest.mark.parametrize("options", [{"batch_size": 7}, {"batch_size": 64}, {"window": 3}])
-    def test_rewards_and_order_do_not_depend_on_batches(
-        self, checkpoint, pairs, tmp_path, options
-    ):
+    def test_rewards_and_order_do_not_depend_on_batches(self, checkpoint, pairs, tmp_path, options):
         one = read_rows(score(pairs, checkpoint, tmp_path / "one.jsonl", batch_size=1).path)
         other = read_rows(score(pairs, checkpoint, tmp_path / "other.jsonl", **options).path)
         for side in ("chosen", "rejected"):
             assert [r[side] for r in one] == [r[side] for r in other]
             first, second = (
-                torch.tensor([row[f"reward_output_{side}"] for row in rows]) for rows in (one, other)
+                torch.tensor([row[f"reward_output_{side}"] for row in rows])
+                for rows in (one, other)
             )
             assert torch.allclose(first, second, atol=1e-5, rtol=1e-5)
 
@@ -105,7 +104,9 @@ class TestWhatIsWritten:
         alone = score(pairs, categorical, tmp_path / "alone.jsonl")
         row, single = read_rows(both.path)[0], read_rows(alone.path)[0]
         assert list(row)[-4:] == [
-            f"reward_output_{side}_{name}" for name in ("a/b", "c") for side in ("chosen", "rejected")
+            f"reward_output_{side}_{name}"
+            for name in ("a/b", "c")
+            for side in ("chosen", "rejected")
         ]
         assert row["reward_output_chosen_c"] == single["reward_output_chosen"]
         assert len(row["reward_output_chosen_a/b"]) == 2
@@ -189,10 +190,6 @@ class TestTooLongTexts:
         assert result.counts.truncated == 1
         assert str(result.counts).endswith("; 1 texts without a reward (see the _reason columns), "
                                            "1 texts cut on the left")  # fmt: skip
-
-
-class Interrupt(Exception):
-    """Stops a run at its third window."""
 
 
 class TestResuming:
@@ -327,10 +324,10 @@ class TestStorage:
     ):
         with pytest.raises(StorageError, match="is a folder; name a file to write"):
             score(pairs, checkpoint, tmp_path)
-        with pytest.raises(ConfigError, match="pairs.jsonl is the input too; name another"):
+        with pytest.raises(ConfigError, match=r"pairs.jsonl is the input too; name another"):
             score(pairs, checkpoint, pairs)
         (tmp_path / "file").write_text("")
-        with pytest.raises(StorageError, match="could not be written: File exists. Check that"):
+        with pytest.raises(StorageError, match=r"could not be written: File exists. Check that"):
             score(pairs, checkpoint, tmp_path / "file" / "out.jsonl")
         with pytest.raises(ConfigError, match="risk measure 'worst' is not known; choose one of"):
             score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["worst"])

@@ -3,11 +3,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from support.builders import preference_rows
-
 from hidden_context.data.preferences import parse_preference
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.identity import describe_file, describe_model, digest_pairs
+from support.builders import preference_rows
 
 
 def touch(path):

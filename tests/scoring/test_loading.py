@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from support.builders import tiny_backbone
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.loading import load_model, wanted_head
+from support.builders import tiny_backbone
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,9 @@ def test_the_head_that_options_name(options, head):
 
 
 def test_a_head_and_a_number_of_outputs_that_contradict():
-    with pytest.raises(ConfigError, match="mean_and_variance head has 2 outputs, but num_outputs"):
+    with pytest.raises(
+        ConfigError, match="mean_and_variance head has num_outputs 2, but --num_outputs is 3"
+    ):
         wanted_head(ModelOptions(head="mean_and_variance", num_outputs=3))
     with pytest.raises(ConfigError, match="'sparse' is not known; choose one of base, mean_and"):
         wanted_head(ModelOptions(head="sparse"))
@@ -43,7 +45,9 @@ def test_what_the_checkpoint_says_of_its_head_holds(checkpoint):
     assert load_model(checkpoint, agreeing).head == heads.make("mean_and_variance")
     assert load_model(checkpoint, ModelOptions(head="mean_and_variance")).head.num_outputs == 2
     for options in ({"num_outputs": 1}, {"num_outputs": 10}, {"head": "base"}):
-        with pytest.raises(CheckpointError, match="has a mean_and_variance head of 2 outputs, but"):
+        with pytest.raises(
+            CheckpointError, match=r"has a mean_and_variance head \(num_outputs 2\), but"
+        ):
             load_model(checkpoint, ModelOptions(**options))
 
 
@@ -74,10 +78,10 @@ def test_paths_without_a_checkpoint_are_told_apart(checkpoint, tmp_path, monkeyp
     (tmp_path / "run" / "notes").mkdir(parents=True)
     with pytest.raises(MissingFileError, match=r"run/final does not exist. Give the folder of"):
         load_model("run/final", ModelOptions())
-    with pytest.raises(CheckpointError, match="run holds no checkpoint: none of config.json, ad"):
+    with pytest.raises(CheckpointError, match=r"run holds no checkpoint: none of config.json, ad"):
         load_model("run", ModelOptions())
     (tmp_path / "run" / "final").symlink_to(checkpoint)
     with pytest.raises(CheckpointError, match=r"is in it. There is one in run/final\.$"):
         load_model("run", ModelOptions())
-    with pytest.raises(CheckpointError, match="config.json is a file; give the folder"):
+    with pytest.raises(CheckpointError, match=r"config.json is a file; give the folder"):
         load_model(f"{checkpoint}/config.json", ModelOptions())

@@ -76,7 +76,7 @@ def test_what_follows_a_line_that_is_no_row_is_dropped(record, path, garbage):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_a_storage_error_at_the_first_line(path):
     path.symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="No space left on device. Free some space"):
+    with pytest.raises(StorageError, match=r"No space left on device. Free some space"):
         PartialScores(path, RUN).__enter__()
 
 
@@ -97,3 +97,15 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="could not be written"):
         PartialScores(tmp_path / "file" / "out.partial", RUN).__enter__()
+
+
+def test_a_run_that_fails_before_its_first_window_leaves_nothing(path, record):
+    with pytest.raises(KeyError), PartialScores(path, {}):
+        raise KeyError
+    assert not path.exists()
+    with pytest.raises(KeyError), PartialScores(path, RUN) as own:  # noqa: PT012
+        own.append(rows(0, 1))
+        raise KeyError
+    with pytest.raises(KeyError), PartialScores(path, RUN):
+        raise KeyError
+    assert PartialScores(path, RUN).rows_done == 1

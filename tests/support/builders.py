@@ -21,7 +21,7 @@ ENCODERS = ("bert", "roberta", "distilbert")
 
 
 def preference_rows(
-    count: int, seed: int = 0, *, chat: bool = False, flip: float = 0.0
+    count: int, seed: int = 0, *, chat: bool = False, flip: float = 0.0, words: int = 6
 ) -> list[dict[str, Any]]:
     """Rows whose chosen response holds a good word and whose rejected one a bad word.
 
@@ -30,6 +30,7 @@ def preference_rows(
         seed: Other seeds give other words and lengths (prompts carry it, so they differ too).
         chat: Chat messages instead of text.
         flip: Share of rows whose two sides are exchanged: noise that no model can learn.
+        words: Number of good and of bad words, at most 6; fewer are learnt sooner.
     """
     draw = random.Random(seed)
     rows = []
@@ -37,7 +38,7 @@ def preference_rows(
         prompt = f"What about {draw.choice(TOPICS)} {seed}{number}?"
         sides = [
             " ".join([*draw.sample(FILLERS, draw.randint(0, 2)), f"An answer that is {word}."])
-            for word in (draw.choice(GOOD), draw.choice(BAD))
+            for word in (draw.choice(GOOD[:words]), draw.choice(BAD[:words]))
         ]
         if draw.random() < flip:
             sides.reverse()

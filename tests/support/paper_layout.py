@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.builders import preference_rows, tiny_backbone
 
 BACKBONE = "meta-llama/Llama-2-7b-hf"
@@ -116,8 +117,6 @@ def reward_checkpoint(
 
     tokenizer, max_length = options.pop("tokenizer", None), options.pop("max_length", None)
     made = heads.make(head, **options)
-    tiny_backbone(
-        folder, "gpt2", num_labels=made.num_outputs, tokenizer=tokenizer, seed=seed
-    )
+    tiny_backbone(folder, "gpt2", num_labels=made.num_outputs, tokenizer=tokenizer, seed=seed)
     HeadFile(made, max_length=max_length).save(folder)
     return str(folder)

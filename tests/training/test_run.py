@@ -8,7 +8,6 @@ import datasets
 import pytest
 import torch
 import yaml
-from support.builders import CHAT_TEMPLATE, preference_rows, tiny_tokenizer, train_config
 from transformers import TrainerCallback
 
 from hidden_context.data.preferences import parse_preference
@@ -19,6 +18,7 @@ from hidden_context.objectives import negative_log_likelihood
 from hidden_context.training import TrainConfig, run
 from hidden_context.training.finetune import resume_point, training_arguments
 from hidden_context.training.workflow import load_pairs, make_head
+from support.builders import CHAT_TEMPLATE, preference_rows, tiny_tokenizer, train_config
 
 ROWS = preference_rows(64, seed=1)
 TEST = preference_rows(24, seed=2)
@@ -33,25 +33,29 @@ def prompts(preferences) -> set[str]:
     return {preference.prompt_key for preference in preferences}
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize(("tuning", "kind"), [("lora", "llama"), ("full", "gpt2")])
 @pytest.mark.parametrize("head", HEADS)
-def test_learnable_pairs_are_learnt(backbones, tmp_path, head, tuning):
+def test_learnable_pairs_are_learnt(backbones, tmp_path, head, tuning, kind):
+    layers = ["q_proj", "v_proj", "up_proj", "down_proj"] if kind == "llama" else []
     config = train_config(
-        backbones("gpt2", spread=1.0),
+        backbones(kind, spread=1.0),
         tmp_path,
         reward_model_type=head,
         tuning=tuning,
-        learning_rate=2e-2 if tuning == "lora" else 5e-3,
-        num_train_epochs=6,
-        lora_target_modules=["c_attn", "c_fc", "c_proj"],
+        learning_rate=1e-2,
+        num_train_epochs=6 if tuning == "lora" else 9,
+        lora_target_modules=layers,
         entropy_coeff=0.0,
     )
-    result = run(config, ROWS, TEST)
+    words = 2 if tuning == "lora" else 6
+    result = run(
+        config, preference_rows(64, seed=1, words=words), preference_rows(24, seed=2, words=words)
+    )
     curve = losses(result)
     assert curve[0] == pytest.approx(math.log(2), abs=0.05)
-    assert sum(curve[-4:]) / 4 < 0.6 * curve[0]
+    assert sum(curve[-4:]) / 4 < 0.2 * curve[0]
     assert result.metrics["accuracy"] > 0.9
-    assert result.metrics["loss"] < 0.5
+    assert result.metrics["loss"] < 0.3
     accuracies = [line["accuracy"] for line in result.history if "loss" in line]
     assert sum(accuracies[-4:]) / 4 > sum(accuracies[:2]) / 2
     if head != "base":
@@ -76,7 +80,7 @@ def finished(backbones, tmp_path_factory):
 
 
 def test_metrics_equal_a_recomputation_by_hand(finished):
-    config, result, folder = finished
+    _, result, folder = finished
     model, head = result.model, result.model.head
     raw_chosen = model.raw_outputs([row["chosen"] for row in TEST])
     raw_rejected = model.raw_outputs([row["rejected"] for row in TEST])
@@ -230,7 +234,9 @@ def test_the_best_checkpoint_by_validation_is_kept(backbones, tmp_path, tuning):
         save_steps=6,
     )
     result = run(config, ROWS, TEST, callbacks=[RuinWeights(20)])
-    evaluations = {line["step"]: line["eval_loss"] for line in result.history if "eval_loss" in line}
+    evaluations = {
+        line["step"]: line["eval_loss"] for line in result.history if "eval_loss" in line
+    }
     best = min(evaluations, key=evaluations.get)
     last = max(evaluations)
     assert best < last
@@ -272,9 +278,11 @@ def test_soft_labels(backbones, tmp_path):
     """A tie's best answer is no preference; the loss of 1 - p is that of the swapped pair."""
     soft = [row | {"preference": p} for row, p in zip(ROWS[:16], [0.5, 0.0] * 8, strict=True)]
     swapped = [
-        row if p == 0.5 else row | {"chosen": row["rejected"], "rejected": row["chosen"], "preference": 1.0}
-        for row, p in zip(soft, [0.5, 0.0] * 8, strict=True)
-    ]  # fmt: skip
+        row
+        if row["preference"] == 0.5
+        else {"chosen": row["rejected"], "rejected": row["chosen"], "preference": 1.0}
+        for row in soft
+    ]
     results = [
         run(train_config(backbones("gpt2"), tmp_path / str(i)), rows, rows)
         for i, rows in enumerate((soft, swapped))
@@ -294,9 +302,7 @@ def test_soft_labels(backbones, tmp_path):
 @pytest.mark.parametrize("over_length", ["drop", "truncate"])
 def test_long_pairs_are_counted(backbones, tmp_path, over_length):
     long = [row | {"rejected": row["rejected"] + " It is so." * 30} for row in ROWS[:3]]
-    config = train_config(
-        backbones("gpt2"), tmp_path, max_length=70, over_length=over_length
-    )
+    config = train_config(backbones("gpt2"), tmp_path, max_length=70, over_length=over_length)
     result = run(config, [*ROWS[:16], *long], [*TEST[:8], *long[:1]])
     read = json.loads((tmp_path / "metrics.json").read_text())["read"]
     if over_length == "drop":
@@ -358,7 +364,9 @@ def test_push_to_hub(backbones, tmp_path, monkeypatch):
     create, upload = calls
     assert create == ("create", "my-run", {"exist_ok": True, "private": True})
     assert upload[2] == "someone/my-run"
-    assert {"README.md", "model.safetensors", "reward_head.json", "tokenizer.json"} <= set(upload[1])
+    assert {"README.md", "model.safetensors", "reward_head.json", "tokenizer.json"} <= set(
+        upload[1]
+    )
     calls.clear()
     named = train_config(
         backbones("gpt2"), tmp_path / "my-run", push_to_hub=True, hub_model_id="me/other"
@@ -384,7 +392,10 @@ def test_a_final_folder_and_tokenizer_of_ones_own(backbones, tmp_path):
 
 def test_arguments_are_passed_through(tmp_path):
     config = train_config(
-        "x", tmp_path, optim="adamw_hf", training_arguments={"warmup_steps": 7, "max_grad_norm": 0.5}
+        "x",
+        tmp_path,
+        optim="adamw_hf",
+        training_arguments={"warmup_steps": 7, "max_grad_norm": 0.5},
     )
     arguments = training_arguments(config, validated=False, has_eval=False)
     assert arguments.warmup_steps == 7

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.builders import preference_rows, train_config
 from transformers import TrainerCallback
 from transformers.optimization import get_scheduler
 
@@ -14,7 +13,10 @@ from hidden_context.errors import DivergedError
 from hidden_context.models import RewardModel
 from hidden_context.models.modules import final_linear
 from hidden_context.training import run
+from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.trainer import PreferenceTrainer
+from hidden_context.training.workflow import make_head
+from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(22, seed=3)
 HEADS = ("base", "mean_and_variance", "categorical")
@@ -131,7 +133,9 @@ def test_resuming_is_exact_with_dropout(backbones, tmp_path, schedule):
     resumed = run(config("broken", resume_from_checkpoint="true"), ROWS)
     assert len(losses(whole)) == 18
     assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
-    rates = [[line["learning_rate"] for line in r.history if "loss" in line] for r in (whole, resumed)]
+    rates = [
+        [line["learning_rate"] for line in r.history if "loss" in line] for r in (whole, resumed)
+    ]
     assert rates[0] == pytest.approx(rates[1], rel=1e-12)
     assert len(set(rates[0])) > 2
     assert largest_difference(trained_parameters(whole), trained_parameters(resumed)) < 1e-5
@@ -238,9 +242,7 @@ def test_a_loss_that_is_not_finite_stops_training(backbones, tmp_path, monkeypat
         return loss * torch.tensor([1.0, math.nan, 1.0, 1.0]) if len(calls) == 3 else loss
 
     monkeypatch.setattr(trainer, "negative_log_likelihood", spoiled)
-    config = train_config(
-        backbones("gpt2"), tmp_path, per_device_train_batch_size=4, save_steps=1
-    )
+    config = train_config(backbones("gpt2"), tmp_path, per_device_train_batch_size=4, save_steps=1)
     with pytest.raises(DivergedError) as caught:
         run(config, ROWS)
     message = str(caught.value)
@@ -287,3 +289,24 @@ def test_checkpoints_are_reward_models(backbones, tmp_path):
     assert checkpoint.max_length == 60
     texts = [row["chosen"] for row in ROWS[:4]]
     assert torch.allclose(checkpoint.raw_outputs(texts), result.model.raw_outputs(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_lora_trains_and_saves_the_head(backbones, tmp_path, kind, bf16):
+    config = train_config(
+        backbones(kind), tmp_path, tuning="lora", bf16=bf16, reward_model_type="categorical"
+    )
+    start = build_reward_model(config, make_head(config)).module.get_base_model()
+    result = run(config, ROWS)
+    module = result.model.module.get_base_model()
+    loaded = RewardModel.from_pretrained(result.path, dtype="bfloat16" if bf16 else "float32")
+    again = loaded.module.get_base_model()
+    kept = [final_linear(part)[1] for part in (start, module, again)]
+    assert (kept[0].weight - kept[1].weight).abs().max() > 1e-3
+    assert torch.equal(kept[1].weight, kept[2].weight)
+    assert {layer.weight.dtype for layer in kept} == {torch.float32}
+    if kind == "bert":  # a plain BERT's pooler is as new as the head
+        poolers = [part.bert.pooler.dense.weight for part in (start, module, again)]
+        assert (poolers[0] - poolers[1]).abs().max() > 1e-3
+        assert torch.equal(poolers[1], poolers[2])

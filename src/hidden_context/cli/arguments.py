@@ -232,5 +232,6 @@ def parse(
         and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        parser.error("the following options are required: " + ", ".join(f"--{m}" for m in missing))
+        shown = (name if fields[name].metadata.get("positional") else f"--{name}" for name in missing)
+        parser.error("the following options are required: " + ", ".join(shown))
     return config_class(**values)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from hidden_context.data.files import storage_error
+from hidden_context.errors import first_line
 
 
 @contextmanager
@@ -41,4 +44,6 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
             previous.rename(target)
         if isinstance(error, OSError):
             raise storage_error(path, error) from error
+        if isinstance(error, SafetensorError):  # a full disk, in safetensors' words
+            raise storage_error(path, OSError(first_line(error))) from error
         raise

@@ -73,8 +73,8 @@ class ScoreConfig(ModelOptions):
             )
         if self.names and len(self.names) != len(self.models):
             raise ConfigError(
-                f"there are {len(self.names)} names ({', '.join(self.names)}) for "
-                f"{len(self.models)} models; give each model one, or none at all."
+                f"names and models differ in number ({len(self.names)} and {len(self.models)}); "
+                "give each model a name, or none at all."
             )
         if len(set(self.model_names)) != len(self.models):
             raise ConfigError(

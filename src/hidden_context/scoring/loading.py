@@ -13,7 +13,6 @@ from hidden_context.models.loading import ADAPTER_CONFIG, FROZEN_CONFIG, find_fi
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import ModelOptions
 
-
 _CONFIGS = ("config.json", ADAPTER_CONFIG, FROZEN_CONFIG)
 
 
@@ -29,7 +28,7 @@ def wanted_head(options: ModelOptions) -> heads.Head | None:
     head = heads.make(options.head, **options_for(options.head, available))
     if options.num_outputs not in (None, head.num_outputs):
         raise ConfigError(
-            f"a {head.type} head has {head.num_outputs} outputs, but num_outputs is "
+            f"the {head.type} head has num_outputs {head.num_outputs}, but --num_outputs is "
             f"{options.num_outputs}."
         )
     return head
@@ -46,7 +45,9 @@ def _check_local(checkpoint: str) -> None:
         )
     if path.is_file():
         raise CheckpointError(f"{checkpoint} is a file; give the folder of a checkpoint.")
-    if not path.exists() and path.parent != Path(".") and path.parent.is_dir():
+    looks_local = checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1
+    beside_others = path.parent != Path(".") and path.parent.is_dir()
+    if not path.exists() and (looks_local or beside_others):
         raise MissingFileError(checkpoint, "Give the folder of a checkpoint, or a hub id")
 
 
@@ -67,9 +68,10 @@ def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
         stored = HeadFile.load(head_path).head
         if stored.num_outputs != head.num_outputs or options.head not in (None, stored.type):
             raise CheckpointError(
-                f"{checkpoint} has a {stored.type} head of {stored.num_outputs} outputs, but "
-                f"{head.type} with {head.num_outputs} was asked for. Leave --num_outputs out, or "
-                "give the checkpoint's own."
+                f"{checkpoint} has a {stored.type} head (num_outputs {stored.num_outputs}), but "
+                f"{head.type} (num_outputs {head.num_outputs}) was asked for. Leave out "
+                f"{'--num_outputs' if options.head is None else '--head'}, or give the "
+                "checkpoint's own."
             )
         head = None
     return RewardModel.from_pretrained(

@@ -136,8 +136,8 @@ def write_scores(
             "dtype": options.dtype,
         }
         record = PartialScores(partial_path(output, name), identity, options.resume)
-        bar = tqdm(total=total, desc=name, unit="row", disable=options.disable_tqdm)
-        with record, bar:
+        shown = {"desc": name, "unit": "row", "disable": options.disable_tqdm}
+        with record, tqdm(total=total, **shown) as bar:
             score_rows(
                 model,
                 rows(),

@@ -23,7 +23,8 @@ class PartialScores:
     The first line says what was scored, by what and how; a record with another first line is
     started anew. The last row of a window also holds its number of truncated texts. A window that
     was cut off is dropped as a whole, so that those after it hold the same rows, and with them the
-    same rounding, as in a run that was never interrupted.
+    same rounding, as in a run that was never interrupted. A run that fails before its first window
+    leaves no record.
 
     Args:
         path: The file.
@@ -36,6 +37,7 @@ class PartialScores:
         self.path, self._description = path, json.loads(json.dumps({_KEY: description}))
         self.rows_done = self._recover() if resume else 0
         self._file: IO[bytes] | None = None
+        self._empty = self.rows_done == 0
 
     def _recover(self) -> int:
         """Cut off an incomplete last window; return the number of rows that remain."""
@@ -78,6 +80,9 @@ class PartialScores:
             # Closing writes what is left, which fails again on a full disk; the first error counts
             with contextlib.suppress(OSError):
                 self._file.close()
+        if error is not None and self._empty:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         assert self._file is not None
@@ -97,6 +102,7 @@ class PartialScores:
         last = {**rows[-1], _WINDOW_END: truncated}
         try:
             self._write([*rows[:-1], last])
+            self._empty = False
         except OSError as error:
             problem = storage_error(self.path, error)
             raise StorageError(

@@ -24,20 +24,29 @@ class PairFeatures:
         chosen: Features of shape ``(N, D)``.
         rejected: Features of shape ``(N, D)``.
         preference: Share of annotators for ``chosen``, of shape ``(N,)``.
+        rows: Where each pair stands among those that features were computed for, of shape
+            ``(N,)``; None for all of them in order.
     """
 
-    def __init__(self, chosen: Tensor, rejected: Tensor, preference: Tensor) -> None:
+    def __init__(
+        self, chosen: Tensor, rejected: Tensor, preference: Tensor, rows: Tensor | None = None
+    ) -> None:
         self.chosen, self.rejected, self.preference = chosen, rejected, preference
+        self.rows = torch.arange(len(preference)) if rows is None else rows
 
     def __len__(self) -> int:
         return len(self.preference)
 
     def __getitem__(self, index: Tensor) -> PairFeatures:
-        return PairFeatures(self.chosen[index], self.rejected[index], self.preference[index])
+        return PairFeatures(
+            self.chosen[index], self.rejected[index], self.preference[index], self.rows[index]
+        )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PairFeatures:
         """Apply a function to the features of both sides."""
-        return PairFeatures(function(self.chosen), function(self.rejected), self.preference)
+        return PairFeatures(
+            function(self.chosen), function(self.rejected), self.preference, self.rows
+        )
 
 
 def pair_features(
@@ -165,7 +174,7 @@ def _epoch(
         if not total < float("inf"):
             raise DivergedError(
                 f"training stopped in epoch {epoch}: the loss is not finite. Training pairs "
-                f"(from 0, of those kept): {', '.join(map(str, batch.tolist()))}. Lower "
+                f"(from 0, of those kept): {', '.join(map(str, pairs.rows.tolist()))}. Lower "
                 "--probe_learning_rate, or look at these rows."
             )
         optimizer.step()

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hidden_context import RewardModel, train_llm_preference_model
+from hidden_context.cli.arguments import parse
+from hidden_context.cli.main import main
+from hidden_context.training.config import TrainConfig
+from support.builders import preference_rows, tiny_backbone
+from support.paper_layout import one_thread, write_relabeled, write_rows
+
+__all__ = ["one_thread"]
+
+FAST = ["--num_train_epochs=1", "--disable_tqdm", "--learning_rate=1e-2"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows("pairs.jsonl", preference_rows(20))
+    return tmp_path
+
+
+def test_defaults_that_differ_from_the_paper_s():
+    config = parse(TrainConfig, [], prog="", description="")
+    assert (config.likelihood, config.bf16, config.optim) == ("probit", False, "adamw_torch")
+    assert (config.learning_rate, config.pad_to_multiple_of) == (1e-4, 8)
+
+
+def test_it_prints_what_was_read_the_metrics_and_where_the_model_lies(here, backbone, capsys):
+    argv = ["--model_name", backbone, "--data_path=pairs.jsonl", "--output_dir=run", *FAST]
+    assert main(["train", *argv, "--reward_model_type=mean_and_variance"]) == 0
+    printed = capsys.readouterr().out
+    stored = json.loads(Path("run/metrics.json").read_text())
+    kept = {name: report["kept"] for name, report in stored["read"].items()}
+    assert sum(kept.values()) == 20
+    assert kept["test"] > 0
+    assert f"train: pairs.jsonl: {kept['train']} of {kept['train']} pairs kept." in printed
+    assert f"test: pairs.jsonl (held out for eval): {kept['test']} of {kept['test']}" in printed
+    assert printed.endswith("reward model saved to run/final\n")
+    lines = [" ".join(line.replace("│", " ").split()) for line in printed.splitlines()]
+    names = ("loss", "accuracy", "reward_mean", "reward_stddev", "r2")
+    assert "all " + " ".join(f"{stored['metrics'][name]:.4f}" for name in names) in lines
+    assert RewardModel.from_pretrained("run/final").head.likelihood == "probit"
+
+
+def test_the_config_written_beside_the_run_gives_the_same_run(here, backbone):
+    write_relabeled("data")
+    argv = [f"--model_name={backbone}", "--data_path=data", "--log_dir=logs", "--no_bf16", *FAST]
+    assert train_llm_preference_model.main([*argv, "--seed=5", "--train_dataset_size=6"]) == 0
+    run = Path("logs/both/base_tiny__6_0.01_cosine_1")
+    texts = [row["chosen"] for row in preference_rows(5)]
+    first = RewardModel.from_pretrained(f"{run}_peft_last_checkpoint").raw_outputs(texts)
+    loss = json.loads((run / "metrics.json").read_text())["metrics"]["loss"]
+    again = ["--config", str(run / "config.yaml"), "--output_dir=again", "--final_dir=again/final"]
+    assert main(["train", *again]) == 0
+    second = RewardModel.from_pretrained("again/final").raw_outputs(texts)
+    assert second.tolist() == first.tolist()
+    assert json.loads(Path("again/metrics.json").read_text())["metrics"]["loss"] == loss
+    stored = yaml.safe_load(Path("again/final/training_config.yaml").read_text())
+    assert (stored["seed"], stored["output_dir"]) == (5, "again")
+    other = RewardModel.from_pretrained("again/final", max_length=8)
+    assert other.max_length == 8
+    # the paper's command reads the same file
+    last = ["--config", str(run / "config.yaml"), "--output_dir=third", "--final_dir=third/final"]
+    assert train_llm_preference_model.main(last) == 0
+    assert RewardModel.from_pretrained("third/final").raw_outputs(texts).tolist() == first.tolist()
+
+
+def test_another_seed_gives_another_model(here, backbone):
+    argv = [f"--model_name={backbone}", "--data_path=pairs.jsonl", *FAST, "--train_dataset_size=4"]
+    outputs = []
+    for seed in (1, 2):
+        run = f"run{seed}"
+        assert main(["train", *argv, f"--seed={seed}", f"--output_dir={run}"]) == 0
+        model = RewardModel.from_pretrained(f"{run}/final")
+        outputs.append(model.raw_outputs(["Human: Hi\n\nAssistant: Hello"]).item())
+    assert outputs[0] != outputs[1]
+
+
+def test_a_split_that_is_not_there_and_both_ways_out(here, backbone, capsys):
+    write_relabeled("data", test=60)
+    Path("data/both/train.jsonl.gz").unlink()
+    argv = ["train", f"--model_name={backbone}", "--data_path=data", *FAST, "--output_dir=run"]
+    assert main(argv) == 2
+    assert "Give --train_split test or --eval_fraction 0.1" in capsys.readouterr().err
+    assert not Path("run").exists()
+    assert main([*argv, "--eval_fraction=0.1", "--train_dataset_size=4"]) == 0
+    assert main([*argv, "--train_split=test", "--train_dataset_size=4"]) == 0
+    assert "(both, test) (held out for eval)" in capsys.readouterr().out
+
+
+def test_what_the_files_hold_out_is_evaluated_alone(here, backbone, capsys):
+    argv = [f"--model_name={backbone}", "--data_path=pairs.jsonl", *FAST, "--output_dir=run"]
+    assert main(["train", *argv, "--eval_fraction=0.3"]) == 0
+    trained = json.loads(Path("run/metrics.json").read_text())
+    flags = ["--data_path=pairs.jsonl", "--eval_fraction=0.3", "--disable_tqdm"]
+    assert main(["evaluate", "run/final", *flags]) == 0
+    results = Path("run/final/eval_results_both.metrics.json")
+    evaluated = json.loads(results.read_text())
+    assert evaluated["counts"]["rows"] == trained["read"]["test"]["kept"]
+    assert evaluated["metrics"]["loss"] == pytest.approx(trained["metrics"]["loss"], abs=1e-5)
