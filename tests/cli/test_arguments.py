@@ -111,7 +111,8 @@ def test_bad_flags_are_one_line_and_code_2(argv, words, capsys):
 def test_required_options_are_named(capsys):
     with pytest.raises(SystemExit):
         run(config=Needing)
-    assert "the following options are required: --input, --models, place." in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the following options are required: --input, --models, place." in error
     values = run("p", "--input", "a", "--models", "b", "c", config=Needing)
     assert values == Needing(input="a", models=["b", "c"], place="p")
 

@@ -64,6 +64,18 @@ class TestTheCommand:
         assert capsys.readouterr().out == f"hidden-context {version('hidden-context')}\n"
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]])
+def test_a_terminal_without_greek_letters_still_gets_its_help(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "hidden_context", *arguments],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?" in done.stdout
+
+
 @pytest.mark.parametrize("verb", ["", "train", "evaluate", "score", "analyze", "synthetic", "data"])
 def test_help_answers_at_once_and_imports_nothing_heavy(verb):
     code = (

@@ -232,6 +232,8 @@ def parse(
         and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        shown = (name if fields[name].metadata.get("positional") else f"--{name}" for name in missing)
+        shown = (
+            name if fields[name].metadata.get("positional") else f"--{name}" for name in missing
+        )
         parser.error("the following options are required: " + ", ".join(shown))
     return config_class(**values)

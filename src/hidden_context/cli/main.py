@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
     """
     from hidden_context.errors import HiddenContextError
 
+    _print_anywhere()
     with warnings.catch_warnings():
         _tidy_warnings()
         try:
@@ -55,6 +57,13 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
                 raise
             print(f"error: {advice}", file=sys.stderr)
             return 2
+
+
+def _print_anywhere() -> None:
+    """Let a terminal or pipe without Greek letters show a ? for them rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")
 
 
 def _resource_advice(error: Exception) -> str | None:
@@ -97,6 +106,7 @@ def _usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``hidden-context VERB …`` and return its exit code."""
+    _print_anywhere()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())

@@ -24,8 +24,8 @@ def run_command(
     """Parse the options of either command, run the experiment and print its table."""
     config = parse(config_class, argv, prog=prog, description=DESCRIPTION)
 
-    from hidden_context.synthetic.workflow import run
     from hidden_context.synthetic.tables import print_summary
+    from hidden_context.synthetic.workflow import run
 
     print_summary(run(config))
     return 0

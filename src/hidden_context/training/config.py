@@ -113,6 +113,7 @@ class TrainConfig:
     )
     report_to: list[str] = option([], "experiment trackers, as Transformers names them")
     disable_tqdm: bool = option(False, "no progress bars")
+    quiet: bool = option(False, "no progress bars and no log lines on the terminal")
     deepspeed: str | None = option(None, "DeepSpeed configuration file")
     local_rank: int = option(-1, "set by launchers; kept for compatibility")
     push_to_hub: bool = option(False, "upload the trained model")

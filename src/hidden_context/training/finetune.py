@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from hidden_context.data.chat import install_chat_template
@@ -102,6 +108,7 @@ def training_arguments(
         "deepspeed",
     ):
         values[name] = getattr(config, name)
+    values["disable_tqdm"] = config.disable_tqdm or config.quiet
     known = set(inspect.signature(TrainingArguments).parameters)
     # Transformers is renaming gradient to activation checkpointing
     checkpointing = "activation" if "activation_checkpointing" in known else "gradient"
@@ -163,6 +170,8 @@ def fit(
         eval_dataset=chosen_by,
         callbacks=[*callbacks, *stopping],
     )
+    if config.quiet:
+        trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume)
     metrics = _final_metrics(config, trainer, datasets, model)
     return Fitted(

@@ -1,0 +1,294 @@
+"""The quickstart's run: world, backbone, nine reward models, evaluations, tables and figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hidden_context import heads
+from hidden_context.analysis.config import SummarizeConfig
+from hidden_context.analysis.summarize import run as summarize
+from hidden_context.analysis.summary import Summary
+from hidden_context.data.files import iter_jsonl, write_json, write_jsonl, write_yaml_config
+from hidden_context.heads.registry import options_for
+from hidden_context.quickstart.backbone import BackboneConfig, build_backbone
+from hidden_context.quickstart.config import QuickstartConfig
+from hidden_context.quickstart.identified import (
+    KindPair,
+    best_accuracy,
+    mean_absolute_error,
+    preference_table,
+)
+from hidden_context.quickstart.progress import Progress, StepProgress
+from hidden_context.quickstart.truth import Truth, truth_of
+from hidden_context.quickstart.utilities import TRAIN_SETS, TrainSet
+from hidden_context.quickstart.world import World
+from hidden_context.scoring.config import EvaluateConfig, ScoreConfig
+from hidden_context.scoring.evaluation import evaluate
+from hidden_context.scoring.files import score_file
+from hidden_context.training.config import TrainConfig
+from hidden_context.training.workflow import run as train
+
+
+@dataclasses.dataclass
+class ModelRecord:
+    """What one model learned, beside the truth that comparisons identify.
+
+    Attributes:
+        reward_model_type: Type of its head.
+        train_set: Whose comparisons it was trained on.
+        path: Its folder.
+        loss: Loss in nats on the test comparisons of both kinds of annotator.
+        accuracy: Accuracy on them.
+        probability_error: Mean |learned − true| P(chosen ≻ rejected) on the same texts, the truth
+            being that of the annotators it was trained on.
+        preferences: Learned and true P by pair of kinds.
+        rewards: Mean and standard deviation of the reward by kind, averaged over texts and
+            standardised by the model's mean rewards on the test texts.
+    """
+
+    reward_model_type: str
+    train_set: TrainSet
+    path: str
+    loss: float
+    accuracy: float
+    probability_error: float
+    preferences: list[KindPair]
+    rewards: dict[str, tuple[float, float]]
+
+
+@dataclasses.dataclass
+class QuickstartResult:
+    """What the quickstart gave.
+
+    Attributes:
+        config: The options.
+        summary: The paper's tables for the nine models.
+        truth: The world's own values of the same numbers, by train set.
+        records: What each model learned.
+        best_accuracy: Accuracy on the test comparisons that no model can beat in expectation.
+        seconds: Wall time.
+    """
+
+    config: QuickstartConfig
+    summary: Summary
+    truth: dict[str, Truth]
+    records: list[ModelRecord]
+    best_accuracy: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form of ``results.json``."""
+        return {
+            "format": "hidden_context.quickstart",
+            "version": 1,
+            "config": dataclasses.asdict(self.config),
+            "truth": {name: dataclasses.asdict(truth) for name, truth in self.truth.items()},
+            "models": [dataclasses.asdict(record) for record in self.records],
+            "best_accuracy": self.best_accuracy,
+            "tables": self.summary.to_dict(),
+            "seconds": self.seconds,
+        }
+
+
+def run(config: QuickstartConfig) -> QuickstartResult:
+    """Generate the world, train the nine models, and hold them against the truth.
+
+    Args:
+        config: The options.
+
+    Returns:
+        Tables, records and the truth; data, models, scores, figures and ``results.json`` are in
+        ``config.output_dir``.
+
+    Raises:
+        ConfigError: If options cannot work.
+        StorageError: If results cannot be written.
+    """
+    started = time.perf_counter()
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    folder = Path(config.output_dir)
+    write_yaml_config(folder / "config.yaml", config)
+    world = World(seed=config.seed, helpful_share=config.helpful_share)
+    _write_data(world, config, folder)
+    with Progress(disable=config.disable_progress) as progress:
+        backbone = _backbone(config, folder, progress)
+        models = _train_all(config, folder, backbone, progress)
+        records = _evaluate_all(config, world, folder, models, progress)
+    summary = summarize(
+        SummarizeConfig(
+            data_dir=str(folder),
+            alpha=config.alpha,
+            reward_models_dir=str(folder / "models"),
+            jailbreak_dir=str(folder),
+        )
+    )
+    test = [row for _, row in iter_jsonl(folder / "data" / "both" / "test.jsonl")]
+    jailbreaks = [row for _, row in iter_jsonl(folder / "data" / "jailbreaks.jsonl")]
+    result = QuickstartResult(
+        config,
+        summary,
+        {
+            name: truth_of(world.annotators(name), test, jailbreaks, config.alpha)
+            for name in TRAIN_SETS
+        },
+        records,
+        best_accuracy(test, world.annotators("both")),
+        time.perf_counter() - started,
+    )
+    write_json(folder / "results.json", result.to_dict())
+    return result
+
+
+def _write_data(world: World, config: QuickstartConfig, folder: Path) -> None:
+    for train_set in TRAIN_SETS:
+        for split, size in (("train", config.comparisons), ("test", config.test_comparisons)):
+            rows = world.generate_comparisons(size, train_set, split)  # type: ignore[arg-type]
+            write_jsonl(folder / "data" / train_set / f"{split}.jsonl", rows)
+    write_jsonl(folder / "data" / "jailbreaks.jsonl", world.jailbreak_rows(config.jailbreaks))
+
+
+def _backbone(config: QuickstartConfig, folder: Path, progress: Progress) -> Path:
+    rows = [row for _, row in iter_jsonl(folder / "data" / "both" / "train.jsonl")]
+    texts = [row[side] for row in rows for side in ("chosen", "rejected")]
+    task = progress.add("small language model", max(config.pretraining_steps, 1))
+    backbone = build_backbone(
+        folder / "backbone",
+        texts,
+        BackboneConfig(seed=config.seed, pretraining_steps=config.pretraining_steps),
+        progress=task,
+    )
+    task(max(config.pretraining_steps, 1))
+    return backbone
+
+
+def train_config(
+    config: QuickstartConfig, folder: Path, backbone: Path, head_type: str, train_set: str
+) -> TrainConfig:
+    """Options of one of the nine trainings, as one would give them to ``hidden-context train``."""
+    run_dir = folder / "runs" / train_set / head_type
+    every = max(1, config.total_steps // config.evaluations)
+    return TrainConfig(
+        data_path=str(folder / "data"),
+        data_subset=train_set,
+        model_name=str(backbone),
+        reward_model_type=head_type,
+        likelihood=config.likelihood,
+        validation_fraction=0.1,
+        max_length=128,
+        learning_rate=config.learning_rate,
+        weight_decay=0.01,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=128,
+        max_steps=config.total_steps,
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=1,
+        logging_steps=every,
+        evaluate_at_end=True,
+        seed=config.seed,
+        quiet=True,
+        output_dir=str(run_dir),
+        final_dir=str(
+            folder / "models" / train_set / f"{head_type}_quickstart_peft_last_checkpoint"
+        ),
+        training_arguments={"warmup_steps": config.total_steps // 10},
+    )
+
+
+def _train_all(
+    config: QuickstartConfig, folder: Path, backbone: Path, progress: Progress
+) -> dict[tuple[str, TrainSet], Path]:
+    models = {}
+    for train_set in TRAIN_SETS:
+        for head_type in heads.types():
+            options = train_config(config, folder, backbone, head_type, train_set)
+            task = progress.add(f"{head_type} on {train_set}", config.total_steps)
+            models[head_type, train_set] = train(options, callbacks=[StepProgress(task)]).path
+            task(config.total_steps)
+    return models
+
+
+def _evaluate_all(
+    config: QuickstartConfig,
+    world: World,
+    folder: Path,
+    models: dict[tuple[str, TrainSet], Path],
+    progress: Progress,
+) -> list[ModelRecord]:
+    task = progress.add("evaluation", len(models) + len(heads.types()))
+    records = []
+    for done, ((head_type, train_set), path) in enumerate(models.items(), start=1):
+        result = evaluate(
+            EvaluateConfig(
+                checkpoint=str(path),
+                data_path=str(folder / "data"),
+                data_subset="both",
+                batch_size=128,
+                device="cpu",
+                disable_tqdm=True,
+            )
+        )
+        rows = [row for _, row in iter_jsonl(result.path)]
+        records.append(_record(config, world, head_type, train_set, path, rows, result.metrics))
+        task(done)
+    for done, head_type in enumerate(heads.types(), start=len(models) + 1):
+        suffix = "" if head_type == "base" else f"_{head_type}"
+        own = {name: path for (kind, name), path in models.items() if kind == head_type}
+        score_file(
+            ScoreConfig(
+                input=str(folder / "data" / "jailbreaks.jsonl"),
+                output=str(folder / f"jailbroken_evaluations_{head_type}.jsonl"),
+                models=[str(path) for path in own.values()],
+                names=[name + suffix for name in own],
+                kind="responses",
+                batch_size=128,
+                device="cpu",
+                disable_tqdm=True,
+            )
+        )
+        task(done)
+    return records
+
+
+def _record(
+    config: QuickstartConfig,
+    world: World,
+    head_type: str,
+    train_set: TrainSet,
+    path: Path,
+    rows: list[dict[str, Any]],
+    metrics: dict[str, float],
+) -> ModelRecord:
+    options = options_for(head_type, {"likelihood": config.likelihood})
+    head = heads.make(head_type, **options)
+    chosen, rejected = (
+        torch.tensor([row[f"reward_output_{side}"] for row in rows], dtype=torch.float64)
+        for side in ("chosen", "rejected")
+    )
+    learned = head.log_prob_preferred(chosen, rejected).exp().numpy()
+    rewards = head.distribution(torch.cat([chosen, rejected]))
+    location, scale = rewards.mean.mean(), rewards.mean.std(correction=0)
+    kinds = [row[f"{side}_kind"] for side in ("chosen", "rejected") for row in rows]
+    by_kind = {}
+    for kind in dict.fromkeys(kinds):
+        mask = torch.tensor([name == kind for name in kinds])
+        mean = (rewards.mean[mask].mean() - location) / scale
+        stddev = rewards.variance[mask].mean().sqrt() / scale
+        by_kind[kind] = (float(mean), float(stddev))
+    annotators = world.annotators(train_set)
+    return ModelRecord(
+        head_type,
+        train_set,
+        str(path),
+        metrics["loss"],
+        metrics["accuracy"],
+        mean_absolute_error(rows, learned, annotators),
+        preference_table(rows, learned, annotators),
+        by_kind,
+    )
