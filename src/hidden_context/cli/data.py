@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hidden_context.cli.arguments import parse
+from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import option
 
 if TYPE_CHECKING:
@@ -197,4 +198,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] not in _VERBS:
         print(f"error: {arguments[0]!r} is not a verb of data.\n\n{_usage()}", file=sys.stderr)
         return 2
+    use_cache_without_network()
     return _VERBS[arguments[0]][0](arguments[1:])

@@ -218,7 +218,8 @@ def _head_of_adapter(
         if outputs not in (None, 1):
             raise CheckpointError(
                 f"{name} has {outputs} outputs and no {HEAD_FILE}, so its head has to be named: "
-                "mean_and_variance for 2 outputs, or categorical."
+                f"mean_and_variance for 2 outputs, or categorical (--num_outputs {outputs} on the "
+                "command line)."
             )
         return heads.make("base")
     if outputs is not None and outputs != head.num_outputs:

@@ -34,8 +34,9 @@ def load_tokenizer(
         )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"no tokenizer could be loaded from {name!r} ({first_line(error)}). Name one with "
-            "--tokenizer_name, or check the path."
+            f"no tokenizer could be loaded from {name!r} ({first_line(error)}). Check the id or "
+            "path (offline, only local folders and cached models load); a model without a "
+            "tokenizer of its own needs --tokenizer_name."
         ) from error
     prepare_tokenizer(tokenizer)
     return tokenizer

@@ -109,6 +109,8 @@ def build_backbone(
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    from hidden_context.models.backbone import quiet_loading
+
     config = config or BackboneConfig()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, config.max_length)
     end = tokenizer.eos_token_id
@@ -134,7 +136,8 @@ def build_backbone(
     if config.pretraining_steps:
         _pretrain(model, tokenizer(list(texts))["input_ids"], config, progress)
     folder = Path(folder)
-    model.save_pretrained(folder)
+    with quiet_loading():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

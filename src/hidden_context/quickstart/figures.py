@@ -57,7 +57,7 @@ def draw(result: QuickstartResult) -> list[Path]:
         _draw_learned(bottom, learned[train_set], result.config.alpha)
         top.set_title(titles[train_set])
     axes[0, 0].set_ylabel("true utility")
-    axes[1, 0].set_ylabel("learned reward\n(standardised)")
+    axes[1, 0].set_ylabel("learned mean and σ\n(standardised)")
     handles = [plt.Line2D([], [], color=_COLOURS[k], lw=2, label=_LABELS[k]) for k in _COLOURS]
     marker = plt.Line2D(
         [], [], color="0.2", marker="v", linestyle="", label=f"{result.config.alpha:g} quantile"

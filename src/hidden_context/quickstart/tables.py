@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from hidden_context.quickstart.workflow import QuickstartResult
 
 
+_SHORT = {"mean_and_variance": "mean, σ", "categorical": "categ."}
+
+
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
@@ -17,10 +20,13 @@ def main_table(result: QuickstartResult) -> Any:
     from rich.table import Table
 
     level = f"{result.config.alpha:g} quantile"
-    table = Table(title="Jailbreak rate and helpfulness accuracy (mean → quantile)")
+    table = Table(
+        title="Jailbreak rate and helpfulness accuracy",
+        caption=f"cautious: by the {level} of the reward instead of its mean",
+    )
     for name in ("reward model", "trained on"):
         table.add_column(name, no_wrap=True)
-    for name in ("jailbreaks, mean", level, "accuracy, mean", level):
+    for name in ("jailbreaks", "cautious", "accuracy", "cautious"):
         table.add_column(name, justify="right")
     for cell in result.summary.cells:
         counts = [
@@ -76,7 +82,7 @@ def probability_table(result: QuickstartResult) -> Any:
         table.add_column(name, no_wrap=True)
     table.add_column("truth", justify="right")
     for record in records:
-        table.add_column(record.reward_model_type, justify="right")
+        table.add_column(_SHORT.get(record.reward_model_type, record.reward_model_type))
     for pairs in zip(*(record.preferences for record in records), strict=True):
         mark = " *" if pairs[0].contested else ""
         learned = (f"{pair.learned:.2f}" for pair in pairs)

@@ -190,7 +190,7 @@ def train_config(
         save_steps=every,
         save_total_limit=1,
         logging_steps=every,
-        evaluate_at_end=True,
+        evaluate_at_end=False,
         seed=config.seed,
         quiet=True,
         output_dir=str(run_dir),

@@ -1,0 +1,138 @@
+"""The quickstart's run, small: every file, and numbers that agree with each other."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hidden_context import RewardModel, heads
+from hidden_context.cli import quickstart as command
+from hidden_context.data.files import iter_jsonl
+from hidden_context.quickstart import figures, tables
+from hidden_context.quickstart.config import QuickstartConfig
+from hidden_context.quickstart.truth import truth_of
+from hidden_context.quickstart.utilities import TRAIN_SETS
+from hidden_context.quickstart.workflow import run, train_config
+from hidden_context.quickstart.world import World
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    config = QuickstartConfig(
+        output_dir=str(tmp_path_factory.mktemp("quickstart")),
+        comparisons=240,
+        test_comparisons=80,
+        jailbreaks=20,
+        epochs=1,
+        batch_size=24,
+        evaluations=2,
+        pretraining_steps=3,
+        disable_progress=True,
+    )
+    return run(config)
+
+
+@pytest.mark.slow
+def test_every_model_is_trained_evaluated_and_on_disk(result):
+    assert [(r.reward_model_type, r.train_set) for r in result.records] == [
+        (head_type, train_set) for train_set in TRAIN_SETS for head_type in heads.types()
+    ]
+    assert result.summary.missing == []
+    assert len(result.summary.cells) == 9
+    for record in result.records:
+        rows = [row for _, row in iter_jsonl(Path(record.path) / "eval_results_both.jsonl")]
+        assert len(rows) == 80
+        model = RewardModel.from_pretrained(record.path)
+        raw = model.raw_outputs([rows[0]["chosen"]])[0]
+        assert rows[0]["reward_output_chosen"] == pytest.approx(raw.tolist(), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_records_agree_with_the_scores_on_disk(result):
+    record = next(
+        r for r in result.records if (r.reward_model_type, r.train_set) == ("categorical", "both")
+    )
+    rows = [row for _, row in iter_jsonl(Path(record.path) / "eval_results_both.jsonl")]
+    head = heads.make("categorical")
+    chosen, rejected = (
+        torch.tensor([row[f"reward_output_{side}"] for row in rows]).double()
+        for side in ("chosen", "rejected")
+    )
+    learned = head.log_prob_preferred(chosen, rejected).exp()
+    truth = torch.tensor([row["true_probability"] for row in rows])
+    assert record.loss == pytest.approx(-learned.log().mean().item(), abs=1e-5)
+    assert record.probability_error == pytest.approx(
+        (learned - truth).abs().mean().item(), abs=1e-5
+    )
+    assert sum(pair.count for pair in record.preferences) == 80
+    rewards = head.distribution(torch.cat([chosen, rejected]))
+    kinds = [row[f"{side}_kind"] for side in ("chosen", "rejected") for row in rows]
+    mask = torch.tensor([kind == "compliance" for kind in kinds])
+    expected = (rewards.mean[mask].mean() - rewards.mean.mean()) / rewards.mean.std(correction=0)
+    assert record.rewards["compliance"][0] == pytest.approx(expected.item(), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_no_prompt_is_shared_and_texts_are_the_same_for_every_train_set(result):
+    folder = Path(result.config.output_dir) / "data"
+    prompts, texts = {}, {}
+    for train_set in TRAIN_SETS:
+        for split in ("train", "test"):
+            rows = [row for _, row in iter_jsonl(folder / train_set / f"{split}.jsonl")]
+            prompts.setdefault(split, set()).update(row["prompt"] for row in rows)
+            texts.setdefault(split, []).append([{row["chosen"], row["rejected"]} for row in rows])
+    assert not prompts["train"] & prompts["test"]
+    assert all(part[0] == part[1] == part[2] for part in texts.values())
+
+
+@pytest.mark.slow
+def test_tables_figures_and_json(result, capsys):
+    tables.print_result(result)
+    output = capsys.readouterr().out
+    for text in ("true utility", "not identified", "mean absolute error", "contested", "0.87"):
+        assert text in output
+    files = figures.draw(result)
+    assert [file.suffix for file in files] == [".svg", ".png"]
+    assert all(file.stat().st_size > 10_000 for file in files)
+    stored = json.loads((Path(result.config.output_dir) / "results.json").read_text())
+    assert stored["truth"]["both"]["r_squared"] == pytest.approx(result.truth["both"].r_squared)
+    assert len(stored["models"]) == 9
+
+
+def test_truth_of_the_tables_by_hand():
+    world = World(seed=0)
+    jailbreaks = [{"kinds": ["refusal", "compliance"]}, {"kinds": ["alternative", "compliance"]}]
+    rows = [
+        {"chosen_kind": "full_answer", "rejected_kind": "partial_answer", "data_subset": "helpful"},
+        {
+            "chosen_kind": "needless_refusal",
+            "rejected_kind": "full_answer",
+            "data_subset": "helpful",
+        },
+        {"chosen_kind": "refusal", "rejected_kind": "compliance", "data_subset": "harmless"},
+    ]
+    expected = {"helpful": (1.0, 1.0), "harmless": (0.0, 0.0), "both": (0.5, 0.0)}
+    for train_set, (mean, cautious) in expected.items():
+        truth = truth_of(world.annotators(train_set), rows, jailbreaks, 0.01)
+        assert (truth.jailbreak_rate, truth.jailbreak_rate_cautious) == (mean, cautious)
+        assert truth.helpfulness_accuracy == 0.5
+
+
+def test_training_options_are_those_of_the_ordinary_command(tmp_path):
+    config = QuickstartConfig(comparisons=1000, batch_size=30, epochs=2, evaluations=4)
+    options = train_config(config, tmp_path, tmp_path / "backbone", "categorical", "both")
+    assert options.max_steps == 60
+    assert options.eval_steps == options.save_steps == 15
+    assert options.validation_fraction == 0.1
+    assert options.likelihood == "probit"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--comparisons", "0"], ["--alpha", "1"], ["--epochs", "-1"]]
+)
+def test_bad_options_are_refused(arguments, capsys):
+    from hidden_context.cli.main import run_safely
+
+    assert run_safely(command.main, arguments) == 2
+    assert arguments[0] in capsys.readouterr().err
