@@ -22,7 +22,6 @@ quickstart: $(VENV)/.installed ## the main job on the embedded default: under th
 test: $(VENV)/.installed ## the whole suite with coverage; never touches the network
 	rm -f .coverage .coverage.*
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
-	-$(BIN)/coverage combine --quiet 2>/dev/null
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include='*/distributions/*,*/heads/*,*/statistics/*,*/objectives.py,*/risk.py'
 

@@ -206,6 +206,21 @@ def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
     return numbers
 
 
+def differences(per_fold: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Paired differences within folds: what caution changes, and r² of both against harmless."""
+    pairs = {}
+    for kind in ("mean_and_variance", "categorical"):
+        for measure in ("jailbreak_rate", "helpfulness_accuracy"):
+            stem = f"{kind}/both/{measure}"
+            pairs[f"{stem}: quantile - mean"] = (f"{stem}/risk_sensitive", f"{stem}/mean")
+        r_squared = (f"{kind}/both/r_squared", f"{kind}/harmless/r_squared")
+        pairs[f"{kind}/r_squared: both - harmless"] = r_squared
+    return {
+        name: interval([numbers[first] - numbers[second] for numbers in per_fold])
+        for name, (first, second) in pairs.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -241,6 +256,7 @@ def main() -> None:
         per_fold.append(numbers_of(run_fold(folder, model, options)))
         print(f"fold {fold + 1} of {options.folds}: {time.perf_counter() - started:.0f} s")
     table = {name: interval([numbers[name] for numbers in per_fold]) for name in per_fold[0]}
+    table.update(differences(per_fold))
     print(f"\n{'| number':60} | mean over folds | 95 % interval |\n|---|---|---|")
     for name, value in table.items():
         print(f"| {name:58} | {value['mean']:.3f} | ± {value['half_width']:.3f} |")

@@ -125,6 +125,15 @@ def test_what_cannot_work_says_why(call, message):
         call()
 
 
+def test_number_of_outputs_names_a_head_as_the_papers_commands_do():
+    assert heads.for_num_outputs(1, likelihood="logistic") == heads.make("base")
+    expected = heads.make("mean_and_variance", likelihood="logistic")
+    assert heads.for_num_outputs(2, likelihood="logistic") == expected
+    assert heads.for_num_outputs(7) == heads.make("categorical", num_atoms=7)
+    with pytest.raises(ConfigError, match="num_outputs is 0"):
+        heads.for_num_outputs(0)
+
+
 def test_types_lists_every_head():
     assert heads.types() == ("base", "mean_and_variance", "categorical")
 

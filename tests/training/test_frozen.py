@@ -229,3 +229,12 @@ def test_a_loss_that_is_not_finite_names_its_pairs():
     named = str(caught.value).split("kept): ")[1].split(". ")[0]
     assert 17 in map(int, named.split(", "))
     assert len(named.split(", ")) <= 4
+
+
+def test_without_early_stopping_all_pairs_and_epochs_are_used(backbones, tmp_path):
+    config = frozen_config(
+        backbones("gpt2"), tmp_path, probe_early_stopping=False, probe_epochs=7, probe_members=2
+    )
+    history = run(config, ROWS, TEST).history
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6, 7] * 2
+    assert not any("validation_loss" in entry for entry in history)

@@ -76,6 +76,9 @@ class TrainConfig:
     probe_weight_decay: float = option(1.0, "weight decay of the probe's weights")
     probe_batch_size: int = option(256, "pairs per step of the probe")
     probe_epochs: int = option(40, "most passes over the training pairs")
+    probe_early_stopping: bool = option(
+        True, "choose each member's epoch by prompts it holds out, or by the validation pairs"
+    )
     probe_patience: int = option(6, "epochs without a better validation loss before stopping")
     cache_dir: str | None = option(None, "folder of cached features")
 

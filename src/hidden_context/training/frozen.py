@@ -117,8 +117,12 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
         config,
         head,
         features["train"],
-        features.get("validation"),
-        held_out=member_folds(parts["train"], config.probe_members),
+        features.get("validation") if config.probe_early_stopping else None,
+        held_out=(
+            member_folds(parts["train"], config.probe_members)
+            if config.probe_early_stopping
+            else None
+        ),
     )
     model = FrozenRewardModel(featurizer, probe, head, probe_options(config))
     metrics: dict[str, float] = {}
