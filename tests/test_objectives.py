@@ -34,7 +34,9 @@ def test_soft_labels_stay_finite_at_100(weight):
     b = torch.tensor([[-100.0, -100.0]], requires_grad=True)
     loss = objectives.negative_log_likelihood(head, a, b, torch.tensor([weight])).sum()
     loss.backward()
-    assert torch.isfinite(loss)
+    # σ is at its floor of 1e-6, so z = ±200/(√2·1e-6), and −log Φ(−z) is z²/2 far out
+    against = (200 / (2**0.5 * 1e-6)) ** 2 / 2
+    assert loss.item() == pytest.approx((1 - weight) * against, rel=1e-3)
     assert torch.isfinite(a.grad).all()
 
 
@@ -47,8 +49,25 @@ def test_reductions():
         objectives.reduce(values, "median")
 
 
-def test_correctness_counts_ties_half():
-    loss = torch.tensor([0.1, math.log(2), 0.9])
-    assert objectives.correctness(loss).tolist() == [1.0, 0.5, 0.0]
-    tie = objectives.negative_log_likelihood(HEAD, torch.zeros(1, 1), torch.zeros(1, 1))
-    assert objectives.correctness(tie).tolist() == [0.5]
+@pytest.mark.parametrize("head", [HEAD, heads.make("mean_and_variance"), heads.make("categorical")])
+def test_pairs_are_ranked_right_wrong_or_exactly_tied(head):
+    torch.manual_seed(0)
+    raw = torch.randn(500, head.num_outputs)
+    assert objectives.ranked_right(head, raw, raw.clone()).tolist() == [0.5] * 500
+    other = torch.randn(500, head.num_outputs)
+    right = objectives.ranked_right(head, raw, other)
+    probability = head.log_prob_preferred(raw, other).exp()
+    clear = (probability - 0.5).abs() > 1e-5
+    assert right[clear].tolist() == (probability[clear] > 0.5).float().tolist()
+    assert (right + objectives.ranked_right(head, other, raw)).tolist() == [1.0] * 500
+
+
+def test_reduction_is_an_explicit_argument():
+    losses = objectives.negative_log_likelihood(HEAD, CHOSEN, REJECTED)
+    weight = torch.tensor([0.7, 0.5, 0.0])
+    soft = objectives.negative_log_likelihood(HEAD, CHOSEN, REJECTED, weight)
+    for reduction, expected in (("mean", losses.mean()), ("sum", losses.sum())):
+        loss = objectives.negative_log_likelihood(HEAD, CHOSEN, REJECTED, reduction=reduction)
+        assert loss.item() == pytest.approx(expected.item())
+    mean = objectives.negative_log_likelihood(HEAD, CHOSEN, REJECTED, weight, "mean")
+    assert mean.item() == pytest.approx(soft.mean().item())

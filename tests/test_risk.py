@@ -55,6 +55,12 @@ def test_bad_names_say_what_is_needed(text, message):
         risk.parse(text)
 
 
+def test_names_keep_every_digit():
+    for text in ("quantile:0.0123456789", "entropic:2", "mean_minus_std:0", "cvar:1e-07"):
+        assert risk.parse(str(risk.parse(text))) == risk.parse(text)
+    assert str(risk.parse("entropic:2.0")) == "entropic:2"
+
+
 def test_unknown_name_in_the_constructor():
     with pytest.raises(ConfigError, match="not known"):
         risk.RiskMeasure("median")

@@ -80,7 +80,8 @@ class RiskMeasure:
         if self.name == "mean":
             return "mean"
         reading = ":bins" if self.method == "bins" else ""
-        return f"{self.name}:{self.parameter:g}{reading}"
+        number = int(self.parameter) if self.parameter == int(self.parameter) else self.parameter
+        return f"{self.name}:{number!r}{reading}"
 
 
 def parse(text: str) -> RiskMeasure:

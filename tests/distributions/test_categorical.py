@@ -115,8 +115,16 @@ def test_cvar_against_its_formula():
 
 def test_entropic_risk_against_its_definition():
     reward, atoms = from_probs(PROBS), np.linspace(0, 1, 4)
-    expected = -math.log(np.dot(PROBS, np.exp(-2.0 * atoms))) / 2.0
-    assert reward.entropic(2.0).item() == pytest.approx(expected)
+    for theta in (0.3, 1.0, 2.0, 50.0):
+        expected = -math.log(np.dot(PROBS, np.exp(-theta * atoms))) / theta
+        assert reward.entropic(theta).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("theta", [1e-2, 1e-4, 1e-6, 1e-8])
+def test_entropic_risk_tends_to_the_mean_in_float32(theta):
+    reward = CategoricalReward(torch.tensor(PROBS).log())
+    expected = reward.mean.item() - theta * reward.variance.item() / 2
+    assert reward.entropic(theta).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_samples_have_the_right_shape_and_frequencies():

@@ -93,6 +93,7 @@ def test_entropy_penalty_is_that_of_the_mean_distribution():
     alike = head.penalty(torch.eye(3)[:1] * 100, torch.eye(3)[:1] * 100)
     assert spread < alike  # spreading the texts over the atoms is rewarded
     assert alike.item() == pytest.approx(0, abs=1e-6)
+    assert head.penalty(a[0], b[0]).item() == pytest.approx(head.penalty(a[:1], b[:1]).item())
 
 
 def test_sigma_has_the_documented_floor():

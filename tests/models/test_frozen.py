@@ -134,6 +134,23 @@ def test_backbones_can_be_named_and_heads_checked(backbones, tmp_path):
     assert RewardModel.from_pretrained(tmp_path / "model", "mean_and_variance").head == model.head
 
 
+def test_a_shorter_limit_is_kept_and_another_tokenizer_refused(backbones, tmp_path):
+    model = frozen_model(backbones("gpt2"), "together")
+    model.save_pretrained(tmp_path / "model")
+    short = RewardModel.from_pretrained(tmp_path / "model", max_length=7, dtype="float32")
+    assert short.max_length == 7
+    assert short.try_raw_outputs([" ".join(["tea"] * 30)]).truncated == 1
+    assert RewardModel.from_pretrained(tmp_path / "model", max_length=9999).max_length == 50
+    with pytest.raises(ConfigError, match="keeps the tokenizer"):
+        RewardModel.from_pretrained(tmp_path / "model", tokenizer_name="other")
+
+
+def test_encoder_of_an_encoder_decoder_serves(backbones):
+    raw = frozen_model(backbones("t5"), "together").raw_outputs(TEXTS)
+    assert raw.shape == (10, 2)
+    assert raw.isfinite().all()
+
+
 def test_damaged_folders_are_checkpoint_errors(backbones, tmp_path):
     folder = tmp_path / "model"
     frozen_model(backbones("gpt2")).save_pretrained(folder)

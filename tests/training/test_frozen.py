@@ -9,7 +9,7 @@ import torch
 
 from hidden_context import heads
 from hidden_context.data.preferences import parse_preference
-from hidden_context.errors import DataError, DivergedError
+from hidden_context.errors import ConfigError, DataError, DivergedError
 from hidden_context.models import RewardModel
 from hidden_context.models.featurizer import Featurizer
 from hidden_context.objectives import negative_log_likelihood
@@ -229,6 +229,12 @@ def test_a_loss_that_is_not_finite_names_its_pairs():
     named = str(caught.value).split("kept): ")[1].split(". ")[0]
     assert 17 in map(int, named.split(", "))
     assert len(named.split(", ")) <= 4
+
+
+def test_there_is_nothing_to_resume(backbones, tmp_path):
+    config = frozen_config(backbones("gpt2"), tmp_path, resume_from_checkpoint="true")
+    with pytest.raises(ConfigError, match="nothing to go on from"):
+        run(config, ROWS, TEST)
 
 
 def test_without_early_stopping_all_pairs_and_epochs_are_used(backbones, tmp_path):

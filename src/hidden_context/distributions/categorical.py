@@ -138,9 +138,11 @@ class CategoricalReward(RewardDistribution):
         return (self.atoms * torch.minimum(probs, remaining)).sum(-1) / alpha
 
     def entropic(self, theta: float) -> Tensor:
-        """Entropic risk by logsumexp over the atoms (see the base class)."""
+        """Entropic risk over the atoms, exact for small and large aversion (see the base class)."""
         if not theta > 0:
             raise ConfigError(f"theta is {theta}; it must be positive.")
+        if theta <= 1:  # logsumexp would lose a small difference from log 1
+            return -torch.log1p((self.probs * torch.expm1(-theta * self.atoms)).sum(-1)) / theta
         return -torch.logsumexp(self.log_probs - theta * self.atoms, dim=-1) / theta
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:

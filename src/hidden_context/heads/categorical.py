@@ -55,7 +55,10 @@ class CategoricalHead(Head):
         if self.entropy_coeff == 0:
             return super().penalty(raw_chosen, raw_rejected)
         log_probs = torch.cat(
-            [self.distribution(raw).log_probs.flatten(0, -2) for raw in (raw_chosen, raw_rejected)]
+            [
+                self.distribution(raw).log_probs.reshape(-1, self.num_atoms)
+                for raw in (raw_chosen, raw_rejected)
+            ]
         )
         log_count = torch.log(log_probs.new_tensor(float(log_probs.shape[0])))
         log_mean = torch.logsumexp(log_probs, dim=0) - log_count

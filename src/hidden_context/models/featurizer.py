@@ -107,6 +107,8 @@ class Featurizer:
                     )
             except LOADING_ERRORS as error:
                 raise self._unreadable(error) from error
+            if self._config.is_encoder_decoder:
+                model = model.get_encoder()
             self._model = model.to(self.device).eval()
         return self._model
 

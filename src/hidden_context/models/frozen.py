@@ -131,7 +131,7 @@ class FrozenRewardModel(RewardModel):
     ) -> None:
         self.featurizer, self.probe, self.head = featurizer, probe, head
         self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
-        self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.options.max_length
+        self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.limit
 
     def try_raw_outputs(
         self,
@@ -193,8 +193,21 @@ class FrozenRewardModel(RewardModel):
         device: torch.device | None = None,
         trust_remote_code: bool = False,
         cache: FeatureCache | None = None,
+        max_length: int | None = None,
     ) -> FrozenRewardModel:
-        """Load a model from its folder; the backbone itself is loaded when first needed.
+        """Load a model from its folder; the backbone's weights are loaded when first needed.
+
+        Args:
+            folder: The folder.
+            base_model: Backbone, instead of the one the folder names.
+            dtype: Precision of the backbone.
+            device: Where the backbone runs.
+            trust_remote_code: Whether code from the backbone's repository may run.
+            cache: Where features are kept; None for the default place.
+            max_length: A shorter limit in tokens than the one it was trained with.
+
+        Returns:
+            The model, in evaluation mode.
 
         Raises:
             CheckpointError: If files are missing or damaged, or of a later version.
@@ -214,6 +227,10 @@ class FrozenRewardModel(RewardModel):
                     "trust_remote_code=True (--trust_remote_code) if you trust it."
                 )
             options = FeaturizerOptions(**content["features"])
+            if max_length is not None:
+                options = dataclasses.replace(
+                    options, max_length=min(max_length, options.max_length)
+                )
             probe_options = ProbeOptions(**content["probe"])
             probe = Probe(
                 content["num_features"],

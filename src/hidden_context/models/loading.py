@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from transformers.utils import cached_file
 
 from hidden_context import heads
-from hidden_context.errors import CheckpointError, MissingFileError, first_line
+from hidden_context.errors import CheckpointError, ConfigError, MissingFileError, first_line
 from hidden_context.models.backbone import LOADING_ERRORS, load_classifier
 from hidden_context.models.head_file import (
     HEAD_FILE,
@@ -78,18 +78,26 @@ def load_reward_model(
     name = _existing(path_or_id)
     target = resolve_device(device)
     precision = resolve_dtype(dtype, target)
+    options: dict[str, Any]
     frozen_config = find_file(name, FROZEN_CONFIG, revision)
     if frozen_config is not None:
         if not Path(name).is_dir():  # a hub repository: fetch the folder's other files too
             from huggingface_hub import snapshot_download
 
             frozen_config = Path(snapshot_download(name, revision=revision)) / FROZEN_CONFIG
-        return _load_frozen(frozen_config, head, base_model, precision, target, trust_remote_code)
+        if tokenizer_name is not None:
+            raise ConfigError(
+                f"{name} keeps the tokenizer its features were made with; leave tokenizer_name out."
+            )
+        options = {"dtype": precision, "device": target, "trust_remote_code": trust_remote_code}
+        return _load_frozen(
+            frozen_config, head, base_model=base_model, max_length=max_length, **options
+        )
     head_path = find_file(name, HEAD_FILE, revision)
     stored = HeadFile.load(head_path) if head_path else None
     wanted = resolve_head(head) if stored is None else _agreed_head(name, head, stored.head)
     adapter_path = find_file(name, ADAPTER_CONFIG, revision)
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
     if adapter_path is not None:
         base = base_model or _adapter_base(name, adapter_path)
         shapes = adapter_shapes(name, revision)
@@ -125,23 +133,14 @@ def load_reward_model(
 def _load_frozen(
     config_path: Path,
     wanted: heads.Head | dict[str, Any] | str | None,
-    base_model: str | None,
-    dtype: torch.dtype,
-    device: torch.device,
-    trust_remote_code: bool,
+    **options: Any,
 ) -> RewardModel:
     from hidden_context.models.frozen import WEIGHTS_FILE, FrozenRewardModel
 
     folder = str(config_path.parent)
     if not Path(folder, WEIGHTS_FILE).is_file() or not Path(folder, HEAD_FILE).is_file():
         raise CheckpointError(f"{folder}: {WEIGHTS_FILE} or {HEAD_FILE} is missing.")
-    model = FrozenRewardModel.load(
-        folder,
-        base_model=base_model,
-        dtype=dtype,
-        device=device,
-        trust_remote_code=trust_remote_code,
-    )
+    model = FrozenRewardModel.load(folder, **options)
     model.head = _agreed_head(folder, wanted, model.head)
     return model
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hidden_context.heads import Head
-from hidden_context.objectives import correctness, negative_log_likelihood
+from hidden_context.objectives import negative_log_likelihood, ranked_right
 from hidden_context.statistics.variance import explained_variance
 
 
@@ -29,8 +29,7 @@ def pair_metrics(
         for heads that have a variance.
     """
     loss = negative_log_likelihood(head, raw_chosen, raw_rejected, preference)
-    hard = negative_log_likelihood(head, raw_chosen, raw_rejected)
-    right = correctness(hard)
+    right = ranked_right(head, raw_chosen, raw_rejected)
     if preference is not None:
         sign = torch.sign(preference.to(right) - 0.5)  # a tied label is right by half either way
         right = 0.5 + sign * (right - 0.5)

@@ -13,7 +13,7 @@ from hidden_context.data.preferences import Preference
 from hidden_context.data.report import ReadReport
 from hidden_context.data.splits import fold_of
 from hidden_context.data.tokenize import OverLength
-from hidden_context.errors import DataError
+from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import Head
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
@@ -98,6 +98,11 @@ def member_folds(pairs: Sequence[Preference], members: int) -> list[torch.Tensor
 
 def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     """Train a probe on a frozen backbone; see ``training.run``."""
+    if config.resume_from_checkpoint not in (None, "false"):
+        raise ConfigError(
+            "--resume_from_checkpoint has nothing to go on from with --freeze_backbone: features "
+            "are cached, and the probe trains in seconds."
+        )
     featurizer = make_featurizer(config)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     parts = {
@@ -109,7 +114,7 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
         raise DataError("no training pairs are left", remedy="Look at what was dropped and why")
     per_text = 2 if config.embed == "apart" else 1
     total = sum(2 * per_text * len(pairs) for pairs in parts.values())
-    with embedding_progress(total, config.disable_tqdm) as progress:
+    with embedding_progress(total, config.disable_tqdm or config.quiet) as progress:
         features = {
             name: pair_features(featurizer, pairs, progress) for name, pairs in parts.items()
         }
