@@ -75,7 +75,7 @@ def draw(result: QuickstartResult) -> list[Path]:
 
 def _draw_truth(axes: Any, world: World, train_set: Any) -> None:
     annotators = world.annotators(train_set)
-    x = np.linspace(-0.5, 1.5, 400)
+    x = np.linspace(-0.5, 1.5, 160)
     for kind in HARMFUL_PROMPT_KINDS:
         utility = annotators.utility(kind)
         density = np.gradient(np.array([utility.cdf(float(value)) for value in x]), x)
@@ -88,7 +88,7 @@ def _draw_learned(axes: Any, record: ModelRecord, alpha: float) -> None:
     spread = max(stddev for _, stddev in values.values())
     low = min(mean - 3 * stddev for mean, stddev in values.values())
     high = max(mean + 3 * stddev for mean, stddev in values.values())
-    x = np.linspace(max(low, -3 * spread - 3), min(high, 3 * spread + 3), 400)
+    x = np.linspace(max(low, -3 * spread - 3), min(high, 3 * spread + 3), 160)
     for name, (mean, stddev) in values.items():
         quantile = mean + float(stats.norm.ppf(alpha)) * stddev
         _curve(axes, x, stats.norm.pdf(x, mean, stddev), name, quantile)
