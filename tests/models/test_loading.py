@@ -12,7 +12,8 @@ from hidden_context.errors import CheckpointError, HiddenContextError, MissingFi
 from hidden_context.models import RewardModel
 from hidden_context.models.backbone import LoraOptions, build_model
 from hidden_context.models.head_file import HEAD_FILE
-from hidden_context.models.loading import adapter_shapes, find_file
+from hidden_context.models.loading import adapter_shapes
+from hidden_context.models.repository import find_file
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import load_tokenizer
 from support.builders import sample_texts

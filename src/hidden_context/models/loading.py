@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig
-from transformers.utils import cached_file
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError, first_line
@@ -20,6 +19,7 @@ from hidden_context.models.head_file import (
 )
 from hidden_context.models.modules import final_linear
 from hidden_context.models.placement import resolve_device, resolve_dtype
+from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer
@@ -27,28 +27,6 @@ from hidden_context.models.tokenizer import length_limit, load_tokenizer
 ADAPTER_CONFIG = "adapter_config.json"
 FROZEN_CONFIG = "frozen_backbone.json"
 _ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-
-
-def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path | None:
-    """Find one file of a local folder or hub repository; None if it has no such file."""
-    if Path(path_or_id).is_dir():
-        file = Path(path_or_id) / name
-        return file if file.is_file() else None
-    try:
-        found = cached_file(
-            path_or_id,
-            name,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path_or_id!r} is neither a local folder nor a model that can be reached "
-            f"({first_line(error)}). Check the path or id; offline, only local folders and cached "
-            "models load."
-        ) from error
-    return Path(found) if found else None
 
 
 def _existing(path_or_id: str | Path) -> str:

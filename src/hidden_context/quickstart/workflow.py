@@ -176,7 +176,7 @@ def train_config(
     return TrainConfig(
         data_path=str(folder / "data"),
         data_subset=train_set,
-        model_name=str(backbone),
+        model_name=str(backbone.resolve()),
         reward_model_type=head_type,
         likelihood=config.likelihood,
         validation_fraction=0.1,
@@ -190,7 +190,7 @@ def train_config(
         save_steps=every,
         save_total_limit=1,
         logging_steps=every,
-        evaluate_at_end=False,
+        evaluate_at_end=True,
         seed=config.seed,
         quiet=True,
         output_dir=str(run_dir),
