@@ -102,7 +102,8 @@ def write_fold(folder: Path, data: Path, fold: int, count: int, limit: int) -> N
         pairs = load_preferences(str(data / "relabeled_hh_rlhf"), subset, "test").preferences
         train, test = folds(pairs, count)[fold] if count > 1 else _single_fold(pairs)
         for split, part in (("train", train), ("test", test)):
-            part = part[:limit] if limit else part
+            if limit:  # spread over the file: its two source data sets stand one after the other
+                part = part[:: max(1, len(part) // limit)][:limit]
             target = folder / "relabeled_hh_rlhf" / subset / f"{split}.jsonl.gz"
             write_jsonl(target, [pair.columns for pair in part])
     shutil.copy(data / "jailbroken_responses.jsonl", folder / "jailbroken_responses.jsonl")
@@ -171,7 +172,9 @@ def held_out_metrics(models: Path) -> dict[str, dict[str, float]]:
     result = {}
     for subset in SUBSETS:
         for kind in TYPES:
-            (found,) = (models / subset).glob(f"{kind}_*_checkpoint/eval_results_both.metrics.json")
+            (found,) = (models / subset).glob(
+                f"{kind}_*_checkpoint/eval_results_both.jsonl.metrics.json"
+            )
             metrics = json.loads(found.read_text())["metrics"]
             prefix = "" if subset == "both" else f"objective_{subset}_"
             result[f"{kind}/{subset}"] = {

@@ -45,6 +45,7 @@ def to_config(flags: PaperResponseFlags) -> ScoreConfig:
         models=flags.reward_model_checkpoints,
         names=flags.reward_model_names,
         kind="responses",
+        prompt_from_first_human=True,
         base_model=flags.model_name,
         dtype="bfloat16" if flags.bf16 else "float32",
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Final, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
 
 Reduction = Literal["mean", "sum", "none"]
-LOG_TWO: Final = math.log(2.0)
 
 
 def negative_log_likelihood(
@@ -80,20 +78,3 @@ def ranked_right(head: Head, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor
     forward = head.log_prob_preferred(raw_chosen, raw_rejected)
     backward = head.log_prob_preferred(raw_rejected, raw_chosen)
     return 0.5 + 0.5 * torch.sign(forward - backward)
-
-
-def correctness(loss: Tensor) -> Tensor:
-    r"""Whether each hard-labelled pair is ranked rightly: 1, 0, or ½ where P is exactly ½.
-
-    A pair is right where its loss is below :math:`\log 2`. Losses within four units of rounding of
-    it are ties, because :math:`\log\operatorname{sigmoid}(0)` itself is rounded.
-
-    Args:
-        loss: Losses in nats without penalties, of shape ``(B,)``.
-
-    Returns:
-        Values in {0, ½, 1}, of the dtype and shape of ``loss``.
-    """
-    difference = LOG_TWO - loss
-    tied = difference.abs() <= 4 * torch.finfo(loss.dtype).eps
-    return torch.where(tied, 0.5, (difference > 0).to(loss))

@@ -38,8 +38,8 @@ def test_base_pairs_by_hand():
     assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-12)
     assert record.accuracy == Count(1.5, 3)
     assert record.accuracy_at == {"mean": Count(1.5, 3), "cvar:0.05": Count(1.5, 3)}
-    assert record.mean_reward == pytest.approx(4 / 6, abs=1e-12)
-    assert (record.n, record.mean_stddev, record.r_squared) == (3, 0.0, None)
+    assert record.reward_mean == pytest.approx(4 / 6, abs=1e-12)
+    assert (record.n, record.reward_stddev, record.r2) == (3, 0.0, None)
 
 
 @pytest.mark.parametrize("likelihood", ["probit", "logistic"])
@@ -59,11 +59,11 @@ def test_mean_and_variance_pairs_by_hand(likelihood):
     assert record.loss == pytest.approx(expected, abs=1e-12)
     assert record.accuracy == Count(1.5, 3)
     # texts: μ 2, 1, 1, 1, 1, 2 and σ 3, 4, 4, 4, 4, 3
-    assert record.mean_reward == pytest.approx(8 / 6, abs=1e-12)
-    assert record.mean_stddev == pytest.approx(22 / 6, abs=1e-12)
+    assert record.reward_mean == pytest.approx(8 / 6, abs=1e-12)
+    assert record.reward_stddev == pytest.approx(22 / 6, abs=1e-12)
     variance_of_means, mean_variance = 2 / 9, (4 * 16 + 2 * 9) / 6
     expected = variance_of_means / (variance_of_means + mean_variance)
-    assert record.r_squared == pytest.approx(expected, abs=1e-12)
+    assert record.r2 == pytest.approx(expected, abs=1e-12)
 
 
 def test_categorical_pairs_by_hand():
@@ -75,7 +75,7 @@ def test_categorical_pairs_by_hand():
     assert record.loss == pytest.approx(expected, abs=1e-12)
     assert record.accuracy == Count(1.5, 2)
     assert record.accuracy_at == {"mean": Count(1.5, 2), "quantile:0.01:bins": Count(0.5, 2)}
-    assert record.mean_reward == pytest.approx((0.925 + 3 * 0.5) / 4, abs=1e-12)
+    assert record.reward_mean == pytest.approx((0.925 + 3 * 0.5) / 4, abs=1e-12)
 
 
 def test_the_two_readings_of_a_categorical_quantile_rank_differently():
@@ -114,7 +114,7 @@ def test_swapping_the_sides_turns_accuracy_around(head_type):
     for name in names:
         assert forward.accuracy_at[name].count + backward.accuracy_at[name].count == 301
     if head_type != "base":
-        assert forward.r_squared == pytest.approx(backward.r_squared, rel=1e-12)
+        assert forward.r2 == pytest.approx(backward.r2, rel=1e-12)
 
 
 def test_moments_of_texts_that_do_not_vary_have_no_r_squared():
@@ -130,9 +130,24 @@ def test_responses_are_compared_only_where_every_row_has_two():
     outputs = np.array([[0.0], [0.0], [1.0], [0.0]])
     record = response_record(head, outputs, np.array([2, 2]), ["mean"])
     assert record.second_at_least == {"mean": Count(1, 2)}
-    assert (record.n, record.num_responses, record.mean_reward) == (2, 4, 0.25)
+    assert (record.n, record.num_responses, record.reward_mean) == (2, 4, 0.25)
     ragged = response_record(head, outputs, np.array([1, 3]), ["mean"])
     assert (ragged.n, ragged.second_at_least) == (2, None)
+
+
+def test_soft_labels_turn_and_tie_the_pairs_they_label():
+    head = heads.make("base")
+    chosen = np.array([[1.0], [1.0], [1.0], [0.0]])
+    preference = np.array([1.0, 0.25, 0.5, 0.0])
+    record = pair_record(head, chosen, np.array([[0.0]] * 3 + [[2.0]]), ["mean"], preference)
+    win, lose, far = math.log1p(math.exp(-1)), math.log1p(math.exp(1)), math.log1p(math.exp(-2))
+    losses = [win, 0.25 * win + 0.75 * lose, 0.5 * win + 0.5 * lose, far]
+    assert record.loss == pytest.approx(sum(losses) / 4, abs=1e-12)
+    # right, wrong (most were for the other), a tie of the annotators, right the other way round
+    assert record.accuracy == Count(2.5, 4)
+    assert record.accuracy_at == {"mean": Count(2.5, 4)}
+    tied = pair_record(head, chosen, chosen[::-1].copy(), ["mean"], np.full(4, 0.5))
+    assert (tied.accuracy, tied.accuracy_at) == (Count(2.0, 4), {"mean": Count(2, 4)})
 
 
 def test_counts_keep_halves():

@@ -5,12 +5,16 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from hidden_context import heads
 from hidden_context.analysis import score_analysis
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.tables import analysis_title, print_analysis
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.models.head_file import HeadFile
+from hidden_context.scoring.evaluation import metrics_of_file
 
 
 def write(path, rows):
@@ -88,7 +92,7 @@ def test_rows_with_any_number_of_responses_are_summarised_but_not_compared(tmp_p
     config = AnalyzeConfig(files=[write(tmp_path / "s.jsonl", rows)])
     analysis = score_analysis.run(config)
     record = analysis.analyses[0].groups[0].record
-    assert (record.n, record.num_responses, record.mean_reward) == (2, 3, 2.0)
+    assert (record.n, record.num_responses, record.reward_mean) == (2, 3, 2.0)
     print_analysis(analysis)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "all 2 2.000 0.000 –" in lines
@@ -106,6 +110,97 @@ def test_a_head_that_is_named_wins_and_has_to_fit(tmp_path):
         score_analysis.run(AnalyzeConfig(files=[path], head="base"))
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        heads.make("categorical", num_atoms=2),
+        heads.make("mean_and_variance", likelihood="logistic"),
+        heads.make("mean_and_variance", likelihood="probit"),
+    ],
+    ids=["categorical", "logistic", "probit"],
+)
+def test_a_file_in_a_checkpoint_s_folder_gives_what_evaluate_gives(tmp_path, head):
+    # Shares that single precision holds too: 1, ½, ¾, 0, and none at all
+    preferences = [1.0, 0.5, 0.75, 0.0, None] * 6
+    raw = np.random.default_rng(3).normal(size=(30, 2, 2))
+    rows = [
+        pair(*sides.tolist(), preference=w, objective=i % 2, data_subset="helpful")
+        for i, (sides, w) in enumerate(zip(raw, preferences, strict=True))
+    ]
+    HeadFile(head).save(tmp_path)
+    path = tmp_path / "eval_results_both.jsonl"
+    write(path, rows)
+    expected = metrics_of_file(path, head)
+    (scores,) = score_analysis.run(AnalyzeConfig(files=[str(path)])).analyses
+    assert scores.head == head.to_dict()
+    for group in scores.groups:
+        if "data_subset" in group.labels:
+            continue  # all rows are of one, which evaluate does not repeat
+        prefix = "".join(f"{name}_{value}_" for name, value in group.labels.items())
+        for name in ("loss", "reward_mean", "reward_stddev", "r2"):
+            found = getattr(group.record, name)
+            assert found == pytest.approx(expected[prefix + name], rel=1e-12), (prefix, name)
+        assert group.record.accuracy.share == pytest.approx(expected[f"{prefix}accuracy"])
+    assert {"objective": "1"} in [group.labels for group in scores.groups]
+
+
+def test_pairs_of_several_models_have_a_record_each(tmp_path, capsys):
+    HeadFile(heads.make("categorical", num_atoms=2)).save(tmp_path)
+    row = {
+        "reward_output_chosen_a": [1.0],
+        "reward_output_rejected_a": [0.0],
+        "reward_output_chosen_b": [0.0, 0.0],
+        "reward_output_rejected_b": [1.0, 0.0],
+    }
+    analysis = score_analysis.run(AnalyzeConfig(files=[write(tmp_path / "s.jsonl", [row])]))
+    found = {
+        (a.kind, a.name): (a.head["type"], a.groups[0].record.accuracy.share)
+        for a in analysis.analyses
+    }
+    # a checkpoint's head is not that of several models
+    assert found == {("pairs", "a"): ("base", 1.0), ("pairs", "b"): ("mean_and_variance", 0.0)}
+    print_analysis(analysis)
+    assert "s.jsonl: pairs b (mean_and_variance, probit)" in capsys.readouterr().out
+
+
+def test_no_input_is_overwritten(tmp_path, monkeypatch):
+    path = tmp_path / "s.jsonl"
+    write(path, [pair([1.0], [0.0])])
+    before = path.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for output in (str(path), "s.jsonl", "../" + tmp_path.name + "/s.jsonl", "link.jsonl"):
+        with pytest.raises(ConfigError, match="is an input too"):
+            score_analysis.run(AnalyzeConfig(files=["s.jsonl"], output=output))
+    with pytest.raises(ConfigError, match="is an input too"):
+        score_analysis.run(AnalyzeConfig(files=["s.jsonl"], output="reward_head.json"))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"files": ["s.jsonl"], "alpha": 0.05},
+        {"files": ["s.jsonl"], "data_dir": "elsewhere"},
+        {"files": ["s.jsonl"], "reward_models_dir": "elsewhere"},
+        {"files": ["s.jsonl"], "jailbreak_dir": "elsewhere"},
+        {"head": "base"},
+        {"likelihood": "logistic"},
+        {"risk": ["mean"]},
+    ],
+)
+def test_an_option_of_the_other_job_is_refused(options):
+    name = list(options)[-1]
+    with pytest.raises(ConfigError, match=rf"^only .* use --{name}\b"):
+        AnalyzeConfig(**options)
+
+
+def test_options_at_their_defaults_are_taken_anywhere():
+    risk = ["mean", "quantile:0.01"]
+    assert AnalyzeConfig(alpha=0.01, risk=risk, head=None) == AnalyzeConfig()
+    assert AnalyzeConfig(files=["s.jsonl"], alpha=0.01, data_dir="data").files == ["s.jsonl"]
+
+
 def test_a_wrong_risk_measure_is_told_before_any_file_is_read():
     with pytest.raises(ConfigError, match="quantle"):
         score_analysis.run(AnalyzeConfig(files=["absent.jsonl"], risk=["quantle:0.01"]))
@@ -118,6 +213,19 @@ def test_configs_and_command_load_no_heavy_library():
         "import sys, hidden_context.analysis, hidden_context.analysis.config, "
         "hidden_context.cli.analyze, hidden_context.summarize_results\n"
         "print([m for m in ('torch', 'numpy', 'rich', 'yaml') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reading_a_checkpoint_s_head_loads_no_transformers(tmp_path):
+    HeadFile(heads.make("base")).save(tmp_path)
+    path = write(tmp_path / "s.jsonl", [pair([1.0], [0.0])])
+    code = (
+        "import sys\n"
+        "from hidden_context.analysis import AnalyzeConfig, score_analysis\n"
+        f"score_analysis.run(AnalyzeConfig(files=[{path!r}]))\n"
+        "print([m for m in ('transformers', 'peft', 'datasets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

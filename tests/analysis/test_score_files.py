@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hidden_context import heads
 from hidden_context.analysis.score_files import read_score_file
 from hidden_context.errors import DataError, MissingFileError
+from hidden_context.scoring.columns import added_columns
 
 
 def write(path, rows):
@@ -72,6 +74,67 @@ def test_null_pairs_are_left_out_with_their_labels(tmp_path):
     assert (pairs.left_out, pairs.labels["data_subset"].tolist()) == (2, ["harmless"])
 
 
+def test_reasons_beside_null_rewards_are_no_rewards(tmp_path):
+    head = heads.make("base")
+    pairs = [
+        added_columns("pair", "a", {"raw": [[1.0], [0.0]]}, head),
+        added_columns("pair", "a", {"raw": [None, [0.0]], "reasons": ["too long", None]}, head),
+    ]
+    assert "reward_output_chosen_reason" in pairs[1]
+    for rows in (pairs, pairs[::-1]):
+        scores = read_score_file(write(tmp_path / "pairs.jsonl", rows))
+        assert (scores.pairs.chosen.tolist(), scores.pairs.left_out) == ([[1.0]], 1)
+        assert scores.named_pairs == {}
+    responses = [
+        added_columns("responses", "a", {"raw": [[1.0], [0.0]]}, head),
+        added_columns("responses", "a", {"raw": [None, [0.0]], "reasons": ["long", None]}, head),
+    ]
+    assert "reward_outputs_a_reason" in responses[1]
+    scores = read_score_file(write(tmp_path / "responses.jsonl", responses))
+    assert list(scores.responses) == ["a"]
+    assert scores.responses["a"].left_out == 1
+    # without its own column beside it, "reason" is a model's name
+    row = {"reward_outputs_reason": [[1.0]]}
+    assert list(read_score_file(write(tmp_path / "r.jsonl", [row])).responses) == ["reason"]
+
+
+def test_pairs_scored_by_several_models_are_a_set_each(tmp_path):
+    rows = []
+    for line in range(3):
+        row = {"preference": [1, None, 0.25][line]}
+        for name, kind in (("small", "base"), ("large_categorical", "categorical")):
+            head = heads.make(kind)
+            raw = [[float(line)] * head.num_outputs, [0.0] * head.num_outputs]
+            reasons = None
+            if name == "small" and line == 1:
+                raw, reasons = [raw[0], None], [None, "too long"]
+            scored = {"raw": raw, "reasons": reasons}
+            row |= added_columns("pair", name, scored, head, several_models=True)
+        rows.append(row)
+    scores = read_score_file(write(tmp_path / "s.jsonl", rows))
+    assert (scores.pairs, scores.responses) == (None, {})
+    assert list(scores.named_pairs) == ["large_categorical", "small"]
+    small, large = scores.named_pairs["small"], scores.named_pairs["large_categorical"]
+    assert (small.chosen.tolist(), small.left_out) == ([[0.0], [2.0]], 1)
+    assert small.preference.tolist() == [1.0, 0.25]
+    assert (large.chosen.shape, large.left_out) == ((3, 10), 0)
+    assert large.preference.tolist() == [1.0, 1.0, 0.25]
+    assert large.column == "reward_output_chosen_large_categorical"
+    with pytest.raises(DataError, match="reward_output_chosen_a has no reward_output_rejected_a"):
+        read_score_file(write(tmp_path / "half.jsonl", [{"reward_output_chosen_a": [1.0]}]))
+
+
+def test_integer_labels_are_taken_as_their_text(tmp_path):
+    rows = [pair([1.0], [0.0], objective=0, data_subset="x"), pair([1.0], [0.0], objective=7)]
+    pairs = read_score_file(write(tmp_path / "s.jsonl", rows), require=("objective",)).pairs
+    assert pairs.labels["objective"].tolist() == ["0", "7"]
+
+
+def test_what_annotators_say_of_pairs_is_no_matter_of_responses(tmp_path):
+    row = {"reward_outputs_a": [[1.0]], "preference": "the first"}
+    assert read_score_file(write(tmp_path / "s.jsonl", [row])).responses["a"].width == 1
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(
@@ -104,7 +167,11 @@ BAD = {
     "nan": (pair([math.nan, 2.0], [3.0, 4.0]), "reward_output_chosen", "nan is not a finite"),
     "infinity": (pair([1.0, 2.0], [3.0, -math.inf]), "reward_output_rejected", "-inf is not"),
     "huge integer": (pair([1.0, 10**400], [3.0, 4.0]), "reward_output_chosen", "not a finite"),
-    "label": ({**GOOD, "data_subset": 3}, "data_subset", "a text is needed, not 3"),
+    "label": ({**GOOD, "data_subset": 3.5}, "data_subset", "text or an integer is needed, not 3.5"),
+    "preference above 1": ({**GOOD, "preference": 1.5}, "preference", "from 0 to 1"),
+    "preference in words": ({**GOOD, "preference": "tie"}, "preference", "not 'tie'"),
+    "preference that is no number": ({**GOOD, "preference": math.nan}, "preference", "not nan"),
+    "truth value as preference": ({**GOOD, "preference": True}, "preference", "not True"),
     "broken line": ('{"reward_output_chosen": [1.0,', None, "not valid JSON"),
     "not an object": ("[1, 2]", None, "JSON object"),
 }

@@ -2,8 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from hidden_context.analysis.score_heads import guess_head_type, head_for_width
-from hidden_context.errors import ConfigError, DataError
+from hidden_context import heads
+from hidden_context.analysis.score_heads import (
+    choose_head,
+    guess_head_type,
+    head_for_width,
+    saved_head,
+)
+from hidden_context.errors import CheckpointError, ConfigError, DataError
+from hidden_context.models.head_file import HeadFile
 
 FOLDER = "runs/{}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint/eval_results_both.jsonl"
 
@@ -53,3 +60,32 @@ def test_a_width_that_no_such_head_writes_is_refused(head_type, width, words):
 def test_an_unknown_head_is_refused():
     with pytest.raises(ConfigError, match="ensemble"):
         head_for_width("ensemble", 1, file="f", field="c")
+
+
+def test_the_head_beside_the_file_goes_before_a_guess_and_after_what_is_asked_for(tmp_path):
+    file = str(tmp_path / "scores.jsonl")
+    assert saved_head(file) is None
+    saved = heads.make("categorical", num_atoms=2, entropy_coeff=0.3)
+    HeadFile(saved).save(tmp_path)
+    assert saved_head(file) == saved
+
+    def choose(width, **options):
+        return choose_head(width, file=file, field="c", **options)
+
+    assert choose(2).type == "mean_and_variance"
+    assert choose(2, saved=saved) == saved
+    assert choose(2, saved=saved, head_type="categorical", likelihood="logistic") == saved
+    assert choose(2, saved=saved, head_type="mean_and_variance").type == "mean_and_variance"
+    with pytest.raises(DataError, match=r"3 numbers .*reward_head\.json writes 2"):
+        choose(3, saved=saved)
+    logistic = heads.make("mean_and_variance", likelihood="logistic")
+    assert choose(2, saved=logistic) == logistic
+    assert choose(2, saved=logistic, likelihood="probit").likelihood == "probit"
+    scalar = heads.make("base")
+    assert choose(1, saved=scalar, head_type="scalar") == scalar
+
+
+def test_a_damaged_head_beside_the_file_is_an_error(tmp_path):
+    (tmp_path / "reward_head.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="the field 'head' is missing"):
+        saved_head(tmp_path / "scores.jsonl")

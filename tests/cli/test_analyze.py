@@ -27,7 +27,7 @@ def test_score_files_and_flags_in_any_order(scores, tmp_path, capsys):
     saved = json.loads(Path(output).read_text())
     assert [a["file"] for a in saved["analyses"]] == [scores, scores]
     # means 0, 2 in equal parts: variance 1; σ² = log²2
-    assert saved["analyses"][0]["groups"][0]["r_squared"] == pytest.approx(
+    assert saved["analyses"][0]["groups"][0]["r2"] == pytest.approx(
         1 / (1 + 0.6931471805599453**2), abs=1e-12
     )
     flags = ["--risk", "cvar:0.05", "entropic:1", "--likelihood", "logistic"]
@@ -54,6 +54,9 @@ def test_without_files_it_prints_the_paper_s_tables(tmp_path, capsys):
         (["SCORES", "--head", "sparse"], "'sparse' is not known"),
         (["SCORES", "--risk", "cvar:2"], "cvar"),
         (["SCORES", "--output", "SCORES/x.json"], "could not be written"),
+        (["SCORES", "--output", "SCORES"], "is an input too"),
+        (["SCORES", "--alpha", "0.05"], "use --alpha"),
+        (["--likelihood", "logistic"], "use --likelihood"),
         (["--data_dir", "absent"], "absent does not exist"),
     ],
 )

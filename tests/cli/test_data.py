@@ -109,3 +109,32 @@ def test_download_from_a_mirror(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "jailbroken_evaluations_base.jsonl" in captured.err
     assert main([*argv, "--only", "data"]) == 2
     assert "None of the 7 files is there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_split_never_overwrites_what_it_reads(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    root = tmp_path / "rel"
+    argv = ["data", "split", str(pairs), "--output", str(root), "--eval_fraction", "0.3"]
+    assert main(argv) == 0
+    files = {name: (root / "both" / f"{name}.jsonl.gz").read_bytes() for name in ("train", "test")}
+    (tmp_path / "link").symlink_to(root)
+    for output in (root, tmp_path / "other" / ".." / "rel", tmp_path / "link"):
+        argv = ["data", "split", str(root), "--split", split, "--output", str(output)]
+        assert main(argv) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert f"{split}.jsonl.gz is one of the files to divide" in error
+    for name, content in files.items():
+        assert (root / "both" / f"{name}.jsonl.gz").read_bytes() == content
+    single = root / "both" / "train.jsonl.gz"
+    assert main(["data", "split", str(single), "--output", str(root)]) == 2
+    assert single.read_bytes() == files["train"]
+    inside = root / "fold_1" / "both" / "test.jsonl.gz"
+    inside.parent.mkdir(parents=True)
+    inside.write_bytes(files["train"])
+    assert main(["data", "split", str(inside), "--output", str(root), "--folds", "2"]) == 2
+    assert inside.read_bytes() == files["train"]
+    assert not (root / "fold_0").exists()
+    # what is not read may be written again
+    assert main(["data", "split", str(pairs), "--output", str(root), "--folds", "2"]) == 0

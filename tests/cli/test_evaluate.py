@@ -32,7 +32,9 @@ def test_it_prints_what_was_read_the_metrics_and_where_the_scores_lie(here, caps
     printed = capsys.readouterr().out
     assert printed.startswith("pairs.jsonl: 8 of 8 pairs kept.\n")
     assert printed.endswith("run/final/eval_results_both.jsonl: 8 of 8 rows written\n")
-    metrics = json.loads(Path("run/final/eval_results_both.metrics.json").read_text())["metrics"]
+    metrics = json.loads(Path("run/final/eval_results_both.jsonl.metrics.json").read_text())[
+        "metrics"
+    ]
     lines = [" ".join(line.replace("│", " ").split()) for line in printed.splitlines()]
     names = ("loss", "accuracy", "reward_mean", "reward_stddev", "r2")
     assert "all " + " ".join(f"{metrics[name]:.4f}" for name in names) in lines
@@ -46,7 +48,7 @@ def test_the_config_written_beside_the_results_gives_the_same_run(here):
     first = results.read_bytes()
     assert len(read_rows(results)) == 5
     results.unlink()
-    assert main(["evaluate", "--config", "run/final/eval_results_both.config.yaml"]) == 0
+    assert main(["evaluate", "--config", "run/final/eval_results_both.jsonl.config.yaml"]) == 0
     assert results.read_bytes() == first
 
 
@@ -56,7 +58,7 @@ def test_the_config_of_the_paper_s_command_is_read_by_the_verb(here):
     assert evaluate_llm_preference_model.main([*flags, "--num_outputs=2", "--disable_tqdm"]) == 0
     results = Path("run/final/eval_results_harmless.jsonl")
     first = results.read_bytes()
-    assert main(["evaluate", "--config", "run/final/eval_results_harmless.config.yaml"]) == 0
+    assert main(["evaluate", "--config", "run/final/eval_results_harmless.jsonl.config.yaml"]) == 0
     assert results.read_bytes() == first
 
 

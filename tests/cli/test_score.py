@@ -99,7 +99,8 @@ def test_responses_by_the_verb_and_by_the_paper_s_command_agree(here, checkpoint
     from hidden_context import evaluate_assistant_responses
 
     write_rows("prompts.jsonl", jailbroken_rows())
-    assert score("prompts.jsonl", "--models", checkpoint, "--output=a.jsonl", "--names=m") == 0
+    verb = ["--models", checkpoint, "--output=a.jsonl", "--names=m", "--prompt_from_first_human"]
+    assert score("prompts.jsonl", *verb) == 0
     paper = ["--input=prompts.jsonl", "--output=b.jsonl", "--reward_model_checkpoints", checkpoint]
     paper += ["--reward_model_names=m", "--bf16=false", "--disable_tqdm", "--batch_size=16"]
     assert evaluate_assistant_responses.main(paper) == 0

@@ -105,7 +105,7 @@ def test_what_the_files_hold_out_is_evaluated_alone(here, backbone, capsys):
     trained = json.loads(Path("run/metrics.json").read_text())
     flags = ["--data_path=pairs.jsonl", "--eval_fraction=0.3", "--disable_tqdm"]
     assert main(["evaluate", "run/final", *flags]) == 0
-    results = Path("run/final/eval_results_both.metrics.json")
+    results = Path("run/final/eval_results_both.jsonl.metrics.json")
     evaluated = json.loads(results.read_text())
     assert evaluated["counts"]["rows"] == trained["read"]["test"]["kept"]
     assert evaluated["metrics"]["loss"] == pytest.approx(trained["metrics"]["loss"], abs=1e-5)

@@ -205,6 +205,7 @@ class TestFlags:
         assert (config.input, config.output) == ("i", "o")
         assert (config.models, config.names) == (["a/x", "b/y"], ["p", "q"])
         assert (config.kind, config.num_outputs, config.batch_size) == ("responses", 10, 4)
+        assert config.prompt_from_first_human
         unnamed = evaluate_assistant_responses.to_config(response_flags())
         assert unnamed.model_names == ["x", "y"]
 

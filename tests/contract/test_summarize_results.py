@@ -278,6 +278,22 @@ def test_folders_of_ones_own_trainings(data_dir, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["missing"] == []
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "jailbroken_evaluations_base.jsonl",
+        "reward_models/relabeled_hh_rlhf/both/base_*/eval_results_both.jsonl",
+    ],
+)
+def test_no_input_is_overwritten(data_dir, pattern, capsys):
+    (path,) = data_dir.glob(pattern)
+    before = path.read_bytes()
+    output = data_dir / ".." / data_dir.name / path.relative_to(data_dir)
+    assert summarize_results.main(["--data_dir", str(data_dir), "--output", str(output)]) == 2
+    assert "is an input too" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("content", ["", '{"broken\n', '{"prompt": "p"}\n'])
 def test_a_file_that_cannot_be_used_is_an_error(data_dir, content, capsys):
     path = data_dir / "jailbroken_evaluations_base.jsonl"

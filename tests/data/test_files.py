@@ -14,7 +14,6 @@ import pytest
 from hidden_context.data import files
 from hidden_context.data.files import (
     atomic_write,
-    count_lines,
     iter_jsonl,
     read_json,
     write_json,
@@ -145,7 +144,6 @@ def test_iter_jsonl_numbers_lines_and_skips_blank_ones(tmp_path: Path, name: str
     with atomic_write(tmp_path / name) as file:
         file.write('{"a": 1}\n\n{"b": "\\u2028"}\n')
     assert list(iter_jsonl(tmp_path / name)) == [(1, {"a": 1}), (3, {"b": "\u2028"})]
-    assert count_lines(tmp_path / name) == 2
 
 
 def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
@@ -205,3 +203,12 @@ def test_half_characters_survive_as_escapes(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"a": "\ud83d"}, {"a": "é"}])
     assert (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()[0] == '{"a": "\\ud83d"}'
     assert [row["a"] for _, row in iter_jsonl(tmp_path / "a.jsonl")] == ["\ud83d", "é"]
+
+
+def test_rows_never_hold_a_bare_nan(tmp_path: Path) -> None:
+    row = {"a": math.nan, "b": [1.5, -math.inf], "c": {"d": np.float64("nan")}, "e": "é"}
+    write_jsonl(tmp_path / "a.jsonl", [row, {**row, "e": "\ud83d"}, {"a": np.array([np.nan])}])
+    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '{"a": null, "b": [1.5, null], "c": {"d": null}, "e": "é"}'
+    assert lines[1] == '{"a": null, "b": [1.5, null], "c": {"d": null}, "e": "\\ud83d"}'
+    assert lines[2] == '{"a": [null]}'

@@ -70,6 +70,25 @@ def test_a_single_file_is_divided_by_a_tenth_unless_told_otherwise(write_rows: W
     assert load_splits(path, eval_fraction=0.3).eval_fraction == 0.3
 
 
+def test_nothing_is_held_out_where_the_fraction_is_zero(write_rows: WriteRows) -> None:
+    path = write_rows("a.jsonl", rows(400))
+    splits = load_splits(path, eval_fraction=0)
+    assert (numbers(splits.train), splits.test) == (list(range(400)), [])
+    assert (set(splits.reports), splits.eval_fraction) == ({"train"}, 0.0)
+    assert len(load_evaluation(path, eval_fraction=0)) == 400
+    root = write_rows("d/train.jsonl", rows(20)).parent
+    only = load_splits(root, eval_fraction=0, validation_fraction=0.3)
+    assert sorted(numbers(only.train + only.validation)) == list(range(20))
+    assert only.validation
+    assert only.test == []
+    same = load_splits(root, eval_split="train", eval_fraction=0)
+    assert (len(same.train), same.test) == (20, [])
+    write_rows("d/test.jsonl", rows(4, start=100))
+    assert numbers(load_splits(root, eval_fraction=0).test) == [100, 101, 102, 103]
+    with pytest.raises(MissingFileError, match="dev"):
+        load_splits(root, train_split="dev", eval_fraction=0)
+
+
 def test_same_split_for_both_is_divided(write_rows: WriteRows) -> None:
     write_rows("d/train.jsonl", rows(200))
     root = write_rows("d/test.jsonl", rows(10)).parent

@@ -138,3 +138,10 @@ def test_missing_column_lists_those_that_are_there() -> None:
 def test_blank_sides(side: Any, blank: bool) -> None:
     other = "a" if isinstance(side, str) else [assistant("a")]
     assert has_blank_side({"chosen": other, "rejected": side}) is blank
+
+
+def test_the_line_is_kept_but_makes_no_difference() -> None:
+    row = {"chosen": "a", "rejected": "b"}
+    first, second = parse_preference(row, line=7), parse_preference(row)
+    assert (first.source_line, second.source_line) == (7, None)
+    assert first == second

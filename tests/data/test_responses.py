@@ -10,6 +10,7 @@ from hidden_context.data.responses import read_scoring_rows
 from hidden_context.errors import ConfigError, DataError
 
 WriteRows = Callable[..., Path]
+DIALOGUE = "\n\nHuman: a\n\nAssistant:"
 CHAT = [{"role": "user", "content": "a"}]
 
 
@@ -19,7 +20,13 @@ def test_prompts_with_responses(write_rows: WriteRows, suffix: str) -> None:
         {"prompt": "System.\n\nHuman: a\n\nAssistant: ", "responses": ["b", "c"], "id": 7},
         {"prompt": "Human: d", "responses": ["e"], "id": 8},
     ]
-    first, second = read_scoring_rows(write_rows(f"a{suffix}", rows))
+    path = write_rows(f"a{suffix}", rows)
+    first, second = read_scoring_rows(path)
+    whole = "System.\n\nHuman: a\n\nAssistant: "
+    assert first.texts == (f"{whole}b", f"{whole}c")
+    assert second.texts == ("Human: d\n\nAssistant: e",)
+    assert first.columns == rows[0]
+    first, second = read_scoring_rows(path, prompt_from_first_human=True)
     assert first.texts == ("Human: a\n\nAssistant: b", "Human: a\n\nAssistant: c")
     assert second.texts == ("Human: d\n\nAssistant: e",)
     assert (first.kind, first.index, second.index, second.line) == ("responses", 0, 1, 2)
@@ -32,7 +39,7 @@ def test_pairs_and_texts(write_rows: WriteRows) -> None:
     )
     assert (row.kind, row.texts) == ("pair", ("p a", "p b"))
     (row,) = read_scoring_rows(write_rows("b.csv", [{"text": "12", "n": 3}]))
-    assert (row.kind, row.texts, row.columns) == ("text", ("12",), {"text": "12", "n": 3})
+    assert (row.kind, row.texts, row.columns) == ("text", ("12",), {"text": "12", "n": "3"})
     (row,) = read_scoring_rows(write_rows("c.jsonl", [{"messages": CHAT}]))
     assert (row.kind, row.texts) == ("text", (CHAT,))
 
@@ -81,3 +88,33 @@ def test_later_rows_have_to_be_of_the_same_kind(write_rows: WriteRows) -> None:
 def test_no_rows(write_rows: WriteRows) -> None:
     with pytest.raises(DataError, match="holds no rows"):
         list(read_scoring_rows(write_rows("a.jsonl", [])))
+
+
+@pytest.mark.parametrize(
+    ("row", "blank"),
+    [
+        ({"prompt": "a", "responses": ["b", " \n", ""]}, {1, 2}),
+        ({"prompt": CHAT, "responses": ["", [{"role": "assistant", "content": "b"}]]}, {0}),
+        ({"prompt": "Human: a", "chosen": "b", "rejected": " "}, {1}),
+        ({"prompt": "a", "chosen": "a", "rejected": "a b"}, {0}),
+        ({"chosen": f"{DIALOGUE}", "rejected": f"{DIALOGUE} b"}, {0}),
+        ({"chosen": f"{DIALOGUE} b", "rejected": f"{DIALOGUE} c"}, set()),
+        ({"chosen": "a b", "rejected": "a b"}, set()),
+        ({"chosen": "a ", "rejected": "a b"}, set()),
+        ({"chosen": "a", "rejected": " "}, {1}),
+        (
+            {
+                "chosen": [*CHAT, {"role": "assistant", "content": ""}],
+                "rejected": [*CHAT, {"role": "assistant", "content": "b"}],
+            },
+            {0},
+        ),
+        ({"text": "\n"}, {0}),
+        ({"messages": CHAT}, set()),
+    ],
+)  # fmt: skip
+def test_texts_that_say_nothing_after_the_prompt(
+    write_rows: WriteRows, row: dict[str, Any], blank: set[int]
+) -> None:
+    (read,) = read_scoring_rows(write_rows("a.jsonl", [row]))
+    assert read.blank == blank

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from hidden_context.data import sources
-from hidden_context.data.sources import available_splits, load_preferences
+from hidden_context.data.sources import (
+    PreferenceData,
+    available_splits,
+    limit_preferences,
+    load_preferences,
+)
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 WriteRows = Callable[..., Path]
@@ -35,12 +40,54 @@ def test_a_single_file_of_every_format(write_rows: WriteRows, name: str) -> None
     assert available_splits(path) == []
 
 
-def test_csv_keeps_text_that_looks_like_numbers_and_line_breaks(tmp_path: Path) -> None:
+def test_csv_cells_stay_as_they_are_but_for_the_two_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text('chosen,rejected,margin,note\n12,"1\n3",0.5,7\n')
-    (preference,) = load_preferences(path)
-    assert (preference.chosen, preference.rejected) == ("12", "1\n3")
-    assert (preference.margin, preference.columns["note"]) == (0.5, 7)
+    path.write_text(
+        "chosen,rejected,margin,preference,id,flag,day,objective,prompt\n"
+        '12,"1\n3",0.5,1,007,true,2024-01-02 03:04:05,helpful,\n'
+        '13,14,,,1e3,,"",,\n'
+    )
+    first, second = load_preferences(path)
+    assert (first.chosen, first.rejected) == ("12", "1\n3")
+    assert first.columns == {
+        "chosen": "12", "rejected": "1\n3", "margin": 0.5, "preference": 1.0, "id": "007",
+        "flag": "true", "day": "2024-01-02 03:04:05", "objective": "helpful", "prompt": "",
+    }  # fmt: skip
+    assert second.columns == {
+        "chosen": "13", "rejected": "14", "margin": None, "preference": None, "id": "1e3",
+        "flag": None, "day": None, "objective": None, "prompt": "",
+    }  # fmt: skip
+    assert (second.margin, second.preference, second.objective) == (None, 1.0, None)
+
+
+@pytest.mark.parametrize("field", ["margin", "preference"])
+def test_csv_numbers_that_are_none_name_row_and_field(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"chosen,rejected,{field}\na,b,1\na,b,half\n")
+    with pytest.raises(DataError, match="a number is needed, not 'half'") as caught:
+        load_preferences(path)
+    assert (caught.value.file, caught.value.line, caught.value.field) == (path, 2, field)
+    report = load_preferences(path, on_malformed="skip").report
+    assert (report.kept, len(report.malformed)) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_an_empty_group_is_none(write_rows: WriteRows, name: str) -> None:
+    empty = [{**row, "objective": "", "data_subset": ""} for row in rows(2)]
+    pairs = load_preferences(write_rows(name, empty)).preferences
+    assert [(pair.objective, pair.data_subset) for pair in pairs] == [(None, None)] * 2
+
+
+def test_each_pair_knows_its_line(write_rows: WriteRows) -> None:
+    path = write_rows("a.jsonl", [{"chosen": "", "rejected": "b"}, *rows(3)])
+    path.write_text("\n" + path.read_text())
+    assert [pair.source_line for pair in load_preferences(path)] == [3, 4, 5]
+    assert [pair.source_line for pair in load_preferences(write_rows("a.csv", rows(2)))] == [1, 2]
+
+
+def test_negative_limits_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be negative: -1"):
+        limit_preferences(PreferenceData(), -1)
 
 
 def test_chat_messages_through_parquet(write_rows: WriteRows) -> None:

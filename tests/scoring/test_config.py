@@ -51,6 +51,8 @@ def test_results_of_an_evaluation_lie_in_the_checkpoint():
     assert EvaluateConfig(checkpoint="run/final", output="x.jsonl").output_path == Path("x.jsonl")
     with pytest.raises(ConfigError, match="evaluate needs a checkpoint"):
         EvaluateConfig()
+    with pytest.raises(ConfigError, match="--eval_dataset_size is -2; it cannot be negative"):
+        EvaluateConfig(checkpoint="run/final", eval_dataset_size=-2)
 
 
 def test_both_share_the_options_of_models():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -57,6 +58,24 @@ def test_results_lie_in_the_checkpoint_and_a_missing_subset_column_is_added(base
     assert [row["data_subset"] for row in read_rows(result.path)] == ["both"] * 4
 
 
+def test_a_subset_that_is_null_is_filled_and_a_packed_output_keeps_its_name(base, tmp_path):
+    rows = [{**row, "data_subset": None} for row in preference_rows(4)]
+    for row, objective in zip(rows, ("", "helpful", "", "helpful"), strict=True):
+        row["objective"] = objective
+    data = write_rows(tmp_path / "pairs.jsonl", rows)
+    result = evaluate(base, data, output=str(tmp_path / "ge.jsonl.gz"))
+    with gzip.open(result.path, "rt") as file:
+        written = [json.loads(line) for line in file]
+    assert [row["data_subset"] for row in written] == ["both"] * 4
+    # an empty objective is no group, and the one that is left is all there is to report
+    assert not [name for name in result.metrics if name.startswith("objective")]
+    assert sorted(path.name for path in tmp_path.glob("ge.*")) == [
+        "ge.jsonl.gz",
+        "ge.jsonl.gz.config.yaml",
+        "ge.jsonl.gz.metrics.json",
+    ]
+
+
 def test_metrics_are_those_of_the_raw_outputs(base, tmp_path):
     data = write_rows(tmp_path / "pairs.jsonl", preference_rows(12))
     result = evaluate(base, data)
@@ -70,11 +89,11 @@ def test_metrics_are_those_of_the_raw_outputs(base, tmp_path):
         loss for loss, row in zip(losses, rows, strict=True) if row["objective"] == "helpful"
     ]
     assert metrics["objective_helpful_loss"] == pytest.approx(sum(helpful) / 6, abs=1e-9)
-    stored = json.loads(result.path.with_suffix(".metrics.json").read_text())
+    stored = json.loads(Path(f"{result.path}.metrics.json").read_text())
     assert stored["metrics"] == metrics
     zeros = dict.fromkeys(("dropped", "unscored", "truncated"), 0)
     assert stored["counts"] == {"rows": 12, "written": 12, **zeros}
-    config = yaml.safe_load(result.path.with_suffix(".config.yaml").read_text())
+    config = yaml.safe_load(Path(f"{result.path}.config.yaml").read_text())
     assert EvaluateConfig(**config) == EvaluateConfig(
         checkpoint=base, data_path=data, disable_tqdm=True
     )

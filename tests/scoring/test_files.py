@@ -62,11 +62,28 @@ class TestWhatIsWritten:
 
     def test_responses_follow_the_prompt_from_its_first_human_turn(self, checkpoint, tmp_path):
         source = write_rows(tmp_path / "prompts.jsonl", jailbroken_rows(4))
-        result = score(source, checkpoint, tmp_path / "out.jsonl", names=["m"])
         model = RewardModel.from_pretrained(checkpoint)
-        for number, row in enumerate(read_rows(result.path)):
+        result = score(
+            source, checkpoint, tmp_path / "o.jsonl", names=["m"], prompt_from_first_human=True
+        )
+        rows = read_rows(result.path)
+        assert len(rows) == 4
+        for number, row in enumerate(rows):
             prompt = f"Human: How do I do {number}?\n\nAssistant:"
             expected = model.raw_outputs([prompt + text for text in row["responses"]])
+            assert torch.allclose(torch.tensor(row["reward_outputs_m"]), expected, atol=1e-6)
+
+    def test_responses_follow_the_whole_prompt_as_in_python(self, checkpoint, tmp_path):
+        source = write_rows(tmp_path / "prompts.jsonl", jailbroken_rows(4))
+        model = RewardModel.from_pretrained(checkpoint)
+        rows = read_rows(score(source, checkpoint, tmp_path / "out.jsonl", names=["m"]).path)
+        assert len(rows) == 4
+        for row in rows:
+            means = [raw[0] for raw in row["reward_outputs_m"]]
+            expected = model.score_responses(row["prompt"], row["responses"]).mean
+            assert torch.allclose(torch.tensor(means), expected, atol=1e-6)
+            whole = [row["prompt"] + text for text in row["responses"]]
+            expected = model.raw_outputs(whole)
             assert torch.allclose(torch.tensor(row["reward_outputs_m"]), expected, atol=1e-6)
 
     def test_texts_and_chats(self, categorical, tmp_path):
@@ -121,7 +138,9 @@ class TestWhatIsWritten:
     def test_risk_measures(self, checkpoint, pairs, tmp_path):
         measures = ["mean", "quantile:0.01", "mean_minus_std:1"]
         result = score(pairs, checkpoint, tmp_path / "out.jsonl", risk=measures)
-        for row in read_rows(result.path):
+        rows = read_rows(result.path)
+        assert len(rows) == 23
+        for row in rows:
             mean, raw = row["reward_output_chosen"]
             sigma = math.log1p(math.exp(raw))
             assert row["rewards_chosen"] == {
@@ -162,7 +181,9 @@ class TestTooLongTexts:
         assert reason.startswith("it has ")
         assert reason.endswith(" tokens, more than 50")
         assert len(rows[1]["reward_output_chosen"]) == 2
-        assert rows[2]["reward_output_chosen_reason"] == "it has no tokens"
+        assert (
+            rows[2]["reward_output_chosen_reason"] == "nothing but white space follows the prompt"
+        )
         assert not [column for column in rows[0] if column.endswith("_reason")]
         assert str(result.counts) == (
             "4 of 4 rows written; 2 texts without a reward (see the _reason columns)"
@@ -190,6 +211,37 @@ class TestTooLongTexts:
         assert result.counts.truncated == 1
         assert str(result.counts).endswith("; 1 texts without a reward (see the _reason columns), "
                                            "1 texts cut on the left")  # fmt: skip
+
+
+def test_blank_responses_have_no_reward(checkpoint, tmp_path):
+    source = write_rows(
+        tmp_path / "r.jsonl",
+        [
+            {"prompt": "Human: a", "responses": [" ", "b"]},
+            {"prompt": "Human: c", "responses": [""]},
+        ],
+    )
+    result = score(source, checkpoint, tmp_path / "o.jsonl", names=["m"], window=1, risk=["mean"])
+    first, second = read_rows(result.path)
+    reason = "nothing but white space follows the prompt"
+    expected = RewardModel.from_pretrained(checkpoint).raw_outputs(["Human: a\n\nAssistant: b"])
+    assert first["reward_outputs_m"][0] is None
+    assert first["reward_outputs_m"][1] == pytest.approx(expected[0].tolist(), abs=1e-6)
+    assert first["reward_outputs_m_reason"] == [reason, None]
+    assert (second["reward_outputs_m"], second["reward_outputs_m_reason"]) == ([None], [reason])
+    assert second["rewards_m"] == [None]
+    assert result.counts.unscored == 2
+
+
+def test_empty_cells_of_a_parquet_file_are_written_as_null(checkpoint, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"text": ["a", "b"], "note": [math.nan, 0.5]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    result = score(tmp_path / "t.parquet", checkpoint, tmp_path / "o.jsonl")
+    assert "NaN" not in result.path.read_text()
+    assert [row["note"] for row in read_rows(result.path)] == [None, 0.5]
 
 
 class TestResuming:
@@ -251,6 +303,7 @@ class TestResuming:
             {"over_length": "drop"},
             {"dtype": "bfloat16"},
             {"kind": "pair"},
+            {"prompt_from_first_human": True},
         ],
     )
     def test_with_other_options_it_starts_anew(

@@ -12,8 +12,8 @@ from hidden_context.errors import DataError, MissingFileError, StorageError
 from hidden_context.synthetic.agreement import rank_agreements, spearman
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.curves import Curves
-from hidden_context.synthetic.workflow import SyntheticResult, run
 from hidden_context.synthetic.tables import print_summary
+from hidden_context.synthetic.workflow import SyntheticResult, run
 
 
 def tiny(out_dir: Path, **options: object) -> SyntheticConfig:

@@ -15,7 +15,7 @@ from hidden_context.models.featurizer import Featurizer
 from hidden_context.objectives import negative_log_likelihood
 from hidden_context.training import run
 from hidden_context.training.frozen import member_folds
-from hidden_context.training.probe import PairFeatures, train_probe
+from hidden_context.training.probe import PairFeatures, pair_features, train_probe
 from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(200, seed=1)
@@ -226,9 +226,22 @@ def test_a_loss_that_is_not_finite_names_its_pairs():
     held_out = torch.arange(40) < 5
     with pytest.raises(DivergedError, match="in epoch 1: the loss is not finite") as caught:
         train_probe(config, heads.make("base"), train, held_out=[held_out])
-    named = str(caught.value).split("kept): ")[1].split(". ")[0]
-    assert 17 in map(int, named.split(", "))
+    named = str(caught.value).split("(from 1): ")[1].split(". ")[0]
+    assert 18 in map(int, named.split(", "))
     assert len(named.split(", ")) <= 4
+
+
+def test_features_know_the_lines_of_their_pairs():
+    class Lengths:
+        def features(self, texts, progress=None):
+            return torch.tensor([[float(len(text))] for text in texts])
+
+    row = {"chosen": "ab", "rejected": "c"}
+    pairs = [parse_preference(row, line=7), parse_preference(row), parse_preference(row, line=3)]
+    features = pair_features(Lengths(), pairs)
+    assert features.chosen.tolist() == [[2.0]] * 3
+    assert features.lines.tolist() == [7, 2, 3]
+    assert features[torch.tensor([2, 0])].lines.tolist() == [3, 7]
 
 
 def test_there_is_nothing_to_resume(backbones, tmp_path):

@@ -17,7 +17,7 @@ from hidden_context.models import RewardModel
 from hidden_context.objectives import negative_log_likelihood
 from hidden_context.training import TrainConfig, run
 from hidden_context.training.finetune import resume_point, training_arguments
-from hidden_context.training.workflow import load_pairs, make_head
+from hidden_context.training.workflow import as_preferences, load_pairs, make_head
 from support.builders import CHAT_TEMPLATE, preference_rows, tiny_tokenizer, train_config
 
 ROWS = preference_rows(64, seed=1)
@@ -440,11 +440,39 @@ def test_where_to_resume(tmp_path):
         ({"eval_fraction": -0.1}, r"\[0, 1\)"),
         ({"learning_rate": 0.0}, "must be positive"),
         ({"early_stopping_patience": 2}, "needs --validation_fraction"),
+        ({"early_stopping_patience": -1}, "--early_stopping_patience is -1; it cannot be negative"),
+        ({"train_dataset_size": -1}, "--train_dataset_size is -1; it cannot be negative"),
+        ({"eval_dataset_size": -5}, "--eval_dataset_size is -5; it cannot be negative"),
+        ({"num_train_epochs": 0}, "--num_train_epochs is 0; it must be positive"),
+        ({"num_train_epochs": math.nan}, "--num_train_epochs is nan; it must be positive"),
+        ({"probe_learning_rate": 0.0}, "--probe_learning_rate is 0.0; it must be positive"),
+        ({"probe_weight_decay": -0.1}, "--probe_weight_decay is -0.1; it cannot be negative"),
     ],
 )
 def test_impossible_options(options, message):
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**options)
+
+
+def test_sizes_that_can_work():
+    assert TrainConfig(num_train_epochs=0, max_steps=3).max_steps == 3
+    assert TrainConfig(probe_weight_decay=0.0).probe_weight_decay == 0
+
+
+def test_a_single_file_can_be_trained_on_whole(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    whole = load_pairs(TrainConfig(data_path=str(path), eval_fraction=0))
+    assert (len(whole.train), whole.test) == (64, [])
+    tenth = load_pairs(TrainConfig(data_path=str(path)))
+    assert tenth.eval_fraction == 0.1
+    assert 0 < len(tenth.test) == 64 - len(tenth.train)
+    assert load_pairs(TrainConfig(data_path=str(path), eval_fraction=0.1)) == tenth
+
+
+def test_rows_in_memory_are_numbered_from_one():
+    given = [parse_preference(ROWS[0]), ROWS[1], parse_preference(ROWS[2], line=40)]
+    assert [pair.source_line for pair in as_preferences(given)] == [1, 2, 40]
 
 
 def test_heads_take_their_own_options_only():

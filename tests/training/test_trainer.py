@@ -13,10 +13,11 @@ from hidden_context.errors import DivergedError
 from hidden_context.models import RewardModel
 from hidden_context.models.modules import final_linear
 from hidden_context.training import run
+from hidden_context.training.dataset import PairCollator
 from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.trainer import PreferenceTrainer
 from hidden_context.training.workflow import make_head
-from support.builders import preference_rows, train_config
+from support.builders import preference_rows, tiny_tokenizer, train_config
 
 ROWS = preference_rows(22, seed=3)
 HEADS = ("base", "mean_and_variance", "categorical")
@@ -242,14 +243,25 @@ def test_a_loss_that_is_not_finite_stops_training(backbones, tmp_path, monkeypat
         return loss * torch.tensor([1.0, math.nan, 1.0, 1.0]) if len(calls) == 3 else loss
 
     monkeypatch.setattr(trainer, "negative_log_likelihood", spoiled)
+    sides, real_batch = [], PairCollator.__call__
+
+    def seen(self, items):
+        sides.append([item["chosen"] for item in items])
+        return real_batch(self, items)
+
+    monkeypatch.setattr(PairCollator, "__call__", seen)
     config = train_config(backbones("gpt2"), tmp_path, per_device_train_batch_size=4, save_steps=1)
+    # blank rows are dropped, so places among the pairs kept are not lines of the source
+    blank = [{"chosen": " ", "rejected": "x"}] * 50
     with pytest.raises(DivergedError) as caught:
-        run(config, ROWS)
+        run(config, [*blank, *ROWS])
     message = str(caught.value)
     assert "training stopped at step 3: the loss is not finite" in message
-    found = re.search(r"\(from 0\): (\d+)\.", message)
+    found = re.search(r"Lines of the training data \(from 1\): (\d+)\.", message)
     assert found is not None  # the one bad row, not its whole batch
-    assert 0 <= int(found.group(1)) < 22
+    line = int(found.group(1))
+    tokens = tiny_tokenizer()(ROWS[line - 51]["chosen"])["input_ids"]
+    assert sides[2][1] == tokens  # the second pair of the third batch
     intact = RewardModel.from_pretrained(tmp_path / "checkpoint-2")
     assert intact.raw_outputs([ROWS[0]["chosen"]]).isfinite().all()
     assert not (tmp_path / "final").exists()

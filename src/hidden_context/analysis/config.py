@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from hidden_context.config import option
 from hidden_context.errors import ConfigError
@@ -45,19 +46,49 @@ class SummarizeConfig:
         return self.jailbreak_dir or self.data_dir
 
 
+_TABLE_OPTIONS: Final = ("alpha", "data_dir", "reward_models_dir", "jailbreak_dir")
+_FILE_OPTIONS: Final = ("head", "likelihood", "risk")
+
+
 @dataclass(frozen=True)
 class AnalyzeConfig(SummarizeConfig):
-    """Options of ``hidden-context analyze``: score files, or the paper's tables without any."""
+    """Options of ``hidden-context analyze``: score files, or the paper's tables without any.
+
+    Raises:
+        ConfigError: If an option belongs to the other of these two.
+    """
 
     files: list[str] = option(
         [], "score files (.jsonl or .jsonl.gz); none: the paper's tables", positional=True
     )
     head: str | None = option(
-        None, "reward head of the files, e.g. mean_and_variance (default: by name and width)"
+        None, "reward head of the files, e.g. base (default: the checkpoint's, else by name, width)"
     )
     likelihood: Literal["probit", "logistic"] | None = option(
-        None, "how a mean_and_variance head compares two rewards (default: probit)"
+        None, "how a mean_and_variance head compares rewards (default: the checkpoint's, or probit)"
     )
     risk: list[str] = option(
         ["mean", "quantile:0.01"], "risk measures by which responses are compared"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        of_the_other_job = _TABLE_OPTIONS if self.files else _FILE_OPTIONS
+        given = ", ".join(f"--{name}" for name in of_the_other_job if not self._is_default(name))
+        if given and self.files:
+            raise ConfigError(
+                f"only the paper's tables use {given}, and they are made where no score file is "
+                "named; leave out the one or the other. Risk measures for score files are chosen "
+                "by --risk, e.g. --risk quantile:0.05."
+            )
+        if given:
+            raise ConfigError(
+                f"only score files use {given}, but none is named; name some, or leave that out "
+                "for the paper's tables."
+            )
+
+    def _is_default(self, name: str) -> bool:
+        (field,) = (field for field in dataclasses.fields(self) if field.name == name)
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        return bool(getattr(self, name) == default)

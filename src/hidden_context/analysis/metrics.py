@@ -48,20 +48,22 @@ class PairRecord:
 
     Attributes:
         n: Number of pairs.
-        loss: Mean of −log P(chosen ≻ rejected), in nats.
-        accuracy: Pairs with P(chosen ≻ rejected) above ½; those at exactly ½ count one half.
-        mean_reward: Mean of the mean rewards of all 2n texts, in reward units.
-        mean_stddev: Mean of their standard deviations, in reward units.
-        r_squared: Explained variance share over the 2n texts; None for a head without variance.
-        accuracy_at: Per risk measure, pairs whose chosen text has the higher value; ties one half.
+        loss: Mean cross-entropy in nats: −log P(chosen ≻ rejected) where labels are hard.
+        accuracy: Pairs with P(preferred ≻ other) above ½; those at exactly ½, and those whose
+            annotators tied, count one half.
+        reward_mean: Mean of the mean rewards of all 2n texts, in reward units.
+        reward_stddev: Mean of their standard deviations, in reward units.
+        r2: Explained variance share over the 2n texts; None for a head without variance.
+        accuracy_at: Per risk measure, pairs whose preferred text has the higher value; ties, of
+            values and of annotators, one half.
     """
 
     n: int
     loss: float
     accuracy: Count
-    mean_reward: float
-    mean_stddev: float
-    r_squared: float | None
+    reward_mean: float
+    reward_stddev: float
+    r2: float | None
     accuracy_at: dict[str, Count]
 
 
@@ -72,18 +74,18 @@ class ResponseRecord:
     Attributes:
         n: Number of rows.
         num_responses: Number of responses in all of them together.
-        mean_reward: Mean of the responses' mean rewards, in reward units.
-        mean_stddev: Mean of their standard deviations, in reward units.
-        r_squared: Explained variance share over the responses; None for a head without variance.
+        reward_mean: Mean of the responses' mean rewards, in reward units.
+        reward_stddev: Mean of their standard deviations, in reward units.
+        r2: Explained variance share over the responses; None for a head without variance.
         second_at_least: Per risk measure, rows whose second response is rated at least as high as
             the first (a tie counts whole); None unless every row has two responses.
     """
 
     n: int
     num_responses: int
-    mean_reward: float
-    mean_stddev: float
-    r_squared: float | None
+    reward_mean: float
+    reward_stddev: float
+    r2: float | None
     second_at_least: dict[str, Count] | None
 
 
@@ -116,7 +118,10 @@ def rated_at_least(
     measure = risk.parse(risk_name)
     values = [measure(head.distribution(torch.from_numpy(raw))) for raw in (first, second)]
     share = win_rate(values[0], values[1], ties="win" if ties == "win" else "half")
-    total = len(first)
+    return _count_of(share, len(first))
+
+
+def _count_of(share: float, total: int) -> Count:
     # The share is a whole or half number of rows; taking it back to that number undoes rounding.
     return Count(round(2 * share * total) / 2, total)
 
@@ -146,8 +151,44 @@ def reward_moments(head: Head, raw: RawOutputs) -> tuple[float, float, float | N
     return float(rewards.mean.mean()), float(rewards.stddev.mean()), r_squared
 
 
+def accuracy_at(
+    head: Head,
+    risk_name: str,
+    chosen: RawOutputs,
+    rejected: RawOutputs,
+    preference: NDArray[np.float64],
+) -> Count:
+    """Count pairs whose preferred text has the higher value of a risk measure.
+
+    Args:
+        head: The head that reads the raw outputs.
+        risk_name: Risk measure, such as ``quantile:0.01``.
+        chosen: Raw outputs of shape ``(N, K)``.
+        rejected: Raw outputs of shape ``(N, K)``.
+        preference: Share of annotators for the chosen text, ``(N,)``.
+
+    Returns:
+        The count among N pairs; equal values, and annotators who tie, count one half.
+
+    Raises:
+        ConfigError: If the risk measure is unknown or there are no pairs.
+    """
+    swapped = (preference < 0.5)[:, None]
+    decided = preference != 0.5
+    if len(decided) and not decided.any():
+        return Count(len(decided) / 2, len(decided))
+    preferred = np.where(swapped, rejected, chosen)[decided]
+    other = np.where(swapped, chosen, rejected)[decided]
+    count = rated_at_least(head, risk_name, preferred, other, ties="half").count
+    return Count(count + float((~decided).sum()) / 2, len(decided))
+
+
 def pair_record(
-    head: Head, chosen: RawOutputs, rejected: RawOutputs, risk_names: Sequence[str] = ()
+    head: Head,
+    chosen: RawOutputs,
+    rejected: RawOutputs,
+    risk_names: Sequence[str] = (),
+    preference: NDArray[np.float64] | None = None,
 ) -> PairRecord:
     """Evaluate a head on pairs.
 
@@ -156,25 +197,29 @@ def pair_record(
         chosen: Raw outputs of the chosen texts, ``(N, K)``.
         rejected: Raw outputs of the rejected texts, ``(N, K)``.
         risk_names: Risk measures by which the pairs are compared as well.
+        preference: Share of annotators for the chosen texts, ``(N,)``; None for hard labels.
 
     Returns:
-        The record; see :class:`PairRecord`.
+        The record; see :class:`PairRecord`. Its numbers are those of
+        ``hidden_context.statistics.pair_metrics``, which the evaluate command reports too.
     """
     import torch
 
-    from hidden_context.objectives import correctness, negative_log_likelihood
+    from hidden_context.statistics import pair_metrics
 
-    loss = negative_log_likelihood(head, torch.from_numpy(chosen), torch.from_numpy(rejected))
-    mean_reward, mean_stddev, r_squared = reward_moments(head, np.concatenate([chosen, rejected]))
+    if preference is None:
+        preference = np.ones(len(chosen))
+    raw_chosen, raw_rejected, shares = map(torch.from_numpy, (chosen, rejected, preference))
+    metrics = pair_metrics(head, raw_chosen, raw_rejected, shares)
     return PairRecord(
         n=len(chosen),
-        loss=float(loss.mean()),
-        accuracy=Count(float(correctness(loss).sum()), len(chosen)),
-        mean_reward=mean_reward,
-        mean_stddev=mean_stddev,
-        r_squared=r_squared,
+        loss=metrics["loss"],
+        accuracy=_count_of(metrics["accuracy"], len(chosen)),
+        reward_mean=metrics["reward_mean"],
+        reward_stddev=metrics.get("reward_stddev", 0.0),
+        r2=metrics.get("r2"),
         accuracy_at={
-            name: rated_at_least(head, name, chosen, rejected, ties="half") for name in risk_names
+            name: accuracy_at(head, name, chosen, rejected, preference) for name in risk_names
         },
     )
 
@@ -196,7 +241,7 @@ def response_record(
     Returns:
         The record; see :class:`ResponseRecord`.
     """
-    mean_reward, mean_stddev, r_squared = reward_moments(head, outputs)
+    reward_mean, reward_stddev, r2 = reward_moments(head, outputs)
     second_at_least = None
     if (num_responses == 2).all():
         second_at_least = {
@@ -205,9 +250,9 @@ def response_record(
     return ResponseRecord(
         n=len(num_responses),
         num_responses=len(outputs),
-        mean_reward=mean_reward,
-        mean_stddev=mean_stddev,
-        r_squared=r_squared,
+        reward_mean=reward_mean,
+        reward_stddev=reward_stddev,
+        r2=r2,
         second_at_least=second_at_least,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,13 +19,14 @@ from hidden_context.analysis.metrics import (
     pair_record,
     response_record,
 )
+from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.score_files import (
-    CHOSEN,
     PairScores,
     ResponseScores,
+    ScoreFile,
     read_score_file,
 )
-from hidden_context.analysis.score_heads import guess_head_type, head_for_width
+from hidden_context.analysis.score_heads import choose_head, head_file_beside, saved_head
 from hidden_context.data.files import write_json
 from hidden_context.errors import ConfigError
 
@@ -46,12 +48,12 @@ class Group:
 
 @dataclass(frozen=True)
 class ScoresAnalysis:
-    """Numbers of one set of scores: a file's pairs, or one of its columns of responses.
+    """Numbers of one set of scores: a file's pairs, or its responses, by one reward model.
 
     Attributes:
         file: The score file.
         kind: What the groups' records are of.
-        name: The name in the responses' column; empty for pairs.
+        name: The reward model's name in the columns; empty for pairs scored by a single one.
         head: The head that the raw outputs were read with, in its JSON form.
         rows_left_out: Rows without a reward.
         groups: All rows, then the parts.
@@ -106,23 +108,19 @@ def _record_to_dict(record: PairRecord | ResponseRecord) -> dict[str, Any]:
     return {f.name: plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
 
 
-def _head(config: AnalyzeConfig, scores: PairScores | ResponseScores) -> Head:
-    name, column = "", CHOSEN
-    if isinstance(scores, ResponseScores):
-        name, column = scores.name, scores.column
-    return head_for_width(
-        config.head or guess_head_type(scores.width, file=scores.file, name=name),
-        scores.width,
-        file=scores.file,
-        field=column,
-        likelihood=config.likelihood,
-    )
-
-
 def analyze_pairs(scores: PairScores, head: Head, risk_names: list[str]) -> list[Group]:
     """Compute the numbers of pairs, of all rows and of each part."""
     return [
-        Group(labels, pair_record(head, scores.chosen[rows], scores.rejected[rows], risk_names))
+        Group(
+            labels,
+            pair_record(
+                head,
+                scores.chosen[rows],
+                scores.rejected[rows],
+                risk_names,
+                scores.preference[rows],
+            ),
+        )
         for labels, rows in label_groups(scores.labels, len(scores.chosen))
     ]
 
@@ -141,22 +139,32 @@ def analyze_responses(scores: ResponseScores, head: Head, risk_names: list[str])
     ]
 
 
-def _analyze_pair_scores(
-    config: AnalyzeConfig, scores: PairScores, risk_names: list[str]
-) -> ScoresAnalysis:
-    head = _head(config, scores)
-    groups = analyze_pairs(scores, head, risk_names)
-    return ScoresAnalysis(scores.file, "pairs", "", head.to_dict(), scores.left_out, groups)
-
-
-def _analyze_response_scores(
-    config: AnalyzeConfig, scores: ResponseScores, risk_names: list[str]
-) -> ScoresAnalysis:
-    head = _head(config, scores)
-    groups = analyze_responses(scores, head, risk_names)
-    return ScoresAnalysis(
-        scores.file, "responses", scores.name, head.to_dict(), scores.left_out, groups
-    )
+def _analyze_file(
+    config: AnalyzeConfig, file: ScoreFile, risk_names: list[str]
+) -> list[ScoresAnalysis]:
+    every = file.all_scores()
+    # The checkpoint around the file can have written one set of scores, not those of several models
+    saved = saved_head(file.file) if len(every) == 1 else None
+    analyses = []
+    for scores in every:
+        head = choose_head(
+            scores.width,
+            file=scores.file,
+            field=scores.column,
+            name=scores.name,
+            saved=saved,
+            head_type=config.head,
+            likelihood=config.likelihood,
+        )
+        kind: Literal["pairs", "responses"]
+        if isinstance(scores, PairScores):
+            kind, groups = "pairs", analyze_pairs(scores, head, risk_names)
+        else:
+            kind, groups = "responses", analyze_responses(scores, head, risk_names)
+        analyses.append(
+            ScoresAnalysis(scores.file, kind, scores.name, head.to_dict(), scores.left_out, groups)
+        )
+    return analyses
 
 
 def run(config: AnalyzeConfig) -> Analysis:
@@ -169,9 +177,11 @@ def run(config: AnalyzeConfig) -> Analysis:
         One entry per file and set of scores in it.
 
     Raises:
-        ConfigError: If there is no file, or the head or a risk measure is unknown.
+        ConfigError: If there is no file, the head or a risk measure is unknown, or the output is
+            one of the inputs.
         MissingFileError: If a file does not exist.
         DataError: If a file cannot be used.
+        CheckpointError: If a checkpoint's head file beside a score file is damaged.
         StorageError: If the output cannot be written.
     """
     from hidden_context import risk
@@ -181,15 +191,12 @@ def run(config: AnalyzeConfig) -> Analysis:
     risk_names = list(dict.fromkeys(text.strip() for text in config.risk))
     for name in risk_names:
         risk.parse(name)  # a wrong name is told before any file is read
-    analyses = []
+    if config.output:
+        inputs = [(Path(path), head_file_beside(path)) for path in config.files]
+        check_output(config.output, [path for both in inputs for path in both])
+    analyses: list[ScoresAnalysis] = []
     for path in config.files:
-        scores = read_score_file(path)
-        if scores.pairs is not None:
-            analyses.append(_analyze_pair_scores(config, scores.pairs, risk_names))
-        analyses += [
-            _analyze_response_scores(config, responses, risk_names)
-            for responses in scores.responses.values()
-        ]
+        analyses += _analyze_file(config, read_score_file(path), risk_names)
     analysis = Analysis(config, analyses)
     if config.output:
         write_json(config.output, analysis.to_dict())

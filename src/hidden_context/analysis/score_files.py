@@ -1,9 +1,11 @@
 """Score files: JSON Lines with raw reward outputs, read into arrays and checked on the way.
 
 A *pair* file has ``reward_output_chosen`` and ``reward_output_rejected``, each a list of K
-numbers. A *response* file has one or more columns ``reward_outputs_{name}``, each a list with one
-list of K numbers per response. A file may be both. ``null`` in place of a reward (a text that was
-too long to score) leaves that row out and is counted.
+numbers; scored by several models, ``reward_output_chosen_{name}`` and
+``reward_output_rejected_{name}`` for each. A *response* file has one or more columns
+``reward_outputs_{name}``, each a list with one list of K numbers per response. A file may be both.
+``null`` in place of a reward (a text that was too long to score) leaves that row out of that
+model's scores and is counted.
 """
 
 from __future__ import annotations
@@ -18,30 +20,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hidden_context.analysis.score_columns import (
+    LABEL_COLUMNS,
+    RESPONSES_PREFIX,
+    ScoreSet,
+    read_labels,
+    read_preference,
+    reward_columns,
+    score_sets,
+    shown,
+)
 from hidden_context.data.files import iter_jsonl
 from hidden_context.errors import DataError
-
-CHOSEN, REJECTED = "reward_output_chosen", "reward_output_rejected"
-RESPONSES_PREFIX = "reward_outputs_"
-LABEL_COLUMNS = ("data_subset", "objective")
-"""Columns that say which part of the data a row belongs to."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairScores:
-    """Raw outputs of a pair file.
+    """Raw outputs of one reward model on pairs.
 
     Attributes:
         file: Where they come from.
+        name: The name given to the model; empty where it was the only one.
+        column: The full name of the column of the chosen texts.
         chosen: ``(N, K)`` float64, raw outputs of the chosen texts.
         rejected: ``(N, K)`` float64, raw outputs of the rejected texts.
+        preference: ``(N,)`` float64, share of annotators for the chosen text: 1 a hard label.
         labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
         left_out: Number of rows without a reward.
     """
 
     file: str
+    name: str
+    column: str
     chosen: NDArray[np.float64]
     rejected: NDArray[np.float64]
+    preference: NDArray[np.float64]
     labels: dict[str, NDArray[np.str_]]
     left_out: int
 
@@ -90,20 +103,34 @@ class ResponseScores:
 
 @dataclass(frozen=True, eq=False)
 class ScoreFile:
-    """What one score file holds: pairs, named columns of responses, or both."""
+    """What one score file holds.
+
+    Attributes:
+        file: Where it lies.
+        pairs: Pairs scored by a single reward model, if there are any.
+        named_pairs: Pairs scored by several, by the models' names.
+        responses: Responses, by the models' names.
+    """
 
     file: str
     pairs: PairScores | None
+    named_pairs: dict[str, PairScores]
     responses: dict[str, ResponseScores]
+
+    def all_scores(self) -> list[PairScores | ResponseScores]:
+        """Return every set of scores: pairs, named pairs, then responses."""
+        pairs = [] if self.pairs is None else [self.pairs]
+        return [*pairs, *self.named_pairs.values(), *self.responses.values()]
 
 
 @dataclass
 class _Table:
-    """Rows of one column (or of the chosen and rejected pair) while they are being read."""
+    """Rows of one set of scores while they are being read."""
 
     file: str
-    columns: tuple[str, ...]
+    scores: ScoreSet
     values: tuple[array[float], ...]
+    preference: array[float] = field(default_factory=lambda: array("d"))
     counts: array[int] = field(default_factory=lambda: array("q"))
     labels: dict[str, list[str]] = field(default_factory=lambda: {c: [] for c in LABEL_COLUMNS})
     left_out: int = 0
@@ -116,7 +143,7 @@ class _Table:
             return None
         if not isinstance(value, list) or not value:
             raise DataError(
-                f"a list of numbers is needed, not {_shown(value)}",
+                f"a list of numbers is needed, not {shown(value)}",
                 file=self.file,
                 line=line,
                 field=place,
@@ -125,7 +152,7 @@ class _Table:
         for number in value:
             if type(number) is not float and type(number) is not int:
                 raise DataError(
-                    f"{_shown(number)} stands where a number is needed",
+                    f"{shown(number)} stands where a number is needed",
                     file=self.file,
                     line=line,
                     field=place,
@@ -133,7 +160,7 @@ class _Table:
                 )
             if not _is_finite(number):
                 raise DataError(
-                    f"{_shown(number)} is not a finite number",
+                    f"{shown(number)} is not a finite number",
                     file=self.file,
                     line=line,
                     field=place,
@@ -151,7 +178,12 @@ class _Table:
             )
         return value
 
-    def add(self, outputs: Sequence[list[list[float]] | None], labels: dict[str, str]) -> None:
+    def add(
+        self,
+        outputs: Sequence[list[list[float]] | None],
+        labels: dict[str, str],
+        preference: float,
+    ) -> None:
         """Append one row: per column its list of raw outputs, or None if one is missing."""
         if any(column is None for column in outputs):
             self.left_out += 1
@@ -160,6 +192,7 @@ class _Table:
             for output in column or ():
                 values.extend(output)
         self.counts.append(len(outputs[0] or ()))
+        self.preference.append(preference)
         for name, label in labels.items():
             self.labels[name].append(label)
 
@@ -169,7 +202,7 @@ class _Table:
             raise DataError(
                 f"none of its {self.left_out} rows has a reward",
                 file=self.file,
-                field=self.columns[0],
+                field=self.scores.columns[0],
                 remedy="Were all texts too long? Score them again with a larger --max_length",
             )
         return [
@@ -181,11 +214,6 @@ class _Table:
         return {name: np.array(texts) for name, texts in self.labels.items() if any(texts)}
 
 
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
 def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
@@ -193,54 +221,17 @@ def _is_finite(number: float) -> bool:
         return False
 
 
-def _reward_columns(row: dict[str, Any]) -> frozenset[str]:
-    return frozenset(
-        name for name in row if name in (CHOSEN, REJECTED) or name.startswith(RESPONSES_PREFIX)
-    )
-
-
-def _new_tables(columns: frozenset[str], file: str, line: int) -> list[_Table]:
-    """Set up one table for the pairs, if there are any, and one per column of responses."""
-    if not columns:
-        raise DataError(
-            f"there is no {CHOSEN} and {REJECTED}, nor a {RESPONSES_PREFIX}… column",
-            file=file,
-            line=line,
-            remedy="Score files come from the evaluate and score commands",
-        )
-    tables = []
-    for name, other in ((CHOSEN, REJECTED), (REJECTED, CHOSEN)):
-        if name in columns and other not in columns:
-            raise DataError(f"{name} has no {other} beside it", file=file, line=line, field=other)
-    if CHOSEN in columns:
-        tables.append(_Table(file, (CHOSEN, REJECTED), (array("d"), array("d"))))
-    names = sorted(name for name in columns if name.startswith(RESPONSES_PREFIX))
-    return tables + [_Table(file, (name,), (array("d"),)) for name in names]
-
-
-def _labels(row: dict[str, Any], file: str, line: int) -> dict[str, str]:
-    labels = {}
-    for name in LABEL_COLUMNS:
-        value = row.get(name)
-        if value is not None and not isinstance(value, str):
-            raise DataError(
-                f"a text is needed, not {_shown(value)}", file=file, line=line, field=name
-            )
-        labels[name] = value or ""
-    return labels
-
-
 def _row_outputs(table: _Table, row: dict[str, Any], line: int) -> list[list[list[float]] | None]:
-    if table.columns == (CHOSEN, REJECTED):
-        sides = [table.numbers(row[name], line, name) for name in table.columns]
+    if table.scores.is_pairs:
+        sides = [table.numbers(row[name], line, name) for name in table.scores.columns]
         return [None if side is None else [side] for side in sides]
-    name = table.columns[0]
+    name = table.scores.columns[0]
     value = row[name]
     if value is None:
         return [None]
     if not isinstance(value, list) or not value:
         raise DataError(
-            f"a list with one output per response is needed, not {_shown(value)}",
+            f"a list with one output per response is needed, not {shown(value)}",
             file=table.file,
             line=line,
             field=name,
@@ -266,42 +257,58 @@ def read_score_file(path: str | Path, require: Sequence[str] = ()) -> ScoreFile:
             output is not a list of finite numbers of one width; names file, line and field.
     """
     file = str(path)
-    columns: frozenset[str] = frozenset()
+    columns, has_pairs = frozenset[str](), False
     tables: list[_Table] = []
     for line, row in iter_jsonl(path, allow_empty=False):
-        found = _reward_columns(row)
+        found = reward_columns(row)
         if not tables:
-            tables, columns, first_line = _new_tables(found, file, line), found, line
+            sets = score_sets(found, file, line)
+            tables = [_Table(file, s, tuple(array("d") for _ in s.columns)) for s in sets]
+            columns, first_line = found, line
+            has_pairs = any(s.is_pairs for s in sets)
         elif found != columns:
             name = min(found ^ columns)
             problem = "missing here, but stands" if name in columns else "here, but missing"
             raise DataError(
                 f"the column is {problem} on line {first_line}", file=file, line=line, field=name
             )
-        labels = _labels(row, file, line)
+        labels = read_labels(row, file, line)
+        preference = read_preference(row, file, line) if has_pairs else 1.0
         for name in require:
             if not labels[name]:
                 raise DataError("the column is missing", file=file, line=line, field=name)
         for table in tables:
-            table.add(_row_outputs(table, row, line), labels)
+            table.add(_row_outputs(table, row, line), labels, preference)
     return _score_file(file, tables)
 
 
+def _pair_scores(table: _Table) -> PairScores:
+    chosen, rejected = table.arrays()
+    return PairScores(
+        file=table.file,
+        name=table.scores.name,
+        column=table.scores.columns[0],
+        chosen=chosen,
+        rejected=rejected,
+        preference=np.array(table.preference, dtype=np.float64),
+        labels=table.label_arrays(),
+        left_out=table.left_out,
+    )
+
+
+def _response_scores(table: _Table) -> ResponseScores:
+    (outputs,) = table.arrays()
+    return ResponseScores(
+        file=table.file,
+        column=table.scores.columns[0],
+        outputs=outputs,
+        num_responses=np.array(table.counts, dtype=np.int64),
+        labels=table.label_arrays(),
+        left_out=table.left_out,
+    )
+
+
 def _score_file(file: str, tables: list[_Table]) -> ScoreFile:
-    pairs = None
-    responses = {}
-    for table in tables:
-        arrays, labels = table.arrays(), table.label_arrays()
-        if len(arrays) == 2:
-            pairs = PairScores(file, arrays[0], arrays[1], labels, table.left_out)
-            continue
-        scores = ResponseScores(
-            file=file,
-            column=table.columns[0],
-            outputs=arrays[0],
-            num_responses=np.array(table.counts, dtype=np.int64),
-            labels=labels,
-            left_out=table.left_out,
-        )
-        responses[scores.name] = scores
-    return ScoreFile(file, pairs, responses)
+    pairs = {t.scores.name: _pair_scores(t) for t in tables if t.scores.is_pairs}
+    responses = {t.scores.name: _response_scores(t) for t in tables if not t.scores.is_pairs}
+    return ScoreFile(file, pairs.pop("", None), pairs, responses)

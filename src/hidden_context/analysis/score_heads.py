@@ -1,7 +1,11 @@
-"""Which reward head wrote a column of raw outputs: told, read off a name, or off the width."""
+"""Which reward head wrote a column of raw outputs.
+
+Told, saved beside the file by its checkpoint, read off a name, or off the width.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,3 +78,71 @@ def head_for_width(
         field=field,
         remedy="Check which reward model wrote this file, and name its own type of head",
     )
+
+
+def head_file_beside(file: str | Path) -> Path:
+    """Return where a checkpoint whose folder a score file lies in keeps its head."""
+    from hidden_context.models.head_file import HEAD_FILE
+
+    return Path(file).parent / HEAD_FILE
+
+
+def saved_head(file: str | Path) -> Head | None:
+    """Read the head of the checkpoint whose folder a score file lies in, if it lies in one.
+
+    Raises:
+        CheckpointError: If the checkpoint's head file is damaged or of a later version.
+    """
+    from hidden_context.models.head_file import HeadFile
+
+    path = head_file_beside(file)
+    return HeadFile.load(path).head if path.is_file() else None
+
+
+def choose_head(
+    width: int,
+    *,
+    file: str,
+    field: str,
+    name: str = "",
+    saved: Head | None = None,
+    head_type: str | None = None,
+    likelihood: str | None = None,
+) -> Head:
+    """Choose the head that reads ``width`` numbers per text.
+
+    Args:
+        width: Numbers per text in the file, K.
+        file: The score file.
+        field: Its column, for errors.
+        name: The name given to the reward model, if it has one.
+        saved: The head that the checkpoint beside the file says it has.
+        head_type: The type that was asked for, which goes before all else.
+        likelihood: The likelihood that was asked for, likewise.
+
+    Returns:
+        The saved head unless another type was asked for; without one, one of the guessed type.
+
+    Raises:
+        ConfigError: If the type is unknown.
+        DataError: If such a head cannot have written ``width`` numbers.
+    """
+    from hidden_context import heads
+    from hidden_context.heads.registry import options_for
+
+    told = None if head_type is None else heads.make(head_type).type
+    if saved is None or told not in (None, saved.type):
+        kind = told or guess_head_type(width, file=file, name=name)
+        return head_for_width(kind, width, file=file, field=field, likelihood=likelihood)
+    if saved.num_outputs != width:
+        path = head_file_beside(file)
+        raise DataError(
+            f"{width} {'number' if width == 1 else 'numbers'} per text, but the {saved.type} head "
+            f"in {path} writes {saved.num_outputs}",
+            file=file,
+            field=field,
+            remedy="Another reward model wrote this file; move it out of this one's folder",
+        )
+    if likelihood is None:
+        return saved
+    return dataclasses.replace(saved, **options_for(saved.type, {"likelihood": likelihood}))

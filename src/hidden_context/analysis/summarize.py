@@ -10,9 +10,9 @@ import numpy as np
 
 from hidden_context.analysis.config import SummarizeConfig
 from hidden_context.analysis.metrics import rated_at_least, reward_moments
+from hidden_context.analysis.outputs import check_output
+from hidden_context.analysis.score_columns import CHOSEN, RESPONSES_PREFIX
 from hidden_context.analysis.score_files import (
-    CHOSEN,
-    RESPONSES_PREFIX,
     PairScores,
     ResponseScores,
     ScoreFile,
@@ -127,6 +127,21 @@ def find_evaluation(folder: Path, reward_model_type: str) -> Path | None:
     return found[0] if found else None
 
 
+def _inputs(config: SummarizeConfig) -> list[Path]:
+    """Return every file that a summary reads, as far as it is there."""
+    evaluations = [
+        find_evaluation(Path(config.reward_models_folder(), train_set), reward_model_type)
+        for reward_model_type in REWARD_MODEL_TYPES
+        for train_set in TRAIN_SETS
+    ]
+    jailbreaks = [_jailbreak_path(config, kind) for kind in REWARD_MODEL_TYPES]
+    return [path for path in (*evaluations, *jailbreaks) if path is not None]
+
+
+def _jailbreak_path(config: SummarizeConfig, reward_model_type: str) -> Path:
+    return Path(config.jailbreak_folder(), f"jailbroken_evaluations_{reward_model_type}.jsonl")
+
+
 def _all_evaluations(config: SummarizeConfig, missing: list[str]) -> dict[Any, EvaluationNumbers]:
     numbers = {}
     for reward_model_type in REWARD_MODEL_TYPES:
@@ -161,7 +176,7 @@ def _read_jailbreak_file(path: Path, columns: list[str]) -> ScoreFile:
 def _all_jailbreaks(config: SummarizeConfig, missing: list[str]) -> dict[Any, JailbreakNumbers]:
     numbers = {}
     for reward_model_type in REWARD_MODEL_TYPES:
-        path = Path(config.jailbreak_folder(), f"jailbroken_evaluations_{reward_model_type}.jsonl")
+        path = _jailbreak_path(config, reward_model_type)
         if not path.exists():
             missing.append(str(path))
             continue
@@ -189,10 +204,12 @@ def run(config: SummarizeConfig) -> Summary:
 
     Raises:
         MissingFileError: If none of the inputs is there.
-        ConfigError: If several checkpoints fit one cell.
+        ConfigError: If several checkpoints fit one cell, or the output is one of the inputs.
         DataError: If a file that is there cannot be used.
         StorageError: If the output cannot be written.
     """
+    if config.output:
+        check_output(config.output, _inputs(config))
     missing: list[str] = []
     evaluations = _all_evaluations(config, missing)
     jailbreaks = _all_jailbreaks(config, missing)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NOTHING = "–"
 _R_SQUARED = ("r²", "paper", "texts")
 _TIES_WIN = "A tie counts whole, as in the paper (≥)."
-_TIES_HALF = "Accuracy: share of pairs with P(chosen ≻ rejected) > ½; a tie counts one half."
+_TIES_HALF = "Accuracy: share of pairs with P(preferred ≻ other) > ½; a tie counts one half."
 
 
 def percent(share: float | None) -> str:
@@ -155,7 +155,7 @@ def analysis_table(analysis: ScoresAnalysis) -> Table:
     for group in analysis.groups:
         label = ", ".join(f"{name}={value}" for name, value in group.labels.items()) or "all"
         record = group.record
-        moments = [number(v) for v in (record.mean_reward, record.mean_stddev, record.r_squared)]
+        moments = [number(v) for v in (record.reward_mean, record.reward_stddev, record.r2)]
         texts = [str(record.n)]
         if isinstance(record, PairRecord):
             texts += [number(record.loss, 4), percent(record.accuracy.share), *moments]

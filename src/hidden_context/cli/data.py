@@ -135,6 +135,30 @@ def run_inspect(argv: Sequence[str] | None) -> int:
     return 0
 
 
+def _targets(config: SplitConfig, folder: Path) -> dict[str, Path]:
+    """Return the files that the two sides of a division are written to."""
+    return {name: folder / config.data_subset / f"{name}.jsonl.gz" for name in ("train", "test")}
+
+
+def _check_targets(config: SplitConfig, split: str, folders: Sequence[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        ConfigError: If a file to write is one of those read.
+    """
+    from hidden_context.data.sources import files_of_split
+    from hidden_context.errors import ConfigError
+
+    sources = {p.resolve() for p in files_of_split(config.data_path, config.data_subset, split)}
+    for folder in folders:
+        for target in _targets(config, folder).values():
+            if target.resolve() in sources:
+                raise ConfigError(
+                    f"{target} is one of the files to divide and would be overwritten: name "
+                    "another folder with --output."
+                )
+
+
 def run_split(argv: Sequence[str] | None) -> int:
     """Divide a data set by prompt hash into files."""
     config = parse(
@@ -154,21 +178,19 @@ def run_split(argv: Sequence[str] | None) -> int:
         raise ConfigError(
             f"{config.data_path} has the splits {', '.join(splits)}: name one with --split."
         )
+    root = Path(config.output)
+    folders = [root / f"fold_{number}" for number in range(config.folds)] or [root]
+    _check_targets(config, splits[0], folders)
     data = _read(config, splits[0])
     print(data.report)
-    root = Path(config.output)
     if config.folds:
-        divisions = {
-            root / f"fold_{number}": sides
-            for number, sides in enumerate(folds(data.preferences, config.folds))
-        }
+        divisions = folds(data.preferences, config.folds)
     else:
-        divisions = {root: split_by_prompt(data.preferences, config.eval_fraction)}
-    for rest, held_out in divisions.values():
+        divisions = [split_by_prompt(data.preferences, config.eval_fraction)]
+    for rest, held_out in divisions:
         check_sides(data, rest, held_out)
-    for folder, sides in divisions.items():
-        for name, preferences in zip(("train", "test"), sides, strict=True):
-            path = folder / config.data_subset / f"{name}.jsonl.gz"
+    for folder, sides in zip(folders, divisions, strict=True):
+        for path, preferences in zip(_targets(config, folder).values(), sides, strict=True):
             count = write_jsonl(path, (preference.columns for preference in preferences))
             print(f"{path}: {count} pairs")
     return 0

@@ -158,16 +158,24 @@ def write_json(path: str | Path, obj: Any, *, indent: int | None = 2) -> None:
 def json_line(row: Mapping[str, Any]) -> str:
     """Return a row as one line of JSON Lines, its line break included.
 
-    Text stays readable; a row that holds a lone surrogate (half a character, which UTF-8 cannot
-    hold but JSON can) is written with escapes throughout.
+    NaN and infinity, which JSON lacks, become ``null``. Text stays readable; a row that holds a
+    lone surrogate (half a character, which UTF-8 cannot hold but JSON can) is written with escapes
+    throughout.
     """
-    text = json.dumps(row, ensure_ascii=False, default=to_plain)
+    text = _dump_finite(row, ensure_ascii=False)
     if not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            text = json.dumps(row, default=to_plain)
+            text = _dump_finite(row, ensure_ascii=True)
     return text + "\n"
+
+
+def _dump_finite(row: Mapping[str, Any], *, ensure_ascii: bool) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=ensure_ascii, default=to_plain, allow_nan=False)
+    except ValueError:  # a NaN or infinity: rare, so rows are not searched for them beforehand
+        return json.dumps(to_plain(row), ensure_ascii=ensure_ascii, allow_nan=False)
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -318,8 +326,3 @@ def read_json(path: str | Path) -> Any:
         except ValueError as error:
             line = getattr(error, "lineno", None)
             raise DataError(f"not valid JSON: {error}", file=path, line=line) from error
-
-
-def count_lines(path: str | Path) -> int:
-    """Count the non-blank lines of a plain or gzip file: the rows of a JSON Lines file."""
-    return sum(1 for _ in iter_lines(path))

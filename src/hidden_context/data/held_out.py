@@ -48,8 +48,8 @@ class Splits:
     eval_fraction: float = 0.0
 
 
-def _check_fraction(name: str, value: float) -> None:
-    if not 0.0 <= value < 1.0:
+def _check_fraction(name: str, value: float | None) -> None:
+    if value is not None and not 0.0 <= value < 1.0:
         raise ConfigError(f"--{name} has to be at least 0 and below 1, not {value}.")
 
 
@@ -99,7 +99,7 @@ def load_splits(
     *,
     train_split: str = "train",
     eval_split: str = "test",
-    eval_fraction: float = 0.0,
+    eval_fraction: float | None = None,
     validation_fraction: float = 0.0,
     train_limit: int = 0,
     eval_limit: int = 0,
@@ -111,7 +111,7 @@ def load_splits(
 
     Test pairs are those of ``eval_split``. Where the data is one table, where both names are the
     same, or where only one of the two is there and ``eval_fraction`` is positive, that one is
-    divided by a hash of the prompt (a tenth is held out unless ``eval_fraction`` says otherwise).
+    divided by a hash of the prompt; with an ``eval_fraction`` of 0 it is trained on whole.
     Validation pairs are always taken from the training pairs, by another hash of the prompt.
 
     Args:
@@ -119,7 +119,8 @@ def load_splits(
         data_subset: See ``load_preferences``.
         train_split: The split to train on.
         eval_split: The split to test on.
-        eval_fraction: Share of prompts to hold out for test.
+        eval_fraction: Share of prompts to hold out for test; 0 for none. None is a tenth of a
+            single table, or of a split that both names name.
         validation_fraction: Share of the remaining prompts to hold out for validation.
         train_limit: Pairs to train on, 0 for all (the validation set shrinks in proportion).
         eval_limit: Pairs to test on, 0 for all.
@@ -140,23 +141,25 @@ def load_splits(
     options = {"revision": revision, "on_malformed": on_malformed, "seed": seed}
     divided = train_split == eval_split or is_single_table(data_path)
     source = train_split
-    if not divided and eval_fraction > 0:
+    if not divided and eval_fraction is not None:
         there = available_splits(data_path, data_subset, revision=revision)
-        if train_split in there and eval_split in there:
+        if eval_fraction > 0 and train_split in there and eval_split in there:
             raise ConfigError(
                 f"{data_path} has both splits, {train_split} and {eval_split}: leave out "
                 f"--eval_fraction, or give --eval_split {train_split} to divide that one."
             )
-        divided = True
-        source = _split_to_divide(data_path, data_subset, train_split, eval_split, revision)
+        divided = eval_fraction > 0 or eval_split not in there
+        if eval_fraction > 0:
+            source = _split_to_divide(data_path, data_subset, train_split, eval_split, revision)
+    fraction = DEFAULT_EVAL_FRACTION if eval_fraction is None else eval_fraction
 
-    if divided:
-        eval_fraction = eval_fraction or DEFAULT_EVAL_FRACTION
-        data = load_preferences(data_path, data_subset, source, **options)  # type: ignore[arg-type]
-        train, test = _divide(data, eval_fraction, EVALUATION_SALT, "eval")
-    else:
-        train = load_preferences(data_path, data_subset, train_split, **options)  # type: ignore[arg-type]
+    train = load_preferences(data_path, data_subset, source, **options)  # type: ignore[arg-type]
+    if not divided:
         test = load_preferences(data_path, data_subset, eval_split, **options)  # type: ignore[arg-type]
+    elif fraction > 0:
+        train, test = _divide(train, fraction, EVALUATION_SALT, "eval")
+    else:
+        test = PreferenceData()
     overlap = 0 if divided else prompt_overlap(train.preferences, test.preferences)
 
     validation = PreferenceData()
@@ -174,7 +177,7 @@ def load_splits(
         test.preferences,
         reports={name: data.report for name, data in sets.items() if data.preferences},
         prompt_overlap=overlap,
-        eval_fraction=eval_fraction if divided else 0.0,
+        eval_fraction=fraction if divided else 0.0,
     )
 
 
@@ -184,7 +187,7 @@ def load_evaluation(
     *,
     split: str = "test",
     train_split: str = "train",
-    eval_fraction: float = 0.0,
+    eval_fraction: float | None = None,
     limit: int = 0,
     revision: str | None = None,
     on_malformed: OnMalformed = "error",
@@ -197,8 +200,8 @@ def load_evaluation(
         data_subset: See ``load_preferences``.
         split: The split to evaluate on.
         train_split: Where ``split`` is not there, the one that ``load_splits`` divided.
-        eval_fraction: 0 for the whole split; otherwise the share of prompts that training held
-            out of it.
+        eval_fraction: 0 or None for the whole split; otherwise the share of prompts that training
+            held out of it.
         limit: Pairs to keep, 0 for all.
         revision: A branch, tag or commit on the hub.
         on_malformed: Whether a malformed row is an error or skipped and counted.
@@ -214,11 +217,11 @@ def load_evaluation(
     """
     _check_fraction("eval_fraction", eval_fraction)
     source = split
-    if eval_fraction > 0:
+    if eval_fraction:
         source = _split_to_divide(data_path, data_subset, split, train_split, revision)
     data = load_preferences(
         data_path, data_subset, source, revision=revision, on_malformed=on_malformed, seed=seed
     )
-    if eval_fraction > 0:
+    if eval_fraction:
         _, data = _divide(data, eval_fraction, EVALUATION_SALT, "eval")
     return limit_preferences(data, limit, seed)

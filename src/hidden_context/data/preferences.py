@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,23 +35,26 @@ class Preference:
         chosen: The preferred conversation in full, the prompt in it exactly once.
         rejected: The other one.
         columns: The row as it was read.
+        source_line: The line of its file, or row of its table, from 1; None where it was made by
+            hand. Of no account when two preferences are compared.
     """
 
     prompt: Conversation
     chosen: Conversation
     rejected: Conversation
     columns: dict[str, Any]
+    source_line: int | None = dataclasses.field(default=None, compare=False)
 
     @property
     def data_subset(self) -> str | None:
         """The data set the pair comes from, such as ``helpful``."""
-        return self.columns.get("data_subset")
+        return self.columns.get("data_subset") or None
 
     @property
     def objective(self) -> str | None:
         """The criterion the pair was judged by, where it is known."""
         value = self.columns.get("objective")
-        return None if value is None else str(value)
+        return None if value in (None, "") else str(value)
 
     @property
     def annotator(self) -> str | int | None:
@@ -229,7 +233,7 @@ def parse_preference(
     Args:
         row: The columns; those this package does not know pass through untouched.
         file: Where the row stands, for errors.
-        line: Its line or row number.
+        line: Its line or row number; kept as ``source_line``.
 
     Returns:
         The preference.
@@ -257,12 +261,12 @@ def parse_preference(
     _check_labels(row, file, line)
     prompt = check_conversation(row.get("prompt") or "", "prompt", file, line)
     if is_blank(prompt):
-        return Preference(shared_prompt(chosen, rejected), chosen, rejected, row)
+        return Preference(shared_prompt(chosen, rejected), chosen, rejected, row, line)
     if not (_begins_with(chosen, prompt) and _begins_with(rejected, prompt)):
         chosen, rejected = join(prompt, chosen), join(prompt, rejected)
     if isinstance(prompt, str) and not (isinstance(chosen, str) and chosen.startswith(prompt)):
         prompt = shared_prompt(chosen, rejected)
-    return Preference(prompt, chosen, rejected, row)
+    return Preference(prompt, chosen, rejected, row, line)
 
 
 def has_blank_side(row: Mapping[str, Any]) -> bool:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hidden_context.data.dialogue import Conversation, assistant_text, join
+from hidden_context.data.dialogue import (
+    ASSISTANT_TURN,
+    Conversation,
+    assistant_text,
+    is_blank,
+    join,
+)
 from hidden_context.data.preferences import check_conversation, parse_preference
 from hidden_context.data.rows import iter_rows, require_row
 from hidden_context.errors import ConfigError, DataError
@@ -32,6 +38,7 @@ class ScoringRow:
         texts: What gets a reward each: (chosen, rejected), every response after its prompt, or
             one text.
         kind: ``pair``, ``responses`` or ``text``.
+        blank: Places among ``texts`` of those that say nothing after the prompt.
     """
 
     index: int
@@ -39,6 +46,7 @@ class ScoringRow:
     columns: dict[str, Any]
     texts: tuple[Conversation, ...]
     kind: Kind
+    blank: frozenset[int] = frozenset()
 
 
 def find_kind(columns: dict[str, Any]) -> Kind | None:
@@ -52,13 +60,17 @@ def find_kind(columns: dict[str, Any]) -> Kind | None:
     return None
 
 
-def read_scoring_rows(path: str | Path, kind: Kind | None = None) -> Iterator[ScoringRow]:
+def read_scoring_rows(
+    path: str | Path, kind: Kind | None = None, *, prompt_from_first_human: bool = False
+) -> Iterator[ScoringRow]:
     """Read a file to score, one row at a time.
 
     Args:
         path: A file in JSON Lines (plain or gzip), parquet or CSV.
         kind: How every row is to be scored; by default what the first row's columns say. All rows
             of a file are of one kind.
+        prompt_from_first_human: Leave out what stands before the first ``"Human: "`` of a prompt
+            in text, as the paper does; otherwise responses follow the whole prompt.
 
     Yields:
         The rows, in file order.
@@ -77,7 +89,9 @@ def read_scoring_rows(path: str | Path, kind: Kind | None = None) -> Iterator[Sc
             kind = find_kind(columns)
             if kind is None:
                 raise _unknown_columns(columns, path, line)
-        yield ScoringRow(index, line, columns, _texts(columns, kind, path, line), kind)
+        texts, blank = _texts(columns, kind, path, line, prompt_from_first_human)
+        places = frozenset(place for place, nothing in enumerate(blank) if nothing)
+        yield ScoringRow(index, line, columns, texts, kind, places)
     if index < 0:
         raise DataError("the file holds no rows", file=path)
 
@@ -93,16 +107,36 @@ def _unknown_columns(columns: dict[str, Any], path: str | Path, line: int) -> Da
 
 
 def _texts(
-    columns: dict[str, Any], kind: Kind, path: str | Path, line: int
-) -> tuple[Conversation, ...]:
+    columns: dict[str, Any], kind: Kind, path: str | Path, line: int, from_first_human: bool
+) -> tuple[tuple[Conversation, ...], list[bool]]:
+    """Return the texts of a row, and of each whether it says nothing after the prompt."""
     if kind == "pair":
-        preference = parse_preference(columns, file=path, line=line)
-        return (preference.chosen, preference.rejected)
+        pair = parse_preference(columns, file=path, line=line)
+        sides = (pair.chosen, pair.rejected)
+        given = not is_blank(columns.get("prompt") or "")
+        return sides, [_says_nothing(side, pair.prompt, given) for side in sides]
     if kind == "responses":
-        return _response_texts(columns, path, line)
+        return _response_texts(columns, path, line, from_first_human)
     field = "messages" if columns.get("messages") is not None else "text"
     _require(columns, field, kind, path, line)
-    return (check_conversation(columns[field], field, path, line),)
+    text = check_conversation(columns[field], field, path, line)
+    return (text,), [is_blank(text)]
+
+
+def _says_nothing(side: Conversation, prompt: Conversation, given: bool) -> bool:
+    """Tell whether nothing but white space follows the prompt.
+
+    A prompt that was guessed from what two texts share counts only where it ends a dialogue's
+    turn: other texts may share all but a blank.
+    """
+    if isinstance(side, str) and isinstance(prompt, str):
+        if not given and not prompt.endswith(ASSISTANT_TURN):
+            return is_blank(side)
+        rest = side.removeprefix(prompt).strip() if side.startswith(prompt) else side
+        return is_blank(rest.removeprefix(ASSISTANT_TURN.strip()))
+    if isinstance(prompt, str) or isinstance(side, str) or side[: len(prompt)] != prompt:
+        return is_blank(side)
+    return is_blank(side[len(prompt) :])
 
 
 def _require(columns: dict[str, Any], field: str, kind: Kind, path: str | Path, line: int) -> None:
@@ -117,8 +151,8 @@ def _require(columns: dict[str, Any], field: str, kind: Kind, path: str | Path, 
 
 
 def _response_texts(
-    columns: dict[str, Any], path: str | Path, line: int
-) -> tuple[Conversation, ...]:
+    columns: dict[str, Any], path: str | Path, line: int, from_first_human: bool
+) -> tuple[tuple[Conversation, ...], list[bool]]:
     for field in ("prompt", "responses"):
         _require(columns, field, "responses", path, line)
     prompt = check_conversation(columns["prompt"], "prompt", path, line)
@@ -132,10 +166,12 @@ def _response_texts(
             remedy='Write {"prompt": "...", "responses": ["...", "..."]}',
         )
     texts: list[Conversation] = []
+    blank: list[bool] = []
     for number, response in enumerate(responses):
         response = check_conversation(response, f"responses[{number}]", path, line)
-        if isinstance(prompt, str) and isinstance(response, str):
+        if from_first_human and isinstance(prompt, str) and isinstance(response, str):
             texts.append(assistant_text(prompt, response))
         else:
             texts.append(join(prompt, response))
-    return tuple(texts)
+        blank.append(is_blank(response))
+    return tuple(texts), blank

@@ -15,16 +15,10 @@ SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet", ".csv.gz", "
 Row: TypeAlias = "dict[str, Any] | DataError"
 
 _BATCH_ROWS = 1024
-# Columns of text whose entries may all look like numbers, which CSV could not tell.
-_TEXT_COLUMNS = (
-    "prompt",
-    "chosen",
-    "rejected",
-    "text",
-    "data_subset",
-    "objective",
-    "annotator",
-)
+# CSV has no types: every cell is text but those of these columns.
+_NUMBER_COLUMNS = ("preference", "margin")
+# Where an empty cell is empty text; elsewhere it is null.
+_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "text")
 
 
 def data_suffix(path: str | Path) -> str | None:
@@ -86,20 +80,45 @@ def _iter_csv(path: Path) -> Iterator[tuple[int, Row]]:
     import pyarrow as pa
     from pyarrow import csv
 
+    parsing = csv.ParseOptions(newlines_in_values=True)
     try:
-        with csv.open_csv(
-            path,
-            parse_options=csv.ParseOptions(newlines_in_values=True),
-            convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(_TEXT_COLUMNS, pa.string()), strings_can_be_null=False
-            ),
-        ) as batches:
-            yield from _number(batches)
+        with csv.open_csv(path, parse_options=parsing) as batches:
+            names = batches.schema.names
+        # No guesses at types, which would turn 007 into 7: every column is read as text.
+        as_text = csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+        )
+        with csv.open_csv(path, parse_options=parsing, convert_options=as_text) as batches:
+            for number, row in _number(batches):
+                yield number, _convert_cells(row, path, number)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"the CSV file cannot be read: {error}", file=path) from error
 
 
-def _number(batches: Any) -> Iterator[tuple[int, Row]]:
+def _convert_cells(row: dict[str, Any], path: Path, number: int) -> Row:
+    """Make the cells of a CSV row nulls and numbers where they are; other cells stay text."""
+    columns: dict[str, Any] = {
+        name: None if cell == "" and name not in _TEXT_COLUMNS else cell
+        for name, cell in row.items()
+    }
+    for field in _NUMBER_COLUMNS:
+        cell = columns.get(field)
+        if cell is None:
+            continue
+        try:
+            columns[field] = float(cell)
+        except ValueError:
+            return DataError(
+                f"a number is needed, not {cell[:40]!r}",
+                file=path,
+                line=number,
+                field=field,
+                remedy=f"Leave the cell empty where {field!r} is not known",
+            )
+    return columns
+
+
+def _number(batches: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for batch in batches:
         for row in batch.to_pylist():

@@ -60,6 +60,25 @@ def is_single_table(data_path: str | Path) -> bool:
     return path is not None and layouts.is_single(path)
 
 
+def files_of_split(data_path: str | Path, data_subset: str, split: str) -> list[Path]:
+    """List the local files that a split is read from; none for data on the hub.
+
+    Args:
+        data_path: A local file or folder, or a hub id.
+        data_subset: ``both``, ``helpful``, ``harmless`` or another subset.
+        split: Which split; of no effect for a single table.
+
+    Returns:
+        The files (or folders written by ``save_to_disk``), in reading order.
+
+    Raises:
+        MissingFileError: If the data or the split is not there.
+        DataError: If a folder holds the split in two formats.
+    """
+    path = _local_path(data_path)
+    return [] if path is None else [p.path for p in layouts.find_parts(path, data_subset, split)]
+
+
 def available_splits(
     data_path: str | Path, data_subset: str = "both", *, revision: str | None = None
 ) -> list[str]:
@@ -99,8 +118,8 @@ def _iter_source(
             hub.iter_saved_rows(part.path) if part.path.is_dir() else iter_rows(part.path)
         )
         for line, item in rows:
-            if part.added_subset and isinstance(item, dict):
-                item.setdefault("data_subset", part.added_subset)
+            if part.added_subset and isinstance(item, dict) and item.get("data_subset") is None:
+                item["data_subset"] = part.added_subset
             yield place, line, item, part.filtered
 
 
@@ -196,7 +215,12 @@ def limit_preferences(data: PreferenceData, limit: int, seed: int = 0) -> Prefer
 
     Returns:
         The same data with ``preferences`` and the report's counts changed.
+
+    Raises:
+        ConfigError: If the limit is negative.
     """
+    if limit < 0:
+        raise ConfigError(f"A size limit cannot be negative: {limit} (0 keeps all).")
     preferences, report = data.preferences, data.report
     if 0 < limit < len(preferences):
         groups: dict[str, list[int]] = {}

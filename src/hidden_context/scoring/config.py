@@ -60,6 +60,9 @@ class ScoreConfig(ModelOptions):
     over_length: OverLength = option(
         "null", "texts that are too long: a null reward and a reason, cut on the left, or dropped"
     )
+    prompt_from_first_human: bool = option(
+        False, "leave out what stands before a prompt's first 'Human: ', as the paper does"
+    )
     risk: list[str] = option([], "risk measures to add, such as mean quantile:0.01 cvar:0.05")
 
     def __post_init__(self) -> None:
@@ -114,6 +117,10 @@ class EvaluateConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.eval_dataset_size < 0:
+            raise ConfigError(
+                f"--eval_dataset_size is {self.eval_dataset_size}; it cannot be negative."
+            )
         if not self.checkpoint:
             raise ConfigError("evaluate needs a checkpoint, as in: evaluate CHECKPOINT.")
 

@@ -42,7 +42,8 @@ class EvaluationResult:
 def _rows(pairs: list[Preference], data_subset: str) -> Iterator[ScoringRow]:
     for index, pair in enumerate(pairs):
         columns = {**pair.columns}
-        columns.setdefault("data_subset", data_subset)
+        if columns.get("data_subset") is None:
+            columns["data_subset"] = data_subset
         yield ScoringRow(index, index + 1, columns, (pair.chosen, pair.rejected), "pair")
 
 
@@ -67,10 +68,13 @@ def metrics_of_file(path: Path, head: Head) -> dict[str, float]:
     chosen = torch.tensor([row["reward_output_chosen"] for row in scored], dtype=torch.float64)
     rejected = torch.tensor([row["reward_output_rejected"] for row in scored], dtype=torch.float64)
     preference = torch.tensor(
-        [1.0 if row.get("preference") is None else float(row["preference"]) for row in scored]
+        [1.0 if row.get("preference") is None else float(row["preference"]) for row in scored],
+        dtype=torch.float64,
     )
     groups = {
-        column: {i: str(row[column]) for i, row in enumerate(scored) if row.get(column) is not None}
+        column: {
+            i: str(row[column]) for i, row in enumerate(scored) if row.get(column) not in (None, "")
+        }
         for column in ("data_subset", "objective")
     }
     return grouped_pair_metrics(
@@ -125,8 +129,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     data.report.kept -= counts.dropped
     metrics = metrics_of_file(output, model.head)
     write_json(
-        output.with_suffix(".metrics.json"),
+        output.with_name(f"{output.name}.metrics.json"),
         {"metrics": metrics, "read": data.report.to_dict(), "counts": dataclasses.asdict(counts)},
     )
-    write_yaml_config(output.with_suffix(".config.yaml"), config)
+    write_yaml_config(output.with_name(f"{output.name}.config.yaml"), config)
     return EvaluationResult(output, metrics, counts, data.report)

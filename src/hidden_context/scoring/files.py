@@ -47,18 +47,28 @@ def score_file(config: ScoreConfig) -> ScoreResult:
     measures = [risk.parse(name) for name in config.risk]
     source, output = require_file(config.input), Path(config.output)
     check_output(output, source)
-    total = sum(1 for _ in read_scoring_rows(source, config.kind))  # finds broken lines first too
+    read = partial(
+        read_scoring_rows,
+        source,
+        config.kind,
+        prompt_from_first_human=config.prompt_from_first_human,
+    )
+    total = sum(1 for _ in read())  # finds broken lines first too
     models = {
         name: LazyModel(partial(load_model, checkpoint, config), describe_model(checkpoint, config))
         for name, checkpoint in zip(config.model_names, config.models, strict=True)
     }
     counts = write_scores(
-        lambda: read_scoring_rows(source, config.kind),
+        read,
         models,
         output,
         config,
         over_length=config.over_length,
-        description={"input": describe_file(source), "kind": config.kind},
+        description={
+            "input": describe_file(source),
+            "kind": config.kind,
+            "prompt_from_first_human": config.prompt_from_first_human,
+        },
         total=total,
         measures=measures,
     )

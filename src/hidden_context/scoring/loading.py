@@ -9,7 +9,8 @@ from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads.registry import options_for
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.loading import ADAPTER_CONFIG, FROZEN_CONFIG, find_file
+from hidden_context.models.loading import ADAPTER_CONFIG, FROZEN_CONFIG
+from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import ModelOptions
 

@@ -68,7 +68,7 @@ class LazyModel:
     description: Mapping[str, Any]
 
 
-def partial_path(output: Path, name: str) -> Path:
+def record_path(output: Path, name: str) -> Path:
     """Where the record of one model lies while scoring goes on; names may hold any character."""
     return output.with_name(f"{output.name}.{quote(name, safe='')}.partial")
 
@@ -135,7 +135,7 @@ def write_scores(
             "over_length": over_length,
             "dtype": options.dtype,
         }
-        record = PartialScores(partial_path(output, name), identity, options.resume)
+        record = PartialScores(record_path(output, name), identity, options.resume)
         shown = {"desc": name, "unit": "row", "disable": options.disable_tqdm}
         with record, tqdm(total=total, **shown) as bar:
             score_rows(

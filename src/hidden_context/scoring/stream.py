@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hidden_context.data.responses import ScoringRow
 from hidden_context.models.reward_model import RawOutputs, RewardModel
@@ -12,6 +12,8 @@ from hidden_context.scoring.config import OverLength
 from hidden_context.scoring.partial import PartialScores
 
 T = TypeVar("T")
+
+BLANK = "nothing but white space follows the prompt"
 
 
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -62,24 +64,37 @@ def score_rows(
     if progress is not None and done:
         progress(done)
     for part in windows(islice(iter(rows), done, None), window):
-        texts = [text for row in part for text in row.texts]
-        outputs = model.try_raw_outputs(
-            texts, batch_size, "truncate" if over_length == "truncate" else "drop"
+        lines, truncated = _score_window(
+            model, part, batch_size, "truncate" if over_length == "truncate" else "drop"
         )
-        values, reasons = outputs.raw.tolist(), reasons_of(outputs)
-        lines, start = [], 0
-        for row in part:
-            own = slice(start, start + len(row.texts))
-            line: dict[str, Any] = {
-                "raw": [
-                    None if reason is not None else value
-                    for value, reason in zip(values[own], reasons[own], strict=True)
-                ]
-            }
-            if any(reason is not None for reason in reasons[own]):
-                line["reasons"] = reasons[own]
-            lines.append(line)
-            start = own.stop
-        partial.append(lines, outputs.truncated)
+        partial.append(lines, truncated)
         if progress is not None:
             progress(len(part))
+
+
+def _score_window(
+    model: RewardModel,
+    rows: Sequence[ScoringRow],
+    batch_size: int,
+    over_length: Literal["truncate", "drop"],
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the record's lines for a window of rows, and how many texts were cut."""
+    texts = [text for row in rows for place, text in enumerate(row.texts) if place not in row.blank]
+    scores: Iterator[tuple[list[float], str | None]] = iter(())
+    truncated = 0
+    if texts:
+        outputs = model.try_raw_outputs(texts, batch_size, over_length)
+        scores = zip(outputs.raw.tolist(), reasons_of(outputs), strict=True)
+        truncated = outputs.truncated
+    lines = []
+    for row in rows:
+        own = [
+            (None, BLANK) if place in row.blank else next(scores) for place in range(len(row.texts))
+        ]
+        line: dict[str, Any] = {
+            "raw": [None if reason is not None else value for value, reason in own]
+        }
+        if any(reason is not None for _, reason in own):
+            line["reasons"] = [reason for _, reason in own]
+        lines.append(line)
+    return lines, truncated

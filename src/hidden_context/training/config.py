@@ -21,8 +21,10 @@ class TrainConfig:
     data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
     train_split: str = option("train", "split to train on")
     eval_split: str = option("test", "split to evaluate on")
-    eval_fraction: float = option(
-        0.0, "share of prompts held out for evaluation where one split is all there is"
+    eval_fraction: float | None = option(
+        None,
+        "share of prompts held out for evaluation where one split is all there is; 0 for none, "
+        "a tenth of a single table if unset",
     )
     validation_fraction: float = option(
         0.0, "share of training prompts held out to choose the best checkpoint"
@@ -142,14 +144,32 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("eval_fraction", "validation_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"--{name} is {getattr(self, name)}; it must lie in [0, 1).")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"--learning_rate is {self.learning_rate}; it must be positive.")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"--{name} is {value}; it must lie in [0, 1).")
+        self._check_signs()
         if self.early_stopping_patience and not self.validation_fraction:
             raise ConfigError(
                 "--early_stopping_patience needs --validation_fraction: stopping on the test pairs "
                 "would choose the model by what it is judged on."
+            )
+
+    def _check_signs(self) -> None:
+        for name in (
+            "train_dataset_size",
+            "eval_dataset_size",
+            "early_stopping_patience",
+            "probe_weight_decay",
+        ):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it cannot be negative.")
+        for name in ("learning_rate", "probe_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it must be positive.")
+        if not self.num_train_epochs > 0 and self.max_steps <= 0:
+            raise ConfigError(
+                f"--num_train_epochs is {self.num_train_epochs}; it must be positive, unless "
+                "--max_steps is."
             )
 
     @property

@@ -58,6 +58,11 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
             "row": row,
         }
 
+    def line_of(self, row: int) -> int:
+        """Where a row stood in its source: the line of a file or row of a table, from 1."""
+        line = self.preferences[row].source_line
+        return row + 1 if line is None else line
+
     def group_of_rows(self, column: str) -> dict[int, str]:
         """Value of ``data_subset`` or ``objective`` of every row that has one."""
         values = {row: getattr(self.preferences[row], column) for row in self.tokens.indices}

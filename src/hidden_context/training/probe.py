@@ -24,28 +24,28 @@ class PairFeatures:
         chosen: Features of shape ``(N, D)``.
         rejected: Features of shape ``(N, D)``.
         preference: Share of annotators for ``chosen``, of shape ``(N,)``.
-        rows: Where each pair stands among those that features were computed for, of shape
-            ``(N,)``; None for all of them in order.
+        lines: Where each pair stood in its source (file line or table row, from 1), of shape
+            ``(N,)``; None for 1 to N.
     """
 
     def __init__(
-        self, chosen: Tensor, rejected: Tensor, preference: Tensor, rows: Tensor | None = None
+        self, chosen: Tensor, rejected: Tensor, preference: Tensor, lines: Tensor | None = None
     ) -> None:
         self.chosen, self.rejected, self.preference = chosen, rejected, preference
-        self.rows = torch.arange(len(preference)) if rows is None else rows
+        self.lines = torch.arange(1, len(preference) + 1) if lines is None else lines
 
     def __len__(self) -> int:
         return len(self.preference)
 
     def __getitem__(self, index: Tensor) -> PairFeatures:
         return PairFeatures(
-            self.chosen[index], self.rejected[index], self.preference[index], self.rows[index]
+            self.chosen[index], self.rejected[index], self.preference[index], self.lines[index]
         )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PairFeatures:
         """Apply a function to the features of both sides."""
         return PairFeatures(
-            function(self.chosen), function(self.rejected), self.preference, self.rows
+            function(self.chosen), function(self.rejected), self.preference, self.lines
         )
 
 
@@ -58,7 +58,9 @@ def pair_features(
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     features = featurizer.features(texts, progress=progress).unflatten(0, (len(pairs), 2))
     chosen, rejected = features.unbind(1)
-    return PairFeatures(chosen, rejected, torch.tensor([pair.preference for pair in pairs]))
+    preference = torch.tensor([pair.preference for pair in pairs])
+    lines = torch.tensor([pair.source_line or row for row, pair in enumerate(pairs, start=1)])
+    return PairFeatures(chosen, rejected, preference, lines)
 
 
 def train_probe(
@@ -173,9 +175,9 @@ def _epoch(
         total += loss.item() * len(batch)
         if not total < float("inf"):
             raise DivergedError(
-                f"training stopped in epoch {epoch}: the loss is not finite. Training pairs "
-                f"(from 0, of those kept): {', '.join(map(str, pairs.rows.tolist()))}. Lower "
-                "--probe_learning_rate, or look at these rows."
+                f"training stopped in epoch {epoch}: the loss is not finite. Lines of the "
+                f"training data (from 1): {', '.join(map(str, pairs.lines.tolist()))}. Lower "
+                "--probe_learning_rate, or look at these lines."
             )
         optimizer.step()
     return total / len(learn)

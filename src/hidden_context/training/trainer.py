@@ -105,15 +105,17 @@ class PreferenceTrainer(Trainer):
         return int(getattr(self, "current_gradient_accumulation_steps", 1))
 
     def stop_diverged(self, cause: str, loss: Tensor | None = None) -> None:
-        """Stop training with the step, the rows of the last micro-batch, and the cause."""
+        """Stop training with the step, the lines of the last micro-batch, and the cause."""
         rows = [] if self._rows is None else self._rows.tolist()
         if loss is not None:
             bad = (~torch.isfinite(loss)).tolist()
             rows = [row for row, wrong in zip(rows, bad, strict=True) if wrong] or rows
+        dataset: Any = self.train_dataset
+        lines = ", ".join(str(dataset.line_of(row)) for row in rows)
         raise DivergedError(
-            f"training stopped at step {self.state.global_step + 1}: {cause}. Rows of the training "
-            f"data (from 0): {', '.join(map(str, rows))}. Lower the learning rate, or look at "
-            "these rows; the last saved checkpoint is intact."
+            f"training stopped at step {self.state.global_step + 1}: {cause}. Lines of the "
+            f"training data (from 1): {lines}. Lower the learning rate, or look at these lines; "
+            "the last saved checkpoint is intact."
         )
 
     def prediction_step(

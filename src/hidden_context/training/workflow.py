@@ -53,10 +53,14 @@ def make_head(config: TrainConfig) -> heads.Head:
 
 def as_preferences(rows: Rows) -> list[Preference]:
     """Bring in-memory rows (preferences, dictionaries or a ``datasets.Dataset``) to preferences."""
-    return [
-        row if isinstance(row, Preference) else parse_preference(dict(row), line=number)
-        for number, row in enumerate(rows, start=1)
-    ]
+    pairs = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Preference):
+            row = parse_preference(dict(row), line=number)
+        elif row.source_line is None:
+            row = dataclasses.replace(row, source_line=number)
+        pairs.append(row)
+    return pairs
 
 
 def _in_memory(rows: Rows, name: str) -> PreferenceData:
