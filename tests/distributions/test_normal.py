@@ -74,6 +74,7 @@ def test_half_precision_is_computed_in_float32():
 def test_selecting_expanding_and_length():
     reward = normal([1.0, 2.0, 3.0], [0.1, 0.2, 0.3], "logistic")
     assert len(reward) == 3
+    assert repr(reward) == "NormalReward(batch_shape=(3,))"
     assert reward[1].mean.item() == 2.0
     assert reward[1:].likelihood == "logistic"
     assert reward.expand((2, 3)).batch_shape == (2, 3)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -49,7 +51,7 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
             )
             return 130
         except BrokenPipeError:
-            sys.stderr.close()
+            _drop_output()
             return 141
         except (OSError, MemoryError, RuntimeError) as error:
             advice = _resource_advice(error)
@@ -93,6 +95,12 @@ def _tidy_warnings() -> None:
         warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{library}\.")
 
 
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere: whoever read it has gone away."""
+    with contextlib.suppress(OSError, ValueError):  # no such thing where output is captured
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _usage() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
@@ -106,10 +114,13 @@ def _usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``hidden-context VERB …`` and return its exit code."""
-    _print_anywhere()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run_safely(_dispatch, list(sys.argv[1:] if argv is None else argv))
+
+
+def _dispatch(argv: Sequence[str] | None) -> int:
+    arguments = list(argv or ())
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())
+        print(_usage(), flush=True)
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
         from importlib.metadata import version
@@ -121,7 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {verb!r} is not a verb.\n\n{_usage()}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"hidden_context.cli.{verb}")
-    return run_safely(module.main, arguments[1:])
+    exit_code: int = module.main(arguments[1:])
+    sys.stdout.flush()  # a reader that has gone away is noticed here, not at exit
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ class RewardDistribution(Distribution, abc.ABC):
     (:meth:`log_prob_greater`), which is the comparison that its head was trained with.
     """
 
-    # Parameters are checked in the constructors, with errors that say what to do.
+    # Shapes and options are checked in the constructors, with errors that say what to do; values
+    # are not, because looking at them would wait for the device.
     _validate_args = False
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -89,6 +90,10 @@ class RewardDistribution(Distribution, abc.ABC):
     def __getitem__(self, index: Any) -> RewardDistribution:
         """Select from the batch: ``rewards[0]``, ``rewards[2:5]``, ``rewards[mask]``."""
         return self._map_parameters(lambda parameter: parameter[index])
+
+    def __repr__(self) -> str:
+        """Show the kind and the shape of the batch."""
+        return f"{type(self).__name__}(batch_shape={tuple(self.batch_shape)})"
 
     def __len__(self) -> int:
         """Length of the first batch dimension."""
