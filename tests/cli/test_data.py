@@ -124,12 +124,17 @@ def test_split_never_overwrites_what_it_reads(
         argv = ["data", "split", str(root), "--split", split, "--output", str(output)]
         assert main(argv) == 2
         error = " ".join(capsys.readouterr().err.split())
-        assert f"{split}.jsonl.gz is one of the files to divide" in error
+        assert ".jsonl.gz is part of the data to divide" in error
     for name, content in files.items():
         assert (root / "both" / f"{name}.jsonl.gz").read_bytes() == content
     single = root / "both" / "train.jsonl.gz"
     assert main(["data", "split", str(single), "--output", str(root)]) == 2
     assert single.read_bytes() == files["train"]
+    # a split that is not read, but stands in the same folder, is as safe
+    (root / "both" / "dev.jsonl.gz").write_bytes(files["test"])
+    assert main(["data", "split", str(root), "--split", "dev", "--output", str(root)]) == 2
+    for name, content in files.items():
+        assert (root / "both" / f"{name}.jsonl.gz").read_bytes() == content
     inside = root / "fold_1" / "both" / "test.jsonl.gz"
     inside.parent.mkdir(parents=True)
     inside.write_bytes(files["train"])

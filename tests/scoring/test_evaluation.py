@@ -128,8 +128,9 @@ def test_too_long_pairs_are_dropped_counted_and_never_scored(base, tmp_path):
 
 def test_nothing_left_is_an_error_with_the_remedy(base, tmp_path):
     data = write_rows(tmp_path / "pairs.jsonl", preference_rows(3))
-    with pytest.raises(DataError, match=r"no pair has rewards for both sides. Raise --max_length"):
-        evaluate(base, data, max_length=3)
+    with pytest.raises(DataError, match=r"none of 3 rows is left.*Raise --max_length"):
+        evaluate(base, data, max_length=3, output=str(tmp_path / "results.jsonl"))
+    assert not (tmp_path / "results.jsonl").exists()
 
 
 def test_a_file_that_lies_beside_the_checkpoint_is_not_overwritten_by_mistake(base, tmp_path):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.offline import use_cache_without_network
@@ -16,15 +16,13 @@ from hidden_context.config import option
 if TYPE_CHECKING:
     from hidden_context.data.sources import PreferenceData
 
-_ON_MALFORMED = ("error", "skip")
-
 
 @dataclass(frozen=True)
 class DownloadConfig:
     """Options of ``hidden-context data download``."""
 
     output: str = option("data", "folder to fill")
-    only: str = option("all", "which files", choices=("data", "evaluations", "all"))
+    only: Literal["data", "evaluations", "all"] = option("all", "which files")
     mirror: str | None = option(None, "local folder of the same layout to copy from")
 
 
@@ -36,7 +34,7 @@ class InspectConfig:
     data_subset: str = option("both", "both, helpful, harmless or another subset")
     split: str | None = option(None, "which split; all that are there if not given")
     revision: str | None = option(None, "branch, tag or commit on the hub")
-    on_malformed: str = option("error", "what to do with a bad row", choices=_ON_MALFORMED)
+    on_malformed: Literal["error", "skip"] = option("error", "what to do with a bad row")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class SplitConfig:
     eval_fraction: float = option(0.1, "share of prompts to hold out for test")
     folds: int = option(0, "write this many folds for cross-validation instead")
     revision: str | None = option(None, "branch, tag or commit on the hub")
-    on_malformed: str = option("error", "what to do with a bad row", choices=_ON_MALFORMED)
+    on_malformed: Literal["error", "skip"] = option("error", "what to do with a bad row")
 
 
 def run_download(argv: Sequence[str] | None) -> int:
@@ -63,7 +61,7 @@ def run_download(argv: Sequence[str] | None) -> int:
     )
     from hidden_context.data.download import download
 
-    result = download(config.output, only=config.only, mirror=config.mirror, report=print)  # type: ignore[arg-type]
+    result = download(config.output, only=config.only, mirror=config.mirror, report=print)
     print(
         f"{len(result.fetched)} fetched, {len(result.present)} already there, "
         f"{len(result.missing)} missing; blob ids in {result.manifest}"
@@ -92,7 +90,7 @@ def _read(config: InspectConfig | SplitConfig, split: str) -> PreferenceData:
         config.data_subset,
         split,
         revision=config.revision,
-        on_malformed=config.on_malformed,  # type: ignore[arg-type]
+        on_malformed=config.on_malformed,
     )
 
 
@@ -144,17 +142,22 @@ def _check_targets(config: SplitConfig, split: str, folders: Sequence[Path]) -> 
     """Refuse to write over what is read.
 
     Raises:
-        ConfigError: If a file to write is one of those read.
+        ConfigError: If a file to write is part of the data set that is divided.
     """
-    from hidden_context.data.sources import files_of_split
+    from hidden_context.data.sources import available_splits, files_of_split
     from hidden_context.errors import ConfigError
 
-    sources = {p.resolve() for p in files_of_split(config.data_path, config.data_subset, split)}
+    there = available_splits(config.data_path, config.data_subset, revision=config.revision)
+    sources = {
+        file.resolve()
+        for name in {split, *there}
+        for file in files_of_split(config.data_path, config.data_subset, name)
+    }
     for folder in folders:
         for target in _targets(config, folder).values():
             if target.resolve() in sources:
                 raise ConfigError(
-                    f"{target} is one of the files to divide and would be overwritten: name "
+                    f"{target} is part of the data to divide and would be overwritten: name "
                     "another folder with --output."
                 )
 

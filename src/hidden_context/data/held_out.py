@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hidden_context.data.preferences import Preference
@@ -138,7 +139,14 @@ def load_splits(
     """
     _check_fraction("eval_fraction", eval_fraction)
     _check_fraction("validation_fraction", validation_fraction)
-    options = {"revision": revision, "on_malformed": on_malformed, "seed": seed}
+    load = partial(
+        load_preferences,
+        data_path,
+        data_subset,
+        revision=revision,
+        on_malformed=on_malformed,
+        seed=seed,
+    )
     divided = train_split == eval_split or is_single_table(data_path)
     source = train_split
     if not divided and eval_fraction is not None:
@@ -153,9 +161,9 @@ def load_splits(
             source = _split_to_divide(data_path, data_subset, train_split, eval_split, revision)
     fraction = DEFAULT_EVAL_FRACTION if eval_fraction is None else eval_fraction
 
-    train = load_preferences(data_path, data_subset, source, **options)  # type: ignore[arg-type]
+    train = load(source)
     if not divided:
-        test = load_preferences(data_path, data_subset, eval_split, **options)  # type: ignore[arg-type]
+        test = load(eval_split)
     elif fraction > 0:
         train, test = _divide(train, fraction, EVALUATION_SALT, "eval")
     else:

@@ -26,7 +26,7 @@ from hidden_context.quickstart.identified import (
 from hidden_context.quickstart.progress import Progress, StepProgress
 from hidden_context.quickstart.truth import Truth, truth_of
 from hidden_context.quickstart.utilities import TRAIN_SETS, TrainSet
-from hidden_context.quickstart.world import World
+from hidden_context.quickstart.world import Split, World
 from hidden_context.scoring.config import EvaluateConfig, ScoreConfig
 from hidden_context.scoring.evaluation import evaluate
 from hidden_context.scoring.files import score_file
@@ -146,9 +146,10 @@ def run(config: QuickstartConfig) -> QuickstartResult:
 
 
 def _write_data(world: World, config: QuickstartConfig, folder: Path) -> None:
+    sizes: dict[Split, int] = {"train": config.comparisons, "test": config.test_comparisons}
     for train_set in TRAIN_SETS:
-        for split, size in (("train", config.comparisons), ("test", config.test_comparisons)):
-            rows = world.generate_comparisons(size, train_set, split)  # type: ignore[arg-type]
+        for split, size in sizes.items():
+            rows = world.generate_comparisons(size, train_set, split)
             write_jsonl(folder / "data" / train_set / f"{split}.jsonl", rows)
     write_jsonl(folder / "data" / "jailbreaks.jsonl", world.jailbreak_rows(config.jailbreaks))
 

@@ -124,6 +124,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         over_length=config.over_length,
         description={"data": config.data_path, "pairs": digest_pairs(pairs)},
         total=len(pairs),
+        allow_empty=False,
     )
     data.report.too_long += counts.dropped
     data.report.kept -= counts.dropped

@@ -96,6 +96,7 @@ def write_scores(
     description: Mapping[str, Any],
     total: int | None = None,
     measures: Sequence[RiskMeasure] = (),
+    allow_empty: bool = True,
 ) -> ScoreCounts:
     """Score rows with each model in turn and write one file, in input order.
 
@@ -111,13 +112,14 @@ def write_scores(
         description: What identifies the input; part of each record.
         total: Number of rows, for the progress bar.
         measures: Risk measures to add.
+        allow_empty: Whether a file without rows may be written where all were dropped.
 
     Returns:
         Counts of rows and texts.
 
     Raises:
         StorageError: If something could not be written; records are kept.
-        DataError: If the rows changed on the way.
+        DataError: If the rows changed on the way, or none is left and that is not allowed.
     """
     from tqdm.auto import tqdm
 
@@ -153,6 +155,11 @@ def write_scores(
     with atomic_write(output) as file:
         for columns in _merged(rows(), records, heads, over_length, measures, counts):
             file.write(json_line(columns))
+        if counts.rows and not counts.written and not allow_empty:
+            raise DataError(
+                f"none of {counts.rows} rows is left: all have a text that is too long or empty",
+                remedy="Raise --max_length, or take --over_length truncate or null",
+            )
     for record in records.values():
         record.path.unlink(missing_ok=True)
     return counts
