@@ -22,7 +22,7 @@ class PaperResponseFlags:
     output: str = option(dataclasses.MISSING, "JSON Lines file to write")
     reward_model_checkpoints: list[str] = option(dataclasses.MISSING, "checkpoints, one or more")
     reward_model_names: list[str] = option([], "name of each checkpoint in the output")
-    batch_size: int = option(1, "texts per forward pass; rewards do not depend on it")
+    batch_size: int = option(1, "most texts of a padded forward pass")
     model_name: str | None = option(None, "backbone, if not the one the checkpoints name")
     tokenizer_name: str | None = option(None, "tokenizer, if not the backbone's own")
     num_outputs: int | None = option(None, "outputs of the models: 1, 2 or the number of atoms")

@@ -22,7 +22,7 @@ class PaperEvaluateFlags:
     output: str | None = option(
         None, "file to write; CHECKPOINT/eval_results_SUBSET.jsonl if unset"
     )
-    batch_size: int = option(1, "texts per forward pass; rewards do not depend on it")
+    batch_size: int = option(1, "most texts of a padded forward pass")
     model_name: str | None = option(None, "backbone, if not the one the checkpoint names")
     tokenizer_name: str | None = option(None, "tokenizer, if not the backbone's own")
     data_path: str = option("Anthropic/hh-rlhf", "hub id, folder or file of preference pairs")

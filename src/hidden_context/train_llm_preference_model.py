@@ -27,6 +27,8 @@ class PaperTrainConfig(TrainConfig):
     per_device_eval_batch_size: int = option(1, "pairs per device in evaluation")
     learning_rate: float = option(3e-6, "peak learning rate")
     num_train_epochs: float = option(1, "passes over the training pairs")
+    lora_dropout: float = option(0.1, "dropout before LoRA adapters")
+    disable_dropout: bool = option(False, "switch the backbone's own dropout off")
     bf16: bool = option(True, "compute in bfloat16; the head stays float32")
     optim: str = option("adamw_hf", "optimiser; the paper's name stands for adamw_torch")
     pad_to_multiple_of: int = option(64, "pad batches to a multiple of this many tokens")

@@ -4,6 +4,7 @@ import torch
 
 from hidden_context.data.responses import ScoringRow
 from hidden_context.models.reward_model import RawOutputs
+from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.partial import PartialScores
 from hidden_context.scoring.stream import score_rows, windows
 
@@ -14,7 +15,8 @@ class LengthModel:
     def __init__(self):
         self.calls = []
 
-    def try_raw_outputs(self, texts, batch_size=16, over_length="truncate"):
+    def try_raw_outputs(self, texts, batch_size=16, over_length="truncate", **engine):
+        assert (batch_size, engine) == (4, {"engine": "tree", "tokens_per_batch": 99})
         self.calls.append(list(texts))
         raw = torch.tensor([[float(len(text)), 0.5] for text in texts])
         reasons, truncated = [], 0
@@ -41,8 +43,7 @@ def score(tmp_path, texts, over_length="null", window=2):
             model,
             rows,
             record,
-            batch_size=4,
-            window=window,
+            options=ModelOptions(engine="tree", tokens_per_batch=99, batch_size=4, window=window),
             over_length=over_length,
             progress=seen.append,
         )

@@ -6,7 +6,7 @@ import torch
 from hidden_context import heads
 from hidden_context.data.preferences import parse_preference
 from hidden_context.data.report import ReadReport
-from hidden_context.training.dataset import PairCollator, PreferenceDataset
+from hidden_context.training.dataset import PairTokens, PreferenceDataset, collate_pairs
 from hidden_context.training.fitted import reward_scale
 from hidden_context.training.schedules import cosine_factor, paper_schedule, step_factor
 from support.builders import preference_rows, tiny_tokenizer
@@ -42,17 +42,13 @@ def test_rows_are_those_of_the_data_after_dropping():
     assert dataset.group_of_rows("annotator") == {}
 
 
-@pytest.mark.parametrize(("multiple", "length"), [(1, 3), (8, 8)])
-def test_batches_hold_both_sides_padded_on_the_right(multiple, length):
+def test_batches_keep_both_sides_as_they_are():
     items = [
         {"chosen": [5, 6, 7], "rejected": [8], "preference": 1.0, "row": 4},
         {"chosen": [9], "rejected": [3, 4], "preference": 0.25, "row": 2},
     ]
-    batch = PairCollator(0, multiple)(items)
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 2, length)
-    assert batch["input_ids"][0, 0, :3].tolist() == [5, 6, 7]
-    assert batch["input_ids"][1, 1].tolist() == [3, 4] + [0] * (length - 2)
-    assert batch["attention_mask"].sum(-1).tolist() == [[3, 1], [1, 2]]
+    batch = collate_pairs(items)
+    assert batch["tokens"] == PairTokens([[5, 6, 7], [9]], [[8], [3, 4]])
     assert batch["preference"].tolist() == [1.0, 0.25]
     assert batch["row"].tolist() == [4, 2]
 

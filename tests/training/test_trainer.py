@@ -13,7 +13,6 @@ from hidden_context.errors import DivergedError
 from hidden_context.models import RewardModel
 from hidden_context.models.modules import final_linear
 from hidden_context.training import run
-from hidden_context.training.dataset import PairCollator
 from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.trainer import PreferenceTrainer
 from hidden_context.training.workflow import make_head
@@ -120,6 +119,7 @@ def test_resuming_is_exact_with_dropout(backbones, tmp_path, schedule):
             tmp_path / name,
             tuning="lora",
             lora_dropout=0.3,
+            disable_dropout=False,
             num_train_epochs=3,
             save_steps=4,
             lr_scheduler_type=schedule,
@@ -148,10 +148,11 @@ def test_resuming_is_exact_with_dropout(backbones, tmp_path, schedule):
 def test_dropout_matters_in_that_test(backbones, tmp_path):
     """Without the stored random state the resumed curve is another."""
     folder = backbones("gpt2", resid_pdrop=0.2, embd_pdrop=0.2)
-    whole = run(train_config(folder, tmp_path, save_steps=2, num_train_epochs=2), ROWS)
+    options = {"num_train_epochs": 2, "disable_dropout": False}
+    whole = run(train_config(folder, tmp_path, save_steps=2, **options), ROWS)
     (tmp_path / "checkpoint-2" / "rng_state.pth").unlink()
     point = str(tmp_path / "checkpoint-2")
-    config = train_config(folder, tmp_path, num_train_epochs=2, resume_from_checkpoint=point)
+    config = train_config(folder, tmp_path, resume_from_checkpoint=point, **options)
     resumed = run(config, ROWS)
     assert losses(resumed)[:2] == losses(whole)[:2]
     assert abs(losses(resumed)[2] - losses(whole)[2]) > 1e-4
@@ -243,13 +244,13 @@ def test_a_loss_that_is_not_finite_stops_training(backbones, tmp_path, monkeypat
         return loss * torch.tensor([1.0, math.nan, 1.0, 1.0]) if len(calls) == 3 else loss
 
     monkeypatch.setattr(trainer, "negative_log_likelihood", spoiled)
-    sides, real_batch = [], PairCollator.__call__
+    sides, real_pass = [], trainer.raw_outputs_of_pairs
 
-    def seen(self, items):
-        sides.append([item["chosen"] for item in items])
-        return real_batch(self, items)
+    def seen(module, tokens, pairs, *options):
+        sides.append([tokens.chosen[pair] for pair in pairs])
+        return real_pass(module, tokens, pairs, *options)
 
-    monkeypatch.setattr(PairCollator, "__call__", seen)
+    monkeypatch.setattr(trainer, "raw_outputs_of_pairs", seen)
     config = train_config(backbones("gpt2"), tmp_path, per_device_train_batch_size=4, save_steps=1)
     # blank rows are dropped, so places among the pairs kept are not lines of the source
     blank = [{"chosen": " ", "rejected": "x"}] * 50

@@ -115,8 +115,8 @@ def _last_turns_of_messages(messages: Sequence[Message]) -> tuple[str, str]:
     return human, response
 
 
-def common_prefix_length(first: str, second: str) -> int:
-    """Count the characters two texts share at the start, by bisection on slices."""
+def common_prefix_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Count the characters, or token ids, that two sequences share at the start, by bisection."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2

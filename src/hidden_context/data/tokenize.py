@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,8 @@ from hidden_context.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+    from hidden_context.data.token_cache import TokenCache
 
 OverLength = Literal["drop", "truncate", "keep"]
 
@@ -104,6 +106,7 @@ def tokenize_texts(
     max_length: int | None,
     over_length: OverLength = "truncate",
     chat_template: str | None = None,
+    cache: TokenCache | None = None,
 ) -> TokenizedTexts:
     """Turn texts or chats into token ids.
 
@@ -114,6 +117,7 @@ def tokenize_texts(
         over_length: What happens to a longer one: ``drop``, ``truncate`` (its end is kept) or
             ``keep``.
         chat_template: A template, or a file with one, in place of the tokenizer's own.
+        cache: Where the ids are kept from one run to the next; meant for whole data sets.
 
     Returns:
         The ids (N entries, None where dropped), the reasons and the counts.
@@ -126,12 +130,24 @@ def tokenize_texts(
     _check(max_length, over_length, special)
     if chat_template is not None:
         chat_template = read_chat_template(chat_template)
+    all_ids: Iterable[list[int]] = _encode(texts, tokenizer, chat_template, special)
+    if cache is not None:
+        all_ids = cache.get_or_make(texts, tokenizer, chat_template, all_ids)
     result = TokenizedTexts()
+    for ids in all_ids:
+        _add_text(result, ids, max_length, over_length, special)
+    return result
+
+
+def _encode(
+    texts: Sequence[Conversation],
+    tokenizer: Any,
+    chat_template: str | None,
+    special: SpecialTokens,
+) -> Iterator[list[int]]:
     for start in range(0, len(texts), _CHUNK):
         chunk = texts[start : start + _CHUNK]
-        for ids in encode_batch(chunk, tokenizer, chat_template, special):
-            _add_text(result, ids, max_length, over_length, special)
-    return result
+        yield from encode_batch(chunk, tokenizer, chat_template, special)
 
 
 def _add_text(
@@ -164,6 +180,7 @@ def tokenize_preferences(
     over_length: OverLength = "drop",
     chat_template: str | None = None,
     report: ReadReport | None = None,
+    cache: TokenCache | None = None,
 ) -> TokenizedPreferences:
     """Turn preference pairs into token ids.
 
@@ -175,6 +192,7 @@ def tokenize_preferences(
             (the end of the text is kept) or ``keep``.
         chat_template: A template, or a file with one, in place of the tokenizer's own.
         report: Brought up to date with what was dropped and cut.
+        cache: Where the ids are kept from one run to the next; meant for whole data sets.
 
     Returns:
         The ids of the pairs that remain, where they stood, and the counts.
@@ -186,7 +204,7 @@ def tokenize_preferences(
     # Both sides of a pair side by side: one call of the fast tokenizer for many pairs.
     both = [text for pair in preferences for text in (pair.chosen, pair.rejected)]
     # Lengths are judged per pair below, so nothing is cut or dropped here.
-    sides = tokenize_texts(both, tokenizer, None, "keep", chat_template)
+    sides = tokenize_texts(both, tokenizer, None, "keep", chat_template, cache)
     special = special_tokens(tokenizer)
     _check(max_length, over_length, special)
     result = TokenizedPreferences()

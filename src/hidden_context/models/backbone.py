@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
@@ -39,7 +39,7 @@ LOADING_ERRORS: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class LoraOptions:
-    """Low-rank adapters, by the paper's defaults.
+    """Low-rank adapters, by the paper's defaults but for dropout (the paper's is 0.1).
 
     Args:
         r: Rank.
@@ -50,7 +50,7 @@ class LoraOptions:
 
     r: int = 8
     alpha: int = 32
-    dropout: float = 0.1
+    dropout: float = 0.0
     target_modules: list[str] | None = None
 
 
@@ -204,6 +204,30 @@ def quantization_options() -> dict[str, Any]:
     }
 
 
+def dropout_fields(name: str, revision: str | None, trust_remote_code: bool) -> dict[str, float]:
+    """Return the fields of a backbone's configuration that make it drop something, each as 0.
+
+    Attention layers read some of them directly, so that switching modules off is not enough.
+
+    Raises:
+        CheckpointError: If there is no configuration.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except LOADING_ERRORS as error:
+        raise CheckpointError(
+            f"no model could be read from {name!r} ({first_line(error)})."
+        ) from error
+    return {
+        field: 0.0
+        for field, value in config.to_dict().items()
+        if ("dropout" in field or "pdrop" in field or field == "layerdrop")
+        and isinstance(value, float)
+    }
+
+
 def build_model(
     name: str,
     head: Head,
@@ -214,6 +238,7 @@ def build_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     pad_token_id: int | None = None,
+    disable_dropout: bool = False,
 ) -> Any:
     """Build a model to be trained: backbone, head with its small start, and adapters.
 
@@ -227,6 +252,7 @@ def build_model(
         revision: Branch, tag or commit.
         trust_remote_code: Whether code from the repository may run.
         pad_token_id: Written into the configuration, for servers that load the checkpoint.
+        disable_dropout: Whether the backbone's own dropout is switched off.
 
     Returns:
         A model whose forward gives ``logits`` of shape ``(B, K)``.
@@ -243,6 +269,7 @@ def build_model(
         dtype=torch.float32 if tuning == "full" else dtype,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        **(dropout_fields(name, revision, trust_remote_code) if disable_dropout else {}),
         **(quantization_options() if tuning == "qlora" else {}),
     )
     if pad_token_id is not None:

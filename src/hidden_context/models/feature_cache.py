@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,16 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hidden_context.data.cache_folder import default_cache_dir
 from hidden_context.errors import StorageError
 
-
-def default_cache_dir() -> Path:
-    """Folder of caches: ``HIDDEN_CONTEXT_CACHE``, else the user's cache folder."""
-    named = os.environ.get("HIDDEN_CONTEXT_CACHE")
-    if named:
-        return Path(named)
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "hidden-context"
+__all__ = ["FeatureCache", "content_key", "default_cache_dir"]
 
 
 def content_key(*parts: str) -> bytes:

@@ -17,6 +17,7 @@ from hidden_context.data.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
 from hidden_context.heads import Head
 from hidden_context.models.card import model_card
+from hidden_context.models.engine import Engine, EngineName, check_engine
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.folders import replace_folder
@@ -133,13 +134,27 @@ class FrozenRewardModel(RewardModel):
         self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
         self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.limit
 
+    @property
+    def engine(self) -> Engine:
+        """Always the padded way."""
+        return Engine("padded", "features of a frozen backbone pool each turn by itself")
+
     def try_raw_outputs(
         self,
         texts: Sequence[Conversation],
         batch_size: int = 16,
         over_length: Literal["truncate", "drop"] = "truncate",
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
     ) -> RawOutputs:
         """Compute raw outputs (see the base class); lengths are those of what is embedded."""
+        check_engine(engine)
+        if engine not in ("auto", "padded"):
+            raise ConfigError(
+                f"--engine {engine} does not fit this model: {self.engine.reason}. Take auto or "
+                "padded."
+            )
         limit = self.featurizer.limit
         counts = self.featurizer.token_counts(texts)
         reasons: list[str | None] = [None] * len(texts)

@@ -6,6 +6,7 @@ so that parameters, saving, PEFT and distributed wrappers see the model they kno
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
+from hidden_context.data.trees import TreeLayout
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import CheckpointError
+from hidden_context.models.activations import fuse_gelu
+from hidden_context.models.tree_attention import laid_out
 
 
 class Float32Linear(nn.Linear):
@@ -60,21 +64,31 @@ class LastAttendedPooling:
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        tree: TreeLayout | None = None,
         **options: Any,
     ) -> SequenceClassifierOutputWithPast:
-        """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here."""
+        """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here.
+
+        With ``tree`` the input is one row of trees, and B the number of sequences in it. That
+        belongs inside the module, where the hooks of distributed wrappers run.
+        """
         options = {name: value for name, value in options.items() if value is not None}
         options.pop("labels", None)
         options.pop("return_dict", None)
         options.setdefault("use_cache", False)  # keys and values that nothing would ever read
-        outputs = self.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options
-        )
+        if tree is not None and input_ids is not None:
+            options["tree"], attention_mask = tree, torch.ones_like(input_ids)
+        with nullcontext() if tree is None else laid_out(tree):
+            outputs = self.base_model(
+                input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options
+            )
         hidden = outputs[0]
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
-        if attention_mask is None:
+        if tree is not None:
+            pooled = hidden[0, torch.tensor(tree.last, device=hidden.device)]
+        elif attention_mask is None:
             pooled = hidden[:, -1]
         else:
+            rows = torch.arange(hidden.shape[0], device=hidden.device)
             pooled = hidden[rows, last_attended(attention_mask).to(hidden.device)]
         return SequenceClassifierOutputWithPast(
             logits=self.score(pooled),
@@ -134,9 +148,10 @@ def specialise_for_rewards(model: PreTrainedModel) -> None:
     """Give a classification model a float32 head and, for decoders, pooling by attention mask.
 
     The head is all that stands beside the backbone, for RoBERTa a dense layer too. Encoders keep
-    the pooling they were made with. Idempotent.
+    the pooling they were made with. Activations that PyTorch has a kernel for get it. Idempotent.
     """
     keep_float32(final_linear(model)[1])
+    fuse_gelu(model)
     if hasattr(model, model.base_model_prefix):
         for name, child in model.named_children():
             if name != model.base_model_prefix:

@@ -16,6 +16,7 @@ from hidden_context.data.dialogue import Conversation, join
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
+from hidden_context.models.engine import Engine, EngineName
 from hidden_context.models.head_file import RewardScale
 
 Prompt: TypeAlias = Conversation
@@ -114,25 +115,49 @@ class RewardModel(abc.ABC):
         texts: Sequence[Conversation],
         batch_size: int = 16,
         over_length: Literal["truncate", "drop"] = "truncate",
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
     ) -> RawOutputs:
         """Compute raw outputs where possible, and say why where not.
 
         Args:
             texts: B texts, each a string or a list of chat messages.
-            batch_size: Texts per forward pass; rewards do not depend on it.
+            batch_size: Most texts of a padded forward pass.
             over_length: Whether texts longer than ``max_length`` lose their beginning or are left
                 without a reward.
+            engine: Which way they are run (see ``raw_outputs``).
+            tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
 
         Returns:
             Raw outputs of B texts, and the reasons of those that have none.
         """
 
-    def raw_outputs(self, texts: Sequence[Conversation], batch_size: int = 16) -> Tensor:
+    @property
+    @abc.abstractmethod
+    def engine(self) -> Engine:
+        """Which way the last texts were run, and why."""
+
+    def raw_outputs(
+        self,
+        texts: Sequence[Conversation],
+        batch_size: int = 16,
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
+    ) -> Tensor:
         """Compute the network's raw outputs; too long texts lose their beginning, with a warning.
+
+        Rewards do not depend on how texts are run; time and memory do.
 
         Args:
             texts: B texts, each a string or a list of chat messages.
-            batch_size: Texts per forward pass; rewards do not depend on it.
+            batch_size: Most texts of a padded forward pass.
+            engine: ``tree`` runs every beginning that texts share once, ``padded`` every text by
+                itself; ``auto`` takes the fastest way that is right for the model, which it tries
+                on a few of the texts. ``RewardModel.engine`` tells which one it took, and why.
+            tokens_per_batch: Most tokens of a forward pass, halved where memory runs out; None
+                leaves it to the device.
 
         Returns:
             Raw outputs in float32 of shape ``(B, K)``, on the CPU.
@@ -142,7 +167,9 @@ class RewardModel(abc.ABC):
         """
         if isinstance(texts, str):
             raise ConfigError("a list of texts is needed; put the one text into a list.")
-        outputs = self.try_raw_outputs(texts, batch_size)
+        outputs = self.try_raw_outputs(
+            texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch
+        )
         if outputs.truncated:
             warnings.warn(
                 f"{outputs.truncated} of {len(texts)} texts are longer than {self.max_length} "
@@ -155,6 +182,10 @@ class RewardModel(abc.ABC):
                 raise DataError(f"text {index} cannot be scored: {reason}")
         return outputs.raw
 
+    def compile(self) -> None:
+        """Let ``torch.compile`` build kernels for the backbone, where that is known to work."""
+        raise ConfigError("--compile does not fit this kind of model; leave it out.")
+
     @abc.abstractmethod
     def save_pretrained(self, path: str | Path) -> None:
         """Write the whole of the model into a folder, replaced only once all is written.
@@ -166,30 +197,50 @@ class RewardModel(abc.ABC):
             StorageError: If it could not be written; what stood there is untouched.
         """
 
-    def score(self, texts: Sequence[Conversation], batch_size: int = 16) -> RewardDistribution:
+    def score(
+        self,
+        texts: Sequence[Conversation],
+        batch_size: int = 16,
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
+    ) -> RewardDistribution:
         """Score texts.
 
         Args:
             texts: B texts, each a string or a list of chat messages.
-            batch_size: Texts per forward pass.
+            batch_size: Most texts of a padded forward pass.
+            engine: Which way they are run (see ``raw_outputs``).
+            tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
 
         Returns:
             A distribution of batch shape ``(B,)``, in reward units.
         """
-        return self.head.distribution(self.raw_outputs(texts, batch_size=batch_size))
+        raw = self.raw_outputs(texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch)
+        return self.head.distribution(raw)
 
     def score_responses(
-        self, prompt: Prompt, responses: Sequence[Conversation], batch_size: int = 16
+        self,
+        prompt: Prompt,
+        responses: Sequence[Conversation],
+        batch_size: int = 16,
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
     ) -> RewardDistribution:
-        """Score several responses to one prompt.
+        """Score several responses to one prompt, which is run once for all of them (best-of-n).
 
         Args:
             prompt: A string (``Human:``/``Assistant:`` dialogues are joined in their own spelling)
                 or chat messages.
             responses: n responses.
-            batch_size: Texts per forward pass.
+            batch_size: Most texts of a padded forward pass.
+            engine: Which way they are run (see ``raw_outputs``).
+            tokens_per_batch: Most tokens of a forward pass, which bounds the memory whatever n is;
+                the prompt is run once for each pass (see ``raw_outputs``).
 
         Returns:
             A distribution of batch shape ``(n,)``.
         """
-        return self.score([join(prompt, response) for response in responses], batch_size)
+        texts = [join(prompt, response) for response in responses]
+        return self.score(texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch)

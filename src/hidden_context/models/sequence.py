@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from hidden_context.data.dialogue import Conversation
-from hidden_context.data.tokenize import pad_batch, sorted_windows, tokenize_texts
+from hidden_context.data.tokenize import tokenize_texts
 from hidden_context.heads import Head
 from hidden_context.models.card import model_card
+from hidden_context.models.engine import Engine, EngineName
 from hidden_context.models.folders import replace_folder
+from hidden_context.models.forward import classifier_of
 from hidden_context.models.head_file import HeadFile, RewardScale
 from hidden_context.models.reward_model import RawOutputs, RewardModel
+from hidden_context.models.runner import Runner
 from hidden_context.models.tokenizer import padding_id
 
 
@@ -46,6 +49,7 @@ class SequenceRewardModel(RewardModel):
         self.module, self.tokenizer, self.head = module, tokenizer, head
         self.max_length, self.base_model = max_length, base_model
         self.reward_scale, self.card = reward_scale, card or {}
+        self.runner = Runner(module, padding_id(tokenizer))
 
     @property
     def device(self) -> torch.device:
@@ -53,47 +57,62 @@ class SequenceRewardModel(RewardModel):
         device: torch.device = next(self.module.parameters()).device
         return device
 
+    @property
+    def engine(self) -> Engine:
+        """Which way the last texts were run, and why."""
+        return self.runner.choice.engine
+
     def try_raw_outputs(
         self,
         texts: Sequence[Conversation],
         batch_size: int = 16,
         over_length: Literal["truncate", "drop"] = "truncate",
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
     ) -> RawOutputs:
         """Compute raw outputs where possible (see the base class)."""
         tokens = tokenize_texts(texts, self.tokenizer, self.max_length, over_length)
         scored = [index for index, ids in enumerate(tokens.input_ids) if ids is not None]
         raw = torch.full((len(texts), self.head.num_outputs), torch.nan)
         raw[scored] = self.raw_outputs_of_tokens(
-            [ids for ids in tokens.input_ids if ids is not None], batch_size
+            [ids for ids in tokens.input_ids if ids is not None],
+            batch_size,
+            engine=engine,
+            tokens_per_batch=tokens_per_batch,
         )
         return RawOutputs(raw, tokens.reasons, tokens.truncated)
 
     def raw_outputs_of_tokens(
-        self, sequences: Sequence[Sequence[int]], batch_size: int = 16
+        self,
+        sequences: Sequence[Sequence[int]],
+        batch_size: int = 16,
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
     ) -> Tensor:
-        """Compute raw outputs of token sequences, sorted by length inside and padded right.
+        """Compute raw outputs of token sequences.
 
         Args:
             sequences: B non-empty sequences of token ids.
-            batch_size: Sequences per forward pass.
+            batch_size: Most texts of a padded forward pass.
+            engine: Which way they are run (see ``raw_outputs``).
+            tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
 
         Returns:
             Raw outputs in float32 of shape ``(B, K)``, on the CPU, in the order given.
         """
-        raw = torch.empty(len(sequences), self.head.num_outputs)
-        lengths = [len(sequence) for sequence in sequences]
-        self.module.eval()
-        for batch in sorted_windows(lengths, max(len(sequences), 1), batch_size):
-            input_ids, attention_mask = pad_batch(
-                [sequences[index] for index in batch], padding_id(self.tokenizer)
-            )
-            with torch.inference_mode():
-                logits = self.module(
-                    input_ids=input_ids.to(self.device),
-                    attention_mask=attention_mask.to(self.device),
-                ).logits
-            raw[batch] = logits.float().cpu()
-        return raw
+        return self.runner.raw_outputs(
+            sequences,
+            self.head.num_outputs,
+            engine=engine,
+            batch_size=batch_size,
+            tokens_per_batch=tokens_per_batch,
+        )
+
+    def compile(self) -> None:
+        """Let ``torch.compile`` build kernels for the backbone, for rows of any length."""
+        classifier_of(self.module).base_model.compile(dynamic=True)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write weights, tokenizer, head and model card (see the base class)."""

@@ -32,13 +32,24 @@ class ModelOptions:
     dtype: str = option("auto", "precision of the backbone: auto, float32, bfloat16")
     device: str = option("auto", "auto, cpu, cuda, cuda:0 …")
     max_length: int | None = option(None, "longest text in tokens; the checkpoint's own if unset")
-    batch_size: int = option(16, "texts per forward pass; rewards do not depend on it")
+    engine: Literal["auto", "tree", "cache", "padded"] = option(
+        "auto",
+        "tree and cache run a beginning that texts share once, padded every text by itself; auto "
+        "takes the fastest that is right for the model",
+    )
+    tokens_per_batch: int | None = option(
+        None,
+        "most tokens of a forward pass, halved where memory runs out; set by the device, and tuned "
+        "on a GPU, if unset",
+    )
+    batch_size: int = option(16, "most texts of a padded forward pass")
+    compile: bool = option(False, "let torch.compile build kernels for the backbone")
     window: int = option(512, "rows sorted by length together and written at once")
     resume: bool = option(True, "go on where an interrupted run stopped")
     disable_tqdm: bool = option(False, "no progress bars")
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "window", "max_length", "num_outputs"):
+        for name in ("batch_size", "window", "max_length", "num_outputs", "tokens_per_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} is {value}; it must be at least 1.")

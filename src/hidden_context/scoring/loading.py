@@ -75,7 +75,7 @@ def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
                 "checkpoint's own."
             )
         head = None
-    return RewardModel.from_pretrained(
+    model = RewardModel.from_pretrained(
         checkpoint,
         head=head,
         base_model=options.base_model,
@@ -86,3 +86,6 @@ def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
     )
+    if options.compile:
+        model.compile()
+    return model

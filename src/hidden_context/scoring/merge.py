@@ -144,8 +144,7 @@ def write_scores(
                 model,
                 rows(),
                 record,
-                batch_size=options.batch_size,
-                window=options.window,
+                options=options,
                 over_length=over_length,
                 progress=bar.update,
             )

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from hidden_context.data.responses import ScoringRow
 from hidden_context.models.reward_model import RawOutputs, RewardModel
-from hidden_context.scoring.config import OverLength
+from hidden_context.scoring.config import ModelOptions, OverLength
 from hidden_context.scoring.partial import PartialScores
 
 T = TypeVar("T")
@@ -41,31 +41,29 @@ def score_rows(
     rows: Iterable[ScoringRow],
     partial: PartialScores,
     *,
-    batch_size: int,
-    window: int,
+    options: ModelOptions,
     over_length: OverLength,
     progress: Callable[[int], Any] | None = None,
 ) -> None:
     """Score rows and append them to a record, skipping those it already has.
 
-    Texts are sorted by length within a window of rows and written at its end, so that memory is
-    bounded, order kept, and little lost at an interruption.
+    Within a window of rows, texts are put together by what they share and by length; they are
+    written at its end, so that memory is bounded, order kept, and little lost at an interruption.
 
     Args:
         model: The reward model.
         rows: The rows, from the first on.
         partial: The record.
-        batch_size: Texts per forward pass.
-        window: Rows per window.
+        options: Rows per window, and how a window's texts are run.
         over_length: ``truncate``, or anything else to leave too long texts without a reward.
         progress: Called with the number of rows done.
     """
     done = partial.rows_done
     if progress is not None and done:
         progress(done)
-    for part in windows(islice(iter(rows), done, None), window):
+    for part in windows(islice(iter(rows), done, None), options.window):
         lines, truncated = _score_window(
-            model, part, batch_size, "truncate" if over_length == "truncate" else "drop"
+            model, part, options, "truncate" if over_length == "truncate" else "drop"
         )
         partial.append(lines, truncated)
         if progress is not None:
@@ -75,7 +73,7 @@ def score_rows(
 def _score_window(
     model: RewardModel,
     rows: Sequence[ScoringRow],
-    batch_size: int,
+    options: ModelOptions,
     over_length: Literal["truncate", "drop"],
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the record's lines for a window of rows, and how many texts were cut."""
@@ -83,7 +81,13 @@ def _score_window(
     scores: Iterator[tuple[list[float], str | None]] = iter(())
     truncated = 0
     if texts:
-        outputs = model.try_raw_outputs(texts, batch_size, over_length)
+        outputs = model.try_raw_outputs(
+            texts,
+            options.batch_size,
+            over_length,
+            engine=options.engine,
+            tokens_per_batch=options.tokens_per_batch,
+        )
         scores = zip(outputs.raw.tolist(), reasons_of(outputs), strict=True)
         truncated = outputs.truncated
     lines = []

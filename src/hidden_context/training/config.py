@@ -57,8 +57,27 @@ class TrainConfig:
     tuning: Literal["lora", "full", "qlora"] = option("lora", "what is trained besides the head")
     lora_r: int = option(8, "rank of LoRA adapters")
     lora_alpha: int = option(32, "scale of LoRA adapters")
-    lora_dropout: float = option(0.1, "dropout before LoRA adapters")
+    lora_dropout: float = option(0.0, "dropout before LoRA adapters")
     lora_target_modules: list[str] = option([], "layers to adapt; PEFT's defaults if empty")
+
+    disable_dropout: bool = option(
+        True, "switch the backbone's own dropout off, which costs time and adds noise to rewards"
+    )
+
+    # how pairs are run
+    engine: Literal["auto", "tree", "padded"] = option(
+        "auto",
+        "tree runs the prompt of a pair once, padded each side by itself; auto takes the tree "
+        "where it is right for the model",
+    )
+    tokens_per_batch: int | None = option(
+        None,
+        "most tokens of a forward pass, halved where memory runs out; set by the device, and tuned "
+        "on a GPU, if unset",
+    )
+    length_window: int = option(
+        50, "optimiser steps whose pairs are sorted by length together; 0 for random order"
+    )
 
     # a frozen backbone
     freeze_backbone: bool = option(
@@ -82,12 +101,19 @@ class TrainConfig:
         True, "choose each member's epoch by prompts it holds out, or by the validation pairs"
     )
     probe_patience: int = option(6, "epochs without a better validation loss before stopping")
-    cache_dir: str | None = option(None, "folder of cached features")
+    cache_dir: str | None = option(
+        None,
+        "folder of caches: token ids of large data sets, and features of a frozen backbone",
+    )
 
     # optimisation
-    per_device_train_batch_size: int = option(8, "pairs per device and micro-batch")
+    per_device_train_batch_size: int = option(
+        8, "pairs per device; times gradient_accumulation_steps they make an optimiser step"
+    )
     per_device_eval_batch_size: int = option(16, "pairs per device in evaluation")
-    gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
+    gradient_accumulation_steps: int = option(
+        1, "factor on the pairs of an optimiser step; memory depends on tokens_per_batch alone"
+    )
     learning_rate: float = option(1e-4, "peak learning rate")
     weight_decay: float = option(0.001, "weight decay")
     num_train_epochs: float = option(1, "passes over the training pairs")
@@ -99,7 +125,7 @@ class TrainConfig:
     bf16: bool = option(False, "compute in bfloat16; the head stays float32")
     gradient_checkpointing: bool = option(False, "trade compute for memory")
     seed: int = option(0, "seed of weights, order and dropout")
-    pad_to_multiple_of: int = option(8, "pad batches to a multiple of this many tokens")
+    pad_to_multiple_of: int = option(8, "pad to a multiple of this many tokens (engine padded)")
 
     # the run
     output_dir: str = option("results/train", "folder of checkpoints, logs and metrics")
@@ -143,6 +169,10 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise ConfigError(
+                f"--tokens_per_batch is {self.tokens_per_batch}; it must be at least 1."
+            )
         for name in ("eval_fraction", "validation_fraction"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -160,6 +190,7 @@ class TrainConfig:
             "eval_dataset_size",
             "early_stopping_patience",
             "probe_weight_decay",
+            "length_window",
         ):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it cannot be negative.")

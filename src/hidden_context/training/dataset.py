@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from hidden_context.data.preferences import Preference
 from hidden_context.data.report import ReadReport
-from hidden_context.data.tokenize import OverLength, pad_batch, tokenize_preferences
+from hidden_context.data.token_cache import TokenCache
+from hidden_context.data.tokenize import OverLength, tokenize_preferences
 
 
 class PreferenceDataset(Dataset[dict[str, Any]]):
@@ -24,6 +25,7 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         over_length: What happens to pairs with a longer side, ``drop`` or ``truncate``.
         report: Brought up to date with what was dropped.
         sort_by_length: Order by length, so that evaluation pads little.
+        cache: Where the token ids are kept from one run to the next.
     """
 
     def __init__(
@@ -35,10 +37,11 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         *,
         report: ReadReport | None = None,
         sort_by_length: bool = False,
+        cache: TokenCache | None = None,
     ) -> None:
         self.preferences = preferences
         self.tokens = tokenize_preferences(
-            preferences, tokenizer, max_length, over_length, report=report
+            preferences, tokenizer, max_length, over_length, report=report, cache=cache
         )
         self._order = list(range(len(self.tokens)))
         if sort_by_length:
@@ -58,6 +61,12 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
             "row": row,
         }
 
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each item, both sides together."""
+        lengths = self.tokens.lengths
+        return [lengths[position] for position in self._order]
+
     def line_of(self, row: int) -> int:
         """Where a row stood in its source: the line of a file or row of a table, from 1."""
         line = self.preferences[row].source_line
@@ -69,24 +78,27 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         return {row: str(value) for row, value in values.items() if value is not None}
 
 
-class PairCollator:
-    """Stack pairs into a batch: both sides of each pair, padded to one length.
+@dataclasses.dataclass(frozen=True)
+class PairTokens:
+    """Token ids of a batch of pairs, as they are: nothing is padded yet.
 
-    Args:
-        pad_token_id: Id to pad with.
-        pad_to_multiple_of: The length is rounded up to a multiple of this.
+    Not a list or mapping, so that what moves batches to devices passes it through untouched.
+
+    Attributes:
+        chosen: Ids of the preferred text of each of P pairs.
+        rejected: Ids of the other one.
     """
 
-    def __init__(self, pad_token_id: int, pad_to_multiple_of: int = 1) -> None:
-        self.pad_token_id, self.pad_to_multiple_of = pad_token_id, pad_to_multiple_of
+    chosen: list[list[int]]
+    rejected: list[list[int]]
 
-    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Return ``input_ids`` and ``attention_mask`` of shape ``(B, 2, T)``, chosen first."""
-        sides = [item[side] for item in items for side in ("chosen", "rejected")]
-        input_ids, attention_mask = pad_batch(sides, self.pad_token_id, self.pad_to_multiple_of)
-        return {
-            "input_ids": input_ids.unflatten(0, (len(items), 2)),
-            "attention_mask": attention_mask.unflatten(0, (len(items), 2)),
-            "preference": torch.tensor([item["preference"] for item in items]),
-            "row": torch.tensor([item["row"] for item in items]),
-        }
+
+def collate_pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Collect pairs into a batch: ``preference`` and ``row`` of shape ``(P,)``, and ``tokens``."""
+    return {
+        "preference": torch.tensor([item["preference"] for item in items]),
+        "row": torch.tensor([item["row"] for item in items]),
+        "tokens": PairTokens(
+            [item["chosen"] for item in items], [item["rejected"] for item in items]
+        ),
+    }

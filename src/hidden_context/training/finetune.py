@@ -19,16 +19,17 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from hidden_context.data.chat import install_chat_template
 from hidden_context.data.held_out import Splits
+from hidden_context.data.token_cache import TokenCache
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 from hidden_context.heads import Head
 from hidden_context.models.backbone import LoraOptions, build_model
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import PairCollator, PreferenceDataset
+from hidden_context.training.dataset import PreferenceDataset
 from hidden_context.training.fitted import Fitted, reward_scale
 from hidden_context.training.schedules import PAPER_SCHEDULES
-from hidden_context.training.trainer import PreferenceTrainer
+from hidden_context.training.trainer import EngineOptions, PreferenceTrainer
 
 # Names that Transformers has dropped but the paper's commands use.
 _OPTIMIZERS = {"adamw_hf": "adamw_torch"}
@@ -57,6 +58,7 @@ def build_reward_model(config: TrainConfig, head: Head) -> SequenceRewardModel:
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
         pad_token_id=padding_id(tokenizer),
+        disable_dropout=config.disable_dropout,
     )
     max_length = length_limit(tokenizer, module.config, config.max_length)
     return SequenceRewardModel(module, tokenizer, head, max_length, base_model=config.model_name)
@@ -73,6 +75,10 @@ def training_arguments(
     strategy = "steps" if has_eval else "no"
     values: dict[str, Any] = {
         "output_dir": config.output_dir,
+        # one batch of the Trainer is one optimiser step; it is divided by tokens, not by pairs
+        "per_device_train_batch_size": config.per_device_train_batch_size
+        * config.gradient_accumulation_steps,
+        "gradient_accumulation_steps": 1,
         "lr_scheduler_type": (
             "constant" if config.lr_scheduler_type in PAPER_SCHEDULES else config.lr_scheduler_type
         ),
@@ -91,9 +97,7 @@ def training_arguments(
         "push_to_hub": False,
     }
     for name in (
-        "per_device_train_batch_size",
         "per_device_eval_batch_size",
-        "gradient_accumulation_steps",
         "learning_rate",
         "weight_decay",
         "num_train_epochs",
@@ -163,7 +167,12 @@ def fit(
     )
     trainer = PreferenceTrainer(
         model,
-        PairCollator(padding_id(model.tokenizer), config.pad_to_multiple_of),
+        EngineOptions(
+            config.engine,
+            config.tokens_per_batch,
+            config.length_window,
+            config.pad_to_multiple_of,
+        ),
         schedule=config.lr_scheduler_type,
         args=arguments,
         train_dataset=datasets["train"],
@@ -186,6 +195,7 @@ def fit(
 def _tokenize(
     config: TrainConfig, splits: Splits, model: SequenceRewardModel
 ) -> dict[str, PreferenceDataset]:
+    cache = TokenCache(config.cache_dir)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     datasets = {
         name: PreferenceDataset(
@@ -195,6 +205,7 @@ def _tokenize(
             config.over_length,
             report=splits.reports.get(name),
             sort_by_length=name != "train",
+            cache=cache,
         )
         for name, pairs in parts.items()
         if pairs

@@ -2,107 +2,275 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
-from hidden_context.errors import DivergedError
+from hidden_context.errors import ConfigError, DivergedError
 from hidden_context.heads import Head
+from hidden_context.models.budget import TokenBudget, default_tokens, is_out_of_memory, tune
+from hidden_context.models.engine import Way
+from hidden_context.models.forward import tree_attention_in
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.objectives import negative_log_likelihood
 from hidden_context.statistics.pair_metrics import grouped_pair_metrics, pair_metrics
-from hidden_context.training.dataset import PairCollator, PreferenceDataset
+from hidden_context.training.dataset import PairTokens, PreferenceDataset, collate_pairs
+from hidden_context.training.micro_batches import (
+    MicroBatch,
+    bring_to,
+    divide,
+    raw_outputs_of_pairs,
+)
+from hidden_context.training.sampler import StepSampler
 from hidden_context.training.schedules import PAPER_SCHEDULES, paper_schedule
 
 _GROUP_COLUMNS = ("data_subset", "objective")
 
 
+class StepLoader(DataLoader[Any]):
+    """A data loader over a ``StepSampler``, which already deals each process its share."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order; the Trainer calls this."""
+        sampler: Any = self.batch_sampler
+        sampler.set_epoch(epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """How a step's pairs are run.
+
+    Attributes:
+        engine: ``tree``, ``padded``, or ``auto`` for the tree where it is right for the model.
+        tokens_per_batch: Most tokens of a forward pass; None leaves it to the device.
+        length_window: Steps whose pairs are sorted by length together.
+        pad_to_multiple_of: Padded lengths are rounded up to a multiple of this.
+    """
+
+    engine: Literal["auto", "tree", "padded"] = "auto"
+    tokens_per_batch: int | None = None
+    length_window: int = 50
+    pad_to_multiple_of: int = 1
+
+
 class PreferenceTrainer(Trainer):
     """Train a sequence reward model on preference pairs.
 
-    The loss of an optimiser step is the sum of per-pair losses over all its micro-batches and
-    processes, divided by the number of pairs, so accumulation equals a large batch. A head's
-    penalty is added per micro-batch and averaged over them.
+    A batch of the Trainer is an optimiser step: a fixed number of pairs, run in as many forward
+    and backward passes as the token budget asks for. The step's loss is the sum of per-pair losses
+    over all passes and processes, divided by the number of pairs, so it does not depend on the
+    budget. A head's penalty is a mean over the pairs of a pass; passes count by their pairs.
 
     Args:
         reward_model: The model, its tokenizer and head.
+        engine_options: How a step's pairs are run.
         schedule: ``cosine`` or ``step`` for the paper's schedules, else None.
-        collator: How pairs become batches.
         **options: As for ``transformers.Trainer``.
     """
 
     def __init__(
         self,
         reward_model: SequenceRewardModel,
-        collator: PairCollator,
+        engine_options: EngineOptions | None = None,
         *,
         schedule: str | None = None,
         **options: Any,
     ) -> None:
         self.reward_model, self.schedule = reward_model, schedule
         self.head: Head = reward_model.head
+        self.engine_options = engine_options or EngineOptions()
         self._window: list[dict[str, float]] = []
         self._rows: Tensor | None = None
+        self.tokens_seen = 0
         super().__init__(
             model=reward_model.module,
-            data_collator=collator,
+            data_collator=collate_pairs,
             processing_class=reward_model.tokenizer,
             compute_metrics=self._compute_metrics,
             **options,
         )
-        # The Trainer shall not divide by the number of micro-batches: compute_loss itself divides
-        # by the number of pairs of the whole optimiser step.
+        if self.args.gradient_accumulation_steps != 1:
+            raise ConfigError(
+                "gradient_accumulation_steps has to be 1: a batch of this Trainer is an optimiser "
+                "step, and tokens_per_batch divides it into forward passes."
+            )
+        # The Trainer shall not divide the loss: it is divided by the pairs of the whole step.
         self.model_accepts_loss_kwargs = True
+        # Several GPUs need a process each (accelerate launch); DataParallel cannot divide a row.
+        self.args._n_gpu = min(self.args.n_gpu, 1)
+        self.way = self._choose_way()
+        self.budget = TokenBudget(
+            self.engine_options.tokens_per_batch or default_tokens(self.args.device)
+        )
+        self._tuned = False
         self.add_callback(_FiniteGradients(self))
 
-    def raw_outputs(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Run both sides in one forward pass; each raw output has shape ``(B, K)``."""
-        input_ids = inputs["input_ids"].transpose(0, 1).flatten(0, 1)
-        attention_mask = inputs["attention_mask"].transpose(0, 1).flatten(0, 1)
-        logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
-        chosen, rejected = logits.chunk(2)
-        return chosen, rejected
+    def _choose_way(self) -> Way:
+        """Try the tree on pairs that are the same in every process."""
+        dataset: Any = self.train_dataset if self.train_dataset is not None else self.eval_dataset
+        if dataset is None or not len(dataset):
+            return "padded"
+        places = {0, len(dataset) // 2, len(dataset) - 1}
+        sides = [dataset[place][side] for place in places for side in ("chosen", "rejected")]
+        choice = self.reward_model.runner.choice
+        return choice.choose(sides, self.engine_options.engine, ways=("tree",))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Make a loader whose batches are this process's share of each optimiser step."""
+        dataset: Any = self.train_dataset
+        arguments = self.args
+        sampler = StepSampler(
+            dataset.sizes,
+            arguments.per_device_train_batch_size * arguments.world_size,
+            window=self.engine_options.length_window,
+            seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
+            world_size=arguments.world_size,
+            rank=arguments.process_index,
+        )
+        return StepLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=arguments.dataloader_num_workers,
+            persistent_workers=arguments.dataloader_persistent_workers,
+        )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """Collect an optimiser step's micro-batches and count its pairs over all processes."""
+        """Collect an optimiser step and count its pairs over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         pairs = torch.tensor(sum(len(batch["row"]) for batch in batches), device=device)
         if self.args.world_size > 1:
             pairs = self.accelerator.gather(pairs).sum()
         return batches, pairs
 
-    def compute_loss(
+    def training_step(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
-        return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """Compute this micro-batch's part of the optimiser step's loss, in nats per pair."""
-        chosen, rejected = self.raw_outputs(model, inputs)
-        loss = negative_log_likelihood(self.head, chosen, rejected, inputs["preference"])
-        if num_items_in_batch is None:
-            return (
-                (loss.mean(), torch.stack([chosen, rejected], 1)) if return_outputs else loss.mean()
-            )
-        self._rows = inputs["row"]
-        # gradients are averaged over processes, so each one's part is scaled up by their number
-        total = loss.sum() / num_items_in_batch * self.args.world_size
-        total = total + self.head.penalty(chosen, rejected) / self._micro_batches
-        if not bool(torch.isfinite(total)):
-            self.stop_diverged("the loss is not finite", loss.detach())
-        with torch.no_grad():
-            self._window.append(pair_metrics(self.head, chosen, rejected, inputs["preference"]))
+    ) -> Tensor:
+        """Run an optimiser step's passes forward and backward; return its loss.
+
+        If memory runs out the step begins anew with half the token budget. With several processes
+        that cannot be done by one of them alone, and the error stands.
+        """
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        self._tune_once(model)
+        pairs = len(inputs["row"]) if num_items_in_batch is None else num_items_in_batch
+        while True:
+            batches = self._passes(inputs)
+            try:
+                with self._attention():
+                    return self._accumulate(model, inputs, batches, pairs)
+            except Exception as error:
+                largest = max(batches, key=lambda batch: batch.tokens)
+                alone = self.args.world_size == 1 and not self.is_deepspeed_enabled
+                if not (is_out_of_memory(error) and alone and len(largest.pairs) > 1):
+                    raise
+                tried = largest.tokens
+            model.zero_grad()
+            self.budget.halve(tried)
+
+    def _tune_once(self, model: nn.Module) -> None:
+        """Find a good token budget on a GPU by running pairs of the training data."""
+        device, named = self.args.device, self.engine_options.tokens_per_batch
+        if self._tuned or named or device.type != "cuda" or self.args.world_size > 1:
+            return
+        self._tuned = True
+        dataset: Any = self.train_dataset
+        tokens = collate_pairs([dataset[i] for i in range(min(len(dataset), 1024))])["tokens"]
+
+        def run(budget: int) -> int:
+            batch = divide(tokens, self.way, budget)[0]
+            with self._attention():
+                with self.compute_loss_context_manager():
+                    raw = self._raw_outputs(model, tokens, batch.pairs)
+                self.accelerator.backward(raw.sum())
+            model.zero_grad()
+            torch.cuda.synchronize(device)
+            return batch.tokens
+
+        with torch.random.fork_rng(devices=[device]):  # dropout shall draw as without this
+            self.budget.tokens = tune(run, self.budget.tokens)
+
+    def _attention(self) -> AbstractContextManager[None]:
+        """Attention of the way chosen, for forward and backward passes."""
+        return tree_attention_in(self.reward_model.module) if self.way == "tree" else nullcontext()
+
+    def _passes(self, inputs: Mapping[str, Any]) -> list[MicroBatch]:
+        """Divide a step into forward passes, equally many in every process."""
+        tokens: PairTokens = inputs["tokens"]
+        if self.is_deepspeed_enabled:  # it counts backward passes itself
+            return [MicroBatch(list(range(len(tokens.chosen))), 0)]
+        batches = divide(tokens, self.way, self.budget.tokens)
+        if self.args.world_size == 1:
+            return batches
+        count = torch.tensor([len(batches)], device=self.args.device)
+        return bring_to(int(self.accelerator.gather(count).max()), batches)
+
+    def _accumulate(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        batches: Sequence[MicroBatch],
+        pairs: Tensor | int,
+    ) -> Tensor:
+        total = torch.zeros((), device=self.args.device)
+        raw_outputs, order = [], []
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                with self.compute_loss_context_manager():
+                    raw = self._raw_outputs(model, inputs["tokens"], batch.pairs)
+                loss = self._part_of_loss(raw, inputs, batch, pairs)
+                options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+                self.accelerator.backward(loss * batch.weight, **options)
+            if batch.weight:
+                total += loss.detach()
+                raw_outputs.append(raw.detach())
+                order += batch.pairs
+                self.tokens_seen += batch.tokens
+        raw = torch.cat(raw_outputs)
+        preference = inputs["preference"][order]
+        self._window.append(pair_metrics(self.head, raw[:, 0], raw[:, 1], preference))
         return total
 
-    @property
-    def _micro_batches(self) -> int:
-        return int(getattr(self, "current_gradient_accumulation_steps", 1))
+    def _raw_outputs(self, model: nn.Module, tokens: PairTokens, pairs: Sequence[int]) -> Tensor:
+        pad = self.reward_model.runner.pad_token_id
+        multiple = self.engine_options.pad_to_multiple_of
+        return raw_outputs_of_pairs(model, tokens, pairs, self.way, pad, multiple)
+
+    def _part_of_loss(
+        self, raw: Tensor, inputs: Mapping[str, Any], batch: MicroBatch, pairs: Tensor | int
+    ) -> Tensor:
+        """Compute a pass's part of the step's loss, in nats per pair."""
+        chosen, rejected = raw.unbind(1)
+        self._rows = inputs["row"][batch.pairs]
+        loss = negative_log_likelihood(
+            self.head, chosen, rejected, inputs["preference"][batch.pairs]
+        )
+        # gradients are averaged over processes, so each one's part is scaled up by their number
+        total = loss.sum() / pairs * self.args.world_size
+        share = len(batch.pairs) / len(inputs["row"])
+        total = total + self.head.penalty(chosen, rejected) * share
+        if not bool(torch.isfinite(total)):
+            self.stop_diverged("the loss is not finite", loss.detach())
+        return total
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Count six operations per weight and token, without embeddings, as is customary."""
+        tokens, self.tokens_seen = self.tokens_seen, 0
+        weights = int(self.reward_model.module.num_parameters(exclude_embeddings=True))
+        return 6 * weights * tokens
 
     def stop_diverged(self, cause: str, loss: Tensor | None = None) -> None:
         """Stop training with the step, the lines of the last micro-batch, and the cause."""
@@ -127,11 +295,13 @@ class PreferenceTrainer(Trainer):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Evaluate a batch: loss, raw outputs ``(B, 2, K)``, and row numbers as labels."""
         inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss, raw = self.compute_loss(model, inputs, return_outputs=True)
-        if prediction_loss_only:
-            return loss.detach(), None, None
-        return loss.detach(), raw.detach().float(), inputs["row"]
+        batches = divide(inputs["tokens"], self.way, self.budget.tokens)
+        with torch.no_grad(), self.compute_loss_context_manager(), self._attention():
+            parts = [self._raw_outputs(model, inputs["tokens"], batch.pairs) for batch in batches]
+        order = torch.tensor([pair for batch in batches for pair in batch.pairs])
+        raw = torch.cat(parts).float()[order.argsort().to(parts[0].device)]
+        loss = negative_log_likelihood(self.head, raw[:, 0], raw[:, 1], inputs["preference"])
+        return loss.mean(), None if prediction_loss_only else raw, inputs["row"]
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         raw = torch.as_tensor(prediction.predictions)

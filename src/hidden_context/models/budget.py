@@ -1,0 +1,108 @@
+"""How many tokens fit into one forward pass: defaults, tuning, and running out of memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import torch
+
+DEFAULT_TOKENS: Final = {"cpu": 1024, "mps": 4096, "cuda": 8192}
+"""Tokens per forward pass where none are named: enough for matrices at full speed, no more."""
+
+_LEAST_GAIN: Final = 1.05
+_logger = logging.getLogger(__name__)
+
+
+def default_tokens(device: torch.device) -> int:
+    """Return the tokens per forward pass to begin with on a device."""
+    return DEFAULT_TOKENS.get(device.type, DEFAULT_TOKENS["cuda"])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that a device or the machine has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
+
+
+def release_memory() -> None:
+    """Give cached device memory back, so that a smaller batch finds room in one piece."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class TokenBudget:
+    """Most tokens of a forward pass; it only ever shrinks once set.
+
+    Args:
+        tokens: The budget.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def halve(self, tried: int) -> None:
+        """Take half of what was too much, and say so in the log.
+
+        Args:
+            tried: Tokens of the forward pass that ran out of memory.
+        """
+        before, self.tokens = self.tokens, max(1, min(self.tokens, tried) // 2)
+        release_memory()
+        _logger.warning(
+            "out of memory with %d tokens in one forward pass; tokens_per_batch goes from %d to %d",
+            tried,
+            before,
+            self.tokens,
+        )
+
+
+def tune(
+    run: Callable[[int], int],
+    start: int,
+    most: int = 2**18,
+    clock: Callable[[], float] = time.perf_counter,
+) -> int:
+    """Find the smallest budget at which throughput has stopped growing, by doubling it.
+
+    Args:
+        run: Runs about so many tokens in one forward pass, waits for the end, and returns how
+            many it ran.
+        start: The first budget tried.
+        most: The largest one.
+        clock: Gives the time in seconds.
+
+    Returns:
+        The budget: doubling it gained less than 5 %, or ran out of memory.
+    """
+    best = start
+    speed = 0.0
+    for budget in _doubling(start, most):
+        try:
+            run(budget)  # the first pass of a shape pays for kernels being chosen
+            started = clock()
+            done = run(budget)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            release_memory()
+            break
+        reached = done / max(clock() - started, 1e-9)
+        if reached < speed * _LEAST_GAIN:
+            break
+        best, speed = budget, reached
+        if done < budget // 2:
+            break  # there is no more to run
+    return best
+
+
+def _doubling(start: int, most: int) -> Iterator[int]:
+    while start <= most:
+        yield start
+        start *= 2

@@ -1,0 +1,285 @@
+"""Attention over a row of trees, registered with Transformers under a name of its own.
+
+Linear layers see every unique token once. Attention sees, for each block of a ``TreeLayout``, the
+beginning that the block shares and the block itself, which is what each sequence would see alone.
+No model class is changed: Transformers looks attention and mask functions up by name.
+
+The mask function asks the model's own rule (causal, sliding window, chunks) about positions within
+one sequence, so that rules which differ between layers arrive with each layer. A layer whose
+attention is not looked up by name never gets here; ``TreeLayout.seen`` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout as apply_dropout
+from torch.nn.functional import scaled_dot_product_attention
+
+from hidden_context.data.trees import Block, TreeLayout
+from hidden_context.errors import CheckpointError
+
+ATTENTION_NAME: Final = "hidden_context_tree"
+
+_active: ContextVar[TreeLayout | None] = ContextVar("hidden_context_tree_layout", default=None)
+
+
+class TreeUnsupportedError(CheckpointError):
+    """A model's attention is of a kind that a row of trees cannot express."""
+
+
+def register() -> None:
+    """Make the attention known to Transformers; safe to call again."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(ATTENTION_NAME, tree_attention)
+    AttentionMaskInterface.register(ATTENTION_NAME, tree_mask)
+
+
+@contextmanager
+def laid_out(layout: TreeLayout) -> Iterator[None]:
+    """Tell the mask function, inside the block, which layout the forward pass is about."""
+    token = _active.set(layout)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def tree_mask(
+    *args: Any,
+    mask_function: Callable[..., Any],
+    attention_mask: Tensor | None = None,
+    use_vmap: bool = False,
+    device: torch.device | str = "cpu",
+    **options: Any,
+) -> Tensor | None:
+    """Compute which positions of one sequence see which, by the model's own rule.
+
+    Args:
+        *args: Sizes of the row; they do not matter.
+        mask_function: The model's rule, of index tensors (batch, head, query, key).
+        attention_mask: Must be there and all ones: without one, positions that jump back would be
+            taken for packed documents.
+        use_vmap: Whether the rule only works on single indices.
+        device: Where the mask is needed.
+        **options: What else Transformers passes to mask functions.
+
+    Returns:
+        A boolean mask of shape ``(1, 1, L, L)``, L the longest sequence, or None where the rule is
+        plainly causal.
+
+    Raises:
+        TreeUnsupportedError: If the rule lets a position see a later one, or is not known here.
+    """
+    layout = _active.get()
+    if layout is None or attention_mask is None or use_vmap:
+        raise TreeUnsupportedError("its attention mask is made in a way of its own")
+    positions = torch.arange(layout.longest)
+    zero = torch.zeros((), dtype=torch.long)
+    visible = mask_function(zero, zero, positions[:, None], positions[None, :])
+    visible = visible.broadcast_to(layout.longest, layout.longest).to("cpu", torch.bool)
+    causal = torch.ones_like(visible).tril()
+    if bool((visible & ~causal).any()):
+        raise TreeUnsupportedError("its tokens attend to later ones")
+    return None if bool((visible == causal).all()) else visible[None, None].to(device)
+
+
+@torch.compiler.disable
+def tree_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    tree: TreeLayout | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attend within trees.
+
+    Args:
+        module: The attention layer.
+        query: Shape ``(1, H, T, D)``.
+        key: Shape ``(1, H', T, D)``, H' dividing H (grouped queries).
+        value: Shape ``(1, H', T, D)``.
+        attention_mask: What ``tree_mask`` returned.
+        tree: How trees lie in the row.
+        dropout: Dropout of attention weights; drawn once for a shared beginning.
+        scaling: Factor on scores; 1/√D if None.
+        softcap: Scores are c·tanh(score/c).
+        s_aux: Attention sinks, one score per head, shape ``(H,)``.
+        is_causal: False where the layer attends both ways, which is refused.
+        position_bias: Refused.
+        **options: Sliding windows and the like, which are in the mask already.
+
+    Returns:
+        Outputs of shape ``(1, T, H, D)``, and no weights.
+
+    Raises:
+        TreeUnsupportedError: If the layer attends in a way that is not known here.
+    """
+    if tree is None or position_bias is not None or is_causal is False or len(query) != 1:
+        raise TreeUnsupportedError(f"{type(module).__name__} attends in a way of its own")
+    tree.seen.add(id(module))
+    plain = softcap is None and s_aux is None
+    if plain and attention_mask is None and not dropout and _has_variable_length(query):
+        return _variable_length(query, key, value, tree, scaling), None
+    if plain:
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            return scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
+            )
+    else:
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            return _explicit(q, k, v, mask, scaling, softcap, s_aux, dropout)
+
+    return _by_block(query, key, value, tree, attention_mask, attend), None
+
+
+def _by_block(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tree: TreeLayout,
+    mask: Tensor | None,
+    attend: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
+) -> Tensor:
+    """Attend block by block on views of the row: nothing is padded, only shared keys are copied."""
+    if key.shape[1] != query.shape[1]:
+        repeats = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    lengths = [block.length for block in tree.blocks]
+    queries, keys, values = (x.split(lengths, dim=2) for x in (query, key, value))
+    outputs = []
+    parent = 0
+    for number, block in enumerate(tree.blocks):
+        k, v = keys[number], values[number]
+        if block.shared:
+            k = torch.cat((keys[parent][:, :, : block.shared], k), dim=2)
+            v = torch.cat((values[parent][:, :, : block.shared], v), dim=2)
+        else:
+            parent = number
+        own = _mask_of(block, mask, tree, query.device)
+        outputs.append(attend(queries[number], k, v, own).transpose(1, 2))
+    return torch.cat(outputs, dim=1)
+
+
+def _mask_of(
+    block: Block, mask: Tensor | None, tree: TreeLayout, device: torch.device
+) -> Tensor | None:
+    """Cut a block's mask out of that of a whole sequence; None for one that is plainly causal."""
+    end = block.shared + block.length
+    if mask is None:
+        if not block.shared:
+            return None
+        mask = _causal_mask(tree, device)
+    return mask[:, :, block.shared : end, :end]
+
+
+def _causal_mask(tree: TreeLayout, device: torch.device) -> Tensor:
+    mask = tree.memo.get("causal")
+    if not isinstance(mask, Tensor):
+        size = (1, 1, tree.longest, tree.longest)
+        mask = tree.memo["causal"] = torch.ones(size, dtype=torch.bool, device=device).tril()
+    return mask
+
+
+def _explicit(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """Attend by the formula, for what PyTorch's fused function lacks: soft caps and sinks."""
+    scores = (
+        query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    )
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    scores = scores.float().masked_fill(~mask, -torch.inf)
+    if sinks is not None:
+        column = sinks.float().reshape(1, -1, 1, 1).expand(-1, -1, scores.shape[-2], -1)
+        weights = torch.cat((scores, column), dim=-1).softmax(-1)[..., :-1]
+    else:
+        weights = scores.softmax(-1)
+    return apply_dropout(weights.to(value.dtype), dropout) @ value
+
+
+def _has_variable_length(query: Tensor) -> bool:
+    if not query.is_cuda or query.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    try:
+        from torch.nn.attention.varlen import varlen_attn  # noqa: F401
+    except ImportError:
+        return False
+    return query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def _variable_length(
+    query: Tensor, key: Tensor, value: Tensor, tree: TreeLayout, scaling: float | None
+) -> Tensor:
+    """Attend to all blocks at once with variable-length flash attention (GPU, half precision).
+
+    Its causal rule is aligned at the end of the keys, which is what a block after a shared
+    beginning needs. Queries are in place already; keys are gathered.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    of_queries, of_keys, gather, longest_query = _offsets(tree, query.device)
+    output = varlen_attn(
+        query[0].transpose(0, 1).contiguous(),
+        key[0].transpose(0, 1).index_select(0, gather),
+        value[0].transpose(0, 1).index_select(0, gather),
+        of_queries,
+        of_keys,
+        longest_query,
+        tree.longest,
+        scale=scaling,
+        window_size=(-1, 0),
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    assert isinstance(output, Tensor)
+    return output[None]
+
+
+def _offsets(tree: TreeLayout, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Cumulative lengths of queries and of keys, the keys of each block, the longest block."""
+    stored = tree.memo.get("offsets")
+    if not isinstance(stored, tuple):
+        keys = [
+            torch.cat(
+                (
+                    torch.arange(block.parent, block.parent + block.shared),
+                    torch.arange(block.start, block.start + block.length),
+                )
+            )
+            for block in tree.blocks
+        ]
+        query_lengths = torch.tensor([0] + [block.length for block in tree.blocks])
+        key_lengths = torch.tensor([0] + [len(index) for index in keys])
+        stored = tree.memo["offsets"] = (
+            query_lengths.cumsum(0).to(device, torch.int32),
+            key_lengths.cumsum(0).to(device, torch.int32),
+            torch.cat(keys).to(device),
+            max(block.length for block in tree.blocks),
+        )
+    return stored
