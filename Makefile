@@ -4,7 +4,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 export HF_HUB_DISABLE_TELEMETRY = 1
-export TOKENIZERS_PARALLELISM = false
 
 .PHONY: quickstart test lint format wheel clean
 .DEFAULT_GOAL := quickstart

@@ -29,6 +29,9 @@ class PaperTrainConfig(TrainConfig):
     num_train_epochs: float = option(1, "passes over the training pairs")
     lora_dropout: float = option(0.1, "dropout before LoRA adapters")
     disable_dropout: bool = option(False, "switch the backbone's own dropout off")
+    length_window: int = option(
+        0, "optimiser steps whose pairs are sorted by length together; 0 for random order"
+    )
     bf16: bool = option(True, "compute in bfloat16; the head stays float32")
     optim: str = option("adamw_hf", "optimiser; the paper's name stands for adamw_torch")
     pad_to_multiple_of: int = option(64, "pad batches to a multiple of this many tokens")

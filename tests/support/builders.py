@@ -144,11 +144,42 @@ def tiny_config(kind: str, **options: Any) -> Any:
         "max_position_embeddings": 130 if kind == "roberta" else 128,
     }
     encoder = common | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    grouped = common | {"num_key_value_heads": 2, "head_dim": 8}
+    gemma = grouped | {"sliding_window": 6, "query_pre_attn_scalar": 8}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    bloom = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "hidden_dropout": 0.0}
     shapes: dict[str, dict[str, Any]] = {
         "gpt2": gpt2,
         "llama": common | {"num_key_value_heads": 2},
         "qwen2": common | {"num_key_value_heads": 2},
+        "qwen3": grouped,
+        "qwen3_moe": grouped | experts,
+        "mistral": grouped | {"sliding_window": None},
+        "gemma2": gemma,
+        "gemma3_text": gemma | {"layer_types": ["sliding_attention", "full_attention"]},
+        "phi3": common | {"num_key_value_heads": 2, "sliding_window": 7},
+        "gpt_oss": grouped
+        | {"sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1},
+        "stablelm": common | {"num_key_value_heads": 2},
+        "qwen3_next": grouped
+        | experts
+        | {"linear_num_value_heads": 4, "linear_num_key_heads": 2}
+        | {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
+        | {"layer_types": ["linear_attention", "full_attention"]},
         "gpt_neox": common,
+        "gptj": gpt2 | {"rotary_dim": 4},
+        "gpt_neo": {
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "max_position_embeddings": 128,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 6,
+            **dict.fromkeys(("resid_dropout", "embed_dropout", "attention_dropout"), 0.0),
+        },
+        "bloom": bloom,
+        "falcon": common | {"num_kv_heads": 2, "new_decoder_architecture": True},
+        "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 128},
         "opt": common | {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
         "bert": encoder,
         "roberta": encoder | {"classifier_dropout": 0.0},
@@ -174,6 +205,43 @@ def tiny_config(kind: str, **options: Any) -> Any:
     }
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     return AutoConfig.for_model(kind, vocab_size=420, **(shapes[kind] | ids | options))
+
+
+def tiny_classifier(
+    kind: str,
+    num_labels: int = 2,
+    *,
+    seed: int = 0,
+    spread: float = 5.0,
+    stock: bool = False,
+    **options: Any,
+) -> Any:
+    """A sequence classifier of random weights in memory, in evaluation mode.
+
+    Args:
+        kind: Transformers' model type.
+        num_labels: Outputs of its head.
+        seed: Of the weights.
+        spread: Factor on the weights of matrices: as initialised, all texts look alike.
+        stock: Leave it as Transformers made it, without our pooling and float32 head.
+        **options: Fields of the configuration.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from hidden_context.models.modules import specialise_for_rewards
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = tiny_config(kind, num_labels=num_labels, **options)
+        model = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(spread)
+    if not stock:
+        specialise_for_rewards(model)
+    return model.eval()
 
 
 def tiny_backbone(

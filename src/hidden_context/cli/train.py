@@ -24,9 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_training(config: TrainConfig) -> int:
     """Train and print what was read, the metrics, and where the model lies."""
     use_cache_without_network()
+    from hidden_context.training.fitted import is_first_process
     from hidden_context.training.workflow import run
 
     result = run(config)
+    if not is_first_process():
+        return 0
     for name, report in result.reports.items():
         print(f"{name}: {report}")
     if result.metrics:

@@ -58,7 +58,10 @@ def tree_of(sequences: Sequence[Sequence[int]], members: Sequence[int]) -> Token
 
 
 def group_by_prefix(
-    sequences: Sequence[Sequence[int]], max_tokens: int, min_shared: int = MIN_SHARED
+    sequences: Sequence[Sequence[int]],
+    max_tokens: int,
+    min_shared: int = MIN_SHARED,
+    limit: int | None = None,
 ) -> list[TokenTree]:
     """Find the trees in any list of sequences.
 
@@ -68,8 +71,9 @@ def group_by_prefix(
     Args:
         sequences: N sequences of token ids, none of them empty.
         max_tokens: Trees of several sequences have at most this many tokens, or twice the longest
-            of them if that is more.
+            of them if that is more. They have at most 64 members.
         min_shared: Least number of tokens worth sharing, at least 1.
+        limit: Trees of several sequences never have more tokens than this, whatever the longest.
 
     Returns:
         Trees that hold every sequence once, in lexicographic order.
@@ -88,9 +92,11 @@ def group_by_prefix(
         for start in range(end - 2, max(end - 1 - _MOST_BRANCHES, -1), -1):
             shared, total = min(shared, common[start + 1]), total + lengths[start]
             longest, count = max(longest, lengths[start]), end - start
-            room = max(max_tokens, 2 * longest)
-            if shared < min_shared or total - (count - 1) * shared > room:
+            if shared < min_shared:
                 break
+            tokens, room = total - (count - 1) * shared, max(max_tokens, 2 * longest)
+            if tokens > (room if limit is None else min(room, limit)):
+                continue  # a longer sequence further on would make room
             if saved[start] + (count - 1) * shared > saved[end]:
                 saved[end], start_of[end] = saved[start] + (count - 1) * shared, start
     trees = []

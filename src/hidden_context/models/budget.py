@@ -27,7 +27,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+        "out of memory" in text
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+        or "CUBLAS_STATUS_ALLOC_FAILED" in text
     )
 
 
@@ -42,10 +45,16 @@ class TokenBudget:
 
     Args:
         tokens: The budget.
+
+    Attributes:
+        tokens: The budget.
+        limit: Most tokens of sequences that are kept together although they exceed the budget;
+            None until memory has run out.
     """
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
+        self.limit: int | None = None
 
     def halve(self, tried: int) -> None:
         """Take half of what was too much, and say so in the log.
@@ -54,6 +63,7 @@ class TokenBudget:
             tried: Tokens of the forward pass that ran out of memory.
         """
         before, self.tokens = self.tokens, max(1, min(self.tokens, tried) // 2)
+        self.limit = max(1, min(self.limit or tried, tried) // 2)
         release_memory()
         _logger.warning(
             "out of memory with %d tokens in one forward pass; tokens_per_batch goes from %d to %d",

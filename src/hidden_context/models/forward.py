@@ -122,7 +122,8 @@ def cached_outputs(
         sequences: Sequences of token ids.
         tree: A tree over them with B members that share something.
         pad_token_id: Id to fill with.
-        max_tokens: Most tokens of a forward pass; rests are divided accordingly.
+        max_tokens: Most tokens of a pass over rests, padding counted; a longer rest stands alone,
+            and the beginning is run whole.
 
     Returns:
         Raw outputs of shape ``(B, K)`` in the order of the tree's members.

@@ -6,7 +6,7 @@ so that parameters, saving, PEFT and distributed wrappers see the model they kno
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from hidden_context.data.trees import TreeLayout
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import CheckpointError
 from hidden_context.models.activations import fuse_gelu
+from hidden_context.models.last_layer import only_where_read
 from hidden_context.models.tree_attention import laid_out
 
 
@@ -78,7 +79,10 @@ class LastAttendedPooling:
         options.setdefault("use_cache", False)  # keys and values that nothing would ever read
         if tree is not None and input_ids is not None:
             options["tree"], attention_mask = tree, torch.ones_like(input_ids)
-        with nullcontext() if tree is None else laid_out(tree):
+        with ExitStack() as stack:
+            if tree is not None:
+                stack.enter_context(laid_out(tree))
+                stack.enter_context(only_where_read(self.base_model, tree))
             outputs = self.base_model(
                 input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options
             )

@@ -36,6 +36,7 @@ class Runner:
     def __init__(self, module: Any, pad_token_id: int) -> None:
         self.module, self.pad_token_id = module, pad_token_id
         self.choice = EngineChoice(module, pad_token_id)
+        self._budgets: dict[int, TokenBudget] = {}
         self._tuned: TokenBudget | None = None
 
     def raw_outputs(
@@ -64,7 +65,7 @@ class Runner:
             ConfigError: If the way asked for does not fit the model, or a number is below 1.
             HiddenContextError: If there is no memory for a single text.
         """
-        if batch_size < 1 or (tokens_per_batch or 1) < 1:
+        if batch_size < 1 or (tokens_per_batch is not None and tokens_per_batch < 1):
             raise ConfigError(
                 f"batch_size and tokens_per_batch are at least 1, not {batch_size} and "
                 f"{tokens_per_batch}."
@@ -78,7 +79,7 @@ class Runner:
         attention = tree_attention_in(self.module) if way == "tree" else nullcontext()
         with evaluating(self.module), torch.inference_mode(), attention:
             budget = self._budget(sequences, way, batch_size, tokens_per_batch)
-            pending = deque(plan(sequences, range(len(sequences)), way, budget.tokens, batch_size))
+            pending = deque(plan(sequences, range(len(sequences)), way, budget, batch_size))
             while pending:
                 batch = pending.popleft()
                 members = [member for tree in batch for member in tree.members]
@@ -98,7 +99,7 @@ class Runner:
                 if failed:  # outside the handler, so that its frames hold no tensors any more
                     budget.halve(batch_tokens(batch, way))
                     left = members + [m for rest in pending for tree in rest for m in tree.members]
-                    pending = deque(plan(sequences, left, way, budget.tokens, batch_size))
+                    pending = deque(plan(sequences, left, way, budget, batch_size))
                 else:
                     raw[members] = outputs.float().cpu()
         return raw
@@ -121,23 +122,23 @@ class Runner:
         batch_size: int,
         tokens_per_batch: int | None,
     ) -> TokenBudget:
-        if tokens_per_batch is not None:
-            return TokenBudget(tokens_per_batch)
         device = device_of(self.module)
-        start = default_tokens(device)
-        if self._tuned is None and device.type != "cuda":
-            self._tuned = TokenBudget(start)
+        start = tokens_per_batch or default_tokens(device)
+        untuned = self._budgets.setdefault(start, TokenBudget(start))
+        if tokens_per_batch is not None or device.type != "cuda":
+            return untuned
         if self._tuned is None:
             if sum(len(sequence) for sequence in sequences) < 4 * start:
-                return TokenBudget(start)  # too few to learn from
+                return untuned  # too few to learn from
 
             def run(tokens: int) -> int:
-                batch = plan(sequences, range(len(sequences)), way, tokens, batch_size)[0]
+                everything = range(len(sequences))
+                batch = plan(sequences, everything, way, TokenBudget(tokens), batch_size)[0]
                 self._run(sequences, batch, way, tokens)
                 torch.cuda.synchronize(device)
                 return batch_tokens(batch, way)
 
-            self._tuned = TokenBudget(tune(run, start))
+            self._tuned = TokenBudget(tune(run, untuned.tokens))
         return self._tuned
 
 
@@ -145,7 +146,7 @@ def plan(
     sequences: Sequence[Sequence[int]],
     members: Sequence[int],
     way: Way,
-    max_tokens: int,
+    budget: TokenBudget,
     batch_size: int,
 ) -> list[Batch]:
     """Divide sequences into batches.
@@ -154,25 +155,26 @@ def plan(
         sequences: Sequences of token ids.
         members: Those that are to be run.
         way: How they will be run.
-        max_tokens: Most tokens of a batch, padding counted; a longer text stands alone.
+        budget: Most tokens of a batch, padding counted. A longer text stands alone, and texts that
+            share a beginning may exceed the budget up to twice the longest, or to its limit.
         batch_size: Most texts of a padded batch.
 
     Returns:
         Batches of trees; every member stands in exactly one tree.
     """
     if way == "padded":
-        return _padded(sequences, members, max_tokens, batch_size)
+        return _padded(sequences, members, budget.tokens, batch_size)
     chosen = [sequences[member] for member in members]
     trees = [
         tree._replace(members=tuple(members[i] for i in tree.members))
-        for tree in group_by_prefix(chosen, max_tokens)
+        for tree in group_by_prefix(chosen, budget.tokens, limit=budget.limit)
     ]
     if way == "tree":
-        batches = fill_batches([tree.num_tokens for tree in trees], max_tokens)
+        batches = fill_batches([tree.num_tokens for tree in trees], budget.tokens)
         return [[trees[i] for i in batch] for batch in batches]
     alone = [tree.members[0] for tree in trees if not tree.shared]
     return [[tree] for tree in trees if tree.shared] + _padded(
-        sequences, alone, max_tokens, batch_size
+        sequences, alone, budget.tokens, batch_size
     )
 
 
@@ -192,6 +194,6 @@ def _padded(
 
 def batch_tokens(batch: Batch, way: Way) -> int:
     """Count the tokens that a batch puts through the linear layers, padding included."""
-    if way == "padded":
+    if way == "padded" or (way == "cache" and not batch[0].shared):
         return len(batch) * max(tree.num_tokens for tree in batch)
     return sum(tree.num_tokens for tree in batch)

@@ -51,6 +51,7 @@ def laid_out(layout: TreeLayout) -> Iterator[None]:
         _active.reset(token)
 
 
+@torch.compiler.disable
 def tree_mask(
     *args: Any,
     mask_function: Callable[..., Any],
@@ -231,7 +232,10 @@ def _has_variable_length(query: Tensor) -> bool:
         from torch.nn.attention.varlen import varlen_attn  # noqa: F401
     except ImportError:
         return False
-    return query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    size = query.shape[-1]
+    if size > 256 or size % 8:
+        return False
+    return torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def _variable_length(

@@ -184,6 +184,9 @@ def train_config(
         max_length=128,
         learning_rate=config.learning_rate,
         weight_decay=0.01,
+        lora_dropout=0.1,  # so small a data set is soon learnt by heart
+        disable_dropout=False,
+        length_window=0,  # all of its texts are short
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=128,
         max_steps=config.total_steps,

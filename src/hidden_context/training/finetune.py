@@ -188,7 +188,6 @@ def fit(
         metrics,
         [dict(line) for line in trainer.state.log_history],
         {name: len(part) for name, part in datasets.items()},
-        is_main_process=trainer.is_world_process_zero(),
     )
 
 

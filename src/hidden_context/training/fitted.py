@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,11 @@ from torch import Tensor
 from hidden_context.heads import Head
 from hidden_context.models.head_file import RewardScale
 from hidden_context.models.reward_model import RewardModel
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and prints: of those a launcher started, the first one does."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @dataclasses.dataclass
@@ -21,14 +27,12 @@ class Fitted:
         metrics: Metrics on the test pairs; empty where there are none.
         history: Log lines or epochs.
         pairs: Number of pairs used, by split.
-        is_main_process: Whether this process writes results.
     """
 
     model: RewardModel
     metrics: dict[str, float]
     history: list[dict[str, Any]]
     pairs: dict[str, int]
-    is_main_process: bool = True
 
 
 def reward_scale(head: Head, raw: Tensor) -> RewardScale:

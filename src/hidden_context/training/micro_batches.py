@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hidden_context.data.trees import fill_batches, tree_of
+from hidden_context.errors import HiddenContextError
+from hidden_context.models.budget import is_out_of_memory
 from hidden_context.models.engine import Way
 from hidden_context.models.forward import padded_outputs, tree_outputs
 from hidden_context.training.dataset import PairTokens
@@ -79,11 +81,44 @@ def bring_to(count: int, batches: Sequence[MicroBatch]) -> list[MicroBatch]:
             divided.append(MicroBatch(divided[-1].pairs[:1], tokens, 0.0))
             continue
         half = len(pairs) // 2
+        part = tokens * half // len(pairs)  # about: pairs of a micro-batch are alike in length
         divided[largest : largest + 1] = [
-            MicroBatch(pairs[:half], tokens, weight),
-            MicroBatch(pairs[half:], tokens, weight),
+            MicroBatch(pairs[:half], part, weight),
+            MicroBatch(pairs[half:], tokens - part, weight),
         ]
     return divided
+
+
+def tokens_too_many(error: Exception, batches: Sequence[MicroBatch], alone: bool) -> int:
+    """Find out whether fewer tokens may help after an error.
+
+    Args:
+        error: What was raised while the micro-batches were run.
+        batches: The micro-batches.
+        alone: Whether this process can go on without the others.
+
+    Returns:
+        Tokens of the largest micro-batch, where memory ran out and it can be divided.
+
+    Raises:
+        HiddenContextError: If memory ran out and nothing can be done about it.
+        Exception: The error itself, if it is another.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    largest = max(batches, key=lambda batch: (batch.tokens, len(batch.pairs)))
+    if not alone:
+        raise HiddenContextError(
+            f"there is no memory for a forward pass of {len(largest.pairs)} pairs. One of several "
+            "processes cannot go on with fewer by itself: take a smaller --tokens_per_batch (with "
+            "DeepSpeed --per_device_train_batch_size)."
+        ) from error
+    if len(largest.pairs) == 1:
+        raise HiddenContextError(
+            f"there is no memory for one pair of {largest.tokens} tokens. Take a smaller "
+            "--max_length, --gradient_checkpointing, or a smaller model."
+        ) from error
+    return largest.tokens
 
 
 def raw_outputs_of_pairs(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 
 class StepSampler(Sampler[list[int]]):
@@ -71,3 +72,12 @@ class StepSampler(Sampler[list[int]]):
         shuffled = torch.randperm(len(steps), generator=generator).tolist()
         last = [order[whole:]] if whole < len(order) else []
         return [steps[number] for number in shuffled] + last
+
+
+class StepLoader(DataLoader[Any]):
+    """A data loader over a ``StepSampler``, which already deals each process its share."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order; the Trainer calls this."""
+        sampler: Any = self.batch_sampler
+        sampler.set_epoch(epoch)

@@ -14,7 +14,7 @@ from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from hidden_context.errors import ConfigError, DivergedError
 from hidden_context.heads import Head
-from hidden_context.models.budget import TokenBudget, default_tokens, is_out_of_memory, tune
+from hidden_context.models.budget import TokenBudget, default_tokens, tune
 from hidden_context.models.engine import Way
 from hidden_context.models.forward import tree_attention_in
 from hidden_context.models.sequence import SequenceRewardModel
@@ -26,20 +26,12 @@ from hidden_context.training.micro_batches import (
     bring_to,
     divide,
     raw_outputs_of_pairs,
+    tokens_too_many,
 )
-from hidden_context.training.sampler import StepSampler
+from hidden_context.training.sampler import StepLoader, StepSampler
 from hidden_context.training.schedules import PAPER_SCHEDULES, paper_schedule
 
 _GROUP_COLUMNS = ("data_subset", "objective")
-
-
-class StepLoader(DataLoader[Any]):
-    """A data loader over a ``StepSampler``, which already deals each process its share."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; the Trainer calls this."""
-        sampler: Any = self.batch_sampler
-        sampler.set_epoch(epoch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +152,7 @@ class PreferenceTrainer(Trainer):
         """Run an optimiser step's passes forward and backward; return its loss.
 
         If memory runs out the step begins anew with half the token budget. With several processes
-        that cannot be done by one of them alone, and the error stands.
+        one of them cannot do that by itself, which is an error.
         """
         model.train()
         inputs = self._prepare_inputs(inputs)
@@ -172,12 +164,9 @@ class PreferenceTrainer(Trainer):
                 with self._attention():
                     return self._accumulate(model, inputs, batches, pairs)
             except Exception as error:
-                largest = max(batches, key=lambda batch: batch.tokens)
                 alone = self.args.world_size == 1 and not self.is_deepspeed_enabled
-                if not (is_out_of_memory(error) and alone and len(largest.pairs) > 1):
-                    raise
-                tried = largest.tokens
-            model.zero_grad()
+                tried = tokens_too_many(error, batches, alone)
+            model.zero_grad()  # of passes that had run
             self.budget.halve(tried)
 
     def _tune_once(self, model: nn.Module) -> None:
@@ -238,7 +227,7 @@ class PreferenceTrainer(Trainer):
                 total += loss.detach()
                 raw_outputs.append(raw.detach())
                 order += batch.pairs
-                self.tokens_seen += batch.tokens
+        self.tokens_seen += sum(batch.tokens for batch in batches)
         raw = torch.cat(raw_outputs)
         preference = inputs["preference"][order]
         self._window.append(pair_metrics(self.head, raw[:, 0], raw[:, 1], preference))
@@ -258,10 +247,9 @@ class PreferenceTrainer(Trainer):
         loss = negative_log_likelihood(
             self.head, chosen, rejected, inputs["preference"][batch.pairs]
         )
+        penalty = self.head.penalty(chosen, rejected) * len(batch.pairs)
         # gradients are averaged over processes, so each one's part is scaled up by their number
-        total = loss.sum() / pairs * self.args.world_size
-        share = len(batch.pairs) / len(inputs["row"])
-        total = total + self.head.penalty(chosen, rejected) * share
+        total = (loss.sum() + penalty) / pairs * self.args.world_size
         if not bool(torch.isfinite(total)):
             self.stop_diverged("the loss is not finite", loss.detach())
         return total
@@ -295,9 +283,17 @@ class PreferenceTrainer(Trainer):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Evaluate a batch: loss, raw outputs ``(B, 2, K)``, and row numbers as labels."""
         inputs = self._prepare_inputs(inputs)
-        batches = divide(inputs["tokens"], self.way, self.budget.tokens)
-        with torch.no_grad(), self.compute_loss_context_manager(), self._attention():
-            parts = [self._raw_outputs(model, inputs["tokens"], batch.pairs) for batch in batches]
+        parts: list[Tensor] = []
+        while not parts:
+            batches = divide(inputs["tokens"], self.way, self.budget.tokens)
+            tried = 0
+            try:
+                with torch.no_grad(), self.compute_loss_context_manager(), self._attention():
+                    parts = [self._raw_outputs(model, inputs["tokens"], b.pairs) for b in batches]
+            except Exception as error:
+                tried = tokens_too_many(error, batches, alone=self.args.world_size == 1)
+            if tried:
+                self.budget.halve(tried)
         order = torch.tensor([pair for batch in batches for pair in batch.pairs])
         raw = torch.cat(parts).float()[order.argsort().to(parts[0].device)]
         loss = negative_log_likelihood(self.head, raw[:, 0], raw[:, 1], inputs["preference"])

@@ -19,6 +19,7 @@ from hidden_context.errors import HiddenContextWarning
 from hidden_context.heads.registry import options_for
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.training.config import TrainConfig
+from hidden_context.training.fitted import is_first_process
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -161,7 +162,8 @@ def run(
     """
     head = make_head(config)
     splits = load_pairs(config, train_dataset, eval_dataset)
-    write_yaml_config(Path(config.output_dir) / "config.yaml", config)
+    if is_first_process():
+        write_yaml_config(Path(config.output_dir) / "config.yaml", config)
     if config.freeze_backbone:
         from hidden_context.training.frozen import fit as fit_frozen
 
@@ -179,7 +181,7 @@ def run(
         },
         "metrics": fitted.metrics,
     }
-    if fitted.is_main_process:
+    if is_first_process():
         model.save_pretrained(config.final_path)
         write_yaml_config(config.final_path / "training_config.yaml", config)
         write_json(

@@ -1,0 +1,156 @@
+"""Preference pairs as token ids: the paper's relabelled pairs, or synthetic ones of like lengths.
+
+Every text ends with one EOS, whoever runs it; padding is a token of its own, so that Transformers'
+pooling, which looks for the last token that is not padding, reads the same place as ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hidden_context.data.files import iter_jsonl, write_json
+from hidden_context.data.trees import tree_of
+
+PAD, BEGIN, END = 0, 1, 2
+VOCABULARY = 32_000
+RELABELLED = "relabeled_hh_rlhf/both/test.jsonl.gz"
+
+Group = tuple[list[int], ...]  # sequences that share a prompt; a pair is (chosen, rejected)
+
+
+class PairData(NamedTuple):
+    """Pairs, and a sentence about where they come from."""
+
+    pairs: list[Group]
+    source: str
+
+
+def load_pairs(cache: Path, vocabulary: int = VOCABULARY, toy: bool = False) -> PairData:
+    """Read the pairs that ``HIDDEN_CONTEXT_DATA`` has, or draw some."""
+    folder = os.environ.get("HIDDEN_CONTEXT_DATA")
+    if toy:
+        return PairData(synthetic_pairs(64, vocabulary, scale=0.25), "64 short synthetic pairs")
+    if not folder or vocabulary < VOCABULARY:
+        return PairData(
+            synthetic_pairs(4000, vocabulary),
+            "4000 synthetic pairs, lengths drawn as synthetic_pairs says",
+        )
+    path = Path(folder) / RELABELLED
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    stored = cache / f"pairs-{digest}-{VOCABULARY}.json"
+    if not stored.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        write_json(stored, _tokenized(path))
+    pairs: list[Group] = [(chosen, rejected) for chosen, rejected in json.loads(stored.read_text())]
+    return PairData(pairs, f"{len(pairs)} real pairs, 32 000-entry BPE trained on them")
+
+
+def _tokenized(path: Path) -> list[list[list[int]]]:
+    """Train a byte-level BPE on the pairs and apply it to them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    texts = [row[side] for _, row in iter_jsonl(path) for side in ("chosen", "rejected")]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    ids = [[*encoding.ids, END] for encoding in tokenizer.encode_batch(texts)]
+    return [[ids[place], ids[place + 1]] for place in range(0, len(ids), 2)]
+
+
+def synthetic_pairs(count: int, vocabulary: int, scale: float = 1.0, seed: int = 0) -> list[Group]:
+    """Draw pairs with about the lengths of the real ones.
+
+    Shared prompt: log-normal, exp N(4.35, 1.04), 8 to 875 tokens; each response on its own:
+    exp N(3.44, 0.98), 2 to 784 tokens (the moments of the real pairs' logarithms under the 32 000-
+    entry BPE, and their extremes). Texts of more than 1020 tokens are drawn again. Token ids are
+    uniform.
+    """
+    draw = random.Random(seed)
+
+    def length(mean: float, spread: float, least: int, most: int) -> int:
+        drawn = round(draw.lognormvariate(mean, spread) * scale)
+        return max(least, min(most, drawn))
+
+    pairs: list[Group] = []
+    while len(pairs) < count:
+        prompt = length(4.35, 1.04, 8, 875)
+        responses = [length(3.44, 0.98, 2, 784) for _ in range(2)]
+        if prompt + max(responses) <= 1020:
+            pairs.append(branches(draw, vocabulary, prompt, responses))
+    return pairs
+
+
+def branches(draw: random.Random, vocabulary: int, prompt: int, responses: Sequence[int]) -> Group:
+    """Draw a prompt and responses to it, of the lengths given, each text with its EOS."""
+
+    def ids(count: int) -> list[int]:
+        return [draw.randrange(END + 1, vocabulary) for _ in range(count)]
+
+    shared = ids(prompt)
+    return tuple([*shared, *ids(count), END] for count in responses)
+
+
+def sample(pairs: Sequence[Group], count: int, max_length: int, seed: int) -> list[Group]:
+    """Choose pairs at random among those with no text above a length."""
+    fitting = [pair for pair in pairs if max(map(len, pair)) <= max_length]
+    return random.Random(seed).sample(fitting, min(count, len(fitting)))
+
+
+class Work(NamedTuple):
+    """How much there is to compute.
+
+    Attributes:
+        texts: Number of texts.
+        tokens: Their tokens, without padding.
+        context: Positions attended to, summed over those tokens.
+        unique_tokens: Tokens with what a group shares counted once.
+        unique_context: Positions attended to by those.
+    """
+
+    texts: int
+    tokens: int
+    context: int
+    unique_tokens: int
+    unique_context: int
+
+
+def work_of(groups: Sequence[Group]) -> Work:
+    """Count tokens and attended positions."""
+    texts = tokens = context = unique = unique_context = 0
+    for group in groups:
+        shared = tree_of(group, range(len(group))).shared
+        for number, sequence in enumerate(group):
+            length = len(sequence)
+            before = shared if number else 0
+            texts, tokens = texts + 1, tokens + length
+            context += length * (length + 1) // 2
+            unique += length - before
+            unique_context += (length * (length + 1) - before * (before + 1)) // 2
+    return Work(texts, tokens, context, unique, unique_context)
+
+
+def bare_tokenizer() -> Any:
+    """A tokenizer that knows padding and EOS: all that trainers ask of it when ids are given."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"<pad>": PAD, "<s>": BEGIN, "</s>": END}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<s>")),
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<s>",
+    )

@@ -1,0 +1,211 @@
+"""From timings to numbers, tables, and which targets are reached."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from throughput_data import Group, work_of
+from throughput_measure import Key, Timing
+from throughput_models import Cost
+
+LABELS = {
+    "paper": "paper's procedure",
+    "trl": "TRL RewardTrainer",
+    "padded": "ours, engine padded",
+    "tree": "ours, engine tree",
+}
+Record = dict[str, Any]
+
+
+def label(row: str) -> str:
+    """Name of a row in tables."""
+    if row.startswith("sorted"):
+        budget = row.removeprefix("sorted").strip()
+        return "padded, sorted" + (f", {budget} tokens" if budget else "")
+    return LABELS[row]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def records(
+    part: str,
+    model: str,
+    timings: Mapping[Key, Timing],
+    samples: Sequence[Sequence[Group]],
+    cost: Cost,
+    rates: Mapping[str, float],
+) -> list[Record]:
+    """Turn timings into rows of the results.
+
+    Args:
+        part: ``scoring``, ``responses`` or ``training``.
+        model: Name of the model's shape.
+        timings: Seconds of every row and round.
+        samples: The texts of each round.
+        cost: What a token costs.
+        rates: Measured FLOPs per second of matrix products, by precision.
+
+    Returns:
+        A record per row. Ratios are of times on the same texts in the same round: to the paper's
+        procedure in the first precision (float32 where it is among them), and at equal precision.
+    """
+    works = [work_of(texts) for texts in samples]
+    flops = cost.training if part == "training" else cost.scoring
+    first = next(iter(timings)).precision
+    base = timings[Key("paper", first)]
+    found = []
+    for key, timing in timings.items():
+        record: Record = {
+            "part": part,
+            "model": model,
+            "precision": key.precision,
+            "row": key.row,
+            "label": label(key.row),
+            "skipped": timing.skipped,
+            "seconds": timing.seconds,
+            "peak_bytes": timing.peak_bytes,
+        }
+        if timing.skipped is None:
+            rounds = list(zip(timing.seconds, works, strict=True))
+            done = [  # what a row has to run, padding aside
+                flops(work.unique_tokens, work.unique_context)
+                if key.row == "tree"
+                else flops(work.tokens, work.context)
+                for work in works
+            ]
+            record["groups_per_second"] = spread(
+                [len(texts) / s for texts, s in zip(samples, timing.seconds, strict=True)]
+            )
+            record["tokens_per_second"] = spread([work.tokens / s for s, work in rounds])
+            record["utilisation"] = spread(
+                [
+                    amount / s / rates[key.precision]
+                    for amount, s in zip(done, timing.seconds, strict=True)
+                ]
+            )
+            for name, other in (
+                (f"ratio_to_paper_{first}", base),
+                ("ratio_to_paper", timings[Key("paper", key.precision)]),
+            ):
+                record[name] = ratio(other.seconds, timing.seconds)
+        found.append(record)
+    return found
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float] | None:
+    """How many times faster, round by round; None where one of the two was skipped."""
+    if len(slow) != len(fast) or not slow:
+        return None
+    return spread([a / b for a, b in zip(slow, fast, strict=True)])
+
+
+def roofline(
+    part: str,
+    model: str,
+    samples: Sequence[Sequence[Group]],
+    cost: Cost,
+    rates: Mapping[str, float],
+    rows: Sequence[Record],
+) -> list[Record]:
+    """Compute what the machine could do at best with shared prompts.
+
+    Unique tokens × FLOPs per token over the measured matrix rate.
+    """
+    works = [work_of(texts) for texts in samples]
+    flops = cost.training if part == "training" else cost.scoring
+    needed = sum(flops(work.unique_tokens, work.unique_context) for work in works)
+    groups, unique = sum(map(len, samples)), sum(work.unique_tokens for work in works)
+    found = []
+    for precision, rate in rates.items():
+        reached = [
+            row["groups_per_second"]["median"]
+            for row in rows
+            if row["row"] == "tree" and row["precision"] == precision and not row["skipped"]
+        ]
+        limit = groups * rate / needed
+        found.append(
+            {
+                "part": part,
+                "model": model,
+                "precision": precision,
+                "matrix_flops_per_second": rate,
+                "unique_tokens": unique,
+                "tokens_per_unique_token": sum(work.tokens for work in works) / unique,
+                "flops_per_unique_token": needed / unique,
+                "groups_per_second": limit,
+                "reached": reached[0] / limit if reached else None,
+            }
+        )
+    return found
+
+
+def _cell(value: Mapping[str, float] | None, digits: int = 2, factor: float = 1.0) -> str:
+    if value is None:
+        return "–"
+    middle, low, high = (f"{value[name] * factor:.{digits}f}" for name in ("median", "low", "high"))
+    return f"{middle} ({low}–{high})"
+
+
+def print_records(found: Sequence[Record], unit: str) -> None:
+    """Print a table of rows: medians, and ranges in brackets."""
+    from rich.table import Table
+
+    if not found:
+        return
+    first = next((name for name in found[0] if name.startswith("ratio_to_paper_")), None)
+    gpu = any(row["peak_bytes"] is not None for row in found)
+    table = Table(title=f"{found[0]['part']}, {found[0]['model']}")
+    heads = ["precision", "way", f"{unit}/s", "tokens/s", "× paper, " + (first or "_–")[15:]]
+    heads += ["× paper, same", "MFU, %"] + (["peak, GiB"] if gpu else [])
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < 2 else "right")
+    for row in found:
+        cells = [row["precision"], row["label"]]
+        if row["skipped"]:
+            table.add_row(*cells, f"skipped: {row['skipped']}")
+            continue
+        cells.append(_cell(row["groups_per_second"]))
+        cells.append(_cell(row["tokens_per_second"], 0))
+        cells.append(_cell(row.get(first) if first else None))
+        cells.append(_cell(row["ratio_to_paper"]))
+        cells.append(_cell(row["utilisation"], 0, 100))
+        if gpu:
+            peak = row["peak_bytes"]
+            cells.append("–" if peak is None else f"{peak / 2**30:.2f}")
+        table.add_row(*cells)
+    console().print(table)
+
+
+def print_plain(title: str, found: Sequence[Mapping[str, Any]]) -> None:
+    """Print records that have nothing but plain values."""
+    from rich.table import Table
+
+    if not found:
+        return
+    table = Table(title=title)
+    for head in found[0]:
+        table.add_column(head.replace("_", " "))
+    for row in found:
+        table.add_row(*(_plain(value) for value in row.values()))
+    console().print(table)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "–" if value is None else str(value)
+
+
+def console() -> Any:
+    """A console wide enough for the tables when the output goes to a file."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=150)

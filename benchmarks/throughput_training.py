@@ -1,0 +1,344 @@
+"""Rows of training: LoRA, dropout 0, the same pairs and as many of them in an optimiser step.
+
+- ``paper``: Transformers' Trainer and own class; two random pairs, both sides padded together to a
+  multiple of 64, per forward pass, and as many passes as the step asks for. Written-out GELU, and
+  the key-value cache on, as in the paper's script; its anomaly detection, which alone would cost it
+  a good part of its speed, is off here, and so are LoRA's and the backbone's dropout.
+- ``trl``: TRL's RewardTrainer as installed, on Transformers' own class, its default batch of 8
+  pairs per forward pass, fed with token ids so that both sides see the same EOS. Gradient
+  checkpointing, which it has on by default, is off; the cache is off, as TRL has it.
+- ``sorted N``: our Trainer on padded batches of at most N tokens, sorted by length, without an
+  attention mask, with the fused GELU: the best that can be had without sharing.
+- ``padded``: our Trainer with ``engine="padded"``.
+- ``tree``: our Trainer with ``engine="tree"``.
+
+Timed is from the beginning of the first optimiser step to the end of the last: forward, backward,
+optimiser. Building the Trainer and everything else before the first step is not. A short run before
+pays for what is done only once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from throughput_data import PAD, Group
+from throughput_measure import Key, Row, SkippedError, synchronize, trl_version
+from throughput_models import ModelSet, reward_model
+from throughput_scoring import PAPER_MULTIPLE, sorted_budgets, sorted_name
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from hidden_context.data.tokenize import pad_batch
+from hidden_context.errors import ConfigError
+from hidden_context.training.sampler import StepSampler
+from hidden_context.training.trainer import EngineOptions, PreferenceTrainer
+
+PAPER_PAIRS = 2
+TRL_PAIRS = 8
+WINDOW = EngineOptions().length_window
+
+
+@dataclasses.dataclass
+class Run:
+    """What came of a training run: seconds of its steps, and the loss of each, in nats."""
+
+    seconds: float
+    losses: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """What all training rows have in common.
+
+    Attributes:
+        pairs_per_step: Pairs of an optimiser step.
+        tokens_per_batch: Token budget, None for the package's own.
+        paper_cache: Whether the paper's procedure keeps keys and values, as its script does.
+        ordered: Whether all rows take the same pairs in each step, in the order of our sampler;
+            otherwise the paper's procedure and TRL draw at random, as they do.
+        seed: Seed of orders.
+    """
+
+    pairs_per_step: int = 16
+    tokens_per_batch: int | None = None
+    paper_cache: bool = True
+    ordered: bool = False
+    seed: int = 0
+
+
+Train = Callable[[Sequence[Group], TrainingOptions], Run]
+
+
+class TokenPairs(Dataset[dict[str, Any]]):
+    """Pairs of token ids, as trainers want them."""
+
+    def __init__(self, pairs: Sequence[Group]) -> None:
+        self.pairs = pairs
+        self.sizes = [len(chosen) + len(rejected) for chosen, rejected in pairs]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        chosen, rejected = self.pairs[index]
+        return {"chosen": chosen, "rejected": rejected, "preference": 1.0, "row": index}
+
+    def line_of(self, row: int) -> int:
+        """Number a row from 1, for messages."""
+        return row + 1
+
+
+class StepClock(TrainerCallback):
+    """Times the steps and keeps the losses that are logged."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.started: float | None = None
+        self.ended = 0.0
+        self.losses: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock at the first step."""
+        if self.started is None:
+            synchronize(self.device)
+            self.started = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Take the time, in case this is the last step."""
+        synchronize(self.device)
+        self.ended = time.perf_counter()
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any
+    ) -> None:
+        """Keep the loss."""
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+
+class PaperTrainer(Trainer):
+    """The paper's training step: both sides of a batch in one padded forward pass."""
+
+    def __init__(self, *args: Any, paper_cache: bool, **options: Any) -> None:
+        self.paper_cache = paper_cache
+        super().__init__(*args, **options)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        """Mean over the batch of −log σ(r_chosen − r_rejected)."""
+        rewards = model(**inputs, use_cache=self.paper_cache).logits[:, 0]
+        chosen, rejected = rewards.chunk(2)
+        loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+        return (loss, {"rewards": rewards}) if return_outputs else loss
+
+
+def _paper_batch(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    sides = [item[side] for side in ("chosen", "rejected") for item in items]
+    ids, mask = pad_batch(sides, PAD, PAPER_MULTIPLE)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _arguments(
+    kind: Any, folder: str, models: ModelSet, options: TrainingOptions, batch: int, **more: Any
+) -> Any:
+    """Make training arguments: everything that could differ between trainers is named."""
+    known = inspect.signature(kind).parameters
+    # Transformers is renaming gradient to activation checkpointing
+    name = "activation" if "activation_checkpointing" in known else "gradient"
+    return kind(
+        output_dir=folder,
+        per_device_train_batch_size=batch,
+        num_train_epochs=1,
+        learning_rate=1e-4,
+        weight_decay=0.001,
+        lr_scheduler_type="constant",
+        optim="adamw_torch",
+        max_grad_norm=1.0,
+        bf16=models.precision == "bfloat16",
+        **{f"{name}_checkpointing": False},
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=models.device.type == "cpu",
+        seed=options.seed,
+        **more,
+    )
+
+
+def _accumulated(options: TrainingOptions, at_once: int) -> dict[str, Any]:
+    """Arguments of trainers whose optimiser step is several batches."""
+    if options.pairs_per_step % at_once:
+        raise ConfigError(f"--pairs_per_step is a multiple of {at_once}.")
+    return {
+        "gradient_accumulation_steps": options.pairs_per_step // at_once,
+        "train_sampling_strategy": "sequential" if options.ordered else "random",
+    }
+
+
+def in_steps(pairs: Sequence[Group], options: TrainingOptions) -> list[Group]:
+    """Bring pairs into the order in which our Trainer takes them."""
+    sampler = StepSampler(
+        TokenPairs(pairs).sizes, options.pairs_per_step, window=WINDOW, seed=options.seed
+    )
+    return [pairs[place] for step in sampler.steps() for place in step]
+
+
+def _finish(trainer: Any, clock: StepClock) -> Run:
+    trainer.remove_callback(PrinterCallback)
+    try:
+        trainer.train()
+    finally:
+        # the next trainer of this model shall not find this one's autocast around its forward
+        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        trainer.model.zero_grad()
+    assert clock.started is not None
+    return Run(clock.ended - clock.started, clock.losses)
+
+
+def train_paper(models: ModelSet) -> Train:
+    def train(pairs: Sequence[Group], options: TrainingOptions) -> Run:
+        clock = StepClock(models.device)
+        at_once = min(PAPER_PAIRS, options.pairs_per_step)
+        chosen = in_steps(pairs, options) if options.ordered else pairs
+        with tempfile.TemporaryDirectory() as folder:
+            accumulated = _accumulated(options, at_once)
+            trainer = PaperTrainer(
+                models.stock(lora=True),
+                _arguments(TrainingArguments, folder, models, options, at_once, **accumulated),
+                data_collator=_paper_batch,
+                train_dataset=TokenPairs(chosen),
+                callbacks=[clock],
+                paper_cache=options.paper_cache,
+            )
+            return _finish(trainer, clock)
+
+    return train
+
+
+def train_trl(models: ModelSet, tokenizer: Any) -> Train:
+    def train(pairs: Sequence[Group], options: TrainingOptions) -> Run:
+        if trl_version() is None:
+            raise SkippedError("TRL is not installed (pip install trl)")
+        from datasets import Dataset as ArrowDataset
+        from datasets import disable_progress_bars
+        from trl import RewardConfig, RewardTrainer
+
+        disable_progress_bars()
+        clock = StepClock(models.device)
+        at_once = min(TRL_PAIRS, options.pairs_per_step)
+        chosen = in_steps(pairs, options) if options.ordered else pairs
+        columns = {
+            "chosen_ids": [pair[0] for pair in chosen],
+            "rejected_ids": [pair[1] for pair in chosen],
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            accumulated = _accumulated(options, at_once)
+            arguments = _arguments(RewardConfig, folder, models, options, at_once, **accumulated)
+            trainer = RewardTrainer(
+                model=models.stock(lora=True),
+                args=arguments,
+                train_dataset=ArrowDataset.from_dict(columns),
+                processing_class=tokenizer,
+                callbacks=[clock],
+            )
+            return _finish(trainer, clock)
+
+    return train
+
+
+def train_ours(
+    models: ModelSet, tokenizer: Any, engine: Any, *, masked: bool = True, budget: int | None = None
+) -> Train:
+    """Train by ``PreferenceTrainer``; ``budget`` comes before the options' token budget.
+
+    On a GPU it finds a budget in its first step. Here that is done in the warm-up and kept: in a
+    real run it is one step of thousands.
+    """
+    tuned: list[int] = []
+
+    def train(pairs: Sequence[Group], options: TrainingOptions) -> Run:
+        clock = StepClock(models.device)
+        module = models.ours(lora=True) if masked else models.unmasked(lora=True)
+        tokens = budget or options.tokens_per_batch or (tuned[0] if tuned else None)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                trainer = PreferenceTrainer(
+                    reward_model(module, tokenizer),
+                    EngineOptions(engine, tokens),
+                    args=_arguments(
+                        TrainingArguments,
+                        folder,
+                        models,
+                        options,
+                        options.pairs_per_step,
+                        label_names=["row"],
+                    ),
+                    train_dataset=TokenPairs(pairs),
+                    callbacks=[clock],
+                )
+            except ConfigError as error:  # a model that the way is not right for
+                raise SkippedError(str(error)) from error
+            run = _finish(trainer, clock)
+        if models.device.type == "cuda" and not tuned:
+            tuned.append(trainer.budget.tokens)
+        return run
+
+    return train
+
+
+def trainers(models: ModelSet, tokenizer: Any, tokens_per_batch: int | None) -> dict[str, Train]:
+    """Make the ways of training one set of weights."""
+    found = {"paper": train_paper(models), "trl": train_trl(models, tokenizer)}
+    for budget in sorted_budgets(models.device, tokens_per_batch):
+        found[sorted_name(budget)] = train_ours(
+            models, tokenizer, "padded", masked=False, budget=budget
+        )
+    found["padded"] = train_ours(models, tokenizer, "padded")
+    found["tree"] = train_ours(models, tokenizer, "tree")
+    return found
+
+
+def training_rows(
+    sets: Mapping[str, ModelSet], tokenizer: Any, options: TrainingOptions
+) -> dict[Key, Row]:
+    """Make the rows."""
+    rows: dict[Key, Row] = {}
+    for precision, models in sets.items():
+        for name, train in trainers(models, tokenizer, options.tokens_per_batch).items():
+            rows[Key(name, precision)] = _row(train, options)
+    return rows
+
+
+def _row(train: Train, options: TrainingOptions) -> Row:
+    def run(pairs: Sequence[Group]) -> float:
+        return train(pairs, options).seconds
+
+    return run
+
+
+def loss_curves(
+    models: ModelSet, tokenizer: Any, pairs: Sequence[Group], options: TrainingOptions
+) -> dict[str, list[float] | str]:
+    """Train from the same start on the same steps; the loss of each step, or why there is none."""
+    curves: dict[str, list[float] | str] = {}
+    ordered = dataclasses.replace(options, ordered=True)
+    for name, train in trainers(models, tokenizer, options.tokens_per_batch).items():
+        if name.startswith("sorted"):
+            continue
+        models.reset_adapters()
+        try:
+            curves[name] = train(pairs, ordered).losses
+        except SkippedError as error:
+            curves[name] = str(error)
+    return curves

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hidden_context.errors import ConfigError, HiddenContextError
+from hidden_context.models import runner as runner_module
+from hidden_context.models.budget import DEFAULT_TOKENS, TokenBudget
+from hidden_context.models.runner import Runner, batch_tokens, plan
+from support.builders import tiny_classifier
+
+WAYS = ("tree", "cache", "padded")
+SEQUENCES = st.lists(
+    st.builds(
+        lambda prompt, shared, own: [prompt] * shared + own,
+        st.integers(1, 3),
+        st.sampled_from([0, 9, 15]),
+        st.lists(st.integers(4, 6), min_size=1, max_size=5),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def budget_of(tokens, limit=None):
+    budget = TokenBudget(tokens)
+    budget.limit = limit
+    return budget
+
+
+@given(
+    SEQUENCES,
+    st.sampled_from(WAYS),
+    st.integers(1, 60),
+    st.integers(1, 5),
+    st.none() | st.integers(1, 60),
+    st.data(),
+)
+def test_plans(sequences, way, tokens, batch_size, limit, data):
+    everything = st.permutations(range(len(sequences)))
+    members = data.draw(everything)[: data.draw(st.integers(1, len(sequences)))]
+    batches = plan(sequences, members, way, budget_of(tokens, limit), batch_size)
+    planned = [member for batch in batches for tree in batch for member in tree.members]
+    assert sorted(planned) == sorted(members)
+    for batch in batches:
+        longest = max(len(sequences[member]) for tree in batch for member in tree.members)
+        texts = sum(len(tree.members) for tree in batch)
+        size = batch_tokens(batch, way)
+        for tree in batch:
+            assert {len(sequences[i]) > tree.shared for i in tree.members} == {True}
+        if any(len(tree.members) > 1 for tree in batch):
+            assert way != "padded"
+            assert size <= max(tokens, 2 * longest)
+            assert limit is None or len(batch) > 1 or size <= limit
+        elif texts > 1:
+            assert size <= tokens
+        if way == "cache":
+            assert len(batch) == 1 or not any(tree.shared for tree in batch)
+        if way == "padded" or (way == "cache" and not batch[0].shared):
+            assert texts <= batch_size
+            assert size == texts * longest
+        else:
+            assert size == sum(tree.num_tokens for tree in batch)
+
+
+def test_padded_batches_hold_texts_of_like_length():
+    sequences = [[5] * length for length in (3, 40, 4, 41, 5)]
+    batches = plan(sequences, range(5), "padded", TokenBudget(82), 16)
+    assert [[tree.members[0] for tree in batch] for batch in batches] == [[3, 1], [4, 2, 0]]
+    assert [batch_tokens(batch, "padded") for batch in batches] == [82, 15]
+
+
+def test_trees_count_prompts_once():
+    prompt = list(range(3, 33))
+    sequences = [[*prompt, 100 + number] for number in range(4)]
+    (batch,) = plan(sequences, range(4), "tree", TokenBudget(34), 1)
+    assert batch_tokens(batch, "tree") == 34
+    assert batch[0].shared == 30
+
+
+PROMPTS = [[3 + (5 * place + 11 * row) % 400 for place in range(12 + 4 * row)] for row in range(3)]
+TEXTS = [
+    [*prompt, *[3 + (row * 31 + place * 17) % 400 for place in range(1 + 3 * row)]]
+    for prompt in PROMPTS
+    for row in range(4)
+]
+TEXTS += [[7, 8, 9], TEXTS[0], TEXTS[5][:14], [50]]
+KINDS = {"tree": "llama", "cache": "bloom", "padded": "gpt2"}
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {kind: tiny_classifier(kind) for kind in {*KINDS.values(), "bert"}}
+
+
+def alone(model, texts=TEXTS):
+    with torch.no_grad():
+        return torch.cat(
+            [
+                model(
+                    input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text))
+                ).logits
+                for text in texts
+            ]
+        )
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_rewards_do_not_depend_on_the_budget(models, kind, way):
+    runner = Runner(models[kind], 0)
+    expected = alone(models[kind])
+    for tokens in (1, 17, 60, 10**6):
+        found = runner.raw_outputs(TEXTS, 2, engine=way, tokens_per_batch=tokens, batch_size=5)
+        assert ((found - expected).abs() <= 1e-6 * (1 + expected.abs())).all()
+    assert runner.choice.engine.name == way
+
+
+def test_encoders_too(models):
+    expected = alone(models["bert"])
+    for tokens in (1, 17, 10**6):
+        found = Runner(models["bert"], 0).raw_outputs(
+            TEXTS, 2, engine="padded", tokens_per_batch=tokens
+        )
+        assert torch.allclose(found, expected, atol=2e-6)
+
+
+def test_nothing_to_run_and_numbers_that_make_no_sense(models):
+    runner = Runner(models["gpt2"], 0)
+    assert runner.raw_outputs([], 3).shape == (0, 3)
+    for options in ({"batch_size": 0}, {"tokens_per_batch": 0}, {"tokens_per_batch": -5}):
+        with pytest.raises(ConfigError, match="at least 1"):
+            runner.raw_outputs(TEXTS, 2, **options)
+
+
+def test_float32_on_the_cpu_whatever_the_weights(models):
+    model = tiny_classifier("gpt2").double()
+    found = Runner(model, 0).raw_outputs(TEXTS, 2)
+    assert found.dtype == torch.float32
+    assert found.device.type == "cpu"
+    assert not found.requires_grad
+
+
+def test_training_mode_is_put_back(models):
+    model = tiny_classifier("gpt2", resid_pdrop=0.5).train()
+    expected = alone(tiny_classifier("gpt2"))
+    assert torch.allclose(Runner(model, 0).raw_outputs(TEXTS, 2), expected, atol=1e-5)
+    assert model.training
+
+
+class Memory:
+    """Passes of more tokens than ``limit`` run out of memory."""
+
+    def __init__(self, model, limit):
+        self.limit, self.passes, self.failed = limit, [], 0
+        self.handle = model.base_model.register_forward_pre_hook(self, with_kwargs=True)
+
+    def __call__(self, module, args, options):
+        size = options["input_ids"].numel()
+        if size > self.limit:
+            self.failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        self.passes.append(size)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_memory_that_runs_out(models, way, caplog):
+    model = models[KINDS[way]]
+    runner = Runner(model, 0)
+    runner.choice.choose(TEXTS, way)
+    memory = Memory(model, 40)
+    try:
+        with caplog.at_level(logging.WARNING, "hidden_context"):
+            found = runner.raw_outputs(TEXTS, 2, engine=way, tokens_per_batch=300)
+        assert torch.allclose(found, alone_without(model, memory), atol=1e-5)
+        first = caplog.messages[0]
+        assert "tokens in one forward pass; tokens_per_batch goes from 300 to" in first
+        assert len(caplog.messages) == memory.failed > 0
+        budget = runner._budgets[300].tokens
+        assert budget < 300
+        failed = memory.failed  # what was learnt is remembered
+        again = runner.raw_outputs(TEXTS, 2, engine=way, tokens_per_batch=300)
+        assert memory.failed == failed
+        assert runner._budgets[300].tokens == budget
+        assert torch.allclose(again, found, atol=1e-6)
+    finally:
+        memory.handle.remove()
+
+
+def alone_without(model, memory):
+    limit, memory.limit = memory.limit, 10**9
+    try:
+        return alone(model)
+    finally:
+        memory.limit = limit
+
+
+def test_the_budget_is_half_of_what_was_tried(models, caplog):
+    model, runner = models["gpt2"], Runner(models["gpt2"], 0)
+    texts = [[3 + number] * 10 for number in range(16)]
+    memory = Memory(model, 90)
+    try:
+        runner.raw_outputs(texts, 2, engine="padded", tokens_per_batch=160)
+    finally:
+        memory.handle.remove()
+    assert memory.passes == [80, 80]
+    assert caplog.messages == [
+        "out of memory with 160 tokens in one forward pass; tokens_per_batch goes from 160 to 80"
+    ]
+
+
+def test_the_default_budget_is_remembered_too(models):
+    model, runner = models["gpt2"], Runner(models["gpt2"], 0)
+    memory = Memory(model, 60)
+    try:
+        runner.raw_outputs(TEXTS, 2, engine="padded")
+        failed = memory.failed
+        assert failed > 0
+        runner.raw_outputs(TEXTS, 2, engine="padded")
+        assert memory.failed == failed
+        assert runner._budgets[DEFAULT_TOKENS["cpu"]].tokens <= 60
+    finally:
+        memory.handle.remove()
+
+
+@pytest.mark.parametrize("way", ["tree", "cache"])
+@pytest.mark.parametrize("tokens", [1, 50, 1000])
+def test_texts_that_share_a_prompt_are_parted_where_memory_asks_for_it(models, way, tokens):
+    """Together they need more than there is, each by itself does not."""
+    model = models[KINDS[way]]
+    prompt = [3 + place for place in range(60)]
+    texts = [[*prompt, 100 + number, *[200 + number] * 9] for number in range(5)]
+    expected = alone(model, texts)
+    runner = Runner(model, 0)
+    runner.choice.choose(texts, way)
+    memory = Memory(model, 75)
+    try:
+        found = runner.raw_outputs(texts, 2, engine=way, tokens_per_batch=tokens)
+    finally:
+        memory.handle.remove()
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert max(memory.passes) <= 75
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_text_too_large_for_memory_is_said(models, way):
+    model = models[KINDS[way]]
+    runner = Runner(model, 0)
+    runner.choice.choose(TEXTS, way)
+    memory = Memory(model, 20)
+    longest = max(map(len, TEXTS))
+    try:
+        with pytest.raises(HiddenContextError) as caught:
+            runner.raw_outputs(TEXTS, 2, engine=way)
+    finally:
+        memory.handle.remove()
+    text = str(caught.value)
+    assert text.startswith("there is no memory for one text of ")
+    assert 20 < int(text.split()[8]) <= longest
+    assert "--max_length" in text
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    assert model.config._attn_implementation in ("sdpa", "eager")
+
+
+def test_other_errors_are_raised_as_they_are(models, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(runner_module, "padded_outputs", broken)
+    runner = Runner(models["gpt2"], 0)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        runner.raw_outputs(TEXTS, 2, engine="padded")
+
+
+def test_a_gpu_s_budget_is_tuned_once_there_is_enough(models, monkeypatch):
+    monkeypatch.setattr(runner_module, "device_of", lambda module: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    tried = []
+
+    def tune(run, start):
+        tried.append((start, run(64)))
+        return 128
+
+    monkeypatch.setattr(runner_module, "tune", tune)
+    start = DEFAULT_TOKENS["cuda"]
+    runner = Runner(models["gpt2"], 0)
+
+    def budget(sequences, tokens_per_batch=None):
+        return runner._budget(sequences, "padded", 16, tokens_per_batch).tokens
+
+    texts = [[3 + number] * 32 for number in range(start // 8)]
+    with torch.no_grad():
+        assert budget(texts[:10]) == start
+        assert budget(texts, 500) == 500
+        assert tried == []
+        assert budget(texts) == 128
+        assert budget(texts[:10]) == 128
+    assert tried == [(start, 64)]

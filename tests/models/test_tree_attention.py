@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import copy
+import json
+from functools import cache
+
+import pytest
+import torch
+
+from hidden_context.data.trees import tree_of
+from hidden_context.models.backbone import LoraOptions, add_lora
+from hidden_context.models.engine import EngineChoice
+from hidden_context.models.forward import padded_outputs, tree_attention_in, tree_outputs
+from hidden_context.models.runner import Runner
+from hidden_context.models.tree_attention import ATTENTION_NAME, TreeUnsupportedError
+from support.builders import tiny_classifier
+
+TREE = {
+    "gpt2": {},
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "qwen3_moe": {},
+    "mistral": {},
+    "mistral, window": {"sliding_window": 5},
+    "gemma2": {},
+    "gemma3_text": {},
+    "phi3": {},
+    "opt": {},
+    "gpt_neox": {},
+    "gpt_oss": {},
+}
+CACHE = {
+    "bloom": "its attention cannot be replaced",
+    "falcon": "its attention cannot be replaced",
+    "gpt_neo": "its attention cannot be replaced",
+    "gptj": "its attention cannot be replaced",
+    "mpt": "its attention cannot be replaced",
+    "stablelm": "StableLmAttention attends in a way of its own",
+}
+PADDED = {
+    "qwen3_next": "not tree, because 1 of its 2 layers let their attention be replaced",
+    "bert": "BertForSequenceClassification reads texts as a whole",
+}
+
+
+def tokens(*numbers):
+    """Token ids that are neither special nor alike."""
+    return [3 + (37 * number + number * number) % 417 for number in numbers]
+
+
+PROMPT = tokens(*range(21))
+OTHER = tokens(*range(50, 62))
+# for each number of responses trees: to a prompt, to none, a prefix of another, identical ones
+FAMILIES = [
+    [PROMPT + tokens(100, 101, 102)],
+    [PROMPT + tokens(*range(200, 207)), PROMPT + tokens(300)],
+    [PROMPT + tokens(*range(400, 400 + n)) for n in (3, 9, 1, 14, 6)],
+    [tokens(*range(70, 81)), tokens(*range(90, 97))],
+    [OTHER, OTHER + tokens(500, 501, 502)],
+    [OTHER, list(OTHER)],
+    [tokens(600), tokens(601)],
+]
+SEQUENCES = [sequence for family in FAMILIES for sequence in family]
+TREES = []
+for _family in FAMILIES:
+    _start = sum(len(tree.members) for tree in TREES)
+    TREES.append(tree_of(SEQUENCES, range(_start, _start + len(_family))))
+
+
+@cache
+def model_of(name):
+    return tiny_classifier(name.split(",")[0], **TREE.get(name, {}))
+
+
+@cache
+def rewards_alone(name):
+    """Each text by itself through the model as Transformers makes it."""
+    model = tiny_classifier(name.split(",")[0], stock=True, **TREE.get(name, {}))
+    with torch.no_grad():
+        return torch.cat([model(input_ids=torch.tensor([ids])).logits for ids in SEQUENCES])
+
+
+def run_trees(model, sequences=SEQUENCES, trees=TREES):
+    with tree_attention_in(model):
+        return tree_outputs(model, sequences, trees)
+
+
+def close(found, expected, tolerance=1e-5):
+    return bool(((found - expected).abs() <= tolerance * (1 + expected.abs())).all())
+
+
+def test_the_families_are_what_their_names_say():
+    assert [len(tree.members) for tree in TREES] == [1, 2, 5, 2, 2, 2, 2]
+    assert [tree.shared for tree in TREES] == [0, 21, 21, 0, 11, 11, 0]
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_rewards_are_those_of_each_text_alone(name):
+    expected = rewards_alone(name)
+    assert expected.std() > 0.01
+    with torch.no_grad():
+        assert close(run_trees(model_of(name)), expected)
+        for tree in TREES:  # each tree in a row of its own too
+            found = run_trees(model_of(name), trees=[tree])
+            assert close(found, expected[list(tree.members)])
+
+
+@pytest.mark.parametrize("name", [*TREE, *CACHE, *PADDED])
+def test_the_way_that_auto_takes_is_right_and_has_its_reason(name):
+    runner = Runner(model_of(name), 0)
+    if name in TREE:
+        found = runner.raw_outputs(SEQUENCES, 2)
+        assert str(runner.choice.engine) == "tree: it agrees with the padded way"
+    else:
+        with pytest.warns(UserWarning, match="not run in the fastest way"):
+            found = runner.raw_outputs(SEQUENCES, 2)
+        assert runner.choice.engine.name == ("cache" if name in CACHE else "padded")
+        assert (CACHE | PADDED)[name] in runner.choice.engine.reason
+    assert close(found, rewards_alone(name))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "mistral, window", "gemma3_text", "gpt_oss", "gpt_neo"])
+def test_kept_keys_are_right_for_texts_longer_than_those_tried(name):
+    runner = Runner(model_of(name), 0)
+    runner.raw_outputs([tokens(1, 2), tokens(1, 3)], 2, engine="cache")
+    for budget in (1, 20, 1024):
+        found = runner.raw_outputs(SEQUENCES, 2, engine="cache", tokens_per_batch=budget)
+        assert close(found, rewards_alone(name))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt_oss"])
+def test_bfloat16(name):
+    model = copy.deepcopy(model_of(name))
+    model.base_model.to(torch.bfloat16)
+    with torch.no_grad():
+        found, padded = run_trees(model), padded_outputs(model, SEQUENCES, 0)
+    assert found.dtype == torch.float32
+    assert (found - padded).norm() / padded.norm() < 2e-2
+
+
+PAIRS = [family for family in FAMILIES if len(family) == 2]
+SIDES = [side for pair in PAIRS for side in pair]
+PAIR_TREES = [tree_of(SIDES, (place, place + 1)) for place in range(0, len(SIDES), 2)]
+WEIGHTS = torch.linspace(-1.0, 1.0, 2 * len(SIDES), dtype=torch.float64).reshape(-1, 2)
+
+
+def gradients(model, tree):
+    model.zero_grad()
+    if tree:
+        with tree_attention_in(model):  # checkpointed layers run again in the backward pass
+            raw = tree_outputs(model, SIDES, PAIR_TREES)
+            (raw * WEIGHTS.to(raw.dtype)).sum().backward()
+    else:
+        raw = padded_outputs(model, SIDES, 0)
+        (raw * WEIGHTS.to(raw.dtype)).sum().backward()
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.requires_grad
+    }
+
+
+def check_gradients(model, tolerance):
+    expected, found = gradients(model, tree=False), gradients(model, tree=True)
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert largest > 1e-3
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max() <= tolerance * largest, name
+    return found
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_gradients_of_all_weights(name):
+    model = copy.deepcopy(model_of(name)).train()
+    found = check_gradients(model, 1e-4)
+    assert len(found) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    # Transformers computes RMSNorm in float32, whatever the weights
+    [("gpt2", 1e-9), ("opt", 1e-9), ("gpt_neox", 1e-9), ("llama", 2e-6), ("gemma3_text", 2e-6)],
+)
+def test_gradients_in_float64(name, tolerance):
+    model = copy.deepcopy(model_of(name)).double().train()
+    with torch.no_grad():
+        assert close(run_trees(model), padded_outputs(model, SEQUENCES, 0), tolerance)
+    check_gradients(model, tolerance)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
+def test_gradients_with_checkpointing(name, reentrant):
+    model = copy.deepcopy(model_of(name)).train()
+    plain = gradients(model, tree=True)
+    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    found = check_gradients(model, 1e-4)
+    largest = max(float(gradient.abs().max()) for gradient in plain.values())
+    for key, gradient in plain.items():
+        assert (found[key] - gradient).abs().max() <= 1e-5 * largest
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
+def test_gradients_of_adapters(name, checkpointing):
+    model = add_lora(copy.deepcopy(model_of(name)), LoraOptions(r=2, alpha=4, dropout=0.0))
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:  # zero at the start, which would leave lora_A without gradients
+                parameter.normal_(std=0.1)
+    model.train()
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    found = check_gradients(model, 1e-4)
+    adapted = [key for key in found if "lora_" in key]
+    assert len(adapted) >= 4
+    assert all(found[key].abs().max() > 0 for key in adapted)
+
+
+def test_the_name_is_put_back(tmp_path):
+    for kind in ("gpt2", "gemma2"):
+        model = tiny_classifier(kind)
+        before = model.config._attn_implementation
+        with tree_attention_in(model):
+            assert model.config._attn_implementation == ATTENTION_NAME
+            model.save_pretrained(tmp_path)
+        assert model.config._attn_implementation == before
+        with pytest.raises(ZeroDivisionError), tree_attention_in(model):
+            raise ZeroDivisionError
+        assert model.config._attn_implementation == before
+        assert ATTENTION_NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
+
+
+def test_the_name_is_put_back_where_it_cannot_be_replaced():
+    model = tiny_classifier("bloom")
+    before = model.config._attn_implementation
+    with pytest.raises(TreeUnsupportedError, match="cannot be replaced"), tree_attention_in(model):
+        pass
+    assert model.config._attn_implementation == before
+
+
+def test_after_a_choice_the_model_is_as_it_was():
+    model = tiny_classifier("gpt2").train()
+    before = model.config._attn_implementation
+    assert EngineChoice(model, 0).choose(SEQUENCES) == "tree"
+    assert model.training
+    assert model.config._attn_implementation == before
+    assert not model.score._forward_pre_hooks

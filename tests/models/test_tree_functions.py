@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers.masking_utils import (
+    bidirectional_mask_function,
+    causal_mask_function,
+    chunked_causal_mask_function,
+    sliding_window_causal_mask_function,
+)
+
+from hidden_context.data.trees import lay_out, tree_of
+from hidden_context.models import tree_attention as attention_module
+from hidden_context.models.tree_attention import (
+    TreeUnsupportedError,
+    laid_out,
+    tree_attention,
+    tree_mask,
+)
+
+SEQUENCES = [[*range(3, 24), 50, 51], [*range(3, 24), 60], [70, 71, 72]]
+
+
+LAYOUT = lay_out(SEQUENCES, [tree_of(SEQUENCES, (0, 1)), tree_of(SEQUENCES, (2,))]).layout
+
+
+def mask_by(rule, layout=LAYOUT, **options):
+    arguments = {"attention_mask": torch.ones(1, layout.num_tokens), "allow_is_causal_skip": True}
+    with laid_out(layout):
+        return tree_mask(batch_size=1, q_length=3, mask_function=rule, **(arguments | options))
+
+
+def test_plainly_causal_rules_need_no_mask():
+    assert mask_by(causal_mask_function) is None
+    assert mask_by(sliding_window_causal_mask_function(LAYOUT.longest)) is None
+
+
+def test_sliding_windows():
+    mask = mask_by(sliding_window_causal_mask_function(5))
+    assert mask.shape == (1, 1, LAYOUT.longest, LAYOUT.longest)
+    assert mask.dtype == torch.bool
+    row, column = torch.meshgrid(*[torch.arange(LAYOUT.longest)] * 2, indexing="ij")
+    assert torch.equal(mask[0, 0], (column <= row) & (row - column < 5))
+
+
+def test_chunks():
+    mask = mask_by(chunked_causal_mask_function(8, torch.tensor([0])))
+    row, column = torch.meshgrid(*[torch.arange(LAYOUT.longest)] * 2, indexing="ij")
+    assert torch.equal(mask[0, 0], (column <= row) & (row // 8 == column // 8))
+
+
+def test_masks_that_are_refused():
+    with pytest.raises(TreeUnsupportedError, match="its tokens attend to later ones"):
+        mask_by(bidirectional_mask_function)
+    with pytest.raises(TreeUnsupportedError, match="a way of its own"):
+        mask_by(causal_mask_function, attention_mask=None)
+    with pytest.raises(TreeUnsupportedError, match="a way of its own"):
+        mask_by(causal_mask_function, use_vmap=True)
+    with pytest.raises(TreeUnsupportedError, match="a way of its own"):
+        tree_mask(mask_function=causal_mask_function, attention_mask=torch.ones(1, 3))
+
+
+class Layer(torch.nn.Module):
+    """What the attention function is told of a layer: its identity."""
+
+
+def row_of_states(heads=2, kept=2, size=4):
+    """Queries, keys and values of a prompt of 3 with two responses of 2 and 1."""
+    sequences = [[5, 6, 7, 8, 9], [5, 6, 7, 3]]
+    layout = lay_out(sequences, [tree_of(sequences, (0, 1))]).layout
+    states = [torch.randn(1, count, 6, size) for count in (heads, kept, kept)]
+    return layout, *states
+
+
+def by_hand(layout, query, key, value, *, window=None, softcap=None, sinks=None, scaling=None):
+    """Softmax attention token by token, in float64."""
+    heads, size = query.shape[1], query.shape[-1]
+    result = torch.zeros(1, query.shape[2], heads, size)
+    for start, length, parent, shared in layout.blocks:
+        places = [*range(parent, parent + shared), *range(start, start + length)]
+        for position in range(shared, shared + length):
+            first = 0 if window is None else max(0, position - window + 1)
+            for head in range(heads):
+                kept = head * key.shape[1] // heads
+                q = query[0, head, places[position]].double()
+                seen = places[first : position + 1]
+                scores = [
+                    float(q @ key[0, kept, p].double()) * (scaling or size**-0.5) for p in seen
+                ]
+                if softcap is not None:
+                    scores = [softcap * math.tanh(score / softcap) for score in scores]
+                weights = [math.exp(score) for score in scores]
+                total = sum(weights) + (0 if sinks is None else math.exp(float(sinks[head])))
+                result[0, places[position], head] = sum(
+                    (w / total) * value[0, kept, p] for w, p in zip(weights, seen, strict=True)
+                )
+    return result
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scaling": 0.3},
+        {"softcap": 0.7},
+        {"softcap": 2.0, "scaling": 1.5},
+        {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0])},
+        {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0]), "window": 2},
+        {"window": 2},
+        {"window": 3, "softcap": 0.7},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kept", [1, 2, 4])
+def test_attention_by_hand(options, kept):
+    layout, query, key, value = row_of_states(heads=4, kept=kept)
+    expected = by_hand(layout, query, key, value, **options)
+    passed = {name: options.get(name) for name in ("scaling", "softcap")}
+    mask = None
+    if "window" in options:
+        mask = mask_by(sliding_window_causal_mask_function(options["window"]), layout)
+    found, weights = tree_attention(
+        Layer(), query, key, value, mask, layout, s_aux=options.get("sinks"), **passed
+    )
+    assert weights is None
+    assert found.shape == (1, 6, 4, 4)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_layers_that_took_part_are_noted():
+    layout, *states = row_of_states()
+    layers = [Layer(), Layer()]
+    for layer in (*layers, layers[0]):
+        tree_attention(layer, *states, None, layout)
+    assert layout.seen == {id(layer) for layer in layers}
+
+
+def test_attention_that_is_refused():
+    layout, *states = row_of_states()
+    refused = [
+        {"tree": None},
+        {"tree": layout, "position_bias": torch.zeros(1)},
+        {"tree": layout, "is_causal": False},
+    ]
+    for options in refused:
+        with pytest.raises(TreeUnsupportedError, match="Layer attends in a way of its own"):
+            tree_attention(Layer(), *states, None, **options)
+    two_rows = [state.expand(2, -1, -1, -1) for state in states]
+    with pytest.raises(TreeUnsupportedError):
+        tree_attention(Layer(), *two_rows, None, layout)
+    assert layout.seen == set()
+
+
+def test_dropout_of_attention_weights_is_applied():
+    layout, *states = row_of_states()
+    plain, _ = tree_attention(Layer(), *states, None, layout)
+    for options in ({}, {"softcap": 50.0}):
+        draws = [
+            tree_attention(Layer(), *states, None, layout, dropout=0.5, **options)[0]
+            for _ in range(600)
+        ]
+        mean = torch.stack(draws).mean(0)
+        assert (draws[0] - draws[1]).abs().max() > 0.1
+        # 600 draws of values of about 1: a standard error of about 0.04
+        assert (mean - plain).abs().max() < 0.25
+
+
+def flash(query, key, value, of_queries, of_keys, longest_query, longest_key, **options):
+    """What variable-length flash attention computes, by its description, in float32."""
+    assert options["window_size"] == (-1, 0)  # causal, aligned at the end of the keys
+    assert options["enable_gqa"] == (query.shape[1] != key.shape[1])
+    repeats = query.shape[1] // key.shape[1]
+    outputs = []
+    for number in range(len(of_queries) - 1):
+        q = query[of_queries[number] : of_queries[number + 1]].transpose(0, 1)
+        at = slice(of_keys[number], of_keys[number + 1])
+        k, v = (x[at].transpose(0, 1).repeat_interleave(repeats, 0) for x in (key, value))
+        count, of = q.shape[1], k.shape[1]
+        assert count <= longest_query
+        assert of <= longest_key
+        scale = q.shape[-1] ** -0.5 if options["scale"] is None else options["scale"]
+        visible = torch.ones(count, of, dtype=torch.bool).tril(of - count)
+        scores = (q @ k.transpose(1, 2) * scale).masked_fill(~visible, -torch.inf)
+        outputs.append((scores.softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 4])
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_variable_length_attention_is_told_the_same(monkeypatch, kept, scaling):
+    """The path of GPUs, with PyTorch's function there replaced by its description."""
+    layout, *states = row_of_states(heads=4, kept=kept)
+    expected, _ = tree_attention(Layer(), *states, None, layout, scaling=scaling)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", flash)
+    monkeypatch.setattr(attention_module, "_has_variable_length", lambda query: True)
+    for _ in range(2):  # the second layer finds the offsets in the layout
+        found, _ = tree_attention(Layer(), *states, None, layout, scaling=scaling)
+        assert torch.allclose(found, expected, atol=1e-6)
+    assert "offsets" in layout.memo
+
+
+def test_variable_length_attention_is_for_gpus_and_plain_layers_only(monkeypatch):
+    layout, query, key, value = row_of_states()
+    assert not attention_module._has_variable_length(query)
+    assert not attention_module._has_variable_length(query.bfloat16())
+
+    def refuse(*args):
+        raise AssertionError("must not be asked")
+
+    monkeypatch.setattr(attention_module, "_has_variable_length", lambda query: True)
+    monkeypatch.setattr(attention_module, "_variable_length", refuse)
+    mask = mask_by(sliding_window_causal_mask_function(2), layout)
+    sinks = torch.zeros(2)
+    for options in ({"softcap": 1.0}, {"s_aux": sinks}, {"dropout": 0.5}):
+        tree_attention(Layer(), query, key, value, None, layout, **options)
+    tree_attention(Layer(), query, key, value, mask, layout)

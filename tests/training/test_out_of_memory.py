@@ -1,0 +1,185 @@
+"""Training where memory runs out: smaller passes, the same losses and weights."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+
+import pytest
+import torch
+
+from hidden_context.cli.main import main
+from hidden_context.errors import HiddenContextError
+from hidden_context.training import run
+from hidden_context.training import trainer as trainer_module
+from hidden_context.training.micro_batches import MicroBatch, tokens_too_many
+from hidden_context.training.trainer import PreferenceTrainer
+from support.builders import preference_rows, train_config
+from support.paper_layout import write_rows
+
+ROWS = preference_rows(22, seed=3)
+
+
+def weights(result) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
+
+
+def losses(result) -> list[float]:
+    return [line["loss"] for line in result.history if "loss" in line]
+
+
+def largest_difference(first, second) -> float:
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+class SmallMemory:
+    """Lets a forward or backward pass fail: above a number of pairs, or at certain calls."""
+
+    def __init__(self, monkeypatch, most_pairs=10**6, failing_calls=(), backward=False):
+        self.calls, self.failed, self.finished = 0, 0, 0
+        original = trainer_module.raw_outputs_of_pairs
+
+        def limited(module, tokens, pairs, *options):
+            self.calls += 1
+            fails = len(pairs) > most_pairs or self.calls in failing_calls
+            if not fails:
+                self.finished += 1
+                return original(module, tokens, pairs, *options)
+            self.failed += 1
+            if not backward:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+            return FailingBackward.apply(original(module, tokens, pairs, *options))
+
+        monkeypatch.setattr(trainer_module, "raw_outputs_of_pairs", limited)
+
+
+class FailingBackward(torch.autograd.Function):
+    """Runs out of memory in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+
+@pytest.fixture
+def trainers(monkeypatch):
+    """The trainers made, to look at their budgets."""
+    made = []
+    original = PreferenceTrainer.__init__
+
+    def remembered(self, *args, **options):
+        original(self, *args, **options)
+        made.append(self)
+
+    monkeypatch.setattr(PreferenceTrainer, "__init__", remembered)
+    return made
+
+
+def config(backbones, folder, **options):
+    options = {"engine": "tree", "reward_model_type": "mean_and_variance"} | options
+    return train_config(
+        backbones("gpt2"),
+        folder,
+        optim="sgd",
+        learning_rate=1e-2,
+        variance_penalty=0.3,
+        num_train_epochs=2,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("engine", ["tree", "padded"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_nothing_changes_but_the_passes(
+    backbones, tmp_path, monkeypatch, caplog, trainers, engine, backward
+):
+    """Steps of 8 pairs of which 3 fit: the budget is halved twice, in the first step."""
+    expected = run(config(backbones, tmp_path / "large", engine=engine), ROWS, ROWS[:3])
+    memory = SmallMemory(monkeypatch, most_pairs=3, backward=backward)
+    with caplog.at_level(logging.WARNING, logger="hidden_context"):
+        result = run(config(backbones, tmp_path / "small", engine=engine), ROWS, ROWS[:3])
+    assert losses(result) == pytest.approx(losses(expected), abs=1e-6)
+    assert largest_difference(weights(result), weights(expected)) < 1e-6
+    assert result.metrics == pytest.approx(expected.metrics, abs=1e-5)
+    said = [r.getMessage() for r in caplog.records if r.name.startswith("hidden_context")]
+    assert memory.failed == len(said) >= 2
+    assert all(line.startswith("out of memory with ") for line in said)
+    budgets = [int(line.split()[-1]) for line in said]
+    assert "tokens_per_batch goes from 1024 to" in said[0]
+    for before, after in pairwise(budgets):
+        assert after <= before // 2
+    assert trainers[-1].budget.tokens == budgets[-1]
+    assert trainers[0].budget.tokens == 1024
+
+
+def test_passes_that_had_run_do_not_count_twice(backbones, tmp_path, monkeypatch, trainers):
+    """Memory runs out in the second pass of a step, and in a later one of another."""
+    options = {"tokens_per_batch": 200}
+    expected = run(config(backbones, tmp_path / "large", **options), ROWS)
+    memory = SmallMemory(monkeypatch, failing_calls=(2, 9), backward=True)
+    result = run(config(backbones, tmp_path / "small", **options), ROWS)
+    assert memory.failed == 2
+    assert losses(result) == pytest.approx(losses(expected), abs=1e-6)
+    assert largest_difference(weights(result), weights(expected)) < 1e-6
+    for key in ("accuracy", "reward_mean", "reward_stddev"):
+        first, second = (
+            [line[key] for line in r.history if "loss" in line] for r in (result, expected)
+        )
+        assert first == pytest.approx(second, abs=0.2 if key == "accuracy" else 1e-3)
+    assert trainers[-1].budget.tokens <= 50
+    # tokens are counted for steps that were finished
+    assert trainers[-1].state.total_flos == trainers[0].state.total_flos > 0
+
+
+def test_evaluation_takes_smaller_passes_too(backbones, tmp_path, monkeypatch, trainers):
+    """Before the first step nothing is known of the memory yet."""
+    options = {"eval_first_step": True, "eval_steps": 3}
+    expected = run(config(backbones, tmp_path / "large", **options), ROWS, ROWS[:9])
+    memory = SmallMemory(monkeypatch, most_pairs=4)
+    result = run(config(backbones, tmp_path / "small", **options), ROWS, ROWS[:9])
+    assert memory.failed >= 1
+    found, wanted = (
+        [line for line in r.history if "eval_loss" in line] for r in (result, expected)
+    )
+    assert len(found) == len(wanted) == 3
+    for line, other in zip(found, wanted, strict=True):
+        assert line["eval_loss"] == pytest.approx(other["eval_loss"], abs=1e-6)
+    assert result.metrics == pytest.approx(expected.metrics, abs=1e-5)
+
+
+def test_a_pair_too_large_by_itself_is_an_error(backbones, tmp_path, monkeypatch, capsys):
+    memory = SmallMemory(monkeypatch, most_pairs=0)
+    with pytest.raises(HiddenContextError, match=r"no memory for one pair of \d+ tokens"):
+        run(config(backbones, tmp_path / "a"), ROWS)
+    assert memory.finished == 0
+    assert memory.failed == 4  # 8 pairs, 4, 2, at last one
+    data = write_rows(tmp_path / "pairs.jsonl", ROWS)
+    flags = ["--model_name", backbones("gpt2"), "--data_path", data, "--disable_tqdm"]
+    flags += ["--tokens_per_batch=1", "--output_dir", str(tmp_path / "b"), "--tuning=full"]
+    assert main(["train", *flags]) == 2
+    error = capsys.readouterr().err
+    assert "error: there is no memory for one pair of" in error
+    assert "Take a smaller --max_length" in error
+    assert not (tmp_path / "b" / "final").exists()
+
+
+def test_other_errors_are_left_alone(backbones, tmp_path, monkeypatch, trainers):
+    def broken(*_):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(trainer_module, "raw_outputs_of_pairs", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run(config(backbones, tmp_path), ROWS)
+    assert trainers[0].budget.tokens == 1024
+
+
+def test_one_of_several_processes_says_what_to_change():
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    batches = [MicroBatch([0, 1], 60), MicroBatch([2], 50)]
+    assert tokens_too_many(error, batches, alone=True) == 60
+    with pytest.raises(HiddenContextError, match=r"pass of 2 pairs.*smaller --tokens_per_batch"):
+        tokens_too_many(error, batches, alone=False)

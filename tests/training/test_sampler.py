@@ -1,0 +1,181 @@
+"""Which pairs make up which optimiser step."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import TrainerCallback
+
+from hidden_context.training import run
+from hidden_context.training.sampler import StepSampler
+from hidden_context.training.trainer import PreferenceTrainer
+from support.builders import preference_rows, train_config
+
+SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=50)
+
+
+def shares(sizes, pairs_per_step, world_size, epoch=0, **options):
+    """What each process gets: a list of its steps."""
+    found = []
+    for rank in range(world_size):
+        sampler = StepSampler(sizes, pairs_per_step, world_size=world_size, rank=rank, **options)
+        sampler.set_epoch(epoch)
+        steps = list(sampler)
+        assert len(steps) == len(sampler)
+        found.append(steps)
+    return found
+
+
+@given(
+    SIZES,
+    st.integers(3, 12),
+    st.integers(1, 3),
+    st.sampled_from([0, 1, 2, 50]),
+    st.integers(0, 5),
+    st.integers(0, 3),
+)
+def test_every_pair_comes_once_an_epoch(sizes, pairs_per_step, world_size, window, seed, epoch):
+    ranks = shares(sizes, pairs_per_step, world_size, epoch, window=window, seed=seed)
+    steps = [[pair for part in parts for pair in part] for parts in zip(*ranks, strict=True)]
+    assert len(steps) == math.ceil(len(sizes) / pairs_per_step)
+    assert all(len(step) == pairs_per_step for step in steps[:-1])
+    rest = len(sizes) - pairs_per_step * (len(steps) - 1)
+    # a last step with fewer pairs than processes is dealt again until each has one
+    assert len(steps[-1]) == max(rest, world_size)
+    assert len(set(steps[-1])) == rest
+    seen = [pair for step in steps[:-1] for pair in step] + sorted(set(steps[-1]))
+    assert sorted(seen) == list(range(len(sizes)))
+    for parts in zip(*ranks, strict=True):
+        counts = [len(part) for part in parts]
+        assert min(counts) >= 1
+        assert max(counts) - min(counts) <= 1
+
+
+@given(SIZES, st.integers(3, 12), st.sampled_from([0, 1, 2, 50]), st.integers(0, 9))
+def test_steps_are_the_same_for_any_number_of_processes(sizes, pairs_per_step, window, epoch):
+    """Each process takes every n-th pair of a step, so that all have like lengths."""
+    (alone,) = shares(sizes, pairs_per_step, 1, epoch, window=window, seed=4)
+    for world_size in (2, 3):
+        ranks = shares(sizes, pairs_per_step, world_size, epoch, window=window, seed=4)
+        for number, step in enumerate(alone):
+            dealt = [part[number] for part in ranks]
+            if len(step) >= world_size:
+                assert dealt == [step[rank::world_size] for rank in range(world_size)]
+            else:
+                assert {pair for part in dealt for pair in part} == set(step)
+
+
+def test_the_order_is_that_of_seed_and_epoch():
+    sizes = [7 * n % 23 + 2 for n in range(40)]
+    orders = {
+        (seed, epoch): str(shares(sizes, 4, 1, epoch, seed=seed))
+        for seed in range(4)
+        for epoch in range(4)
+    }
+    assert len(set(orders.values())) == 16
+    for (seed, epoch), order in orders.items():
+        assert str(shares(sizes, 4, 1, epoch, seed=seed)) == order
+
+
+def test_a_window_is_sorted_by_length_and_cut_into_steps():
+    sizes = [7 * n % 101 for n in range(101)]  # all different
+    (steps,) = shares(sizes, 10, 1, window=50)
+    assert len(steps[-1]) == 1
+    by_length = sorted(steps[:-1], key=lambda step: -sizes[step[0]])
+    lengths = [sizes[pair] for step in by_length for pair in step]
+    assert lengths == sorted(lengths, reverse=True)
+    assert by_length != steps[:-1]  # long steps do not all come first
+
+
+def test_windows_bring_like_lengths_together():
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(10, 500, (800,), generator=generator).tolist()
+    padding = {}
+    for window in (0, 1, 5, 50):
+        (steps,) = shares(sizes, 8, 1, window=window)
+        padding[window] = sum(
+            max(sizes[pair] for pair in step) - sizes[at] for step in steps for at in step
+        ) / sum(sizes)
+        for step in steps:
+            if window:
+                assert [sizes[p] for p in step] == sorted((sizes[p] for p in step), reverse=True)
+    # one window of one step holds the same random pairs as none
+    assert padding[0] == padding[1] > 0.6
+    assert padding[5] < 0.4 * padding[0]
+    assert padding[50] < 0.05 * padding[0]
+    (random,) = shares(sizes, 8, 1, window=0)
+    assert any([sizes[p] for p in s] != sorted((sizes[p] for p in s), reverse=True) for s in random)
+
+
+@pytest.mark.parametrize("window", [0, 2, 50])
+@pytest.mark.parametrize("place", [0, 3, 8])
+def test_any_step_is_a_fair_sample(window, place):
+    """Over epochs, the mean of a step of any place estimates the mean of all pairs."""
+    sizes = list(range(1, 76))  # the last of 9.4 steps has 3 pairs
+    sampler, means, counts = StepSampler(sizes, 8, window=window), [], torch.zeros(75)
+    epochs = 1500
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        step = sampler.steps()[place]
+        means.append(sum(sizes[pair] for pair in step) / 8)
+        counts[step] += 1
+    found = torch.tensor(means)
+    error = float(found.std()) / epochs**0.5
+    assert float(found.mean()) == pytest.approx(38.0, abs=4 * error)
+    expected = epochs * 8 / 75
+    chi_squared = float(((counts - expected) ** 2 / expected).sum())
+    assert chi_squared < 75 + 5 * (2 * 75) ** 0.5
+    if window == 50:
+        assert float(found.std()) > 15  # a step's own lengths are alike
+
+
+class StopAfter(TrainerCallback):
+    """Ends a run in the middle, as a killed process would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5, 6, 8])
+def test_a_resumed_run_goes_on_with_the_next_pairs(backbones, tmp_path, monkeypatch, stop):
+    """22 pairs in steps of 8: checkpoints within epochs, and at the end of one (step 3 and 6)."""
+    seen = []
+    original = PreferenceTrainer.training_step
+
+    def recorded(self, model, inputs, num_items_in_batch=None):
+        seen.append(inputs["row"].tolist())
+        return original(self, model, inputs, num_items_in_batch)
+
+    monkeypatch.setattr(PreferenceTrainer, "training_step", recorded)
+    rows = preference_rows(22, seed=3)
+
+    def config(**options):
+        return train_config(
+            backbones("gpt2"), tmp_path, num_train_epochs=3, save_steps=1, max_length=64, **options
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config(), rows, callbacks=[StopAfter(stop)])
+    first = list(seen)
+    seen.clear()
+    run(config(resume_from_checkpoint="true"), rows)
+    # the step after which the run was ended had not been saved yet
+    resumed = first[: stop - 1] + seen
+    assert seen[0] == first[stop - 1]
+    sampler = StepSampler([0] * 22, 8)
+    assert [len(step) for step in resumed] == [8, 8, 6] * 3
+    for epoch in range(3):
+        steps = resumed[3 * epoch : 3 * epoch + 3]
+        assert sorted(pair for step in steps for pair in step) == list(range(22))
+        sampler.set_epoch(epoch)
+        # the last step is the rest of the permutation, whatever the lengths are
+        assert steps[-1] == sampler.steps()[-1]
+    assert len({str(resumed[n : n + 3]) for n in (0, 3, 6)}) == 3

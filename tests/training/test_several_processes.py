@@ -1,0 +1,160 @@
+"""Two processes train like one of the same step: same pairs, same losses, same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from hidden_context.training import TrainConfig, run
+from support.builders import preference_rows, train_config
+from support.paper_layout import one_thread
+
+__all__ = ["one_thread"]
+
+ROWS = 21  # in steps of 8, 8 and 5
+CASES = {
+    # one pass a process, or two; the processes differ in number
+    "uneven": {"tokens_per_batch": 100, "optim": "sgd", "learning_rate": 1e-2, "eval_steps": 2}
+    | {"reward_model_type": "mean_and_variance", "variance_penalty": 0.3},
+    # a pass for each pair: the last step has 3 in one process and 2 in the other
+    "pairs": {"tokens_per_batch": 1, "engine": "padded", "optim": "sgd", "learning_rate": 1e-2},
+    "adapters": {"tuning": "lora", "kind": "llama", "gradient_checkpointing": True},
+    # the last step has a single pair, which both processes run
+    "single": {"per_device_train_batch_size": 20, "optim": "sgd", "learning_rate": 1e-2},
+}
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+
+rank, folder, rows = int(os.environ["RANK"]), sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
+written = []
+
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        path, mode = os.fsdecode(arguments[0]), arguments[1] or ""
+        if path.startswith(folder) and set(mode) & set("wax+"):
+            written.append(path)
+
+sys.addaudithook(watch)
+from hidden_context.training import TrainConfig, run
+from hidden_context.training.trainer import PreferenceTrainer
+
+original, passes = PreferenceTrainer._passes, []
+
+def counted(self, inputs):
+    batches = original(self, inputs)
+    passes.append([sum(batch.weight > 0 for batch in batches), len(batches)])
+    return batches
+
+PreferenceTrainer._passes = counted
+for line in Path(sys.argv[3]).read_text().splitlines():
+    options = json.loads(line)
+    passes.clear()
+    written.clear()
+    result = run(TrainConfig(**options), rows["train"], rows["test"])
+    parameters = result.model.module.named_parameters()
+    weights = {name: float(values.detach().double().sum()) for name, values in parameters}
+    report = {"history": result.history, "metrics": result.metrics, "weights": weights,
+              "passes": passes, "written": written}
+    Path(sys.argv[2]).with_name(f"{Path(options['output_dir']).name}-{rank}.json").write_text(
+        json.dumps(report))
+"""
+
+
+def options_of(backbones, folder: Path, processes: int, case: str) -> dict:
+    options = {"per_device_train_batch_size": 8, "num_train_epochs": 2} | CASES[case]
+    options["per_device_train_batch_size"] //= processes
+    config = train_config(backbones(options.pop("kind", "gpt2")), folder / case, **options)
+    return {name: value for name, value in vars(config).items() if value is not None}
+
+
+@pytest.fixture(scope="module")
+def two(backbones, tmp_path_factory):
+    """All cases, trained by two processes that were started once; a report of each process."""
+    folder = tmp_path_factory.mktemp("two")
+    rows = {"train": preference_rows(ROWS, seed=3), "test": preference_rows(7, seed=4)}
+    for name, text in {
+        "script.py": SCRIPT,
+        "rows.json": json.dumps(rows),
+        "cases.jsonl": "\n".join(
+            json.dumps(options_of(backbones, folder / "out", 2, case)) for case in CASES
+        ),
+    }.items():
+        (folder / name).write_text(text)
+    names = ("script.py", str(folder / "out"), "rows.json", "cases.jsonl")
+    # what accelerate calls several GPUs are several processes; without a GPU Gloo connects them
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    options = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    command = [*launcher, *options, "--main_process_port=0", *names]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {
+        case: [json.loads((folder / f"{case}-{rank}.json").read_text()) for rank in (0, 1)]
+        for case in CASES
+    }, folder / "out"
+
+
+def losses(history) -> list[float]:
+    return [line["loss"] for line in history if "loss" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_like_one(backbones, tmp_path, two, case):
+    reports, folder = two
+    config = options_of(backbones, tmp_path, 1, case)
+    alone = run(TrainConfig(**config), preference_rows(ROWS, seed=3), preference_rows(7, seed=4))
+    curve = losses(alone.history)
+    assert len(curve) == 2 * -(-ROWS // config["per_device_train_batch_size"])
+    for name, value in alone.metrics.items():
+        assert reports[case][0]["metrics"][name] == pytest.approx(value, abs=1e-4), name
+    assert losses(reports[case][0]["history"]) == pytest.approx(curve, abs=1e-4)
+    evaluations = [
+        [line["eval_loss"] for line in history if "eval_loss" in line]
+        for history in (alone.history, reports[case][0]["history"])
+    ]
+    assert evaluations[0] == pytest.approx(evaluations[1], abs=1e-4)
+    # both processes end with the same weights, which are those of one process
+    assert reports[case][0]["weights"] == reports[case][1]["weights"]
+    file = "adapter_model.safetensors" if case == "adapters" else "model.safetensors"
+    first, second = (load_file(place / case / "final" / file) for place in (folder, tmp_path))
+    assert set(first) == set(second)
+    for name, weight in first.items():
+        assert float((weight - second[name]).abs().max()) < 1e-4, name
+
+
+@pytest.mark.slow
+def test_processes_run_equally_many_passes(two):
+    reports, _ = two
+    for case in CASES:
+        first, second = (report["passes"] for report in reports[case])
+        assert [all_of for _, all_of in first] == [all_of for _, all_of in second]
+    own = [[own for own, _ in report["passes"]] for report in reports["pairs"]]
+    # 4 and 4 pairs, and in the last step of an epoch 3 and 2: a pass there counts nothing
+    assert own == [[4, 4, 3] * 2, [4, 4, 2] * 2]
+    assert [len(report["passes"]) for report in reports["uneven"]] == [6, 6]
+    assert max(total for _, total in reports["uneven"][0]["passes"]) > 1
+
+
+@pytest.mark.slow
+def test_only_one_process_writes(two):
+    reports, folder = two
+    for case in CASES:
+        assert any(path.endswith("metrics.json.partial") for path in reports[case][0]["written"])
+        assert reports[case][1]["written"] == []
+        assert (folder / case / "final" / "reward_head.json").is_file()
