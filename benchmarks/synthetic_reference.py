@@ -2,8 +2,9 @@
 
     python benchmarks/synthetic_reference.py --batch_size 2048 --num_iterations 50 --rounds 5
 
-Rounds are interleaved, the order of the two sides alternates, and medians are compared, so that
-other load on the machine falls on both alike.
+Ours is timed with its hidden layers in float32 and in bfloat16, the plain loop is float32. Rounds
+are interleaved, their order alternates, and medians are compared, so that other load on the machine
+falls on all alike.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.environments import Environment, make_environment
+from hidden_context.synthetic.mixed_precision import resolve_precision
 from hidden_context.synthetic.networks import LEARNERS, RewardLearner, make_learner
 from hidden_context.synthetic.train import FINAL_LR, cpu_threads, train
 
@@ -64,11 +67,16 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def measure(name: str, config: SyntheticConfig, rounds: int) -> dict[str, float]:
-    """Median seconds per step of both, and the median of the rounds' ratios."""
+    """Median seconds per step of all, and medians of the rounds' ratios to the plain loop."""
     environment = make_environment(config.env)
+
+    def ours(precision: Literal["float32", "bfloat16"]) -> Callable[[], object]:
+        return lambda: train(name, environment, dataclasses.replace(config, precision=precision))
+
     sides = {
-        "ours": lambda: train(name, environment, config),
         "plain": lambda: plain_training(name, environment, config),
+        "float32": ours("float32"),
+        "bfloat16": ours("bfloat16"),
     }
     times: dict[str, list[float]] = {side: [] for side in sides}
     for round_number in range(-1, rounds):
@@ -77,12 +85,20 @@ def measure(name: str, config: SyntheticConfig, rounds: int) -> dict[str, float]
             elapsed = seconds(sides[side])
             if round_number >= 0:  # the first round warms up
                 times[side].append(elapsed / config.num_iterations)
-    ratios = [plain / ours for plain, ours in zip(times["plain"], times["ours"], strict=True)]
-    return {
-        "ours_seconds_per_step": statistics.median(times["ours"]),
-        "plain_seconds_per_step": statistics.median(times["plain"]),
-        "speed_up": statistics.median(ratios),
-    }
+    result = {f"{side}_seconds_per_step": statistics.median(times[side]) for side in sides}
+    for side in ("float32", "bfloat16"):
+        ratios = [plain / own for plain, own in zip(times["plain"], times[side], strict=True)]
+        result[f"{side}_speed_up"] = statistics.median(ratios)
+    return result
+
+
+def whole_speed_up(results: dict[str, dict[str, float]], config: SyntheticConfig) -> float:
+    """Ratio of the plain loop to ours over all networks, in the precisions that auto picks."""
+    ours = sum(
+        result[f"{resolve_precision('auto', config.width, name)}_seconds_per_step"]
+        for name, result in results.items()
+    )
+    return sum(result["plain_seconds_per_step"] for result in results.values()) / ours
 
 
 def main() -> None:
@@ -109,13 +125,18 @@ def main() -> None:
         print(
             f"{torch.get_num_threads()} threads, batch of {config.batch_size} pairs, {config.env}"
         )
-        print(f"{'network':<16} {'ours, ms':>10} {'plain, ms':>10} {'speed-up':>9}")
+        sides = ("plain", "float32", "bfloat16")
+        header = "".join(f"{side + ', ms':>14}" for side in sides)
+        print(f"{'network':<16}{header} {'speed-up: float32':>20} {'bfloat16':>9}")
         for name in LEARNERS:
             result = results[name] = measure(name, config, arguments.rounds)
+            times = "".join(f"{1e3 * result[f'{side}_seconds_per_step']:>14.2f}" for side in sides)
             print(
-                f"{name:<16} {1e3 * result['ours_seconds_per_step']:>10.2f} "
-                f"{1e3 * result['plain_seconds_per_step']:>10.2f} {result['speed_up']:>8.2f}x"
+                f"{name:<16}{times} {result['float32_speed_up']:>19.2f}x "
+                f"{result['bfloat16_speed_up']:>8.2f}x",
+                flush=True,
             )
+        print(f"all four, each in its default precision: {whole_speed_up(results, config):.2f}x")
     if arguments.output:
         document = {"config": dataclasses.asdict(config), "results": results}
         arguments.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -50,6 +50,7 @@ def test_flags_have_the_paper_s_names() -> None:
         ("lr", float("inf")),
         ("env", "3d"),
         ("likelihood", "normal"),
+        ("precision", "float16"),
         ("num_threads", -1),
         ("seed", -1),
         ("figure_formats", ["png", "gif"]),

@@ -56,6 +56,8 @@ def test_results_and_config_are_those_of_the_run(result: SyntheticResult) -> Non
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert SyntheticConfig(**config) == result.config
     assert written["config"] == config
+    assert written["precision"] == result.precision
+    assert set(result.precision.values()) == {"float32"}  # too narrow for bfloat16
     assert written["final_loss"] == pytest.approx(result.final_losses)
     assert set(written["rank_agreement"]) == set(result.agreements)
     with np.load(folder / "losses.npz") as losses:
@@ -138,3 +140,10 @@ def test_curves_that_are_not_there_or_broken_are_named(tmp_path: Path) -> None:
     (tmp_path / "curves.npz").write_bytes(b"not an archive")
     with pytest.raises(DataError, match="not the curves"):
         Curves.load(tmp_path / "curves.npz")
+
+
+def test_results_name_the_precision_that_ran(tmp_path: Path) -> None:
+    config = tiny(tmp_path, precision="bfloat16", figure_formats=[])
+    assert set(run(config).precision.values()) == {"bfloat16"}
+    written = json.loads((config.folder / "results.json").read_text())
+    assert written["precision"]["categorical"] == written["config"]["precision"] == "bfloat16"

@@ -70,7 +70,7 @@ def group_by_prefix(
 
     Args:
         sequences: N sequences of token ids, none of them empty.
-        max_tokens: Trees of several sequences have at most this many tokens, or twice the longest
+        max_tokens: Trees of several sequences have at most this many tokens, or four times the longest
             of them if that is more. They have at most 64 members.
         min_shared: Least number of tokens worth sharing, at least 1.
         limit: Trees of several sequences never have more tokens than this, whatever the longest.
@@ -94,7 +94,7 @@ def group_by_prefix(
             longest, count = max(longest, lengths[start]), end - start
             if shared < min_shared:
                 break
-            tokens, room = total - (count - 1) * shared, max(max_tokens, 2 * longest)
+            tokens, room = total - (count - 1) * shared, max(max_tokens, 4 * longest)
             if tokens > (room if limit is None else min(room, limit)):
                 continue  # a longer sequence further on would make room
             if saved[start] + (count - 1) * shared > saved[end]:

@@ -156,7 +156,7 @@ def plan(
         members: Those that are to be run.
         way: How they will be run.
         budget: Most tokens of a batch, padding counted. A longer text stands alone, and texts that
-            share a beginning may exceed the budget up to twice the longest, or to its limit.
+            share a beginning may exceed the budget up to four times the longest, or to its limit.
         batch_size: Most texts of a padded batch.
 
     Returns:

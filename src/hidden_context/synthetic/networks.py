@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hidden_context import heads
 from hidden_context.distributions import CategoricalReward, NormalReward
 from hidden_context.synthetic.environments import Environment
+from hidden_context.synthetic.mixed_precision import mixed_precision_pass
 
 NUM_LAYERS = 4
 LOG_STDDEV_SHIFT = 2.0
@@ -24,7 +25,26 @@ LOG_STDDEV_SHIFT = 2.0
 LEARNERS = ("base", "mean_and_stddev", "categorical", "classifier")
 
 
-def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool) -> nn.Sequential:
+class Perceptron(nn.Sequential):
+    """A sequence of layers; ``training_dtype`` changes the precision of training passes only.
+
+    Evaluation, parameters and state dict are those of the layers in any case.
+
+    Attributes:
+        training_dtype: Precision of the hidden layers in training mode; None for the weights' own.
+    """
+
+    training_dtype: torch.dtype | None = None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Apply the layers in turn, ``(B, inputs) -> (B, outputs)``."""
+        if self.training and self.training_dtype is not None:
+            return mixed_precision_pass(self, inputs, self.training_dtype)
+        outputs: Tensor = super().forward(inputs)
+        return outputs
+
+
+def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool) -> Perceptron:
     """Build a multilayer perceptron of four linear layers.
 
     Args:
@@ -45,13 +65,13 @@ def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool) -> nn.Se
         layers.append(nn.ReLU(inplace=True))
         inputs = width
     layers.append(nn.Linear(inputs, outputs))
-    return nn.Sequential(*layers)
+    return Perceptron(*layers)
 
 
 class Learner(nn.Module, ABC):
     """A network together with the likelihood it is trained by."""
 
-    network: nn.Sequential
+    network: Perceptron
 
     @abstractmethod
     def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hidden_context.errors import DivergedError
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.environments import Environment
+from hidden_context.synthetic.mixed_precision import resolve_precision
 from hidden_context.synthetic.networks import Learner, make_learner
 
 FINAL_LR = 1e-5
@@ -57,12 +58,13 @@ def train(
     """Train one learner on freshly drawn comparisons.
 
     All learners of one seed see the same comparisons, so that they differ by their likelihood
-    only. With the same number of threads a seed gives the same weights to the bit.
+    only. With the same number of threads and the same precision a seed gives the same weights to
+    the bit.
 
     Args:
         name: The learner, one of ``networks.LEARNERS``.
         environment: Draws the comparisons.
-        config: Batch size, learning rate, number of steps, seed, likelihood, width.
+        config: Batch size, learning rate, number of steps, seed, likelihood, width, precision.
         on_step: Called now and then with the number of steps done since the last call.
 
     Returns:
@@ -74,6 +76,8 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(name, environment, config.width, config.likelihood)
+    if resolve_precision(config.precision, config.width, name) == "bfloat16":
+        learner.network.training_dtype = torch.bfloat16
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.Adam(learner.parameters(), lr=config.lr, fused=True)
     schedule = torch.optim.lr_scheduler.ExponentialLR(

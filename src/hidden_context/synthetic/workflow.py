@@ -14,6 +14,7 @@ from hidden_context.synthetic.agreement import Agreement, rank_agreements
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.curves import Curves, evaluate
 from hidden_context.synthetic.environments import Environment, make_environment
+from hidden_context.synthetic.mixed_precision import resolve_precision
 from hidden_context.synthetic.networks import LEARNERS, Learner
 from hidden_context.synthetic.train import Trained, cpu_threads, train
 
@@ -28,6 +29,7 @@ class SyntheticResult:
         agreements: Rank agreements by curve, see ``rank_agreements``.
         final_losses: Mean training loss over the last tenth of the steps by network, in nats.
         seconds: Wall time of training by network.
+        precision: That of the hidden layers in training by network, float32 or bfloat16.
         files: Every file written.
     """
 
@@ -36,6 +38,7 @@ class SyntheticResult:
     agreements: dict[str, Agreement]
     final_losses: dict[str, float]
     seconds: dict[str, float]
+    precision: dict[str, str]
     files: list[Path]
 
 
@@ -69,6 +72,9 @@ def run(config: SyntheticConfig) -> SyntheticResult:
         agreements=rank_agreements(curves),
         final_losses={name: float(t.losses[-tenth:].mean()) for name, t in trained.items()},
         seconds={name: t.seconds for name, t in trained.items()},
+        precision={
+            name: resolve_precision(config.precision, config.width, name) for name in trained
+        },
         files=[],
     )
     losses = {name: t.losses.numpy() for name, t in trained.items()}
@@ -121,6 +127,7 @@ def _write(result: SyntheticResult, losses: dict[str, Any]) -> SyntheticResult:
             "rank_agreement": {name: asdict(a) for name, a in result.agreements.items()},
             "final_loss": result.final_losses,
             "seconds": result.seconds,
+            "precision": result.precision,
         },
     )
     names = ("config.yaml", "results.json", "curves.npz", "losses.npz")
