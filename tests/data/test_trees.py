@@ -82,7 +82,7 @@ def test_groups_hold_every_sequence_once_and_share_what_they_say(
         assert tree.num_tokens == unique
         if len(members) > 1:
             assert tree.shared >= min_shared
-            assert tree.num_tokens <= max(max_tokens, 2 * max(map(len, members)))
+            assert tree.num_tokens <= max(max_tokens, 4 * max(map(len, members)))
             assert limit is None or tree.num_tokens <= limit
 
 
@@ -94,7 +94,7 @@ def test_groups_save_the_most_that_runs_of_neighbours_can(sequences, max_tokens,
     for end in range(1, len(order) + 1):
         for start in range(end):
             tree = tree_of(sequences, order[start:end])
-            room = max(max_tokens, 2 * max(len(sequences[i]) for i in tree.members))
+            room = max(max_tokens, 4 * max(len(sequences[i]) for i in tree.members))
             room = room if limit is None else min(room, limit)
             fits = tree.shared >= min_shared and tree.num_tokens <= room
             gain = (len(tree.members) - 1) * tree.shared if fits else 0

@@ -311,7 +311,7 @@ def test_a_prompt_longer_than_the_budget_is_still_run_once_for_a_pass():
     texts = [model.tokenizer(prompt + response)["input_ids"] for response in RESPONSES]
     passes = rows[2:]  # behind the two that tried the way
     assert len(passes) < len(texts) / 2
-    assert max(passes) <= 2 * max(map(len, texts))
+    assert max(passes) <= 4 * max(map(len, texts))
     assert sum(passes) < sum(map(len, texts)) / 2
 
 

@@ -54,7 +54,7 @@ def test_plans(sequences, way, tokens, batch_size, limit, data):
             assert {len(sequences[i]) > tree.shared for i in tree.members} == {True}
         if any(len(tree.members) > 1 for tree in batch):
             assert way != "padded"
-            assert size <= max(tokens, 2 * longest)
+            assert size <= max(tokens, 4 * longest)
             assert limit is None or len(batch) > 1 or size <= limit
         elif texts > 1:
             assert size <= tokens

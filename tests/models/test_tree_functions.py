@@ -216,3 +216,34 @@ def test_variable_length_attention_is_for_gpus_and_plain_layers_only(monkeypatch
     for options in ({"softcap": 1.0}, {"s_aux": sinks}, {"dropout": 0.5}):
         tree_attention(Layer(), query, key, value, None, layout, **options)
     tree_attention(Layer(), query, key, value, mask, layout)
+
+
+def test_training_in_half_precision_attends_in_float32(monkeypatch):
+    """A CPU's backward pass of attention is slow in bfloat16, so it gets float32 under autocast."""
+    layout = lay_out(
+        [[1, 2, 3, 4, 5], [1, 2, 3, 6]], [tree_of([[1, 2, 3, 4, 5], [1, 2, 3, 6]], (0, 1))]
+    ).layout
+    seen = []
+    real = attention_module.scaled_dot_product_attention
+
+    def watched(query, *others, **options):
+        seen.append(query.dtype)
+        return real(query, *others, **options)
+
+    monkeypatch.setattr(attention_module, "scaled_dot_product_attention", watched)
+    generator = torch.Generator().manual_seed(0)
+    exact = [torch.randn(1, 2, 6, 8, generator=generator) for _ in range(3)]
+    half = [x.bfloat16().requires_grad_() for x in exact]
+    module = torch.nn.Identity()
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = tree_attention(module, *half, None, tree=layout)
+    assert output.dtype == torch.bfloat16
+    assert set(seen) == {torch.float32}
+    expected, _ = tree_attention(module, *[x.detach().float() for x in half], None, tree=layout)
+    assert (output.float() - expected).abs().max() < 0.01
+    output.float().sum().backward()
+    assert all(x.grad is not None and x.grad.dtype == torch.bfloat16 for x in half)
+    seen.clear()
+    with torch.no_grad():
+        tree_attention(module, *half, None, tree=layout)
+    assert set(seen) == {torch.bfloat16}

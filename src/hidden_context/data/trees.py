@@ -70,8 +70,8 @@ def group_by_prefix(
 
     Args:
         sequences: N sequences of token ids, none of them empty.
-        max_tokens: Trees of several sequences have at most this many tokens, or four times the longest
-            of them if that is more. They have at most 64 members.
+        max_tokens: Trees of several sequences have at most this many tokens, or four times the
+            longest of them if that is more. They have at most 64 members.
         min_shared: Least number of tokens worth sharing, at least 1.
         limit: Trees of several sequences never have more tokens than this, whatever the longest.
 

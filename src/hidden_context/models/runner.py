@@ -16,6 +16,7 @@ from hidden_context.models.budget import TokenBudget, default_tokens, is_out_of_
 from hidden_context.models.engine import EngineChoice, EngineName, Way, evaluating
 from hidden_context.models.forward import (
     cached_outputs,
+    classifier_of,
     device_of,
     padded_outputs,
     tree_attention_in,
@@ -123,7 +124,8 @@ class Runner:
         tokens_per_batch: int | None,
     ) -> TokenBudget:
         device = device_of(self.module)
-        start = tokens_per_batch or default_tokens(device)
+        dtype = next(classifier_of(self.module).base_model.parameters()).dtype
+        start = tokens_per_batch or default_tokens(device, dtype)
         untuned = self._budgets.setdefault(start, TokenBudget(start))
         if tokens_per_batch is not None or device.type != "cuda":
             return untuned

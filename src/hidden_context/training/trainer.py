@@ -97,8 +97,9 @@ class PreferenceTrainer(Trainer):
         # Several GPUs need a process each (accelerate launch); DataParallel cannot divide a row.
         self.args._n_gpu = min(self.args.n_gpu, 1)
         self.way = self._choose_way()
+        dtype = torch.bfloat16 if self.args.bf16 else torch.float32
         self.budget = TokenBudget(
-            self.engine_options.tokens_per_batch or default_tokens(self.args.device)
+            self.engine_options.tokens_per_batch or default_tokens(self.args.device, dtype)
         )
         self._tuned = False
         self.add_callback(_FiniteGradients(self))
