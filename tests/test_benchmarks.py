@@ -13,7 +13,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "throughput.py"
 ALL_PARTS = "equality,scoring,responses,training,curve,memory,roofline"
-PADDED = ["sorted 1024", "sorted 2048", "padded"]
+PADDED = ["sorted 1024", "sorted 4096", "padded"]
 
 
 def run(output: Path, *options: str) -> dict[str, Any]:
