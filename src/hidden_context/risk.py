@@ -8,7 +8,13 @@ The same names work in Python, on the command line and in every product:
 ``cvar:0.05``               mean of the worst 5 %
 ``mean_minus_std:1``        mean − 1 standard deviation
 ``entropic:2``              −(1/θ)·log E e^(−θu) with θ = 2
+``relative_quantile:0.1``   lower quantile over annotators of the reward minus the
+                            mean reward of all candidates (the last dimension)
+``relative_cvar:0.1``       the same for the mean of the worst tenth of annotators
 ==========================  =====================================================
+
+The relative ones need a factor head and all candidates of a prompt together; they say how badly the
+people served worst fare with each answer.
 """
 
 from __future__ import annotations
@@ -27,6 +33,8 @@ _PARAMETERS: Final[dict[str, str]] = {
     "cvar": "share in (0, 1], as in cvar:0.05",
     "mean_minus_std": "number of standard deviations ≥ 0, as in mean_minus_std:1",
     "entropic": "aversion > 0, as in entropic:2",
+    "relative_quantile": "level in (0, 1), as in relative_quantile:0.1",
+    "relative_cvar": "share in (0, 1], as in relative_cvar:0.1",
 }
 
 
@@ -35,7 +43,7 @@ class RiskMeasure:
     """A named risk measure; call it on a distribution.
 
     Args:
-        name: ``mean``, ``quantile``, ``cvar``, ``mean_minus_std`` or ``entropic``.
+        name: One of the names above.
         parameter: Its parameter; not used by ``mean``.
         method: Reading of a discrete quantile, ``step`` or ``bins``.
     """
@@ -52,6 +60,8 @@ class RiskMeasure:
             "cvar": 0 < p <= 1,
             "mean_minus_std": 0 <= p < float("inf"),
             "entropic": 0 < p < float("inf"),
+            "relative_quantile": 0 < p < 1,
+            "relative_cvar": 0 < p <= 1,
         }
         if self.name not in valid:
             raise ConfigError(
@@ -64,8 +74,20 @@ class RiskMeasure:
         if self.method not in ("step", "bins"):
             raise ConfigError(f"a quantile is read as step or bins, not {self.method!r}.")
 
+    @property
+    def is_relative(self) -> bool:
+        """Whether it depends on the other candidates of the prompt, in the last dimension."""
+        return self.name.startswith("relative_")
+
     def __call__(self, distribution: RewardDistribution) -> Tensor:
-        """Evaluate, in reward units, of the distribution's batch shape."""
+        """Evaluate, in reward units, of the distribution's batch shape.
+
+        Raises:
+            ConfigError: If a relative measure is asked of rewards without shared context.
+        """
+        if self.is_relative:
+            plain = RiskMeasure(self.name.removeprefix("relative_"), self.parameter)
+            return plain(distribution.relative())
         if self.name == "quantile":
             return distribution.quantile(self.parameter, method=self.method)
         if self.name == "cvar":

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from hidden_context.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hidden_context.distributions.components import Components
+    from hidden_context.distributions.difference import RewardDifference
 
 QuantileMethod = Literal["step", "bins"]
 
@@ -86,6 +90,64 @@ class RewardDistribution(Distribution, abc.ABC):
         Raises:
             ConfigError: If the two are of different kinds.
         """
+
+    @abc.abstractmethod
+    def difference(self, other: RewardDistribution) -> RewardDifference:
+        """Distribution of this reward minus ``other``'s in a comparison, its noise included.
+
+        At the threshold 0 it agrees with ``log_prob_greater``; at others it gives the
+        probabilities of ties, strengths and margins.
+
+        Args:
+            other: A distribution of the same kind, whose batch shape broadcasts.
+
+        Returns:
+            The difference, of the broadcast batch shape, in reward units.
+
+        Raises:
+            ConfigError: If the two are of different kinds.
+        """
+
+    @abc.abstractmethod
+    def components(self) -> Components:
+        """Read the reward as a mixture of normals and points, for absolute ratings."""
+
+    @property
+    def variance_parts(self) -> dict[str, Tensor]:
+        """Variance by its cause, each of shape ``batch_shape``; the parts sum to ``variance``.
+
+        ``disagreement`` between people, ``noise`` of one person's judgement, ``epistemic``: what
+        the model does not know. A distribution that cannot tell the first two apart gives
+        ``unsplit``.
+        """
+        return {"unsplit": self.variance}
+
+    def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
+        """Variance of the difference to ``other`` by its cause, as ``variance_parts`` names them.
+
+        Comparisons identify these rather than the parts of a single reward: what is common to all
+        responses of a prompt cancels.
+
+        Args:
+            other: A distribution of the same kind, whose batch shape broadcasts.
+
+        Returns:
+            Variances in squared reward units, of the broadcast batch shape.
+        """
+        return {"unsplit": self.difference(other).variance}
+
+    def relative(
+        self, dim: int = -1, *, baseline: int | None = None, noise: bool = False
+    ) -> RewardDistribution:
+        """Reward relative to the other candidates of a prompt (see ``FactorReward.relative``).
+
+        Raises:
+            ConfigError: Unless the rewards have a context that the candidates share.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no shared context, so it does not know how its rewards go "
+            "together; relative rewards need a factor head."
+        )
 
     def __getitem__(self, index: Any) -> RewardDistribution:
         """Select from the batch: ``rewards[0]``, ``rewards[2:5]``, ``rewards[mask]``."""

@@ -16,6 +16,8 @@ from hidden_context.distributions.base import (
     check_level,
     level_tensor,
 )
+from hidden_context.distributions.components import Components
+from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import ConfigError
 
@@ -157,6 +159,32 @@ class CategoricalReward(RewardDistribution):
         below = torch.logaddexp(cumulative[..., :-1], cumulative[..., 1:])
         log_middle_cdf = torch.cat([first, below], dim=-1) + _LOG_HALF
         return torch.logsumexp(self.log_probs + log_middle_cdf, dim=-1)
+
+    def difference(self, other: RewardDistribution) -> RewardDifference:
+        r"""Difference on a grid, each atom of it spread evenly over one spacing 1/(K−1).
+
+        So P(D > 0) counts ties half, as ``log_prob_greater`` does, and thresholds between atoms
+        have a gradient.
+        """
+        if not isinstance(other, CategoricalReward):
+            raise self._refuse(other)
+        if other.num_atoms != self.num_atoms:
+            raise self._refuse(other, f"{self.num_atoms} and {other.num_atoms} atoms")
+        joint = self.log_probs.unsqueeze(-1) + other.log_probs.unsqueeze(-2)
+        count = self.num_atoms
+        diagonals = [
+            torch.logsumexp(joint.diagonal(-shift, -2, -1), dim=-1)
+            for shift in range(1 - count, count)
+        ]
+        spacing = 1 / (count - 1)
+        location = torch.arange(1 - count, count).to(self.log_probs) * spacing
+        half = torch.full_like(location, spacing / 2)
+        return RewardDifference(torch.stack(diagonals, dim=-1), location, half, "uniform")
+
+    def components(self) -> Components:
+        """One point per atom (see the base class)."""
+        location = self.atoms.expand_as(self.log_probs)
+        return Components(self.log_probs, location, torch.zeros_like(location))
 
     def entropy(self) -> Tensor:
         """Entropy in nats, of shape ``batch_shape``."""

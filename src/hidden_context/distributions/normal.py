@@ -16,6 +16,8 @@ from hidden_context.distributions.base import (
     check_level,
     level_tensor,
 )
+from hidden_context.distributions.components import Components
+from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import (
     LIKELIHOODS,
     at_least_float32,
@@ -116,6 +118,27 @@ class NormalReward(RewardDistribution):
             raise self._refuse(other, f"likelihoods {self.likelihood} and {other.likelihood}")
         z = (self._mean - other._mean) / torch.hypot(self._stddev, other._stddev)
         return log_comparison(z, self.likelihood)
+
+    def difference(self, other: RewardDistribution) -> RewardDifference:
+        r"""Normal difference with ``probit``, logistic with ``logistic`` (see the base class).
+
+        Its scale is :math:`\sqrt{\sigma_a^2+\sigma_b^2}`, over :math:`\sqrt{2\pi}` if logistic.
+        """
+        if not isinstance(other, NormalReward):
+            raise self._refuse(other)
+        if other.likelihood != self.likelihood:
+            raise self._refuse(other, f"likelihoods {self.likelihood} and {other.likelihood}")
+        location = (self._mean - other._mean).unsqueeze(-1)
+        scale = torch.hypot(self._stddev, other._stddev).unsqueeze(-1)
+        zero = torch.zeros_like(location)
+        if self.likelihood == "probit":
+            return RewardDifference(zero, location, scale)
+        return RewardDifference(zero, location, scale / math.sqrt(2 * math.pi), "logistic")
+
+    def components(self) -> Components:
+        """One normal (see the base class)."""
+        location = self._mean.unsqueeze(-1)
+        return Components(torch.zeros_like(location), location, self._stddev.unsqueeze(-1))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw rewards with gradient, of shape ``sample_shape + batch_shape``."""

@@ -16,6 +16,8 @@ from hidden_context.distributions.base import (
     check_level,
     level_tensor,
 )
+from hidden_context.distributions.components import Components
+from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import ConfigError
 
@@ -79,6 +81,29 @@ class PointMassReward(RewardDistribution):
         if not isinstance(other, PointMassReward):
             raise self._refuse(other)
         return functional.logsigmoid(self.value - other.value)
+
+    def difference(self, other: RewardDistribution) -> RewardDifference:
+        """Difference of the rewards with standard logistic noise (see the base class)."""
+        if not isinstance(other, PointMassReward):
+            raise self._refuse(other)
+        location = (self.value - other.value).unsqueeze(-1)
+        zero = torch.zeros_like(location)
+        return RewardDifference(zero, location, zero + 1, "logistic")
+
+    def components(self) -> Components:
+        """One point (see the base class)."""
+        location = self.value.unsqueeze(-1)
+        zero = torch.zeros_like(location)
+        return Components(zero, location, zero)
+
+    @property
+    def variance_parts(self) -> dict[str, Tensor]:
+        """None: the reward does not vary (see the base class)."""
+        return {}
+
+    def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
+        r"""All of it noise: the logistic likelihood's :math:`\pi^2/3` (see the base class)."""
+        return {"noise": self.difference(other).variance}
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Return the reward itself, of shape ``sample_shape + batch_shape``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError
 
 FORMAT_VERSION = 1
+SMALL_START: Final = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,33 @@ class Head(abc.ABC):
     @abc.abstractmethod
     def num_outputs(self) -> int:
         """Number K of raw outputs per text."""
+
+    @property
+    def meaning(self) -> str:
+        """What the raw outputs are, for people."""
+        return f"{self.num_outputs} raw outputs of a {self.type} head"
+
+    @property
+    def output_scales(self) -> tuple[float, ...]:
+        """Factor on the initial weights of each raw output, K numbers.
+
+        Training starts from nearly equal rewards unless a head needs another start.
+        """
+        return (SMALL_START,) * self.num_outputs
+
+    @property
+    def members(self) -> tuple[Head, int]:
+        """The head of one member and the number M of members: itself and 1, but for ensembles."""
+        return self, 1
+
+    @classmethod
+    def options_for_width(cls, width: int) -> dict[str, Any]:
+        """Options that make a head of this type read ``width`` outputs, where it has any."""
+        return {}
+
+    def by_member(self, raw: Tensor) -> Tensor:
+        """Lay raw outputs ``(…, M K)`` out as ``(…, M, K)``."""
+        return raw.unflatten(-1, (self.members[1], -1))
 
     @abc.abstractmethod
     def distribution(self, raw: Tensor) -> RewardDistribution:

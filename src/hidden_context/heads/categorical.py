@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +45,16 @@ class CategoricalHead(Head):
     def num_outputs(self) -> int:
         """One logit per atom."""
         return self.num_atoms
+
+    @property
+    def meaning(self) -> str:
+        """What the raw outputs are, for people."""
+        return "logits of the probabilities of rewards evenly spaced from 0 to 1"
+
+    @classmethod
+    def options_for_width(cls, width: int) -> dict[str, Any]:
+        """One output per atom."""
+        return {"num_atoms": max(width, 2)}
 
     def distribution(self, raw: Tensor) -> CategoricalReward:
         """Read raw ``(…, K)`` as logits of rewards of batch shape ``(…)``."""

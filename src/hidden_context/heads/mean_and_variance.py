@@ -54,6 +54,11 @@ class MeanAndVarianceHead(Head):
         """Two outputs: mean, and standard deviation before softplus."""
         return 2
 
+    @property
+    def meaning(self) -> str:
+        """What the raw outputs are, for people."""
+        return "mean, and standard deviation before softplus, of a normal reward"
+
     def distribution(self, raw: Tensor) -> NormalReward:
         """Read raw ``(…, 2)`` as normal rewards of batch shape ``(…)``."""
         mean, scale = at_least_float32(self._check(raw)).unbind(-1)

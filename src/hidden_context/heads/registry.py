@@ -10,11 +10,25 @@ from typing import Any, Final
 from hidden_context.errors import ConfigError
 from hidden_context.heads.base import FORMAT_VERSION, Head
 from hidden_context.heads.categorical import CategoricalHead
+from hidden_context.heads.ensemble import EnsembleHead
+from hidden_context.heads.factor import FactorHead
 from hidden_context.heads.mean_and_variance import MeanAndVarianceHead
+from hidden_context.heads.mixture import MixtureHead
+from hidden_context.heads.quantile import QuantileHead
 from hidden_context.heads.scalar import ScalarHead
 
+PAPER_TYPES: Final = (ScalarHead.type, MeanAndVarianceHead.type, CategoricalHead.type)
 _CLASSES: Final[dict[str, type[Head]]] = {
-    head.type: head for head in (ScalarHead, MeanAndVarianceHead, CategoricalHead)
+    head.type: head
+    for head in (
+        ScalarHead,
+        MeanAndVarianceHead,
+        CategoricalHead,
+        FactorHead,
+        MixtureHead,
+        QuantileHead,
+        EnsembleHead,
+    )
 }
 _ALIASES: Final = {"scalar": "base"}
 
@@ -23,7 +37,7 @@ def types() -> tuple[str, ...]:
     """Names of the head types.
 
     >>> types()
-    ('base', 'mean_and_variance', 'categorical')
+    ('base', 'mean_and_variance', 'categorical', 'factor', 'mixture', 'quantile', 'ensemble')
     """
     return tuple(_CLASSES)
 
@@ -39,7 +53,7 @@ def make(type: str, **options: Any) -> Head:
     """Make a head by its type's name.
 
     Args:
-        type: ``base`` (or ``scalar``), ``mean_and_variance`` or ``categorical``.
+        type: One of ``types()``; ``scalar`` is another name of ``base``.
         **options: The options of that head's class.
 
     Returns:
@@ -82,6 +96,27 @@ def for_num_outputs(num_outputs: int, **options: Any) -> Head:
         raise ConfigError(f"num_outputs is {num_outputs}; a head has at least one output.")
     type = {1: ScalarHead.type, 2: MeanAndVarianceHead.type}.get(num_outputs, CategoricalHead.type)
     return make(type, **options_for(type, {**options, "num_atoms": num_outputs}))
+
+
+def for_width(type: str, width: int, **options: Any) -> Head:
+    """Make a head of a type that reads a number of outputs, where the type has such a head.
+
+    Args:
+        type: The head's type.
+        width: Number of outputs; the head's own number may still differ, which the caller checks.
+        **options: Options of which the head takes those it has.
+
+    Returns:
+        The head.
+
+    Raises:
+        ConfigError: If the type is unknown.
+
+    >>> for_width("factor", 4).num_factors
+    2
+    """
+    sized = _class_of(type).options_for_width(width)
+    return make(type, **options_for(type, {**options, **sized}))
 
 
 def options_for(type: str, available: Mapping[str, Any]) -> dict[str, Any]:

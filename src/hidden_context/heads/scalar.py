@@ -27,6 +27,11 @@ class ScalarHead(Head):
         """One output."""
         return 1
 
+    @property
+    def meaning(self) -> str:
+        """What the raw output is, for people."""
+        return "one reward per text; P(a preferred to b) = sigmoid(r_a - r_b)"
+
     def distribution(self, raw: Tensor) -> PointMassReward:
         """Read raw ``(…, 1)`` as point masses of batch shape ``(…)``."""
         return PointMassReward(self._check(raw).squeeze(-1))

@@ -1,4 +1,4 @@
-"""Training objectives: per-pair negative log-likelihoods in nats, penalties and reductions."""
+"""Hard and soft preferences: per-pair negative log-likelihoods in nats, and reductions."""
 
 from __future__ import annotations
 

@@ -1,0 +1,163 @@
+"""Rewards that are mixtures of normals and points: their quantiles, risks and samples."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Size, Tensor
+
+from hidden_context.distributions.base import (
+    QuantileMethod,
+    RewardDistribution,
+    check_level,
+    level_tensor,
+)
+from hidden_context.errors import ConfigError
+
+_HALVINGS: Final = 80
+
+
+class Components(NamedTuple):
+    """A mixture of C normals per text; a scale of 0 is a point.
+
+    Attributes:
+        log_weights: Normalised, of shape ``batch_shape + (C,)``.
+        location: In reward units, of that shape.
+        scale: Standard deviations ≥ 0 in reward units, of that shape.
+    """
+
+    log_weights: Tensor
+    location: Tensor
+    scale: Tensor
+
+    def log_density(self, value: Tensor, noise: float | Tensor) -> Tensor:
+        r"""Log-density of a noisy observation of the reward.
+
+        .. math:: \log \sum_c w_c\, N(y; m_c, s_c^2 + \tau^2)
+
+        Args:
+            value: Observed y in reward units, broadcasting against ``batch_shape``.
+            noise: Its standard deviation τ in reward units, > 0 where a component is a point.
+
+        Returns:
+            Log-densities in nats, of the broadcast batch shape.
+        """
+        scale = torch.hypot(self.scale, torch.as_tensor(noise).to(self.scale))
+        z = (value.unsqueeze(-1) - self.location) / scale
+        log_normal = -0.5 * z.square() - scale.log() - 0.5 * math.log(2 * math.pi)
+        return torch.logsumexp(self.log_weights + log_normal, dim=-1)
+
+
+class ComponentReward(RewardDistribution, abc.ABC):
+    """Base of rewards that are mixtures of normals and points; subclasses give ``components``."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Means in reward units, of shape ``batch_shape``."""
+        parts = self.components()
+        return (parts.log_weights.exp() * parts.location).sum(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variances in squared reward units, of shape ``batch_shape``."""
+        parts = self.components()
+        spread = parts.scale.square() + (parts.location - self.mean.unsqueeze(-1)).square()
+        return (parts.log_weights.exp() * spread).sum(-1)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        r"""Right-continuous distribution function :math:`\sum_c w_c \Phi((x - m_c)/s_c)`."""
+        parts = self.components()
+        return (parts.log_weights.exp() * _below(parts, torch.as_tensor(value))).sum(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats; of no use where a component is a point."""
+        return self.components().log_density(torch.as_tensor(value), 0.0)
+
+    def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
+        """Quantile by bisection, with its gradient by the implicit function (see the base class).
+
+        The bracket is cut in half eighty times, so the result is exact to rounding.
+        """
+        parts = self.components()
+        level = level_tensor(q, parts.location)
+        with torch.no_grad():
+            # each component's own quantile; the mixture's lies between the least and the greatest
+            own = parts.location + torch.special.ndtri(level).unsqueeze(-1) * parts.scale
+            low, high = own.amin(-1), own.amax(-1)
+            weights = parts.log_weights.exp()
+            # cumulative weights are sums with rounding; an exact level must count as reached
+            reached = level - 8 * torch.finfo(level.dtype).eps
+            for _ in range(_HALVINGS):
+                middle = (low + high) / 2
+                above = (weights * _below(parts, middle)).sum(-1) >= reached
+                low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return self._with_gradient(high, level, parts)
+
+    @staticmethod
+    def _with_gradient(value: Tensor, level: Tensor, parts: Components) -> Tensor:
+        """Let a quantile move with the parameters: dq = −dF/f."""
+        if not any(part.requires_grad for part in parts):
+            return value
+        weights = parts.log_weights.exp()
+        cumulative = (weights * _below(parts, value)).sum(-1)
+        z = (value.unsqueeze(-1) - parts.location) / parts.scale
+        density = weights * torch.exp(-0.5 * z.square()) / (parts.scale * math.sqrt(2 * math.pi))
+        density = density.sum(-1).detach().clamp(min=torch.finfo(value.dtype).tiny)
+        return value - (cumulative - cumulative.detach()) / density
+
+    def cvar(self, alpha: float) -> Tensor:
+        r"""Mean of the worst share, in closed form given the quantile q.
+
+        .. math:: \tfrac1\alpha\Bigl[\sum_c w_c\bigl(m_c\Phi(z_c) - s_c\varphi(z_c)\bigr)
+            + q\,(\alpha - F(q))\Bigr], \quad z_c = (q - m_c)/s_c
+        """
+        check_level(alpha, "alpha", closed_right=True)
+        if alpha == 1.0:
+            return self.mean
+        parts = self.components()
+        # q's own gradient cancels: it is where the worst share ends
+        q = self.quantile(alpha).detach()
+        below = _below(parts, q)
+        z = (q.unsqueeze(-1) - parts.location) / parts.scale.clamp(
+            min=torch.finfo(parts.scale.dtype).tiny
+        )
+        density = torch.exp(-0.5 * z.square().clamp(max=1e4)) / math.sqrt(2 * math.pi)
+        weights = parts.log_weights.exp()
+        tail = (weights * (parts.location * below - parts.scale * density)).sum(-1)
+        return (tail + q * (alpha - (weights * below).sum(-1))) / alpha
+
+    def entropic(self, theta: float) -> Tensor:
+        r"""Entropic risk, :math:`-\frac1\theta\log\sum_c w_c e^{-\theta m_c+\theta^2s_c^2/2}`."""
+        if not theta > 0:
+            raise ConfigError(f"theta is {theta}; it must be positive.")
+        parts = self.components()
+        # about the mean, so that a small aversion does not drown in a large reward
+        centred = parts.location - self.mean.unsqueeze(-1)
+        exponent = -theta * centred + 0.5 * (theta * parts.scale).square()
+        return self.mean - torch.logsumexp(parts.log_weights + exponent, dim=-1) / theta
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw rewards, of shape ``sample_shape + batch_shape``."""
+        shape = Size(sample_shape)
+        with torch.no_grad():
+            parts = self.components()
+            count = parts.location.shape[-1]
+            flat = parts.log_weights.exp().reshape(-1, count)
+            draws = torch.multinomial(flat, max(shape.numel(), 1), replacement=True).T
+            draws = draws.reshape(shape + self.batch_shape).unsqueeze(-1)
+            location, scale = (
+                part.expand(shape + part.shape).gather(-1, draws).squeeze(-1)
+                for part in (parts.location, parts.scale)
+            )
+            return location + scale * torch.randn_like(location)
+
+
+def _below(parts: Components, value: Tensor) -> Tensor:
+    """Probability of each component at or below ``value``: ``batch_shape + (C,)``."""
+    distance = value.unsqueeze(-1) - parts.location
+    point = parts.scale == 0
+    smooth = torch.special.ndtr(distance / torch.where(point, 1.0, parts.scale))
+    return torch.where(point, (distance >= 0).to(distance), smooth)

@@ -1,0 +1,112 @@
+"""The quantile reward: N equally likely atoms anywhere on the line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hidden_context.distributions.base import (
+    EMPTY_EVENT,
+    QuantileMethod,
+    RewardDistribution,
+    level_tensor,
+)
+from hidden_context.distributions.components import ComponentReward, Components
+from hidden_context.distributions.difference import RewardDifference
+from hidden_context.distributions.log_space import at_least_float32, log_ndtr
+from hidden_context.errors import ConfigError
+
+
+class QuantileReward(ComponentReward):
+    r"""N equally likely atoms in ascending order, the i-th standing for the level (i−½)/N.
+
+    .. math:: P(a \succ b) = \frac1{N^2}\sum_{ij} \Phi\bigl((\theta_{ai}-\theta_{bj})/h\bigr)
+
+    The smoothing h gives comparisons a gradient: it is the noise, in reward units, of telling two
+    atoms apart, and it sets the unit. As h → 0 the probability tends to the exact share of pairs of
+    atoms in that order, ties counted half. Moments, quantiles and risks are those of the atoms
+    themselves.
+
+    Args:
+        atoms: Rewards of shape ``batch_shape + (N,)``, ascending.
+        smoothing: h > 0 in reward units.
+
+    Raises:
+        ConfigError: If there is no atom or the smoothing is not positive.
+
+    Source: quantile regression of Dabney et al. (2018), fitted here to comparisons.
+    """
+
+    def __init__(self, atoms: Tensor, smoothing: float) -> None:
+        if atoms.dim() == 0 or atoms.shape[-1] < 1:
+            raise ConfigError("a quantile reward needs at least one atom.")
+        if not 0 < smoothing < math.inf:
+            raise ConfigError(f"smoothing is {smoothing}; it must be positive.")
+        self.atoms, self.smoothing = at_least_float32(atoms), smoothing
+        super().__init__(self.atoms.shape[:-1], EMPTY_EVENT)
+
+    def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> QuantileReward:
+        columns = [function(column) for column in self.atoms.unbind(-1)]
+        return QuantileReward(torch.stack(columns, dim=-1), self.smoothing)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> QuantileReward:
+        """Broadcast to a larger batch shape."""
+        return self._map_parameters(lambda parameter: parameter.expand(batch_shape))
+
+    @property
+    def num_atoms(self) -> int:
+        """Number N of atoms."""
+        return int(self.atoms.shape[-1])
+
+    def components(self) -> Components:
+        """One point per atom (see the base class)."""
+        zero = torch.zeros_like(self.atoms)
+        return Components(zero - math.log(self.num_atoms), self.atoms, zero)
+
+    def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
+        """Quantile: the smallest atom x with F(x) ≥ q, or linear between the atoms' levels.
+
+        Args:
+            q: Level in (0, 1), a number or a tensor that broadcasts against ``batch_shape``.
+            method: ``"step"``, or ``"bins"`` for the linear reading.
+
+        Returns:
+            Rewards, of the broadcast shape.
+        """
+        level = level_tensor(q, self.atoms)
+        shape = torch.broadcast_shapes(level.shape, self.batch_shape)
+        atoms = self.atoms.expand(*shape, self.num_atoms)
+        place = level.expand(shape) * self.num_atoms
+        if method == "step":
+            tolerance = 8 * torch.finfo(place.dtype).eps * self.num_atoms
+            index = (torch.ceil(place - tolerance).long() - 1).clamp(0, self.num_atoms - 1)
+            return atoms.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+        if method == "bins":
+            place = (place - 0.5).clamp(0, self.num_atoms - 1)
+            below = place.floor().long().clamp(max=max(self.num_atoms - 2, 0))
+            above = (below + 1).clamp(max=self.num_atoms - 1)
+            low, high = (atoms.gather(-1, i.unsqueeze(-1)).squeeze(-1) for i in (below, above))
+            return low + (place - below) * (high - low)
+        raise ConfigError(f"quantile method {method!r} is not known; choose step or bins.")
+
+    def difference(self, other: RewardDistribution) -> RewardDifference:
+        """Mixture over all N² pairs of atoms (see the base class)."""
+        location = self._pairs(other).flatten(-2)
+        log_weights = torch.full_like(location, -2 * math.log(self.num_atoms))
+        return RewardDifference(log_weights, location, torch.full_like(location, self.smoothing))
+
+    def log_prob_greater(self, other: RewardDistribution) -> Tensor:
+        """Log-probability of being preferred, smoothed (see the class), in nats."""
+        log_probs = log_ndtr(self._pairs(other) / self.smoothing)
+        return torch.logsumexp(log_probs, dim=(-2, -1)) - 2 * math.log(self.num_atoms)
+
+    def _pairs(self, other: RewardDistribution) -> Tensor:
+        if not isinstance(other, QuantileReward):
+            raise self._refuse(other)
+        if (other.num_atoms, other.smoothing) != (self.num_atoms, self.smoothing):
+            raise self._refuse(other, "another number of atoms, or another smoothing")
+        return self.atoms.unsqueeze(-1) - other.atoms.unsqueeze(-2)

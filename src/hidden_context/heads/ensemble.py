@@ -1,0 +1,125 @@
+"""The ensemble head: several heads of one kind on one network, to know what is not known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hidden_context.distributions import EnsembleReward
+from hidden_context.errors import ConfigError
+from hidden_context.heads.base import Head
+from hidden_context.heads.scalar import ScalarHead
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleHead(Head):
+    r"""M heads of one kind, trained on different shares of the pairs from different starts.
+
+    Raw outputs are those of member 0, then of member 1, and so on. Each member starts from random
+    output weights of scale ``prior_scale`` and is not drawn back to zero, so that far from the data
+    the members go on differing: of a linear output layer that start is a randomised prior.
+
+    Args:
+        member: The members' head, or its JSON form.
+        num_members: M, at least 1.
+        prior_scale: Scale of the members' output weights at the start, relative to the layer's
+            ordinary initial weights.
+        location: Each member's :math:`l_m`; empty for 0. ``in_one_unit`` sets it after training.
+        scale: Each member's :math:`c_m`; empty for 1.
+
+    Raises:
+        ConfigError: If there is no member, the member is an ensemble, or the numbers do not fit.
+
+    Source: Osband et al. (2018) for randomised priors; Lakshminarayanan et al. (2017).
+    """
+
+    member: Head = dataclasses.field(default_factory=ScalarHead)
+    num_members: int = 5
+    prior_scale: float = 1.0
+    location: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    type: ClassVar[str] = "ensemble"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.member, Mapping):
+            from hidden_context.heads.registry import from_dict
+
+            object.__setattr__(self, "member", from_dict(self.member))
+        for name in ("location", "scale"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if len(getattr(self, name)) not in (0, self.num_members):
+                raise ConfigError(f"{name} has to be empty, or a number for each member.")
+        if isinstance(self.member, EnsembleHead):
+            raise ConfigError("an ensemble's members cannot be ensembles.")
+        if self.num_members < 1:
+            raise ConfigError(f"num_members is {self.num_members}; at least 1 is needed.")
+        if not self.prior_scale >= 0 or not all(c > 0 for c in self.scale):
+            raise ConfigError("prior_scale cannot be negative, and scales have to be positive.")
+
+    @property
+    def num_outputs(self) -> int:
+        """Those of one member, M times."""
+        return self.num_members * self.member.num_outputs
+
+    @property
+    def meaning(self) -> str:
+        """What the raw outputs are, for people."""
+        return f"for each of {self.num_members} members: {self.member.meaning}"
+
+    @property
+    def output_scales(self) -> tuple[float, ...]:
+        """The members' own, at least ``prior_scale``."""
+        return tuple(max(c, self.prior_scale) for c in self.member.output_scales) * self.num_members
+
+    @property
+    def members(self) -> tuple[Head, int]:
+        """The members' head and their number."""
+        return self.member, self.num_members
+
+    def distribution(self, raw: Tensor) -> EnsembleReward:
+        """Read raw ``(…, M K)`` as ensemble rewards of batch shape ``(…)``."""
+        members = self.member.distribution(self.by_member(self._check(raw)))
+        like = members.mean
+        location = like.new_tensor(self.location or (0.0,) * self.num_members)
+        scale = like.new_tensor(self.scale or (1.0,) * self.num_members)
+        return EnsembleReward(members, location, scale)
+
+    def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
+        """Mean of the members' penalties, a scalar."""
+        sides = [self.by_member(raw).unbind(-2) for raw in (raw_chosen, raw_rejected)]
+        parts = [self.member.penalty(a, b) for a, b in zip(*sides, strict=True)]
+        return torch.stack(parts).mean()
+
+    def in_one_unit(self, raw_chosen: Tensor, raw_rejected: Tensor) -> EnsembleHead:
+        """Bring the members' rewards to one unit by what they say of a set of pairs.
+
+        Each member's unit becomes the root mean square of its difference between the two sides of a
+        pair, the noise included; its location the mean reward of all texts. Comparisons stay as
+        they are.
+
+        Args:
+            raw_chosen: Raw outputs of shape ``(N, M K)``.
+            raw_rejected: Raw outputs of that shape.
+
+        Returns:
+            The head with ``location`` and ``scale``.
+        """
+        chosen, rejected = (
+            self.member.distribution(self.by_member(raw.detach()).double())
+            for raw in (raw_chosen, raw_rejected)
+        )
+        difference = chosen.difference(rejected)
+        square = (difference.mean.square() + difference.variance).mean(0)
+        location = (chosen.mean + rejected.mean).mean(0) / 2
+        return dataclasses.replace(
+            self, location=tuple(location.tolist()), scale=tuple(square.sqrt().tolist())
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, the members' own within it."""
+        values = super().to_dict()
+        return {**values, "member": self.member.to_dict()}
