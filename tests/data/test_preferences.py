@@ -97,6 +97,21 @@ def test_optional_columns() -> None:
     assert parse_preference({"chosen": "a", "rejected": "b", **nulls}).preference == 1.0
 
 
+def test_ratings_and_weight() -> None:
+    row = {"chosen": "a", "rejected": "b", "rating_chosen": 4, "rating_rejected": -0.5}
+    preference = parse_preference({**row, "weight": 2})
+    assert (preference.rating_chosen, preference.rating_rejected) == (4.0, -0.5)
+    assert (preference.weight, type(preference.weight)) == (2.0, float)
+    plain = parse_preference({"chosen": "a", "rejected": "b", "weight": None})
+    assert (plain.rating_chosen, plain.rating_rejected, plain.weight) == (None, None, 1.0)
+    assert plain.strength is None
+
+
+def test_an_empty_annotator_is_none() -> None:
+    preference = parse_preference({"chosen": "a", "rejected": "b", "annotator": ""})
+    assert (preference.annotator, preference.annotations[0].annotator) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("change", "field", "text"),
     [
@@ -110,6 +125,12 @@ def test_optional_columns() -> None:
         ({"preference": True}, "preference", "not a truth value"),
         ({"data_subset": 3}, "data_subset", "text is needed"),
         ({"annotator": [1]}, "annotator", "text or an integer"),
+        ({"rating_chosen": "good"}, "rating_chosen", "a finite number is needed, not text"),
+        ({"rating_rejected": float("inf")}, "rating_rejected", "finite"),
+        ({"weight": 0}, "weight", "a positive finite number is needed, not a number"),
+        ({"weight": -1.0}, "weight", "positive"),
+        ({"weight": "heavy"}, "weight", "positive finite number is needed, not text"),
+        ({"margin": 10**400}, "margin", "finite"),
         ({"prompt": 3}, "prompt", "not a number"),
         ({"chosen": "half \ud83d"}, "chosen", "half a character"),
         ({"chosen": ["a"]}, "chosen[0]", "a chat message is needed"),

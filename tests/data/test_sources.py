@@ -40,7 +40,7 @@ def test_a_single_file_of_every_format(write_rows: WriteRows, name: str) -> None
     assert available_splits(path) == []
 
 
-def test_csv_cells_stay_as_they_are_but_for_the_two_numbers(tmp_path: Path) -> None:
+def test_csv_cells_stay_as_they_are_but_for_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(
         "chosen,rejected,margin,preference,id,flag,day,objective,prompt\n"
@@ -60,7 +60,42 @@ def test_csv_cells_stay_as_they_are_but_for_the_two_numbers(tmp_path: Path) -> N
     assert (second.margin, second.preference, second.objective) == (None, 1.0, None)
 
 
-@pytest.mark.parametrize("field", ["margin", "preference"])
+def test_csv_labels_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "chosen,rejected,strength,rating_chosen,rating_rejected,weight,annotator\n"
+        "a,b,-2,3,1.5,0.25,7\nc,d,,,,,\n"
+    )
+    first, second = load_preferences(path)
+    assert (first.strength, first.preference, first.weight) == (-2, 0.0, 0.25)
+    assert (first.rating_chosen, first.rating_rejected, first.annotator) == (3.0, 1.5, "7")
+    assert (second.strength, second.preference, second.weight) == (None, 1.0, 1.0)
+    assert (second.rating_chosen, second.rating_rejected, second.annotator) == (None, None, None)
+    path.write_text("chosen,rejected,strength\na,b,1\na,b,1.5\n")
+    with pytest.raises(DataError, match="an integer is needed") as caught:
+        load_preferences(path)
+    assert (caught.value.line, caught.value.field) == (2, "strength")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_annotations_from_files(write_rows: WriteRows, name: str) -> None:
+    annotated = [
+        {**row, "annotations": [{"annotator": "a", "strength": i}, {"annotator": "b"}]}
+        for i, row in enumerate(rows(2), start=-1)
+    ]
+    first, second = load_preferences(write_rows(name, annotated))
+    assert [(a.annotator, a.preference, a.strength) for a in first.annotations] == [
+        ("a", 0.0, -1),
+        ("b", 1.0, None),
+    ]
+    assert (first.preference, second.preference) == (0.5, 0.75)
+    annotated[1]["annotations"][0]["strength"] = 99
+    with pytest.raises(DataError) as caught:
+        load_preferences(write_rows(name, annotated))
+    assert (caught.value.line, caught.value.field) == (2, "annotations[0].strength")
+
+
+@pytest.mark.parametrize("field", ["margin", "preference", "strength", "weight"])
 def test_csv_numbers_that_are_none_name_row_and_field(tmp_path: Path, field: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"chosen,rejected,{field}\na,b,1\na,b,half\n")

@@ -326,7 +326,7 @@ def test_one_text_has_nothing_to_share():
 def test_frozen_backbones_refuse_the_tree(backbones):
     featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=50))
     shape = ProbeOptions(hidden=0, members=1)
-    probe = Probe(64, 1, 0, 0.0, 1)
+    probe = Probe(64, heads.make("base"), shape)
     model = FrozenRewardModel(featurizer, probe, heads.make("base"), shape)
     for way in ("tree", "cache"):
         with pytest.raises(ConfigError, match=f"--engine {way} does not fit this model"):

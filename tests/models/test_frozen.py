@@ -22,6 +22,7 @@ from hidden_context.models.head_file import HEAD_FILE, HeadFile, RewardScale
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 
 TEXTS = sample_texts(10)
+HEAD = heads.make("mean_and_variance")
 SHAPE = ProbeOptions(hidden=8, dropout=0.1, members=3)
 
 
@@ -29,14 +30,14 @@ def frozen_model(folder, embed="apart", **options) -> FrozenRewardModel:
     torch.manual_seed(0)
     head = heads.make("mean_and_variance", likelihood="logistic")
     featurizer = Featurizer(folder, FeaturizerOptions(embed=embed, max_length=50), **options)
-    probe = Probe(64 if embed == "apart" else 32, 2, SHAPE.hidden, SHAPE.dropout, SHAPE.members)
+    probe = Probe(64 if embed == "apart" else 32, head, SHAPE)
     probe.standardise(featurizer.features(TEXTS))
     return FrozenRewardModel(featurizer, probe, head, SHAPE, reward_scale=RewardScale(0.0, 1.0, 20))
 
 
 def test_probe_is_the_mean_of_standardised_members():
     torch.manual_seed(0)
-    probe = Probe(5, 2, 4, 0.5, 3).eval()
+    probe = Probe(5, HEAD, ProbeOptions(4, 0.5, 3)).eval()
     features = torch.randn(40, 5) * 3 + 7
     probe.standardise(features)
     features[0, 0] = 1e4  # an outlier is cut at 8 standard deviations
@@ -51,12 +52,12 @@ def test_probe_is_the_mean_of_standardised_members():
         by_hand.append(hidden @ last.weight.T + last.bias)
     assert torch.allclose(probe(features), torch.stack(by_hand).mean(0), atol=1e-6)
     assert probe(features).abs().max() < 0.1  # nearly equal rewards to start from
-    linear = Probe(5, 2, 0, 0.0, 1)
+    linear = Probe(5, HEAD, ProbeOptions(0, 0.0, 1))
     assert sum(p.numel() for p in linear.parameters()) == 5 * 2 + 2
 
 
 def test_constant_features_do_no_harm():
-    probe = Probe(3, 1, 0, 0.0, 1)
+    probe = Probe(3, heads.make("base"), ProbeOptions(0, 0.0, 1))
     probe.standardise(torch.ones(4, 3))
     assert probe(torch.ones(4, 3)).isfinite().all()
 

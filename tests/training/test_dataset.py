@@ -44,12 +44,11 @@ def test_rows_are_those_of_the_data_after_dropping():
 
 def test_batches_keep_both_sides_as_they_are():
     items = [
-        {"chosen": [5, 6, 7], "rejected": [8], "preference": 1.0, "row": 4},
-        {"chosen": [9], "rejected": [3, 4], "preference": 0.25, "row": 2},
+        {"chosen": [5, 6, 7], "rejected": [8], "row": 4},
+        {"chosen": [9], "rejected": [3, 4], "row": 2},
     ]
     batch = collate_pairs(items)
     assert batch["tokens"] == PairTokens([[5, 6, 7], [9]], [[8], [3, 4]])
-    assert batch["preference"].tolist() == [1.0, 0.25]
     assert batch["row"].tolist() == [4, 2]
 
 

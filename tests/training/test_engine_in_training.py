@@ -15,8 +15,8 @@ from hidden_context.objectives import negative_log_likelihood
 from hidden_context.training import TrainConfig, run
 from hidden_context.training import trainer as trainer_module
 from hidden_context.training.finetune import build_reward_model
+from hidden_context.training.objective import make_head
 from hidden_context.training.trainer import PreferenceTrainer
-from hidden_context.training.workflow import make_head
 from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(40, seed=3)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from hidden_context import heads
+from hidden_context.data.labels import labels_of
 from hidden_context.data.preferences import parse_preference
 from hidden_context.errors import ConfigError, DataError, DivergedError
 from hidden_context.models import RewardModel
 from hidden_context.models.featurizer import Featurizer
-from hidden_context.objectives import negative_log_likelihood
+from hidden_context.objectives import Labels, Objective, negative_log_likelihood
 from hidden_context.training import run
 from hidden_context.training.frozen import member_folds
 from hidden_context.training.probe import PairFeatures, pair_features, train_probe
@@ -122,7 +123,7 @@ def features_with_signal(count: int, seed: int, noise: float = 0.0) -> PairFeatu
     chosen[swap], rejected[swap] = rejected[swap], chosen[swap].clone()
     flip = torch.rand(count, generator=generator) < noise
     chosen[flip], rejected[flip] = rejected[flip], chosen[flip].clone()
-    return PairFeatures(chosen, rejected, torch.ones(count))
+    return PairFeatures(chosen, rejected, Labels.of_preferences(torch.ones(count)))
 
 
 def loss_of(probe, head, pairs) -> float:
@@ -139,7 +140,7 @@ def test_the_best_epoch_by_validation_is_restored():
     )  # fmt: skip
     head = heads.make("base")
     train, validation = features_with_signal(60, 1, 0.3), features_with_signal(200, 2, 0.3)
-    probe, history = train_probe(config, head, train, validation)
+    probe, history = train_probe(config, Objective(head), train, validation)
     curve = [entry["validation_loss"] for entry in history]
     assert len(curve) == 40
     assert curve.index(min(curve)) < 20
@@ -154,7 +155,7 @@ def test_patience_ends_training():
         probe_batch_size=16, probe_dropout=0.0, probe_weight_decay=0.0,
     )  # fmt: skip
     train, validation = features_with_signal(60, 1, 0.3), features_with_signal(200, 2, 0.3)
-    _, history = train_probe(config, heads.make("base"), train, validation)
+    _, history = train_probe(config, Objective(heads.make("base")), train, validation)
     for member in (0, 1):
         curve = [entry["validation_loss"] for entry in history if entry["member"] == member]
         assert len(curve) == curve.index(min(curve)) + 1 + 3
@@ -167,15 +168,15 @@ def test_members_do_not_learn_from_what_they_stop_by():
     spoiled = PairFeatures(
         torch.where(mask[:, None], train.rejected, train.chosen),
         torch.where(mask[:, None], train.chosen, train.rejected),
-        train.preference,
+        train.labels,
     )
     config = train_config(
         "x", "y", probe_members=1, probe_epochs=1, probe_learning_rate=0.02, probe_batch_size=8
     )
     head = heads.make("base")
     test = features_with_signal(200, 3)
-    clean, _ = train_probe(config, head, train, held_out=[mask])
-    dirty, history = train_probe(config, head, spoiled, held_out=[mask])
+    clean, _ = train_probe(config, Objective(head), train, held_out=[mask])
+    dirty, history = train_probe(config, Objective(head), spoiled, held_out=[mask])
     assert loss_of(clean, head, test) < 0.4
     # validation is worse than at the start, yet the first epoch is the best there is
     assert history[0]["validation_loss"] > math.log(2)
@@ -193,13 +194,13 @@ def test_members_hold_out_different_prompts():
 
 def test_without_anything_held_out_every_epoch_is_trained():
     config = train_config("x", "y", probe_members=1, probe_epochs=7)
-    _, history = train_probe(config, heads.make("base"), features_with_signal(50, 1))
+    _, history = train_probe(config, Objective(heads.make("base")), features_with_signal(50, 1))
     assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6, 7]
     assert "validation_loss" not in history[0]
     nothing = torch.zeros(50, dtype=torch.bool)
     for mask in (nothing, ~nothing):  # a mask that leaves one side empty cannot be used
         _, again = train_probe(
-            config, heads.make("base"), features_with_signal(50, 1), held_out=[mask]
+            config, Objective(heads.make("base")), features_with_signal(50, 1), held_out=[mask]
         )
         assert again == history
 
@@ -211,7 +212,7 @@ def test_penalties_act_in_training_only():
     sigma, first = [], []
     for penalty in (0.0, 5.0):
         head = heads.make("mean_and_variance", variance_penalty=penalty)
-        probe, history = train_probe(train_config("x", "y", **options), head, train)
+        probe, history = train_probe(train_config("x", "y", **options), Objective(head), train)
         with torch.no_grad():
             sigma.append(float(head.distribution(probe(train.chosen)).stddev.mean()))
         first.append(history[0]["loss"])
@@ -221,11 +222,11 @@ def test_penalties_act_in_training_only():
 
 def test_a_loss_that_is_not_finite_names_its_pairs():
     train = features_with_signal(40, 1)
-    train.preference[17] = math.inf
+    train.labels.preference[17] = math.inf
     config = train_config("x", "y", probe_members=1, probe_batch_size=4)
     held_out = torch.arange(40) < 5
     with pytest.raises(DivergedError, match="in epoch 1: the loss is not finite") as caught:
-        train_probe(config, heads.make("base"), train, held_out=[held_out])
+        train_probe(config, Objective(heads.make("base")), train, held_out=[held_out])
     named = str(caught.value).split("(from 1): ")[1].split(". ")[0]
     assert 18 in map(int, named.split(", "))
     assert len(named.split(", ")) <= 4
@@ -238,7 +239,7 @@ def test_features_know_the_lines_of_their_pairs():
 
     row = {"chosen": "ab", "rejected": "c"}
     pairs = [parse_preference(row, line=7), parse_preference(row), parse_preference(row, line=3)]
-    features = pair_features(Lengths(), pairs)
+    features = pair_features(Lengths(), pairs, labels_of(pairs))
     assert features.chosen.tolist() == [[2.0]] * 3
     assert features.lines.tolist() == [7, 2, 3]
     assert features[torch.tensor([2, 0])].lines.tolist() == [3, 7]

@@ -9,7 +9,7 @@ import pytest
 from hidden_context.errors import ConfigError, MissingFileError
 from hidden_context.training import TrainConfig
 from hidden_context.training.finetune import resume_point, training_arguments
-from hidden_context.training.workflow import make_head
+from hidden_context.training.objective import make_head
 from support.builders import train_config
 
 

@@ -12,10 +12,11 @@ from transformers.optimization import get_scheduler
 from hidden_context.errors import ConfigError, DivergedError
 from hidden_context.models import RewardModel
 from hidden_context.models.modules import final_linear
+from hidden_context.objectives import Objective
 from hidden_context.training import run
 from hidden_context.training.finetune import build_reward_model
+from hidden_context.training.objective import make_head
 from hidden_context.training.trainer import PreferenceTrainer
-from hidden_context.training.workflow import make_head
 from support.builders import preference_rows, tiny_tokenizer, train_config
 
 ROWS = preference_rows(22, seed=3)
@@ -206,15 +207,15 @@ def test_bfloat16_on_the_cpu_keeps_the_head_in_float32(backbones, tmp_path, kind
 def test_a_loss_that_is_not_finite_stops_training(backbones, tmp_path, monkeypatch):
     from hidden_context.training import trainer
 
-    real = trainer.negative_log_likelihood
+    real = Objective.training_loss
     calls = []
 
-    def spoiled(head, chosen, rejected, preference):
-        loss = real(head, chosen, rejected, preference)
+    def spoiled(objective, *inputs):
+        loss = real(objective, *inputs)
         calls.append(len(loss))
         return loss * torch.tensor([1.0, math.nan, 1.0, 1.0]) if len(calls) == 3 else loss
 
-    monkeypatch.setattr(trainer, "negative_log_likelihood", spoiled)
+    monkeypatch.setattr(Objective, "training_loss", spoiled)
     sides, real_pass = [], trainer.raw_outputs_of_pairs
 
     def seen(module, tokens, pairs, *options):

@@ -62,15 +62,12 @@ def head_for_width(
         DataError: If such a head cannot have written ``width`` numbers.
     """
     from hidden_context import heads
-    from hidden_context.heads.registry import options_for
 
-    available: dict[str, object] = {"num_atoms": max(width, 2)}
-    if likelihood is not None:
-        available["likelihood"] = likelihood
-    head = heads.make(head_type, **options_for(head_type, available))
+    options = {} if likelihood is None else {"likelihood": likelihood}
+    head = heads.for_width(head_type, width, **options)
     if head.num_outputs == width:
         return head
-    at_least = "at least " if "num_atoms" in options_for(head_type, available) else ""
+    at_least = "at least " if head.options_for_width(width) else ""
     raise DataError(
         f"{width} {'number' if width == 1 else 'numbers'} per text, but a {head.type} head writes "
         f"{at_least}{head.num_outputs}",

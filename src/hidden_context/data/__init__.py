@@ -9,6 +9,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Annotation": "annotations",
     "Preference": "preferences",
     "PreferenceData": "sources",
     "ReadReport": "report",
@@ -18,10 +19,12 @@ _HOMES = {
     "TokenTree": "trees",
     "TokenizedPreferences": "tokenize",
     "TokenizedTexts": "tokenize",
+    "annotations_of": "annotations",
     "assistant_text": "dialogue",
     "atomic_write": "files",
     "available_splits": "sources",
     "encode": "chat",
+    "expand_ranking": "rankings",
     "fill_batches": "trees",
     "folds": "splits",
     "group_by_prefix": "trees",
@@ -35,6 +38,7 @@ _HOMES = {
     "load_splits": "held_out",
     "pad_batch": "tokenize",
     "parse_preference": "preferences",
+    "parse_preferences": "rankings",
     "prompt_fraction": "splits",
     "read_scoring_rows": "responses",
     "sorted_windows": "tokenize",

@@ -178,6 +178,22 @@ def is_dialogue(text: str) -> bool:
     return text.lstrip().startswith(("Human:", "Assistant:"))
 
 
+def begins_with(conversation: Conversation, prompt: Conversation) -> bool:
+    """Tell whether a conversation already has the prompt inside."""
+    if isinstance(conversation, str):
+        if not isinstance(prompt, str):
+            return False
+        # HH-RLHF's texts begin with a blank line that a prompt column may lack, or have.
+        return conversation.startswith(prompt) or (
+            is_dialogue(prompt) and conversation.lstrip().startswith(prompt.strip())
+        )
+    if isinstance(prompt, str):
+        # A prompt in text beside sides in messages: the text of the first user turn.
+        users = [m["content"] for m in conversation if m["role"] in ("user", "human")]
+        return bool(users) and users[0].strip() == prompt.strip()
+    return len(conversation) >= len(prompt) and conversation[: len(prompt)] == prompt
+
+
 def is_blank(conversation: Conversation) -> bool:
     """Tell whether a conversation holds no text at all."""
     if isinstance(conversation, str):

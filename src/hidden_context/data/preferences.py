@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from hidden_context.data.annotations import Annotation, annotations_of, read_annotations
+from hidden_context.data.checks import describe, read_number, read_weight
 from hidden_context.data.dialogue import (
     Conversation,
     Message,
+    begins_with,
     canonical_prompt,
     is_blank,
-    is_dialogue,
     join,
     shared_prompt,
 )
@@ -22,7 +24,7 @@ from hidden_context.errors import DataError
 
 _COLUMNS_REMEDY = (
     "Preference data needs the columns 'chosen' and 'rejected' (and may have 'prompt'), each "
-    "text or a list of chat messages"
+    "text or a list of chat messages; or, for a ranking, 'prompt', 'responses' and 'ranks'"
 )
 
 
@@ -59,19 +61,61 @@ class Preference:
     @property
     def annotator(self) -> str | int | None:
         """Who judged the pair, where it is known."""
-        return self.columns.get("annotator")
+        value = self.columns.get("annotator")
+        return None if value == "" else value
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """What each annotator said of the pair; one made of the row's own columns without a list.
+
+        ``annotations.annotations_of`` takes the annotators from another column.
+        """
+        return annotations_of(self)
 
     @property
     def margin(self) -> float | None:
         """By how much the chosen side is better, in units of the data set."""
-        value = self.columns.get("margin")
-        return None if value is None else float(value)
+        return self._number("margin")
+
+    @property
+    def strength(self) -> int | None:
+        """By how many levels the chosen side is better: 0 a tie, negative the other side is."""
+        value = self.columns.get("strength")
+        return None if value is None else int(value)
 
     @property
     def preference(self) -> float:
-        """Share of annotators for the chosen side: 1 all, 0.5 a tie (1 where not given)."""
+        """Share of annotators for the chosen side: 1 all, 0.5 a tie.
+
+        Where it is not given, the mean over ``annotations``; without those 1, 0.5 or 0 by the sign
+        of ``strength``; else 1.
+        """
         value = self.columns.get("preference")
-        return 1.0 if value is None else float(value)
+        if value is not None:
+            return float(value)
+        if self.columns.get("annotations") is None and self.columns.get("strength") is None:
+            return 1.0  # as of most data, and asked for at every step
+        return fmean(annotation.preference for annotation in self.annotations)
+
+    @property
+    def rating_chosen(self) -> float | None:
+        """An absolute rating of the chosen side, where there is one."""
+        return self._number("rating_chosen")
+
+    @property
+    def rating_rejected(self) -> float | None:
+        """An absolute rating of the rejected side, where there is one."""
+        return self._number("rating_rejected")
+
+    @property
+    def weight(self) -> float:
+        """How much the pair counts, 1 where not given."""
+        value = self._number("weight")
+        return 1.0 if value is None else value
+
+    def _number(self, column: str) -> float | None:
+        value = self.columns.get(column)
+        return None if value is None else float(value)
 
     @property
     def identical(self) -> bool:
@@ -88,15 +132,6 @@ class Preference:
         if key:
             return key
         return "\0".join(sorted((canonical_prompt(self.chosen), canonical_prompt(self.rejected))))
-
-
-def _describe(value: Any) -> str:
-    if value is None:
-        return "null"
-    text = repr(value)
-    kind = {bool: "a truth value", int: "a number", float: "a number", str: "text"}
-    shown = text if len(text) <= 40 else text[:37] + "..."
-    return f"{kind.get(type(value), f'a {type(value).__name__}')} ({shown})"
 
 
 def _check_text(text: str, field: str, file: Path | str | None, line: int | None) -> None:
@@ -137,7 +172,7 @@ def check_conversation(
         return value
     if not isinstance(value, list):
         raise DataError(
-            f"text or a list of chat messages is needed, not {_describe(value)}",
+            f"text or a list of chat messages is needed, not {describe(value)}",
             file=file,
             line=line,
             field=field,
@@ -150,12 +185,12 @@ def check_conversation(
 
 def _check_message(message: Any, field: str, file: Path | str | None, line: int | None) -> Message:
     if not isinstance(message, dict):
-        problem = f"a chat message is needed, not {_describe(message)}"
+        problem = f"a chat message is needed, not {describe(message)}"
     elif not isinstance(message.get("role"), str):
-        problem = f"the chat message's 'role' has to be text, not {_describe(message.get('role'))}"
+        problem = f"the chat message's 'role' has to be text, not {describe(message.get('role'))}"
     elif not isinstance(message.get("content"), str):
         problem = (
-            f"the chat message's 'content' has to be text, not {_describe(message.get('content'))}"
+            f"the chat message's 'content' has to be text, not {describe(message.get('content'))}"
         )
     else:
         _check_text(message["content"], field, file, line)
@@ -169,57 +204,24 @@ def _check_message(message: Any, field: str, file: Path | str | None, line: int 
     )
 
 
-def _check_number(
-    row: Mapping[str, Any], field: str, low: float, high: float, file: Any, line: int | None
-) -> None:
-    value = row.get(field)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        problem = f"a finite number is needed, not {_describe(value)}"
-    elif not low <= value <= high:
-        problem = f"a number from {low:g} to {high:g} is needed, not {value!r}"
-    else:
-        return
-    remedy = (
-        "'preference' is the share of annotators for the chosen side: 1 all, 0.5 a tie"
-        if field == "preference"
-        else f"Leave {field!r} out or null where it is not known"
-    )
-    raise DataError(problem, file=file, line=line, field=field, remedy=remedy)
-
-
-def _check_labels(row: Mapping[str, Any], file: Any, line: int | None) -> None:
+def _check_labels(row: Mapping[str, Any], file: Path | str | None, line: int | None) -> None:
+    read_annotations(row, file=file, line=line)
+    read_number(row.get("rating_chosen"), "rating_chosen", file, line)
+    read_number(row.get("rating_rejected"), "rating_rejected", file, line)
+    read_weight(row.get("weight"), file, line)
     for field, kinds, wanted in (
         ("data_subset", (str,), "text"),
         ("objective", (str, int), "text or an integer"),
-        ("annotator", (str, int), "text or an integer"),
     ):
         value = row.get(field)
         if value is not None and not isinstance(value, kinds):
             raise DataError(
-                f"{wanted} is needed, not {_describe(value)}",
+                f"{wanted} is needed, not {describe(value)}",
                 file=file,
                 line=line,
                 field=field,
                 remedy=f"Rename the column if {field!r} means something else there",
             )
-
-
-def _begins_with(conversation: Conversation, prompt: Conversation) -> bool:
-    """Tell whether a side already has the prompt inside."""
-    if isinstance(conversation, str):
-        if not isinstance(prompt, str):
-            return False
-        # HH-RLHF's texts begin with a blank line that a prompt column may lack, or have.
-        return conversation.startswith(prompt) or (
-            is_dialogue(prompt) and conversation.lstrip().startswith(prompt.strip())
-        )
-    if isinstance(prompt, str):
-        # A prompt in text beside sides in messages: the text of the first user turn.
-        users = [m["content"] for m in conversation if m["role"] in ("user", "human")]
-        return bool(users) and users[0].strip() == prompt.strip()
-    return len(conversation) >= len(prompt) and conversation[: len(prompt)] == prompt
 
 
 def parse_preference(
@@ -256,13 +258,11 @@ def parse_preference(
             field="rejected",
             remedy=_COLUMNS_REMEDY,
         )
-    _check_number(row, "preference", 0.0, 1.0, file, line)
-    _check_number(row, "margin", -math.inf, math.inf, file, line)
     _check_labels(row, file, line)
     prompt = check_conversation(row.get("prompt") or "", "prompt", file, line)
     if is_blank(prompt):
         return Preference(shared_prompt(chosen, rejected), chosen, rejected, row, line)
-    if not (_begins_with(chosen, prompt) and _begins_with(rejected, prompt)):
+    if not (begins_with(chosen, prompt) and begins_with(rejected, prompt)):
         chosen, rejected = join(prompt, chosen), join(prompt, rejected)
     if isinstance(prompt, str) and not (isinstance(chosen, str) and chosen.startswith(prompt)):
         prompt = shared_prompt(chosen, rejected)

@@ -16,7 +16,8 @@ class ReadReport:
 
     Attributes:
         source: Where the rows came from.
-        rows: Rows found (those of other data subsets not counted).
+        rows: Rows found (those of other data subsets not counted); a ranking of n responses
+            counts as the n(n−1)/2 rows of its pairs.
         kept: Rows that remain.
         empty: Rows dropped because a side holds no text.
         identical: Rows kept whose two sides are the same.
@@ -24,6 +25,7 @@ class ReadReport:
         truncated: Rows kept with a side cut to the limit in tokens.
         limited: Rows left out because fewer were asked for.
         malformed: Rows skipped, each as ``file, line: what is wrong``.
+        rankings: Rows of the source that were rankings, before any division or limit.
     """
 
     source: str
@@ -35,6 +37,7 @@ class ReadReport:
     truncated: int = 0
     limited: int = 0
     malformed: list[str] = field(default_factory=list)
+    rankings: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as what JSON can hold."""
@@ -54,6 +57,10 @@ class ReadReport:
         notes = [
             f"{count} {text}"
             for count, text in (
+                (
+                    self.rankings,
+                    "row was a ranking" if self.rankings == 1 else "rows were rankings",
+                ),
                 (self.empty, "dropped because a side is empty"),
                 (self.too_long, "dropped because a side is too long"),
                 (len(self.malformed), "skipped as malformed"),

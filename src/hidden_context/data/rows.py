@@ -16,7 +16,14 @@ Row: TypeAlias = "dict[str, Any] | DataError"
 
 _BATCH_ROWS = 1024
 # CSV has no types: every cell is text but those of these columns.
-_NUMBER_COLUMNS = ("preference", "margin")
+_NUMBER_COLUMNS = (
+    "preference",
+    "margin",
+    "strength",
+    "rating_chosen",
+    "rating_rejected",
+    "weight",
+)
 # Where an empty cell is empty text; elsewhere it is null.
 _TEXT_COLUMNS = ("prompt", "chosen", "rejected", "text")
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from hidden_context.data import hub, layouts
-from hidden_context.data.preferences import Preference, has_blank_side, parse_preference
+from hidden_context.data.preferences import Preference, has_blank_side
+from hidden_context.data.rankings import is_ranking, parse_preferences
 from hidden_context.data.report import ReadReport
 from hidden_context.data.rows import Row, iter_rows, require_row
 from hidden_context.errors import ConfigError, DataError, MissingFileError
@@ -133,7 +134,7 @@ def load_preferences(
     on_malformed: OnMalformed = "error",
     seed: int = 0,
 ) -> PreferenceData:
-    """Read one split of preference data.
+    """Read one split of preference data; a ranking of n responses becomes its n(n−1)/2 pairs.
 
     Args:
         data_path: A hub id (``Anthropic/hh-rlhf``), a local file (JSON Lines, gzip, parquet, CSV)
@@ -163,21 +164,22 @@ def load_preferences(
     for place, line, row, filtered in _iter_source(data_path, data_subset, split, revision):
         try:
             columns = require_row(row)
-            preference = parse_preference(columns, file=place, line=line)
+            pairs = parse_preferences(columns, file=place, line=line)
         except DataError as error:
             if on_malformed == "error":
                 raise
             report.rows += 1
             report.malformed.append(str(error))
             continue
-        subsets[str(preference.data_subset)] += 1
-        if filtered and preference.data_subset != data_subset:
+        subset = pairs[0].data_subset  # a ranking's pairs all have the columns of its row
+        subsets[str(subset)] += 1
+        if filtered and subset != data_subset:
             continue
-        report.rows += 1
-        if has_blank_side(columns):
-            report.empty += 1
-            continue
-        data.preferences.append(preference)
+        report.rankings += is_ranking(columns)
+        report.rows += len(pairs)
+        kept = [pair for pair in pairs if not has_blank_side(pair.columns)]
+        report.empty += len(pairs) - len(kept)
+        data.preferences += kept
     _require_rows(data, data_subset, subsets)
     return limit_preferences(data, limit, seed)
 

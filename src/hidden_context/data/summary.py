@@ -72,7 +72,7 @@ def summarize_preferences(preferences: Sequence[Preference]) -> PreferenceSummar
         columns=dict(Counter(name for p in preferences for name in p.columns)),
         data_subsets=dict(Counter(p.data_subset for p in preferences if p.data_subset is not None)),
         objectives=dict(Counter(p.objective for p in preferences if p.objective is not None)),
-        annotators=len({p.annotator for p in preferences if p.annotator is not None}),
+        annotators=len({a.annotator for p in preferences for a in p.annotations} - {None}),
         prompts=len(prompts),
         repeated_prompt_rows=len(preferences) - len(prompts),
         lengths=lengths,

@@ -44,6 +44,11 @@ class Head(abc.ABC):
         """The head of one member and the number M of members: itself and 1, but for ensembles."""
         return self, 1
 
+    @property
+    def can_average(self) -> bool:
+        """Whether raw outputs of networks trained apart mean the same and may be averaged."""
+        return True
+
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """Options that make a head of this type read ``width`` outputs, where it has any."""

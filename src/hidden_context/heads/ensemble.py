@@ -76,6 +76,11 @@ class EnsembleHead(Head):
         return tuple(max(c, self.prior_scale) for c in self.member.output_scales) * self.num_members
 
     @property
+    def can_average(self) -> bool:
+        """No: members are there to differ."""
+        return False
+
+    @property
     def members(self) -> tuple[Head, int]:
         """The members' head and their number."""
         return self.member, self.num_members

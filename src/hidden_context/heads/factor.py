@@ -65,6 +65,11 @@ class FactorHead(Head):
         """Loadings start at full size: where all are equal their gradient vanishes."""
         return (SMALL_START, *(1.0 for _ in range(self.num_factors)), SMALL_START)
 
+    @property
+    def can_average(self) -> bool:
+        """No: each network's factors have signs and axes of their own."""
+        return self.num_factors == 0
+
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """Two outputs are no factor, each further one a factor."""

@@ -54,6 +54,11 @@ class MixtureHead(Head):
             "normal components"
         )
 
+    @property
+    def can_average(self) -> bool:
+        """No: each network's components have an order of their own."""
+        return self.num_components == 1
+
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """Three outputs are one component."""

@@ -25,7 +25,6 @@ from hidden_context.heads import Head
 from hidden_context.models.modules import final_linear, keep_float32, specialise_for_rewards
 
 Tuning = Literal["lora", "full", "qlora"]
-HEAD_INIT_SCALE: Final = 0.01
 # What missing, damaged or unfit files make Transformers, PEFT and safetensors raise.
 LOADING_ERRORS: Final = (
     OSError,
@@ -128,13 +127,14 @@ def load_classifier(
     return model, new
 
 
-def shrink_head(model: PreTrainedModel, scale: float = HEAD_INIT_SCALE) -> None:
-    """Scale the head's initial weights, so that training starts from nearly equal rewards."""
+def shrink_head(model: PreTrainedModel, scales: Sequence[float]) -> None:
+    """Scale the initial weights of each raw output, as its head wants it (``output_scales``)."""
     _, layer = final_linear(model)
     with torch.no_grad():
-        layer.weight.mul_(scale)
+        factors = layer.weight.new_tensor(scales)
+        layer.weight.mul_(factors.unsqueeze(1))
         if layer.bias is not None:
-            layer.bias.mul_(scale)
+            layer.bias.mul_(factors)
 
 
 def add_lora(
@@ -275,7 +275,7 @@ def build_model(
     if pad_token_id is not None:
         model.config.pad_token_id = pad_token_id
     if final_linear(model)[0] in new_modules:
-        shrink_head(model)
+        shrink_head(model, head.output_scales)
     if tuning == "qlora":
         from peft import prepare_model_for_kbit_training
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hidden_context.data.dialogue import Conversation, is_blank
 from hidden_context.data.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
-from hidden_context.heads import Head
+from hidden_context.heads import EnsembleHead, Head
 from hidden_context.models.card import model_card
 from hidden_context.models.engine import Engine, EngineName, check_engine
 from hidden_context.models.feature_cache import FeatureCache
@@ -27,8 +27,10 @@ from hidden_context.models.head_file import (
     RewardScale,
     read_checkpoint_json,
 )
+from hidden_context.models.objective_file import load_objective, save_objective
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.models.tokenizer import load_tokenizer
+from hidden_context.objectives import Objective
 
 CONFIG_FILE: Final = "frozen_backbone.json"
 WEIGHTS_FILE: Final = "probe.safetensors"
@@ -38,24 +40,30 @@ _FORMAT: Final = 1
 class Probe(nn.Module):
     """A small network on features: standardisation, one hidden layer, raw outputs.
 
-    Several members are trained apart from different starts; their raw outputs are averaged.
+    Several members are trained apart from different starts. Their raw outputs are averaged, or, for
+    an ensemble head, stand side by side.
 
     Args:
         num_features: Width D of the features.
-        num_outputs: Number K of raw outputs.
-        hidden: Width of the hidden layer; 0 for a linear probe.
-        dropout: Dropout of the hidden layer, or of the features of a linear probe.
-        members: Number of networks averaged.
+        head: The head that reads the raw outputs.
+        options: The shape; an ensemble head has as many members as the probe.
     """
 
-    def __init__(
-        self, num_features: int, num_outputs: int, hidden: int, dropout: float, members: int
-    ) -> None:
+    def __init__(self, num_features: int, head: Head, options: ProbeOptions) -> None:
         super().__init__()
         self.register_buffer("location", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
+        count = head.members[1]
+        self.side_by_side = head.type == EnsembleHead.type
+        if self.side_by_side and count != options.members:
+            raise ConfigError(
+                f"a probe of {options.members} members has no ensemble head of {count}; give as "
+                "many of the one as of the other."
+            )
+        scales = head.output_scales[: head.num_outputs // count]
         self.members = nn.ModuleList(
-            _member(num_features, num_outputs, hidden, dropout) for _ in range(members)
+            _member(num_features, scales, options.hidden, options.dropout)
+            for _ in range(options.members)
         )
 
     def standardise(self, features: Tensor) -> None:
@@ -64,19 +72,22 @@ class Probe(nn.Module):
         self.scale = features.std(0, correction=0).clamp(min=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features ``(…, D)`` to the members' mean raw outputs ``(…, K)``."""
+        """Map features ``(…, D)`` to raw outputs ``(…, K)``, the mean or all of the members'."""
         standardised = self.standardised(features)
-        return torch.stack([member(standardised) for member in self.members]).mean(0)
+        each = [member(standardised) for member in self.members]
+        return torch.cat(each, dim=-1) if self.side_by_side else torch.stack(each).mean(0)
 
     def standardised(self, features: Tensor) -> Tensor:
         """Standardise features, cut at ±8 so that no outlier takes a reward with it."""
         return ((features - self.location) / self.scale).clamp(-8, 8)
 
 
-def _member(num_features: int, num_outputs: int, hidden: int, dropout: float) -> nn.Sequential:
-    output = nn.Linear(hidden or num_features, num_outputs)
+def _member(
+    num_features: int, output_scales: Sequence[float], hidden: int, dropout: float
+) -> nn.Sequential:
+    output = nn.Linear(hidden or num_features, len(output_scales))
     with torch.no_grad():
-        output.weight.mul_(0.01)  # training starts from nearly equal rewards
+        output.weight.mul_(torch.tensor(output_scales).unsqueeze(1))
         output.bias.zero_()
     if not hidden:
         return nn.Sequential(nn.Dropout(dropout), output)
@@ -90,7 +101,7 @@ class ProbeOptions:
     Args:
         hidden: Width of the hidden layer; 0 for a linear probe.
         dropout: Dropout of the hidden layer, or of the features of a linear probe.
-        members: Number of networks whose raw outputs are averaged.
+        members: Number of networks whose raw outputs are averaged, or stand side by side.
     """
 
     hidden: int = 64
@@ -118,6 +129,7 @@ class FrozenRewardModel(RewardModel):
         probe_options: The probe's shape.
         reward_scale: Location and scale of rewards on the evaluation set.
         card: Facts for the model card.
+        objective: What was learned beside the probe; None for nothing.
     """
 
     def __init__(
@@ -129,9 +141,11 @@ class FrozenRewardModel(RewardModel):
         *,
         reward_scale: RewardScale | None = None,
         card: dict[str, Any] | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.featurizer, self.probe, self.head = featurizer, probe, head
         self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
+        self.objective = Objective(head) if objective is None else objective
         self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.limit
 
     @property
@@ -194,6 +208,7 @@ class FrozenRewardModel(RewardModel):
             write_json(folder / CONFIG_FILE, content)
             base = self.featurizer.backbone
             HeadFile(self.head, self.max_length, base, self.reward_scale).save(folder)
+            save_objective(folder, self.objective)
             self.tokenizer.save_pretrained(str(folder))
             text = model_card(self.head, base_model=base, max_length=self.max_length, **self.card)
             (folder / "README.md").write_text(text, encoding="utf-8")
@@ -247,15 +262,16 @@ class FrozenRewardModel(RewardModel):
                     options, max_length=min(max_length, options.max_length)
                 )
             probe_options = ProbeOptions(**content["probe"])
-            probe = Probe(
-                content["num_features"],
-                stored.head.num_outputs,
-                probe_options.hidden,
-                probe_options.dropout,
-                probe_options.members,
-            )
+            probe = Probe(content["num_features"], stored.head, probe_options)
             probe.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
-        except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ConfigError,
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise CheckpointError(
                 f"{folder} is no complete frozen-backbone reward model ({first_line(error)})."
             ) from error
@@ -270,5 +286,10 @@ class FrozenRewardModel(RewardModel):
             tokenizer=load_tokenizer(str(folder)),
         )
         return cls(
-            featurizer, probe.eval(), stored.head, probe_options, reward_scale=stored.reward_scale
+            featurizer,
+            probe.eval(),
+            stored.head,
+            probe_options,
+            reward_scale=stored.reward_scale,
+            objective=load_objective(folder, stored.head),
         )

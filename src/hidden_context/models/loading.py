@@ -18,11 +18,17 @@ from hidden_context.models.head_file import (
     resolve_head,
 )
 from hidden_context.models.modules import final_linear
+from hidden_context.models.objective_file import (
+    OBJECTIVE_FILE,
+    OBJECTIVE_WEIGHTS,
+    load_objective,
+)
 from hidden_context.models.placement import resolve_device, resolve_dtype
 from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer
+from hidden_context.objectives import Objective
 
 ADAPTER_CONFIG = "adapter_config.json"
 FROZEN_CONFIG = "frozen_backbone.json"
@@ -105,7 +111,16 @@ def load_reward_model(
         length_limit(tokenizer, module.config, wanted_length),
         base_model=stored.base_model if stored and stored.base_model else base,
         reward_scale=stored.reward_scale if stored else None,
+        objective=_objective(name, revision, final_head),
     )
+
+
+def _objective(name: str, revision: str | None, head: heads.Head) -> Objective:
+    path = find_file(name, OBJECTIVE_FILE, revision)
+    if path is None:
+        return Objective(head)
+    find_file(name, OBJECTIVE_WEIGHTS, revision)  # fetched beside it from the hub
+    return load_objective(path.parent, head)
 
 
 def _load_frozen(
@@ -119,7 +134,7 @@ def _load_frozen(
     if not Path(folder, WEIGHTS_FILE).is_file() or not Path(folder, HEAD_FILE).is_file():
         raise CheckpointError(f"{folder}: {WEIGHTS_FILE} or {HEAD_FILE} is missing.")
     model = FrozenRewardModel.load(folder, **options)
-    model.head = _agreed_head(folder, wanted, model.head)
+    model.set_head(_agreed_head(folder, wanted, model.head))
     return model
 
 

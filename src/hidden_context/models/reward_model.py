@@ -18,6 +18,7 @@ from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
 from hidden_context.models.engine import Engine, EngineName
 from hidden_context.models.head_file import RewardScale
+from hidden_context.objectives import Objective
 
 Prompt: TypeAlias = Conversation
 
@@ -49,6 +50,7 @@ class RewardModel(abc.ABC):
         max_length: Longest text in tokens; longer ones lose their beginning, with a warning.
         reward_scale: Location and scale of rewards on the evaluation set, or None.
         card: Facts for the model card: ``data`` and ``metrics``.
+        objective: What was learned beside the network: annotators, thresholds between answers.
     """
 
     head: Head
@@ -56,6 +58,7 @@ class RewardModel(abc.ABC):
     max_length: int
     reward_scale: RewardScale | None
     card: dict[str, Any]
+    objective: Objective
 
     @staticmethod
     def from_pretrained(
@@ -204,6 +207,7 @@ class RewardModel(abc.ABC):
         *,
         engine: EngineName = "auto",
         tokens_per_batch: int | None = None,
+        annotator: str | int | None = None,
     ) -> RewardDistribution:
         """Score texts.
 
@@ -212,12 +216,18 @@ class RewardModel(abc.ABC):
             batch_size: Most texts of a padded forward pass.
             engine: Which way they are run (see ``raw_outputs``).
             tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
+            annotator: Whose rewards, for models that know annotators; None for the population's,
+                which is what one who was never seen gets too.
 
         Returns:
             A distribution of batch shape ``(B,)``, in reward units.
+
+        Raises:
+            ConfigError: If an annotator is named and the model knows none.
         """
         raw = self.raw_outputs(texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch)
-        return self.head.distribution(raw)
+        rewards = self.head.distribution(raw)
+        return rewards if annotator is None else self.objective.rewards_of(rewards, annotator)
 
     def score_responses(
         self,
@@ -227,6 +237,7 @@ class RewardModel(abc.ABC):
         *,
         engine: EngineName = "auto",
         tokens_per_batch: int | None = None,
+        annotator: str | int | None = None,
     ) -> RewardDistribution:
         """Score several responses to one prompt, which is run once for all of them (best-of-n).
 
@@ -238,9 +249,20 @@ class RewardModel(abc.ABC):
             engine: Which way they are run (see ``raw_outputs``).
             tokens_per_batch: Most tokens of a forward pass, which bounds the memory whatever n is;
                 the prompt is run once for each pass (see ``raw_outputs``).
+            annotator: Whose rewards (see ``score``).
 
         Returns:
             A distribution of batch shape ``(n,)``.
         """
         texts = [join(prompt, response) for response in responses]
-        return self.score(texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch)
+        return self.score(
+            texts,
+            batch_size,
+            engine=engine,
+            tokens_per_batch=tokens_per_batch,
+            annotator=annotator,
+        )
+
+    def set_head(self, head: Head) -> None:
+        """Take a head of the same raw outputs, such as an ensemble brought to one unit."""
+        self.head = self.objective.head = head

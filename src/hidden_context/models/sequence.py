@@ -17,9 +17,11 @@ from hidden_context.models.engine import Engine, EngineName
 from hidden_context.models.folders import replace_folder
 from hidden_context.models.forward import classifier_of
 from hidden_context.models.head_file import HeadFile, RewardScale
+from hidden_context.models.objective_file import save_objective
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.models.runner import Runner
 from hidden_context.models.tokenizer import padding_id
+from hidden_context.objectives import Objective
 
 
 class SequenceRewardModel(RewardModel):
@@ -33,6 +35,7 @@ class SequenceRewardModel(RewardModel):
         base_model: Id or path of the backbone, for the records.
         reward_scale: Location and scale of rewards on the evaluation set.
         card: Facts for the model card (data, metrics).
+        objective: What was learned beside the network; None for nothing.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class SequenceRewardModel(RewardModel):
         base_model: str | None = None,
         reward_scale: RewardScale | None = None,
         card: dict[str, Any] | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.module, self.tokenizer, self.head = module, tokenizer, head
         self.max_length, self.base_model = max_length, base_model
         self.reward_scale, self.card = reward_scale, card or {}
+        self.objective = Objective(head) if objective is None else objective
         self.runner = Runner(module, padding_id(tokenizer))
 
     @property
@@ -123,8 +128,9 @@ class SequenceRewardModel(RewardModel):
             (folder / "README.md").write_text(self.card_text(), encoding="utf-8")
 
     def write_head_file(self, folder: str | Path) -> None:
-        """Write ``reward_head.json`` alone into a folder."""
+        """Write what is not the classifier's own: the head, and what was learned beside it."""
         HeadFile(self.head, self.max_length, self.base_model, self.reward_scale).save(folder)
+        save_objective(folder, self.objective)
 
     def card_text(self) -> str:
         """Text of the model card."""

@@ -32,6 +32,7 @@ class AnnotatorEmbeddings(nn.Module):
         num_members: Members M of the head; each has its own factors, so embeddings of its own.
         inference: ``variational`` or ``map``.
         seed: Seed of the start.
+        column: The column of the data that names them.
 
     Raises:
         ConfigError: If names repeat, there is no factor, or the inference is unknown.
@@ -44,6 +45,7 @@ class AnnotatorEmbeddings(nn.Module):
         num_members: int = 1,
         inference: Inference = "variational",
         seed: int = 0,
+        column: str = "annotator",
     ) -> None:
         super().__init__()
         if inference not in INFERENCES:
@@ -52,7 +54,7 @@ class AnnotatorEmbeddings(nn.Module):
             )
         if num_factors < 1:
             raise ConfigError("annotators need a factor head with at least one factor.")
-        self.names, self.inference = tuple(names), inference
+        self.names, self.inference, self.column = tuple(names), inference, column
         self._index = {name: place for place, name in enumerate(self.names)}
         if len(self._index) != len(self.names):
             raise ConfigError("annotators' names have to be distinct.")

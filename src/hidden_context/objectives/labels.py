@@ -74,21 +74,22 @@ class Labels:
         return len(self.weight)
 
     def select(self, pairs: Tensor) -> Labels:
-        """Take some of the pairs, in the order given, each with all its annotations.
+        """Take pairs, in the order given, each with all its annotations.
 
         Args:
-            pairs: Distinct indices of shape ``(P,)``, or a mask of shape ``(B,)``.
+            pairs: Indices of shape ``(P,)``, which may repeat, or a mask of shape ``(B,)``.
 
         Returns:
             Labels of P pairs.
         """
         if pairs.dtype == torch.bool:
             pairs = pairs.nonzero().squeeze(-1)
-        place = torch.full((len(self),), -1, device=pairs.device)
-        place[pairs] = torch.arange(len(pairs), device=pairs.device)
-        pair = place[self.pair]
-        order = torch.argsort(pair, stable=True)
-        order = order[pair[order] >= 0]
+        start = torch.searchsorted(self.pair, pairs)
+        count = torch.searchsorted(self.pair, pairs, right=True) - start
+        place = torch.arange(len(pairs), device=pairs.device).repeat_interleave(count)
+        before = count.cumsum(0) - count
+        within = torch.arange(len(place), device=pairs.device) - before[place]
+        order = start[place] + within
         by_annotation = {
             name: getattr(self, name)[order]
             for name in ("preference", "strength", "margin", "annotator")
@@ -97,7 +98,7 @@ class Labels:
             name: getattr(self, name)[pairs]
             for name in ("weight", "rating_chosen", "rating_rejected")
         }
-        return Labels(pair=pair[order], **by_annotation, **by_pair)
+        return Labels(pair=place, **by_annotation, **by_pair)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Labels:
         """Apply a function to every tensor, such as a move to a device."""

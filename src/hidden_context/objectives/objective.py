@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -63,8 +64,7 @@ class Objective(nn.Module):
         if not 0 <= anchor_weight < math.inf:
             raise ConfigError(f"anchor_weight is {anchor_weight}; it must be ≥ 0.")
         self.anchor_weight = anchor_weight
-        noise = torch.zeros(self.num_members) if anchor_weight else torch.zeros(0)
-        self.log_rating_noise = nn.Parameter(noise)
+        self.log_rating_noise = nn.Parameter(torch.zeros(self.num_members, int(anchor_weight > 0)))
         if self.outcomes.num_members != self.num_members:
             raise ConfigError("the outcomes are those of another number of members.")
         if annotators is not None:
@@ -155,6 +155,46 @@ class Objective(nn.Module):
             loss = loss * member_weight
         return labels.weight * loss.mean(-1)
 
+    def of_member(self, number: int) -> Objective:
+        """Make the objective of one member alone, to be trained apart; others share none of it.
+
+        Args:
+            number: Which member; where the head has one only, each call gives another copy.
+
+        Returns:
+            An objective of the member's head.
+        """
+        place = number if self.num_members > 1 else 0
+        known = self.annotators
+        part = Objective(
+            self.member,
+            Outcomes(self.outcomes.levels, 1, self.outcomes.margin_scale),
+            known
+            and AnnotatorEmbeddings(
+                known.names, known.num_factors, 1, known.inference, column=known.column
+            ),
+            self.anchor_weight,
+        )
+        own = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, value in part.named_parameters():
+                dim = _member_dim(name)
+                value.copy_(own[name].narrow(dim, place, 1))
+        return part
+
+    def take_members(self, parts: Sequence[Objective]) -> None:
+        """Take over what members learned apart; for one head, whose outputs are averaged, the mean.
+
+        Args:
+            parts: Objectives of the members, as ``of_member`` made them.
+        """
+        learned = [dict(part.named_parameters()) for part in parts]
+        with torch.no_grad():
+            for name, value in self.named_parameters():
+                dim = _member_dim(name)
+                stacked = torch.cat([part[name] for part in learned], dim)
+                value.copy_(stacked if self.num_members > 1 else stacked.mean(dim, keepdim=True))
+
     def prior(self) -> Tensor:
         """Cost of what is learned of the annotators, in nats over the whole data set, a scalar."""
         if self.annotators is None:
@@ -237,13 +277,18 @@ class Objective(nn.Module):
         self, chosen: RewardDistribution, rejected: RewardDistribution, labels: Labels
     ) -> Tensor:
         """Negative log-densities of the ratings of both texts of each pair, ``(B, M)``."""
-        noise = self.log_rating_noise.exp().unsqueeze(-1)
+        noise = self.log_rating_noise.exp()  # (M, 1), against (B, M, C)
         total = torch.zeros_like(chosen.mean)
         for side, rating in ((chosen, labels.rating_chosen), (rejected, labels.rating_rejected)):
             rated = ~rating.isnan().unsqueeze(-1)
             value = torch.nan_to_num(rating).to(total).unsqueeze(-1)
             total = total - torch.where(rated, side.components().log_density(value, noise), 0.0)
         return total
+
+
+def _member_dim(name: str) -> int:
+    """Dimension of the members in a learned tensor."""
+    return 1 if name.startswith("annotators.") else 0
 
 
 def _log_probs(difference: RewardDifference, intervals: Intervals) -> tuple[Tensor, Tensor]:

@@ -210,7 +210,7 @@ def _train_all(
 ) -> dict[tuple[str, TrainSet], Path]:
     models = {}
     for train_set in TRAIN_SETS:
-        for head_type in heads.types():
+        for head_type in heads.PAPER_TYPES:
             options = train_config(config, folder, backbone, head_type, train_set)
             task = progress.add(f"{head_type} on {train_set}", config.total_steps)
             models[head_type, train_set] = train(options, callbacks=[StepProgress(task)]).path
@@ -225,7 +225,7 @@ def _evaluate_all(
     models: dict[tuple[str, TrainSet], Path],
     progress: Progress,
 ) -> list[ModelRecord]:
-    task = progress.add("evaluation", len(models) + len(heads.types()))
+    task = progress.add("evaluation", len(models) + len(heads.PAPER_TYPES))
     records = []
     for done, ((head_type, train_set), path) in enumerate(models.items(), start=1):
         result = evaluate(
@@ -241,7 +241,7 @@ def _evaluate_all(
         rows = [row for _, row in iter_jsonl(result.path)]
         records.append(_record(config, world, head_type, train_set, path, rows, result.metrics))
         task(done)
-    for done, head_type in enumerate(heads.types(), start=len(models) + 1):
+    for done, head_type in enumerate(heads.PAPER_TYPES, start=len(models) + 1):
         suffix = "" if head_type == "base" else f"_{head_type}"
         own = {name: path for (kind, name), path in models.items() if kind == head_type}
         score_file(

@@ -47,13 +47,50 @@ class TrainConfig:
     tokenizer_name: str | None = option(None, "tokenizer, if not the backbone's own")
     revision: str | None = option(None, "branch, tag or commit of the backbone")
     trust_remote_code: bool = option(False, "let code from the model's repository run")
-    reward_model_type: str = option("base", "head: base, mean_and_variance or categorical")
-    num_atoms: int = option(10, "atoms of a categorical head")
+    reward_model_type: str = option(
+        "base", "head: base, mean_and_variance, categorical, factor, mixture or quantile"
+    )
+    num_atoms: int = option(10, "atoms of a categorical or quantile head")
+    num_factors: int = option(1, "factors of a factor head")
+    num_components: int = option(3, "normal components of a mixture head")
     entropy_coeff: float = option(0.1, "entropy bonus of a categorical head's batch mean")
-    variance_penalty: float = option(0.0, "penalty on the variance of a mean-and-variance head")
+    variance_penalty: float = option(
+        0.0, "penalty on the variance of a mean-and-variance or factor head"
+    )
     likelihood: Literal["probit", "logistic"] = option(
         "probit", "comparison of a mean-and-variance head: exact, or as the paper's code has it"
     )
+    head_options: dict[str, Any] = option(
+        {}, 'further options of the head as JSON, such as {"smoothing": 0.1}'
+    )
+    ensemble: Literal["none", "heads", "lora"] = option(
+        "none",
+        "several members to tell what the model does not know: heads on one network, or adapters "
+        "trained apart",
+    )
+    ensemble_members: int = option(5, "members of an ensemble")
+    ensemble_prior_scale: float = option(1.0, "scale of the members' random start")
+    ensemble_bootstrap: bool = option(True, "give each member a bootstrap sample of the prompts")
+
+    # labels
+    outcomes: Literal["preference", "ties", "five_levels", "seven_levels"] = option(
+        "preference",
+        "answers annotators could give: a side, a side or a tie, or strengths (column strength)",
+    )
+    margin_scale: float = option(
+        0.0, "reward units per unit of the column margin; 0 leaves margins out, TRL's way is 1"
+    )
+    annotators: Literal["ignore", "variational", "map"] = option(
+        "ignore", "learn what each annotator cares for, with a factor head"
+    )
+    annotator_column: str = option("annotator", "column that says who judged")
+    anchor_weight: float = option(
+        0.0, "weight of absolute ratings (rating_chosen, rating_rejected), which pin the scale"
+    )
+    objective_learning_rate: float = option(
+        0.02, "learning rate of thresholds, annotators and the noise of ratings"
+    )
+
     tuning: Literal["lora", "full", "qlora"] = option("lora", "what is trained besides the head")
     lora_r: int = option(8, "rank of LoRA adapters")
     lora_alpha: int = option(32, "scale of LoRA adapters")
@@ -166,6 +203,8 @@ class TrainConfig:
             "probe_batch_size",
             "probe_epochs",
             "probe_patience",
+            "probe_members",
+            "ensemble_members",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
@@ -194,7 +233,7 @@ class TrainConfig:
         ):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it cannot be negative.")
-        for name in ("learning_rate", "probe_learning_rate"):
+        for name in ("learning_rate", "probe_learning_rate", "objective_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be positive.")
         if not self.num_train_epochs > 0 and self.max_steps <= 0:

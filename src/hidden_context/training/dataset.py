@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from hidden_context.data.labels import labels_of
 from hidden_context.data.preferences import Preference
 from hidden_context.data.report import ReadReport
 from hidden_context.data.token_cache import TokenCache
 from hidden_context.data.tokenize import OverLength, tokenize_preferences
+from hidden_context.objectives import Labels
 
 
 class PreferenceDataset(Dataset[dict[str, Any]]):
@@ -26,6 +28,8 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         report: Brought up to date with what was dropped.
         sort_by_length: Order by length, so that evaluation pads little.
         cache: Where the token ids are kept from one run to the next.
+        labels: What annotators said of all ``preferences``; None takes their preference alone.
+        member_weight: How often each member of an ensemble sees each of them, ``(N, M)``.
     """
 
     def __init__(
@@ -38,8 +42,12 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         report: ReadReport | None = None,
         sort_by_length: bool = False,
         cache: TokenCache | None = None,
+        labels: Labels | None = None,
+        member_weight: torch.Tensor | None = None,
     ) -> None:
         self.preferences = preferences
+        self.labels = labels_of(preferences) if labels is None else labels
+        self.member_weight = member_weight
         self.tokens = tokenize_preferences(
             preferences, tokenizer, max_length, over_length, report=report, cache=cache
         )
@@ -57,7 +65,6 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         return {
             "chosen": self.tokens.input_ids_chosen[position],
             "rejected": self.tokens.input_ids_rejected[position],
-            "preference": self.preferences[row].preference,
             "row": row,
         }
 
@@ -94,9 +101,8 @@ class PairTokens:
 
 
 def collate_pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Collect pairs into a batch: ``preference`` and ``row`` of shape ``(P,)``, and ``tokens``."""
+    """Collect pairs into a batch: ``row`` of shape ``(P,)``, and ``tokens``."""
     return {
-        "preference": torch.tensor([item["preference"] for item in items]),
         "row": torch.tensor([item["row"] for item in items]),
         "tokens": PairTokens(
             [item["chosen"] for item in items], [item["rejected"] for item in items]

@@ -21,18 +21,21 @@ from hidden_context.data.chat import install_chat_template
 from hidden_context.data.held_out import Splits
 from hidden_context.data.token_cache import TokenCache
 from hidden_context.errors import ConfigError, DataError, MissingFileError
-from hidden_context.heads import Head
+from hidden_context.heads import EnsembleHead, Head
 from hidden_context.models.backbone import LoraOptions, build_model
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import PreferenceDataset
 from hidden_context.training.fitted import Fitted, reward_scale
+from hidden_context.training.objective import labels_for, make_objective, member_weights
 from hidden_context.training.schedules import PAPER_SCHEDULES
 from hidden_context.training.trainer import EngineOptions, PreferenceTrainer
 
 # Names that Transformers has dropped but the paper's commands use.
 _OPTIMIZERS = {"adamw_hf": "adamw_torch"}
+# Pairs that tell the members' units: their root mean squares vary by a few per cent.
+_UNIT_PAIRS = 512
 
 
 def build_reward_model(config: TrainConfig, head: Head) -> SequenceRewardModel:
@@ -155,6 +158,7 @@ def fit(
     """Fine-tune a reward model; see ``training.run``."""
     resume = resume_point(config)
     model = build_reward_model(config, head)
+    model.objective = make_objective(config, head, splits.train)
     datasets = _tokenize(config, splits, model)
     chosen_by = datasets.get("validation") or datasets.get("test")
     arguments = training_arguments(
@@ -174,6 +178,7 @@ def fit(
             config.pad_to_multiple_of,
         ),
         schedule=config.lr_scheduler_type,
+        objective_learning_rate=config.objective_learning_rate,
         args=arguments,
         train_dataset=datasets["train"],
         eval_dataset=chosen_by,
@@ -182,7 +187,10 @@ def fit(
     if config.quiet:
         trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume)
+    if isinstance(model.head, EnsembleHead):
+        model.set_head(_in_one_unit(model.head, model, datasets["train"]))
     metrics = _final_metrics(config, trainer, datasets, model)
+    model.objective.cpu()
     return Fitted(
         model,
         metrics,
@@ -205,6 +213,8 @@ def _tokenize(
             report=splits.reports.get(name),
             sort_by_length=name != "train",
             cache=cache,
+            labels=labels_for(model.objective, pairs),
+            member_weight=member_weights(config, model.head, pairs) if name == "train" else None,
         )
         for name, pairs in parts.items()
         if pairs
@@ -216,6 +226,19 @@ def _tokenize(
             remedy="Raise --max_length, or look at what was dropped and why",
         )
     return {name: part for name, part in datasets.items() if len(part)}
+
+
+def _in_one_unit(
+    head: EnsembleHead, model: SequenceRewardModel, dataset: PreferenceDataset
+) -> EnsembleHead:
+    """Bring an ensemble's members to one unit by a sample of the training pairs."""
+    places = range(0, len(dataset), -(-len(dataset) // _UNIT_PAIRS))
+    items = [dataset[place] for place in places]
+    raw = [
+        model.raw_outputs_of_tokens([item[side] for item in items])
+        for side in ("chosen", "rejected")
+    ]
+    return head.in_one_unit(*raw)
 
 
 def _final_metrics(

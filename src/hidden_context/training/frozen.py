@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from hidden_context import heads
 from hidden_context.data.chat import install_chat_template
 from hidden_context.data.held_out import Splits
 from hidden_context.data.preferences import Preference
@@ -23,6 +24,7 @@ from hidden_context.models.tokenizer import load_tokenizer
 from hidden_context.statistics.pair_metrics import grouped_pair_metrics
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import Fitted, reward_scale
+from hidden_context.training.objective import labels_for, make_objective, member_weights
 from hidden_context.training.probe import PairFeatures, pair_features, probe_options, train_probe
 
 
@@ -112,15 +114,18 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     parts = {name: pairs for name, pairs in parts.items() if pairs}
     if "train" not in parts:
         raise DataError("no training pairs are left", remedy="Look at what was dropped and why")
+    objective = make_objective(config, head, parts["train"])
+    labels = {name: labels_for(objective, pairs) for name, pairs in parts.items()}
     per_text = 2 if config.embed == "apart" else 1
     total = sum(2 * per_text * len(pairs) for pairs in parts.values())
     with embedding_progress(total, config.disable_tqdm or config.quiet) as progress:
         features = {
-            name: pair_features(featurizer, pairs, progress) for name, pairs in parts.items()
+            name: pair_features(featurizer, pairs, labels[name], progress)
+            for name, pairs in parts.items()
         }
     probe, history = train_probe(
         config,
-        head,
+        objective,
         features["train"],
         features.get("validation") if config.probe_early_stopping else None,
         held_out=(
@@ -128,8 +133,13 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
             if config.probe_early_stopping
             else None
         ),
+        member_weight=member_weights(config, head, parts["train"]),
     )
-    model = FrozenRewardModel(featurizer, probe, head, probe_options(config))
+    model = FrozenRewardModel(featurizer, probe, head, probe_options(config), objective=objective)
+    if isinstance(head, heads.EnsembleHead):
+        with torch.inference_mode():
+            raw = [probe(side) for side in (features["train"].chosen, features["train"].rejected)]
+        model.set_head(head.in_one_unit(*raw))
     metrics: dict[str, float] = {}
     if "test" in features and config.evaluate_at_end:
         metrics = _evaluate(model, features["test"], parts["test"])
@@ -151,4 +161,7 @@ def _evaluate(
         for column in ("data_subset", "objective")
     }
     rows = torch.arange(len(pairs))
-    return grouped_pair_metrics(model.head, chosen, rejected, features.preference, rows, groups)
+    labels = features.labels
+    return grouped_pair_metrics(
+        model.head, chosen, rejected, labels.vote_share, rows, groups, model.objective, labels
+    )

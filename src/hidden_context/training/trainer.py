@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,9 +17,11 @@ from hidden_context.errors import ConfigError, DivergedError
 from hidden_context.heads import Head
 from hidden_context.models.budget import TokenBudget, default_tokens, tune
 from hidden_context.models.engine import Way
-from hidden_context.models.forward import tree_attention_in
+from hidden_context.models.forward import classifier_of, tree_attention_in
+from hidden_context.models.modules import final_linear
+from hidden_context.models.objective_file import load_objective
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.objectives import negative_log_likelihood
+from hidden_context.objectives import Labels
 from hidden_context.statistics.pair_metrics import grouped_pair_metrics, pair_metrics
 from hidden_context.training.dataset import PairTokens, PreferenceDataset, collate_pairs
 from hidden_context.training.micro_batches import (
@@ -63,6 +66,7 @@ class PreferenceTrainer(Trainer):
         reward_model: The model, its tokenizer and head.
         engine_options: How a step's pairs are run.
         schedule: ``cosine`` or ``step`` for the paper's schedules, else None.
+        objective_learning_rate: Peak rate of what is learned beside the network.
         **options: As for ``transformers.Trainer``.
     """
 
@@ -72,10 +76,12 @@ class PreferenceTrainer(Trainer):
         engine_options: EngineOptions | None = None,
         *,
         schedule: str | None = None,
+        objective_learning_rate: float = 0.02,
         **options: Any,
     ) -> None:
         self.reward_model, self.schedule = reward_model, schedule
-        self.head: Head = reward_model.head
+        self.objective_learning_rate = objective_learning_rate
+        self.objective = reward_model.objective
         self.engine_options = engine_options or EngineOptions()
         self._window: list[dict[str, float]] = []
         self._rows: Tensor | None = None
@@ -102,7 +108,18 @@ class PreferenceTrainer(Trainer):
             self.engine_options.tokens_per_batch or default_tokens(self.args.device, dtype)
         )
         self._tuned = False
+        self.objective.to(self.args.device)
+        if self.is_deepspeed_enabled and any(p.numel() for p in self.objective.parameters()):
+            raise ConfigError(
+                "DeepSpeed trains the network alone: leave out --outcomes, --annotators and "
+                "--anchor_weight, or launch without it."
+            )
         self.add_callback(_FiniteGradients(self))
+
+    @property
+    def head(self) -> Head:
+        """The reward model's head."""
+        return self.reward_model.head
 
     def _choose_way(self) -> Way:
         """Try the tree on pairs that are the same in every process."""
@@ -168,6 +185,7 @@ class PreferenceTrainer(Trainer):
                 alone = self.args.world_size == 1 and not self.is_deepspeed_enabled
                 tried = tokens_too_many(error, batches, alone)
             model.zero_grad()  # of passes that had run
+            self.objective.zero_grad()
             self.budget.halve(tried)
 
     def _tune_once(self, model: nn.Module) -> None:
@@ -229,10 +247,29 @@ class PreferenceTrainer(Trainer):
                 raw_outputs.append(raw.detach())
                 order += batch.pairs
         self.tokens_seen += sum(batch.tokens for batch in batches)
+        self._share_gradients()
         raw = torch.cat(raw_outputs)
-        preference = inputs["preference"][order]
-        self._window.append(pair_metrics(self.head, raw[:, 0], raw[:, 1], preference))
+        labels = self._labels(self.train_dataset, inputs["row"][order])
+        with torch.no_grad():
+            metrics = pair_metrics(
+                self.head, raw[:, 0], raw[:, 1], labels.vote_share, self.objective, labels
+            )
+        self._window.append(metrics)
         return total
+
+    def _share_gradients(self) -> None:
+        """Average over processes the gradients of what is learned beside the wrapped network."""
+        if self.args.world_size == 1:
+            return
+        for parameter in self.objective.parameters():
+            if parameter.numel():
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.accelerator.reduce(own, "mean")
+
+    def _labels(self, dataset: Any, rows: Tensor) -> Labels:
+        """Labels of rows of a dataset, on the rows' device."""
+        labels: Labels = dataset.labels.select(rows.cpu())
+        return labels.map(lambda values: values.to(rows.device))
 
     def _raw_outputs(self, model: nn.Module, tokens: PairTokens, pairs: Sequence[int]) -> Tensor:
         pad = self.reward_model.runner.pad_token_id
@@ -244,11 +281,17 @@ class PreferenceTrainer(Trainer):
     ) -> Tensor:
         """Compute a pass's part of the step's loss, in nats per pair."""
         chosen, rejected = raw.unbind(1)
-        self._rows = inputs["row"][batch.pairs]
-        loss = negative_log_likelihood(
-            self.head, chosen, rejected, inputs["preference"][batch.pairs]
+        dataset: Any = self.train_dataset
+        self._rows = rows = inputs["row"][batch.pairs]
+        weights = dataset.member_weight
+        loss = self.objective.training_loss(
+            chosen,
+            rejected,
+            self._labels(dataset, rows),
+            None if weights is None else weights[rows.cpu()].to(rows.device),
         )
-        penalty = self.head.penalty(chosen, rejected) * len(batch.pairs)
+        prior = self.objective.prior() / len(dataset)
+        penalty = (self.head.penalty(chosen, rejected) + prior) * len(batch.pairs)
         # gradients are averaged over processes, so each one's part is scaled up by their number
         total = (loss.sum() + penalty) / pairs * self.args.world_size
         if not bool(torch.isfinite(total)):
@@ -297,17 +340,49 @@ class PreferenceTrainer(Trainer):
                 self.budget.halve(tried)
         order = torch.tensor([pair for batch in batches for pair in batch.pairs])
         raw = torch.cat(parts).float()[order.argsort().to(parts[0].device)]
-        loss = negative_log_likelihood(self.head, raw[:, 0], raw[:, 1], inputs["preference"])
+        with torch.no_grad():
+            labels = self._labels(self._evaluated, inputs["row"])
+            loss = self.objective.negative_log_likelihood(raw[:, 0], raw[:, 1], labels)
         return loss.mean(), None if prediction_loss_only else raw, inputs["row"]
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         raw = torch.as_tensor(prediction.predictions)
         rows = torch.as_tensor(prediction.label_ids)
         dataset = self._evaluated
-        preference = torch.tensor([dataset.preferences[int(row)].preference for row in rows])
+        labels = self._labels(dataset, rows)
         groups = {column: dataset.group_of_rows(column) for column in _GROUP_COLUMNS}
         self.last_raw_outputs = raw
-        return grouped_pair_metrics(self.head, raw[:, 0], raw[:, 1], preference, rows, groups)
+        objective = copy.deepcopy(self.objective).cpu()
+        with torch.no_grad():
+            return grouped_pair_metrics(
+                self.head,
+                raw[:, 0],
+                raw[:, 1],
+                labels.vote_share,
+                rows,
+                groups,
+                objective,
+                labels,
+            )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimiser, with a group of its own for what is learned beside the network."""
+        optimizer = super().create_optimizer(model)
+        learned = [p for p in self.objective.parameters() if p.numel()]
+        present = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if learned and id(learned[0]) not in present:
+            optimizer.add_param_group(
+                {"params": learned, "lr": self.objective_learning_rate, "weight_decay": 0.0}
+            )
+        return optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Leave an ensemble's output layer alone: its random start is a prior, not to be shrunk."""
+        names: list[str] = super().get_decay_parameter_names(model)
+        if self.head.members[1] == 1:
+            return names
+        layer = final_linear(classifier_of(self.reward_model.module))[0].split(".")[0]
+        return [name for name in names if f".{layer}." not in f".{name}"]
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
         """Evaluate on a preference dataset; metrics by subset and objective where known."""
@@ -344,16 +419,32 @@ class PreferenceTrainer(Trainer):
         if self.args.should_save:
             self.reward_model.write_head_file(output_dir or self.args.output_dir)
 
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_objective(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._load_objective(str(self.state.best_model_checkpoint))
+
+    def _load_objective(self, folder: str) -> None:
+        if not self.objective.is_plain:
+            self.objective.load_state_dict(load_objective(folder, self.head).state_dict())
+
 
 class _FiniteGradients(TrainerCallback):
     """Stops training before an optimiser step would write NaN into the weights."""
 
     def __init__(self, trainer: PreferenceTrainer) -> None:
         self._stop: Callable[[str], None] = trainer.stop_diverged
+        self._learned = list(trainer.objective.parameters())
 
     def on_pre_optimizer_step(
         self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **_: Any
     ) -> None:
-        gradients = [p.grad for p in model.parameters() if p.grad is not None] if model else []
+        learned = [*(model.parameters() if model else ()), *self._learned]
+        gradients = [p.grad for p in learned if p.grad is not None]
         if gradients and not bool(torch.isfinite(nn.utils.get_total_norm(gradients))):
             self._stop("a gradient is not finite")

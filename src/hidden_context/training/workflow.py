@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hidden_context import heads
 from hidden_context.data.files import write_json, write_yaml_config
 from hidden_context.data.held_out import Splits, check_sides, load_splits
-from hidden_context.data.preferences import Preference, has_blank_side, parse_preference
+from hidden_context.data.preferences import Preference, has_blank_side
+from hidden_context.data.rankings import parse_preferences
 from hidden_context.data.report import ReadReport
 from hidden_context.data.sources import PreferenceData, limit_preferences
 from hidden_context.data.splits import EVALUATION_SALT, VALIDATION_SALT, split_by_prompt
 from hidden_context.errors import HiddenContextWarning
-from hidden_context.heads.registry import options_for
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import is_first_process
+from hidden_context.training.objective import make_head
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -46,21 +46,16 @@ class TrainResult:
     reports: dict[str, ReadReport]
 
 
-def make_head(config: TrainConfig) -> heads.Head:
-    """Make the head that a configuration names, from those of its options that the head has."""
-    options = options_for(config.reward_model_type, dataclasses.asdict(config))
-    return heads.make(config.reward_model_type, **options)
-
-
 def as_preferences(rows: Rows) -> list[Preference]:
     """Bring in-memory rows (preferences, dictionaries or a ``datasets.Dataset``) to preferences."""
     pairs = []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Preference):
-            row = parse_preference(dict(row), line=number)
+            pairs += parse_preferences(dict(row), line=number)
         elif row.source_line is None:
-            row = dataclasses.replace(row, source_line=number)
-        pairs.append(row)
+            pairs.append(dataclasses.replace(row, source_line=number))
+        else:
+            pairs.append(row)
     return pairs
 
 

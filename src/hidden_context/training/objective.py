@@ -1,0 +1,130 @@
+"""What a configuration wants learned beside the network, and how its data are labelled for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from hidden_context import heads
+from hidden_context.data.labels import annotator_names, labels_of
+from hidden_context.data.preferences import Preference
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.heads import FactorHead, Head
+from hidden_context.heads.registry import options_for
+from hidden_context.objectives import AnnotatorEmbeddings, Labels, Objective, Outcomes
+from hidden_context.training.config import TrainConfig
+
+_LEVELS: Final = {"preference": 2, "ties": 3, "five_levels": 5, "seven_levels": 7}
+
+
+def make_head(config: TrainConfig) -> Head:
+    """Make the head that a configuration names, from those of its options that the head has.
+
+    An ensemble of heads is made where one is asked for, and for a probe of several members whose
+    raw outputs cannot be averaged.
+
+    Raises:
+        ConfigError: If the head, or an option of it, is unknown or cannot work.
+    """
+    kind = config.reward_model_type
+    options = options_for(kind, dataclasses.asdict(config))
+    head = heads.make(kind, **{**options, **config.head_options})
+    members = config.probe_members if config.freeze_backbone else config.ensemble_members
+    apart = config.freeze_backbone and members > 1 and not head.can_average
+    if config.ensemble == "heads" or (apart and not isinstance(head, heads.EnsembleHead)):
+        return heads.EnsembleHead(head, members, config.ensemble_prior_scale)
+    return head
+
+
+def make_objective(config: TrainConfig, head: Head, preferences: Sequence[Preference]) -> Objective:
+    """Make the untrained objective of a configuration.
+
+    Args:
+        config: The options.
+        head: The head.
+        preferences: Training pairs, which say who the annotators are.
+
+    Returns:
+        The objective, on the CPU.
+
+    Raises:
+        ConfigError: If head and options do not fit together.
+        DataError: If annotators are to be learned and none is named.
+    """
+    member, count = head.members
+    annotators = None
+    if config.annotators != "ignore":
+        if not isinstance(member, FactorHead) or not member.num_factors:
+            raise ConfigError(
+                f"--annotators {config.annotators} needs --reward_model_type factor with "
+                f"--num_factors of at least 1, not a {member.type} head."
+            )
+        names = annotator_names(preferences, config.annotator_column)
+        if not names:
+            raise DataError(
+                "no training pair says who judged it",
+                field=config.annotator_column,
+                remedy="Name the column with --annotator_column, or leave --annotators out",
+            )
+        annotators = AnnotatorEmbeddings(
+            names,
+            member.num_factors,
+            count,
+            config.annotators,
+            config.seed,
+            config.annotator_column,
+        )
+    outcomes = Outcomes(_LEVELS[config.outcomes], count, config.margin_scale)
+    return Objective(head, outcomes, annotators, config.anchor_weight)
+
+
+def labels_for(objective: Objective, preferences: Sequence[Preference]) -> Labels:
+    """Collect the labels of pairs as an objective reads them.
+
+    Raises:
+        DataError: If a strength is beyond the objective's levels, naming its line.
+    """
+    known = objective.annotators
+    if known is None:
+        labels = labels_of(preferences)
+    else:
+        labels = labels_of(preferences, known.index, known.column)
+    top = (objective.outcomes.levels - 1) // 2
+    if objective.outcomes.levels > 3:
+        beyond = (labels.strength.abs() > top).nonzero().squeeze(-1)
+        if len(beyond):
+            row = int(labels.pair[beyond[0]])
+            raise DataError(
+                f"strength {labels.strength[beyond[0]]:g} is beyond {objective.outcomes.levels} "
+                f"levels, which end at {top}",
+                line=preferences[row].source_line or row + 1,
+                field="strength",
+                remedy="Take --outcomes seven_levels, or scale the strengths",
+            )
+    return labels
+
+
+def member_weights(
+    config: TrainConfig, head: Head, preferences: Sequence[Preference]
+) -> Tensor | None:
+    """Draw how often each member of an ensemble sees each pair: a bootstrap by prompt.
+
+    Args:
+        config: ``ensemble_bootstrap`` and the seed.
+        head: The head.
+        preferences: N training pairs.
+
+    Returns:
+        Poisson counts of shape ``(N, M)``, the same for all pairs of a prompt; None for once each.
+    """
+    count = head.members[1]
+    if not isinstance(head, heads.EnsembleHead) or not config.ensemble_bootstrap:
+        return None
+    place: dict[str, int] = {}
+    prompts = [place.setdefault(pair.prompt_key, len(place)) for pair in preferences]
+    generator = torch.Generator().manual_seed(config.seed + 7919)
+    return torch.poisson(torch.ones(len(place), count), generator)[torch.tensor(prompts)]
