@@ -5,6 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import torch
 
 from hidden_context import heads
 from hidden_context.analysis.metrics import (
@@ -14,7 +15,12 @@ from hidden_context.analysis.metrics import (
     rated_at_least,
     response_record,
     reward_moments,
+    variance_shares,
 )
+from hidden_context.data.labels import labels_of
+from hidden_context.data.preferences import Preference
+from hidden_context.errors import ConfigError
+from hidden_context.objectives import AnnotatorEmbeddings, Objective
 
 PHI = NormalDist().cdf
 
@@ -148,6 +154,99 @@ def test_soft_labels_turn_and_tie_the_pairs_they_label():
     assert record.accuracy_at == {"mean": Count(2.5, 4)}
     tied = pair_record(head, chosen, chosen[::-1].copy(), ["mean"], np.full(4, 0.5))
     assert (tied.accuracy, tied.accuracy_at) == (Count(2.0, 4), {"mean": Count(2, 4)})
+
+
+def raw_factor(*rows):
+    return np.array([[mean, load, softplus_inverse(s)] for mean, load, s in rows])
+
+
+def test_factor_pairs_by_hand():
+    head = heads.make("factor", num_factors=1)
+    chosen = raw_factor((1.0, 2.0, 1.0), (0.0, 1.0, 2.0), (3.0, 0.0, 1.0))
+    rejected = raw_factor((0.0, -1.0, 2.0), (0.0, 1.0, 2.0), (1.0, 4.0, 1.0))
+    measure = "relative_quantile:0.1"
+    record = pair_record(head, chosen, rejected, ["mean", measure])
+    # disagreement 9, 0, 16; noise 5, 8, 2
+    z = [1 / math.sqrt(14), 0.0, 2 / math.sqrt(18)]
+    assert record.loss == pytest.approx(-sum(math.log(PHI(x)) for x in z) / 3, abs=1e-12)
+    assert record.variance_shares == {
+        "disagreement": pytest.approx(25 / 40, abs=1e-12),
+        "noise": pytest.approx(15 / 40, abs=1e-12),
+    }
+    assert record.accuracy == Count(2.5, 3)
+    # the tenth served worst: half the difference of means less 1.28 halves of that of loadings,
+    # which is the same for both sides
+    assert record.accuracy_at == {"mean": Count(2.5, 3), measure: Count(2.5, 3)}
+
+
+def test_a_relative_measure_weighs_the_two_texts_of_a_row_against_each_other():
+    head = heads.make("factor", num_factors=1)
+    first = raw_factor((0.1, 3.0, 1.0), (-0.1, -3.0, 1.0), (0.0, 2.0, 1.0))
+    second = raw_factor((0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 2.0, 1.0))
+    # alone, the first text's spread makes its low quantile the lower one
+    assert rated_at_least(head, "quantile:0.1", first, second) == Count(1, 3)
+    # against each other both sides spread alike, and the mean decides
+    relative = "relative_quantile:0.1"
+    assert rated_at_least(head, relative, first, second) == Count(2, 3)
+    assert rated_at_least(head, relative, first, second, ties="half") == Count(1.5, 3)
+    record = response_record(
+        head, np.stack([second, first], axis=1).reshape(6, 3), np.full(3, 2), [relative]
+    )
+    assert record.second_at_least == {relative: Count(2, 3)}
+    with pytest.raises(ConfigError, match="no shared context"):
+        rated_at_least(heads.make("base"), relative, first[:, :1], second[:, :1])
+
+
+def test_causes_of_the_variance_of_responses():
+    head = heads.make("factor", num_factors=1)
+    outputs = raw_factor((0.0, 1.0, 2.0), (5.0, 3.0, 4.0))
+    record = response_record(head, outputs, np.array([1, 1]))
+    # disagreement (1 + 9)/2, noise (4 + 16)/2
+    assert record.variance_shares == {
+        "disagreement": pytest.approx(1 / 3, abs=1e-12),
+        "noise": pytest.approx(2 / 3, abs=1e-12),
+    }
+    ensemble = heads.make("ensemble", member=head, num_members=2)
+    both = np.concatenate([outputs[:1], outputs[1:]], axis=1)  # one text, two members
+    # the members' mean parts, and the variance of their means 0 and 5
+    assert variance_shares(ensemble, both) == pytest.approx(
+        {"disagreement": 5 / 21.25, "noise": 10 / 21.25, "epistemic": 6.25 / 21.25}, abs=1e-12
+    )
+    normals = heads.make("ensemble", member=heads.make("mean_and_variance"), num_members=2)
+    raw = np.array([[0.0, softplus_inverse(1.0), 2.0, softplus_inverse(1.0)]])
+    assert variance_shares(normals, raw) == pytest.approx({"unsplit": 0.5, "epistemic": 0.5})
+    for kind in ("base", "mean_and_variance", "categorical", "mixture", "quantile"):
+        plain = heads.make(kind)
+        assert variance_shares(plain, np.zeros((2, plain.num_outputs))) is None
+
+
+def test_a_known_annotator_counts_as_such():
+    head = heads.make("factor", num_factors=1)
+    annotators = AnnotatorEmbeddings(["ann", "bob"], 1, inference="map")
+    with torch.no_grad():
+        annotators.location.copy_(torch.tensor([1.0, -1.0]).reshape(2, 1, 1))
+    objective = Objective(head, annotators=annotators)
+    raw = raw_factor((0.5, 1.0, 1.0)), raw_factor((0.0, 0.0, 1.0))
+    said = {"annotations": [{"annotator": "ann"}, {"annotator": "bob"}, {"annotator": "bob"}]}
+    labels = labels_of([Preference("", "", "", said)], annotators.index)
+    record = pair_record(head, *raw, ["mean"], None, objective, labels)
+    root = math.sqrt(2)
+    losses = [-math.log(PHI(1.5 / root)), *[-math.log(PHI(-0.5 / root))] * 2]
+    assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-6)
+    assert record.accuracy.share == pytest.approx(1 / 3)
+    assert record.accuracy_at == {"mean": Count(1, 1)}  # the population's
+
+
+@pytest.mark.parametrize("kind", ["factor", "mixture", "quantile", "ensemble"])
+def test_every_head_has_a_record(kind):
+    head = heads.make(kind)
+    chosen, rejected = np.random.default_rng(1).normal(size=(2, 9, head.num_outputs))
+    forward = pair_record(head, chosen, rejected, ["cvar:0.1"])
+    backward = pair_record(head, rejected, chosen, ["cvar:0.1"])
+    assert forward.accuracy.count + backward.accuracy.count == 9
+    assert forward.accuracy_at["cvar:0.1"].count + backward.accuracy_at["cvar:0.1"].count == 9
+    assert forward.r2 == pytest.approx(backward.r2, rel=1e-9)
+    assert forward.variance_shares == pytest.approx(backward.variance_shares)
 
 
 def test_counts_keep_halves():

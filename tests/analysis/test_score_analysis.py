@@ -14,6 +14,8 @@ from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.tables import analysis_title, print_analysis
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.models.head_file import HeadFile
+from hidden_context.models.objective_file import save_objective
+from hidden_context.objectives import AnnotatorEmbeddings, Objective, Outcomes
 from hidden_context.scoring.evaluation import metrics_of_file
 
 
@@ -144,6 +146,119 @@ def test_a_file_in_a_checkpoint_s_folder_gives_what_evaluate_gives(tmp_path, hea
     assert {"objective": "1"} in [group.labels for group in scores.groups]
 
 
+def known_annotators(head):
+    annotators = AnnotatorEmbeddings(["ann", "7"], 1, head.members[1], column="who")
+    return Objective(head, Outcomes(3, head.members[1]), annotators)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        known_annotators(heads.make("factor", num_factors=1)),
+        known_annotators(heads.make("ensemble", member=heads.make("factor"), num_members=2)),
+        Objective(heads.make("mixture", num_components=2)),
+        Objective(heads.make("quantile", num_atoms=3), Outcomes(3)),
+    ],
+    ids=["factor", "ensemble", "mixture", "quantile"],
+)
+def test_a_checkpoint_s_annotators_and_answers_are_read_as_evaluate_reads_them(
+    tmp_path, objective, capsys
+):
+    head = objective.head
+    said = [
+        {"who": "ann"},
+        {"who": 7, "preference": 0.5},
+        {"annotations": [{"who": "ann", "preference": 0}, {"who": "zoe"}, {"who": "7"}]},
+        {"strength": -1},
+        {},
+    ] * 4
+    raw = np.random.default_rng(3).normal(size=(20, 2, head.num_outputs))
+    rows = [
+        pair(*sides.tolist(), **columns, objective=i % 3)
+        for i, (sides, columns) in enumerate(zip(raw, said, strict=True))
+    ]
+    HeadFile(head).save(tmp_path)
+    save_objective(tmp_path, objective)
+    path = tmp_path / "eval_results_both.jsonl"
+    write(path, rows)
+    expected = metrics_of_file(path, head, objective)
+    output = tmp_path / "analysis.json"
+    analysis = score_analysis.run(AnalyzeConfig(files=[str(path)], output=str(output)))
+    (scores,) = analysis.analyses
+    (saved,) = json.loads(output.read_text())["analyses"]
+    assert scores.with_objective == saved["with_objective"] == (not objective.is_plain)
+    for group, written in zip(scores.groups, saved["groups"], strict=True):
+        prefix = "".join(f"{name}_{value}_" for name, value in group.labels.items())
+        for name in ("loss", "reward_mean", "reward_stddev", "r2"):
+            found = getattr(group.record, name)
+            assert found == pytest.approx(expected[prefix + name], rel=1e-12), (prefix, name)
+            assert written[name] == found
+        assert group.record.accuracy.share == pytest.approx(expected[f"{prefix}accuracy"])
+        shares = {
+            cause: expected[f"{prefix}{cause}_share"]
+            for cause in ("disagreement", "noise", "epistemic")
+            if f"{prefix}{cause}_share" in expected
+        }
+        assert (group.record.variance_shares or {}) == pytest.approx(shares)
+        assert written["variance_shares"] == group.record.variance_shares
+    assert len(scores.groups) == 4
+
+    print_analysis(analysis)
+    printed = capsys.readouterr().out
+    assert ("with its objective.json" in printed) == (not objective.is_plain)
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    if shares:
+        percents = [f"{100 * s:.1f} %" for s in scores.groups[1].record.variance_shares.values()]
+        assert " ".join(["objective=0", *percents]) in lines
+        assert " ".join(["variance", *shares]) in lines
+        assert "Variance: of the difference between the two sides" in printed
+    else:
+        assert "Variance" not in printed
+    # another head than the checkpoint's has none of what it learned
+    if head.type == "quantile":
+        config = AnalyzeConfig(files=[str(path)], head="factor")
+        assert not score_analysis.run(config).analyses[0].with_objective
+
+
+def test_what_lies_beside_belongs_to_a_single_model_only(tmp_path):
+    objective = known_annotators(heads.make("factor", num_factors=1))
+    HeadFile(objective.head).save(tmp_path)
+    save_objective(tmp_path, objective)
+    row = {"reward_output_chosen": [1.0, 0.0, 0.0], "reward_output_rejected": [0.0, 0.0, 0.0]}
+    both = [row | {"reward_outputs_m": [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]}]
+    path = write(tmp_path / "s.jsonl", both)
+    pairs, responses = score_analysis.run(AnalyzeConfig(files=[path], head="factor")).analyses
+    assert (pairs.with_objective, responses.with_objective) == (False, False)
+    responses_alone = write(tmp_path / "r.jsonl", [{"reward_outputs_m": [[0.0, 1.0, 0.0]]}])
+    (scores,) = score_analysis.run(AnalyzeConfig(files=[responses_alone])).analyses
+    assert (scores.head["type"], scores.with_objective) == ("factor", False)
+    sigma = math.log(2)
+    assert scores.groups[0].record.variance_shares == {
+        "disagreement": pytest.approx(1 / (1 + sigma**2)),
+        "noise": pytest.approx(sigma**2 / (1 + sigma**2)),
+    }
+
+
+def test_an_ensemble_is_named_with_its_members(tmp_path):
+    member = heads.make("mean_and_variance", likelihood="logistic")
+    HeadFile(heads.make("ensemble", member=member, num_members=2)).save(tmp_path)
+    path = write(tmp_path / "s.jsonl", [pair([0.0, 1.0, 2.0, 3.0], [1.0, 0.0, 0.0, 1.0])])
+    (scores,) = score_analysis.run(AnalyzeConfig(files=[path])).analyses
+    title = analysis_title(scores)
+    assert title.endswith("s.jsonl: pairs (ensemble of 2, mean_and_variance, logistic)")
+    assert list(scores.groups[0].record.variance_shares) == ["unsplit", "epistemic"]
+
+
+def test_a_relative_measure_needs_a_head_with_shared_context(tmp_path):
+    path = write(tmp_path / "s.jsonl", [pair([0.0, 1.0, 0.5], [1.0, 0.0, 0.5])])
+    options = {"files": [path], "risk": ["relative_cvar:0.1"]}
+    (scores,) = score_analysis.run(AnalyzeConfig(head="factor", **options)).analyses
+    assert scores.groups[0].record.accuracy_at["relative_cvar:0.1"].count == 0
+    words = r"relative_cvar:0.1 needs .* reward_output_chosen in .*s.jsonl is of a categorical"
+    with pytest.raises(ConfigError, match=words):
+        score_analysis.run(AnalyzeConfig(**options))
+
+
 def test_pairs_of_several_models_have_a_record_each(tmp_path, capsys):
     HeadFile(heads.make("categorical", num_atoms=2)).save(tmp_path)
     row = {
@@ -172,8 +287,9 @@ def test_no_input_is_overwritten(tmp_path, monkeypatch):
     for output in (str(path), "s.jsonl", "../" + tmp_path.name + "/s.jsonl", "link.jsonl"):
         with pytest.raises(ConfigError, match="is an input too"):
             score_analysis.run(AnalyzeConfig(files=["s.jsonl"], output=output))
-    with pytest.raises(ConfigError, match="is an input too"):
-        score_analysis.run(AnalyzeConfig(files=["s.jsonl"], output="reward_head.json"))
+    for output in ("reward_head.json", "objective.json", "objective.safetensors"):
+        with pytest.raises(ConfigError, match="is an input too"):
+            score_analysis.run(AnalyzeConfig(files=["s.jsonl"], output=output))
     assert path.read_bytes() == before
 
 

@@ -130,6 +130,22 @@ def test_integer_labels_are_taken_as_their_text(tmp_path):
     assert pairs.labels["objective"].tolist() == ["0", "7"]
 
 
+def test_what_several_annotators_said_is_the_share_of_their_votes(tmp_path):
+    said = [
+        {"annotations": [{"annotator": "a", "preference": 1}, {"annotator": 7, "strength": -1}]},
+        {"strength": -3},
+        {"strength": 0, "annotator": "b"},
+        {"preference": 0.25, "strength": 2, "margin": 1.5},
+        {"preference": None},
+    ]
+    path = write(tmp_path / "s.jsonl", [pair([1.0], [0.0], **columns) for columns in said])
+    assert read_score_file(path).pairs.preference.tolist() == [0.5, 0.0, 0.5, 0.25, 1.0]
+    assert read_score_file(path).pairs.said == []
+    kept = read_score_file(path, annotator_column="annotator").pairs.said
+    assert [one.columns for one in kept] == [*said[:4], {}]
+    assert [one.source_line for one in kept] == [1, 2, 3, 4, 5]
+
+
 def test_what_annotators_say_of_pairs_is_no_matter_of_responses(tmp_path):
     row = {"reward_outputs_a": [[1.0]], "preference": "the first"}
     assert read_score_file(write(tmp_path / "s.jsonl", [row])).responses["a"].width == 1
@@ -169,9 +185,16 @@ BAD = {
     "huge integer": (pair([1.0, 10**400], [3.0, 4.0]), "reward_output_chosen", "not a finite"),
     "label": ({**GOOD, "data_subset": 3.5}, "data_subset", "text or an integer is needed, not 3.5"),
     "preference above 1": ({**GOOD, "preference": 1.5}, "preference", "from 0 to 1"),
-    "preference in words": ({**GOOD, "preference": "tie"}, "preference", "not 'tie'"),
-    "preference that is no number": ({**GOOD, "preference": math.nan}, "preference", "not nan"),
-    "truth value as preference": ({**GOOD, "preference": True}, "preference", "not True"),
+    "preference in words": ({**GOOD, "preference": "tie"}, "preference", "not text ('tie')"),
+    "preference that is no number": ({**GOOD, "preference": math.nan}, "preference", "(nan)"),
+    "truth value as preference": ({**GOOD, "preference": True}, "preference", "value (True)"),
+    "strength between levels": ({**GOOD, "strength": 0.5}, "strength", "an integer is needed"),
+    "no annotations": ({**GOOD, "annotations": []}, "annotations", "at least one annotation"),
+    "annotation": (
+        {**GOOD, "annotations": [{"preference": 2}]},
+        "annotations[0].preference",
+        "from 0 to 1",
+    ),
     "broken line": ('{"reward_output_chosen": [1.0,', None, "not valid JSON"),
     "not an object": ("[1, 2]", None, "JSON object"),
 }

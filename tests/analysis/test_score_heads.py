@@ -4,13 +4,17 @@ import pytest
 
 from hidden_context import heads
 from hidden_context.analysis.score_heads import (
+    checkpoint_files_beside,
     choose_head,
     guess_head_type,
     head_for_width,
     saved_head,
+    saved_objective,
 )
 from hidden_context.errors import CheckpointError, ConfigError, DataError
 from hidden_context.models.head_file import HeadFile
+from hidden_context.models.objective_file import save_objective
+from hidden_context.objectives import Objective, Outcomes
 
 FOLDER = "runs/{}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint/eval_results_both.jsonl"
 
@@ -28,6 +32,8 @@ FOLDER = "runs/{}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint/eval_resu
         (2, FOLDER.format("categorical"), "", "categorical"),
         (2, FOLDER.format("base"), "both_categorical", "categorical"),
         (2, "base_runs/s.jsonl", "", "mean_and_variance"),
+        (4, "s.jsonl", "both_factor", "factor"),
+        (6, FOLDER.format("mixture"), "", "mixture"),
     ],
 )
 def test_the_head_is_read_off_name_folder_or_width(width, file, name, head_type):
@@ -49,6 +55,9 @@ def test_the_head_has_the_width_of_the_file_and_the_likelihood_asked_for():
         ("base", 2, "f, field 'c': 2 numbers per text, but a base head writes 1."),
         ("mean_and_variance", 1, "1 number per text, but a mean_and_variance head writes 2."),
         ("categorical", 1, "1 number per text, but a categorical head writes at least 2."),
+        ("factor", 1, "1 number per text, but a factor head writes at least 2."),
+        ("mixture", 7, "7 numbers per text, but a mixture head writes 6 or some more, never 7."),
+        ("ensemble", 6, "6 numbers per text, but an ensemble head writes 5. What its members are"),
     ],
 )
 def test_a_width_that_no_such_head_writes_is_refused(head_type, width, words):
@@ -58,8 +67,18 @@ def test_a_width_that_no_such_head_writes_is_refused(head_type, width, words):
 
 
 def test_an_unknown_head_is_refused():
-    with pytest.raises(ConfigError, match="ensemble"):
-        head_for_width("ensemble", 1, file="f", field="c")
+    with pytest.raises(ConfigError, match="'sparse' is not known"):
+        head_for_width("sparse", 1, file="f", field="c")
+
+
+def test_every_type_of_head_is_made_by_its_width():
+    def made(kind, width):
+        return head_for_width(kind, width, file="f", field="c")
+
+    assert made("factor", 4) == heads.make("factor", num_factors=2)
+    assert made("mixture", 6) == heads.make("mixture", num_components=2)
+    assert made("quantile", 4) == heads.make("quantile", num_atoms=4)
+    assert made("ensemble", 5) == heads.make("ensemble")
 
 
 def test_the_head_beside_the_file_goes_before_a_guess_and_after_what_is_asked_for(tmp_path):
@@ -81,8 +100,27 @@ def test_the_head_beside_the_file_goes_before_a_guess_and_after_what_is_asked_fo
     logistic = heads.make("mean_and_variance", likelihood="logistic")
     assert choose(2, saved=logistic) == logistic
     assert choose(2, saved=logistic, likelihood="probit").likelihood == "probit"
+    ensemble = heads.make("ensemble", member=logistic, num_members=2)
+    assert choose(4, saved=ensemble) == ensemble
+    assert choose(4, saved=ensemble, likelihood="probit").member.likelihood == "probit"
     scalar = heads.make("base")
     assert choose(1, saved=scalar, head_type="scalar") == scalar
+
+
+def test_what_was_learned_beside_the_network_is_read_with_the_head(tmp_path):
+    file = tmp_path / "scores.jsonl"
+    assert saved_objective(file) is None
+    head = heads.make("base")
+    HeadFile(head).save(tmp_path)
+    assert saved_objective(file).is_plain
+    save_objective(tmp_path, Objective(head, Outcomes(5)))
+    found = saved_objective(file)
+    assert (found.head, found.outcomes.levels) == (head, 5)
+    beside = ["reward_head.json", "objective.json", "objective.safetensors"]
+    assert checkpoint_files_beside(file) == [tmp_path / name for name in beside]
+    (tmp_path / "objective.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="the checkpoint is damaged"):
+        saved_objective(file)
 
 
 def test_a_damaged_head_beside_the_file_is_an_error(tmp_path):

@@ -38,6 +38,17 @@ def test_score_files_and_flags_in_any_order(scores, tmp_path, capsys):
     assert "a tie counts one half" in printed
 
 
+def test_a_head_by_its_name_and_the_width(scores, capsys):
+    flags = ["--head", "factor", "--risk", "relative_quantile:0.1"]
+    assert main(["analyze", scores, *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "pairs (factor)" in printed
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert "all 0.0 % 100.0 %" in lines  # of two numbers none is a loading
+    assert main(["analyze", scores, "--risk", "relative_quantile:0.1"]) == 2
+    assert "is of a mean_and_variance head" in capsys.readouterr().err
+
+
 def test_without_files_it_prints_the_paper_s_tables(tmp_path, capsys):
     row = {"reward_outputs_both": [[0.0], [1.0]]}
     (tmp_path / "jailbroken_evaluations_base.jsonl").write_text(json.dumps(row) + "\n")

@@ -41,6 +41,20 @@ def test_it_prints_what_was_read_the_metrics_and_where_the_scores_lie(here, caps
     assert any(line.startswith("objective helpful ") for line in lines)
 
 
+def test_the_causes_of_variance_are_printed_and_written(here, capsys):
+    folder = reward_checkpoint("factors/final", "factor", num_factors=2)
+    assert main(["evaluate", folder, "--data_path=pairs.jsonl", "--disable_tqdm"]) == 0
+    printed = capsys.readouterr().out
+    metrics = json.loads(Path(folder, "eval_results_both.jsonl.metrics.json").read_text())[
+        "metrics"
+    ]
+    shares = [metrics[f"{cause}_share"] for cause in ("disagreement", "noise")]
+    assert sum(shares) == pytest.approx(1)
+    lines = [" ".join(line.replace("│", " ").split()) for line in printed.splitlines()]
+    assert f"all {shares[0]:.1%} {shares[1]:.1%}" in lines
+    assert "variance of the difference between two sides" in printed.replace("\n", " ")
+
+
 def test_the_config_written_beside_the_results_gives_the_same_run(here):
     flags = ["--data_path=pairs.jsonl", "--eval_dataset_size=5", "--seed=3", "--disable_tqdm"]
     assert main(["evaluate", "run/final", *flags]) == 0

@@ -32,6 +32,20 @@ def test_the_table_has_a_row_per_group_and_only_columns_that_are_there(capsys):
     assert not any("r²" in line or "σ" in line for line in lines)
 
 
+def test_the_causes_of_variance_have_a_table_of_their_own(capsys):
+    causes = {"disagreement_share": 0.5, "noise_share": 0.375, "epistemic_share": 0.125}
+    of_group = {f"objective_helpful_{name}": value for name, value in causes.items()}
+    print_metrics({"loss": 0.5, **causes, "objective_helpful_loss": 0.25, **of_group}, "pairs")
+    printed = capsys.readouterr().out
+    lines = [" ".join(line.replace("│", " ").split()) for line in printed.split("\n")]
+    assert "all 0.5000" in lines
+    assert "all 50.0% 37.5% 12.5%" in lines
+    assert "objective helpful 50.0% 37.5% 12.5%" in lines
+    assert any(line.endswith("disagreement ┃ noise ┃ epistemic ┃") for line in lines)
+    print_metrics({"loss": 0.5, "unsplit_share": 0.75, "epistemic_share": 0.25}, "pairs")
+    assert "disagreement and noise" in capsys.readouterr().out
+
+
 def test_heads_with_a_variance_show_it(capsys):
     print_metrics({"loss": 0.5, "reward_stddev": 2.0, "r2": 0.25}, "pairs")
     printed = capsys.readouterr().out

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from hidden_context import heads
 from hidden_context.cli.main import main
+from hidden_context.models.objective_file import save_objective
 from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.objectives import AnnotatorEmbeddings, Objective
 from support.builders import preference_rows
 from support.paper_layout import (
     jailbroken_rows,
@@ -54,6 +57,31 @@ def test_the_config_written_beside_the_output_gives_the_same_run(here, checkpoin
     assert main(["score", "--config", "out.jsonl.config.yaml", "--output=b.jsonl"]) == 0
     assert (here / "b.jsonl").read_bytes() == first
     assert yaml.safe_load((here / "b.jsonl.config.yaml").read_text())["output"] == "b.jsonl"
+
+
+def test_whose_risk_measures_are_written_is_a_flag(here, capsys):
+    head = heads.make("factor", num_factors=1)
+    folder = reward_checkpoint(here / "factor", "factor", num_factors=1)
+    annotators = AnnotatorEmbeddings(["ann", "bob"], 1)
+    save_objective(folder, Objective(head, annotators=annotators))
+    (here / "groups.json").write_text('{"a": ["ann"], "b": ["bob"]}')
+    flags = ["--models", folder, "--output=o.jsonl", "--risk", "relative_quantile:0.1"]
+    assert score("pairs.jsonl", *flags, "--annotator", "zoe", "--groups", "groups.json") == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("warning: ") == 1
+    assert "factor does not know the annotator zoe" in captured.err
+    row = read_rows("o.jsonl")[0]
+    of_groups = row["rewards_groups_chosen"]["relative_quantile:0.1"]
+    assert of_groups["worst_group"] == min(of_groups["a"], of_groups["b"])
+    assert list(row["rewards_rejected"]) == ["relative_quantile:0.1"]
+    (here / "groups.json").write_text('{"a": ["ann", "eve"]}')
+    assert score("pairs.jsonl", *flags, "--groups", "groups.json") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --groups groups.json, ")
+    assert error.endswith("the group 'a' has annotators that the model does not know: eve.\n")
+    write_rows("texts.jsonl", [{"text": "one"}])
+    assert score("texts.jsonl", *flags) == 2
+    assert "texts.jsonl holds single texts" in capsys.readouterr().err
 
 
 def test_interrupted_and_run_again(here, checkpoint, capsys, monkeypatch):

@@ -169,7 +169,7 @@ class TestCheckpoints:
         message = error_of(capsys, main, "score", "pairs.jsonl", *options)
         assert message == (
             "empty holds no checkpoint: none of config.json, adapter_config.json, "
-            "frozen_backbone.json is in it."
+            "adapter_ensemble.json, frozen_backbone.json is in it."
         )
         evaluation = ("evaluate", "empty", "--data_path", "pairs.jsonl")
         assert error_of(capsys, main, *evaluation).startswith("empty holds no checkpoint")

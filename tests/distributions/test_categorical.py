@@ -59,6 +59,32 @@ def test_comparison_is_finite_with_finite_gradient_at_100():
     assert low.grad.abs().sum() > 0.1
 
 
+@given(logit_pairs)
+def test_difference_spreads_each_atom_over_one_spacing(logits):
+    a, b = CategoricalReward(torch.tensor(logits[0])), CategoricalReward(torch.tensor(logits[1]))
+    difference, p, q = a.difference(b), a.probs.numpy(), b.probs.numpy()
+    table = np.outer(p, q)
+    assert difference.log_prob_greater().exp().item() == pytest.approx(double_sum(p, q), abs=1e-12)
+    # a tie up to half a spacing (0.1 of 0.2) is exactly a tie; a quarter of one is half of it
+    for threshold, share in ((0.1, 1.0), (0.05, 0.5)):
+        tie = difference.log_prob_between(-threshold, threshold).exp().item()
+        assert tie == pytest.approx(share * np.trace(table), abs=1e-9)
+    # ahead by more than two atoms and a half: three or more
+    ahead = difference.log_prob_greater(0.5).exp().item()
+    assert ahead == pytest.approx(np.tril(table, -3).sum(), abs=1e-9)
+
+
+def test_difference_of_certain_rewards_keeps_loss_and_gradient():
+    # e⁻¹⁰⁰⁰⁰ of the first lies above the second: no floor may hide it
+    low = torch.tensor([0.0, -1e4, -1e4], requires_grad=True)
+    high = torch.tensor([-2e4, 0.0, -2e4], requires_grad=True)
+    loss = -CategoricalReward(low).difference(CategoricalReward(high)).log_prob_greater()
+    loss.backward()
+    # the last atom wins, the middle one ties by half
+    assert loss.item() == pytest.approx(1e4 - math.log(1.5), rel=1e-6)
+    np.testing.assert_allclose(low.grad, [1, -1 / 3, -2 / 3], rtol=1e-3)
+
+
 def test_comparison_gradcheck():
     torch.manual_seed(1)
     a = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
@@ -157,6 +183,7 @@ def test_selecting_keeps_the_atoms():
         (lambda r: r.entropic(0.0), "theta"),
         (lambda r: r.cvar(0.0), "alpha"),
         (lambda r: r.log_prob_greater(CategoricalReward(torch.zeros(5))), "4 and 5 atoms"),
+        (lambda r: r.difference(CategoricalReward(torch.zeros(5))), "4 and 5 atoms"),
         (lambda r: r.log_prob_greater(PointMassReward(torch.zeros(()))), "another kind"),
     ],
 )

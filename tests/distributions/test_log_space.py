@@ -6,6 +6,7 @@ import torch
 from scipy import special
 
 from hidden_context.distributions import log_comparison, log_ndtr
+from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
 
 FAR = [-1e6, -1e4, -1e3, -100.0, -10.0, -1.0, 0.0, 0.5, 3.0, 10.0, 100.0]
@@ -51,3 +52,25 @@ def test_largest_gap_of_the_logistic_reading():
 def test_unknown_likelihood_lists_the_known_ones():
     with pytest.raises(ConfigError, match=r"'cauchy'.*probit, logistic"):
         log_comparison(torch.zeros(1), "cauchy")
+
+
+def test_logsumexp_agrees_with_scipy():
+    x = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 50
+    for dim in (-1, 0, (-2, -1)):
+        np.testing.assert_allclose(logsumexp(x, dim), special.logsumexp(x.numpy(), dim))
+    assert logsumexp(torch.tensor([-torch.inf, 2.0])).item() == 2
+    assert logsumexp(torch.tensor([-torch.inf, -torch.inf])).item() == -math.inf
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4, 1e9, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logsumexp_shares_its_gradient_at_any_size(size, dtype):
+    x = torch.full((4,), -size, dtype=dtype, requires_grad=True)
+    logsumexp(x).backward()
+    assert x.grad.tolist() == [0.25] * 4
+
+
+def test_logsumexp_gradcheck_twice():
+    x = torch.tensor([[0.3, -2.0, 1.0], [5.0, 5.0, -9.0]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(logsumexp, x)
+    assert torch.autograd.gradgradcheck(logsumexp, x)

@@ -66,6 +66,20 @@ def test_probit_comparison_agrees_with_monte_carlo():
     assert a.rsample((3,)).shape == (3,)
 
 
+@pytest.mark.parametrize("likelihood", ["probit", "logistic"])
+@given(numbers, scales, numbers, scales, st.floats(-20, 20))
+def test_difference_agrees_with_scipy_at_every_threshold(likelihood, m1, s1, m2, s2, threshold):
+    difference = normal(m1, s1, likelihood).difference(normal(m2, s2, likelihood))
+    scale = math.hypot(s1, s2)
+    if likelihood == "logistic":
+        theirs = stats.logistic(m1 - m2, scale / math.sqrt(2 * math.pi))
+    else:
+        theirs = stats.norm(m1 - m2, scale)
+    result = difference.log_prob_greater(threshold).item()
+    assert result == pytest.approx(theirs.logsf(threshold), rel=1e-8, abs=1e-10)
+    assert difference.variance.item() == pytest.approx(theirs.var(), rel=1e-9)
+
+
 def test_half_precision_is_computed_in_float32():
     reward = NormalReward(torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16))
     assert reward.mean.dtype == reward.quantile(0.3).dtype == torch.float32
@@ -96,6 +110,7 @@ def test_quantile_levels_broadcast():
         (lambda r: r.cvar(1.5), r"alpha is 1\.5.*\(0, 1\]"),
         (lambda r: r.entropic(-1.0), r"theta is -1\.0"),
         (lambda r: r.log_prob_greater(normal(0.0, 1.0, "logistic")), "probit and logistic"),
+        (lambda r: r.difference(normal(0.0, 1.0, "logistic")), "probit and logistic"),
         (lambda r: r.log_prob_greater(CategoricalReward(torch.zeros(3))), "another kind"),
         (lambda r: NormalReward(torch.zeros(1), torch.ones(1), "cauchy"), "probit, logistic"),
     ],

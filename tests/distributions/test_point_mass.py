@@ -28,6 +28,15 @@ def test_comparison_is_bradley_terry_luce():
     assert a.log_prob_greater(b).tolist() == pytest.approx(expected, rel=1e-6)
 
 
+def test_difference_has_standard_logistic_noise():
+    a, b = PointMassReward(torch.tensor([1.5, 0.0])), PointMassReward(torch.tensor([0.5, 2.0]))
+    difference = a.difference(b)
+    expected = [1 / (1 + math.exp(-(d - 0.3))) for d in (1.0, -2.0)]
+    assert difference.log_prob_greater(0.3).exp().tolist() == pytest.approx(expected, rel=1e-6)
+    assert difference.mean.tolist() == pytest.approx([1, -2])
+    assert difference.variance.tolist() == pytest.approx([math.pi**2 / 3] * 2)
+
+
 def test_selecting_and_expanding():
     reward = PointMassReward(torch.tensor([1.0, 2.0]))
     assert reward[1].mean.item() == 2.0

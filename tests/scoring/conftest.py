@@ -26,6 +26,21 @@ def categorical(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="session")
+def factor(tmp_path_factory):
+    """A factor model of 2 factors that knows the annotators ann, bob and 7."""
+    from hidden_context import heads
+    from hidden_context.models.objective_file import save_objective
+    from hidden_context.objectives import AnnotatorEmbeddings, Objective
+
+    folder = reward_checkpoint(
+        tmp_path_factory.mktemp("models") / "factor", "factor", num_factors=2
+    )
+    annotators = AnnotatorEmbeddings(["7", "ann", "bob"], 2)
+    save_objective(folder, Objective(heads.make("factor", num_factors=2), annotators=annotators))
+    return folder
+
+
 @pytest.fixture
 def pairs(tmp_path):
     """A file of 23 pairs of different lengths."""

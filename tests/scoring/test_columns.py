@@ -3,9 +3,12 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from hidden_context import heads, risk
-from hidden_context.scoring.columns import added_columns, risk_values
+from hidden_context.errors import ConfigError
+from hidden_context.objectives import AnnotatorEmbeddings, Objective
+from hidden_context.scoring.columns import People, added_columns, group_risk_values, risk_values
 
 NORMAL = heads.make("mean_and_variance")
 SIGMA_ONE = math.log(math.expm1(1.0))
@@ -71,3 +74,88 @@ def test_risk_columns_hold_closed_forms_by_name():
 def test_a_column_per_measure_even_where_nothing_was_scored():
     assert risk_values(NORMAL, [None, None], MEASURES) == [None, None]
     assert risk_values(NORMAL, [[1.0, 0.0]], []) == [None]
+
+
+FACTOR = heads.make("factor", num_factors=1)
+# means 0, 3 and loadings 2, −1 of the two candidates; the noise is 1
+CANDIDATES = [[0.0, 2.0, SIGMA_ONE], [3.0, -1.0, SIGMA_ONE]]
+
+
+def people(annotator=None, groups=None):
+    """Annotators whose contexts are known exactly: ann 1, bob −2."""
+    annotators = AnnotatorEmbeddings(["ann", "bob"], 1, inference="map")
+    with torch.no_grad():
+        annotators.location.copy_(torch.tensor([1.0, -2.0]).reshape(2, 1, 1))
+    return People(Objective(FACTOR, annotators=annotators), annotator, groups)
+
+
+def test_risk_columns_of_an_annotator_and_raw_outputs_as_ever():
+    line = {"raw": CANDIDATES}
+    options = {"measures": [risk.parse("mean")], "people": people("bob")}
+    columns = added_columns("pair", "m", line, FACTOR, **options)
+    assert columns == {
+        "reward_output_chosen": CANDIDATES[0],
+        "rewards_chosen": {"mean": pytest.approx(0 - 2 * 2, abs=1e-6)},
+        "reward_output_rejected": CANDIDATES[1],
+        "rewards_rejected": {"mean": pytest.approx(3 + 2, abs=1e-6)},
+    }
+    unknown = added_columns("pair", "m", line, FACTOR, MEASURES, people=people("zoe"))
+    assert unknown == added_columns("pair", "m", line, FACTOR, MEASURES)
+
+
+def test_columns_of_groups_hold_each_group_and_the_one_that_fares_worst():
+    groups = {"first": ["ann"], "both": ["ann", "bob"]}
+    line = {"raw": [CANDIDATES[0], None, CANDIDATES[1]], "reasons": [None, "too long", None]}
+    measures = [risk.parse("mean"), risk.parse("mean_minus_std:1")]
+    columns = added_columns("responses", "m", line, FACTOR, measures, people=people(None, groups))
+    assert list(columns) == [
+        "reward_outputs_m",
+        "reward_outputs_m_reason",
+        "rewards_m",
+        "rewards_groups_m",
+    ]
+    assert columns["rewards_m"] == risk_values(FACTOR, line["raw"], measures)  # the population's
+    first, missing, third = columns["rewards_groups_m"]
+    assert missing is None
+    # u = μ + L z: ann 2 and 2, bob −4 and 5
+    assert first["mean"] == pytest.approx({"first": 2.0, "both": -1.0, "worst_group": -1.0})
+    assert third["mean"] == pytest.approx({"first": 2.0, "both": 3.5, "worst_group": 2.0})
+    assert third["mean_minus_std:1"] == pytest.approx(
+        {"first": 1.0, "both": 2.5, "worst_group": 1.0}
+    )
+    of_pair = added_columns(
+        "pair", "m", {"raw": CANDIDATES}, FACTOR, measures, people=people(None, groups)
+    )
+    assert of_pair["rewards_groups_rejected"] == third
+    several = {"people": people(None, groups), "several_models": True}
+    of_text = added_columns("text", "m", {"raw": CANDIDATES[:1]}, FACTOR, measures, **several)
+    assert of_text["rewards_groups_m"] == first
+    assert group_risk_values(FACTOR, [None], measures, people(None, groups)) == [None]
+
+
+def test_relative_measures_take_the_texts_with_a_reward_as_candidates():
+    measures = [risk.parse("relative_quantile:0.1")]
+    raw = [CANDIDATES[0], None, CANDIDATES[1]]
+    first, missing, third = risk_values(FACTOR, raw, measures)
+    # halves of the differences of means, −1.5, and of loadings, 1.5
+    z = -1.2815515655446004
+    assert first["relative_quantile:0.1"] == pytest.approx(-1.5 + 1.5 * z, abs=1e-6)
+    assert third["relative_quantile:0.1"] == pytest.approx(1.5 + 1.5 * z, abs=1e-6)
+    assert missing is None
+    # bob, who is known exactly: −4 and 5, about their mean ½
+    of_bob = risk_values(FACTOR, raw, measures, people("bob"))
+    assert of_bob[0]["relative_quantile:0.1"] == pytest.approx(-4.5, abs=1e-6)
+    alone = risk_values(FACTOR, raw[:2], measures)
+    assert alone == [{"relative_quantile:0.1": pytest.approx(0.0, abs=1e-12)}, None]
+    with pytest.raises(ConfigError, match="NormalReward has no shared context"):
+        risk_values(NORMAL, [[1.0, 0.0]], measures)
+
+
+@pytest.mark.parametrize("kind", ["factor", "mixture", "quantile", "ensemble"])
+def test_every_head_has_its_columns(kind):
+    head = heads.make(kind)
+    raw = torch.linspace(-1, 1, head.num_outputs).tolist()
+    columns = added_columns("text", "m", {"raw": [raw]}, head, [risk.parse("cvar:0.3")])
+    expected = head.distribution(torch.tensor(raw, dtype=torch.float64)).cvar(0.3).item()
+    assert columns["reward_output"] == raw
+    assert columns["rewards"]["cvar:0.3"] == pytest.approx(expected, abs=1e-12)

@@ -35,6 +35,12 @@ def test_models_are_named_after_their_folders():
         ({"window": 0}, "--window is 0"),
         ({"max_length": -1}, "--max_length is -1"),
         ({"num_outputs": 0}, "--num_outputs is 0"),
+        ({"annotator": "ann"}, "--annotator say whose risk measures are written, but none is"),
+        ({"annotator": "ann", "groups": "g.json"}, "--annotator and --groups say whose"),
+        (
+            {"groups": "g.json", "risk": ["mean"], "names": ["a", "groups_a"]},
+            "one model's name is another's after 'groups_'",
+        ),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, words):

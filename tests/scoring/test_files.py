@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from hidden_context import RewardModel, scoring
-from hidden_context.errors import ConfigError, StorageError
+from hidden_context import RewardModel, risk, scoring
+from hidden_context.errors import ConfigError, MissingFileError, StorageError
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring import ScoreConfig
 from support.builders import preference_rows, sample_texts
@@ -148,6 +148,57 @@ class TestWhatIsWritten:
                 "quantile:0.01": pytest.approx(mean - 2.3263478740408408 * sigma, abs=1e-6),
                 "mean_minus_std:1": pytest.approx(mean - sigma, abs=1e-6),
             }
+
+    def test_risk_measures_of_an_annotator_and_of_groups(self, factor, pairs, tmp_path):
+        groups = tmp_path / "groups.json"
+        groups.write_text(json.dumps({"old": ["ann", 7], "young": ["bob"]}))
+        options = {"risk": ["mean", "relative_quantile:0.1"], "groups": str(groups)}
+        rows = read_rows(score(pairs, factor, tmp_path / "out.jsonl", **options).path)
+        options["annotator"] = "ann"
+        of_ann = read_rows(score(pairs, factor, tmp_path / "ann.jsonl", **options).path)
+        plain = read_rows(score(pairs, factor, tmp_path / "plain.jsonl").path)
+        model = RewardModel.from_pretrained(factor)
+        measure = risk.parse("relative_quantile:0.1")
+        assert len(rows) == 23
+        for row, own, bare in zip(rows, of_ann, plain, strict=True):
+            assert {**bare, **row} == row  # what was there is untouched
+            raw = [row["reward_output_chosen"], row["reward_output_rejected"]]
+            assert raw == [own["reward_output_chosen"], own["reward_output_rejected"]]
+            rewards = model.head.distribution(torch.tensor(raw, dtype=torch.float64))
+            each = {
+                who: model.objective.rewards_of(rewards, who) for who in ("ann", "bob", "7", None)
+            }
+            for place, side in enumerate(("chosen", "rejected")):
+                assert row[f"rewards_{side}"] == {
+                    "mean": pytest.approx(each[None].mean[place].item(), abs=1e-9),
+                    str(measure): pytest.approx(measure(each[None])[place].item(), abs=1e-9),
+                }
+                assert own[f"rewards_{side}"] == {
+                    "mean": pytest.approx(each["ann"].mean[place].item(), abs=1e-9),
+                    str(measure): pytest.approx(measure(each["ann"])[place].item(), abs=1e-9),
+                }
+                of_groups = row[f"rewards_groups_{side}"]
+                assert of_groups == own[f"rewards_groups_{side}"]
+                old = (measure(each["ann"]) + measure(each["7"]))[place].item() / 2
+                young = measure(each["bob"])[place].item()
+                assert of_groups[str(measure)] == pytest.approx(
+                    {"old": old, "young": young, "worst_group": min(old, young)}, abs=1e-9
+                )
+        gaps = [r["rewards_chosen"]["mean"] - r["rewards_rejected"]["mean"] for r in of_ann]
+        assert gaps != [r["rewards_chosen"]["mean"] - r["rewards_rejected"]["mean"] for r in rows]
+
+    def test_a_blank_response_is_no_candidate(self, factor, tmp_path):
+        row = {"prompt": "Human: a", "responses": ["one", " ", "two", "three"]}
+        source = write_rows(tmp_path / "r.jsonl", [row])
+        options = {"names": ["m"], "risk": ["mean", "relative_cvar:1"]}
+        (row,) = read_rows(score(source, factor, tmp_path / "o.jsonl", **options).path)
+        risks = row["rewards_m"]
+        assert risks[1] is None
+        means = [risks[place]["mean"] for place in (0, 2, 3)]
+        # of all annotators together: the mean less the mean over the three
+        assert [risks[place]["relative_cvar:1"] for place in (0, 2, 3)] == pytest.approx(
+            [mean - sum(means) / 3 for mean in means], abs=1e-9
+        )
 
     def test_the_same_bytes_at_every_run(self, checkpoint, pairs, tmp_path):
         first = score(pairs, checkpoint, tmp_path / "a.jsonl").path.read_bytes()
@@ -314,6 +365,19 @@ class TestResuming:
         score(pairs, checkpoint, tmp_path / "out.jsonl", **{**self.OPTIONS, **change})
         assert sum(map(len, scored_texts)) == 2 * 23
 
+    def test_whose_risk_measures_are_asked_for_does_not_matter(
+        self, factor, pairs, tmp_path, monkeypatch, scored_texts
+    ):
+        output, groups = tmp_path / "out.jsonl", tmp_path / "groups.json"
+        groups.write_text('{"old": ["ann"], "young": ["bob"]}')
+        options = {"risk": ["relative_quantile:0.1"], "annotator": "bob", "groups": str(groups)}
+        self.interrupted(monkeypatch, pairs, factor, output, risk=["mean"])
+        scored_texts.clear()
+        score(pairs, factor, output, **self.OPTIONS, **options)
+        assert [len(texts) for texts in scored_texts] == [10, 10, 6]  # two windows are kept
+        score(pairs, factor, tmp_path / "whole.jsonl", **self.OPTIONS, **options)
+        assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
     def test_with_another_input_or_checkpoint_it_starts_anew(
         self, checkpoint, categorical, pairs, tmp_path, monkeypatch, scored_texts
     ):
@@ -384,6 +448,12 @@ class TestStorage:
             score(pairs, checkpoint, tmp_path / "file" / "out.jsonl")
         with pytest.raises(ConfigError, match="risk measure 'worst' is not known; choose one of"):
             score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["worst"])
+        with pytest.raises(ConfigError, match="needs a head that knows what the answers"):
+            score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["relative_cvar:0.1"])
+        with pytest.raises(ConfigError, match="knows no annotators"):
+            score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["mean"], annotator="ann")
+        with pytest.raises(MissingFileError, match=r"groups.json does not exist"):
+            score(pairs, checkpoint, tmp_path / "o.jsonl", risk=["mean"], groups="groups.json")
         assert scored_texts == []
         assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "pairs.jsonl"]
 

@@ -8,7 +8,7 @@ import pytest
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.loading import load_model, wanted_head
+from hidden_context.scoring.loading import load_model, read_objective, wanted_head
 from support.builders import tiny_backbone
 
 
@@ -25,6 +25,10 @@ from support.builders import tiny_backbone
         ({"num_outputs": 10}, heads.make("categorical")),
         ({"head": "categorical", "num_outputs": 4}, heads.make("categorical", num_atoms=4)),
         ({"head": "scalar"}, heads.make("base")),
+        ({"head": "factor", "num_outputs": 5}, heads.make("factor", num_factors=3)),
+        ({"head": "mixture", "num_outputs": 6}, heads.make("mixture", num_components=2)),
+        ({"head": "quantile", "num_outputs": 4}, heads.make("quantile", num_atoms=4)),
+        ({"head": "quantile"}, heads.make("quantile")),
     ],
 )
 def test_the_head_that_options_name(options, head):
@@ -36,6 +40,8 @@ def test_a_head_and_a_number_of_outputs_that_contradict():
         ConfigError, match="mean_and_variance head has num_outputs 2, but --num_outputs is 3"
     ):
         wanted_head(ModelOptions(head="mean_and_variance", num_outputs=3))
+    with pytest.raises(ConfigError, match="mixture head has num_outputs 3, but --num_outputs is 4"):
+        wanted_head(ModelOptions(head="mixture", num_outputs=4))
     with pytest.raises(ConfigError, match="'sparse' is not known; choose one of base, mean_and"):
         wanted_head(ModelOptions(head="sparse"))
 
@@ -49,6 +55,26 @@ def test_what_the_checkpoint_says_of_its_head_holds(checkpoint):
             CheckpointError, match=r"has a mean_and_variance head \(num_outputs 2\), but"
         ):
             load_model(checkpoint, ModelOptions(**options))
+
+
+def test_a_head_s_name_alone_asks_for_no_size(categorical, factor):
+    assert load_model(categorical, ModelOptions(head="categorical")).head.num_atoms == 5
+    assert load_model(factor, ModelOptions(head="factor")).head.num_factors == 2
+    with pytest.raises(CheckpointError, match=r"has a factor head \(num_outputs 4\), but factor"):
+        load_model(factor, ModelOptions(head="factor", num_outputs=3))
+
+
+def test_what_was_learned_beside_the_network_is_read_without_it(factor, checkpoint, tmp_path):
+    known = read_objective(factor, ModelOptions())
+    assert known.head == heads.make("factor", num_factors=2)
+    assert known.annotators.names == ("7", "ann", "bob")
+    assert load_model(factor, ModelOptions()).objective.annotators.names == known.annotators.names
+    assert read_objective(checkpoint, ModelOptions()).is_plain
+    ready = tiny_backbone(tmp_path / "ready", num_labels=1)
+    assert read_objective(ready, ModelOptions()).head == heads.make("base")
+    assert read_objective(ready, ModelOptions(num_outputs=2)).head.type == "mean_and_variance"
+    with pytest.raises(MissingFileError):
+        read_objective(str(tmp_path / "absent"), ModelOptions())
 
 
 def test_a_two_atom_model_is_not_taken_for_mean_and_variance(categorical, tmp_path):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
+    from hidden_context.objectives import Labels, Objective
 
     RawOutputs = NDArray[np.float64]
 
@@ -24,7 +25,8 @@ class Count:
     """So many rows out of so many.
 
     Attributes:
-        count: Rows in which it holds; ends in .5 where an odd number of ties counts one half.
+        count: Rows in which it holds; ends in .5 where an odd number of ties counts one half, and
+            is any number where a row counts by the share of its annotators.
         total: All rows.
     """
 
@@ -50,12 +52,15 @@ class PairRecord:
         n: Number of pairs.
         loss: Mean cross-entropy in nats: −log P(chosen ≻ rejected) where labels are hard.
         accuracy: Pairs with P(preferred ≻ other) above ½; those at exactly ½, and those whose
-            annotators tied, count one half.
+            annotators tied, count one half. With an objective the share of a pair's annotators.
         reward_mean: Mean of the mean rewards of all 2n texts, in reward units.
         reward_stddev: Mean of their standard deviations, in reward units.
         r2: Explained variance share over the 2n texts; None for a head without variance.
         accuracy_at: Per risk measure, pairs whose preferred text has the higher value; ties, of
             values and of annotators, one half.
+        variance_shares: Shares of the variance of the difference between the two sides by cause,
+            ``disagreement``, ``noise``, ``epistemic`` or ``unsplit``, summing to 1; None for a head
+            that tells no causes apart.
     """
 
     n: int
@@ -65,6 +70,7 @@ class PairRecord:
     reward_stddev: float
     r2: float | None
     accuracy_at: dict[str, Count]
+    variance_shares: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class ResponseRecord:
         r2: Explained variance share over the responses; None for a head without variance.
         second_at_least: Per risk measure, rows whose second response is rated at least as high as
             the first (a tie counts whole); None unless every row has two responses.
+        variance_shares: Shares of the variance of rewards by cause (see :class:`PairRecord`).
     """
 
     n: int
@@ -87,6 +94,7 @@ class ResponseRecord:
     reward_stddev: float
     r2: float | None
     second_at_least: dict[str, Count] | None
+    variance_shares: dict[str, float] | None = None
 
 
 def rated_at_least(
@@ -96,7 +104,8 @@ def rated_at_least(
 
     Args:
         head: The head that reads the raw outputs.
-        risk_name: Risk measure that makes a number of each reward, such as ``quantile:0.01``.
+        risk_name: Risk measure that makes a number of each reward, such as ``quantile:0.01``; a
+            relative one takes the two texts of a row as the candidates.
         first: Raw outputs of shape ``(N, K)``.
         second: Raw outputs of shape ``(N, K)``.
         ties: ``"win"`` counts an exact tie whole (the paper's ≥), ``"half"`` one half.
@@ -105,7 +114,8 @@ def rated_at_least(
         The count among N rows.
 
     Raises:
-        ConfigError: If the risk measure is unknown or there are no rows.
+        ConfigError: If the risk measure is unknown or cannot be taken of the head's rewards, or
+            there are no rows.
 
     Source: with ``"win"``, the jailbreak rate and helpfulness accuracy of the DPL paper
     (arXiv 2312.08358), Table 1.
@@ -116,7 +126,11 @@ def rated_at_least(
     from hidden_context.statistics import win_rate
 
     measure = risk.parse(risk_name)
-    values = [measure(head.distribution(torch.from_numpy(raw))) for raw in (first, second)]
+    sides = [torch.from_numpy(raw) for raw in (first, second)]
+    if measure.is_relative:
+        values = measure(head.distribution(torch.stack(sides, dim=1))).unbind(1)
+    else:
+        values = tuple(measure(head.distribution(raw)) for raw in sides)
     share = win_rate(values[0], values[1], ties="win" if ties == "win" else "half")
     return _count_of(share, len(first))
 
@@ -149,6 +163,27 @@ def reward_moments(head: Head, raw: RawOutputs) -> tuple[float, float, float | N
         share = explained_variance(rewards.mean, rewards.variance)
         r_squared = None if np.isnan(share) else share
     return float(rewards.mean.mean()), float(rewards.stddev.mean()), r_squared
+
+
+def variance_shares(head: Head, raw: RawOutputs) -> dict[str, float] | None:
+    """Shares of the variance of the rewards of a set of texts by cause.
+
+    Args:
+        head: The head that reads the raw outputs.
+        raw: Raw outputs of shape ``(M, K)``.
+
+    Returns:
+        Mean of each cause's variance over the texts as a share of their sum; None for a head that
+        tells no causes apart.
+    """
+    import torch
+
+    parts = head.distribution(torch.from_numpy(raw)).variance_parts
+    means = {cause: float(part.mean()) for cause, part in parts.items()}
+    total = sum(means.values())
+    if len(means) < 2 or not total > 0:
+        return None
+    return {cause: value / total for cause, value in means.items()}
 
 
 def accuracy_at(
@@ -189,6 +224,8 @@ def pair_record(
     rejected: RawOutputs,
     risk_names: Sequence[str] = (),
     preference: NDArray[np.float64] | None = None,
+    objective: Objective | None = None,
+    labels: Labels | None = None,
 ) -> PairRecord:
     """Evaluate a head on pairs.
 
@@ -198,6 +235,8 @@ def pair_record(
         rejected: Raw outputs of the rejected texts, ``(N, K)``.
         risk_names: Risk measures by which the pairs are compared as well.
         preference: Share of annotators for the chosen texts, ``(N,)``; None for hard labels.
+        objective: What the model learned beside its network, for loss and accuracy.
+        labels: With an objective, what annotators said of the N pairs.
 
     Returns:
         The record; see :class:`PairRecord`. Its numbers are those of
@@ -210,17 +249,27 @@ def pair_record(
     if preference is None:
         preference = np.ones(len(chosen))
     raw_chosen, raw_rejected, shares = map(torch.from_numpy, (chosen, rejected, preference))
-    metrics = pair_metrics(head, raw_chosen, raw_rejected, shares)
+    with torch.no_grad():
+        metrics = pair_metrics(head, raw_chosen, raw_rejected, shares, objective, labels)
+    accuracy = _count_of(metrics["accuracy"], len(chosen))
+    if labels is not None:  # a pair's annotators may be split
+        accuracy = Count(metrics["accuracy"] * len(chosen), len(chosen))
+    causes = {
+        name.removesuffix("_share"): value
+        for name, value in metrics.items()
+        if name.endswith("_share")
+    }
     return PairRecord(
         n=len(chosen),
         loss=metrics["loss"],
-        accuracy=_count_of(metrics["accuracy"], len(chosen)),
+        accuracy=accuracy,
         reward_mean=metrics["reward_mean"],
         reward_stddev=metrics.get("reward_stddev", 0.0),
         r2=metrics.get("r2"),
         accuracy_at={
             name: accuracy_at(head, name, chosen, rejected, preference) for name in risk_names
         },
+        variance_shares=causes or None,
     )
 
 
@@ -254,6 +303,7 @@ def response_record(
         reward_stddev=reward_stddev,
         r2=r2,
         second_at_least=second_at_least,
+        variance_shares=variance_shares(head, outputs),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,15 +22,20 @@ from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.score_files import (
     PairScores,
     ResponseScores,
-    ScoreFile,
     read_score_file,
 )
-from hidden_context.analysis.score_heads import choose_head, head_file_beside, saved_head
+from hidden_context.analysis.score_heads import (
+    checkpoint_files_beside,
+    choose_head,
+    saved_objective,
+)
 from hidden_context.data.files import write_json
 from hidden_context.errors import ConfigError
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
+    from hidden_context.objectives import Labels, Objective
+    from hidden_context.risk import RiskMeasure
 
 FORMAT, FORMAT_VERSION = "hidden_context.analysis", 1
 
@@ -57,6 +61,8 @@ class ScoresAnalysis:
         head: The head that the raw outputs were read with, in its JSON form.
         rows_left_out: Rows without a reward.
         groups: All rows, then the parts.
+        with_objective: Whether loss and accuracy are those of the checkpoint's annotators and
+            answers, as its ``objective.json`` says, rather than of labels as shares.
     """
 
     file: str
@@ -65,6 +71,7 @@ class ScoresAnalysis:
     head: dict[str, Any]
     rows_left_out: int
     groups: list[Group]
+    with_objective: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class Analysis:
                     "kind": analysis.kind,
                     "name": analysis.name,
                     "head": analysis.head,
+                    "with_objective": analysis.with_objective,
                     "rows_left_out": analysis.rows_left_out,
                     "groups": [
                         {"labels": group.labels, **_record_to_dict(group.record)}
@@ -108,21 +116,47 @@ def _record_to_dict(record: PairRecord | ResponseRecord) -> dict[str, Any]:
     return {f.name: plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
 
 
-def analyze_pairs(scores: PairScores, head: Head, risk_names: list[str]) -> list[Group]:
-    """Compute the numbers of pairs, of all rows and of each part."""
+def analyze_pairs(
+    scores: PairScores, head: Head, risk_names: list[str], objective: Objective | None = None
+) -> list[Group]:
+    """Compute the numbers of pairs, of all rows and of each part.
+
+    Args:
+        scores: The pairs; with what annotators said of them where an objective is given.
+        head: The head that reads the raw outputs.
+        risk_names: Risk measures by which the pairs are compared as well.
+        objective: What the model learned beside its network; None takes labels as shares.
+
+    Returns:
+        The groups, all rows first.
+    """
+    import torch
+
+    labels = None if objective is None else _labels(scores, objective)
     return [
         Group(
-            labels,
+            group,
             pair_record(
                 head,
                 scores.chosen[rows],
                 scores.rejected[rows],
                 risk_names,
                 scores.preference[rows],
+                objective,
+                None if labels is None else labels.select(torch.from_numpy(rows)),
             ),
         )
-        for labels, rows in label_groups(scores.labels, len(scores.chosen))
+        for group, rows in label_groups(scores.labels, len(scores.chosen))
     ]
+
+
+def _labels(scores: PairScores, objective: Objective) -> Labels:
+    from hidden_context.data.labels import labels_of
+
+    known = objective.annotators
+    if known is None:
+        return labels_of(scores.said)
+    return labels_of(scores.said, known.index, known.column)
 
 
 def analyze_responses(scores: ResponseScores, head: Head, risk_names: list[str]) -> list[Group]:
@@ -140,11 +174,20 @@ def analyze_responses(scores: ResponseScores, head: Head, risk_names: list[str])
 
 
 def _analyze_file(
-    config: AnalyzeConfig, file: ScoreFile, risk_names: list[str]
+    config: AnalyzeConfig, path: str, measures: dict[str, RiskMeasure]
 ) -> list[ScoresAnalysis]:
+    objective = saved_objective(path)
+    saved = None if objective is None else objective.head
+    if objective is not None and objective.is_plain:
+        objective = None
+    column = None
+    if objective is not None:
+        column = objective.annotators.column if objective.annotators else "annotator"
+    file = read_score_file(path, annotator_column=column)
     every = file.all_scores()
     # The checkpoint around the file can have written one set of scores, not those of several models
-    saved = saved_head(file.file) if len(every) == 1 else None
+    if len(every) > 1:
+        objective = saved = None
     analyses = []
     for scores in every:
         head = choose_head(
@@ -156,15 +199,39 @@ def _analyze_file(
             head_type=config.head,
             likelihood=config.likelihood,
         )
+        _check_measures(measures, head, scores)
         kind: Literal["pairs", "responses"]
+        own = objective if head == saved and isinstance(scores, PairScores) else None
         if isinstance(scores, PairScores):
-            kind, groups = "pairs", analyze_pairs(scores, head, risk_names)
+            kind, groups = "pairs", analyze_pairs(scores, head, list(measures), own)
         else:
-            kind, groups = "responses", analyze_responses(scores, head, risk_names)
+            kind, groups = "responses", analyze_responses(scores, head, list(measures))
         analyses.append(
-            ScoresAnalysis(scores.file, kind, scores.name, head.to_dict(), scores.left_out, groups)
+            ScoresAnalysis(
+                scores.file,
+                kind,
+                scores.name,
+                head.to_dict(),
+                scores.left_out,
+                groups,
+                own is not None,
+            )
         )
     return analyses
+
+
+def _check_measures(
+    measures: dict[str, RiskMeasure], head: Head, scores: PairScores | ResponseScores
+) -> None:
+    from hidden_context.heads import FactorHead
+
+    relative = next((name for name, measure in measures.items() if measure.is_relative), None)
+    if relative is not None and not isinstance(head.members[0], FactorHead):
+        raise ConfigError(
+            f"--risk {relative} needs a head that knows what the answers to a prompt have in "
+            f"common: factor, or an ensemble of such; {scores.column} in {scores.file} is of a "
+            f"{head.type} head."
+        )
 
 
 def run(config: AnalyzeConfig) -> Analysis:
@@ -181,22 +248,21 @@ def run(config: AnalyzeConfig) -> Analysis:
             one of the inputs.
         MissingFileError: If a file does not exist.
         DataError: If a file cannot be used.
-        CheckpointError: If a checkpoint's head file beside a score file is damaged.
+        CheckpointError: If a checkpoint's head, or what it learned beside its network, is damaged.
         StorageError: If the output cannot be written.
     """
     from hidden_context import risk
 
     if not config.files:
         raise ConfigError("no score file is named.")
-    risk_names = list(dict.fromkeys(text.strip() for text in config.risk))
-    for name in risk_names:
-        risk.parse(name)  # a wrong name is told before any file is read
+    # a wrong name is told before any file is read
+    measures = {name: risk.parse(name) for name in (text.strip() for text in config.risk)}
     if config.output:
-        inputs = [(Path(path), head_file_beside(path)) for path in config.files]
-        check_output(config.output, [path for both in inputs for path in both])
+        beside = [path for file in config.files for path in checkpoint_files_beside(file)]
+        check_output(config.output, [*config.files, *beside])
     analyses: list[ScoresAnalysis] = []
     for path in config.files:
-        analyses += _analyze_file(config, read_score_file(path), risk_names)
+        analyses += _analyze_file(config, path, measures)
     analysis = Analysis(config, analyses)
     if config.output:
         write_json(config.output, analysis.to_dict())

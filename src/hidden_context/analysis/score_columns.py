@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Final
 
+from hidden_context.data.annotations import read_annotations
 from hidden_context.errors import DataError
 
 CHOSEN: Final = "reward_output_chosen"
@@ -14,6 +16,7 @@ RESPONSES_PREFIX: Final = "reward_outputs_"
 LABEL_COLUMNS: Final = ("data_subset", "objective")
 """Columns that say which part of the data a row belongs to."""
 _REASON: Final = "_reason"
+_SAID_COLUMNS: Final = ("preference", "strength", "margin", "annotations")
 
 
 @dataclass(frozen=True)
@@ -124,21 +127,21 @@ def read_labels(row: dict[str, Any], file: str, line: int) -> dict[str, str]:
 
 
 def read_preference(row: dict[str, Any], file: str, line: int) -> float:
-    """Read the share of annotators for the chosen side; 1 where a row has none.
+    """Read the share of annotators for the chosen side, as training reads it.
+
+    It is the mean over ``annotations`` where there are some, else ``preference``, else 1, ½ or 0 by
+    the sign of ``strength``, else 1.
 
     Raises:
-        DataError: If it is no number from 0 to 1.
+        DataError: If one of these columns is malformed.
+
+    >>> read_preference({"annotations": [{"preference": 1}, {"strength": -2}]}, "scores.jsonl", 1)
+    0.5
     """
-    value = row.get("preference")
-    if value is None:
-        return 1.0
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= 1:  # NaN fails every comparison
-        raise DataError(
-            f"a number from 0 to 1 is needed, not {shown(value)}",
-            file=file,
-            line=line,
-            field="preference",
-            remedy="It is the share of annotators for the chosen side: 1 all, 0.5 a tie",
-        )
-    return float(value)
+    return fmean(said.preference for said in read_annotations(row, file=file, line=line))
+
+
+def label_columns(row: dict[str, Any], annotator_column: str) -> dict[str, Any]:
+    """Select the columns that say what annotators said of a pair, and who they are."""
+    names = (*_SAID_COLUMNS, annotator_column)
+    return {name: row[name] for name in names if row.get(name) is not None}

@@ -24,6 +24,7 @@ from hidden_context.analysis.score_columns import (
     LABEL_COLUMNS,
     RESPONSES_PREFIX,
     ScoreSet,
+    label_columns,
     read_labels,
     read_preference,
     reward_columns,
@@ -31,6 +32,7 @@ from hidden_context.analysis.score_columns import (
     shown,
 )
 from hidden_context.data.files import iter_jsonl
+from hidden_context.data.preferences import Preference
 from hidden_context.errors import DataError
 
 
@@ -47,6 +49,7 @@ class PairScores:
         preference: ``(N,)`` float64, share of annotators for the chosen text: 1 a hard label.
         labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
         left_out: Number of rows without a reward.
+        said: Where it was asked for, what annotators said of each of the N pairs.
     """
 
     file: str
@@ -57,6 +60,7 @@ class PairScores:
     preference: NDArray[np.float64]
     labels: dict[str, NDArray[np.str_]]
     left_out: int
+    said: list[Preference] = field(default_factory=list)
 
     @property
     def width(self) -> int:
@@ -133,6 +137,7 @@ class _Table:
     preference: array[float] = field(default_factory=lambda: array("d"))
     counts: array[int] = field(default_factory=lambda: array("q"))
     labels: dict[str, list[str]] = field(default_factory=lambda: {c: [] for c in LABEL_COLUMNS})
+    said: list[Preference] = field(default_factory=list)
     left_out: int = 0
     width: int = 0
     width_line: int = 0
@@ -183,6 +188,7 @@ class _Table:
         outputs: Sequence[list[list[float]] | None],
         labels: dict[str, str],
         preference: float,
+        said: Preference | None,
     ) -> None:
         """Append one row: per column its list of raw outputs, or None if one is missing."""
         if any(column is None for column in outputs):
@@ -193,6 +199,8 @@ class _Table:
                 values.extend(output)
         self.counts.append(len(outputs[0] or ()))
         self.preference.append(preference)
+        if said is not None:
+            self.said.append(said)
         for name, label in labels.items():
             self.labels[name].append(label)
 
@@ -241,12 +249,16 @@ def _row_outputs(table: _Table, row: dict[str, Any], line: int) -> list[list[lis
     return [scored if len(scored) == len(outputs) else None]
 
 
-def read_score_file(path: str | Path, require: Sequence[str] = ()) -> ScoreFile:
+def read_score_file(
+    path: str | Path, require: Sequence[str] = (), annotator_column: str | None = None
+) -> ScoreFile:
     """Read a score file, plain or gzip, row by row.
 
     Args:
         path: The file.
         require: Label columns that every row must have.
+        annotator_column: Keep what annotators said of the pairs, with this column for who they are;
+            None keeps only the shares.
 
     Returns:
         Its pairs and responses as float64 arrays.
@@ -274,11 +286,14 @@ def read_score_file(path: str | Path, require: Sequence[str] = ()) -> ScoreFile:
             )
         labels = read_labels(row, file, line)
         preference = read_preference(row, file, line) if has_pairs else 1.0
+        said = None
+        if has_pairs and annotator_column is not None:
+            said = Preference("", "", "", label_columns(row, annotator_column), line)
         for name in require:
             if not labels[name]:
                 raise DataError("the column is missing", file=file, line=line, field=name)
         for table in tables:
-            table.add(_row_outputs(table, row, line), labels, preference)
+            table.add(_row_outputs(table, row, line), labels, preference, said)
     return _score_file(file, tables)
 
 
@@ -293,6 +308,7 @@ def _pair_scores(table: _Table) -> PairScores:
         preference=np.array(table.preference, dtype=np.float64),
         labels=table.label_arrays(),
         left_out=table.left_out,
+        said=table.said,
     )
 
 

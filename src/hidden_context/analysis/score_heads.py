@@ -13,6 +13,7 @@ from hidden_context.errors import DataError
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
+    from hidden_context.objectives import Objective
 
 CHECKPOINT_SUFFIX = "_peft_last_checkpoint"
 
@@ -67,14 +68,29 @@ def head_for_width(
     head = heads.for_width(head_type, width, **options)
     if head.num_outputs == width:
         return head
-    at_least = "at least " if head.options_for_width(width) else ""
+    if not head.options_for_width(width):
+        writes = f"writes {head.num_outputs}"
+    elif head.num_outputs > width:
+        writes = f"writes at least {head.num_outputs}"
+    else:
+        writes = f"writes {head.num_outputs} or some more, never {width}"
+    remedy = "Check which reward model wrote this file, and name its own type of head"
+    if isinstance(head, heads.EnsembleHead):
+        remedy = (
+            "What its members are stands in its checkpoint's reward_head.json: put the file "
+            "beside that one, or name another head"
+        )
     raise DataError(
-        f"{width} {'number' if width == 1 else 'numbers'} per text, but a {head.type} head writes "
-        f"{at_least}{head.num_outputs}",
+        f"{width} {'number' if width == 1 else 'numbers'} per text, but {_a(head.type)} head "
+        f"{writes}",
         file=file,
         field=field,
-        remedy="Check which reward model wrote this file, and name its own type of head",
+        remedy=remedy,
     )
+
+
+def _a(head_type: str) -> str:
+    return f"an {head_type}" if head_type[0] in "aeiou" else f"a {head_type}"
 
 
 def head_file_beside(file: str | Path) -> Path:
@@ -82,6 +98,14 @@ def head_file_beside(file: str | Path) -> Path:
     from hidden_context.models.head_file import HEAD_FILE
 
     return Path(file).parent / HEAD_FILE
+
+
+def checkpoint_files_beside(file: str | Path) -> list[Path]:
+    """Return the files of the checkpoint around a score file that an analysis reads."""
+    from hidden_context.models.objective_file import OBJECTIVE_FILE, OBJECTIVE_WEIGHTS
+
+    folder = Path(file).parent
+    return [head_file_beside(file), folder / OBJECTIVE_FILE, folder / OBJECTIVE_WEIGHTS]
 
 
 def saved_head(file: str | Path) -> Head | None:
@@ -94,6 +118,21 @@ def saved_head(file: str | Path) -> Head | None:
 
     path = head_file_beside(file)
     return HeadFile.load(path).head if path.is_file() else None
+
+
+def saved_objective(file: str | Path) -> Objective | None:
+    """Read what the checkpoint whose folder a score file lies in learned beside its network.
+
+    Returns:
+        The objective, of the checkpoint's head; None where there is no checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint's files are damaged or of a later version.
+    """
+    from hidden_context.models.objective_file import load_objective
+
+    head = saved_head(file)
+    return None if head is None else load_objective(Path(file).parent, head)
 
 
 def choose_head(
@@ -125,7 +164,6 @@ def choose_head(
         DataError: If such a head cannot have written ``width`` numbers.
     """
     from hidden_context import heads
-    from hidden_context.heads.registry import options_for
 
     told = None if head_type is None else heads.make(head_type).type
     if saved is None or told not in (None, saved.type):
@@ -140,6 +178,14 @@ def choose_head(
             field=field,
             remedy="Another reward model wrote this file; move it out of this one's folder",
         )
-    if likelihood is None:
-        return saved
-    return dataclasses.replace(saved, **options_for(saved.type, {"likelihood": likelihood}))
+    return saved if likelihood is None else _with_likelihood(saved, likelihood)
+
+
+def _with_likelihood(head: Head, likelihood: str) -> Head:
+    """Let a head, or an ensemble's members, compare by another likelihood where they have one."""
+    from hidden_context.heads import EnsembleHead
+    from hidden_context.heads.registry import options_for
+
+    if isinstance(head, EnsembleHead):
+        return dataclasses.replace(head, member=_with_likelihood(head.member, likelihood))
+    return dataclasses.replace(head, **options_for(head.type, {"likelihood": likelihood}))

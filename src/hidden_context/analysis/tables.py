@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from hidden_context.analysis.score_analysis import Analysis, ScoresAnalysis
+    from hidden_context.analysis.score_analysis import Analysis, Group, ScoresAnalysis
     from hidden_context.analysis.summary import (
         EvaluationNumbers,
         JailbreakNumbers,
@@ -25,6 +25,7 @@ NOTHING = "–"
 _R_SQUARED = ("r²", "paper", "texts")
 _TIES_WIN = "A tie counts whole, as in the paper (≥)."
 _TIES_HALF = "Accuracy: share of pairs with P(preferred ≻ other) > ½; a tie counts one half."
+_CAUSES = "Variance: of the difference between the two sides of a pair, or of responses' rewards."
 
 
 def percent(share: float | None) -> str:
@@ -133,9 +134,15 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
 
 def analysis_title(analysis: ScoresAnalysis) -> str:
     """Say which file and scores the numbers are of, and with which head they were read."""
-    kind = analysis.head["type"]
-    if "likelihood" in analysis.head:
-        kind += f", {analysis.head['likelihood']}"
+    head, kind = analysis.head, analysis.head["type"]
+    if "member" in head:
+        kind += f" of {head['num_members']}"
+        head = head["member"]
+        kind += f", {head['type']}"
+    if "likelihood" in head:
+        kind += f", {head['likelihood']}"
+    if analysis.with_objective:
+        kind += ", with its objective.json"
     return f"{analysis.file}: {' '.join(filter(None, (analysis.kind, analysis.name)))} ({kind})"
 
 
@@ -153,7 +160,6 @@ def analysis_table(analysis: ScoresAnalysis) -> Table:
         columns = ["n", "reward", "σ", "r²", *(f"2nd ≥ 1st {name}" for name in risks)]
     table = _table(None, ["rows"], columns)
     for group in analysis.groups:
-        label = ", ".join(f"{name}={value}" for name, value in group.labels.items()) or "all"
         record = group.record
         moments = [number(v) for v in (record.reward_mean, record.reward_stddev, record.r2)]
         texts = [str(record.n)]
@@ -163,17 +169,39 @@ def analysis_table(analysis: ScoresAnalysis) -> Table:
         else:
             compared = record.second_at_least or {}
             texts += [*moments, *(percent_of(compared.get(name)) for name in risks)]
-        table.add_row(escape(label), *texts)
+        table.add_row(escape(_label(group)), *texts)
     return table
+
+
+def causes_table(analysis: ScoresAnalysis) -> Table | None:
+    """Lay out the causes of variance, one line per group; None for a head that knows none."""
+    from rich.markup import escape
+
+    shares = [group.record.variance_shares or {} for group in analysis.groups]
+    causes = list(dict.fromkeys(cause for each in shares for cause in each))
+    if not causes:
+        return None
+    table = _table(None, ["variance"], causes)
+    for group, each in zip(analysis.groups, shares, strict=True):
+        table.add_row(escape(_label(group)), *(percent(each.get(cause)) for cause in causes))
+    return table
+
+
+def _label(group: Group) -> str:
+    return ", ".join(f"{name}={value}" for name, value in group.labels.items()) or "all"
 
 
 def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
     """Print one table per set of scores."""
     console = console or make_console()
-    has_pairs = has_responses = False
+    has_pairs = has_responses = has_causes = False
     for scores in analysis.analyses:
         console.print(analysis_title(scores), highlight=False, markup=False, soft_wrap=True)
         console.print(analysis_table(scores))
+        causes = causes_table(scores)
+        if causes is not None:
+            has_causes = True
+            console.print(causes)
         if scores.rows_left_out:
             text = _left_out(scores.rows_left_out, scores.file)
             console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -184,6 +212,8 @@ def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
         console.print(_TIES_HALF, highlight=False)
     if has_responses:
         console.print(f"2nd ≥ 1st: {_TIES_WIN[0].lower()}{_TIES_WIN[1:]}", highlight=False)
+    if has_causes:
+        console.print(_CAUSES, highlight=False)
 
 
 def make_console() -> Console:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _METRICS = {
     "loss": "loss (nats)",
@@ -10,6 +14,12 @@ _METRICS = {
     "reward_mean": "mean reward",
     "reward_stddev": "mean σ",
     "r2": "r²",
+}
+_CAUSES = {
+    "disagreement_share": "disagreement",
+    "noise_share": "noise",
+    "unsplit_share": "disagreement and noise",
+    "epistemic_share": "epistemic",
 }
 
 
@@ -21,7 +31,9 @@ def split_by_group(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """
     groups: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
-        metric = next((m for m in _METRICS if name == m or name.endswith(f"_{m}")), None)
+        metric = next(
+            (m for m in (*_METRICS, *_CAUSES) if name == m or name.endswith(f"_{m}")), None
+        )
         if metric is None:
             continue
         group = name[: -len(metric)].rstrip("_")
@@ -31,19 +43,42 @@ def split_by_group(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return groups
 
 
-def print_metrics(metrics: Mapping[str, float], title: str) -> None:
-    """Print metrics as a table with a row per group."""
-    from rich.console import Console
+def _table(
+    groups: Mapping[str, Mapping[str, float]], columns: Mapping[str, str], title: str, form: str
+) -> Table | None:
+    """Lay out those of the columns that any group has; None where none has one."""
     from rich.markup import escape
     from rich.table import Table
 
-    groups = split_by_group(metrics)
-    shown = [name for name in _METRICS if any(name in values for values in groups.values())]
+    shown = [name for name in columns if any(name in values for values in groups.values())]
+    if not shown:
+        return None
     table = Table(title=title)
     table.add_column("pairs", no_wrap=True)
     for name in shown:
-        table.add_column(_METRICS[name], justify="right")
+        table.add_column(columns[name], justify="right")
     for group, values in groups.items():
-        cells = (f"{values[name]:.4f}" if name in values else "–" for name in shown)
-        table.add_row(escape(group), *cells)
-    Console().print(table)
+        table.add_row(escape(group), *_cells(values, shown, form))
+    return table
+
+
+def _cells(values: Mapping[str, float], names: Iterable[str], form: str) -> list[str]:
+    return [form.format(values[name]) if name in values else "–" for name in names]
+
+
+def print_metrics(metrics: Mapping[str, float], title: str) -> None:
+    """Print metrics as a table with a row per group.
+
+    Of heads that tell them apart, the causes of the variance of reward differences follow in a
+    table of their own.
+    """
+    from rich.console import Console
+
+    groups, console = split_by_group(metrics), Console()
+    tables = (
+        _table(groups, _METRICS, title, "{:.4f}"),
+        _table(groups, _CAUSES, "variance of the difference between two sides", "{:.1%}"),
+    )
+    for table in tables:
+        if table is not None:
+            console.print(table)

@@ -15,6 +15,7 @@ from hidden_context.distributions.base import (
     check_level,
     level_tensor,
 )
+from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
 
 _HALVINGS: Final = 80
@@ -45,10 +46,12 @@ class Components(NamedTuple):
         Returns:
             Log-densities in nats, of the broadcast batch shape.
         """
-        scale = torch.hypot(self.scale, torch.as_tensor(noise).to(self.scale))
+        own = self.scale
+        noise = torch.as_tensor(noise, dtype=own.dtype, device=own.device)
+        scale = torch.hypot(own, noise)
         z = (value.unsqueeze(-1) - self.location) / scale
         log_normal = -0.5 * z.square() - scale.log() - 0.5 * math.log(2 * math.pi)
-        return torch.logsumexp(self.log_weights + log_normal, dim=-1)
+        return logsumexp(self.log_weights + log_normal)
 
 
 class ComponentReward(RewardDistribution, abc.ABC):
@@ -98,15 +101,25 @@ class ComponentReward(RewardDistribution, abc.ABC):
 
     @staticmethod
     def _with_gradient(value: Tensor, level: Tensor, parts: Components) -> Tensor:
-        """Let a quantile move with the parameters: dq = −dF/f."""
+        """Let a quantile move with the parameters: dq = −dF/f, or with the point it lies at."""
         if not any(part.requires_grad for part in parts):
             return value
+        distance = value.unsqueeze(-1) - parts.location
+        point = parts.scale == 0
+        away = distance.detach().abs().masked_fill(~point, torch.inf)
+        nearest = away.argmin(-1, keepdim=True)
+        at_point = parts.location.gather(-1, nearest).squeeze(-1)
+        # bisection ends within a rounding of a point
+        near = 4 * torch.finfo(value.dtype).eps * at_point.detach().abs()
+        on_point = (away.gather(-1, nearest).squeeze(-1) <= near) | point.all(-1)
         weights = parts.log_weights.exp()
         cumulative = (weights * _below(parts, value)).sum(-1)
-        z = (value.unsqueeze(-1) - parts.location) / parts.scale
-        density = weights * torch.exp(-0.5 * z.square()) / (parts.scale * math.sqrt(2 * math.pi))
-        density = density.sum(-1).detach().clamp(min=torch.finfo(value.dtype).tiny)
-        return value - (cumulative - cumulative.detach()) / density
+        scale = torch.where(point, 1.0, parts.scale)
+        density = weights * torch.exp(-0.5 * (distance / scale).square()) / scale
+        density = density.masked_fill(point, 0.0).sum(-1).detach() / math.sqrt(2 * math.pi)
+        density = density.clamp(min=torch.finfo(value.dtype).tiny).masked_fill(on_point, 1.0)
+        smooth = value - (cumulative - cumulative.detach()) / density
+        return torch.where(on_point, at_point, smooth)
 
     def cvar(self, alpha: float) -> Tensor:
         r"""Mean of the worst share, in closed form given the quantile q.
@@ -118,16 +131,17 @@ class ComponentReward(RewardDistribution, abc.ABC):
         if alpha == 1.0:
             return self.mean
         parts = self.components()
-        # q's own gradient cancels: it is where the worst share ends
-        q = self.quantile(alpha).detach()
+        # q's own gradient cancels, as the worst share ends there, unless a point is cut in two
+        point = parts.scale == 0
+        own = self.quantile(alpha)
+        q = own.detach()
+        own = torch.where(point.any(-1), own, q)
         below = _below(parts, q)
-        z = (q.unsqueeze(-1) - parts.location) / parts.scale.clamp(
-            min=torch.finfo(parts.scale.dtype).tiny
-        )
+        z = (q.unsqueeze(-1) - parts.location) / torch.where(point, 1.0, parts.scale)
         density = torch.exp(-0.5 * z.square().clamp(max=1e4)) / math.sqrt(2 * math.pi)
         weights = parts.log_weights.exp()
         tail = (weights * (parts.location * below - parts.scale * density)).sum(-1)
-        return (tail + q * (alpha - (weights * below).sum(-1))) / alpha
+        return (tail + own * (alpha - (weights * below).sum(-1))) / alpha
 
     def entropic(self, theta: float) -> Tensor:
         r"""Entropic risk, :math:`-\frac1\theta\log\sum_c w_c e^{-\theta m_c+\theta^2s_c^2/2}`."""
@@ -137,7 +151,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
         # about the mean, so that a small aversion does not drown in a large reward
         centred = parts.location - self.mean.unsqueeze(-1)
         exponent = -theta * centred + 0.5 * (theta * parts.scale).square()
-        return self.mean - torch.logsumexp(parts.log_weights + exponent, dim=-1) / theta
+        return self.mean - logsumexp(parts.log_weights + exponent) / theta
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw rewards, of shape ``sample_shape + batch_shape``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hidden_context.distributions.log_space import at_least_float32, log_ndtr
+from hidden_context.distributions.log_space import at_least_float32, log_ndtr, logsumexp
 from hidden_context.errors import ConfigError
 
 Kernel = Literal["normal", "logistic", "uniform"]
@@ -118,18 +118,20 @@ class RewardDifference:
         log_left = log_cdf(left.masked_fill(open_left, 0.0))
         share = _log1mexp((log_right - log_left).masked_fill(open_left, 1.0))
         log_probs = log_right + share.masked_fill(open_left, 0.0)
-        return torch.logsumexp(self.log_weights.to(work) + log_probs, dim=-1).to(dtype)
+        return logsumexp(self.log_weights.to(work) + log_probs).to(dtype)
 
     def _uniform(
         self, z_low: Tensor, z_high: Tensor, open_low: Tensor, open_high: Tensor
     ) -> Tensor:
         below_high = ((z_high + 1) / 2).clamp(0, 1).masked_fill(open_high, 1.0)
         below_low = ((z_low + 1) / 2).clamp(0, 1).masked_fill(open_low, 0.0)
-        # The floor keeps the logarithm finite where an interval lies beyond all rewards.
-        log_share = (below_high - below_low).clamp(
-            min=1e-300 if z_low.dtype.itemsize == 8 else 1e-37
-        )
-        return torch.logsumexp(self.log_weights.to(z_low) + log_share.log(), dim=-1)
+        share = below_high - below_low
+        # The floor keeps the logarithm finite where an interval lies beyond all rewards. Where it
+        # holds some of them, however unlikely, the others count for nothing.
+        log_share = share.clamp(min=1e-300 if z_low.dtype.itemsize == 8 else 1e-37).log()
+        inside = share > 0
+        log_share = log_share.masked_fill(~inside & inside.any(-1, keepdim=True), -torch.inf)
+        return logsumexp(self.log_weights.to(z_low) + log_share)
 
     def _bound(self, value: float | Tensor, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(value, dtype=dtype, device=self.location.device)

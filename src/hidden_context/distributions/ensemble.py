@@ -13,6 +13,7 @@ from hidden_context.distributions.base import EMPTY_EVENT, RewardDistribution
 from hidden_context.distributions.components import ComponentReward, Components
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.factor import FactorReward
+from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
 
 
@@ -103,7 +104,7 @@ class EnsembleReward(ComponentReward):
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
         """Logarithm of the members' mean probability, in nats (see the base class)."""
         each = self.members.log_prob_greater(self._same(other).members)
-        return torch.logsumexp(each, dim=-1) - math.log(self.num_members)
+        return logsumexp(each) - math.log(self.num_members)
 
     def relative(
         self, dim: int = -1, *, baseline: int | None = None, noise: bool = False

@@ -99,7 +99,7 @@ class FactorReward(ComponentReward):
     @property
     def stddev(self) -> Tensor:
         """Marginal standard deviation in reward units, of shape ``batch_shape``."""
-        return torch.hypot(self.independent_stddev, _norm(self.loadings))
+        return _hypot(self.independent_stddev, _norm(self.loadings))
 
     @property
     def variance_parts(self) -> dict[str, Tensor]:
@@ -139,8 +139,8 @@ class FactorReward(ComponentReward):
             raise self._refuse(other)
         if other.num_factors != self.num_factors:
             raise self._refuse(other, f"{self.num_factors} and {other.num_factors} factors")
-        noise = torch.hypot(self.independent_stddev, other.independent_stddev)
-        scale = torch.hypot(noise, _norm(self.loadings - other.loadings))
+        noise = _hypot(self.independent_stddev, other.independent_stddev)
+        scale = _hypot(noise, _norm(self.loadings - other.loadings))
         # where neither side has noise, equal responses are to tie rather than to be 0/0
         return self._mean - other._mean, scale.clamp(min=torch.finfo(scale.dtype).tiny)
 
@@ -159,7 +159,7 @@ class FactorReward(ComponentReward):
         mean = self._mean + (self.loadings * location).sum(-1)
         spread = torch.zeros_like(location) if scale is None else scale
         loadings = (self.loadings * spread).expand(*mean.shape, self.num_factors)
-        return FactorReward(mean, loadings, self.independent_stddev.expand(mean.shape))
+        return type(self)(mean, loadings, self.independent_stddev.expand(mean.shape))
 
     def relative(
         self, dim: int = -1, *, baseline: int | None = None, noise: bool = False
@@ -244,3 +244,9 @@ class _NoisyRelativeReward(FactorReward):
 def _norm(loadings: Tensor) -> Tensor:
     # unlike the root of a sum of squares, its gradient at zero is zero
     return torch.linalg.vector_norm(loadings, dim=-1)
+
+
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    # torch's gradient at the origin is 0/0; like a norm's it is to be zero
+    origin = (x == 0) & (y == 0)
+    return torch.where(origin, 0.0, torch.hypot(torch.where(origin, 1.0, x), y))

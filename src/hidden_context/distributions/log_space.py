@@ -92,6 +92,24 @@ def log_comparison(z: Tensor, likelihood: str) -> Tensor:
     )
 
 
+def logsumexp(x: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
+    r"""Compute :math:`\log\sum e^x`, its gradient a softmax that sums to 1 however large x is.
+
+    The gradient of ``torch.logsumexp`` is :math:`e^{x - \text{result}}`, which is as wrong as the
+    result is rounded: n equal terms of −10⁹ get a weight of 1 each in float32, not 1/n.
+
+    Args:
+        x: Any shape.
+        dim: The dimensions summed over.
+
+    Returns:
+        The logarithm, in nats, of the shape of ``x`` without them.
+    """
+    top = x.detach().amax(dim, keepdim=True)
+    top = top.masked_fill(top.isinf(), 0.0)
+    return (x - top).exp().sum(dim).log() + top.sum(dim)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """Return ``x`` in float32 unless it is float64 already: half precision ties rewards."""
     return x if x.dtype == torch.float64 else x.float()

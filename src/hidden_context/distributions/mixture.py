@@ -11,7 +11,7 @@ from torch import Tensor
 from hidden_context.distributions.base import EMPTY_EVENT, RewardDistribution
 from hidden_context.distributions.components import ComponentReward, Components
 from hidden_context.distributions.difference import RewardDifference
-from hidden_context.distributions.log_space import at_least_float32, log_ndtr
+from hidden_context.distributions.log_space import at_least_float32, log_ndtr, logsumexp
 from hidden_context.errors import ConfigError
 
 
@@ -31,7 +31,8 @@ class MixtureReward(ComponentReward):
     """
 
     def __init__(self, logits: Tensor, means: Tensor, stddevs: Tensor) -> None:
-        if not logits.shape == means.shape == stddevs.shape or not logits.shape[-1:].numel():
+        fits = logits.shape == means.shape == stddevs.shape and logits.dim() > 0
+        if not fits or not logits.shape[-1]:
             raise ConfigError(
                 "weights, means and standard deviations of the same M ≥ 1 components are needed."
             )
@@ -68,7 +69,7 @@ class MixtureReward(ComponentReward):
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
         """Log-probability of being preferred, in nats (see the base class)."""
         log_weights, location, scale = self._pairs(other)
-        return torch.logsumexp(log_weights + log_ndtr(location / scale), dim=(-2, -1))
+        return logsumexp(log_weights + log_ndtr(location / scale), dim=(-2, -1))
 
     def _pairs(self, other: RewardDistribution) -> tuple[Tensor, Tensor, Tensor]:
         """Joint log-weights, differences and scales, each ``batch_shape + (M, M)``."""

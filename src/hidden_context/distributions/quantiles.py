@@ -17,7 +17,7 @@ from hidden_context.distributions.base import (
 )
 from hidden_context.distributions.components import ComponentReward, Components
 from hidden_context.distributions.difference import RewardDifference
-from hidden_context.distributions.log_space import at_least_float32, log_ndtr
+from hidden_context.distributions.log_space import at_least_float32, log_ndtr, logsumexp
 from hidden_context.errors import ConfigError
 
 
@@ -102,7 +102,7 @@ class QuantileReward(ComponentReward):
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
         """Log-probability of being preferred, smoothed (see the class), in nats."""
         log_probs = log_ndtr(self._pairs(other) / self.smoothing)
-        return torch.logsumexp(log_probs, dim=(-2, -1)) - 2 * math.log(self.num_atoms)
+        return logsumexp(log_probs, dim=(-2, -1)) - 2 * math.log(self.num_atoms)
 
     def _pairs(self, other: RewardDistribution) -> Tensor:
         if not isinstance(other, QuantileReward):

@@ -31,6 +31,7 @@ from hidden_context.models.tokenizer import length_limit, load_tokenizer
 from hidden_context.objectives import Objective
 
 ADAPTER_CONFIG = "adapter_config.json"
+ENSEMBLE_CONFIG = "adapter_ensemble.json"
 FROZEN_CONFIG = "frozen_backbone.json"
 _ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -65,10 +66,7 @@ def load_reward_model(
     options: dict[str, Any]
     frozen_config = find_file(name, FROZEN_CONFIG, revision)
     if frozen_config is not None:
-        if not Path(name).is_dir():  # a hub repository: fetch the folder's other files too
-            from huggingface_hub import snapshot_download
-
-            frozen_config = Path(snapshot_download(name, revision=revision)) / FROZEN_CONFIG
+        frozen_config = _whole_folder(name, revision) / FROZEN_CONFIG
         if tokenizer_name is not None:
             raise ConfigError(
                 f"{name} keeps the tokenizer its features were made with; leave tokenizer_name out."
@@ -77,16 +75,30 @@ def load_reward_model(
         return _load_frozen(
             frozen_config, head, base_model=base_model, max_length=max_length, **options
         )
+    if find_file(name, ENSEMBLE_CONFIG, revision) is not None:
+        from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
+
+        ensemble = AdapterEnsembleRewardModel.load(
+            _whole_folder(name, revision),
+            base_model=base_model,
+            dtype=precision,
+            device=target,
+            max_length=max_length,
+            tokenizer_name=tokenizer_name,
+            trust_remote_code=trust_remote_code,
+        )
+        ensemble.set_head(_agreed_head(name, head, ensemble.head))
+        return ensemble
     head_path = find_file(name, HEAD_FILE, revision)
     stored = HeadFile.load(head_path) if head_path else None
     wanted = resolve_head(head) if stored is None else _agreed_head(name, head, stored.head)
     adapter_path = find_file(name, ADAPTER_CONFIG, revision)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     if adapter_path is not None:
-        base = base_model or _adapter_base(name, adapter_path)
+        base = base_model or adapter_base(name, adapter_path)
         shapes = adapter_shapes(name, revision)
-        final_head = _head_of_adapter(name, wanted, shapes)
-        module = _load_adapter(name, base, final_head, shapes, precision, options)
+        final_head = head_of_adapter(name, wanted, shapes)
+        module = load_adapter(name, base, final_head, shapes, precision, options)
     else:
         base = name
         final_head = wanted or _head_of_classifier(name, options)
@@ -113,6 +125,15 @@ def load_reward_model(
         reward_scale=stored.reward_scale if stored else None,
         objective=_objective(name, revision, final_head),
     )
+
+
+def _whole_folder(name: str, revision: str | None) -> Path:
+    """Return a local folder, or fetch all files of a hub repository into one."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, revision=revision))
 
 
 def _objective(name: str, revision: str | None, head: heads.Head) -> Objective:
@@ -161,7 +182,12 @@ def _no_head(name: str) -> CheckpointError:
     )
 
 
-def _adapter_base(name: str, config_path: Path) -> str:
+def adapter_base(name: str, config_path: Path) -> str:
+    """Return the id or path of the backbone that an adapter names.
+
+    Raises:
+        CheckpointError: If it names none.
+    """
     base = read_checkpoint_json(config_path).get("base_model_name_or_path")
     if not base:
         raise CheckpointError(f"{name}: the adapter does not name its backbone; give base_model.")
@@ -196,9 +222,14 @@ def adapter_shapes(name: str, revision: str | None = None) -> dict[str, tuple[in
     raise CheckpointError(f"{name} has an {ADAPTER_CONFIG} but no adapter weights.")
 
 
-def _head_of_adapter(
+def head_of_adapter(
     name: str, head: heads.Head | None, shapes: dict[str, tuple[int, ...]]
 ) -> heads.Head:
+    """Return the head given if an adapter's weights fit it, or without one a scalar head.
+
+    Raises:
+        CheckpointError: If the weights have another number of outputs.
+    """
     sizes = [
         shape[0]
         for key, shape in shapes.items()
@@ -239,15 +270,33 @@ def _head_of_classifier(name: str, options: dict[str, Any]) -> heads.Head:
     return heads.make("base")
 
 
-def _load_adapter(
+def load_adapter(
     name: str,
     base: str,
     head: heads.Head,
     shapes: dict[str, tuple[int, ...]],
     dtype: torch.dtype,
     options: dict[str, Any],
+    adapter: str = "default",
 ) -> Any:
-    from peft import PeftModel, get_peft_model_state_dict
+    """Load an adapter on its backbone.
+
+    Args:
+        name: Folder or hub id of the adapter.
+        base: Folder or hub id of the backbone.
+        head: The head.
+        shapes: What ``adapter_shapes`` gives.
+        dtype: Precision of the backbone.
+        options: ``revision`` of the adapter, and ``trust_remote_code``.
+        adapter: The adapter's name within the PEFT model.
+
+    Returns:
+        The PEFT model.
+
+    Raises:
+        CheckpointError: If backbone or adapter cannot be loaded, or do not fit each other.
+    """
+    from peft import PeftModel
 
     base_options = {**options, "revision": None}
     try:
@@ -265,16 +314,51 @@ def _load_adapter(
             "sequence classification, or as base_model the reward model it was trained on."
         )
     try:
-        wrapped = PeftModel.from_pretrained(model, name, revision=options["revision"])
+        wrapped = PeftModel.from_pretrained(model, name, adapter, revision=options["revision"])
     except (*LOADING_ERRORS, TypeError) as error:
-        raise CheckpointError(
-            f"the adapter {name} does not fit the backbone {base} ({first_line(error)})."
-        ) from error
-    expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+        raise _unfit_adapter(name, base, error) from error
+    _check_matched(wrapped, name, base, shapes, adapter)
+    return wrapped
+
+
+def add_adapter(
+    module: Any, name: str, base: str, shapes: dict[str, tuple[int, ...]], adapter: str
+) -> None:
+    """Load a further adapter into a PEFT model.
+
+    Args:
+        module: The PEFT model.
+        name: Folder of the adapter.
+        base: Folder or hub id of the backbone, for errors.
+        shapes: What ``adapter_shapes`` gives.
+        adapter: The adapter's name within the PEFT model.
+
+    Raises:
+        CheckpointError: If the adapter cannot be loaded, or does not fit the backbone.
+    """
+    try:
+        module.load_adapter(name, adapter, torch_device=str(next(module.parameters()).device))
+    except (*LOADING_ERRORS, TypeError) as error:
+        raise _unfit_adapter(name, base, error) from error
+    _check_matched(module, name, base, shapes, adapter)
+
+
+def _unfit_adapter(name: str, base: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the adapter {name} does not fit the backbone {base} ({first_line(error)})."
+    )
+
+
+def _check_matched(
+    module: Any, name: str, base: str, shapes: dict[str, tuple[int, ...]], adapter: str
+) -> None:
+    """Refuse what PEFT passes over: layers that the backbone lacks, or has more of."""
+    from peft import get_peft_model_state_dict
+
+    expected = get_peft_model_state_dict(module, adapter_name=adapter, save_embedding_layers=False)
     unmatched = {key for key in {*shapes} ^ {*expected} if "lora_" in key}
-    if unmatched:  # PEFT passes over layers that the backbone lacks, or has more of
+    if unmatched:
         raise CheckpointError(
             f"the adapter {name} does not fit the backbone {base}: {len(unmatched)} weights are "
             f"on one side only, such as {min(unmatched)}. Give the base_model it was trained on."
         )
-    return wrapped

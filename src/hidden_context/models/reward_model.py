@@ -77,7 +77,8 @@ class RewardModel(abc.ABC):
 
         These load: checkpoints of this package; PEFT adapters without ``reward_head.json``, such
         as the paper's own (name the head unless it is scalar); any sequence-classification reward
-        model with one output (read as a scalar head); folders of a head on a frozen backbone.
+        model with one output (read as a scalar head); folders of a head on a frozen backbone, or
+        of an ensemble of adapters.
 
         Args:
             path_or_id: Folder or hub id.

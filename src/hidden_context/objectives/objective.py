@@ -17,6 +17,7 @@ from hidden_context.distributions import (
     RewardDifference,
     RewardDistribution,
 )
+from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
 from hidden_context.heads import FactorHead, Head
 from hidden_context.objectives.annotators import AnnotatorEmbeddings
@@ -120,6 +121,35 @@ class Objective(nn.Module):
         """
         difference = self._difference(raw_chosen, raw_rejected, labels)
         return _log_mean_exp(difference.log_prob_greater())
+
+    def population_log_prob_preferred(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
+        """Log of the share of the annotators who are known that prefers the chosen side.
+
+        Unlike the prior's prediction it is right where opinions have several modes.
+
+        Args:
+            raw_chosen: Raw outputs of shape ``(B, M K)``.
+            raw_rejected: Raw outputs of that shape.
+
+        Returns:
+            In nats, of shape ``(B,)``.
+
+        Raises:
+            ConfigError: If the objective has no annotators.
+        """
+        if self.annotators is None or not self.annotators.names:
+            raise ConfigError("this model knows no annotators, so it has no population of them.")
+        everyone = range(len(self.annotators.names))
+        like = raw_chosen.new_ones(len(raw_chosen))
+        each = [
+            self.log_prob_preferred(
+                raw_chosen,
+                raw_rejected,
+                Labels.of_preferences(like, torch.full(like.shape, number, device=like.device)),
+            )
+            for number in everyone
+        ]
+        return torch.logsumexp(torch.stack(each), dim=0) - math.log(len(each))
 
     def training_loss(
         self,
@@ -307,7 +337,7 @@ def _cross_entropy(forward: Tensor, backward: Tensor, weight: Tensor) -> Tensor:
 
 def _log_mean_exp(values: Tensor) -> Tensor:
     """Average probabilities over the members, ``(A, M)`` to ``(A,)``."""
-    return torch.logsumexp(values, dim=-1) - math.log(values.shape[-1])
+    return logsumexp(values) - math.log(values.shape[-1])
 
 
 @cache

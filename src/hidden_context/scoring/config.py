@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from hidden_context.config import option
 from hidden_context.errors import ConfigError
 
 OverLength = Literal["null", "truncate", "drop"]
+
+WORST_GROUP: Final = "worst_group"
+"""Name, among the groups of annotators, of the value of the one that fares worst."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +20,12 @@ class ModelOptions:
     """How checkpoints are loaded and run; shared by ``score`` and ``evaluate``."""
 
     head: str | None = option(
-        None, "head of checkpoints that do not say: base, mean_and_variance, categorical"
+        None,
+        "head of checkpoints that do not say: base, mean_and_variance, categorical, factor, "
+        "mixture, quantile",
     )
     num_outputs: int | None = option(
-        None, "outputs of checkpoints that do not say: 1, 2 or the number of atoms"
+        None, "outputs of checkpoints that do not say: 1, 2, the number of atoms …"
     )
     likelihood: Literal["probit", "logistic"] = option(
         "probit", "comparison of a mean-and-variance head whose checkpoint does not say"
@@ -75,6 +80,14 @@ class ScoreConfig(ModelOptions):
         False, "leave out what stands before a prompt's first 'Human: ', as the paper does"
     )
     risk: list[str] = option([], "risk measures to add, such as mean quantile:0.01 cvar:0.05")
+    annotator: str | None = option(
+        None, "annotator whose rewards the risk measures are taken of; the population's if unset"
+    )
+    groups: str | None = option(
+        None,
+        'JSON file of annotators by group, {"group": ["annotator", …], …}: adds the risk measures '
+        "of each group and of the one that fares worst",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +107,17 @@ class ScoreConfig(ModelOptions):
             raise ConfigError(
                 f"the models' names in the output are not distinct ({', '.join(self.model_names)});"
                 " give each a name of its own (--names)."
+            )
+        if self.groups and {f"groups_{name}" for name in self.model_names} & {*self.model_names}:
+            raise ConfigError(
+                "one model's name is another's after 'groups_', as the columns of --groups are "
+                "named; give it another (--names)."
+            )
+        given = [f"--{name}" for name in ("annotator", "groups") if getattr(self, name) is not None]
+        if given and not self.risk:
+            raise ConfigError(
+                f"{' and '.join(given)} say whose risk measures are written, but none is named; "
+                "name some, as in --risk mean."
             )
 
     @property

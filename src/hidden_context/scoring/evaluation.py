@@ -15,8 +15,10 @@ from hidden_context.data.report import ReadReport
 from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import DataError, MissingFileError
 from hidden_context.heads import Head
+from hidden_context.objectives import Objective
 from hidden_context.scoring.config import EvaluateConfig
 from hidden_context.scoring.identity import describe_model, digest_pairs
+from hidden_context.scoring.labels import labels_for, vote_shares
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
 from hidden_context.statistics import grouped_pair_metrics
@@ -28,7 +30,8 @@ class EvaluationResult:
 
     Attributes:
         path: The file of raw outputs.
-        metrics: Loss in nats, accuracy, mean reward, mean σ and r²; by subset and objective too.
+        metrics: Loss in nats, accuracy, mean reward, mean σ, r² and, from heads that tell them
+            apart, the causes of variance; by subset and objective too.
         counts: What became of the pairs.
         report: What was read.
     """
@@ -47,39 +50,53 @@ def _rows(pairs: list[Preference], data_subset: str) -> Iterator[ScoringRow]:
         yield ScoringRow(index, index + 1, columns, (pair.chosen, pair.rejected), "pair")
 
 
-def metrics_of_file(path: Path, head: Head) -> dict[str, float]:
+def metrics_of_file(path: Path, head: Head, objective: Objective | None = None) -> dict[str, float]:
     """Compute metrics from a file of raw outputs; pairs without rewards are left out.
 
+    Args:
+        path: The file, with the columns that say how its pairs are labelled.
+        head: The head.
+        objective: What the model learned beside its network: an annotator whom it knows is
+            predicted as such, ties and strengths as answers of their own. None, or one that learned
+            nothing, takes labels as shares of the population.
+
+    Returns:
+        Metrics as ``statistics.grouped_pair_metrics`` names them; every pair counts once.
+
     Raises:
-        DataError: If no pair has rewards.
+        DataError: If no pair has rewards, or a strength is beyond the objective's levels.
     """
-    rows = [row for _, row in iter_jsonl(path)]
-    scored = [
-        row
-        for row in rows
+    pairs = [
+        Preference("", "", "", row, line)  # whose texts are of no account here
+        for line, row in iter_jsonl(path)
         if row["reward_output_chosen"] is not None and row["reward_output_rejected"] is not None
     ]
-    if not scored:
+    if not pairs:
         raise DataError(
             "no pair has rewards for both sides",
             file=path,
             remedy="Raise --max_length, or take --over_length truncate",
         )
-    chosen = torch.tensor([row["reward_output_chosen"] for row in scored], dtype=torch.float64)
-    rejected = torch.tensor([row["reward_output_rejected"] for row in scored], dtype=torch.float64)
-    preference = torch.tensor(
-        [1.0 if row.get("preference") is None else float(row["preference"]) for row in scored],
-        dtype=torch.float64,
+    chosen, rejected = (
+        torch.tensor([pair.columns[f"reward_output_{side}"] for pair in pairs], dtype=torch.float64)
+        for side in ("chosen", "rejected")
     )
+    shares = torch.tensor(vote_shares(pairs), dtype=torch.float64)
     groups = {
         column: {
-            i: str(row[column]) for i, row in enumerate(scored) if row.get(column) not in (None, "")
+            i: str(pair.columns[column])
+            for i, pair in enumerate(pairs)
+            if pair.columns.get(column) not in (None, "")
         }
         for column in ("data_subset", "objective")
     }
-    return grouped_pair_metrics(
-        head, chosen, rejected, preference, torch.arange(len(scored)), groups
-    )
+    labels = None
+    if objective is not None and not objective.is_plain:
+        labels = labels_for(objective, pairs, path)
+    with torch.no_grad():
+        return grouped_pair_metrics(
+            head, chosen, rejected, shares, torch.arange(len(pairs)), groups, objective, labels
+        )
 
 
 def evaluate(config: EvaluateConfig) -> EvaluationResult:
@@ -93,7 +110,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
 
     Raises:
         MissingFileError: If data or checkpoint is not there.
-        DataError: If a row is malformed, or no pair is left.
+        DataError: If a row is malformed, a strength is beyond those the model knows, or no pair
+            is left.
         CheckpointError: If the checkpoint cannot be loaded.
     """
     output = config.output_path
@@ -116,6 +134,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     )
     pairs = data.preferences
     model = load_model(config.checkpoint, config)
+    if not model.objective.is_plain:
+        labels_for(model.objective, pairs, config.data_path)  # what it cannot read is told first
     counts = write_scores(
         lambda: _rows(pairs, config.data_subset),
         {"evaluation": LazyModel(lambda: model, describe_model(config.checkpoint, config))},
@@ -128,7 +148,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     )
     data.report.too_long += counts.dropped
     data.report.kept -= counts.dropped
-    metrics = metrics_of_file(output, model.head)
+    metrics = metrics_of_file(output, model.head, model.objective)
     write_json(
         output.with_name(f"{output.name}.metrics.json"),
         {"metrics": metrics, "read": data.report.to_dict(), "counts": dataclasses.asdict(counts)},

@@ -13,6 +13,7 @@ from hidden_context.scoring.config import ScoreConfig
 from hidden_context.scoring.identity import describe_file, describe_model
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
+from hidden_context.scoring.people import check_people, read_groups
 
 
 @dataclasses.dataclass
@@ -38,22 +39,26 @@ def score_file(config: ScoreConfig) -> ScoreResult:
         The file written, and counts.
 
     Raises:
-        MissingFileError: If the input or a checkpoint is not there.
-        DataError: If a row is malformed.
+        MissingFileError: If the input, the file of groups or a checkpoint is not there.
+        DataError: If a row or a group is malformed.
         CheckpointError: If a checkpoint cannot be loaded.
-        ConfigError: If a risk measure is unknown, or the output is the input.
+        ConfigError: If a risk measure is unknown or does not fit rows or models, a model does not
+            know the annotators asked for, or the output is the input.
         StorageError: If the output could not be written.
     """
     measures = [risk.parse(name) for name in config.risk]
+    groups = None if config.groups is None else read_groups(config.groups)
     source, output = require_file(config.input), Path(config.output)
-    check_output(output, source)
+    check_output(output, source, *filter(None, [config.groups]))
     read = partial(
         read_scoring_rows,
         source,
         config.kind,
         prompt_from_first_human=config.prompt_from_first_human,
     )
-    total = sum(1 for _ in read())  # finds broken lines first too
+    for row in read():  # finds broken lines first too
+        total, kind = row.index + 1, row.kind
+    check_people(config, kind, measures, groups)
     models = {
         name: LazyModel(partial(load_model, checkpoint, config), describe_model(checkpoint, config))
         for name, checkpoint in zip(config.model_names, config.models, strict=True)
@@ -71,6 +76,8 @@ def score_file(config: ScoreConfig) -> ScoreResult:
         },
         total=total,
         measures=measures,
+        annotator=config.annotator,
+        groups=groups,
     )
     write_yaml_config(output.with_name(output.name + ".config.yaml"), config)
     return ScoreResult(output, counts)

@@ -22,8 +22,12 @@ def describe_file(path: Path) -> list[str | int]:
 
 
 def describe_model(checkpoint: str, options: ModelOptions) -> dict[str, Any]:
-    """Describe a checkpoint by its name, the options it is loaded with, and its files if local."""
+    """Describe a checkpoint by its name, the options it is loaded with, and its files if local.
+
+    An ensemble's members lie in folders of their own within it.
+    """
     folders = [Path(name) for name in (checkpoint, options.base_model) if name]
+    folders += [member for folder in folders for member in sorted(folder.glob("member_*"))]
     files = [
         describe_file(path)
         for folder in folders

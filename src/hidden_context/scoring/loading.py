@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads.registry import options_for
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.loading import ADAPTER_CONFIG, FROZEN_CONFIG
+from hidden_context.models.loading import ADAPTER_CONFIG, ENSEMBLE_CONFIG, FROZEN_CONFIG
+from hidden_context.models.objective_file import (
+    OBJECTIVE_FILE,
+    OBJECTIVE_WEIGHTS,
+    load_objective,
+)
 from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.objectives import Objective
 from hidden_context.scoring.config import ModelOptions
 
-_CONFIGS = ("config.json", ADAPTER_CONFIG, FROZEN_CONFIG)
+_CONFIGS = ("config.json", ADAPTER_CONFIG, ENSEMBLE_CONFIG, FROZEN_CONFIG)
 
 
 def wanted_head(options: ModelOptions) -> heads.Head | None:
@@ -23,11 +28,11 @@ def wanted_head(options: ModelOptions) -> heads.Head | None:
         if options.num_outputs is None:
             return None
         return heads.for_num_outputs(options.num_outputs, likelihood=options.likelihood)
-    available: dict[str, Any] = {"likelihood": options.likelihood}
-    if options.num_outputs is not None:
-        available["num_atoms"] = options.num_outputs
-    head = heads.make(options.head, **options_for(options.head, available))
-    if options.num_outputs not in (None, head.num_outputs):
+    if options.num_outputs is None:
+        available = {"likelihood": options.likelihood}
+        return heads.make(options.head, **options_for(options.head, available))
+    head = heads.for_width(options.head, options.num_outputs, likelihood=options.likelihood)
+    if options.num_outputs != head.num_outputs:
         raise ConfigError(
             f"the {head.type} head has num_outputs {head.num_outputs}, but --num_outputs is "
             f"{options.num_outputs}."
@@ -52,6 +57,25 @@ def _check_local(checkpoint: str) -> None:
         raise MissingFileError(checkpoint, "Give the folder of a checkpoint, or a hub id")
 
 
+def read_objective(checkpoint: str, options: ModelOptions) -> Objective:
+    """Read a checkpoint's head and what was learned beside its network, but not the network.
+
+    Raises:
+        MissingFileError: If it is a local folder that is not there.
+        CheckpointError: If its files are damaged.
+    """
+    _check_local(checkpoint)
+    path = find_file(checkpoint, HEAD_FILE, options.revision)
+    head = wanted_head(options) if path is None else HeadFile.load(path).head
+    if head is None:
+        head = heads.make("base")  # what else has to be named
+    path = find_file(checkpoint, OBJECTIVE_FILE, options.revision)
+    if path is None:
+        return Objective(head)
+    find_file(checkpoint, OBJECTIVE_WEIGHTS, options.revision)  # fetched beside it from the hub
+    return load_objective(path.parent, head)
+
+
 def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
     """Load a checkpoint to score with.
 
@@ -67,7 +91,8 @@ def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
     head_path = find_file(checkpoint, HEAD_FILE, options.revision)
     if head is not None and head_path is not None:
         stored = HeadFile.load(head_path).head
-        if stored.num_outputs != head.num_outputs or options.head not in (None, stored.type):
+        other_type = options.head is not None and head.type != stored.type
+        if other_type or options.num_outputs not in (None, stored.num_outputs):
             raise CheckpointError(
                 f"{checkpoint} has a {stored.type} head (num_outputs {stored.num_outputs}), but "
                 f"{head.type} (num_outputs {head.num_outputs}) was asked for. Leave out "

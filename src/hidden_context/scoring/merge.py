@@ -11,10 +11,9 @@ from urllib.parse import quote
 from hidden_context.data.files import atomic_write, json_line
 from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import ConfigError, DataError, StorageError
-from hidden_context.heads import Head
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.risk import RiskMeasure
-from hidden_context.scoring.columns import added_columns
+from hidden_context.scoring.columns import Groups, People, added_columns
 from hidden_context.scoring.config import ModelOptions, OverLength
 from hidden_context.scoring.partial import PartialScores
 from hidden_context.scoring.stream import score_rows
@@ -96,6 +95,8 @@ def write_scores(
     description: Mapping[str, Any],
     total: int | None = None,
     measures: Sequence[RiskMeasure] = (),
+    annotator: str | None = None,
+    groups: Groups | None = None,
     allow_empty: bool = True,
 ) -> ScoreCounts:
     """Score rows with each model in turn and write one file, in input order.
@@ -112,6 +113,8 @@ def write_scores(
         description: What identifies the input; part of each record.
         total: Number of rows, for the progress bar.
         measures: Risk measures to add.
+        annotator: Whose rewards they are taken of; None for the population's.
+        groups: Groups of annotators whose risk measures are added too.
         allow_empty: Whether a file without rows may be written where all were dropped.
 
     Returns:
@@ -123,11 +126,11 @@ def write_scores(
     """
     from tqdm.auto import tqdm
 
-    heads: dict[str, Head] = {}
+    people: dict[str, People] = {}
     records: dict[str, PartialScores] = {}
     for name, lazy_model in models.items():
         model = lazy_model.load()
-        heads[name] = model.head
+        people[name] = People(model.objective, annotator, groups)
         identity = {
             **description,
             "name": name,
@@ -152,7 +155,7 @@ def write_scores(
         del model
     counts = ScoreCounts()
     with atomic_write(output) as file:
-        for columns in _merged(rows(), records, heads, over_length, measures, counts):
+        for columns in _merged(rows(), records, people, over_length, measures, counts):
             file.write(json_line(columns))
         if counts.rows and not counts.written and not allow_empty:
             raise DataError(
@@ -167,7 +170,7 @@ def write_scores(
 def _merged(
     rows: Iterable[ScoringRow],
     records: Mapping[str, PartialScores],
-    heads: Mapping[str, Head],
+    people: Mapping[str, People],
     over_length: OverLength,
     measures: Sequence[RiskMeasure],
     counts: ScoreCounts,
@@ -191,7 +194,13 @@ def _merged(
         for name, line in own.items():
             columns.update(
                 added_columns(
-                    row.kind, name, line, heads[name], measures, several_models=len(records) > 1
+                    row.kind,
+                    name,
+                    line,
+                    people[name].objective.head,
+                    measures,
+                    several_models=len(records) > 1,
+                    people=people[name],
                 )
             )
         yield columns

@@ -217,6 +217,7 @@ class TrainConfig:
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"--{name} is {value}; it must lie in [0, 1).")
         self._check_signs()
+        self._check_ensemble()
         if self.early_stopping_patience and not self.validation_fraction:
             raise ConfigError(
                 "--early_stopping_patience needs --validation_fraction: stopping on the test pairs "
@@ -240,6 +241,20 @@ class TrainConfig:
             raise ConfigError(
                 f"--num_train_epochs is {self.num_train_epochs}; it must be positive, unless "
                 "--max_steps is."
+            )
+
+    def _check_ensemble(self) -> None:
+        if self.ensemble != "lora":
+            return
+        if self.freeze_backbone:
+            raise ConfigError(
+                "--ensemble lora has no adapters to train with --freeze_backbone, where a probe's "
+                "members are networks of their own already: take --ensemble heads."
+            )
+        if self.tuning not in ("lora", "qlora"):
+            raise ConfigError(
+                f"--ensemble lora trains adapters, so --tuning {self.tuning} does not fit it: take "
+                "--tuning lora or qlora, or --ensemble heads."
             )
 
     @property

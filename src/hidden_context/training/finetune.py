@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -131,35 +132,64 @@ def training_arguments(
         raise ConfigError(f"these training arguments cannot work together: {error}") from error
 
 
+def resume_wanted(config: TrainConfig) -> bool | str:
+    """Read ``resume_from_checkpoint``: whether to go on from the last checkpoint, or which one."""
+    wanted = str(config.resume_from_checkpoint or "false")
+    if wanted.lower() in ("false", "no", "0", "none"):
+        return False
+    return wanted.lower() in ("true", "yes", "1") or wanted
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """Folder of the last checkpoint within a run's folder, or None."""
+    return get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None
+
+
 def resume_point(config: TrainConfig) -> str | None:
     """Folder of the checkpoint to go on from, or None.
 
     Raises:
         MissingFileError: If there is none where one was asked for.
     """
-    wanted = str(config.resume_from_checkpoint or "false")
-    if wanted.lower() in ("false", "no", "0", "none"):
+    wanted = resume_wanted(config)
+    if wanted is False:
         return None
-    if wanted.lower() in ("true", "yes", "1"):
-        last = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+    if wanted is True:
+        last = last_checkpoint(config.output_dir)
         if last is None:
             raise MissingFileError(
                 f"{config.output_dir}/checkpoint-*", "Nothing to resume: train without it first"
             )
-        return str(last)
+        return last
     if not Path(wanted).is_dir():
         raise MissingFileError(wanted, "Give --resume_from_checkpoint a checkpoint's folder")
     return wanted
 
 
 def fit(
-    config: TrainConfig, head: Head, splits: Splits, callbacks: Sequence[TrainerCallback] = ()
+    config: TrainConfig,
+    head: Head,
+    splits: Splits,
+    callbacks: Sequence[TrainerCallback] = (),
+    *,
+    member_weight: Tensor | None = None,
 ) -> Fitted:
-    """Fine-tune a reward model; see ``training.run``."""
+    """Fine-tune a reward model; see ``training.run``.
+
+    Args:
+        config: The options.
+        head: The head.
+        splits: The pairs.
+        callbacks: Further Trainer callbacks.
+        member_weight: How often each of M members sees each of N training pairs, ``(N, M)``; None
+            draws it as the configuration has it.
+    """
     resume = resume_point(config)
     model = build_reward_model(config, head)
     model.objective = make_objective(config, head, splits.train)
-    datasets = _tokenize(config, splits, model)
+    if member_weight is None:
+        member_weight = member_weights(config, head, splits.train)
+    datasets = tokenize_splits(config, splits, model, member_weight)
     chosen_by = datasets.get("validation") or datasets.get("test")
     arguments = training_arguments(
         config, validated="validation" in datasets, has_eval=chosen_by is not None
@@ -199,9 +229,26 @@ def fit(
     )
 
 
-def _tokenize(
-    config: TrainConfig, splits: Splits, model: SequenceRewardModel
+def tokenize_splits(
+    config: TrainConfig,
+    splits: Splits,
+    model: SequenceRewardModel,
+    member_weight: Tensor | None = None,
 ) -> dict[str, PreferenceDataset]:
+    """Tokenize the sets of a run, bringing their reports up to date.
+
+    Args:
+        config: The options.
+        splits: The pairs.
+        model: Whose tokenizer, longest text and objective they are made for.
+        member_weight: How often each member of an ensemble sees each training pair.
+
+    Returns:
+        The sets that have pairs left.
+
+    Raises:
+        DataError: If no training pairs are left.
+    """
     cache = TokenCache(config.cache_dir)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     datasets = {
@@ -214,7 +261,7 @@ def _tokenize(
             sort_by_length=name != "train",
             cache=cache,
             labels=labels_for(model.objective, pairs),
-            member_weight=member_weights(config, model.head, pairs) if name == "train" else None,
+            member_weight=member_weight if name == "train" else None,
         )
         for name, pairs in parts.items()
         if pairs

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from hidden_context.errors import ConfigError, DivergedError
-from hidden_context.heads import Head
+from hidden_context.heads import EnsembleHead, Head
 from hidden_context.models.budget import TokenBudget, default_tokens, tune
 from hidden_context.models.engine import Way
 from hidden_context.models.forward import classifier_of, tree_attention_in
@@ -173,6 +173,7 @@ class PreferenceTrainer(Trainer):
         one of them cannot do that by itself, which is an error.
         """
         model.train()
+        self.objective.zero_grad()  # the Trainer does so with the network alone
         inputs = self._prepare_inputs(inputs)
         self._tune_once(model)
         pairs = len(inputs["row"]) if num_items_in_batch is None else num_items_in_batch
@@ -379,7 +380,7 @@ class PreferenceTrainer(Trainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Leave an ensemble's output layer alone: its random start is a prior, not to be shrunk."""
         names: list[str] = super().get_decay_parameter_names(model)
-        if self.head.members[1] == 1:
+        if not isinstance(self.head, EnsembleHead):
             return names
         layer = final_linear(classifier_of(self.reward_model.module))[0].split(".")[0]
         return [name for name in names if f".{layer}." not in f".{name}"]

@@ -163,6 +163,10 @@ def run(
         from hidden_context.training.frozen import fit as fit_frozen
 
         fitted = fit_frozen(config, head, splits)
+    elif config.ensemble == "lora":
+        from hidden_context.training.lora_ensemble import fit as fit_lora_ensemble
+
+        fitted = fit_lora_ensemble(config, head, splits, callbacks)
     else:
         from hidden_context.training.finetune import fit as fit_finetuned
 

@@ -1,0 +1,215 @@
+"""Text part of the ground-truth benchmark: heads on dialogues whose annotators are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ground_truth_heads import Contender
+from ground_truth_metrics import (
+    brier,
+    calibration_error,
+    disagreement_auroc,
+    mean_nll,
+    probability_error,
+    r_squared_error,
+    ranking_recovery,
+    variance_rank_correlation,
+)
+from ground_truth_text import AnswerSet, Contest, TextWorld
+from torch import Tensor
+
+from hidden_context import risk
+from hidden_context.models import RewardModel
+from hidden_context.quickstart.utilities import KINDS, Annotators
+from hidden_context.training import TrainConfig, run
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSetting:
+    """Sizes and training options of one run.
+
+    Attributes:
+        backbone: Folder of the backbone.
+        num_annotators: How many annotators; each judges twenty pairs.
+        test: Test comparisons.
+        answers: Harmful prompts with all four answers.
+        training: Options of ``TrainConfig`` that all heads share.
+    """
+
+    backbone: str
+    num_annotators: int = 200
+    test: int = 1000
+    answers: int = 100
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """What one world gives: rows to learn from and to be judged on."""
+
+    world: TextWorld
+    train: list[dict[str, Any]]
+    test: list[dict[str, Any]]
+    sets: list[AnswerSet]
+
+
+def draw(contest: Contest, seed: int, setting: TextSetting) -> Drawn:
+    """Draw a world's rows."""
+    world = TextWorld(seed, contest)
+    return Drawn(
+        world,
+        world.annotated_comparisons(setting.num_annotators),
+        world.test_comparisons(setting.test),
+        world.answer_sets(setting.answers),
+    )
+
+
+def train(contender: Contender, drawn: Drawn, setting: TextSetting, seed: int) -> RewardModel:
+    """Train one head on a world's rows."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = TrainConfig(
+            model_name=setting.backbone,
+            reward_model_type=contender.head,
+            seed=seed,
+            output_dir=folder,
+            final_dir=str(Path(folder) / "final"),
+            quiet=True,
+            **{**setting.training, **contender.options},
+        )
+        return run(config, drawn.train).model
+
+
+def population_probability(model: RewardModel, chosen: Tensor, rejected: Tensor) -> np.ndarray:
+    """P(chosen ≻ rejected) over the population, by the annotators who are known if there are any."""
+    with torch.no_grad():
+        if model.objective.annotators is not None:
+            return model.objective.population_log_prob_preferred(chosen, rejected).exp().numpy()
+        return model.head.log_prob_preferred(chosen, rejected).exp().numpy()
+
+
+def true_difference_variance(rows: Sequence[Mapping[str, Any]], judges: Sequence[Annotators]) -> Any:
+    """Variance of u(chosen) − u(rejected) over annotators and noise, per row."""
+    values = []
+    for row, annotators in zip(rows, judges, strict=True):
+        a, b = KINDS[row["chosen_kind"]], KINDS[row["rejected_kind"]]
+        w = annotators.helpful_weight
+        gap = (a.helpful - b.helpful) - (a.harmless - b.harmless)
+        values.append(w * (1 - w) * gap**2 + 2 * annotators.noise**2)
+    return np.array(values)
+
+
+def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, Any]:
+    """Hold a trained model against a world's truth."""
+    raw_chosen, raw_rejected = (
+        model.raw_outputs([row[side] for row in drawn.test]).double()
+        for side in ("chosen", "rejected")
+    )
+    predicted = population_probability(model, raw_chosen, raw_rejected)
+    true = np.array([row["true_probability"] for row in drawn.test])
+    prompts = {prompt.text: prompt for prompt in _prompts(drawn.world)}
+    judges = [drawn.world.annotators(prompts[row["prompt"]]) for row in drawn.test]
+    chosen, rejected = (model.head.distribution(raw) for raw in (raw_chosen, raw_rejected))
+    parts = chosen.difference_parts(rejected)
+    people = {name: part for name, part in parts.items() if name != "epistemic"}
+    variance = torch.stack(list(people.values())).sum(0).numpy()
+    ones = np.ones_like(predicted)
+    result: dict[str, Any] = {
+        "probability_error": probability_error(predicted, true),
+        "calibration": calibration_error(predicted, true),
+        "calibration_labels": calibration_error(predicted, ones),
+        "brier": brier(predicted, ones),
+        "nll": mean_nll(np.clip(predicted, 1e-12, 1.0), ones),
+        "disagreement_auroc": disagreement_auroc(-np.abs(predicted - 0.5), true),
+        "variance_spearman": variance_rank_correlation(
+            variance, true_difference_variance(drawn.test, judges)
+        ),
+        "r2_error": _r2_error(drawn, judges, chosen, rejected),
+    }
+    total = sum(float(part.mean()) for part in parts.values())
+    for name, part in parts.items():
+        if len(parts) > 1:
+            result[f"{name}_share"] = float(part.mean()) / total
+    return {**result, **_rankings(model, contender, drawn)}
+
+
+def _r2_error(drawn: Drawn, judges: Sequence[Annotators], chosen: Any, rejected: Any) -> float:
+    true_mean, true_variance = [], []
+    for side in ("chosen_kind", "rejected_kind"):
+        for row, annotators in zip(drawn.test, judges, strict=True):
+            utility = annotators.utility(KINDS[row[side]])
+            true_mean.append(utility.mean)
+            true_variance.append(utility.variance)
+    return r_squared_error(
+        torch.cat([chosen.mean, rejected.mean]),
+        torch.cat([chosen.variance, rejected.variance]),
+        true_mean,
+        true_variance,
+    )
+
+
+def _rankings(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, Any]:
+    kinds = drawn.sets[0].kinds
+    texts = [text for answers in drawn.sets for text in answers.dialogues]
+    raw = model.raw_outputs(texts).double().unflatten(0, (len(drawn.sets), len(kinds)))
+    rewards = model.head.distribution(raw)
+    order = drawn.sets[0].ranking
+    cautious = ranking_recovery(risk.parse(contender.caution)(rewards), kinds, order)
+    mean = ranking_recovery(rewards.mean, kinds, order)
+    return {
+        "ranking_exact": cautious.exact,
+        "ranking_share": cautious.share,
+        "ranking_exact_by_mean": mean.exact,
+    }
+
+
+def _prompts(world: TextWorld) -> list[Any]:
+    return [
+        prompt
+        for harmful in (True, False)
+        for prompt in world.world.prompts("test", harmful=harmful)
+    ]
+
+
+def compare(
+    contenders: Sequence[Contender],
+    contests: Sequence[Contest],
+    seeds: Sequence[int],
+    setting: TextSetting,
+    progress: Any = print,
+) -> list[dict[str, Any]]:
+    """Train and judge every contender in every world and seed."""
+    results = []
+    for contest in contests:
+        for seed in seeds:
+            drawn = draw(contest, seed, setting)
+            for contender in contenders:
+                started = time.perf_counter()
+                model = train(contender, drawn, setting, seed)
+                result = judge(model, contender, drawn)
+                seconds = time.perf_counter() - started
+                results.append(
+                    {
+                        "world": contest,
+                        "seed": seed,
+                        "head": contender.name,
+                        "paper": contender.paper,
+                        **result,
+                        "seconds": seconds,
+                    }
+                )
+                progress(
+                    f"{contest} {seed} {contender.name}: error "
+                    f"{result['probability_error']:.3f}, calibration {result['calibration']:.3f}, "
+                    f"AUROC {result['disagreement_auroc']:.3f}, ranking {result['ranking_exact']}, "
+                    f"{seconds:.0f} s"
+                )
+    return results

@@ -1,0 +1,175 @@
+"""Tabular part of the ground-truth benchmark: what each likelihood can and cannot express."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from ground_truth_metrics import (
+    probability_error,
+    r_squared_error,
+    variance_rank_correlation,
+)
+from ground_truth_tabular import (
+    TabularWorld,
+    gaussian_independent,
+    heavy_tailed,
+    prop_3_3,
+    shared_factor,
+    thm_3_4,
+    two_objectives,
+)
+from torch import Tensor
+
+from hidden_context import heads
+from hidden_context.distributions import FactorReward
+from hidden_context.heads import Head
+from hidden_context.statistics import fit_tabular
+
+HEADS: Final[dict[str, Head]] = {
+    "base": heads.make("base"),
+    "mean_and_variance (paper)": heads.make("mean_and_variance", likelihood="logistic"),
+    "categorical (paper)": heads.make("categorical"),
+    "mean_and_variance": heads.make("mean_and_variance"),
+    "mixture": heads.make("mixture"),
+    "quantile": heads.make("quantile"),
+    "factor F=1": heads.make("factor", num_factors=1),
+    "factor F=2": heads.make("factor", num_factors=2),
+}
+_RIDGE: Final = 1e-6
+_CONTEXTS: Final = 20_000
+
+
+def worlds(seed: int) -> list[TabularWorld]:
+    """The tabular worlds of one seed whose probabilities are all inside (0, 1)."""
+    return [
+        gaussian_independent(seed),
+        shared_factor(seed),
+        two_objectives(seed, 0.65),
+        two_objectives(seed, 0.5),
+        heavy_tailed(seed),
+    ]
+
+
+def pairwise(head: Head, raw: Tensor) -> Tensor:
+    """P(a ≻ b) for all ordered pairs, of shape ``(n, n)``."""
+    n = len(raw)
+    first, second = raw.unsqueeze(1).expand(n, n, -1), raw.unsqueeze(0).expand(n, n, -1)
+    return head.log_prob_preferred(first, second).exp()
+
+
+def difference_variance(world: TabularWorld, seed: int) -> np.ndarray:
+    """True variance of u_a − u_b over annotators and noise, of shape ``(n, n)``."""
+    contexts = world.context_utilities(_CONTEXTS, np.random.default_rng(seed))
+    covariance = np.cov(contexts, rowvar=False)
+    shared = np.add.outer(np.diag(covariance), np.diag(covariance)) - 2 * covariance
+    return shared + np.add.outer(world.noise_variance, world.noise_variance)
+
+
+def learned_difference_variance(head: Head, raw: Tensor) -> Tensor:
+    """Variance of u_a − u_b as a head sees it, of shape ``(n, n)``."""
+    n = len(raw)
+    first = head.distribution(raw.unsqueeze(1).expand(n, n, -1))
+    second = head.distribution(raw.unsqueeze(0).expand(n, n, -1))
+    return torch.stack(list(first.difference_parts(second).values())).sum(0)
+
+
+def measure(world: TabularWorld, name: str, head: Head, iterations: int, seed: int) -> dict[str, Any]:
+    """Fit one head to one world's exact probabilities and hold it against the truth."""
+    started = time.perf_counter()
+    raw = fit_tabular(
+        head,
+        torch.from_numpy(world.probabilities),
+        max_iterations=iterations,
+        seed=seed,
+    )
+    rewards = head.distribution(raw)
+    off = ~np.eye(len(raw), dtype=bool)
+    learned = pairwise(head, raw).numpy()
+    result: dict[str, Any] = {
+        "world": world.name,
+        "head": name,
+        "seed": seed,
+        "probability_error": probability_error(learned[off], world.probabilities[off]),
+        "r2_error": r_squared_error(rewards.mean, rewards.variance, world.mean, world.variance),
+        "variance_spearman": variance_rank_correlation(
+            learned_difference_variance(head, raw).numpy()[off],
+            difference_variance(world, seed)[off],
+        ),
+        "seconds": time.perf_counter() - started,
+    }
+    if isinstance(rewards, FactorReward):
+        shared = rewards.relative(0).shared_variance.mean().item()
+        noise = rewards.independent_variance.mean().item()
+        true_shared = float(world.shared_variance_centred.mean())
+        true_noise = float(world.noise_variance.mean())
+        result["shared_share"] = shared / (shared + noise)
+        result["true_shared_share"] = true_shared / (true_shared + true_noise)
+    return result
+
+
+def exact(seeds: Sequence[int], iterations: int, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Fit every head to the exact comparison probabilities of every world."""
+    chosen = {name: head for name, head in HEADS.items() if not names or name in names}
+    return [
+        measure(world, name, head, iterations, seed)
+        for seed in seeds
+        for world in worlds(seed)
+        for name, head in chosen.items()
+    ]
+
+
+def theorem_3_4(seed: int, judgements: int = 20_000) -> list[dict[str, Any]]:
+    """Sample the two worlds of theorem 3.4, each on its own, and fit every head to each.
+
+    The worlds have expected utilities 1 and −1 for b against 0 for a, and the same comparisons. No
+    head can tell them apart: the probabilities it learns differ by sampling error alone.
+    """
+    results = []
+    shares = []
+    for place, world in enumerate(thm_3_4()):
+        found = world.sample(judgements, 1, np.random.default_rng([seed, place]))
+        b_first = found.first == 1
+        wins = np.where(b_first, found.first_preferred, 1 - found.first_preferred)
+        shares.append(float(wins.mean()))
+    for name, head in HEADS.items():
+        learned = []
+        for share in shares:
+            table = torch.tensor([[0.5, 1 - share], [share, 0.5]], dtype=torch.float64)
+            raw = fit_tabular(head, table, max_iterations=500, ridge=_RIDGE, seed=seed)
+            learned.append(float(pairwise(head, raw)[1, 0]))
+        gap = abs(learned[0] - learned[1])
+        results.append(
+            {
+                "head": name,
+                "seed": seed,
+                "first": learned[0],
+                "second": learned[1],
+                "gap_in_standard_errors": gap / float(np.sqrt(2 * 0.25 / judgements)),
+            }
+        )
+    return results
+
+
+def proposition_3_3(iterations: int = 500) -> list[dict[str, Any]]:
+    """Fit every head to the world in which preference learning prefers the wrong alternative."""
+    world = prop_3_3()
+    results = []
+    for name, head in HEADS.items():
+        raw = fit_tabular(
+            head, torch.from_numpy(world.probabilities), max_iterations=iterations, ridge=_RIDGE
+        )
+        mean = head.distribution(raw).mean
+        off = ~np.eye(3, dtype=bool)
+        error = probability_error(pairwise(head, raw).numpy()[off], world.probabilities[off])
+        results.append(
+            {
+                "head": name,
+                "order": "".join("abc"[i] for i in mean.argsort(descending=True).tolist()),
+                "probability_error": error,
+            }
+        )
+    return results

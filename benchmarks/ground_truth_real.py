@@ -1,0 +1,130 @@
+"""Real part of the ground-truth benchmark: pairs judged by a known objective.
+
+The relabelled HH-RLHF pairs say by which objective each was judged. A factor model that is given the
+objective as its annotator is compared with models that ignore it, on held-out prompts: mean negative
+log-likelihood of each objective's labels, with 95 % intervals of the paired difference by prompt.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from scipy import stats
+
+from hidden_context.data.preferences import Preference
+from hidden_context.data.sources import load_preferences
+from hidden_context.data.splits import folds
+from hidden_context.training import TrainConfig, run
+from hidden_context.training.objective import labels_for
+
+KNOWN: Final = "factor, objective known"
+MODELS: Final[dict[str, dict[str, Any]]] = {
+    "base": {"reward_model_type": "base"},
+    "mean_and_variance": {"reward_model_type": "mean_and_variance"},
+    "factor": {"reward_model_type": "factor"},
+    KNOWN: {
+        "reward_model_type": "factor",
+        "annotators": "variational",
+        "annotator_column": "objective",
+    },
+}
+
+
+def held_out_losses(
+    options: dict[str, Any], backbone: str, train: Sequence[Preference], test: Sequence[Preference]
+) -> np.ndarray:
+    """Train one model and return its loss on each held-out pair, in nats."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = TrainConfig(
+            model_name=backbone,
+            freeze_backbone=True,
+            max_length=512,
+            over_length="truncate",
+            quiet=True,
+            output_dir=folder,
+            final_dir=str(Path(folder) / "final"),
+            **options,
+        )
+        model = run(config, train).model
+        raw = [model.raw_outputs([getattr(pair, side) for pair in test]) for side in _SIDES]
+    with torch.no_grad():
+        labels = labels_for(model.objective, test)
+        return model.objective.negative_log_likelihood(raw[0], raw[1], labels).numpy()
+
+
+_SIDES: Final = ("chosen", "rejected")
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, prompts: Sequence[str], seed: int = 0
+) -> dict[str, float]:
+    """Mean of first − second with its 95 % bootstrap interval by prompt."""
+    places: dict[str, int] = {}
+    cluster = np.array([places.setdefault(prompt, len(places)) for prompt in prompts])
+    total = np.bincount(cluster, first - second)
+    count = np.bincount(cluster).astype(float)
+
+    def ratio(total: np.ndarray, count: np.ndarray, axis: int = -1) -> Any:
+        return total.sum(axis) / count.sum(axis)
+
+    found = stats.bootstrap(
+        (total, count),
+        ratio,
+        paired=True,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return {
+        "difference": float(total.sum() / count.sum()),
+        "low": float(found.low),
+        "high": float(found.high),
+    }
+
+
+def compare(
+    data: str, backbone: str, num_folds: int, limit: int = 0, progress: Any = print
+) -> dict[str, Any]:
+    """Cross-validate all models on the relabelled pairs.
+
+    Args:
+        data: Folder that holds ``relabeled_hh_rlhf``.
+        backbone: Folder of the frozen backbone.
+        num_folds: Folds by prompt.
+        limit: Number of pairs; 0 for all.
+        progress: Called with a line after each model.
+
+    Returns:
+        Mean losses by objective, and paired differences to the model that knows the objective.
+    """
+    pairs = load_preferences(f"{data}/relabeled_hh_rlhf", "both", "test").preferences
+    if limit:
+        pairs = pairs[:: max(1, len(pairs) // limit)][:limit]
+    losses: dict[str, list[np.ndarray]] = {name: [] for name in MODELS}
+    held_out: list[Preference] = []
+    for number, (train, test) in enumerate(folds(pairs, num_folds)):
+        held_out += test
+        for name, options in MODELS.items():
+            losses[name].append(held_out_losses(options, backbone, train, test))
+            progress(f"fold {number} {name}: {losses[name][-1].mean():.4f} nats")
+    joined = {name: np.concatenate(parts) for name, parts in losses.items()}
+    objectives = np.array([pair.objective for pair in held_out])
+    prompts = [pair.prompt_key for pair in held_out]
+    result: dict[str, Any] = {"pairs": len(held_out), "loss": {}, "gain": {}}
+    for objective in ("helpful", "harmless"):
+        mask = objectives == objective
+        chosen = [prompt for prompt, kept in zip(prompts, mask, strict=True) if kept]
+        for name, values in joined.items():
+            result["loss"].setdefault(name, {})[objective] = float(values[mask].mean())
+            if name != KNOWN:
+                result["gain"].setdefault(name, {})[objective] = paired_difference(
+                    values[mask], joined[KNOWN][mask], chosen
+                )
+    return result

@@ -1,0 +1,113 @@
+"""Whose rewards are asked for: checked before anything is scored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hidden_context.data.files import read_json, require_file
+from hidden_context.data.responses import Kind
+from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
+from hidden_context.heads import FactorHead
+from hidden_context.objectives import Objective
+from hidden_context.objectives.groups import check_groups
+from hidden_context.objectives.labels import UNKNOWN
+from hidden_context.risk import RiskMeasure
+from hidden_context.scoring.columns import Groups
+from hidden_context.scoring.config import WORST_GROUP, ScoreConfig
+from hidden_context.scoring.loading import read_objective
+
+
+def read_groups(path: str | Path) -> dict[str, list[str]]:
+    """Read groups of annotators from a JSON file, ``{"group": ["annotator", …], …}``.
+
+    Returns:
+        Annotators' names by group.
+
+    Raises:
+        MissingFileError: If the file does not exist.
+        DataError: If it holds something else, or no group, naming file and group.
+    """
+    content: Any = read_json(require_file(path))
+    example = 'Write {"group": ["annotator", "another"], …}'
+    if not isinstance(content, dict) or not content:
+        raise DataError("a JSON object of groups is needed", file=path, remedy=example)
+    for group, members in content.items():
+        if group == WORST_GROUP:
+            problem = "the name is that of the group that fares worst"
+        elif not isinstance(members, list) or not members:
+            problem = "a list of at least one annotator is needed"
+        elif any(isinstance(m, bool) or not isinstance(m, (str, int)) for m in members):
+            problem = "annotators go by a name or a number"
+        else:
+            continue
+        raise DataError(problem, file=path, field=group, remedy=example)
+    return {group: [str(member) for member in members] for group, members in content.items()}
+
+
+def check_people(
+    config: ScoreConfig, kind: Kind, measures: Sequence[RiskMeasure], groups: Groups | None
+) -> None:
+    """Check of every model that it can give the risk measures asked for, of whom they are asked.
+
+    Reads heads and annotators, but loads no network. Warns of a model that does not know the
+    annotator, whose rewards are the population's then.
+
+    Args:
+        config: The options.
+        kind: What the rows are.
+        measures: The risk measures.
+        groups: The groups of annotators, or None.
+
+    Raises:
+        ConfigError: If a relative measure meets single texts or a head without shared context, or
+            a model does not know the annotators.
+        MissingFileError: If a checkpoint is not there.
+        CheckpointError: If a checkpoint's files are damaged.
+    """
+    relative = next((str(measure) for measure in measures if measure.is_relative), None)
+    if relative and kind == "text":
+        raise ConfigError(
+            f"--risk {relative} compares the candidates of a prompt, but {config.input} holds "
+            "single texts; score prompts with responses, or pairs, or leave it out."
+        )
+    if not relative and config.annotator is None and groups is None:
+        return
+    for checkpoint in config.models:
+        objective = read_objective(checkpoint, config)
+        if relative:
+            _check_context(objective, checkpoint, relative)
+        if config.annotator is not None:
+            _check_annotator(objective, checkpoint, config.annotator)
+        if groups is not None:
+            try:
+                check_groups(objective, groups)
+            except ConfigError as error:
+                raise ConfigError(f"--groups {config.groups}, {checkpoint}: {error}") from error
+
+
+def _check_context(objective: Objective, checkpoint: str, relative: str) -> None:
+    if not isinstance(objective.member, FactorHead):
+        raise ConfigError(
+            f"--risk {relative} needs a head that knows what the answers to a prompt have in "
+            f"common: factor, or an ensemble of such; {checkpoint} has a {objective.member.type} "
+            "head."
+        )
+
+
+def _check_annotator(objective: Objective, checkpoint: str, annotator: str) -> None:
+    known = objective.annotators
+    if known is None:
+        raise ConfigError(
+            f"--annotator {annotator}: {checkpoint} knows no annotators; train a factor head with "
+            "--annotators on data that name them, or leave it out."
+        )
+    if known.index(annotator) == UNKNOWN:
+        warnings.warn(
+            f"{checkpoint} does not know the annotator {annotator}; the risk measures are those of "
+            "the population.",
+            HiddenContextWarning,
+            stacklevel=2,
+        )

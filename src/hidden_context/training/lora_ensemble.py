@@ -1,0 +1,239 @@
+"""Ensembles of adapters: members trained apart on one backbone, then brought together."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import TrainerCallback
+
+from hidden_context.data.files import write_json
+from hidden_context.data.held_out import Splits
+from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
+from hidden_context.heads import EnsembleHead, Head
+from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel, adapter_name
+from hidden_context.models.budget import release_memory
+from hidden_context.models.head_file import HEAD_FILE, HeadFile, read_checkpoint_json
+from hidden_context.models.loading import adapter_shapes, add_adapter
+from hidden_context.models.objective_file import load_objective
+from hidden_context.statistics.pair_metrics import grouped_pair_metrics
+from hidden_context.training import finetune
+from hidden_context.training.config import TrainConfig
+from hidden_context.training.dataset import PreferenceDataset
+from hidden_context.training.fitted import Fitted, is_first_process, reward_scale
+from hidden_context.training.objective import make_objective, member_weights
+
+STATE_FILE: Final = "members.json"
+# Between the seeds of members, so that ensembles of neighbouring seeds share none.
+_SEED_STEP: Final = 10_007
+
+
+def fit(
+    config: TrainConfig, head: Head, splits: Splits, callbacks: Sequence[TrainerCallback] = ()
+) -> Fitted:
+    """Train the members one after the other, each like a model by itself; see ``training.run``.
+
+    A member has a seed and a random start of its own, and sees each prompt as often as its
+    bootstrap sample has it. It is trained in ``OUTPUT_DIR/member_{m}``, whose ``final`` is all that
+    is kept of it, so that memory never holds more than one backbone.
+
+    Args:
+        config: The options.
+        head: The members' head.
+        splits: The pairs.
+        callbacks: Further Trainer callbacks, of every member.
+
+    Returns:
+        The ensemble; the lines of its history say of which ``member`` they are.
+    """
+    count = config.ensemble_members
+    ensemble = EnsembleHead(head, count, config.ensemble_prior_scale)
+    single = dataclasses.replace(ensemble, num_members=1)
+    progress = _Progress(config)
+    weights = member_weights(config, ensemble, splits.train)
+    for number in range(count):
+        own = member_config(config, number)
+        if progress.is_finished(number, own):
+            _unit_of(own.final_path, single)  # refuses another head before hours of training
+            continue
+        last = finetune.last_checkpoint(own.output_dir) if progress.has_begun(number) else None
+        fitted = finetune.fit(
+            dataclasses.replace(own, resume_from_checkpoint=last),
+            single,
+            dataclasses.replace(splits, reports=copy.deepcopy(splits.reports)),
+            [*callbacks, _Begins(progress, number)],
+            member_weight=None if weights is None else weights[:, [number]],
+        )
+        if is_first_process():
+            fitted.model.save_pretrained(own.final_path)
+        progress.finish(number, fitted.history)
+        del fitted
+        gc.collect()  # a Trainer and its model refer to each other
+        release_memory()
+    _wait_for_all_processes()
+    model = _assemble(config, ensemble, single, splits)
+    datasets = finetune.tokenize_splits(config, splits, model)
+    metrics: dict[str, float] = {}
+    if config.evaluate_at_end and "test" in datasets:
+        metrics = _evaluate(config, model, datasets["test"])
+    pairs = {name: len(part) for name, part in datasets.items()}
+    return Fitted(model, metrics, progress.history(count), pairs)
+
+
+def member_config(config: TrainConfig, number: int) -> TrainConfig:
+    """Configuration of one member's training, from its beginning."""
+    return dataclasses.replace(
+        config,
+        seed=config.seed + _SEED_STEP * number,
+        output_dir=str(Path(config.output_dir) / f"member_{number}"),
+        final_dir=None,
+        evaluate_at_end=False,
+        resume_from_checkpoint=None,
+    )
+
+
+class _Progress:
+    """Which members have begun and finished, in a file that a later run reads to go on.
+
+    Args:
+        config: The options.
+
+    Raises:
+        ConfigError: If a checkpoint's folder is to be resumed from.
+        MissingFileError: If there is nothing to resume.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.path = Path(config.output_dir) / STATE_FILE
+        self.members: list[dict[str, Any]] = []
+        wanted = finetune.resume_wanted(config)
+        if isinstance(wanted, str):
+            raise ConfigError(
+                f"--resume_from_checkpoint {wanted} names one checkpoint, but the members of an "
+                "ensemble each have their own; take --resume_from_checkpoint true."
+            )
+        if wanted:
+            if not self.path.is_file():
+                raise MissingFileError(self.path, "Nothing to resume: train without it first")
+            self.members = list(read_checkpoint_json(self.path).get("members", ()))
+
+    def has_begun(self, number: int) -> bool:
+        """Whether the run that goes on has begun to train a member."""
+        return number < len(self.members)
+
+    def is_finished(self, number: int, config: TrainConfig) -> bool:
+        """Whether a member is trained and its adapter there."""
+        is_there = (config.final_path / HEAD_FILE).is_file()
+        return is_there and self.has_begun(number) and bool(self.members[number]["finished"])
+
+    def begin(self, number: int) -> None:
+        """Note that a member begins."""
+        self._note(number, {"finished": False})
+
+    def finish(self, number: int, history: list[dict[str, Any]]) -> None:
+        """Note that a member is finished, with its log."""
+        self._note(number, {"finished": True, "history": history})
+
+    def history(self, count: int) -> list[dict[str, Any]]:
+        """Log lines of the members."""
+        return [
+            {"member": number, **line}
+            for number in range(count)
+            for line in self.members[number]["history"]
+        ]
+
+    def _note(self, number: int, state: dict[str, Any]) -> None:
+        self.members[number : number + 1] = [state]
+        if is_first_process():
+            write_json(self.path, {"members": self.members})
+
+
+class _Begins(TrainerCallback):
+    """Notes that a member begins once its Trainer does, when all processes have read the notes."""
+
+    def __init__(self, progress: _Progress, number: int) -> None:
+        self.progress, self.number = progress, number
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress.begin(self.number)
+
+
+def _wait_for_all_processes() -> None:
+    """Let the first process finish writing what the others are about to read."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _assemble(
+    config: TrainConfig, ensemble: EnsembleHead, single: EnsembleHead, splits: Splits
+) -> AdapterEnsembleRewardModel:
+    """Put the members' adapters on one backbone, and their rewards into one unit.
+
+    Each member was brought to its unit by the same sample of training pairs when it was trained.
+    """
+    configs = [member_config(config, number) for number in range(ensemble.num_members)]
+    folders = [own.final_path for own in configs]
+    units = [_unit_of(folder, single) for folder in folders]
+    blank = finetune.build_reward_model(configs[0], single)
+    module = blank.module
+    for number, folder in enumerate(folders):
+        shapes = adapter_shapes(str(folder))
+        add_adapter(module, str(folder), config.model_name, shapes, adapter_name(number))
+    module.set_adapter(adapter_name(0))
+    module.delete_adapter("default")
+    if config.tuning != "qlora":  # a quantised backbone is where it runs already
+        module.to(finetune.training_arguments(configs[0], validated=False, has_eval=False).device)
+    head = dataclasses.replace(
+        ensemble,
+        location=tuple(value for unit in units for value in unit.location),
+        scale=tuple(value for unit in units for value in unit.scale),
+    )
+    objective = make_objective(config, head, splits.train)
+    objective.take_members([load_objective(folder, single) for folder in folders])
+    return AdapterEnsembleRewardModel(
+        module.eval(),
+        blank.tokenizer,
+        head,
+        blank.max_length,
+        base_model=blank.base_model,
+        objective=objective,
+    )
+
+
+def _unit_of(folder: Path, single: EnsembleHead) -> EnsembleHead:
+    """Read a trained member's head, with its location and scale."""
+    head = HeadFile.load(folder / HEAD_FILE).head
+    if not isinstance(head, EnsembleHead) or head.members != single.members:
+        raise CheckpointError(
+            f"{folder} was trained with another head ({head.meaning}) than is asked for now "
+            f"({single.meaning}). Train without --resume_from_checkpoint, or give the options it "
+            "was begun with."
+        )
+    return head
+
+
+def _evaluate(
+    config: TrainConfig, model: AdapterEnsembleRewardModel, dataset: PreferenceDataset
+) -> dict[str, float]:
+    items = [dataset[place] for place in range(len(dataset))]
+    sides = [item[side] for side in ("chosen", "rejected") for item in items]
+    raw = model.raw_outputs_of_tokens(
+        sides,
+        config.per_device_eval_batch_size,
+        engine=config.engine,
+        tokens_per_batch=config.tokens_per_batch,
+    )
+    model.reward_scale = reward_scale(model.head, raw)
+    rows = torch.tensor([item["row"] for item in items])
+    labels = dataset.labels.select(rows)
+    groups = {column: dataset.group_of_rows(column) for column in ("data_subset", "objective")}
+    chosen, rejected = raw.chunk(2)
+    with torch.no_grad():
+        return grouped_pair_metrics(
+            model.head, chosen, rejected, labels.vote_share, rows, groups, model.objective, labels
+        )

@@ -1,0 +1,161 @@
+"""What every reward distribution has, and what those without a shared context refuse."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hidden_context.distributions import (
+    CategoricalReward,
+    EnsembleReward,
+    FactorReward,
+    MixtureReward,
+    NormalReward,
+    PointMassReward,
+    QuantileReward,
+    RewardDistribution,
+)
+from hidden_context.errors import ConfigError
+
+
+def rewards(kind: str, *shape: int) -> RewardDistribution:
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*tail):
+        return torch.randn(*shape, *tail, generator=generator, dtype=torch.float64)
+
+    made = {
+        "point": lambda: PointMassReward(draw()),
+        "normal": lambda: NormalReward(draw(), draw().exp()),
+        "logistic": lambda: NormalReward(draw(), draw().exp(), "logistic"),
+        "categorical": lambda: CategoricalReward(draw(4)),
+        "factor": lambda: FactorReward(draw(), draw(2), draw().exp()),
+        "plain factor": lambda: FactorReward(draw(), draw(0), draw().exp()),
+        "mixture": lambda: MixtureReward(draw(3), draw(3), draw(3).exp()),
+        "quantile": lambda: QuantileReward(draw(4).sort(-1).values, 0.3),
+        "ensemble": lambda: EnsembleReward(
+            FactorReward(draw(3), draw(3, 2), draw(3).exp()),
+            torch.tensor([0.1, 0.0, -0.4], dtype=torch.float64),
+            torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64),
+        ),
+    }
+    return made[kind]()
+
+
+KINDS = [
+    "point",
+    "normal",
+    "logistic",
+    "categorical",
+    "factor",
+    "plain factor",
+    "mixture",
+    "quantile",
+    "ensemble",
+]
+WITHOUT_CONTEXT = ["point", "normal", "categorical", "mixture", "quantile"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_selecting_and_expanding_speak_of_the_batch_alone(kind):
+    whole = rewards(kind, 4, 3)
+    mask = torch.tensor([True, False, False, True])
+    for index in (2, slice(1, 3), mask, (slice(None), 1), torch.tensor([3, 0, 0])):
+        part = whole[index]
+        assert type(part) is type(whole)
+        np.testing.assert_allclose(part.mean, whole.mean[index])
+        np.testing.assert_allclose(part.variance, whole.variance[index])
+        np.testing.assert_allclose(part.quantile(0.2), whole.quantile(0.2)[index], atol=1e-12)
+        np.testing.assert_allclose(
+            part.log_prob_greater(part[:1]), whole[index].log_prob_greater(whole[index][:1])
+        )
+    larger = whole.expand((2, 4, 3))
+    assert (larger.batch_shape, larger.mean.shape) == ((2, 4, 3), (2, 4, 3))
+    np.testing.assert_allclose(larger.cvar(0.3)[1], whole.cvar(0.3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_the_variance_sum_to_it(kind):
+    one, other = rewards(kind, 6)[:3], rewards(kind, 6)[3:]
+    total = sum(one.variance_parts.values(), torch.zeros(3, dtype=torch.float64))
+    np.testing.assert_allclose(total, one.variance, rtol=1e-12)
+    total = sum(one.difference_parts(other).values())
+    np.testing.assert_allclose(total, one.difference(other).variance, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_difference_and_components_agree_with_the_reward(kind):
+    one, other = rewards(kind, 6)[:3], rewards(kind, 6)[3:]
+    difference = one.difference(other)
+    np.testing.assert_allclose(difference.mean, one.mean - other.mean, atol=1e-12)
+    np.testing.assert_allclose(
+        difference.log_prob_greater(), one.log_prob_greater(other), rtol=1e-10
+    )
+    parts = one.components()
+    weights = parts.log_weights.exp()
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-12)
+    np.testing.assert_allclose((weights * parts.location).sum(-1), one.mean, rtol=1e-10)
+    second = (weights * (parts.scale**2 + parts.location**2)).sum(-1)
+    np.testing.assert_allclose(second - one.mean**2, one.variance, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_sides_broadcast(kind):
+    one, other = rewards(kind, 4, 1), rewards(kind, 3)
+    table = one.log_prob_greater(other)
+    assert table.shape == one.difference(other).batch_shape == (4, 3)
+    np.testing.assert_allclose(table[2], one[2].log_prob_greater(other))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_have_the_moments(kind):
+    torch.manual_seed(0)
+    reward = rewards(kind, 2, 2)
+    draws = reward.sample((200_000,))
+    assert draws.shape == (200_000, 2, 2)
+    spread = reward.variance.sqrt()
+    np.testing.assert_allclose((draws.mean(0) - reward.mean) / (spread + 1e-9), 0, atol=0.015)
+    np.testing.assert_allclose(draws.var(0), reward.variance, rtol=0.04, atol=1e-12)
+    assert reward.sample().shape == (2, 2)
+    assert reward[0, 0].sample((5, 6)).shape == (5, 6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "point"])
+def test_distribution_function_is_that_of_samples(kind):
+    torch.manual_seed(0)
+    reward = rewards(kind, 3)
+    draws = reward.sample((100_000,))
+    for at in (-0.5, 0.2, 0.9):
+        share = (draws <= at).double().mean(0)
+        np.testing.assert_allclose(reward.cdf(torch.tensor(at)), share, atol=0.008)
+
+
+@pytest.mark.parametrize("kind", WITHOUT_CONTEXT)
+def test_rewards_without_context_have_no_relative_ones(kind):
+    with pytest.raises(ConfigError, match=r"has no shared context.*need a factor head"):
+        rewards(kind, 3).relative()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_are_refused_by_name(kind):
+    reward = rewards(kind, 2)
+    stranger = rewards("normal" if kind == "point" else "point", 2)
+    for compare in (reward.log_prob_greater, reward.difference, reward.difference_parts):
+        with pytest.raises(ConfigError, match=rf"cannot be compared: {type(stranger).__name__}"):
+            compare(stranger)
+
+
+def test_only_kinds_that_tell_causes_apart_do():
+    assert set(rewards("factor", 2).variance_parts) == {"disagreement", "noise"}
+    assert set(rewards("normal", 2).variance_parts) == {"unsplit"}
+    assert rewards("point", 2).variance_parts == {}
+    assert set(rewards("ensemble", 2).variance_parts) == {"disagreement", "noise", "epistemic"}
+    noise = rewards("point", 2).difference_parts(rewards("point", 2))["noise"]
+    np.testing.assert_allclose(noise, math.pi**2 / 3)
+
+
+def test_a_logistic_comparison_has_the_variance_of_its_noise():
+    one, other = rewards("logistic", 2)[0], rewards("logistic", 2)[1]
+    expected = (one.variance + other.variance) * (math.pi**2 / 3) / (2 * math.pi)
+    assert one.difference(other).variance.item() == pytest.approx(expected.item())

@@ -1,0 +1,168 @@
+"""Annotators who want opposite things: learnt where they are named, an even split where not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from hidden_context.data.labels import labels_of
+from hidden_context.data.preferences import parse_preference
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.models import RewardModel
+from hidden_context.training import run
+from support.builders import TOPICS, train_config
+
+KIND, RUDE = " An answer that is kind.", " An answer that is rude."
+PROMPT = "\n\nHuman: What about {topic} {number}?\n\nAssistant:"
+LAYERS = ["q_proj", "v_proj", "up_proj", "down_proj"]
+
+
+def opposed_rows(count: int, seed: int, **columns):
+    """Ann likes kind answers and Bob rude ones; both want the answer that is useful."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        prompt = PROMPT.format(topic=draw.choice(TOPICS), number=f"{seed}{number}")
+        for annotator in ("ann", "bob"):
+            chosen, rejected = (KIND, RUDE) if annotator == "ann" else (RUDE, KIND)
+            if number % 2:
+                chosen, rejected = " It is useful.", " It is vague."
+            row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+            about = "agreed" if number % 2 else "opposed"
+            rows.append(row | {"annotator": annotator, "data_subset": about} | columns)
+    return rows
+
+
+ROWS, TEST = opposed_rows(48, seed=1), opposed_rows(16, seed=2)
+TEXTS = [TEST[0]["prompt"] + side for side in (KIND, RUDE)]
+
+
+def fine_tuned(backbones, folder, **options):
+    defaults = {"tuning": "lora", "lora_target_modules": LAYERS, "learning_rate": 1e-2}
+    defaults |= {"num_train_epochs": 5, "objective_learning_rate": 0.1}
+    backbone = backbones("llama", spread=1.0)
+    return train_config(backbone, folder, **(defaults | {"quiet": True} | options))
+
+
+def frozen(backbones, folder, **options):
+    defaults = {"freeze_backbone": True, "probe_learning_rate": 5e-3, "probe_members": 2}
+    defaults |= {"probe_weight_decay": 0.01, "probe_batch_size": 32, "probe_dropout": 0.2}
+    defaults |= {"probe_epochs": 20, "objective_learning_rate": 0.1, "quiet": True}
+    return train_config(backbones("gpt2"), folder, **(defaults | options))
+
+
+def probability_of_the_first(rewards) -> float:
+    return float(rewards[torch.tensor(0)].log_prob_greater(rewards[torch.tensor(1)]).exp())
+
+
+@pytest.mark.parametrize("inference", ["variational", "map"])
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_who_judges_is_all_that_decides(backbones, tmp_path, way, inference):
+    config = way(backbones, tmp_path, reward_model_type="factor", annotators=inference)
+    result = run(config, ROWS, TEST)
+    assert result.metrics["data_subset_opposed_accuracy"] > 0.95
+    assert result.metrics["data_subset_opposed_loss"] < 0.3
+    assert result.metrics["data_subset_agreed_accuracy"] > 0.95
+    members = result.model.head.members[1]
+    assert members == (2 if way is frozen else 1)
+    learned = result.model.objective.annotators
+    assert learned.names == ("ann", "bob")
+    assert learned.location.shape == (2, members, 1)
+    apart = (learned.location[0] - learned.location[1]).abs()  # started 0.3 from the prior's mean
+    assert float(apart.min()) > 1
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    ann, bob, zoe, everyone = (
+        again.score(TEXTS, annotator=name) for name in ("ann", "bob", "zoe", None)
+    )
+    assert float(ann.mean[0] - ann.mean[1]) > 0
+    assert float(bob.mean[0] - bob.mean[1]) < 0
+    assert probability_of_the_first(ann) > 0.75
+    assert probability_of_the_first(bob) < 0.25
+    # somebody never seen is drawn from the population, which is divided
+    assert torch.equal(zoe.mean, everyone.mean)
+    assert zoe.stddev == pytest.approx(everyone.stddev)
+    assert 0.2 < probability_of_the_first(everyone) < 0.8
+    strangers = [row | {"annotator": "zoe"} for row in TEST if row["data_subset"] == "opposed"]
+    labels = labels_of([parse_preference(row) for row in strangers], again.objective.annotators.index)
+    assert labels.annotator.tolist() == [-1] * 16
+    raw = [
+        again.raw_outputs([row["prompt"] + row[side] for row in strangers])
+        for side in ("chosen", "rejected")
+    ]
+    found = again.objective.log_prob_preferred(*raw, labels).exp()
+    population = again.head.log_prob_preferred(*raw).exp()
+    assert found.tolist() == pytest.approx(population.tolist(), abs=1e-5)
+    assert float(found.mean()) == pytest.approx(0.5, abs=1e-4)  # both orders of each pair
+
+
+def test_without_annotators_opposed_pairs_stay_a_coin_toss(backbones, tmp_path):
+    result = run(frozen(backbones, tmp_path, reward_model_type="factor"), ROWS, TEST)
+    assert result.metrics["data_subset_opposed_accuracy"] == 0.5
+    assert result.metrics["data_subset_opposed_loss"] == pytest.approx(0.6931, abs=0.05)
+    assert result.metrics["data_subset_agreed_accuracy"] > 0.95
+    assert result.model.objective.is_plain
+    assert not list(result.path.glob("objective.*"))
+    again = RewardModel.from_pretrained(result.path)
+    with pytest.raises(ConfigError, match="this model knows no annotators"):
+        again.score(TEXTS, annotator="ann")
+
+
+def test_another_column_may_say_who_judged(backbones, tmp_path):
+    """Criteria are annotators of their own kind; numbers are names too."""
+    names = {"ann": 1, "bob": "honest"}
+    train, test = (
+        [row | {"objective": names[row["annotator"]], "annotator": "all the same"} for row in rows]
+        for rows in (ROWS, TEST)
+    )
+    config = frozen(
+        backbones, tmp_path, reward_model_type="factor", annotators="variational",
+        annotator_column="objective",
+    )  # fmt: skip
+    result = run(config, train, test)
+    assert result.metrics["data_subset_opposed_accuracy"] > 0.95
+    assert result.metrics["objective_honest_accuracy"] > 0.95
+    again = RewardModel.from_pretrained(result.path)
+    assert again.objective.annotators.names == ("1", "honest")
+    assert again.objective.annotators.column == "objective"
+    assert probability_of_the_first(again.score(TEXTS, annotator=1)) > 0.75
+    assert probability_of_the_first(again.score(TEXTS, annotator="honest")) < 0.25
+
+
+def test_several_annotations_of_a_pair_train_like_rows_of_their_own(backbones, tmp_path):
+    """Each annotator's judgement counts by half where two judge a pair, so the loss is the same."""
+    together = []
+    for first, second in zip(TEST[::2], TEST[1::2], strict=True):
+        flipped = 1.0 if first["chosen"] == second["chosen"] else 0.0
+        judged = [{"annotator": "ann"}, {"annotator": "bob", "preference": flipped}]
+        together.append(first | {"annotator": None, "annotations": judged})
+    config = frozen(
+        backbones, tmp_path, reward_model_type="factor", annotators="map", probe_epochs=6
+    )
+    apart, joint = run(config, ROWS, TEST).metrics, run(config, ROWS, together).metrics
+    for name in ("loss", "accuracy", "data_subset_opposed_loss", "data_subset_agreed_loss"):
+        assert joint[name] == pytest.approx(apart[name], abs=1e-5)
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_what_cannot_be_learned_is_told(backbones, tmp_path, way):
+    options = {"annotators": "variational"}
+    with pytest.raises(ConfigError, match=r"needs --reward_model_type factor .*not a base head"):
+        run(way(backbones, tmp_path, **options), ROWS)
+    options |= {"reward_model_type": "factor"}
+    with pytest.raises(ConfigError, match=r"--num_factors of at least 1"):
+        run(way(backbones, tmp_path, num_factors=0, **options), ROWS)
+    anonymous = [{k: v for k, v in row.items() if k != "annotator"} for row in ROWS]
+    with pytest.raises(DataError, match=r"no training pair says who judged it") as caught:
+        run(way(backbones, tmp_path, **options), anonymous)
+    assert caught.value.field == "annotator"
+    assert "--annotator_column" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        run(way(backbones, tmp_path, annotator_column="judge", **options), ROWS)
+    assert caught.value.field == "judge"
+    numbers = [row | {"judge": 0.5} for row in ROWS[:2]]
+    with pytest.raises(DataError, match="text or an integer is needed") as caught:
+        run(way(backbones, tmp_path, annotator_column="judge", **options), numbers)
+    assert (caught.value.field, caught.value.line) == ("judge", 1)
+    assert not (tmp_path / "final").exists()

@@ -1,0 +1,115 @@
+"""Every head through a whole run: what is learnt, what is written, what is read back."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from hidden_context.data.labels import labels_of
+from hidden_context.data.preferences import parse_preference
+from hidden_context.heads import EnsembleHead
+from hidden_context.models import RewardModel
+from hidden_context.statistics.pair_metrics import pair_metrics
+from hidden_context.training import run
+from support.builders import preference_rows, train_config
+
+ROWS = preference_rows(64, seed=1, words=2)
+TEST = preference_rows(24, seed=2, words=2)
+LAYERS = ["q_proj", "v_proj", "up_proj", "down_proj"]
+ENSEMBLE = {"ensemble": "heads", "ensemble_members": 3, "probe_members": 3}
+HEADS = {
+    "base": {},
+    "mean_and_variance": {},
+    "categorical": {"entropy_coeff": 0.0},
+    "factor": {"num_factors": 2},
+    "mixture": {"num_components": 2},
+    "quantile": {"num_atoms": 5},
+    "ensemble of base": {"reward_model_type": "base", **ENSEMBLE},
+    "ensemble of factor": {"reward_model_type": "factor", **ENSEMBLE},
+}
+
+
+def check_saved(result, spread: bool) -> None:
+    """The reloaded model gives the same raw outputs and metrics, and the card names the head."""
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    assert again.head == result.model.head
+    texts = [row[side] for side in ("chosen", "rejected") for row in TEST]
+    raw = again.raw_outputs(texts, engine="padded")
+    assert raw.shape == (48, again.head.num_outputs)
+    assert torch.equal(raw, result.model.raw_outputs(texts, engine="padded"))
+    labels = labels_of([parse_preference(dict(row)) for row in TEST])
+    metrics = pair_metrics(
+        again.head, raw[:24], raw[24:], labels.vote_share, again.objective, labels
+    )
+    told = {name: result.metrics[name] for name in metrics}
+    assert told == pytest.approx(metrics, abs=1e-4)
+    assert ({"reward_stddev", "r2"} <= set(metrics)) == spread
+    shares = {name: value for name, value in metrics.items() if name.endswith("_share")}
+    assert not shares or sum(shares.values()) == pytest.approx(1, abs=1e-5)
+    assert ("epistemic_share" in shares) == isinstance(again.head, EnsembleHead)
+    assert ("disagreement_share" in shares) == (again.head.members[0].type == "factor")
+    means = again.head.distribution(raw).mean
+    assert again.reward_scale.mean == pytest.approx(float(means.mean()), abs=1e-4)
+    card = (result.path / "README.md").read_text()
+    title = re.search(r"^# Reward model with (.*)$", card, re.MULTILINE)
+    assert title is not None
+    assert again.head.type in title.group(1)
+    assert again.head.members[0].type in card.split("## Data")[0]
+    assert f"- {again.head.type}\n" in card.split("---")[1]  # a tag of the hub's header
+    assert json.dumps(again.head.to_dict()) in card
+    assert f"| loss | {result.metrics['loss']:.4g} |" in card
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_fine_tuning_learns_and_saves_every_head(backbones, tmp_path, kind):
+    config = train_config(
+        backbones("llama", spread=1.0),
+        tmp_path,
+        tuning="lora",
+        lora_target_modules=LAYERS,
+        learning_rate=2e-2,
+        num_train_epochs=3,
+        quiet=True,
+        **{"reward_model_type": kind, **HEADS[kind]},
+    )
+    result = run(config, ROWS, TEST)
+    assert result.metrics["accuracy"] > 0.85
+    assert result.metrics["loss"] < 0.3
+    check_saved(result, kind != "base")
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A folder of features, computed once for all heads."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_frozen_probe_learns_and_saves_every_head(
+    backbones, tmp_path, monkeypatch, features, kind
+):
+    monkeypatch.setenv("HIDDEN_CONTEXT_CACHE", str(features))
+    config = train_config(
+        backbones("gpt2"),
+        tmp_path,
+        freeze_backbone=True,
+        probe_learning_rate=1e-2,
+        probe_weight_decay=0.01,
+        probe_batch_size=32,
+        probe_epochs=15,
+        probe_dropout=0.2,
+        quiet=True,
+        **{"reward_model_type": kind, "probe_members": 3, **HEADS[kind]},
+    )
+    result = run(config, preference_rows(160, seed=3, words=2), TEST)
+    assert result.metrics["accuracy"] > 0.85
+    assert result.metrics["loss"] < 0.45
+    # the outputs of members trained apart are averaged where they mean the same
+    apart = kind in ("factor", "mixture") or kind.startswith("ensemble")
+    assert isinstance(result.model.head, EnsembleHead) == apart
+    if apart:
+        assert len(result.model.head.location) == len(result.model.head.scale) == 3
+    check_saved(result, kind != "base")
