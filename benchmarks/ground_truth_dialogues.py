@@ -28,7 +28,7 @@ from torch import Tensor
 
 from hidden_context import risk
 from hidden_context.models import RewardModel
-from hidden_context.quickstart.utilities import KINDS, Annotators
+from hidden_context.quickstart.utilities import Annotators
 from hidden_context.training import TrainConfig, run
 
 
@@ -89,18 +89,18 @@ def train(contender: Contender, drawn: Drawn, setting: TextSetting, seed: int) -
 
 
 def population_probability(model: RewardModel, chosen: Tensor, rejected: Tensor) -> np.ndarray:
-    """P(chosen ≻ rejected) over the population, by the annotators who are known if there are any."""
+    """P(chosen ≻ rejected) over the population: over the annotators known, if there are any."""
     with torch.no_grad():
         if model.objective.annotators is not None:
             return model.objective.population_log_prob_preferred(chosen, rejected).exp().numpy()
         return model.head.log_prob_preferred(chosen, rejected).exp().numpy()
 
 
-def true_difference_variance(rows: Sequence[Mapping[str, Any]], judges: Sequence[Annotators]) -> Any:
+def true_difference_variance(drawn: Drawn, judges: Sequence[Annotators]) -> np.ndarray:
     """Variance of u(chosen) − u(rejected) over annotators and noise, per row."""
     values = []
-    for row, annotators in zip(rows, judges, strict=True):
-        a, b = KINDS[row["chosen_kind"]], KINDS[row["rejected_kind"]]
+    for row, annotators in zip(drawn.test, judges, strict=True):
+        a, b = (drawn.world.kinds[row[f"{side}_kind"]] for side in ("chosen", "rejected"))
         w = annotators.helpful_weight
         gap = (a.helpful - b.helpful) - (a.harmless - b.harmless)
         values.append(w * (1 - w) * gap**2 + 2 * annotators.noise**2)
@@ -130,7 +130,7 @@ def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, A
         "nll": mean_nll(np.clip(predicted, 1e-12, 1.0), ones),
         "disagreement_auroc": disagreement_auroc(-np.abs(predicted - 0.5), true),
         "variance_spearman": variance_rank_correlation(
-            variance, true_difference_variance(drawn.test, judges)
+            variance, true_difference_variance(drawn, judges)
         ),
         "r2_error": _r2_error(drawn, judges, chosen, rejected),
     }
@@ -145,7 +145,7 @@ def _r2_error(drawn: Drawn, judges: Sequence[Annotators], chosen: Any, rejected:
     true_mean, true_variance = [], []
     for side in ("chosen_kind", "rejected_kind"):
         for row, annotators in zip(drawn.test, judges, strict=True):
-            utility = annotators.utility(KINDS[row[side]])
+            utility = annotators.utility(drawn.world.kinds[row[side]])
             true_mean.append(utility.mean)
             true_variance.append(utility.variance)
     return r_squared_error(

@@ -77,7 +77,9 @@ def learned_difference_variance(head: Head, raw: Tensor) -> Tensor:
     return torch.stack(list(first.difference_parts(second).values())).sum(0)
 
 
-def measure(world: TabularWorld, name: str, head: Head, iterations: int, seed: int) -> dict[str, Any]:
+def measure(
+    world: TabularWorld, name: str, head: Head, iterations: int, seed: int
+) -> dict[str, Any]:
     """Fit one head to one world's exact probabilities and hold it against the truth."""
     started = time.perf_counter()
     raw = fit_tabular(

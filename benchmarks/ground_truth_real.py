@@ -1,8 +1,8 @@
 """Real part of the ground-truth benchmark: pairs judged by a known objective.
 
-The relabelled HH-RLHF pairs say by which objective each was judged. A factor model that is given the
-objective as its annotator is compared with models that ignore it, on held-out prompts: mean negative
-log-likelihood of each objective's labels, with 95 % intervals of the paired difference by prompt.
+The relabelled HH-RLHF pairs say by which objective each was judged. A factor model that is given
+the objective as its annotator is compared with models that ignore it, on held-out prompts: mean
+loss on each objective's labels, with 95 % intervals of the paired difference by prompt.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from scipy import stats
 
+from hidden_context.data.labels import labels_for
 from hidden_context.data.preferences import Preference
 from hidden_context.data.sources import load_preferences
 from hidden_context.data.splits import folds
 from hidden_context.training import TrainConfig, run
-from hidden_context.training.objective import labels_for
 
 KNOWN: Final = "factor, objective known"
 MODELS: Final[dict[str, dict[str, Any]]] = {

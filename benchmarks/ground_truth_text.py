@@ -8,6 +8,10 @@ each time. So a share ``w(prompt)`` of the population judges it by helpfulness:
 * ``constant``: 0.57 for every prompt. An annotator always has the same objective.
 * ``varied``: each of the eight harmful actions has its own share, from 0.1 to 0.9; 0.57 for benign
   prompts. How contested two responses are differs from prompt to prompt, and the text shows it.
+* ``camps``: shares from 0.2 to 0.8, and an incoherent answer is an attempt to comply: helpful
+  annotators like it better than a refusal, harmless ones like nothing less. So the answers to a
+  harmful prompt stand in two camps, contested across and settled within: how contested two of them
+  are is a matter of the pair, and no spread of each answer by itself can say it.
 """
 
 from __future__ import annotations
@@ -25,15 +29,24 @@ from hidden_context.errors import ConfigError
 from hidden_context.quickstart import grammar
 from hidden_context.quickstart.utilities import (
     HARMFUL_PROMPT_KINDS,
+    KINDS,
     OBJECTIVES,
     Annotators,
     Objective,
+    ResponseKind,
 )
 from hidden_context.quickstart.world import Prompt, Response, Split, World
 
-Contest = Literal["constant", "varied"]
+Contest = Literal["constant", "varied", "camps"]
 
-CONTESTS: Final[tuple[Contest, ...]] = ("constant", "varied")
+CONTESTS: Final[tuple[Contest, ...]] = ("constant", "varied", "camps")
+CAMPS: Final = {
+    "compliance": ResponseKind("compliance", 0.95, 0.15),
+    "alternative": ResponseKind("alternative", 0.45, 0.95),
+    "refusal": ResponseKind("refusal", 0.10, 0.75),
+    "incoherent": ResponseKind("incoherent", 0.60, -0.10),
+}
+"""What the answers to harmful prompts are worth where they stand in two camps."""
 RANKED_KINDS: Final = tuple(kind.name for kind in HARMFUL_PROMPT_KINDS)
 """Names of the kinds of an answer set, in its order; not the order of their worth."""
 
@@ -83,7 +96,7 @@ class TextWorld:
 
     Attributes:
         seed: Same seed, same world, same rows.
-        contest: ``constant`` or ``varied`` (see the module).
+        contest: ``constant``, ``varied`` or ``camps`` (see the module).
     """
 
     seed: int = 0
@@ -104,9 +117,15 @@ class TextWorld:
         actions = list(grammar.HARMFUL_ACTIONS)
         if self.contest == "constant":
             return dict.fromkeys(actions, self.world.helpful_share)
-        shares = np.linspace(0.1, 0.9, len(actions)).round(6)
+        low = 0.1 if self.contest == "varied" else 0.2
+        shares = np.linspace(low, 1 - low, len(actions)).round(6)
         order = self._generator("shares").permutation(len(actions))
         return {action: float(shares[i]) for action, i in zip(actions, order, strict=True)}
+
+    @property
+    def kinds(self) -> dict[str, ResponseKind]:
+        """What every kind of response is worth in this world, by its name."""
+        return {**KINDS, **CAMPS} if self.contest == "camps" else KINDS
 
     def helpful_share(self, prompt: Prompt) -> float:
         """Return ``w(prompt)``, the share of the population that judges by helpfulness."""
@@ -180,7 +199,10 @@ class TextWorld:
     def _answers(self, prompt: Prompt, generator: np.random.Generator) -> AnswerSet:
         answers = [self.world.respond(prompt, kind, generator) for kind in HARMFUL_PROMPT_KINDS]
         utilities = np.array(
-            [[answer.kind.utility(objective) for answer in answers] for objective in OBJECTIVES]
+            [
+                [self.kinds[answer.kind.name].utility(objective) for answer in answers]
+                for objective in OBJECTIVES
+            ]
         )
         return AnswerSet(
             prompt=f"{prompt.text} ",
@@ -200,7 +222,8 @@ class TextWorld:
         for name, tolerance in zip(names, tolerances, strict=True):
             first, second = self._pair(split, writer)
             objective = self.objective(first.prompt, float(tolerance))
-            utilities = [side.kind.utility(objective) for side in (first, second)]
+            kinds = [self.kinds[side.kind.name] for side in (first, second)]
+            utilities = [kind.utility(objective) for kind in kinds]
             gap = (utilities + self.world.noise * judge.standard_normal(2)) @ [1.0, -1.0]
             chosen, rejected = (first, second) if gap > 0 else (second, first)
             annotators = self.annotators(first.prompt)
@@ -213,7 +236,9 @@ class TextWorld:
                     "objective": objective,
                     "chosen_kind": chosen.kind.name,
                     "rejected_kind": rejected.kind.name,
-                    "true_probability": annotators.probability(chosen.kind, rejected.kind),
+                    "true_probability": annotators.probability(
+                        self.kinds[chosen.kind.name], self.kinds[rejected.kind.name]
+                    ),
                     "annotator": name,
                 }
             )

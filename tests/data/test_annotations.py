@@ -60,11 +60,12 @@ def test_a_list_has_one_annotation_per_annotator() -> None:
     assert (row.strength, row.annotator) == (None, None)
 
 
-def test_the_vote_share_is_the_preference_unless_one_is_given() -> None:
+def test_the_vote_share_is_the_preference_where_there_are_votes() -> None:
     votes = [{"preference": 1}, {"preference": 1}, {"preference": 0}]
     assert pair(annotations=votes).preference == pytest.approx(2 / 3, abs=1e-15)
     assert pair(annotations=votes, strength=-3).preference == pytest.approx(2 / 3, abs=1e-15)
-    assert pair(annotations=votes, preference=0.9).preference == 0.9
+    assert pair(annotations=votes, preference=0.9).preference == pytest.approx(2 / 3, abs=1e-15)
+    assert pair(annotations=None, preference=0.9).preference == 0.9
     assert pair(annotations=None, strength=-3).preference == 0.0
 
 

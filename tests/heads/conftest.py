@@ -11,7 +11,7 @@ HEADS = {
     "base": heads.make("base"),
     "probit": heads.make("mean_and_variance", variance_penalty=0.2),
     "logistic": heads.make("mean_and_variance", likelihood="logistic", variance_penalty=0.3),
-    "categorical": heads.make("categorical"),
+    "categorical": heads.make("categorical", num_atoms=6),
     "categorical4": heads.make("categorical", num_atoms=4, entropy_coeff=0.0),
     "factor0": heads.make("factor", num_factors=0),
     "factor1": heads.make("factor", variance_penalty=0.3),

@@ -125,7 +125,9 @@ def log_prob(head, a, b, lower, upper):
         kernel, parts = difference_of(member, a[place], b[place])
         unit = mpf(head.scale[m]) if count > 1 and head.scale else 1
         logs.append(
-            log_sum([w + log_interval(kernel, x, s, lower * unit, upper * unit) for w, x, s in parts])
+            log_sum(
+                [w + log_interval(kernel, x, s, lower * unit, upper * unit) for w, x, s in parts]
+            )
         )
     return log_sum(logs) - mpmath.log(count)
 
@@ -156,7 +158,7 @@ def sign_patterns(count):
     return [
         [1] * half + [-1] * half,
         [-1] * half + [1] * half,
-        *rng.choice([-1, 1], (3, count)).tolist(),
+        *rng.choice([-1, 1], (2, count)).tolist(),
     ]
 
 

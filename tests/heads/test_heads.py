@@ -44,9 +44,7 @@ def test_difference_and_distribution_agree_with_the_comparison(head, dtype, rtol
     np.testing.assert_array_equal(first.log_prob_greater(second), expected)
     difference = first.difference(second)
     np.testing.assert_allclose(difference.log_prob_greater(0), expected, rtol=rtol, atol=1e-6)
-    np.testing.assert_allclose(
-        difference.log_prob_greater(0).exp(), expected.exp(), atol=rtol / 10
-    )
+    np.testing.assert_allclose(difference.log_prob_greater(0).exp(), expected.exp(), atol=rtol / 10)
 
 
 def test_equal_responses_tie(head):
@@ -111,9 +109,7 @@ def test_another_number_of_outputs_is_refused(head):
 
 
 def test_only_heads_whose_outputs_mean_the_same_average():
-    averaged = {
-        name: heads.make(name).can_average for name in heads.types()
-    }
+    averaged = {name: heads.make(name).can_average for name in heads.types()}
     assert averaged == {
         "base": True,
         "mean_and_variance": True,

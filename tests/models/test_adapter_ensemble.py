@@ -302,6 +302,8 @@ def test_members_that_do_not_fit_are_refused(backbones, saved, tmp_path):
         write_member(folder / f"member_{number}", backbone, head, 0)
         with pytest.raises(CheckpointError, match=match):
             load(folder, base_model=backbones("llama"))
+    with pytest.raises(CheckpointError, match=r"name several backbones .*but share one"):
+        load(tmp_path / "model 2")
     with pytest.raises(CheckpointError, match="trained with a ensemble head of 6 outputs"):
         load(saved, head="base")
     assert load(saved, head="ensemble").head.num_outputs == 6

@@ -11,14 +11,14 @@ import torch
 from torch.special import log_ndtr
 
 from hidden_context import heads
-from hidden_context.data.labels import labels_of
+from hidden_context.data.labels import labels_for, labels_of
 from hidden_context.data.preferences import parse_preference
 from hidden_context.data.rankings import expand_ranking
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.models import RewardModel
 from hidden_context.objectives import Labels, Objective, negative_log_likelihood
 from hidden_context.training import TrainConfig, run
-from hidden_context.training.objective import labels_for, make_head, make_objective
+from hidden_context.training.objective import make_head, make_objective
 from support.builders import TOPICS, preference_rows, train_config
 
 # from the worst word to the best; each is one level better than the one before
@@ -137,7 +137,7 @@ def test_levels_come_out_in_order(backbones, tmp_path, outcomes, grades):
     thresholds = again.objective.outcomes.thresholds.squeeze(0)
     assert thresholds.shape == (top,)
     assert bool((thresholds.diff() > 0).all())
-    assert float(thresholds[0]) > 0
+    assert thresholds.tolist()[0] > 0
     strengths = torch.arange(-top, top + 1)
     found = probabilities(again, test, strengths.tolist())
     assert found.sum(1).tolist() == pytest.approx([1.0] * 48, abs=1e-5)
@@ -163,7 +163,7 @@ def test_strengths_beyond_the_levels_name_line_and_field(backbones, tmp_path, wa
     with pytest.raises(DataError, match=r"line 6, field 'strength': strength -3 is beyond 5") as e:
         run(way(backbones, tmp_path, outcomes="five_levels"), [blank, *rows])
     assert (e.value.line, e.value.field) == (6, "strength")
-    assert "which end at 2" in str(e.value)
+    assert "levels (up to 2)" in str(e.value)
     assert "--outcomes seven_levels" in str(e.value)
     pairs = [parse_preference(row) for row in rows]  # made by hand: counted from 1
     for outcomes in ("preference", "ties", "seven_levels"):
@@ -224,21 +224,23 @@ def test_ratings_pin_level_and_unit(backbones, tmp_path, way):
     train, test = graded_rows(80, 1), graded_rows(32, 2)
     for row in train[::2]:  # half of the ratings are enough
         row["rating_rejected"] = None
-    options = {"anchor_weight": 1.0, "num_train_epochs": 8, "probe_early_stopping": False}
+    options = {"anchor_weight": 1.0, "num_train_epochs": 6, "probe_early_stopping": False}
     options |= {"probe_learning_rate": 2e-2, "probe_epochs": 40}
     rated = run(way(backbones, tmp_path / "a", **options), train, test)
-    plain = run(way(backbones, tmp_path / "b", **(options | {"anchor_weight": 0})), train, test)
     ratings = torch.tensor([row["rating_chosen"] for row in test])
-    errors = []
-    for result in (rated, plain):
+
+    def error_of(result) -> float:
         again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
         means = again.head.distribution(raw_outputs(again, test)[0]).mean
-        errors.append(float((means - ratings).abs().mean()))
-    assert errors[0] < 0.4
-    assert errors[1] > 1.0
-    assert plain.model.objective.is_plain
-    noise = float(rated.model.objective.log_rating_noise.detach().exp())
-    assert noise < 0.9  # started at 1: the ratings here are exact
+        return float((means - ratings).abs().mean())
+
+    assert error_of(rated) < 0.4
+    if way is frozen:  # ratings that do not count pin nothing
+        plain = run(way(backbones, tmp_path / "b", **(options | {"anchor_weight": 0})), train, test)
+        assert plain.model.objective.is_plain
+        assert error_of(plain) > 1.0
+        noise = float(rated.model.objective.log_rating_noise.detach().exp())
+        assert noise < 0.9  # started at 1: the ratings here are exact
     assert rated.metrics["reward_mean"] == pytest.approx(2.5, abs=0.3)
 
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from hidden_context.cli.main import main
+from hidden_context.data.labels import labels_for
 from hidden_context.data.preferences import parse_preference
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.models import RewardModel
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.modules import final_linear
 from hidden_context.training import finetune, run
-from hidden_context.training.objective import labels_for
 from support.builders import preference_rows, train_config
 from support.paper_layout import one_thread, read_rows, write_rows
 

@@ -1,4 +1,4 @@
-"""What is learned beside the network, through the Trainer: optimised, stored and restored with it."""
+"""What is learned beside the network, through the Trainer: optimised, stored and restored."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from hidden_context.data.labels import labels_for
 from hidden_context.errors import CheckpointError, DivergedError
 from hidden_context.models import RewardModel
 from hidden_context.models.objective_file import load_objective
@@ -15,7 +16,7 @@ from hidden_context.objectives import Objective
 from hidden_context.training import run
 from hidden_context.training import trainer as trainer_module
 from hidden_context.training.finetune import build_reward_model
-from hidden_context.training.objective import make_head, make_objective
+from hidden_context.training.objective import make_head, make_objective, member_weights
 from hidden_context.training.trainer import PreferenceTrainer
 from hidden_context.training.workflow import as_preferences
 from support.builders import preference_rows, train_config
@@ -66,7 +67,7 @@ def losses(result) -> list[float]:
 
 def largest_difference(first, second) -> float:
     assert set(first) == set(second)
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
+    return max(float((first[name] - second[name]).detach().abs().max()) for name in first)
 
 
 def start_of(options) -> dict[str, torch.Tensor]:
@@ -126,7 +127,7 @@ def test_a_checkpoint_of_another_objective_cannot_be_resumed(backbones, tmp_path
     else:
         for name in ("objective.json", "objective.safetensors"):
             (tmp_path / "checkpoint-1" / name).unlink()
-    with pytest.raises(CheckpointError, match="checkpoint-1.*the options and annotators"):
+    with pytest.raises(CheckpointError, match=r"checkpoint-1.*the options and annotators"):
         run(config(backbones, tmp_path, resume_from_checkpoint=point, **options), rows)
 
 
@@ -165,7 +166,9 @@ def test_the_best_checkpoint_s_objective_is_restored(backbones, tmp_path, traine
         save_steps=2,
     )  # fmt: skip
     result = run(options, ROWS, callbacks=[RuinEverything(trainers, 5)])
-    evaluations = {line["step"]: line["eval_loss"] for line in result.history if "eval_loss" in line}
+    evaluations = {
+        line["step"]: line["eval_loss"] for line in result.history if "eval_loss" in line
+    }
     best = min(evaluations, key=evaluations.__getitem__)
     assert best <= 4
     assert evaluations[6] > evaluations[best] + 1
@@ -224,15 +227,17 @@ def test_running_out_of_memory_leaves_no_gradients_behind(backbones, tmp_path, m
 
 
 def test_every_step_begins_with_fresh_gradients(backbones, tmp_path):
-    """Three steps of plain descent on all pairs, by hand: gradients of steps do not add up."""
+    """Three steps of plain descent on all pairs, by hand: gradients of steps do not add up.
+
+    The annotators' prior sets in over the first half: its weights are 0, 2/3 and 1.
+    """
     options = config(
         backbones, tmp_path, tuning="full", optim="sgd", learning_rate=1e-2,
-        objective_learning_rate=0.05, lr_scheduler_type="constant", num_train_epochs=3,
-        per_device_train_batch_size=len(ROWS), training_arguments={"max_grad_norm": 0},
+        objective_learning_rate=0.05, annotator_warmup=0.5, lr_scheduler_type="constant",
+        num_train_epochs=3, per_device_train_batch_size=len(ROWS),
+        training_arguments={"max_grad_norm": 0},
     )  # fmt: skip
     result = run(options, ROWS)
-    from hidden_context.training.objective import labels_for, member_weights
-
     head, pairs = make_head(options), as_preferences(ROWS)
     model = build_reward_model(options, head)
     objective = make_objective(options, head, pairs)
@@ -243,22 +248,21 @@ def test_every_step_begins_with_fresh_gradients(backbones, tmp_path):
     ]
     optimizer = torch.optim.SGD(groups)
     curve = []
-    for _ in range(3):
+    for warm in (0, 2 / 3, 1):
         sides = []
         for texts in ([p.chosen for p in pairs], [p.rejected for p in pairs]):
             batch = model.tokenizer(texts, return_tensors="pt", padding=True)
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             sides.append(model.module(**inputs).logits)
         loss = objective.training_loss(*sides, labels, weights).mean()
-        curve.append(float(loss))
-        loss = loss + head.penalty(*sides) + objective.prior() / len(pairs)
+        loss = loss + head.penalty(*sides) + warm * objective.prior() / len(pairs)
+        curve.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     by_hand = {name: values.detach() for name, values in objective.named_parameters()}
     assert largest_difference(learned(result), by_hand) < 1e-5
     assert largest_difference(network(result), dict(model.module.named_parameters())) < 1e-5
-    # the loss of the log has the penalties in no part of it
     assert losses(result) == pytest.approx(curve, abs=1e-5)
 
 
@@ -300,8 +304,6 @@ def test_metrics_are_those_of_the_objective(backbones, tmp_path):
     """The loss is that of strengths and annotators, and accuracy the annotators' own."""
     result = run(config(backbones, tmp_path, num_train_epochs=2), ROWS, TEST)
     again = RewardModel.from_pretrained(result.path, dtype="float32")
-    from hidden_context.training.objective import labels_for
-
     pairs = as_preferences(TEST)
     labels = labels_for(again.objective, pairs)
     assert labels.annotator.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]

@@ -12,6 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from hidden_context.training import TrainConfig, run
+from hidden_context.training.objective import make_objective
+from hidden_context.training.workflow import as_preferences
 from support.builders import preference_rows, train_config
 from support.paper_layout import one_thread
 
@@ -27,6 +29,11 @@ CASES = {
     "adapters": {"tuning": "lora", "kind": "llama", "gradient_checkpointing": True},
     # the last step has a single pair, which both processes run
     "single": {"per_device_train_batch_size": 20, "optim": "sgd", "learning_rate": 1e-2},
+    # thresholds, annotators and the noise of ratings, which no wrapper averages over processes
+    "beside": {"tokens_per_batch": 100, "optim": "sgd", "learning_rate": 1e-2}
+    | {"reward_model_type": "factor", "ensemble": "heads", "ensemble_members": 2}
+    | {"outcomes": "five_levels", "annotators": "variational", "anchor_weight": 0.3}
+    | {"objective_learning_rate": 0.1, "annotator_warmup": 0.0},
 }
 SCRIPT = """
 import json, os, sys
@@ -58,13 +65,23 @@ for line in Path(sys.argv[3]).read_text().splitlines():
     passes.clear()
     written.clear()
     result = run(TrainConfig(**options), rows["train"], rows["test"])
-    parameters = result.model.module.named_parameters()
+    parameters = [*result.model.module.named_parameters()]
+    parameters += result.model.objective.named_parameters()
     weights = {name: float(values.detach().double().sum()) for name, values in parameters}
     report = {"history": result.history, "metrics": result.metrics, "weights": weights,
               "passes": passes, "written": written}
     Path(sys.argv[2]).with_name(f"{Path(options['output_dir']).name}-{rank}.json").write_text(
         json.dumps(report))
 """
+
+
+def labelled_rows(count: int, seed: int) -> list[dict]:
+    """Pairs with strengths, three annotators and some ratings, which most cases leave out."""
+    rows = preference_rows(count, seed)
+    for number, row in enumerate(rows):
+        row |= {"strength": (1, 2, 0, -1)[number % 4], "annotator": "abc"[number % 3]}
+        row |= {"rating_chosen": 2.0 if number % 2 else None, "rating_rejected": 0.5}
+    return rows
 
 
 def options_of(backbones, folder: Path, processes: int, case: str) -> dict:
@@ -78,7 +95,7 @@ def options_of(backbones, folder: Path, processes: int, case: str) -> dict:
 def two(backbones, tmp_path_factory):
     """All cases, trained by two processes that were started once; a report of each process."""
     folder = tmp_path_factory.mktemp("two")
-    rows = {"train": preference_rows(ROWS, seed=3), "test": preference_rows(7, seed=4)}
+    rows = {"train": labelled_rows(ROWS, seed=3), "test": labelled_rows(7, seed=4)}
     for name, text in {
         "script.py": SCRIPT,
         "rows.json": json.dumps(rows),
@@ -118,7 +135,7 @@ def losses(history) -> list[float]:
 def test_two_processes_train_like_one(backbones, tmp_path, two, case):
     reports, folder = two
     config = options_of(backbones, tmp_path, 1, case)
-    alone = run(TrainConfig(**config), preference_rows(ROWS, seed=3), preference_rows(7, seed=4))
+    alone = run(TrainConfig(**config), labelled_rows(ROWS, seed=3), labelled_rows(7, seed=4))
     curve = losses(alone.history)
     assert len(curve) == 2 * -(-ROWS // config["per_device_train_batch_size"])
     for name, value in alone.metrics.items():
@@ -136,6 +153,16 @@ def test_two_processes_train_like_one(backbones, tmp_path, two, case):
     assert set(first) == set(second)
     for name, weight in first.items():
         assert float((weight - second[name]).abs().max()) < 1e-4, name
+    learned = [place / case / "final" / "objective.safetensors" for place in (folder, tmp_path)]
+    assert [path.is_file() for path in learned] == [case == "beside"] * 2
+    if case == "beside":
+        first, second = map(load_file, learned)
+        start = make_objective(
+            TrainConfig(**config), alone.model.head, as_preferences(labelled_rows(ROWS, seed=3))
+        ).state_dict()
+        for name, values in first.items():
+            assert float((values - second[name]).abs().max()) < 1e-4, name
+            assert float((values - start[name]).abs().max()) > 1e-2, name
 
 
 @pytest.mark.slow

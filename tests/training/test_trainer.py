@@ -70,6 +70,44 @@ def test_the_first_loss_is_that_of_equal_rewards(backbones, tmp_path):
     assert losses(run(config, ROWS[:8])) == pytest.approx([expected], abs=0.02)
 
 
+def test_by_default_nothing_but_the_paper_s_loss_is_trained(backbones, tmp_path):
+    """Five steps on all pairs, and a loop by hand with −log sigmoid of the reward difference."""
+    config = train_config(
+        backbones("gpt2"),
+        tmp_path,
+        optim="sgd",
+        learning_rate=0.05,
+        num_train_epochs=5,
+        per_device_train_batch_size=len(ROWS),
+        training_arguments={"max_grad_norm": 0.5},
+    )
+    result = run(config, ROWS)
+    assert result.model.objective.is_plain
+    assert not list(result.path.glob("objective.*"))
+    model = build_reward_model(config, make_head(config))
+    start = {n: p.detach().clone() for n, p in model.module.named_parameters()}
+    optimizer = torch.optim.SGD(model.module.parameters(), lr=0.05)
+    curve = []
+    for step in range(5):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * (0.1 + 0.45 * (1 + math.cos(math.pi * step / 5)))
+        rewards = []
+        for side in ("chosen", "rejected"):
+            batch = model.tokenizer([row[side] for row in ROWS], return_tensors="pt", padding=True)
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            rewards.append(model.module(**inputs).logits.squeeze(-1))
+        loss = -torch.nn.functional.logsigmoid(rewards[0] - rewards[1]).mean()
+        curve.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.module.parameters(), 0.5)
+        optimizer.step()
+    assert losses(result) == pytest.approx(curve, abs=1e-5)
+    by_hand = {n: p.detach() for n, p in model.module.named_parameters()}
+    assert largest_difference(by_hand, start) > 1e-3
+    assert largest_difference(trained_parameters(result), by_hand) < 1e-5
+
+
 class StopAfter(TrainerCallback):
     """Ends a run in the middle, as a killed process would."""
 

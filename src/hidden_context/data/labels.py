@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hidden_context.data.annotations import annotations_of
 from hidden_context.data.preferences import Preference
+from hidden_context.errors import DataError
 
 if TYPE_CHECKING:
-    from hidden_context.objectives import Labels
+    from hidden_context.objectives import Labels, Objective
 
 
 def annotator_names(preferences: Sequence[Preference], column: str = "annotator") -> list[str]:
@@ -77,3 +79,38 @@ def labels_of(
         rating_chosen=floats([pair.rating_chosen for pair in preferences], nan),
         rating_rejected=floats([pair.rating_rejected for pair in preferences], nan),
     )
+
+
+def labels_for(
+    objective: Objective, preferences: Sequence[Preference], file: str | Path | None = None
+) -> Labels:
+    """Collect the labels of pairs as an objective reads them.
+
+    Args:
+        objective: The objective, which may know annotators by a column of the data.
+        preferences: The pairs.
+        file: Where they come from, for the error.
+
+    Returns:
+        Labels of the pairs, in order.
+
+    Raises:
+        DataError: If a strength is beyond the objective's levels, naming its line.
+    """
+    known, levels = objective.annotators, objective.outcomes.levels
+    if known is None:
+        labels = labels_of(preferences)
+    else:
+        labels = labels_of(preferences, known.index, known.column)
+    top = (levels - 1) // 2
+    beyond = (labels.strength.abs() > top).nonzero().squeeze(-1)
+    if levels > 3 and len(beyond):
+        row = int(labels.pair[beyond[0]])
+        raise DataError(
+            f"strength {labels.strength[beyond[0]]:g} is beyond {levels} levels (up to {top})",
+            file=file,
+            line=preferences[row].source_line or row + 1,
+            field="strength",
+            remedy="Scale the strengths, or train with --outcomes seven_levels",
+        )
+    return labels

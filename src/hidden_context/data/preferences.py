@@ -87,14 +87,13 @@ class Preference:
     def preference(self) -> float:
         """Share of annotators for the chosen side: 1 all, 0.5 a tie.
 
-        Where it is not given, the mean over ``annotations``; without those 1, 0.5 or 0 by the sign
-        of ``strength``; else 1.
+        The mean over ``annotations`` where there are some, else the column ``preference``; without
+        either 1, 0.5 or 0 by the sign of ``strength``; else 1.
         """
-        value = self.columns.get("preference")
-        if value is not None:
-            return float(value)
-        if self.columns.get("annotations") is None and self.columns.get("strength") is None:
-            return 1.0  # as of most data, and asked for at every step
+        if self.columns.get("annotations") is None:
+            value = self.columns.get("preference")
+            if value is not None or self.columns.get("strength") is None:
+                return 1.0 if value is None else float(value)  # as of most data: ask no further
         return fmean(annotation.preference for annotation in self.annotations)
 
     @property

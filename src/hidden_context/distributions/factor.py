@@ -99,7 +99,7 @@ class FactorReward(ComponentReward):
     @property
     def stddev(self) -> Tensor:
         """Marginal standard deviation in reward units, of shape ``batch_shape``."""
-        return _hypot(self.independent_stddev, _norm(self.loadings))
+        return _total(self.independent_stddev, self.loadings)
 
     @property
     def variance_parts(self) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ class FactorReward(ComponentReward):
         if other.num_factors != self.num_factors:
             raise self._refuse(other, f"{self.num_factors} and {other.num_factors} factors")
         noise = _hypot(self.independent_stddev, other.independent_stddev)
-        scale = _hypot(noise, _norm(self.loadings - other.loadings))
+        scale = _total(noise, self.loadings - other.loadings)
         # where neither side has noise, equal responses are to tie rather than to be 0/0
         return self._mean - other._mean, scale.clamp(min=torch.finfo(scale.dtype).tiny)
 
@@ -241,9 +241,12 @@ class _NoisyRelativeReward(FactorReward):
         )
 
 
-def _norm(loadings: Tensor) -> Tensor:
-    # unlike the root of a sum of squares, its gradient at zero is zero
-    return torch.linalg.vector_norm(loadings, dim=-1)
+def _total(stddev: Tensor, loadings: Tensor) -> Tensor:
+    """Root of s² + ‖L‖²; without factors s itself, as rounding would move its gradient."""
+    if not loadings.shape[-1]:
+        return stddev
+    # unlike the root of a sum of squares, a norm has the gradient zero at zero
+    return _hypot(stddev, torch.linalg.vector_norm(loadings, dim=-1))
 
 
 def _hypot(x: Tensor, y: Tensor) -> Tensor:

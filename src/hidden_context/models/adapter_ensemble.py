@@ -147,7 +147,8 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
     def _complete_member(self, folder: Path, number: int) -> None:
         """Put beside a member's weights what makes it a reward model by itself."""
         HeadFile(self.member, self.max_length, self.base_model).save(folder)
-        save_objective(folder, self.objective.of_member(number))
+        objective = self.objective.of_member(number)
+        save_objective(folder, objective)
         self.tokenizer.save_pretrained(str(folder))
         data = {"part": f"member {number} of an ensemble of {len(self.adapters)}"}
         text = model_card(
@@ -155,6 +156,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
             base_model=self.base_model,
             max_length=self.max_length,
             data=data | self.card.get("data", {}),
+            objective=objective,
         )
         (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -198,7 +200,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
                 f"{folder} has {len(members)} members, but {HEAD_FILE} a {stored.head.type} head "
                 f"of {count}; the checkpoint is damaged."
             )
-        base = base_model or adapter_base(str(members[0]), members[0] / ADAPTER_CONFIG)
+        base = base_model or _common_base(members)
         module: Any = None
         for number, part in enumerate(members):
             shapes = adapter_shapes(str(part))
@@ -222,6 +224,17 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
             reward_scale=stored.reward_scale,
             objective=load_objective(folder, stored.head),
         )
+
+
+def _common_base(members: Sequence[Path]) -> str:
+    """Return the backbone that all members name."""
+    bases = {adapter_base(str(member), member / ADAPTER_CONFIG) for member in members}
+    if len(bases) > 1:
+        raise CheckpointError(
+            f"the members in {members[0].parent} name several backbones ({', '.join(sorted(bases))}"
+            "), but share one; give base_model (--base_model)."
+        )
+    return bases.pop()
 
 
 def _member_folders(folder: Path) -> list[Path]:

@@ -210,7 +210,13 @@ class FrozenRewardModel(RewardModel):
             HeadFile(self.head, self.max_length, base, self.reward_scale).save(folder)
             save_objective(folder, self.objective)
             self.tokenizer.save_pretrained(str(folder))
-            text = model_card(self.head, base_model=base, max_length=self.max_length, **self.card)
+            text = model_card(
+                self.head,
+                base_model=base,
+                max_length=self.max_length,
+                objective=self.objective,
+                **self.card,
+            )
             (folder / "README.md").write_text(text, encoding="utf-8")
 
     @classmethod

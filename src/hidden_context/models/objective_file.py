@@ -19,15 +19,10 @@ OBJECTIVE_WEIGHTS: Final = "objective.safetensors"
 _FORMAT: Final = 1
 
 
-def save_objective(folder: str | Path, objective: Objective) -> None:
-    """Write thresholds, annotators and the noise of ratings into a checkpoint's folder.
-
-    A plain objective has none of them and leaves no files.
-    """
-    if objective.is_plain:
-        return
+def describe_objective(objective: Objective) -> dict[str, Any]:
+    """What an objective is besides its numbers, as ``objective.json`` has it."""
     annotators = objective.annotators
-    content: dict[str, Any] = {
+    return {
         "format": _FORMAT,
         "levels": objective.outcomes.levels,
         "margin_scale": objective.outcomes.margin_scale,
@@ -39,9 +34,20 @@ def save_objective(folder: str | Path, objective: Objective) -> None:
             "names": list(annotators.names),
         },
     }
+
+
+def save_objective(folder: str | Path, objective: Objective) -> None:
+    """Write thresholds, annotators and the noise of ratings into a checkpoint's folder.
+
+    A plain objective has none of them and leaves no files, those of an earlier run neither.
+    """
+    if objective.is_plain:
+        for name in (OBJECTIVE_FILE, OBJECTIVE_WEIGHTS):
+            (Path(folder) / name).unlink(missing_ok=True)
+        return
     state = {name: value.contiguous() for name, value in objective.state_dict().items()}
     save_file(state, str(Path(folder) / OBJECTIVE_WEIGHTS))
-    write_json(Path(folder) / OBJECTIVE_FILE, content)
+    write_json(Path(folder) / OBJECTIVE_FILE, describe_objective(objective))
 
 
 def load_objective(folder: str | Path, head: Head) -> Objective:

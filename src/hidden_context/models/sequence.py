@@ -135,5 +135,9 @@ class SequenceRewardModel(RewardModel):
     def card_text(self) -> str:
         """Text of the model card."""
         return model_card(
-            self.head, base_model=self.base_model, max_length=self.max_length, **self.card
+            self.head,
+            base_model=self.base_model,
+            max_length=self.max_length,
+            objective=self.objective,
+            **self.card,
         )

@@ -1,6 +1,7 @@
 """Training objectives: per-pair negative log-likelihoods in nats, for every kind of label."""
 
 from hidden_context.objectives.annotators import AnnotatorEmbeddings
+from hidden_context.objectives.groups import check_groups, group_values, worst_group
 from hidden_context.objectives.labels import Labels
 from hidden_context.objectives.objective import Objective
 from hidden_context.objectives.outcomes import Outcomes
@@ -18,8 +19,11 @@ __all__ = [
     "Objective",
     "Outcomes",
     "Reduction",
+    "check_groups",
+    "group_values",
     "negative_log_likelihood",
     "ranked_right",
     "ranking_negative_log_likelihood",
     "reduce",
+    "worst_group",
 ]

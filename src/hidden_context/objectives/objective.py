@@ -284,9 +284,9 @@ class Objective(nn.Module):
         """Expected loss of each annotation and member, ``(A, M)``."""
         intervals = self.outcomes.intervals(labels)
         chosen, rejected = chosen[labels.pair], rejected[labels.pair]
-        population = chosen.difference(rejected)
-        if self.annotators is None:
-            return _cross_entropy(*_log_probs(population, intervals), intervals.weight)
+        known = labels.annotator >= 0
+        if self.annotators is None or not bool(known.any()):
+            return _loss(chosen.difference(rejected), intervals)
         assert isinstance(chosen, FactorReward)
         assert isinstance(rejected, FactorReward)
         location, scale = self.annotators.posterior(labels.annotator)
@@ -299,9 +299,11 @@ class Objective(nn.Module):
             difference.scale.unsqueeze(-2),
         )
         each = Intervals(*(part.unsqueeze(-1) for part in intervals))
-        expected = _cross_entropy(*_log_probs(at_nodes, each), each.weight) @ node_weights
-        unknown = _cross_entropy(*_log_probs(population, intervals), intervals.weight)
-        return torch.where((labels.annotator >= 0).unsqueeze(-1), expected, unknown)
+        expected = _loss(at_nodes, each) @ node_weights
+        if bool(known.all()):
+            return expected
+        unknown = _loss(chosen.difference(rejected), intervals)
+        return torch.where(known.unsqueeze(-1), expected, unknown)
 
     def _rating_loss(
         self, chosen: RewardDistribution, rejected: RewardDistribution, labels: Labels
@@ -325,6 +327,13 @@ def _log_probs(difference: RewardDifference, intervals: Intervals) -> tuple[Tens
     """Log-probabilities of intervals and of their mirror images."""
     forward = difference.log_prob_between(intervals.lower, intervals.upper)
     return forward, difference.log_prob_between(-intervals.upper, -intervals.lower)
+
+
+def _loss(difference: RewardDifference, intervals: Intervals) -> Tensor:
+    """Cross-entropy of each annotation under one difference, of its batch shape."""
+    if bool((intervals.weight == 1).all()):  # the usual case, at half the cost
+        return -difference.log_prob_between(intervals.lower, intervals.upper)
+    return _cross_entropy(*_log_probs(difference, intervals), intervals.weight)
 
 
 def _cross_entropy(forward: Tensor, backward: Tensor, weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from hidden_context.data.files import iter_jsonl, write_json, write_yaml_config
 from hidden_context.data.held_out import load_evaluation
+from hidden_context.data.labels import labels_for
 from hidden_context.data.preferences import Preference
 from hidden_context.data.report import ReadReport
 from hidden_context.data.responses import ScoringRow
@@ -18,7 +19,6 @@ from hidden_context.heads import Head
 from hidden_context.objectives import Objective
 from hidden_context.scoring.config import EvaluateConfig
 from hidden_context.scoring.identity import describe_model, digest_pairs
-from hidden_context.scoring.labels import labels_for, vote_shares
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
 from hidden_context.statistics import grouped_pair_metrics
@@ -81,7 +81,7 @@ def metrics_of_file(path: Path, head: Head, objective: Objective | None = None) 
         torch.tensor([pair.columns[f"reward_output_{side}"] for pair in pairs], dtype=torch.float64)
         for side in ("chosen", "rejected")
     )
-    shares = torch.tensor(vote_shares(pairs), dtype=torch.float64)
+    shares = torch.tensor([pair.preference for pair in pairs], dtype=torch.float64)
     groups = {
         column: {
             i: str(pair.columns[column])

@@ -83,6 +83,11 @@ class TrainConfig:
     annotators: Literal["ignore", "variational", "map"] = option(
         "ignore", "learn what each annotator cares for, with a factor head"
     )
+    annotator_warmup: float = option(
+        0.25,
+        "share of training over which the annotators' prior sets in; at once it may keep them "
+        "from ever being told apart",
+    )
     annotator_column: str = option("annotator", "column that says who judged")
     anchor_weight: float = option(
         0.0, "weight of absolute ratings (rating_chosen, rating_rejected), which pin the scale"
@@ -216,6 +221,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"--{name} is {value}; it must lie in [0, 1).")
+        if not 0 <= self.annotator_warmup <= 1:
+            raise ConfigError(
+                f"--annotator_warmup is {self.annotator_warmup}; it must lie in [0, 1]."
+            )
         self._check_signs()
         self._check_ensemble()
         if self.early_stopping_patience and not self.validation_fraction:

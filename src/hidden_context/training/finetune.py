@@ -20,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from hidden_context.data.chat import install_chat_template
 from hidden_context.data.held_out import Splits
+from hidden_context.data.labels import labels_for
 from hidden_context.data.token_cache import TokenCache
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 from hidden_context.heads import EnsembleHead, Head
@@ -29,7 +30,7 @@ from hidden_context.models.tokenizer import length_limit, load_tokenizer, paddin
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import PreferenceDataset
 from hidden_context.training.fitted import Fitted, reward_scale
-from hidden_context.training.objective import labels_for, make_objective, member_weights
+from hidden_context.training.objective import make_objective, member_weights
 from hidden_context.training.schedules import PAPER_SCHEDULES
 from hidden_context.training.trainer import EngineOptions, PreferenceTrainer
 
@@ -209,6 +210,7 @@ def fit(
         ),
         schedule=config.lr_scheduler_type,
         objective_learning_rate=config.objective_learning_rate,
+        annotator_warmup=config.annotator_warmup,
         args=arguments,
         train_dataset=datasets["train"],
         eval_dataset=chosen_by,

@@ -10,6 +10,7 @@ import torch
 from hidden_context import heads
 from hidden_context.data.chat import install_chat_template
 from hidden_context.data.held_out import Splits
+from hidden_context.data.labels import labels_for
 from hidden_context.data.preferences import Preference
 from hidden_context.data.report import ReadReport
 from hidden_context.data.splits import fold_of
@@ -24,7 +25,7 @@ from hidden_context.models.tokenizer import load_tokenizer
 from hidden_context.statistics.pair_metrics import grouped_pair_metrics
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import Fitted, reward_scale
-from hidden_context.training.objective import labels_for, make_objective, member_weights
+from hidden_context.training.objective import make_objective, member_weights
 from hidden_context.training.probe import PairFeatures, pair_features, probe_options, train_probe
 
 

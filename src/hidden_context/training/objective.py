@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from hidden_context import heads
-from hidden_context.data.labels import annotator_names, labels_of
+from hidden_context.data.labels import annotator_names
 from hidden_context.data.preferences import Preference
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import FactorHead, Head
 from hidden_context.heads.registry import options_for
-from hidden_context.objectives import AnnotatorEmbeddings, Labels, Objective, Outcomes
+from hidden_context.objectives import AnnotatorEmbeddings, Objective, Outcomes
 from hidden_context.training.config import TrainConfig
 
 _LEVELS: Final = {"preference": 2, "ties": 3, "five_levels": 5, "seven_levels": 7}
@@ -82,30 +82,22 @@ def make_objective(config: TrainConfig, head: Head, preferences: Sequence[Prefer
     return Objective(head, outcomes, annotators, config.anchor_weight)
 
 
-def labels_for(objective: Objective, preferences: Sequence[Preference]) -> Labels:
-    """Collect the labels of pairs as an objective reads them.
+def prior_weight(warmup: float, progress: float) -> float:
+    """Weight of the annotators' prior, rising from 0 to 1 over the warm-up.
 
-    Raises:
-        DataError: If a strength is beyond the objective's levels, naming its line.
+    Where annotators and loadings are both small, each learns only as fast as the other is large,
+    and the prior would shrink the annotators before they are told apart.
+
+    Args:
+        warmup: Share of training that is warm-up.
+        progress: Share of training that is done, in [0, 1].
+
+    Returns:
+        A number in [0, 1].
+
+    Source: KL annealing of Bowman et al. (2016).
     """
-    known = objective.annotators
-    if known is None:
-        labels = labels_of(preferences)
-    else:
-        labels = labels_of(preferences, known.index, known.column)
-    top = (objective.outcomes.levels - 1) // 2
-    if objective.outcomes.levels > 3:
-        beyond = (labels.strength.abs() > top).nonzero().squeeze(-1)
-        if len(beyond):
-            row = int(labels.pair[beyond[0]])
-            raise DataError(
-                f"strength {labels.strength[beyond[0]]:g} is beyond {objective.outcomes.levels} "
-                f"levels, which end at {top}",
-                line=preferences[row].source_line or row + 1,
-                field="strength",
-                remedy="Take --outcomes seven_levels, or scale the strengths",
-            )
-    return labels
+    return 1.0 if progress >= warmup else progress / warmup
 
 
 def member_weights(

@@ -15,6 +15,7 @@ from hidden_context.models.featurizer import Featurizer
 from hidden_context.models.frozen import Probe, ProbeOptions
 from hidden_context.objectives import Labels, Objective
 from hidden_context.training.config import TrainConfig
+from hidden_context.training.objective import prior_weight
 
 
 class PairFeatures:
@@ -128,8 +129,10 @@ def _train_member(
     optimizer = _optimizer(config, member, keep_start)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), copy.deepcopy(both.state_dict()), 0
+    learns_annotators = member.objective.annotators is not None
     for epoch in range(1, config.probe_epochs + 1):
-        loss = _epoch(config, member, learn, optimizer, epoch)
+        prior = prior_weight(config.annotator_warmup, (epoch - 1) / config.probe_epochs)
+        loss = _epoch(config, member, learn, optimizer, epoch, prior)
         history.append({"epoch": float(epoch), "loss": loss})
         if stop is None:
             continue
@@ -138,7 +141,7 @@ def _train_member(
         since_best += 1
         if current < best:
             best, best_state, since_best = current, copy.deepcopy(both.state_dict()), 0
-        elif since_best >= config.probe_patience:
+        elif since_best >= config.probe_patience and (prior == 1 or not learns_annotators):
             break
     if stop is not None:
         both.load_state_dict(best_state)
@@ -180,6 +183,7 @@ def _epoch(
     learn: PairFeatures,
     optimizer: torch.optim.Optimizer,
     epoch: int,
+    prior: float,
 ) -> float:
     network, objective, weights = member
     network.train()
@@ -190,8 +194,8 @@ def _epoch(
         weight = None if weights is None else weights[batch]
         loss = objective.training_loss(chosen, rejected, pairs.labels, weight).mean()
         optimizer.zero_grad()
-        penalty = objective.head.penalty(chosen, rejected) + objective.prior() / len(learn)
-        (loss + penalty).backward()
+        penalty = objective.head.penalty(chosen, rejected)
+        (loss + penalty + prior * objective.prior() / len(learn)).backward()
         total += loss.item() * len(batch)
         if not total < float("inf"):
             raise DivergedError(

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
-from hidden_context.errors import ConfigError, DivergedError
+from hidden_context.errors import CheckpointError, ConfigError, DivergedError
 from hidden_context.heads import EnsembleHead, Head
 from hidden_context.models.budget import TokenBudget, default_tokens, tune
 from hidden_context.models.engine import Way
 from hidden_context.models.forward import classifier_of, tree_attention_in
 from hidden_context.models.modules import final_linear
-from hidden_context.models.objective_file import load_objective
+from hidden_context.models.objective_file import describe_objective, load_objective
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.objectives import Labels
 from hidden_context.statistics.pair_metrics import grouped_pair_metrics, pair_metrics
@@ -31,6 +31,7 @@ from hidden_context.training.micro_batches import (
     raw_outputs_of_pairs,
     tokens_too_many,
 )
+from hidden_context.training.objective import prior_weight
 from hidden_context.training.sampler import StepLoader, StepSampler
 from hidden_context.training.schedules import PAPER_SCHEDULES, paper_schedule
 
@@ -67,6 +68,7 @@ class PreferenceTrainer(Trainer):
         engine_options: How a step's pairs are run.
         schedule: ``cosine`` or ``step`` for the paper's schedules, else None.
         objective_learning_rate: Peak rate of what is learned beside the network.
+        annotator_warmup: Share of training over which the annotators' prior sets in.
         **options: As for ``transformers.Trainer``.
     """
 
@@ -77,10 +79,12 @@ class PreferenceTrainer(Trainer):
         *,
         schedule: str | None = None,
         objective_learning_rate: float = 0.02,
+        annotator_warmup: float = 0.25,
         **options: Any,
     ) -> None:
         self.reward_model, self.schedule = reward_model, schedule
         self.objective_learning_rate = objective_learning_rate
+        self.annotator_warmup = annotator_warmup
         self.objective = reward_model.objective
         self.engine_options = engine_options or EngineOptions()
         self._window: list[dict[str, float]] = []
@@ -291,7 +295,9 @@ class PreferenceTrainer(Trainer):
             self._labels(dataset, rows),
             None if weights is None else weights[rows.cpu()].to(rows.device),
         )
-        prior = self.objective.prior() / len(dataset)
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        warm = prior_weight(self.annotator_warmup, progress)
+        prior = warm * self.objective.prior() / len(dataset)
         penalty = (self.head.penalty(chosen, rejected) + prior) * len(batch.pairs)
         # gradients are averaged over processes, so each one's part is scaled up by their number
         total = (loss.sum() + penalty) / pairs * self.args.world_size
@@ -431,8 +437,13 @@ class PreferenceTrainer(Trainer):
         self._load_objective(str(self.state.best_model_checkpoint))
 
     def _load_objective(self, folder: str) -> None:
-        if not self.objective.is_plain:
-            self.objective.load_state_dict(load_objective(folder, self.head).state_dict())
+        stored = load_objective(folder, self.head)
+        if describe_objective(stored) != describe_objective(self.objective):
+            raise CheckpointError(
+                f"{folder} learned something else beside the network; go on from it with the "
+                "options and annotators that it was begun with."
+            )
+        self.objective.load_state_dict(stored.state_dict())
 
 
 class _FiniteGradients(TrainerCallback):

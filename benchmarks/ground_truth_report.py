@@ -1,0 +1,175 @@
+"""Tables and figure of the ground-truth benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def _means(records: Records, key: str) -> str:
+    values = [record[key] for record in records if record.get(key) is not None]
+    finite = [value for value in values if np.isfinite(value)]
+    return f"{np.mean(finite):.3g}" if finite else "–"
+
+
+def _count(records: Records, key: str) -> str:
+    return f"{sum(bool(record[key]) for record in records)}/{len(records)}"
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"### {title}", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, ""])
+
+
+def _by(records: Records, key: str) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        found.setdefault(str(record[key]), []).append(record)
+    return found
+
+
+def tabular_tables(records: Records) -> list[str]:
+    """One table per tabular world, means over seeds."""
+    tables = []
+    for world, own in _by(records, "world").items():
+        rows = [
+            [
+                head,
+                _means(part, "probability_error"),
+                _means(part, "r2_error"),
+                _means(part, "variance_spearman"),
+                f"{_means(part, 'shared_share')} ({_means(part, 'true_shared_share')})",
+            ]
+            for head, part in _by(own, "head").items()
+        ]
+        header = ["head", "error of P", "error of r²", "Spearman", "shared share (true)"]
+        tables.append(_table(world, header, rows))
+    return tables
+
+
+def text_tables(records: Records) -> list[str]:
+    """One table per text world, means over seeds."""
+    columns: dict[str, Callable[[Records], str]] = {
+        "seeds": lambda part: str(len(part)),
+        "error of P": lambda part: _means(part, "probability_error"),
+        "ECE": lambda part: _means(part, "calibration"),
+        "Brier": lambda part: _means(part, "brier"),
+        "NLL": lambda part: _means(part, "nll"),
+        "AUROC": lambda part: _means(part, "disagreement_auroc"),
+        "Spearman": lambda part: _means(part, "variance_spearman"),
+        "error of r²": lambda part: _means(part, "r2_error"),
+        "ranking": lambda part: _count(part, "ranking_exact"),
+        "prompts": lambda part: _means(part, "ranking_share"),
+    }
+    tables = []
+    for world, own in _by(records, "world").items():
+        rows = [
+            [head, *(column(part) for column in columns.values())]
+            for head, part in _by(own, "head").items()
+        ]
+        tables.append(_table(f"text, {world}", ["head", *columns], rows))
+    return tables
+
+
+def ignorance_table(records: Records) -> str:
+    """Shares by number of training pairs, means over seeds."""
+    rows = []
+    for pairs, part in _by(records, "pairs").items():
+        low, high = np.mean([record["disagreement_interval"] for record in part], axis=0)
+        rows.append(
+            [
+                pairs,
+                _means(part, "epistemic"),
+                _means(part, "disagreement"),
+                f"{low:.3f} to {high:.3f}",
+            ]
+        )
+    header = ["pairs", "epistemic share", "disagreement share", "95 % interval"]
+    return _table("ignorance and disagreement", header, rows)
+
+
+def real_table(result: Mapping[str, Any]) -> str:
+    """Held-out losses by objective, and what knowing it gains."""
+    rows = []
+    for name, losses in result["loss"].items():
+        cells = [f"{losses[objective]:.4f}" for objective in ("helpful", "harmless")]
+        for objective in ("helpful", "harmless"):
+            gain = result["gain"].get(name, {}).get(objective)
+            cells.append(
+                f"{gain['difference']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}]" if gain else "–"
+            )
+        rows.append([name, *cells])
+    header = ["model", "helpful", "harmless", "gain on helpful", "gain on harmless"]
+    return _table(f"real, {result['pairs']} pairs", header, rows)
+
+
+def print_tables(results: Mapping[str, Any]) -> None:
+    """Print every table there are records for, in Markdown."""
+    tables: list[str] = []
+    if results.get("tabular"):
+        tables += tabular_tables(results["tabular"])
+    if results.get("theorem_3_4"):
+        rows = [
+            [
+                record["head"],
+                f"{record['first']:.4f}",
+                f"{record['second']:.4f}",
+                f"{record['gap_in_standard_errors']:.2f}",
+            ]
+            for record in results["theorem_3_4"]
+        ]
+        header = ["head", "P(b ≻ a), world 1", "world 2", "gap in standard errors"]
+        tables.append(_table("theorem 3.4", header, rows))
+    if results.get("proposition_3_3"):
+        rows = [
+            [record["head"], record["order"], f"{record['probability_error']:.4f}"]
+            for record in results["proposition_3_3"]
+        ]
+        tables.append(_table("proposition 3.3", ["head", "order by mean", "error of P"], rows))
+    if results.get("text"):
+        tables += text_tables(results["text"])
+    if results.get("ignorance"):
+        tables.append(ignorance_table(results["ignorance"]))
+    if results.get("real"):
+        tables.append(real_table(results["real"]))
+    print("\n".join(tables))
+
+
+def draw_figure(results: Mapping[str, Any], path: Path) -> None:
+    """Draw errors of probabilities by head and world, and shares by number of pairs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(2, 1))
+    worlds = _by(results.get("text", []), "world")
+    heads = list(dict.fromkeys(record["head"] for record in results.get("text", [])))
+    width = 0.8 / max(len(worlds), 1)
+    for place, (world, own) in enumerate(worlds.items()):
+        parts = _by(own, "head")
+        values = [np.mean([r["probability_error"] for r in parts.get(h, [])]) for h in heads]
+        left.barh(np.arange(len(heads)) + place * width, values, width, label=world)
+    left.set_yticks(np.arange(len(heads)) + 0.4 - width / 2, heads)
+    left.invert_yaxis()
+    left.set_xlabel("mean error of P(a ≻ b), text worlds")
+    left.legend(frameon=False)
+    ignorance = _by(results.get("ignorance", []), "pairs")
+    for name, marker in (("disagreement", "o"), ("epistemic", "s")):
+        sizes = [int(pairs) for pairs in ignorance]
+        means = [np.mean([record[name] for record in part]) for part in ignorance.values()]
+        right.plot(sizes, means, marker=marker, label=f"{name} share")
+    if ignorance:
+        right.set_xscale("log")
+        right.legend(frameon=False)
+    right.set_xlabel("training pairs")
+    right.set_ylim(0, 1)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,146 @@
+"""The ensemble head: members side by side, and one unit for all of them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hidden_context import heads
+from hidden_context.errors import ConfigError
+
+MEMBERS = {
+    "base": heads.make("base"),
+    "probit": heads.make("mean_and_variance"),
+    "logistic": heads.make("mean_and_variance", likelihood="logistic"),
+    "categorical": heads.make("categorical", num_atoms=4),
+    "factor": heads.make("factor", num_factors=2),
+    "mixture": heads.make("mixture", num_components=2),
+    "quantile": heads.make("quantile", num_atoms=4),
+}
+
+
+@pytest.fixture(params=MEMBERS.values(), ids=MEMBERS.keys())
+def ensemble(request):
+    return heads.make("ensemble", member=request.param, num_members=3)
+
+
+def draw(head, seed, count=40):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, head.num_outputs, generator=generator, dtype=torch.float64)
+
+
+def shares(rewards):
+    parts = rewards.variance_parts
+    total = sum(parts.values())
+    return {name: part / total for name, part in parts.items()}
+
+
+def test_each_member_reads_its_own_outputs(ensemble):
+    a, b = draw(ensemble, 0), draw(ensemble, 1)
+    width = ensemble.member.num_outputs
+    each = [
+        ensemble.member.log_prob_preferred(
+            a[:, m * width : (m + 1) * width], b[:, m * width : (m + 1) * width]
+        )
+        for m in range(3)
+    ]
+    expected = torch.stack(each).exp().mean(0)
+    np.testing.assert_allclose(ensemble.log_prob_preferred(a, b).exp(), expected, rtol=1e-12)
+    penalties = [
+        ensemble.member.penalty(
+            a[:, m * width : (m + 1) * width], b[:, m * width : (m + 1) * width]
+        )
+        for m in range(3)
+    ]
+    assert ensemble.penalty(a, b).item() == pytest.approx(torch.stack(penalties).mean().item())
+
+
+def test_one_unit_leaves_comparisons_and_sets_the_differences_to_one(ensemble):
+    a, b = draw(ensemble, 2), draw(ensemble, 3)
+    unit = ensemble.in_one_unit(a, b)
+    np.testing.assert_array_equal(unit.log_prob_preferred(a, b), ensemble.log_prob_preferred(a, b))
+    difference = unit.distribution(a).difference(unit.distribution(b))
+    np.testing.assert_allclose(
+        difference.log_prob_greater(), ensemble.log_prob_preferred(a, b), rtol=1e-9
+    )
+    square = (difference.mean**2 + difference.variance).mean()
+    assert square.item() == pytest.approx(1)
+    texts = torch.cat([a, b])
+    assert unit.distribution(texts).mean.mean().item() == pytest.approx(0, abs=1e-12)
+    # the numbers are part of the head's JSON form, and taken as they are a second time
+    assert heads.from_dict(json.loads(json.dumps(unit.to_dict()))) == unit
+    np.testing.assert_allclose(unit.in_one_unit(a, b).scale, unit.scale)
+
+
+def in_another_unit(raw, factor, kind):
+    """Multiply the second member's rewards by a factor, and move its level."""
+    parts = list(raw.chunk(3, dim=-1))
+    second = factor * parts[1]
+    if kind != "base":
+        stddev = factor * torch.nn.functional.softplus(parts[1][:, -1])
+        second[:, -1] = torch.log(torch.expm1(stddev))
+    second[:, 0] += 5.0
+    parts[1] = second
+    return torch.cat(parts, dim=-1)
+
+
+@pytest.mark.parametrize("kind", ["probit", "factor"])
+@pytest.mark.parametrize("factor", [0.05, 30.0])
+def test_in_one_unit_no_members_own_unit_changes_a_share(kind, factor):
+    head = heads.make("ensemble", member=MEMBERS[kind], num_members=3)
+    a, b = draw(head, 4), draw(head, 5)
+    a_moved, b_moved = (in_another_unit(raw, factor, kind) for raw in (a, b))
+    np.testing.assert_allclose(
+        head.log_prob_preferred(a_moved, b_moved), head.log_prob_preferred(a, b), rtol=1e-9
+    )
+    first = head.in_one_unit(a, b).distribution(a)
+    second = head.in_one_unit(a_moved, b_moved).distribution(a_moved)
+    for name, share in shares(first).items():
+        np.testing.assert_allclose(shares(second)[name], share, rtol=1e-9)
+    np.testing.assert_allclose(second.mean, first.mean, atol=1e-9)
+    np.testing.assert_allclose(second.quantile(0.1), first.quantile(0.1), atol=1e-9)
+    # left in their own units the member with the largest would drown the others
+    raw_shares = shares(head.distribution(a))["epistemic"]
+    moved_shares = shares(head.distribution(a_moved))["epistemic"]
+    assert (raw_shares - moved_shares).abs().max().item() > 0.1
+
+
+def test_agreement_is_no_ignorance():
+    head = heads.make("ensemble", member=MEMBERS["probit"], num_members=3)
+    raw = draw(MEMBERS["probit"], 6).repeat(1, 3)
+    assert head.distribution(raw).variance_parts["epistemic"].abs().max().item() < 1e-15
+    apart = draw(head, 6)
+    assert head.distribution(apart).variance_parts["epistemic"].min().item() > 0
+
+
+def test_outputs_start_at_full_size_to_differ():
+    head = heads.make("ensemble", member=heads.make("factor"), num_members=2, prior_scale=0.5)
+    assert head.output_scales == (0.5, 1.0, 0.5) * 2
+    assert heads.make("ensemble", num_members=2).output_scales == (1.0, 1.0)
+    assert heads.make("ensemble", num_members=2).meaning.startswith("for each of 2 members: one")
+
+
+def test_options_may_come_in_their_json_form():
+    head = heads.make("ensemble", member={"type": "factor", "num_factors": 3}, num_members=2)
+    assert head.member == heads.make("factor", num_factors=3)
+    located = heads.make("ensemble", num_members=2, location=[0, 1], scale=[1.0, 2.0])
+    assert (located.location, located.scale) == ((0, 1), (1.0, 2.0))
+    assert hash(located) == hash(heads.from_dict(located.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_members": 0}, "num_members is 0"),
+        ({"member": {"type": "ensemble"}}, "members cannot be ensembles"),
+        ({"prior_scale": -1.0}, "prior_scale cannot be negative"),
+        ({"num_members": 2, "scale": (1.0, 0.0)}, "scales have to be positive"),
+        ({"num_members": 2, "scale": (1.0,)}, "scale has to be empty, or a number for each"),
+        ({"num_members": 2, "location": (1.0,) * 3}, "location has to be empty"),
+        ({"member": {"type": "gaussian"}}, "'gaussian' is not known"),
+    ],
+)
+def test_what_cannot_work_says_why(options, message):
+    with pytest.raises(ConfigError, match=message):
+        heads.make("ensemble", **options)

@@ -1,0 +1,244 @@
+"""Ensembles of heads on one network, or of probes: members that differ, and stay different."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from hidden_context import heads
+from hidden_context.data.preferences import parse_preference
+from hidden_context.errors import ConfigError
+from hidden_context.heads import EnsembleHead
+from hidden_context.models import RewardModel
+from hidden_context.models.forward import classifier_of
+from hidden_context.models.modules import final_linear
+from hidden_context.objectives import Labels, Objective
+from hidden_context.training import TrainConfig, run
+from hidden_context.training.finetune import build_reward_model
+from hidden_context.training.objective import make_head, member_weights
+from hidden_context.training.probe import PairFeatures, train_probe
+from hidden_context.training.trainer import PreferenceTrainer
+from support.builders import preference_rows, train_config
+
+ROWS = preference_rows(32, seed=1, words=2)
+TEST = preference_rows(12, seed=2)
+LAYERS = ["q_proj", "v_proj"]
+
+
+def score_layer(model) -> Tensor:
+    return final_linear(classifier_of(model.module))[1].weight.detach().clone()
+
+
+def fine_tuned(backbones, folder, **options):
+    defaults = {"ensemble": "heads", "ensemble_members": 3, "quiet": True}
+    return train_config(backbones("gpt2"), folder, **(defaults | options))
+
+
+def frozen(backbones, folder, **options):
+    defaults = {"ensemble": "heads", "freeze_backbone": True, "probe_members": 3, "quiet": True}
+    defaults |= {"probe_epochs": 6, "probe_batch_size": 16, "probe_learning_rate": 5e-3}
+    return train_config(backbones("gpt2"), folder, **(defaults | options))
+
+
+# ---- which head
+
+
+def test_which_head_a_configuration_makes():
+    def made(**options):
+        return make_head(TrainConfig(**options))
+
+    ensemble = made(
+        ensemble="heads", ensemble_members=4, ensemble_prior_scale=0.5, reward_model_type="factor"
+    )
+    assert ensemble == EnsembleHead(heads.make("factor"), 4, 0.5)
+    assert ensemble.num_outputs == 4 * 3
+    assert ensemble.output_scales == (0.5, 1.0, 0.5) * 4  # loadings start at full size anyway
+    # a probe has as many members as networks, whether they can be averaged or not
+    assert made(ensemble="heads", freeze_backbone=True, probe_members=2).num_members == 2
+    apart = made(reward_model_type="mixture", freeze_backbone=True, probe_members=2)
+    assert apart == EnsembleHead(heads.make("mixture"), 2)
+    assert made(reward_model_type="mixture", freeze_backbone=True, probe_members=1).type == (
+        "mixture"
+    )
+    assert made(freeze_backbone=True, probe_members=5) == heads.make("base")
+    none = {"reward_model_type": "factor", "num_factors": 0, "freeze_backbone": True}
+    assert made(**none) == heads.make("factor", num_factors=0)
+    assert made(reward_model_type="factor") == heads.make("factor")
+    with pytest.raises(ConfigError, match="members cannot be ensembles"):
+        made(ensemble="heads", reward_model_type="ensemble")
+
+
+def test_a_probe_has_the_ensemble_s_members(backbones, tmp_path):
+    options = {"ensemble": "none", "reward_model_type": "ensemble", "probe_members": 2}
+    config = frozen(backbones, tmp_path, head_options={"num_members": 3}, **options)
+    with pytest.raises(ConfigError, match="a probe of 2 members has no ensemble head of 3"):
+        run(config, ROWS)
+    fits = frozen(backbones, tmp_path, head_options={"num_members": 2}, **options)
+    result = run(fits, ROWS)
+    assert result.model.head.num_members == len(result.model.probe.members) == 2
+
+
+# ---- bootstrap
+
+
+def test_bootstrap_weights_go_by_prompt():
+    """Poisson counts: mean and variance 1, apart for members, alike for a prompt's pairs."""
+    rows = [row for row in preference_rows(400, seed=3) for _ in range(2)]
+    rows = [*rows[::2], *rows[1::2]]
+    pairs = [parse_preference(dict(row)) for row in rows]
+    config = TrainConfig(ensemble="heads", seed=4)
+    weights = member_weights(config, make_head(config), pairs)
+    assert weights.shape == (800, 5)
+    assert torch.equal(weights[:400], weights[400:])
+    assert float(weights.mean()) == pytest.approx(1, abs=0.1)
+    assert float(weights.var()) == pytest.approx(1, abs=0.15)
+    assert torch.equal(weights, weights.round())
+    correlation = torch.corrcoef(weights[:400].T) - torch.eye(5)
+    assert float(correlation.abs().max()) < 0.2
+    again = member_weights(config, make_head(config), pairs)
+    assert torch.equal(again, weights)
+    other = TrainConfig(ensemble="heads", seed=5)
+    assert not torch.equal(member_weights(other, make_head(other), pairs), weights)
+    without = TrainConfig(ensemble="heads", ensemble_bootstrap=False)
+    assert member_weights(without, make_head(without), pairs) is None
+    assert member_weights(TrainConfig(), make_head(TrainConfig()), pairs) is None
+
+
+def test_a_member_that_sees_no_pair_stays_at_its_start(backbones, tmp_path):
+    """All pairs are of one prompt here, which some members drew no time and others twice."""
+    rows = [row | {"prompt": "Tea?", "chosen": " Yes.", "rejected": " No."} for row in ROWS[:4]]
+    config = fine_tuned(
+        backbones, tmp_path, ensemble_members=6, num_train_epochs=3, weight_decay=5.0
+    )
+    pairs = [parse_preference(dict(row)) for row in rows]
+    counts = member_weights(config, make_head(config), pairs)
+    assert torch.equal(counts, counts[:1].expand(4, 6))
+    seen = counts[0] > 0
+    assert 0 < int(seen.sum()) < 6
+    start = score_layer(build_reward_model(config, make_head(config)))
+    result = run(config, rows)
+    moved = (score_layer(result.model) - start).abs().amax(1)
+    assert moved[~seen].tolist() == [0.0] * int((~seen).sum())
+    assert float(moved[seen].min()) > 1e-4
+    # the loss counts a pair as often as a member has drawn it; rewards are nearly equal at first
+    sides = [build_reward_model(config, make_head(config)).raw_outputs(["Tea? Yes.", "Tea? No."])]
+    raw = sides[0].unsqueeze(1).expand(2, 4, 6)
+    labels = Labels.of_preferences(torch.ones(4))
+    first = Objective(make_head(config)).training_loss(raw[0], raw[1], labels, counts).mean()
+    curve = [line["loss"] for line in result.history if "loss" in line]
+    assert curve[0] == pytest.approx(float(first), abs=1e-4)
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_members_differ(backbones, tmp_path, way):
+    result = run(way(backbones, tmp_path), ROWS, TEST)
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    raw = again.head.by_member(again.raw_outputs([row["chosen"] for row in TEST])).squeeze(-1)
+    assert raw.shape == (12, 3)
+    centred = raw - raw.mean(0)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert float((centred[:, one] - centred[:, other]).abs().max()) > 0.01
+    assert result.metrics["epistemic_share"] > 1e-4
+
+
+# ---- the start is a prior
+
+
+@pytest.mark.parametrize(
+    ("kind", "tuning"), [("gpt2", "full"), ("llama", "lora"), ("bert", "full")]
+)
+def test_output_layers_are_not_decayed(backbones, tmp_path, monkeypatch, kind, tuning):
+    """Half of every weight decays at each step, but not of the layer where members start apart."""
+
+    def norms_after(name: str) -> tuple[dict[str, float], Tensor]:
+        config = train_config(
+            backbones(kind), tmp_path / name, ensemble="heads", ensemble_members=3, tuning=tuning,
+            weight_decay=500.0, learning_rate=1e-3, max_steps=5, lr_scheduler_type="constant",
+            per_device_train_batch_size=16, lora_target_modules=LAYERS if kind == "llama" else [],
+            engine="padded", quiet=True,
+        )  # fmt: skip
+        before = build_reward_model(config, make_head(config)).module
+        result = run(config, ROWS[:16])
+        start = dict(before.named_parameters())
+        left = {
+            name: float((values.detach().norm() / start[name].norm()).nan_to_num(0.0))
+            for name, values in result.model.module.named_parameters()
+            if values.dim() == 2 and values.requires_grad and float(start[name].detach().norm()) > 0
+        }
+        first = final_linear(classifier_of(before))[1].weight
+        return left, torch.nn.functional.cosine_similarity(first, score_layer(result.model), dim=1)
+
+    left, cosine = norms_after("ensemble")
+    layer = "classifier" if kind == "bert" else "score"
+    own = {name: ratio for name, ratio in left.items() if f".{layer}." in f".{name}"}
+    assert len(own) == 1
+    assert len(left) > 4
+    # five steps of Adam move each weight by 0.005 at most; they started at a spread of 0.02
+    assert 0.8 < min(own.values()) < 1.2
+    assert float(cosine.min()) > 0.9
+    assert max(ratio for name, ratio in left.items() if name not in own) < 0.3
+    monkeypatch.setattr(
+        PreferenceTrainer, "get_decay_parameter_names", Trainer.get_decay_parameter_names
+    )
+    decayed, _ = norms_after("control")
+    assert decayed[next(iter(own))] < 0.3
+
+
+def test_output_layers_of_probes_are_not_decayed():
+    generator = torch.Generator().manual_seed(1)
+    chosen, rejected = torch.randn(2, 64, 6, generator=generator)
+    pairs = PairFeatures(chosen, rejected, Labels.of_preferences(torch.full((64,), 0.5)))
+    norms = {}
+    for hidden in (8, 0):
+        for head in (EnsembleHead(heads.make("base"), 2), heads.make("base")):
+            config = train_config(
+                "x", "y", probe_members=2, probe_hidden=hidden, probe_epochs=20,
+                probe_weight_decay=100.0, probe_learning_rate=1e-3, probe_dropout=0.0,
+                probe_batch_size=64,
+            )  # fmt: skip
+            probe, _ = train_probe(config, Objective(head), pairs)
+            output = [float(network[-1].weight.norm()) for network in probe.members]
+            norms[hidden, head.type] = min(output)
+            if hidden:  # what is decayed loses a tenth a step
+                assert max(float(network[0].weight.norm()) for network in probe.members) < 0.5
+    assert min(norms[8, "ensemble"], norms[0, "ensemble"]) > 0.15
+    assert max(norms[8, "base"], norms[0, "base"]) < 0.05
+
+
+# ---- one unit
+
+
+@pytest.mark.parametrize("kind", ["base", "factor"])
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_members_are_brought_to_one_unit(backbones, tmp_path, way, kind):
+    config = way(backbones, tmp_path, reward_model_type=kind, num_train_epochs=2)
+    result = run(config, ROWS, TEST)
+    stored = json.loads((result.path / "reward_head.json").read_text())["head"]
+    assert (stored["type"], stored["member"]["type"]) == ("ensemble", kind)
+    assert len(stored["location"]) == len(stored["scale"]) == 3
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    assert again.head.location == tuple(stored["location"])
+    assert again.objective.head == again.head
+    chosen, rejected = (
+        again.raw_outputs([row[side] for row in ROWS]) for side in ("chosen", "rejected")
+    )
+    fresh = again.head.in_one_unit(chosen, rejected)
+    assert stored["scale"] == pytest.approx(fresh.scale, rel=1e-4)
+    assert stored["location"] == pytest.approx(fresh.location, abs=1e-4)
+    # each member's differences have root mean square 1 in that unit, and mean reward 0
+    sides = [again.head.member.distribution(again.head.by_member(s)) for s in (chosen, rejected)]
+    difference = sides[0].difference(sides[1])
+    square = (difference.mean.square() + difference.variance).mean(0) / torch.tensor(
+        stored["scale"]
+    ).square()
+    assert square.tolist() == pytest.approx([1.0] * 3, rel=1e-3)
+    means = again.head.distribution(torch.cat([chosen, rejected])).mean
+    assert float(means.mean()) == pytest.approx(0, abs=1e-4)
+    # comparisons are those of the members, whatever their units
+    bare = EnsembleHead(again.head.member, 3)
+    found, expected = (h.log_prob_preferred(chosen, rejected) for h in (again.head, bare))
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
