@@ -109,3 +109,58 @@ def test_what_the_files_hold_out_is_evaluated_alone(here, backbone, capsys):
     evaluated = json.loads(results.read_text())
     assert evaluated["counts"]["rows"] == trained["read"]["test"]["kept"]
     assert evaluated["metrics"]["loss"] == pytest.approx(trained["metrics"]["loss"], abs=1e-5)
+
+
+def test_labels_of_every_kind_have_flags(here, backbone, capsys):
+    rows = preference_rows(20)
+    for number, row in enumerate(rows):
+        row |= {"strength": (1, 2, 0, -1)[number % 4], "judge": "ab"[number % 2]}
+        row |= {"rating_chosen": 4.0, "rating_rejected": 2.5}
+    write_rows("labelled.jsonl", rows)
+    argv = [f"--model_name={backbone}", "--data_path=labelled.jsonl", "--output_dir=run", *FAST]
+    argv += ["--reward_model_type=factor", "--outcomes=five_levels", "--annotators=variational"]
+    argv += ["--annotator_column=judge", "--anchor_weight=0.5", "--objective_learning_rate=0.1"]
+    argv += ["--ensemble=heads", "--ensemble_members=2"]
+    assert main(["train", *argv]) == 0
+    assert "reward model saved to run/final" in capsys.readouterr().out
+    assert json.loads(Path("run/final/objective.json").read_text()) == {
+        "format": 1,
+        "levels": 5,
+        "margin_scale": 0.0,
+        "anchor_weight": 0.5,
+        "annotators": {"inference": "variational", "column": "judge", "names": ["a", "b"]},
+    }
+    model = RewardModel.from_pretrained("run/final")
+    texts = [row["chosen"] for row in rows]
+    means = [model.score(texts, annotator=name).mean for name in ("a", "b")]
+    assert float((means[0] - means[1]).abs().max()) > 1e-4
+    # the config written beside the run has them all
+    again = ["--config", "run/config.yaml", "--output_dir=again", "--final_dir=again/final"]
+    assert main(["train", *again]) == 0
+    second = RewardModel.from_pretrained("again/final")
+    assert second.raw_outputs(texts).tolist() == model.raw_outputs(texts).tolist()
+    for name, values in model.objective.state_dict().items():
+        assert second.objective.state_dict()[name].tolist() == values.tolist(), name
+
+
+@pytest.mark.parametrize("freeze", [[], ["--freeze_backbone"]])
+def test_labels_that_cannot_be_read_are_told_with_their_line(here, backbone, capsys, freeze):
+    rows = preference_rows(20)
+    rows[7]["strength"] = -3
+    write_rows("labelled.jsonl", rows)
+    argv = ["train", f"--model_name={backbone}", "--data_path=labelled.jsonl", "--output_dir=run"]
+    argv += [*FAST, *freeze, "--eval_fraction=0"]
+    assert main([*argv, "--outcomes=five_levels"]) == 2
+    error = capsys.readouterr().err
+    assert "line 8, field 'strength': strength -3 is beyond 5 levels" in error
+    assert main([*argv, "--annotators=map"]) == 2
+    assert "--annotators map needs --reward_model_type factor" in capsys.readouterr().err
+    assert main([*argv, "--annotators=map", "--reward_model_type=factor"]) == 2
+    assert "field 'annotator': no training pair says who judged it" in capsys.readouterr().err
+    assert main([*argv, "--outcomes=ties", "--margin_scale=1"]) == 2
+    assert "it has to be ≥ 0, and 0 with more than 2 levels" in capsys.readouterr().err
+    assert not Path("run/final").exists()
+    with pytest.raises(SystemExit) as caught:
+        main([*argv, "--outcomes=nine_levels"])
+    assert caught.value.code == 2
+    assert "nine_levels" in capsys.readouterr().err

@@ -16,11 +16,11 @@ from hidden_context.heads import EnsembleHead
 from hidden_context.models import RewardModel
 from hidden_context.models.forward import classifier_of
 from hidden_context.models.modules import final_linear
-from hidden_context.objectives import Labels, Objective
+from hidden_context.objectives import Labels, Objective, Outcomes
 from hidden_context.training import TrainConfig, run
 from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.objective import make_head, member_weights
-from hidden_context.training.probe import PairFeatures, train_probe
+from hidden_context.training.probe import PairFeatures, train_probe, validation_loss
 from hidden_context.training.trainer import PreferenceTrainer
 from support.builders import preference_rows, train_config
 
@@ -165,7 +165,7 @@ def test_output_layers_are_not_decayed(backbones, tmp_path, monkeypatch, kind, t
         result = run(config, ROWS[:16])
         start = dict(before.named_parameters())
         left = {
-            name: float((values.detach().norm() / start[name].norm()).nan_to_num(0.0))
+            name: float((values.detach().norm() / start[name].detach().norm()).nan_to_num(0.0))
             for name, values in result.model.module.named_parameters()
             if values.dim() == 2 and values.requires_grad and float(start[name].detach().norm()) > 0
         }
@@ -242,3 +242,81 @@ def test_members_are_brought_to_one_unit(backbones, tmp_path, way, kind):
     bare = EnsembleHead(again.head.member, 3)
     found, expected = (h.log_prob_preferred(chosen, rejected) for h in (again.head, bare))
     assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+# ---- what is learned beside probes
+
+
+def noisy_ties(count: int, seed: int) -> PairFeatures:
+    """Pairs of random features: a third are ties, one feature tells the rest apart at 70 %."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen, rejected = torch.randn(2, count, 6, generator=generator)
+    share = torch.rand(count, generator=generator)
+    right = (chosen[:, 0] > rejected[:, 0]) == (share < 0.7)
+    preference = torch.where(torch.arange(count) % 3 == 0, 0.5, right.float())
+    return PairFeatures(chosen, rejected, Labels.of_preferences(preference))
+
+
+def probe_config(**options):
+    defaults = {"probe_members": 2, "probe_hidden": 16, "probe_dropout": 0.0, "probe_epochs": 12}
+    defaults |= {"probe_batch_size": 16, "probe_learning_rate": 0.01, "probe_weight_decay": 0.0}
+    return train_config("x", "y", **(defaults | {"objective_learning_rate": 0.05} | options))
+
+
+def test_each_member_keeps_its_own_thresholds_and_averaged_ones_share_their_mean():
+    train = noisy_ties(96, 1)
+    ensemble = Objective(EnsembleHead(heads.make("base"), 2), Outcomes(3, 2))
+    train_probe(probe_config(), ensemble, train)
+    own = ensemble.outcomes.raw_gaps.detach()
+    assert own.shape == (2, 1)
+    assert abs(float(own[0] - own[1])) > 1e-3
+    averaged = Objective(heads.make("base"), Outcomes(3))
+    parts = [averaged.of_member(number) for number in (0, 1)]
+    for number, part in enumerate(parts):
+        with torch.no_grad():
+            part.outcomes.raw_gaps.fill_(1.0 + 2 * number)
+    averaged.take_members(parts)
+    assert averaged.outcomes.raw_gaps.tolist() == [[2.0]]
+    ensemble.take_members(parts)
+    assert ensemble.outcomes.raw_gaps.tolist() == [[1.0], [3.0]]
+
+
+def test_the_best_epoch_s_thresholds_are_restored_too():
+    """Few pairs and no regularisation: thresholds and network both overfit after a few epochs."""
+    train, validation = noisy_ties(48, 1), noisy_ties(150, 2)
+    objective = Objective(heads.make("base"), Outcomes(3))
+    options = {"probe_members": 1, "probe_epochs": 30, "probe_patience": 30}
+    config = probe_config(probe_learning_rate=0.03, objective_learning_rate=0.2, **options)
+    probe, history = train_probe(config, objective, train, validation)
+    curve = [entry["validation_loss"] for entry in history]
+    assert curve[-1] > min(curve) + 0.1
+    assert curve.index(min(curve)) < 20
+    found = validation_loss(objective, probe, validation)
+    assert found == pytest.approx(min(curve), abs=1e-5)
+
+
+def test_members_of_a_probe_learn_from_what_they_drew():
+    """A member that drew no pair, of those it does not stop by, learns nothing."""
+    train = noisy_ties(60, 1)
+    counts = torch.ones(60, 2)
+    counts[20:, 1] = 0
+    held_out = [torch.arange(60) >= 40, torch.arange(60) < 20]
+    head = EnsembleHead(heads.make("base"), 2)
+    objective = Objective(head, Outcomes(3, 2))
+    start = objective.outcomes.raw_gaps.detach().clone()
+    _, history = train_probe(
+        probe_config(), objective, train, held_out=held_out, member_weight=counts
+    )
+    losses = {
+        member: [entry["loss"] for entry in history if entry["member"] == member]
+        for member in (0, 1)
+    }
+    assert losses[1] == [0.0] * len(losses[1])
+    assert min(losses[0]) > 0.1
+    moved = (objective.outcomes.raw_gaps.detach() - start).abs().squeeze(1).tolist()
+    assert moved[0] > 1e-3
+    assert moved[1] == 0.0
+    twice = Objective(head, Outcomes(3, 2))
+    _, doubled = train_probe(probe_config(), twice, train, member_weight=torch.full((60, 2), 2.0))
+    _, once = train_probe(probe_config(), Objective(head, Outcomes(3, 2)), train)
+    assert doubled[0]["loss"] == pytest.approx(2 * once[0]["loss"], rel=0.1)

@@ -326,3 +326,52 @@ def test_rankings_in_memory_train_like_their_pairs(backbones, tmp_path):
     plain = Objective(head).training_loss(zero, zero, labels)
     half = 0.5 * negative_log_likelihood(head, zero, zero)
     assert plain.tolist() == pytest.approx(half.tolist())
+
+
+# ---- every kind of label with every head
+
+
+HEADS = {
+    "base": {},
+    "mean_and_variance": {},
+    "logistic": {"reward_model_type": "mean_and_variance", "likelihood": "logistic"},
+    "categorical": {"num_atoms": 4},
+    "factor": {},
+    "mixture": {},
+    "quantile": {"num_atoms": 4},
+    "ensemble": {"reward_model_type": "factor", "ensemble": "heads", "ensemble_members": 2},
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("outcomes", ["preference", "ties", "five_levels", "seven_levels"])
+def test_every_kind_of_label_goes_with_every_head(kind, outcomes):
+    """Losses and gradients are finite, and the probabilities of all answers sum to 1."""
+    options = {"reward_model_type": kind, **HEADS[kind]}
+    config = TrainConfig(outcomes=outcomes, anchor_weight=0.5, **options)
+    head = make_head(config)
+    objective = make_objective(config, head, [])
+    rows = graded_rows(12, seed=1, grades=GRADES[:3])
+    labels = labels_for(objective, [parse_preference(row) for row in rows])
+    generator = torch.Generator().manual_seed(2)
+    raw = torch.randn(2, 12, head.num_outputs, generator=generator).requires_grad_()
+    loss = objective.training_loss(raw[0], raw[1], labels).mean()
+    loss.backward()
+    learned = [raw, *(p for p in objective.parameters() if p.numel())]
+    assert len(learned) == (2 if outcomes == "preference" else 3)
+    for values in learned:
+        assert bool(values.grad.isfinite().all())
+        assert float(values.grad.abs().max()) > 0
+    top = {"preference": 1, "ties": 1, "five_levels": 2, "seven_levels": 3}[outcomes]
+    total = torch.zeros(12)
+    for strength in range(-top, top + 1):
+        if outcomes == "preference" and strength == 0:
+            continue
+        said = dataclasses.replace(
+            labels,
+            strength=torch.full((12,), float(strength)),
+            preference=torch.full((12,), float(strength > 0)),
+        )
+        with torch.no_grad():
+            total += objective.negative_log_likelihood(raw[0], raw[1], said).neg().exp().float()
+    assert total.tolist() == pytest.approx([1.0] * 12, abs=1e-4)

@@ -33,7 +33,7 @@ CASES = {
     "beside": {"tokens_per_batch": 100, "optim": "sgd", "learning_rate": 1e-2}
     | {"reward_model_type": "factor", "ensemble": "heads", "ensemble_members": 2}
     | {"outcomes": "five_levels", "annotators": "variational", "anchor_weight": 0.3}
-    | {"objective_learning_rate": 0.1, "annotator_warmup": 0.0},
+    | {"objective_learning_rate": 1.0, "annotator_warmup": 0.5},
 }
 SCRIPT = """
 import json, os, sys

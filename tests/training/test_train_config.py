@@ -72,6 +72,9 @@ def test_where_to_resume(tmp_path):
         ({"num_train_epochs": math.nan}, "--num_train_epochs is nan; it must be positive"),
         ({"probe_learning_rate": 0.0}, "--probe_learning_rate is 0.0; it must be positive"),
         ({"probe_weight_decay": -0.1}, "--probe_weight_decay is -0.1; it cannot be negative"),
+        ({"objective_learning_rate": 0.0}, "--objective_learning_rate is 0.0; it must be positive"),
+        ({"ensemble_members": 0}, "--ensemble_members is 0; it must be at least 1"),
+        ({"annotator_warmup": 1.5}, r"--annotator_warmup is 1\.5; it must lie in \[0, 1\]"),
     ],
 )
 def test_impossible_options(options, message):

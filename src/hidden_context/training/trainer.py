@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers import EvalPrediction
 
-from hidden_context.errors import CheckpointError, ConfigError, DivergedError
-from hidden_context.heads import EnsembleHead, Head
+from hidden_context.errors import ConfigError, DivergedError
 from hidden_context.models.budget import TokenBudget, default_tokens, tune
 from hidden_context.models.engine import Way
-from hidden_context.models.forward import classifier_of, tree_attention_in
-from hidden_context.models.modules import final_linear
-from hidden_context.models.objective_file import describe_objective, load_objective
+from hidden_context.models.forward import tree_attention_in
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.objectives import Labels
 from hidden_context.statistics.pair_metrics import grouped_pair_metrics, pair_metrics
@@ -32,6 +29,7 @@ from hidden_context.training.micro_batches import (
     tokens_too_many,
 )
 from hidden_context.training.objective import prior_weight
+from hidden_context.training.objective_trainer import FiniteGradients, ObjectiveTrainer
 from hidden_context.training.sampler import StepLoader, StepSampler
 from hidden_context.training.schedules import PAPER_SCHEDULES, paper_schedule
 
@@ -55,7 +53,7 @@ class EngineOptions:
     pad_to_multiple_of: int = 1
 
 
-class PreferenceTrainer(Trainer):
+class PreferenceTrainer(ObjectiveTrainer):
     """Train a sequence reward model on preference pairs.
 
     A batch of the Trainer is an optimiser step: a fixed number of pairs, run in as many forward
@@ -67,9 +65,8 @@ class PreferenceTrainer(Trainer):
         reward_model: The model, its tokenizer and head.
         engine_options: How a step's pairs are run.
         schedule: ``cosine`` or ``step`` for the paper's schedules, else None.
-        objective_learning_rate: Peak rate of what is learned beside the network.
         annotator_warmup: Share of training over which the annotators' prior sets in.
-        **options: As for ``transformers.Trainer``.
+        **options: As for ``ObjectiveTrainer``.
     """
 
     def __init__(
@@ -78,20 +75,16 @@ class PreferenceTrainer(Trainer):
         engine_options: EngineOptions | None = None,
         *,
         schedule: str | None = None,
-        objective_learning_rate: float = 0.02,
         annotator_warmup: float = 0.25,
         **options: Any,
     ) -> None:
-        self.reward_model, self.schedule = reward_model, schedule
-        self.objective_learning_rate = objective_learning_rate
-        self.annotator_warmup = annotator_warmup
-        self.objective = reward_model.objective
+        self.schedule, self.annotator_warmup = schedule, annotator_warmup
         self.engine_options = engine_options or EngineOptions()
         self._window: list[dict[str, float]] = []
         self._rows: Tensor | None = None
         self.tokens_seen = 0
         super().__init__(
-            model=reward_model.module,
+            reward_model,
             data_collator=collate_pairs,
             processing_class=reward_model.tokenizer,
             compute_metrics=self._compute_metrics,
@@ -112,18 +105,7 @@ class PreferenceTrainer(Trainer):
             self.engine_options.tokens_per_batch or default_tokens(self.args.device, dtype)
         )
         self._tuned = False
-        self.objective.to(self.args.device)
-        if self.is_deepspeed_enabled and any(p.numel() for p in self.objective.parameters()):
-            raise ConfigError(
-                "DeepSpeed trains the network alone: leave out --outcomes, --annotators and "
-                "--anchor_weight, or launch without it."
-            )
-        self.add_callback(_FiniteGradients(self))
-
-    @property
-    def head(self) -> Head:
-        """The reward model's head."""
-        return self.reward_model.head
+        self.add_callback(FiniteGradients(self.stop_diverged, self.objective))
 
     def _choose_way(self) -> Way:
         """Try the tree on pairs that are the same in every process."""
@@ -252,7 +234,7 @@ class PreferenceTrainer(Trainer):
                 raw_outputs.append(raw.detach())
                 order += batch.pairs
         self.tokens_seen += sum(batch.tokens for batch in batches)
-        self._share_gradients()
+        self.share_gradients()
         raw = torch.cat(raw_outputs)
         labels = self._labels(self.train_dataset, inputs["row"][order])
         with torch.no_grad():
@@ -261,15 +243,6 @@ class PreferenceTrainer(Trainer):
             )
         self._window.append(metrics)
         return total
-
-    def _share_gradients(self) -> None:
-        """Average over processes the gradients of what is learned beside the wrapped network."""
-        if self.args.world_size == 1:
-            return
-        for parameter in self.objective.parameters():
-            if parameter.numel():
-                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.accelerator.reduce(own, "mean")
 
     def _labels(self, dataset: Any, rows: Tensor) -> Labels:
         """Labels of rows of a dataset, on the rows' device."""
@@ -372,25 +345,6 @@ class PreferenceTrainer(Trainer):
                 labels,
             )
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimiser, with a group of its own for what is learned beside the network."""
-        optimizer = super().create_optimizer(model)
-        learned = [p for p in self.objective.parameters() if p.numel()]
-        present = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if learned and id(learned[0]) not in present:
-            optimizer.add_param_group(
-                {"params": learned, "lr": self.objective_learning_rate, "weight_decay": 0.0}
-            )
-        return optimizer
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Leave an ensemble's output layer alone: its random start is a prior, not to be shrunk."""
-        names: list[str] = super().get_decay_parameter_names(model)
-        if not isinstance(self.head, EnsembleHead):
-            return names
-        layer = final_linear(classifier_of(self.reward_model.module))[0].split(".")[0]
-        return [name for name in names if f".{layer}." not in f".{name}"]
-
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
         """Evaluate on a preference dataset; metrics by subset and objective where known."""
         self._evaluated: PreferenceDataset = (
@@ -420,43 +374,3 @@ class PreferenceTrainer(Trainer):
                     logs[name] = sum(values) / len(values)
             self._window = []
         super().log(logs, start_time)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            self.reward_model.write_head_file(output_dir or self.args.output_dir)
-
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_objective(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        self._load_objective(str(self.state.best_model_checkpoint))
-
-    def _load_objective(self, folder: str) -> None:
-        stored = load_objective(folder, self.head)
-        if describe_objective(stored) != describe_objective(self.objective):
-            raise CheckpointError(
-                f"{folder} learned something else beside the network; go on from it with the "
-                "options and annotators that it was begun with."
-            )
-        self.objective.load_state_dict(stored.state_dict())
-
-
-class _FiniteGradients(TrainerCallback):
-    """Stops training before an optimiser step would write NaN into the weights."""
-
-    def __init__(self, trainer: PreferenceTrainer) -> None:
-        self._stop: Callable[[str], None] = trainer.stop_diverged
-        self._learned = list(trainer.objective.parameters())
-
-    def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **_: Any
-    ) -> None:
-        learned = [*(model.parameters() if model else ()), *self._learned]
-        gradients = [p.grad for p in learned if p.grad is not None]
-        if gradients and not bool(torch.isfinite(nn.utils.get_total_norm(gradients))):
-            self._stop("a gradient is not finite")
