@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,25 +73,24 @@ def random_backbone(folder: Path, width: int) -> str:
     return str(folder)
 
 
-def run_part(part: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run one part and return its records by table."""
+def run_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Run one part; yield its records by table as they come, so that little is lost if it stops."""
     toy, seeds = (
         options.size == "toy",
         range(options.first_seed, options.first_seed + options.seeds),
     )
     if part == "tabular":
         few = seeds[:1] if toy else seeds[:3]
-        return {
-            "tabular": exact(few, 60 if toy else 2000),
+        yield {
+            "tabular": exact(few, 20 if toy else 1000, say),
             "theorem_3_4": theorem_3_4(options.first_seed),
             "proposition_3_3": proposition_3_3(),
         }
+        return
     if part == "real":
-        return {
-            "real": compare_real(
-                options.data, options.backbone, options.folds, 60 if toy else 0, say
-            )
-        }
+        limit = 60 if toy else 0
+        yield {"real": compare_real(options.data, options.backbone, options.folds, limit, say)}
+        return
     setting = TextSetting(
         random_backbone(folder / "backbone", 64 if toy else 512),
         num_annotators=20 if toy else 200,
@@ -100,9 +100,13 @@ def run_part(part: str, options: argparse.Namespace, folder: Path) -> dict[str, 
     )
     if part == "ignorance":
         sizes = (100, 400) if toy else (250, 500, 1000, 2000, 4000)
-        return {"ignorance": by_size(sizes, seeds[:1] if toy else seeds[:5], setting, say)}
+        for seed in seeds[:1] if toy else seeds[:5]:
+            yield {"ignorance": by_size(sizes, [seed], setting, say)}
+        return
     chosen = [c for c in CONTENDERS if not options.heads or c.name in options.heads.split(";")]
-    return {"text": compare(chosen, options.worlds.split(","), seeds, setting, say)}
+    for seed in seeds:
+        for world in options.worlds.split(","):
+            yield {"text": compare(chosen, [world], [seed], setting, say)}
 
 
 def say(line: str) -> None:
@@ -110,14 +114,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def merge(path: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """Add records to a file of results; lists grow, other tables are replaced."""
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def merge(results: dict[str, Any], found: dict[str, Any]) -> None:
+    """Add records to results; lists grow, other tables are replaced."""
     for table, records in found.items():
         both = isinstance(records, list) and isinstance(results.get(table), list)
         results[table] = [*results[table], *records] if both else records
-    write_json(path, results)
-    return results
 
 
 def main() -> None:
@@ -147,12 +148,14 @@ def main() -> None:
     if options.report:
         results = json.loads(options.report.read_text(encoding="utf-8"))
     else:
+        if options.output and options.output.is_file():
+            results = json.loads(options.output.read_text(encoding="utf-8"))
         with tempfile.TemporaryDirectory() as folder:
             for part in options.parts.split(","):
-                found = run_part(part, options, Path(folder))
-                results.update(found)
-                if options.output:
-                    merge(options.output, found)
+                for found in run_part(part, options, Path(folder)):
+                    merge(results, found)
+                    if options.output:
+                        write_json(options.output, results)
     print_tables(results)
     if options.figure:
         draw_figure(results, options.figure)

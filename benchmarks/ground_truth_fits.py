@@ -113,15 +113,16 @@ def measure(
     return result
 
 
-def exact(seeds: Sequence[int], iterations: int, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+def exact(seeds: Sequence[int], iterations: int, progress: Any = print) -> list[dict[str, Any]]:
     """Fit every head to the exact comparison probabilities of every world."""
-    chosen = {name: head for name, head in HEADS.items() if not names or name in names}
-    return [
-        measure(world, name, head, iterations, seed)
-        for seed in seeds
-        for world in worlds(seed)
-        for name, head in chosen.items()
-    ]
+    results = []
+    for seed in seeds:
+        for world in worlds(seed):
+            for name, head in HEADS.items():
+                results.append(measure(world, name, head, iterations, seed))
+                error = results[-1]["probability_error"]
+                progress(f"{world.name} {seed} {name}: error {error:.2e}")
+    return results
 
 
 def theorem_3_4(seed: int, judgements: int = 20_000) -> list[dict[str, Any]]:

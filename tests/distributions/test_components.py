@@ -143,9 +143,16 @@ def test_points_have_the_quantiles_of_a_step_function(values, thousandth):
     expected = np.quantile(values, q, method="inverted_cdf")
     _, reward = points(*values)
     assert reward.quantile(q).item() == pytest.approx(expected, abs=1e-9)
-    # sums of 1/M are rounded: a level that is a share of the points counts as reached
-    levels = torch.arange(1, len(values)).double() / len(values)
-    np.testing.assert_allclose(reward.quantile(levels), sorted(values)[:-1], atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [3, 10, 49])
+def test_quantile_of_points_survives_rounding_of_their_weights(count, dtype):
+    members = PointMassReward(torch.arange(count, dtype=dtype))
+    zero = torch.zeros(count, dtype=dtype)
+    levels = torch.arange(1, count, dtype=dtype) / count
+    reward = EnsembleReward(members, zero, zero + 1)
+    np.testing.assert_allclose(reward.quantile(levels), np.arange(count - 1), atol=1e-4)
 
 
 def test_quantile_of_points_moves_with_the_point_it_lies_at():

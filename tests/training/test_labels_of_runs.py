@@ -95,6 +95,7 @@ def tied_rows(count: int, seed: int):
 def test_ties_get_a_threshold_of_their_own(backbones, tmp_path, way):
     train, test = tied_rows(72, 1), tied_rows(27, 2)
     options = {"outcomes": "ties", "reward_model_type": "base"}  # its noise has a fixed unit
+    options |= {"num_train_epochs": 4}
     still = {"learning_rate": 1e-9, "probe_learning_rate": 1e-9, "objective_learning_rate": 1e-9}
     short = {"max_steps": 1, "probe_epochs": 1}
     start = run(way(backbones, tmp_path / "a", **options, **still, **short), train, test)
