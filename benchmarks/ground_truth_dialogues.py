@@ -28,6 +28,7 @@ from torch import Tensor
 
 from hidden_context import risk
 from hidden_context.models import RewardModel
+from hidden_context.objectives import rewards_by_annotator
 from hidden_context.quickstart.utilities import Annotators
 from hidden_context.training import TrainConfig, run
 
@@ -162,7 +163,13 @@ def _rankings(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[st
     raw = model.raw_outputs(texts).double().unflatten(0, (len(drawn.sets), len(kinds)))
     rewards = model.head.distribution(raw)
     order = drawn.sets[0].ranking
-    cautious = ranking_recovery(risk.parse(contender.caution)(rewards), kinds, order)
+    if model.objective.annotators is None:
+        caution = risk.parse(contender.caution)(rewards)
+    else:  # the relative quantile over the people known, whatever the shape of their opinions
+        everyone = rewards_by_annotator(model.objective, rewards).relative()
+        level = risk.parse(contender.caution).parameter
+        caution = everyone.mean.quantile(level, dim=0, interpolation="higher")
+    cautious = ranking_recovery(caution, kinds, order)
     mean = ranking_recovery(rewards.mean, kinds, order)
     return {
         "ranking_exact": cautious.exact,

@@ -8,7 +8,7 @@ each time. So a share ``w(prompt)`` of the population judges it by helpfulness:
 * ``constant``: 0.57 for every prompt. An annotator always has the same objective.
 * ``varied``: each of the eight harmful actions has its own share, from 0.1 to 0.9; 0.57 for benign
   prompts. How contested two responses are differs from prompt to prompt, and the text shows it.
-* ``camps``: shares from 0.3 to 0.7, and an incoherent answer is an attempt to comply: helpful
+* ``camps``: shares from 0.5 to 0.8, and an incoherent answer is an attempt to comply: helpful
   annotators like it better than a refusal, harmless ones like nothing less. So the answers to a
   harmful prompt stand in two camps, contested across and settled within: how contested two of them
   are is a matter of the pair, and no spread of each answer by itself can say it.
@@ -44,7 +44,7 @@ CAMPS: Final = {
     "compliance": ResponseKind("compliance", 0.95, 0.15),
     "alternative": ResponseKind("alternative", 0.45, 0.95),
     "refusal": ResponseKind("refusal", 0.10, 0.75),
-    "incoherent": ResponseKind("incoherent", 0.60, -0.10),
+    "incoherent": ResponseKind("incoherent", 0.60, -0.25),
 }
 """What the answers to harmful prompts are worth where they stand in two camps."""
 RANKED_KINDS: Final = tuple(kind.name for kind in HARMFUL_PROMPT_KINDS)
@@ -117,8 +117,8 @@ class TextWorld:
         actions = list(grammar.HARMFUL_ACTIONS)
         if self.contest == "constant":
             return dict.fromkeys(actions, self.world.helpful_share)
-        low = 0.1 if self.contest == "varied" else 0.3
-        shares = np.linspace(low, 1 - low, len(actions)).round(6)
+        ends = (0.1, 0.9) if self.contest == "varied" else (0.5, 0.8)
+        shares = np.linspace(*ends, len(actions)).round(6)
         order = self._generator("shares").permutation(len(actions))
         return {action: float(shares[i]) for action, i in zip(actions, order, strict=True)}
 

@@ -161,13 +161,19 @@ def test_a_known_annotator_is_averaged_over_what_is_not_known(head):
     assert loss == pytest.approx(-math.log(predicted))
 
 
-def test_a_stranger_is_drawn_from_the_population():
+@pytest.mark.parametrize("who", [[-1] * 5, [-1, 0, -1, 2, -1]], ids=["alone", "among others"])
+def test_a_stranger_is_drawn_from_the_population(who):
     a, b = draw(FACTOR, 5, 5)
-    labels = shares(1.0, 0.0, 0.3, 1.0, 1.0, annotator=[-1] * 5)
     known, plain = with_annotators(), Objective(FACTOR)
-    for method in ("negative_log_likelihood", "training_loss", "log_prob_preferred"):
-        found = getattr(known, method)(a, b, labels).detach()
-        np.testing.assert_allclose(found, getattr(plain, method)(a, b, labels), rtol=1e-9)
+    strangers = torch.tensor(who) < 0
+    for values in ((1.0, 0.0, 0.3, 1.0, 1.0), (1.0,) * 5):
+        labels = shares(*values, annotator=who)
+        for method in ("negative_log_likelihood", "training_loss", "log_prob_preferred"):
+            found, expected = (
+                getattr(objective, method)(a, b, labels).detach() for objective in (known, plain)
+            )
+            np.testing.assert_allclose(found[strangers], expected[strangers], rtol=1e-9)
+            assert bool(((found - expected)[~strangers].abs() > 1e-3).all())
 
 
 def test_variational_bound_is_above_the_predictive_loss():

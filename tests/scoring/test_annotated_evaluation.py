@@ -143,7 +143,7 @@ def test_strengths_are_intervals_and_one_beyond_the_last_is_told_by_line(tmp_pat
     assert metrics["loss"] == pytest.approx(expected, abs=1e-6)
     rows.insert(2, pair(0.5, annotations=[{"strength": 1}, {"strength": 3}]))
     write_rows(path, rows)
-    with pytest.raises(DataError, match=r"line 3, field 'strength': strength 3 is beyond the 5 le"):
+    with pytest.raises(DataError, match=r"line 3, field 'strength': strength 3 is beyond 5 le"):
         metrics_of_file(path, BASE, objective)
 
 

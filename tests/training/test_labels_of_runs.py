@@ -95,7 +95,7 @@ def tied_rows(count: int, seed: int):
 def test_ties_get_a_threshold_of_their_own(backbones, tmp_path, way):
     train, test = tied_rows(72, 1), tied_rows(27, 2)
     options = {"outcomes": "ties", "reward_model_type": "base"}  # its noise has a fixed unit
-    options |= {"num_train_epochs": 4}
+    options |= {"num_train_epochs": 4, "per_device_train_batch_size": 4}
     still = {"learning_rate": 1e-9, "probe_learning_rate": 1e-9, "objective_learning_rate": 1e-9}
     short = {"max_steps": 1, "probe_epochs": 1}
     start = run(way(backbones, tmp_path / "a", **options, **still, **short), train, test)
@@ -153,7 +153,7 @@ def test_levels_come_out_in_order(backbones, tmp_path, outcomes, grades):
     by_level = [float(expected[true == strength].mean()) for strength in strengths]
     assert by_level == sorted(by_level)
     assert by_level == pytest.approx(strengths.tolist(), abs=0.5)
-    assert by_level == pytest.approx([-value for value in by_level[::-1]], abs=0.1)
+    assert by_level == pytest.approx([-value for value in by_level[::-1]], abs=0.4)
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
@@ -226,7 +226,7 @@ def test_ratings_pin_level_and_unit(backbones, tmp_path, way):
     for row in train[::2]:  # half of the ratings are enough
         row["rating_rejected"] = None
     options = {"anchor_weight": 1.0, "num_train_epochs": 6, "probe_early_stopping": False}
-    options |= {"probe_learning_rate": 2e-2, "probe_epochs": 40}
+    options |= {"probe_learning_rate": 1e-2, "probe_epochs": 40}
     rated = run(way(backbones, tmp_path / "a", **options), train, test)
     ratings = torch.tensor([row["rating_chosen"] for row in test])
 
@@ -376,3 +376,25 @@ def test_every_kind_of_label_goes_with_every_head(kind, outcomes):
         with torch.no_grad():
             total += objective.negative_log_likelihood(raw[0], raw[1], said).neg().exp().float()
     assert total.tolist() == pytest.approx([1.0] * 12, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"outcomes": "five_levels"},
+            "field 'strength': no training pair has what --outcomes five",
+        ),
+        (
+            {"margin_scale": 1.0},
+            "field 'margin': no training pair has what --margin_scale 1 learns",
+        ),
+        (
+            {"anchor_weight": 0.5},
+            "field 'rating_chosen': no training pair has what --anchor_weight",
+        ),
+    ],
+)
+def test_options_whose_labels_no_pair_has_are_refused(backbones, tmp_path, options, message):
+    with pytest.raises(DataError, match=message):
+        run(fine_tuned(backbones, tmp_path, **options), preference_rows(4))

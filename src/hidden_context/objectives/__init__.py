@@ -1,7 +1,12 @@
 """Training objectives: per-pair negative log-likelihoods in nats, for every kind of label."""
 
 from hidden_context.objectives.annotators import AnnotatorEmbeddings
-from hidden_context.objectives.groups import check_groups, group_values, worst_group
+from hidden_context.objectives.groups import (
+    check_groups,
+    group_values,
+    rewards_by_annotator,
+    worst_group,
+)
 from hidden_context.objectives.labels import Labels
 from hidden_context.objectives.objective import Objective
 from hidden_context.objectives.outcomes import Outcomes
@@ -25,5 +30,6 @@ __all__ = [
     "ranked_right",
     "ranking_negative_log_likelihood",
     "reduce",
+    "rewards_by_annotator",
     "worst_group",
 ]

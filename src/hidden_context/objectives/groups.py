@@ -80,23 +80,44 @@ def group_values(
         ConfigError: If ``check_groups`` refuses the groups, the rewards are not the model's, or the
             measure cannot be taken of them.
     """
-    known = check_groups(objective, groups)
-    if not isinstance(rewards, (FactorReward, EnsembleReward)):
+    check_groups(objective, groups)
+    return {
+        group: measure(rewards_by_annotator(objective, rewards, members)).mean(0)
+        for group, members in groups.items()
+    }
+
+
+def rewards_by_annotator(
+    objective: Objective, rewards: RewardDistribution, annotators: Sequence[object] | None = None
+) -> FactorReward | EnsembleReward:
+    """Rewards as each of several annotators would give them.
+
+    Quantiles over the first dimension are those of the people known, whatever the shape of their
+    opinions; the prior's normal distribution is right for one mode of opinion only.
+
+    Args:
+        objective: The model's objective.
+        rewards: What its head's ``distribution`` gave, of any batch shape.
+        annotators: A names; None for all annotators known. One never seen gets the prior.
+
+    Returns:
+        Rewards of batch shape ``(A,) + rewards.batch_shape``.
+
+    Raises:
+        ConfigError: If the model has learned no annotators, or the rewards are not the model's.
+    """
+    known = objective.annotators
+    if known is None or not isinstance(rewards, (FactorReward, EnsembleReward)):
         raise ConfigError(f"{type(rewards).__name__} has no context that annotators could share.")
-    values = {}
-    for group, members in groups.items():
-        index = torch.tensor([known.index(member) for member in members])
-        with torch.no_grad():
-            location, scale = (part.to(rewards.mean) for part in known.posterior(index))
-        # (A, M, F) to (A, 1, …, F), against batch_shape + (F,), or (M, F) for ensembles
-        if isinstance(rewards, FactorReward):
-            location, scale = location[:, 0], scale[:, 0]
-        ones = (1,) * len(rewards.batch_shape)
-        shape = (len(index), *ones, *location.shape[1:])
-        values[group] = measure(rewards.given(location.reshape(shape), scale.reshape(shape))).mean(
-            0
-        )
-    return values
+    index = torch.tensor([known.index(name) for name in annotators or known.names])
+    with torch.no_grad():
+        location, scale = (part.to(rewards.mean) for part in known.posterior(index))
+    # (A, M, F) to (A, 1, …, F), against batch_shape + (F,), or (M, F) for ensembles
+    if isinstance(rewards, FactorReward):
+        location, scale = location[:, 0], scale[:, 0]
+    ones = (1,) * len(rewards.batch_shape)
+    shape = (len(index), *ones, *location.shape[1:])
+    return rewards.given(location.reshape(shape), scale.reshape(shape))
 
 
 def worst_group(values: Mapping[str, Tensor]) -> Tensor:

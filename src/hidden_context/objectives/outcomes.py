@@ -87,7 +87,7 @@ class Outcomes(nn.Module):
             Intervals of shape ``(A, M)``.
 
         Raises:
-            ConfigError: If a strength is beyond the levels.
+            ConfigError: If a strength is beyond 5 or 7 levels; of 3 it is the sign that counts.
         """
         if self.levels == 2:
             margin = self.margin_scale * labels.margin.to(self.raw_gaps).unsqueeze(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -16,6 +16,7 @@ from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import FactorHead, Head
 from hidden_context.heads.registry import options_for
 from hidden_context.objectives import AnnotatorEmbeddings, Objective, Outcomes
+from hidden_context.objectives.annotators import Inference
 from hidden_context.training.config import TrainConfig
 
 _LEVELS: Final = {"preference": 2, "ties": 3, "five_levels": 5, "seven_levels": 7}
@@ -55,31 +56,68 @@ def make_objective(config: TrainConfig, head: Head, preferences: Sequence[Prefer
         ConfigError: If head and options do not fit together.
         DataError: If annotators are to be learned and none is named.
     """
-    member, count = head.members
+    count = head.members[1]
     annotators = None
     if config.annotators != "ignore":
-        if not isinstance(member, FactorHead) or not member.num_factors:
-            raise ConfigError(
-                f"--annotators {config.annotators} needs --reward_model_type factor with "
-                f"--num_factors of at least 1, not a {member.type} head."
-            )
-        names = annotator_names(preferences, config.annotator_column)
-        if not names:
-            raise DataError(
-                "no training pair says who judged it",
-                field=config.annotator_column,
-                remedy="Name the column with --annotator_column, or leave --annotators out",
-            )
-        annotators = AnnotatorEmbeddings(
-            names,
-            member.num_factors,
-            count,
-            config.annotators,
-            config.seed,
-            config.annotator_column,
-        )
+        annotators = _make_annotators(config, config.annotators, head, preferences)
     outcomes = Outcomes(_LEVELS[config.outcomes], count, config.margin_scale)
     return Objective(head, outcomes, annotators, config.anchor_weight)
+
+
+def _make_annotators(
+    config: TrainConfig, inference: Inference, head: Head, preferences: Sequence[Preference]
+) -> AnnotatorEmbeddings:
+    member, count = head.members
+    if not isinstance(member, FactorHead) or not member.num_factors:
+        raise ConfigError(
+            f"--annotators {inference} needs --reward_model_type factor with "
+            f"--num_factors of at least 1, not a {member.type} head."
+        )
+    names = annotator_names(preferences, config.annotator_column)
+    if not names:
+        raise DataError(
+            "no training pair says who judged it",
+            field=config.annotator_column,
+            remedy="Name the column with --annotator_column, or leave --annotators out",
+        )
+    return AnnotatorEmbeddings(
+        names, member.num_factors, count, inference, config.seed, config.annotator_column
+    )
+
+
+def check_labels(config: TrainConfig, preferences: Sequence[Preference]) -> None:
+    """Refuse options whose labels no pair has: nothing would be learned by them.
+
+    Raises:
+        DataError: If no pair has a strength, margin or rating where they are asked for.
+    """
+    wanted: list[tuple[bool, str, str, Callable[[Preference], bool]]] = [
+        (
+            config.outcomes in ("five_levels", "seven_levels"),
+            f"--outcomes {config.outcomes}",
+            "strength",
+            lambda pair: any(said.strength is not None for said in pair.annotations),
+        ),
+        (
+            config.margin_scale > 0,
+            f"--margin_scale {config.margin_scale:g}",
+            "margin",
+            lambda pair: any(said.margin is not None for said in pair.annotations),
+        ),
+        (
+            config.anchor_weight > 0,
+            f"--anchor_weight {config.anchor_weight:g}",
+            "rating_chosen",
+            lambda pair: pair.rating_chosen is not None or pair.rating_rejected is not None,
+        ),
+    ]
+    for asked, option, field, has_it in wanted:
+        if asked and not any(has_it(pair) for pair in preferences):
+            raise DataError(
+                f"no training pair has what {option} learns from",
+                field=field,
+                remedy=f"Add the column {field!r}, or leave the option out",
+            )
 
 
 def prior_weight(warmup: float, progress: float) -> float:

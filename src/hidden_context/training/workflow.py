@@ -19,7 +19,7 @@ from hidden_context.errors import HiddenContextWarning
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import is_first_process
-from hidden_context.training.objective import make_head
+from hidden_context.training.objective import check_labels, make_head
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -157,6 +157,7 @@ def run(
     """
     head = make_head(config)
     splits = load_pairs(config, train_dataset, eval_dataset)
+    check_labels(config, splits.train)
     if is_first_process():
         write_yaml_config(Path(config.output_dir) / "config.yaml", config)
     if config.freeze_backbone:
