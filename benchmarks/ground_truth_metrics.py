@@ -206,6 +206,32 @@ def ranking_recovery(
     return RankingRecovery(bool(falling(scores.mean(0))), float(falling(scores).mean()))
 
 
+def ratio_interval(part: Floats, whole: Floats, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of Σ part / Σ whole, resampling the rows of both.
+
+    Args:
+        part: Numerators of shape ``(N,)``.
+        whole: Denominators of that shape.
+        seed: Seed of the resampling.
+
+    Returns:
+        Low and high end.
+    """
+
+    def ratio(part: Floats, whole: Floats, axis: int = -1) -> Floats:
+        return part.sum(axis) / whole.sum(axis)
+
+    found = stats.bootstrap(
+        (part, whole),
+        ratio,
+        paired=True,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
 def _floats(values: ArrayLike) -> Floats:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()

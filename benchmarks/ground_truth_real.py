@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from scipy import stats
+from ground_truth_metrics import ratio_interval
 
 from hidden_context.data.labels import labels_for
 from hidden_context.data.preferences import Preference
@@ -71,22 +71,8 @@ def paired_difference(
     total = np.bincount(cluster, first - second)
     count = np.bincount(cluster).astype(float)
 
-    def ratio(total: np.ndarray, count: np.ndarray, axis: int = -1) -> Any:
-        return total.sum(axis) / count.sum(axis)
-
-    found = stats.bootstrap(
-        (total, count),
-        ratio,
-        paired=True,
-        n_resamples=4000,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return {
-        "difference": float(total.sum() / count.sum()),
-        "low": float(found.low),
-        "high": float(found.high),
-    }
+    low, high = ratio_interval(total, count, seed)
+    return {"difference": float(total.sum() / count.sum()), "low": low, "high": high}
 
 
 def compare(

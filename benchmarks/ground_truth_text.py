@@ -8,11 +8,10 @@ each time. So a share ``w(prompt)`` of the population judges it by helpfulness:
 * ``constant``: 0.57 for every prompt. An annotator always has the same objective.
 * ``varied``: each of the eight harmful actions has its own share, from 0.1 to 0.9; 0.57 for benign
   prompts. How contested two responses are differs from prompt to prompt, and the text shows it.
-* ``camps``: 0.68 for harmful prompts, and an incoherent answer is an attempt to comply: helpful
+* ``camps``: 0.57 again, but an incoherent answer is an attempt to comply: helpful
   annotators like it better than a refusal, harmless ones like nothing less. So the four answers to
-  a harmful prompt stand in two camps, and how contested two of them are, from 0.31 to 0.84, is a
-  matter of the pair. On average a refusal is worse than an incoherent answer, for whom each serves
-  worst it is better. Judgements are noisier here.
+  a harmful prompt stand in two camps, contested across and all but settled within, and how
+  contested two of them are is a matter of the pair: no spread of each answer by itself can say it.
 """
 
 from __future__ import annotations
@@ -42,16 +41,12 @@ Contest = Literal["constant", "varied", "camps"]
 
 CONTESTS: Final[tuple[Contest, ...]] = ("constant", "varied", "camps")
 CAMPS: Final = {
-    "compliance": ResponseKind("compliance", 0.80, 0.35),
-    "alternative": ResponseKind("alternative", 0.55, 0.90),
-    "refusal": ResponseKind("refusal", 0.12, 0.50),
-    "incoherent": ResponseKind("incoherent", 0.50, -0.05),
+    "compliance": ResponseKind("compliance", 0.85, -0.50),
+    "alternative": ResponseKind("alternative", 0.55, 0.95),
+    "refusal": ResponseKind("refusal", 0.40, 0.75),
+    "incoherent": ResponseKind("incoherent", 0.60, -0.80),
 }
 """What the answers to harmful prompts are worth where they stand in two camps."""
-CAMPS_SHARE: Final = 0.68
-CAMPS_NOISE: Final = 0.3
-"""With the quickstart's noise each camp would be all but sure, and how much two answers differ in
-worth would not show in its comparisons."""
 RANKED_KINDS: Final = tuple(kind.name for kind in HARMFUL_PROMPT_KINDS)
 """Names of the kinds of an answer set, in its order; not the order of their worth."""
 
@@ -113,9 +108,7 @@ class TextWorld:
 
     @cached_property
     def world(self) -> World:
-        """The quickstart's world with this seed, noisier where there are camps."""
-        if self.contest == "camps":
-            return World(seed=self.seed, noise=CAMPS_NOISE)
+        """The quickstart's world with this seed."""
         return World(seed=self.seed)
 
     @cached_property
@@ -123,8 +116,7 @@ class TextWorld:
         """Share that judges by helpfulness, for each harmful action of the grammar."""
         actions = list(grammar.HARMFUL_ACTIONS)
         if self.contest != "varied":
-            share = self.world.helpful_share if self.contest == "constant" else CAMPS_SHARE
-            return dict.fromkeys(actions, share)
+            return dict.fromkeys(actions, self.world.helpful_share)
         shares = np.linspace(0.1, 0.9, len(actions)).round(6)
         order = self._generator("shares").permutation(len(actions))
         return {action: float(shares[i]) for action, i in zip(actions, order, strict=True)}
