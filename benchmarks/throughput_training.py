@@ -37,6 +37,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from hidden_context.data.tokenize import pad_batch
 from hidden_context.errors import ConfigError
+from hidden_context.objectives import Labels
 from hidden_context.training.sampler import StepSampler
 from hidden_context.training.trainer import EngineOptions, PreferenceTrainer
 
@@ -82,13 +83,15 @@ class TokenPairs(Dataset[dict[str, Any]]):
     def __init__(self, pairs: Sequence[Group]) -> None:
         self.pairs = pairs
         self.sizes = [len(chosen) + len(rejected) for chosen, rejected in pairs]
+        self.labels = Labels.of_preferences(torch.ones(len(pairs)))
+        self.member_weight = None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         chosen, rejected = self.pairs[index]
-        return {"chosen": chosen, "rejected": rejected, "preference": 1.0, "row": index}
+        return {"chosen": chosen, "rejected": rejected, "row": index}
 
     def line_of(self, row: int) -> int:
         """Number a row from 1, for messages."""
