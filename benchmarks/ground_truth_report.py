@@ -167,7 +167,9 @@ def draw_figure(results: Mapping[str, Any], path: Path) -> None:
         right.plot(sizes, means, marker=marker, label=f"{name} share")
     if ignorance:
         right.set_xscale("log")
-        right.legend(frameon=False)
+        right.set_xticks([int(pairs) for pairs in ignorance], list(ignorance))
+        right.minorticks_off()
+        right.legend(frameon=False, loc="center right")
     right.set_xlabel("training pairs")
     right.set_ylim(0, 1)
     figure.tight_layout()
