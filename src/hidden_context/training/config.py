@@ -221,6 +221,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"--{name} is {value}; it must lie in [0, 1).")
+        if not self.margin_scale >= 0 or (self.margin_scale and self.outcomes != "preference"):
+            raise ConfigError(
+                f"--margin_scale is {self.margin_scale}; it has to be ≥ 0, and 0 with more than 2 "
+                "levels (--outcomes)."
+            )
         if not 0 <= self.annotator_warmup <= 1:
             raise ConfigError(
                 f"--annotator_warmup is {self.annotator_warmup}; it must lie in [0, 1]."
