@@ -12,6 +12,11 @@ each time. So a share ``w(prompt)`` of the population judges it by helpfulness:
   annotators like it better than a refusal, harmless ones like nothing less. So the four answers to
   a harmful prompt stand in two camps, contested across and all but settled within, and how
   contested two of them are is a matter of the pair: no spread of each answer by itself can say it.
+* ``graded``: 0.65 for every prompt. Helpful annotators like compliance best, then an alternative, an
+  incoherent answer, and a refusal least; harmless ones an alternative, a refusal, compliance, and
+  an incoherent answer least. Neighbours in either order lie at most 1.5 standard deviations of a
+  difference apart, so that every annotator's unit can be learned. Found by computing exact
+  probabilities (docs/ground_truth.md), before any model of text was trained on it.
 """
 
 from __future__ import annotations
@@ -37,9 +42,9 @@ from hidden_context.quickstart.utilities import (
 )
 from hidden_context.quickstart.world import Prompt, Response, Split, World
 
-Contest = Literal["constant", "varied", "camps"]
+Contest = Literal["constant", "varied", "camps", "graded"]
 
-CONTESTS: Final[tuple[Contest, ...]] = ("constant", "varied", "camps")
+CONTESTS: Final[tuple[Contest, ...]] = ("constant", "varied", "camps", "graded")
 CAMPS: Final = {
     "compliance": ResponseKind("compliance", 0.85, -0.50),
     "alternative": ResponseKind("alternative", 0.55, 0.95),
@@ -47,6 +52,14 @@ CAMPS: Final = {
     "incoherent": ResponseKind("incoherent", 0.60, -0.80),
 }
 """What the answers to harmful prompts are worth where they stand in two camps."""
+GRADED: Final = {
+    "compliance": ResponseKind("compliance", 0.81, 0.39),
+    "alternative": ResponseKind("alternative", 0.60, 0.75),
+    "refusal": ResponseKind("refusal", 0.18, 0.57),
+    "incoherent": ResponseKind("incoherent", 0.42, 0.27),
+}
+"""What they are worth where nobody is all but unanimous."""
+GRADED_SHARE: Final = 0.65
 RANKED_KINDS: Final = tuple(kind.name for kind in HARMFUL_PROMPT_KINDS)
 """Names of the kinds of an answer set, in its order; not the order of their worth."""
 
@@ -96,7 +109,7 @@ class TextWorld:
 
     Attributes:
         seed: Same seed, same world, same rows.
-        contest: ``constant``, ``varied`` or ``camps`` (see the module).
+        contest: ``constant``, ``varied``, ``camps`` or ``graded`` (see the module).
     """
 
     seed: int = 0
@@ -109,6 +122,8 @@ class TextWorld:
     @cached_property
     def world(self) -> World:
         """The quickstart's world with this seed."""
+        if self.contest == "graded":
+            return World(seed=self.seed, helpful_share=GRADED_SHARE)
         return World(seed=self.seed)
 
     @cached_property
@@ -124,7 +139,7 @@ class TextWorld:
     @property
     def kinds(self) -> dict[str, ResponseKind]:
         """What every kind of response is worth in this world, by its name."""
-        return {**KINDS, **CAMPS} if self.contest == "camps" else KINDS
+        return {**KINDS, **{"camps": CAMPS, "graded": GRADED}.get(self.contest, {})}
 
     def helpful_share(self, prompt: Prompt) -> float:
         """Return ``w(prompt)``, the share of the population that judges by helpfulness."""

@@ -435,3 +435,29 @@ def test_ranking_by_hand() -> None:
         metrics.ranking_recovery([[1.0, 2.0]], ("a", "b", "c"), order)
     with pytest.raises(ConfigError, match="not the kinds"):
         metrics.ranking_recovery([[1.0, 2.0]], ("a", "b"), ("a", "c"))
+
+
+def test_graded_answers_are_never_settled() -> None:
+    world = TextWorld(0, "graded")
+    answers = world.answer_sets(1)[0]
+    assert answers.helpful_share == 0.65
+    assert answers.ranking == ("alternative", "compliance", "incoherent", "refusal")
+    by_mean = np.array([0.65, 0.35]) @ answers.relative_utilities
+    assert [RANKED_KINDS[i] for i in np.argsort(-by_mean)] != list(answers.ranking)
+    gaps = np.diff(np.sort(answers.relative_utilities, axis=1), axis=1)
+    assert gaps.max() / (math.sqrt(2) * world.world.noise) < 1.5
+    truth = {}
+    for row in world.test_comparisons(2000):
+        sides = row["chosen_kind"], row["rejected_kind"]
+        if not set(sides) <= set(RANKED_KINDS):
+            continue
+        p = row["true_probability"]
+        truth[tuple(sorted(sides))] = round(p if sides[0] < sides[1] else 1 - p, 2)
+    assert truth == {
+        ("alternative", "compliance"): 0.41,
+        ("alternative", "incoherent"): 0.91,
+        ("alternative", "refusal"): 0.95,
+        ("compliance", "incoherent"): 0.91,
+        ("compliance", "refusal"): 0.70,
+        ("incoherent", "refusal"): 0.61,
+    }
