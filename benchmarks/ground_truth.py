@@ -25,6 +25,7 @@ The numbers of docs/ground_truth.md, several hours on two cores:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ import torch
 from ground_truth_dialogues import TextSetting, compare
 from ground_truth_fits import exact, proposition_3_3, theorem_3_4
 from ground_truth_heads import CONTENDERS
-from ground_truth_ignorance import by_size
+from ground_truth_ignorance import by_size, by_size_of_table
 from ground_truth_real import compare as compare_real
 from ground_truth_report import draw_figure, print_tables
 from ground_truth_text import CONTESTS, TextWorld
@@ -61,6 +62,7 @@ PROBE: Final = {
     "objective_learning_rate": 0.05,
     "evaluate_at_end": False,
 }
+SMALL_BATCHES: Final = {"probe_batch_size": 32}
 TOY: Final = {**PROBE, "probe_hidden": 32, "probe_members": 2, "probe_epochs": 2}
 
 
@@ -100,7 +102,11 @@ def run_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[d
     )
     if part == "ignorance":
         sizes = (100, 400) if toy else (250, 500, 1000, 2000, 4000)
+        # few pairs in one large batch an epoch would be few steps: a smaller batch for all sizes
+        setting = dataclasses.replace(setting, training={**setting.training, **SMALL_BATCHES})
         for seed in seeds[:1] if toy else seeds[:5]:
+            table = by_size_of_table(sizes, [seed], 4 if toy else 20, 30 if toy else 300, say)
+            yield {"ignorance_table": table}
             yield {"ignorance": by_size(sizes, [seed], setting, say)}
         return
     chosen = [c for c in CONTENDERS if not options.heads or c.name in options.heads.split(";")]

@@ -1,4 +1,8 @@
-"""Ignorance against disagreement: what more data takes away, and what it cannot."""
+"""Ignorance against disagreement: what more data takes away, and what it cannot.
+
+Once where the context can be learned from the fewest pairs (ten alternatives, one raw output each),
+once with a network on text.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import torch
 from ground_truth_dialogues import TextSetting, draw, train
 from ground_truth_heads import Contender
 from ground_truth_metrics import ratio_interval
+
+from hidden_context import heads
+from hidden_context.objectives import AnnotatorEmbeddings, Labels, Objective, Outcomes
 
 # The objective as annotator: 250 pairs of 200 people would tell next to nothing of each of them.
 ENSEMBLE: Final = Contender(
@@ -19,6 +27,8 @@ ENSEMBLE: Final = Contender(
     {"ensemble": "heads", "annotators": "variational", "annotator_column": "objective"},
 )
 _PAIRS_EACH: Final = 20
+_ALTERNATIVES: Final = 10
+_NOISE: Final = 0.7
 
 
 def shares(parts: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
@@ -73,5 +83,129 @@ def by_size(
             progress(
                 f"{size} pairs, seed {seed}: epistemic {record['epistemic']:.3f}, disagreement "
                 f"{record['disagreement']:.3f} {record['disagreement_interval']}"
+            )
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedContextTable:
+    """Ten alternatives, ``u(i, z) = μ_i + L_i z + 0.7 ε``, judged by annotators with a z for life.
+
+    Attributes:
+        seed: Same seed, same alternatives and annotators.
+    """
+
+    seed: int
+
+    @property
+    def utilities(self) -> tuple[np.ndarray, np.ndarray]:
+        """μ and L, each of shape ``(10,)``."""
+        generator = np.random.default_rng(self.seed)
+        return generator.standard_normal(_ALTERNATIVES), generator.standard_normal(_ALTERNATIVES)
+
+    @property
+    def disagreement_share(self) -> float:
+        """True share of the context in the variance of differences, over all pairs."""
+        loadings = self.utilities[1]
+        first, second = np.triu_indices(_ALTERNATIVES, 1)
+        context = ((loadings[first] - loadings[second]) ** 2).mean()
+        return float(context / (context + 2 * _NOISE**2))
+
+    def sample(self, annotators: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw twenty comparisons of each annotator: chosen, rejected and annotator of each."""
+        mean, loadings = self.utilities
+        generator = np.random.default_rng([self.seed, 1])
+        annotator = np.repeat(np.arange(annotators), _PAIRS_EACH)
+        context = generator.standard_normal(annotators)[annotator]
+        first = generator.integers(_ALTERNATIVES, size=len(annotator))
+        second = (first + generator.integers(1, _ALTERNATIVES, size=len(first))) % _ALTERNATIVES
+        noise = _NOISE * generator.standard_normal((len(first), 2))
+        gap = mean[first] - mean[second] + (loadings[first] - loadings[second]) * context
+        wins = gap + noise @ [1.0, -1.0] > 0
+        return np.where(wins, first, second), np.where(wins, second, first), annotator
+
+
+def fit_members(
+    world: SharedContextTable, annotators: int, members: int, steps: int
+) -> dict[str, Any]:
+    """Fit factor heads to bootstraps of the annotators and split the variance of differences.
+
+    Returns:
+        The shares, with the 95 % interval of the disagreement share over the bootstraps.
+    """
+    chosen, rejected, annotator = (torch.from_numpy(part) for part in world.sample(annotators))
+    generator = np.random.default_rng([world.seed, 2])
+    copies = generator.multinomial(annotators, np.full(annotators, 1 / annotators), size=members)
+    weight = torch.from_numpy(copies.T).float()[annotator]
+    head = heads.EnsembleHead(heads.make("factor", num_factors=1), members, 0.0)
+    names = [f"a{number}" for number in range(annotators)]
+    embeddings = AnnotatorEmbeddings(names, 1, members, "variational")
+    objective = Objective(head, Outcomes(num_members=members), embeddings)
+    torch.manual_seed(world.seed)
+    raw = (0.5 * torch.randn(_ALTERNATIVES, head.num_outputs)).requires_grad_()
+    learned = [raw, *(value for value in objective.parameters() if value.numel())]
+    optimizer = torch.optim.Adam(learned, lr=0.05)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
+    labels = Labels.of_preferences(torch.ones(len(chosen)), annotator)
+    for step in range(steps):
+        loss = objective.training_loss(raw[chosen], raw[rejected], labels, weight).sum()
+        warm_up = min(1.0, 4 * step / steps)
+        # the raw outputs' prior is N(0, 1); losses are averaged over the members, so it is too
+        total = loss + warm_up * objective.prior() + 0.5 * raw.square().sum() / members
+        optimizer.zero_grad()
+        (total / len(chosen)).backward()
+        optimizer.step()
+        schedule.step()
+    return _shares_of_table(head, raw.detach().double())
+
+
+def _shares_of_table(head: heads.EnsembleHead, raw: torch.Tensor) -> dict[str, Any]:
+    first, second = (torch.from_numpy(part) for part in np.triu_indices(_ALTERNATIVES, 1))
+    rewards = head.distribution(raw)
+    parts = rewards[first].difference_parts(rewards[second])
+    disagreement, noise, epistemic = (
+        float(parts[name].mean()) for name in ("disagreement", "noise", "epistemic")
+    )
+    by_member = head.members[0].distribution(head.by_member(raw))
+    own = by_member[first].difference_parts(by_member[second])
+    each = own["disagreement"].mean(0) / (own["disagreement"] + own["noise"]).mean(0)
+    low, high = np.quantile(each.numpy(), [0.025, 0.975]).tolist()
+    return {
+        "epistemic": epistemic / (disagreement + noise + epistemic),
+        "disagreement": disagreement / (disagreement + noise),
+        "disagreement_interval": (low, high),
+    }
+
+
+def by_size_of_table(
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    members: int = 20,
+    steps: int = 300,
+    progress: Any = print,
+) -> list[dict[str, Any]]:
+    """Fit the ensemble to growing tables of comparisons.
+
+    Args:
+        sizes: Numbers of pairs, multiples of twenty.
+        seeds: Seeds of the worlds.
+        members: Bootstraps of the annotators.
+        steps: Of the optimiser.
+        progress: Called with a line after each fit.
+
+    Returns:
+        One record per seed and size, with the truth.
+    """
+    results = []
+    for seed in seeds:
+        world = SharedContextTable(seed)
+        for size in sizes:
+            annotators = round(size / _PAIRS_EACH)
+            found = fit_members(world, annotators, members, steps)
+            record = {"pairs": annotators * _PAIRS_EACH, "seed": seed, **found}
+            results.append({**record, "true_disagreement": world.disagreement_share})
+            progress(
+                f"{record['pairs']} pairs, table {seed}: epistemic {found['epistemic']:.3f}, "
+                f"disagreement {found['disagreement']:.3f} {found['disagreement_interval']}"
             )
     return results

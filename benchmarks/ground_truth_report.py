@@ -77,8 +77,8 @@ def text_tables(records: Records) -> list[str]:
     return tables
 
 
-def ignorance_table(records: Records) -> str:
-    """Shares by number of training pairs, means over seeds."""
+def ignorance_table(records: Records, title: str = "ignorance and disagreement, text") -> str:
+    """Shares by number of training pairs, means over seeds, beside the truth where it is known."""
     rows = []
     for pairs, part in _by(records, "pairs").items():
         low, high = np.mean([record["disagreement_interval"] for record in part], axis=0)
@@ -88,10 +88,11 @@ def ignorance_table(records: Records) -> str:
                 _means(part, "epistemic"),
                 _means(part, "disagreement"),
                 f"{low:.3f} to {high:.3f}",
+                _means(part, "true_disagreement"),
             ]
         )
-    header = ["pairs", "epistemic share", "disagreement share", "95 % interval"]
-    return _table("ignorance and disagreement", header, rows)
+    header = ["pairs", "epistemic share", "disagreement share", "95 % interval", "true share"]
+    return _table(title, header, rows)
 
 
 def real_table(result: Mapping[str, Any]) -> str:
@@ -134,6 +135,8 @@ def print_tables(results: Mapping[str, Any]) -> None:
         tables.append(_table("proposition 3.3", ["head", "order by mean", "error of P"], rows))
     if results.get("text"):
         tables += text_tables(results["text"])
+    for seed, own in _by(results.get("ignorance_table", []), "seed").items():
+        tables.append(ignorance_table(own, f"ignorance and disagreement, alternatives {seed}"))
     if results.get("ignorance"):
         tables.append(ignorance_table(results["ignorance"]))
     if results.get("real"):
@@ -160,7 +163,7 @@ def draw_figure(results: Mapping[str, Any], path: Path) -> None:
     left.invert_yaxis()
     left.set_xlabel("mean error of P(a ≻ b), text worlds")
     left.legend(frameon=False)
-    ignorance = _by(results.get("ignorance", []), "pairs")
+    ignorance = _by(results.get("ignorance_table", []), "pairs")
     for name, marker in (("disagreement", "o"), ("epistemic", "s")):
         sizes = [int(pairs) for pairs in ignorance]
         means = [np.mean([record[name] for record in part]) for part in ignorance.values()]
@@ -170,7 +173,7 @@ def draw_figure(results: Mapping[str, Any], path: Path) -> None:
         right.set_xticks([int(pairs) for pairs in ignorance], list(ignorance))
         right.minorticks_off()
         right.legend(frameon=False, loc="center right")
-    right.set_xlabel("training pairs")
+    right.set_xlabel("pairs of ten alternatives")
     right.set_ylim(0, 1)
     figure.tight_layout()
     figure.savefig(path)

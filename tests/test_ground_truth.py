@@ -53,6 +53,18 @@ def test_no_head_tells_the_worlds_of_theorem_3_4_apart():
         assert record["first"] == pytest.approx(0.5, abs=0.03)
 
 
+def test_ignorance_falls_and_disagreement_stays():
+    from ground_truth_ignorance import SharedContextTable, by_size_of_table
+
+    few, many = by_size_of_table((260, 1500), [1], members=8, progress=lambda line: None)
+    assert few["true_disagreement"] == SharedContextTable(1).disagreement_share
+    assert many["epistemic"] < few["epistemic"] / 2
+    low, high = few["disagreement_interval"]
+    assert low < many["disagreement"] < high
+    assert low < few["true_disagreement"] < high
+    assert high - low < 0.4
+
+
 def test_a_toy_run_writes_every_record_and_draws(tmp_path):
     output, figure = tmp_path / "results.json", tmp_path / "figure.svg"
     command = [
@@ -73,6 +85,7 @@ def test_a_toy_run_writes_every_record_and_draws(tmp_path):
     known = found["text"][1]
     shares = [known[f"{part}_share"] for part in ("disagreement", "noise", "epistemic")]
     assert sum(shares) == pytest.approx(1)
-    assert [record["pairs"] for record in found["ignorance"]] == [100, 400]
+    for table in ("ignorance", "ignorance_table"):
+        assert [record["pairs"] for record in found[table]] == [100, 400]
     assert "### text, camps" in done.stdout
     assert figure.read_text().startswith("<?xml")
