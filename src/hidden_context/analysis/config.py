@@ -47,7 +47,18 @@ class SummarizeConfig:
 
 
 _TABLE_OPTIONS: Final = ("alpha", "data_dir", "reward_models_dir", "jailbreak_dir")
-_FILE_OPTIONS: Final = ("head", "likelihood", "risk")
+_FILE_OPTIONS: Final = (
+    "head",
+    "likelihood",
+    "risk",
+    "by",
+    "compare",
+    "contexts",
+    "max_contexts",
+    "level",
+    "resamples",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,29 @@ class AnalyzeConfig(SummarizeConfig):
     risk: list[str] = option(
         ["mean", "quantile:0.01"], "risk measures by which responses are compared"
     )
+    by: list[str] = option(
+        ["data_subset", "objective"],
+        "columns that split rows into groups, with spaces or commas between; length_bin: quarters "
+        "by characters",
+    )
+    compare: list[str] = option(
+        [], "two score files of the same rows: the second model's numbers minus the first's"
+    )
+    contexts: bool = option(
+        False, "find where the variance lies: cluster the prompts by their words"
+    )
+    max_contexts: int = option(12, "most clusters of prompts that are looked for")
+    level: float = option(0.95, "confidence level of intervals")
+    resamples: int = option(999, "resamples of bootstraps and permutations")
+    seed: int = option(0, "seed of bootstraps, permutations and clusters")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        names = [name for text in self.by for name in text.replace(",", " ").split()]
+        object.__setattr__(self, "by", list(dict.fromkeys(names)))
+        if self.compare and not self.files:
+            object.__setattr__(self, "files", list(self.compare))
+        self._check_statistics()
         of_the_other_job = _TABLE_OPTIONS if self.files else _FILE_OPTIONS
         given = ", ".join(f"--{name}" for name in of_the_other_job if not self._is_default(name))
         if given and self.files:
@@ -86,6 +117,15 @@ class AnalyzeConfig(SummarizeConfig):
                 f"only score files use {given}, but none is named; name some, or leave that out "
                 "for the paper's tables."
             )
+
+    def _check_statistics(self) -> None:
+        if len(self.compare) not in (0, 2) or len(set(self.compare)) < len(self.compare):
+            raise ConfigError("--compare takes two score files, such as --compare a.jsonl b.jsonl.")
+        if not 0.5 <= self.level < 1.0:
+            raise ConfigError(f"level is {self.level}; it has to be at least 0.5 and below 1.")
+        for name, least in (("resamples", 99), ("max_contexts", 2), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
 
     def _is_default(self, name: str) -> bool:
         (field,) = (field for field in dataclasses.fields(self) if field.name == name)

@@ -106,14 +106,16 @@ def score_sets(columns: frozenset[str], file: str, line: int) -> list[ScoreSet]:
     return sets + [ScoreSet(name.removeprefix(RESPONSES_PREFIX), (name,)) for name in names]
 
 
-def read_labels(row: dict[str, Any], file: str, line: int) -> dict[str, str]:
+def read_labels(
+    row: dict[str, Any], file: str, line: int, columns: Iterable[str] = LABEL_COLUMNS
+) -> dict[str, str]:
     """Read a row's label columns as texts; empty where it has none.
 
     Raises:
         DataError: If a label is neither text nor an integer.
     """
     labels = {}
-    for name in LABEL_COLUMNS:
+    for name in columns:
         value = row.get(name)
         if value is not None and not isinstance(value, (str, int)):
             raise DataError(

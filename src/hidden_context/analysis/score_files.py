@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hidden_context.analysis.row_facts import FactsReader, RowFacts
 from hidden_context.analysis.score_columns import (
     LABEL_COLUMNS,
     RESPONSES_PREFIX,
@@ -50,6 +51,8 @@ class PairScores:
         labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
         left_out: Number of rows without a reward.
         said: Where it was asked for, what annotators said of each of the N pairs.
+        facts: Where they were asked for, prompts, lengths and votes of the N pairs.
+        rows: ``(N,)`` integers, the place of each pair among the file's rows.
     """
 
     file: str
@@ -61,6 +64,8 @@ class PairScores:
     labels: dict[str, NDArray[np.str_]]
     left_out: int
     said: list[Preference] = field(default_factory=list)
+    facts: RowFacts | None = None
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def width(self) -> int:
@@ -79,6 +84,8 @@ class ResponseScores:
         num_responses: ``(N,)`` integers that sum to M, how many responses each row has.
         labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
         left_out: Number of rows with at least one response that has no reward.
+        facts: Where they were asked for, prompts, lengths and votes of the N rows.
+        rows: ``(N,)`` integers, the place of each among the file's rows.
     """
 
     file: str
@@ -87,6 +94,8 @@ class ResponseScores:
     num_responses: NDArray[np.int64]
     labels: dict[str, NDArray[np.str_]]
     left_out: int
+    facts: RowFacts | None = None
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def name(self) -> str:
@@ -136,7 +145,8 @@ class _Table:
     values: tuple[array[float], ...]
     preference: array[float] = field(default_factory=lambda: array("d"))
     counts: array[int] = field(default_factory=lambda: array("q"))
-    labels: dict[str, list[str]] = field(default_factory=lambda: {c: [] for c in LABEL_COLUMNS})
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    rows: array[int] = field(default_factory=lambda: array("q"))
     said: list[Preference] = field(default_factory=list)
     left_out: int = 0
     width: int = 0
@@ -185,6 +195,7 @@ class _Table:
 
     def add(
         self,
+        row: int,
         outputs: Sequence[list[list[float]] | None],
         labels: dict[str, str],
         preference: float,
@@ -197,6 +208,7 @@ class _Table:
         for values, column in zip(self.values, outputs, strict=True):
             for output in column or ():
                 values.extend(output)
+        self.rows.append(row)
         self.counts.append(len(outputs[0] or ()))
         self.preference.append(preference)
         if said is not None:
@@ -250,7 +262,11 @@ def _row_outputs(table: _Table, row: dict[str, Any], line: int) -> list[list[lis
 
 
 def read_score_file(
-    path: str | Path, require: Sequence[str] = (), annotator_column: str | None = None
+    path: str | Path,
+    require: Sequence[str] = (),
+    annotator_column: str | None = None,
+    label_names: Sequence[str] = LABEL_COLUMNS,
+    facts: FactsReader | None = None,
 ) -> ScoreFile:
     """Read a score file, plain or gzip, row by row.
 
@@ -259,6 +275,8 @@ def read_score_file(
         require: Label columns that every row must have.
         annotator_column: Keep what annotators said of the pairs, with this column for who they are;
             None keeps only the shares.
+        label_names: Columns that split rows into groups.
+        facts: Collects prompts, lengths and votes; None leaves them out.
 
     Returns:
         Its pairs and responses as float64 arrays.
@@ -271,11 +289,11 @@ def read_score_file(
     file = str(path)
     columns, has_pairs = frozenset[str](), False
     tables: list[_Table] = []
-    for line, row in iter_jsonl(path, allow_empty=False):
+    for number, (line, row) in enumerate(iter_jsonl(path, allow_empty=False)):
         found = reward_columns(row)
         if not tables:
             sets = score_sets(found, file, line)
-            tables = [_Table(file, s, tuple(array("d") for _ in s.columns)) for s in sets]
+            tables = [_new_table(file, s, label_names) for s in sets]
             columns, first_line = found, line
             has_pairs = any(s.is_pairs for s in sets)
         elif found != columns:
@@ -284,21 +302,29 @@ def read_score_file(
             raise DataError(
                 f"the column is {problem} on line {first_line}", file=file, line=line, field=name
             )
-        labels = read_labels(row, file, line)
+        if facts is not None:
+            facts.add(row)
+        labels = read_labels(row, file, line, label_names)
         preference = read_preference(row, file, line) if has_pairs else 1.0
         said = None
         if has_pairs and annotator_column is not None:
             said = Preference("", "", "", label_columns(row, annotator_column), line)
         for name in require:
-            if not labels[name]:
+            if not labels.get(name):
                 raise DataError("the column is missing", file=file, line=line, field=name)
         for table in tables:
-            table.add(_row_outputs(table, row, line), labels, preference, said)
-    return _score_file(file, tables)
+            table.add(number, _row_outputs(table, row, line), labels, preference, said)
+    return _score_file(file, tables, None if facts is None else facts.facts())
 
 
-def _pair_scores(table: _Table) -> PairScores:
+def _new_table(file: str, scores: ScoreSet, label_names: Sequence[str]) -> _Table:
+    values = tuple(array("d") for _ in scores.columns)
+    return _Table(file, scores, values, labels={name: [] for name in label_names})
+
+
+def _pair_scores(table: _Table, facts: RowFacts | None) -> PairScores:
     chosen, rejected = table.arrays()
+    rows = np.array(table.rows, dtype=np.int64)
     return PairScores(
         file=table.file,
         name=table.scores.name,
@@ -309,11 +335,14 @@ def _pair_scores(table: _Table) -> PairScores:
         labels=table.label_arrays(),
         left_out=table.left_out,
         said=table.said,
+        facts=None if facts is None else facts.select(rows),
+        rows=rows,
     )
 
 
-def _response_scores(table: _Table) -> ResponseScores:
+def _response_scores(table: _Table, facts: RowFacts | None) -> ResponseScores:
     (outputs,) = table.arrays()
+    rows = np.array(table.rows, dtype=np.int64)
     return ResponseScores(
         file=table.file,
         column=table.scores.columns[0],
@@ -321,10 +350,12 @@ def _response_scores(table: _Table) -> ResponseScores:
         num_responses=np.array(table.counts, dtype=np.int64),
         labels=table.label_arrays(),
         left_out=table.left_out,
+        facts=None if facts is None else facts.select(rows),
+        rows=rows,
     )
 
 
-def _score_file(file: str, tables: list[_Table]) -> ScoreFile:
-    pairs = {t.scores.name: _pair_scores(t) for t in tables if t.scores.is_pairs}
-    responses = {t.scores.name: _response_scores(t) for t in tables if not t.scores.is_pairs}
+def _score_file(file: str, tables: list[_Table], facts: RowFacts | None) -> ScoreFile:
+    pairs = {t.scores.name: _pair_scores(t, facts) for t in tables if t.scores.is_pairs}
+    responses = {t.scores.name: _response_scores(t, facts) for t in tables if not t.scores.is_pairs}
     return ScoreFile(file, pairs.pop("", None), pairs, responses)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hidden_context.analysis.config import SummarizeConfig
-from hidden_context.analysis.metrics import Count
+from hidden_context.analysis.records import Count
 from hidden_context.analysis.published import published
 
 REWARD_MODEL_TYPES = ("base", "mean_and_variance", "categorical")

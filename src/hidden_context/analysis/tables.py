@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hidden_context.analysis.metrics import Count, PairRecord
+from hidden_context.analysis.records import Count, PairRecord
 from hidden_context.analysis.published import published
 
 if TYPE_CHECKING:

@@ -42,15 +42,7 @@ def pair_metrics(
         tell causes apart, ``disagreement_share``, ``noise_share`` and ``epistemic_share`` of the
         variance of the difference between the two sides.
     """
-    if objective is not None and labels is not None and not objective.is_plain:
-        loss = objective.negative_log_likelihood(raw_chosen, raw_rejected, labels)
-        right = _annotations_right(objective, raw_chosen, raw_rejected, labels)
-    else:
-        loss = negative_log_likelihood(head, raw_chosen, raw_rejected, preference)
-        right = ranked_right(head, raw_chosen, raw_rejected)
-        if preference is not None:
-            sign = torch.sign(preference.to(right) - 0.5)  # a tied label is right by half anyway
-            right = 0.5 + sign * (right - 0.5)
+    loss, right = pair_values(head, raw_chosen, raw_rejected, preference, objective, labels)
     rewards = head.distribution(torch.cat([raw_chosen, raw_rejected]))
     metrics = {
         "loss": loss.mean().item(),
@@ -61,6 +53,39 @@ def pair_metrics(
         metrics["reward_stddev"] = rewards.stddev.mean().item()
         metrics["r2"] = explained_variance(rewards.mean, rewards.variance)
     return {**metrics, **variance_shares(head, raw_chosen, raw_rejected)}
+
+
+def pair_values(
+    head: Head,
+    raw_chosen: Tensor,
+    raw_rejected: Tensor,
+    preference: Tensor | None = None,
+    objective: Objective | None = None,
+    labels: Labels | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Compute the loss of every pair, and whether it is ranked right.
+
+    Args:
+        head: The head.
+        raw_chosen: Raw outputs of shape ``(N, K)``.
+        raw_rejected: Raw outputs of shape ``(N, K)``.
+        preference: Share of annotators for ``chosen``, of shape ``(N,)``; None for hard labels.
+        objective: What was learned beside the network.
+        labels: With an objective, the N pairs' labels.
+
+    Returns:
+        Losses in nats and shares of right rankings in [0, 1] (ties half), both of shape ``(N,)``;
+        see ``pair_metrics``, which takes their means.
+    """
+    if objective is not None and labels is not None and not objective.is_plain:
+        loss = objective.negative_log_likelihood(raw_chosen, raw_rejected, labels)
+        return loss, _annotations_right(objective, raw_chosen, raw_rejected, labels)
+    loss = negative_log_likelihood(head, raw_chosen, raw_rejected, preference)
+    right = ranked_right(head, raw_chosen, raw_rejected)
+    if preference is not None:
+        sign = torch.sign(preference.to(right) - 0.5)  # a tied label is right by half anyway
+        right = 0.5 + sign * (right - 0.5)
+    return loss, right
 
 
 def variance_shares(head: Head, raw_chosen: Tensor, raw_rejected: Tensor) -> dict[str, float]:

@@ -1,0 +1,170 @@
+"""Records: the numbers of a set of pairs or responses, as tables and files show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.analysis.evidence import PairEvidence, ResponseEvidence
+from hidden_context.statistics.explained import explained_moments, explained_variance_of_sums
+
+
+@dataclass(frozen=True)
+class Count:
+    """So many rows out of so many.
+
+    Attributes:
+        count: Rows in which it holds; ends in .5 where an odd number of ties counts one half, and
+            is any number where a row counts by the share of its annotators.
+        total: All rows.
+    """
+
+    count: float
+    total: int
+
+    @property
+    def share(self) -> float:
+        """The count as a share of all rows, in [0, 1]."""
+        return self.count / self.total
+
+    def to_dict(self) -> dict[str, float]:
+        """Return share, count and total."""
+        count = int(self.count) if self.count == int(self.count) else self.count
+        return {"share": self.share, "count": count, "total": self.total}
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Numbers of a set of pairs.
+
+    Attributes:
+        n: Number of pairs.
+        loss: Mean cross-entropy in nats: −log P(chosen ≻ rejected) where labels are hard.
+        accuracy: Pairs with P(preferred ≻ other) above ½; those at exactly ½, and those whose
+            annotators tied, count one half. With an objective the share of a pair's annotators.
+        reward_mean: Mean of the mean rewards of all 2n texts, in reward units.
+        reward_stddev: Mean of their standard deviations, in reward units.
+        r2: Explained variance share over the 2n texts; None for a head without variance.
+        accuracy_at: Per risk measure, pairs whose preferred text has the higher value; ties, of
+            values and of annotators, one half.
+        variance_shares: Shares of the variance of the difference between the two sides by cause,
+            ``disagreement``, ``noise``, ``epistemic`` or ``unsplit``, summing to 1; None for a head
+            that tells no causes apart.
+    """
+
+    n: int
+    loss: float
+    accuracy: Count
+    reward_mean: float
+    reward_stddev: float
+    r2: float | None
+    accuracy_at: dict[str, Count]
+    variance_shares: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class ResponseRecord:
+    """Numbers of a set of rows with several responses each.
+
+    Attributes:
+        n: Number of rows.
+        num_responses: Number of responses in all of them together.
+        reward_mean: Mean of the responses' mean rewards, in reward units.
+        reward_stddev: Mean of their standard deviations, in reward units.
+        r2: Explained variance share over the responses; None for a head without variance.
+        second_at_least: Per risk measure, rows whose second response is rated at least as high as
+            the first (a tie counts whole); None unless every row has two responses.
+        variance_shares: Shares of the variance of rewards by cause (see :class:`PairRecord`).
+    """
+
+    n: int
+    num_responses: int
+    reward_mean: float
+    reward_stddev: float
+    r2: float | None
+    second_at_least: dict[str, Count] | None
+    variance_shares: dict[str, float] | None = None
+
+
+def count_of(share: float, total: int) -> Count:
+    """Take a share of whole and half rows back to their number, which undoes rounding."""
+    return Count(round(2 * share * total) / 2, total)
+
+
+def record_of_pairs(
+    evidence: PairEvidence, rows: NDArray[np.bool_], *, split_votes: bool = False
+) -> PairRecord:
+    """Summarise some of the pairs.
+
+    Args:
+        evidence: Numbers of all N pairs.
+        rows: Which of them, a mask of shape ``(N,)`` with at least one.
+        split_votes: Whether a pair can be right by any share of its annotators.
+
+    Returns:
+        The record.
+    """
+    n = int(rows.sum())
+    right = float(evidence.right[rows].mean())
+    mean, variance = evidence.mean[rows], evidence.variance[rows]
+    return PairRecord(
+        n=n,
+        loss=float(evidence.loss[rows].mean()),
+        accuracy=Count(right * n, n) if split_votes else count_of(right, n),
+        reward_mean=float(mean.mean()),
+        reward_stddev=float(evidence.stddev[rows].mean()),
+        r2=_explained(mean, variance),
+        accuracy_at={
+            name: count_of(float(values[rows].mean()), n)
+            for name, values in evidence.right_at.items()
+        },
+        variance_shares=_shares(evidence.parts, rows),
+    )
+
+
+def record_of_responses(evidence: ResponseEvidence, rows: NDArray[np.bool_]) -> ResponseRecord:
+    """Summarise the responses of some of the rows.
+
+    Args:
+        evidence: Numbers of all responses of N rows.
+        rows: Which rows, a mask of shape ``(N,)`` with at least one.
+
+    Returns:
+        The record.
+    """
+    n, own = int(rows.sum()), rows[evidence.row]
+    return ResponseRecord(
+        n=n,
+        num_responses=int(own.sum()),
+        reward_mean=float(evidence.mean[own].mean()),
+        reward_stddev=float(evidence.stddev[own].mean()),
+        r2=_explained(evidence.mean[own], evidence.variance[own]),
+        second_at_least=None
+        if evidence.second_at_least is None
+        else {
+            name: count_of(float(values[rows].mean()), n)
+            for name, values in evidence.second_at_least.items()
+        },
+        variance_shares=_shares(evidence.parts, own),
+    )
+
+
+def _explained(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> float | None:
+    """r² of texts; None for rewards without variance, and where nothing varies."""
+    if not (variance > 0).any():
+        return None
+    centred = (mean - mean.mean()).ravel()  # keeps digits where rewards lie far from 0
+    return float(explained_variance_of_sums(explained_moments(centred, variance.ravel()).sum(0)))
+
+
+def _shares(
+    parts: dict[str, NDArray[np.float64]], rows: NDArray[np.bool_]
+) -> dict[str, float] | None:
+    """Shares of variance by cause; None where no causes are told apart."""
+    means = {cause: float(part[rows].mean()) for cause, part in parts.items()}
+    total = sum(means.values())
+    if len(means) < 2 or not total > 0:
+        return None
+    return {cause: value / total for cause, value in means.items()}

@@ -1,0 +1,145 @@
+"""What a score file's rows say beside rewards and labels: prompt, lengths, number of votes."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LENGTH_BINS: Final = 4
+
+
+@dataclass(frozen=True, eq=False)
+class RowFacts:
+    """Facts of N rows.
+
+    Attributes:
+        cluster: ``(N,)`` integers, the number of each row's prompt. Rows without a prompt, and
+            whose texts share no beginning, are prompts of their own.
+        identity: ``(N,)`` unsigned integers, a checksum of each row's texts; 0 where it has none.
+        length: ``(N, 2)`` float64, characters of the chosen and the rejected text, or of all
+            responses and nothing; NaN where the row has none.
+        votes: ``(N,)`` integers, how many annotators judged the row.
+        prompts: The prompts by number, where they were kept.
+    """
+
+    cluster: NDArray[np.int64]
+    identity: NDArray[np.uint64]
+    length: NDArray[np.float64]
+    votes: NDArray[np.int64]
+    prompts: Sequence[str] = ()
+
+    def select(self, rows: NDArray[np.int64]) -> RowFacts:
+        """Return the facts of some rows."""
+        return RowFacts(
+            self.cluster[rows],
+            self.identity[rows],
+            self.length[rows],
+            self.votes[rows],
+            self.prompts,
+        )
+
+    def length_bins(self) -> NDArray[np.str_]:
+        """Name each row's quarter by characters, ``(N,)``; empty where it has no text."""
+        total = np.nansum(self.length, axis=1)
+        known = ~np.isnan(self.length).all(1)
+        if not known.any():
+            return np.full(len(total), "", dtype=np.str_)
+        inner = np.arange(1, _LENGTH_BINS) / _LENGTH_BINS
+        edges = np.unique(np.quantile(total[known], inner).round())
+        names = np.array(
+            [
+                *(f"{place + 1}: up to {edge:.0f} characters" for place, edge in enumerate(edges)),
+                f"{len(edges) + 1}: more than {edges[-1]:.0f} characters",
+            ]
+        )
+        return np.where(known, names[np.searchsorted(edges, total)], "")
+
+
+class FactsReader:
+    """Collects the facts of rows while a file is read.
+
+    Args:
+        keep_prompts: Whether to keep the prompts' texts; their checksums take less memory.
+    """
+
+    def __init__(self, keep_prompts: bool = False) -> None:
+        self._keep = keep_prompts
+        self._codes: dict[Any, int] = {}
+        self._prompts: list[str] = []
+        self._cluster, self._identity = array("q"), array("Q")
+        self._length, self._votes = array("d"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._cluster)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Read one row."""
+        prompt = _prompt_of(row)
+        key: str | bytes | int = prompt if self._keep else _digest(prompt)
+        if not prompt:
+            key = len(self)  # a prompt of its own: no text is an integer
+        code = self._codes.setdefault(key, len(self._codes))
+        if self._keep and code == len(self._prompts):
+            self._prompts.append(prompt)
+        self._cluster.append(code)
+        texts = [_text_of(value) for value in _sides(row)]
+        self._length.extend((len(t) for t in texts) if texts else (np.nan, np.nan))
+        content = "\0".join([prompt, *texts]) if texts else ""
+        self._identity.append(int.from_bytes(_digest(content)[:8], "big") if content else 0)
+        said = row.get("annotations")
+        self._votes.append(len(said) if isinstance(said, list) and said else 1)
+
+    def facts(self) -> RowFacts:
+        """Return what was collected."""
+        return RowFacts(
+            np.array(self._cluster, dtype=np.int64),
+            np.array(self._identity, dtype=np.uint64),
+            np.array(self._length, dtype=np.float64).reshape(-1, 2),
+            np.array(self._votes, dtype=np.int64),
+            self._prompts,
+        )
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _sides(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the two texts of a pair, or all responses together and nothing."""
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if chosen is not None and rejected is not None:
+        return chosen, rejected
+    responses = row.get("responses")
+    if isinstance(responses, list) and responses:
+        return "\n".join(_text_of(response) for response in responses), ""
+    return ()
+
+
+def _text_of(value: Any) -> str:
+    """Return a text as it is, and the contents of messages."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        contents = (item.get("content") for item in value if isinstance(item, dict))
+        return "\n".join(content for content in contents if isinstance(content, str))
+    return ""
+
+
+def _prompt_of(row: dict[str, Any]) -> str:
+    from hidden_context.data.dialogue import canonical_prompt, shared_prompt
+
+    prompt = row.get("prompt")
+    if isinstance(prompt, (str, list)) and prompt:
+        return canonical_prompt(prompt) if isinstance(prompt, str) else _text_of(prompt)
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return canonical_prompt(shared_prompt(chosen, rejected))
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        return _text_of(shared_prompt(chosen, rejected))
+    return ""

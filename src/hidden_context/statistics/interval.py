@@ -1,0 +1,224 @@
+"""Confidence intervals by prompt cluster, for statistics that are functions of sums.
+
+Pairs that share a prompt are not independent, so prompts are what is drawn anew, not pairs. Means,
+shares and variance shares are all smooth functions of a few sums over rows. It is enough to keep
+these sums for each prompt: a million rows then cost no more memory than their prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hidden_context.errors import ConfigError
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""Takes totals ``(..., q)`` to values ``(...)``."""
+
+Method = Literal["bootstrap", "delta", "wilson", "none"]
+
+EXACT_UP_TO: Final = 1000
+RESAMPLES: Final = 1999
+_BATCH_NUMBERS: Final = 4_000_000
+_STEP: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval.
+
+    Attributes:
+        estimate: The statistic of the sample.
+        low: Lower end; NaN where the sample allows no interval.
+        high: Upper end; NaN likewise.
+        level: Confidence level, such as 0.95.
+        method: ``bootstrap`` (bias-corrected and accelerated, by cluster), ``delta`` (by cluster,
+            for many clusters), ``wilson`` (a share of which all clusters say the same) or ``none``
+            (a single cluster).
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    method: Method
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON has them; None for what is not a number."""
+        return {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> Floats:
+    """Add up rows by cluster.
+
+    Args:
+        values: Numbers of each row, of shape ``(N, q)``.
+        cluster: Number of each row's cluster, 0 to C − 1, of shape ``(N,)``.
+
+    Returns:
+        Sums of shape ``(C, q)``, of the clusters that occur, in their order.
+
+    Raises:
+        ConfigError: If there are no rows or the lengths differ.
+    """
+    if len(values) == 0 or len(values) != len(cluster):
+        raise ConfigError(
+            f"as many rows as clusters are needed, at least one; got {len(values)} and "
+            f"{len(cluster)}."
+        )
+    size = int(cluster.max()) + 1
+    sums = np.stack(
+        [np.bincount(cluster, weights=column, minlength=size) for column in values.T], axis=1
+    )
+    return np.asarray(sums[np.bincount(cluster, minlength=size) > 0], dtype=np.float64)
+
+
+def ratio(totals: Floats) -> Floats:
+    """First total over the second: a mean or a share, where the second is a count."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(totals[..., 0] / totals[..., 1])
+
+
+def cluster_interval(
+    sums: Floats,
+    statistic: Statistic,
+    *,
+    bounds: tuple[float, float] | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    exact_up_to: int = EXACT_UP_TO,
+) -> Interval:
+    r"""Estimate a function of totals, with an interval by cluster.
+
+    Up to ``exact_up_to`` clusters it is the bias-corrected and accelerated bootstrap over clusters.
+    Above, the delta method: with T the totals over C clusters of sums :math:`s_c`,
+
+    .. math:: \widehat{\operatorname{Var}} f(T)
+        = \frac{C}{C-1} \sum_c \left(\nabla f(T) \cdot (s_c - \bar s)\right)^2,
+
+    for a statistic between two bounds on the logit scale, so that the interval stays between them.
+    Where every cluster says the same of a share, resampling would show no doubt at all: then it is
+    Wilson's interval of C clusters.
+
+    Args:
+        sums: Sums of each cluster, of shape ``(C, q)``.
+        statistic: Function of the totals, vectorised over leading dimensions.
+        bounds: Ends of the statistic's range, such as ``(0, 1)`` for a share; None for the line.
+        level: Confidence level.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        exact_up_to: Largest number of clusters that is resampled.
+
+    Returns:
+        The interval.
+
+    Raises:
+        ConfigError: If there is no cluster, or the level is not between 0 and 1.
+
+    Source: Efron (1987) for the bootstrap, as ``scipy.stats.bootstrap`` has it; Wilson (1927).
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"level is {level}; it has to lie strictly between 0 and 1.")
+    if sums.ndim != 2 or not len(sums):
+        raise ConfigError(f"sums of at least one cluster are needed, not {sums.shape}.")
+    estimate = float(statistic(sums.sum(0)))
+    count = len(sums)
+    if count == 1 or not np.isfinite(estimate):
+        return Interval(estimate, np.nan, np.nan, level, "none")
+    if bounds == (0, 1) and estimate in (0.0, 1.0):
+        wilson = stats.binomtest(round(estimate * count), count).proportion_ci(level, "wilson")
+        return Interval(estimate, float(wilson.low), float(wilson.high), level, "wilson")
+    if count > exact_up_to:
+        return _delta_interval(sums, statistic, estimate, bounds, level)
+    if not np.abs(influence(sums, statistic)).max() > 0:  # all say the same; nothing to resample
+        return Interval(estimate, estimate, estimate, level, "bootstrap")
+    delta = _delta_interval(sums, statistic, estimate, bounds, level)
+    low, high = _bootstrap_ends(sums, statistic, level, resamples, seed)
+    # a sample too small or lopsided for the correction gives NaN
+    return Interval(estimate, low, high, level, "bootstrap") if np.isfinite(low + high) else delta
+
+
+def _bootstrap_ends(
+    sums: Floats, statistic: Statistic, level: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    def of_indices(index: NDArray[np.int64], axis: int = -1) -> Floats:
+        return statistic(sums[index].sum(axis if axis >= 0 else index.ndim + axis))
+
+    found = stats.bootstrap(
+        (np.arange(len(sums)),),
+        of_indices,
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, _BATCH_NUMBERS // sums.size),
+        confidence_level=level,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def influence(sums: Floats, statistic: Statistic) -> Floats:
+    """Return how far each cluster pulls a statistic, to first order, of shape ``(C,)``.
+
+    The gradient is taken by central differences; the totals' own size sets the step.
+    """
+    totals = sums.sum(0)
+    step = _STEP * np.maximum(np.abs(sums).sum(0), 1e-12)
+    up, down = totals + np.diag(step), totals - np.diag(step)
+    gradient = (statistic(up) - statistic(down)) / (2 * step)
+    return np.asarray((sums - sums.mean(0)) @ gradient)
+
+
+def _delta_interval(
+    sums: Floats,
+    statistic: Statistic,
+    estimate: float,
+    bounds: tuple[float, float] | None,
+    level: float,
+) -> Interval:
+    count = len(sums)
+    error = float(np.sqrt(count / (count - 1) * np.square(influence(sums, statistic)).sum()))
+    reach = float(stats.norm.ppf((1 + level) / 2)) * error
+    if bounds is None or not bounds[0] < estimate < bounds[1]:
+        return Interval(estimate, estimate - reach, estimate + reach, level, "delta")
+    below, above = estimate - bounds[0], bounds[1] - estimate
+    reach *= (below + above) / (below * above)  # slope of log(below / above)
+    width = bounds[1] - bounds[0]
+    low, high = (
+        bounds[0] + width / (1 + np.exp(-(np.log(below / above) + side * reach)))
+        for side in (-1, 1)
+    )
+    return Interval(estimate, float(low), float(high), level, "delta")
+
+
+def difference_of(first: Statistic, second: Statistic, split: int) -> Statistic:
+    """Make ``second − first`` of totals that stand side by side.
+
+    Args:
+        first: Statistic of the first ``split`` totals.
+        second: Statistic of the others.
+        split: How many totals the first takes.
+
+    Returns:
+        The difference, for ``cluster_interval`` of ``np.concatenate([sums, others], axis=1)``.
+    """
+
+    def difference(totals: Floats) -> Floats:
+        return np.asarray(second(totals[..., split:]) - first(totals[..., :split]))
+
+    return difference
+
+
+def stack_sums(parts: Sequence[Floats]) -> Floats:
+    """Put sums of the same clusters side by side, of shape ``(C, q₁ + q₂ + …)``."""
+    return np.concatenate(parts, axis=1)
