@@ -39,7 +39,7 @@ def test_numbers_of_each_part_of_a_pair_file(tmp_path, capsys):
     config = AnalyzeConfig(files=[write(tmp_path / "s.jsonl", rows)], output=str(output))
     analysis = score_analysis.run(config)
     saved = json.loads(output.read_text())
-    assert (saved["format"], saved["version"]) == ("hidden_context.analysis", 1)
+    assert (saved["format"], saved["version"]) == ("hidden_context.analysis", 2)
     (scores,) = saved["analyses"]
     assert (scores["kind"], scores["name"], scores["rows_left_out"]) == ("pairs", "", 1)
     assert scores["head"] == {"type": "base", "num_outputs": 1, "version": 1}
@@ -58,7 +58,7 @@ def test_numbers_of_each_part_of_a_pair_file(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "1 row without a reward left out" in printed
     lines = [" ".join(line.split()) for line in printed.splitlines()]
-    assert "data_subset=helpful 2 0.5032 75.0 % 0.250 0.000 – 75.0 % 75.0 %" in lines
+    assert "data_subset=helpful 2 0.5032 75.0 % 0.250 0.000 – – 75.0 % 75.0 %" in lines
 
 
 def test_every_column_of_responses_has_its_own_head(tmp_path, capsys):
@@ -86,7 +86,7 @@ def test_every_column_of_responses_has_its_own_head(tmp_path, capsys):
     assert titles[2].endswith("responses both_mean_and_variance (mean_and_variance, logistic)")
     print_analysis(analysis)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "all 1 0.000 0.693 0.000 100.0 % 1/1" in lines
+    assert "all 1 0.000 0.693 0.000 0.000 100.0 % 1/1" in lines
 
 
 def test_rows_with_any_number_of_responses_are_summarised_but_not_compared(tmp_path, capsys):
@@ -97,7 +97,7 @@ def test_rows_with_any_number_of_responses_are_summarised_but_not_compared(tmp_p
     assert (record.n, record.num_responses, record.reward_mean) == (2, 3, 2.0)
     print_analysis(analysis)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "all 2 2.000 0.000 –" in lines
+    assert "all 2 2.000 0.000 – –" in lines
 
 
 def test_a_head_that_is_named_wins_and_has_to_fit(tmp_path):

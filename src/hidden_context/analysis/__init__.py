@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hidden_context.analysis.config import AnalyzeConfig, SummarizeConfig
-    from hidden_context.analysis.score_analysis import Analysis
+    from hidden_context.analysis.results import Analysis
     from hidden_context.analysis.score_files import ScoreFile, read_score_file
     from hidden_context.analysis.summary import Summary
 
 _HOMES = {
     "AnalyzeConfig": "config",
     "SummarizeConfig": "config",
-    "Analysis": "score_analysis",
+    "Analysis": "results",
     "ScoreFile": "score_files",
     "read_score_file": "score_files",
     "Summary": "summary",

@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.evidence import PairEvidence
-from hidden_context.analysis.intervals import SHARE, Moments, Resampling, pair_moments
+from hidden_context.analysis.intervals import Moments, Resampling, pair_moments
 from hidden_context.analysis.score_files import PairScores
 from hidden_context.errors import DataError
-from hidden_context.statistics.interval import Interval, difference_of, stack_sums
-from hidden_context.statistics.paired import sign_flip_p_value
-
-_METRICS = ("accuracy", "loss", "brier", "r2", "r2_within")
+from hidden_context.statistics.interval import Interval, Statistic, stack_sums
+from hidden_context.statistics.paired import paired_difference
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class Difference:
         first: Of the first model.
         second: Of the second.
         difference: Second minus first, with its interval by prompt.
-        p_value: Of no difference, by flipping prompts between the models; None for a metric that
-            is no mean over pairs.
+        p_value: Of no difference, by exchanging the models at random prompts; None where there is
+            a single prompt.
     """
 
     metric: str
@@ -109,24 +107,23 @@ def _difference(
     sums: list[NDArray[np.float64]],
     resampling: Resampling,
 ) -> Difference:
-    own = [
-        (part[:, each.statistics[name][0]], each.statistics[name][1])
-        for part, each in zip(sums, moments, strict=True)
-    ]
-    (first, statistic), (second, other) = own
-    bounds = moments[0].statistics[name][2]
-    interval = resampling.interval(
-        stack_sums([first, second]),
-        difference_of(statistic, other, first.shape[1]),
-        (-1.0, 1.0) if bounds == SHARE else None,
+    parts = [part[:, each.statistics[name][0]] for part, each in zip(sums, moments, strict=True)]
+    width = parts[0].shape[1]
+    first, second = (each.statistics[name][1] for each in moments)
+    found = paired_difference(
+        stack_sums(parts),
+        _of_columns(first, slice(0, width)),
+        _of_columns(second, slice(width, None)),
+        level=resampling.level,
+        resamples=resampling.resamples,
+        seed=resampling.seed,
     )
-    p_value = None
-    if name not in ("r2", "r2_within"):
-        p_value = sign_flip_p_value(
-            second[:, 0] - first[:, 0], resamples=resampling.resamples, seed=resampling.seed
-        )
-    values = [float(function(part.sum(0))) for part, function in own]
-    return Difference(name, values[0], values[1], interval, p_value)
+    p_value = found.p_value if np.isfinite(found.p_value) else None
+    return Difference(name, found.first, found.second, found.difference, p_value)
+
+
+def _of_columns(statistic: Statistic, columns: slice) -> Statistic:
+    return lambda totals: statistic(totals[..., columns])
 
 
 def _selected(evidence: PairEvidence, rows: NDArray[np.int64]) -> PairEvidence:

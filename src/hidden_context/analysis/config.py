@@ -101,8 +101,8 @@ class AnalyzeConfig(SummarizeConfig):
         super().__post_init__()
         names = [name for text in self.by for name in text.replace(",", " ").split()]
         object.__setattr__(self, "by", list(dict.fromkeys(names)))
-        if self.compare and not self.files:
-            object.__setattr__(self, "files", list(self.compare))
+        more = [path for path in self.compare if path not in self.files]
+        object.__setattr__(self, "files", [*self.files, *more])
         self._check_statistics()
         of_the_other_job = _TABLE_OPTIONS if self.files else _FILE_OPTIONS
         given = ", ".join(f"--{name}" for name in of_the_other_job if not self._is_default(name))

@@ -162,7 +162,7 @@ def _pair_block(
         }
     right_at = {}
     for name in risk_names:
-        higher = np.sign(np.subtract(*_values_at(head, name, sides)))
+        higher = np.sign(np.subtract(*values_at(head, name, sides)))
         right_at[name] = 0.5 + 0.5 * higher * np.sign(preference - 0.5)
     return _arrays(values), right_at, _arrays(parts)
 
@@ -171,8 +171,8 @@ def _arrays(values: Mapping[str, Tensor]) -> dict[str, Floats]:
     return {name: value.double().numpy() for name, value in values.items()}
 
 
-def _values_at(head: Head, risk_name: str, sides: Sequence[Floats]) -> list[Floats]:
-    """Values of a risk measure of the texts of each row, one array per place in the row."""
+def values_at(head: Head, risk_name: str, sides: Sequence[Floats]) -> list[Floats]:
+    """Take a risk measure of the texts of each row, one array ``(N,)`` per place in the row."""
     import torch
 
     from hidden_context import risk
@@ -219,7 +219,7 @@ def response_evidence(
         second_at_least = {
             name: np.concatenate(
                 [
-                    np.less_equal(*_values_at(head, name, (outputs[::2][p], outputs[1::2][p])))
+                    np.less_equal(*values_at(head, name, (outputs[::2][p], outputs[1::2][p])))
                     for p in blocks(rows)
                 ]
             ).astype(np.float64)

@@ -136,10 +136,18 @@ def pair_moments(evidence: PairEvidence, cluster: NDArray[np.int64]) -> Moments:
     return columns.moments(cluster)
 
 
-def response_moments(evidence: ResponseEvidence, cluster: NDArray[np.int64]) -> Moments:
+def response_moments(
+    evidence: ResponseEvidence, cluster: NDArray[np.int64], *, within: bool = True
+) -> Moments:
     """Return the moments of rows of responses: r² and how often the second is rated higher.
 
     Metrics: ``r2`` and ``r2_within`` (for rewards with a variance), ``second_at_least/{risk}``.
+
+    Args:
+        evidence: Numbers of the responses of N rows.
+        cluster: Number of each row's prompt, ``(N,)``.
+        within: Whether the responses' variances are those of independent rewards, so that there is
+            an r² within prompts.
     """
     columns = _Columns()
     rows = len(cluster)
@@ -151,7 +159,7 @@ def response_moments(evidence: ResponseEvidence, cluster: NDArray[np.int64]) -> 
         count, first, second, noise = moments.T
         spread = np.maximum(second - first**2 / count, 0.0)
         own = columns.add(spread, count - 1, noise, count)
-        if (count > 1).any():
+        if within and (count > 1).any():
             columns.use("r2_within", own, _within_of_responses)
     for name, values in (evidence.second_at_least or {}).items():
         columns.use(f"second_at_least/{name}", [*columns.add(values), one])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +23,13 @@ class RowFacts:
         cluster: ``(N,)`` integers, the number of each row's prompt. Rows without a prompt, and
             whose texts share no beginning, are prompts of their own.
         identity: ``(N,)`` unsigned integers, a checksum of each row's texts; 0 where it has none.
-        length: ``(N, 2)`` float64, characters of the chosen and the rejected text, or of all
-            responses and nothing; NaN where the row has none.
+        length: ``(N, 2)`` float64, characters of the chosen and the rejected text, or of the two
+            responses; of any other number of responses, twice half of all. NaN without texts.
         votes: ``(N,)`` integers, how many annotators judged the row.
+        swapped: ``(N,)``, whether the chosen text comes after the rejected one in the alphabet: an
+            order of the two sides that no annotator decided.
+        position: ``(N,)`` float64, the place at which the chosen response was shown: the column
+            ``position``, or ``label`` beside two ``responses``; NaN where the row has neither.
         prompts: The prompts by number, where they were kept.
     """
 
@@ -32,6 +37,8 @@ class RowFacts:
     identity: NDArray[np.uint64]
     length: NDArray[np.float64]
     votes: NDArray[np.int64]
+    swapped: NDArray[np.bool_]
+    position: NDArray[np.float64]
     prompts: Sequence[str] = ()
 
     def select(self, rows: NDArray[np.int64]) -> RowFacts:
@@ -41,6 +48,8 @@ class RowFacts:
             self.identity[rows],
             self.length[rows],
             self.votes[rows],
+            self.swapped[rows],
+            self.position[rows],
             self.prompts,
         )
 
@@ -73,7 +82,8 @@ class FactsReader:
         self._codes: dict[Any, int] = {}
         self._prompts: list[str] = []
         self._cluster, self._identity = array("q"), array("Q")
-        self._length, self._votes = array("d"), array("q")
+        self._length, self._votes, self._swapped = array("d"), array("q"), array("b")
+        self._position = array("d")
 
     def __len__(self) -> int:
         return len(self._cluster)
@@ -90,8 +100,10 @@ class FactsReader:
         self._cluster.append(code)
         texts = [_text_of(value) for value in _sides(row)]
         self._length.extend((len(t) for t in texts) if texts else (np.nan, np.nan))
+        self._swapped.append(len(texts) == 2 and texts[0] > texts[1])
         content = "\0".join([prompt, *texts]) if texts else ""
         self._identity.append(int.from_bytes(_digest(content)[:8], "big") if content else 0)
+        self._position.append(_position_of(row))
         said = row.get("annotations")
         self._votes.append(len(said) if isinstance(said, list) and said else 1)
 
@@ -102,6 +114,8 @@ class FactsReader:
             np.array(self._identity, dtype=np.uint64),
             np.array(self._length, dtype=np.float64).reshape(-1, 2),
             np.array(self._votes, dtype=np.int64),
+            np.array(self._swapped, dtype=np.bool_),
+            np.array(self._position, dtype=np.float64),
             self._prompts,
         )
 
@@ -111,14 +125,24 @@ def _digest(text: str) -> bytes:
 
 
 def _sides(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the two texts of a pair, or all responses together and nothing."""
+    """Return the two texts of a pair; of other numbers of responses, halves of all together."""
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if chosen is not None and rejected is not None:
         return chosen, rejected
     responses = row.get("responses")
     if isinstance(responses, list) and responses:
-        return "\n".join(_text_of(response) for response in responses), ""
+        if len(responses) == 2:
+            return tuple(responses)
+        text = "\n".join(_text_of(response) for response in responses)
+        return text[: len(text) // 2], text[len(text) // 2 :]
     return ()
+
+
+def _position_of(row: dict[str, Any]) -> float:
+    place = row.get("position", row.get("label") if "responses" in row else None)
+    if isinstance(place, bool) or not isinstance(place, (int, float)):
+        return math.nan
+    return float(place) if math.isfinite(place) else math.nan
 
 
 def _text_of(value: Any) -> str:

@@ -1,153 +1,202 @@
-"""Analysis of any score files: loss, accuracy, rewards and r², whole and by label."""
+"""Analysis of any score files: numbers with intervals by prompt, whole and by label."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hidden_context.analysis import sections
+from hidden_context.analysis.comparison import compare
 from hidden_context.analysis.config import AnalyzeConfig
-from hidden_context.analysis.metrics import (
-    Count,
-    PairRecord,
-    ResponseRecord,
-    label_groups,
-    pair_record,
-    response_record,
+from hidden_context.analysis.evidence import PairEvidence, pair_evidence, response_evidence
+from hidden_context.analysis.intervals import (
+    Moments,
+    Resampling,
+    pair_moments,
+    response_moments,
 )
+from hidden_context.analysis.metrics import label_groups
 from hidden_context.analysis.outputs import check_output
-from hidden_context.analysis.score_files import (
-    PairScores,
-    ResponseScores,
-    read_score_file,
-)
+from hidden_context.analysis.records import record_of_pairs, record_of_responses
+from hidden_context.analysis.results import Analysis, Group, ScoresAnalysis
+from hidden_context.analysis.row_facts import FactsReader, RowFacts
+from hidden_context.analysis.score_files import PairScores, ResponseScores, read_score_file
 from hidden_context.analysis.score_heads import (
     checkpoint_files_beside,
     choose_head,
     saved_objective,
 )
 from hidden_context.data.files import write_json
-from hidden_context.errors import ConfigError
+from hidden_context.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
     from hidden_context.objectives import Labels, Objective
     from hidden_context.risk import RiskMeasure
 
-FORMAT, FORMAT_VERSION = "hidden_context.analysis", 1
+_MAX_VALUES: Final = 50
+"""Values of a grouping column that get a row each; the rest are one group."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Group:
-    """Numbers of the rows that share some labels; no labels means all rows."""
+class _Analysed:
+    """One set of pairs with what a comparison of two models needs."""
 
-    labels: dict[str, str]
-    record: PairRecord | ResponseRecord
+    scores: PairScores
+    evidence: PairEvidence
 
 
-@dataclass(frozen=True)
-class ScoresAnalysis:
-    """Numbers of one set of scores: a file's pairs, or its responses, by one reward model.
+def group_labels(scores: PairScores | ResponseScores, by: list[str]) -> dict[str, NDArray[np.str_]]:
+    """Return the columns that split the rows, in the order asked for.
 
-    Attributes:
-        file: The score file.
-        kind: What the groups' records are of.
-        name: The reward model's name in the columns; empty for pairs scored by a single one.
-        head: The head that the raw outputs were read with, in its JSON form.
-        rows_left_out: Rows without a reward.
-        groups: All rows, then the parts.
-        with_objective: Whether loss and accuracy are those of the checkpoint's annotators and
-            answers, as its ``objective.json`` says, rather than of labels as shares.
+    Raises:
+        ConfigError: If a column that was asked for by name stands in no row.
     """
-
-    file: str
-    kind: Literal["pairs", "responses"]
-    name: str
-    head: dict[str, Any]
-    rows_left_out: int
-    groups: list[Group]
-    with_objective: bool = False
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """Numbers of all score files, in the order of the files."""
-
-    config: AnalyzeConfig
-    analyses: list[ScoresAnalysis]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; see ``docs/analyze.md`` for its fields."""
-        return {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "config": dataclasses.asdict(self.config),
-            "analyses": [
-                {
-                    "file": analysis.file,
-                    "kind": analysis.kind,
-                    "name": analysis.name,
-                    "head": analysis.head,
-                    "with_objective": analysis.with_objective,
-                    "rows_left_out": analysis.rows_left_out,
-                    "groups": [
-                        {"labels": group.labels, **_record_to_dict(group.record)}
-                        for group in analysis.groups
-                    ],
-                }
-                for analysis in self.analyses
-            ],
-        }
+    found = {}
+    for name in by:
+        if name == "length_bin" and scores.facts is not None:
+            found[name] = scores.facts.length_bins()
+        elif name in scores.labels:
+            found[name] = _pooled(scores.labels[name])
+        elif name not in ("data_subset", "objective"):
+            raise ConfigError(
+                f"--by {name}, but no row of {scores.file} has that column; leave it out."
+            )
+    return {name: values for name, values in found.items() if (values != "").any()}
 
 
-def _record_to_dict(record: PairRecord | ResponseRecord) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, Count):
-            return value.to_dict()
-        if isinstance(value, dict):
-            return {name: plain(item) for name, item in value.items()}
-        return value
+def _pooled(values: NDArray[np.str_]) -> NDArray[np.str_]:
+    names, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(names) <= _MAX_VALUES:
+        return values
+    common = np.isin(np.arange(len(names)), np.argsort(-counts, kind="stable")[:_MAX_VALUES])
+    pooled = np.where(common | (names == ""), names, "(all others)")
+    return np.asarray(pooled[place])
 
-    return {f.name: plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
+
+def _groups(
+    scores: PairScores | ResponseScores, by: list[str], moments: Moments, resampling: Resampling
+) -> list[tuple[dict[str, str], NDArray[Any], dict[str, Any]]]:
+    labels = group_labels(scores, by)
+    return [
+        (group, rows, moments.intervals(rows, resampling))
+        for group, rows in label_groups(labels, len(moments.cluster))
+        if rows.any()
+    ]
 
 
 def analyze_pairs(
-    scores: PairScores, head: Head, risk_names: list[str], objective: Objective | None = None
-) -> list[Group]:
-    """Compute the numbers of pairs, of all rows and of each part.
+    scores: PairScores,
+    head: Head,
+    config: AnalyzeConfig,
+    risk_names: list[str],
+    objective: Objective | None = None,
+) -> tuple[ScoresAnalysis, PairEvidence]:
+    """Analyse pairs.
 
     Args:
-        scores: The pairs; with what annotators said of them where an objective is given.
+        scores: The pairs with their facts; with what annotators said of them where an objective is
+            given.
         head: The head that reads the raw outputs.
+        config: Groups and resampling.
         risk_names: Risk measures by which the pairs are compared as well.
         objective: What the model learned beside its network; None takes labels as shares.
 
     Returns:
-        The groups, all rows first.
+        The analysis, and what every pair adds to its numbers.
     """
-    import torch
-
+    facts, resampling = _facts(scores), _resampling(config)
     labels = None if objective is None else _labels(scores, objective)
-    return [
-        Group(
-            group,
-            pair_record(
-                head,
-                scores.chosen[rows],
-                scores.rejected[rows],
-                risk_names,
-                scores.preference[rows],
-                objective,
-                None if labels is None else labels.select(torch.from_numpy(rows)),
-            ),
-        )
-        for group, rows in label_groups(scores.labels, len(scores.chosen))
+    evidence = pair_evidence(
+        head, scores.chosen, scores.rejected, scores.preference, risk_names, objective, labels
+    )
+    moments = pair_moments(evidence, facts.cluster)
+    groups = [
+        Group(group, record_of_pairs(evidence, rows, split_votes=labels is not None), intervals)
+        for group, rows, intervals in _groups(scores, config.by, moments, resampling)
     ]
+    spread = evidence.difference_variance if evidence.has_variance else None
+    analysis = ScoresAnalysis(
+        scores.file,
+        "pairs",
+        scores.name,
+        head.to_dict(),
+        scores.left_out,
+        groups,
+        objective is not None,
+        clusters=len(np.unique(facts.cluster)),
+        calibration=sections.calibration_of(evidence, facts.cluster, resampling),
+        tests=sections.pair_tests(scores, evidence, resampling),
+        agreement=sections.agreement_of(scores, evidence, resampling),
+        frontier=sections.pair_frontier(scores, evidence, head, resampling),
+        contexts=_contexts(config, facts, spread),
+        confounds=sections.confounds_of(facts, spread, resampling),
+    )
+    return analysis, evidence
+
+
+def analyze_responses(
+    scores: ResponseScores, head: Head, config: AnalyzeConfig, risk_names: list[str]
+) -> ScoresAnalysis:
+    """Analyse rows of responses."""
+    facts, resampling = _facts(scores), _resampling(config)
+    evidence = response_evidence(head, scores.outputs, scores.num_responses, risk_names)
+    moments = response_moments(evidence, facts.cluster, within=not has_shared_context(head))
+    groups = [
+        Group(group, record_of_responses(evidence, rows), intervals)
+        for group, rows, intervals in _groups(scores, config.by, moments, resampling)
+    ]
+    spread = None
+    if (evidence.variance > 0).any():
+        total = np.bincount(evidence.row, weights=evidence.variance)
+        spread = total / np.maximum(scores.num_responses, 1)
+    return ScoresAnalysis(
+        scores.file,
+        "responses",
+        scores.name,
+        head.to_dict(),
+        scores.left_out,
+        groups,
+        clusters=len(np.unique(facts.cluster)),
+        tests=sections.response_tests(evidence, facts.cluster),
+        frontier=sections.response_frontier(scores, evidence, head, resampling),
+        contexts=_contexts(config, facts, spread),
+        confounds=sections.confounds_of(facts, spread, resampling),
+    )
+
+
+def _resampling(config: AnalyzeConfig) -> Resampling:
+    return Resampling(config.level, config.resamples, config.seed)
+
+
+def _facts(scores: PairScores | ResponseScores) -> RowFacts:
+    if scores.facts is None:
+        raise ConfigError("an analysis needs the rows' facts; read the file with a FactsReader.")
+    return scores.facts
+
+
+def _contexts(
+    config: AnalyzeConfig, facts: RowFacts, variance: NDArray[np.float64] | None
+) -> dict[str, Any] | None:
+    """Find clusters of prompts by variance, where that was asked for and there is any."""
+    if not config.contexts or variance is None or not facts.prompts:
+        return None
+    from hidden_context.contexts import find_contexts
+
+    codes, cluster = np.unique(facts.cluster, return_inverse=True)
+    prompts = [facts.prompts[code] for code in codes]
+    if sum(map(bool, prompts)) < 2:
+        return None
+    found = find_contexts(
+        prompts, cluster, variance, max_clusters=config.max_contexts, seed=config.seed
+    )
+    return found.to_dict()
 
 
 def _labels(scores: PairScores, objective: Objective) -> Labels:
@@ -159,23 +208,9 @@ def _labels(scores: PairScores, objective: Objective) -> Labels:
     return labels_of(scores.said, known.index, known.column)
 
 
-def analyze_responses(scores: ResponseScores, head: Head, risk_names: list[str]) -> list[Group]:
-    """Compute the numbers of responses, of all rows and of each part."""
-    counts = scores.num_responses
-    return [
-        Group(
-            labels,
-            response_record(
-                head, scores.outputs[np.repeat(rows, counts)], counts[rows], risk_names
-            ),
-        )
-        for labels, rows in label_groups(scores.labels, len(counts))
-    ]
-
-
 def _analyze_file(
     config: AnalyzeConfig, path: str, measures: dict[str, RiskMeasure]
-) -> list[ScoresAnalysis]:
+) -> tuple[list[ScoresAnalysis], list[_Analysed]]:
     objective = saved_objective(path)
     saved = None if objective is None else objective.head
     if objective is not None and objective.is_plain:
@@ -183,12 +218,18 @@ def _analyze_file(
     column = None
     if objective is not None:
         column = objective.annotators.column if objective.annotators else "annotator"
-    file = read_score_file(path, annotator_column=column)
+    file = read_score_file(
+        path,
+        annotator_column=column,
+        label_names=sections.judged_columns(config.by),
+        facts=FactsReader(keep_prompts=config.contexts),
+    )
     every = file.all_scores()
     # The checkpoint around the file can have written one set of scores, not those of several models
     if len(every) > 1:
         objective = saved = None
-    analyses = []
+    analyses: list[ScoresAnalysis] = []
+    pairs: list[_Analysed] = []
     for scores in every:
         head = choose_head(
             scores.width,
@@ -200,33 +241,29 @@ def _analyze_file(
             likelihood=config.likelihood,
         )
         _check_measures(measures, head, scores)
-        kind: Literal["pairs", "responses"]
-        own = objective if head == saved and isinstance(scores, PairScores) else None
-        if isinstance(scores, PairScores):
-            kind, groups = "pairs", analyze_pairs(scores, head, list(measures), own)
-        else:
-            kind, groups = "responses", analyze_responses(scores, head, list(measures))
-        analyses.append(
-            ScoresAnalysis(
-                scores.file,
-                kind,
-                scores.name,
-                head.to_dict(),
-                scores.left_out,
-                groups,
-                own is not None,
-            )
-        )
-    return analyses
+        if isinstance(scores, ResponseScores):
+            analyses.append(analyze_responses(scores, head, config, list(measures)))
+            continue
+        own = objective if head == saved else None
+        analysis, evidence = analyze_pairs(scores, head, config, list(measures), own)
+        analyses.append(analysis)
+        if path in config.compare:
+            pairs.append(_Analysed(scores, evidence))
+    return analyses, pairs
+
+
+def has_shared_context(head: Head) -> bool:
+    """Whether a head knows what the answers to a prompt have in common."""
+    from hidden_context.heads import FactorHead
+
+    return isinstance(head.members[0], FactorHead)
 
 
 def _check_measures(
     measures: dict[str, RiskMeasure], head: Head, scores: PairScores | ResponseScores
 ) -> None:
-    from hidden_context.heads import FactorHead
-
     relative = next((name for name, measure in measures.items() if measure.is_relative), None)
-    if relative is not None and not isinstance(head.members[0], FactorHead):
+    if relative is not None and not has_shared_context(head):
         raise ConfigError(
             f"--risk {relative} needs a head that knows what the answers to a prompt have in "
             f"common: factor, or an ensemble of such; {scores.column} in {scores.file} is of a "
@@ -238,16 +275,16 @@ def run(config: AnalyzeConfig) -> Analysis:
     """Analyse score files, and write the numbers if asked to.
 
     Args:
-        config: The files, how to read them, and the risk measures.
+        config: The files, how to read them, groups, risk measures and resampling.
 
     Returns:
-        One entry per file and set of scores in it.
+        One entry per file and set of scores in it, and the comparison that was asked for.
 
     Raises:
-        ConfigError: If there is no file, the head or a risk measure is unknown, or the output is
-            one of the inputs.
+        ConfigError: If there is no file, the head, a risk measure or a column to group by is
+            unknown, or the output is one of the inputs.
         MissingFileError: If a file does not exist.
-        DataError: If a file cannot be used.
+        DataError: If a file cannot be used, or two models to compare scored different rows.
         CheckpointError: If a checkpoint's head, or what it learned beside its network, is damaged.
         StorageError: If the output cannot be written.
     """
@@ -261,10 +298,29 @@ def run(config: AnalyzeConfig) -> Analysis:
         beside = [path for file in config.files for path in checkpoint_files_beside(file)]
         check_output(config.output, [*config.files, *beside])
     analyses: list[ScoresAnalysis] = []
+    compared: dict[str, _Analysed] = {}
     for path in config.files:
-        analyses += _analyze_file(config, path, measures)
-    analysis = Analysis(config, analyses)
+        found, pairs = _analyze_file(config, path, measures)
+        analyses += found
+        if path in config.compare:
+            compared[path] = _only(pairs, path)
+    comparisons = []
+    if config.compare:
+        first, second = (compared[path] for path in config.compare)
+        evidence = first.evidence, second.evidence
+        comparisons = [compare((first.scores, second.scores), evidence, _resampling(config))]
+    analysis = Analysis(config, analyses, comparisons)
     if config.output:
         write_json(config.output, analysis.to_dict())
         _logger.info("wrote %s", config.output)
     return analysis
+
+
+def _only(pairs: list[_Analysed], path: str) -> _Analysed:
+    if len(pairs) != 1:
+        raise DataError(
+            f"it has pairs scored by {len(pairs)} models, and a comparison needs one",
+            file=path,
+            remedy="Compare files that evaluate wrote, or score pairs with each model alone",
+        )
+    return pairs[0]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hidden_context.analysis.config import SummarizeConfig
-from hidden_context.analysis.records import Count
 from hidden_context.analysis.published import published
+from hidden_context.analysis.records import Count
 
 REWARD_MODEL_TYPES = ("base", "mean_and_variance", "categorical")
 TRAIN_SETS = ("helpful", "harmless", "both")

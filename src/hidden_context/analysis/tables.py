@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hidden_context.analysis.records import Count, PairRecord
 from hidden_context.analysis.published import published
+from hidden_context.analysis.records import Count, PairRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from hidden_context.analysis.score_analysis import Analysis, Group, ScoresAnalysis
+    from hidden_context.analysis.results import Analysis, Group, ScoresAnalysis
     from hidden_context.analysis.summary import (
         EvaluationNumbers,
         JailbreakNumbers,
         Summary,
         SummaryCell,
     )
+    from hidden_context.statistics.interval import Interval
 
 NOTHING = "–"
 _R_SQUARED = ("r²", "paper", "texts")
@@ -55,7 +56,10 @@ def number(value: float | None, decimals: int = 3) -> str:
     return NOTHING if value is None else f"{value:.{decimals}f}"
 
 
-def _table(title: str | None, text_columns: Sequence[str], number_columns: Sequence[str]) -> Table:
+def make_table(
+    title: str | None, text_columns: Sequence[str], number_columns: Sequence[str]
+) -> Table:
+    """Make an empty table whose columns are never cut short, numbers to the right."""
     from rich import box
     from rich.table import Table
 
@@ -92,9 +96,9 @@ def summary_tables(summary: Summary) -> list[Table]:
     """
     model = ["reward model", "trained on"]
     columns = ["mean", "paper", f"{summary.config.alpha:g} quantile", "paper"]
-    jailbreak = _table("Table 1, jailbreak rate (lower is better)", model, columns)
-    helpfulness = _table("Table 1, helpfulness accuracy (higher is better)", model, columns)
-    r_squared = _table("r², share of reward variance explained by the text", model, _R_SQUARED)
+    jailbreak = make_table("Table 1, jailbreak rate (lower is better)", model, columns)
+    helpfulness = make_table("Table 1, helpfulness accuracy (higher is better)", model, columns)
+    r_squared = make_table("r², share of reward variance explained by the text", model, _R_SQUARED)
     for cell in summary.cells:
         paper = published(cell.reward_model_type, cell.train_set, summary.config.alpha)
         _add_shares(jailbreak, cell, cell.jailbreak, paper.jailbreak_rate)
@@ -146,31 +150,61 @@ def analysis_title(analysis: ScoresAnalysis) -> str:
     return f"{analysis.file}: {' '.join(filter(None, (analysis.kind, analysis.name)))} ({kind})"
 
 
+def ends(interval: Interval | None, scale: float = 1.0, decimals: int = 2) -> str:
+    """Write an interval's two ends; nothing where there are none.
+
+    >>> from hidden_context.statistics.interval import Interval
+    >>> ends(Interval(0.5, 0.25, 0.75, 0.95, "delta"), 100, 1)
+    '[25.0, 75.0]'
+    """
+    if interval is None or interval.method == "none":
+        return ""
+    return f"[{scale * interval.low:.{decimals}f}, {scale * interval.high:.{decimals}f}]"
+
+
+def _with_ends(text: str, interval: Interval | None, scale: float = 1.0, decimals: int = 2) -> str:
+    return " ".join(filter(None, (text, ends(interval, scale, decimals))))
+
+
 def analysis_table(analysis: ScoresAnalysis) -> Table:
-    """Lay out the numbers of one set of scores, one line per group."""
+    """Lay out the numbers of one set of scores, one line per group, with intervals."""
     from rich.markup import escape
 
     first = analysis.groups[0].record
     if isinstance(first, PairRecord):
         risks = list(first.accuracy_at)
-        columns = ["n", "loss/nats", "accuracy", "reward", "σ", "r²"]
+        columns = ["n", "loss/nats", "accuracy", "reward", "σ", "r²", "r² within"]
         columns += [f"accuracy {name}" for name in risks]
     else:
         risks = list(first.second_at_least or {})
-        columns = ["n", "reward", "σ", "r²", *(f"2nd ≥ 1st {name}" for name in risks)]
-    table = _table(None, ["rows"], columns)
+        columns = ["n", "reward", "σ", "r²", "r² within", *(f"2nd ≥ 1st {name}" for name in risks)]
+    table = make_table(None, ["rows"], columns)
     for group in analysis.groups:
-        record = group.record
-        moments = [number(v) for v in (record.reward_mean, record.reward_stddev, record.r2)]
-        texts = [str(record.n)]
-        if isinstance(record, PairRecord):
-            texts += [number(record.loss, 4), percent(record.accuracy.share), *moments]
-            texts += [percent(record.accuracy_at[name].share) for name in risks]
-        else:
-            compared = record.second_at_least or {}
-            texts += [*moments, *(percent_of(compared.get(name)) for name in risks)]
-        table.add_row(escape(_label(group)), *texts)
+        table.add_row(escape(_label(group)), *_cells(group, risks))
     return table
+
+
+def _cells(group: Group, risks: Sequence[str]) -> list[str]:
+    record, intervals = group.record, group.intervals
+    within = intervals.get("r2_within")
+    moments = [
+        number(record.reward_mean),
+        number(record.reward_stddev),
+        _with_ends(number(record.r2), intervals.get("r2")),
+        _with_ends(number(None if within is None else within.estimate), within),
+    ]
+    if isinstance(record, PairRecord):
+        accuracy = _with_ends(percent(record.accuracy.share), intervals.get("accuracy"), 100, 1)
+        loss = _with_ends(number(record.loss, 4), intervals.get("loss"), decimals=3)
+        at = intervals.get("accuracy_at", {})
+        cautious = [
+            _with_ends(percent(record.accuracy_at[name].share), at.get(name), 100, 1)
+            for name in risks
+        ]
+        return [str(record.n), loss, accuracy, *moments, *cautious]
+    compared, at = record.second_at_least or {}, intervals.get("second_at_least", {})
+    cautious = [_with_ends(percent_of(compared.get(name)), at.get(name), 100, 1) for name in risks]
+    return [str(record.n), *moments, *cautious]
 
 
 def causes_table(analysis: ScoresAnalysis) -> Table | None:
@@ -181,7 +215,7 @@ def causes_table(analysis: ScoresAnalysis) -> Table | None:
     causes = list(dict.fromkeys(cause for each in shares for cause in each))
     if not causes:
         return None
-    table = _table(None, ["variance"], causes)
+    table = make_table(None, ["variance"], causes)
     for group, each in zip(analysis.groups, shares, strict=True):
         table.add_row(escape(_label(group)), *(percent(each.get(cause)) for cause in causes))
     return table
@@ -192,7 +226,9 @@ def _label(group: Group) -> str:
 
 
 def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
-    """Print one table per set of scores."""
+    """Print the tables of every set of scores, then comparisons."""
+    from hidden_context.analysis import section_tables
+
     console = console or make_console()
     has_pairs = has_responses = has_causes = False
     for scores in analysis.analyses:
@@ -205,9 +241,14 @@ def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
         if scores.rows_left_out:
             text = _left_out(scores.rows_left_out, scores.file)
             console.print(text, highlight=False, markup=False, soft_wrap=True)
+        section_tables.print_sections(scores, console)
         console.print()
         is_pairs = isinstance(scores.groups[0].record, PairRecord)
         has_pairs, has_responses = has_pairs or is_pairs, has_responses or not is_pairs
+    for comparison in analysis.comparisons:
+        section_tables.print_comparison(comparison, console)
+    level = f"{100 * analysis.config.level:g}"
+    console.print(f"[low, high]: {level} % intervals by prompt.", highlight=False, markup=False)
     if has_pairs:
         console.print(_TIES_HALF, highlight=False)
     if has_responses:
@@ -222,4 +263,4 @@ def make_console() -> Console:
 
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160)
+    return Console(width=None if sys.stdout.isatty() else 200)

@@ -17,7 +17,9 @@ VERBS = {
     "train": "train a reward model on preference pairs",
     "evaluate": "score a preference data set and report accuracy, loss and r²",
     "score": "score texts, responses or pairs, streaming and resumable",
-    "analyze": "summarize evaluations: r², jailbreak rate, accuracy",
+    "analyze": "numbers with intervals, tests and comparisons from evaluations",
+    "report": "one HTML file to look at: distributions, calibration, clusters, every comparison",
+    "figure": "figures for papers from an analysis: svg, pdf, png",
     "synthetic": "the synthetic experiments (Figure 1)",
     "data": "download, inspect and split preference data",
 }

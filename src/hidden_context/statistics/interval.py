@@ -23,6 +23,8 @@ Statistic = Callable[[Floats], Floats]
 
 Method = Literal["bootstrap", "delta", "wilson", "none"]
 
+FEWEST: Final = 5
+"""Clusters below which a sample says nothing of its own uncertainty."""
 EXACT_UP_TO: Final = 1000
 RESAMPLES: Final = 1999
 _BATCH_NUMBERS: Final = 4_000_000
@@ -108,7 +110,7 @@ def cluster_interval(
 
     for a statistic between two bounds on the logit scale, so that the interval stays between them.
     Where every cluster says the same of a share, resampling would show no doubt at all: then it is
-    Wilson's interval of C clusters.
+    Wilson's interval of C clusters. Fewer than five clusters give no interval.
 
     Args:
         sums: Sums of each cluster, of shape ``(C, q)``.
@@ -133,7 +135,7 @@ def cluster_interval(
         raise ConfigError(f"sums of at least one cluster are needed, not {sums.shape}.")
     estimate = float(statistic(sums.sum(0)))
     count = len(sums)
-    if count == 1 or not np.isfinite(estimate):
+    if count < FEWEST or not np.isfinite(estimate):
         return Interval(estimate, np.nan, np.nan, level, "none")
     if bounds == (0, 1) and estimate in (0.0, 1.0):
         wilson = stats.binomtest(round(estimate * count), count).proportion_ci(level, "wilson")
@@ -199,24 +201,6 @@ def _delta_interval(
         for side in (-1, 1)
     )
     return Interval(estimate, float(low), float(high), level, "delta")
-
-
-def difference_of(first: Statistic, second: Statistic, split: int) -> Statistic:
-    """Make ``second − first`` of totals that stand side by side.
-
-    Args:
-        first: Statistic of the first ``split`` totals.
-        second: Statistic of the others.
-        split: How many totals the first takes.
-
-    Returns:
-        The difference, for ``cluster_interval`` of ``np.concatenate([sums, others], axis=1)``.
-    """
-
-    def difference(totals: Floats) -> Floats:
-        return np.asarray(second(totals[..., split:]) - first(totals[..., :split]))
-
-    return difference
 
 
 def stack_sums(parts: Sequence[Floats]) -> Floats:

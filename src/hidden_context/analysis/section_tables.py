@@ -1,0 +1,114 @@
+"""Calibration, tests, frontier, contexts and comparisons, as the terminal shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hidden_context.analysis.tables import NOTHING, ends, make_table, number, percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hidden_context.analysis.comparison import Comparison
+    from hidden_context.analysis.results import ScoresAnalysis
+    from hidden_context.statistics.interval import Interval
+
+
+def print_sections(analysis: ScoresAnalysis, console: Console) -> None:
+    """Print what there is beside the numbers by group."""
+    lines = [_prompts(analysis)]
+    if analysis.calibration is not None:
+        lines.append(_calibration(analysis.calibration))
+    if analysis.agreement is not None:
+        lines.append(_agreement(analysis.agreement))
+    lines += [f"{t.question} p = {p_value(t.p_value)}. {t.limit}" for t in analysis.tests]
+    lines += [confound["text"] for confound in analysis.confounds]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if analysis.frontier:
+        console.print(_frontier(analysis))
+    if analysis.contexts is not None:
+        console.print(_contexts(analysis.contexts))
+
+
+def p_value(value: float) -> str:
+    """Write a p-value; a small one as what it is below.
+
+    >>> p_value(0.2345), p_value(0.0004)
+    ('0.234', '0.0004')
+    """
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
+
+
+def _prompts(analysis: ScoresAnalysis) -> str:
+    return f"{analysis.clusters} {'prompt' if analysis.clusters == 1 else 'prompts'}"
+
+
+def _value(found: dict[str, Any] | None, decimals: int = 3) -> str:
+    if found is None or found["estimate"] is None:
+        return NOTHING
+    if found["low"] is None:
+        return f"{found['estimate']:.{decimals}f}"
+    low, high = (f"{found[name]:.{decimals}f}" for name in ("low", "high"))
+    return f"{found['estimate']:.{decimals}f} [{low}, {high}]"
+
+
+def _calibration(found: dict[str, Any]) -> str:
+    return (
+        f"Calibration: expected error {_value(found['ece'])}, Brier score "
+        f"{_value(found['brier'])}, sharpness {found['sharpness']:.3f}"
+    )
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    return (
+        f"{found['pairs']} pairs with several labels: AUROC of finding those whose annotators "
+        f"diverge {_value(found['diverging_auroc'])}, rank correlation of P with vote shares "
+        f"{_value(found['vote_spearman'])}"
+    )
+
+
+def _share(interval: Interval | None) -> str:
+    if interval is None:
+        return NOTHING
+    return f"{percent(interval.estimate)} {ends(interval, 100, 1)}".rstrip()
+
+
+def _frontier(analysis: ScoresAnalysis) -> Any:
+    table = make_table(None, ["caution"], ["unsafe preferred", "accuracy"])
+    for point in analysis.frontier:
+        table.add_row(point.name, _share(point.unsafe), _share(point.accuracy))
+    return table
+
+
+def _contexts(found: dict[str, Any]) -> Any:
+    from rich.markup import escape
+
+    columns = ["prompts", "pairs", "mean variance", "share of variance"]
+    table = make_table("Where the variance lies", ["prompts about"], columns)
+    for cluster in found["clusters"]:
+        table.add_row(
+            escape(cluster["name"]),
+            str(cluster["prompts"]),
+            str(cluster["pairs"]),
+            number(cluster["mean_variance"]),
+            percent(cluster["variance_share"]),
+        )
+    return table
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print how much better the second model is, metric by metric."""
+    title = f"{comparison.second} against {comparison.first}: {comparison.pairs} pairs"
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
+    table = make_table(None, ["metric"], ["first", "second", "second − first", "p"])
+    for each in comparison.differences:
+        interval = each.difference
+        table.add_row(
+            each.metric.replace("accuracy_at/", "accuracy "),
+            number(each.first, 4),
+            number(each.second, 4),
+            f"{interval.estimate:+.4f} {ends(interval, decimals=4)}".rstrip(),
+            NOTHING if each.p_value is None else p_value(each.p_value),
+        )
+    console.print(table)

@@ -1,0 +1,232 @@
+"""What hidden variance may follow besides the context: length, and the order of the two sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hidden_context.errors import ConfigError
+from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MAX_PAIRS: Final = 200_000
+"""Of more pairs, so many are drawn at random, by the seed."""
+
+_LARGEST_EFFECT_KEPT_QUIET: Final = 0.1
+_WORDS: Final = {
+    "length": "the pair's total length",
+    "length_difference": "how much the two sides differ in length",
+    "position": "the place of the pair",
+}
+
+
+@dataclass(frozen=True)
+class Confound:
+    """How hidden variance goes with something that is not the context.
+
+    Attributes:
+        name: ``length``, ``length_difference`` or ``position``.
+        correlation: Spearman's rank correlation, with its interval by prompt.
+        text: What that says, in a sentence.
+    """
+
+    name: Literal["length", "length_difference", "position"]
+    correlation: Interval
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what analysis.json holds."""
+        return {"name": self.name, "correlation": self.correlation.to_dict(), "text": self.text}
+
+
+def length_confounds(
+    variance: Floats,
+    length: Floats,
+    cluster: Ints,
+    *,
+    position: Floats | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Confound]:
+    """Tell whether hidden variance merely follows length, or position.
+
+    Args:
+        variance: ``(N,)``, hidden variance of each pair.
+        length: ``(N, 2)``, characters or tokens of both sides; rows with NaN are left out.
+        cluster: ``(N,)``, the number of each pair's prompt.
+        position: ``(N,)``, the pair's place in a sequence, or 0 and 1 for which side was shown
+            first; NaN leaves a row out; None asks nothing of it.
+        level: Confidence level.
+        seed: Of the bootstrap, and of the pairs that are drawn where there are over 200 000.
+
+    Returns:
+        Length, difference of lengths, then position; what does not vary is left out.
+
+    Raises:
+        ConfigError: If the shapes do not fit.
+    """
+    variance, length = np.asarray(variance, np.float64), np.asarray(length, np.float64)
+    size = len(variance)
+    if length.shape != (size, 2) or np.shape(cluster) != (size,):
+        raise ConfigError(
+            f"{size} variances need lengths of shape ({size}, 2) and as many prompt numbers; got "
+            f"{length.shape} and {np.shape(cluster)}."
+        )
+    if position is not None and np.shape(position) != (size,):
+        raise ConfigError(f"{size} variances need as many positions, not {np.shape(position)}.")
+    drawn = _drawn(size, seed)
+    columns: dict[Any, Floats] = {
+        "length": length.sum(1),
+        "length_difference": np.abs(length[:, 0] - length[:, 1]),
+    }
+    if position is not None:
+        columns["position"] = np.asarray(position, np.float64)
+    found = []
+    for name, column in columns.items():
+        rows = drawn[np.isfinite(column[drawn])]
+        if len(rows) < 3 or np.ptp(column[rows]) == 0 or np.ptp(variance[rows]) == 0:
+            continue
+        own = np.unique(np.asarray(cluster)[rows], return_inverse=True)[1]
+        correlation = spearman_interval(variance[rows], column[rows], own, level=level, seed=seed)
+        found.append(Confound(name, correlation, _sentence(name, correlation)))
+    return found
+
+
+def _drawn(size: int, seed: int) -> Ints:
+    if size <= MAX_PAIRS:
+        return np.arange(size)
+    return np.sort(np.random.default_rng(seed).choice(size, MAX_PAIRS, replace=False))
+
+
+def spearman_interval(
+    x: Floats, y: Floats, cluster: Ints, *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    r"""Spearman's rank correlation, with an interval by cluster.
+
+    With u and v the mid-ranks over n, the correlation is :math:`\rho = C / \sqrt{AB}`, where
+    C, A and B are the covariance of u and v and their variances. Its influence function
+
+    .. math:: \psi_i = \frac{\psi^C_i}{\sqrt{AB}}
+        - \frac\rho2 \left(\frac{\psi^A_i}{A} + \frac{\psi^B_i}{B}\right), \qquad
+        \psi^C_i = \tilde u_i \tilde v_i + \frac1n \sum_j K(x_i, x_j) \tilde v_j
+        + \frac1n \sum_j K(y_i, y_j) \tilde u_j - 3C
+
+    has what each row does to the others' ranks, K being 1 where the first is smaller and ½ where
+    both are equal. The mean of :math:`\rho + \psi_i` is then drawn by cluster, as a mean is.
+
+    Args:
+        x: ``(n,)``, not constant.
+        y: ``(n,)``, not constant.
+        cluster: ``(n,)``, each row's cluster, 0 to C − 1.
+        level: Confidence level.
+        seed: Of the bootstrap.
+
+    Returns:
+        The interval, between −1 and 1.
+
+    Source: Croux and Dehon (2010) for the influence function without ties.
+    """
+    u, v = _centred_ranks(x), _centred_ranks(y)
+    first, second, both = (u * u).mean(), (v * v).mean(), (u * v).mean()
+    rho = both / np.sqrt(first * second)
+    psi_both = u * v + _pull(x, v) + _pull(y, u) - 3 * both
+    psi_first = u * u + 2 * _pull(x, u) - 3 * first
+    psi_second = v * v + 2 * _pull(y, v) - 3 * second
+    psi = psi_both / np.sqrt(first * second) - rho / 2 * (psi_first / first + psi_second / second)
+    values = np.stack([rho + psi, np.ones_like(psi)], axis=1)
+    found = cluster_interval(
+        cluster_sums(values, cluster), ratio, bounds=(-1, 1), level=level, seed=seed
+    )
+    low, high = (float(np.clip(end, -1, 1)) for end in (found.low, found.high))
+    return Interval(float(rho), low, high, level, found.method)
+
+
+def _centred_ranks(values: Floats) -> Floats:
+    return np.asarray((stats.rankdata(values) - 0.5) / len(values) - 0.5)
+
+
+def _pull(order: Floats, weights: Floats) -> Floats:
+    """For each row i the mean over j of weights[j] where order[i] < order[j], half where equal."""
+    _, group = np.unique(order, return_inverse=True)
+    by_value = np.bincount(group, weights=weights)
+    above = by_value.sum() - np.cumsum(by_value)
+    return np.asarray((above + by_value / 2)[group] / len(order))
+
+
+def _sentence(name: str, correlation: Interval) -> str:
+    what, rho = _WORDS[name], correlation.estimate
+    numbers = f"Spearman {rho:+.2f}, {correlation.level:.0%} interval {correlation.low:+.2f} to "
+    numbers += f"{correlation.high:+.2f}"
+    if not np.isfinite(correlation.low):
+        return f"Whether hidden variance follows {what} cannot be said of a single prompt."
+    if correlation.low <= 0 <= correlation.high:
+        return f"There is no sign that hidden variance follows {what} ({numbers})."
+    way = "rises" if rho > 0 else "falls"
+    if abs(rho) < _LARGEST_EFFECT_KEPT_QUIET:
+        return f"Hidden variance {way} with {what}, but hardly ({numbers})."
+    return (
+        f"Hidden variance {way} with {what} ({numbers}): look whether contexts differ in it before "
+        "reading them as disagreement."
+    )
+
+
+def context_beyond_length(
+    variance: Floats, length: Floats, cluster: Ints, context: Ints, *, seed: int = 0
+) -> Interval:
+    r"""Share of the ranks of hidden variance that contexts explain beyond both lengths.
+
+    With R² of least squares on the mid-ranks of total length and |length difference|, and R²₊ with
+    an indicator of each context beside them, it is the partial R²,
+
+    .. math:: (R^2_+ - R^2) / (1 - R^2).
+
+    Args:
+        variance: ``(N,)``, hidden variance of each pair.
+        length: ``(N, 2)``, of both sides; rows with NaN are left out.
+        cluster: ``(N,)``, the number of each pair's prompt.
+        context: ``(N,)``, the context of each pair's prompt; −1 leaves the pair out.
+        seed: Of the bootstrap, and of the pairs that are drawn where there are over 200 000.
+
+    Returns:
+        The interval, by prompt, in [0, 1].
+
+    Raises:
+        ConfigError: If no pair is left, or variance or length is the same for all of them.
+    """
+    length = np.asarray(length, np.float64)
+    rows = _drawn(len(variance), seed)
+    rows = rows[np.isfinite(length[rows]).all(1) & (np.asarray(context)[rows] >= 0)]
+    if len(rows) == 0 or np.ptp(variance[rows]) == 0:
+        raise ConfigError("no pair with a length and a context, or all variances are equal.")
+    sides = length[rows]
+    _, group = np.unique(np.asarray(context)[rows], return_inverse=True)
+    # the indicators add up to the intercept, so the last one is not needed
+    lengths = [_centred_ranks(sides.sum(1)), _centred_ranks(np.abs(sides[:, 0] - sides[:, 1]))]
+    columns = [np.ones(len(rows)), *lengths, *(group == k for k in range(int(group.max())))]
+    design = np.stack([*columns, _centred_ranks(variance[rows])], axis=1).astype(np.float64)
+    upper = np.triu_indices(design.shape[1])
+    products = design[:, upper[0]] * design[:, upper[1]]
+    own = np.unique(np.asarray(cluster)[rows], return_inverse=True)[1]
+
+    def partial_r2(totals: Floats) -> Floats:
+        moments = np.zeros((*totals.shape[:-1], design.shape[1], design.shape[1]))
+        moments[..., upper[0], upper[1]] = totals
+        moments[..., upper[1], upper[0]] = totals
+        without, with_contexts = (_residual(moments, k) for k in (3, design.shape[1] - 1))
+        return np.asarray(1 - with_contexts / without)
+
+    return cluster_interval(cluster_sums(products, own), partial_r2, bounds=(0, 1), seed=seed)
+
+
+def _residual(moments: Floats, count: int) -> Floats:
+    """Residual sum of squares of the last column on the first ``count`` ones."""
+    inner, cross = moments[..., :count, :count], moments[..., :count, -1:]
+    # a resample may lack a context: the pseudo-inverse leaves its column out
+    solved = np.linalg.pinv(inner, hermitian=True) @ cross
+    return np.asarray(moments[..., -1, -1] - (cross * solved)[..., 0].sum(-1))

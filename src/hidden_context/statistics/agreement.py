@@ -1,0 +1,266 @@
+"""Whether learned disagreement agrees with the annotators' own, where a pair has several labels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hidden_context.errors import ConfigError
+from hidden_context.statistics.interval import EXACT_UP_TO, FEWEST, Floats, Interval
+
+Codes = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+Weighted = Callable[[Floats], Floats]
+"""Takes weights of the pairs ``(R, N)`` to values ``(R,)``."""
+
+CONTESTED: Final = (0.35, 0.65)
+"""Vote shares between which annotators of a pair diverge, both ends included."""
+
+RESAMPLES: Final = 499
+_BATCH_NUMBERS: Final = 4_000_000
+# a share such as 1 − 0.35 may miss an end by a rounding error
+_ROUNDING: Final = 1e-9
+
+
+def contested(
+    vote_share: Floats, low: float = CONTESTED[0], high: float = CONTESTED[1]
+) -> Booleans:
+    """Return which pairs' annotators diverge: whose vote share lies in [``low``, ``high``]."""
+    share = np.asarray(vote_share, dtype=np.float64)
+    return np.asarray((share >= low - _ROUNDING) & (share <= high + _ROUNDING))
+
+
+def auroc(score: Floats, positive: Booleans) -> float:
+    """Return the probability that a positive scores higher than a negative, ties counted ½.
+
+    Args:
+        score: Scores of shape ``(N,)``.
+        positive: Which of them are positives, of shape ``(N,)``.
+
+    Returns:
+        Area under the receiver operating characteristic, in [0, 1]; NaN without a positive or
+        without a negative.
+
+    Raises:
+        ConfigError: If shapes differ or there are no scores.
+    """
+    score, indicator = _alike(score, np.asarray(positive, dtype=np.float64))
+    chosen = indicator > 0
+    count, others = int(chosen.sum()), int((~chosen).sum())
+    if not count or not others:
+        return float("nan")
+    ranks = stats.rankdata(score)  # the mean rank of tied scores counts ties one half
+    return float((ranks[chosen].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def diverging_auroc(
+    score: Floats,
+    vote_share: Floats,
+    cluster: Codes | None = None,
+    *,
+    low: float = CONTESTED[0],
+    high: float = CONTESTED[1],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Estimate how well a score finds the pairs whose annotators diverge.
+
+    Args:
+        score: Learned disagreement of each pair, higher where more is expected, of shape ``(N,)``:
+            ``−|P − ½|``, or σ of the difference of the two rewards.
+        vote_share: Share of the annotators who prefer one response, of shape ``(N,)``.
+        cluster: Number of each pair's cluster, of shape ``(N,)``; None where pairs are independent.
+        low: Least vote share of a diverging pair.
+        high: Greatest one.
+        level: Confidence level.
+        resamples: Of the bootstrap over clusters: bias-corrected and accelerated up to
+            ``EXACT_UP_TO`` clusters, by percentiles above.
+        seed: Of the bootstrap.
+
+    Returns:
+        AUROC in [0, 1] of diverging pairs against the others, ties counted ½; NaN where one sort is
+        missing. Where it is 0 or 1 the interval is Wilson's, of as many draws as the rarer sort has
+        clusters.
+
+    Raises:
+        ConfigError: If shapes differ, there are no pairs, or ``low`` is above ``high``.
+    """
+    if low > high:
+        raise ConfigError(f"low is {low} and high {high}; low must not be above high.")
+    score, vote_share = _alike(score, vote_share)
+    positive = contested(vote_share, low, high)
+    estimate = auroc(score, positive)
+    codes = _codes(cluster, len(score))
+    if estimate in (0.0, 1.0):
+        rarer = min(len(np.unique(codes[positive])), len(np.unique(codes[~positive])))
+        ends = stats.binomtest(round(estimate * rarer), rarer).proportion_ci(level, "wilson")
+        return Interval(estimate, float(ends.low), float(ends.high), level, "wilson")
+    order = np.argsort(score, kind="stable")
+    starts = _starts(score[order])
+    is_positive = positive[order]
+
+    def weighted(weights: Floats) -> Floats:
+        sorted_weights = weights[:, order]
+        above = np.add.reduceat(sorted_weights * is_positive, starts, axis=1)
+        below = np.add.reduceat(sorted_weights * ~is_positive, starts, axis=1)
+        beaten = np.cumsum(below, axis=1) - below / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((above * beaten).sum(1) / (above.sum(1) * below.sum(1)))
+
+    return _interval(estimate, weighted, codes, level, resamples, seed)
+
+
+def vote_correlation(
+    probability: Floats,
+    vote_share: Floats,
+    cluster: Codes | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Estimate Spearman's correlation of predicted probabilities and vote shares.
+
+    It depends on which response of a pair is called chosen: take an orientation that the votes did
+    not decide, such as the order of the file or of the texts. Otherwise every share is above ½ and
+    half of the range is missing.
+
+    Args:
+        probability: P(first ≻ second), of shape ``(N,)``.
+        vote_share: Share of the annotators who prefer the first, of shape ``(N,)``.
+        cluster: Number of each pair's cluster, of shape ``(N,)``; None where pairs are independent.
+        level: Confidence level.
+        resamples: Of the bootstrap over clusters.
+        seed: Of the bootstrap.
+
+    Returns:
+        The correlation in [−1, 1] with its interval; NaN where one side is constant.
+
+    Raises:
+        ConfigError: If shapes differ or there are no pairs.
+    """
+    return rank_correlation(
+        probability, vote_share, cluster, level=level, resamples=resamples, seed=seed
+    )
+
+
+def rank_correlation(
+    first: Floats,
+    second: Floats,
+    cluster: Codes | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Estimate Spearman's correlation of two columns, with an interval by cluster.
+
+    Args:
+        first: Numbers of shape ``(N,)``.
+        second: Numbers of shape ``(N,)``.
+        cluster: Number of each row's cluster, of shape ``(N,)``; None where rows are independent.
+        level: Confidence level.
+        resamples: Of the bootstrap over clusters: bias-corrected and accelerated up to
+            ``EXACT_UP_TO`` clusters, by percentiles above.
+        seed: Of the bootstrap.
+
+    Returns:
+        The correlation in [−1, 1] with its interval, ties at their mean rank; NaN where one side is
+        constant.
+
+    Raises:
+        ConfigError: If shapes differ or there are no rows.
+    """
+    first, second = _alike(first, second)
+    columns = [_mid_ranks(values) for values in (first, second)]
+
+    def weighted(weights: Floats) -> Floats:
+        total = weights.sum(1, keepdims=True)
+        centred = [ranks(weights) - (total / 2) for ranks in columns]  # mean mid-rank: half the sum
+        products = [(weights * a * b).sum(1) for a, b in _products(*centred)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(products[0] / np.sqrt(products[1] * products[2]))
+
+    estimate = float(weighted(np.ones((1, len(first))))[0])
+    return _interval(estimate, weighted, _codes(cluster, len(first)), level, resamples, seed)
+
+
+def _products(a: Floats, b: Floats) -> list[tuple[Floats, Floats]]:
+    return [(a, b), (a, a), (b, b)]
+
+
+def _mid_ranks(values: Floats) -> Weighted:
+    """Return what takes weights ``(R, N)`` to weighted mid-ranks ``(R, N)``, sorting once."""
+    order = np.argsort(values, kind="stable")
+    starts = _starts(values[order])
+    group = np.empty(len(values), dtype=np.int64)
+    group[order] = np.repeat(np.arange(len(starts)), np.diff([*starts, len(values)]))
+
+    def ranks(weights: Floats) -> Floats:
+        mass = np.add.reduceat(weights[:, order], starts, axis=1)
+        return np.asarray((np.cumsum(mass, axis=1) - mass / 2)[:, group])
+
+    return ranks
+
+
+def _interval(
+    estimate: float, weighted: Weighted, codes: Codes, level: float, resamples: int, seed: int
+) -> Interval:
+    count = int(codes.max()) + 1
+    if count < FEWEST or not np.isfinite(estimate):
+        return Interval(estimate, np.nan, np.nan, level, "none")
+
+    def of_indices(index: Codes, axis: int = -1) -> Floats:
+        rows = np.atleast_2d(index)
+        flat = rows + count * np.arange(len(rows))[:, None]
+        drawn = np.bincount(flat.ravel(), minlength=len(rows) * count).reshape(len(rows), count)
+        found = weighted(drawn[:, codes].astype(np.float64))
+        return found if index.ndim == 2 else np.asarray(found[0])
+
+    with warnings.catch_warnings():
+        # a resample without a positive, or resamples that are all the same: seen to below
+        warnings.simplefilter("ignore")
+        result = stats.bootstrap(
+            (np.arange(count),),
+            of_indices,
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, _BATCH_NUMBERS // len(codes)),
+            confidence_level=level,
+            method="BCa" if count <= EXACT_UP_TO else "percentile",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = result.confidence_interval
+    if not (np.isfinite(low) and np.isfinite(high)):
+        drawn = result.bootstrap_distribution
+        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level, "bootstrap")
+
+
+def _starts(ordered: Floats) -> Codes:
+    """Return where each run of equal numbers begins."""
+    return np.flatnonzero(np.concatenate([[True], np.diff(ordered) != 0]))
+
+
+def _codes(cluster: Codes | None, size: int) -> Codes:
+    if cluster is None:
+        return np.arange(size)
+    codes = np.asarray(cluster)
+    if codes.shape != (size,):
+        raise ConfigError(f"{size} pairs need {size} cluster numbers, not shape {codes.shape}.")
+    return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.int64)
+
+
+def _alike(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or not len(a):
+        raise ConfigError(
+            f"two equally long, non-empty lists are needed; got shapes {a.shape} and {b.shape}."
+        )
+    return a, b

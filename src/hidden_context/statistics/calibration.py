@@ -1,0 +1,289 @@
+"""How well predicted probabilities of preference agree with labels, and how much they dare.
+
+Which of two responses is called chosen must not matter, so every pair is turned once to the side
+that the model prefers: its probability then lies in [½, 1], and its label is the share of
+annotators who prefer that side too. A model that has no preference (P = ½) is right by half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hidden_context.errors import ConfigError
+from hidden_context.statistics.interval import (
+    FEWEST,
+    RESAMPLES,
+    Floats,
+    Interval,
+    cluster_sums,
+)
+
+Codes = NDArray[np.int64]
+
+BINS: Final = 10
+_HALVINGS: Final = 40
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The pairs of one bin of predicted probabilities of the preferred side.
+
+    Attributes:
+        low: Lower edge.
+        high: Upper edge.
+        n: Number of pairs.
+        predicted: Mean predicted probability.
+        observed: Mean label: the share of annotators who prefer that side.
+        observed_low: Lower end of the interval of ``observed``.
+        observed_high: Upper end.
+    """
+
+    low: float
+    high: float
+    n: int
+    predicted: float
+    observed: float
+    observed_low: float
+    observed_high: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON has them."""
+        return asdict(self)
+
+
+def brier_score(probability: Floats, label: Floats) -> Floats:
+    """Return (P − label)² of every pair.
+
+    Args:
+        probability: P(chosen ≻ rejected), of shape ``(N,)``.
+        label: Share of annotators for the chosen response, in [0, 1], of shape ``(N,)``.
+
+    Returns:
+        Scores in [0, 1], of shape ``(N,)``; a coin scores ¼ on hard labels.
+
+    Raises:
+        ConfigError: If shapes differ, there are no pairs, or numbers lie outside [0, 1].
+
+    Source: Brier (1950), in the form for two outcomes.
+    """
+    probability, label = _shares(probability, label)
+    return np.asarray((probability - label) ** 2)
+
+
+def oriented(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
+    """Turn every pair to the side that the model prefers.
+
+    Args:
+        probability: P(chosen ≻ rejected), of shape ``(N,)``.
+        label: Share of annotators for the chosen response, in [0, 1], of shape ``(N,)``.
+
+    Returns:
+        Probabilities in [½, 1] and labels of the same side, both of shape ``(N,)``. Where the
+        probability is exactly ½ there is no such side: the label is ½.
+
+    Raises:
+        ConfigError: If shapes differ, there are no pairs, or numbers lie outside [0, 1].
+    """
+    probability, label = _shares(probability, label)
+    side = np.sign(probability - 0.5)
+    return np.abs(probability - 0.5) + 0.5, 0.5 + side * (label - 0.5)
+
+
+def sharpness(probability: Floats) -> float:
+    """Return the mean of (P − ½)²: how far predictions dare to leave a coin's.
+
+    Args:
+        probability: P(chosen ≻ rejected), of shape ``(N,)``, in either orientation.
+
+    Returns:
+        A number between 0 (always ½) and ¼ (always sure). Sharpness is a virtue of calibrated
+        predictions only.
+
+    Raises:
+        ConfigError: If there are no pairs, or numbers lie outside [0, 1].
+    """
+    probability, _ = _shares(probability, probability)
+    return float(np.mean((probability - 0.5) ** 2))
+
+
+def reliability_bins(
+    probability: Floats,
+    label: Floats,
+    bins: int = BINS,
+    *,
+    cluster: Codes | None = None,
+    level: float = 0.95,
+) -> list[ReliabilityBin]:
+    r"""Hold predicted probabilities against labels, in equally wide bins of [½, 1].
+
+    The interval of the observed share is Wilson's. With clusters its sample size is the effective
+    one, :math:`n_e = p(1 - p) / \widehat{\operatorname{Var}}\, p` with the variance by cluster,
+    never more than n; where all labels of a bin are the same, it is the number of clusters. Soft
+    labels vary less than Wilson's hard ones, so their intervals are too wide rather than too
+    narrow.
+
+    Args:
+        probability: P(chosen ≻ rejected), of shape ``(N,)``.
+        label: Share of annotators for the chosen response, in [0, 1], of shape ``(N,)``.
+        bins: How many bins.
+        cluster: Number of each pair's cluster, 0 or more, of shape ``(N,)``; None where pairs are
+            independent.
+        level: Confidence level.
+
+    Returns:
+        The bins that hold a pair, in rising order.
+
+    Raises:
+        ConfigError: If shapes differ, there are no pairs, numbers lie outside [0, 1], or
+            ``bins`` is below 1.
+
+    Source: Wilson (1927); the effective size as Korn and Graubard (1998) have it.
+    """
+    predicted, observed = oriented(probability, label)
+    number = _bin_numbers(predicted, bins)
+    codes = _clusters(cluster, len(predicted))
+    edges = np.linspace(0.5, 1.0, bins + 1)
+    found = []
+    for place in np.unique(number):
+        here = number == place
+        share = float(observed[here].mean())
+        size = _effective_size(observed[here], codes[here])
+        low, high = _wilson(share, size, level)
+        found.append(
+            ReliabilityBin(
+                low=float(edges[place]),
+                high=float(edges[place + 1]),
+                n=int(here.sum()),
+                predicted=float(predicted[here].mean()),
+                observed=share,
+                observed_low=low,
+                observed_high=high,
+            )
+        )
+    return found
+
+
+def expected_calibration_error(
+    probability: Floats,
+    label: Floats,
+    bins: int = BINS,
+    *,
+    cluster: Codes | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    r"""Estimate the expected calibration error, with an interval by cluster.
+
+    .. math:: \mathrm{ECE} = \sum_b \tfrac{n_b}{N} |\bar P_b - \bar y_b|
+
+    over equally wide bins of [½, 1]. Noise alone makes it positive: even a calibrated model's
+    estimate is not 0. An ordinary bootstrap would add the same bias once more, so the interval
+    holds every error ``κ · estimate`` (all gaps scaled alike) under which an estimate like this one
+    is no surprise, with the gaps' noise normal and its covariance by cluster. It reaches down to 0
+    just where the labels do not speak against a calibrated model.
+
+    Args:
+        probability: P(chosen ≻ rejected), of shape ``(N,)``.
+        label: Share of annotators for the chosen response, in [0, 1], of shape ``(N,)``.
+        bins: How many bins.
+        cluster: Number of each pair's cluster, 0 or more, of shape ``(N,)``; None where pairs are
+            independent.
+        level: Confidence level.
+        resamples: How often the gaps' noise is drawn.
+        seed: Of these draws.
+
+    Returns:
+        The estimate, in [0, 1], with its interval; none below five clusters.
+
+    Raises:
+        ConfigError: If shapes differ, there are no pairs, numbers lie outside [0, 1], or
+            ``bins`` is below 1.
+    """
+    predicted, observed = oriented(probability, label)
+    number = _bin_numbers(predicted, bins)
+    places, number = np.unique(number, return_inverse=True)
+    values = np.zeros((len(predicted), len(places) + 1))
+    values[np.arange(len(predicted)), number] = predicted - observed
+    values[:, -1] = 1.0
+    sums = cluster_sums(values, _clusters(cluster, len(predicted)))
+    gaps = sums[:, :-1].sum(0) / len(predicted)
+    estimate = float(np.abs(gaps).sum())
+    count = len(sums)
+    if count < FEWEST:
+        return Interval(estimate, np.nan, np.nan, level, "none")
+    pull = (sums[:, :-1] - sums[:, -1:] * gaps) / len(predicted)
+    covariance = pull.T @ pull * count / (count - 1)
+    noise = np.random.default_rng(seed).multivariate_normal(
+        np.zeros(len(gaps)), covariance, size=resamples, method="eigh"
+    )
+    low, high = (_scaled_error(gaps, noise, (1 + side * level) / 2) for side in (1, -1))
+    return Interval(estimate, low, min(high, 1.0), level, "bootstrap")
+
+
+def _scaled_error(gaps: Floats, noise: Floats, quantile: float) -> float:
+    """Return the error κ·Σ|gap| whose estimates have the found one at ``quantile``; 0 if none."""
+    found = np.abs(gaps).sum()
+
+    def at(scale: float) -> float:
+        return float(np.quantile(np.abs(scale * gaps + noise).sum(1), quantile))
+
+    if at(0.0) >= found:
+        return 0.0
+    low, high = 0.0, 1.0
+    while at(high) < found:  # Σ|κ·gap + e| ≥ κ·Σ|gap| − Σ|e| grows without bound
+        high *= 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle) < found else (low, middle)
+    return float(high * found)
+
+
+def _effective_size(label: Floats, cluster: Codes) -> float:
+    share, count = label.mean(), len(np.unique(cluster))
+    pull = np.bincount(cluster, weights=label - share) / len(label)
+    variance = np.square(pull).sum() * count / max(count - 1, 1)
+    if count == 1 or variance <= 1e-12:
+        return float(count)
+    return float(np.clip(share * (1 - share) / variance, 1.0, len(label)))
+
+
+def _wilson(share: float, size: float, level: float) -> tuple[float, float]:
+    z2 = float(stats.norm.ppf((1 + level) / 2)) ** 2
+    middle = (share + z2 / (2 * size)) / (1 + z2 / size)
+    reach = np.sqrt(z2 * (share * (1 - share) / size + z2 / (4 * size**2))) / (1 + z2 / size)
+    return float(max(middle - reach, 0.0)), float(min(middle + reach, 1.0))
+
+
+def _bin_numbers(predicted: Floats, bins: int) -> Codes:
+    if bins < 1:
+        raise ConfigError(f"{bins} bins cannot hold anything; take 1 or more.")
+    # 1 − p rounds: what is equal but for that must not be parted by an edge
+    place = np.floor(((predicted - 0.5) * 2 * bins).round(9)).astype(np.int64)
+    return np.minimum(place, bins - 1)
+
+
+def _clusters(cluster: Codes | None, size: int) -> Codes:
+    codes = np.arange(size) if cluster is None else np.asarray(cluster, dtype=np.int64)
+    if codes.shape != (size,):
+        raise ConfigError(f"{size} pairs need {size} cluster numbers, not shape {codes.shape}.")
+    return codes
+
+
+def _shares(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
+    probability = np.asarray(probability, dtype=np.float64)
+    label = np.asarray(label, dtype=np.float64)
+    if probability.ndim != 1 or probability.shape != label.shape or not len(label):
+        raise ConfigError(
+            "two equally long, non-empty lists of probabilities and labels are needed; got shapes "
+            f"{probability.shape} and {label.shape}."
+        )
+    for name, values in (("probabilities", probability), ("labels", label)):
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise ConfigError(f"{name} must lie in [0, 1].")
+    return probability, label
