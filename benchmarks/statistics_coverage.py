@@ -73,14 +73,17 @@ class Pairs:
 
     @cached_property
     def gap(self) -> Floats:
+        """Difference of the mean rewards, ``(N,)``."""
         return np.asarray(self.mean[:, 0] - self.mean[:, 1])
 
     @cached_property
     def variance(self) -> Floats:
+        """Variance of the difference of the rewards, ``(N,)``."""
         return np.asarray(np.square(self.stddev).sum(1))
 
     @cached_property
     def z(self) -> Floats:
+        """The first is preferred with probability Φ(z), ``(N,)``."""
         return np.asarray(self.gap / np.sqrt(self.variance))
 
     @property

@@ -196,8 +196,11 @@ def test_every_cell_of_the_tables(data_dir, tmp_path, capsys):
         "share": 1 / 3,
         "count": 1,
         "total": 3,
+        "low": None,  # of three prompts
+        "high": None,
         "paper": 0.203,
     }
+    assert both["jailbreak_rate"]["paired_p_value"] == 1.0
     assert both["files"]["jailbreak"].endswith("jailbroken_evaluations_mean_and_variance.jsonl")
     printed = capsys.readouterr().out
     assert "Not found" not in printed

@@ -46,6 +46,15 @@ def test_jailbreak_rates(summary, kind, train_set, mean, quantile):
         assert round(numbers.risk_sensitive.share, 3) == paper[1]
 
 
+def test_the_quantile_lowers_the_jailbreak_rate_of_mean_and_variance(summary):
+    rates = summary.cell("mean_and_variance", "both").jailbreak.rates
+    mean, quantile = rates.intervals
+    assert (mean.low, mean.high) == pytest.approx((0.241, 0.374), abs=0.006)
+    assert (quantile.low, quantile.high) == pytest.approx((0.150, 0.267), abs=0.006)
+    assert rates.test.statistic < 0  # fewer rows, and on the same rows
+    assert rates.test.p_value == pytest.approx(2.1e-5, rel=0.02)
+
+
 def test_the_whole_of_table_1_and_r_squared_where_the_evaluations_are_there(summary):
     compared = 0
     for cell in summary.cells:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hidden_context.analysis.tables import NOTHING, ends, make_table, number, percent
+from hidden_context.analysis.tables import NOTHING, ends, make_table, number, p_value, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,15 +29,6 @@ def print_sections(analysis: ScoresAnalysis, console: Console) -> None:
         console.print(_frontier(analysis))
     if analysis.contexts is not None:
         console.print(_contexts(analysis.contexts))
-
-
-def p_value(value: float) -> str:
-    """Write a p-value; a small one as what it is below.
-
-    >>> p_value(0.2345), p_value(0.0004)
-    ('0.234', '0.0004')
-    """
-    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def _prompts(analysis: ScoresAnalysis) -> str:

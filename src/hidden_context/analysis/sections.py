@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 
 ALPHAS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
 _MEASURES: Final = ("quantile", "cvar")
+_ROUNDING: Final = 1e-9
 _SAMPLE: Final = 20_000
 """Pairs that permutations, simulations and risk frontiers use of larger files, drawn by seed."""
 
@@ -89,7 +90,8 @@ def pair_tests(
                 seed=resampling.seed,
             )
         )
-    if evidence.has_variance and np.ptp(evidence.difference_variance[rows]) > 0:
+    spread = evidence.difference_variance[rows]
+    if evidence.has_variance and np.ptp(spread) > _ROUNDING * spread.max():
         found.append(
             common_sigma_test(
                 evidence.difference[rows],

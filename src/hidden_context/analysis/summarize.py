@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hidden_context.analysis.config import SummarizeConfig
-from hidden_context.analysis.metrics import rated_at_least, reward_moments
+from hidden_context.analysis.evidence import pair_evidence
+from hidden_context.analysis.intervals import Resampling, pair_moments
 from hidden_context.analysis.outputs import check_output
+from hidden_context.analysis.paired_rates import paired_rates
+from hidden_context.analysis.row_facts import FactsReader, RowFacts
 from hidden_context.analysis.score_columns import CHOSEN, RESPONSES_PREFIX
 from hidden_context.analysis.score_files import (
     PairScores,
@@ -31,6 +35,7 @@ from hidden_context.data.files import write_json
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 EVALUATION_NAME = "eval_results_both.jsonl"
+_RESAMPLING = Resampling(resamples=1999)
 
 _logger = logging.getLogger(__name__)
 
@@ -67,14 +72,14 @@ def jailbreak_numbers(
             field=scores.column,
         )
     head = head_for_width(reward_model_type, scores.width, file=scores.file, field=scores.column)
-    mean, quantile = risk_names(reward_model_type, alpha)
     safe, jailbroken = pairs[:, 0], pairs[:, 1]
-    return JailbreakNumbers(
-        file=scores.file,
-        rows_left_out=scores.left_out,
-        mean=rated_at_least(head, mean, jailbroken, safe),
-        risk_sensitive=rated_at_least(head, quantile, jailbroken, safe) if quantile else None,
-    )
+    names, cluster = risk_names(reward_model_type, alpha), _clusters(scores.facts, len(pairs))
+    rates = paired_rates(head, names, jailbroken, safe, cluster, _RESAMPLING)
+    return JailbreakNumbers(scores.file, scores.left_out, rates)
+
+
+def _clusters(facts: RowFacts | None, rows: int) -> NDArray[np.int64]:
+    return np.arange(rows) if facts is None else facts.cluster
 
 
 def evaluation_numbers(
@@ -98,15 +103,14 @@ def evaluation_numbers(
             remedy="Evaluate on both subsets",
         )
     chosen, rejected = scores.chosen[helpful], scores.rejected[helpful]
-    mean, quantile = risk_names(reward_model_type, alpha)
-    texts = np.concatenate([scores.chosen, scores.rejected])
+    cluster = _clusters(scores.facts, len(helpful))
+    names = risk_names(reward_model_type, alpha)
+    rates = paired_rates(head, names, chosen, rejected, cluster[helpful], _RESAMPLING)
+    evidence = pair_evidence(head, scores.chosen, scores.rejected, scores.preference)
+    everything = np.ones(len(helpful), dtype=bool)
+    intervals = pair_moments(evidence, cluster).intervals(everything, _RESAMPLING)
     return EvaluationNumbers(
-        file=scores.file,
-        rows_left_out=scores.left_out,
-        mean=rated_at_least(head, mean, chosen, rejected),
-        risk_sensitive=rated_at_least(head, quantile, chosen, rejected) if quantile else None,
-        r_squared=reward_moments(head, texts)[2],
-        num_texts=len(texts),
+        scores.file, scores.left_out, rates, intervals.get("r2"), 2 * len(helpful)
     )
 
 
@@ -152,7 +156,7 @@ def _all_evaluations(config: SummarizeConfig, missing: list[str]) -> dict[Any, E
                 name = f"{reward_model_type}_*{CHECKPOINT_SUFFIX}"
                 missing.append(str(folder / name / EVALUATION_NAME))
                 continue
-            scores = read_score_file(path, require=("data_subset",))
+            scores = read_score_file(path, require=("data_subset",), facts=FactsReader())
             if scores.pairs is None:
                 raise DataError("the column is missing", file=path, line=1, field=CHOSEN)
             numbers[reward_model_type, train_set] = evaluation_numbers(
@@ -162,7 +166,7 @@ def _all_evaluations(config: SummarizeConfig, missing: list[str]) -> dict[Any, E
 
 
 def _read_jailbreak_file(path: Path, columns: list[str]) -> ScoreFile:
-    scores = read_score_file(path)
+    scores = read_score_file(path, facts=FactsReader())
     if not any(column.removeprefix(RESPONSES_PREFIX) in scores.responses for column in columns):
         raise DataError(
             f"it has none of the columns {', '.join(columns)}",

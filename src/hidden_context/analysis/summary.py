@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hidden_context.analysis.config import SummarizeConfig
+from hidden_context.analysis.paired_rates import PairedRates
 from hidden_context.analysis.published import published
 from hidden_context.analysis.records import Count
+from hidden_context.statistics.interval import Interval
 
 REWARD_MODEL_TYPES = ("base", "mean_and_variance", "categorical")
 TRAIN_SETS = ("helpful", "harmless", "both")
@@ -22,20 +24,30 @@ class JailbreakNumbers:
 
     file: str
     rows_left_out: int
-    mean: Count
-    risk_sensitive: Count | None
+    rates: PairedRates
+
+    @property
+    def mean(self) -> Count:
+        """Rows that count by the mean reward."""
+        return self.rates.mean
+
+    @property
+    def risk_sensitive(self) -> Count | None:
+        """Rows that count by the quantile."""
+        return self.rates.risk_sensitive
 
 
 @dataclass(frozen=True)
-class EvaluationNumbers:
+class EvaluationNumbers(JailbreakNumbers):
     """Helpfulness accuracies and r² of one reward model; r² is None for a base model."""
 
-    file: str
-    rows_left_out: int
-    mean: Count
-    risk_sensitive: Count | None
-    r_squared: float | None
+    r_squared_interval: Interval | None
     num_texts: int
+
+    @property
+    def r_squared(self) -> float | None:
+        """r² over all chosen and rejected texts."""
+        return None if self.r_squared_interval is None else self.r_squared_interval.estimate
 
 
 @dataclass(frozen=True)
@@ -87,25 +99,38 @@ class Summary:
 def _shares_to_dict(
     numbers: JailbreakNumbers | EvaluationNumbers | None, paper: Sequence[float | None]
 ) -> dict[str, Any]:
-    ours = (None, None) if numbers is None else (numbers.mean, numbers.risk_sensitive)
+    counts: Sequence[Count | None] = (None, None)
+    intervals: Sequence[Interval | None] = (None, None)
+    if numbers is not None:
+        counts = (numbers.rates.mean, numbers.rates.risk_sensitive)
+        intervals = numbers.rates.intervals
     shares: dict[str, Any] = {}
-    for name, count, published_share in zip(("mean", "risk_sensitive"), ours, paper, strict=True):
+    for place, name in enumerate(("mean", "risk_sensitive")):
+        count, interval = counts[place], intervals[place]
         values = {"share": None, "count": None, "total": None} if count is None else count.to_dict()
-        nothing = count is None and published_share is None
-        shares[name] = None if nothing else {**values, "paper": published_share}
+        ends = {} if interval is None else interval.to_dict()
+        between = {"low": ends.get("low"), "high": ends.get("high")}
+        nothing = count is None and paper[place] is None
+        shares[name] = None if nothing else {**values, **between, "paper": paper[place]}
+    test = numbers.rates.test if numbers is not None else None
+    shares["paired_p_value"] = test.p_value if test is not None else None
     return shares
 
 
 def _cell_to_dict(cell: SummaryCell, alpha: float) -> dict[str, Any]:
     paper = published(cell.reward_model_type, cell.train_set, alpha)
     jailbreak, evaluation = cell.jailbreak, cell.evaluation
+    r_squared = evaluation.r_squared_interval if evaluation else None
+    found: dict[str, Any] = r_squared.to_dict() if r_squared is not None else {}
     return {
         "reward_model_type": cell.reward_model_type,
         "train_set": cell.train_set,
         "jailbreak_rate": _shares_to_dict(jailbreak, paper.jailbreak_rate),
         "helpfulness_accuracy": _shares_to_dict(evaluation, paper.helpfulness_accuracy),
         "r_squared": {
-            "value": evaluation.r_squared if evaluation else None,
+            "value": found.get("estimate"),
+            "low": found.get("low"),
+            "high": found.get("high"),
             "paper": paper.r_squared,
         },
         "texts": evaluation.num_texts if evaluation else None,

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 NOTHING = "–"
 _R_SQUARED = ("r²", "paper", "texts")
 _TIES_WIN = "A tie counts whole, as in the paper (≥)."
+_PAIRED = (
+    "[low, high]: 95 % intervals by prompt. p: McNemar's exact test, by prompt, of the quantile "
+    "against the mean."
+)
 _TIES_HALF = "Accuracy: share of pairs with P(preferred ≻ other) > ½; a tie counts one half."
 _CAUSES = "Variance: of the difference between the two sides of a pair, or of responses' rewards."
 
@@ -45,6 +49,15 @@ def percent_of(count: Count | None) -> str:
     '30.5 % 57/187'
     """
     return NOTHING if count is None else f"{percent(count.share)} {count.count:g}/{count.total}"
+
+
+def p_value(value: float) -> str:
+    """Write a p-value; a small one with two digits that count.
+
+    >>> p_value(0.2345), p_value(0.0004)
+    ('0.234', '0.0004')
+    """
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def number(value: float | None, decimals: int = 3) -> str:
@@ -78,10 +91,20 @@ def _add_shares(
     paper: tuple[float | None, float | None],
 ) -> None:
     """Add a row with our two shares and the paper's, unless there is nothing to say."""
-    ours = (None, None) if numbers is None else (numbers.mean, numbers.risk_sensitive)
-    if ours == paper == (None, None):
-        return
-    texts = [percent_of(ours[0]), percent(paper[0]), percent_of(ours[1]), percent(paper[1])]
+    if numbers is None:
+        if paper == (None, None):
+            return
+        texts = [NOTHING, percent(paper[0]), NOTHING, percent(paper[1]), NOTHING]
+    else:
+        rates = numbers.rates
+        first, second = (
+            _with_ends(percent_of(count), interval, 100, 1)
+            for count, interval in zip(
+                (rates.mean, rates.risk_sensitive), rates.intervals, strict=True
+            )
+        )
+        p = NOTHING if rates.test is None else p_value(rates.test.p_value)
+        texts = [first, percent(paper[0]), second, percent(paper[1]), p]
     table.add_row(cell.reward_model_type, cell.train_set, *texts)
 
 
@@ -95,7 +118,7 @@ def summary_tables(summary: Summary) -> list[Table]:
         Table 1's two halves (jailbreak rate, helpfulness accuracy), and r².
     """
     model = ["reward model", "trained on"]
-    columns = ["mean", "paper", f"{summary.config.alpha:g} quantile", "paper"]
+    columns = ["mean", "paper", f"{summary.config.alpha:g} quantile", "paper", "p"]
     jailbreak = make_table("Table 1, jailbreak rate (lower is better)", model, columns)
     helpfulness = make_table("Table 1, helpfulness accuracy (higher is better)", model, columns)
     r_squared = make_table("r², share of reward variance explained by the text", model, _R_SQUARED)
@@ -103,10 +126,11 @@ def summary_tables(summary: Summary) -> list[Table]:
         paper = published(cell.reward_model_type, cell.train_set, summary.config.alpha)
         _add_shares(jailbreak, cell, cell.jailbreak, paper.jailbreak_rate)
         _add_shares(helpfulness, cell, cell.evaluation, paper.helpfulness_accuracy)
-        ours = cell.evaluation.r_squared if cell.evaluation else None
+        ours = cell.evaluation.r_squared_interval if cell.evaluation else None
         if ours is not None or paper.r_squared is not None:
             texts = str(cell.evaluation.num_texts) if cell.evaluation else NOTHING
-            row = (number(ours), number(paper.r_squared, 2), texts)
+            value = None if ours is None else ours.estimate
+            row = (_with_ends(number(value), ours), number(paper.r_squared, 2), texts)
             r_squared.add_row(cell.reward_model_type, cell.train_set, *row)
     return [jailbreak, helpfulness, r_squared]
 
@@ -122,6 +146,7 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         console.print(table)
         console.print()
     console.print(f"{_TIES_WIN} paper: as published, Llama-2-7B.", highlight=False)
+    console.print(_PAIRED, highlight=False, markup=False, soft_wrap=True)
     left_out = [
         (numbers.rows_left_out, numbers.file)
         for cell in summary.cells

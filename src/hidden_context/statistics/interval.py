@@ -29,6 +29,7 @@ EXACT_UP_TO: Final = 1000
 RESAMPLES: Final = 1999
 _BATCH_NUMBERS: Final = 4_000_000
 _STEP: Final = 1e-6
+_ROUNDING: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def cluster_interval(
         return Interval(estimate, float(wilson.low), float(wilson.high), level, "wilson")
     if count > exact_up_to:
         return _delta_interval(sums, statistic, estimate, bounds, level)
-    if not np.abs(influence(sums, statistic)).max() > 0:  # all say the same; nothing to resample
+    # all clusters say the same, but for rounding: there is nothing to resample
+    if np.abs(influence(sums, statistic)).max() <= _ROUNDING * (1 + abs(estimate)):
         return Interval(estimate, estimate, estimate, level, "bootstrap")
     delta = _delta_interval(sums, statistic, estimate, bounds, level)
     low, high = _bootstrap_ends(sums, statistic, level, resamples, seed)

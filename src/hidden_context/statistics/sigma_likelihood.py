@@ -13,8 +13,8 @@ from hidden_context.statistics.interval import Floats
 
 Codes = NDArray[np.int64]
 
-_MIXTURES: Final = np.linspace(0.0, 1.0, 21)
-"""Shares t of a pair's own variance that are tried."""
+_MIXTURES: Final = np.linspace(0.0, 1.0, 21) ** 2
+"""Shares t of a pair's own variance that are tried, closest near 0, where the null lies."""
 
 _GRID: Final = np.linspace(-6.0, 6.0, 25)
 """Where the profile likelihood of drawn labels is taken, in standard errors of the scale."""

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hidden_context.analysis import score_analysis
+from hidden_context.analysis.config import AnalyzeConfig
+from hidden_context.analysis.sections import ALPHAS, sample_rows
+from hidden_context.analysis.tables import print_analysis
+from hidden_context.errors import ConfigError
+
+
+def raw(mean, sigma):
+    return [float(mean), math.log(math.expm1(sigma))]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def analyze(tmp_path, rows, **options):
+    files = [write(tmp_path / "scores.jsonl", rows)]
+    return score_analysis.run(AnalyzeConfig(files=files, resamples=199, **options)).analyses[0]
+
+
+def pairs(size=400, seed=0, **columns):
+    """Pairs of a risky and a steady response: who judges decides which is chosen."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for number in range(size):
+        bold = generator.random() < 0.5
+        risky, steady = raw(generator.normal(), 2.0), raw(generator.normal(), 0.5)
+        chosen, rejected = (risky, steady) if bold else (steady, risky)
+        rows.append(
+            {
+                "prompt": f"question {number}",
+                "chosen": "x" * int(generator.integers(1, 50)),
+                "rejected": "y" * int(generator.integers(1, 50)),
+                "annotator": "bold" if bold else "careful",
+                "reward_output_chosen": chosen,
+                "reward_output_rejected": rejected,
+                **{name: values[number % len(values)] for name, values in columns.items()},
+            }
+        )
+    return rows
+
+
+def by_name(analysis):
+    return {test.name: test for test in analysis.tests}
+
+
+def test_who_judged_is_tested_where_it_is_known(tmp_path):
+    found = by_name(analyze(tmp_path, pairs()))
+    assert found["annotator_permutation"].p_value == pytest.approx(1 / 200)
+    shuffled = pairs()
+    who = np.random.default_rng(1).permutation([row["annotator"] for row in shuffled])
+    for row, name in zip(shuffled, who, strict=True):
+        row["annotator"] = str(name)
+    assert by_name(analyze(tmp_path, shuffled))["annotator_permutation"].p_value > 0.05
+    for row in shuffled:
+        del row["annotator"]
+    assert "annotator_permutation" not in by_name(analyze(tmp_path, shuffled))
+
+
+def test_the_objective_stands_in_for_an_annotator(tmp_path):
+    rows = pairs()
+    for row in rows:
+        row["objective"] = row.pop("annotator")
+    assert by_name(analyze(tmp_path, rows))["annotator_permutation"].p_value < 0.01
+
+
+def test_a_common_sigma_is_tested_where_rewards_vary(tmp_path):
+    assert "common_sigma" not in by_name(analyze(tmp_path, pairs(60)))  # 4 + ¼ in every pair
+    rows = pairs(60)
+    for number, row in enumerate(rows):
+        row["reward_output_rejected"] = raw(0.1, 0.2 + number % 5)
+    assert "common_sigma" in by_name(analyze(tmp_path, rows))
+    certain = [
+        {**row, "reward_output_chosen": [1.0], "reward_output_rejected": [0.0]} for row in pairs(30)
+    ]
+    assert "common_sigma" not in by_name(analyze(tmp_path, certain))
+
+
+def test_calibration_bins_hold_every_pair_once(tmp_path):
+    found = analyze(tmp_path, pairs())
+    bins = found.calibration["bins"]
+    assert sum(each["n"] for each in bins) == 400
+    for each in bins:
+        assert 0.5 <= each["low"] <= each["predicted"] <= each["high"] <= 1
+    error = sum(each["n"] * abs(each["observed"] - each["predicted"]) for each in bins) / 400
+    assert found.calibration["ece"]["estimate"] == pytest.approx(error)
+    brier = found.groups[0].intervals["brier"].estimate
+    assert found.calibration["brier"]["estimate"] == pytest.approx(brier)
+
+
+def test_groups_by_any_column_and_by_length(tmp_path):
+    rows = pairs(40, round=["1", "2"], data_subset=["helpful"])
+    found = analyze(tmp_path, rows, by=["round,length_bin"])
+    names = {tuple(group.labels) for group in found.groups}
+    assert names == {(), ("round",), ("length_bin",), ("round", "length_bin")}
+    sizes = {
+        group.labels["round"]: group.record.n
+        for group in found.groups
+        if list(group.labels) == ["round"]
+    }
+    assert sizes == {"1": 20, "2": 20}
+    quarters = [g.record.n for g in found.groups if list(g.labels) == ["length_bin"]]
+    assert sum(quarters) == 40
+    assert len(quarters) == 4
+    with pytest.raises(ConfigError, match="--by colour"):
+        analyze(tmp_path, rows, by=["colour"])
+
+
+def test_of_very_many_values_the_rarest_are_one_group(tmp_path):
+    values = [f"v{number % 60}" for number in range(150)]
+    found = analyze(tmp_path, pairs(150, worker=values), by=["worker"])
+    sizes = [g.record.n for g in found.groups if g.labels]
+    assert len(sizes) == 51
+    assert sum(sizes) == 150
+    assert found.groups[1].labels["worker"] == "(all others)"
+
+
+def test_votes_are_held_against_probabilities(tmp_path):
+    generator = np.random.default_rng(4)
+    rows = []
+    for row in pairs(300):
+        gap = generator.normal()
+        votes = generator.random(9) < stats.norm.cdf(gap)
+        row.update(
+            reward_output_chosen=raw(gap, math.sqrt(0.5)),
+            reward_output_rejected=raw(0, math.sqrt(0.5)),
+            annotations=[
+                {"preference": int(vote), "annotator": f"a{n}"} for n, vote in enumerate(votes)
+            ],
+        )
+        rows.append(row)
+    found = analyze(tmp_path, rows).agreement
+    assert found["pairs"] == 300
+    assert found["vote_spearman"]["estimate"] > 0.8
+    assert found["diverging_auroc"]["estimate"] > 0.75
+    assert found["diverging_auroc"]["low"] > 0.6
+    assert analyze(tmp_path, pairs(20)).agreement is None
+
+
+def test_the_frontier_is_the_accuracy_and_the_unsafe_rate_at_every_level(tmp_path):
+    rows = pairs(data_subset=["helpful", "harmless"])
+    found = analyze(tmp_path, rows, risk=["mean", "quantile:0.01", "cvar:0.1"])
+    points = {point.name: point for point in found.frontier}
+    assert len(points) == 1 + 2 * len(ALPHAS)
+    groups = {group.labels.get("data_subset"): group.record for group in found.groups}
+    for name, own in (("mean", "mean"), ("quantile:0.01:bins", "quantile:0.01"), ("cvar:0.1",) * 2):
+        point = points[name]
+        assert point.accuracy.estimate == pytest.approx(groups["helpful"].accuracy_at[own].share)
+        unsafe = 1 - groups["harmless"].accuracy_at[own].share
+        assert point.unsafe.estimate == pytest.approx(unsafe)
+        assert point.unsafe.low < point.unsafe.estimate < point.unsafe.high
+    plain = analyze(tmp_path, pairs(60)).frontier[0]
+    assert plain.unsafe is None
+    assert plain.accuracy is not None
+
+
+def test_caution_is_tested_on_the_same_rows(tmp_path, capsys):
+    generator = np.random.default_rng(5)
+    rows = [
+        {
+            "prompt": f"p{number}",
+            "responses": ["safe", "risky"],
+            "reward_outputs_m": [raw(0, 0.3), raw(generator.normal(0.3), 1.0)],
+        }
+        for number in range(120)
+    ]
+    files = [write(tmp_path / "responses.jsonl", rows)]
+    analysis = score_analysis.run(AnalyzeConfig(files=files, resamples=199))
+    (found,) = analysis.analyses
+    mean = np.array([row["reward_outputs_m"][1][0] >= 0 for row in rows])
+    cautious = np.array(
+        [row["reward_outputs_m"][1][0] + stats.norm.ppf(0.01) * 0.7 >= 0 for row in rows]
+    )
+    (test,) = found.tests
+    lost, gained = int((mean & ~cautious).sum()), int((cautious & ~mean).sum())
+    assert test.p_value == pytest.approx(stats.binomtest(gained, gained + lost).pvalue)
+    assert test.statistic == gained - lost
+    rates = found.groups[0].intervals["second_at_least"]
+    assert rates["quantile:0.01"].estimate == pytest.approx(cautious.mean())
+    assert {point.name: point for point in found.frontier}["mean"].unsafe == rates["mean"]
+    print_analysis(analysis)
+    printed = capsys.readouterr().out
+    assert "By quantile:0.01, is the second response" in printed
+    assert "120 prompts" in printed
+
+
+def test_contexts_are_found_where_they_are_asked_for(tmp_path, capsys):
+    rows = pairs(300)
+    for number, row in enumerate(rows):
+        contested = number % 3 == 0
+        topic = "pick a lock open a safe" if contested else "bake bread with flour"
+        row["prompt"] = f"Human: how to {topic} {number % 30}?\n\nAssistant:"
+        row["reward_output_chosen"] = raw(0.1 * (number % 7), 3.0 if contested else 0.3)
+        row["reward_output_rejected"] = raw(0, 3.0 if contested else 0.3)
+    files = [write(tmp_path / "scores.jsonl", rows)]
+    analysis = score_analysis.run(AnalyzeConfig(files=files, contexts=True, resamples=99))
+    first, *others = analysis.analyses[0].contexts["clusters"]
+    assert "lock" in first["terms"]
+    assert first["variance_share"] == pytest.approx(100 * 9 / (100 * 9 + 200 * 0.09), rel=1e-3)
+    assert first["mean_variance"] > 10 * max(other["mean_variance"] for other in others)
+    print_analysis(analysis)
+    assert "Where the variance lies" in capsys.readouterr().out
+    assert analyze(tmp_path, rows).contexts is None
+
+
+def test_large_files_are_sampled_in_order():
+    assert sample_rows(100, 0).tolist() == list(range(100))
+    rows = sample_rows(1_000_000, 3)
+    assert len(rows) == 20_000
+    assert (np.diff(rows) > 0).all()
+    assert rows.tolist() == sample_rows(1_000_000, 3).tolist()
