@@ -9,7 +9,8 @@ from scipy import stats
 
 from hidden_context.analysis import score_analysis
 from hidden_context.analysis.config import AnalyzeConfig
-from hidden_context.analysis.sections import ALPHAS, sample_rows
+from hidden_context.analysis.frontier import ALPHAS
+from hidden_context.analysis.sections import sample_rows
 from hidden_context.analysis.tables import print_analysis
 from hidden_context.errors import ConfigError
 

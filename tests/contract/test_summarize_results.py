@@ -205,8 +205,8 @@ def test_every_cell_of_the_tables(data_dir, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Not found" not in printed
     lines = [" ".join(line.split()) for line in printed.splitlines()]
-    assert "mean_and_variance both 100.0 % 3/3 30.5 % 33.3 % 1/3 20.3 %" in lines
-    assert "categorical helpful 66.7 % 2/3 – 33.3 % 1/3 –" in lines
+    assert "mean_and_variance both 100.0 % 3/3 30.5 % 33.3 % 1/3 20.3 % 1.000" in lines
+    assert "categorical helpful 66.7 % 2/3 – 33.3 % 1/3 – 1.000" in lines
     assert "mean_and_variance harmless 0.800 0.77 4" in lines
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis import sections
+from hidden_context.analysis import frontier, sections
 from hidden_context.analysis.comparison import compare
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.evidence import PairEvidence, pair_evidence, response_evidence
@@ -134,7 +134,7 @@ def analyze_pairs(
         calibration=sections.calibration_of(evidence, facts.cluster, resampling),
         tests=sections.pair_tests(scores, evidence, resampling),
         agreement=sections.agreement_of(scores, evidence, resampling),
-        frontier=sections.pair_frontier(scores, evidence, head, resampling),
+        frontier=frontier.pair_frontier(scores, evidence, head, resampling),
         contexts=_contexts(config, facts, spread),
         confounds=sections.confounds_of(facts, spread, resampling),
     )
@@ -165,7 +165,7 @@ def analyze_responses(
         groups,
         clusters=len(np.unique(facts.cluster)),
         tests=sections.response_tests(evidence, facts.cluster),
-        frontier=sections.response_frontier(scores, evidence, head, resampling),
+        frontier=frontier.response_frontier(scores, evidence, head, resampling),
         contexts=_contexts(config, facts, spread),
         confounds=sections.confounds_of(facts, spread, resampling),
     )
