@@ -28,6 +28,7 @@ from hidden_context import heads
 from hidden_context.distributions import FactorReward
 from hidden_context.heads import Head
 from hidden_context.statistics import fit_tabular
+from hidden_context.statistics.borda import pairwise_probabilities
 
 HEADS: Final[dict[str, Head]] = {
     "base": heads.make("base"),
@@ -52,13 +53,6 @@ def worlds(seed: int) -> list[TabularWorld]:
         two_objectives(seed, 0.5),
         heavy_tailed(seed),
     ]
-
-
-def pairwise(head: Head, raw: Tensor) -> Tensor:
-    """P(a ≻ b) for all ordered pairs, of shape ``(n, n)``."""
-    n = len(raw)
-    first, second = raw.unsqueeze(1).expand(n, n, -1), raw.unsqueeze(0).expand(n, n, -1)
-    return head.log_prob_preferred(first, second).exp()
 
 
 def difference_variance(world: TabularWorld, seed: int) -> np.ndarray:
@@ -90,7 +84,7 @@ def measure(
     )
     rewards = head.distribution(raw)
     off = ~np.eye(len(raw), dtype=bool)
-    learned = pairwise(head, raw).numpy()
+    learned = pairwise_probabilities(head, raw).numpy()
     result: dict[str, Any] = {
         "world": world.name,
         "head": name,
@@ -143,7 +137,7 @@ def theorem_3_4(seed: int, judgements: int = 20_000) -> list[dict[str, Any]]:
         for share in shares:
             table = torch.tensor([[0.5, 1 - share], [share, 0.5]], dtype=torch.float64)
             raw = fit_tabular(head, table, max_iterations=500, ridge=_RIDGE, seed=seed)
-            learned.append(float(pairwise(head, raw)[1, 0]))
+            learned.append(float(pairwise_probabilities(head, raw)[1, 0]))
         gap = abs(learned[0] - learned[1])
         results.append(
             {
@@ -167,7 +161,9 @@ def proposition_3_3(iterations: int = 500) -> list[dict[str, Any]]:
         )
         mean = head.distribution(raw).mean
         off = ~np.eye(3, dtype=bool)
-        error = probability_error(pairwise(head, raw).numpy()[off], world.probabilities[off])
+        error = probability_error(
+            pairwise_probabilities(head, raw).numpy()[off], world.probabilities[off]
+        )
         results.append(
             {
                 "head": name,

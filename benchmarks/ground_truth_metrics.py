@@ -7,7 +7,7 @@ P(chosen ≻ rejected) per pair, rewards and variances per response.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics import explained_variance
+from hidden_context.statistics import agreement, explained_variance
+from hidden_context.statistics.calibration import brier_score
 
 Floats = NDArray[np.float64]
-
-CONTESTED: Final = (0.35, 0.65)
-"""Vote shares between which a pair counts as contested, both ends included."""
 
 
 class RankingRecovery(NamedTuple):
@@ -81,20 +79,12 @@ def auroc(score: ArrayLike, positive: ArrayLike) -> float:
         The area under the receiver operating characteristic; NaN without a positive or a negative.
     """
     score, positive = _pair(score, positive)
-    positive = positive > 0
-    count, others = int(positive.sum()), int((~positive).sum())
-    if not count or not others:
-        return float("nan")
-    ranks = stats.rankdata(score)  # the mean rank of tied scores counts ties one half
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
+    return agreement.auroc(score, positive > 0)
 
 
 def contested(share: ArrayLike) -> NDArray[np.bool_]:
-    """Return which vote shares lie within ``CONTESTED``."""
-    low, high = CONTESTED
-    share = _floats(share)
-    # a share such as 1 − 0.35 may miss an end by a rounding error
-    return (share >= low - 1e-9) & (share <= high + 1e-9)
+    """Return which vote shares lie in [0.35, 0.65]."""
+    return agreement.contested(_floats(share))
 
 
 def disagreement_auroc(score: ArrayLike, true_share: ArrayLike) -> float:
@@ -155,7 +145,7 @@ def calibration_error(
 def brier(predicted: ArrayLike, label: ArrayLike) -> float:
     """Return the mean of (predicted − label)²; labels may be shares."""
     predicted, label = _pair(predicted, label)
-    return float(((predicted - label) ** 2).mean())
+    return float(brier_score(predicted, label).mean())
 
 
 def mean_nll(predicted: ArrayLike, label: ArrayLike) -> float:

@@ -160,6 +160,13 @@ def test_the_frontier_is_the_accuracy_and_the_unsafe_rate_at_every_level(tmp_pat
         unsafe = 1 - groups["harmless"].accuracy_at[own].share
         assert point.unsafe.estimate == pytest.approx(unsafe)
         assert point.unsafe.low < point.unsafe.estimate < point.unsafe.high
+    for number, row in enumerate(rows):
+        row["objective"] = "harmless" if number % 4 == 1 else "helpful"
+    found = analyze(tmp_path, rows)
+    groups = {tuple(group.labels.values()): group.record for group in found.groups}
+    judged = groups["harmless", "harmless"].accuracy_at["mean"]
+    assert judged.total == 100
+    assert found.frontier[0].unsafe.estimate == pytest.approx(1 - judged.share)
     plain = analyze(tmp_path, pairs(60)).frontier[0]
     assert plain.unsafe is None
     assert plain.accuracy is not None
@@ -220,3 +227,33 @@ def test_large_files_are_sampled_in_order():
     assert len(rows) == 20_000
     assert (np.diff(rows) > 0).all()
     assert rows.tolist() == sample_rows(1_000_000, 3).tolist()
+
+
+def test_files_in_the_style_of_a_benchmark_have_sections(tmp_path, capsys):
+    rows = [
+        {
+            "id": str(number),
+            "prompt": f"p{number}",
+            "subset": "xstest-should-refuse" if number % 2 else "hep-python",
+            "scores_chosen": float(number % 3),
+            "scores_rejected": 0.5,
+        }
+        for number in range(24)
+    ]
+    files = [write(tmp_path / "bench.jsonl", rows)]
+    analysis = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
+    assert analysis.analyses == []
+    (found,) = analysis.sections
+    assert (found.style, found.ties) == ("reward-bench", 0)
+    shares = {r.section: r.accuracy["accuracy"].estimate for r in found.records if not r.subset}
+    assert shares["Safety"] == pytest.approx(2 / 3)
+    assert analysis.to_dict()["sections"][0]["records"][0]["section"] == "all"
+    print_analysis(analysis)
+    assert "66.7 %" in capsys.readouterr().out
+    for row in rows:
+        row["reward_output_chosen"] = [row.pop("scores_chosen")]
+        row["reward_output_rejected"] = [row.pop("scores_rejected")]
+    write(tmp_path / "bench.jsonl", rows)
+    both = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
+    assert both.analyses[0].groups[0].record.accuracy.share == pytest.approx(2 / 3)
+    assert len(both.sections) == 1

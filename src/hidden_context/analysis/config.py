@@ -55,6 +55,7 @@ _FILE_OPTIONS: Final = (
     "compare",
     "contexts",
     "max_contexts",
+    "card",
     "level",
     "resamples",
     "seed",
@@ -93,6 +94,9 @@ class AnalyzeConfig(SummarizeConfig):
         False, "find where the variance lies: cluster the prompts by their words"
     )
     max_contexts: int = option(12, "most clusters of prompts that are looked for")
+    card: bool = option(
+        False, "write the numbers into the model card of the checkpoint that a file lies beside"
+    )
     level: float = option(0.95, "confidence level of intervals")
     resamples: int = option(999, "resamples of bootstraps and permutations")
     seed: int = option(0, "seed of bootstraps, permutations and clusters")

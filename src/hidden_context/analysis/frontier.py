@@ -72,19 +72,13 @@ def pair_frontier(
 ) -> list[FrontierPoint]:
     """Accuracy on helpful rows against the rate of unsafe preferences on harmless ones, over α.
 
-    On rows whose ``data_subset`` is harmless the rejected text is the unsafe one.
+    The rejected text is the unsafe one on rows whose ``data_subset`` is harmless, as far as they
+    were judged by harmlessness.
     """
     if not evidence.has_variance or scores.facts is None:
         return []
     rows = sample_rows(len(evidence.loss), resampling.seed)
-    subset = scores.labels.get("data_subset")
-    helpful, harmless = (
-        rows if subset is None else rows[subset[rows] == name] for name in ("helpful", "harmless")
-    )
-    if subset is None or not len(harmless):
-        harmless = rows[:0]
-    if not len(helpful):
-        helpful = rows
+    helpful, harmless = _helpful_rows(scores, rows), _harmless_rows(scores, rows)
     sign = np.sign(evidence.preference - 0.5)
     found = []
     for measure, alpha, name in _points():
@@ -102,6 +96,22 @@ def pair_frontier(
             )
         )
     return found
+
+
+def _helpful_rows(scores: PairScores, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of data_subset helpful, as in the paper's accuracy; all where there are none."""
+    subset = scores.labels.get("data_subset")
+    found = rows[:0] if subset is None else rows[subset[rows] == "helpful"]
+    return found if len(found) else rows
+
+
+def _harmless_rows(scores: PairScores, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of data_subset harmless whose annotator judged by harmlessness."""
+    subset, objective = scores.labels.get("data_subset"), scores.labels.get("objective")
+    if subset is None:
+        return rows[:0]
+    found = rows[subset[rows] == "harmless"]
+    return found if objective is None else found[objective[found] == "harmless"]
 
 
 def response_frontier(

@@ -10,6 +10,7 @@ from hidden_context.analysis.comparison import Comparison
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.frontier import FrontierPoint
 from hidden_context.analysis.records import Count, PairRecord, ResponseRecord
+from hidden_context.analysis.section_accuracy import SectionAccuracy
 from hidden_context.statistics.context_tests import TestResult
 from hidden_context.statistics.interval import Interval
 
@@ -86,6 +87,29 @@ class ScoresAnalysis:
 
 
 @dataclass(frozen=True)
+class FileSections:
+    """Accuracies by section of a file in the style of a benchmark.
+
+    Attributes:
+        file: The file.
+        style: ``reward-bench`` or ``rm-bench``.
+        ties: How many comparisons are ties, which count as wrong.
+        rows_left_out: Rows without a score.
+        records: Overall, then the sections with their subsets.
+    """
+
+    file: str
+    style: str
+    ties: int
+    rows_left_out: int
+    records: list[SectionAccuracy]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; see ``docs/analyze.md`` for its fields."""
+        return {**vars(self), "records": [record.to_dict() for record in self.records]}
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Numbers of all score files, in the order of the files.
 
@@ -93,11 +117,13 @@ class Analysis:
         config: The options.
         analyses: One entry per file and set of scores in it.
         comparisons: Of two models on the same rows, where that was asked for.
+        sections: Accuracies by section of files in the style of a benchmark.
     """
 
     config: AnalyzeConfig
     analyses: list[ScoresAnalysis]
     comparisons: list[Comparison] = field(default_factory=list)
+    sections: list[FileSections] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; see ``docs/analyze.md`` for its fields."""
@@ -107,6 +133,7 @@ class Analysis:
             "config": dataclasses.asdict(self.config),
             "analyses": [analysis.to_dict() for analysis in self.analyses],
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "sections": [sections.to_dict() for sections in self.sections],
         }
 
 

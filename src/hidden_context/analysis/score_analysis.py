@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis import frontier, sections
+from hidden_context.analysis.card import check_card, write_card
 from hidden_context.analysis.comparison import compare
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.evidence import PairEvidence, pair_evidence, response_evidence
@@ -22,7 +23,7 @@ from hidden_context.analysis.intervals import (
 from hidden_context.analysis.metrics import label_groups
 from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.records import record_of_pairs, record_of_responses
-from hidden_context.analysis.results import Analysis, Group, ScoresAnalysis
+from hidden_context.analysis.results import Analysis, FileSections, Group, ScoresAnalysis
 from hidden_context.analysis.row_facts import FactsReader, RowFacts
 from hidden_context.analysis.score_files import PairScores, ResponseScores, read_score_file
 from hidden_context.analysis.score_heads import (
@@ -30,6 +31,8 @@ from hidden_context.analysis.score_heads import (
     choose_head,
     saved_objective,
 )
+from hidden_context.analysis.section_accuracy import section_accuracies
+from hidden_context.analysis.section_files import has_rewards, read_section_scores
 from hidden_context.data.files import write_json
 from hidden_context.errors import ConfigError, DataError
 
@@ -297,23 +300,46 @@ def run(config: AnalyzeConfig) -> Analysis:
     if config.output:
         beside = [path for file in config.files for path in checkpoint_files_beside(file)]
         check_output(config.output, [*config.files, *beside])
+    for path in config.files if config.card else ():
+        check_card(path)
     analyses: list[ScoresAnalysis] = []
     compared: dict[str, _Analysed] = {}
+    benchmarks: list[FileSections] = []
     for path in config.files:
+        sections_of_file = _sections(config, path)
+        benchmarks += sections_of_file
+        if sections_of_file and not has_rewards(path):
+            continue
         found, pairs = _analyze_file(config, path, measures)
         analyses += found
         if path in config.compare:
             compared[path] = _only(pairs, path)
     comparisons = []
     if config.compare:
-        first, second = (compared[path] for path in config.compare)
+        first, second = (
+            compared[path] if path in compared else _only([], path) for path in config.compare
+        )
         evidence = first.evidence, second.evidence
         comparisons = [compare((first.scores, second.scores), evidence, _resampling(config))]
-    analysis = Analysis(config, analyses, comparisons)
+    analysis = Analysis(config, analyses, comparisons, benchmarks)
+    for each in analyses if config.card else ():
+        if each.kind == "pairs" and not each.name:
+            _logger.info("wrote %s", write_card(each))
     if config.output:
         write_json(config.output, analysis.to_dict())
         _logger.info("wrote %s", config.output)
     return analysis
+
+
+def _sections(config: AnalyzeConfig, path: str) -> list[FileSections]:
+    """Return accuracies by section if a file is in the style of a benchmark, else nothing."""
+    scores = read_section_scores(path, head_type=config.head)
+    if scores is None:
+        return []
+    records = section_accuracies(
+        scores, seed=config.seed, level=config.level, resamples=config.resamples
+    )
+    return [FileSections(path, scores.style, scores.ties, scores.left_out, records)]
 
 
 def _only(pairs: list[_Analysed], path: str) -> _Analysed:

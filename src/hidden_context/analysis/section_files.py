@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis.score_columns import CHOSEN, REJECTED, RESPONSES_PREFIX, shown
+from hidden_context.analysis.score_columns import (
+    CHOSEN,
+    REJECTED,
+    RESPONSES_PREFIX,
+    reward_columns,
+    shown,
+)
 from hidden_context.analysis.score_heads import choose_head, saved_head
 from hidden_context.analysis.section_names import RM_BENCH_DOMAINS
 from hidden_context.data.dialogue import to_text
@@ -97,6 +103,12 @@ def read_section_scores(path: str | Path, *, head_type: str | None = None) -> Se
     for line, row in rows:
         reader.add(line, row)
     return reader.scores(head_type)
+
+
+def has_rewards(path: str | Path) -> bool:
+    """Whether a file's first row has raw outputs, so that it is a score file as well."""
+    first = next(_rows(path), None)
+    return first is not None and bool(reward_columns(first[1]))
 
 
 def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hidden_context.analysis.tables import NOTHING, ends, make_table, number, p_value, percent
+
+_SHOWN: Final = (None, 0.01, 0.1)
+"""Levels of caution that the terminal shows; the file has all."""
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hidden_context.analysis.comparison import Comparison
-    from hidden_context.analysis.results import ScoresAnalysis
+    from hidden_context.analysis.results import FileSections, ScoresAnalysis
     from hidden_context.statistics.interval import Interval
 
 
@@ -68,6 +71,8 @@ def _share(interval: Interval | None) -> str:
 def _frontier(analysis: ScoresAnalysis) -> Any:
     table = make_table(None, ["caution"], ["unsafe preferred", "accuracy"])
     for point in analysis.frontier:
+        if point.alpha not in _SHOWN:
+            continue
         table.add_row(point.name, _share(point.unsafe), _share(point.accuracy))
     return table
 
@@ -86,6 +91,18 @@ def _contexts(found: dict[str, Any]) -> Any:
             percent(cluster["variance_share"]),
         )
     return table
+
+
+def print_benchmark(sections: FileSections, console: Console) -> None:
+    """Print the accuracies of a benchmark's sections and subsets."""
+    from hidden_context.analysis.section_accuracy import section_table
+
+    notes = f"{sections.ties} ties, which count as wrong"
+    if sections.rows_left_out:
+        notes += f"; {sections.rows_left_out} rows without a score left out"
+    title = f"{sections.file} ({sections.style}): {notes}"
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
+    console.print(section_table(sections.records))
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:

@@ -270,6 +270,8 @@ def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
         console.print()
         is_pairs = isinstance(scores.groups[0].record, PairRecord)
         has_pairs, has_responses = has_pairs or is_pairs, has_responses or not is_pairs
+    for sections in analysis.sections:
+        section_tables.print_benchmark(sections, console)
     for comparison in analysis.comparisons:
         section_tables.print_comparison(comparison, console)
     level = f"{100 * analysis.config.level:g}"

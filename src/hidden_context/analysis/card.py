@@ -1,0 +1,109 @@
+"""The numbers of an analysis in the model card of the checkpoint that a score file lies beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from hidden_context.analysis.results import Group, ScoresAnalysis
+from hidden_context.analysis.score_heads import head_file_beside
+from hidden_context.analysis.tables import NOTHING, ends, number, percent
+from hidden_context.data.files import atomic_write
+from hidden_context.errors import ConfigError
+from hidden_context.statistics.interval import Interval
+
+CARD: Final = "README.md"
+_BEGIN: Final = "<!-- analysis: begin -->"
+_END: Final = "<!-- analysis: end -->"
+_METRICS: Final = {
+    "accuracy": "accuracy",
+    "loss": "loss (nats)",
+    "brier": "Brier score",
+    "r2": "r²",
+    "r2_within": "r² within prompts",
+}
+
+
+def check_card(file: str) -> Path:
+    """Return the card of the checkpoint around a score file.
+
+    Raises:
+        ConfigError: If the file does not lie in a checkpoint's folder.
+    """
+    card = Path(file).parent / CARD
+    if not (card.is_file() and head_file_beside(file).is_file()):
+        raise ConfigError(
+            f"--card, but {file} does not lie in a checkpoint's folder with a {CARD}; evaluate "
+            "writes its files there."
+        )
+    return card
+
+
+def write_card(analysis: ScoresAnalysis) -> Path:
+    """Put the numbers of pairs into the model card, in place of those of an earlier analysis.
+
+    Args:
+        analysis: The analysis of a file in the checkpoint's folder.
+
+    Returns:
+        The card.
+
+    Raises:
+        ConfigError: If the file does not lie in a checkpoint's folder.
+        StorageError: If the card cannot be written.
+    """
+    card = check_card(analysis.file)
+    text = card.read_text(encoding="utf-8")
+    section = card_section(analysis)
+    begin, end = text.find(_BEGIN), text.find(_END)
+    if 0 <= begin < end:
+        text = text[:begin] + section + text[end + len(_END) :]
+    else:
+        before, use, after = text.partition("## Use\n")
+        text = f"{before}{section}\n\n{use}{after}"
+    with atomic_write(card) as file:
+        file.write(text)
+    return card
+
+
+def card_section(analysis: ScoresAnalysis) -> str:
+    """Lay the numbers out in Markdown, between the marks by which they are found again."""
+    level = analysis.groups[0].intervals["accuracy"].level
+    lines = [
+        _BEGIN,
+        f"## Analysis of {Path(analysis.file).name}",
+        "",
+        f"{analysis.groups[0].record.n} pairs of {analysis.clusters} prompts; {100 * level:g} % "
+        "intervals by prompt, of this model as it is.",
+        "",
+        "| pairs | n | " + " | ".join(_METRICS.values()) + " |",
+        "|---" * (len(_METRICS) + 2) + "|",
+        *(_row(group) for group in analysis.groups),
+        "",
+    ]
+    if analysis.calibration is not None:
+        ece = analysis.calibration["ece"]
+        lines += [f"- Expected calibration error: {_ends_of(ece)}"]
+    lines += [f"- {test.question} p = {test.p_value:.2g}. {test.limit}" for test in analysis.tests]
+    return "\n".join([*lines, _END])
+
+
+def _row(group: Group) -> str:
+    name = ", ".join(f"{column} {value}" for column, value in group.labels.items()) or "all"
+    cells = [_cell(metric, group.intervals.get(metric)) for metric in _METRICS]
+    # a label may hold what Markdown reads as a column's end
+    return " | ".join([f"| {name.replace('|', chr(92) + '|')}", str(group.record.n), *cells]) + " |"
+
+
+def _cell(metric: str, interval: Interval | None) -> str:
+    if interval is None:
+        return NOTHING
+    if metric == "accuracy":
+        return f"{percent(interval.estimate)} {ends(interval, 100, 1)}".rstrip()
+    return f"{number(interval.estimate)} {ends(interval, decimals=3)}".rstrip()
+
+
+def _ends_of(found: dict[str, float | None]) -> str:
+    if found["low"] is None:
+        return number(found["estimate"])
+    return f"{number(found['estimate'])} [{number(found['low'])}, {number(found['high'])}]"
