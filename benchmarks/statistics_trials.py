@@ -1,4 +1,4 @@
-"""Data sets for the tests of hidden context and of paired models: with and without anything to find.
+"""Data sets for the tests of hidden context and of paired models, with and without a finding.
 
 A trial takes the number of a data set to the p-value of one test on it.
 """
@@ -128,6 +128,7 @@ class NullTrials:
         }
 
     def permutation(self, number: int, annotators: int) -> float:
+        """Annotators alike get pairs at random."""
         data, generator = self._drawn(number)
         who = generator.integers(0, annotators, len(data.prompt))
         return annotator_permutation_test(
@@ -168,6 +169,7 @@ class NullTrials:
         ).p_value
 
     def common_sigma(self, number: int) -> float:
+        """Labels follow one common σ, whatever variances the model has."""
         data, generator = self._drawn(number)
         p = ndtr(1.2 * data.gap / np.sqrt(data.variance.mean()))
         label = (generator.random(len(p)) < p).astype(float)
@@ -176,10 +178,12 @@ class NullTrials:
         ).p_value
 
     def mcnemar(self, number: int, favour: bool, by_prompt: bool) -> float:
+        """Two models of equal error rank pairs; see ``_two_models``."""
         data, right = self._two_models(number, favour)
         return mcnemar_test(*right, data.prompt if by_prompt else None).p_value
 
     def paired_accuracy(self, number: int) -> float:
+        """Each prompt suits one of two models that are equally accurate."""
         data, (first, second) = self._two_models(number, True)
         columns = np.stack([first, second, np.ones_like(first)], axis=1)
         return paired_difference(
@@ -245,6 +249,7 @@ class PowerTrials:
         }
 
     def two(self, number: int) -> float:
+        """Two annotators, each with an objective."""
         values, helpful, _ = self.features(number)
         return annotator_permutation_test(
             values, helpful.astype(np.int64), resamples=self.resamples, seed=number
@@ -260,6 +265,7 @@ class PowerTrials:
         ).p_value
 
     def own_sigma(self, number: int) -> float:
+        """Labels follow rewards whose σ differ, as the model knows."""
         generator = np.random.default_rng([self.pairs, number, 3])
         data = draw_pairs(self.pairs // PAIRS_PER_PROMPT, generator)
         return common_sigma_test(

@@ -63,8 +63,9 @@ def annotator_permutation_test(
 
     .. math:: T = \sum_a n_a \lVert \bar f_a \rVert^2
 
-    Each annotator may have few labels: the p-value is exact for any numbers, within the chance of
-    the permutations. There are two ways to use it:
+    Each annotator may have few labels: the p-value is valid for any numbers. But then take few
+    features, because each in which annotators do not differ drowns the others; that of σ alone is
+    the one that shows opposite objectives. There are two ways to use it:
 
     - Strata of pairs, such as topics or rounds of collection, within which annotators got their
       pairs at random; None for one stratum. Where pairs went to annotators by topic, the topics
