@@ -207,6 +207,11 @@ def test_prompts_without_anything_to_tell_them_apart_are_one_context(prompts):
     )
 
 
+def test_half_characters_can_be_written():
+    found = find_contexts(["a \ud83d rose", "chess"], np.arange(2), np.ones(2)).to_dict()
+    assert "a ? rose" in json.dumps(found, ensure_ascii=False).encode("utf-8").decode()
+
+
 def test_no_variance_at_all():
     found = find_contexts(["a rose", "chess rook", "violin cello"], np.arange(3), np.zeros(3))
     assert sum(context.variance_share for context in found.clusters) == pytest.approx(1)

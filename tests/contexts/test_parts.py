@@ -44,6 +44,13 @@ def test_vectors_have_length_one_and_keep_the_angles_of_tf_idf():
     assert set(texts.counts.data) == {1}
 
 
+def test_the_vocabulary_of_many_prompts_comes_from_some_of_them(monkeypatch):
+    monkeypatch.setattr("hidden_context.contexts.text._VOCABULARY_PROMPTS", 10)
+    texts = read_texts([f"word{i} rose" for i in range(40)], None, seed=0)
+    assert len(texts.terms) == 21  # ten words, ten pairs of words, rose
+    assert texts.counts.shape == (40, 21)
+
+
 @pytest.mark.parametrize("centres", [2, 3, 5])
 def test_the_silhouette_finds_the_number_of_clusters(centres):
     generator = np.random.default_rng(0)

@@ -103,7 +103,8 @@ def test_pairs_as_strata_need_no_exchangeable_pairs():
     rng = np.random.default_rng(3)
     pair = np.repeat(np.arange(150), 3)
     gap = rng.normal(size=150)[pair]
-    who = np.where(np.abs(gap) > 0.7, 0, 5) + np.tile(np.arange(3), 150)  # assigned by the pair itself
+    # the pair itself decides who gets it
+    who = np.where(np.abs(gap) > 0.7, 0, 5) + np.tile(np.arange(3), 150)
     alike = np.where(rng.random(450) < ndtr(gap), 1, -1) * gap
     assert annotator_permutation_test(alike, who, pair).p_value > 0.05
     assert annotator_permutation_test(alike, who).p_value < 0.05  # finds the assignment

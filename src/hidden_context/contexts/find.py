@@ -263,6 +263,7 @@ def _typical(vectors: Floats) -> Ints:
 
 def _shortened(prompt: str) -> str:
     text = " ".join(prompt.split())
+    text = text.encode("utf-8", "replace").decode()  # half a character cannot be written
     if len(text) <= _EXAMPLE_CHARACTERS:
         return text
     return text[: _EXAMPLE_CHARACTERS - 1].rstrip() + "…"

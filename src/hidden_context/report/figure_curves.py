@@ -32,8 +32,8 @@ def reliability(analyses: Sequence[Json], width: float) -> Figure:
     )
     columns = min(len(found), 3)
     lines = -(-len(found) // columns)
-    each = width if columns == 1 else max(width / columns * 1.15, 2.0)
-    figure = new_figure(each * columns, (each * 0.95) * lines)
+    each = width if columns == 1 else max(width / columns, 2.2)
+    figure = new_figure(each * columns, lines * (each * 0.85 + 0.35))
     outer = figure.subfigures(lines, columns, squeeze=False)
     names = analysis_labels(found)
     for place, (analysis, name) in enumerate(zip(found, names, strict=True)):
@@ -66,9 +66,13 @@ def _draw_reliability(part: Any, calibration: Json, title: str) -> None:
     upper.set_ylim(lowest - 0.03, 1.01)
     upper.set_ylabel("observed share")
     upper.grid()
-    numbers = f"ECE {_with_ends(calibration['ece'])}\nBrier {_with_ends(calibration['brier'])}"
-    upper.text(0.02, 0.98, numbers, transform=upper.transAxes, va="top", fontsize=6.5)
-    upper.set_title(title)
+    numbers = [f"ECE {_with_ends(calibration['ece'])}", f"Brier {_with_ends(calibration['brier'])}"]
+    if title:  # panels are narrow
+        upper.set_title("\n".join([title, *numbers]), loc="left", fontsize=6.5)
+    else:
+        upper.text(
+            0.02, 0.98, "\n".join(numbers), transform=upper.transAxes, va="top", fontsize=6.5
+        )
     lower.bar(
         [each["low"] for each in bins],
         [each["n"] for each in bins],

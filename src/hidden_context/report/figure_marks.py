@@ -12,7 +12,7 @@ from hidden_context.report.figure_style import COLOURS, MARKERS
 ROW_INCHES: Final = 0.2
 _SPREAD: Final = 0.6
 _MAX_LABEL: Final = 38
-_PLAIN_COLUMNS: Final = ("data_subset", "objective", "length_bin")
+_PLAIN_COLUMNS: Final = ("data_subset", "length_bin")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def draw_rows(axes: Any, labels: Sequence[str], rows: Sequence[Sequence[Mark]]) 
         for number, mark in enumerate(marks):
             y = place + _SPREAD * ((number + 0.5) / len(marks) - 0.5)
             draw_interval(axes, mark.interval, y, **mark.look)
-    axes.set_yticks(range(len(labels)), [shortened(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [plain(shortened(label)) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")

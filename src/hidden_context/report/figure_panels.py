@@ -90,9 +90,9 @@ def intervals_figure(
             if group is not None and (interval := interval_of(group, metric)) is not None
         ]
         if marks:
-            labels.append(plain(label))
+            labels.append(label)
             rows.append(marks)
-    names = [plain(name) for name in analysis_labels(analyses)]
+    names = analysis_labels(analyses)
     entries: list[tuple[str, Json]] = []
     if len(analyses) > 1:
         only = None if len(metrics) == 1 else 0
@@ -131,12 +131,22 @@ def accuracy(analyses: Sequence[Json], width: float) -> Figure:
         metrics |= {
             f"accuracy_at/{name}": f"by {name}" for name, value in measures.items() if value
         }
-    if len(metrics) == 2 and "accuracy_at/mean" in metrics:
-        del metrics["accuracy_at/mean"]  # the mean alone says what the probability does
+    if "accuracy_at/mean" in metrics and _same(found, "accuracy", "accuracy_at/mean"):
+        del metrics["accuracy_at/mean"]  # for a symmetric reward it says what the probability does
     figure = intervals_figure(found, metrics, width, "accuracy")
     axes = figure.axes[0]
     axes.axvline(0.5, color=GREY, linewidth=0.6, linestyle=(0, (3, 2)), zorder=0)
     return figure
+
+
+def _same(analyses: Sequence[Json], first: str, second: str) -> bool:
+    """Tell whether two metrics have the same estimates in every group."""
+    return all(
+        a is None or b is None or abs(a["estimate"] - b["estimate"]) < 1e-12
+        for analysis in analyses
+        for group in analysis["groups"]
+        for a, b in [(interval_of(group, first), interval_of(group, second))]
+    )
 
 
 def variance(analyses: Sequence[Json], width: float) -> Figure:
@@ -167,7 +177,10 @@ def causes(analyses: Sequence[Json], width: float) -> Figure:
     )
     names = analysis_labels(found)
     bars = [
-        (plain(f"{label}, {name}" if len(found) > 1 else label), group["variance_shares"])
+        (
+            f"{shortened(label, 19)}, {shortened(name, 17)}" if len(found) > 1 else label,
+            group["variance_shares"],
+        )
         for label, groups in group_rows(found)
         for name, group in zip(names, groups, strict=True)
         if group is not None and group.get("variance_shares")
@@ -181,8 +194,9 @@ def causes(analyses: Sequence[Json], width: float) -> Figure:
         colour = COLOURS[_CAUSES[cause]]
         axes.barh(range(len(bars)), values, 0.7, left=left, color=colour, label=cause)
         left = [a + b for a, b in zip(left, values, strict=True)]
-    axes.set_yticks(range(len(bars)), [shortened(label) for label, _ in bars])
+    axes.set_yticks(range(len(bars)), [plain(shortened(label)) for label, _ in bars])
     axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the variance")
     figure.legend(loc="outside lower center", ncols=len(used))
@@ -305,4 +319,3 @@ def metric_name(metric: str) -> str:
     if metric.startswith("accuracy_at/"):
         return f"accuracy by {metric.removeprefix('accuracy_at/')}"
     return {**_SHARES, "loss": "loss (nats)", "brier": "Brier score"}.get(metric, metric)
-

@@ -170,8 +170,14 @@ def run(config: FigureConfig) -> list[Path]:
             except ConfigError as error:
                 if config.name != ALL:
                     raise ConfigError(f"{config.analysis}: {error}") from error
-                _logger.info("figure %s left out: %s", name, error)
+                _logger.warning("figure %s left out: %s", name, error)
                 continue
+            except (KeyError, IndexError, TypeError) as error:
+                raise DataError(
+                    f"the figure {name} finds {type(error).__name__} {error}",
+                    file=config.analysis,
+                    remedy="Was the file changed by hand? Analyze the score files again",
+                ) from error
             files += save(figure, config.stem(name), config.formats)
     if not files:
         raise ConfigError(f"{config.analysis} has nothing to draw a figure from.")

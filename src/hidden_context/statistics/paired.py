@@ -23,6 +23,7 @@ from hidden_context.statistics.interval import (
 
 _BATCH_NUMBERS: Final = 4_000_000
 _ROUNDING: Final = 1e-9
+_ALL_SIGNS_UP_TO: Final = 10
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _sign_flip_p_value(added: Floats, observed: float, resamples: int, seed: int
     """Return the share of random signs under which |Σ ± added| reaches |observed|."""
     count = len(added)
     reached = abs(observed) - _ROUNDING * float(np.abs(added).sum())
-    if 2**count <= min(resamples, 1024):
+    if count <= _ALL_SIGNS_UP_TO:
         signs = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
         return float((np.abs(signs @ added) >= reached).mean())
     generator = np.random.default_rng(seed)

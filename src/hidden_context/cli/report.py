@@ -1,0 +1,37 @@
+"""``hidden-context report``: one HTML file to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hidden_context.cli.arguments import parse
+from hidden_context.report.config import ReportConfig
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """Make a report and say where it is.
+
+    Args:
+        argv: The arguments after the verb, or None for those of the process.
+
+    Returns:
+        0.
+    """
+    config = parse(
+        ReportConfig,
+        argv,
+        prog="hidden-context report",
+        description="One self-contained HTML file: a summary in words, numbers with intervals, "
+        "calibration, risk frontier, contexts, and a searchable table of comparisons with both "
+        "reward distributions. It needs no network and runs nothing that the texts contain.",
+    )
+    from hidden_context.report import workflow
+
+    result = workflow.run(config)
+    shown = ""
+    if result.pairs is not None:
+        shown = f", {result.pairs.shown} of {result.pairs.total} comparisons"
+        if result.pairs.cut:
+            shown += f" ({result.pairs.cut} with texts cut to {config.max_text} characters)"
+    print(f"{result.path}: {result.size / 1e6:.1f} MB{shown}")
+    return 0

@@ -1,0 +1,160 @@
+"""Making a report: analysis, the paper's tables, comparisons, and the page around them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hidden_context.analysis import score_analysis, summarize
+from hidden_context.analysis.config import AnalyzeConfig, SummarizeConfig
+from hidden_context.analysis.evidence import PairEvidence, pair_evidence
+from hidden_context.analysis.outputs import check_output
+from hidden_context.analysis.results import FORMAT, FORMAT_VERSION
+from hidden_context.analysis.row_facts import FactsReader
+from hidden_context.analysis.score_files import PairScores, read_score_file
+from hidden_context.analysis.score_heads import choose_head, saved_head
+from hidden_context.analysis.section_files import has_rewards
+from hidden_context.analysis.sections import judged_columns
+from hidden_context.data.files import atomic_write, read_json
+from hidden_context.errors import DataError
+from hidden_context.report.config import ReportConfig
+from hidden_context.report.page import render
+from hidden_context.report.pairs import PairsMeta, choose_pairs, encode, pairs_payload
+
+if TYPE_CHECKING:
+    from hidden_context.heads import Head
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """What was made.
+
+    Attributes:
+        path: The page.
+        pairs: What it says about its comparisons; None where no file has pairs.
+        size: Bytes of the page.
+    """
+
+    path: Path
+    pairs: PairsMeta | None
+    size: int
+
+
+def run(config: ReportConfig) -> ReportResult:
+    """Make a report and write it.
+
+    Args:
+        config: The files, and how much of them to show.
+
+    Returns:
+        Where it is, and what it shows.
+
+    Raises:
+        ConfigError: If the output is an input, or an option cannot work.
+        MissingFileError: If a file does not exist.
+        DataError: If a file cannot be used.
+        StorageError: If the page cannot be written.
+    """
+    files = list(dict.fromkeys([*config.files, *config.compare]))
+    check_output(config.output, [*files, *filter(None, [config.analysis])])
+    analysis = _analysis(config, files)
+    summary = None
+    if config.data_dir:
+        summary = summarize.run(SummarizeConfig(data_dir=config.data_dir)).to_dict()
+    packed, meta = _pairs(config, files, analysis)
+    html = render(config.title, analysis, summary, packed, meta)
+    with atomic_write(config.output) as file:
+        file.write(html)
+    path = Path(config.output)
+    _logger.info("wrote %s", path)
+    return ReportResult(path, meta, path.stat().st_size)
+
+
+def _analysis(config: ReportConfig, files: list[str]) -> dict[str, Any]:
+    """Read an analysis made before, or make it."""
+    if config.analysis:
+        found = read_json(config.analysis)
+        fields = found if isinstance(found, dict) else {}
+        if (fields.get("format"), fields.get("version")) != (FORMAT, FORMAT_VERSION):
+            raise DataError(
+                f"it is no analysis of version {FORMAT_VERSION}",
+                file=config.analysis,
+                remedy="Make it with hidden-context analyze FILES --contexts --output FILE",
+            )
+        return fields
+    if not files:
+        return {"analyses": [], "comparisons": [], "sections": []}
+    options = AnalyzeConfig(
+        files=files,
+        compare=config.compare,
+        head=config.head,
+        likelihood=config.likelihood,
+        by=config.by,
+        contexts=True,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    return score_analysis.run(options).to_dict()
+
+
+def _pairs(
+    config: ReportConfig, files: list[str], analysis: dict[str, Any]
+) -> tuple[str | None, PairsMeta | None]:
+    """Pack the comparisons of the first file that has pairs."""
+    for path in files:
+        if not has_rewards(path):
+            continue
+        every = read_score_file(
+            path,
+            label_names=judged_columns(config.by),
+            facts=FactsReader(keep_prompts=True),
+        ).all_scores()
+        scores = next((each for each in every if isinstance(each, PairScores)), None)
+        if scores is None:
+            continue
+        head = choose_head(
+            scores.width,
+            file=scores.file,
+            field=scores.column,
+            name=scores.name,
+            saved=saved_head(path) if len(every) == 1 else None,
+            head_type=config.head,
+            likelihood=config.likelihood,
+        )
+        evidence = pair_evidence(head, scores.chosen, scores.rejected, scores.preference)
+        places = choose_pairs(len(scores.chosen), config.max_pairs, config.seed)
+        contexts = _contexts(config, scores, evidence, head, analysis)
+        payload, meta = pairs_payload(scores, evidence, head, places, config.max_text, contexts)
+        return encode(payload), meta
+    return None, None
+
+
+def _contexts(
+    config: ReportConfig,
+    scores: PairScores,
+    evidence: PairEvidence,
+    head: Head,
+    analysis: dict[str, Any],
+) -> list[str] | None:
+    """Name the context of each pair, as the analysis has them; None where it has none."""
+    own = [a for a in analysis["analyses"] if (a["file"], a["name"]) == (scores.file, scores.name)]
+    if not own or not own[0].get("contexts") or scores.facts is None:
+        return None
+    from hidden_context.contexts import find_contexts
+
+    codes, cluster = np.unique(scores.facts.cluster, return_inverse=True)
+    found = find_contexts(
+        [scores.facts.prompts[code] for code in codes],
+        cluster,
+        evidence.difference_variance,
+        max_clusters=AnalyzeConfig.max_contexts,
+        seed=config.seed,
+    )
+    names = [context.name for context in found.clusters]
+    return [names[place] if place >= 0 else "" for place in found.assignment[cluster].tolist()]

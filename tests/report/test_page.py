@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from hidden_context.analysis.config import AnalyzeConfig
+from hidden_context.analysis.score_analysis import run as analyze
+from hidden_context.cli.main import main
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.report import words
+from hidden_context.report.config import ReportConfig
+from hidden_context.report.page import content_security_policy, embedded_json
+from hidden_context.report.workflow import run
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}<!--"
+
+
+class Page(HTMLParser):
+    """Collects scripts, their attributes, the policy, and the visible text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.scripts, self.tags, self.text, self._script = [], [], [], None
+        self.policy = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag == "meta" and found.get("http-equiv") == "Content-Security-Policy":
+            self.policy = found["content"]
+        if tag == "script":
+            self._script = found
+
+    def handle_data(self, data):
+        if self._script is not None:
+            self.scripts.append((self._script, data))
+        else:
+            self.text.append(data)
+
+    def handle_endtag(self, tag):
+        if tag == "script":
+            self._script = None
+
+
+def rows(size=60, **columns):
+    generator = np.random.default_rng(0)
+    return [
+        {
+            "prompt": f"Human: how to {'pick a lock' if n % 2 else 'bake bread'} {n % 20}?",
+            "chosen": f"yes {n}",
+            "rejected": "no",
+            "data_subset": "harmless" if n % 2 else "helpful",
+            "reward_output_chosen": [float(generator.normal(0.5)), 2.0 if n % 2 else -2.0],
+            "reward_output_rejected": [0.0, 0.0],
+            **columns,
+        }
+        for n in range(size)
+    ]
+
+
+def write(path, found):
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    return str(path)
+
+
+def report(tmp_path, found, **options):
+    options = {"resamples": 99, "output": str(tmp_path / "report.html"), **options}
+    result = run(ReportConfig(files=[write(tmp_path / "scores.jsonl", found)], **options))
+    return result, Page(result.path.read_text(encoding="utf-8"))
+
+
+def test_the_policy_lets_exactly_the_page_s_scripts_run(tmp_path):
+    _, page = report(tmp_path, rows())
+    run_by_browsers = [text for attrs, text in page.scripts if "type" not in attrs]
+    assert len(run_by_browsers) == 7
+    hashes = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in run_by_browsers
+    ]
+    assert re.findall(r"'sha256-([^']+)'", page.policy) == hashes
+    script_sources = re.search(r"script-src ([^;]+);", page.policy)[1]
+    assert "unsafe" not in script_sources
+    assert page.policy.startswith("default-src 'none';")
+    assert content_security_policy(["a"]) != content_security_policy(["b"])
+
+
+def test_nothing_in_the_page_points_outside(tmp_path):
+    _, page = report(tmp_path, rows())
+    for tag, attrs in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        assert "src" not in attrs, (tag, attrs)
+        assert not any(name.startswith("on") for name in attrs)
+        if "href" in attrs:
+            assert attrs["href"].startswith("#")
+
+
+def test_texts_stand_in_the_page_as_texts_only(tmp_path):
+    found = rows(prompt=HOSTILE, chosen=HOSTILE + "a", rejected=HOSTILE, data_subset=HOSTILE)
+    result, page = report(tmp_path, found, title=HOSTILE)
+    html = result.path.read_text()
+    assert "<img" not in html.split("<script", 1)[0]
+    assert len([1 for attrs, _ in page.scripts if "type" not in attrs]) == 7
+    assert HOSTILE in "".join(page.text)  # escaped, so the parser gives it back whole
+    assert "49" not in re.search("<h1>(.*?)</h1>", html)[1]
+    data = next(text for attrs, text in page.scripts if attrs.get("id") == "data")
+    assert "<" not in data
+    assert json.loads(data)["pairs"]["total"] == 60
+
+
+def test_the_page_holds_the_numbers_of_the_analysis(tmp_path):
+    result, page = report(tmp_path, rows())
+    analysis = analyze(
+        AnalyzeConfig(files=[str(tmp_path / "scores.jsonl")], contexts=True, resamples=99)
+    ).to_dict()
+    text = " ".join("".join(page.text).split())
+    everything = analysis["analyses"][0]["groups"][0]["intervals"]
+    assert words.interval(everything["accuracy"], share=True) in text
+    assert words.interval(everything["r2"]) in text
+    assert words.interval(everything["r2_within"]) in text
+    for point in analysis["analyses"][0]["frontier"]:
+        assert words.interval(point["accuracy"], share=True) in text
+    assert "50 % of the prompts hold" in text
+    packed = next(text for attrs, text in page.scripts if attrs.get("id") == "pairs")
+    pairs = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert len(pairs["p"]) == result.pairs.shown == 60
+    assert set(pairs["context"]) == {
+        cluster["name"] for cluster in analysis["analyses"][0]["contexts"]["clusters"]
+    }
+
+
+def test_an_analysis_made_before_gives_the_same_page(tmp_path):
+    made = tmp_path / "analysis.json"
+    files = [write(tmp_path / "scores.jsonl", rows())]
+    analyze(AnalyzeConfig(files=files, contexts=True, resamples=99, output=str(made)))
+    first, _ = report(tmp_path, rows())
+    second, _ = report(tmp_path, rows(), analysis=str(made), output=str(tmp_path / "second.html"))
+    assert first.path.read_text() == second.path.read_text()
+    made.write_text("[]")
+    with pytest.raises(DataError, match="no analysis of version 2"):
+        report(tmp_path, rows(), analysis=str(made))
+
+
+def test_pages_without_pairs_and_of_two_models(tmp_path):
+    responses = [
+        {"prompt": f"p{n}", "responses": ["a", "b"], "reward_outputs_m": [[0.0, 0.0], [n / 9, 1.0]]}
+        for n in range(12)
+    ]
+    result, page = report(tmp_path, responses)
+    assert result.pairs is None
+    assert "Comparisons" not in "".join(page.text)
+    assert "By quantile:0.01 the second response" in "".join(page.text)
+    second = rows()
+    for row in second:
+        row["reward_output_chosen"] = [row["reward_output_chosen"][0] + 1, 0.0]
+    files = [write(tmp_path / "a.jsonl", rows()), write(tmp_path / "b.jsonl", second)]
+    result = run(ReportConfig(compare=files, output=str(tmp_path / "two.html"), resamples=99))
+    text = "".join(Page(result.path.read_text()).text)
+    assert "Two models on the same rows" in text
+    assert f"{files[1]} against {files[0]}, 60 pairs" in text
+
+
+def test_more_pairs_than_asked_for_are_sampled_and_said(tmp_path, capsys):
+    path = write(tmp_path / "scores.jsonl", rows(80))
+    output = tmp_path / "out.html"
+    arguments = ["report", path, "--output", str(output), "--max_pairs", "20", "--resamples", "99"]
+    assert main(arguments) == 0
+    assert "20 of 80 comparisons" in capsys.readouterr().out
+    assert "20 of 80 comparisons" in "".join(Page(output.read_text()).text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "no score file"),
+        ({"files": ["a"], "max_pairs": 0}, "max_pairs is 0"),
+        ({"data_dir": "d", "analysis": "a.json"}, "needs the score files"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ReportConfig(**options)
+
+
+def test_no_input_is_overwritten(tmp_path):
+    path = write(tmp_path / "scores.jsonl", rows())
+    with pytest.raises(ConfigError, match="is an input too"):
+        run(ReportConfig(files=[path], output=path))
+
+
+def test_the_summary_says_when_there_may_be_nothing():
+    def found(p, low, high):
+        difference = {"estimate": 0.01, "low": low, "high": high}
+        return {
+            "analyses": [],
+            "comparisons": [
+                {
+                    "first": "a",
+                    "second": "b",
+                    "differences": [
+                        {"metric": "loss", "difference": difference, "p_value": p},
+                        {"metric": "r2", "difference": difference, "p_value": p},
+                    ],
+                }
+            ],
+        }
+
+    (unsure,) = words.summary(found(0.4, -0.1, 0.1))
+    assert unsure == (
+        "b against a: loss differs by 0.010 [-0.100, 0.100]; the interval holds no difference as "
+        "well."
+    )
+    (sure,) = words.summary(found(0.001, 0.005, 0.1))
+    assert sure.endswith("0.010 [0.005, 0.100].")
+
+
+def test_embedded_json_cannot_leave_its_element():
+    text = embedded_json({"a": "</script><!--&\u2028", "b": math.pi})
+    assert not set(text) & set("<>&\u2028")
+    assert json.loads(text) == {"a": "</script><!--&\u2028", "b": math.pi}

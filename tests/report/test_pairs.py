@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from hidden_context import heads
+from hidden_context.analysis.evidence import pair_evidence
+from hidden_context.analysis.row_facts import FactsReader
+from hidden_context.analysis.score_files import read_score_file
+from hidden_context.report.pairs import choose_pairs, encode, pairs_payload
+
+
+def read(tmp_path, rows):
+    path = tmp_path / "scores.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_score_file(path, label_names=("data_subset",), facts=FactsReader()).pairs
+
+
+def row(number, **columns):
+    return {
+        "prompt": "Human: Hi\n\nAssistant:",
+        "chosen": f"Human: Hi\n\nAssistant: yes {number}",
+        "rejected": "no",
+        "reward_output_chosen": [float(number), 0.5],
+        "reward_output_rejected": [0.0, -0.5],
+        **columns,
+    }
+
+
+def payload_of(tmp_path, rows, places=None, max_text=100, head=None, **options):
+    scores = read(tmp_path, rows)
+    head = head or heads.make("mean_and_variance")
+    evidence = pair_evidence(head, scores.chosen, scores.rejected, scores.preference)
+    places = np.arange(len(scores.chosen)) if places is None else np.array(places)
+    return scores, evidence, *pairs_payload(scores, evidence, head, places, max_text, **options)
+
+
+def test_numbers_come_back_out_of_the_page(tmp_path):
+    rows = [row(number, data_subset="ab"[number % 2]) for number in range(6)]
+    _, evidence, payload, meta = payload_of(tmp_path, rows, contexts=["c"] * 6)
+    found = json.loads(gzip.decompress(base64.b64decode(encode(payload))))
+    assert found == payload
+    assert found["p"] == pytest.approx(evidence.probability, rel=1e-4)
+    assert found["sigma"] == pytest.approx(np.sqrt(evidence.difference_variance), rel=1e-4)
+    assert found["chosen_components"]["location"] == [0, 1, 2, 3, 4, 5]
+    assert found["chosen_components"]["scale"] == pytest.approx([0.97408] * 6)  # softplus(0.5)
+    assert found["chosen_components"]["weight"] == [1] * 6
+    assert found["subset"] == ["a", "b"] * 3
+    assert (found["objective"], found["annotator"]) == (None, None)
+    assert (meta.total, meta.shown, meta.cut) == (6, 6, 0)
+    assert encode(payload) == encode(payload)
+
+
+def test_prompts_stand_once_and_responses_without_them(tmp_path):
+    other = row(
+        2, prompt=None, chosen="Human: Yo\n\nAssistant: a", rejected="Human: Yo\n\nAssistant: b"
+    )
+    del other["prompt"]
+    messages = row(
+        3,
+        prompt=[{"role": "user", "content": "Hey"}],
+        chosen=[{"role": "user", "content": "Hey"}, {"role": "assistant", "content": "A"}],
+        rejected=[{"role": "user", "content": "Hey"}, {"role": "assistant", "content": "B"}],
+    )
+    _, _, payload, _ = payload_of(tmp_path, [row(0), row(1), other, messages])
+    assert payload["prompts"] == ["Human: Hi\n\nAssistant:", "Human: Yo\n\nAssistant:", "user: Hey"]
+    assert payload["prompt"] == [0, 0, 1, 2]
+    assert payload["chosen"] == ["yes 0", "yes 1", "a", "assistant: A"]
+    assert payload["rejected"] == ["no", "no", "b", "assistant: B"]
+
+
+def test_rows_that_were_left_out_keep_texts_and_numbers_together(tmp_path):
+    rows = [row(number) for number in range(6)]
+    rows[1]["reward_output_chosen"] = None
+    _, _, payload, meta = payload_of(tmp_path, rows, places=[0, 2, 4])
+    assert payload["row"] == [1, 4, 6]
+    assert payload["chosen"] == ["yes 0", "yes 3", "yes 5"]
+    assert payload["chosen_components"]["location"] == [0, 3, 5]
+    assert (meta.total, meta.shown) == (5, 3)
+
+
+def test_long_texts_are_cut_and_counted(tmp_path):
+    rows = [row(0, chosen="x" * 300), row(1)]
+    _, _, payload, meta = payload_of(tmp_path, rows, max_text=50)
+    assert payload["chosen"][0] == "x" * 49 + "…"
+    assert payload["cut"] == [1, 0]
+    assert meta.cut == 1
+
+
+def test_texts_that_are_no_text_are_nothing(tmp_path):
+    rows = [row(0, prompt=7, chosen=None, rejected={"a": 1}), row(1, chosen="\ud800 half")]
+    _, _, payload, _ = payload_of(tmp_path, rows)
+    assert payload["chosen"] == ["", "? half"]
+    assert payload["prompt"][0] == -1
+    encode(payload)
+
+
+def test_every_head_has_components_and_a_point_has_no_scale(tmp_path):
+    rows = [row(n, reward_output_chosen=[1.5], reward_output_rejected=[0.0]) for n in range(2)]
+    _, _, payload, _ = payload_of(tmp_path, rows, head=heads.make("base"))
+    assert payload["sigma"] is None
+    assert payload["chosen_components"] == {
+        "weight": [1, 1],
+        "location": [1.5, 1.5],
+        "scale": [0, 0],
+    }
+    head = heads.make("categorical", num_atoms=4)
+    atoms = [
+        row(n, reward_output_chosen=[0.0] * 4, reward_output_rejected=[1.0] * 4) for n in range(2)
+    ]
+    _, _, payload, _ = payload_of(tmp_path, atoms, head=head)
+    assert payload["components"] == 4
+    assert payload["chosen_components"]["weight"] == [0.25] * 8
+    assert payload["chosen_components"]["location"] == [0, 0.33333, 0.66667, 1] * 2
+
+
+def test_of_more_pairs_a_sample_is_shown_in_order():
+    assert choose_pairs(5, 10, 0).tolist() == [0, 1, 2, 3, 4]
+    places = choose_pairs(1000, 50, 1)
+    assert len(places) == 50
+    assert (np.diff(places) > 0).all()
+    assert (
+        places.tolist() == choose_pairs(1000, 50, 1).tolist() != choose_pairs(1000, 50, 2).tolist()
+    )
