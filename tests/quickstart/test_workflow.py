@@ -100,6 +100,17 @@ def test_tables_figures_and_json(result, capsys):
     assert len(stored["models"]) == 9
 
 
+@pytest.mark.slow
+def test_the_report_shows_what_the_models_say(result):
+    html = (Path(result.config.output_dir) / "report.html").read_text(encoding="utf-8")
+    assert "<h1>Quickstart: hidden context in a generated world</h1>" in html
+    cell = result.summary.cell("mean_and_variance", "both")
+    assert f"{100 * cell.jailbreak.mean.share:.1f} %" in html
+    record = next(r for r in result.records if r.path.endswith("quickstart_peft_last_checkpoint"))
+    assert record.path.rsplit("/", 1)[0].rsplit("/", 1)[0] in html
+    assert "comparisons of" in html
+
+
 def test_truth_of_the_tables_by_hand():
     world = World(seed=0)
     jailbreaks = [{"kinds": ["refusal", "compliance"]}, {"kinds": ["alternative", "compliance"]}]

@@ -112,5 +112,7 @@ def print_result(result: QuickstartResult) -> None:
         highlight=False,
     )
     console.print(
-        f"Everything is in {result.config.output_dir}; {result.seconds:.0f} s.", highlight=False
+        f"Everything is in {result.config.output_dir}; report.html is the page to look at. "
+        f"{result.seconds:.0f} s.",
+        highlight=False,
     )

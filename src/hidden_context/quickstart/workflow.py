@@ -11,6 +11,7 @@ import torch
 
 from hidden_context import heads
 from hidden_context.analysis.config import SummarizeConfig
+from hidden_context.analysis.summarize import EVALUATION_NAME
 from hidden_context.analysis.summarize import run as summarize
 from hidden_context.analysis.summary import Summary
 from hidden_context.data.files import iter_jsonl, write_json, write_jsonl, write_yaml_config
@@ -27,6 +28,8 @@ from hidden_context.quickstart.progress import Progress, StepProgress
 from hidden_context.quickstart.truth import Truth, truth_of
 from hidden_context.quickstart.utilities import TRAIN_SETS, TrainSet
 from hidden_context.quickstart.world import Split, World
+from hidden_context.report.config import ReportConfig
+from hidden_context.report.workflow import run as make_report
 from hidden_context.scoring.config import EvaluateConfig, ScoreConfig
 from hidden_context.scoring.evaluation import evaluate
 from hidden_context.scoring.files import score_file
@@ -142,7 +145,31 @@ def run(config: QuickstartConfig) -> QuickstartResult:
         time.perf_counter() - started,
     )
     write_json(folder / "results.json", result.to_dict())
+    _write_report(config, folder, models, summary)
     return result
+
+
+def _write_report(
+    config: QuickstartConfig,
+    folder: Path,
+    models: dict[tuple[str, TrainSet], Path],
+    summary: Summary,
+) -> None:
+    """Make the page to look at, of the models with a variance that learned from both objectives."""
+    files = [
+        str(models[head_type, "both"] / EVALUATION_NAME)
+        for head_type in ("mean_and_variance", "categorical")
+    ]
+    make_report(
+        ReportConfig(
+            files=files,
+            output=str(folder / "report.html"),
+            title="Quickstart: hidden context in a generated world",
+            resamples=499,
+            seed=config.seed,
+        ),
+        summary,
+    )
 
 
 def _write_data(world: World, config: QuickstartConfig, folder: Path) -> None:

@@ -26,6 +26,7 @@ from hidden_context.report.page import render
 from hidden_context.report.pairs import PairsMeta, choose_pairs, encode, pairs_payload
 
 if TYPE_CHECKING:
+    from hidden_context.analysis.summary import Summary
     from hidden_context.heads import Head
 
 _logger = logging.getLogger(__name__)
@@ -46,11 +47,12 @@ class ReportResult:
     size: int
 
 
-def run(config: ReportConfig) -> ReportResult:
+def run(config: ReportConfig, summary: Summary | None = None) -> ReportResult:
     """Make a report and write it.
 
     Args:
         config: The files, and how much of them to show.
+        summary: The paper's tables, where they are at hand; else those of ``config.data_dir``.
 
     Returns:
         Where it is, and what it shows.
@@ -64,11 +66,11 @@ def run(config: ReportConfig) -> ReportResult:
     files = list(dict.fromkeys([*config.files, *config.compare]))
     check_output(config.output, [*files, *filter(None, [config.analysis])])
     analysis = _analysis(config, files)
-    summary = None
-    if config.data_dir:
-        summary = summarize.run(SummarizeConfig(data_dir=config.data_dir)).to_dict()
+    if summary is None and config.data_dir:
+        summary = summarize.run(SummarizeConfig(data_dir=config.data_dir))
+    tables = None if summary is None else summary.to_dict()
     packed, meta = _pairs(config, files, analysis)
-    html = render(config.title, analysis, summary, packed, meta)
+    html = render(config.title, analysis, tables, packed, meta)
     with atomic_write(config.output) as file:
         file.write(html)
     path = Path(config.output)

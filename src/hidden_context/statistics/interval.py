@@ -7,6 +7,7 @@ these sums for each prompt: a million rows then cost no more memory than their p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
@@ -158,16 +159,18 @@ def _bootstrap_ends(
     def of_indices(index: NDArray[np.int64], axis: int = -1) -> Floats:
         return statistic(sums[index].sum(axis if axis >= 0 else index.ndim + axis))
 
-    found = stats.bootstrap(
-        (np.arange(len(sums)),),
-        of_indices,
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, _BATCH_NUMBERS // sums.size),
-        confidence_level=level,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():  # of NaN ends, which the caller looks for
+        warnings.simplefilter("ignore")
+        found = stats.bootstrap(
+            (np.arange(len(sums)),),
+            of_indices,
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, _BATCH_NUMBERS // sums.size),
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     return float(found.low), float(found.high)
 
 
