@@ -116,6 +116,13 @@ def test_texts_stand_in_the_page_as_texts_only(tmp_path):
     assert json.loads(data)["pairs"]["total"] == 60
 
 
+def test_half_characters_do_not_stop_a_report(tmp_path):
+    found = rows(chosen="\ud800", data_subset="\udfff", annotator="\ud800")
+    result, page = report(tmp_path, found, title="half \ud800")
+    assert result.pairs.shown == 60
+    assert "half ?" in "".join(page.text)
+
+
 def test_the_page_holds_the_numbers_of_the_analysis(tmp_path):
     result, page = report(tmp_path, rows())
     analysis = analyze(
@@ -144,6 +151,10 @@ def test_an_analysis_made_before_gives_the_same_page(tmp_path):
     first, _ = report(tmp_path, rows())
     second, _ = report(tmp_path, rows(), analysis=str(made), output=str(tmp_path / "second.html"))
     assert first.path.read_text() == second.path.read_text()
+    with pytest.raises(DataError, match="60 pairs.*which has 8"):
+        report(tmp_path, rows(8), analysis=str(made))
+    with pytest.raises(DataError, match="no analysis of the pairs"):
+        run(ReportConfig(files=[write(tmp_path / "x.jsonl", rows())], analysis=str(made)))
     made.write_text("[]")
     with pytest.raises(DataError, match="no analysis of version 2"):
         report(tmp_path, rows(), analysis=str(made))
@@ -183,6 +194,7 @@ def test_more_pairs_than_asked_for_are_sampled_and_said(tmp_path, capsys):
         ({}, "no score file"),
         ({"files": ["a"], "max_pairs": 0}, "max_pairs is 0"),
         ({"data_dir": "d", "analysis": "a.json"}, "needs the score files"),
+        ({"files": ["a"], "analysis": "a.json", "head": "base"}, "without --head"),
     ],
 )
 def test_what_cannot_be_reported_is_refused(options, message):

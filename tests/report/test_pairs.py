@@ -84,11 +84,23 @@ def test_rows_that_were_left_out_keep_texts_and_numbers_together(tmp_path):
 
 
 def test_long_texts_are_cut_and_counted(tmp_path):
-    rows = [row(0, chosen="x" * 300), row(1)]
+    rows = [row(0, chosen="x" * 300), row(1), row(2, prompt="first " * 20 + "last")]
     _, _, payload, meta = payload_of(tmp_path, rows, max_text=50)
     assert payload["chosen"][0] == "x" * 49 + "…"
-    assert payload["cut"] == [1, 0]
-    assert meta.cut == 1
+    assert payload["prompts"][1][:1] + payload["prompts"][1][-10:] == "…first last"
+    assert len(payload["prompts"][1]) == 50
+    assert payload["cut"] == [1, 0, 1]
+    assert meta.cut == 2
+
+
+def test_a_prompt_is_taken_off_whatever_white_space_it_begins_with(tmp_path):
+    rows = [
+        row(0, prompt="Human: Hi\n\nAssistant:", chosen="\n\nHuman: Hi\n\nAssistant: well"),
+        row(1, prompt="\n\nHuman: Hi\n\nAssistant: ", chosen="Human: Hi\n\nAssistant: well"),
+    ]
+    _, _, payload, _ = payload_of(tmp_path, rows)
+    assert payload["chosen"] == ["well", "well"]
+    assert payload["prompt"] == [0, 0]
 
 
 def test_texts_that_are_no_text_are_nothing(tmp_path):

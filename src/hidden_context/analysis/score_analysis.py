@@ -138,7 +138,7 @@ def analyze_pairs(
         tests=sections.pair_tests(scores, evidence, resampling),
         agreement=sections.agreement_of(scores, evidence, resampling),
         frontier=frontier.pair_frontier(scores, evidence, head, resampling),
-        contexts=_contexts(config, facts, spread),
+        contexts=_contexts(config, scores, spread),
         confounds=sections.confounds_of(facts, spread, resampling),
     )
     return analysis, evidence
@@ -169,7 +169,7 @@ def analyze_responses(
         clusters=len(np.unique(facts.cluster)),
         tests=sections.response_tests(evidence, facts.cluster),
         frontier=frontier.response_frontier(scores, evidence, head, resampling),
-        contexts=_contexts(config, facts, spread),
+        contexts=_contexts(config, scores, spread),
         confounds=sections.confounds_of(facts, spread, resampling),
     )
 
@@ -185,9 +185,12 @@ def _facts(scores: PairScores | ResponseScores) -> RowFacts:
 
 
 def _contexts(
-    config: AnalyzeConfig, facts: RowFacts, variance: NDArray[np.float64] | None
+    config: AnalyzeConfig,
+    scores: PairScores | ResponseScores,
+    variance: NDArray[np.float64] | None,
 ) -> dict[str, Any] | None:
     """Find clusters of prompts by variance, where that was asked for and there is any."""
+    facts = _facts(scores)
     if not config.contexts or variance is None or not facts.prompts:
         return None
     from hidden_context.contexts import find_contexts
@@ -197,7 +200,12 @@ def _contexts(
     if sum(map(bool, prompts)) < 2:
         return None
     found = find_contexts(
-        prompts, cluster, variance, max_clusters=config.max_contexts, seed=config.seed
+        prompts,
+        cluster,
+        variance,
+        max_clusters=config.max_contexts,
+        seed=config.seed,
+        rows=scores.rows + 1,
     )
     return found.to_dict()
 

@@ -47,8 +47,9 @@ class ReportConfig:
             raise ConfigError("no score file is named, and no --data_dir for the paper's tables.")
         if self.analysis and not self.files:
             raise ConfigError("--analysis needs the score files that it is of.")
-        if self.analysis and self.compare:
-            raise ConfigError("--analysis has its own comparisons; leave out --compare.")
+        for name in ("compare", "head", "likelihood"):
+            if self.analysis and getattr(self, name):
+                raise ConfigError(f"--analysis was made without --{name}; leave one of them out.")
         for name, least in (("max_pairs", 1), ("max_text", 40)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}.")

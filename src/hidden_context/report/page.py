@@ -103,7 +103,7 @@ def render(
         ],
         "pairs": None if meta is None else asdict(meta),
     }
-    return environment.get_template("report.html.j2").render(
+    html = environment.get_template("report.html.j2").render(
         title=title,
         analysis=analysis,
         summary=summary,
@@ -115,6 +115,8 @@ def render(
         pairs=pairs,
         scripts=[Markup(text) for text in inlined],
     )
+    # a title or a label may hold half of a surrogate pair, which UTF-8 does not know
+    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def _read(name: str) -> str:

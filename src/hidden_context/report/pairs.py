@@ -107,7 +107,8 @@ def pairs_payload(
 def encode(payload: dict[str, Any]) -> str:
     """Pack columns for the page: base64 of gzip of JSON; the same bytes for the same columns."""
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    packed = gzip.compress(text.encode("utf-8", "surrogatepass"), compresslevel=9, mtime=0)
+    # labels may hold half of a surrogate pair, which UTF-8 does not know
+    packed = gzip.compress(text.encode("utf-8", "replace"), compresslevel=9, mtime=0)
     return base64.b64encode(packed).decode("ascii")
 
 
@@ -170,15 +171,14 @@ class _Texts:
     def add(self, row: dict[str, Any]) -> None:
         """Read one row."""
         chosen, rejected, prompt = (
-            _text(row.get(name)) for name in ("chosen", "rejected", "prompt")
+            _text(row.get(name)).strip() for name in ("chosen", "rejected", "prompt")
         )
         if not prompt:
-            prompt = str(shared_prompt(chosen, rejected))
-        sides = [
-            text[len(prompt) :] if text.startswith(prompt) else text for text in (chosen, rejected)
-        ]
-        whole = [prompt.strip(), *(side.strip() for side in sides)]
-        shown = [self._shortened(text) for text in whole]
+            prompt = str(shared_prompt(chosen, rejected)).strip()
+        sides = [text.removeprefix(prompt).strip() for text in (chosen, rejected)]
+        whole = [prompt, *sides]
+        # what a prompt ends with is what the responses answer
+        shown = [self._shortened(prompt[::-1])[::-1], *map(self._shortened, sides)]
         self.cut.append(int(shown != whole))
         for name, text in zip(self.sides, shown[1:], strict=True):
             self.sides[name].append(text)

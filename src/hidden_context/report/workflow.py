@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hidden_context import heads
 from hidden_context.analysis import score_analysis, summarize
 from hidden_context.analysis.config import AnalyzeConfig, SummarizeConfig
 from hidden_context.analysis.evidence import PairEvidence, pair_evidence
@@ -16,7 +17,6 @@ from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.results import FORMAT, FORMAT_VERSION
 from hidden_context.analysis.row_facts import FactsReader
 from hidden_context.analysis.score_files import PairScores, read_score_file
-from hidden_context.analysis.score_heads import choose_head, saved_head
 from hidden_context.analysis.section_files import has_rewards
 from hidden_context.analysis.sections import judged_columns
 from hidden_context.data.files import atomic_write, read_json
@@ -27,7 +27,6 @@ from hidden_context.report.pairs import PairsMeta, choose_pairs, encode, pairs_p
 
 if TYPE_CHECKING:
     from hidden_context.analysis.summary import Summary
-    from hidden_context.heads import Head
 
 _logger = logging.getLogger(__name__)
 
@@ -120,33 +119,43 @@ def _pairs(
         scores = next((each for each in every if isinstance(each, PairScores)), None)
         if scores is None:
             continue
-        head = choose_head(
-            scores.width,
-            file=scores.file,
-            field=scores.column,
-            name=scores.name,
-            saved=saved_head(path) if len(every) == 1 else None,
-            head_type=config.head,
-            likelihood=config.likelihood,
-        )
+        own = _analysis_of(analysis, scores, config.analysis)
+        head = heads.from_dict(own["head"])
         evidence = pair_evidence(head, scores.chosen, scores.rejected, scores.preference)
         places = choose_pairs(len(scores.chosen), config.max_pairs, config.seed)
-        contexts = _contexts(config, scores, evidence, head, analysis)
+        contexts = _contexts(scores, evidence, own, analysis["config"])
         payload, meta = pairs_payload(scores, evidence, head, places, config.max_text, contexts)
         return encode(payload), meta
     return None, None
 
 
+def _analysis_of(analysis: dict[str, Any], scores: PairScores, path: str | None) -> dict[str, Any]:
+    """Return the analysis of a set of pairs, and check that it is of these."""
+    for own in analysis["analyses"]:
+        if (own["file"], own["name"], own["kind"]) == (scores.file, scores.name, "pairs"):
+            if own["groups"][0]["n"] == len(scores.chosen):
+                return dict(own)
+            raise DataError(
+                f"it is of {own['groups'][0]['n']} pairs of {scores.file}, which has "
+                f"{len(scores.chosen)}",
+                file=path,
+                remedy="Analyze the file again",
+            )
+    raise DataError(
+        f"it has no analysis of the pairs in {scores.file}",
+        file=path,
+        remedy="Name the same files here as to hidden-context analyze",
+    )
+
+
 def _contexts(
-    config: ReportConfig,
     scores: PairScores,
     evidence: PairEvidence,
-    head: Head,
-    analysis: dict[str, Any],
+    own: dict[str, Any],
+    options: dict[str, Any],
 ) -> list[str] | None:
     """Name the context of each pair, as the analysis has them; None where it has none."""
-    own = [a for a in analysis["analyses"] if (a["file"], a["name"]) == (scores.file, scores.name)]
-    if not own or not own[0].get("contexts") or scores.facts is None:
+    if not own["contexts"] or scores.facts is None:
         return None
     from hidden_context.contexts import find_contexts
 
@@ -155,8 +164,8 @@ def _contexts(
         [scores.facts.prompts[code] for code in codes],
         cluster,
         evidence.difference_variance,
-        max_clusters=AnalyzeConfig.max_contexts,
-        seed=config.seed,
+        max_clusters=options["max_contexts"],
+        seed=options["seed"],
     )
     names = [context.name for context in found.clusters]
     return [names[place] if place >= 0 else "" for place in found.assignment[cluster].tolist()]

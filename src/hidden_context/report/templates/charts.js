@@ -34,7 +34,7 @@
 
   function axis(colours, title, extra) {
     return {
-      title: { text: title, standoff: 10 },
+      title: { text: title, standoff: 10, font: { size: 13 } },
       color: colours.text,
       gridcolor: colours.line,
       linecolor: colours.line,
@@ -112,8 +112,8 @@
     return {
       traces: [diagonal, observed],
       layout: layout(colours, {
-        xaxis: axis(colours, 'predicted probability of the preferred side', { range: [0.48, 1.02] }),
-        yaxis: axis(colours, 'share ranked as labelled', {
+        xaxis: axis(colours, 'P of the predicted side', { range: [0.48, 1.02] }),
+        yaxis: axis(colours, 'how often it is preferred', {
           range: [Math.max(-0.02, lowest - 0.03), 1.04],
         }),
       }),
@@ -122,47 +122,84 @@
   }
 
   const MEASURES = { quantile: 'quantile', cvar: 'CVaR', mean: 'mean' };
+  const UNSAFE = 'share of unsafe preferred';
 
+  /** Accuracy against unsafe preferences; where only one of them is known, that against α. */
   function frontier(analysis, colours) {
-    const points = (analysis.frontier || []).filter((point) => point.unsafe);
-    if (!points.length) return null;
-    const judged = points.some((point) => point.accuracy);
-    const names = [...new Set(points.map((point) => point.measure))];
-    const traces = names.map((measure, place) => {
-      const own = points.filter((each) => each.measure === measure && (!judged || each.accuracy));
+    const points = analysis.frontier || [];
+    const both = points.filter((point) => point.unsafe && point.accuracy);
+    if (both.length) {
+      return {
+        traces: frontierTraces(both, 'unsafe', 'accuracy', colours),
+        layout: layout(colours, { xaxis: axis(colours, UNSAFE), yaxis: axis(colours, 'accuracy') }),
+        height: 420,
+      };
+    }
+    const known = points.some((point) => point.unsafe) ? 'unsafe' : 'accuracy';
+    const shown = points.filter((point) => point[known] && point.alpha !== null);
+    if (!shown.length) return null;
+    const alphas = [...new Set(shown.map((point) => point.alpha))].sort((a, b) => a - b);
+    const traces = frontierTraces(shown, null, known, colours);
+    const mean = points.find((point) => point.alpha === null && point[known]);
+    if (mean) {
+      traces.push({
+        x: [alphas[0], alphas[alphas.length - 1]],
+        y: [mean[known].estimate, mean[known].estimate],
+        mode: 'lines',
+        name: `mean ${span(mean[known], 3)}`,
+        line: { color: colours.faint, dash: 'dash', width: 1.5 },
+        hoverinfo: 'skip',
+      });
+    }
+    const x = axis(colours, 'α, smaller is more cautious', { type: 'log', tickvals: alphas });
+    const y = axis(colours, known === 'unsafe' ? UNSAFE : 'accuracy');
+    return { traces, layout: layout(colours, { xaxis: x, yaxis: y }), height: 400 };
+  }
+
+  /** One series for each measure; the horizontal axis is an interval, or α for null. */
+  function frontierTraces(points, horizontal, vertical, colours) {
+    const labelled = horizontal ? apart(points, horizontal, vertical) : new Set();
+    return [...new Set(points.map((point) => point.measure))].map((measure, place) => {
+      const own = points.filter((point) => point.measure === measure);
       own.sort((a, b) => a.alpha - b.alpha);
       const colour = colours.series[place % colours.series.length];
-      const unsafe = bars(own.map((each) => each.unsafe), colour);
+      const y = own.map((point) => point[vertical]);
       return {
-        x: own.map((each) => (judged ? each.unsafe.estimate : each.alpha)),
-        y: own.map((each) => (judged ? each.accuracy.estimate : each.unsafe.estimate)),
-        ...(judged
-          ? { error_x: unsafe, error_y: bars(own.map((each) => each.accuracy), colour) }
-          : { error_y: unsafe }),
-        mode: judged ? 'lines+markers+text' : 'lines+markers',
-        text: own.map((each) => (judged ? String(each.alpha) : '')),
-        textposition: place % 2 ? 'bottom right' : 'top left',
-        textfont: { size: 11, color: colours.text },
+        x: own.map((point) => (horizontal ? point[horizontal].estimate : point.alpha)),
+        y: y.map((each) => each.estimate),
+        error_x: horizontal ? bars(own.map((point) => point[horizontal]), `${colour}59`) : undefined,
+        error_y: bars(y, horizontal ? `${colour}59` : colour), // pale where they cross
+        mode: 'lines+markers+text',
+        text: own.map((point) => (labelled.has(point) ? String(point.alpha ?? 'mean') : '')),
+        textposition: ['top center', 'bottom right', 'top left'][place % 3],
+        textfont: { size: 12, color: colours.text },
         name: plain(MEASURES[measure] || measure),
         line: { color: colour, width: 2, dash: place % 2 ? 'dot' : 'solid' },
-        marker: { color: colour, size: 8, symbol: place % 2 ? 'diamond' : 'circle' },
+        marker: { color: colour, size: 8, symbol: ['circle', 'diamond', 'square'][place % 3] },
         hoverinfo: 'text',
-        hovertext: own.map(
-          (each) =>
-            `${plain(each.name)}<br>unsafe ${span(each.unsafe, 3)}` +
-            (each.accuracy ? `<br>accuracy ${span(each.accuracy, 3)}` : ''),
-        ),
+        hovertext: own.map((point) => {
+          const known = ['unsafe', 'accuracy'].filter((name) => point[name]);
+          const lines = known.map((name) => `${name} ${span(point[name], 3)}`);
+          return [plain(point.name), ...lines].join('<br>');
+        }),
       };
     });
-    const unsafeTitle = 'share of unsafe choices';
-    return {
-      traces,
-      layout: layout(colours, {
-        xaxis: judged ? axis(colours, unsafeTitle) : axis(colours, 'α', { type: 'log' }),
-        yaxis: axis(colours, judged ? 'accuracy' : unsafeTitle),
-      }),
-      height: 400,
-    };
+  }
+
+  /** Points far enough from each other for their labels not to run into one another. */
+  function apart(points, horizontal, vertical) {
+    const reach = (name) =>
+      Math.max(...points.map((each) => each[name].high)) -
+        Math.min(...points.map((each) => each[name].low)) || 1;
+    const [width, height] = [reach(horizontal), reach(vertical)];
+    const far = (a, b, name) => Math.abs(a[name].estimate - b[name].estimate);
+    const kept = new Set();
+    for (const point of points) {
+      const near = (each) =>
+        far(point, each, horizontal) < 0.04 * width && far(point, each, vertical) < 0.04 * height;
+      if (![...kept].some(near)) kept.add(point);
+    }
+    return kept;
   }
 
   /** A vertical axis of names, the first on top. */
@@ -175,6 +212,14 @@
     });
   }
 
+  /** "subset harmless, objective helpful"; of several labels only the values where it is narrow. */
+  function groupName(labels, narrow) {
+    const parts = Object.entries(labels);
+    if (parts.length > 1 && narrow) return parts.map((part) => part[1]).join(' · ');
+    const words = parts.map(([column, value]) => `${column.replace('data_subset', 'subset')} ${value}`);
+    return words.join(', ') || 'all rows';
+  }
+
   function groups(analysis, colours, width) {
     const series = [
       { key: 'r2', name: 'r²', shift: -0.13, symbol: 'circle' },
@@ -184,7 +229,7 @@
       series.some(({ key }) => group.intervals && group.intervals[key]),
     );
     if (!shown.length) return null;
-    const names = shown.map((group) => Object.values(group.labels).join(' · ') || 'all rows');
+    const names = shown.map((group) => groupName(group.labels, width < NARROW));
     const traces = series.map(({ key, name, shift, symbol }, place) => {
       const known = shown.map((group, i) => [group.intervals[key], i]).filter(([each]) => each);
       const colour = colours.series[place];
@@ -202,7 +247,7 @@
     return {
       traces: traces.filter((trace) => trace.x.length),
       layout: layout(colours, {
-        xaxis: axis(colours, 'share of variance explained', { rangemode: 'tozero' }),
+        xaxis: axis(colours, 'variance explained', { rangemode: 'tozero' }),
         yaxis: nameAxis(colours, names, width),
       }),
       height: 150 + 44 * names.length,
@@ -233,7 +278,7 @@
     return {
       traces: [trace],
       layout: layout(colours, {
-        xaxis: axis(colours, 'share of the variance, %', { range: [0, 1.15 * Math.max(...shares, 1)] }),
+        xaxis: axis(colours, '% of the variance', { range: [0, 1.15 * Math.max(...shares, 1)] }),
         yaxis: nameAxis(colours, clusters.map((each) => each.name), width),
         bargap: 0.35,
         margin: { l: 56, r: 40, t: 8, b: 52 },

@@ -11,12 +11,14 @@
   const SHOWN_CHARACTERS = 240; // more than any column is wide
 
   const text = (value) => (value || '').trimStart().slice(0, SHOWN_CHARACTERS);
+  // every dialogue begins with the same word, which would take a third of a narrow column
+  const opening = (value) => text((value || '').replace(/^\s*Human:/, ''));
   const VERDICTS = { 1: '✓ right', 0.5: '= tie', 0: '✗ wrong' };
   const VERDICT_CLASSES = { 1: 'right', 0.5: 'tie', 0: 'wrong' };
 
   const COLUMNS = [
     { key: 'row', title: 'Row', width: '4.75rem', numeric: true, narrow: true },
-    { key: 'prompt', title: 'Prompt', width: 'minmax(0, 3fr)', format: text, narrow: true },
+    { key: 'prompt', title: 'Prompt', width: 'minmax(0, 3fr)', format: opening, narrow: true },
     { key: 'chosen', title: 'Chosen', width: 'minmax(0, 3fr)', format: text },
     { key: 'rejected', title: 'Rejected', width: 'minmax(0, 3fr)', format: text },
     {

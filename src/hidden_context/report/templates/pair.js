@@ -102,7 +102,7 @@
       height: HEIGHT,
       viewBox: `0 0 ${width} ${HEIGHT}`,
     });
-    for (const { value, text } of D.ticks(range, Math.max(2, Math.floor(width / 110)))) {
+    for (const { value, text } of D.ticks(range, Math.max(3, Math.floor(width / 100)))) {
       const at = x(value);
       svg.append(
         HC.svg('line', { class: 'gridline', x1: at, x2: at, y1: MARGIN.top, y2: floor }),
@@ -168,7 +168,8 @@
         button.addEventListener('click', action);
         return button;
       };
-      this.title = HC.element('h2', { id: 'pair-title' });
+      // takes the focus at first, so that a screen reader begins with the title
+      this.title = HC.element('h2', { id: 'pair-title', tabindex: -1 });
       this.position = HC.element('p', { class: 'small', role: 'status' });
       this.previous = make('pair-previous', 'Previous comparison', '←', () => step(-1));
       this.next = make('pair-next', 'Next comparison', '→', () => step(1));
@@ -220,7 +221,10 @@
           passage('Rejected', pairs.rejected[index].trim(), 'rejected'),
         ),
       );
-      if (!this.dialog.open) this.dialog.showModal();
+      if (!this.dialog.open) {
+        this.dialog.showModal();
+        this.title.focus();
+      }
       this.dialog.scrollTop = 0;
       this._drawDensities();
     }

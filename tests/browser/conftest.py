@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import pages
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright; a skip that says what is missing otherwise."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on 400 comparisons of a generated world."""
+    return pages.write_page(tmp_path_factory.mktemp("report"), pages.score_rows(400))
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page offline; at the end, anything it did that it must not do fails the test."""
+    opened = []
+    contexts = []
+
+    def visit(path: Path, **options: Any) -> Any:
+        options = {"viewport": {"width": 1280, "height": 900}, **options}
+        context = chromium.new_context(offline=True, **options)
+        contexts.append(context)
+        opened.append(pages.watch(context, path))
+        return opened[-1].page
+
+    yield visit
+    for watched in opened:
+        violations = watched.page.evaluate("window.__violations")
+        assert watched.misdeeds == []
+        assert violations == []
+    for context in contexts:
+        context.close()
