@@ -25,7 +25,9 @@ def write_rows(path: Path, rows: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     raw = generator.normal(size=(rows, 4)).round(6)
     prompts = generator.integers(rows // 4 + 1, size=rows)
-    words = np.array("the of and to in is that it was for on are as with they be at this".split())
+    words = np.array(
+        ["the", "of", "and", "to", "in", "is", "that", "was", "for", "on", "are", "with"]
+    )
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             text = " ".join(words[generator.integers(len(words), size=60)])

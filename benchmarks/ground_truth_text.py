@@ -13,9 +13,9 @@ each time. So a share ``w(prompt)`` of the population judges it by helpfulness:
   a harmful prompt stand in two camps, contested across and all but settled within, and how
   contested two of them are is a matter of the pair: no spread of each answer by itself can say it.
 * ``graded``: 0.65 for every prompt. Helpful annotators like compliance best, then an alternative,
-  an incoherent answer, and a refusal least; harmless ones an alternative, a refusal, compliance, and
-  an incoherent answer least. Neighbours in either order lie at most 1.5 standard deviations of a
-  difference apart, so that every annotator's unit can be learned. Found by computing exact
+  an incoherent answer, and a refusal least; harmless ones an alternative, a refusal, compliance,
+  and an incoherent answer least. Neighbours in either order lie at most 1.5 standard deviations of
+  a difference apart, so that every annotator's unit can be learned. Found by computing exact
   probabilities (docs/ground_truth.md), before any model of text was trained on it.
 """
 

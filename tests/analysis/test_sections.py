@@ -75,6 +75,16 @@ def test_the_objective_stands_in_for_an_annotator(tmp_path):
     assert by_name(analyze(tmp_path, rows))["annotator_permutation"].p_value < 0.01
 
 
+def test_who_judged_is_not_tested_where_it_is_what_was_judged(tmp_path):
+    rows = pairs(60)
+    for row in rows:
+        row["data_subset"] = row["annotator"]
+    assert "annotator_permutation" not in by_name(analyze(tmp_path, rows))
+    rows[0]["data_subset"] = rows[1]["data_subset"] = "both"
+    rows[0]["annotator"], rows[1]["annotator"] = "bold", "careful"
+    assert "annotator_permutation" in by_name(analyze(tmp_path, rows))
+
+
 def test_a_common_sigma_is_tested_where_rewards_vary(tmp_path):
     assert "common_sigma" not in by_name(analyze(tmp_path, pairs(60)))  # 4 + ¼ in every pair
     rows = pairs(60)

@@ -151,7 +151,7 @@ def test_an_analysis_made_before_gives_the_same_page(tmp_path):
     first, _ = report(tmp_path, rows())
     second, _ = report(tmp_path, rows(), analysis=str(made), output=str(tmp_path / "second.html"))
     assert first.path.read_text() == second.path.read_text()
-    with pytest.raises(DataError, match="60 pairs.*which has 8"):
+    with pytest.raises(DataError, match=r"60 pairs.*which has 8"):
         report(tmp_path, rows(8), analysis=str(made))
     with pytest.raises(DataError, match="no analysis of the pairs"):
         run(ReportConfig(files=[write(tmp_path / "x.jsonl", rows())], analysis=str(made)))

@@ -6,11 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hidden_context.analysis.benchmark_accuracy import SectionAccuracy
 from hidden_context.analysis.comparison import Comparison
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.frontier import FrontierPoint
 from hidden_context.analysis.records import Count, PairRecord, ResponseRecord
-from hidden_context.analysis.section_accuracy import SectionAccuracy
 from hidden_context.statistics.context_tests import TestResult
 from hidden_context.statistics.interval import Interval
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis import frontier, sections
+from hidden_context.analysis.benchmark_accuracy import section_accuracies
+from hidden_context.analysis.benchmark_files import has_rewards, read_section_scores
 from hidden_context.analysis.card import check_card, write_card
 from hidden_context.analysis.comparison import compare
 from hidden_context.analysis.config import AnalyzeConfig
@@ -31,8 +33,6 @@ from hidden_context.analysis.score_heads import (
     choose_head,
     saved_objective,
 )
-from hidden_context.analysis.section_accuracy import section_accuracies
-from hidden_context.analysis.section_files import has_rewards, read_section_scores
 from hidden_context.data.files import write_json
 from hidden_context.errors import ConfigError, DataError
 

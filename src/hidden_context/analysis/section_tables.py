@@ -95,7 +95,7 @@ def _contexts(found: dict[str, Any]) -> Any:
 
 def print_benchmark(sections: FileSections, console: Console) -> None:
     """Print the accuracies of a benchmark's sections and subsets."""
-    from hidden_context.analysis.section_accuracy import section_table
+    from hidden_context.analysis.benchmark_accuracy import section_table
 
     notes = f"{sections.ties} ties, which count as wrong"
     if sections.rows_left_out:

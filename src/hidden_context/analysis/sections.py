@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hidden_context.statistics.context_tests import TestResult
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _ROUNDING: Final = 1e-9
 _SAMPLE: Final = 20_000
@@ -68,13 +69,9 @@ def pair_tests(
 
     found = []
     rows = sample_rows(len(evidence.loss), resampling.seed)
-    judges = judges_of(scores)
-    if judges is not None:
-        known = rows[judges[rows] != ""]
-        codes = np.unique(judges[known], return_inverse=True)[1]
-        strata = None
-        if "data_subset" in scores.labels:
-            strata = np.unique(scores.labels["data_subset"][known], return_inverse=True)[1]
+    judged = _judged_rows(scores, rows)
+    if judged is not None:
+        known, codes, strata = judged
         found.append(
             annotator_permutation_test(
                 _signed_features(scores, evidence)[known],
@@ -99,9 +96,25 @@ def pair_tests(
     return found
 
 
-def _blocks(
-    scores: PairScores, rows: NDArray[np.int64], strata: NDArray[np.int64] | None
-) -> NDArray[np.int64] | None:
+def _judged_rows(scores: PairScores, rows: Ints) -> tuple[Ints, Ints, Ints | None] | None:
+    """Return rows whose judge is known, who it is, and the part of the data they are of.
+
+    None where no two judges share a part: then whoever judged cannot be told from what was judged.
+    """
+    judges = judges_of(scores)
+    if judges is None:
+        return None
+    known = rows[judges[rows] != ""]
+    codes = np.unique(judges[known], return_inverse=True)[1]
+    if "data_subset" not in scores.labels:
+        return (known, codes, None) if len(np.unique(codes)) > 1 else None
+    strata = np.unique(scores.labels["data_subset"][known], return_inverse=True)[1]
+    combinations = np.unique(np.stack([strata, codes]), axis=1)[0]
+    shared = len(combinations) > len(np.unique(strata))
+    return (known, codes, strata) if shared else None
+
+
+def _blocks(scores: PairScores, rows: Ints, strata: Ints | None) -> Ints | None:
     """Number the prompts of rows, apart by stratum; None where every row is of its own prompt."""
     if scores.facts is None:
         return None

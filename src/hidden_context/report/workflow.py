@@ -11,13 +11,13 @@ import numpy as np
 
 from hidden_context import heads
 from hidden_context.analysis import score_analysis, summarize
+from hidden_context.analysis.benchmark_files import has_rewards
 from hidden_context.analysis.config import AnalyzeConfig, SummarizeConfig
 from hidden_context.analysis.evidence import PairEvidence, pair_evidence
 from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.results import FORMAT, FORMAT_VERSION
 from hidden_context.analysis.row_facts import FactsReader
 from hidden_context.analysis.score_files import PairScores, read_score_file
-from hidden_context.analysis.section_files import has_rewards
 from hidden_context.analysis.sections import judged_columns
 from hidden_context.data.files import atomic_write, read_json
 from hidden_context.errors import DataError

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hidden_context.analysis.section_accuracy import section_accuracies, section_table
-from hidden_context.analysis.section_files import measures, read_section_scores
+from hidden_context.analysis.benchmark_accuracy import section_accuracies, section_table
+from hidden_context.analysis.benchmark_files import measures, read_section_scores
 from hidden_context.errors import DataError, MissingFileError
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis.section_names import SECTIONS, Parts
+from hidden_context.analysis.benchmark_names import SECTIONS, Parts
 from hidden_context.statistics.interval import RESAMPLES, Interval, cluster_interval, cluster_sums
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hidden_context.analysis.section_files import SectionScores
+    from hidden_context.analysis.benchmark_files import SectionScores
 
     Floats = NDArray[np.float64]
 

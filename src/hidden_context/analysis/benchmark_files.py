@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hidden_context.analysis.benchmark_names import RM_BENCH_DOMAINS
 from hidden_context.analysis.score_columns import (
     CHOSEN,
     REJECTED,
@@ -24,7 +25,6 @@ from hidden_context.analysis.score_columns import (
     shown,
 )
 from hidden_context.analysis.score_heads import choose_head, saved_head
-from hidden_context.analysis.section_names import RM_BENCH_DOMAINS
 from hidden_context.data.dialogue import to_text
 from hidden_context.data.files import iter_jsonl, open_binary
 from hidden_context.errors import DataError
