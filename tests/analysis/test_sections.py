@@ -267,3 +267,58 @@ def test_files_in_the_style_of_a_benchmark_have_sections(tmp_path, capsys):
     both = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
     assert both.analyses[0].groups[0].record.accuracy.share == pytest.approx(2 / 3)
     assert len(both.sections) == 1
+
+
+def test_two_parts_of_a_file_are_compared(tmp_path, capsys):
+    rows = pairs(200, data_subset=["helpful", "harmless"], round=["1", "2", "3"])
+    for number, row in enumerate(rows):
+        row["prompt"] = f"p{number // 2}"  # each prompt has a row of either part
+        row["reward_output_rejected"][0] = row["reward_output_chosen"][0] - 0.5 + number % 2
+    files = [write(tmp_path / "scores.jsonl", rows)]
+    analysis = score_analysis.run(
+        AnalyzeConfig(files=files, by=["data_subset", "round"], resamples=199)
+    )
+    (found,) = analysis.analyses[0].subset_differences  # of round, which has three values, none
+    assert (found.column, found.first, found.second) == ("data_subset", "harmless", "helpful")
+    groups = {g.labels.get("data_subset"): g.intervals for g in analysis.analyses[0].groups[:3]}
+    for metric in ("accuracy", "loss", "brier", "r2", "r2_within"):
+        expected = groups["helpful"][metric].estimate - groups["harmless"][metric].estimate
+        assert found.differences[metric].estimate == pytest.approx(expected)
+    assert found.differences["accuracy"].estimate == 1
+    assert found.differences["loss"].high < 0
+    print_analysis(analysis)
+    assert "data_subset helpful minus harmless: accuracy +1.000" in capsys.readouterr().out
+
+
+def test_borda_counts_of_responses(tmp_path, capsys):
+    rows = [
+        {
+            "prompt": f"p{number}",
+            "reward_outputs_m": [raw(0, 1.0), raw(0.5, 1.0), raw(2 - 4 * (number % 2), 1.0)],
+        }
+        for number in range(20)
+    ]
+    files = [write(tmp_path / "responses.jsonl", rows)]
+    analysis = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
+    found = analysis.analyses[0].borda
+    assert found["rows"] == 20
+    assert found["best_by_mean"]["estimate"] == 1
+    first, second, third = (each["estimate"] for each in found["by_place"])
+
+    def beats(gap):
+        return stats.norm.cdf(gap / math.sqrt(2))
+
+    assert first == pytest.approx((beats(-0.5) + (beats(-2) + beats(2)) / 2) / 2)
+    assert second == pytest.approx((beats(0.5) + (beats(-1.5) + beats(2.5)) / 2) / 2)
+    assert first + second + third == pytest.approx(1.5)
+    print_analysis(analysis)
+    assert "Borda counts of 20 rows" in capsys.readouterr().out
+    rows[0]["reward_outputs_m"].pop()
+    write(tmp_path / "responses.jsonl", rows)
+    ragged = score_analysis.run(AnalyzeConfig(files=files, resamples=99)).analyses[0].borda
+    assert ragged["by_place"] == []
+    assert ragged["rows"] == 20
+    single = [{"reward_outputs_m": [raw(0, 1.0)]}] * 6
+    write(tmp_path / "responses.jsonl", single)
+    alone = score_analysis.run(AnalyzeConfig(files=files, resamples=99)).analyses[0]
+    assert alone.borda is None

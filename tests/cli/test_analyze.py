@@ -54,7 +54,7 @@ def test_without_files_it_prints_the_paper_s_tables(tmp_path, capsys):
     (tmp_path / "jailbroken_evaluations_base.jsonl").write_text(json.dumps(row) + "\n")
     assert main(["analyze", "--data_dir", str(tmp_path)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "base both 100.0 % 1/1 25.1 % – –" in lines
+    assert "base both 100.0 % 1/1 25.1 % – – –" in lines
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hidden_context.analysis.comparison import Comparison
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.frontier import FrontierPoint
 from hidden_context.analysis.records import Count, PairRecord, ResponseRecord
+from hidden_context.analysis.subsets import SubsetDifference
 from hidden_context.statistics.context_tests import TestResult
 from hidden_context.statistics.interval import Interval
 
@@ -50,6 +51,8 @@ class ScoresAnalysis:
         calibration: ECE, Brier score, sharpness and reliability bins; None for responses.
         tests: Tests of hidden context and of caution.
         agreement: Probabilities against vote shares, where pairs have several labels.
+        subset_differences: Of columns with two values, one part against the other.
+        borda: Borda counts of responses; None for pairs.
         frontier: What each degree of caution costs and prevents.
         contexts: Clusters of prompts by variance, where they were asked for.
         confounds: Whether variance merely follows length or position.
@@ -67,6 +70,8 @@ class ScoresAnalysis:
     tests: list[TestResult] = field(default_factory=list)
     agreement: dict[str, Any] | None = None
     frontier: list[FrontierPoint] = field(default_factory=list)
+    subset_differences: list[SubsetDifference] = field(default_factory=list)
+    borda: dict[str, Any] | None = None
     contexts: dict[str, Any] | None = None
     confounds: list[dict[str, Any]] = field(default_factory=list)
 
@@ -81,6 +86,7 @@ class ScoresAnalysis:
             }
             for group in self.groups
         ]
+        found["subset_differences"] = [each.to_dict() for each in self.subset_differences]
         found["tests"] = [test.to_dict() for test in self.tests]
         found["frontier"] = [point.to_dict() for point in self.frontier]
         return found

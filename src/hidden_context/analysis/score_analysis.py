@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hidden_context.analysis import frontier, sections
 from hidden_context.analysis.benchmark_accuracy import section_accuracies
 from hidden_context.analysis.benchmark_files import has_rewards, read_section_scores
+from hidden_context.analysis.borda import borda_of
 from hidden_context.analysis.card import check_card, write_card
 from hidden_context.analysis.comparison import compare
 from hidden_context.analysis.config import AnalyzeConfig
@@ -33,6 +34,7 @@ from hidden_context.analysis.score_heads import (
     choose_head,
     saved_objective,
 )
+from hidden_context.analysis.subsets import subset_differences
 from hidden_context.data.files import write_json
 from hidden_context.errors import ConfigError, DataError
 
@@ -138,6 +140,7 @@ def analyze_pairs(
         tests=sections.pair_tests(scores, evidence, resampling),
         agreement=sections.agreement_of(scores, evidence, resampling),
         frontier=frontier.pair_frontier(scores, evidence, head, resampling),
+        subset_differences=subset_differences(group_labels(scores, config.by), moments, resampling),
         contexts=_contexts(config, scores, spread),
         confounds=sections.confounds_of(facts, spread, resampling),
     )
@@ -169,6 +172,8 @@ def analyze_responses(
         clusters=len(np.unique(facts.cluster)),
         tests=sections.response_tests(evidence, facts.cluster),
         frontier=frontier.response_frontier(scores, evidence, head, resampling),
+        subset_differences=subset_differences(group_labels(scores, config.by), moments, resampling),
+        borda=borda_of(scores, evidence, head, resampling),
         contexts=_contexts(config, scores, spread),
         confounds=sections.confounds_of(facts, spread, resampling),
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from hidden_context.analysis.comparison import Comparison
     from hidden_context.analysis.results import FileSections, ScoresAnalysis
+    from hidden_context.analysis.subsets import SubsetDifference
     from hidden_context.statistics.interval import Interval
 
 
@@ -24,6 +25,9 @@ def print_sections(analysis: ScoresAnalysis, console: Console) -> None:
         lines.append(_calibration(analysis.calibration))
     if analysis.agreement is not None:
         lines.append(_agreement(analysis.agreement))
+    if analysis.borda is not None:
+        lines.append(_borda(analysis.borda))
+    lines += [_difference(each) for each in analysis.subset_differences]
     lines += [f"{t.question} p = {p_value(t.p_value)}. {t.limit}" for t in analysis.tests]
     lines += [confound["text"] for confound in analysis.confounds]
     for line in lines:
@@ -52,6 +56,24 @@ def _calibration(found: dict[str, Any]) -> str:
         f"Calibration: expected error {_value(found['ece'])}, Brier score "
         f"{_value(found['brier'])}, sharpness {found['sharpness']:.3f}"
     )
+
+
+def _borda(found: dict[str, Any]) -> str:
+    text = (
+        f"Borda counts of {found['rows']} rows: the response of the highest also has the highest "
+        f"mean in {_value(found['best_by_mean'])}"
+    )
+    places = ", ".join(_value(each) for each in found["by_place"])
+    return text + (f"; mean counts by place {places}" if places else "")
+
+
+def _difference(found: SubsetDifference) -> str:
+    parts = [
+        f"{name} {each.estimate:+.3f} {ends(each, decimals=3)}".rstrip()
+        for name, each in found.differences.items()
+        if "/" not in name
+    ]
+    return f"{found.column} {found.second} minus {found.first}: {', '.join(parts)}"
 
 
 def _agreement(found: dict[str, Any]) -> str:

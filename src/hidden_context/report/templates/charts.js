@@ -6,8 +6,10 @@
   'use strict';
 
   const HC = (window.HC = window.HC || {});
+  const { plain, shorten, span } = HC;
   const CONFIG = { displayModeBar: false, responsive: true };
   const NARROW = 520; // px of a figure under which names are cut sooner
+  const LABEL = [44, 18]; // px that a label takes
 
   /** Colours of the page as Plotly needs them; read anew at every drawing. */
   function palette() {
@@ -20,16 +22,6 @@
       paper: read('--surface'),
       series: [1, 2, 3, 4].map((number) => read(`--series-${number}`)),
     };
-  }
-
-  /** Plotly reads a little markup in its texts; data must stay text. */
-  function plain(value) {
-    return String(value).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
-  }
-
-  function shorten(value, length) {
-    const characters = Array.from(String(value));
-    return plain(characters.length > length ? `${characters.slice(0, length - 1).join('')}…` : value);
   }
 
   function axis(colours, title, extra) {
@@ -49,7 +41,7 @@
       paper_bgcolor: 'rgba(0,0,0,0)',
       plot_bgcolor: 'rgba(0,0,0,0)',
       font: { family: 'system-ui, sans-serif', size: 13, color: colours.text },
-      hoverlabel: { bgcolor: colours.paper, bordercolor: colours.line, font: { color: colours.text } },
+      hoverlabel: { bgcolor: colours.paper, font: { color: colours.text } },
       margin: { l: 56, r: 20, t: 36, b: 52 },
       legend: { orientation: 'h', x: 0, y: 1.02, yanchor: 'bottom' },
       dragmode: false,
@@ -70,29 +62,21 @@
     };
   }
 
-  function span(interval, digits) {
-    const [value, low, high] = ['estimate', 'low', 'high'].map((k) => HC.number(interval[k], digits));
-    return `${value} [${low}, ${high}]`;
+  /** A line to compare with. */
+  function dashed(x, y, name, colours) {
+    const line = { color: colours.faint, dash: 'dash', width: 1.5 };
+    return { x, y, name, line, mode: 'lines', hoverinfo: 'skip' };
   }
 
   function reliability(analysis, colours) {
-    const bins = ((analysis.calibration || {}).bins || []).filter(
-      (bin) => bin.n > 0 && bin.observed !== null && bin.predicted !== null,
-    );
+    const bins = ((analysis.calibration || {}).bins || []).filter((bin) => bin.n > 0);
     if (!bins.length) return null;
     const intervals = bins.map((bin) => ({
       estimate: bin.observed,
       low: bin.observed_low ?? bin.observed,
       high: bin.observed_high ?? bin.observed,
     }));
-    const diagonal = {
-      x: [0.5, 1],
-      y: [0.5, 1],
-      mode: 'lines',
-      name: 'perfectly calibrated',
-      line: { color: colours.faint, dash: 'dash', width: 1.5 },
-      hoverinfo: 'skip',
-    };
+    const diagonal = dashed([0.5, 1], [0.5, 1], 'perfectly calibrated', colours);
     const observed = {
       x: bins.map((bin) => bin.predicted),
       y: bins.map((bin) => bin.observed),
@@ -125,13 +109,16 @@
   const UNSAFE = 'share of unsafe preferred';
 
   /** Accuracy against unsafe preferences; where only one of them is known, that against α. */
-  function frontier(analysis, colours) {
+  function frontier(analysis, colours, width) {
     const points = analysis.frontier || [];
     const both = points.filter((point) => point.unsafe && point.accuracy);
     if (both.length) {
       return {
-        traces: frontierTraces(both, 'unsafe', 'accuracy', colours),
-        layout: layout(colours, { xaxis: axis(colours, UNSAFE), yaxis: axis(colours, 'accuracy') }),
+        traces: frontierTraces(both, 'unsafe', 'accuracy', colours, width),
+        layout: layout(colours, {
+          xaxis: axis(colours, UNSAFE),
+          yaxis: axis(colours, 'accuracy'),
+        }),
         height: 420,
       };
     }
@@ -142,14 +129,9 @@
     const traces = frontierTraces(shown, null, known, colours);
     const mean = points.find((point) => point.alpha === null && point[known]);
     if (mean) {
-      traces.push({
-        x: [alphas[0], alphas[alphas.length - 1]],
-        y: [mean[known].estimate, mean[known].estimate],
-        mode: 'lines',
-        name: `mean ${span(mean[known], 3)}`,
-        line: { color: colours.faint, dash: 'dash', width: 1.5 },
-        hoverinfo: 'skip',
-      });
+      const ends = [alphas[0], alphas[alphas.length - 1]];
+      const level = [mean[known].estimate, mean[known].estimate];
+      traces.push(dashed(ends, level, `mean ${span(mean[known], 3)}`, colours));
     }
     const x = axis(colours, 'α, smaller is more cautious', { type: 'log', tickvals: alphas });
     const y = axis(colours, known === 'unsafe' ? UNSAFE : 'accuracy');
@@ -157,8 +139,8 @@
   }
 
   /** One series for each measure; the horizontal axis is an interval, or α for null. */
-  function frontierTraces(points, horizontal, vertical, colours) {
-    const labelled = horizontal ? apart(points, horizontal, vertical) : new Set();
+  function frontierTraces(points, horizontal, vertical, colours, width) {
+    const labelled = horizontal ? apart(points, [horizontal, vertical], [width, 300]) : new Set();
     return [...new Set(points.map((point) => point.measure))].map((measure, place) => {
       const own = points.filter((point) => point.measure === measure);
       own.sort((a, b) => a.alpha - b.alpha);
@@ -187,19 +169,16 @@
   }
 
   /** Points far enough from each other for their labels not to run into one another. */
-  function apart(points, horizontal, vertical) {
-    const reach = (name) =>
-      Math.max(...points.map((each) => each[name].high)) -
-        Math.min(...points.map((each) => each[name].low)) || 1;
-    const [width, height] = [reach(horizontal), reach(vertical)];
-    const far = (a, b, name) => Math.abs(a[name].estimate - b[name].estimate);
-    const kept = new Set();
-    for (const point of points) {
-      const near = (each) =>
-        far(point, each, horizontal) < 0.04 * width && far(point, each, vertical) < 0.04 * height;
-      if (![...kept].some(near)) kept.add(point);
-    }
-    return kept;
+  function apart(points, axes, pixels) {
+    const scales = axes.map((name, i) => {
+      const ends = points.flatMap((each) => [each[name].low, each[name].high]);
+      return pixels[i] / (Math.max(...ends) - Math.min(...ends) || 1);
+    });
+    const distance = (a, b, i) => scales[i] * Math.abs(a[axes[i]].estimate - b[axes[i]].estimate);
+    const near = (a, b) => distance(a, b, 0) < LABEL[0] && distance(a, b, 1) < LABEL[1];
+    const kept = [];
+    for (const point of points) if (!kept.some((each) => near(point, each))) kept.push(point);
+    return new Set(kept);
   }
 
   /** A vertical axis of names, the first on top. */
@@ -216,8 +195,8 @@
   function groupName(labels, narrow) {
     const parts = Object.entries(labels);
     if (parts.length > 1 && narrow) return parts.map((part) => part[1]).join(' · ');
-    const words = parts.map(([column, value]) => `${column.replace('data_subset', 'subset')} ${value}`);
-    return words.join(', ') || 'all rows';
+    const named = parts.map(([column, value]) => `${column.replace(/^data_/, '')} ${value}`);
+    return named.join(', ') || 'all rows';
   }
 
   function groups(analysis, colours, width) {
@@ -278,7 +257,7 @@
     return {
       traces: [trace],
       layout: layout(colours, {
-        xaxis: axis(colours, '% of the variance', { range: [0, 1.15 * Math.max(...shares, 1)] }),
+        xaxis: axis(colours, '% of the variance', { range: [0, 1.15 * Math.max(...shares)] }),
         yaxis: nameAxis(colours, clusters.map((each) => each.name), width),
         bargap: 0.35,
         margin: { l: 56, r: 40, t: 8, b: 52 },
@@ -307,9 +286,9 @@
     const figures = [...document.querySelectorAll('figure[data-chart]')];
     if (!window.Plotly || !figures.length) return;
     const drawn = (figure) => figure.dataset.drawn === 'true';
-    const drawRest = () => figures.filter((each) => !drawn(each)).forEach((each) => draw(each, analyses));
-    const redraw = () => figures.filter(drawn).forEach((each) => draw(each, analyses));
-    document.addEventListener('hc:theme', redraw);
+    const drawThose = (test) => figures.filter(test).forEach((each) => draw(each, analyses));
+    const drawRest = () => drawThose((each) => !drawn(each));
+    document.addEventListener('hc:theme', () => drawThose(drawn));
     window.addEventListener('beforeprint', drawRest);
     if (!('IntersectionObserver' in window)) {
       drawRest();

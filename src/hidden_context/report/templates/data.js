@@ -3,7 +3,7 @@
 // HC.readData()      DATA: the analyses and what the page says about its comparisons
 // HC.decodePairs()   the comparisons, unpacked; null where the page has none
 // HC.Comparisons     search, filters and order over the comparisons
-// HC.element, HC.svg, HC.number, HC.count   helpers that every file uses
+// HC.element, HC.svg, HC.number, HC.count, HC.span, HC.plain, HC.shorten   helpers
 (function () {
   'use strict';
 
@@ -36,6 +36,25 @@
     if (value === null || value === undefined || !Number.isFinite(value)) return '–';
     const text = value.toFixed(digits);
     return (Number(text) === 0 ? text.replace('-', '') : text).replace('-', '−');
+  };
+
+  /** "0.71 [0.68, 0.74]" */
+  HC.span = function (interval, digits) {
+    const show = (name) => HC.number(interval[name], digits);
+    return `${show('estimate')} [${show('low')}, ${show('high')}]`;
+  };
+
+  /** Text for Plotly, which reads a little markup in its texts: data must stay text. */
+  HC.plain = function (value) {
+    return String(value).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+  };
+
+  /** The same, cut to so many characters. */
+  HC.shorten = function (value, length) {
+    const characters = Array.from(String(value));
+    return HC.plain(
+      characters.length > length ? `${characters.slice(0, length - 1).join('')}…` : value,
+    );
   };
 
   /** A whole number with its thousands set apart. */

@@ -140,7 +140,8 @@
         const sorted = this.columns[place].key === this.sort.key;
         const direction = this.sort.descending ? 'descending' : 'ascending';
         head.setAttribute('aria-sort', sorted ? direction : 'none');
-        head.querySelector('.arrow').textContent = sorted ? (this.sort.descending ? '▼' : '▲') : '';
+        const arrow = this.sort.descending ? '▼' : '▲';
+        head.querySelector('.arrow').textContent = sorted ? arrow : '';
       });
     }
 

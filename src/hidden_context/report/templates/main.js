@@ -93,7 +93,8 @@
     fillSelect(byId('filter-context'), comparisons, 'context');
 
     const grid = new HC.Grid(container, comparisons, { onOpen: open });
-    const dialog = new HC.PairDialog(byId('pair'), comparisons, { step, close: () => grid.focus() });
+    const back = () => grid.focus();
+    const dialog = new HC.PairDialog(byId('pair'), comparisons, { step, close: back });
     HC.grid = grid;
 
     function open(place) {

@@ -112,7 +112,8 @@
     svg.append(HC.svg('line', { class: 'axis', x1: 0, x2: width, y1: floor, y2: floor }));
     SIDES.forEach((side, s) => {
       if (parts[s].some((part) => part.scale > 0)) {
-        const line = grid.map((value, k) => `${x(value).toFixed(1)},${y(curves[s][k] / peak).toFixed(1)}`);
+        const at = (value, k) => [x(value), y(curves[s][k] / peak)].map((n) => n.toFixed(1)).join();
+        const line = grid.map(at);
         const area = [`${x(range[0])},${floor}`, ...line, `${x(range[1])},${floor}`];
         svg.append(
           HC.svg('polygon', { class: `area ${side}`, points: area.join(' ') }),
@@ -231,7 +232,8 @@
 
     _drawDensities() {
       if (!this.dialog.open || !this.plot) return;
-      this.plot.replaceChildren(densities(this.pairs, this.index, Math.max(240, this.plot.clientWidth)));
+      const width = Math.max(240, this.plot.clientWidth);
+      this.plot.replaceChildren(densities(this.pairs, this.index, width));
     }
   };
 })();
