@@ -119,6 +119,4 @@ def draw_charts(page: Any) -> int:
     for place in range(figures.count()):
         figures.nth(place).scroll_into_view_if_needed()
         figures.nth(place).locator(".main-svg").first.wait_for(timeout=30_000)
-    return int(page.locator("figure.chart[data-drawn=true] .main-svg").count() > 0) and int(
-        page.locator("figure.chart[data-drawn=true]").count()
-    )
+    return int(page.locator("figure.chart[data-drawn=true]:has(.main-svg)").count())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from browser import pages
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -70,7 +71,8 @@ def test_the_theme_follows_the_system_until_the_button_is_used(visit, report):
 def test_hostile_texts_stay_texts(visit, hostile):
     page = visit(hostile)
     pages.draw_charts(page)
-    assert page.title() == "".join(pages.HOSTILE).replace("\0", "\ufffd").strip() or page.title()
+    assert page.title().startswith("".join(pages.HOSTILE[:4]))
+    assert "{{7*7}} ${7*7}" in page.title()
     page.locator("#grid").focus()
     for number, attack in enumerate(pages.HOSTILE):
         page.keyboard.press("Home" if number == 0 else "ArrowDown")
@@ -87,9 +89,11 @@ def test_hostile_texts_stay_texts(visit, hostile):
     for place in range(min(points.count(), 5)):
         points.nth(place).hover(force=True)
     assert page.evaluate("window.__xss") is None
-    inside = "main :is(script, iframe, img, object, embed), main a[href^='javascript'], main [onload]"
+    inside = (
+        "main :is(script, iframe, img, object, embed), main a[href^='javascript'], main [onload]"
+    )
     assert page.locator(inside).count() == 0
-    assert "49" not in page.locator("h1").inner_text()
+    assert "49" not in page.title()
 
 
 def test_links_in_texts_of_charts_are_not_links(visit, hostile):
@@ -131,7 +135,9 @@ def test_paper_has_no_navigation_and_no_table_of_comparisons(visit, report):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("state", ["page", "dialog", "nothing found"])
 def test_axe_finds_nothing_serious(visit, report, scheme, state):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed"
+    )
     page = visit(report, color_scheme=scheme, bypass_csp=True)
     pages.draw_charts(page)
     if state == "dialog":
