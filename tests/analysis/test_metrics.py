@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hidden_context import heads
+from hidden_context.analysis.groups import label_groups
 from hidden_context.analysis.metrics import (
     Count,
-    label_groups,
     pair_record,
     rated_at_least,
     response_record,

@@ -7,7 +7,7 @@ Rewards are made by the head and reduced by a risk measure; the formulas themsel
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,33 +163,3 @@ def response_record(
     """
     evidence = response_evidence(head, outputs, num_responses, risk_names)
     return record_of_responses(evidence, np.ones(len(num_responses), dtype=bool))
-
-
-def label_groups(
-    labels: dict[str, NDArray[np.str_]], rows: int
-) -> list[tuple[dict[str, str], NDArray[Any]]]:
-    """Split rows by their labels.
-
-    Args:
-        labels: Per label column, ``(N,)`` strings; empty where a row has none.
-        rows: Number of rows N.
-
-    Returns:
-        Pairs of labels and a boolean mask ``(N,)``: first all rows (no labels), then each value of
-        each column, then each combination of two or more columns that occurs.
-
-    >>> labels = {"data_subset": np.array(["helpful", "harmless", "helpful"])}
-    >>> [(group, int(mask.sum())) for group, mask in label_groups(labels, 3)]
-    [({}, 3), ({'data_subset': 'harmless'}, 1), ({'data_subset': 'helpful'}, 2)]
-    """
-    groups: list[tuple[dict[str, str], NDArray[Any]]] = [({}, np.ones(rows, dtype=bool))]
-    for name, values in labels.items():
-        groups += [({name: str(v)}, values == v) for v in np.unique(values) if v]
-    if len(labels) > 1:
-        columns = [values.tolist() for values in labels.values()]
-        for combination in sorted(set(zip(*columns, strict=True))):
-            if all(combination):
-                group = dict(zip(labels, combination, strict=True))
-                mask = np.logical_and.reduce([labels[name] == v for name, v in group.items()])
-                groups.append((group, mask))
-    return groups

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,13 @@ from hidden_context.analysis.card import check_card, write_card
 from hidden_context.analysis.comparison import compare
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.evidence import PairEvidence, pair_evidence, response_evidence
+from hidden_context.analysis.groups import group_labels, label_groups
 from hidden_context.analysis.intervals import (
     Moments,
     Resampling,
     pair_moments,
     response_moments,
 )
-from hidden_context.analysis.metrics import label_groups
 from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.records import record_of_pairs, record_of_responses
 from hidden_context.analysis.results import Analysis, FileSections, Group, ScoresAnalysis
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from hidden_context.objectives import Labels, Objective
     from hidden_context.risk import RiskMeasure
 
-_MAX_VALUES: Final = 50
-"""Values of a grouping column that get a row each; the rest are one group."""
-
 _logger = logging.getLogger(__name__)
 
 
@@ -55,34 +52,6 @@ class _Analysed:
 
     scores: PairScores
     evidence: PairEvidence
-
-
-def group_labels(scores: PairScores | ResponseScores, by: list[str]) -> dict[str, NDArray[np.str_]]:
-    """Return the columns that split the rows, in the order asked for.
-
-    Raises:
-        ConfigError: If a column that was asked for by name stands in no row.
-    """
-    found = {}
-    for name in by:
-        if name == "length_bin" and scores.facts is not None:
-            found[name] = scores.facts.length_bins()
-        elif name in scores.labels:
-            found[name] = _pooled(scores.labels[name])
-        elif name not in ("data_subset", "objective"):
-            raise ConfigError(
-                f"--by {name}, but no row of {scores.file} has that column; leave it out."
-            )
-    return {name: values for name, values in found.items() if (values != "").any()}
-
-
-def _pooled(values: NDArray[np.str_]) -> NDArray[np.str_]:
-    names, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(names) <= _MAX_VALUES:
-        return values
-    common = np.isin(np.arange(len(names)), np.argsort(-counts, kind="stable")[:_MAX_VALUES])
-    pooled = np.where(common | (names == ""), names, "(all others)")
-    return np.asarray(pooled[place])
 
 
 def _groups(
