@@ -43,6 +43,20 @@ def test_charts_wait_until_they_come_near(visit, report):
     assert drawn.count() == 4
 
 
+def test_plotly_may_stand_as_text_and_runs_under_the_policy_once_a_chart_needs_it(
+    visit, report, tmp_path
+):
+    text = report.read_text(encoding="utf-8")
+    plain = tmp_path / "plain.html"
+    waiting = '<script type="text/plain" id="plotly">'
+    plain.write_text(text.replace("<script>/**\n* plotly", f"{waiting}/**\n* plotly"), "utf-8")
+    page = visit(plain, viewport={"width": 1280, "height": 200})
+    assert page.evaluate("[typeof window.Plotly, HC.grid.view.length]") == ["undefined", 400]
+    assert pages.draw_charts(page) == 4
+    assert page.evaluate("typeof window.Plotly") == "object"
+    assert page.locator("#plotly").count() == 0
+
+
 def test_the_button_turns_the_theme_of_page_and_charts(visit, report):
     page = visit(report, color_scheme="light")
     pages.draw_charts(page)

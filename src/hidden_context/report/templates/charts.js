@@ -71,11 +71,9 @@
   function reliability(analysis, colours) {
     const bins = ((analysis.calibration || {}).bins || []).filter((bin) => bin.n > 0);
     if (!bins.length) return null;
-    const intervals = bins.map((bin) => ({
-      estimate: bin.observed,
-      low: bin.observed_low ?? bin.observed,
-      high: bin.observed_high ?? bin.observed,
-    }));
+    const intervals = bins.map(({ observed, observed_low: low, observed_high: high }) => {
+      return { estimate: observed, low: low ?? observed, high: high ?? observed };
+    });
     const diagonal = dashed([0.5, 1], [0.5, 1], 'perfectly calibrated', colours);
     const observed = {
       x: bins.map((bin) => bin.predicted),
@@ -86,28 +84,20 @@
       line: { color: colours.series[0], width: 2 },
       marker: { color: colours.series[0], size: 9 },
       hoverinfo: 'text',
-      hovertext: bins.map(
-        (bin, i) =>
-          `predicted ${HC.number(bin.predicted, 3)}<br>observed ${span(intervals[i], 3)}` +
-          `<br>${HC.count(bin.n)} pairs`,
-      ),
+      hovertext: bins.map((bin, i) => {
+        const observed = `observed ${span(intervals[i], 3)}<br>${HC.count(bin.n)} pairs`;
+        return `predicted ${HC.number(bin.predicted, 3)}<br>${observed}`;
+      }),
     };
     const lowest = Math.min(0.45, ...intervals.map((each) => each.low));
-    return {
-      traces: [diagonal, observed],
-      layout: layout(colours, {
-        xaxis: axis(colours, 'P of the predicted side', { range: [0.48, 1.02] }),
-        yaxis: axis(colours, 'how often it is preferred', {
-          range: [Math.max(-0.02, lowest - 0.03), 1.04],
-        }),
-      }),
-      height: 380,
-    };
+    const range = [Math.max(-0.02, lowest - 0.03), 1.04];
+    const xaxis = axis(colours, 'P of the predicted side', { range: [0.48, 1.02] });
+    const yaxis = axis(colours, 'how often it is preferred', { range });
+    return { traces: [diagonal, observed], layout: layout(colours, { xaxis, yaxis }), height: 380 };
   }
 
   const MEASURES = { quantile: 'quantile', cvar: 'CVaR', mean: 'mean' };
   const UNSAFE = 'share of unsafe preferred';
-
   /** Accuracy against unsafe preferences; where only one of them is known, that against α. */
   function frontier(analysis, colours, width) {
     const points = analysis.frontier || [];
@@ -279,12 +269,11 @@
     }
     plot.style.height = `${chart.height}px`;
     figure.dataset.drawn = 'true';
-    window.Plotly.react(plot, chart.traces, chart.layout, CONFIG);
+    HC.plotly().react(plot, chart.traces, chart.layout, CONFIG);
   }
 
   function watch(analyses) {
     const figures = [...document.querySelectorAll('figure[data-chart]')];
-    if (!window.Plotly || !figures.length) return;
     const drawn = (figure) => figure.dataset.drawn === 'true';
     const drawThose = (test) => figures.filter(test).forEach((each) => draw(each, analyses));
     const drawRest = () => drawThose((each) => !drawn(each));
@@ -302,7 +291,7 @@
           if (!drawn(target)) draw(target, analyses);
         }
       },
-      { rootMargin: '400px 0px' },
+      { rootMargin: '300px 0px' },
     );
     figures.forEach((figure) => observer.observe(figure));
   }

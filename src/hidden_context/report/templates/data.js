@@ -2,6 +2,7 @@
 //
 // HC.readData()      DATA: the analyses and what the page says about its comparisons
 // HC.decodePairs()   the comparisons, unpacked; null where the page has none
+// HC.plotly()        Plotly, started at the first call
 // HC.Comparisons     search, filters and order over the comparisons
 // HC.element, HC.svg, HC.number, HC.count, HC.span, HC.plain, HC.shorten   helpers
 (function () {
@@ -76,6 +77,19 @@
     for (let i = 0; i < binary.length; i += 1) bytes[i] = binary.charCodeAt(i);
     const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
     return JSON.parse(await new Response(unpacked).text());
+  };
+
+  /**
+   * Plotly, whose start takes longer than all else on the page: where it stands there as plain
+   * text, it runs only once a chart is needed. The policy lets it by its checksum, as any script.
+   */
+  HC.plotly = function () {
+    const source = document.getElementById('plotly');
+    if (!window.Plotly && source) {
+      document.head.append(HC.element('script', {}, source.textContent));
+      source.remove();
+    }
+    return window.Plotly;
   };
 
   HC.Comparisons = class Comparisons {

@@ -79,7 +79,7 @@
   function ticks([low, high], count) {
     const rough = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough) || 10 * power;
+    const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= 0.75 * rough) || 10 * power;
     const first = Math.ceil(low / step - 1e-9);
     const last = Math.floor(high / step + 1e-9);
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));

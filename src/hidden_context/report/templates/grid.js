@@ -62,6 +62,9 @@
       this.filters = {};
       this.active = 0; // place in the view
       this.rendered = new Map(); // place in the view → row element
+      // kept here, since asking the document for them would have it laid out at every keystroke
+      this.top = 0;
+      this.height = window.innerHeight; // the grid is never higher
       this._build();
       this._listen();
       this._show();
@@ -70,8 +73,8 @@
     /** Show those comparisons that pass the filters. */
     filter(filters) {
       this.filters = filters;
+      this.root.scrollTop = this.top = 0; // before the rows change, while no layout is pending
       this._select();
-      this.root.scrollTop = 0;
     }
 
     /** Sort by a column; a second time turns the order round. */
@@ -82,6 +85,7 @@
       this._markSort();
       this._select();
       this._scrollToActive();
+      this._render();
     }
 
     /** Make a place in the view the active row and bring it into sight. */
@@ -163,8 +167,8 @@
     /** Put the visible rows and the active one into the document, and take the others out. */
     _render() {
       if (!this.view.length) return;
-      const first = Math.floor(this.root.scrollTop / ROW_HEIGHT) - SPARE_ROWS;
-      const last = first + Math.ceil(this.root.clientHeight / ROW_HEIGHT) + 2 * SPARE_ROWS;
+      const first = Math.floor(this.top / ROW_HEIGHT) - SPARE_ROWS;
+      const last = first + Math.ceil(this.height / ROW_HEIGHT) + 2 * SPARE_ROWS;
       const wanted = new Set([this.active]);
       for (let i = Math.max(0, first); i <= Math.min(last, this.view.length - 1); i += 1) {
         wanted.add(i);
@@ -210,10 +214,9 @@
     _scrollToActive() {
       const top = this.active * ROW_HEIGHT;
       const room = this.root.clientHeight - this.head.offsetHeight;
-      if (top < this.root.scrollTop) this.root.scrollTop = top;
-      else if (top + ROW_HEIGHT > this.root.scrollTop + room) {
-        this.root.scrollTop = top + ROW_HEIGHT - room;
-      }
+      if (top < this.top) this.top = top;
+      else if (top + ROW_HEIGHT > this.top + room) this.top = top + ROW_HEIGHT - room;
+      this.root.scrollTop = this.top;
     }
 
     _listen() {
@@ -223,11 +226,13 @@
         waiting = true;
         requestAnimationFrame(() => {
           waiting = false;
+          this.top = this.root.scrollTop;
+          this.height = window.innerHeight;
           this._render();
         });
       };
       this.root.addEventListener('scroll', renderSoon, { passive: true });
-      new ResizeObserver(renderSoon).observe(this.root);
+      window.addEventListener('resize', renderSoon);
       this.root.addEventListener('keydown', (event) => this._onKey(event));
       this.body.addEventListener('click', (event) => {
         const row = event.target.closest('[data-place]');

@@ -102,7 +102,7 @@
       height: HEIGHT,
       viewBox: `0 0 ${width} ${HEIGHT}`,
     });
-    for (const { value, text } of D.ticks(range, Math.max(3, Math.floor(width / 100)))) {
+    for (const { value, text } of D.ticks(range, Math.max(4, Math.floor(width / 100)))) {
       const at = x(value);
       svg.append(
         HC.svg('line', { class: 'gridline', x1: at, x2: at, y1: MARGIN.top, y2: floor }),
