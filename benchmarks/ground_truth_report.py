@@ -162,7 +162,9 @@ def draw_figure(results: Mapping[str, Any], path: Path) -> None:
     left.set_yticks(np.arange(len(heads)) + 0.4 - width / 2, heads)
     left.invert_yaxis()
     left.set_xlabel("mean error of P(a ≻ b), text worlds")
-    left.legend(frameon=False)
+    above = {"frameon": False, "loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    if worlds:
+        left.legend(ncols=len(worlds), **above)
     ignorance = _by(results.get("ignorance_table", []), "pairs")
     for name, marker in (("disagreement", "o"), ("epistemic", "s")):
         sizes = [int(pairs) for pairs in ignorance]
@@ -172,7 +174,7 @@ def draw_figure(results: Mapping[str, Any], path: Path) -> None:
         right.set_xscale("log")
         right.set_xticks([int(pairs) for pairs in ignorance], list(ignorance))
         right.minorticks_off()
-        right.legend(frameon=False, loc="center right")
+        right.legend(**above)
     right.set_xlabel("pairs of ten alternatives")
     right.set_ylim(0, 1)
     figure.tight_layout()
