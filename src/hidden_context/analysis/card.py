@@ -7,7 +7,7 @@ from typing import Final
 
 from hidden_context.analysis.results import Group, ScoresAnalysis
 from hidden_context.analysis.score_heads import head_file_beside
-from hidden_context.analysis.tables import NOTHING, ends, number, percent
+from hidden_context.analysis.table_cells import NOTHING, ends, number, percent
 from hidden_context.data.files import atomic_write
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.interval import Interval

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hidden_context.analysis.tables import NOTHING, ends, make_table, number, p_value, percent
+from hidden_context.analysis.table_cells import NOTHING, ends, make_table, number, p_value, percent
 
 _SHOWN: Final = (None, 0.01, 0.1)
 """Levels of caution that the terminal shows; the file has all."""

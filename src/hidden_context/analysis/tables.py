@@ -5,7 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hidden_context.analysis.published import published
-from hidden_context.analysis.records import Count, PairRecord
+from hidden_context.analysis.records import PairRecord
+from hidden_context.analysis.section_tables import (
+    print_benchmark,
+    print_comparison,
+    print_sections,
+)
+from hidden_context.analysis.table_cells import (
+    NOTHING,
+    ends,
+    make_table,
+    number,
+    p_value,
+    percent,
+    percent_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +36,6 @@ if TYPE_CHECKING:
     )
     from hidden_context.statistics.interval import Interval
 
-NOTHING = "–"
 _R_SQUARED = ("r²", "paper", "texts")
 _TIES_WIN = "A tie counts whole, as in the paper (≥)."
 _PAIRED = (
@@ -31,57 +44,6 @@ _PAIRED = (
 )
 _TIES_HALF = "Accuracy: share of pairs with P(preferred ≻ other) > ½; a tie counts one half."
 _CAUSES = "Variance: of the difference between the two sides of a pair, or of responses' rewards."
-
-
-def percent(share: float | None) -> str:
-    """Write a share in percent, with one decimal.
-
-    >>> percent(0.30481), percent(None)
-    ('30.5 %', '–')
-    """
-    return NOTHING if share is None else f"{100 * share:.1f} %"
-
-
-def percent_of(count: Count | None) -> str:
-    """Write a count as percent and as rows of rows.
-
-    >>> percent_of(Count(57, 187))
-    '30.5 % 57/187'
-    """
-    return NOTHING if count is None else f"{percent(count.share)} {count.count:g}/{count.total}"
-
-
-def p_value(value: float) -> str:
-    """Write a p-value; a small one with two digits that count.
-
-    >>> p_value(0.2345), p_value(0.0004)
-    ('0.234', '0.0004')
-    """
-    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
-
-
-def number(value: float | None, decimals: int = 3) -> str:
-    """Write a number with so many decimals.
-
-    >>> number(0.52631, 2), number(None)
-    ('0.53', '–')
-    """
-    return NOTHING if value is None else f"{value:.{decimals}f}"
-
-
-def make_table(
-    title: str | None, text_columns: Sequence[str], number_columns: Sequence[str]
-) -> Table:
-    """Make an empty table whose columns are never cut short, numbers to the right."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    for name in text_columns:
-        table.add_column(name, no_wrap=True)
-    for name in number_columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
 
 
 def _add_shares(
@@ -175,18 +137,6 @@ def analysis_title(analysis: ScoresAnalysis) -> str:
     return f"{analysis.file}: {' '.join(filter(None, (analysis.kind, analysis.name)))} ({kind})"
 
 
-def ends(interval: Interval | None, scale: float = 1.0, decimals: int = 2) -> str:
-    """Write an interval's two ends; nothing where there are none.
-
-    >>> from hidden_context.statistics.interval import Interval
-    >>> ends(Interval(0.5, 0.25, 0.75, 0.95, "delta"), 100, 1)
-    '[25.0, 75.0]'
-    """
-    if interval is None or interval.method == "none":
-        return ""
-    return f"[{scale * interval.low:.{decimals}f}, {scale * interval.high:.{decimals}f}]"
-
-
 def _with_ends(text: str, interval: Interval | None, scale: float = 1.0, decimals: int = 2) -> str:
     return " ".join(filter(None, (text, ends(interval, scale, decimals))))
 
@@ -252,8 +202,6 @@ def _label(group: Group) -> str:
 
 def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
     """Print the tables of every set of scores, then comparisons."""
-    from hidden_context.analysis import section_tables
-
     console = console or make_console()
     has_pairs = has_responses = has_causes = False
     for scores in analysis.analyses:
@@ -266,14 +214,14 @@ def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
         if scores.rows_left_out:
             text = _left_out(scores.rows_left_out, scores.file)
             console.print(text, highlight=False, markup=False, soft_wrap=True)
-        section_tables.print_sections(scores, console)
+        print_sections(scores, console)
         console.print()
         is_pairs = isinstance(scores.groups[0].record, PairRecord)
         has_pairs, has_responses = has_pairs or is_pairs, has_responses or not is_pairs
     for sections in analysis.sections:
-        section_tables.print_benchmark(sections, console)
+        print_benchmark(sections, console)
     for comparison in analysis.comparisons:
-        section_tables.print_comparison(comparison, console)
+        print_comparison(comparison, console)
     level = f"{100 * analysis.config.level:g}"
     console.print(f"[low, high]: {level} % intervals by prompt.", highlight=False, markup=False)
     if has_pairs:
