@@ -6,7 +6,7 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # tiny models run several times slower where two threads compete for a busy core
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # two processes are compared byte by byte
 settings.register_profile("suite", max_examples=40, deadline=None)
 settings.load_profile("suite")
 

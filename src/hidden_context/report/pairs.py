@@ -34,7 +34,7 @@ class PairsMeta:
         file: Where they come from.
         total: Pairs with rewards in it.
         shown: Pairs in the page.
-        cut: Texts that were cut.
+        cut: Pairs of which a text was cut.
     """
 
     file: str
