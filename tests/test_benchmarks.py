@@ -90,6 +90,30 @@ def test_toy_run_has_every_row_and_equal_losses(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_rankings_and_their_pairs_have_equal_losses(tmp_path: Path) -> None:
+    options = ("--part", "rankings,roofline", "--responses_per_ranking", "3,4")
+    found = run(tmp_path / "rankings.json", *options, "--rankings_per_step", "2")
+    rows = ["pairs", "trl", "ranking"]
+    losses_of_rows = rows if find_spec("trl") else ["pairs", "ranking"]
+    # prompt of 40 tokens, responses of 10
+    tokens = {3: (2 * 3 * 50, 2 * 70, 6), 4: (2 * 4 * 50, 2 * 80, 12)}
+    for each, limit in zip(found["rankings"], found["roofline"], strict=True):
+        separate, unique, pairs = tokens[each["responses"]]
+        assert limit["unique_tokens"] == unique
+        assert limit["tokens_per_unique_token"] == pytest.approx(separate / unique)
+        assert each["pairs_per_step"] == pairs
+        assert list(rows_of(found, each["part"])) == rows
+        assert sorted(each["losses"]) == sorted(losses_of_rows)
+        first, *others = each["losses"].values()
+        assert len(first) == 1
+        for losses in others:
+            assert losses == pytest.approx(first, abs=1e-5)
+        assert each["difference"] <= 1e-5
+    wanted = {row["target"]: row["wanted"] for row in found["targets"]}
+    assert wanted["rankings of 4, tiny: ranking, float32, against pairs, float32"] == "≥ 4.2"
+
+
+@pytest.mark.slow
 def test_the_way_of_a_gpu_runs_on_a_tiny_llama(tmp_path: Path) -> None:
     found = run(tmp_path / "llama.json", "--model", "tiny-llama", "--precision", "bfloat16")
     check_rows(found, "bfloat16")

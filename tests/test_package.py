@@ -9,7 +9,7 @@ import pytest
 
 import hidden_context
 
-MODULES = ("distributions", "heads", "objectives", "risk", "statistics")
+MODULES = ("distributions", "heads", "likelihood", "risk", "statistics")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -39,7 +39,7 @@ def test_names_load_on_first_use_and_mathematics_needs_no_models():
         "import sys\n"
         "import hidden_context\n"
         "assert 'torch' not in sys.modules\n"
-        "from hidden_context import distributions, heads, objectives, risk, statistics\n"
+        "from hidden_context import distributions, heads, likelihood, risk, statistics\n"
         "assert 'torch' in sys.modules\n"
         "assert 'transformers' not in sys.modules, 'transformers'\n"
         "assert 'datasets' not in sys.modules, 'datasets'\n"

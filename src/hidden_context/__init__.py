@@ -15,12 +15,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hidden_context import distributions, heads, objectives, risk, statistics
+    from hidden_context import distributions, heads, likelihood, risk, statistics
     from hidden_context.models.reward_model import RewardModel
 
-__all__ = ["RewardModel", "distributions", "heads", "objectives", "risk", "statistics"]
+__all__ = ["RewardModel", "distributions", "heads", "likelihood", "risk", "statistics"]
 
-_MODULES = {"distributions", "heads", "objectives", "risk", "statistics"}
+_MODULES = {"distributions", "heads", "likelihood", "risk", "statistics"}
 
 
 def __getattr__(name: str) -> Any:

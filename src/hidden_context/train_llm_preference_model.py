@@ -23,7 +23,10 @@ class PaperTrainConfig(TrainConfig):
     likelihood: Literal["probit", "logistic"] = option(
         "logistic", "comparison of a mean-and-variance head: the paper's code, or the exact probit"
     )
-    per_device_train_batch_size: int = option(2, "pairs per device and micro-batch")
+    merge_prompts: bool = option(
+        False, "run the responses of all training rows with one prompt together, each once"
+    )
+    per_device_train_batch_size: int = option(2, "pairs per device; each is a vote")
     per_device_eval_batch_size: int = option(1, "pairs per device in evaluation")
     learning_rate: float = option(3e-6, "peak learning rate")
     num_train_epochs: float = option(1, "passes over the training pairs")

@@ -9,6 +9,7 @@ from hidden_context import heads
 from hidden_context.analysis import score_analysis
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.errors import ConfigError
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models.card import model_card
 from hidden_context.models.head_file import HeadFile
 
@@ -17,7 +18,9 @@ from hidden_context.models.head_file import HeadFile
 def checkpoint(tmp_path):
     head = heads.make("mean_and_variance")
     HeadFile(head).save(tmp_path)
-    card = model_card(head, base_model=None, max_length=None, metrics={"accuracy": 0.5})
+    card = model_card(
+        make_likelihood(head), base_model=None, max_length=None, metrics={"accuracy": 0.5}
+    )
     (tmp_path / "README.md").write_text(card)
     return tmp_path
 

@@ -6,7 +6,8 @@ import pytest
 from hidden_context import heads
 from hidden_context.analysis.evidence import blocks, pair_evidence, response_evidence
 from hidden_context.analysis.intervals import Resampling, pair_moments, response_moments
-from hidden_context.statistics import explained_variance, pair_metrics
+from hidden_context.likelihood import Labels, make_likelihood
+from hidden_context.statistics import explained_variance, judgement_metrics
 
 RESAMPLING = Resampling(resamples=199)
 
@@ -19,13 +20,14 @@ def normals(size, seed=0):
 def test_the_estimates_are_the_metrics_of_the_same_pairs():
     import torch
 
-    head = heads.make("mean_and_variance")
+    likelihood = make_likelihood(heads.make("mean_and_variance"))
     chosen, rejected = normals(60)
     preference = np.r_[np.ones(50), np.zeros(5), np.full(5, 0.25)]
-    evidence = pair_evidence(head, chosen, rejected, preference, ["mean", "quantile:0.01"])
+    evidence = pair_evidence(likelihood, chosen, rejected, preference, ["mean", "quantile:0.01"])
     rows = np.ones(60, dtype=bool)
     found = pair_moments(evidence, np.repeat(np.arange(20), 3)).intervals(rows, RESAMPLING)
-    metrics = pair_metrics(head, *map(torch.from_numpy, (chosen, rejected, preference)))
+    raw = torch.from_numpy(np.stack([chosen, rejected], axis=1)).flatten(0, 1)
+    metrics = judgement_metrics(likelihood, raw, Labels.of_pairs(torch.from_numpy(preference)))
     for name in ("loss", "accuracy", "r2"):
         assert found[name].estimate == pytest.approx(metrics[name], abs=1e-12)
         assert found[name].low < found[name].estimate < found[name].high
@@ -38,12 +40,14 @@ def test_the_estimates_are_the_metrics_of_the_same_pairs():
 
 
 def test_a_level_common_to_all_texts_changes_nothing():
-    head = heads.make("mean_and_variance")
+    likelihood = make_likelihood(heads.make("mean_and_variance"))
     chosen, rejected = normals(40, 1)
     far = np.array([1e6, 0.0])
     rows, cluster = np.ones(40, dtype=bool), np.arange(40)
     near, moved = (
-        pair_moments(pair_evidence(head, a, b, np.ones(40)), cluster).intervals(rows, RESAMPLING)
+        pair_moments(pair_evidence(likelihood, a, b, np.ones(40)), cluster).intervals(
+            rows, RESAMPLING
+        )
         for a, b in ((chosen, rejected), (chosen + far, rejected + far))
     )
     for name in ("r2", "r2_within"):
@@ -52,7 +56,9 @@ def test_a_level_common_to_all_texts_changes_nothing():
 
 
 def test_rewards_without_variance_have_no_share_of_it():
-    evidence = pair_evidence(heads.make("base"), np.ones((6, 1)), np.zeros((6, 1)), np.ones(6))
+    evidence = pair_evidence(
+        make_likelihood(heads.make("base")), np.ones((6, 1)), np.zeros((6, 1)), np.ones(6)
+    )
     found = pair_moments(evidence, np.arange(6)).intervals(np.ones(6, dtype=bool), RESAMPLING)
     assert set(found) == {"accuracy", "loss", "brier"}
     assert (found["accuracy"].method, found["accuracy"].high) == ("wilson", 1.0)
@@ -64,10 +70,11 @@ def test_blocks_cover_every_row_and_change_no_number(monkeypatch):
     head = heads.make("categorical", num_atoms=4)
     generator = np.random.default_rng(2)
     chosen, rejected = generator.normal(size=(2, 25, 4))
-    whole = pair_evidence(head, chosen, rejected, np.ones(25), ["cvar:0.1"])
+    likelihood = make_likelihood(head)
+    whole = pair_evidence(likelihood, chosen, rejected, np.ones(25), ["cvar:0.1"])
     monkeypatch.setattr(module, "_BLOCK", 7)
     assert [(part.start, part.stop) for part in blocks(25)] == [(0, 7), (7, 14), (14, 21), (21, 25)]
-    parts = pair_evidence(head, chosen, rejected, np.ones(25), ["cvar:0.1"])
+    parts = pair_evidence(likelihood, chosen, rejected, np.ones(25), ["cvar:0.1"])
     np.testing.assert_array_equal(whole.loss, parts.loss)
     np.testing.assert_array_equal(whole.right_at["cvar:0.1"], parts.right_at["cvar:0.1"])
     outputs = np.concatenate([chosen, rejected])

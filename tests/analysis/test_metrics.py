@@ -17,10 +17,10 @@ from hidden_context.analysis.metrics import (
     reward_moments,
     variance_shares,
 )
+from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
-from hidden_context.data.preferences import Preference
 from hidden_context.errors import ConfigError
-from hidden_context.objectives import AnnotatorEmbeddings, Objective
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 
 PHI = NormalDist().cdf
 
@@ -39,7 +39,9 @@ A, B, C = (0.05, 0.05, 0.9), (0.02, 0.96, 0.02), (0.005, 0.495, 0.5)
 
 def test_base_pairs_by_hand():
     chosen, rejected = np.array([[1.0], [0.5], [0.0]]), np.array([[0.0], [0.5], [2.0]])
-    record = pair_record(heads.make("base"), chosen, rejected, ["mean", "cvar:0.05"])
+    record = pair_record(
+        make_likelihood(heads.make("base")), chosen, rejected, ["mean", "cvar:0.05"]
+    )
     losses = [math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2))]
     assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-12)
     assert record.accuracy == Count(1.5, 3)
@@ -56,7 +58,7 @@ def test_mean_and_variance_pairs_by_hand(likelihood):
     rejected = np.array([[1.0, 4.0], [1.0, 4.0], [2.0, 3.0]])
     for raw in (chosen, rejected):
         raw[:, 1] = [softplus_inverse(s) for s in raw[:, 1]]
-    record = pair_record(head, chosen, rejected, ["quantile:0.01"])
+    record = pair_record(make_likelihood(head), chosen, rejected, ["quantile:0.01"])
     if likelihood == "probit":
         probabilities = [PHI(0.2), 0.5, PHI(-0.2)]
     else:
@@ -74,7 +76,9 @@ def test_mean_and_variance_pairs_by_hand(likelihood):
 
 def test_categorical_pairs_by_hand():
     head = heads.make("categorical", num_atoms=3)
-    record = pair_record(head, log_probs(A, B), log_probs(B, B), ["mean", "quantile:0.01:bins"])
+    record = pair_record(
+        make_likelihood(head), log_probs(A, B), log_probs(B, B), ["mean", "quantile:0.01:bins"]
+    )
     wins = 0.05 * 0.02 + 0.9 * 0.98  # atom ½ beats 0; atom 1 beats both others
     ties = 0.05 * 0.02 + 0.05 * 0.96 + 0.9 * 0.02
     expected = -(math.log(wins + ties / 2) + math.log(0.5)) / 2
@@ -114,8 +118,8 @@ def test_swapping_the_sides_turns_accuracy_around(head_type):
     first, second = generator.normal(size=(2, 301, head.num_outputs)).round(1)
     second[:7] = first[:7]
     names = ["mean", "quantile:0.2:bins"]
-    forward = pair_record(head, first, second, names)
-    backward = pair_record(head, second, first, names)
+    forward = pair_record(make_likelihood(head), first, second, names)
+    backward = pair_record(make_likelihood(head), second, first, names)
     assert forward.accuracy.count + backward.accuracy.count == 301
     for name in names:
         assert forward.accuracy_at[name].count + backward.accuracy_at[name].count == 301
@@ -145,14 +149,18 @@ def test_soft_labels_turn_and_tie_the_pairs_they_label():
     head = heads.make("base")
     chosen = np.array([[1.0], [1.0], [1.0], [0.0]])
     preference = np.array([1.0, 0.25, 0.5, 0.0])
-    record = pair_record(head, chosen, np.array([[0.0]] * 3 + [[2.0]]), ["mean"], preference)
+    record = pair_record(
+        make_likelihood(head), chosen, np.array([[0.0]] * 3 + [[2.0]]), ["mean"], preference
+    )
     win, lose, far = math.log1p(math.exp(-1)), math.log1p(math.exp(1)), math.log1p(math.exp(-2))
     losses = [win, 0.25 * win + 0.75 * lose, 0.5 * win + 0.5 * lose, far]
     assert record.loss == pytest.approx(sum(losses) / 4, abs=1e-12)
     # right, wrong (most were for the other), a tie of the annotators, right the other way round
     assert record.accuracy == Count(2.5, 4)
     assert record.accuracy_at == {"mean": Count(2.5, 4)}
-    tied = pair_record(head, chosen, chosen[::-1].copy(), ["mean"], np.full(4, 0.5))
+    tied = pair_record(
+        make_likelihood(head), chosen, chosen[::-1].copy(), ["mean"], np.full(4, 0.5)
+    )
     assert (tied.accuracy, tied.accuracy_at) == (Count(2.0, 4), {"mean": Count(2, 4)})
 
 
@@ -165,7 +173,7 @@ def test_factor_pairs_by_hand():
     chosen = raw_factor((1.0, 2.0, 1.0), (0.0, 1.0, 2.0), (3.0, 0.0, 1.0))
     rejected = raw_factor((0.0, -1.0, 2.0), (0.0, 1.0, 2.0), (1.0, 4.0, 1.0))
     measure = "relative_quantile:0.1"
-    record = pair_record(head, chosen, rejected, ["mean", measure])
+    record = pair_record(make_likelihood(head), chosen, rejected, ["mean", measure])
     # disagreement 9, 0, 16; noise 5, 8, 2
     z = [1 / math.sqrt(14), 0.0, 2 / math.sqrt(18)]
     assert record.loss == pytest.approx(-sum(math.log(PHI(x)) for x in z) / 3, abs=1e-12)
@@ -222,14 +230,13 @@ def test_causes_of_the_variance_of_responses():
 
 def test_a_known_annotator_counts_as_such():
     head = heads.make("factor", num_factors=1)
-    annotators = AnnotatorEmbeddings(["ann", "bob"], 1, inference="map")
+    likelihood = make_likelihood(head, LikelihoodOptions(inference="map", names=("ann", "bob")))
     with torch.no_grad():
-        annotators.location.copy_(torch.tensor([1.0, -1.0]).reshape(2, 1, 1))
-    objective = Objective(head, annotators=annotators)
+        likelihood.annotators.location.copy_(torch.tensor([[1.0], [-1.0]]))
     raw = raw_factor((0.5, 1.0, 1.0)), raw_factor((0.0, 0.0, 1.0))
-    said = {"annotations": [{"annotator": "ann"}, {"annotator": "bob"}, {"annotator": "bob"}]}
-    labels = labels_of([Preference("", "", "", said)], annotators.index)
-    record = pair_record(head, *raw, ["mean"], None, objective, labels)
+    said = {"annotations": [{"annotator": who, "preference": 1} for who in ("ann", "bob", "bob")]}
+    labels = labels_of([read_row({"chosen": "", "rejected": "", **said})], likelihood.names.index)
+    record = pair_record(likelihood, *raw, ["mean"], labels=labels)
     root = math.sqrt(2)
     losses = [-math.log(PHI(1.5 / root)), *[-math.log(PHI(-0.5 / root))] * 2]
     assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-6)
@@ -237,12 +244,31 @@ def test_a_known_annotator_counts_as_such():
     assert record.accuracy_at == {"mean": Count(1, 1)}  # the population's
 
 
+def test_several_votes_make_one_pair():
+    head = heads.make("base")
+    said = [
+        {"annotations": [{"preference": 1}, {"preference": 0}, {"preference": 1}]},
+        {"annotations": [{"preference": 0.5}, {"preference": 0}]},
+        {},
+    ]
+    labels = labels_of([read_row({"chosen": "", "rejected": "", **row}) for row in said])
+    chosen, rejected = np.array([[2.0], [1.0], [0.0]]), np.zeros((3, 1))
+    shares = np.array([2 / 3, 0.25, 1.0])
+    record = pair_record(make_likelihood(head), chosen, rejected, ["mean"], shares, labels)
+    win, lose = (lambda gap: math.log1p(math.exp(-gap))), (lambda gap: math.log1p(math.exp(gap)))
+    losses = [w * win(g) + (1 - w) * lose(g) for w, g in zip(shares, (2, 1, 0), strict=True)]
+    # a pair counts once, and its votes in shares of it
+    assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-12)
+    assert record.accuracy.count == pytest.approx(2 / 3 + 0.25 + 0.5)
+    assert record.accuracy_at["mean"].count == pytest.approx(record.accuracy.count)
+
+
 @pytest.mark.parametrize("kind", ["factor", "mixture", "quantile", "ensemble"])
 def test_every_head_has_a_record(kind):
     head = heads.make(kind)
     chosen, rejected = np.random.default_rng(1).normal(size=(2, 9, head.num_outputs))
-    forward = pair_record(head, chosen, rejected, ["cvar:0.1"])
-    backward = pair_record(head, rejected, chosen, ["cvar:0.1"])
+    forward = pair_record(make_likelihood(head), chosen, rejected, ["cvar:0.1"])
+    backward = pair_record(make_likelihood(head), rejected, chosen, ["cvar:0.1"])
     assert forward.accuracy.count + backward.accuracy.count == 9
     assert forward.accuracy_at["cvar:0.1"].count + backward.accuracy_at["cvar:0.1"].count == 9
     assert forward.r2 == pytest.approx(backward.r2, rel=1e-9)

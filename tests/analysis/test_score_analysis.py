@@ -7,16 +7,20 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from hidden_context import heads
 from hidden_context.analysis import score_analysis
 from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.tables import analysis_title, print_analysis
+from hidden_context.data.importers import read_row
+from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.head_file import HeadFile
-from hidden_context.models.objective_file import save_objective
-from hidden_context.objectives import AnnotatorEmbeddings, Objective, Outcomes
+from hidden_context.models.likelihood_file import save_likelihood
 from hidden_context.scoring.evaluation import metrics_of_file
+from hidden_context.statistics.judgement_metrics import judgement_values
 
 
 def write(path, rows):
@@ -132,7 +136,7 @@ def test_a_file_in_a_checkpoint_s_folder_gives_what_evaluate_gives(tmp_path, hea
     HeadFile(head).save(tmp_path)
     path = tmp_path / "eval_results_both.jsonl"
     write(path, rows)
-    expected = metrics_of_file(path, head)
+    expected = metrics_of_file(path, make_likelihood(head))
     (scores,) = score_analysis.run(AnalyzeConfig(files=[str(path)])).analyses
     assert scores.head == head.to_dict()
     for group in scores.groups:
@@ -147,28 +151,28 @@ def test_a_file_in_a_checkpoint_s_folder_gives_what_evaluate_gives(tmp_path, hea
 
 
 def known_annotators(head):
-    annotators = AnnotatorEmbeddings(["ann", "7"], 1, head.members[1], column="who")
-    return Objective(head, Outcomes(3, head.members[1]), annotators)
+    options = LikelihoodOptions(3, inference="variational", names=("ann", "7"), column="who")
+    return make_likelihood(head, options)
 
 
 @pytest.mark.parametrize(
-    "objective",
+    "likelihood",
     [
         known_annotators(heads.make("factor", num_factors=1)),
         known_annotators(heads.make("ensemble", member=heads.make("factor"), num_members=2)),
-        Objective(heads.make("mixture", num_components=2)),
-        Objective(heads.make("quantile", num_atoms=3), Outcomes(3)),
+        make_likelihood(heads.make("mixture", num_components=2)),
+        make_likelihood(heads.make("quantile", num_atoms=3), LikelihoodOptions(3)),
     ],
     ids=["factor", "ensemble", "mixture", "quantile"],
 )
 def test_a_checkpoint_s_annotators_and_answers_are_read_as_evaluate_reads_them(
-    tmp_path, objective, capsys
+    tmp_path, likelihood, capsys
 ):
-    head = objective.head
+    head, learned = likelihood.head, likelihood.options != LikelihoodOptions()
     said = [
         {"who": "ann"},
         {"who": 7, "preference": 0.5},
-        {"annotations": [{"who": "ann", "preference": 0}, {"who": "zoe"}, {"who": "7"}]},
+        {"annotations": [{"who": "7", "preference": 0}]},
         {"strength": -1},
         {},
     ] * 4
@@ -178,15 +182,15 @@ def test_a_checkpoint_s_annotators_and_answers_are_read_as_evaluate_reads_them(
         for i, (sides, columns) in enumerate(zip(raw, said, strict=True))
     ]
     HeadFile(head).save(tmp_path)
-    save_objective(tmp_path, objective)
+    save_likelihood(tmp_path, likelihood)
     path = tmp_path / "eval_results_both.jsonl"
     write(path, rows)
-    expected = metrics_of_file(path, head, objective)
+    expected = metrics_of_file(path, likelihood)
     output = tmp_path / "analysis.json"
     analysis = score_analysis.run(AnalyzeConfig(files=[str(path)], output=str(output)))
     (scores,) = analysis.analyses
     (saved,) = json.loads(output.read_text())["analyses"]
-    assert scores.with_objective == saved["with_objective"] == (not objective.is_plain)
+    assert scores.with_likelihood == saved["with_objective"] == learned
     for group, written in zip(scores.groups, saved["groups"], strict=True):
         prefix = "".join(f"{name}_{value}_" for name, value in group.labels.items())
         for name in ("loss", "reward_mean", "reward_stddev", "r2"):
@@ -205,7 +209,7 @@ def test_a_checkpoint_s_annotators_and_answers_are_read_as_evaluate_reads_them(
 
     print_analysis(analysis)
     printed = capsys.readouterr().out
-    assert ("with its objective.json" in printed) == (not objective.is_plain)
+    assert ("with its likelihood.json" in printed) == learned
     lines = [" ".join(line.split()) for line in printed.splitlines()]
     if shares:
         percents = [f"{100 * s:.1f} %" for s in scores.groups[1].record.variance_shares.values()]
@@ -217,21 +221,46 @@ def test_a_checkpoint_s_annotators_and_answers_are_read_as_evaluate_reads_them(
     # another head than the checkpoint's has none of what it learned
     if head.type == "quantile":
         config = AnalyzeConfig(files=[str(path)], head="factor")
-        assert not score_analysis.run(config).analyses[0].with_objective
+        assert not score_analysis.run(config).analyses[0].with_likelihood
+
+
+def test_votes_of_several_known_annotators_make_one_pair(tmp_path):
+    likelihood = known_annotators(heads.make("factor", num_factors=1))
+    with torch.no_grad():
+        likelihood.annotators.location.copy_(torch.tensor([[1.5], [-1.0]]))
+    said = [
+        {"annotations": [{"who": "ann", "preference": 0}, {"who": "zoe", "preference": 1}]},
+        {"who": 7},
+        {"annotations": [{"who": "7", "strength": 1}, {"who": "ann"}, {"who": "x", "strength": 0}]},
+    ] * 3
+    raw = np.random.default_rng(3).normal(size=(9, 2, 3))
+    rows = [pair(*sides.tolist(), **one) for sides, one in zip(raw, said, strict=True)]
+    HeadFile(likelihood.head).save(tmp_path)
+    save_likelihood(tmp_path, likelihood)
+    path = write(tmp_path / "s.jsonl", rows)
+    (scores,) = score_analysis.run(AnalyzeConfig(files=[path])).analyses
+    examples = [read_row({"chosen": "", "rejected": "", **row}) for row in rows]
+    labels = labels_of(examples, likelihood.names.index, "who", 3)
+    assert (len(labels), len(labels.comparisons)) == (9, 15)
+    values = judgement_values(likelihood, torch.from_numpy(raw).flatten(0, 1), labels)
+    loss, right = (labels.mean_by_example(each).mean().item() for each in values)
+    record = scores.groups[0].record
+    assert record.loss == pytest.approx(loss, rel=1e-9)
+    assert record.accuracy.share == pytest.approx(right, rel=1e-9)
 
 
 def test_what_lies_beside_belongs_to_a_single_model_only(tmp_path):
-    objective = known_annotators(heads.make("factor", num_factors=1))
-    HeadFile(objective.head).save(tmp_path)
-    save_objective(tmp_path, objective)
+    likelihood = known_annotators(heads.make("factor", num_factors=1))
+    HeadFile(likelihood.head).save(tmp_path)
+    save_likelihood(tmp_path, likelihood)
     row = {"reward_output_chosen": [1.0, 0.0, 0.0], "reward_output_rejected": [0.0, 0.0, 0.0]}
     both = [row | {"reward_outputs_m": [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]}]
     path = write(tmp_path / "s.jsonl", both)
     pairs, responses = score_analysis.run(AnalyzeConfig(files=[path], head="factor")).analyses
-    assert (pairs.with_objective, responses.with_objective) == (False, False)
+    assert (pairs.with_likelihood, responses.with_likelihood) == (False, False)
     responses_alone = write(tmp_path / "r.jsonl", [{"reward_outputs_m": [[0.0, 1.0, 0.0]]}])
     (scores,) = score_analysis.run(AnalyzeConfig(files=[responses_alone])).analyses
-    assert (scores.head["type"], scores.with_objective) == ("factor", False)
+    assert (scores.head["type"], scores.with_likelihood) == ("factor", False)
     sigma = math.log(2)
     assert scores.groups[0].record.variance_shares == {
         "disagreement": pytest.approx(1 / (1 + sigma**2)),
@@ -287,7 +316,7 @@ def test_no_input_is_overwritten(tmp_path, monkeypatch):
     for output in (str(path), "s.jsonl", "../" + tmp_path.name + "/s.jsonl", "link.jsonl"):
         with pytest.raises(ConfigError, match="is an input too"):
             score_analysis.run(AnalyzeConfig(files=["s.jsonl"], output=output))
-    for output in ("reward_head.json", "objective.json", "objective.safetensors"):
+    for output in ("reward_head.json", "likelihood.json", "likelihood.safetensors"):
         with pytest.raises(ConfigError, match="is an input too"):
             score_analysis.run(AnalyzeConfig(files=["s.jsonl"], output=output))
     assert path.read_bytes() == before

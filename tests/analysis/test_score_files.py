@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hidden_context import heads
 from hidden_context.analysis.score_files import read_score_file
+from hidden_context.data.importers import read_row
 from hidden_context.errors import DataError, MissingFileError
 from hidden_context.scoring.columns import added_columns
 
@@ -140,10 +141,22 @@ def test_what_several_annotators_said_is_the_share_of_their_votes(tmp_path):
     ]
     path = write(tmp_path / "s.jsonl", [pair([1.0], [0.0], **columns) for columns in said])
     assert read_score_file(path).pairs.preference.tolist() == [0.5, 0.0, 0.5, 0.25, 1.0]
-    assert read_score_file(path).pairs.said == []
+    texts = {"chosen": "", "rejected": ""}
     kept = read_score_file(path, annotator_column="annotator").pairs.said
-    assert [one.columns for one in kept] == [*said[:4], {}]
-    assert [one.source_line for one in kept] == [1, 2, 3, 4, 5]
+    assert kept == [read_row({**texts, **columns}) for columns in [*said[:4], {}]]
+    assert [one.source_lines for one in kept[:4]] == [(1,), (2,), (3,), (4,)]
+    nobody = read_score_file(path).pairs.said
+    assert [[j.annotator for j in one.judgements] for one in nobody] == [
+        *(["a", 7], [None], [None], [None], [None])
+    ]
+
+
+def test_a_pair_on_which_everybody_abstained_is_left_out(tmp_path):
+    said = [{"annotations": [{"annotator": "a"}, {}]}, {"annotations": [{}, {"preference": 0}]}]
+    path = write(tmp_path / "s.jsonl", [pair([1.0], [0.0], **columns) for columns in said])
+    pairs = read_score_file(path).pairs
+    assert (pairs.left_out, pairs.preference.tolist(), pairs.rows.tolist()) == (1, [0.0], [1])
+    assert len(pairs.said) == 1
 
 
 def test_what_annotators_say_of_pairs_is_no_matter_of_responses(tmp_path):

@@ -9,12 +9,12 @@ from hidden_context.analysis.score_heads import (
     guess_head_type,
     head_for_width,
     saved_head,
-    saved_objective,
+    saved_likelihood,
 )
 from hidden_context.errors import CheckpointError, ConfigError, DataError
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.head_file import HeadFile
-from hidden_context.models.objective_file import save_objective
-from hidden_context.objectives import Objective, Outcomes
+from hidden_context.models.likelihood_file import save_likelihood
 
 FOLDER = "runs/{}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint/eval_results_both.jsonl"
 
@@ -109,18 +109,19 @@ def test_the_head_beside_the_file_goes_before_a_guess_and_after_what_is_asked_fo
 
 def test_what_was_learned_beside_the_network_is_read_with_the_head(tmp_path):
     file = tmp_path / "scores.jsonl"
-    assert saved_objective(file) is None
+    assert saved_likelihood(file) is None
     head = heads.make("base")
     HeadFile(head).save(tmp_path)
-    assert saved_objective(file).is_plain
-    save_objective(tmp_path, Objective(head, Outcomes(5)))
-    found = saved_objective(file)
+    assert saved_likelihood(file).options == LikelihoodOptions()
+    save_likelihood(tmp_path, make_likelihood(head, LikelihoodOptions(5)))
+    found = saved_likelihood(file)
     assert (found.head, found.outcomes.levels) == (head, 5)
-    beside = ["reward_head.json", "objective.json", "objective.safetensors"]
+    beside = ["reward_head.json", "likelihood.json", "likelihood.safetensors"]
+    beside += ["objective.json", "objective.safetensors"]  # of the first format
     assert checkpoint_files_beside(file) == [tmp_path / name for name in beside]
-    (tmp_path / "objective.safetensors").unlink()
+    (tmp_path / "likelihood.safetensors").unlink()
     with pytest.raises(CheckpointError, match="the checkpoint is damaged"):
-        saved_objective(file)
+        saved_likelihood(file)
 
 
 def test_a_damaged_head_beside_the_file_is_an_error(tmp_path):

@@ -51,12 +51,25 @@ def test_each_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> No
 def test_inspect(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", str(pairs)]) == 0
     out = capsys.readouterr().out
-    assert f"{pairs}: 59 of 60 pairs kept (1 dropped because a side is empty)." in out
+    assert f"{pairs}: 59 of 60 examples kept (1 dropped because a side is empty)." in out
     assert "columns: prompt, chosen, rejected, objective, extra" in out
     assert "objective: harmless 19, helpful 40" in out
-    assert "prompts: 30 distinct; 29 pairs repeat an earlier pair's prompt" in out
-    row = next(line for line in out.splitlines() if line.strip().startswith("chosen"))
-    assert row.split() == ["chosen", "13", "14", "14", "14", "14"]
+    assert "prompts: 30 distinct; 29 examples repeat an earlier example's prompt" in out
+    row = next(line for line in out.splitlines() if line.strip().startswith("text"))
+    assert row.split() == ["text", "12", "13", "13", "14", "14"]
+
+
+def test_inspect_counts_judgements_and_annotators(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [{"annotator": "ann", "ranks": [1, 2, 3]}, {"annotator": "bob", "abstains": True}]
+    row = {"prompt": "p", "responses": [" a", " b", " c"], "judgements": said}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert main(["data", "inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 1 examples kept (1 row was a ranking, 1 abstention, which is no vote)." in out
+    assert "responses: 3; judgements: 1\n  annotators: 2" in out
 
 
 def test_inspect_reads_all_splits_of_a_folder(
@@ -67,7 +80,7 @@ def test_inspect_reads_all_splits_of_a_folder(
     for name in ("train", "test"):
         (folder / f"{name}.jsonl").write_text(pairs.read_text())
     assert main(["data", "inspect", str(folder)]) == 0
-    assert capsys.readouterr().out.count("59 of 60 pairs kept") == 2
+    assert capsys.readouterr().out.count("59 of 60 examples kept") == 2
     assert main(["data", "inspect", str(folder), "--split", "dev"]) == 2
     assert "Splits in" in capsys.readouterr().err
     assert main(["data", "split", str(folder), "--output", str(tmp_path / "o")]) == 2
@@ -84,7 +97,7 @@ def test_split_agrees_with_the_split_of_training(pairs: Path, tmp_path: Path) ->
     assert len(train) + len(test) == 59
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in test}
     splits = load_splits(pairs, eval_fraction=0.3)
-    assert test == [preference.columns for preference in splits.test]
+    assert test == [example.columns for example in splits.test]
     again = load_splits(out)
     assert [p.columns for p in again.train] == train
     assert again.prompt_overlap == 0

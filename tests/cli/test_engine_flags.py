@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hidden_context.cli.main import main
-from hidden_context.models import runner
+from hidden_context.models.engine import runner
 from hidden_context.models.sequence import SequenceRewardModel
 from support.builders import preference_rows, tiny_backbone
 from support.paper_layout import one_thread, read_rows, reward_checkpoint, write_rows

@@ -30,7 +30,7 @@ def here(tmp_path, monkeypatch):
 def test_it_prints_what_was_read_the_metrics_and_where_the_scores_lie(here, capsys):
     assert main(["evaluate", "run/final", "--data_path=pairs.jsonl", "--disable_tqdm"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("pairs.jsonl: 8 of 8 pairs kept.\n")
+    assert printed.startswith("pairs.jsonl: 8 of 8 examples kept.\n")
     assert printed.endswith("run/final/eval_results_both.jsonl: 8 of 8 rows written\n")
     metrics = json.loads(Path("run/final/eval_results_both.jsonl.metrics.json").read_text())[
         "metrics"
@@ -89,4 +89,5 @@ def test_malformed_rows_are_skipped_when_asked_for(here, capsys):
     flags = ["--data_path=pairs.jsonl", "--on_malformed=skip", "--disable_tqdm"]
     assert main(["evaluate", "run/final", *flags]) == 0
     printed = capsys.readouterr().out
-    assert "8 of 9 pairs kept (1 skipped as malformed). Malformed: pairs.jsonl, line 9" in printed
+    assert "8 of 9 examples kept (1 skipped as malformed). " in printed
+    assert " Malformed: pairs.jsonl, line 9" in printed

@@ -5,9 +5,9 @@ import yaml
 
 from hidden_context import heads
 from hidden_context.cli.main import main
-from hidden_context.models.objective_file import save_objective
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+from hidden_context.models.likelihood_file import save_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.objectives import AnnotatorEmbeddings, Objective
 from support.builders import preference_rows
 from support.paper_layout import (
     jailbroken_rows,
@@ -62,8 +62,8 @@ def test_the_config_written_beside_the_output_gives_the_same_run(here, checkpoin
 def test_whose_risk_measures_are_written_is_a_flag(here, capsys):
     head = heads.make("factor", num_factors=1)
     folder = reward_checkpoint(here / "factor", "factor", num_factors=1)
-    annotators = AnnotatorEmbeddings(["ann", "bob"], 1)
-    save_objective(folder, Objective(head, annotators=annotators))
+    options = LikelihoodOptions(inference="variational", names=("ann", "bob"))
+    save_likelihood(folder, make_likelihood(head, options))
     (here / "groups.json").write_text('{"a": ["ann"], "b": ["bob"]}')
     flags = ["--models", folder, "--output=o.jsonl", "--risk", "relative_quantile:0.1"]
     assert score("pairs.jsonl", *flags, "--annotator", "zoe", "--groups", "groups.json") == 0

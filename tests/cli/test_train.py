@@ -44,7 +44,7 @@ def test_it_prints_what_was_read_the_metrics_and_where_the_model_lies(here, back
     kept = {name: report["kept"] for name, report in stored["read"].items()}
     assert sum(kept.values()) == 20
     assert kept["test"] > 0
-    assert f"train: pairs.jsonl: {kept['train']} of {kept['train']} pairs kept." in printed
+    assert f"train: pairs.jsonl: {kept['train']} of {kept['train']} examples kept." in printed
     assert f"test: pairs.jsonl (held out for eval): {kept['test']} of {kept['test']}" in printed
     assert printed.endswith("reward model saved to run/final\n")
     lines = [" ".join(line.replace("│", " ").split()) for line in printed.splitlines()]
@@ -123,12 +123,20 @@ def test_labels_of_every_kind_have_flags(here, backbone, capsys):
     argv += ["--ensemble=heads", "--ensemble_members=2"]
     assert main(["train", *argv]) == 0
     assert "reward model saved to run/final" in capsys.readouterr().out
-    assert json.loads(Path("run/final/objective.json").read_text()) == {
-        "format": 1,
+    assert json.loads(Path("run/final/likelihood.json").read_text()) == {
+        "format": 2,
         "levels": 5,
         "margin_scale": 0.0,
-        "anchor_weight": 0.5,
-        "annotators": {"inference": "variational", "column": "judge", "names": ["a", "b"]},
+        "inference": "variational",
+        "names": ["a", "b"],
+        "column": "judge",
+        "rating_weight": 0.5,
+        "ratings": "gaussian",
+        "rating_location": 0.0,
+        "rating_scale": 1.0,
+        "grades": [],
+        "styles": True,
+        "seed": 0,
     }
     model = RewardModel.from_pretrained("run/final")
     texts = [row["chosen"] for row in rows]
@@ -139,8 +147,32 @@ def test_labels_of_every_kind_have_flags(here, backbone, capsys):
     assert main(["train", *again]) == 0
     second = RewardModel.from_pretrained("again/final")
     assert second.raw_outputs(texts).tolist() == model.raw_outputs(texts).tolist()
-    for name, values in model.objective.state_dict().items():
-        assert second.objective.state_dict()[name].tolist() == values.tolist(), name
+    for name, values in model.likelihood.state_dict().items():
+        assert second.likelihood.state_dict()[name].tolist() == values.tolist(), name
+
+
+def test_rated_texts_have_flags(here, backbone, capsys):
+    rows = [
+        {"text": row[side], "rating": 3 + good, "judge": "ab"[number % 2]}
+        for number, row in enumerate(preference_rows(16))
+        for good, side in enumerate(("rejected", "chosen"))
+    ]
+    write_rows("rated.jsonl", rows)
+    argv = [f"--model_name={backbone}", "--data_path=rated.jsonl", "--output_dir=run", *FAST]
+    argv += ["--annotator_column=judge", "--weigh_by=example", "--eval_fraction=0.25"]
+    assert main(["train", *argv, "--ratings=ordinal", "--no_merge_prompts"]) == 0
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    reports = metrics["read"]
+    assert sum(report["kept"] for report in reports.values()) == 32
+    assert metrics["metrics"]["loss"] > 0
+    stored = json.loads(Path("run/final/likelihood.json").read_text())
+    assert (stored["grades"], stored["names"], stored["styles"]) == ([3, 4], ["a", "b"], True)
+    argv += ["--anchor_weight=0", "--max_comparisons=16", "--no_rating_styles"]
+    assert main(["train", *argv]) == 0
+    stored = json.loads(Path("run/final/likelihood.json").read_text())
+    assert (stored["rating_weight"], stored["styles"]) == (0, False)
+    printed = capsys.readouterr().out
+    assert printed.endswith("reward model saved to run/final\n")
 
 
 @pytest.mark.parametrize("freeze", [[], ["--freeze_backbone"]])
@@ -156,7 +188,7 @@ def test_labels_that_cannot_be_read_are_told_with_their_line(here, backbone, cap
     assert main([*argv, "--annotators=map"]) == 2
     assert "--annotators map needs --reward_model_type factor" in capsys.readouterr().err
     assert main([*argv, "--annotators=map", "--reward_model_type=factor"]) == 2
-    assert "field 'annotator': no training pair says who judged it" in capsys.readouterr().err
+    assert "field 'annotator': no training example says who judged it" in capsys.readouterr().err
     assert main([*argv, "--outcomes=ties", "--margin_scale=1"]) == 2
     assert "it has to be ≥ 0, and 0 with more than 2 levels" in capsys.readouterr().err
     assert not Path("run/final").exists()

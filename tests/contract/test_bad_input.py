@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -120,7 +119,10 @@ class TestData:
         ("row", "words"),
         [
             ({"promt": "a"}, "line 1: nothing to score is found in the columns 'promt'. Give the"),
-            ({"prompt": "a", "responses": "b"}, "line 1, field 'responses': a list of at least"),
+            (
+                {"prompt": "a", "responses": "b"},
+                "line 1, field 'responses': a list of responses is needed",
+            ),
             ({"text": 3}, "line 1, field 'text': text or a list of chat messages is needed"),
             ({"messages": [{"role": "user"}]}, "field 'messages[0]': the chat message's 'content'"),
         ],
@@ -347,15 +349,16 @@ class TestTheHubWithoutANetwork:
             "def unknown(*_, **__): raise socket.gaierror(-2, 'Name or service not known')\n"
             "socket.getaddrinfo = unknown\n"
             "from hidden_context.cli.main import main\n"
-            "import transformers, datasets\n"
+            "slept = []\n"
+            "time.sleep = slept.append\n"
             "code = main(sys.argv[1:])\n"
+            "print(sum(slept))\n"
             "sys.exit(code)\n"
-        ).replace("import transformers, datasets\n", "")
+        )
         own = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT")
         proxies = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
         environment = {k: v for k, v in os.environ.items() if k not in own + proxies}
         environment |= {"OMP_NUM_THREADS": "1", "HF_HOME": str(here / "hub")}
-        started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", code, *argv],
             capture_output=True,
@@ -368,5 +371,5 @@ class TestTheHubWithoutANetwork:
         assert len(lines) == 1, done.stderr
         assert lines[0].startswith("error: ")
         assert words in lines[0]
-        # imports take most of it; one round of the client's own retries would be half a minute
-        assert time.perf_counter() - started < 25
+        # one round of the client's own retries would wait for half a minute
+        assert float(done.stdout.splitlines()[-1]) < 5

@@ -310,8 +310,8 @@ class TestTheReadme:
         ) == 0  # fmt: skip
         name = f"data/reward_models/hh_rlhf/both/{NAMES['base']}"
         printed = capsys.readouterr().out
-        assert "train: Anthropic/hh-rlhf (both, train): 8 of 8 pairs kept." in printed
-        assert "test: Anthropic/hh-rlhf (both, test): 6 of 6 pairs kept." in printed
+        assert "train: Anthropic/hh-rlhf (both, train): 8 of 8 examples kept." in printed
+        assert "test: Anthropic/hh-rlhf (both, test): 6 of 6 examples kept." in printed
         assert f"reward model saved to {name}_peft_last_checkpoint" in printed
         Path("PATH/TO").mkdir(parents=True)
         Path("PATH/TO/last_checkpoint").symlink_to(Path(f"{name}_peft_last_checkpoint").resolve())
@@ -408,7 +408,9 @@ class TestTheReadme:
         )
         assert run(line) == 0
         assert [row["Index"] for row in read_rows(tmp_path / "r.jsonl")] == [0, 2, 3]
-        assert "3 of 4 pairs kept (1 dropped because a side is too long)" in capsys.readouterr().out
+        assert (
+            "3 of 4 examples kept (1 dropped because a side is too long)" in capsys.readouterr().out
+        )
 
     def test_from_evaluations_to_the_summary(self, trained, capsys):
         Path("PATH_1").mkdir()

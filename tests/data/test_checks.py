@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hidden_context.data.checks import describe, read_integer, read_number, read_weight
+from hidden_context.data.checks import Place, describe, read_integer, read_number, read_weight
 from hidden_context.errors import DataError
 
 
@@ -33,7 +33,7 @@ def test_numbers_and_nulls() -> None:
 )
 def test_what_is_no_number(value: Any, text: str) -> None:
     with pytest.raises(DataError, match=text) as caught:
-        read_number(value, "a", "f", 2, low=0.0, high=1.0)
+        read_number(value, "a", Place("f", 2), low=0.0, high=1.0)
     error = caught.value
     assert (error.file, error.line, error.field) == ("f", 2, "a")
     assert error.remedy == "Leave 'a' out or null where it is not known"
@@ -72,5 +72,5 @@ def test_weights_are_positive() -> None:
     assert (read_weight(None), read_weight(3), read_weight(0.25)) == (1.0, 3.0, 0.25)
     for value in (0, -1, float("inf"), float("nan"), "1", True):
         with pytest.raises(DataError, match="a positive finite number is needed") as caught:
-            read_weight(value, "f", 4)
+            read_weight(value, Place("f", 4))
         assert (caught.value.field, caught.value.line) == ("weight", 4)

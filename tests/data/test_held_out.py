@@ -20,12 +20,12 @@ def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def prompts(preferences: list[Any]) -> set[str]:
-    return {preference.prompt_key for preference in preferences}
+def prompts(examples: list[Any]) -> set[str]:
+    return {example.prompt_key for example in examples}
 
 
-def numbers(preferences: list[Any]) -> list[int]:
-    return [preference.columns["row"] for preference in preferences]
+def numbers(examples: list[Any]) -> list[int]:
+    return [example.columns["row"] for example in examples]
 
 
 def test_both_splits_as_they_are(write_rows: WriteRows) -> None:
@@ -36,7 +36,7 @@ def test_both_splits_as_they_are(write_rows: WriteRows) -> None:
     assert numbers(splits.test) == list(range(16, 24))
     assert (splits.prompt_overlap, splits.eval_fraction, splits.validation) == (2, 0.0, [])
     assert set(splits.reports) == {"train", "test"}
-    assert load_evaluation(root).preferences == splits.test
+    assert load_evaluation(root).examples == splits.test
 
 
 @pytest.mark.parametrize("there", ["train", "test"])
@@ -52,8 +52,8 @@ def test_the_only_split_is_divided_by_prompt(write_rows: WriteRows, there: str) 
     assert 10 < len(splits.validation) < 60
     assert splits.eval_fraction == 0.25
     # What evaluation reads is what training held out, whichever way it is asked for.
-    assert load_evaluation(root, eval_fraction=0.25).preferences == splits.test
-    assert load_evaluation(root, split=there, eval_fraction=0.25).preferences == splits.test
+    assert load_evaluation(root, eval_fraction=0.25).examples == splits.test
+    assert load_evaluation(root, split=there, eval_fraction=0.25).examples == splits.test
     same = load_splits(root, train_split=there, eval_split=there, eval_fraction=0.25)
     assert same.test == splits.test
     # The validation share leaves the test pairs alone.
@@ -65,8 +65,8 @@ def test_a_single_file_is_divided_by_a_tenth_unless_told_otherwise(write_rows: W
     splits = load_splits(path)
     assert splits.eval_fraction == 0.1
     assert 10 < len(splits.test) < 80
-    assert load_evaluation(path, eval_fraction=0.1).preferences == splits.test
-    assert len(load_evaluation(path).preferences) == 400
+    assert load_evaluation(path, eval_fraction=0.1).examples == splits.test
+    assert len(load_evaluation(path).examples) == 400
     assert load_splits(path, eval_fraction=0.3).eval_fraction == 0.3
 
 
@@ -95,7 +95,7 @@ def test_same_split_for_both_is_divided(write_rows: WriteRows) -> None:
     splits = load_splits(root, eval_split="train", eval_fraction=0.2)
     assert not prompts(splits.train) & prompts(splits.test)
     assert len(splits.train) + len(splits.test) == 200
-    assert load_evaluation(root, split="train", eval_fraction=0.2).preferences == splits.test
+    assert load_evaluation(root, split="train", eval_fraction=0.2).examples == splits.test
     with pytest.raises(ConfigError, match=r"has both splits.*--eval_split train"):
         load_splits(root, eval_fraction=0.2)
 
@@ -120,7 +120,7 @@ def test_limits_come_after_the_division(write_rows: WriteRows) -> None:
     assert (len(small.train), len(small.validation), len(small.test)) == (40, 10, 7)
     assert set(numbers(small.train)) <= set(numbers(whole.train))
     assert set(numbers(small.test)) <= set(numbers(whole.test))
-    assert load_evaluation(path, eval_fraction=0.1, limit=7).preferences == small.test
+    assert load_evaluation(path, eval_fraction=0.1, limit=7).examples == small.test
 
 
 def test_too_few_prompts_and_bad_fractions(write_rows: WriteRows) -> None:
@@ -131,3 +131,29 @@ def test_too_few_prompts_and_bad_fractions(write_rows: WriteRows) -> None:
         load_splits(path, eval_fraction=1.0)
     with pytest.raises(ConfigError, match="--validation_fraction has to be"):
         load_splits(path, validation_fraction=-0.1)
+
+
+def ranking(number: int) -> dict[str, Any]:
+    return {"prompt": f"p{number}", "responses": [" a", " b", " c"], "ranks": [2, 1, 2]}
+
+
+def test_a_ranking_is_one_example_of_a_split(write_rows: WriteRows) -> None:
+    path = write_rows("a.jsonl", [ranking(i) for i in range(200)])
+    splits = load_splits(path, eval_fraction=0.25, validation_fraction=0.1)
+    sets = [splits.train, splits.validation, splits.test]
+    lines = [{example.source_lines for example in examples} for examples in sets]
+    assert all(lines)
+    assert sum(map(len, lines)) == len(set.union(*lines)) == 200
+    reports = splits.reports
+    assert sum(report.rows for report in reports.values()) == 200
+    assert [report.rankings for report in reports.values()] == [200, 0, 0]
+
+
+def test_a_prompt_stays_on_one_side_whatever_kind_of_row_it_came_in(write_rows: WriteRows) -> None:
+    rows = [ranking(i) for i in range(100)]
+    rows += [{"prompt": f"p{i}", "chosen": " x", "rejected": " y"} for i in range(100)]
+    rows += [{"prompt": f"p{i}", "response": " x", "rating": 1} for i in range(100)]
+    splits = load_splits(write_rows("a.jsonl", rows), eval_fraction=0.3)
+    assert len(splits.test) % 3 == 0
+    assert not prompts(splits.train) & prompts(splits.test)
+    assert len(prompts(splits.train) | prompts(splits.test)) == 100

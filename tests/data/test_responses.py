@@ -66,11 +66,13 @@ def test_reading_streams(write_rows: WriteRows) -> None:
     ("row", "text"),
     [
         ({"x": 1}, "nothing to score is found in the columns 'x'"),
-        ({"prompt": "a", "responses": "b"}, "field 'responses': a list of at least one"),
+        ({"prompt": "a", "responses": "b"}, "field 'responses': a list of responses is needed"),
         ({"prompt": "a", "responses": []}, "a list of at least one"),
         ({"prompt": "a", "responses": [None]}, r"field 'responses\[0\]'.*not null"),
         ({"prompt": None, "responses": ["a"]}, "field 'prompt': the column is missing or null"),
         ({"text": None}, "field 'text': the column is missing or null"),
+        ({"chosen": None, "rejected": "b"}, "field 'chosen': the value is null"),
+        ({"chosen": "a", "rejected": "b", "weight": 0}, "field 'weight': a positive"),
     ],
 )
 def test_malformed_rows(write_rows: WriteRows, row: dict[str, Any], text: str) -> None:
@@ -118,3 +120,9 @@ def test_texts_that_say_nothing_after_the_prompt(
 ) -> None:
     (read,) = read_scoring_rows(write_rows("a.jsonl", [row]))
     assert read.blank == blank
+
+
+def test_a_ranking_is_scored_as_prompt_and_responses(write_rows: WriteRows) -> None:
+    ranking = {"prompt": "p0", "responses": [" a", " b", " c"], "ranks": [2, 1, 2]}
+    (row,) = read_scoring_rows(write_rows("a.jsonl", [ranking]))
+    assert (row.kind, row.texts) == ("responses", ("p0 a", "p0 b", "p0 c"))

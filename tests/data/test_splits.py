@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hidden_context.data.preferences import Preference, parse_preference
+from hidden_context.data.example import Example
+from hidden_context.data.importers import read_row
 from hidden_context.data.splits import (
     EVALUATION_SALT,
     VALIDATION_SALT,
@@ -16,8 +17,8 @@ from hidden_context.data.splits import (
 from hidden_context.errors import ConfigError
 
 
-def pair(prompt: str, n: int = 0) -> Preference:
-    return parse_preference({"prompt": prompt, "chosen": f" yes {n}", "rejected": f" no {n}"})
+def pair(prompt: str, n: int = 0) -> Example:
+    return read_row({"prompt": prompt, "chosen": f" yes {n}", "rejected": f" no {n}"})
 
 
 def test_prompt_fraction_is_stable_for_ever() -> None:
@@ -71,7 +72,7 @@ def test_fraction_held_out_is_close() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.text("ab", max_size=3), min_size=1, max_size=40), st.integers(2, 6))
-def test_folds_hold_out_every_pair_once_and_no_prompt_twice(prompts: list[str], k: int) -> None:
+def test_folds_hold_out_every_example_once_and_no_prompt_twice(prompts: list[str], k: int) -> None:
     pairs = [pair(prompt, n) for n, prompt in enumerate(prompts)]
     divisions = folds(pairs, k)
     assert len(divisions) == k

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 import hidden_context.data.tokenize as tokenize_module
-from hidden_context.data.preferences import parse_preference
+from hidden_context.data.importers import read_row
 from hidden_context.data.report import ReadReport
 from hidden_context.data.token_cache import TokenCache, token_key
-from hidden_context.data.tokenize import tokenize_preferences, tokenize_texts
+from hidden_context.data.tokenize import tokenize_examples, tokenize_texts
 from hidden_context.errors import DataError, HiddenContextWarning
-from hidden_context.training.dataset import PreferenceDataset
 from support.builders import CHAT_TEMPLATE, preference_rows, sample_texts
 
 MakeTokenizer = Callable[..., Any]
@@ -73,9 +72,9 @@ def test_one_file_serves_every_length_and_every_count_is_the_same(
     cache: TokenCache, encoded: list[int], make_tokenizer: MakeTokenizer
 ) -> None:
     tokenizer = make_tokenizer("<s> $A")
-    pairs = [parse_preference(dict(row)) for row in preference_rows(40, seed=3)]
-    pairs.append(parse_preference({"chosen": "x", "rejected": "x"}))
-    lengths = [len(tokenizer(pair.chosen)["input_ids"]) for pair in pairs]
+    pairs = [read_row(dict(row)) for row in preference_rows(40, seed=3)]
+    pairs.append(read_row({"chosen": "x", "rejected": "x"}))
+    lengths = [len(tokenizer(pair.text(0))["input_ids"]) for pair in pairs]
     limit = sorted(lengths)[20]
     outcomes = []
     for over_length in ("drop", "truncate", "keep"):
@@ -83,7 +82,7 @@ def test_one_file_serves_every_length_and_every_count_is_the_same(
             results = []
             for used in (None, cache, cache):
                 report = ReadReport("pairs", rows=41, kept=41)
-                result = tokenize_preferences(
+                result = tokenize_examples(
                     pairs, tokenizer, max_length, over_length, report=report, cache=used
                 )
                 results.append((result, report))
@@ -95,7 +94,9 @@ def test_one_file_serves_every_length_and_every_count_is_the_same(
     assert outcomes[:2] == [(41 - n, n, 0, 1) for n in over]
     assert outcomes[2:4] == [(41, 0, n, 1) for n in over]
     assert outcomes[4:] == [(41, 0, 0, 1)] * 2
-    assert encoded == [82] * 7  # six times without the cache, once with it
+    distinct = len({text for pair in pairs for text in pair.texts})
+    assert distinct < 82
+    assert encoded == [distinct] * 7  # six times without the cache, once with it
     assert len(files(cache)) == 1
 
 
@@ -110,14 +111,14 @@ def test_texts_without_tokens_keep_their_reasons(
         assert (result.too_long, result.empty, result.truncated) == (1, 1, 0)
 
 
-def test_a_dataset_reads_what_another_wrote(
+def test_one_reading_takes_what_another_wrote(
     cache: TokenCache, encoded: list[int], make_tokenizer: MakeTokenizer
 ) -> None:
-    pairs = [parse_preference(dict(row)) for row in preference_rows(12, seed=1)]
+    pairs = [read_row(dict(row)) for row in preference_rows(12, seed=1)]
     tokenizer = make_tokenizer()
-    first, second = (PreferenceDataset(pairs, tokenizer, 256, cache=cache) for _ in range(2))
-    assert encoded == [24]
-    assert first.tokens == second.tokens == PreferenceDataset(pairs, tokenizer, 256).tokens
+    first, second = (tokenize_examples(pairs, tokenizer, 256, cache=cache) for _ in range(2))
+    assert encoded == [len({text for pair in pairs for text in pair.texts})]
+    assert first == second == tokenize_examples(pairs, tokenizer, 256)
 
 
 def test_every_change_of_content_is_another_key(make_tokenizer: MakeTokenizer) -> None:
@@ -441,15 +442,15 @@ def test_real_pairs_are_the_same_from_the_cache(
     from hidden_context.data.files import iter_jsonl
 
     path = real_data / "relabeled_hh_rlhf" / "both" / "test.jsonl.gz"
-    pairs = [parse_preference(row) for _, row in iter_jsonl(path)][:1000]
+    pairs = [read_row(row) for _, row in iter_jsonl(path)][:1000]
     tokenizer, cache = make_tokenizer("<s> $A"), TokenCache(tmp_path)
     results = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for used in (None, cache, cache):
             report = ReadReport("real", rows=1000, kept=1000)
-            result = tokenize_preferences(pairs, tokenizer, 1024, report=report, cache=used)
+            result = tokenize_examples(pairs, tokenizer, 1024, report=report, cache=used)
             results.append((result, report))
     assert results[0] == results[1] == results[2]
-    assert sum(encoded) == 2 * 2000
+    assert sum(encoded) == 2 * len({text for pair in pairs for text in pair.texts}) > 3000
     assert 0 < results[2][1].too_long < 500

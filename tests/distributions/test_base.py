@@ -137,6 +137,16 @@ def test_rewards_without_context_have_no_relative_ones(kind):
         rewards(kind, 3).relative()
 
 
+@pytest.mark.parametrize("kind", WITHOUT_CONTEXT)
+def test_rewards_without_context_know_nothing_of_annotators(kind):
+    reward, zero = rewards(kind, 3), torch.zeros(2, dtype=torch.float64)
+    message = rf"{type(reward).__name__} has no context that annotators could share"
+    with pytest.raises(ConfigError, match=message):
+        reward.given(zero)
+    with pytest.raises(ConfigError, match=message):
+        reward.context_spread(reward, zero)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_kinds_are_refused_by_name(kind):
     reward = rewards(kind, 2)

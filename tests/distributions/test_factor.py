@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hidden_context.distributions import FactorReward, NormalReward
+from hidden_context.distributions import FactorReward, NormalReward, PointMassReward
 from hidden_context.errors import ConfigError
 
 seeds = st.integers(0, 2**31 - 1)
@@ -137,6 +137,26 @@ def test_an_annotator_partly_known_is_a_factor_reward_of_what_is_open():
     # several annotators at once
     several = FactorReward(mean, loadings, stddev).given(torch.zeros(3, 1, 2, dtype=torch.float64))
     assert several.batch_shape == (3, 5)
+
+
+def test_context_spread_is_the_deviation_of_the_difference_by_the_context():
+    generator = torch.Generator().manual_seed(4)
+    a, b, scale = torch.randn(3, 5, 2, generator=generator, dtype=torch.float64)
+    zero, scale = torch.zeros(5, dtype=torch.float64), scale.exp()
+    first, second = FactorReward(zero, a, zero), FactorReward(zero, b, zero)
+    expected = (((a - b) * scale) ** 2).sum(-1).sqrt()
+    np.testing.assert_allclose(first.context_spread(second, scale), expected, rtol=1e-12)
+    # it is what is left of the difference's scale where nothing else is open
+    difference = first.given(0 * a, scale).difference(second.given(0 * b, scale))
+    np.testing.assert_allclose(difference.scale[:, 0], expected, rtol=1e-12)
+    # at equal loadings there is nothing to learn, and the gradient is finite
+    same = a.clone().requires_grad_()
+    FactorReward(zero, same, zero).context_spread(
+        FactorReward(zero, a, zero), scale
+    ).sum().backward()
+    assert same.grad.abs().max().item() == 0
+    with pytest.raises(ConfigError, match="PointMassReward is of another kind"):
+        first.context_spread(PointMassReward(zero), scale)
 
 
 @pytest.mark.parametrize("baseline", [None, 2, -1])

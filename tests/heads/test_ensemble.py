@@ -129,6 +129,27 @@ def test_options_may_come_in_their_json_form():
     assert hash(located) == hash(heads.from_dict(located.to_dict()))
 
 
+def test_json_form_of_an_ensemble_holds_its_members():
+    head = heads.make("ensemble", member={"type": "factor", "num_factors": 2})
+    values = head.to_dict()
+    assert values["member"] == {**heads.make("factor", num_factors=2).to_dict()}
+    assert (values["num_members"], values["num_outputs"]) == (5, 20)
+    again = heads.from_dict(json.loads(json.dumps(values)))
+    assert again == head
+    assert (again.member, again.num_members, again.num_factors) == (head.member, 5, 2)
+    assert again.has_context
+    with pytest.raises(ConfigError, match="says 3 outputs"):
+        heads.from_dict({**values, "member": {**values["member"], "num_outputs": 3}})
+
+
+def test_each_members_outputs_lie_together():
+    head = heads.make("ensemble", member=MEMBERS["probit"], num_members=3)
+    raw = torch.arange(12, dtype=torch.float64).reshape(2, 6)
+    members = head.distribution(raw).members
+    assert members.mean.tolist() == [[0, 2, 4], [6, 8, 10]]
+    np.testing.assert_allclose(members.stddev, np.logaddexp(0, raw[:, 1::2].numpy()), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

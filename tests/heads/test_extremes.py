@@ -118,7 +118,7 @@ def difference_of(head, a, b):
 
 
 def log_prob(head, a, b, lower, upper):
-    member, count = head.members
+    member, count = head.member, max(head.num_members, 1)
     width, logs = member.num_outputs, []
     for m in range(count):
         place = slice(m * width, (m + 1) * width)
@@ -168,7 +168,7 @@ def tolerance(head, size):
     At 10 000 log-probabilities are rounded to 10⁻³, which is a relative error of a categorical
     weight, and so are atoms, which is 1 % of their smoothing.
     """
-    member = head.members[0]
+    member = head.member
     if size == 1e4 and member.type == "categorical":
         return 2e-3
     if size == 1e4 and member.type == "quantile" and member.num_atoms > 1:

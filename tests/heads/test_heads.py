@@ -85,11 +85,11 @@ def test_json_form_round_trips(head):
 def test_outputs_are_described(head):
     assert len(head.output_scales) == head.num_outputs
     assert all(scale > 0 for scale in head.output_scales)
-    member, count = head.members
-    assert member.num_outputs * count == head.num_outputs
-    by_member = head.by_member(torch.arange(2 * head.num_outputs).reshape(2, -1))
-    assert by_member.shape == (2, count, member.num_outputs)
-    assert by_member[1, -1, -1].item() == 2 * head.num_outputs - 1
+    assert head.member.num_outputs * max(head.num_members, 1) == head.num_outputs
+    if not head.num_members:
+        assert head.member is head
+        raw = draw(head, 3)
+        assert head.in_one_unit(raw, raw) is head
     assert head.meaning.islower() or "P(a preferred to b)" in head.meaning
 
 
@@ -121,3 +121,20 @@ def test_only_heads_whose_outputs_mean_the_same_average():
     }
     assert heads.make("factor", num_factors=0).can_average
     assert heads.make("mixture", num_components=1).can_average
+
+
+def test_a_context_is_known_to_factor_heads_alone_and_to_ensembles_of_them(head):
+    kind = head.member.type
+    assert head.has_context == (kind == "factor")
+    assert head.num_factors == (head.member.num_factors if kind == "factor" else 0)
+    rewards = head.distribution(draw(head, 3))
+    if not head.has_context:
+        for call in (
+            lambda: rewards.given(torch.zeros(1)),
+            lambda: rewards.context_spread(rewards, torch.ones(1)),
+        ):
+            with pytest.raises(ConfigError, match="context"):
+                call()
+    else:
+        known = rewards.given(torch.zeros(head.num_factors, dtype=torch.float64))
+        np.testing.assert_allclose(known.mean, rewards.mean, rtol=1e-12)

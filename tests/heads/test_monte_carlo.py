@@ -53,7 +53,7 @@ def draws(head, a, b, rng):
 def test_preferences_and_ties_have_the_frequencies_of_draws(head, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(2, head.num_outputs))
-    member, count = head.members
+    member, count = head.member, max(head.num_members, 1)
     # one member for both sides, drawn anew for each comparison
     each = [
         draws(member, *side, rng)

@@ -111,7 +111,9 @@ def test_a_new_head_needs_outputs_and_a_distribution_only():
     head = Twice()
     assert head.meaning == "2 raw outputs of a twice head"
     assert head.output_scales == (0.01, 0.01)
-    assert (head.members, head.can_average) == ((head, 1), True)
+    assert (head.member, head.num_members, head.can_average) == (head, 0, True)
+    assert (head.has_context, head.num_factors) == (False, 0)
+    assert head.in_one_unit(torch.ones(1, 2), torch.ones(1, 2)) is head
     assert head.penalty(torch.ones(1, 2), torch.ones(1, 2)).item() == 0
     result = head.log_prob_preferred(torch.tensor([[0.25, 0.5]]), torch.zeros(1, 2)).exp().item()
     assert result == pytest.approx(torch.sigmoid(torch.tensor(1.5)).item())

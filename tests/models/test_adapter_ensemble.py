@@ -15,14 +15,15 @@ from hidden_context import heads
 from hidden_context.data.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import EnsembleHead
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models import RewardModel
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel, adapter_name
 from hidden_context.models.backbone import build_model
+from hidden_context.models.engine.pooling import LastAttendedPooling
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.modules import Float32Linear, LastAttendedPooling, final_linear
+from hidden_context.models.modules import Float32Linear, final_linear
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import load_tokenizer
-from hidden_context.objectives import AnnotatorEmbeddings, Objective, Outcomes
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.identity import describe_model
 from hidden_context.scoring.loading import load_model
@@ -43,7 +44,7 @@ def write_member(path, backbone, head, seed, dtype=torch.float32):
                 parameter.add_(torch.randn_like(parameter) * 0.05)
         final_linear(module.get_base_model())[1].weight.mul_(20)
     tokenizer = load_tokenizer(backbone)
-    model = SequenceRewardModel(module, tokenizer, head, 100, base_model=backbone)
+    model = SequenceRewardModel(module, tokenizer, make_likelihood(head), 100, base_model=backbone)
     model.save_pretrained(path)
 
 
@@ -66,7 +67,7 @@ def load(folder, **options):
 
 def in_one_unit(model):
     head = model.head.in_one_unit(model.raw_outputs(CHOSEN), model.raw_outputs(REJECTED))
-    model.set_head(head)
+    model.likelihood.head = head
     return model
 
 
@@ -218,21 +219,24 @@ def test_it_can_be_compiled(saved, monkeypatch):
 def test_what_was_learned_beside_the_network_is_every_members_own(backbones, tmp_path):
     member = heads.make("factor", num_factors=2)
     model = write_ensemble(tmp_path / "made", backbones("llama"), member)
-    annotators = AnnotatorEmbeddings(("anna", "ben"), 2, 3, "variational", 5)
-    objective = Objective(model.head, Outcomes(3, 3), annotators)
+    options = LikelihoodOptions(3, inference="variational", names=("anna", "ben"), seed=5)
+    likelihood = make_likelihood(model.head, options)
     with torch.no_grad():
-        for parameter in objective.parameters():
+        for parameter in likelihood.parameters():
             parameter.add_(torch.randn_like(parameter))
-    model.objective = objective
+    model.likelihood = likelihood
     head = model.head.in_one_unit(model.raw_outputs(CHOSEN), model.raw_outputs(REJECTED))
-    model.set_head(head)
+    model.likelihood.head = head
     model.save_pretrained(tmp_path / "saved")
     again = load(tmp_path / "saved")
-    for name, value in objective.state_dict().items():
-        assert torch.equal(again.objective.state_dict()[name], value), name
+    assert again.likelihood.options == options
+    for name, value in likelihood.state_dict().items():
+        assert torch.equal(again.likelihood.state_dict()[name], value), name
     rewards = again.score(TEXTS, annotator="ben")
     for number in range(3):
         alone = load(tmp_path / "saved" / f"member_{number}")
+        for name, value in alone.likelihood.state_dict().items():
+            assert torch.equal(value, likelihood.state_dict()[f"members.{number}.{name}"]), name
         own = (alone.score(TEXTS, annotator="ben").mean - head.location[number]) / head.scale[
             number
         ]
@@ -313,4 +317,4 @@ def test_heads_and_adapters_have_to_fit(saved):
     model = load(saved)
     for head in (NORMAL, dataclasses.replace(model.head, num_members=2, location=(), scale=())):
         with pytest.raises(ConfigError, match="an ensemble of adapters needs an ensemble head"):
-            AdapterEnsembleRewardModel(model.module, model.tokenizer, head, 100)
+            AdapterEnsembleRewardModel(model.module, model.tokenizer, make_likelihood(head), 100)

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from hidden_context.models.budget import (
+from hidden_context.models.engine.budget import (
     DEFAULT_TOKENS,
     TokenBudget,
     default_tokens,

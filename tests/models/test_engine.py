@@ -12,10 +12,11 @@ import torch
 from hidden_context import heads
 from hidden_context.data.trees import TreeLayout
 from hidden_context.errors import ConfigError, HiddenContextWarning
-from hidden_context.models import engine as engine_module
-from hidden_context.models import tree_attention as attention_module
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models.backbone import LoraOptions, add_lora
-from hidden_context.models.engine import Engine, EngineChoice, evaluating, example_sequences
+from hidden_context.models.engine import attention as attention_module
+from hidden_context.models.engine import choose as engine_module
+from hidden_context.models.engine.choose import Engine, EngineChoice, evaluating, example_sequences
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.frozen import FrozenRewardModel, Probe, ProbeOptions
 from hidden_context.models.sequence import SequenceRewardModel
@@ -278,7 +279,9 @@ def test_dropout_is_off_inside_and_on_again_behind():
 
 def reward_model(kind="gpt2", max_length=128, **options):
     model = tiny_classifier(kind, 2, **options)
-    return SequenceRewardModel(model, tiny_tokenizer(), heads.make("mean_and_variance"), max_length)
+    return SequenceRewardModel(
+        model, tiny_tokenizer(), make_likelihood(heads.make("mean_and_variance")), max_length
+    )
 
 
 RESPONSES = [f" {' '.join(FILLERS[: n % 5 + 1])} {n}" for n in range(16)]
@@ -327,7 +330,7 @@ def test_frozen_backbones_refuse_the_tree(backbones):
     featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=50))
     shape = ProbeOptions(hidden=0, members=1)
     probe = Probe(64, heads.make("base"), shape)
-    model = FrozenRewardModel(featurizer, probe, heads.make("base"), shape)
+    model = FrozenRewardModel(featurizer, probe, shape, make_likelihood(heads.make("base")))
     for way in ("tree", "cache"):
         with pytest.raises(ConfigError, match=f"--engine {way} does not fit this model"):
             model.score(["tea"], engine=way)

@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, DataError, StorageError
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models import RewardModel
+from hidden_context.models.contents import FROZEN_CONFIG, PROBE_WEIGHTS
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.frozen import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
     FrozenRewardModel,
     Probe,
     ProbeOptions,
@@ -32,7 +32,9 @@ def frozen_model(folder, embed="apart", **options) -> FrozenRewardModel:
     featurizer = Featurizer(folder, FeaturizerOptions(embed=embed, max_length=50), **options)
     probe = Probe(64 if embed == "apart" else 32, head, SHAPE)
     probe.standardise(featurizer.features(TEXTS))
-    return FrozenRewardModel(featurizer, probe, head, SHAPE, reward_scale=RewardScale(0.0, 1.0, 20))
+    return FrozenRewardModel(
+        featurizer, probe, SHAPE, make_likelihood(head), reward_scale=RewardScale(0.0, 1.0, 20)
+    )
 
 
 def test_probe_is_the_mean_of_standardised_members():
@@ -75,7 +77,7 @@ def test_round_trip_is_exact_and_reuses_the_cache(backbones, tmp_path, monkeypat
     assert raw.shape == (10, 2)
     model.save_pretrained(tmp_path / "model")
     names = {file.name for file in (tmp_path / "model").iterdir()}
-    assert {CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE, "tokenizer.json", "README.md"} <= names
+    assert {FROZEN_CONFIG, PROBE_WEIGHTS, HEAD_FILE, "tokenizer.json", "README.md"} <= names
 
     def never(*args):
         raise AssertionError("the backbone ran")
@@ -155,7 +157,7 @@ def test_encoder_of_an_encoder_decoder_serves(backbones):
 def test_damaged_folders_are_checkpoint_errors(backbones, tmp_path):
     folder = tmp_path / "model"
     frozen_model(backbones("gpt2")).save_pretrained(folder)
-    config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    config, weights = folder / FROZEN_CONFIG, folder / PROBE_WEIGHTS
     content, state = json.loads(config.read_text()), load_file(weights)
 
     def refusal(match, **options):

@@ -9,10 +9,11 @@ import torch
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, HiddenContextError, MissingFileError
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models import RewardModel
+from hidden_context.models.adapters import adapter_shapes
 from hidden_context.models.backbone import LoraOptions, build_model
 from hidden_context.models.head_file import HEAD_FILE
-from hidden_context.models.loading import adapter_shapes
 from hidden_context.models.repository import find_file
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import load_tokenizer
@@ -26,9 +27,9 @@ def adapter(backbones, tmp_path_factory):
     base = backbones("gpt2")
     head = heads.make("base")
     module = build_model(base, head, lora=LoraOptions())
-    SequenceRewardModel(module, load_tokenizer(base), head, 64, base_model=base).save_pretrained(
-        folder
-    )
+    SequenceRewardModel(
+        module, load_tokenizer(base), make_likelihood(head), 64, base_model=base
+    ).save_pretrained(folder)
     return folder
 
 

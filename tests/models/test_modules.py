@@ -8,12 +8,11 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from hidden_context.errors import CheckpointError
+from hidden_context.models.engine.pooling import LastAttendedPooling, last_attended
 from hidden_context.models.modules import (
     Float32Linear,
-    LastAttendedPooling,
     final_linear,
     keep_float32,
-    last_attended,
     specialise_for_rewards,
 )
 from support.builders import tiny_config

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hidden_context.errors import ConfigError, HiddenContextError
-from hidden_context.models import runner as runner_module
-from hidden_context.models.budget import DEFAULT_TOKENS, TokenBudget
-from hidden_context.models.runner import Runner, batch_tokens, plan
+from hidden_context.models.engine import runner as runner_module
+from hidden_context.models.engine.budget import DEFAULT_TOKENS, TokenBudget
+from hidden_context.models.engine.runner import Runner, batch_tokens, plan
 from support.builders import tiny_classifier
 
 WAYS = ("tree", "cache", "padded")

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, StorageError
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models.card import model_card
 from hidden_context.models.folders import replace_folder
 from hidden_context.models.head_file import HEAD_FILE, HeadFile, RewardScale, resolve_head
@@ -114,7 +115,7 @@ def test_precisions(monkeypatch):
 
 def test_model_card():
     text = model_card(
-        heads.make("categorical", num_atoms=4),
+        make_likelihood(heads.make("categorical", num_atoms=4)),
         base_model="someone/some-model",
         max_length=99,
         data={"train pairs": 12},
@@ -126,7 +127,9 @@ def test_model_card():
     assert "- train pairs: 12" in text
     assert "| accuracy | 0.6667 |" in text
     assert "Raw outputs per text: 4" in text
-    local = model_card(heads.make("base"), base_model="/some/folder", max_length=None)
+    local = model_card(
+        make_likelihood(heads.make("base")), base_model="/some/folder", max_length=None
+    )
     assert "base_model" not in yaml.safe_load(local.split("---")[1])
     assert "not limited" in local
 

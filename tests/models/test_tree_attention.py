@@ -9,10 +9,10 @@ import torch
 
 from hidden_context.data.trees import tree_of
 from hidden_context.models.backbone import LoraOptions, add_lora
-from hidden_context.models.engine import EngineChoice
-from hidden_context.models.forward import padded_outputs, tree_attention_in, tree_outputs
-from hidden_context.models.runner import Runner
-from hidden_context.models.tree_attention import ATTENTION_NAME, TreeUnsupportedError
+from hidden_context.models.engine.attention import ATTENTION_NAME, TreeUnsupportedError
+from hidden_context.models.engine.choose import EngineChoice
+from hidden_context.models.engine.forward import padded_outputs, tree_attention_in, tree_outputs
+from hidden_context.models.engine.runner import Runner
 from support.builders import tiny_classifier
 
 TREE = {

@@ -11,14 +11,17 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
+from hidden_context import heads
 from hidden_context.data.trees import lay_out, tree_of
-from hidden_context.models import tree_attention as attention_module
-from hidden_context.models.tree_attention import (
+from hidden_context.models.backbone import build_model
+from hidden_context.models.engine import attention as attention_module
+from hidden_context.models.engine.attention import (
     TreeUnsupportedError,
     laid_out,
     tree_attention,
     tree_mask,
 )
+from hidden_context.models.engine.forward import tree_attention_in, tree_outputs
 
 SEQUENCES = [[*range(3, 24), 50, 51], [*range(3, 24), 60], [70, 71, 72]]
 
@@ -247,3 +250,14 @@ def test_training_in_half_precision_attends_in_float32(monkeypatch):
     with torch.no_grad():
         tree_attention(module, *half, None, tree=layout)
     assert set(seen) == {torch.bfloat16}
+
+
+def test_a_tree_outside_its_attention_is_refused(backbones):
+    """With ordinary attention the responses of a tree would see each other, without a word."""
+    model = build_model(backbones("gpt2"), heads.make("base"), tuning="full")
+    sequences = [[5, 6, 7, 8], [5, 6, 9]]
+    trees = [tree_of(sequences, (0, 1))]
+    with pytest.raises(TreeUnsupportedError, match="inside tree_attention_in"):
+        tree_outputs(model, sequences, trees)
+    with tree_attention_in(model):
+        assert tree_outputs(model, sequences, trees).shape == (2, 1)

@@ -11,6 +11,7 @@ from hidden_context import heads
 from hidden_context.analysis.evidence import pair_evidence
 from hidden_context.analysis.row_facts import FactsReader
 from hidden_context.analysis.score_files import read_score_file
+from hidden_context.likelihood import make_likelihood
 from hidden_context.report.pairs import choose_pairs, encode, pairs_payload
 
 
@@ -34,7 +35,8 @@ def row(number, **columns):
 def payload_of(tmp_path, rows, places=None, max_text=100, head=None, **options):
     scores = read(tmp_path, rows)
     head = head or heads.make("mean_and_variance")
-    evidence = pair_evidence(head, scores.chosen, scores.rejected, scores.preference)
+    sides = scores.chosen, scores.rejected
+    evidence = pair_evidence(make_likelihood(head), *sides, scores.preference)
     places = np.arange(len(scores.chosen)) if places is None else np.array(places)
     return scores, evidence, *pairs_payload(scores, evidence, head, places, max_text, **options)
 

@@ -30,14 +30,14 @@ def categorical(tmp_path_factory):
 def factor(tmp_path_factory):
     """A factor model of 2 factors that knows the annotators ann, bob and 7."""
     from hidden_context import heads
-    from hidden_context.models.objective_file import save_objective
-    from hidden_context.objectives import AnnotatorEmbeddings, Objective
+    from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+    from hidden_context.models.likelihood_file import save_likelihood
 
     folder = reward_checkpoint(
         tmp_path_factory.mktemp("models") / "factor", "factor", num_factors=2
     )
-    annotators = AnnotatorEmbeddings(["7", "ann", "bob"], 2)
-    save_objective(folder, Objective(heads.make("factor", num_factors=2), annotators=annotators))
+    options = LikelihoodOptions(inference="variational", names=("7", "ann", "bob"))
+    save_likelihood(folder, make_likelihood(heads.make("factor", num_factors=2), options))
     return folder
 
 

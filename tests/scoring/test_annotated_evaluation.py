@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from hidden_context import RewardModel, heads, scoring
+from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
-from hidden_context.data.preferences import parse_preference
 from hidden_context.errors import DataError
-from hidden_context.models.objective_file import save_objective
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+from hidden_context.models.likelihood_file import save_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.objectives import AnnotatorEmbeddings, Objective, Outcomes
 from hidden_context.scoring import EvaluateConfig
 from hidden_context.scoring.evaluation import metrics_of_file
 from support.builders import preference_rows, tiny_backbone, train_config
@@ -49,17 +49,20 @@ def base(tmp_path_factory):
     return reward_checkpoint(tmp_path_factory.mktemp("models") / "base", "base")
 
 
+# columns of a row, and its votes
 SAID = [
-    ({"strength": -2}, 0.0),
-    ({"strength": 0}, 0.5),
+    ({"strength": -2}, [0.0]),
+    ({"strength": 0}, [0.5]),
     (
         {"annotations": [{"preference": 1}, {"strength": 3}, {"annotator": 7, "preference": 0}]},
-        2 / 3,
+        [1.0, 1.0, 0.0],
     ),
-    ({"preference": 0.25, "strength": 1}, 0.25),
+    ({"preference": 0.25, "strength": 1}, [0.25]),
     # what training learns from goes before a summary of it
-    ({"preference": 1, "annotations": [{"strength": -1}, {"preference": 0.5}]}, 0.25),
-    ({}, 1.0),
+    ({"preference": 1, "annotations": [{"strength": -1}, {"preference": 0.5}]}, [0.0, 0.5]),
+    # an abstention is no vote
+    ({"annotations": [{"annotator": "ann"}, {"preference": 1}]}, [1.0]),
+    ({}, [1.0]),
 ]
 
 
@@ -70,7 +73,9 @@ def test_votes_and_strengths_count_as_what_they_are_and_stay_as_they_were(base, 
     result = evaluate(base, write_rows(tmp_path / "pairs.jsonl", rows))
     written = read_rows(result.path)
     losses, right = [], []
-    for gap, (_, share) in zip(gaps_of(written), SAID, strict=True):
+    votes = [(gap, w) for gap, (_, own) in zip(gaps_of(written), SAID, strict=True) for w in own]
+    assert len(votes) == 10
+    for gap, share in votes:
         losses.append(-share * math.log(sigmoid(gap)) - (1 - share) * math.log(sigmoid(-gap)))
         right.append(0.5 if share == 0.5 else float((gap > 0) == (share > 0.5)))
     assert result.metrics["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-9)
@@ -89,7 +94,7 @@ def test_a_ranking_is_evaluated_as_its_pairs(base, tmp_path):
     result = evaluate(base, write_rows(tmp_path / "ranked.jsonl", [ranking]))
     written = read_rows(result.path)
     sides = [(row["chosen"], row["rejected"]) for row in written]
-    no, yes, exact = ranking["responses"]
+    no, yes, exact = (ranking["prompt"] + response for response in ranking["responses"])
     assert sides == [(yes, no), (exact, no), (yes, exact)]
     assert [row["preference"] for row in written] == [1.0, 1.0, 0.5]
     first, second, tie = gaps_of(written)
@@ -101,18 +106,74 @@ def test_a_ranking_is_evaluated_as_its_pairs(base, tmp_path):
     assert result.metrics["accuracy"] == pytest.approx(accuracy, abs=1e-9)
 
 
+def test_ratings_of_single_texts_are_rows_of_their_own(tmp_path):
+    folder = reward_checkpoint(tmp_path / "rated", "base")
+    likelihood = make_likelihood(
+        BASE, LikelihoodOptions(rating_weight=0.5, rating_location=3.0, rating_scale=2.0)
+    )
+    with torch.no_grad():
+        likelihood.ratings.log_noise.fill_(math.log(0.7))
+    save_likelihood(folder, likelihood)
+    text = "\n\nHuman: Tea?\n\nAssistant: Yes, kindly."
+    rows = [
+        {"text": text, "rating": 4, "more": 1},
+        {"prompt": "Tea?", "response": "No.", "ratings": [{"rating": 1.5}, {"rating": None}]},
+        {
+            "prompt": "Rain?",
+            "responses": ["It is so.", "No.", "Perhaps."],
+            "judgements": [
+                {"comparison": [0, 1]},
+                {"response": 0, "rating": 5},
+                {"response": 2, "rating": 2, "annotator": "ann"},
+                {"response": 2, "rating": 3, "annotator": "bob"},
+                {"abstains": True},
+            ],
+            "more": 3,
+        },
+    ]
+    result = evaluate(folder, write_rows(tmp_path / "rated.jsonl", rows))
+    first, second, compared, alone = written = read_rows(result.path)
+    for row, given in ((first, rows[0]), (second, rows[1])):
+        assert {name: row[name] for name in given} == given
+        assert "reward_output_chosen" not in row
+    assert (compared["chosen"], compared["rating_chosen"]) == ("Rain?It is so.", 5)
+    assert (alone["text"], alone["more"]) == ("Rain?Perhaps.", 3)
+    assert [(r["annotator"], r["rating"]) for r in alone["ratings"]] == [("ann", 2), ("bob", 3)]
+    rewards = [row["reward_output"][0] for row in (first, second, alone, alone)]
+    rewards.append(compared["reward_output_chosen"][0])
+    errors = [y - (3 + 2 * u) for y, u in zip((4, 1.5, 2, 3, 5), rewards, strict=True)]
+    assert result.metrics["rating_rmse"] == pytest.approx(
+        math.sqrt(sum(e * e for e in errors) / 5), abs=1e-6
+    )
+    scale = 2 * 0.7
+    losses = [
+        0.5 * (e / scale) ** 2 + math.log(scale) + 0.5 * math.log(2 * math.pi) for e in errors
+    ]
+    (gap,) = gaps_of([compared])
+    losses.append(math.log1p(math.exp(-gap)))
+    assert result.metrics["loss"] == pytest.approx(sum(losses) / 6, abs=1e-6)
+    assert result.metrics["accuracy"] == float(gap > 0)
+    assert (result.counts.written, result.report.kept, len(written)) == (4, 4, 4)
+    # a model that reads no ratings has no loss of them
+    path = Path(write_rows(tmp_path / "alone.jsonl", [first, second]))
+    assert set(metrics_of_file(path, make_likelihood(BASE))) == {"reward_mean"}
+    of_ratings = metrics_of_file(path, likelihood)
+    assert set(of_ratings) == {"loss", "rating_rmse", "reward_mean"}
+    assert of_ratings["loss"] == pytest.approx(sum(losses[:2]) / 2, abs=1e-6)
+
+
 def with_thresholds(levels, *thresholds):
-    outcomes = Outcomes(levels)
+    likelihood = make_likelihood(BASE, LikelihoodOptions(levels))
     with torch.no_grad():
         gaps = torch.tensor(thresholds).diff(prepend=torch.zeros(1))
-        outcomes.raw_gaps.copy_(torch.log(torch.expm1(gaps)))
-    return Objective(BASE, outcomes)
+        likelihood.outcomes.raw_gaps.copy_(torch.log(torch.expm1(gaps)))
+    return likelihood
 
 
 def test_a_tie_is_an_answer_of_its_own_where_the_model_learned_one(tmp_path):
     rows = [pair(1.0), pair(0.2, preference=0.5), pair(-1.0, strength=2), pair(2.0, strength=-1)]
     path = Path(write_rows(tmp_path / "r.jsonl", rows))
-    metrics = metrics_of_file(path, BASE, with_thresholds(3, 0.5))
+    metrics = metrics_of_file(path, with_thresholds(3, 0.5))
     probabilities = [
         sigmoid(1.0 - 0.5),  # D > δ
         sigmoid(0.5 - 0.2) - sigmoid(-0.5 - 0.2),  # −δ < D ≤ δ
@@ -123,16 +184,15 @@ def test_a_tie_is_an_answer_of_its_own_where_the_model_learned_one(tmp_path):
     assert metrics["loss"] == pytest.approx(expected, abs=1e-6)
     assert metrics["accuracy"] == pytest.approx((1 + 0.5 + 0 + 0) / 4, abs=1e-9)
     # the population's shares, without the thresholds
-    plain = metrics_of_file(path, BASE, Objective(BASE))
-    assert plain == metrics_of_file(path, BASE)
+    plain = metrics_of_file(path, make_likelihood(BASE))
     assert plain["loss"] != pytest.approx(expected, abs=1e-3)
 
 
 def test_strengths_are_intervals_and_one_beyond_the_last_is_told_by_line(tmp_path):
-    objective = with_thresholds(5, 0.25, 1.0)
+    likelihood = with_thresholds(5, 0.25, 1.0)
     rows = [pair(0.5, strength=1), pair(0.5, strength=-2), pair(0.5), pair(0.5, strength=0)]
     path = Path(write_rows(tmp_path / "r.jsonl", rows))
-    metrics = metrics_of_file(path, BASE, objective)
+    metrics = metrics_of_file(path, likelihood)
     probabilities = [
         sigmoid(1.0 - 0.5) - sigmoid(0.25 - 0.5),  # τ₁ < D ≤ τ₂
         sigmoid(-1.0 - 0.5),  # D ≤ −τ₂
@@ -144,12 +204,12 @@ def test_strengths_are_intervals_and_one_beyond_the_last_is_told_by_line(tmp_pat
     rows.insert(2, pair(0.5, annotations=[{"strength": 1}, {"strength": 3}]))
     write_rows(path, rows)
     with pytest.raises(DataError, match=r"line 3, field 'strength': strength 3 is beyond 5 le"):
-        metrics_of_file(path, BASE, objective)
+        metrics_of_file(path, likelihood)
 
 
 def test_what_the_model_cannot_read_is_told_before_anything_is_scored(tmp_path, monkeypatch):
     folder = reward_checkpoint(tmp_path / "five", "base")
-    save_objective(folder, with_thresholds(5, 0.25, 1.0))
+    save_likelihood(folder, with_thresholds(5, 0.25, 1.0))
     rows = preference_rows(3)
     rows[1]["strength"] = 3
     data = write_rows(tmp_path / "pairs.jsonl", rows)
@@ -203,11 +263,11 @@ def test_a_known_annotator_is_predicted_as_such(annotated, tmp_path):
     result = evaluate(folder, write_rows(tmp_path / "pairs.jsonl", rows))
     written = read_rows(result.path)
     model = RewardModel.from_pretrained(folder, device="cpu")
-    annotators = model.objective.annotators
+    annotators, names = model.likelihood.annotators, model.likelihood.names
     assert annotators.inference == "variational"
-    assert annotators.names == ("ann", "bob")
-    location = dict(zip(annotators.names, annotators.location[:, 0, 0].tolist(), strict=True))
-    scale = dict(zip(annotators.names, annotators.log_scale[:, 0, 0].exp().tolist(), strict=True))
+    assert names.names == ("ann", "bob")
+    location = dict(zip(names.names, annotators.location[:, 0].tolist(), strict=True))
+    scale = dict(zip(names.names, annotators.log_scale[:, 0].exp().tolist(), strict=True))
 
     losses, right = [], []
     for row in written:
@@ -225,30 +285,32 @@ def test_a_known_annotator_is_predicted_as_such(annotated, tmp_path):
             each.append(
                 (-math.log(p if one["preference"] else 1 - p), (p > 0.5) == one["preference"])
             )
-        losses.append(sum(loss for loss, _ in each) / len(each))
-        right.append(sum(hit for _, hit in each) / len(each))
-    assert result.metrics["loss"] == pytest.approx(sum(losses) / 12, abs=1e-6)
-    assert result.metrics["accuracy"] == pytest.approx(sum(right) / 12, abs=1e-9)
+        losses += [loss for loss, _ in each]
+        right += [hit for _, hit in each]
+    assert len(losses) == 9 + 3 * 3
+    assert result.metrics["loss"] == pytest.approx(sum(losses) / 18, abs=1e-6)
+    assert result.metrics["accuracy"] == pytest.approx(sum(right) / 18, abs=1e-9)
 
-    pairs = [parse_preference(row) for row in rows]
     raw = [
         torch.tensor([row[f"reward_output_{side}"] for row in written], dtype=torch.float64)
         for side in ("chosen", "rejected")
     ]
-    labels = labels_of(pairs, annotators.index)
+    labels = labels_of([read_row(row) for row in rows], names.index)
     with torch.no_grad():
-        expected = model.objective.negative_log_likelihood(*raw, labels)
+        both = torch.stack(raw, 1).flatten(0, 1)
+        expected = model.likelihood.negative_log_likelihood(both, labels)
     assert result.metrics["loss"] == pytest.approx(expected.mean().item(), abs=1e-9)
-    helpful = torch.tensor([row["objective"] == "helpful" for row in rows])
+    helpful = torch.tensor([rows[e]["objective"] == "helpful" for e in labels.example.tolist()])
     assert result.metrics["objective_helpful_loss"] == pytest.approx(
         expected[helpful].mean().item(), abs=1e-9
     )
-    population = metrics_of_file(result.path, model.head)["loss"]
+    population = metrics_of_file(result.path, make_likelihood(model.head))["loss"]
     assert abs(population - result.metrics["loss"]) > 1e-4
 
     parts = [model.head.distribution(side) for side in raw]
-    disagreement = (parts[0].loadings - parts[1].loadings).square().sum(-1).mean()
-    noise = (parts[0].independent_variance + parts[1].independent_variance).mean()
+    votes = labels.example  # a pair counts as often as it was judged
+    disagreement = (parts[0].loadings - parts[1].loadings)[votes].square().sum(-1).mean()
+    noise = (parts[0].independent_variance + parts[1].independent_variance)[votes].mean()
     share = (disagreement / (disagreement + noise)).item()
     assert result.metrics["disagreement_share"] == pytest.approx(share, abs=1e-9)
     assert result.metrics["noise_share"] == pytest.approx(1 - share, abs=1e-9)
@@ -259,14 +321,15 @@ def test_a_known_annotator_is_predicted_as_such(annotated, tmp_path):
 
 def test_the_column_that_names_annotators_is_the_model_s(tmp_path):
     head = heads.make("factor", num_factors=1)
-    annotators = AnnotatorEmbeddings(["x", "y"], 1, inference="map", column="objective")
+    options = LikelihoodOptions(inference="map", names=("x", "y"), column="objective")
+    likelihood = make_likelihood(head, options)
     with torch.no_grad():
-        annotators.location.copy_(torch.tensor([2.0, -1.0]).reshape(2, 1, 1))
+        likelihood.annotators.location.copy_(torch.tensor([[2.0], [-1.0]]))
     raw = math.log(math.expm1(1.0))
     row = {"reward_output_chosen": [0.5, 1.0, raw], "reward_output_rejected": [0.0, 0.0, raw]}
     rows = [{**row, "objective": name} for name in ("x", "y", "other")]
     path = Path(write_rows(tmp_path / "r.jsonl", rows))
-    metrics = metrics_of_file(path, head, Objective(head, annotators=annotators))
+    metrics = metrics_of_file(path, likelihood)
     root = math.sqrt(2)
     # D has mean ½ + z and noise 2; for one who is not known, variance 3
     expected = {"x": 2.5 / root, "y": -0.5 / root, "other": 0.5 / math.sqrt(3)}
@@ -310,4 +373,4 @@ def test_a_file_without_rewards_has_no_metrics(tmp_path):
     row = {"reward_output_chosen": None, "reward_output_rejected": [0.0]}
     path = Path(write_rows(tmp_path / "r.jsonl", [row]))
     with pytest.raises(DataError, match="no pair has rewards for both sides"):
-        metrics_of_file(path, BASE)
+        metrics_of_file(path, make_likelihood(BASE))

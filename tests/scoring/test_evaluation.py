@@ -13,6 +13,7 @@ import yaml
 
 from hidden_context import RewardModel, heads, scoring
 from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring import EvaluateConfig
 from hidden_context.scoring.evaluation import metrics_of_file
@@ -106,7 +107,7 @@ def test_soft_labels_and_ties_count_as_what_they_are(tmp_path):
         {"reward_output_chosen": None, "reward_output_rejected": [0.0]},
     ]
     path = Path(write_rows(tmp_path / "r.jsonl", rows))
-    metrics = metrics_of_file(path, heads.make("base"))
+    metrics = metrics_of_file(path, make_likelihood(heads.make("base")))
     first = 0.25 * math.log1p(math.exp(-1)) + 0.75 * math.log1p(math.exp(1))
     assert metrics["loss"] == pytest.approx((first + math.log(2)) / 2, abs=1e-9)
     assert metrics["accuracy"] == pytest.approx((0.0 + 0.5) / 2, abs=1e-9)

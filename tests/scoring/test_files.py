@@ -166,7 +166,7 @@ class TestWhatIsWritten:
             assert raw == [own["reward_output_chosen"], own["reward_output_rejected"]]
             rewards = model.head.distribution(torch.tensor(raw, dtype=torch.float64))
             each = {
-                who: model.objective.rewards_of(rewards, who) for who in ("ann", "bob", "7", None)
+                who: model.likelihood.rewards_of(rewards, who) for who in ("ann", "bob", "7", None)
             }
             for place, side in enumerate(("chosen", "rejected")):
                 assert row[f"rewards_{side}"] == {

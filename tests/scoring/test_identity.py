@@ -3,9 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hidden_context.data.preferences import parse_preference
 from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.identity import describe_file, describe_model, digest_pairs
+from hidden_context.scoring.identity import describe_file, describe_model, digest_texts
 from support.builders import preference_rows
 
 
@@ -47,8 +46,9 @@ def test_options_that_change_rewards_count_and_others_do_not(tmp_path):
     assert describe(base_model=str(tmp_path))["files"] == [describe_file(Path(tmp_path, "w.bin"))]
 
 
-def test_the_digest_of_pairs_knows_texts_and_order():
-    pairs = [parse_preference(row) for row in preference_rows(3)]
-    swapped = [parse_preference({**p.columns, "objective": "x"}) for p in pairs]
-    assert digest_pairs(pairs) == digest_pairs(swapped)
-    assert len({digest_pairs(p) for p in (pairs, pairs[::-1], pairs[:2])}) == 3
+def test_the_digest_of_texts_knows_texts_and_order():
+    texts = [row[side] for row in preference_rows(3) for side in ("chosen", "rejected")]
+    chat = [{"role": "user", "content": "Tea?"}]
+    assert digest_texts([*texts, chat]) == digest_texts([*texts, [dict(chat[0])]])
+    lists = (texts, texts[::-1], texts[:4], [*texts, chat])
+    assert len({digest_texts(each) for each in lists}) == 4

@@ -7,8 +7,9 @@ import pytest
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
+from hidden_context.likelihood import LikelihoodOptions
 from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.loading import load_model, read_objective, wanted_head
+from hidden_context.scoring.loading import load_model, read_likelihood, wanted_head
 from support.builders import tiny_backbone
 
 
@@ -65,16 +66,16 @@ def test_a_head_s_name_alone_asks_for_no_size(categorical, factor):
 
 
 def test_what_was_learned_beside_the_network_is_read_without_it(factor, checkpoint, tmp_path):
-    known = read_objective(factor, ModelOptions())
+    known = read_likelihood(factor, ModelOptions())
     assert known.head == heads.make("factor", num_factors=2)
-    assert known.annotators.names == ("7", "ann", "bob")
-    assert load_model(factor, ModelOptions()).objective.annotators.names == known.annotators.names
-    assert read_objective(checkpoint, ModelOptions()).is_plain
+    assert known.names.names == ("7", "ann", "bob")
+    assert load_model(factor, ModelOptions()).likelihood.names.names == known.names.names
+    assert read_likelihood(checkpoint, ModelOptions()).options == LikelihoodOptions()
     ready = tiny_backbone(tmp_path / "ready", num_labels=1)
-    assert read_objective(ready, ModelOptions()).head == heads.make("base")
-    assert read_objective(ready, ModelOptions(num_outputs=2)).head.type == "mean_and_variance"
+    assert read_likelihood(ready, ModelOptions()).head == heads.make("base")
+    assert read_likelihood(ready, ModelOptions(num_outputs=2)).head.type == "mean_and_variance"
     with pytest.raises(MissingFileError):
-        read_objective(str(tmp_path / "absent"), ModelOptions())
+        read_likelihood(str(tmp_path / "absent"), ModelOptions())
 
 
 def test_a_two_atom_model_is_not_taken_for_mean_and_variance(categorical, tmp_path):

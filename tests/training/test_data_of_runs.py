@@ -1,4 +1,4 @@
-"""The pairs of a training run: where they come from, which are held out, dropped and counted."""
+"""The examples of a training run: where they come from, which are held out, dropped and counted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import datasets
 import pytest
 import torch
 
-from hidden_context.data.preferences import parse_preference
+from hidden_context.data.importers import read_row
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
+from hidden_context.likelihood import negative_log_likelihood
 from hidden_context.models import RewardModel
-from hidden_context.objectives import negative_log_likelihood
 from hidden_context.training import TrainConfig, run
-from hidden_context.training.workflow import as_preferences, load_pairs
+from hidden_context.training.workflow import as_examples, load_run_data
 from support.builders import CHAT_TEMPLATE, preference_rows, train_config
 
 ROWS = preference_rows(64, seed=1)
@@ -24,15 +24,15 @@ def losses(result) -> list[float]:
     return [line["loss"] for line in result.history if "loss" in line]
 
 
-def prompts(preferences) -> set[str]:
-    return {preference.prompt_key for preference in preferences}
+def prompts(examples) -> set[str]:
+    return {example.prompt_key for example in examples}
 
 
 def test_rows_in_memory_of_every_kind_train_alike(backbones, tmp_path):
     kinds = {
         "dictionaries": ROWS[:16],
         "dataset": datasets.Dataset.from_list(ROWS[:16]),
-        "preferences": [parse_preference(dict(row)) for row in ROWS[:16]],
+        "examples": [read_row(dict(row)) for row in ROWS[:16]],
     }
     curves = [
         losses(run(train_config(backbones("gpt2"), tmp_path / name), rows))
@@ -63,13 +63,13 @@ def test_prompts_on_both_sides_are_warned_of(tmp_path):
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = TrainConfig(data_path=str(data))
     with pytest.warns(HiddenContextWarning, match="2 prompts stand in both"):
-        load_pairs(config)
+        load_run_data(config)
 
 
 def test_blank_rows_and_limits_in_memory_are_counted():
     rows = [*ROWS[:8], {"chosen": " ", "rejected": "something"}]
     config = TrainConfig(train_dataset_size=5, eval_dataset_size=3)
-    splits = load_pairs(config, rows, TEST)
+    splits = load_run_data(config, rows, TEST)
     report = splits.reports["train"]
     assert (report.rows, report.kept, report.empty, report.limited) == (9, 5, 1, 3)
     assert len(splits.train) == 5
@@ -79,7 +79,7 @@ def test_blank_rows_and_limits_in_memory_are_counted():
 def test_held_out_prompts_stand_on_one_side_only():
     rows = [row for row in ROWS for _ in range(2)]  # every prompt twice
     config = TrainConfig(validation_fraction=0.25, eval_fraction=0.25)
-    splits = load_pairs(config, rows)
+    splits = load_run_data(config, rows)
     sets = [prompts(part) for part in (splits.train, splits.validation, splits.test)]
     assert all(sets)
     assert sum(map(len, sets)) == len(set.union(*sets)) == 64
@@ -87,10 +87,10 @@ def test_held_out_prompts_stand_on_one_side_only():
     assert {name: report.rows for name, report in splits.reports.items()} == {
         name: len(getattr(splits, name)) for name in ("train", "validation", "test")
     }
-    given = load_pairs(TrainConfig(eval_fraction=0.25), rows, TEST)
+    given = load_run_data(TrainConfig(eval_fraction=0.25), rows, TEST)
     assert len(given.train) == 128  # pairs to evaluate on were given: nothing is held out
-    with pytest.raises(DataError, match="without pairs"):
-        load_pairs(TrainConfig(validation_fraction=0.01), rows[:2])
+    with pytest.raises(DataError, match="without examples"):
+        load_run_data(TrainConfig(validation_fraction=0.01), rows[:2])
 
 
 def test_soft_labels(backbones, tmp_path):
@@ -122,7 +122,7 @@ def test_soft_labels(backbones, tmp_path):
 def test_long_pairs_are_counted(backbones, tmp_path, over_length):
     long = [row | {"rejected": row["rejected"] + " It is so." * 30} for row in ROWS[:3]]
     config = train_config(backbones("gpt2"), tmp_path, max_length=70, over_length=over_length)
-    result = run(config, [*ROWS[:16], *long], [*TEST[:8], *long[:1]])
+    result = run(config, [*ROWS[3:19], *long], [*TEST[:8], *long[:1]])
     read = json.loads((tmp_path / "metrics.json").read_text())["read"]
     if over_length == "drop":
         assert (read["train"]["kept"], read["train"]["too_long"]) == (16, 3)
@@ -135,8 +135,52 @@ def test_long_pairs_are_counted(backbones, tmp_path, over_length):
     assert read["train"]["rows"] == 19
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_rows_of_one_prompt_are_merged_and_counted(backbones, tmp_path, frozen):
+    """Their long responses alone are left out; those of the evaluation set stay by themselves."""
+    long = [row | {"rejected": row["rejected"] + " It is so." * 30} for row in ROWS[:3]]
+    options = {"max_length": 70, "freeze_backbone": frozen, "probe_epochs": 1}
+    options |= {"embed": "together", "probe_members": 1}
+    config = train_config(backbones("gpt2"), tmp_path / "a", **options)
+    result = run(config, [*ROWS[:16], *long], [*TEST[:8], TEST[0]])
+    read = json.loads((tmp_path / "a" / "metrics.json").read_text())["read"]
+    counts = ("rows", "kept", "merged", "left_out", "too_long")
+    assert [read["train"][name] for name in counts] == [19, 16, 3, 3, 0]
+    assert [read["test"][name] for name in counts] == [9, 9, 0, 0, 0]
+    assert "(3 joined an earlier one of the same prompt" in str(result.reports["train"])
+    assert "- train examples: 16" in (result.path / "README.md").read_text()
+    apart = train_config(backbones("gpt2"), tmp_path / "b", merge_prompts=False, **options)
+    read = run(apart, [*ROWS[:16], *long], TEST[:8]).reports["train"].to_dict()
+    assert [read[name] for name in counts] == [19, 16, 0, 0, 3]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_abstentions_are_counted_and_are_no_votes(backbones, tmp_path, frozen):
+    """Two who could not tell change the counts, and nothing that is learned."""
+    judged = [row | {"annotations": [{"annotator": "a", "preference": 1}]} for row in ROWS[:12]]
+    asked = [
+        row | {"annotations": [*row["annotations"], {"annotator": "b"}, {"annotator": "c"}]}
+        for row in judged
+    ]
+    nobody = ROWS[20] | {"annotations": [{"annotator": "b"}]}
+    options = {"freeze_backbone": frozen, "probe_epochs": 2, "probe_members": 1}
+    options |= {"probe_batch_size": 8}
+    results = [
+        run(train_config(backbones("gpt2"), tmp_path / name, **options), rows, rows)
+        for name, rows in (("a", judged), ("b", [*asked, nobody]))
+    ]
+    for part in ("train", "test"):
+        read = json.loads((tmp_path / "b" / "metrics.json").read_text())["read"][part]
+        assert (read["abstentions"], read["unjudged"]) == (25, 1)
+        assert (read["rows"], read["kept"]) == (13, 12)
+        read = json.loads((tmp_path / "a" / "metrics.json").read_text())["read"][part]
+        assert (read["abstentions"], read["unjudged"]) == (0, 0)
+    assert losses(results[0]) == losses(results[1])
+    assert results[0].metrics == results[1].metrics
+
+
 def test_nothing_left_is_an_error(backbones, tmp_path):
-    with pytest.raises(DataError, match=r"no training pairs are left.*16 dropped because"):
+    with pytest.raises(DataError, match=r"no training examples are left.*16 dropped because"):
         run(train_config(backbones("gpt2"), tmp_path, max_length=4), ROWS[:16])
 
 
@@ -168,14 +212,14 @@ def test_chat_messages_with_a_given_template(backbones, tmp_path):
 def test_a_single_file_can_be_trained_on_whole(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    whole = load_pairs(TrainConfig(data_path=str(path), eval_fraction=0))
+    whole = load_run_data(TrainConfig(data_path=str(path), eval_fraction=0))
     assert (len(whole.train), whole.test) == (64, [])
-    tenth = load_pairs(TrainConfig(data_path=str(path)))
+    tenth = load_run_data(TrainConfig(data_path=str(path)))
     assert tenth.eval_fraction == 0.1
     assert 0 < len(tenth.test) == 64 - len(tenth.train)
-    assert load_pairs(TrainConfig(data_path=str(path), eval_fraction=0.1)) == tenth
+    assert load_run_data(TrainConfig(data_path=str(path), eval_fraction=0.1)) == tenth
 
 
 def test_rows_in_memory_are_numbered_from_one():
-    given = [parse_preference(ROWS[0]), ROWS[1], parse_preference(ROWS[2], line=40)]
-    assert [pair.source_line for pair in as_preferences(given)] == [1, 2, 40]
+    given = [read_row(ROWS[0]), ROWS[1], read_row(ROWS[2], line=40)]
+    assert [example.source_lines for example in as_examples(given)] == [(1,), (2,), (40,)]

@@ -1,55 +1,83 @@
+"""Tokenized examples, their labels, and batches of them."""
+
 from __future__ import annotations
 
 import pytest
 import torch
 
 from hidden_context import heads
-from hidden_context.data.preferences import parse_preference
+from hidden_context.data.importers import read_row
+from hidden_context.data.labels import labels_of
 from hidden_context.data.report import ReadReport
-from hidden_context.training.dataset import PairTokens, PreferenceDataset, collate_pairs
+from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.fitted import reward_scale
 from hidden_context.training.schedules import cosine_factor, paper_schedule, step_factor
 from support.builders import preference_rows, tiny_tokenizer
 
-PAIRS = [parse_preference(dict(row)) for row in preference_rows(12, seed=1)]
+PAIRS = [read_row(dict(row), line=10 + n) for n, row in enumerate(preference_rows(12, seed=1))]
+RANKED = read_row(
+    {
+        "prompt": "Human: hi\n\nAssistant:",
+        "responses": [" yes", " no", " or so"],
+        "judgements": [{"ranks": [1, 2, 3]}, {"comparison": [2, 0]}],
+    }
+)
 
 
-def test_items_know_their_rows_and_come_longest_first():
+def dataset_of(examples, limit=128, **options) -> ExampleDataset:
+    def labels(indices, kept):
+        assert [examples[index] for index in indices] == list(kept)
+        return labels_of(kept)
+
+    return ExampleDataset(examples, tiny_tokenizer(), limit, labels, **options)
+
+
+def test_items_are_the_tokens_of_every_response_and_may_come_longest_first():
     tokenizer = tiny_tokenizer()
-    plain = PreferenceDataset(PAIRS, tokenizer, 128)
-    by_length = PreferenceDataset(PAIRS, tokenizer, 128, sort_by_length=True)
-    assert [plain[i]["row"] for i in range(12)] == list(range(12))
-    items = [by_length[i] for i in range(12)]
-    sizes = [len(item["chosen"]) + len(item["rejected"]) for item in items]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sorted(by_length[i]["row"] for i in range(12)) == list(range(12))
-    row = by_length[0]["row"]
-    assert by_length[0]["chosen"] == tokenizer(PAIRS[row].chosen)["input_ids"]
+    plain, by_length = dataset_of(PAIRS), dataset_of(PAIRS, sort_by_length=True)
+    assert plain.examples == PAIRS
+    sizes = [sum(map(len, by_length[place])) for place in range(12)]
+    assert sizes == by_length.sizes == sorted(plain.sizes, reverse=True)
+    assert sorted(map(repr, by_length.examples)) == sorted(map(repr, PAIRS))
+    for dataset in (plain, by_length):
+        for place, example in enumerate(dataset.examples):
+            assert dataset[place] == tokenizer(list(example.texts))["input_ids"]
 
 
-def test_rows_are_those_of_the_data_after_dropping():
+def test_examples_are_those_left_after_dropping():
     tokenizer = tiny_tokenizer()
-    lengths = [max(len(tokenizer(t)["input_ids"]) for t in (p.chosen, p.rejected)) for p in PAIRS]
+    lengths = [max(map(len, tokenizer(list(pair.texts))["input_ids"])) for pair in PAIRS]
     limit = sorted(lengths)[5]
     report = ReadReport("here", rows=12, kept=12)
-    dataset = PreferenceDataset(PAIRS, tokenizer, limit, report=report)
+    dataset = dataset_of(PAIRS, limit, report=report)
     kept = [row for row, length in enumerate(lengths) if length <= limit]
-    assert [dataset[i]["row"] for i in range(len(dataset))] == kept
-    assert report.kept == len(kept)
+    assert dataset.examples == [PAIRS[row] for row in kept]
+    assert [dataset.lines_of(place) for place in range(len(kept))] == [str(10 + r) for r in kept]
+    assert report.kept == len(dataset) == len(dataset.labels) == len(kept)
     assert report.too_long == 12 - len(kept)
-    groups = dataset.group_of_rows("data_subset")
-    assert groups == {row: PAIRS[row].data_subset for row in kept}
-    assert dataset.group_of_rows("annotator") == {}
+    assert dataset.groups() == {
+        name: [getattr(PAIRS[row], name) for row in kept] for name in ("data_subset", "objective")
+    }
 
 
-def test_batches_keep_both_sides_as_they_are():
-    items = [
-        {"chosen": [5, 6, 7], "rejected": [8], "row": 4},
-        {"chosen": [9], "rejected": [3, 4], "row": 2},
-    ]
-    batch = collate_pairs(items)
-    assert batch["tokens"] == PairTokens([[5, 6, 7], [9]], [[8], [3, 4]])
-    assert batch["row"].tolist() == [4, 2]
+def test_batches_keep_responses_as_they_are_and_number_labels_anew():
+    dataset = dataset_of([*PAIRS[:3], RANKED])
+    assert dataset.votes == [1, 1, 1, 3]  # a ranking of three is two votes, a comparison one more
+    assert dataset.num_votes == 6
+    batch = dataset.batch([3, 1])
+    assert batch.rows == [3, 1]
+    assert batch.tokens == [dataset[3], dataset[1]]
+    assert batch.labels.offsets.tolist() == [0, 3, 5]
+    assert batch.labels.comparisons.first.tolist() == [0, 0, 1, 2, 3]
+    assert batch.labels.comparisons.second.tolist() == [1, 2, 2, 0, 4]
+    part = batch.part([1])
+    assert (part.rows, part.tokens) == ([1], [dataset[1]])
+    assert part.labels.comparisons.first.tolist() == [0]
+    assert batch.together is None
+
+
+def test_lines_are_places_where_no_source_is_known():
+    assert dataset_of([RANKED]).lines_of(0) == "1"
 
 
 def test_reward_scale_is_that_of_mean_rewards():

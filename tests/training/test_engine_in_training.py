@@ -11,12 +11,11 @@ from transformers.modeling_utils import PreTrainedModel
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError, HiddenContextWarning
-from hidden_context.objectives import negative_log_likelihood
+from hidden_context.likelihood import make_likelihood, negative_log_likelihood
 from hidden_context.training import TrainConfig, run
-from hidden_context.training import trainer as trainer_module
 from hidden_context.training.finetune import build_reward_model
-from hidden_context.training.objective import make_head
-from hidden_context.training.trainer import PreferenceTrainer
+from hidden_context.training.labels import make_head
+from hidden_context.training.module import PreferenceModule
 from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(40, seed=3)
@@ -36,15 +35,15 @@ def largest_difference(first, second) -> float:
 
 @pytest.fixture
 def passes(monkeypatch):
-    """Pairs of every forward pass of training, and the way it went."""
+    """Examples of every forward pass of training, and the way it went."""
     seen = []
-    original = trainer_module.raw_outputs_of_pairs
+    original = PreferenceModule.raw_outputs
 
-    def recorded(module, tokens, pairs, way, *options):
-        seen.append((way, len(pairs)))
-        return original(module, tokens, pairs, way, *options)
+    def recorded(module, tokens):
+        seen.append((module.way, len(tokens)))
+        return original(module, tokens)
 
-    monkeypatch.setattr(trainer_module, "raw_outputs_of_pairs", recorded)
+    monkeypatch.setattr(PreferenceModule, "raw_outputs", recorded)
     return seen
 
 
@@ -111,7 +110,7 @@ def test_the_budget_changes_neither_losses_nor_weights(
         result = run(config, ROWS[:22])
         found.append((weights(result), losses(result)))
         counts.append(len(passes))
-    assert counts[0] == 22  # every pair alone
+    assert counts[0] == 22  # every example alone
     assert counts[2] == 3  # every step in one pass
     assert 22 > counts[1] > 3
     for parameters, curve in found[:2]:
@@ -119,8 +118,8 @@ def test_the_budget_changes_neither_losses_nor_weights(
         assert largest_difference(parameters, found[2][0]) < 1e-6
 
 
-def test_an_entropy_bonus_is_that_of_each_pass_by_its_pairs(backbones, tmp_path, passes):
-    """The bonus is of a mean over pairs, which other passes change: it counts pass by pass."""
+def test_an_entropy_bonus_is_that_of_each_pass_by_its_comparisons(backbones, tmp_path, passes):
+    """The bonus is of a mean over comparisons, so other passes change it: it counts by pass."""
     rows = ROWS[:8]
     config = train_config(
         backbones("gpt2"),
@@ -131,28 +130,27 @@ def test_an_entropy_bonus_is_that_of_each_pass_by_its_pairs(backbones, tmp_path,
         entropy_coeff=0.5,
         max_steps=1,
     )
-    model = build_reward_model(config, make_head(config))
+    model = build_reward_model(config, make_likelihood(make_head(config)))
     outputs = []
-    original = PreferenceTrainer._raw_outputs
+    original = PreferenceModule.loss
 
-    def kept(self, *args):
-        raw = original(self, *args)
+    def kept(module, raw, *rest):
         outputs.append(raw.detach())
-        return raw
+        return original(module, raw, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PreferenceTrainer, "_raw_outputs", kept)
+        patch.setattr(PreferenceModule, "loss", kept)
         result = run(config, rows)
     head = heads.make("categorical", entropy_coeff=0.5)
     assert model.head == head
     assert len(outputs) == len(passes) > 2
     expected = 0.0
     for raw in outputs:
-        chosen, rejected = raw.unbind(1)
+        chosen, rejected = raw[0::2], raw[1::2]
         expected += float(negative_log_likelihood(head, chosen, rejected).sum()) / 8
-        expected += float(head.penalty(chosen, rejected)) * len(raw) / 8
+        expected += float(head.penalty(chosen, rejected)) * len(chosen) / 8
     assert losses(result) == pytest.approx([expected], abs=1e-6)
-    assert abs(float(head.penalty(*torch.cat(outputs).unbind(1)))) > 0.1
+    assert abs(float(head.penalty(torch.cat(outputs)[0::2], torch.cat(outputs)[1::2]))) > 0.1
 
 
 def test_the_number_of_passes_falls_as_the_budget_grows(backbones, tmp_path, passes):
@@ -164,7 +162,7 @@ def test_the_number_of_passes_falls_as_the_budget_grows(backbones, tmp_path, pas
         )
         run(config, ROWS)
         counts.append(len(passes))
-        assert sum(pairs for _, pairs in passes) == 16
+        assert sum(examples for _, examples in passes) == 16
     assert counts == sorted(counts, reverse=True)
     assert len(set(counts)) >= 5
     assert (counts[0], counts[-1]) == (16, 2)
@@ -254,7 +252,7 @@ def test_dropout_is_off_unless_it_is_asked_for(backbones, tmp_path, kind, tuning
     def drops(disable: bool) -> set[float]:
         """All dropout of the model: of its modules, and what attention reads as an attribute."""
         config = train_config(folder, tmp_path, tuning=tuning, disable_dropout=disable)
-        module = build_reward_model(config, make_head(config)).module
+        module = build_reward_model(config, make_likelihood(make_head(config))).module
         found = {part.p for part in module.modules() if isinstance(part, torch.nn.Dropout)}
         for part in module.modules():
             for name, value in vars(part).items():

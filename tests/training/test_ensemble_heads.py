@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import Trainer
 
 from hidden_context import heads
-from hidden_context.data.preferences import parse_preference
+from hidden_context.data.importers import read_row
 from hidden_context.errors import ConfigError
 from hidden_context.heads import EnsembleHead
+from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
 from hidden_context.models import RewardModel
-from hidden_context.models.forward import classifier_of
+from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.modules import final_linear
-from hidden_context.objectives import Labels, Objective, Outcomes
-from hidden_context.training import TrainConfig, run
+from hidden_context.training import TrainConfig, finetune, optimizer, run
+from hidden_context.training import probe as probe_module
 from hidden_context.training.finetune import build_reward_model
-from hidden_context.training.objective import make_head, member_weights
-from hidden_context.training.probe import PairFeatures, train_probe, validation_loss
-from hidden_context.training.trainer import PreferenceTrainer
+from hidden_context.training.labels import make_head, member_draws
+from hidden_context.training.probe import FeatureSet, train_probe, validation_loss
 from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(32, seed=1, words=2)
 TEST = preference_rows(12, seed=2)
 LAYERS = ["q_proj", "v_proj"]
+
+
+def untrained(config):
+    """The reward model of a configuration before its training."""
+    return build_reward_model(config, make_likelihood(make_head(config)))
 
 
 def score_layer(model) -> Tensor:
@@ -85,59 +90,89 @@ def test_a_probe_has_the_ensemble_s_members(backbones, tmp_path):
 # ---- bootstrap
 
 
-def test_bootstrap_weights_go_by_prompt():
-    """Poisson counts: mean and variance 1, apart for members, alike for a prompt's pairs."""
+def test_bootstrap_draws_go_by_prompt():
+    """Poisson counts: mean and variance 1, apart for members, alike for a prompt's examples."""
     rows = [row for row in preference_rows(400, seed=3) for _ in range(2)]
     rows = [*rows[::2], *rows[1::2]]
-    pairs = [parse_preference(dict(row)) for row in rows]
+    examples = [read_row(dict(row)) for row in rows]
     config = TrainConfig(ensemble="heads", seed=4)
-    weights = member_weights(config, make_head(config), pairs)
-    assert weights.shape == (800, 5)
-    assert torch.equal(weights[:400], weights[400:])
-    assert float(weights.mean()) == pytest.approx(1, abs=0.1)
-    assert float(weights.var()) == pytest.approx(1, abs=0.15)
-    assert torch.equal(weights, weights.round())
-    correlation = torch.corrcoef(weights[:400].T) - torch.eye(5)
+    draws = member_draws(config, make_head(config), examples)
+    assert draws.shape == (800, 5)
+    assert torch.equal(draws[:400], draws[400:])
+    assert float(draws.mean()) == pytest.approx(1, abs=0.1)
+    assert float(draws.var()) == pytest.approx(1, abs=0.15)
+    assert torch.equal(draws, draws.round())
+    correlation = torch.corrcoef(draws[:400].T) - torch.eye(5)
     assert float(correlation.abs().max()) < 0.2
-    again = member_weights(config, make_head(config), pairs)
-    assert torch.equal(again, weights)
+    again = member_draws(config, make_head(config), examples)
+    assert torch.equal(again, draws)
     other = TrainConfig(ensemble="heads", seed=5)
-    assert not torch.equal(member_weights(other, make_head(other), pairs), weights)
+    assert not torch.equal(member_draws(other, make_head(other), examples), draws)
     without = TrainConfig(ensemble="heads", ensemble_bootstrap=False)
-    assert member_weights(without, make_head(without), pairs) is None
-    assert member_weights(TrainConfig(), make_head(TrainConfig()), pairs) is None
+    assert member_draws(without, make_head(without), examples) is None
+    assert member_draws(TrainConfig(), make_head(TrainConfig()), examples) is None
 
 
-def test_a_member_that_sees_no_pair_stays_at_its_start(backbones, tmp_path):
-    """All pairs are of one prompt here, which some members drew no time and others twice."""
-    rows = [row | {"prompt": "Tea?", "chosen": " Yes.", "rejected": " No."} for row in ROWS[:4]]
-    config = fine_tuned(
-        backbones, tmp_path, ensemble_members=6, num_train_epochs=3, weight_decay=5.0
-    )
-    pairs = [parse_preference(dict(row)) for row in rows]
-    counts = member_weights(config, make_head(config), pairs)
-    assert torch.equal(counts, counts[:1].expand(4, 6))
-    seen = counts[0] > 0
-    assert 0 < int(seen.sum()) < 6
-    start = score_layer(build_reward_model(config, make_head(config)))
+@pytest.mark.parametrize("prompts", [1, 2, 3])
+def test_every_member_sees_something_of_few_prompts(prompts):
+    """Of one prompt a Poisson count is zero for a third of the members; it is drawn anew."""
+    rows = [row for row in preference_rows(prompts, seed=3) for _ in range(2)]
+    examples = [read_row(dict(row)) for row in rows]
+    config = TrainConfig(ensemble="heads", ensemble_members=50)
+    head = make_head(config)
+    everywhere = member_draws(config, head, examples)
+    assert everywhere.shape == (2 * prompts, 50)
+    assert float(everywhere.amax(0).min()) >= 1
+    # members that may learn from one prompt alone, or from none (which is then no limit)
+    usable = [torch.arange(2 * prompts) // 2 == m % (prompts + 1) for m in range(50)]
+    draws = member_draws(config, head, examples, usable)
+    for mask, drawn in zip(usable, draws.T, strict=True):
+        assert float(drawn[mask].max() if mask.any() else drawn.max()) >= 1
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 3])
+def test_members_of_a_probe_learn_from_few_prompts(backbones, tmp_path, prompts):
+    """Also where the fold that a member would hold out is all there is, or all it drew."""
+    rows = [row for row in preference_rows(prompts, seed=3) for _ in range(2)]
+    config = frozen(backbones, tmp_path, probe_members=6, probe_epochs=4, probe_dropout=0.0)
+    history = run(config, rows).history
+    for member in range(6):
+        curve = [line["loss"] for line in history if line["member"] == member]
+        assert len(curve) == 4
+        assert min(curve) > 0
+        assert curve[-1] < curve[0]
+
+
+def test_members_learn_from_what_they_drew(backbones, tmp_path, monkeypatch):
+    """A member that drew no example stays at its start; one that drew it twice counts it twice."""
+    counts = torch.tensor([[1.0, 0.0, 2.0]]).expand(4, 3)
+    monkeypatch.setattr(finetune, "member_draws", lambda *_: counts)
+    rows = [
+        row | {"prompt": f"{number}?", "chosen": " Yes.", "rejected": " No."}
+        for number, row in enumerate(ROWS[:4])
+    ]
+    config = fine_tuned(backbones, tmp_path, num_train_epochs=3, weight_decay=5.0)
+    start = score_layer(untrained(config))
     result = run(config, rows)
     moved = (score_layer(result.model) - start).abs().amax(1)
-    assert moved[~seen].tolist() == [0.0] * int((~seen).sum())
-    assert float(moved[seen].min()) > 1e-4
-    # the loss counts a pair as often as a member has drawn it; rewards are nearly equal at first
-    sides = [build_reward_model(config, make_head(config)).raw_outputs(["Tea? Yes.", "Tea? No."])]
-    raw = sides[0].unsqueeze(1).expand(2, 4, 6)
-    labels = Labels.of_preferences(torch.ones(4))
-    first = Objective(make_head(config)).training_loss(raw[0], raw[1], labels, counts).mean()
+    assert float(moved[1]) == 0.0
+    assert min(float(moved[0]), float(moved[2])) > 1e-4
+    texts = [f"{number}? {word}." for number in range(4) for word in ("Yes", "No")]
+    raw = untrained(config).raw_outputs(texts)
+    likelihood = make_likelihood(make_head(config))
+    labels = dataclasses.replace(Labels.of_pairs(torch.ones(4)), draws=counts)
+    each = -torch.nn.functional.logsigmoid(raw[::2] - raw[1::2])
+    by_hand = (each * counts).mean(1)
+    assert likelihood(raw, labels).tolist() == pytest.approx(by_hand.tolist(), abs=1e-5)
     curve = [line["loss"] for line in result.history if "loss" in line]
-    assert curve[0] == pytest.approx(float(first), abs=1e-4)
+    assert curve[0] == pytest.approx(float(by_hand.mean()), abs=1e-4)
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_members_differ(backbones, tmp_path, way):
     result = run(way(backbones, tmp_path), ROWS, TEST)
     again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
-    raw = again.head.by_member(again.raw_outputs([row["chosen"] for row in TEST])).squeeze(-1)
+    raw = again.raw_outputs([row["chosen"] for row in TEST])
     assert raw.shape == (12, 3)
     centred = raw - raw.mean(0)
     for one, other in ((0, 1), (0, 2), (1, 2)):
@@ -161,7 +196,7 @@ def test_output_layers_are_not_decayed(backbones, tmp_path, monkeypatch, kind, t
             per_device_train_batch_size=16, lora_target_modules=LAYERS if kind == "llama" else [],
             engine="padded", quiet=True,
         )  # fmt: skip
-        before = build_reward_model(config, make_head(config)).module
+        before = untrained(config).module
         result = run(config, ROWS[:16])
         start = dict(before.named_parameters())
         left = {
@@ -169,7 +204,7 @@ def test_output_layers_are_not_decayed(backbones, tmp_path, monkeypatch, kind, t
             for name, values in result.model.module.named_parameters()
             if values.dim() == 2 and values.requires_grad and float(start[name].detach().norm()) > 0
         }
-        first = final_linear(classifier_of(before))[1].weight
+        first = final_linear(classifier_of(before))[1].weight.detach()
         return left, torch.nn.functional.cosine_similarity(first, score_layer(result.model), dim=1)
 
     left, cosine = norms_after("ensemble")
@@ -181,17 +216,21 @@ def test_output_layers_are_not_decayed(backbones, tmp_path, monkeypatch, kind, t
     assert 0.8 < min(own.values()) < 1.2
     assert float(cosine.min()) > 0.9
     assert max(ratio for name, ratio in left.items() if name not in own) < 0.3
-    monkeypatch.setattr(
-        PreferenceTrainer, "get_decay_parameter_names", Trainer.get_decay_parameter_names
-    )
+    monkeypatch.setattr(optimizer, "final_linear", lambda network: ("no layer at all", None))
     decayed, _ = norms_after("control")
     assert decayed[next(iter(own))] < 0.3
+
+
+def pair_features(chosen: Tensor, rejected: Tensor, preference: Tensor) -> FeatureSet:
+    """Features of pairs, whose sides stand one after the other."""
+    features = torch.stack([chosen, rejected], 1).flatten(0, 1)
+    return FeatureSet(features, Labels.of_pairs(preference))
 
 
 def test_output_layers_of_probes_are_not_decayed():
     generator = torch.Generator().manual_seed(1)
     chosen, rejected = torch.randn(2, 64, 6, generator=generator)
-    pairs = PairFeatures(chosen, rejected, Labels.of_preferences(torch.full((64,), 0.5)))
+    pairs = pair_features(chosen, rejected, torch.full((64,), 0.5))
     norms = {}
     for hidden in (8, 0):
         for head in (EnsembleHead(heads.make("base"), 2), heads.make("base")):
@@ -200,11 +239,13 @@ def test_output_layers_of_probes_are_not_decayed():
                 probe_weight_decay=100.0, probe_learning_rate=1e-3, probe_dropout=0.0,
                 probe_batch_size=64,
             )  # fmt: skip
-            probe, _ = train_probe(config, Objective(head), pairs)
-            output = [float(network[-1].weight.norm()) for network in probe.members]
+            probe, _ = train_probe(config, make_likelihood(head), pairs)
+            output = [float(network[-1].weight.detach().norm()) for network in probe.members]
             norms[hidden, head.type] = min(output)
             if hidden:  # what is decayed loses a tenth a step
-                assert max(float(network[0].weight.norm()) for network in probe.members) < 0.5
+                assert (
+                    max(float(network[0].weight.detach().norm()) for network in probe.members) < 0.5
+                )
     assert min(norms[8, "ensemble"], norms[0, "ensemble"]) > 0.15
     assert max(norms[8, "base"], norms[0, "base"]) < 0.05
 
@@ -222,7 +263,7 @@ def test_members_are_brought_to_one_unit(backbones, tmp_path, way, kind):
     assert len(stored["location"]) == len(stored["scale"]) == 3
     again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
     assert again.head.location == tuple(stored["location"])
-    assert again.objective.head == again.head
+    assert again.likelihood.head == again.head
     chosen, rejected = (
         again.raw_outputs([row[side] for row in ROWS]) for side in ("chosen", "rejected")
     )
@@ -230,7 +271,9 @@ def test_members_are_brought_to_one_unit(backbones, tmp_path, way, kind):
     assert stored["scale"] == pytest.approx(fresh.scale, rel=1e-4)
     assert stored["location"] == pytest.approx(fresh.location, abs=1e-4)
     # each member's differences have root mean square 1 in that unit, and mean reward 0
-    sides = [again.head.member.distribution(again.head.by_member(s)) for s in (chosen, rejected)]
+    sides = [
+        again.head.member.distribution(side.unflatten(-1, (3, -1))) for side in (chosen, rejected)
+    ]
     difference = sides[0].difference(sides[1])
     square = (difference.mean.square() + difference.variance).mean(0) / torch.tensor(
         stored["scale"]
@@ -247,14 +290,14 @@ def test_members_are_brought_to_one_unit(backbones, tmp_path, way, kind):
 # ---- what is learned beside probes
 
 
-def noisy_ties(count: int, seed: int) -> PairFeatures:
+def noisy_ties(count: int, seed: int) -> FeatureSet:
     """Pairs of random features: a third are ties, one feature tells the rest apart at 70 %."""
     generator = torch.Generator().manual_seed(seed)
     chosen, rejected = torch.randn(2, count, 6, generator=generator)
     share = torch.rand(count, generator=generator)
     right = (chosen[:, 0] > rejected[:, 0]) == (share < 0.7)
     preference = torch.where(torch.arange(count) % 3 == 0, 0.5, right.float())
-    return PairFeatures(chosen, rejected, Labels.of_preferences(preference))
+    return pair_features(chosen, rejected, preference)
 
 
 def probe_config(**options):
@@ -263,60 +306,70 @@ def probe_config(**options):
     return train_config("x", "y", **(defaults | {"objective_learning_rate": 0.05} | options))
 
 
+TIES = LikelihoodOptions(levels=3)
+
+
+def gaps(likelihood) -> list[float]:
+    """The raw threshold of each member, or of the one likelihood."""
+    parts = getattr(likelihood, "members", [likelihood])
+    return [float(part.outcomes.raw_gaps.detach()) for part in parts]
+
+
 def test_each_member_keeps_its_own_thresholds_and_averaged_ones_share_their_mean():
     train = noisy_ties(96, 1)
-    ensemble = Objective(EnsembleHead(heads.make("base"), 2), Outcomes(3, 2))
+    ensemble = make_likelihood(EnsembleHead(heads.make("base"), 2), TIES)
     train_probe(probe_config(), ensemble, train)
-    own = ensemble.outcomes.raw_gaps.detach()
-    assert own.shape == (2, 1)
-    assert abs(float(own[0] - own[1])) > 1e-3
-    averaged = Objective(heads.make("base"), Outcomes(3))
-    parts = [averaged.of_member(number) for number in (0, 1)]
-    for number, part in enumerate(parts):
-        with torch.no_grad():
-            part.outcomes.raw_gaps.fill_(1.0 + 2 * number)
-    averaged.take_members(parts)
-    assert averaged.outcomes.raw_gaps.tolist() == [[2.0]]
-    ensemble.take_members(parts)
-    assert ensemble.outcomes.raw_gaps.tolist() == [[1.0], [3.0]]
+    own = gaps(ensemble)
+    assert abs(own[0] - own[1]) > 1e-3
+    averaged = make_likelihood(heads.make("base"), TIES)
+    with pytest.MonkeyPatch.context() as patch:
+        seen = []
+        original = probe_module._take_over
+
+        def take_over(likelihood, parts):
+            seen.extend(gap for part in parts for gap in gaps(part))
+            original(likelihood, parts)
+
+        patch.setattr(probe_module, "_take_over", take_over)
+        train_probe(probe_config(), averaged, train)
+    assert abs(seen[0] - seen[1]) > 1e-3
+    assert gaps(averaged) == [pytest.approx(sum(seen) / 2, abs=1e-6)]
 
 
 def test_the_best_epoch_s_thresholds_are_restored_too():
     """Few pairs and no regularisation: thresholds and network both overfit after a few epochs."""
     train, validation = noisy_ties(48, 1), noisy_ties(150, 2)
-    objective = Objective(heads.make("base"), Outcomes(3))
+    likelihood = make_likelihood(heads.make("base"), TIES)
     options = {"probe_members": 1, "probe_epochs": 30, "probe_patience": 30}
     config = probe_config(probe_learning_rate=0.03, objective_learning_rate=0.2, **options)
-    probe, history = train_probe(config, objective, train, validation)
+    probe, history = train_probe(config, likelihood, train, validation)
     curve = [entry["validation_loss"] for entry in history]
     assert curve[-1] > min(curve) + 0.1
     assert curve.index(min(curve)) < 20
-    found = validation_loss(objective, probe, validation)
+    found = validation_loss(likelihood, probe, validation.features, validation.labels)
     assert found == pytest.approx(min(curve), abs=1e-5)
 
 
 def test_members_of_a_probe_learn_from_what_they_drew():
-    """A member that drew no pair, of those it does not stop by, learns nothing."""
+    """A member that drew no example, of those it does not stop by, learns nothing."""
     train = noisy_ties(60, 1)
     counts = torch.ones(60, 2)
     counts[20:, 1] = 0
     held_out = [torch.arange(60) >= 40, torch.arange(60) < 20]
     head = EnsembleHead(heads.make("base"), 2)
-    objective = Objective(head, Outcomes(3, 2))
-    start = objective.outcomes.raw_gaps.detach().clone()
-    _, history = train_probe(
-        probe_config(), objective, train, held_out=held_out, member_weight=counts
-    )
+    likelihood = make_likelihood(head, TIES)
+    start = gaps(likelihood)
+    _, history = train_probe(probe_config(), likelihood, train, held_out=held_out, draws=counts)
     losses = {
         member: [entry["loss"] for entry in history if entry["member"] == member]
         for member in (0, 1)
     }
     assert losses[1] == [0.0] * len(losses[1])
     assert min(losses[0]) > 0.1
-    moved = (objective.outcomes.raw_gaps.detach() - start).abs().squeeze(1).tolist()
+    moved = [abs(after - before) for after, before in zip(gaps(likelihood), start, strict=True)]
     assert moved[0] > 1e-3
     assert moved[1] == 0.0
-    twice = Objective(head, Outcomes(3, 2))
-    _, doubled = train_probe(probe_config(), twice, train, member_weight=torch.full((60, 2), 2.0))
-    _, once = train_probe(probe_config(), Objective(head, Outcomes(3, 2)), train)
+    twice = make_likelihood(head, TIES)
+    _, doubled = train_probe(probe_config(), twice, train, draws=torch.full((60, 2), 2.0))
+    _, once = train_probe(probe_config(), make_likelihood(head, TIES), train)
     assert doubled[0]["loss"] == pytest.approx(2 * once[0]["loss"], rel=0.1)

@@ -1,22 +1,30 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import time
 
 import pytest
 import torch
 
 from hidden_context import heads
+from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
-from hidden_context.data.preferences import parse_preference
 from hidden_context.errors import ConfigError, DataError, DivergedError
+from hidden_context.likelihood import (
+    HeadLikelihood,
+    Labels,
+    RatingLabels,
+    negative_log_likelihood,
+)
+from hidden_context.likelihood.labels import no_comparisons
 from hidden_context.models import RewardModel
 from hidden_context.models.featurizer import Featurizer
-from hidden_context.objectives import Labels, Objective, negative_log_likelihood
 from hidden_context.training import run
 from hidden_context.training.frozen import member_folds
-from hidden_context.training.probe import PairFeatures, pair_features, train_probe
+from hidden_context.training.links import Linker
+from hidden_context.training.probe import FeatureSet, feature_set, train_probe
+from hidden_context.training.probe import _batches as batches
 from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(200, seed=1)
@@ -36,12 +44,10 @@ def frozen_config(folder, output, **options):
 
 @pytest.mark.parametrize("head", ["base", "mean_and_variance", "categorical"])
 @pytest.mark.parametrize("embed", ["apart", "response", "together"])
-def test_learnable_pairs_are_learnt_in_seconds(backbones, tmp_path, head, embed):
+def test_learnable_pairs_are_learnt(backbones, tmp_path, head, embed):
     config = frozen_config(backbones("gpt2"), tmp_path, reward_model_type=head, embed=embed)
-    start = time.monotonic()
     rows, test = (preference_rows(n, seed=n, words=2) for n in (200, 60))
     result = run(config, rows, test)
-    assert time.monotonic() - start < 60
     assert result.metrics["accuracy"] > 0.9
     assert result.metrics["loss"] < 0.45
 
@@ -66,7 +72,7 @@ def test_metrics_files_and_reloading(backbones, tmp_path):
     means = model.head.distribution(torch.cat([raw_chosen, raw_rejected])).mean
     assert model.reward_scale.mean == pytest.approx(float(means.mean()), abs=1e-5)
     assert model.reward_scale.texts == 120
-    assert "- train pairs: 200" in (result.path / "README.md").read_text()
+    assert "- train examples: 200" in (result.path / "README.md").read_text()
 
 
 def test_a_second_run_computes_no_features(backbones, tmp_path, monkeypatch):
@@ -99,7 +105,7 @@ def test_long_pairs_are_counted(backbones, tmp_path, over_length):
 
 
 def test_nothing_left_is_an_error(backbones, tmp_path):
-    with pytest.raises(DataError, match="no training pairs are left"):
+    with pytest.raises(DataError, match="no training examples are left"):
         run(frozen_config(backbones("gpt2"), tmp_path, max_length=1), ROWS[:4])
 
 
@@ -115,7 +121,12 @@ def test_chat_messages_need_no_template_where_turns_are_embedded(backbones, tmp_
 # ---- the probe on features of its own
 
 
-def features_with_signal(count: int, seed: int, noise: float = 0.0) -> PairFeatures:
+def pair_features(chosen: torch.Tensor, rejected: torch.Tensor, labels: Labels) -> FeatureSet:
+    """Features of pairs, whose sides stand one after the other."""
+    return FeatureSet(torch.stack([chosen, rejected], 1).flatten(0, 1), labels)
+
+
+def features_with_signal(count: int, seed: int, noise: float = 0.0) -> FeatureSet:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randn(count, 6, generator=generator)
     rejected = torch.randn(count, 6, generator=generator)
@@ -123,12 +134,13 @@ def features_with_signal(count: int, seed: int, noise: float = 0.0) -> PairFeatu
     chosen[swap], rejected[swap] = rejected[swap], chosen[swap].clone()
     flip = torch.rand(count, generator=generator) < noise
     chosen[flip], rejected[flip] = rejected[flip], chosen[flip].clone()
-    return PairFeatures(chosen, rejected, Labels.of_preferences(torch.ones(count)))
+    return pair_features(chosen, rejected, Labels.of_pairs(torch.ones(count)))
 
 
 def loss_of(probe, head, pairs) -> float:
     with torch.no_grad():
-        chosen, rejected = probe(pairs.chosen), probe(pairs.rejected)
+        raw = probe(pairs.features)
+        chosen, rejected = raw[::2], raw[1::2]
     return float(negative_log_likelihood(head, chosen, rejected).mean())
 
 
@@ -140,7 +152,7 @@ def test_the_best_epoch_by_validation_is_restored():
     )  # fmt: skip
     head = heads.make("base")
     train, validation = features_with_signal(60, 1, 0.3), features_with_signal(200, 2, 0.3)
-    probe, history = train_probe(config, Objective(head), train, validation)
+    probe, history = train_probe(config, HeadLikelihood(head), train, validation)
     curve = [entry["validation_loss"] for entry in history]
     assert len(curve) == 40
     assert curve.index(min(curve)) < 20
@@ -155,7 +167,7 @@ def test_patience_ends_training():
         probe_batch_size=16, probe_dropout=0.0, probe_weight_decay=0.0,
     )  # fmt: skip
     train, validation = features_with_signal(60, 1, 0.3), features_with_signal(200, 2, 0.3)
-    _, history = train_probe(config, Objective(heads.make("base")), train, validation)
+    _, history = train_probe(config, HeadLikelihood(heads.make("base")), train, validation)
     for member in (0, 1):
         curve = [entry["validation_loss"] for entry in history if entry["member"] == member]
         assert len(curve) == curve.index(min(curve)) + 1 + 3
@@ -165,9 +177,10 @@ def test_members_do_not_learn_from_what_they_stop_by():
     """Pairs held out by a member whose labels are reversed leave no trace in it."""
     train = features_with_signal(300, 1)
     mask = torch.arange(300) < 100
-    spoiled = PairFeatures(
-        torch.where(mask[:, None], train.rejected, train.chosen),
-        torch.where(mask[:, None], train.chosen, train.rejected),
+    chosen, rejected = train.features[::2], train.features[1::2]
+    spoiled = pair_features(
+        torch.where(mask[:, None], rejected, chosen),
+        torch.where(mask[:, None], chosen, rejected),
         train.labels,
     )
     config = train_config(
@@ -175,16 +188,62 @@ def test_members_do_not_learn_from_what_they_stop_by():
     )
     head = heads.make("base")
     test = features_with_signal(200, 3)
-    clean, _ = train_probe(config, Objective(head), train, held_out=[mask])
-    dirty, history = train_probe(config, Objective(head), spoiled, held_out=[mask])
+    clean, _ = train_probe(config, HeadLikelihood(head), train, held_out=[mask])
+    dirty, history = train_probe(config, HeadLikelihood(head), spoiled, held_out=[mask])
     assert loss_of(clean, head, test) < 0.4
     # validation is worse than at the start, yet the first epoch is the best there is
     assert history[0]["validation_loss"] > math.log(2)
     assert loss_of(dirty, head, test) == pytest.approx(loss_of(clean, head, test), abs=1e-6)
 
 
+def rated_features(count: int, seed: int, spoiled: torch.Tensor | None = None) -> FeatureSet:
+    """Responses that three annotators rate by one feature; the spoiled ones by its opposite."""
+    features = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
+    value = features[:, 0] if spoiled is None else features[:, 0] * (1 - 2 * spoiled.float())
+    response = torch.arange(count)
+    ones = torch.ones(count)
+    ratings = RatingLabels(response, value, response % 3, ones, ones, response)
+    labels = Labels(no_comparisons(), ratings, torch.arange(count + 1))
+    return FeatureSet(features, labels.without_ratings(), linker=Linker(labels, 32, seed=1))
+
+
+def test_comparisons_of_ratings_leave_out_what_a_member_holds_out():
+    mask = torch.arange(120) < 40
+    config = train_config(
+        "x", "y", probe_members=1, probe_epochs=4, probe_learning_rate=0.02, probe_batch_size=8,
+        probe_dropout=0.0,
+    )  # fmt: skip
+    likelihood = HeadLikelihood(heads.make("base"))
+    clean, good = train_probe(config, likelihood, rated_features(120, 1), held_out=[mask])
+    spoiled = rated_features(120, 1, mask)
+    config = dataclasses.replace(config, probe_epochs=1)
+    _, bad = train_probe(config, likelihood, spoiled, held_out=[mask])
+    assert good[0]["loss"] == pytest.approx(bad[0]["loss"], abs=1e-6)
+    assert good[-1]["validation_loss"] < 0.4 < math.log(2) < bad[-1]["validation_loss"]
+    raw = clean(rated_features(120, 1).features).detach().squeeze(-1)
+    assert float(torch.corrcoef(torch.stack([raw, spoiled.features[:, 0]]))[0, 1]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("votes", "linked", "sizes"),
+    [
+        ([1.0] * 7, 0.0, [3, 3, 1]),
+        ([0.5] * 12, 0.0, [6, 6]),
+        ([2 / 3] * 9, 0.0, [4, 5]),
+        ([1.0] * 6, 6.0, [1, 2, 1, 2]),
+        ([], 7.0, [0, 0, 0]),
+        ([1.0], 8.0, [0, 0, 1]),
+    ],
+)
+def test_a_step_is_a_number_of_votes(votes, linked, sizes):
+    """Votes of comparisons that are drawn for a step are counted with the others."""
+    found = batches(torch.tensor(votes), linked, 3)
+    assert [len(batch) for batch in found] == sizes
+    assert sorted(torch.cat(list(found)).tolist()) == list(range(len(votes)))
+
+
 def test_members_hold_out_different_prompts():
-    pairs = [parse_preference(dict(row)) for row in ROWS]
+    pairs = [read_row(dict(row)) for row in ROWS]
     masks = member_folds(pairs, 5)
     assert torch.equal(torch.stack(masks).sum(0), torch.ones(200, dtype=torch.long))
     assert all(20 < int(mask.sum()) < 60 for mask in masks)
@@ -194,13 +253,15 @@ def test_members_hold_out_different_prompts():
 
 def test_without_anything_held_out_every_epoch_is_trained():
     config = train_config("x", "y", probe_members=1, probe_epochs=7)
-    _, history = train_probe(config, Objective(heads.make("base")), features_with_signal(50, 1))
+    _, history = train_probe(
+        config, HeadLikelihood(heads.make("base")), features_with_signal(50, 1)
+    )
     assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6, 7]
     assert "validation_loss" not in history[0]
     nothing = torch.zeros(50, dtype=torch.bool)
     for mask in (nothing, ~nothing):  # a mask that leaves one side empty cannot be used
         _, again = train_probe(
-            config, Objective(heads.make("base")), features_with_signal(50, 1), held_out=[mask]
+            config, HeadLikelihood(heads.make("base")), features_with_signal(50, 1), held_out=[mask]
         )
         assert again == history
 
@@ -212,9 +273,9 @@ def test_penalties_act_in_training_only():
     sigma, first = [], []
     for penalty in (0.0, 5.0):
         head = heads.make("mean_and_variance", variance_penalty=penalty)
-        probe, history = train_probe(train_config("x", "y", **options), Objective(head), train)
+        probe, history = train_probe(train_config("x", "y", **options), HeadLikelihood(head), train)
         with torch.no_grad():
-            sigma.append(float(head.distribution(probe(train.chosen)).stddev.mean()))
+            sigma.append(float(head.distribution(probe(train.features[::2])).stddev.mean()))
         first.append(history[0]["loss"])
     assert sigma[1] < 0.6 * sigma[0]
     assert first[1] == pytest.approx(first[0], abs=0.05)
@@ -222,27 +283,28 @@ def test_penalties_act_in_training_only():
 
 def test_a_loss_that_is_not_finite_names_its_pairs():
     train = features_with_signal(40, 1)
-    train.labels.preference[17] = math.inf
+    train.labels.comparisons.preference[17] = math.inf
     config = train_config("x", "y", probe_members=1, probe_batch_size=4)
     held_out = torch.arange(40) < 5
     with pytest.raises(DivergedError, match="in epoch 1: the loss is not finite") as caught:
-        train_probe(config, Objective(heads.make("base")), train, held_out=[held_out])
+        train_probe(config, HeadLikelihood(heads.make("base")), train, held_out=[held_out])
     named = str(caught.value).split("(from 1): ")[1].split(". ")[0]
     assert 18 in map(int, named.split(", "))
     assert len(named.split(", ")) <= 4
 
 
-def test_features_know_the_lines_of_their_pairs():
+def test_features_know_the_lines_of_their_examples():
     class Lengths:
         def features(self, texts, progress=None):
             return torch.tensor([[float(len(text))] for text in texts])
 
     row = {"chosen": "ab", "rejected": "c"}
-    pairs = [parse_preference(row, line=7), parse_preference(row), parse_preference(row, line=3)]
-    features = pair_features(Lengths(), pairs, labels_of(pairs))
-    assert features.chosen.tolist() == [[2.0]] * 3
-    assert features.lines.tolist() == [7, 2, 3]
-    assert features[torch.tensor([2, 0])].lines.tolist() == [3, 7]
+    examples = [read_row(row, line=7), read_row(row), read_row(row, line=3)]
+    examples[2] = dataclasses.replace(examples[2], source_lines=(3, 9))
+    features = feature_set(Lengths(), examples, labels_of(examples))
+    assert features.features.tolist() == [[2.0], [1.0]] * 3
+    assert features.lines == ["7", "2", "3, 9"]
+    assert len(features) == 3
 
 
 def test_there_is_nothing_to_resume(backbones, tmp_path):

@@ -8,11 +8,11 @@ import re
 import pytest
 import torch
 
+from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
-from hidden_context.data.preferences import parse_preference
 from hidden_context.heads import EnsembleHead
 from hidden_context.models import RewardModel
-from hidden_context.statistics.pair_metrics import pair_metrics
+from hidden_context.statistics.judgement_metrics import judgement_metrics
 from hidden_context.training import run
 from support.builders import preference_rows, train_config
 
@@ -36,28 +36,26 @@ def check_saved(result, spread: bool) -> None:
     """The reloaded model gives the same raw outputs and metrics, and the card names the head."""
     again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
     assert again.head == result.model.head
-    texts = [row[side] for side in ("chosen", "rejected") for row in TEST]
+    texts = [row[side] for row in TEST for side in ("chosen", "rejected")]
     raw = again.raw_outputs(texts, engine="padded")
     assert raw.shape == (48, again.head.num_outputs)
     assert torch.equal(raw, result.model.raw_outputs(texts, engine="padded"))
-    labels = labels_of([parse_preference(dict(row)) for row in TEST])
-    metrics = pair_metrics(
-        again.head, raw[:24], raw[24:], labels.vote_share, again.objective, labels
-    )
+    labels = labels_of([read_row(dict(row)) for row in TEST])
+    metrics = judgement_metrics(again.likelihood, raw, labels)
     told = {name: result.metrics[name] for name in metrics}
     assert told == pytest.approx(metrics, abs=1e-4)
     assert ({"reward_stddev", "r2"} <= set(metrics)) == spread
     shares = {name: value for name, value in metrics.items() if name.endswith("_share")}
     assert not shares or sum(shares.values()) == pytest.approx(1, abs=1e-5)
     assert ("epistemic_share" in shares) == isinstance(again.head, EnsembleHead)
-    assert ("disagreement_share" in shares) == (again.head.members[0].type == "factor")
+    assert ("disagreement_share" in shares) == (again.head.member.type == "factor")
     means = again.head.distribution(raw).mean
     assert again.reward_scale.mean == pytest.approx(float(means.mean()), abs=1e-4)
     card = (result.path / "README.md").read_text()
     title = re.search(r"^# Reward model with (.*)$", card, re.MULTILINE)
     assert title is not None
     assert again.head.type in title.group(1)
-    assert again.head.members[0].type in card.split("## Data")[0]
+    assert again.head.member.type in card.split("## Data")[0]
     assert f"- {again.head.type}\n" in card.split("---")[1]  # a tag of the hub's header
     assert json.dumps(again.head.to_dict()) in card
     assert f"| loss | {result.metrics['loss']:.4g} |" in card

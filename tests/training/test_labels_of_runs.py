@@ -11,14 +11,15 @@ import torch
 from torch.special import log_ndtr
 
 from hidden_context import heads
-from hidden_context.data.labels import labels_for, labels_of
-from hidden_context.data.preferences import parse_preference
-from hidden_context.data.rankings import expand_ranking
+from hidden_context.data.expand import expand_pairs
+from hidden_context.data.importers import read_row
+from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
 from hidden_context.models import RewardModel
-from hidden_context.objectives import Labels, Objective, negative_log_likelihood
+from hidden_context.models.likelihood_file import members_of
 from hidden_context.training import TrainConfig, run
-from hidden_context.training.objective import make_head, make_objective
+from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
 from support.builders import TOPICS, preference_rows, train_config
 
 # from the worst word to the best; each is one level better than the one before
@@ -57,22 +58,26 @@ def fine_tuned(backbones, folder, **options):
     return train_config(backbones("gpt2", spread=1.0), folder, **(defaults | options))
 
 
-def raw_outputs(model, rows) -> tuple[torch.Tensor, torch.Tensor]:
-    chosen, rejected = (
-        model.raw_outputs([row["prompt"] + row[side] for row in rows])
-        for side in ("chosen", "rejected")
-    )
-    return chosen, rejected
+def raw_outputs(model, rows) -> torch.Tensor:
+    """Raw outputs of both sides of each row, one after the other."""
+    texts = [row["prompt"] + row[side] for row in rows for side in ("chosen", "rejected")]
+    return model.raw_outputs(texts)
+
+
+def said(labels: Labels, **values) -> Labels:
+    """The same labels, where every comparison said something else."""
+    changed = {
+        name: torch.full((len(labels.comparisons),), float(value)) for name, value in values.items()
+    }
+    compared = dataclasses.replace(labels.comparisons, **changed)
+    return dataclasses.replace(labels, comparisons=compared)
 
 
 def probabilities(model, rows, strengths) -> torch.Tensor:
     """Probability of each strength for each row, of shape ``(B, S)``."""
-    raw, count = raw_outputs(model, rows), len(rows)
-    labels = Labels.of_preferences(torch.ones(count))
+    raw, labels = raw_outputs(model, rows), Labels.of_pairs(torch.ones(len(rows)))
     losses = [
-        model.objective.negative_log_likelihood(
-            *raw, dataclasses.replace(labels, strength=torch.full((count,), float(strength)))
-        )
+        model.likelihood.negative_log_likelihood(raw, said(labels, strength=strength))
         for strength in strengths
     ]
     return torch.stack(losses, dim=1).neg().exp().detach()
@@ -99,10 +104,10 @@ def test_ties_get_a_threshold_of_their_own(backbones, tmp_path, way):
     still = {"learning_rate": 1e-9, "probe_learning_rate": 1e-9, "objective_learning_rate": 1e-9}
     short = {"max_steps": 1, "probe_epochs": 1}
     start = run(way(backbones, tmp_path / "a", **options, **still, **short), train, test)
-    assert start.model.objective.outcomes.thresholds.tolist() == [[pytest.approx(START)]]
+    assert start.model.likelihood.outcomes.thresholds.tolist() == [pytest.approx(START)]
     result = run(way(backbones, tmp_path / "b", **options), train, test)
     again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
-    assert again.objective.outcomes.thresholds.tolist()[0][0] > START + 0.2
+    assert again.likelihood.outcomes.thresholds.tolist()[0] > START + 0.2
     # about log 3 or more where nothing is known: a third each of better, worse and tied
     assert start.metrics["loss"] > 1.0
     assert result.metrics["loss"] < 0.6 * start.metrics["loss"]
@@ -113,14 +118,14 @@ def test_ties_get_a_threshold_of_their_own(backbones, tmp_path, way):
     wanted = torch.tensor([{1.0: 0, 0.5: 1, 0.0: 2}[row["preference"]] for row in test])
     assert (found.argmax(1) == wanted).float().mean() > 0.9
     # the threshold learned, not the network alone, makes the better likelihood
-    labels = labels_of([parse_preference(row) for row in test])
+    labels = labels_of([read_row(row) for row in test])
     raw = raw_outputs(again, test)
     with torch.no_grad():
-        loss = float(again.objective.negative_log_likelihood(*raw, labels).mean())
+        loss = float(again.likelihood.negative_log_likelihood(raw, labels).mean())
     assert loss == pytest.approx(result.metrics["loss"], abs=1e-4)
-    fresh = make_objective(TrainConfig(outcomes="ties"), again.head, [])
+    fresh = make_likelihood(again.head, LikelihoodOptions(levels=3))
     with torch.no_grad():
-        worse = float(fresh.negative_log_likelihood(*raw, labels).mean())
+        worse = float(fresh.negative_log_likelihood(raw, labels).mean())
     assert worse > loss + 0.05
 
 
@@ -135,7 +140,7 @@ def test_levels_come_out_in_order(backbones, tmp_path, outcomes, grades):
     config = frozen(backbones, tmp_path, outcomes=outcomes, probe_early_stopping=False)
     result = run(config, train, test)
     again = RewardModel.from_pretrained(result.path)
-    thresholds = again.objective.outcomes.thresholds.squeeze(0)
+    thresholds = again.likelihood.outcomes.thresholds
     assert thresholds.shape == (top,)
     assert bool((thresholds.diff() > 0).all())
     assert thresholds.tolist()[0] > 0
@@ -166,13 +171,16 @@ def test_strengths_beyond_the_levels_name_line_and_field(backbones, tmp_path, wa
     assert (e.value.line, e.value.field) == (6, "strength")
     assert "levels (up to 2)" in str(e.value)
     assert "--outcomes seven_levels" in str(e.value)
-    pairs = [parse_preference(row) for row in rows]  # made by hand: counted from 1
+    examples = [read_row(row) for row in rows]  # made by hand: counted from 1
     for outcomes in ("preference", "ties", "seven_levels"):
-        objective = make_objective(TrainConfig(outcomes=outcomes), heads.make("base"), pairs)
-        assert labels_for(objective, pairs).strength[4:6].tolist() == [1, -3]
-    objective = make_objective(TrainConfig(outcomes="five_levels"), heads.make("base"), pairs)
+        config = TrainConfig(outcomes=outcomes)
+        likelihood = make_training_likelihood(config, heads.make("base"), examples)
+        strength = training_labels(config, likelihood, examples).comparisons.strength
+        assert strength[4:6].tolist() == [1, -3]
+    config = TrainConfig(outcomes="five_levels")
+    likelihood = make_training_likelihood(config, heads.make("base"), examples)
     with pytest.raises(DataError, match="line 5"):
-        labels_for(objective, pairs)
+        training_labels(config, likelihood, examples)
 
 
 # ---- margins
@@ -183,21 +191,21 @@ def test_strengths_beyond_the_levels_name_line_and_field(backbones, tmp_path, wa
 def test_margins_raise_the_loss(kind, scale):
     margins = torch.tensor([0.0, 0.5, 1.5, 3.0])
     rows = [row | {"margin": float(m)} for row, m in zip(preference_rows(4), margins, strict=True)]
-    pairs = [parse_preference(row) for row in rows]
+    examples = [read_row(row) for row in rows]
     config = TrainConfig(reward_model_type=kind, margin_scale=scale)
     head = make_head(config)
-    objective = make_objective(config, head, pairs)
-    assert objective.is_plain == (scale == 0)
-    raw = torch.randn(2, 4, head.num_outputs, generator=torch.Generator().manual_seed(3))
-    loss = objective.training_loss(*raw, labels_for(objective, pairs))
-    first, second = (head.distribution(side) for side in raw)
+    likelihood = make_training_likelihood(config, head, examples)
+    labels = training_labels(config, likelihood, examples)
+    raw = torch.randn(8, head.num_outputs, generator=torch.Generator().manual_seed(3))
+    loss = likelihood(raw, labels)
+    first, second = (head.distribution(raw[place::2]) for place in (0, 1))
     short = first.mean - second.mean - scale * margins
     if kind == "base":
         expected = -torch.nn.functional.logsigmoid(short)
     else:
         expected = -log_ndtr(short / torch.hypot(first.stddev, second.stddev))
     assert loss.tolist() == pytest.approx(expected.tolist(), rel=1e-4)
-    told = objective.negative_log_likelihood(*raw, labels_for(objective, pairs))
+    told = likelihood.negative_log_likelihood(raw, labels)
     assert told.tolist() == pytest.approx(loss.tolist(), rel=1e-5)
 
 
@@ -211,7 +219,7 @@ def test_margins_in_a_run(backbones, tmp_path):
     first = next(line["loss"] for line in result.history if "loss" in line)
     assert first == pytest.approx(expected, abs=0.02)
     again = RewardModel.from_pretrained(result.path)
-    assert again.objective.outcomes.margin_scale == 0.25
+    assert again.likelihood.outcomes.margin_scale == 0.25
     with pytest.raises(ConfigError, match=r"margin_scale is 0\.25.* 0 with more than 2 levels"):
         run(fine_tuned(backbones, tmp_path, margin_scale=0.25, outcomes="ties"), rows)
 
@@ -232,15 +240,15 @@ def test_ratings_pin_level_and_unit(backbones, tmp_path, way):
 
     def error_of(result) -> float:
         again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
-        means = again.head.distribution(raw_outputs(again, test)[0]).mean
+        means = again.head.distribution(raw_outputs(again, test)[::2]).mean
         return float((means - ratings).abs().mean())
 
     assert error_of(rated) < 0.4
     if way is frozen:  # ratings that do not count pin nothing
         plain = run(way(backbones, tmp_path / "b", **(options | {"anchor_weight": 0})), train, test)
-        assert plain.model.objective.is_plain
+        assert plain.model.likelihood.options == LikelihoodOptions()
         assert error_of(plain) > 1.0
-        noise = float(rated.model.objective.log_rating_noise.detach().exp())
+        noise = float(rated.model.likelihood.ratings.log_noise.detach().exp())
         assert noise < 0.9  # started at 1: the ratings here are exact
     assert rated.metrics["reward_mean"] == pytest.approx(2.5, abs=0.3)
 
@@ -263,7 +271,7 @@ def one_full_step(backbones, folder, rows, **options):
     )
     result = run(config, rows)
     parameters = {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
-    learned = {n: p.detach().clone() for n, p in result.model.objective.named_parameters()}
+    learned = {n: p.detach().clone() for n, p in result.model.likelihood.named_parameters()}
     loss = next(line["loss"] for line in result.history if "loss" in line)
     return {**parameters, **learned}, loss
 
@@ -280,7 +288,7 @@ def test_a_row_of_weight_two_is_the_row_twice(backbones, tmp_path, outcomes):
     twice, expected = one_full_step(
         backbones, tmp_path / "2", [rows[0], rows[3], *rows], outcomes=outcomes
     )
-    # a step's loss is a sum divided by the number of pairs, 5 and 7
+    # a step's loss is a sum divided by the number of votes, 5 and 7
     assert 5 * loss == pytest.approx(7 * expected, abs=1e-4)
     moved = {name: 5 * (values - start[name]) for name, values in found.items()}
     wanted = {name: 7 * (values - start[name]) for name, values in twice.items()}
@@ -293,40 +301,90 @@ def test_a_row_of_weight_two_is_the_row_twice(backbones, tmp_path, outcomes):
 # ---- rankings
 
 
-def test_rankings_in_memory_train_like_their_pairs(backbones, tmp_path):
-    draw = random.Random(5)
-    rankings = [
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_examples_can_count_alike_however_many_votes_they_have(backbones, tmp_path, way):
+    """Every other pair has five votes, all the same: by example they count like one."""
+    rows = preference_rows(16, seed=1)
+    nested = [
+        row | {"annotations": [{"preference": 1}] * 5} if number % 2 else row
+        for number, row in enumerate(rows)
+    ]
+    options = {"max_steps": 3, "probe_epochs": 3, "probe_batch_size": 96, "optim": "sgd"}
+    options |= {"per_device_train_batch_size": 96, "probe_early_stopping": False}
+    plain, by_example, by_vote = (
+        run(way(backbones, tmp_path / name, weigh_by=how, **options), train, rows)
+        for name, how, train in (
+            ("plain", "vote", rows), ("example", "example", nested), ("vote", "vote", nested)
+        )
+    )  # fmt: skip
+    curves = [
+        [line["loss"] for line in result.history if "loss" in line]
+        for result in (plain, by_example, by_vote)
+    ]
+    assert len(curves[0]) == 3
+    # features are standardised by how often responses are named, which changes little
+    close = 1e-5 if way is fine_tuned else 5e-3
+    assert curves[1] == pytest.approx(curves[0], abs=close)
+    assert by_example.metrics["loss"] == pytest.approx(plain.metrics["loss"], abs=close)
+    if way is fine_tuned:
+        assert curves[2] != pytest.approx(curves[0], abs=1e-4)
+
+
+def rankings(count: int, seed: int):
+    """Every word ranked, or all but two, which are tied."""
+    draw = random.Random(seed)
+    return [
         {
             "prompt": prompt_of(draw, str(number)),
             "responses": [f" An answer that is {word}." for word in GRADES],
             "ranks": [4, 2, 2, 1] if number % 2 else [4, 3, 2, 1],
             "annotator": "ann",
         }
-        for number in range(6)
+        for number in range(count)
     ]
-    pairs = [pair for row in rankings for pair in expand_ranking(row)]
+
+
+def test_a_ranking_is_its_pairs_and_counts_like_three_votes(backbones, tmp_path):
+    rows = rankings(6, seed=5)
+    pairs = [pair.columns for row in rows for pair in expand_pairs(read_row(row))]
     assert len(pairs) == 36
     assert {pair["weight"] for pair in pairs} == {0.5}
-    options = {"num_train_epochs": 2, "reward_model_type": "base", "outcomes": "ties"}
-    results = [
-        run(fine_tuned(backbones, tmp_path / name, **options), rows, rows)
-        for name, rows in (("rankings", rankings), ("pairs", pairs))
-    ]
-    curves = [[line["loss"] for line in r.history if "loss" in line] for r in results]
-    assert len(curves[0]) == 10
-    assert curves[0] == curves[1]
-    assert results[0].metrics == results[1].metrics
-    assert results[0].metrics["accuracy"] > 0.85
-    # the first loss: log 3-ish a pair, times the weight
-    head = heads.make("base")
-    zero = torch.zeros(36, 1)
-    labels = labels_of([parse_preference(pair) for pair in pairs])
-    objective = make_objective(TrainConfig(outcomes="ties"), head, [])
-    start = objective.training_loss(zero, zero, labels)
-    assert curves[0][0] == pytest.approx(float(start.mean()), abs=0.1)
-    plain = Objective(head).training_loss(zero, zero, labels)
-    half = 0.5 * negative_log_likelihood(head, zero, zero)
-    assert plain.tolist() == pytest.approx(half.tolist())
+    options = {"reward_model_type": "base", "outcomes": "ties"}
+    start, _ = one_full_step(
+        backbones, tmp_path / "0", [pair | {"weight": 1e-30} for pair in pairs], **options
+    )
+    found, loss = one_full_step(
+        backbones, tmp_path / "1", rows, **options, gradient_accumulation_steps=3
+    )
+    apart, expected = one_full_step(backbones, tmp_path / "2", pairs, **options)
+    # a step's loss is a sum divided by its votes: 18, or one for each row
+    assert 18 * loss == pytest.approx(36 * expected, abs=1e-3)
+    moved = {name: 18 * (values - start[name]) for name, values in found.items()}
+    wanted = {name: 36 * (values - start[name]) for name, values in apart.items()}
+    largest = max(float(values.abs().max()) for values in wanted.values() if values.numel())
+    assert largest > 0.01
+    for name, values in wanted.items():
+        assert torch.allclose(moved[name], values, atol=1e-4 * largest), name
+    # log 3-ish at first: rewards and thresholds are about equal
+    fresh = make_likelihood(heads.make("base"), LikelihoodOptions(levels=3))
+    labels = labels_of([read_row(row) for row in rows])
+    nats = fresh(torch.zeros(24, 1), labels)
+    first = float((labels.weight * nats.detach()).sum() / labels.votes.sum())
+    assert labels.votes.sum() == pytest.approx(18)
+    assert loss == pytest.approx(first, abs=0.1)
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_rankings_are_learned(backbones, tmp_path, way):
+    train, test = rankings(12, seed=5), rankings(6, seed=6)
+    options = {"num_train_epochs": 5, "reward_model_type": "base", "outcomes": "ties"}
+    result = run(way(backbones, tmp_path, **options, probe_batch_size=8), train, test)
+    curve = [line["loss"] for line in result.history if "loss" in line]
+    if way is fine_tuned:
+        assert len(curve) == 5 * 5  # 36 votes by 8
+    assert sum(curve[-3:]) < 0.8 * sum(curve[:3])
+    # a tie has no right side, and counts half: one of six in every other ranking
+    assert result.metrics["accuracy"] > 0.95 * 11 / 12 + 0.5 / 12
 
 
 # ---- every kind of label with every head
@@ -351,15 +409,17 @@ def test_every_kind_of_label_goes_with_every_head(kind, outcomes):
     options = {"reward_model_type": kind, **HEADS[kind]}
     config = TrainConfig(outcomes=outcomes, anchor_weight=0.5, **options)
     head = make_head(config)
-    objective = make_objective(config, head, [])
-    rows = graded_rows(12, seed=1, grades=GRADES[:3])
-    labels = labels_for(objective, [parse_preference(row) for row in rows])
+    examples = [read_row(row) for row in graded_rows(12, seed=1, grades=GRADES[:3])]
+    likelihood = make_training_likelihood(config, head, examples)
+    labels = training_labels(config, likelihood, examples)
+    assert (len(labels.comparisons), len(labels.ratings)) == (12, 24)
     generator = torch.Generator().manual_seed(2)
-    raw = torch.randn(2, 12, head.num_outputs, generator=generator).requires_grad_()
-    loss = objective.training_loss(raw[0], raw[1], labels).mean()
+    raw = torch.randn(24, head.num_outputs, generator=generator).requires_grad_()
+    loss = likelihood(raw, labels).mean()
     loss.backward()
-    learned = [raw, *(p for p in objective.parameters() if p.numel())]
-    assert len(learned) == (2 if outcomes == "preference" else 3)
+    learned = [raw, *likelihood.parameters()]
+    each = 1 if outcomes == "preference" else 2
+    assert len(learned) == 1 + each * len(members_of(likelihood))
     for values in learned:
         assert bool(values.grad.isfinite().all())
         assert float(values.grad.abs().max()) > 0
@@ -368,13 +428,10 @@ def test_every_kind_of_label_goes_with_every_head(kind, outcomes):
     for strength in range(-top, top + 1):
         if outcomes == "preference" and strength == 0:
             continue
-        said = dataclasses.replace(
-            labels,
-            strength=torch.full((12,), float(strength)),
-            preference=torch.full((12,), float(strength > 0)),
-        )
+        answer = said(labels, strength=strength, preference=strength > 0)
         with torch.no_grad():
-            total += objective.negative_log_likelihood(raw[0], raw[1], said).neg().exp().float()
+            nats = likelihood.negative_log_likelihood(raw, answer)[:12]
+        total += nats.neg().exp().float()
     assert total.tolist() == pytest.approx([1.0] * 12, abs=1e-4)
 
 
@@ -383,15 +440,15 @@ def test_every_kind_of_label_goes_with_every_head(kind, outcomes):
     [
         (
             {"outcomes": "five_levels"},
-            "field 'strength': no training pair has what --outcomes five",
+            "field 'strength': no training example has what --outcomes five",
         ),
         (
             {"margin_scale": 1.0},
-            "field 'margin': no training pair has what --margin_scale 1 learns",
+            "field 'margin': no training example has what --margin_scale 1 learns",
         ),
         (
             {"anchor_weight": 0.5},
-            "field 'rating_chosen': no training pair has what --anchor_weight",
+            "field 'rating_chosen': no training example has what --anchor_weight",
         ),
     ],
 )

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from hidden_context.cli.main import main
-from hidden_context.data.labels import labels_for
-from hidden_context.data.preferences import parse_preference
+from hidden_context.data.importers import read_row
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.models import RewardModel
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.modules import final_linear
 from hidden_context.training import finetune, run
+from hidden_context.training.labels import training_labels
 from support.builders import preference_rows, train_config
 from support.paper_layout import one_thread, read_rows, write_rows
 
@@ -77,18 +77,18 @@ class Watch(TrainerCallback):
 
 
 @contextmanager
-def member_weights_seen():
-    """Collect the weights that every member's pairs get."""
-    weights = []
+def draws_seen():
+    """Collect how often every member sees each example."""
+    found = []
     original = finetune.fit
 
-    def seen(*args, member_weight=None, **options):
-        weights.append(member_weight)
-        return original(*args, member_weight=member_weight, **options)
+    def seen(*args, draws=None, **options):
+        found.append(draws)
+        return original(*args, draws=draws, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "fit", seen)
-        yield weights
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def finished(backbone, tmp_path_factory):
     """A finished run of two members, with all that it wrote and what was seen of it."""
     out = tmp_path_factory.mktemp("finished") / "out"
     watch = Watch()
-    with member_weights_seen() as weights:
+    with draws_seen() as draws:
         result = run(config(backbone, out, **STEPS), ROWS, TEST, callbacks=[watch])
-    return result, out, watch, weights
+    return result, out, watch, draws
 
 
 def test_the_model_is_its_members(finished):
@@ -155,10 +155,10 @@ def test_metrics_equal_a_recomputation_by_hand(finished):
 
 
 def test_members_have_their_own_seed_start_and_bootstrap(finished, backbone):
-    result, _, watch, weights = finished
+    result, _, watch, draws = finished
     count = torch.poisson(torch.ones(16, 2), torch.Generator().manual_seed(7919))
-    assert [tuple(column.shape) for column in weights] == [(16, 1), (16, 1)]
-    assert torch.equal(torch.cat(weights, dim=1), count)  # every prompt is another here
+    assert [tuple(column.shape) for column in draws] == [(16, 1), (16, 1)]
+    assert torch.equal(torch.cat(draws, dim=1), count)  # every prompt is another here
     assert not torch.equal(count[:, 0], count[:, 1])
     first, second = watch.heads
     assert (first - second).abs().mean() > 0.01
@@ -172,9 +172,9 @@ def test_members_have_their_own_seed_start_and_bootstrap(finished, backbone):
 def test_the_scale_of_the_start_and_no_bootstrap(backbone, tmp_path):
     watch = Watch()
     options = {"ensemble_prior_scale": 0.0, "ensemble_bootstrap": False, "max_steps": 1}
-    with member_weights_seen() as weights:
+    with draws_seen() as draws:
         result = run(config(backbone, tmp_path, **options), ROWS, callbacks=[watch])
-    assert weights == [None, None]
+    assert draws == [None, None]
     assert watch.heads[0].std() == pytest.approx(0.0002, rel=0.4)
     assert result.metrics == {}
     assert result.model.reward_scale is None
@@ -240,19 +240,26 @@ def test_annotators_and_answers_are_learned_by_each_member(backbone, tmp_path):
     options = {"reward_model_type": "factor", "annotators": "variational", "outcomes": "ties"}
     options["max_steps"] = 2
     result = run(config(backbone, tmp_path / "out", **options), labelled(ROWS), labelled(TEST))
-    objective, model = result.model.objective, result.model
-    assert objective.annotators.location.shape == (2, 2, 1)
+    model = result.model
     again = RewardModel.from_pretrained(result.path, dtype="float32")
-    state = objective.state_dict()
-    for name, value in again.objective.state_dict().items():
+    state = model.likelihood.state_dict()
+    assert state["members.0.annotators.location"].shape == (2, 1)
+    assert len(state) == 6  # thresholds, locations and scales of each member
+    for name, value in again.likelihood.state_dict().items():
         assert torch.equal(value, state[name]), name
     for number in range(2):
         alone = RewardModel.from_pretrained(result.path / f"member_{number}", dtype="float32")
-        own = alone.objective.annotators.location[:, 0]
-        assert torch.equal(objective.annotators.location[:, number], own)
-    labels = labels_for(objective, [parse_preference(row) for row in labelled(TEST)])
+        own = alone.likelihood.state_dict()
+        assert len(own) == 3
+        for name, value in own.items():
+            assert torch.equal(state[f"members.{number}.{name}"], value), name
+    locations = [state[f"members.{number}.annotators.location"] for number in range(2)]
+    assert (locations[0] - locations[1]).abs().max() > 0.01
+    examples = [read_row(row) for row in labelled(TEST)]
+    labels = training_labels(config(backbone, tmp_path, **options), model.likelihood, examples)
+    raw = torch.stack(sides(model), 1).flatten(0, 1)
     with torch.no_grad():
-        loss = objective.negative_log_likelihood(*sides(model), labels).mean()
+        loss = model.likelihood.negative_log_likelihood(raw, labels).mean()
     assert result.metrics["loss"] == pytest.approx(float(loss), abs=1e-5)
     shares = [f"{cause}_share" for cause in ("disagreement", "noise", "epistemic")]
     assert sum(result.metrics[name] for name in shares) == pytest.approx(1, abs=1e-5)

@@ -11,9 +11,9 @@ import torch
 from hidden_context.cli.main import main
 from hidden_context.errors import HiddenContextError
 from hidden_context.training import run
-from hidden_context.training import trainer as trainer_module
-from hidden_context.training.micro_batches import MicroBatch, tokens_too_many
-from hidden_context.training.trainer import PreferenceTrainer
+from hidden_context.training.loop import TrainingLoop
+from hidden_context.training.module import PreferenceModule
+from hidden_context.training.passes import Pass, tokens_too_many
 from support.builders import preference_rows, train_config
 from support.paper_layout import write_rows
 
@@ -33,24 +33,24 @@ def largest_difference(first, second) -> float:
 
 
 class SmallMemory:
-    """Lets a forward or backward pass fail: above a number of pairs, or at certain calls."""
+    """Lets a forward or backward pass fail: above a number of examples, or at certain calls."""
 
-    def __init__(self, monkeypatch, most_pairs=10**6, failing_calls=(), backward=False):
+    def __init__(self, monkeypatch, most=10**6, failing_calls=(), backward=False):
         self.calls, self.failed, self.finished = 0, 0, 0
-        original = trainer_module.raw_outputs_of_pairs
+        original = PreferenceModule.raw_outputs
 
-        def limited(module, tokens, pairs, *options):
+        def limited(module, tokens):
             self.calls += 1
-            fails = len(pairs) > most_pairs or self.calls in failing_calls
+            fails = len(tokens) > most or self.calls in failing_calls
             if not fails:
                 self.finished += 1
-                return original(module, tokens, pairs, *options)
+                return original(module, tokens)
             self.failed += 1
             if not backward:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-            return FailingBackward.apply(original(module, tokens, pairs, *options))
+            return FailingBackward.apply(original(module, tokens))
 
-        monkeypatch.setattr(trainer_module, "raw_outputs_of_pairs", limited)
+        monkeypatch.setattr(PreferenceModule, "raw_outputs", limited)
 
 
 class FailingBackward(torch.autograd.Function):
@@ -66,16 +66,16 @@ class FailingBackward(torch.autograd.Function):
 
 
 @pytest.fixture
-def trainers(monkeypatch):
-    """The trainers made, to look at their budgets."""
+def loops(monkeypatch):
+    """The loops made, to look at their budgets."""
     made = []
-    original = PreferenceTrainer.__init__
+    original = TrainingLoop.__init__
 
     def remembered(self, *args, **options):
         original(self, *args, **options)
         made.append(self)
 
-    monkeypatch.setattr(PreferenceTrainer, "__init__", remembered)
+    monkeypatch.setattr(TrainingLoop, "__init__", remembered)
     return made
 
 
@@ -95,11 +95,11 @@ def config(backbones, folder, **options):
 @pytest.mark.parametrize("engine", ["tree", "padded"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_nothing_changes_but_the_passes(
-    backbones, tmp_path, monkeypatch, caplog, trainers, engine, backward
+    backbones, tmp_path, monkeypatch, caplog, loops, engine, backward
 ):
     """Steps of 8 pairs of which 3 fit: the budget is halved twice, in the first step."""
     expected = run(config(backbones, tmp_path / "large", engine=engine), ROWS, ROWS[:3])
-    memory = SmallMemory(monkeypatch, most_pairs=3, backward=backward)
+    memory = SmallMemory(monkeypatch, most=3, backward=backward)
     with caplog.at_level(logging.WARNING, logger="hidden_context"):
         result = run(config(backbones, tmp_path / "small", engine=engine), ROWS, ROWS[:3])
     assert losses(result) == pytest.approx(losses(expected), abs=1e-6)
@@ -112,11 +112,11 @@ def test_nothing_changes_but_the_passes(
     assert "tokens_per_batch goes from 1024 to" in said[0]
     for before, after in pairwise(budgets):
         assert after <= before // 2
-    assert trainers[-1].budget.tokens == budgets[-1]
-    assert trainers[0].budget.tokens == 1024
+    assert loops[-1].runner.budget.tokens == budgets[-1]
+    assert loops[0].runner.budget.tokens == 1024
 
 
-def test_passes_that_had_run_do_not_count_twice(backbones, tmp_path, monkeypatch, trainers):
+def test_passes_that_had_run_do_not_count_twice(backbones, tmp_path, monkeypatch, loops):
     """Memory runs out in the second pass of a step, and in a later one of another."""
     options = {"tokens_per_batch": 200}
     expected = run(config(backbones, tmp_path / "large", **options), ROWS)
@@ -130,16 +130,16 @@ def test_passes_that_had_run_do_not_count_twice(backbones, tmp_path, monkeypatch
             [line[key] for line in r.history if "loss" in line] for r in (result, expected)
         )
         assert first == pytest.approx(second, abs=0.2 if key == "accuracy" else 1e-3)
-    assert trainers[-1].budget.tokens <= 50
+    assert loops[-1].runner.budget.tokens <= 50
     # tokens are counted for steps that were finished
-    assert trainers[-1].state.total_flos == trainers[0].state.total_flos > 0
+    assert loops[-1].state.total_flos == loops[0].state.total_flos > 0
 
 
-def test_evaluation_takes_smaller_passes_too(backbones, tmp_path, monkeypatch, trainers):
+def test_evaluation_takes_smaller_passes_too(backbones, tmp_path, monkeypatch, loops):
     """Before the first step nothing is known of the memory yet."""
     options = {"eval_first_step": True, "eval_steps": 3}
     expected = run(config(backbones, tmp_path / "large", **options), ROWS, ROWS[:9])
-    memory = SmallMemory(monkeypatch, most_pairs=4)
+    memory = SmallMemory(monkeypatch, most=4)
     result = run(config(backbones, tmp_path / "small", **options), ROWS, ROWS[:9])
     assert memory.failed >= 1
     found, wanted = (
@@ -151,9 +151,9 @@ def test_evaluation_takes_smaller_passes_too(backbones, tmp_path, monkeypatch, t
     assert result.metrics == pytest.approx(expected.metrics, abs=1e-5)
 
 
-def test_a_pair_too_large_by_itself_is_an_error(backbones, tmp_path, monkeypatch, capsys):
-    memory = SmallMemory(monkeypatch, most_pairs=0)
-    with pytest.raises(HiddenContextError, match=r"no memory for one pair of \d+ tokens"):
+def test_an_example_too_large_by_itself_is_an_error(backbones, tmp_path, monkeypatch, capsys):
+    memory = SmallMemory(monkeypatch, most=0)
+    with pytest.raises(HiddenContextError, match=r"no memory for one example of \d+ tokens"):
         run(config(backbones, tmp_path / "a"), ROWS)
     assert memory.finished == 0
     assert memory.failed == 4  # 8 pairs, 4, 2, at last one
@@ -162,24 +162,31 @@ def test_a_pair_too_large_by_itself_is_an_error(backbones, tmp_path, monkeypatch
     flags += ["--tokens_per_batch=1", "--output_dir", str(tmp_path / "b"), "--tuning=full"]
     assert main(["train", *flags]) == 2
     error = capsys.readouterr().err
-    assert "error: there is no memory for one pair of" in error
+    assert "error: there is no memory for one example of" in error
     assert "Take a smaller --max_length" in error
     assert not (tmp_path / "b" / "final").exists()
 
 
-def test_other_errors_are_left_alone(backbones, tmp_path, monkeypatch, trainers):
+def test_other_errors_are_left_alone(backbones, tmp_path, monkeypatch, loops):
     def broken(*_):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(trainer_module, "raw_outputs_of_pairs", broken)
+    monkeypatch.setattr(PreferenceModule, "raw_outputs", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         run(config(backbones, tmp_path), ROWS)
-    assert trainers[0].budget.tokens == 1024
+    assert loops[0].runner.budget.tokens == 1024
 
 
 def test_one_of_several_processes_says_what_to_change():
     error = torch.OutOfMemoryError("CUDA out of memory")
-    batches = [MicroBatch([0, 1], 60), MicroBatch([2], 50)]
-    assert tokens_too_many(error, batches, alone=True) == 60
-    with pytest.raises(HiddenContextError, match=r"pass of 2 pairs.*smaller --tokens_per_batch"):
-        tokens_too_many(error, batches, alone=False)
+    passes = [Pass([0, 1], 60), Pass([2], 50)]
+    assert tokens_too_many(error, passes, alone=True) == 60
+    with pytest.raises(HiddenContextError, match=r"pass of 2 examples.*smaller --tokens_per_batch"):
+        tokens_too_many(error, passes, alone=False)
+
+
+def test_examples_that_are_compared_cannot_be_parted():
+    error, passes = torch.OutOfMemoryError("CUDA out of memory"), [Pass([0, 1], 60), Pass([2], 50)]
+    assert tokens_too_many(error, passes, alone=True, together=[[0], [1], [2]]) == 60
+    with pytest.raises(HiddenContextError, match=r"2 examples of 60 tokens.*--max_comparisons"):
+        tokens_too_many(error, passes, alone=True, together=[[0, 1], [2]])

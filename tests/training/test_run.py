@@ -11,10 +11,10 @@ import torch
 import yaml
 from transformers import TrainerCallback
 
-from hidden_context.data.preferences import parse_preference
+from hidden_context.data.importers import read_row
 from hidden_context.data.splits import VALIDATION_SALT, split_by_prompt
+from hidden_context.likelihood import negative_log_likelihood
 from hidden_context.models import RewardModel
-from hidden_context.objectives import negative_log_likelihood
 from hidden_context.training import TrainConfig, run
 from support.builders import preference_rows, tiny_tokenizer, train_config
 
@@ -131,7 +131,7 @@ def test_everything_is_written(finished):
     assert torch.allclose(again.raw_outputs(texts), result.model.raw_outputs(texts), atol=1e-6)
     assert again.reward_scale == result.model.reward_scale
     card = (result.path / "README.md").read_text()
-    assert "- train pairs: 64" in card
+    assert "- train examples: 64" in card
     assert "- source: in memory" in card
     assert f"| accuracy | {result.metrics['accuracy']:.4g} |" in card
 
@@ -177,9 +177,9 @@ def test_the_best_checkpoint_by_validation_is_kept(backbones, tmp_path, tuning):
     saved = RewardModel.from_pretrained(result.path, dtype="float32")
     assert torch.allclose(saved.raw_outputs(texts), kept, atol=1e-6)
     # validation pairs are what split_by_prompt holds out, and the test pairs were no part of it
-    _, held_out = split_by_prompt([parse_preference(r) for r in ROWS], 0.25, VALIDATION_SALT)
-    chosen = result.model.raw_outputs([p.chosen for p in held_out])
-    rejected = result.model.raw_outputs([p.rejected for p in held_out])
+    _, held_out = split_by_prompt([read_row(r) for r in ROWS], 0.25, VALIDATION_SALT)
+    chosen = result.model.raw_outputs([example.text(0) for example in held_out])
+    rejected = result.model.raw_outputs([example.text(1) for example in held_out])
     loss = negative_log_likelihood(result.model.head, chosen, rejected).mean()
     assert float(loss) == pytest.approx(evaluations[best], abs=1e-5)
     assert result.reports["validation"].kept == len(held_out)

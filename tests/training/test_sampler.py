@@ -1,4 +1,4 @@
-"""Which pairs make up which optimiser step."""
+"""Which examples make up which optimiser step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import TrainerCallback
 
 from hidden_context.training import run
+from hidden_context.training.runner import StepRunner
 from hidden_context.training.sampler import StepSampler
-from hidden_context.training.trainer import PreferenceTrainer
 from support.builders import preference_rows, train_config
 
 SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=50)
@@ -23,7 +23,7 @@ def shares(sizes, pairs_per_step, world_size, epoch=0, **options):
     found = []
     for rank in range(world_size):
         sampler = StepSampler(sizes, pairs_per_step, world_size=world_size, rank=rank, **options)
-        sampler.set_epoch(epoch)
+        sampler.epoch = epoch
         steps = list(sampler)
         assert len(steps) == len(sampler)
         found.append(steps)
@@ -114,12 +114,12 @@ def test_windows_bring_like_lengths_together():
 @pytest.mark.parametrize("window", [0, 2, 50])
 @pytest.mark.parametrize("place", [0, 3, 8])
 def test_any_step_is_a_fair_sample(window, place):
-    """Over epochs, the mean of a step of any place estimates the mean of all pairs."""
+    """Over epochs, the mean of a step of any place estimates the mean of all examples."""
     sizes = list(range(1, 76))  # the last of 9.4 steps has 3 pairs
     sampler, means, counts = StepSampler(sizes, 8, window=window), [], torch.zeros(75)
     epochs = 1500
     for epoch in range(epochs):
-        sampler.set_epoch(epoch)
+        sampler.epoch = epoch
         step = sampler.steps()[place]
         means.append(sum(sizes[pair] for pair in step) / 8)
         counts[step] += 1
@@ -131,6 +131,55 @@ def test_any_step_is_a_fair_sample(window, place):
     assert chi_squared < 75 + 5 * (2 * 75) ** 0.5
     if window == 50:
         assert float(found.std()) > 15  # a step's own lengths are alike
+
+
+VOTES = st.lists(
+    st.one_of(st.integers(1, 30), st.sampled_from([0.5, 2 / 3, 1.5])), min_size=1, max_size=50
+)
+
+
+@given(VOTES, st.integers(1, 12), st.integers(1, 3), st.sampled_from([0, 1, 2, 50]))
+def test_steps_are_of_votes_and_equally_many_in_every_epoch(votes, step, world_size, window):
+    """Examples are never divided; one of more votes than a step counts as a whole step."""
+    sizes = [int(7 * n % 23 + 2) for n in range(len(votes))]
+    whole = sum(min(vote, step) for vote in votes)
+    count = min(math.ceil(whole / step - 1e-6), len(votes))
+    for epoch in range(3):
+        ranks = shares(sizes, step, world_size, epoch, votes=votes, window=window)
+        steps = [[e for part in parts for e in part] for parts in zip(*ranks, strict=True)]
+        assert len(steps) == count
+        assert all(part for parts in zip(*ranks, strict=True) for part in parts)
+        assert sorted({e for one in steps for e in one}) == list(range(len(votes)))
+        assert sum(len(set(one)) for one in steps) == len(votes)
+        if max(votes) <= step and count < len(votes):
+            # a step ends with the example that fills it
+            totals = [sum(votes[e] for e in set(one)) for one in steps]
+            assert all(total < step + 2 * max(votes) for total in totals[:-1])
+
+
+def test_votes_of_equal_examples_fill_steps_exactly():
+    """Twelve examples of three votes each, in steps of nine: four steps of three."""
+    votes = [sum([0.1] * 30)] * 12  # sums of shares of votes are not quite whole
+    sampler = StepSampler([5] * 12, 9, votes)
+    assert [len(step) for step in sampler.steps()] == [3, 3, 3, 3]
+    *steps, last = StepSampler([5] * 12, 10, votes).steps()
+    assert sorted(len(step) for step in steps) == [3, 3, 4]
+    assert len(last) == 2
+    # what does not fill a step comes last
+    assert [len(step) for step in StepSampler([5] * 13, 9, [3.0] * 13).steps()] == [3, 3, 3, 3, 1]
+
+
+def test_examples_of_more_votes_than_a_step_stand_alone():
+    sampler = StepSampler([5] * 6, 4, [20.0] * 6)
+    assert sorted(sampler.steps()) == [[n] for n in range(6)]
+    # the ten votes of one example are a step; the others fill theirs as without it
+    for epoch in range(20):
+        sampler = StepSampler([9, 1, 1, 1, 1, 1, 1], 4, [10.0] + [1.0] * 6, window=0)
+        sampler.epoch = epoch
+        steps = sampler.steps()
+        assert len(steps) == 3
+        assert sorted(example for step in steps for example in step) == list(range(7))
+        assert max(len(step) for step in steps) <= 4
 
 
 class StopAfter(TrainerCallback):
@@ -148,13 +197,13 @@ class StopAfter(TrainerCallback):
 def test_a_resumed_run_goes_on_with_the_next_pairs(backbones, tmp_path, monkeypatch, stop):
     """22 pairs in steps of 8: checkpoints within epochs, and at the end of one (step 3 and 6)."""
     seen = []
-    original = PreferenceTrainer.training_step
+    original = StepRunner.step
 
-    def recorded(self, model, inputs, num_items_in_batch=None):
-        seen.append(inputs["row"].tolist())
-        return original(self, model, inputs, num_items_in_batch)
+    def recorded(runner, batch, prior):
+        seen.append(list(batch.rows))
+        return original(runner, batch, prior)
 
-    monkeypatch.setattr(PreferenceTrainer, "training_step", recorded)
+    monkeypatch.setattr(StepRunner, "step", recorded)
     rows = preference_rows(22, seed=3)
 
     def config(**options):
@@ -175,7 +224,7 @@ def test_a_resumed_run_goes_on_with_the_next_pairs(backbones, tmp_path, monkeypa
     for epoch in range(3):
         steps = resumed[3 * epoch : 3 * epoch + 3]
         assert sorted(pair for step in steps for pair in step) == list(range(22))
-        sampler.set_epoch(epoch)
+        sampler.epoch = epoch
         # the last step is the rest of the permutation, whatever the lengths are
         assert steps[-1] == sampler.steps()[-1]
     assert len({str(resumed[n : n + 3]) for n in (0, 3, 6)}) == 3

@@ -9,7 +9,7 @@ import pytest
 from hidden_context.errors import ConfigError, MissingFileError
 from hidden_context.training import TrainConfig
 from hidden_context.training.finetune import resume_point, training_arguments
-from hidden_context.training.objective import make_head
+from hidden_context.training.labels import make_head
 from support.builders import train_config
 
 
@@ -74,6 +74,9 @@ def test_where_to_resume(tmp_path):
         ({"probe_weight_decay": -0.1}, "--probe_weight_decay is -0.1; it cannot be negative"),
         ({"objective_learning_rate": 0.0}, "--objective_learning_rate is 0.0; it must be positive"),
         ({"ensemble_members": 0}, "--ensemble_members is 0; it must be at least 1"),
+        ({"anchor_weight": -0.5}, r"--anchor_weight is -0\.5; it must be ≥ 0"),
+        ({"anchor_weight": math.nan}, "--anchor_weight is nan; it must be ≥ 0"),
+        ({"max_comparisons": -1}, "--max_comparisons is -1; it cannot be negative"),
         ({"annotator_warmup": 1.5}, r"--annotator_warmup is 1\.5; it must lie in \[0, 1\]"),
     ],
 )

@@ -1,7 +1,8 @@
 """What every pair or response of a score file adds to the numbers, computed once, in blocks.
 
 Intervals by prompt need sums by prompt of these columns and nothing else, so that an analysis of a
-million rows keeps a few numbers of each and never their distributions.
+million rows keeps a few numbers of each and never their distributions. The unit is the pair: what
+several annotators said of one is averaged over their votes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hidden_context.heads import Head
-    from hidden_context.objectives import Labels, Objective
+    from hidden_context.likelihood import Labels, Likelihood
 
     Floats = NDArray[np.float64]
 
@@ -31,15 +32,16 @@ class PairEvidence:
     Attributes:
         preference: Share of annotators for the chosen text.
         probability: P(chosen ≻ rejected) of the population.
-        loss: In nats, as the record of the file has it.
-        right: Whether the preferred text is ranked first; a tie one half.
+        loss: In nats, the mean over a pair's votes.
+        right: Whether the preferred text is ranked first, the mean over a pair's votes; a tie one
+            half.
         brier: Squared distance of ``probability`` from ``preference``.
         mean: ``(N, 2)``, mean rewards of the chosen and the rejected text.
         stddev: ``(N, 2)``, their standard deviations.
         variance: ``(N, 2)``, their variances.
         difference_variance: Variance of the difference of the two rewards.
-        right_at: By risk measure, whether the preferred text has the higher value; ties, of values
-            and of annotators, one half.
+        right_at: By risk measure, whether the preferred text has the higher value, the mean over a
+            pair's votes; ties, of values and of annotators, one half.
         parts: ``difference_variance`` by cause.
     """
 
@@ -95,35 +97,38 @@ def blocks(rows: int) -> Iterator[slice]:
 
 
 def pair_evidence(
-    head: Head,
+    likelihood: Likelihood,
     chosen: Floats,
     rejected: Floats,
     preference: Floats,
     risk_names: Sequence[str] = (),
-    objective: Objective | None = None,
     labels: Labels | None = None,
 ) -> PairEvidence:
     """Compute every pair's numbers.
 
     Args:
-        head: The head that reads the raw outputs.
+        likelihood: The head that reads the raw outputs, and what was learned beside the network.
         chosen: Raw outputs of the chosen texts, ``(N, K)``.
         rejected: Raw outputs of the rejected texts, ``(N, K)``.
         preference: Share of annotators for the chosen texts, ``(N,)``.
         risk_names: Risk measures by which the pairs are compared as well.
-        objective: What the model learned beside its network, for loss and right.
-        labels: With an objective, what annotators said of the pairs.
+        labels: What annotators said of the pairs, each of two responses, the chosen one first;
+            their ratings play no part. None for one vote of each pair's share.
 
     Returns:
         The evidence, in the order of the pairs.
     """
     import torch
 
+    from hidden_context.likelihood import Labels
+
+    labels = Labels.of_pairs(torch.from_numpy(preference)) if labels is None else labels
+    labels = labels.without_ratings()
     found = []
     for part in blocks(len(chosen)):
-        own = None if labels is None else labels.select(torch.arange(part.start, part.stop))
+        own = labels.select(torch.arange(part.start, part.stop))
         sides = chosen[part], rejected[part]
-        found.append(_pair_block(head, sides, preference[part], risk_names, objective, own))
+        found.append(_pair_block(likelihood, sides, preference[part], risk_names, own))
     columns, right_at, parts = (_joined([each[place] for each in found]) for place in range(3))
     return PairEvidence(preference, **columns, right_at=right_at, parts=parts)
 
@@ -133,20 +138,21 @@ def _joined(dicts: list[dict[str, Floats]]) -> dict[str, Floats]:
 
 
 def _pair_block(
-    head: Head,
+    likelihood: Likelihood,
     sides: tuple[Floats, Floats],
     preference: Floats,
     risk_names: Sequence[str],
-    objective: Objective | None,
-    labels: Labels | None,
+    labels: Labels,
 ) -> tuple[dict[str, Floats], dict[str, Floats], dict[str, Floats]]:
     import torch
 
-    from hidden_context.statistics.pair_metrics import pair_values
+    from hidden_context.statistics.judgement_metrics import judgement_values
 
+    head = likelihood.head
     chosen, rejected, share = map(torch.from_numpy, (*sides, preference))
     with torch.no_grad():
-        loss, right = pair_values(head, chosen, rejected, share, objective, labels)
+        raw = torch.stack([chosen, rejected], dim=1).flatten(0, 1)
+        loss, right = map(labels.mean_by_example, judgement_values(likelihood, raw, labels))
         probability = head.log_prob_preferred(chosen, rejected).exp()
         first, second = head.distribution(chosen), head.distribution(rejected)
         parts = first.difference_parts(second)
@@ -160,10 +166,11 @@ def _pair_block(
             "variance": torch.stack([first.variance, second.variance], dim=1),
             "difference_variance": torch.stack(list(parts.values())).sum(0),
         }
+    sign = labels.mean_by_example(torch.sign(labels.comparisons.preference.double() - 0.5)).numpy()
     right_at = {}
     for name in risk_names:
         higher = np.sign(np.subtract(*values_at(head, name, sides)))
-        right_at[name] = 0.5 + 0.5 * higher * np.sign(preference - 0.5)
+        right_at[name] = 0.5 + 0.5 * higher * sign
     return _arrays(values), right_at, _arrays(parts)
 
 

@@ -1,7 +1,7 @@
 """Raw outputs in, records out: the numbers of an analysis, without files or tables.
 
 Rewards are made by the head and reduced by a risk measure; the formulas themselves live in
-``hidden_context.objectives``, ``hidden_context.risk`` and ``hidden_context.statistics``.
+``hidden_context.likelihood``, ``hidden_context.risk`` and ``hidden_context.statistics``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hidden_context.analysis.records import (
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
-    from hidden_context.objectives import Labels, Objective
+    from hidden_context.likelihood import Labels, Likelihood
 
     RawOutputs = NDArray[np.float64]
 
@@ -114,34 +114,31 @@ def variance_shares(head: Head, raw: RawOutputs) -> dict[str, float] | None:
 
 
 def pair_record(
-    head: Head,
+    likelihood: Likelihood,
     chosen: RawOutputs,
     rejected: RawOutputs,
     risk_names: Sequence[str] = (),
     preference: NDArray[np.float64] | None = None,
-    objective: Objective | None = None,
     labels: Labels | None = None,
 ) -> PairRecord:
-    """Evaluate a head on pairs.
+    """Evaluate a likelihood on pairs.
 
     Args:
-        head: The head that reads the raw outputs.
+        likelihood: The head that reads the raw outputs, and what was learned beside the network.
         chosen: Raw outputs of the chosen texts, ``(N, K)``.
         rejected: Raw outputs of the rejected texts, ``(N, K)``.
         risk_names: Risk measures by which the pairs are compared as well.
         preference: Share of annotators for the chosen texts, ``(N,)``; None for hard labels.
-        objective: What the model learned beside its network, for loss and accuracy.
-        labels: With an objective, what annotators said of the N pairs.
+        labels: What annotators said of the N pairs (see ``pair_evidence``).
 
     Returns:
-        The record; see :class:`PairRecord`. Its numbers are those of
-        ``hidden_context.statistics.pair_metrics``, which the evaluate command reports too.
+        The record; see :class:`PairRecord`. Where each pair has one vote, its numbers are those of
+        ``hidden_context.statistics.judgement_metrics``, which the evaluate command reports too.
     """
     if preference is None:
         preference = np.ones(len(chosen))
-    evidence = pair_evidence(head, chosen, rejected, preference, risk_names, objective, labels)
-    everything = np.ones(len(chosen), dtype=bool)
-    return record_of_pairs(evidence, everything, split_votes=labels is not None)
+    evidence = pair_evidence(likelihood, chosen, rejected, preference, risk_names, labels)
+    return record_of_pairs(evidence, np.ones(len(chosen), dtype=bool))
 
 
 def response_record(

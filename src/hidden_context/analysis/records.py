@@ -43,12 +43,13 @@ class PairRecord:
         n: Number of pairs.
         loss: Mean cross-entropy in nats: −log P(chosen ≻ rejected) where labels are hard.
         accuracy: Pairs with P(preferred ≻ other) above ½; those at exactly ½, and those whose
-            annotators tied, count one half. With an objective the share of a pair's annotators.
+            annotators tied, count one half; where several judged a pair, it counts by the share of
+            their votes.
         reward_mean: Mean of the mean rewards of all 2n texts, in reward units.
         reward_stddev: Mean of their standard deviations, in reward units.
         r2: Explained variance share over the 2n texts; None for a head without variance.
-        accuracy_at: Per risk measure, pairs whose preferred text has the higher value; ties, of
-            values and of annotators, one half.
+        accuracy_at: Per risk measure, pairs whose preferred text has the higher value, counted
+            likewise.
         variance_shares: Shares of the variance of the difference between the two sides by cause,
             ``disagreement``, ``noise``, ``epistemic`` or ``unsplit``, summing to 1; None for a head
             that tells no causes apart.
@@ -93,33 +94,26 @@ def count_of(share: float, total: int) -> Count:
     return Count(round(2 * share * total) / 2, total)
 
 
-def record_of_pairs(
-    evidence: PairEvidence, rows: NDArray[np.bool_], *, split_votes: bool = False
-) -> PairRecord:
+def record_of_pairs(evidence: PairEvidence, rows: NDArray[np.bool_]) -> PairRecord:
     """Summarise some of the pairs.
 
     Args:
         evidence: Numbers of all N pairs.
         rows: Which of them, a mask of shape ``(N,)`` with at least one.
-        split_votes: Whether a pair can be right by any share of its annotators.
 
     Returns:
         The record.
     """
     n = int(rows.sum())
-    right = float(evidence.right[rows].mean())
     mean, variance = evidence.mean[rows], evidence.variance[rows]
     return PairRecord(
         n=n,
         loss=float(evidence.loss[rows].mean()),
-        accuracy=Count(right * n, n) if split_votes else count_of(right, n),
+        accuracy=_count(evidence.right[rows]),
         reward_mean=float(mean.mean()),
         reward_stddev=float(evidence.stddev[rows].mean()),
         r2=_explained(mean, variance),
-        accuracy_at={
-            name: count_of(float(values[rows].mean()), n)
-            for name, values in evidence.right_at.items()
-        },
+        accuracy_at={name: _count(values[rows]) for name, values in evidence.right_at.items()},
         variance_shares=_shares(evidence.parts, rows),
     )
 
@@ -149,6 +143,12 @@ def record_of_responses(evidence: ResponseEvidence, rows: NDArray[np.bool_]) -> 
         },
         variance_shares=_shares(evidence.parts, own),
     )
+
+
+def _count(right: NDArray[np.float64]) -> Count:
+    """Count pairs that are right, by halves unless votes are split otherwise."""
+    share, n = float(right.mean()), len(right)
+    return Count(share * n, n) if ((2 * right) % 1).any() else count_of(share, n)
 
 
 def _explained(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> float | None:

@@ -45,8 +45,8 @@ class ScoresAnalysis:
         head: The head that the raw outputs were read with, in its JSON form.
         rows_left_out: Rows without a reward.
         groups: All rows, then the parts.
-        with_objective: Whether loss and accuracy are those of the checkpoint's annotators and
-            answers, as its ``objective.json`` says, rather than of labels as shares.
+        with_likelihood: Whether loss and accuracy are those of the checkpoint's annotators and
+            answers, as its ``likelihood.json`` says, rather than of nobody known.
         clusters: Number of prompts.
         calibration: ECE, Brier score, sharpness and reliability bins; None for responses.
         tests: Tests of hidden context and of caution.
@@ -64,7 +64,7 @@ class ScoresAnalysis:
     head: dict[str, Any]
     rows_left_out: int
     groups: list[Group]
-    with_objective: bool = False
+    with_likelihood: bool = False
     clusters: int = 0
     calibration: dict[str, Any] | None = None
     tests: list[TestResult] = field(default_factory=list)
@@ -78,6 +78,7 @@ class ScoresAnalysis:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; see ``docs/analyze.md`` for its fields."""
         found = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        found["with_objective"] = found.pop("with_likelihood")  # as files have always had it
         found["groups"] = [
             {
                 "labels": group.labels,

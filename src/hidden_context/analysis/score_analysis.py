@@ -32,7 +32,7 @@ from hidden_context.analysis.score_files import PairScores, ResponseScores, read
 from hidden_context.analysis.score_heads import (
     checkpoint_files_beside,
     choose_head,
-    saved_objective,
+    saved_likelihood,
 )
 from hidden_context.analysis.subsets import subset_differences
 from hidden_context.data.files import write_json
@@ -40,7 +40,7 @@ from hidden_context.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
-    from hidden_context.objectives import Labels, Objective
+    from hidden_context.likelihood import Labels, Likelihood
     from hidden_context.risk import RiskMeasure
 
 _logger = logging.getLogger(__name__)
@@ -66,33 +66,27 @@ def _groups(
 
 
 def analyze_pairs(
-    scores: PairScores,
-    head: Head,
-    config: AnalyzeConfig,
-    risk_names: list[str],
-    objective: Objective | None = None,
+    scores: PairScores, likelihood: Likelihood, config: AnalyzeConfig, risk_names: list[str]
 ) -> tuple[ScoresAnalysis, PairEvidence]:
     """Analyse pairs.
 
     Args:
-        scores: The pairs with their facts; with what annotators said of them where an objective is
-            given.
-        head: The head that reads the raw outputs.
+        scores: The pairs with their facts.
+        likelihood: The head that reads the raw outputs, and what was learned beside the network.
         config: Groups and resampling.
         risk_names: Risk measures by which the pairs are compared as well.
-        objective: What the model learned beside its network; None takes labels as shares.
 
     Returns:
         The analysis, and what every pair adds to its numbers.
     """
-    facts, resampling = _facts(scores), _resampling(config)
-    labels = None if objective is None else _labels(scores, objective)
-    evidence = pair_evidence(
-        head, scores.chosen, scores.rejected, scores.preference, risk_names, objective, labels
-    )
+    from hidden_context.likelihood import LikelihoodOptions
+
+    facts, resampling, head = _facts(scores), _resampling(config), likelihood.head
+    sides, labels = (scores.chosen, scores.rejected), _labels(scores, likelihood)
+    evidence = pair_evidence(likelihood, *sides, scores.preference, risk_names, labels)
     moments = pair_moments(evidence, facts.cluster)
     groups = [
-        Group(group, record_of_pairs(evidence, rows, split_votes=labels is not None), intervals)
+        Group(group, record_of_pairs(evidence, rows), intervals)
         for group, rows, intervals in _groups(scores, config.by, moments, resampling)
     ]
     spread = evidence.difference_variance if evidence.has_variance else None
@@ -103,7 +97,7 @@ def analyze_pairs(
         head.to_dict(),
         scores.left_out,
         groups,
-        objective is not None,
+        likelihood.options != LikelihoodOptions(),
         clusters=len(np.unique(facts.cluster)),
         calibration=sections.calibration_of(evidence, facts.cluster, resampling),
         tests=sections.pair_tests(scores, evidence, resampling),
@@ -122,7 +116,7 @@ def analyze_responses(
     """Analyse rows of responses."""
     facts, resampling = _facts(scores), _resampling(config)
     evidence = response_evidence(head, scores.outputs, scores.num_responses, risk_names)
-    moments = response_moments(evidence, facts.cluster, within=not has_shared_context(head))
+    moments = response_moments(evidence, facts.cluster, within=not head.has_context)
     groups = [
         Group(group, record_of_responses(evidence, rows), intervals)
         for group, rows, intervals in _groups(scores, config.by, moments, resampling)
@@ -184,35 +178,38 @@ def _contexts(
     return found.to_dict()
 
 
-def _labels(scores: PairScores, objective: Objective) -> Labels:
+def _labels(scores: PairScores, likelihood: Likelihood) -> Labels | None:
+    """Collect what annotators said; None where each pair has one vote of its share."""
     from hidden_context.data.labels import labels_of
+    from hidden_context.likelihood import LikelihoodOptions
 
-    known = objective.annotators
-    if known is None:
-        return labels_of(scores.said)
-    return labels_of(scores.said, known.index, known.column)
+    if likelihood.options == LikelihoodOptions() and not _split_votes(scores):
+        return None
+    names = likelihood.names
+    levels = likelihood.options.levels
+    return labels_of(scores.said, names.index, names.column, levels, scores.file)
+
+
+def _split_votes(scores: PairScores) -> bool:
+    return any(len(example.judgements) > 1 for example in scores.said)
 
 
 def _analyze_file(
     config: AnalyzeConfig, path: str, measures: dict[str, RiskMeasure]
 ) -> tuple[list[ScoresAnalysis], list[_Analysed]]:
-    objective = saved_objective(path)
-    saved = None if objective is None else objective.head
-    if objective is not None and objective.is_plain:
-        objective = None
-    column = None
-    if objective is not None:
-        column = objective.annotators.column if objective.annotators else "annotator"
+    from hidden_context.likelihood import make_likelihood
+
+    likelihood = saved_likelihood(path)
+    known = None if likelihood is None or not likelihood.names.names else likelihood.names.column
     file = read_score_file(
         path,
-        annotator_column=column,
+        annotator_column=known,
         label_names=sections.judged_columns(config.by),
         facts=FactsReader(keep_prompts=config.contexts),
     )
     every = file.all_scores()
     # The checkpoint around the file can have written one set of scores, not those of several models
-    if len(every) > 1:
-        objective = saved = None
+    saved = None if likelihood is None or len(every) > 1 else likelihood.head
     analyses: list[ScoresAnalysis] = []
     pairs: list[_Analysed] = []
     for scores in every:
@@ -229,26 +226,19 @@ def _analyze_file(
         if isinstance(scores, ResponseScores):
             analyses.append(analyze_responses(scores, head, config, list(measures)))
             continue
-        own = objective if head == saved else None
-        analysis, evidence = analyze_pairs(scores, head, config, list(measures), own)
+        own = likelihood if head == saved and likelihood else make_likelihood(head)
+        analysis, evidence = analyze_pairs(scores, own, config, list(measures))
         analyses.append(analysis)
         if path in config.compare:
             pairs.append(_Analysed(scores, evidence))
     return analyses, pairs
 
 
-def has_shared_context(head: Head) -> bool:
-    """Whether a head knows what the answers to a prompt have in common."""
-    from hidden_context.heads import FactorHead
-
-    return isinstance(head.members[0], FactorHead)
-
-
 def _check_measures(
     measures: dict[str, RiskMeasure], head: Head, scores: PairScores | ResponseScores
 ) -> None:
     relative = next((name for name, measure in measures.items() if measure.is_relative), None)
-    if relative is not None and not has_shared_context(head):
+    if relative is not None and not head.has_context:
         raise ConfigError(
             f"--risk {relative} needs a head that knows what the answers to a prompt have in "
             f"common: factor, or an ensemble of such; {scores.column} in {scores.file} is of a "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, Final
 
-from hidden_context.data.annotations import read_annotations
+from hidden_context.data.example import Comparison, Example
+from hidden_context.data.importers import read_row
 from hidden_context.errors import DataError
 
 CHOSEN: Final = "reward_output_chosen"
@@ -128,22 +128,47 @@ def read_labels(
     return labels
 
 
-def read_preference(row: dict[str, Any], file: str, line: int) -> float:
-    """Read the share of annotators for the chosen side, as training reads it.
+def read_said(
+    row: dict[str, Any], file: str, line: int, annotator_column: str | None = None
+) -> Example:
+    """Read what annotators said of a pair, as training reads it.
 
-    It is the mean over ``annotations`` where there are some, else ``preference``, else 1, ½ or 0 by
-    the sign of ``strength``, else 1.
+    Their judgements are those of ``annotations`` where there are some, else the one that
+    ``preference``, ``strength`` and ``margin`` make, else a vote for the chosen side.
+
+    Args:
+        row: The row.
+        file: The score file, for errors.
+        line: The line, for errors.
+        annotator_column: The column that says who judged; None leaves that out.
+
+    Returns:
+        An example of two responses whose texts are left out.
 
     Raises:
         DataError: If one of these columns is malformed.
+    """
+    names = [*_SAID_COLUMNS, *([] if annotator_column is None else [annotator_column])]
+    said = {name: row[name] for name in names if row.get(name) is not None}
+    if not said:
+        return _ONE_VOTE
+    return read_row({"chosen": "", "rejected": "", **said}, file=file, line=line)
 
-    >>> read_preference({"annotations": [{"preference": 1}, {"strength": -2}]}, "scores.jsonl", 1)
+
+def share_of(said: Example) -> float | None:
+    """Return the share of votes for the chosen side; None where all abstained.
+
+    >>> said = {"annotations": [{"preference": 1}, {"strength": -2}]}
+    >>> share_of(read_said(said, "scores.jsonl", 1))
     0.5
     """
-    return fmean(said.preference for said in read_annotations(row, file=file, line=line))
+    votes = [
+        judgement.answer.preference
+        for judgement in said.judgements
+        if isinstance(judgement.answer, Comparison)
+    ]
+    return sum(votes) / len(votes) if votes else None
 
 
-def label_columns(row: dict[str, Any], annotator_column: str) -> dict[str, Any]:
-    """Select the columns that say what annotators said of a pair, and who they are."""
-    names = (*_SAID_COLUMNS, annotator_column)
-    return {name: row[name] for name in names if row.get(name) is not None}
+# Most rows say nothing of who judged, and a million of them need not say it each.
+_ONE_VOTE: Final = read_row({"chosen": "", "rejected": ""})

@@ -10,7 +10,6 @@ model's scores and is counted.
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,15 +24,15 @@ from hidden_context.analysis.score_columns import (
     LABEL_COLUMNS,
     RESPONSES_PREFIX,
     ScoreSet,
-    label_columns,
     read_labels,
-    read_preference,
+    read_said,
     reward_columns,
     score_sets,
     shown,
 )
+from hidden_context.analysis.score_table import ScoreTable
+from hidden_context.data.example import Example
 from hidden_context.data.files import iter_jsonl
-from hidden_context.data.preferences import Preference
 from hidden_context.errors import DataError
 
 
@@ -49,8 +48,8 @@ class PairScores:
         rejected: ``(N, K)`` float64, raw outputs of the rejected texts.
         preference: ``(N,)`` float64, share of annotators for the chosen text: 1 a hard label.
         labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
-        left_out: Number of rows without a reward.
-        said: Where it was asked for, what annotators said of each of the N pairs.
+        left_out: Number of rows without a reward or a vote.
+        said: What annotators said of each of the N pairs.
         facts: Where they were asked for, prompts, lengths and votes of the N pairs.
         rows: ``(N,)`` integers, the place of each pair among the file's rows.
     """
@@ -63,7 +62,7 @@ class PairScores:
     preference: NDArray[np.float64]
     labels: dict[str, NDArray[np.str_]]
     left_out: int
-    said: list[Preference] = field(default_factory=list)
+    said: list[Example] = field(default_factory=list)
     facts: RowFacts | None = None
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
@@ -136,112 +135,9 @@ class ScoreFile:
         return [*pairs, *self.named_pairs.values(), *self.responses.values()]
 
 
-@dataclass
-class _Table:
-    """Rows of one set of scores while they are being read."""
-
-    file: str
-    scores: ScoreSet
-    values: tuple[array[float], ...]
-    preference: array[float] = field(default_factory=lambda: array("d"))
-    counts: array[int] = field(default_factory=lambda: array("q"))
-    labels: dict[str, list[str]] = field(default_factory=dict)
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    said: list[Preference] = field(default_factory=list)
-    left_out: int = 0
-    width: int = 0
-    width_line: int = 0
-
-    def numbers(self, value: Any, line: int, place: str) -> list[float] | None:
-        """Check one raw output, K finite numbers as in the rows before; None stays None."""
-        if value is None:
-            return None
-        if not isinstance(value, list) or not value:
-            raise DataError(
-                f"a list of numbers is needed, not {shown(value)}",
-                file=self.file,
-                line=line,
-                field=place,
-                remedy="A reward is written as a list even if it is one number, such as [0.25]",
-            )
-        for number in value:
-            if type(number) is not float and type(number) is not int:
-                raise DataError(
-                    f"{shown(number)} stands where a number is needed",
-                    file=self.file,
-                    line=line,
-                    field=place,
-                    remedy="A text without a reward has null in place of the whole list",
-                )
-            if not _is_finite(number):
-                raise DataError(
-                    f"{shown(number)} is not a finite number",
-                    file=self.file,
-                    line=line,
-                    field=place,
-                    remedy="Score the file again; a finite reward model gives finite outputs",
-                )
-        if not self.width:
-            self.width, self.width_line = len(value), line
-        elif len(value) != self.width:
-            raise DataError(
-                f"its width is {len(value)}, but {self.width} on line {self.width_line}",
-                file=self.file,
-                line=line,
-                field=place,
-                remedy="All outputs of one reward model have the same width",
-            )
-        return value
-
-    def add(
-        self,
-        row: int,
-        outputs: Sequence[list[list[float]] | None],
-        labels: dict[str, str],
-        preference: float,
-        said: Preference | None,
-    ) -> None:
-        """Append one row: per column its list of raw outputs, or None if one is missing."""
-        if any(column is None for column in outputs):
-            self.left_out += 1
-            return
-        for values, column in zip(self.values, outputs, strict=True):
-            for output in column or ():
-                values.extend(output)
-        self.rows.append(row)
-        self.counts.append(len(outputs[0] or ()))
-        self.preference.append(preference)
-        if said is not None:
-            self.said.append(said)
-        for name, label in labels.items():
-            self.labels[name].append(label)
-
-    def arrays(self) -> list[NDArray[np.float64]]:
-        """Return the values of each column as ``(M, K)`` arrays."""
-        if not self.counts:
-            raise DataError(
-                f"none of its {self.left_out} rows has a reward",
-                file=self.file,
-                field=self.scores.columns[0],
-                remedy="Were all texts too long? Score them again with a larger --max_length",
-            )
-        return [
-            np.array(values, dtype=np.float64).reshape(-1, self.width) for values in self.values
-        ]
-
-    def label_arrays(self) -> dict[str, NDArray[np.str_]]:
-        """Return the label columns that hold anything."""
-        return {name: np.array(texts) for name, texts in self.labels.items() if any(texts)}
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
-def _row_outputs(table: _Table, row: dict[str, Any], line: int) -> list[list[list[float]] | None]:
+def _row_outputs(
+    table: ScoreTable, row: dict[str, Any], line: int
+) -> list[list[list[float]] | None]:
     if table.scores.is_pairs:
         sides = [table.numbers(row[name], line, name) for name in table.scores.columns]
         return [None if side is None else [side] for side in sides]
@@ -273,8 +169,7 @@ def read_score_file(
     Args:
         path: The file.
         require: Label columns that every row must have.
-        annotator_column: Keep what annotators said of the pairs, with this column for who they are;
-            None keeps only the shares.
+        annotator_column: The column that says who judged a pair; None leaves that out.
         label_names: Columns that split rows into groups.
         facts: Collects prompts, lengths and votes; None leaves them out.
 
@@ -288,7 +183,7 @@ def read_score_file(
     """
     file = str(path)
     columns, has_pairs = frozenset[str](), False
-    tables: list[_Table] = []
+    tables: list[ScoreTable] = []
     for number, (line, row) in enumerate(iter_jsonl(path, allow_empty=False)):
         found = reward_columns(row)
         if not tables:
@@ -305,24 +200,22 @@ def read_score_file(
         if facts is not None:
             facts.add(row)
         labels = read_labels(row, file, line, label_names)
-        preference = read_preference(row, file, line) if has_pairs else 1.0
-        said = None
-        if has_pairs and annotator_column is not None:
-            said = Preference("", "", "", label_columns(row, annotator_column), line)
+        said = read_said(row, file, line, annotator_column) if has_pairs else None
         for name in require:
             if not labels.get(name):
                 raise DataError("the column is missing", file=file, line=line, field=name)
         for table in tables:
-            table.add(number, _row_outputs(table, row, line), labels, preference, said)
+            own = said if table.scores.is_pairs else None
+            table.add(number, _row_outputs(table, row, line), labels, own)
     return _score_file(file, tables, None if facts is None else facts.facts())
 
 
-def _new_table(file: str, scores: ScoreSet, label_names: Sequence[str]) -> _Table:
+def _new_table(file: str, scores: ScoreSet, label_names: Sequence[str]) -> ScoreTable:
     values = tuple(array("d") for _ in scores.columns)
-    return _Table(file, scores, values, labels={name: [] for name in label_names})
+    return ScoreTable(file, scores, values, labels={name: [] for name in label_names})
 
 
-def _pair_scores(table: _Table, facts: RowFacts | None) -> PairScores:
+def _pair_scores(table: ScoreTable, facts: RowFacts | None) -> PairScores:
     chosen, rejected = table.arrays()
     rows = np.array(table.rows, dtype=np.int64)
     return PairScores(
@@ -340,7 +233,7 @@ def _pair_scores(table: _Table, facts: RowFacts | None) -> PairScores:
     )
 
 
-def _response_scores(table: _Table, facts: RowFacts | None) -> ResponseScores:
+def _response_scores(table: ScoreTable, facts: RowFacts | None) -> ResponseScores:
     (outputs,) = table.arrays()
     rows = np.array(table.rows, dtype=np.int64)
     return ResponseScores(
@@ -355,7 +248,7 @@ def _response_scores(table: _Table, facts: RowFacts | None) -> ResponseScores:
     )
 
 
-def _score_file(file: str, tables: list[_Table], facts: RowFacts | None) -> ScoreFile:
+def _score_file(file: str, tables: list[ScoreTable], facts: RowFacts | None) -> ScoreFile:
     pairs = {t.scores.name: _pair_scores(t, facts) for t in tables if t.scores.is_pairs}
     responses = {t.scores.name: _response_scores(t, facts) for t in tables if not t.scores.is_pairs}
     return ScoreFile(file, pairs.pop("", None), pairs, responses)

@@ -13,7 +13,7 @@ from hidden_context.errors import DataError
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
-    from hidden_context.objectives import Objective
+    from hidden_context.likelihood import Likelihood
 
 CHECKPOINT_SUFFIX = "_peft_last_checkpoint"
 
@@ -75,7 +75,7 @@ def head_for_width(
     else:
         writes = f"writes {head.num_outputs} or some more, never {width}"
     remedy = "Check which reward model wrote this file, and name its own type of head"
-    if isinstance(head, heads.EnsembleHead):
+    if head.num_members:
         remedy = (
             "What its members are stands in its checkpoint's reward_head.json: put the file "
             "beside that one, or name another head"
@@ -102,10 +102,9 @@ def head_file_beside(file: str | Path) -> Path:
 
 def checkpoint_files_beside(file: str | Path) -> list[Path]:
     """Return the files of the checkpoint around a score file that an analysis reads."""
-    from hidden_context.models.objective_file import OBJECTIVE_FILE, OBJECTIVE_WEIGHTS
+    from hidden_context.models.likelihood_file import FILES
 
-    folder = Path(file).parent
-    return [head_file_beside(file), folder / OBJECTIVE_FILE, folder / OBJECTIVE_WEIGHTS]
+    return [head_file_beside(file), *(Path(file).parent / name for name in FILES)]
 
 
 def saved_head(file: str | Path) -> Head | None:
@@ -120,19 +119,19 @@ def saved_head(file: str | Path) -> Head | None:
     return HeadFile.load(path).head if path.is_file() else None
 
 
-def saved_objective(file: str | Path) -> Objective | None:
+def saved_likelihood(file: str | Path) -> Likelihood | None:
     """Read what the checkpoint whose folder a score file lies in learned beside its network.
 
     Returns:
-        The objective, of the checkpoint's head; None where there is no checkpoint.
+        The likelihood, of the checkpoint's head; None where there is no checkpoint.
 
     Raises:
         CheckpointError: If the checkpoint's files are damaged or of a later version.
     """
-    from hidden_context.models.objective_file import load_objective
+    from hidden_context.models.likelihood_file import load_likelihood
 
     head = saved_head(file)
-    return None if head is None else load_objective(Path(file).parent, head)
+    return None if head is None else load_likelihood(Path(file).parent, head)
 
 
 def choose_head(
@@ -183,9 +182,10 @@ def choose_head(
 
 def _with_likelihood(head: Head, likelihood: str) -> Head:
     """Let a head, or an ensemble's members, compare by another likelihood where they have one."""
-    from hidden_context.heads import EnsembleHead
+    from hidden_context import heads
     from hidden_context.heads.registry import options_for
 
-    if isinstance(head, EnsembleHead):
-        return dataclasses.replace(head, member=_with_likelihood(head.member, likelihood))
+    if head.num_members:
+        member = _with_likelihood(head.member, likelihood)
+        return heads.from_dict({**head.to_dict(), "member": member.to_dict()})
     return dataclasses.replace(head, **options_for(head.type, {"likelihood": likelihood}))

@@ -93,6 +93,8 @@ def evaluation_numbers(
     Raises:
         DataError: If no row is of data_subset helpful, or the width does not fit the type.
     """
+    from hidden_context.likelihood import make_likelihood
+
     head = head_for_width(reward_model_type, scores.width, file=scores.file, field=CHOSEN)
     helpful = scores.labels["data_subset"] == "helpful"
     if not helpful.any():
@@ -106,7 +108,8 @@ def evaluation_numbers(
     cluster = _clusters(scores.facts, len(helpful))
     names = risk_names(reward_model_type, alpha)
     rates = paired_rates(head, names, chosen, rejected, cluster[helpful], _RESAMPLING)
-    evidence = pair_evidence(head, scores.chosen, scores.rejected, scores.preference)
+    likelihood = make_likelihood(head)
+    evidence = pair_evidence(likelihood, scores.chosen, scores.rejected, scores.preference)
     everything = np.ones(len(helpful), dtype=bool)
     intervals = pair_moments(evidence, cluster).intervals(everything, _RESAMPLING)
     return EvaluationNumbers(

@@ -132,8 +132,8 @@ def analysis_title(analysis: ScoresAnalysis) -> str:
         kind += f", {head['type']}"
     if "likelihood" in head:
         kind += f", {head['likelihood']}"
-    if analysis.with_objective:
-        kind += ", with its objective.json"
+    if analysis.with_likelihood:
+        kind += ", with its likelihood.json"
     return f"{analysis.file}: {' '.join(filter(None, (analysis.kind, analysis.name)))} ({kind})"
 
 

@@ -14,7 +14,7 @@ from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import option
 
 if TYPE_CHECKING:
-    from hidden_context.data.sources import PreferenceData
+    from hidden_context.data.sources import ExampleData
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def _splits_to_read(config: InspectConfig | SplitConfig) -> list[str]:
     return splits or ["train"]
 
 
-def _read(config: InspectConfig | SplitConfig, split: str) -> PreferenceData:
-    from hidden_context.data.sources import load_preferences
+def _read(config: InspectConfig | SplitConfig, split: str) -> ExampleData:
+    from hidden_context.data.sources import load_examples
 
-    return load_preferences(
+    return load_examples(
         config.data_path,
         config.data_subset,
         split,
@@ -94,10 +94,10 @@ def _read(config: InspectConfig | SplitConfig, split: str) -> PreferenceData:
     )
 
 
-def _print_summary(data: PreferenceData) -> None:
-    from hidden_context.data.summary import summarize_preferences
+def _print_summary(data: ExampleData) -> None:
+    from hidden_context.data.summary import summarize_examples
 
-    summary = summarize_preferences(data.preferences)
+    summary = summarize_examples(data.examples)
     print(data.report)
     print(f"  columns: {', '.join(summary.columns)}")
     for title, counts in (
@@ -106,11 +106,12 @@ def _print_summary(data: PreferenceData) -> None:
     ):
         if counts:
             print(f"  {title}: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
+    print(f"  responses: {summary.responses}; judgements: {summary.judgements}")
     if summary.annotators:
         print(f"  annotators: {summary.annotators}")
     print(
-        f"  prompts: {summary.prompts} distinct; {summary.repeated_prompt_rows} pairs repeat "
-        "an earlier pair's prompt"
+        f"  prompts: {summary.prompts} distinct; {summary.repeated_prompt_rows} examples repeat "
+        "an earlier example's prompt"
     )
     print(f"  {'characters':<12}{'min':>8}{'median':>9}{'mean':>9}{'95 %':>9}{'max':>8}")
     for name, length in summary.lengths.items():
@@ -187,15 +188,15 @@ def run_split(argv: Sequence[str] | None) -> int:
     data = _read(config, splits[0])
     print(data.report)
     if config.folds:
-        divisions = folds(data.preferences, config.folds)
+        divisions = folds(data.examples, config.folds)
     else:
-        divisions = [split_by_prompt(data.preferences, config.eval_fraction)]
+        divisions = [split_by_prompt(data.examples, config.eval_fraction)]
     for rest, held_out in divisions:
         check_sides(data, rest, held_out)
     for folder, sides in zip(folders, divisions, strict=True):
-        for path, preferences in zip(_targets(config, folder).values(), sides, strict=True):
-            count = write_jsonl(path, (preference.columns for preference in preferences))
-            print(f"{path}: {count} pairs")
+        for path, examples in zip(_targets(config, folder).values(), sides, strict=True):
+            count = write_jsonl(path, (example.columns for example in examples))
+            print(f"{path}: {count} examples")
     return 0
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 _METRICS = {
     "loss": "loss (nats)",
     "accuracy": "accuracy",
+    "rating_rmse": "rating error",
     "reward_mean": "mean reward",
     "reward_stddev": "mean σ",
     "r2": "r²",

@@ -1,4 +1,4 @@
-"""``hidden-context train``: train a reward model on preference pairs."""
+"""``hidden-context train``: train a reward model on preference data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         TrainConfig,
         argv,
         prog="hidden-context train",
-        description="Train a reward model on preference pairs; see docs/train.md.",
+        description="Train a reward model on preference data; see docs/train.md.",
     )
     return run_training(config)
 
@@ -33,6 +33,6 @@ def run_training(config: TrainConfig) -> int:
     for name, report in result.reports.items():
         print(f"{name}: {report}")
     if result.metrics:
-        print_metrics(result.metrics, "evaluation pairs")
+        print_metrics(result.metrics, "evaluation examples")
     print(f"reward model saved to {result.path}")
     return 0

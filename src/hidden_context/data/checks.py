@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hidden_context.data.dialogue import Conversation
 from hidden_context.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands.
+
+    Attributes:
+        file: The file or data set; None where not known.
+        line: The line or row number, from 1; None where not known.
+    """
+
+    file: str | Path | None = None
+    line: int | None = None
+
+    def error(self, problem: str, field: str, remedy: str) -> DataError:
+        """Make the error that names this place.
+
+        Args:
+            problem: What is wrong, one sentence without a final full stop.
+            field: The column or key.
+            remedy: What to do about it, one sentence without a final full stop.
+
+        Returns:
+            The error, to be raised.
+        """
+        return DataError(problem, file=self.file, line=self.line, field=field, remedy=remedy)
+
+
+NOWHERE = Place()
 
 
 def describe(value: Any) -> str:
@@ -39,8 +70,7 @@ def _is_finite(value: Any) -> bool:
 def read_number(
     value: Any,
     field: str,
-    file: Path | str | None = None,
-    line: int | None = None,
+    place: Place = NOWHERE,
     *,
     low: float = -math.inf,
     high: float = math.inf,
@@ -51,8 +81,7 @@ def read_number(
     Args:
         value: What stands in the column.
         field: The column's name.
-        file: Where the row stands, for the error.
-        line: Its line or row number.
+        place: Where the row stands, for the error.
         low: The least value allowed.
         high: The greatest.
         remedy: What to do where it is something else.
@@ -71,14 +100,13 @@ def read_number(
         problem = f"a number from {low:g} to {high:g} is needed, not {value!r}"
     else:
         return float(value)
-    raise DataError(problem, file=file, line=line, field=field, remedy=remedy or _unknown(field))
+    raise place.error(problem, field, remedy or _unknown(field))
 
 
 def read_integer(
     value: Any,
     field: str,
-    file: Path | str | None = None,
-    line: int | None = None,
+    place: Place = NOWHERE,
     *,
     low: float = -math.inf,
     high: float = math.inf,
@@ -89,8 +117,7 @@ def read_integer(
     Args:
         value: What stands in the column.
         field: The column's name.
-        file: Where the row stands, for the error.
-        line: Its line or row number.
+        place: Where the row stands, for the error.
         low: The least value allowed.
         high: The greatest.
         remedy: What to do where it is something else.
@@ -112,11 +139,11 @@ def read_integer(
         problem = f"an integer {bounds} is needed, not {value!r}"
     else:
         return int(value)
-    raise DataError(problem, file=file, line=line, field=field, remedy=remedy or _unknown(field))
+    raise place.error(problem, field, remedy or _unknown(field))
 
 
-def read_weight(value: Any, file: Path | str | None = None, line: int | None = None) -> float:
-    """Check that a ``weight`` is a positive finite number; null is 1.
+def read_weight(value: Any, place: Place = NOWHERE, field: str = "weight") -> float:
+    """Check that a weight is a positive finite number; null is 1.
 
     Raises:
         DataError: If it is something else.
@@ -125,10 +152,114 @@ def read_weight(value: Any, file: Path | str | None = None, line: int | None = N
         return 1.0
     if _is_finite(value) and value > 0:
         return float(value)
-    raise DataError(
+    raise place.error(
         f"a positive finite number is needed, not {describe(value)}",
-        file=file,
-        line=line,
-        field="weight",
-        remedy="'weight' is how much the row counts: leave it out for 1, leave out the row for 0",
+        field,
+        "'weight' is how much it counts: leave it out for 1, leave out the row or entry for 0",
     )
+
+
+def read_annotator(value: Any, field: str, place: Place = NOWHERE) -> str | int | None:
+    """Check that a value names an annotator: text, an integer, or null; empty text is null.
+
+    Raises:
+        DataError: If it is something else.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return value
+    raise place.error(
+        f"text or an integer is needed, not {describe(value)}",
+        field,
+        "Annotators go by a name or a number; rename the column if it holds something else",
+    )
+
+
+def read_list(
+    value: Any, field: str, place: Place, remedy: str, what: str, count: int | None = None
+) -> list[Any]:
+    """Check that a value is a list that holds something.
+
+    Args:
+        value: What stands in the column.
+        field: The column's name.
+        place: Where the row stands, for the error.
+        remedy: What to do where it is something else.
+        what: What the list holds, in the singular.
+        count: How many responses it has to hold one for; None for any number of entries.
+
+    Returns:
+        The list.
+
+    Raises:
+        DataError: If it is missing, no list, empty, or of another length.
+    """
+    if value is None:
+        problem = "the column is missing or null"
+    elif not isinstance(value, list):
+        problem = f"a list of {what}s is needed, not {describe(value)}"
+    elif count is not None and len(value) != count:
+        problem = f"{len(value)} {what}s are given for {count} responses"
+    elif not value:
+        problem = f"a list of at least one {what} is needed, not an empty list"
+    else:
+        return value
+    raise place.error(problem, field, remedy)
+
+
+def read_conversation(value: Any, field: str, place: Place = NOWHERE) -> Conversation:
+    """Check that a value is text or a list of chat messages.
+
+    Args:
+        value: What stands in the column.
+        field: The column's name.
+        place: Where the row stands, for the error.
+
+    Returns:
+        The value itself.
+
+    Raises:
+        DataError: If it is something else, naming file, line and field.
+    """
+    if isinstance(value, str):
+        _check_text(value, field, place)
+        return value
+    if not isinstance(value, list):
+        raise place.error(
+            f"text or a list of chat messages is needed, not {describe(value)}",
+            field,
+            'Write text, or messages as [{"role": "user", "content": "..."}]',
+        )
+    for number, message in enumerate(value):
+        _check_message(message, f"{field}[{number}]", place)
+    return value
+
+
+def _check_text(text: str, field: str, place: Place) -> None:
+    """Refuse half characters: tokenizers and UTF-8 cannot hold them."""
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise place.error(
+            f"the text holds half a character (a lone surrogate at {error.start})",
+            field,
+            "Repair or leave out the row",
+        ) from error
+
+
+def _check_message(message: Any, field: str, place: Place) -> None:
+    if not isinstance(message, dict):
+        problem = f"a chat message is needed, not {describe(message)}"
+    elif not isinstance(message.get("role"), str):
+        problem = f"the chat message's 'role' has to be text, not {describe(message.get('role'))}"
+    elif not isinstance(message.get("content"), str):
+        problem = (
+            f"the chat message's 'content' has to be text, not {describe(message.get('content'))}"
+        )
+    else:
+        _check_text(message["content"], field, place)
+        return
+    raise place.error(problem, field, 'Write messages as {"role": "user", "content": "..."}')

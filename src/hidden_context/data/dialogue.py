@@ -154,6 +154,26 @@ def shared_prompt(chosen: Conversation, rejected: Conversation) -> Conversation:
     return list(chosen[:count]) if not isinstance(chosen, str) else ""
 
 
+def split_response(conversation: Conversation) -> tuple[Conversation, Conversation]:
+    """Divide one conversation into a prompt and the response that it ends in.
+
+    Args:
+        conversation: A text or chat messages.
+
+    Returns:
+        The prompt and the response; the prompt is empty where the conversation does not end in an
+        assistant's turn after another.
+    """
+    if not isinstance(conversation, str):
+        ends = len(conversation) > 1 and conversation[-1]["role"] == "assistant"
+        cut = len(conversation) - 1 if ends else 0
+        return conversation[:cut], conversation[cut:]
+    turns = list(_TURN.finditer(conversation))
+    ends = len(turns) > 1 and turns[-1].group(1) == "Assistant"
+    cut = turns[-1].end() if ends else 0
+    return conversation[:cut], conversation[cut:]
+
+
 def canonical_prompt(prompt: Conversation) -> str:
     r"""Return a spelling of a prompt that is the same in every format it may come in.
 

@@ -1,116 +1,168 @@
-"""From preferences to the labels that an objective reads."""
+"""From examples to the labels that a likelihood reads."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from hidden_context.data.annotations import annotations_of
-from hidden_context.data.preferences import Preference
-from hidden_context.errors import DataError
+from hidden_context.data.checks import NOWHERE, Place, read_annotator
+from hidden_context.data.example import Comparison, Example, Judgement, Rating
+from hidden_context.data.expand import comparisons_of
 
 if TYPE_CHECKING:
-    from hidden_context.objectives import Labels, Objective
+    from hidden_context.likelihood.labels import Labels
+
+_Labels = TypeVar("_Labels")
+_INDICES = ("first", "second", "response", "annotator", "example")
 
 
-def annotator_names(preferences: Sequence[Preference], column: str = "annotator") -> list[str]:
-    """Names of all annotators of a column, sorted.
+def annotator_of(
+    judgement: Judgement, column: str = "annotator", place: Place = NOWHERE
+) -> str | int | None:
+    """Tell who judged, by a column of one's choice.
 
     Args:
-        preferences: The pairs.
+        judgement: The judgement.
+        column: The column that says who judged, such as ``objective``. Where the judgement was an
+            entry of a list, the key of that name in it, and the row's column for an entry without.
+        place: Where its row stands, for errors.
+
+    Returns:
+        The annotator, None where not known.
+
+    Raises:
+        DataError: If the value is neither text nor an integer nor null, naming the field.
+    """
+    if column == "annotator":
+        return judgement.annotator
+    if not isinstance(judgement.columns, ChainMap):
+        return read_annotator(judgement.columns.get(column), column, place)
+    entry, row = judgement.columns.maps
+    who = read_annotator(entry.get(column), f"{_name_of(entry, row)}.{column}", place)
+    return read_annotator(row.get(column), column, place) if who is None else who
+
+
+def _name_of(entry: Any, row: Any) -> str:
+    """Find the name of an entry in its row, such as ``annotations[1]``."""
+    lists = ((name, row.get(name)) for name in ("annotations", "judgements", "ratings"))
+    places = (
+        f"{name}[{number}]"
+        for name, values in lists
+        if isinstance(values, list)
+        for number, value in enumerate(values)
+        if value is entry
+    )
+    return next(places, "entry")
+
+
+def annotator_names(examples: Sequence[Example], column: str = "annotator") -> list[str]:
+    """Names of all annotators of a column who did not always abstain, sorted.
+
+    Args:
+        examples: The examples.
         column: The column that says who judged, such as ``objective``.
 
     Returns:
         Distinct names, as texts.
 
     Raises:
-        DataError: If a value is neither text nor integer.
+        DataError: If a value is neither text nor integer, naming its line.
     """
-    found = {
-        str(annotation.annotator)
-        for pair in preferences
-        for annotation in annotations_of(pair, column)
-        if annotation.annotator not in (None, "")
-    }
-    return sorted(found)
+    votes = (
+        annotator_of(judgement, column, _place(example))
+        for example in examples
+        for judgement in example.judgements
+        if not judgement.abstains
+    )
+    return sorted({str(annotator) for annotator in votes if annotator is not None})
 
 
 def labels_of(
-    preferences: Sequence[Preference],
+    examples: Sequence[Example],
     index: Callable[[object], int] | None = None,
     column: str = "annotator",
+    levels: int = 2,
+    file: str | Path | None = None,
 ) -> Labels:
-    """Collect the labels of pairs.
+    """Collect what annotators said of examples, as tensors; abstentions say nothing.
 
     Args:
-        preferences: B pairs.
+        examples: E examples.
         index: Index of an annotator by name, −1 for those who are not known; None knows nobody.
         column: The column that says who judged.
+        levels: How many answers the likelihood knows; strengths have to fit where it knows more
+            than three.
+        file: Where the examples come from, for errors.
 
     Returns:
-        Labels of B pairs, in order, float32.
+        Labels of E examples, in order, float32; a ranking of n responses has the n(n−1)/2
+        comparisons of ``comparisons_of``, whose votes and weights are 2/n of its own.
 
     Raises:
-        DataError: If an annotation is malformed.
+        DataError: If a strength is beyond the levels or an annotator's name is malformed, naming
+            the line.
     """
     import torch
 
-    from hidden_context.objectives import Labels
-    from hidden_context.objectives.labels import UNKNOWN
+    from hidden_context.likelihood.labels import UNKNOWN, Comparisons, Labels, RatingLabels
 
-    found = [annotations_of(pair, column) for pair in preferences]
-    flat = [annotation for annotations in found for annotation in annotations]
-    nan = float("nan")
-
-    def floats(values: Sequence[float | None], missing: float) -> torch.Tensor:
-        filled = [missing if value is None else float(value) for value in values]
-        return torch.tensor(filled, dtype=torch.float32)
-
-    annotators = [UNKNOWN if index is None else index(a.annotator) for a in flat]
-    sizes = torch.tensor([len(annotations) for annotations in found], dtype=torch.long)
+    compared: list[tuple[float, ...]] = []  # both in the order of the fields
+    rated: list[tuple[float, ...]] = []
+    start, offsets = 0, [0]
+    for number, example in enumerate(examples):
+        place = _place(example, number + 1, file)
+        for judgement in example.judgements:
+            answer, weight = judgement.answer, judgement.weight
+            who = UNKNOWN
+            if index is not None and not judgement.abstains:
+                who = index(annotator_of(judgement, column, place))
+            if isinstance(answer, Rating):
+                rated.append((start + answer.response, answer.value, who, weight, 1.0, number))
+            for comparison, votes in comparisons_of(answer):
+                _check_strength(comparison, levels, place)
+                places = (start + comparison.first, start + comparison.second)
+                said = _numbers(comparison)
+                compared.append((*places, *said, who, weight * votes, votes, number))
+        start += len(example.responses)
+        offsets.append(start)
     return Labels(
-        preference=floats([a.preference for a in flat], 1.0),
-        pair=torch.repeat_interleave(torch.arange(len(found)), sizes),
-        strength=floats([a.strength for a in flat], nan),
-        margin=floats([a.margin for a in flat], 0.0),
-        annotator=torch.tensor(annotators, dtype=torch.long),
-        weight=floats([pair.weight for pair in preferences], 1.0),
-        rating_chosen=floats([pair.rating_chosen for pair in preferences], nan),
-        rating_rejected=floats([pair.rating_rejected for pair in preferences], nan),
+        _tensors(Comparisons, compared), _tensors(RatingLabels, rated), torch.tensor(offsets)
     )
 
 
-def labels_for(
-    objective: Objective, preferences: Sequence[Preference], file: str | Path | None = None
-) -> Labels:
-    """Collect the labels of pairs as an objective reads them.
+def _numbers(comparison: Comparison) -> tuple[float, float, float]:
+    """Return the preference, the strength (NaN where not said) and the margin (0)."""
+    strength, margin = comparison.strength, comparison.margin
+    return comparison.preference, float("nan") if strength is None else strength, margin or 0.0
 
-    Args:
-        objective: The objective, which may know annotators by a column of the data.
-        preferences: The pairs.
-        file: Where they come from, for the error.
 
-    Returns:
-        Labels of the pairs, in order.
+def _place(example: Example, line: int | None = None, file: str | Path | None = None) -> Place:
+    """Say where an example stands; of several lines it is the first."""
+    return Place(file, example.source_lines[0] if example.source_lines else line)
 
-    Raises:
-        DataError: If a strength is beyond the objective's levels, naming its line.
-    """
-    known, levels = objective.annotators, objective.outcomes.levels
-    if known is None:
-        labels = labels_of(preferences)
-    else:
-        labels = labels_of(preferences, known.index, known.column)
-    top = (levels - 1) // 2
-    beyond = (labels.strength.abs() > top).nonzero().squeeze(-1)
-    if levels > 3 and len(beyond):
-        row = int(labels.pair[beyond[0]])
-        raise DataError(
-            f"strength {labels.strength[beyond[0]]:g} is beyond {levels} levels (up to {top})",
-            file=file,
-            line=preferences[row].source_line or row + 1,
-            field="strength",
-            remedy="Scale the strengths, or train with --outcomes seven_levels",
+
+def _check_strength(comparison: Comparison, levels: int, place: Place) -> None:
+    top, strength = (levels - 1) // 2, comparison.strength
+    if levels > 3 and strength is not None and abs(strength) > top:
+        raise place.error(
+            f"strength {strength} is beyond {levels} levels (up to {top})",
+            "strength",
+            "Scale the strengths, or train with --outcomes seven_levels",
         )
-    return labels
+
+
+def _tensors(kind: type[_Labels], rows: list[tuple[float, ...]]) -> _Labels:
+    """Make labels of a kind from rows that hold its fields in order."""
+    import torch
+
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return kind(
+        **{
+            name: torch.tensor(values, dtype=torch.long if name in _INDICES else torch.float32)
+            for name, values in zip(names, columns, strict=True)
+        }
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hidden_context.data.checks import Place, read_conversation, read_list
 from hidden_context.data.dialogue import (
     ASSISTANT_TURN,
     Conversation,
@@ -14,7 +15,8 @@ from hidden_context.data.dialogue import (
     is_blank,
     join,
 )
-from hidden_context.data.preferences import check_conversation, parse_preference
+from hidden_context.data.example import Example
+from hidden_context.data.importers import pairs
 from hidden_context.data.rows import iter_rows, require_row
 from hidden_context.errors import ConfigError, DataError
 
@@ -89,7 +91,7 @@ def read_scoring_rows(
             kind = find_kind(columns)
             if kind is None:
                 raise _unknown_columns(columns, path, line)
-        texts, blank = _texts(columns, kind, path, line, prompt_from_first_human)
+        texts, blank = _texts(columns, kind, Place(path, line), prompt_from_first_human)
         places = frozenset(place for place, nothing in enumerate(blank) if nothing)
         yield ScoringRow(index, line, columns, texts, kind, places)
     if index < 0:
@@ -107,68 +109,53 @@ def _unknown_columns(columns: dict[str, Any], path: str | Path, line: int) -> Da
 
 
 def _texts(
-    columns: dict[str, Any], kind: Kind, path: str | Path, line: int, from_first_human: bool
+    columns: dict[str, Any], kind: Kind, place: Place, from_first_human: bool
 ) -> tuple[tuple[Conversation, ...], list[bool]]:
     """Return the texts of a row, and of each whether it says nothing after the prompt."""
     if kind == "pair":
-        pair = parse_preference(columns, file=path, line=line)
-        sides = (pair.chosen, pair.rejected)
+        pair = pairs.read(columns, place)
         given = not is_blank(columns.get("prompt") or "")
-        return sides, [_says_nothing(side, pair.prompt, given) for side in sides]
+        return pair.texts, [_says_nothing(pair, side, given) for side in range(2)]
     if kind == "responses":
-        return _response_texts(columns, path, line, from_first_human)
+        return _response_texts(columns, place, from_first_human)
     field = "messages" if columns.get("messages") is not None else "text"
-    _require(columns, field, kind, path, line)
-    text = check_conversation(columns[field], field, path, line)
+    _require(columns, field, kind, place)
+    text = read_conversation(columns[field], field, place)
     return (text,), [is_blank(text)]
 
 
-def _says_nothing(side: Conversation, prompt: Conversation, given: bool) -> bool:
+def _says_nothing(pair: Example, side: int, given: bool) -> bool:
     """Tell whether nothing but white space follows the prompt.
 
     A prompt that was guessed from what two texts share counts only where it ends a dialogue's
     turn: other texts may share all but a blank.
     """
-    if isinstance(side, str) and isinstance(prompt, str):
-        if not given and not prompt.endswith(ASSISTANT_TURN):
-            return is_blank(side)
-        rest = side.removeprefix(prompt).strip() if side.startswith(prompt) else side
-        return is_blank(rest.removeprefix(ASSISTANT_TURN.strip()))
-    if isinstance(prompt, str) or isinstance(side, str) or side[: len(prompt)] != prompt:
-        return is_blank(side)
-    return is_blank(side[len(prompt) :])
+    response = pair.responses[side]
+    if not isinstance(pair.prompt, str) or not isinstance(response, str):
+        return is_blank(response)
+    if not given and not pair.prompt.endswith(ASSISTANT_TURN):
+        return is_blank(pair.text(side))
+    return is_blank(response.strip().removeprefix(ASSISTANT_TURN.strip()))
 
 
-def _require(columns: dict[str, Any], field: str, kind: Kind, path: str | Path, line: int) -> None:
+def _require(columns: dict[str, Any], field: str, kind: Kind, place: Place) -> None:
     if columns.get(field) is None:
-        raise DataError(
-            "the column is missing or null",
-            file=path,
-            line=line,
-            field=field,
-            remedy=f"Each row of this file needs {_NEEDS[kind]}",
-        )
+        remedy = f"Each row of this file needs {_NEEDS[kind]}"
+        raise place.error("the column is missing or null", field, remedy)
 
 
 def _response_texts(
-    columns: dict[str, Any], path: str | Path, line: int, from_first_human: bool
+    columns: dict[str, Any], place: Place, from_first_human: bool
 ) -> tuple[tuple[Conversation, ...], list[bool]]:
     for field in ("prompt", "responses"):
-        _require(columns, field, "responses", path, line)
-    prompt = check_conversation(columns["prompt"], "prompt", path, line)
-    responses = columns["responses"]
-    if not isinstance(responses, list) or not responses:
-        raise DataError(
-            "a list of at least one response is needed",
-            file=path,
-            line=line,
-            field="responses",
-            remedy='Write {"prompt": "...", "responses": ["...", "..."]}',
-        )
+        _require(columns, field, "responses", place)
+    prompt = read_conversation(columns["prompt"], "prompt", place)
+    remedy = 'Write {"prompt": "...", "responses": ["...", "..."]}'
+    responses = read_list(columns["responses"], "responses", place, remedy, "response")
     texts: list[Conversation] = []
     blank: list[bool] = []
     for number, response in enumerate(responses):
-        response = check_conversation(response, f"responses[{number}]", path, line)
+        response = read_conversation(response, f"responses[{number}]", place)
         if from_first_human and isinstance(prompt, str) and isinstance(response, str):
             texts.append(assistant_text(prompt, response))
         else:

@@ -25,7 +25,7 @@ _NUMBER_COLUMNS = (
     "weight",
 )
 # Where an empty cell is empty text; elsewhere it is null.
-_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "text")
+_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "response", "text")
 
 
 def data_suffix(path: str | Path) -> str | None:
@@ -108,7 +108,9 @@ def _convert_cells(row: dict[str, Any], path: Path, number: int) -> Row:
         name: None if cell == "" and name not in _TEXT_COLUMNS else cell
         for name, cell in row.items()
     }
-    for field in _NUMBER_COLUMNS:
+    # Beside a pair a column of that name is not ours.
+    rated = () if "chosen" in columns else ("rating",)
+    for field in _NUMBER_COLUMNS + rated:
         cell = columns.get(field)
         if cell is None:
             continue

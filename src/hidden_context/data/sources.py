@@ -1,6 +1,6 @@
 """Reading preference data from wherever it lies into one schema, with a count of what was left out.
 
-``load_preferences`` reads one split; ``load_splits`` (in ``held_out``) adds test and validation
+``load_examples`` reads one split; ``load_splits`` (in ``held_out``) adds test and validation
 sets that share no prompt with the training set.
 """
 
@@ -14,27 +14,46 @@ from pathlib import Path
 from typing import Literal
 
 from hidden_context.data import hub, layouts
-from hidden_context.data.preferences import Preference, has_blank_side
-from hidden_context.data.rankings import is_ranking, parse_preferences
+from hidden_context.data.example import Example, Ranking
+from hidden_context.data.importers import read_row
 from hidden_context.data.report import ReadReport
 from hidden_context.data.rows import Row, iter_rows, require_row
+from hidden_context.data.usable import blank_responses, has_votes, keep_responses
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 OnMalformed = Literal["error", "skip"]
 
 
 @dataclass
-class PreferenceData:
-    """Preferences together with the report of how they were read."""
+class ExampleData:
+    """Examples together with the report of how they were read."""
 
-    preferences: list[Preference] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     report: ReadReport = field(default_factory=lambda: ReadReport(source=""))
 
     def __len__(self) -> int:
-        return len(self.preferences)
+        return len(self.examples)
 
-    def __iter__(self) -> Iterator[Preference]:
-        return iter(self.preferences)
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.examples)
+
+    def add(self, example: Example) -> None:
+        """Add what can be used of an example, and count what cannot."""
+        report = self.report
+        report.rows += 1
+        report.rankings += any(isinstance(j.answer, Ranking) for j in example.judgements)
+        report.abstentions += example.abstentions
+        if not has_votes(example):
+            report.unjudged += 1
+            return
+        blank = blank_responses(example)
+        places = [place for place in range(len(example.responses)) if place not in blank]
+        kept = keep_responses(example, places)
+        if kept is None:
+            report.empty += 1
+            return
+        report.left_out += len(blank)
+        self.examples.append(kept)
 
 
 def _local_path(data_path: str | Path) -> Path | None:
@@ -124,7 +143,7 @@ def _iter_source(
             yield place, line, item, part.filtered
 
 
-def load_preferences(
+def load_examples(
     data_path: str | Path,
     data_subset: str = "both",
     split: str = "train",
@@ -133,8 +152,8 @@ def load_preferences(
     limit: int = 0,
     on_malformed: OnMalformed = "error",
     seed: int = 0,
-) -> PreferenceData:
-    """Read one split of preference data; a ranking of n responses becomes its n(n−1)/2 pairs.
+) -> ExampleData:
+    """Read one split of preference data, each row as one example.
 
     Args:
         data_path: A hub id (``Anthropic/hh-rlhf``), a local file (JSON Lines, gzip, parquet, CSV)
@@ -144,13 +163,14 @@ def load_preferences(
             data has no folders, the rows whose ``data_subset`` column says so.
         split: Which split; of no effect for a single file, which is read whole.
         revision: A branch, tag or commit on the hub.
-        limit: How many pairs to keep, 0 for all, spread evenly over the values of
+        limit: How many examples to keep, 0 for all, spread evenly over the values of
             ``data_subset``, drawn at random, in their original order.
         on_malformed: Whether a malformed row is an error or skipped and counted.
         seed: Of that draw.
 
     Returns:
-        The preferences and the report.
+        The examples that can be used, and the report. Of an example of several responses blank ones
+        are left out; of a pair both sides are needed.
 
     Raises:
         MissingFileError: If the data or the split is not there, saying what is.
@@ -159,29 +179,23 @@ def load_preferences(
     """
     if limit < 0:
         raise ConfigError(f"A size limit cannot be negative: {limit} (0 keeps all).")
-    data = PreferenceData(report=ReadReport(source=_describe(data_path, data_subset, split)))
+    data = ExampleData(report=ReadReport(source=_describe(data_path, data_subset, split)))
     report, subsets = data.report, Counter[str]()
     for place, line, row, filtered in _iter_source(data_path, data_subset, split, revision):
         try:
-            columns = require_row(row)
-            pairs = parse_preferences(columns, file=place, line=line)
+            example = read_row(require_row(row), file=place, line=line)
         except DataError as error:
             if on_malformed == "error":
                 raise
             report.rows += 1
             report.malformed.append(str(error))
             continue
-        subset = pairs[0].data_subset  # a ranking's pairs all have the columns of its row
+        subset = example.data_subset
         subsets[str(subset)] += 1
-        if filtered and subset != data_subset:
-            continue
-        report.rankings += is_ranking(columns)
-        report.rows += len(pairs)
-        kept = [pair for pair in pairs if not has_blank_side(pair.columns)]
-        report.empty += len(pairs) - len(kept)
-        data.preferences += kept
+        if not filtered or subset == data_subset:
+            data.add(example)
     _require_rows(data, data_subset, subsets)
-    return limit_preferences(data, limit, seed)
+    return limit_examples(data, limit, seed)
 
 
 def _describe(data_path: str | Path, data_subset: str, split: str) -> str:
@@ -190,8 +204,8 @@ def _describe(data_path: str | Path, data_subset: str, split: str) -> str:
     return f"{data_path} ({data_subset}, {split})"
 
 
-def _require_rows(data: PreferenceData, data_subset: str, subsets: Counter[str]) -> None:
-    if data.preferences:
+def _require_rows(data: ExampleData, data_subset: str, subsets: Counter[str]) -> None:
+    if data.examples:
         return
     report = data.report
     if report.rows == 0 and subsets:
@@ -206,34 +220,34 @@ def _require_rows(data: PreferenceData, data_subset: str, subsets: Counter[str])
     raise DataError(problem.rstrip("."), file=report.source)
 
 
-def limit_preferences(data: PreferenceData, limit: int, seed: int = 0) -> PreferenceData:
-    """Keep a number of pairs, spread evenly over the data subsets, and bring the report up to date.
+def limit_examples(data: ExampleData, limit: int, seed: int = 0) -> ExampleData:
+    """Keep a number of examples, spread evenly over the data subsets, and update the report.
 
     Args:
         data: What was read.
-        limit: How many to keep, 0 for all. A subset with fewer pairs than its share leaves the
+        limit: How many to keep, 0 for all. A subset with fewer than its share leaves the
             rest to the others.
         seed: Of the draw within each subset.
 
     Returns:
-        The same data with ``preferences`` and the report's counts changed.
+        The same data with ``examples`` and the report's counts changed.
 
     Raises:
         ConfigError: If the limit is negative.
     """
     if limit < 0:
         raise ConfigError(f"A size limit cannot be negative: {limit} (0 keeps all).")
-    preferences, report = data.preferences, data.report
-    if 0 < limit < len(preferences):
+    examples, report = data.examples, data.report
+    if 0 < limit < len(examples):
         groups: dict[str, list[int]] = {}
-        for index, preference in enumerate(preferences):
-            groups.setdefault(str(preference.data_subset), []).append(index)
+        for index, example in enumerate(examples):
+            groups.setdefault(str(example.data_subset), []).append(index)
         chosen = sorted(_draw_evenly(groups, limit, seed))
-        report.limited += len(preferences) - len(chosen)
-        preferences = [preferences[index] for index in chosen]
-    data.preferences = preferences
-    report.kept = len(preferences)
-    report.identical = sum(preference.identical for preference in preferences)
+        report.limited += len(examples) - len(chosen)
+        examples = [examples[index] for index in chosen]
+    data.examples = examples
+    report.kept = len(examples)
+    report.identical = sum(example.identical for example in examples)
     return data
 
 

@@ -1,4 +1,4 @@
-"""Splitting by prompt: which side a pair falls on depends on its prompt's hash and nothing else.
+"""Splitting by prompt: which side an example falls on depends on its prompt's hash alone.
 
 So no prompt stands on both sides, the split is the same in every program and for ever, and rows
 added later move no row that was there before.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from hidden_context.data.preferences import Preference
+from hidden_context.data.example import Example
 from hidden_context.errors import ConfigError
 
 EVALUATION_SALT = "evaluation"
@@ -23,7 +23,7 @@ def prompt_fraction(prompt_key: str, salt: str = "") -> float:
     The first 53 bits of SHA-256(salt, NUL, prompt) divided by 2^53; stable for ever.
 
     Args:
-        prompt_key: ``Preference.prompt_key``.
+        prompt_key: ``Example.prompt_key``.
         salt: Different salts give independent numbers.
 
     Returns:
@@ -35,29 +35,29 @@ def prompt_fraction(prompt_key: str, salt: str = "") -> float:
 
 
 def split_by_prompt(
-    preferences: Sequence[Preference], fraction: float, salt: str = EVALUATION_SALT
-) -> tuple[list[Preference], list[Preference]]:
-    """Hold out the pairs of about a fraction of all prompts.
+    examples: Sequence[Example], fraction: float, salt: str = EVALUATION_SALT
+) -> tuple[list[Example], list[Example]]:
+    """Hold out the examples of about a fraction of all prompts.
 
     Args:
-        preferences: The pairs.
+        examples: The examples.
         fraction: Share of prompts to hold out, from 0 to 1.
         salt: Names the purpose; other purposes hold out independently.
 
     Returns:
-        The rest and the held-out pairs, each in the given order. Raising the fraction only moves
-        pairs from the rest to the held-out side.
+        The rest and the held-out examples, each in the given order. Raising the fraction only moves
+        examples from the rest to the held-out side.
 
     Raises:
         ConfigError: If the fraction is not between 0 and 1.
     """
     if not 0.0 <= fraction <= 1.0:
         raise ConfigError(f"A fraction between 0 and 1 is needed to split by, not {fraction}.")
-    rest: list[Preference] = []
-    held_out: list[Preference] = []
-    for preference in preferences:
-        inside = prompt_fraction(preference.prompt_key, salt) < fraction
-        (held_out if inside else rest).append(preference)
+    rest: list[Example] = []
+    held_out: list[Example] = []
+    for example in examples:
+        inside = prompt_fraction(example.prompt_key, salt) < fraction
+        (held_out if inside else rest).append(example)
     return rest, held_out
 
 
@@ -67,33 +67,33 @@ def fold_of(prompt_key: str, k: int, salt: str = FOLD_SALT) -> int:
 
 
 def folds(
-    preferences: Sequence[Preference], k: int, salt: str = FOLD_SALT
-) -> list[tuple[list[Preference], list[Preference]]]:
-    """Divide pairs into k folds by prompt, for cross-validation.
+    examples: Sequence[Example], k: int, salt: str = FOLD_SALT
+) -> list[tuple[list[Example], list[Example]]]:
+    """Divide examples into k folds by prompt, for cross-validation.
 
     Args:
-        preferences: The pairs.
+        examples: The examples.
         k: The number of folds, at least 2.
         salt: Another salt gives another division.
 
     Returns:
-        For each fold ``(rest, held out)``; every pair is held out exactly once.
+        For each fold ``(rest, held out)``; every example is held out exactly once.
 
     Raises:
         ConfigError: If k is below 2.
     """
     if k < 2:
         raise ConfigError(f"At least 2 folds are needed, not {k}.")
-    fold_numbers = [fold_of(preference.prompt_key, k, salt) for preference in preferences]
+    fold_numbers = [fold_of(example.prompt_key, k, salt) for example in examples]
     return [
         (
-            [p for p, number in zip(preferences, fold_numbers, strict=True) if number != fold],
-            [p for p, number in zip(preferences, fold_numbers, strict=True) if number == fold],
+            [p for p, number in zip(examples, fold_numbers, strict=True) if number != fold],
+            [p for p, number in zip(examples, fold_numbers, strict=True) if number == fold],
         )
         for fold in range(k)
     ]
 
 
-def prompt_overlap(train: Sequence[Preference], test: Sequence[Preference]) -> int:
+def prompt_overlap(train: Sequence[Example], test: Sequence[Example]) -> int:
     """Count the distinct prompts that stand in both sets."""
     return len({p.prompt_key for p in train} & {p.prompt_key for p in test})

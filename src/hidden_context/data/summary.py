@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, quantiles
 
 from hidden_context.data.dialogue import to_text
-from hidden_context.data.preferences import Preference
+from hidden_context.data.example import Example
 
 
 @dataclass(frozen=True)
@@ -23,24 +23,30 @@ class LengthSummary:
 
 
 @dataclass(frozen=True)
-class PreferenceSummary:
-    """Counts over a set of preferences.
+class DataSummary:
+    """Counts over a set of examples.
 
     Attributes:
-        rows: Number of pairs.
+        rows: Number of examples.
         columns: In how many rows each column stands.
-        data_subsets: Pairs per ``data_subset``.
-        objectives: Pairs per ``objective``.
+        data_subsets: Examples per ``data_subset``.
+        objectives: Examples per ``objective``.
+        responses: Number of responses.
+        judgements: Number of judgements that are votes.
+        abstentions: Number of judgements that are none.
         annotators: Number of distinct annotators, 0 where none is given.
         prompts: Number of distinct prompts (by ``prompt_key``).
-        repeated_prompt_rows: Pairs whose prompt stands in an earlier pair.
-        lengths: Characters of prompts and of full chosen and rejected texts.
+        repeated_prompt_rows: Examples whose prompt stands in an earlier one.
+        lengths: Characters of each example's prompt, and of each response's whole text.
     """
 
     rows: int
     columns: dict[str, int]
     data_subsets: dict[str, int]
     objectives: dict[str, int]
+    responses: int
+    judgements: int
+    abstentions: int
     annotators: int
     prompts: int
     repeated_prompt_rows: int
@@ -53,27 +59,32 @@ def summarize_lengths(lengths: Sequence[int]) -> LengthSummary:
     return LengthSummary(min(lengths), cuts[9], fmean(lengths), cuts[18], max(lengths))
 
 
-def summarize_preferences(preferences: Sequence[Preference]) -> PreferenceSummary:
-    """Summarize a non-empty set of preferences.
+def summarize_examples(examples: Sequence[Example]) -> DataSummary:
+    """Summarize a non-empty set of examples.
 
     Args:
-        preferences: The pairs.
+        examples: The examples.
 
     Returns:
         Counts and lengths.
     """
-    prompts = {preference.prompt_key for preference in preferences}
+    prompts = {example.prompt_key for example in examples}
+    judgements = [judgement for example in examples for judgement in example.judgements]
+    abstentions = sum(judgement.abstains for judgement in judgements)
     lengths = {
-        name: summarize_lengths([len(to_text(getattr(p, name))) for p in preferences])
-        for name in ("prompt", "chosen", "rejected")
+        "prompt": [len(to_text(example.prompt)) for example in examples],
+        "text": [len(to_text(text)) for example in examples for text in example.texts],
     }
-    return PreferenceSummary(
-        rows=len(preferences),
-        columns=dict(Counter(name for p in preferences for name in p.columns)),
-        data_subsets=dict(Counter(p.data_subset for p in preferences if p.data_subset is not None)),
-        objectives=dict(Counter(p.objective for p in preferences if p.objective is not None)),
-        annotators=len({a.annotator for p in preferences for a in p.annotations} - {None}),
+    return DataSummary(
+        rows=len(examples),
+        columns=dict(Counter(name for e in examples for name in e.columns)),
+        data_subsets=dict(Counter(e.data_subset for e in examples if e.data_subset is not None)),
+        objectives=dict(Counter(e.objective for e in examples if e.objective is not None)),
+        responses=sum(len(example.responses) for example in examples),
+        judgements=len(judgements) - abstentions,
+        abstentions=abstentions,
+        annotators=len({judgement.annotator for judgement in judgements} - {None}),
         prompts=len(prompts),
-        repeated_prompt_rows=len(preferences) - len(prompts),
-        lengths=lengths,
+        repeated_prompt_rows=len(examples) - len(prompts),
+        lengths={name: summarize_lengths(values) for name, values in lengths.items()},
     )

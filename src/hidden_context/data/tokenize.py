@@ -1,4 +1,4 @@
-"""From preferences and texts to token ids and batches, with a count of all that is too long."""
+"""From examples and texts to token ids and batches, with a count of all that is too long."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hidden_context.data.chat import SpecialTokens, encode_batch, read_chat_template, special_tokens
 from hidden_context.data.dialogue import Conversation
-from hidden_context.data.preferences import Preference
+from hidden_context.data.example import Example
 from hidden_context.data.report import ReadReport
+from hidden_context.data.token_cache import TokenCache
+from hidden_context.data.usable import keep_responses
 from hidden_context.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-
-    from hidden_context.data.token_cache import TokenCache
 
 OverLength = Literal["drop", "truncate", "keep"]
 
@@ -45,33 +45,34 @@ class TokenizedTexts:
 
 
 @dataclass
-class TokenizedPreferences:
-    """Token ids of preference pairs; the three lists run in parallel.
+class TokenizedExamples:
+    """Token ids of examples; the three lists run in parallel.
 
     Attributes:
-        input_ids_chosen: The ids of the preferred text of each pair kept.
-        input_ids_rejected: The ids of the other one.
-        indices: Where each pair stands in the preferences given.
-        too_long: How many pairs were dropped because a side is too long.
-        truncated: How many pairs were kept with a side cut.
-        empty: How many pairs were dropped because a side has no tokens.
+        examples: The examples kept, without the responses that were left out.
+        input_ids: The ids of the whole text of each response of each.
+        indices: Where each stands in the examples given.
+        too_long: How many examples were dropped for their length.
+        truncated: How many were kept with a response cut.
+        empty: How many were dropped because a response has no tokens.
+        left_out: How many responses are missing from examples that were kept.
     """
 
-    input_ids_chosen: list[list[int]] = field(default_factory=list)
-    input_ids_rejected: list[list[int]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    input_ids: list[list[list[int]]] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     too_long: int = 0
     truncated: int = 0
     empty: int = 0
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each pair, both sides together."""
-        pairs = zip(self.input_ids_chosen, self.input_ids_rejected, strict=True)
-        return [len(chosen) + len(rejected) for chosen, rejected in pairs]
+        """Tokens of each example, all its responses together."""
+        return [sum(map(len, ids)) for ids in self.input_ids]
 
 
 def truncate_left(ids: list[int], max_length: int, special: SpecialTokens) -> list[int]:
@@ -173,64 +174,85 @@ def _add_text(
     result.reasons.append(reason)
 
 
-def tokenize_preferences(
-    preferences: Sequence[Preference],
+def tokenize_examples(
+    examples: Sequence[Example],
     tokenizer: Any,
     max_length: int | None,
     over_length: OverLength = "drop",
     chat_template: str | None = None,
     report: ReadReport | None = None,
     cache: TokenCache | None = None,
-) -> TokenizedPreferences:
-    """Turn preference pairs into token ids.
+) -> TokenizedExamples:
+    """Turn examples into token ids, each whole text once however often it stands there.
 
     Args:
-        preferences: The pairs.
+        examples: The examples.
         tokenizer: A Transformers tokenizer.
-        max_length: The most tokens a side may have; None for no limit.
-        over_length: ``drop`` the pair if either side is longer (the paper's way), ``truncate``
-            (the end of the text is kept) or ``keep``.
+        max_length: The most tokens a whole text may have; None for no limit.
+        over_length: ``drop`` responses that are longer, and with them a pair (the paper's way) or
+            an example that has no vote left; ``truncate`` (the end of the text is kept) or
+            ``keep``.
         chat_template: A template, or a file with one, in place of the tokenizer's own.
         report: Brought up to date with what was dropped and cut.
         cache: Where the ids are kept from one run to the next; meant for whole data sets.
 
     Returns:
-        The ids of the pairs that remain, where they stood, and the counts.
+        The examples that remain, their ids, where they stood, and the counts.
 
     Raises:
         ConfigError: If an option cannot work, or there are messages but no template.
         DataError: If the template refuses messages.
     """
-    # Both sides of a pair side by side: one call of the fast tokenizer for many pairs.
-    both = [text for pair in preferences for text in (pair.chosen, pair.rejected)]
-    # Lengths are judged per pair below, so nothing is cut or dropped here.
-    sides = tokenize_texts(both, tokenizer, None, "keep", chat_template, cache)
     special = special_tokens(tokenizer)
     _check(max_length, over_length, special)
-    result = TokenizedPreferences()
-    for index in range(len(preferences)):
-        chosen, rejected = sides.input_ids[2 * index], sides.input_ids[2 * index + 1]
-        if chosen is None or rejected is None:
-            result.empty += 1
+    all_ids = _encode_once(examples, tokenizer, chat_template, cache)
+    result = TokenizedExamples()
+    for index, (example, ids) in enumerate(zip(examples, all_ids, strict=True)):
+        longer = [max_length is not None and len(one) > max_length for one in ids]
+        dropped = longer if over_length == "drop" else [False] * len(ids)
+        places = [n for n, one in enumerate(ids) if one and not dropped[n]]
+        kept = keep_responses(example, places) if places else None
+        if kept is None:
+            result.empty += not all(ids)
+            result.too_long += all(ids)
             continue
-        if max_length is not None and max(len(chosen), len(rejected)) > max_length:
-            if over_length == "drop":
-                result.too_long += 1
-                continue
-            if over_length == "truncate":
-                result.truncated += 1
-                chosen = truncate_left(chosen, max_length, special)
-                rejected = truncate_left(rejected, max_length, special)
-        result.input_ids_chosen.append(chosen)
-        result.input_ids_rejected.append(rejected)
+        ids = [ids[place] for place in places]
+        if over_length == "truncate" and max_length is not None and any(longer):
+            result.truncated += 1
+            ids = [truncate_left(one, max_length, special) for one in ids]
+        result.left_out += len(example.responses) - len(places)
+        result.examples.append(kept)
+        result.input_ids.append(ids)
         result.indices.append(index)
     if report is not None:
-        report.too_long += result.too_long
-        report.truncated += result.truncated
-        report.empty += result.empty
-        report.kept -= result.too_long + result.empty
-        report.identical = sum(preferences[index].identical for index in result.indices)
+        _count(result, report)
     return result
+
+
+def _encode_once(
+    examples: Sequence[Example], tokenizer: Any, chat_template: str | None, cache: TokenCache | None
+) -> list[list[list[int]]]:
+    """Tokenize every response's whole text, equal ones once; no ids where there are no tokens."""
+    texts: dict[Any, Conversation] = {}
+    keys = []
+    for example in examples:
+        # Messages are dictionaries, which cannot be keys themselves; a tuple is never a text.
+        own = [text if isinstance(text, str) else (repr(text),) for text in example.texts]
+        texts.update(zip(own, example.texts, strict=True))
+        keys.append(own)
+    # Lengths are judged example by example, so nothing is cut or dropped here.
+    found = tokenize_texts(list(texts.values()), tokenizer, None, "keep", chat_template, cache)
+    ids = dict(zip(texts, (one or [] for one in found.input_ids), strict=True))
+    return [[ids[key] for key in own] for own in keys]
+
+
+def _count(result: TokenizedExamples, report: ReadReport) -> None:
+    report.too_long += result.too_long
+    report.truncated += result.truncated
+    report.empty += result.empty
+    report.left_out += result.left_out
+    report.kept -= result.too_long + result.empty
+    report.identical = sum(example.identical for example in result.examples)
 
 
 def pad_batch(

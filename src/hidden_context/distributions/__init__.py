@@ -2,13 +2,14 @@
 
 from hidden_context.distributions.base import RewardDistribution
 from hidden_context.distributions.categorical import CategoricalReward
-from hidden_context.distributions.components import ComponentReward, Components
+from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.ensemble import EnsembleReward
 from hidden_context.distributions.factor import FactorReward
 from hidden_context.distributions.log_space import LIKELIHOODS, log_comparison, log_ndtr
 from hidden_context.distributions.mixture import MixtureReward
 from hidden_context.distributions.normal import NormalReward
+from hidden_context.distributions.parts import Components
 from hidden_context.distributions.point_mass import PointMassReward
 from hidden_context.distributions.quantiles import QuantileReward
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from hidden_context.distributions.difference import RewardDifference
+from hidden_context.distributions.parts import Components
 from hidden_context.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hidden_context.distributions.components import Components
-    from hidden_context.distributions.difference import RewardDifference
 
 QuantileMethod = Literal["step", "bins"]
 
@@ -148,6 +146,25 @@ class RewardDistribution(Distribution, abc.ABC):
             f"{type(self).__name__} has no shared context, so it does not know how its rewards go "
             "together; relative rewards need a factor head."
         )
+
+    def given(self, location: Tensor, scale: Tensor | None = None) -> RewardDistribution:
+        """Rewards for annotators of whom something is known (see ``FactorReward.given``).
+
+        Raises:
+            ConfigError: Unless the rewards have a context that annotators share.
+        """
+        raise self._no_context()
+
+    def context_spread(self, other: RewardDistribution | None, scale: Tensor) -> Tensor:
+        """Deviation of the difference by what is not known of an annotator (see ``FactorReward``).
+
+        Raises:
+            ConfigError: Unless the rewards have a context that annotators share.
+        """
+        raise self._no_context()
+
+    def _no_context(self) -> ConfigError:
+        return ConfigError(f"{type(self).__name__} has no context that annotators could share.")
 
     def __getitem__(self, index: Any) -> RewardDistribution:
         """Select from the batch: ``rewards[0]``, ``rewards[2:5]``, ``rewards[mask]``."""

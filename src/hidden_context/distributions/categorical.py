@@ -16,9 +16,9 @@ from hidden_context.distributions.base import (
     check_level,
     level_tensor,
 )
-from hidden_context.distributions.components import Components
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
+from hidden_context.distributions.parts import Components
 from hidden_context.errors import ConfigError
 
 _LOG_HALF: Final = math.log(0.5)

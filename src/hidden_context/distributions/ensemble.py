@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hidden_context.distributions.base import EMPTY_EVENT, RewardDistribution
-from hidden_context.distributions.components import ComponentReward, Components
+from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.factor import FactorReward
 from hidden_context.distributions.log_space import logsumexp
+from hidden_context.distributions.parts import Components
 from hidden_context.errors import ConfigError
 
 

@@ -14,9 +14,10 @@ from hidden_context.distributions.base import (
     RewardDistribution,
     level_tensor,
 )
-from hidden_context.distributions.components import ComponentReward, Components
+from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32, log_ndtr
+from hidden_context.distributions.parts import Components
 from hidden_context.errors import ConfigError
 
 
@@ -160,6 +161,25 @@ class FactorReward(ComponentReward):
         spread = torch.zeros_like(location) if scale is None else scale
         loadings = (self.loadings * spread).expand(*mean.shape, self.num_factors)
         return type(self)(mean, loadings, self.independent_stddev.expand(mean.shape))
+
+    def context_spread(self, other: RewardDistribution | None, scale: Tensor) -> Tensor:
+        r"""Deviation of the difference by a context known to :math:`\operatorname{diag}\tau^2`.
+
+        .. math:: \|(L_a - L_b)\circ\tau\|
+
+        Args:
+            other: A factor reward whose batch shape broadcasts; None for this reward alone.
+            scale: τ ≥ 0, broadcasting against ``batch_shape + (F,)``.
+
+        Returns:
+            In reward units, of the broadcast batch shape.
+        """
+        loadings = self.loadings
+        if other is not None:
+            if not isinstance(other, FactorReward):
+                raise self._refuse(other)
+            loadings = loadings - other.loadings
+        return torch.linalg.vector_norm(loadings * scale, dim=-1)
 
     def relative(
         self, dim: int = -1, *, baseline: int | None = None, noise: bool = False

@@ -40,9 +40,24 @@ class Head(abc.ABC):
         return (SMALL_START,) * self.num_outputs
 
     @property
-    def members(self) -> tuple[Head, int]:
-        """The head of one member and the number M of members: itself and 1, but for ensembles."""
-        return self, 1
+    def num_members(self) -> int:
+        """Number M of members of an ensemble; 0 for a head that is none."""
+        return 0
+
+    @property
+    def member(self) -> Head:
+        """The head of one member; itself, but for ensembles."""
+        return self
+
+    @property
+    def has_context(self) -> bool:
+        """Whether it knows a context that the responses to a prompt share."""
+        return False
+
+    @property
+    def num_factors(self) -> int:
+        """Number F of factors of that context; 0 where there is none."""
+        return 0
 
     @property
     def can_average(self) -> bool:
@@ -53,10 +68,6 @@ class Head(abc.ABC):
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """Options that make a head of this type read ``width`` outputs, where it has any."""
         return {}
-
-    def by_member(self, raw: Tensor) -> Tensor:
-        """Lay raw outputs ``(…, M K)`` out as ``(…, M, K)``."""
-        return raw.unflatten(-1, (self.members[1], -1))
 
     @abc.abstractmethod
     def distribution(self, raw: Tensor) -> RewardDistribution:
@@ -95,6 +106,15 @@ class Head(abc.ABC):
             A scalar; zero unless the head has a penalty.
         """
         return raw_chosen.new_zeros(())
+
+    def in_one_unit(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Head:
+        """The head whose members' rewards have one unit; itself, but for ensembles.
+
+        Args:
+            raw_chosen: Raw outputs of shape ``(N, K)``.
+            raw_rejected: Raw outputs of that shape.
+        """
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; ``heads.from_dict`` reads it back."""

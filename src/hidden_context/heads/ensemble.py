@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -13,6 +12,8 @@ from hidden_context.distributions import EnsembleReward
 from hidden_context.errors import ConfigError
 from hidden_context.heads.base import Head
 from hidden_context.heads.scalar import ScalarHead
+
+_SCALAR: Final = ScalarHead()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class EnsembleHead(Head):
     the members go on differing: of a linear output layer that start is a randomised prior.
 
     Args:
-        member: The members' head, or its JSON form.
+        member: The members' head.
         num_members: M, at least 1.
         prior_scale: Scale of the members' output weights at the start, relative to the layer's
             ordinary initial weights.
@@ -37,7 +38,7 @@ class EnsembleHead(Head):
     Source: Osband et al. (2018) for randomised priors; Lakshminarayanan et al. (2017).
     """
 
-    member: Head = dataclasses.field(default_factory=ScalarHead)
+    member: Head = _SCALAR
     num_members: int = 5
     prior_scale: float = 1.0
     location: tuple[float, ...] = ()
@@ -45,15 +46,11 @@ class EnsembleHead(Head):
     type: ClassVar[str] = "ensemble"
 
     def __post_init__(self) -> None:
-        if isinstance(self.member, Mapping):
-            from hidden_context.heads.registry import from_dict
-
-            object.__setattr__(self, "member", from_dict(self.member))
         for name in ("location", "scale"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if len(getattr(self, name)) not in (0, self.num_members):
                 raise ConfigError(f"{name} has to be empty, or a number for each member.")
-        if isinstance(self.member, EnsembleHead):
+        if self.member.num_members:
             raise ConfigError("an ensemble's members cannot be ensembles.")
         if self.num_members < 1:
             raise ConfigError(f"num_members is {self.num_members}; at least 1 is needed.")
@@ -81,21 +78,30 @@ class EnsembleHead(Head):
         return False
 
     @property
-    def members(self) -> tuple[Head, int]:
-        """The members' head and their number."""
-        return self.member, self.num_members
+    def has_context(self) -> bool:
+        """Whether the members' rewards have one."""
+        return self.member.has_context
+
+    @property
+    def num_factors(self) -> int:
+        """Number of factors of each member."""
+        return self.member.num_factors
 
     def distribution(self, raw: Tensor) -> EnsembleReward:
         """Read raw ``(…, M K)`` as ensemble rewards of batch shape ``(…)``."""
-        members = self.member.distribution(self.by_member(self._check(raw)))
+        members = self.member.distribution(self._by_member(self._check(raw)))
         like = members.mean
         location = like.new_tensor(self.location or (0.0,) * self.num_members)
         scale = like.new_tensor(self.scale or (1.0,) * self.num_members)
         return EnsembleReward(members, location, scale)
 
+    def _by_member(self, raw: Tensor) -> Tensor:
+        """Lay raw outputs ``(…, M K)`` out as ``(…, M, K)``."""
+        return raw.unflatten(-1, (self.num_members, -1))
+
     def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
         """Mean of the members' penalties, a scalar."""
-        sides = [self.by_member(raw).unbind(-2) for raw in (raw_chosen, raw_rejected)]
+        sides = [self._by_member(raw).unbind(-2) for raw in (raw_chosen, raw_rejected)]
         parts = [self.member.penalty(a, b) for a, b in zip(*sides, strict=True)]
         return torch.stack(parts).mean()
 
@@ -114,7 +120,7 @@ class EnsembleHead(Head):
             The head with ``location`` and ``scale``.
         """
         chosen, rejected = (
-            self.member.distribution(self.by_member(raw.detach()).double())
+            self.member.distribution(self._by_member(raw.detach()).double())
             for raw in (raw_chosen, raw_rejected)
         )
         difference = chosen.difference(rejected)

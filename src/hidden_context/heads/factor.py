@@ -66,6 +66,11 @@ class FactorHead(Head):
         return (SMALL_START, *(1.0 for _ in range(self.num_factors)), SMALL_START)
 
     @property
+    def has_context(self) -> bool:
+        """Yes: it is what the factors stand for."""
+        return True
+
+    @property
     def can_average(self) -> bool:
         """No: each network's factors have signs and axes of their own."""
         return self.num_factors == 0

@@ -54,7 +54,7 @@ def make(type: str, **options: Any) -> Head:
 
     Args:
         type: One of ``types()``; ``scalar`` is another name of ``base``.
-        **options: The options of that head's class.
+        **options: The options of that head's class; a head within a head may be its JSON form.
 
     Returns:
         The head.
@@ -73,7 +73,8 @@ def make(type: str, **options: Any) -> Head:
             f"the {head_class.type} head has no option {', '.join(unknown)}; "
             f"it has {', '.join(sorted(known)) or 'none'}."
         )
-    return head_class(**options)
+    nested = {k: from_dict(v) if isinstance(v, Mapping) else v for k, v in options.items()}
+    return head_class(**nested)
 
 
 def for_num_outputs(num_outputs: int, **options: Any) -> Head:

@@ -11,29 +11,29 @@ from torch import Tensor
 
 from hidden_context.data.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError
-from hidden_context.heads import EnsembleHead, Head
-from hidden_context.models.card import model_card
-from hidden_context.models.engine import EngineName
-from hidden_context.models.folders import replace_folder
-from hidden_context.models.head_file import (
-    HEAD_FILE,
-    HeadFile,
-    RewardScale,
-    read_checkpoint_json,
-)
-from hidden_context.models.loading import (
-    ADAPTER_CONFIG,
-    ENSEMBLE_CONFIG,
+from hidden_context.heads import Head
+from hidden_context.likelihood import Likelihood
+from hidden_context.models.adapters import (
     adapter_base,
     adapter_shapes,
     add_adapter,
     head_of_adapter,
     load_adapter,
 )
-from hidden_context.models.objective_file import load_objective, save_objective
+from hidden_context.models.card import model_card
+from hidden_context.models.contents import ADAPTER_CONFIG, ENSEMBLE_CONFIG
+from hidden_context.models.engine.choose import EngineName
+from hidden_context.models.folders import replace_folder
+from hidden_context.models.head_file import (
+    HEAD_FILE,
+    HeadFile,
+    RewardScale,
+    agreed_head,
+    read_checkpoint_json,
+)
+from hidden_context.models.likelihood_file import load_likelihood, members_of, save_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer
-from hidden_context.objectives import Objective
 
 _FORMAT: Final = 1
 
@@ -57,12 +57,11 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
     Args:
         module: A PEFT model with the adapters ``adapter_name(0)`` to ``adapter_name(M - 1)``.
         tokenizer: Its tokenizer.
-        head: The ensemble's head.
+        likelihood: The ensemble's likelihood.
         max_length: Longest text in tokens.
         base_model: Id or path of the backbone, for the records.
         reward_scale: Location and scale of rewards on the evaluation set.
         card: Facts for the model card (data, metrics).
-        objective: What was learned beside the network, for all members; None for nothing.
 
     Raises:
         ConfigError: If the head is not an ensemble's, or the module has not its adapters.
@@ -72,31 +71,29 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         self,
         module: Any,
         tokenizer: Any,
-        head: Head,
+        likelihood: Likelihood,
         max_length: int,
         *,
         base_model: str | None = None,
         reward_scale: RewardScale | None = None,
         card: dict[str, Any] | None = None,
-        objective: Objective | None = None,
     ) -> None:
-        member, count = head.members
-        self.adapters = [adapter_name(number) for number in range(count)]
-        if not isinstance(head, EnsembleHead) or set(self.adapters) != set(module.peft_config):
+        head = likelihood.head
+        self.adapters = [adapter_name(number) for number in range(head.num_members)]
+        if not self.adapters or set(self.adapters) != set(module.peft_config):
             raise ConfigError(
                 f"an ensemble of adapters needs an ensemble head, not a {head.type} one, and a "
                 f"PEFT model with an adapter for each member, not {', '.join(module.peft_config)}."
             )
-        self.member = member
+        self.member = head.member
         super().__init__(
             module,
             tokenizer,
-            head,
+            likelihood,
             max_length,
             base_model=base_model,
             reward_scale=reward_scale,
             card=card,
-            objective=objective,
         )
         self.activate(0)
 
@@ -147,16 +144,15 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
     def _complete_member(self, folder: Path, number: int) -> None:
         """Put beside a member's weights what makes it a reward model by itself."""
         HeadFile(self.member, self.max_length, self.base_model).save(folder)
-        objective = self.objective.of_member(number)
-        save_objective(folder, objective)
+        likelihood = members_of(self.likelihood)[number]
+        save_likelihood(folder, likelihood)
         self.tokenizer.save_pretrained(str(folder))
         data = {"part": f"member {number} of an ensemble of {len(self.adapters)}"}
         text = model_card(
-            self.member,
+            likelihood,
             base_model=self.base_model,
             max_length=self.max_length,
             data=data | self.card.get("data", {}),
-            objective=objective,
         )
         (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -165,6 +161,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         cls,
         folder: str | Path,
         *,
+        head: Head | dict[str, Any] | str | None = None,
         base_model: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
@@ -176,6 +173,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
 
         Args:
             folder: The folder.
+            head: The ensemble's head, its type's name or JSON form; None for what the folder says.
             base_model: Backbone, instead of the one the members name.
             dtype: Precision of the backbone.
             device: Where the model runs; None for the CPU.
@@ -194,12 +192,13 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         if not (folder / HEAD_FILE).is_file():
             raise CheckpointError(f"{folder}: {HEAD_FILE} is missing.")
         stored = HeadFile.load(folder / HEAD_FILE)
-        member, count = stored.head.members
-        if not isinstance(stored.head, EnsembleHead) or count != len(members):
+        if stored.head.num_members != len(members):
             raise CheckpointError(
                 f"{folder} has {len(members)} members, but {HEAD_FILE} a {stored.head.type} head "
-                f"of {count}; the checkpoint is damaged."
+                f"of {stored.head.num_members or 1}; the checkpoint is damaged."
             )
+        ensemble = agreed_head(str(folder), head, stored.head)
+        member = ensemble.member
         base = base_model or _common_base(members)
         module: Any = None
         for number, part in enumerate(members):
@@ -218,17 +217,16 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         return cls(
             module.to(device).eval(),
             tokenizer,
-            stored.head,
+            load_likelihood(folder, ensemble),
             length_limit(tokenizer, module.config, max_length or stored.max_length),
             base_model=stored.base_model or base,
             reward_scale=stored.reward_scale,
-            objective=load_objective(folder, stored.head),
         )
 
 
 def _common_base(members: Sequence[Path]) -> str:
     """Return the backbone that all members name."""
-    bases = {adapter_base(str(member), member / ADAPTER_CONFIG) for member in members}
+    bases = {adapter_base(str(member)) for member in members}
     if len(bases) > 1:
         raise CheckpointError(
             f"the members in {members[0].parent} name several backbones ({', '.join(sorted(bases))}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -13,7 +12,6 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import logging
 
 from hidden_context.errors import (
     CheckpointError,
@@ -23,6 +21,7 @@ from hidden_context.errors import (
 )
 from hidden_context.heads import Head
 from hidden_context.models.modules import final_linear, keep_float32, specialise_for_rewards
+from hidden_context.models.quiet import quiet_loading
 
 Tuning = Literal["lora", "full", "qlora"]
 # What missing, damaged or unfit files make Transformers, PEFT and safetensors raise.
@@ -51,21 +50,6 @@ class LoraOptions:
     alpha: int = 32
     dropout: float = 0.0
     target_modules: list[str] | None = None
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Silence Transformers' report of a new head's missing weights: we know, and check it."""
-    verbosity = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def load_classifier(

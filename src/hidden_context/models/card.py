@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import torch
 import yaml
 
 from hidden_context.heads import Head
-from hidden_context.objectives import Objective
+from hidden_context.likelihood import Likelihood, LikelihoodOptions
+from hidden_context.models.likelihood_file import LIKELIHOOD_FILE, members_of
 
 _CAUSES: Final = {
     "disagreement": "what people disagree about: each would judge the same again, but not as the "
@@ -23,27 +24,26 @@ _CAUSES: Final = {
 
 
 def model_card(
-    head: Head,
+    likelihood: Likelihood,
     *,
     base_model: str | None,
     max_length: int | None,
     data: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
-    objective: Objective | None = None,
 ) -> str:
     """Write a model card in Markdown with the hub's YAML header.
 
     Args:
-        head: The reward head.
+        likelihood: The head, and what was learned beside the network.
         base_model: Id or path of the backbone.
         max_length: Longest text in tokens.
         data: Facts about the training data, shown as a list.
         metrics: Metrics on the evaluation set, shown as a table.
-        objective: What was learned beside the network; None for nothing.
 
     Returns:
         The text of ``README.md``.
     """
+    head = likelihood.head
     header: dict[str, Any] = {
         "library_name": "hidden-context",
         "pipeline_tag": "text-classification",
@@ -67,7 +67,7 @@ def model_card(
         f"- Longest text: {max_length or 'not limited'} tokens",
         "",
         *_causes(head),
-        *_learned(objective),
+        *_learned(likelihood),
     ]
     if data:
         lines += ["## Data", "", *(f"- {name}: {value}" for name, value in data.items()), ""]
@@ -109,39 +109,41 @@ def _causes(head: Head) -> list[str]:
     ]
 
 
-def _learned(objective: Objective | None) -> list[str]:
+def _learned(likelihood: Likelihood) -> list[str]:
     """List what was learned beside the network."""
-    if objective is None or objective.is_plain:
+    options, members = likelihood.options, members_of(likelihood)
+    if options == LikelihoodOptions():
         return []
-    outcomes, known = objective.outcomes, objective.annotators
-    lines = ["## Learned beside the network (`objective.json`)", ""]
-    if outcomes.levels > 2:
-        kind = (
-            "a side or a tie" if outcomes.levels == 3 else f"strengths of {outcomes.levels} levels"
-        )
+    each = ", member by member" if len(members) > 1 else ""
+    lines = [f"## Learned beside the network (`{LIKELIHOOD_FILE}`)", ""]
+    if options.levels > 2:
+        kind = "a side or a tie" if options.levels == 3 else f"strengths of {options.levels} levels"
+        thresholds = _numbers(member.outcomes.thresholds for member in members)
+        lines.append(f"- Answers: {kind}; thresholds in reward units{each}: {thresholds}")
+    if options.margin_scale:
+        lines.append(f"- Margins: {options.margin_scale:g} reward units per unit of the data's")
+    if options.inference is not None:
         lines.append(
-            f"- Answers: {kind}; thresholds in reward units{_by_member(objective)}: "
-            f"{_numbers(outcomes.thresholds)}"
+            f"- Annotators: {len(options.names)}, by the column `{options.column}` "
+            f"({options.inference}; factors: {likelihood.head.num_factors})"
         )
-    if outcomes.margin_scale:
-        lines.append(f"- Margins: {outcomes.margin_scale:g} reward units per unit of the data's")
-    if known is not None:
+    rated = [member.ratings for member in members if member.ratings is not None]
+    if rated and options.ratings == "gaussian":
+        noise = _numbers(part.log_noise.exp() for part in rated)
+        lines.append(f"- Noise of absolute ratings, in reward units{each}: {noise}")
+    elif rated:
+        thresholds = _numbers(part.thresholds for part in rated)
         lines.append(
-            f"- Annotators: {len(known.names)}, by the column `{known.column}` ({known.inference}; "
-            f"factors: {known.num_factors})"
+            f"- Ratings: {len(options.grades)} grades; thresholds in reward units{each}: "
+            f"{thresholds}"
         )
-    if objective.anchor_weight:
+    if rated and options.styles:
         lines.append(
-            f"- Noise of absolute ratings, in reward units{_by_member(objective)}: "
-            f"{_numbers(objective.log_rating_noise.exp())}"
+            f"- Styles of ratings: a level and a unit of each of {len(options.names)} annotators"
         )
     return [*lines, ""]
 
 
-def _by_member(objective: Objective) -> str:
-    return ", member by member" if objective.num_members > 1 else ""
-
-
-def _numbers(values: torch.Tensor) -> str:
-    """Write ``(M, N)`` numbers: those of a member by commas, the members by semicolons."""
-    return "; ".join(", ".join(f"{value:.3g}" for value in row) for row in values.tolist())
+def _numbers(members: Iterable[torch.Tensor]) -> str:
+    """Write numbers: those of a member by commas, the members by semicolons."""
+    return "; ".join(", ".join(f"{value:.3g}" for value in row.tolist()) for row in members)

@@ -18,9 +18,10 @@ from hidden_context.data.chat import encode_batch
 from hidden_context.data.dialogue import Conversation, last_turns
 from hidden_context.data.tokenize import pad_batch, sorted_windows, tokenize_texts
 from hidden_context.errors import CheckpointError, ConfigError, DataError, first_line
-from hidden_context.models.backbone import LOADING_ERRORS, quiet_loading
+from hidden_context.models.backbone import LOADING_ERRORS
+from hidden_context.models.engine.pooling import last_attended
 from hidden_context.models.feature_cache import FeatureCache, content_key
-from hidden_context.models.modules import last_attended
+from hidden_context.models.quiet import quiet_loading
 from hidden_context.models.repository import find_file
 from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
 

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from hidden_context.data.dialogue import Conversation, is_blank
 from hidden_context.data.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
-from hidden_context.heads import EnsembleHead, Head
+from hidden_context.heads import Head
+from hidden_context.likelihood import Likelihood
 from hidden_context.models.card import model_card
-from hidden_context.models.engine import Engine, EngineName, check_engine
+from hidden_context.models.contents import FROZEN_CONFIG, PROBE_WEIGHTS
+from hidden_context.models.engine.choose import Engine, EngineName, check_engine
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.folders import replace_folder
@@ -25,15 +27,13 @@ from hidden_context.models.head_file import (
     HEAD_FILE,
     HeadFile,
     RewardScale,
+    agreed_head,
     read_checkpoint_json,
 )
-from hidden_context.models.objective_file import load_objective, save_objective
+from hidden_context.models.likelihood_file import load_likelihood, save_likelihood
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.models.tokenizer import load_tokenizer
-from hidden_context.objectives import Objective
 
-CONFIG_FILE: Final = "frozen_backbone.json"
-WEIGHTS_FILE: Final = "probe.safetensors"
 _FORMAT: Final = 1
 
 
@@ -53,14 +53,13 @@ class Probe(nn.Module):
         super().__init__()
         self.register_buffer("location", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
-        count = head.members[1]
-        self.side_by_side = head.type == EnsembleHead.type
-        if self.side_by_side and count != options.members:
+        self.side_by_side = bool(head.num_members)
+        if self.side_by_side and head.num_members != options.members:
             raise ConfigError(
-                f"a probe of {options.members} members has no ensemble head of {count}; give as "
-                "many of the one as of the other."
+                f"a probe of {options.members} members has no ensemble head of "
+                f"{head.num_members}; give as many of the one as of the other."
             )
-        scales = head.output_scales[: head.num_outputs // count]
+        scales = head.output_scales[: head.member.num_outputs]
         self.members = nn.ModuleList(
             _member(num_features, scales, options.hidden, options.dropout)
             for _ in range(options.members)
@@ -125,27 +124,24 @@ class FrozenRewardModel(RewardModel):
     Args:
         featurizer: Computes the features.
         probe: Maps them to raw outputs.
-        head: How raw outputs are read.
         probe_options: The probe's shape.
+        likelihood: How raw outputs are read, and what was learned beside the probe.
         reward_scale: Location and scale of rewards on the evaluation set.
         card: Facts for the model card.
-        objective: What was learned beside the probe; None for nothing.
     """
 
     def __init__(
         self,
         featurizer: Featurizer,
         probe: Probe,
-        head: Head,
         probe_options: ProbeOptions,
+        likelihood: Likelihood,
         *,
         reward_scale: RewardScale | None = None,
         card: dict[str, Any] | None = None,
-        objective: Objective | None = None,
     ) -> None:
-        self.featurizer, self.probe, self.head = featurizer, probe, head
+        self.featurizer, self.probe, self.likelihood = featurizer, probe, likelihood
         self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
-        self.objective = Objective(head) if objective is None else objective
         self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.limit
 
     @property
@@ -194,7 +190,7 @@ class FrozenRewardModel(RewardModel):
         with replace_folder(path) as folder:
             save_file(
                 {name: value.contiguous() for name, value in self.probe.state_dict().items()},
-                str(folder / WEIGHTS_FILE),
+                str(folder / PROBE_WEIGHTS),
             )
             content = {
                 "format": _FORMAT,
@@ -205,17 +201,13 @@ class FrozenRewardModel(RewardModel):
                 "num_features": int(self.probe.get_buffer("location").numel()),
                 "probe": dataclasses.asdict(self.probe_options),
             }
-            write_json(folder / CONFIG_FILE, content)
+            write_json(folder / FROZEN_CONFIG, content)
             base = self.featurizer.backbone
             HeadFile(self.head, self.max_length, base, self.reward_scale).save(folder)
-            save_objective(folder, self.objective)
+            save_likelihood(folder, self.likelihood)
             self.tokenizer.save_pretrained(str(folder))
             text = model_card(
-                self.head,
-                base_model=base,
-                max_length=self.max_length,
-                objective=self.objective,
-                **self.card,
+                self.likelihood, base_model=base, max_length=self.max_length, **self.card
             )
             (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -224,6 +216,7 @@ class FrozenRewardModel(RewardModel):
         cls,
         folder: str | Path,
         *,
+        head: Head | dict[str, Any] | str | None = None,
         base_model: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
@@ -235,6 +228,7 @@ class FrozenRewardModel(RewardModel):
 
         Args:
             folder: The folder.
+            head: The head, its type's name or JSON form; None for what the folder says.
             base_model: Backbone, instead of the one the folder names.
             dtype: Precision of the backbone.
             device: Where the backbone runs.
@@ -249,7 +243,9 @@ class FrozenRewardModel(RewardModel):
             CheckpointError: If files are missing or damaged, or of a later version.
         """
         folder = Path(folder)
-        content = read_checkpoint_json(folder / CONFIG_FILE)
+        if not all((folder / name).is_file() for name in (PROBE_WEIGHTS, HEAD_FILE)):
+            raise CheckpointError(f"{folder}: {PROBE_WEIGHTS} or {HEAD_FILE} is missing.")
+        content = read_checkpoint_json(folder / FROZEN_CONFIG)
         stored = HeadFile.load(folder / HEAD_FILE)
         try:
             if content["format"] != _FORMAT:
@@ -269,7 +265,7 @@ class FrozenRewardModel(RewardModel):
                 )
             probe_options = ProbeOptions(**content["probe"])
             probe = Probe(content["num_features"], stored.head, probe_options)
-            probe.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
+            probe.load_state_dict(load_file(str(folder / PROBE_WEIGHTS)))
         except (
             KeyError,
             TypeError,
@@ -294,8 +290,7 @@ class FrozenRewardModel(RewardModel):
         return cls(
             featurizer,
             probe.eval(),
-            stored.head,
             probe_options,
+            load_likelihood(folder, agreed_head(str(folder), head, stored.head)),
             reward_scale=stored.reward_scale,
-            objective=load_objective(folder, stored.head),
         )

@@ -109,3 +109,28 @@ def resolve_head(head: heads.Head | dict[str, Any] | str | None) -> heads.Head |
     if head is None or isinstance(head, heads.Head):
         return head
     return heads.make(head) if isinstance(head, str) else heads.from_dict(head)
+
+
+def agreed_head(
+    name: str, wanted: heads.Head | dict[str, Any] | str | None, stored: heads.Head
+) -> heads.Head:
+    """Return the head asked for if it fits the stored one; a type's name leaves its options.
+
+    Args:
+        name: The checkpoint, for errors.
+        wanted: What is asked for (see ``resolve_head``).
+        stored: What the checkpoint says.
+
+    Raises:
+        CheckpointError: If they differ in type or size.
+    """
+    head = resolve_head(wanted)
+    if head is None or (isinstance(wanted, str) and head.type == stored.type):
+        return stored
+    if head.type != stored.type or head.num_outputs != stored.num_outputs:
+        raise CheckpointError(
+            f"{name} was trained with a {stored.type} head of {stored.num_outputs} outputs, but a "
+            f"{head.type} head of {head.num_outputs} outputs was asked for. Leave the head "
+            "out, or give the one it has."
+        )
+    return head

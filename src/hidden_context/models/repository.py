@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers.utils import cached_file
-
 from hidden_context.errors import CheckpointError, first_line
 
 
@@ -14,6 +12,8 @@ def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path |
     if Path(path_or_id).is_dir():
         file = Path(path_or_id) / name
         return file if file.is_file() else None
+    from transformers.utils import cached_file
+
     try:
         found = cached_file(
             path_or_id,

@@ -16,9 +16,9 @@ from hidden_context.data.dialogue import Conversation, join
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
-from hidden_context.models.engine import Engine, EngineName
+from hidden_context.likelihood import Likelihood
+from hidden_context.models.engine.choose import Engine, EngineName
 from hidden_context.models.head_file import RewardScale
-from hidden_context.objectives import Objective
 
 Prompt: TypeAlias = Conversation
 
@@ -45,20 +45,24 @@ class RewardModel(abc.ABC):
     outputs come about.
 
     Attributes:
-        head: How raw outputs are read.
+        likelihood: How raw outputs are read, and what was learned beside the network: annotators,
+            thresholds between answers, the noise of ratings.
         tokenizer: The tokenizer, padding on the right.
         max_length: Longest text in tokens; longer ones lose their beginning, with a warning.
         reward_scale: Location and scale of rewards on the evaluation set, or None.
         card: Facts for the model card: ``data`` and ``metrics``.
-        objective: What was learned beside the network: annotators, thresholds between answers.
     """
 
-    head: Head
+    likelihood: Likelihood
     tokenizer: Any
     max_length: int
     reward_scale: RewardScale | None
     card: dict[str, Any]
-    objective: Objective
+
+    @property
+    def head(self) -> Head:
+        """How raw outputs are read."""
+        return self.likelihood.head
 
     @staticmethod
     def from_pretrained(
@@ -228,7 +232,7 @@ class RewardModel(abc.ABC):
         """
         raw = self.raw_outputs(texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch)
         rewards = self.head.distribution(raw)
-        return rewards if annotator is None else self.objective.rewards_of(rewards, annotator)
+        return rewards if annotator is None else self.likelihood.rewards_of(rewards, annotator)
 
     def score_responses(
         self,
@@ -263,7 +267,3 @@ class RewardModel(abc.ABC):
             tokens_per_batch=tokens_per_batch,
             annotator=annotator,
         )
-
-    def set_head(self, head: Head) -> None:
-        """Take a head of the same raw outputs, such as an ensemble brought to one unit."""
-        self.head = self.objective.head = head

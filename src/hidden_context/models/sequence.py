@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,17 +11,16 @@ from torch import Tensor
 
 from hidden_context.data.dialogue import Conversation
 from hidden_context.data.tokenize import tokenize_texts
-from hidden_context.heads import Head
+from hidden_context.likelihood import Likelihood
 from hidden_context.models.card import model_card
-from hidden_context.models.engine import Engine, EngineName
+from hidden_context.models.engine.choose import Engine, EngineName
+from hidden_context.models.engine.forward import classifier_of
+from hidden_context.models.engine.runner import Runner
 from hidden_context.models.folders import replace_folder
-from hidden_context.models.forward import classifier_of
 from hidden_context.models.head_file import HeadFile, RewardScale
-from hidden_context.models.objective_file import save_objective
+from hidden_context.models.likelihood_file import save_likelihood
 from hidden_context.models.reward_model import RawOutputs, RewardModel
-from hidden_context.models.runner import Runner
 from hidden_context.models.tokenizer import padding_id
-from hidden_context.objectives import Objective
 
 
 class SequenceRewardModel(RewardModel):
@@ -30,30 +29,27 @@ class SequenceRewardModel(RewardModel):
     Args:
         module: The classifier, specialised for rewards.
         tokenizer: Its tokenizer.
-        head: How its logits are read.
+        likelihood: How its logits are read, and what was learned beside the network.
         max_length: Longest text in tokens.
         base_model: Id or path of the backbone, for the records.
         reward_scale: Location and scale of rewards on the evaluation set.
         card: Facts for the model card (data, metrics).
-        objective: What was learned beside the network; None for nothing.
     """
 
     def __init__(
         self,
         module: Any,
         tokenizer: Any,
-        head: Head,
+        likelihood: Likelihood,
         max_length: int,
         *,
         base_model: str | None = None,
         reward_scale: RewardScale | None = None,
         card: dict[str, Any] | None = None,
-        objective: Objective | None = None,
     ) -> None:
-        self.module, self.tokenizer, self.head = module, tokenizer, head
+        self.module, self.tokenizer, self.likelihood = module, tokenizer, likelihood
         self.max_length, self.base_model = max_length, base_model
         self.reward_scale, self.card = reward_scale, card or {}
-        self.objective = Objective(head) if objective is None else objective
         self.runner = Runner(module, padding_id(tokenizer))
 
     @property
@@ -122,22 +118,28 @@ class SequenceRewardModel(RewardModel):
     def save_pretrained(self, path: str | Path) -> None:
         """Write weights, tokenizer, head and model card (see the base class)."""
         with replace_folder(path) as folder:
-            self.module.save_pretrained(str(folder))
-            self.tokenizer.save_pretrained(str(folder))
-            self.write_head_file(folder)
+            self.write_weights(folder)
             (folder / "README.md").write_text(self.card_text(), encoding="utf-8")
+
+    def write_weights(self, folder: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write all that loading needs: weights, tokenizer, head and likelihood.
+
+        Args:
+            folder: The folder.
+            state: The network's weights where they are gathered from several processes.
+        """
+        options: dict[str, Any] = {} if state is None else {"state_dict": dict(state)}
+        self.module.save_pretrained(str(folder), **options)
+        self.tokenizer.save_pretrained(str(folder))
+        self.write_head_file(folder)
 
     def write_head_file(self, folder: str | Path) -> None:
         """Write what is not the classifier's own: the head, and what was learned beside it."""
         HeadFile(self.head, self.max_length, self.base_model, self.reward_scale).save(folder)
-        save_objective(folder, self.objective)
+        save_likelihood(folder, self.likelihood)
 
     def card_text(self) -> str:
         """Text of the model card."""
         return model_card(
-            self.head,
-            base_model=self.base_model,
-            max_length=self.max_length,
-            objective=self.objective,
-            **self.card,
+            self.likelihood, base_model=self.base_model, max_length=self.max_length, **self.card
         )

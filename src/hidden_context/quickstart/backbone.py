@@ -109,7 +109,7 @@ def build_backbone(
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from hidden_context.models.backbone import quiet_loading
+    from hidden_context.models.quiet import quiet_loading
 
     config = config or BackboneConfig()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, config.max_length)

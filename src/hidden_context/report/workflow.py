@@ -21,6 +21,7 @@ from hidden_context.analysis.score_files import PairScores, read_score_file
 from hidden_context.analysis.sections import judged_columns
 from hidden_context.data.files import atomic_write, read_json
 from hidden_context.errors import DataError
+from hidden_context.likelihood import make_likelihood
 from hidden_context.report.config import ReportConfig
 from hidden_context.report.page import render
 from hidden_context.report.pairs import PairsMeta, choose_pairs, encode, pairs_payload
@@ -121,7 +122,8 @@ def _pairs(
             continue
         own = _analysis_of(analysis, scores, config.analysis)
         head = heads.from_dict(own["head"])
-        evidence = pair_evidence(head, scores.chosen, scores.rejected, scores.preference)
+        likelihood = make_likelihood(head)
+        evidence = pair_evidence(likelihood, scores.chosen, scores.rejected, scores.preference)
         places = choose_pairs(len(scores.chosen), config.max_pairs, config.seed)
         contexts = _contexts(scores, evidence, own, analysis["config"])
         payload, meta = pairs_payload(scores, evidence, head, places, config.max_text, contexts)

@@ -10,9 +10,7 @@ import torch
 
 from hidden_context.data.responses import Kind
 from hidden_context.distributions import RewardDistribution
-from hidden_context.heads import Head
-from hidden_context.objectives import Objective
-from hidden_context.objectives.groups import group_values, worst_group
+from hidden_context.likelihood import Likelihood, group_values, worst_group
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.config import WORST_GROUP
 
@@ -27,47 +25,46 @@ class People:
     """Whose rewards risk columns hold.
 
     Attributes:
-        objective: What the model learned of its annotators.
+        likelihood: How the model's raw outputs are read, and what it learned of its annotators.
         annotator: Whose rewards they are; None for the population's. An annotator who is not known
             has the population's.
         groups: Annotators by group, whose values go into columns of their own; None for no groups.
     """
 
-    objective: Objective
+    likelihood: Likelihood
     annotator: str | None = None
     groups: Groups | None = None
 
 
-def _rewards(head: Head, raw: Raw) -> tuple[list[int], RewardDistribution | None]:
+def _rewards(likelihood: Likelihood, raw: Raw) -> tuple[list[int], RewardDistribution | None]:
     """Places of the texts that have a reward, and their rewards: the candidates of a row."""
     scored = [index for index, value in enumerate(raw) if value is not None]
     if not scored:
         return scored, None
     values = torch.tensor([raw[index] for index in scored], dtype=torch.float64)
-    return scored, head.distribution(values)
+    return scored, likelihood.head.distribution(values)
 
 
 def risk_values(
-    head: Head, raw: Raw, measures: Sequence[RiskMeasure], people: People | None = None
+    raw: Raw, measures: Sequence[RiskMeasure], people: People
 ) -> list[dict[str, float] | None]:
     """Evaluate risk measures on raw outputs, in reward units; None stays None.
 
     Args:
-        head: The head.
         raw: Raw outputs of the texts of a row; a relative measure takes those that are not None
             as the candidates.
         measures: The risk measures.
-        people: Whose rewards they are taken of; None for the population's.
+        people: Whose rewards they are taken of.
 
     Returns:
         Per text the values by the measures' names.
     """
     result: list[dict[str, float] | None] = [None] * len(raw)
-    scored, rewards = _rewards(head, raw)
+    scored, rewards = _rewards(people.likelihood, raw)
     if rewards is None or not measures:
         return result
-    if people is not None and people.annotator is not None:
-        rewards = people.objective.rewards_of(rewards, people.annotator)
+    if people.annotator is not None:
+        rewards = people.likelihood.rewards_of(rewards, people.annotator)
     numbers = {str(measure): measure(rewards).tolist() for measure in measures}
     for place, index in enumerate(scored):
         result[index] = {name: column[place] for name, column in numbers.items()}
@@ -75,27 +72,26 @@ def risk_values(
 
 
 def group_risk_values(
-    head: Head, raw: Raw, measures: Sequence[RiskMeasure], people: People
+    raw: Raw, measures: Sequence[RiskMeasure], people: People
 ) -> list[dict[str, dict[str, float]] | None]:
     """Evaluate risk measures for groups of annotators, in reward units; None stays None.
 
     Args:
-        head: The head.
         raw: Raw outputs of the texts of a row (see ``risk_values``).
         measures: The risk measures.
         people: The groups.
 
     Returns:
-        Per text and measure the value of each group (see ``objectives.groups.group_values``), and
+        Per text and measure the value of each group (see ``likelihood.group_values``), and
         ``worst_group``, the least of them.
     """
     result: list[dict[str, dict[str, float]] | None] = [None] * len(raw)
-    scored, rewards = _rewards(head, raw)
+    scored, rewards = _rewards(people.likelihood, raw)
     if rewards is None or not measures or people.groups is None:
         return result
     numbers = {}
     for measure in measures:
-        values = group_values(people.objective, rewards, people.groups, measure)
+        values = group_values(people.likelihood, rewards, people.groups, measure)
         values[WORST_GROUP] = worst_group(values)
         numbers[str(measure)] = {group: value.tolist() for group, value in values.items()}
     for place, index in enumerate(scored):
@@ -110,11 +106,10 @@ def added_columns(
     kind: Kind,
     name: str,
     line: Mapping[str, Any],
-    head: Head,
+    people: People,
     measures: Sequence[RiskMeasure] = (),
     *,
     several_models: bool = False,
-    people: People | None = None,
 ) -> dict[str, Any]:
     """Columns that one model's scores add to a row.
 
@@ -133,10 +128,9 @@ def added_columns(
         kind: What the row is.
         name: The model's name.
         line: The row's line of the record: ``raw``, and ``reasons`` where there are some.
-        head: The model's head.
+        people: Whose rewards the risk measures are taken of, and how raw outputs are read.
         measures: Risk measures to add.
         several_models: Whether other models score the same rows.
-        people: Whose rewards the risk measures are taken of; None for the population's.
 
     Returns:
         The new columns.
@@ -144,9 +138,9 @@ def added_columns(
     raw, reasons = line["raw"], line.get("reasons")
     risks: dict[str, Sequence[Any]] = {}
     if measures:
-        risks["rewards"] = risk_values(head, raw, measures, people)
-        if people is not None and people.groups is not None:
-            risks["rewards_groups"] = group_risk_values(head, raw, measures, people)
+        risks["rewards"] = risk_values(raw, measures, people)
+        if people.groups is not None:
+            risks["rewards_groups"] = group_risk_values(raw, measures, people)
     columns: dict[str, Any] = {}
     if kind == "responses":
         columns[f"reward_outputs_{name}"] = raw

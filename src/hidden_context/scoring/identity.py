@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.dialogue import to_text
-from hidden_context.data.preferences import Preference
+from hidden_context.data.dialogue import Conversation, to_text
 from hidden_context.scoring.config import ModelOptions
 
 # What a model's outputs depend on; a checkpoint's folder may also hold results, which change.
@@ -44,10 +43,9 @@ def describe_model(checkpoint: str, options: ModelOptions) -> dict[str, Any]:
     }
 
 
-def digest_pairs(pairs: Iterable[Preference]) -> str:
-    """Digest the texts of pairs, in order."""
+def digest_texts(texts: Iterable[Conversation]) -> str:
+    """Digest texts, in order."""
     digest = hashlib.blake2b(digest_size=16)
-    for pair in pairs:
-        for side in (pair.chosen, pair.rejected):
-            digest.update(to_text(side).encode() + b"\0")
+    for text in texts:
+        digest.update(to_text(text).encode() + b"\0")
     return digest.hexdigest()

@@ -7,19 +7,13 @@ from pathlib import Path
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads.registry import options_for
+from hidden_context.likelihood import Likelihood
+from hidden_context.models.contents import CONFIGS
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.loading import ADAPTER_CONFIG, ENSEMBLE_CONFIG, FROZEN_CONFIG
-from hidden_context.models.objective_file import (
-    OBJECTIVE_FILE,
-    OBJECTIVE_WEIGHTS,
-    load_objective,
-)
+from hidden_context.models.likelihood_file import load_likelihood
 from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
-from hidden_context.objectives import Objective
 from hidden_context.scoring.config import ModelOptions
-
-_CONFIGS = ("config.json", ADAPTER_CONFIG, ENSEMBLE_CONFIG, FROZEN_CONFIG)
 
 
 def wanted_head(options: ModelOptions) -> heads.Head | None:
@@ -43,11 +37,11 @@ def wanted_head(options: ModelOptions) -> heads.Head | None:
 def _check_local(checkpoint: str) -> None:
     """Refuse a local path without a checkpoint before it is looked for on the hub."""
     path = Path(checkpoint)
-    if path.is_dir() and not any((path / name).is_file() for name in _CONFIGS):
-        inside = sorted(p.parent.name for name in _CONFIGS for p in path.glob(f"*/{name}"))
+    if path.is_dir() and not any((path / name).is_file() for name in CONFIGS):
+        inside = sorted(p.parent.name for name in CONFIGS for p in path.glob(f"*/{name}"))
         hint = f" There is one in {path / inside[-1]}." if inside else ""
         raise CheckpointError(
-            f"{checkpoint} holds no checkpoint: none of {', '.join(_CONFIGS)} is in it.{hint}"
+            f"{checkpoint} holds no checkpoint: none of {', '.join(CONFIGS)} is in it.{hint}"
         )
     if path.is_file():
         raise CheckpointError(f"{checkpoint} is a file; give the folder of a checkpoint.")
@@ -57,7 +51,7 @@ def _check_local(checkpoint: str) -> None:
         raise MissingFileError(checkpoint, "Give the folder of a checkpoint, or a hub id")
 
 
-def read_objective(checkpoint: str, options: ModelOptions) -> Objective:
+def read_likelihood(checkpoint: str, options: ModelOptions) -> Likelihood:
     """Read a checkpoint's head and what was learned beside its network, but not the network.
 
     Raises:
@@ -69,11 +63,7 @@ def read_objective(checkpoint: str, options: ModelOptions) -> Objective:
     head = wanted_head(options) if path is None else HeadFile.load(path).head
     if head is None:
         head = heads.make("base")  # what else has to be named
-    path = find_file(checkpoint, OBJECTIVE_FILE, options.revision)
-    if path is None:
-        return Objective(head)
-    find_file(checkpoint, OBJECTIVE_WEIGHTS, options.revision)  # fetched beside it from the hub
-    return load_objective(path.parent, head)
+    return load_likelihood(checkpoint, head, options.revision)
 
 
 def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:

@@ -130,7 +130,7 @@ def write_scores(
     records: dict[str, PartialScores] = {}
     for name, lazy_model in models.items():
         model = lazy_model.load()
-        people[name] = People(model.objective, annotator, groups)
+        people[name] = People(model.likelihood, annotator, groups)
         identity = {
             **description,
             "name": name,
@@ -197,10 +197,9 @@ def _merged(
                     row.kind,
                     name,
                     line,
-                    people[name].objective.head,
+                    people[name],
                     measures,
                     several_models=len(records) > 1,
-                    people=people[name],
                 )
             )
         yield columns

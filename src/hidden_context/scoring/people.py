@@ -10,14 +10,12 @@ from typing import Any
 from hidden_context.data.files import read_json, require_file
 from hidden_context.data.responses import Kind
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
-from hidden_context.heads import FactorHead
-from hidden_context.objectives import Objective
-from hidden_context.objectives.groups import check_groups
-from hidden_context.objectives.labels import UNKNOWN
+from hidden_context.likelihood import Likelihood, check_groups
+from hidden_context.likelihood.labels import UNKNOWN
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.columns import Groups
 from hidden_context.scoring.config import WORST_GROUP, ScoreConfig
-from hidden_context.scoring.loading import read_objective
+from hidden_context.scoring.loading import read_likelihood
 
 
 def read_groups(path: str | Path) -> dict[str, list[str]]:
@@ -76,35 +74,34 @@ def check_people(
     if not relative and config.annotator is None and groups is None:
         return
     for checkpoint in config.models:
-        objective = read_objective(checkpoint, config)
+        likelihood = read_likelihood(checkpoint, config)
         if relative:
-            _check_context(objective, checkpoint, relative)
+            _check_context(likelihood, checkpoint, relative)
         if config.annotator is not None:
-            _check_annotator(objective, checkpoint, config.annotator)
+            _check_annotator(likelihood, checkpoint, config.annotator)
         if groups is not None:
             try:
-                check_groups(objective, groups)
+                check_groups(likelihood, groups)
             except ConfigError as error:
                 raise ConfigError(f"--groups {config.groups}, {checkpoint}: {error}") from error
 
 
-def _check_context(objective: Objective, checkpoint: str, relative: str) -> None:
-    if not isinstance(objective.member, FactorHead):
+def _check_context(likelihood: Likelihood, checkpoint: str, relative: str) -> None:
+    if not likelihood.head.has_context:
         raise ConfigError(
             f"--risk {relative} needs a head that knows what the answers to a prompt have in "
-            f"common: factor, or an ensemble of such; {checkpoint} has a {objective.member.type} "
-            "head."
+            f"common: factor, or an ensemble of such; {checkpoint} has a "
+            f"{likelihood.head.member.type} head."
         )
 
 
-def _check_annotator(objective: Objective, checkpoint: str, annotator: str) -> None:
-    known = objective.annotators
-    if known is None:
+def _check_annotator(likelihood: Likelihood, checkpoint: str, annotator: str) -> None:
+    if not likelihood.knows_annotators:
         raise ConfigError(
             f"--annotator {annotator}: {checkpoint} knows no annotators; train a factor head with "
             "--annotators on data that name them, or leave it out."
         )
-    if known.index(annotator) == UNKNOWN:
+    if likelihood.names.index(annotator) == UNKNOWN:
         warnings.warn(
             f"{checkpoint} does not know the annotator {annotator}; the risk measures are those of "
             "the population.",

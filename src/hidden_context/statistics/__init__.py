@@ -21,7 +21,11 @@ from hidden_context.statistics.context_tests import (
     common_sigma_test,
 )
 from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums
-from hidden_context.statistics.pair_metrics import grouped_pair_metrics, pair_metrics
+from hidden_context.statistics.judgement_metrics import (
+    grouped_judgement_metrics,
+    judgement_metrics,
+    judgement_values,
+)
 from hidden_context.statistics.paired import mcnemar_test, paired_difference
 from hidden_context.statistics.tabular import fit_tabular
 from hidden_context.statistics.variance import explained_variance
@@ -43,9 +47,10 @@ __all__ = [
     "expected_calibration_error",
     "explained_variance",
     "fit_tabular",
-    "grouped_pair_metrics",
+    "grouped_judgement_metrics",
+    "judgement_metrics",
+    "judgement_values",
     "mcnemar_test",
-    "pair_metrics",
     "paired_difference",
     "pairwise_probabilities",
     "rank_correlation",

@@ -1,4 +1,4 @@
-"""Training workflow: ``run(config)`` trains a reward model on preference pairs."""
+"""Training workflow: ``run(config)`` trains a reward model on preference data."""
 
 from __future__ import annotations
 

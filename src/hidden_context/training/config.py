@@ -16,7 +16,7 @@ class TrainConfig:
 
     # data
     data_path: str = option(
-        "Anthropic/hh-rlhf", "hub id, folder or file of preference pairs (JSONL, parquet, csv)"
+        "Anthropic/hh-rlhf", "hub id, folder or file of preference data (JSONL, parquet, csv)"
     )
     data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
     train_split: str = option("train", "split to train on")
@@ -29,14 +29,17 @@ class TrainConfig:
     validation_fraction: float = option(
         0.0, "share of training prompts held out to choose the best checkpoint"
     )
-    train_dataset_size: int = option(0, "number of training pairs; 0 for all")
-    eval_dataset_size: int = option(0, "number of evaluation pairs; 0 for all")
+    train_dataset_size: int = option(0, "number of training examples; 0 for all")
+    eval_dataset_size: int = option(0, "number of evaluation examples; 0 for all")
     on_malformed: Literal["error", "skip"] = option(
         "error", "what to do at a malformed row: stop, or skip it and count"
     )
     max_length: int = option(1024, "longest text in tokens")
     over_length: Literal["drop", "truncate"] = option(
-        "drop", "what to do with pairs that have a longer side (counted either way)"
+        "drop", "what to do with longer responses (counted either way)"
+    )
+    merge_prompts: bool = option(
+        True, "run the responses of all training rows with one prompt together, each once"
     )
     chat_template: str | None = option(
         None, "chat template (text or file) for tokenizers that have none"
@@ -89,8 +92,22 @@ class TrainConfig:
         "from ever being told apart",
     )
     annotator_column: str = option("annotator", "column that says who judged")
-    anchor_weight: float = option(
-        0.0, "weight of absolute ratings (rating_chosen, rating_rejected), which pin the scale"
+    weigh_by: Literal["vote", "example"] = option(
+        "vote", "what counts alike in the loss: every vote, or every example however many it has"
+    )
+    anchor_weight: float | None = option(
+        None,
+        "weight of a rating beside a comparison; unset: 1 where the data hold ratings alone, else "
+        "0. Ratings pin the level and unit of rewards",
+    )
+    ratings: Literal["gaussian", "ordinal"] = option(
+        "gaussian", "read ratings as noisy numbers, or as grades of which only the order counts"
+    )
+    rating_styles: bool = option(
+        True, "learn each annotator's own level and unit of ratings, where they are named"
+    )
+    max_comparisons: int = option(
+        0, "compare responses that one annotator rated, at most so many pairs a step; 0 for none"
     )
     objective_learning_rate: float = option(
         0.02, "learning rate of thresholds, annotators and the noise of ratings"
@@ -106,10 +123,10 @@ class TrainConfig:
         True, "switch the backbone's own dropout off, which costs time and adds noise to rewards"
     )
 
-    # how pairs are run
+    # how examples are run
     engine: Literal["auto", "tree", "padded"] = option(
         "auto",
-        "tree runs the prompt of a pair once, padded each side by itself; auto takes the tree "
+        "tree runs a prompt once, padded once for each response; auto takes the tree "
         "where it is right for the model",
     )
     tokens_per_batch: int | None = option(
@@ -118,7 +135,7 @@ class TrainConfig:
         "on a GPU, if unset",
     )
     length_window: int = option(
-        50, "optimiser steps whose pairs are sorted by length together; 0 for random order"
+        50, "optimiser steps whose examples are sorted by length together; 0 for random order"
     )
 
     # a frozen backbone
@@ -137,10 +154,10 @@ class TrainConfig:
     probe_members: int = option(5, "number of probes averaged; each holds out other prompts")
     probe_learning_rate: float = option(5e-4, "learning rate of the probe")
     probe_weight_decay: float = option(1.0, "weight decay of the probe's weights")
-    probe_batch_size: int = option(256, "pairs per step of the probe")
-    probe_epochs: int = option(40, "most passes over the training pairs")
+    probe_batch_size: int = option(256, "votes per step of the probe")
+    probe_epochs: int = option(40, "most passes over the training examples")
     probe_early_stopping: bool = option(
-        True, "choose each member's epoch by prompts it holds out, or by the validation pairs"
+        True, "choose each member's epoch by prompts it holds out, or by the validation examples"
     )
     probe_patience: int = option(6, "epochs without a better validation loss before stopping")
     cache_dir: str | None = option(
@@ -150,15 +167,15 @@ class TrainConfig:
 
     # optimisation
     per_device_train_batch_size: int = option(
-        8, "pairs per device; times gradient_accumulation_steps they make an optimiser step"
+        8, "votes per device; times gradient_accumulation_steps they make an optimiser step"
     )
-    per_device_eval_batch_size: int = option(16, "pairs per device in evaluation")
+    per_device_eval_batch_size: int = option(16, "examples per device in evaluation")
     gradient_accumulation_steps: int = option(
-        1, "factor on the pairs of an optimiser step; memory depends on tokens_per_batch alone"
+        1, "factor on the votes of an optimiser step; memory depends on tokens_per_batch alone"
     )
     learning_rate: float = option(1e-4, "peak learning rate")
     weight_decay: float = option(0.001, "weight decay")
-    num_train_epochs: float = option(1, "passes over the training pairs")
+    num_train_epochs: float = option(1, "passes over the training examples")
     max_steps: int = option(-1, "optimiser steps, overriding epochs if positive")
     lr_scheduler_type: str = option(
         "cosine", "cosine (to a tenth), step (1, 0.1, 0.01), or any name Transformers knows"
@@ -177,7 +194,7 @@ class TrainConfig:
     save_steps: int = option(1000, "steps between checkpoints")
     save_total_limit: int | None = option(None, "number of checkpoints kept")
     eval_first_step: bool = option(False, "evaluate before training too")
-    evaluate_at_end: bool = option(True, "evaluate the final model on the evaluation pairs")
+    evaluate_at_end: bool = option(True, "evaluate the final model on the evaluation examples")
     early_stopping_patience: int = option(
         0, "evaluations without improvement before stopping; needs a validation fraction"
     )
@@ -192,7 +209,7 @@ class TrainConfig:
     push_to_hub: bool = option(False, "upload the trained model")
     hub_model_id: str | None = option(None, "repository to upload to")
     training_arguments: dict[str, Any] = option(
-        {}, 'further TrainingArguments as JSON, such as {"fsdp": "full_shard"}'
+        {}, 'further TrainingArguments as JSON, such as {"warmup_steps": 100}'
     )
 
     def __post_init__(self) -> None:
@@ -217,6 +234,8 @@ class TrainConfig:
             raise ConfigError(
                 f"--tokens_per_batch is {self.tokens_per_batch}; it must be at least 1."
             )
+        if self.anchor_weight is not None and not 0 <= self.anchor_weight < float("inf"):
+            raise ConfigError(f"--anchor_weight is {self.anchor_weight}; it must be ≥ 0.")
         for name in ("eval_fraction", "validation_fraction"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -234,7 +253,7 @@ class TrainConfig:
         self._check_ensemble()
         if self.early_stopping_patience and not self.validation_fraction:
             raise ConfigError(
-                "--early_stopping_patience needs --validation_fraction: stopping on the test pairs "
+                "--early_stopping_patience needs --validation_fraction: stopping on the test set "
                 "would choose the model by what it is judged on."
             )
 
@@ -245,6 +264,7 @@ class TrainConfig:
             "early_stopping_patience",
             "probe_weight_decay",
             "length_window",
+            "max_comparisons",
         ):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it cannot be negative.")

@@ -1,110 +1,144 @@
-"""Tokenized preference pairs as a dataset, and batches of them."""
+"""Tokenized examples as a dataset, and batches of them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from hidden_context.data.labels import labels_of
-from hidden_context.data.preferences import Preference
+from hidden_context.data.example import Example
 from hidden_context.data.report import ReadReport
 from hidden_context.data.token_cache import TokenCache
-from hidden_context.data.tokenize import OverLength, tokenize_preferences
-from hidden_context.objectives import Labels
+from hidden_context.data.tokenize import OverLength, tokenize_examples
+from hidden_context.likelihood import Labels
+from hidden_context.training.links import Linker, Links
+
+Tokens = list[list[int]]
 
 
-class PreferenceDataset(Dataset[dict[str, Any]]):
-    """Tokenized pairs; each item knows the row it came from.
+class ExampleDataset(Dataset["Tokens"]):
+    """Tokenized examples, each response once, with what was said of them.
 
     Args:
-        preferences: The pairs.
+        examples: The examples.
         tokenizer: A Transformers tokenizer.
         max_length: Longest text in tokens.
-        over_length: What happens to pairs with a longer side, ``drop`` or ``truncate``.
+        labels_of: Makes the labels of the examples that are left, given their places among those
+            given and themselves.
+        over_length: What happens to responses that are longer, ``drop`` or ``truncate``.
         report: Brought up to date with what was dropped.
         sort_by_length: Order by length, so that evaluation pads little.
         cache: Where the token ids are kept from one run to the next.
-        labels: What annotators said of all ``preferences``; None takes their preference alone.
-        member_weight: How often each member of an ensemble sees each of them, ``(N, M)``.
+        linker: Makes what draws comparisons between examples, of the ratings of those that are
+            left and their number; None for none.
+
+    Attributes:
+        examples: Those that are left, in the dataset's order.
+        labels: Their labels, in that order.
     """
 
     def __init__(
         self,
-        preferences: Sequence[Preference],
+        examples: Sequence[Example],
         tokenizer: Any,
         max_length: int,
+        labels_of: Callable[[Sequence[int], Sequence[Example]], Labels],
         over_length: OverLength = "drop",
         *,
         report: ReadReport | None = None,
         sort_by_length: bool = False,
         cache: TokenCache | None = None,
-        labels: Labels | None = None,
-        member_weight: torch.Tensor | None = None,
+        linker: Callable[[Sequence[Example]], Linker] | None = None,
     ) -> None:
-        self.preferences = preferences
-        self.labels = labels_of(preferences) if labels is None else labels
-        self.member_weight = member_weight
-        self.tokens = tokenize_preferences(
-            preferences, tokenizer, max_length, over_length, report=report, cache=cache
+        tokens = tokenize_examples(
+            examples, tokenizer, max_length, over_length, report=report, cache=cache
         )
-        self._order = list(range(len(self.tokens)))
+        order = list(range(len(tokens.examples)))
         if sort_by_length:
-            lengths = self.tokens.lengths
-            self._order.sort(key=lambda position: -lengths[position])
+            order.sort(key=lambda place: -sum(map(len, tokens.input_ids[place])))
+        self.examples = [tokens.examples[place] for place in order]
+        self._tokens = [tokens.input_ids[place] for place in order]
+        self.labels = labels_of([tokens.indices[place] for place in order], self.examples)
+        self.linker = None if linker is None else linker(self.examples)
+        self.num_votes = float(self.labels.votes.sum())
+        if self.linker is not None:
+            self.num_votes += self.linker.num_votes
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self.examples)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        position = self._order[index]
-        row = self.tokens.indices[position]
-        return {
-            "chosen": self.tokens.input_ids_chosen[position],
-            "rejected": self.tokens.input_ids_rejected[position],
-            "row": row,
-        }
+    def __getitem__(self, index: int) -> Tokens:
+        """Token ids of an example's responses, each with the prompt."""
+        return self._tokens[index]
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens of each item, both sides together."""
-        lengths = self.tokens.lengths
-        return [lengths[position] for position in self._order]
+        """Tokens of each example, all its responses together."""
+        return [sum(map(len, tokens)) for tokens in self._tokens]
 
-    def line_of(self, row: int) -> int:
-        """Where a row stood in its source: the line of a file or row of a table, from 1."""
-        line = self.preferences[row].source_line
-        return row + 1 if line is None else line
+    @property
+    def votes(self) -> list[float]:
+        """Votes of each example; one that is there to be compared with others counts as one."""
+        least = 0.0 if self.linker is None else 1.0
+        return self.labels.votes_by_example.clamp(min=least).tolist()
 
-    def group_of_rows(self, column: str) -> dict[int, str]:
-        """Value of ``data_subset`` or ``objective`` of every row that has one."""
-        values = {row: getattr(self.preferences[row], column) for row in self.tokens.indices}
-        return {row: str(value) for row, value in values.items() if value is not None}
+    def batch(self, rows: Sequence[int], step: int | None = None) -> Batch:
+        """Collect examples.
+
+        Args:
+            rows: Which ones.
+            step: Number of the training step, for comparisons between examples; None for none.
+        """
+        labels = self.labels.select(torch.tensor(list(rows), dtype=torch.long))
+        links = None
+        if self.linker is not None and step is not None:
+            links = self.linker.links(list(rows), step)
+        return Batch(list(rows), [self._tokens[row] for row in rows], labels, links)
+
+    def lines_of(self, row: int) -> str:
+        """Where an example stood in its source: lines of a file or rows of a table, from 1."""
+        lines = self.examples[row].source_lines or (row + 1,)
+        return ", ".join(map(str, lines))
+
+    def groups(self, columns: Sequence[str] = ("data_subset", "objective")) -> dict[str, list[Any]]:
+        """Value of columns of every example, None where it has none."""
+        return {name: [getattr(each, name) for each in self.examples] for name in columns}
 
 
 @dataclasses.dataclass(frozen=True)
-class PairTokens:
-    """Token ids of a batch of pairs, as they are: nothing is padded yet.
+class Batch:
+    """Examples that are run together.
 
     Not a list or mapping, so that what moves batches to devices passes it through untouched.
 
     Attributes:
-        chosen: Ids of the preferred text of each of P pairs.
-        rejected: Ids of the other one.
+        rows: Which examples of the dataset they are.
+        tokens: Token ids of each response of each of them.
+        labels: Their labels.
+        links: Comparisons of responses of different examples; None for none.
     """
 
-    chosen: list[list[int]]
-    rejected: list[list[int]]
+    rows: list[int]
+    tokens: list[Tokens]
+    labels: Labels
+    links: Links | None = None
 
+    def __len__(self) -> int:
+        return len(self.rows)
 
-def collate_pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Collect pairs into a batch: ``row`` of shape ``(P,)``, and ``tokens``."""
-    return {
-        "row": torch.tensor([item["row"] for item in items]),
-        "tokens": PairTokens(
-            [item["chosen"] for item in items], [item["rejected"] for item in items]
-        ),
-    }
+    @property
+    def together(self) -> list[list[int]] | None:
+        """Groups of examples that have to be run in one pass; None where each may stand alone."""
+        return None if self.links is None else self.links.groups(len(self))
+
+    def part(self, places: Sequence[int]) -> Batch:
+        """Take some of the examples, and the links between them."""
+        labels = self.labels.select(torch.tensor(places))
+        if self.links is not None:
+            labels = self.links.added_to(labels, places)
+        return Batch(
+            [self.rows[place] for place in places], [self.tokens[place] for place in places], labels
+        )

@@ -24,15 +24,15 @@ class Fitted:
 
     Attributes:
         model: The trained reward model.
-        metrics: Metrics on the test pairs; empty where there are none.
+        metrics: Metrics on the test examples; empty where there are none.
         history: Log lines or epochs.
-        pairs: Number of pairs used, by split.
+        examples: Number of examples used, by split.
     """
 
     model: RewardModel
     metrics: dict[str, float]
     history: list[dict[str, Any]]
-    pairs: dict[str, int]
+    examples: dict[str, int]
 
 
 def reward_scale(head: Head, raw: Tensor) -> RewardScale:

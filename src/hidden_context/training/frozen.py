@@ -7,26 +7,32 @@ from contextlib import contextmanager
 
 import torch
 
-from hidden_context import heads
 from hidden_context.data.chat import install_chat_template
+from hidden_context.data.example import Example
 from hidden_context.data.held_out import Splits
-from hidden_context.data.labels import labels_for
-from hidden_context.data.preferences import Preference
 from hidden_context.data.report import ReadReport
 from hidden_context.data.splits import fold_of
 from hidden_context.data.tokenize import OverLength
+from hidden_context.data.usable import keep_responses
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import Head
+from hidden_context.likelihood import Likelihood
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
-from hidden_context.models.frozen import FrozenRewardModel
+from hidden_context.models.frozen import FrozenRewardModel, Probe
 from hidden_context.models.placement import resolve_device
 from hidden_context.models.tokenizer import load_tokenizer
-from hidden_context.statistics.pair_metrics import grouped_pair_metrics
+from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import Fitted, reward_scale
-from hidden_context.training.objective import make_objective, member_weights
-from hidden_context.training.probe import PairFeatures, pair_features, probe_options, train_probe
+from hidden_context.training.labels import (
+    make_linker,
+    make_training_likelihood,
+    member_draws,
+    read_labels,
+    training_labels,
+)
+from hidden_context.training.probe import FeatureSet, feature_set, probe_options, train_probe
 
 
 def make_featurizer(config: TrainConfig) -> Featurizer:
@@ -61,41 +67,45 @@ def embedding_progress(total: int, disable: bool) -> Iterator[Callable[[int], No
 
 def within_limit(
     featurizer: Featurizer,
-    pairs: Sequence[Preference],
+    examples: Sequence[Example],
     over_length: OverLength,
     report: ReadReport | None = None,
-) -> list[Preference]:
-    """Drop pairs of which a side is cut when it is embedded, or keep them; counted either way."""
-    counts = featurizer.token_counts(
-        [text for pair in pairs for text in (pair.chosen, pair.rejected)]
-    )
-    too_long = [
-        max(sides) > featurizer.limit for sides in zip(counts[::2], counts[1::2], strict=True)
-    ]
-    if over_length == "truncate":
-        kept = list(pairs)
-    else:
-        kept = [pair for pair, long in zip(pairs, too_long, strict=True) if not long]
+) -> list[Example]:
+    """Drop responses that are cut when they are embedded, or keep them; counted either way."""
+    counts = iter(featurizer.token_counts([text for each in examples for text in each.texts]))
+    kept: list[Example] = []
+    truncated = left_out = 0
+    for example in examples:
+        long = [next(counts) > featurizer.limit for _ in example.responses]
+        if over_length == "truncate" or not any(long):
+            truncated += any(long)
+            kept.append(example)
+            continue
+        rest = keep_responses(example, [place for place, cut in enumerate(long) if not cut])
+        if rest is not None:
+            left_out += sum(long)
+            kept.append(rest)
     if report is not None:
-        report.truncated += sum(too_long) if over_length == "truncate" else 0
-        report.too_long += len(pairs) - len(kept)
-        report.kept -= len(pairs) - len(kept)
-        report.identical = sum(pair.identical for pair in kept)
+        report.truncated += truncated
+        report.left_out += left_out
+        report.too_long += len(examples) - len(kept)
+        report.kept -= len(examples) - len(kept)
+        report.identical = sum(example.identical for example in kept)
     return kept
 
 
-def member_folds(pairs: Sequence[Preference], members: int) -> list[torch.Tensor]:
-    """Which pairs each member holds out to stop by: another fifth of the prompts each.
+def member_folds(examples: Sequence[Example], members: int) -> list[torch.Tensor]:
+    """Which examples each member holds out to stop by: another fifth of the prompts each.
 
     Args:
-        pairs: N training pairs.
+        examples: E training examples.
         members: Number of members.
 
     Returns:
-        For each member a mask of shape ``(N,)``.
+        For each member a mask of shape ``(E,)``.
     """
     count = max(members, 5)
-    folds = torch.tensor([fold_of(pair.prompt_key, count, "probe member") for pair in pairs])
+    folds = torch.tensor([fold_of(each.prompt_key, count, "probe member") for each in examples])
     return [folds == member for member in range(members)]
 
 
@@ -109,60 +119,70 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     featurizer = make_featurizer(config)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     parts = {
-        name: within_limit(featurizer, pairs, config.over_length, splits.reports.get(name))
-        for name, pairs in parts.items()
+        name: within_limit(featurizer, examples, config.over_length, splits.reports.get(name))
+        for name, examples in parts.items()
     }
-    parts = {name: pairs for name, pairs in parts.items() if pairs}
+    parts = {name: examples for name, examples in parts.items() if examples}
     if "train" not in parts:
-        raise DataError("no training pairs are left", remedy="Look at what was dropped and why")
-    objective = make_objective(config, head, parts["train"])
-    labels = {name: labels_for(objective, pairs) for name, pairs in parts.items()}
+        raise DataError("no training examples are left", remedy="Look at what was dropped and why")
+    likelihood = make_training_likelihood(config, head, parts["train"])
+    labels = {
+        name: training_labels(config, likelihood, examples)
+        if name == "train"
+        else read_labels(likelihood, examples)
+        for name, examples in parts.items()
+    }
+    linkers = {
+        name: make_linker(config, likelihood, examples)
+        for name, examples in parts.items()
+        if config.max_comparisons and name != "test"
+    }
     per_text = 2 if config.embed == "apart" else 1
-    total = sum(2 * per_text * len(pairs) for pairs in parts.values())
+    total = per_text * sum(len(each.responses) for part in parts.values() for each in part)
     with embedding_progress(total, config.disable_tqdm or config.quiet) as progress:
         features = {
-            name: pair_features(featurizer, pairs, labels[name], progress)
-            for name, pairs in parts.items()
+            name: feature_set(featurizer, part, labels[name], progress, linkers.get(name))
+            for name, part in parts.items()
         }
+    held_out = None
+    if config.probe_early_stopping:
+        held_out = member_folds(parts["train"], head.num_members or config.probe_members)
+    usable = None if held_out is None or "validation" in parts else [~mask for mask in held_out]
     probe, history = train_probe(
         config,
-        objective,
+        likelihood,
         features["train"],
         features.get("validation") if config.probe_early_stopping else None,
-        held_out=(
-            member_folds(parts["train"], config.probe_members)
-            if config.probe_early_stopping
-            else None
-        ),
-        member_weight=member_weights(config, head, parts["train"]),
+        held_out=held_out,
+        draws=member_draws(config, head, parts["train"], usable),
     )
-    model = FrozenRewardModel(featurizer, probe, head, probe_options(config), objective=objective)
-    if isinstance(head, heads.EnsembleHead):
-        with torch.inference_mode():
-            raw = [probe(side) for side in (features["train"].chosen, features["train"].rejected)]
-        model.set_head(head.in_one_unit(*raw))
+    _bring_to_one_unit(likelihood, probe, features["train"])
+    model = FrozenRewardModel(featurizer, probe, probe_options(config), likelihood)
     metrics: dict[str, float] = {}
     if "test" in features and config.evaluate_at_end:
         metrics = _evaluate(model, features["test"], parts["test"])
-    return Fitted(model, metrics, history, {name: len(pairs) for name, pairs in parts.items()})
+    return Fitted(model, metrics, history, {name: len(part) for name, part in parts.items()})
+
+
+def _bring_to_one_unit(likelihood: Likelihood, probe: Probe, train: FeatureSet) -> None:
+    """Bring an ensemble's members to one unit by what they say of the training comparisons."""
+    compared = train.labels.comparisons
+    if not likelihood.head.num_members or not len(compared):
+        return
+    with torch.inference_mode():
+        raw = probe(train.features)
+    likelihood.head = likelihood.head.in_one_unit(raw[compared.first], raw[compared.second])
 
 
 def _evaluate(
-    model: FrozenRewardModel, features: PairFeatures, pairs: Sequence[Preference]
+    model: FrozenRewardModel, features: FeatureSet, examples: Sequence[Example]
 ) -> dict[str, float]:
     with torch.inference_mode():
-        chosen, rejected = model.probe(features.chosen), model.probe(features.rejected)
-    model.reward_scale = reward_scale(model.head, torch.cat([chosen, rejected]))
+        raw = model.probe(features.features)
+    model.reward_scale = reward_scale(model.head, raw)
     groups = {
-        column: {
-            row: str(value)
-            for row, pair in enumerate(pairs)
-            if (value := getattr(pair, column)) is not None
-        }
+        column: [getattr(example, column) for example in examples]
         for column in ("data_subset", "objective")
     }
-    rows = torch.arange(len(pairs))
-    labels = features.labels
-    return grouped_pair_metrics(
-        model.head, chosen, rejected, labels.vote_share, rows, groups, model.objective, labels
-    )
+    with torch.no_grad():
+        return grouped_judgement_metrics(model.likelihood, raw, features.labels, groups)

@@ -16,17 +16,19 @@ from hidden_context.data.files import write_json
 from hidden_context.data.held_out import Splits
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads import EnsembleHead, Head
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel, adapter_name
-from hidden_context.models.budget import release_memory
+from hidden_context.models.adapters import adapter_shapes, add_adapter
+from hidden_context.models.engine.budget import release_memory
 from hidden_context.models.head_file import HEAD_FILE, HeadFile, read_checkpoint_json
-from hidden_context.models.loading import adapter_shapes, add_adapter
-from hidden_context.models.objective_file import load_objective
-from hidden_context.statistics.pair_metrics import grouped_pair_metrics
+from hidden_context.models.likelihood_file import load_likelihood
+from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
 from hidden_context.training import finetune
+from hidden_context.training.checkpoints import last_checkpoint
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import PreferenceDataset
+from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.fitted import Fitted, is_first_process, reward_scale
-from hidden_context.training.objective import make_objective, member_weights
+from hidden_context.training.labels import make_training_likelihood, member_draws
 
 STATE_FILE: Final = "members.json"
 # Between the seeds of members, so that ensembles of neighbouring seeds share none.
@@ -45,8 +47,8 @@ def fit(
     Args:
         config: The options.
         head: The members' head.
-        splits: The pairs.
-        callbacks: Further Trainer callbacks, of every member.
+        splits: The examples.
+        callbacks: Further callbacks, of every member.
 
     Returns:
         The ensemble; the lines of its history say of which ``member`` they are.
@@ -55,19 +57,19 @@ def fit(
     ensemble = EnsembleHead(head, count, config.ensemble_prior_scale)
     single = dataclasses.replace(ensemble, num_members=1)
     progress = _Progress(config)
-    weights = member_weights(config, ensemble, splits.train)
+    draws = member_draws(config, ensemble, splits.train)
     for number in range(count):
         own = member_config(config, number)
         if progress.is_finished(number, own):
             _unit_of(own.final_path, single)  # refuses another head before hours of training
             continue
-        last = finetune.last_checkpoint(own.output_dir) if progress.has_begun(number) else None
+        last = last_checkpoint(own.output_dir) if progress.has_begun(number) else None
         fitted = finetune.fit(
             dataclasses.replace(own, resume_from_checkpoint=last),
             single,
             dataclasses.replace(splits, reports=copy.deepcopy(splits.reports)),
             [*callbacks, _Begins(progress, number)],
-            member_weight=None if weights is None else weights[:, [number]],
+            draws=None if draws is None else draws[:, [number]],
         )
         if is_first_process():
             fitted.model.save_pretrained(own.final_path)
@@ -81,8 +83,8 @@ def fit(
     metrics: dict[str, float] = {}
     if config.evaluate_at_end and "test" in datasets:
         metrics = _evaluate(config, model, datasets["test"])
-    pairs = {name: len(part) for name, part in datasets.items()}
-    return Fitted(model, metrics, progress.history(count), pairs)
+    sizes = {name: len(part) for name, part in datasets.items()}
+    return Fitted(model, metrics, progress.history(count), sizes)
 
 
 def member_config(config: TrainConfig, number: int) -> TrainConfig:
@@ -179,7 +181,7 @@ def _assemble(
     configs = [member_config(config, number) for number in range(ensemble.num_members)]
     folders = [own.final_path for own in configs]
     units = [_unit_of(folder, single) for folder in folders]
-    blank = finetune.build_reward_model(configs[0], single)
+    blank = finetune.build_reward_model(configs[0], make_likelihood(single))
     module = blank.module
     for number, folder in enumerate(folders):
         shapes = adapter_shapes(str(folder))
@@ -193,47 +195,47 @@ def _assemble(
         location=tuple(value for unit in units for value in unit.location),
         scale=tuple(value for unit in units for value in unit.scale),
     )
-    objective = make_objective(config, head, splits.train)
-    objective.take_members([load_objective(folder, single) for folder in folders])
+    likelihood = make_training_likelihood(config, head, splits.train)
+    learned = [load_likelihood(folder, single) for folder in folders]
+    likelihood.load_state_dict(
+        {
+            name.replace("members.0.", f"members.{number}."): value
+            for number, part in enumerate(learned)
+            for name, value in part.state_dict().items()
+        }
+    )
     return AdapterEnsembleRewardModel(
         module.eval(),
         blank.tokenizer,
-        head,
+        likelihood,
         blank.max_length,
         base_model=blank.base_model,
-        objective=objective,
     )
 
 
 def _unit_of(folder: Path, single: EnsembleHead) -> EnsembleHead:
     """Read a trained member's head, with its location and scale."""
     head = HeadFile.load(folder / HEAD_FILE).head
-    if not isinstance(head, EnsembleHead) or head.members != single.members:
+    if head.num_members != 1 or head.member != single.member:
         raise CheckpointError(
             f"{folder} was trained with another head ({head.meaning}) than is asked for now "
             f"({single.meaning}). Train without --resume_from_checkpoint, or give the options it "
             "was begun with."
         )
+    assert isinstance(head, EnsembleHead)
     return head
 
 
 def _evaluate(
-    config: TrainConfig, model: AdapterEnsembleRewardModel, dataset: PreferenceDataset
+    config: TrainConfig, model: AdapterEnsembleRewardModel, dataset: ExampleDataset
 ) -> dict[str, float]:
-    items = [dataset[place] for place in range(len(dataset))]
-    sides = [item[side] for side in ("chosen", "rejected") for item in items]
+    batch = dataset.batch(range(len(dataset)))
     raw = model.raw_outputs_of_tokens(
-        sides,
+        [ids for tokens in batch.tokens for ids in tokens],
         config.per_device_eval_batch_size,
         engine=config.engine,
         tokens_per_batch=config.tokens_per_batch,
     )
     model.reward_scale = reward_scale(model.head, raw)
-    rows = torch.tensor([item["row"] for item in items])
-    labels = dataset.labels.select(rows)
-    groups = {column: dataset.group_of_rows(column) for column in ("data_subset", "objective")}
-    chosen, rejected = raw.chunk(2)
     with torch.no_grad():
-        return grouped_pair_metrics(
-            model.head, chosen, rejected, labels.vote_share, rows, groups, model.objective, labels
-        )
+        return grouped_judgement_metrics(model.likelihood, raw, dataset.labels, dataset.groups())

@@ -1,26 +1,27 @@
-"""Which pairs make up which optimiser step."""
+"""Which examples make up which optimiser step."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
 
 
-class StepSampler(Sampler[list[int]]):
-    """Deal pairs into optimiser steps of a fixed size, like lengths together.
+class StepSampler:
+    """Deal examples into optimiser steps of a fixed number of votes, like lengths together.
 
-    Pairs are shuffled; windows of many steps are sorted by length and cut into steps; the steps are
-    shuffled. So every pair comes once an epoch with the same weight, while the pairs of a step
-    need little padding and the processes have like work. The order depends on seed and epoch
-    alone, not on the number of processes: each process takes every n-th pair of a step.
+    Examples are shuffled; windows of many steps are sorted by length and cut into steps; the steps
+    are shuffled. So every example comes once an epoch, while the examples of a step need little
+    padding and the processes have like work. An example is never divided: a step ends with the one
+    that fills it. The order depends on seed and epoch alone, not on the number of processes: each
+    process takes every n-th example of a step.
 
     Args:
-        sizes: Tokens of each pair.
-        pairs_per_step: Pairs of an optimiser step, over all processes.
-        window: Steps whose pairs are sorted together; 0 leaves them in random order.
+        sizes: Tokens of each example.
+        votes_per_step: Votes of an optimiser step, over all processes.
+        votes: Votes of each example, > 0; None for one each.
+        window: Steps whose examples are sorted together; 0 leaves them in random order.
         seed: Seed of the order.
         world_size: Number of processes.
         rank: This process.
@@ -29,28 +30,33 @@ class StepSampler(Sampler[list[int]]):
     def __init__(
         self,
         sizes: Sequence[int],
-        pairs_per_step: int,
+        votes_per_step: int,
+        votes: Sequence[float] | None = None,
         *,
         window: int = 50,
         seed: int = 0,
         world_size: int = 1,
         rank: int = 0,
     ) -> None:
-        self.sizes, self.pairs_per_step, self.window = sizes, pairs_per_step, window
+        self.sizes, self.votes_per_step, self.window = sizes, votes_per_step, window
+        # an example of more votes than a step has is a step, and takes none from those after it
+        self.votes = (
+            [1.0] * len(sizes) if votes is None else [min(v, votes_per_step) for v in votes]
+        )
         self.seed, self.world_size, self.rank = seed, world_size, rank
         self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, which has an order of its own."""
-        self.epoch = epoch
+        # a rounding more of votes must not make a step more
+        wanted = math.ceil(sum(self.votes) / votes_per_step - 1e-6)
+        self._count = min(max(wanted, 1), len(sizes))
 
     def __len__(self) -> int:
-        return -(-len(self.sizes) // self.pairs_per_step)
+        """Number of steps, the same in every epoch."""
+        return self._count
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield this process's pairs of each step; a last, smaller step comes last.
+        """Yield this process's examples of each step of the epoch; a last, smaller step comes last.
 
-        If it has fewer pairs than there are processes, its first ones are dealt again.
+        If it has fewer examples than there are processes, its first ones are dealt again.
         """
         for step in self.steps():
             if len(step) < self.world_size:
@@ -58,26 +64,33 @@ class StepSampler(Sampler[list[int]]):
             yield step[self.rank :: self.world_size]
 
     def steps(self) -> list[list[int]]:
-        """Return all steps of the epoch, each with its pairs of all processes, longest first."""
+        """All steps of the epoch, each with its examples of all processes, longest first."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.sizes), generator=generator).tolist()
-        size = self.pairs_per_step
-        whole = len(order) - len(order) % size
+        groups = self._cut(order, self._count)
+        last = [groups.pop()] if self._is_partial(groups[-1]) else []
         steps: list[list[int]] = []
-        for start in range(0, whole, max(self.window, 1) * size):
-            part = order[start : min(start + max(self.window, 1) * size, whole)]
+        for start in range(0, len(groups), max(self.window, 1)):
+            window = groups[start : start + max(self.window, 1)]
+            part = [index for group in window for index in group]
             if self.window:
                 part.sort(key=lambda index: -self.sizes[index])
-            steps += [part[place : place + size] for place in range(0, len(part), size)]
+            steps += self._cut(part, len(window))
         shuffled = torch.randperm(len(steps), generator=generator).tolist()
-        last = [order[whole:]] if whole < len(order) else []
         return [steps[number] for number in shuffled] + last
 
+    def _is_partial(self, group: Sequence[int]) -> bool:
+        return sum(self.votes[index] for index in group) < self.votes_per_step - 1e-6
 
-class StepLoader(DataLoader[Any]):
-    """A data loader over a ``StepSampler``, which already deals each process its share."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; the Trainer calls this."""
-        sampler: Any = self.batch_sampler
-        sampler.set_epoch(epoch)
+    def _cut(self, order: Sequence[int], count: int) -> list[list[int]]:
+        """Cut an order into so many groups, at multiples of a step's votes, none of them empty."""
+        groups: list[list[int]] = []
+        seen, place = 0.0, 0
+        for number in range(count):
+            start, left = place, count - number - 1
+            end_at = (number + 1) * self.votes_per_step - 1e-6
+            while place < len(order) - left and (place == start or seen < end_at or not left):
+                seen += self.votes[order[place]]
+                place += 1
+            groups.append(list(order[start:place]))
+        return groups

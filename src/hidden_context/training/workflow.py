@@ -8,23 +8,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hidden_context.data.example import Example
 from hidden_context.data.files import write_json, write_yaml_config
 from hidden_context.data.held_out import Splits, check_sides, load_splits
-from hidden_context.data.preferences import Preference, has_blank_side
-from hidden_context.data.rankings import parse_preferences
+from hidden_context.data.importers import read_row
+from hidden_context.data.merge import merge_prompts
 from hidden_context.data.report import ReadReport
-from hidden_context.data.sources import PreferenceData, limit_preferences
+from hidden_context.data.sources import ExampleData, limit_examples
 from hidden_context.data.splits import EVALUATION_SALT, VALIDATION_SALT, split_by_prompt
 from hidden_context.errors import HiddenContextWarning
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import is_first_process
-from hidden_context.training.objective import check_labels, make_head
+from hidden_context.training.labels import check_labels, make_head
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-Rows = Sequence[Preference] | Sequence[Mapping[str, Any]] | Any
+Rows = Sequence[Example] | Sequence[Mapping[str, Any]] | Any
 
 
 @dataclasses.dataclass
@@ -34,7 +35,7 @@ class TrainResult:
     Attributes:
         model: The trained reward model.
         path: Folder it was saved to.
-        metrics: Metrics on the evaluation pairs (empty where there are none).
+        metrics: Metrics on the evaluation examples (empty where there are none).
         history: The log lines of the run.
         reports: What was read and dropped, by split.
     """
@@ -46,66 +47,60 @@ class TrainResult:
     reports: dict[str, ReadReport]
 
 
-def as_preferences(rows: Rows) -> list[Preference]:
-    """Bring in-memory rows (preferences, dictionaries or a ``datasets.Dataset``) to preferences."""
-    pairs = []
+def as_examples(rows: Rows) -> list[Example]:
+    """Bring in-memory rows (examples, dictionaries or a ``datasets.Dataset``) to examples."""
+    found = []
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Preference):
-            pairs += parse_preferences(dict(row), line=number)
-        elif row.source_line is None:
-            pairs.append(dataclasses.replace(row, source_line=number))
-        else:
-            pairs.append(row)
-    return pairs
+        example = row if isinstance(row, Example) else read_row(dict(row), line=number)
+        if not example.source_lines:
+            example = dataclasses.replace(example, source_lines=(number,))
+        found.append(example)
+    return found
 
 
-def _in_memory(rows: Rows, name: str) -> PreferenceData:
-    pairs = as_preferences(rows)
-    kept = [
-        pair
-        for pair in pairs
-        if not has_blank_side({"chosen": pair.chosen, "rejected": pair.rejected, **pair.columns})
-    ]
-    report = ReadReport(f"{name} rows in memory", rows=len(pairs), empty=len(pairs) - len(kept))
-    return limit_preferences(PreferenceData(kept, report), 0)  # counts what is kept
+def _in_memory(rows: Rows, name: str) -> ExampleData:
+    data = ExampleData(report=ReadReport(f"{name} rows in memory"))
+    for example in as_examples(rows):
+        data.add(example)
+    return limit_examples(data, 0)  # counts what is kept
 
 
-def _hold_out(data: PreferenceData, fraction: float, salt: str, name: str) -> PreferenceData:
+def _hold_out(data: ExampleData, fraction: float, salt: str, name: str) -> ExampleData:
     """Move a share of prompts out of ``data`` into data of their own."""
-    rest, held_out = split_by_prompt(data.preferences, fraction, salt)
+    rest, held_out = split_by_prompt(data.examples, fraction, salt)
     check_sides(data, rest, held_out)
-    part = PreferenceData(held_out, data.report.part(f"held out for {name}", held_out))
-    data.preferences, data.report.rows = rest, data.report.rows - len(held_out)
-    limit_preferences(data, 0)
+    part = ExampleData(held_out, data.report.part(f"held out for {name}", held_out))
+    data.examples, data.report.rows = rest, data.report.rows - len(held_out)
+    limit_examples(data, 0)
     return part
 
 
 def split_in_memory(config: TrainConfig, train_dataset: Rows, eval_dataset: Rows) -> Splits:
     """Divide rows in memory by the options that divide those of files."""
-    train, validation = _in_memory(train_dataset, "training"), PreferenceData()
+    train, validation = _in_memory(train_dataset, "training"), ExampleData()
     if eval_dataset is not None:
         test = _in_memory(eval_dataset, "evaluation")
     elif config.eval_fraction:
         test = _hold_out(train, config.eval_fraction, EVALUATION_SALT, "eval")
     else:
-        test = PreferenceData()
+        test = ExampleData()
     if config.validation_fraction:
         validation = _hold_out(train, config.validation_fraction, VALIDATION_SALT, "validation")
-    limit_preferences(train, config.train_dataset_size, config.seed)
-    limit_preferences(test, config.eval_dataset_size, config.seed)
+    limit_examples(train, config.train_dataset_size, config.seed)
+    limit_examples(test, config.eval_dataset_size, config.seed)
     sets = {"train": train, "validation": validation, "test": test}
     return Splits(
-        train.preferences,
-        validation.preferences,
-        test.preferences,
-        {name: data.report for name, data in sets.items() if data.preferences},
+        train.examples,
+        validation.examples,
+        test.examples,
+        {name: data.report for name, data in sets.items() if data.examples},
     )
 
 
-def load_pairs(
+def load_run_data(
     config: TrainConfig, train_dataset: Rows = None, eval_dataset: Rows = None
 ) -> Splits:
-    """Load the pairs a configuration names, or take those given; warn of prompts on both sides."""
+    """Load the data a configuration names, or take those given; warn of prompts on both sides."""
     if train_dataset is not None:
         return split_in_memory(config, train_dataset, eval_dataset)
     splits = load_splits(
@@ -131,6 +126,16 @@ def load_pairs(
     return splits
 
 
+def _merge(splits: Splits) -> None:
+    """Let training rows of one prompt be one example, whose responses are run together."""
+    rows = len(splits.train)
+    splits.train = merge_prompts(splits.train)
+    report = splits.reports.get("train")
+    if report is not None:
+        report.kept -= rows - len(splits.train)
+        report.merged += rows - len(splits.train)
+
+
 def run(
     config: TrainConfig,
     train_dataset: Rows = None,
@@ -141,10 +146,11 @@ def run(
 
     Args:
         config: The options.
-        train_dataset: Pairs in memory instead of ``config.data_path``: preferences, dictionaries
-            with ``chosen`` and ``rejected``, or a ``datasets.Dataset``.
-        eval_dataset: Pairs in memory to evaluate on.
-        callbacks: Further Trainer callbacks.
+        train_dataset: Rows in memory instead of ``config.data_path``: examples, dictionaries with
+            ``chosen`` and ``rejected`` or other columns that importers know, or a
+            ``datasets.Dataset``.
+        eval_dataset: Rows in memory to evaluate on.
+        callbacks: Further callbacks of Transformers' kind.
 
     Returns:
         The trained model, where it was saved, and its metrics.
@@ -156,8 +162,10 @@ def run(
         DivergedError: If the loss or a gradient is not finite.
     """
     head = make_head(config)
-    splits = load_pairs(config, train_dataset, eval_dataset)
+    splits = load_run_data(config, train_dataset, eval_dataset)
     check_labels(config, splits.train)
+    if config.merge_prompts:
+        _merge(splits)
     if is_first_process():
         write_yaml_config(Path(config.output_dir) / "config.yaml", config)
     if config.freeze_backbone:
@@ -177,7 +185,7 @@ def run(
         "data": {
             "source": config.data_path if train_dataset is None else "in memory",
             "subset": config.data_subset,
-            **{f"{name} pairs": count for name, count in fitted.pairs.items()},
+            **{f"{name} examples": count for name, count in fitted.examples.items()},
         },
         "metrics": fitted.metrics,
     }

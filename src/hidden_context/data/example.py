@@ -1,0 +1,194 @@
+"""The one schema of preference data: a prompt, its responses, and what people said of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from hidden_context.data.dialogue import Conversation, canonical_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two responses compared.
+
+    Attributes:
+        first: Place of one response among the example's.
+        second: Place of the other.
+        preference: Share of votes for the first: 1 all, 0.5 a tie, or any share between.
+        strength: By how many levels the first is better, negative for the second; None if not said.
+        margin: By how much, in units of the data set; None if not said.
+    """
+
+    first: int
+    second: int
+    preference: float = 1.0
+    strength: int | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Responses put in order.
+
+    Attributes:
+        ranks: Rank of each response of the example: 1 the best, equal ranks tied, None not ranked.
+    """
+
+    ranks: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """One response rated by itself.
+
+    Attributes:
+        response: Place of the response among the example's.
+        value: The rating, in units of the data set.
+    """
+
+    response: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """Somebody looked and did not judge ("unsure", "both bad"): counted, and never a vote."""
+
+
+Answer: TypeAlias = "Comparison | Ranking | Rating | Abstention"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one annotator, or nobody known, said about some of an example's responses.
+
+    Attributes:
+        answer: The comparison, ranking, rating or abstention.
+        annotator: Who said it; None where that is not known.
+        weight: How much it counts, 1 where not given.
+        confidence: How sure the annotator was, in units of the data set; None where not said.
+        columns: The columns of the row or list entry it was read from, which may name the
+            annotator in another column.
+    """
+
+    answer: Answer
+    annotator: str | int | None = None
+    weight: float = 1.0
+    confidence: float | None = None
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def abstains(self) -> bool:
+        """Whether it is no vote."""
+        return isinstance(self.answer, Abstention)
+
+    def at(self, places: Mapping[int, int]) -> Judgement | None:
+        """The same judgement where responses stand at other places; None if too few are left."""
+        answer = self.answer
+        moved: Answer = answer
+        if isinstance(answer, Comparison):
+            if answer.first not in places or answer.second not in places:
+                return None
+            first, second = places[answer.first], places[answer.second]
+            moved = dataclasses.replace(answer, first=first, second=second)
+        elif isinstance(answer, Rating):
+            if answer.response not in places:
+                return None
+            moved = dataclasses.replace(answer, response=places[answer.response])
+        elif isinstance(answer, Ranking):
+            ranks: list[int | None] = [None] * (max(places.values(), default=-1) + 1)
+            for old, new in places.items():
+                ranks[new] = answer.ranks[old] if old < len(answer.ranks) else None
+            if sum(rank is not None for rank in ranks) < 2:
+                return None
+            moved = Ranking(tuple(ranks))
+        return dataclasses.replace(self, answer=moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt, its responses, and what annotators said of them.
+
+    A pair has two responses, of which the first is the one its row calls ``chosen``; a ranking has
+    n, a rated text one.
+
+    Attributes:
+        prompt: What comes before every response, as text or chat messages; may be empty.
+        responses: What follows the prompt, of the same kind; one or more.
+        judgements: What annotators said.
+        columns: The row as it was read.
+        source_lines: The lines of the file, or rows of the table, it was read from, from 1; empty
+            where it was made by hand. Of no account when two examples are compared.
+    """
+
+    prompt: Conversation
+    responses: tuple[Conversation, ...]
+    judgements: tuple[Judgement, ...] = ()
+    columns: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source_lines: tuple[int, ...] = dataclasses.field(default=(), compare=False)
+
+    def text(self, place: int) -> Conversation:
+        """The whole conversation that ends in a response: the prompt, then the response."""
+        response = self.responses[place]
+        if isinstance(self.prompt, str) and isinstance(response, str):
+            return self.prompt + response
+        return [*self.prompt, *response]
+
+    @property
+    def texts(self) -> tuple[Conversation, ...]:
+        """The whole conversations, one for each response."""
+        return tuple(self.text(place) for place in range(len(self.responses)))
+
+    @property
+    def data_subset(self) -> str | None:
+        """The data set it comes from, such as ``helpful``."""
+        return self.columns.get("data_subset") or None
+
+    @property
+    def objective(self) -> str | None:
+        """The criterion it was judged by, where the data say so."""
+        value = self.columns.get("objective")
+        return None if value in (None, "") else str(value)
+
+    @property
+    def identical(self) -> bool:
+        """Whether there are several responses and all are the same."""
+        return len(self.responses) > 1 and all(r == self.responses[0] for r in self.responses[1:])
+
+    @property
+    def abstentions(self) -> int:
+        """How many judgements are no votes."""
+        return sum(judgement.abstains for judgement in self.judgements)
+
+    @property
+    def prompt_key(self) -> str:
+        """The prompt, spelt the same whatever format it came in: what splits hash.
+
+        Where responses share no beginning, their texts in sorted order are the key.
+        """
+        key = canonical_prompt(self.prompt)
+        return key or "\0".join(sorted(canonical_prompt(text) for text in self.texts))
+
+    def select(self, places: Sequence[int]) -> Example:
+        """Keep some responses, in the order given, and what was said of them alone.
+
+        Args:
+            places: Places of the responses to keep.
+
+        Returns:
+            The example; judgements that need a response which is gone are gone too.
+        """
+        moved = {old: new for new, old in enumerate(places)}
+        kept = (judgement.at(moved) for judgement in self.judgements)
+        return dataclasses.replace(
+            self,
+            responses=tuple(self.responses[place] for place in places),
+            judgements=tuple(judgement for judgement in kept if judgement is not None),
+        )
+
+    def swap(self) -> Example:
+        """The same example with its responses in reverse order: for a pair, its sides swapped."""
+        return self.select(range(len(self.responses))[::-1])

@@ -1,0 +1,111 @@
+"""Examples as pairs: every comparison, and every two responses of a ranking, by themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import ChainMap
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+from hidden_context.data.example import Answer, Comparison, Example, Judgement, Ranking, Rating
+from hidden_context.data.importers.pairs import SIDES
+
+# They are written anew, or say something of the whole example.
+_OWN_COLUMNS = (
+    *("prompt", *SIDES, "responses", "ranks", "ratings", "judgements", "annotations"),
+    *("preference", "strength", "margin", "weight", "rating_chosen", "rating_rejected"),
+    *("comparison", "response", "rating", "abstains"),
+)
+
+
+def comparisons_of(answer: Answer) -> Iterator[tuple[Comparison, float]]:
+    """List the comparisons that an answer is made of.
+
+    Args:
+        answer: A comparison, a ranking, or what is neither.
+
+    Yields:
+        A comparison itself, as one vote. Of a ranking of n responses every two in their order, the
+        better one first, or with a preference of ½ where they are tied; as 2/n of a vote, for each
+        response stands in n − 1 of them: a ranking counts like n − 1 comparisons.
+    """
+    if isinstance(answer, Comparison):
+        yield answer, 1.0
+    elif isinstance(answer, Ranking):
+        ranked = [(rank, place) for place, rank in enumerate(answer.ranks) if rank is not None]
+        for one, other in combinations(ranked, 2):
+            better, worse = (other, one) if other[0] < one[0] else (one, other)
+            preference = 0.5 if one[0] == other[0] else 1.0
+            yield Comparison(better[1], worse[1], preference), 2 / len(ranked)
+
+
+def expand_pairs(example: Example) -> list[Example]:
+    """Write an example as pairs of responses.
+
+    Args:
+        example: The example.
+
+    Returns:
+        For each comparison (see ``comparisons_of``) an example of two responses with that judgement
+        alone, and the ratings of each response with the first pair that names it. Their columns
+        are rows that read as the same pairs. A pair that was read from a row of its own is
+        returned itself; of rated texts there are no pairs.
+    """
+    said = [
+        (judgement, comparison, votes)
+        for judgement in example.judgements
+        for comparison, votes in comparisons_of(judgement.answer)
+    ]
+    if len(said) == 1 and _is_row_of_pair(example, said[0][1]):
+        return [example]
+    pairs, rated = [], set[int]()
+    for judgement, comparison, votes in said:
+        places = (comparison.first, comparison.second)
+        ratings = [
+            rating
+            for rating in example.judgements
+            if isinstance(rating.answer, Rating)
+            and rating.answer.response in places
+            and rating.answer.response not in rated
+        ]
+        rated.update(places)
+        own = dataclasses.replace(judgement, answer=comparison, weight=judgement.weight * votes)
+        pair = dataclasses.replace(example, judgements=(own, *ratings)).select(places)
+        pairs.append(dataclasses.replace(pair, columns=_columns(pair)))
+    return pairs
+
+
+def _is_row_of_pair(example: Example, comparison: Comparison) -> bool:
+    return (
+        len(example.responses) == 2
+        and (comparison.first, comparison.second) == (0, 1)
+        and all(example.columns.get(side) is not None for side in SIDES)
+        and example.columns.get("annotations") is None
+    )
+
+
+def _columns(pair: Example) -> dict[str, Any]:
+    """Make the row of a pair, whose first judgement is its comparison."""
+    judgement, *ratings = pair.judgements
+    answer = judgement.answer
+    assert isinstance(answer, Comparison)
+    columns: dict[str, Any] = {"prompt": pair.prompt}
+    columns |= dict(zip(SIDES, pair.texts, strict=True))
+    shared = {**pair.columns, **_said_in(judgement)}
+    columns |= {name: value for name, value in shared.items() if name not in _OWN_COLUMNS}
+    columns |= {"preference": answer.preference, "weight": judgement.weight}
+    named = {"strength": answer.strength, "margin": answer.margin, "annotator": judgement.annotator}
+    for rating in ratings:
+        if isinstance(rating.answer, Rating):
+            named[f"rating_{SIDES[rating.answer.response]}"] = rating.answer.value
+    return columns | {name: value for name, value in named.items() if value is not None}
+
+
+def _said_in(judgement: Judgement) -> dict[str, Any]:
+    """Return the columns of the row, and over them those of the entry that have a value."""
+    columns = judgement.columns
+    if not isinstance(columns, ChainMap):
+        return dict(columns)
+    entry, row = columns.maps
+    return {**row, **{name: value for name, value in entry.items() if value not in (None, "")}}

@@ -1,0 +1,51 @@
+"""Importers: one file for each kind of row that is read, and the order in which they are asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from hidden_context.data.checks import Place
+from hidden_context.data.example import Example
+from hidden_context.data.importers import judgements, pairs, rankings, ratings
+
+
+class Importer(Protocol):
+    """One kind of row."""
+
+    def recognises(self, row: Mapping[str, Any], /) -> bool:
+        """Tell whether a row is of this kind."""
+
+    def read(self, row: dict[str, Any], place: Place, /) -> Example:
+        """Read a row of this kind."""
+
+
+IMPORTERS: Final[tuple[Importer, ...]] = (
+    pairs,
+    judgements,
+    rankings,
+    ratings,
+)
+
+
+def read_row(
+    row: dict[str, Any], *, file: str | Path | None = None, line: int | None = None
+) -> Example:
+    """Read one row of preference data, of whichever kind it is.
+
+    Args:
+        row: The columns; those that no importer knows pass through untouched.
+        file: Where the row stands, for errors.
+        line: Its line or row number; kept in ``source_lines``.
+
+    Returns:
+        The example.
+
+    Raises:
+        DataError: If a column is missing or of the wrong kind, naming file, line and field.
+    """
+    importer = next((one for one in IMPORTERS if one.recognises(row)), pairs)
+    example = importer.read(row, Place(file, line))
+    return example if line is None else dataclasses.replace(example, source_lines=(line,))

@@ -1,0 +1,99 @@
+"""Pairs: ``chosen`` and ``rejected``, with or without ``prompt``, as text or chat messages.
+
+So HH-RLHF's dialogues are written, and both of TRL's ways (the prompt implicit or explicit).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from hidden_context.data.checks import Place, read_conversation
+from hidden_context.data.dialogue import Conversation, is_blank, shared_prompt
+from hidden_context.data.example import Abstention, Example, Judgement
+from hidden_context.data.importers.answers import (
+    COMPARISON_COLUMNS,
+    check_groups,
+    entries_of,
+    of_row,
+    rated,
+    read_comparison,
+)
+from hidden_context.data.importers.prompts import divide, without_start
+
+SIDES = ("chosen", "rejected")
+
+_COLUMNS_REMEDY = (
+    "Preference data needs the columns 'chosen' and 'rejected' (and may have 'prompt'), each text "
+    "or a list of chat messages; or, for a ranking, 'prompt', 'responses' and 'ranks'; or "
+    "'prompt', 'responses' and 'judgements'; or 'text' and 'rating'"
+)
+_ANNOTATIONS_REMEDY = (
+    'Write the column as [{"annotator": "a", "preference": 1}, {"annotator": "b", ...}], or leave '
+    "it out or null where they are not known"
+)
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row has a ``chosen`` or a ``rejected`` side."""
+    return any(row.get(side) is not None for side in SIDES)
+
+
+def read(row: dict[str, Any], place: Place) -> Example:
+    """Read a pair.
+
+    With a ``prompt`` column the prompt is put before each side, unless both sides already begin
+    with it. Without one it is what both sides share (see ``dialogue.shared_prompt``). Each entry of
+    ``annotations`` is a judgement, or an abstention where it says nothing; without that column the
+    row's own ``preference``, ``strength`` and ``margin`` are, or a vote for the chosen side.
+
+    Args:
+        row: The columns; those this package does not know pass through untouched.
+        place: Where the row stands, for errors.
+
+    Returns:
+        An example whose first response is the chosen one.
+
+    Raises:
+        DataError: If a column is missing or of the wrong kind, naming file, line and field.
+    """
+    chosen, rejected = (_read_side(row, side, place) for side in SIDES)
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        problem = "'chosen' and 'rejected' have to be both text or both chat messages"
+        raise place.error(problem, "rejected", _COLUMNS_REMEDY)
+    judgements = _read_judgements(row, place)
+    check_groups(row, place)
+    prompt = read_conversation(row.get("prompt") or "", "prompt", place)
+    sides = (chosen, rejected)
+    if is_blank(prompt):
+        prompt = shared_prompt(chosen, rejected)
+        responses = tuple(without_start(side, prompt) for side in sides)
+    else:
+        prompt, responses = divide(prompt, sides, sides)
+    return Example(prompt, responses, judgements, row)
+
+
+def _read_side(row: dict[str, Any], side: str, place: Place) -> Conversation:
+    if row.get(side) is None:
+        found = ", ".join(map(repr, row)) or "none"
+        problem = "the value is null" if side in row else f"the column is missing ({found})"
+        raise place.error(problem, side, _COLUMNS_REMEDY)
+    return read_conversation(row[side], side, place)
+
+
+def _read_judgements(row: dict[str, Any], place: Place) -> tuple[Judgement, ...]:
+    own = of_row(row, place)
+    said = [dataclasses.replace(own, answer=read_comparison(row, place))]
+    if row.get("annotations") is not None:
+        said = []
+        for prefix, entry, judgement in entries_of(
+            row, "annotations", "annotation", place, _ANNOTATIONS_REMEDY
+        ):
+            comparison = read_comparison(entry, place, prefix)
+            silent = all(entry.get(column) is None for column in COMPARISON_COLUMNS)
+            answer = Abstention() if silent else comparison
+            said.append(dataclasses.replace(judgement, answer=answer))
+    fields = [f"rating_{side}" for side in SIDES]
+    values = [(response, field, row.get(field)) for response, field in enumerate(fields)]
+    return (*said, *rated(values, own, place))

@@ -1,0 +1,150 @@
+"""Dividing conversations into the prompt they share, stored once, and the responses to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hidden_context.data.checks import Place, read_conversation, read_list
+from hidden_context.data.dialogue import (
+    Conversation,
+    begins_with,
+    canonical_prompt,
+    is_blank,
+    join,
+    join_texts,
+    shared_prompt,
+)
+
+
+def without_start(text: Conversation, start: Conversation) -> Conversation:
+    """Return what follows a start; the whole text where it begins otherwise."""
+    if isinstance(text, str):
+        return text[len(start) :] if isinstance(start, str) and text.startswith(start) else text
+    return text[len(start) :] if text[: len(start)] == start else text
+
+
+def divide(
+    prompt: Conversation, sides: Sequence[Conversation], deciding: Sequence[Conversation]
+) -> tuple[Conversation, tuple[Conversation, ...]]:
+    r"""Divide an example's sides into one prompt and the responses.
+
+    The prompt is put before every side, unless all that decide begin with it already: one decision
+    for all, so that a response reads the same whatever it is compared with. Words that are put
+    between, such as ``"\n\nAssistant: "``, belong to the prompt.
+
+    Args:
+        prompt: The prompt as the row gives it, not blank.
+        sides: One or more sides, all text or all messages.
+        deciding: Those among them that decide; one or more.
+
+    Returns:
+        The prompt and the responses: joined, they are the whole texts. The prompt is empty where
+        all sides have it inside but do not begin alike.
+    """
+    if not all(begins_with(side, prompt) for side in deciding):
+        start, texts = _put_before(prompt, sides)
+    else:
+        start, texts = _found_inside(prompt, deciding), list(sides)
+    return start, tuple(without_start(text, start) for text in texts)
+
+
+def _put_before(
+    prompt: Conversation, sides: Sequence[Conversation]
+) -> tuple[Conversation, list[Conversation]]:
+    """Join a prompt with each side, and say what all the joined texts begin with."""
+    texts = [join(prompt, side) for side in sides]
+    if not isinstance(prompt, str):
+        return prompt, texts
+    if not isinstance(sides[0], str):
+        return _shared_by_all(texts), texts
+    words = join_texts(prompt, "x")[len(prompt) : -1]
+    if words == " " and any(str(side)[:1].isspace() for side in sides):
+        words = ""  # some have a space of their own
+    for start in (prompt + words, prompt + words.rstrip(" ")):
+        alike = all(str(text).startswith(start) for text in texts)
+        if alike and canonical_prompt(start) == canonical_prompt(prompt):
+            return start, texts
+    return prompt, texts
+
+
+def _found_inside(prompt: Conversation, texts: Sequence[Conversation]) -> Conversation:
+    """Say what texts that have a prompt inside all begin with."""
+    if all(without_start(text, prompt) is not text for text in texts):
+        return prompt  # literally, not only but for white space or as the first user's turn
+    if len(texts) > 1:
+        return _shared_by_all(texts)
+    (text,) = texts
+    if isinstance(text, str):
+        return text[: len(text) - len(text.lstrip()) + len(str(prompt).strip())]
+    first = next(place for place, m in enumerate(text) if m["role"] in ("user", "human"))
+    return text[: first + 1]
+
+
+def _shared_by_all(texts: Sequence[Conversation]) -> Conversation:
+    first, *others = texts
+    return min((shared_prompt(first, other) for other in others), key=len)
+
+
+def read_sides(row: dict[str, Any], place: Place, least: int, remedy: str) -> list[Conversation]:
+    """Read the column ``responses``: texts, or lists of chat messages.
+
+    Args:
+        row: The columns.
+        place: Where the row stands, for errors.
+        least: How many responses there have to be.
+        remedy: What to do where the column holds something else.
+
+    Returns:
+        The responses as they are given.
+
+    Raises:
+        DataError: If there are too few, or they are not all of one kind.
+    """
+    values = read_list(row.get("responses"), "responses", place, remedy, "response")
+    if len(values) < least:
+        problem = f"a ranking has at least {least} responses, not {len(values)}"
+        raise place.error(problem, "responses", remedy)
+    sides = [read_conversation(v, f"responses[{n}]", place) for n, v in enumerate(values)]
+    for number, side in enumerate(sides):
+        if isinstance(side, str) != isinstance(sides[0], str):
+            raise place.error(
+                "the responses have to be all text or all chat messages",
+                f"responses[{number}]",
+                remedy,
+            )
+    return sides
+
+
+def divide_given(
+    prompt: Conversation, sides: Sequence[Conversation], place: Place
+) -> tuple[Conversation, tuple[Conversation, ...]]:
+    """Divide the sides of a row that gives a prompt; blank ones decide nothing.
+
+    Args:
+        prompt: The prompt as the row gives it, not blank.
+        sides: One or more sides, all text or all messages.
+        place: Where the row stands, for the error.
+
+    Returns:
+        The prompt and the responses.
+
+    Raises:
+        DataError: If all sides have the prompt inside but do not begin alike.
+    """
+    told = [side for side in sides if not is_blank(side)] or list(sides)
+    inside = all(begins_with(side, prompt) for side in told)
+    if not inside and isinstance(prompt, str) and not isinstance(sides[0], str):
+        prompt = [{"role": "user", "content": prompt}]
+    start, responses = divide(prompt, sides, told)
+    if is_blank(start):
+        raise place.error(
+            "the responses all have the prompt inside, but do not begin alike",
+            "responses",
+            "Leave the prompt out of them, or spell what stands before it alike",
+        )
+    alike = [isinstance(side, str) == isinstance(start, str) for side in sides]
+    return start, tuple(
+        side if same and is_blank(side) else response  # blank, whatever is put between
+        for side, same, response in zip(sides, alike, responses, strict=True)
+    )

@@ -1,0 +1,118 @@
+"""What is known of each annotator: a point, or a distribution, in the factors' space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood.labels import UNKNOWN
+
+Inference = Literal["variational", "map"]
+INFERENCES: Final[tuple[str, ...]] = get_args(Inference)
+_START: Final = 0.3
+_START_SCALE: Final = 0.5
+
+
+class AnnotatorNames:
+    """Annotators by number, and the column of the data that names them.
+
+    Args:
+        names: The U names, as the data spell them.
+        column: The column.
+
+    Raises:
+        ConfigError: If names repeat.
+    """
+
+    def __init__(self, names: Sequence[str], column: str = "annotator") -> None:
+        self.names, self.column = tuple(names), column
+        self._index = {name: place for place, name in enumerate(self.names)}
+        if len(self._index) != len(self.names):
+            raise ConfigError("annotators' names have to be distinct.")
+
+    def __len__(self) -> int:
+        """Number U of annotators."""
+        return len(self.names)
+
+    def index(self, name: object) -> int:
+        """Index of an annotator by name; −1 for None and for those never seen."""
+        return UNKNOWN if name is None else self._index.get(str(name), UNKNOWN)
+
+
+class AnnotatorEmbeddings(nn.Module):
+    r"""Posterior of each annotator's context :math:`z_u`, with the prior :math:`N(0, I_F)`.
+
+    ``variational``: :math:`q(z_u) = N(m_u, \operatorname{diag}\tau_u^2)`, with the prior as a KL
+    divergence in the loss; the data set the unit of L. ``map``: one point :math:`m_u`, with the
+    prior as :math:`\tfrac12\|m_u\|^2`; cheaper, but it knows no uncertainty, and the prior can be
+    evaded by large L and small z, so take it where annotators have hundreds of labels each.
+
+    Args:
+        count: Number U of annotators.
+        num_factors: F, at least 1.
+        inference: ``variational`` or ``map``.
+        seed: Seed of the start.
+
+    Raises:
+        ConfigError: If there is no factor, or the inference is unknown.
+    """
+
+    def __init__(
+        self, count: int, num_factors: int, inference: Inference = "variational", seed: int = 0
+    ) -> None:
+        super().__init__()
+        if inference not in INFERENCES:
+            raise ConfigError(
+                f"inference {inference!r} is not known; choose {' or '.join(INFERENCES)}."
+            )
+        if num_factors < 1:
+            raise ConfigError("annotators need a factor head with at least one factor.")
+        self.inference = inference
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn((count, num_factors), generator=generator)
+        self.location = nn.Parameter(_START * start)
+        log_scale = torch.full((count, num_factors), math.log(_START_SCALE))
+        self.log_scale = nn.Parameter(log_scale) if inference == "variational" else None
+
+    @property
+    def num_factors(self) -> int:
+        """Number F of factors."""
+        return int(self.location.shape[-1])
+
+    def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
+        """Look annotators up.
+
+        Args:
+            annotator: Indices of shape ``(A,)``; −1 gives the prior.
+
+        Returns:
+            Location and scale of z, each of shape ``(A, F)``, no unit.
+        """
+        known = (annotator >= 0).unsqueeze(-1)
+        place = annotator.clamp(min=0)
+        if not len(self.location):
+            zero = self.location.new_zeros((len(annotator), self.num_factors))
+            return zero, zero + 1
+        location = torch.where(known, self.location[place], 0.0)
+        if self.log_scale is None:
+            return location, torch.where(known, 0.0, torch.ones_like(location))
+        return location, torch.where(known, self.log_scale[place].exp(), 1.0)
+
+    def prior(self) -> Tensor:
+        r"""Cost of leaving the prior, summed over annotators, in nats.
+
+        .. math:: \sum_u \operatorname{KL}\bigl(q(z_u)\,\|\,N(0, I)\bigr) \quad\text{or}\quad
+            \sum_u \tfrac12\|m_u\|^2
+
+        Returns:
+            A scalar.
+        """
+        cost = 0.5 * self.location.square()
+        if self.log_scale is not None:
+            cost = cost + 0.5 * torch.expm1(2 * self.log_scale) - self.log_scale
+        return cost.sum()

@@ -1,0 +1,212 @@
+"""What every likelihood is: raw outputs and labels in, nats per judgement out."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hidden_context.distributions import RewardDistribution
+from hidden_context.errors import ConfigError
+from hidden_context.heads import Head
+from hidden_context.likelihood.annotators import AnnotatorNames
+from hidden_context.likelihood.labels import Labels
+from hidden_context.likelihood.options import LikelihoodOptions
+
+
+class Predictions(NamedTuple):
+    """Log-probabilities of what annotators said, in nats.
+
+    Attributes:
+        forward: Of each comparison as it was answered, of shape ``(C,)``.
+        backward: Of its mirror image, of shape ``(C,)``.
+        share: Share of votes for ``forward``, of shape ``(C,)``; the others said the mirror image.
+        ratings: Of each rating, of shape ``(D,)``.
+    """
+
+    forward: Tensor
+    backward: Tensor
+    share: Tensor
+    ratings: Tensor
+
+    def negative_log_likelihood(self) -> Tensor:
+        """Cross-entropy of each judgement, of shape ``(C + D,)``."""
+        compared = cross_entropy(self.forward, self.backward, self.share)
+        return torch.cat([compared, -self.ratings.to(compared)])
+
+
+class Likelihood(nn.Module, abc.ABC):
+    """A head, the answers its annotators can give, and what is known of the annotators.
+
+    It owns everything that is learned beside the network: thresholds between answers, annotators'
+    contexts, and the noise and styles of ratings. Raw outputs have shape ``(R, K)``, one row for
+    each response, however many judgements name it.
+
+    Attributes:
+        head: How raw outputs are read.
+        options: The answers and annotators it was made for.
+        names: The annotators.
+    """
+
+    head: Head
+    options: LikelihoodOptions
+    names: AnnotatorNames
+
+    @abc.abstractmethod
+    def forward(self, raw: Tensor, labels: Labels) -> Tensor:
+        r"""Loss of each judgement for training, without weights and penalties.
+
+        An annotator who is learned has the variational bound :math:`E_{q(z_u)}[-\log P]`, whose
+        other part is ``prior``. Members of an ensemble are trained each by itself.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Labels of those responses, with J judgements.
+
+        Returns:
+            Losses in nats, of shape ``(J,)``: comparisons first, then ratings.
+        """
+
+    @abc.abstractmethod
+    def predict(self, raw: Tensor, labels: Labels) -> Predictions:
+        """Log-probability of each judgement; what is not known is averaged over.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Labels of those responses.
+
+        Returns:
+            The predictions for C comparisons and D ratings.
+        """
+
+    @abc.abstractmethod
+    def log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Log-probability that each comparison's own annotator prefers its first response.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Of which responses and annotators matter.
+
+        Returns:
+            In nats, of shape ``(C,)``; ties count half.
+        """
+
+    @abc.abstractmethod
+    def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Rating that each rating's own annotator is expected to give, by gaussian ratings.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Of which responses and annotators of ratings matter.
+
+        Returns:
+            In the data's units, of shape ``(D,)``.
+        """
+
+    @abc.abstractmethod
+    def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale of annotators' contexts, each of shape ``(A, …, F)``.
+
+        Args:
+            annotator: Indices of shape ``(A,)``; −1 gives the prior.
+
+        Raises:
+            ConfigError: If no contexts were learned.
+        """
+
+    @abc.abstractmethod
+    def prior(self) -> Tensor:
+        """Cost of what is learned of the annotators, in nats over the whole data set, a scalar."""
+
+    def read(self, labels: Labels) -> Labels:
+        """The judgements it learns from, weighted; without ratings where it reads none."""
+        weight = self.options.rating_weight
+        if not weight:
+            return labels.without_ratings()
+        ratings = dataclasses.replace(labels.ratings, weight=weight * labels.ratings.weight)
+        return dataclasses.replace(labels, ratings=ratings)
+
+    def negative_log_likelihood(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Loss of each judgement by the prediction that the model would make.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Labels of those responses.
+
+        Returns:
+            Losses in nats, of shape ``(J,)``, without weights and penalties.
+        """
+        return self.predict(raw, labels).negative_log_likelihood()
+
+    def penalty(self, raw: Tensor, labels: Labels) -> Tensor:
+        """The head's penalty, a mean over comparisons in nats, a scalar.
+
+        Each response counts as often as comparisons name it.
+        """
+        if not len(labels.comparisons):
+            return raw.new_zeros(())
+        return self.head.penalty(raw[labels.comparisons.first], raw[labels.comparisons.second])
+
+    @property
+    def knows_annotators(self) -> bool:
+        """Whether it has learned contexts of annotators."""
+        return self.options.inference is not None
+
+    def population_log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Log of the share of the annotators who are known that prefers the first response.
+
+        Unlike the prior's prediction it is right where opinions have several modes.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Labels, of which only the responses compared matter.
+
+        Returns:
+            In nats, of shape ``(C,)``.
+
+        Raises:
+            ConfigError: If it knows no annotators.
+        """
+        if not self.knows_annotators or not len(self.names):
+            raise ConfigError("this model knows no annotators, so it has no population of them.")
+        each = [
+            self.log_prob_first(raw, labels.judged_by(number)) for number in range(len(self.names))
+        ]
+        return torch.logsumexp(torch.stack(each), dim=0) - math.log(len(each))
+
+    def rewards_of(
+        self, rewards: RewardDistribution, annotator: str | int | None
+    ) -> RewardDistribution:
+        """Rewards as one annotator would give them; one never seen is drawn from the population.
+
+        Args:
+            rewards: What the head's ``distribution`` gave.
+            annotator: The name.
+
+        Returns:
+            Rewards of the same batch shape.
+
+        Raises:
+            ConfigError: If the model has learned no annotators.
+        """
+        if not self.knows_annotators:
+            raise ConfigError(
+                "this model knows no annotators; train a factor head with --annotators on data "
+                "that name them."
+            )
+        index = torch.tensor([self.names.index(annotator)])
+        with torch.no_grad():
+            location, scale = (part[0].to(rewards.mean) for part in self.posterior(index))
+        return rewards.given(location, scale)
+
+
+def cross_entropy(forward: Tensor, backward: Tensor, share: Tensor) -> Tensor:
+    """Cross-entropy −w·forward − (1−w)·backward, of the shape of ``forward``."""
+    share = share.to(forward)
+    # a zero weight must remove a side even where its loss is infinite
+    loss = torch.where(share > 0, -share * forward, 0.0)
+    return loss + torch.where(share < 1, -(1 - share) * backward, 0.0)

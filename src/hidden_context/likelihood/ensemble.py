@@ -1,0 +1,106 @@
+"""The likelihood of an ensemble: its members', each with what it learned by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from hidden_context.distributions.log_space import logsumexp
+from hidden_context.heads import Head
+from hidden_context.likelihood.annotators import AnnotatorNames
+from hidden_context.likelihood.base import Likelihood, Predictions
+from hidden_context.likelihood.labels import Labels
+from hidden_context.likelihood.options import LikelihoodOptions
+from hidden_context.likelihood.single import HeadLikelihood
+
+
+class EnsembleLikelihood(Likelihood):
+    """M likelihoods side by side; their predictions are averaged as probabilities.
+
+    Args:
+        head: The ensemble's head, which reads ``(…, M K)`` raw outputs.
+        options: Answers and annotators; every member learns them anew.
+    """
+
+    def __init__(self, head: Head, options: LikelihoodOptions | None = None) -> None:
+        super().__init__()
+        self.head, self.options = head, options or LikelihoodOptions()
+        self.names = AnnotatorNames(self.options.names, self.options.column)
+        self.members = nn.ModuleList(
+            HeadLikelihood(
+                head.member, dataclasses.replace(self.options, seed=self.options.seed + number)
+            )
+            for number in range(head.num_members)
+        )
+
+    def forward(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Mean of the members' losses, each weighed by its draws (see the base class)."""
+        losses = self._each(raw, lambda member, own: member(own, labels))
+        if labels.draws is not None:
+            losses = losses * labels.draws.to(losses).T[:, labels.example]
+        return losses.mean(0)
+
+    def predict(self, raw: Tensor, labels: Labels) -> Predictions:
+        """Members' probabilities, averaged (see the base class)."""
+        pairs = zip(self._members(), self._split(raw), strict=True)
+        found = [member.predict(own, labels) for member, own in pairs]
+        forward, backward, _, ratings = (torch.stack(part) for part in zip(*found, strict=True))
+        return Predictions(
+            _log_mean_exp(forward), _log_mean_exp(backward), found[0].share, _log_mean_exp(ratings)
+        )
+
+    def log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Members' probabilities, averaged (see the base class)."""
+        return _log_mean_exp(self._each(raw, lambda m, own: m.log_prob_first(own, labels)))
+
+    def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Mean of the members' expectations (see the base class)."""
+        return self._each(raw, lambda member, own: member.rating_means(own, labels)).mean(0)
+
+    def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
+        """Each member's location and scale, each ``(A, M, F)`` (see the base class)."""
+        location, scale = zip(*(m.posterior(annotator) for m in self._members()), strict=True)
+        return torch.stack(location, 1), torch.stack(scale, 1)
+
+    def prior(self) -> Tensor:
+        """Mean of the members' priors (see the base class)."""
+        return torch.stack([member.prior() for member in self._members()]).mean()
+
+    def _split(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """Each member's own raw outputs."""
+        return raw.unflatten(-1, (len(self.members), -1)).unbind(-2)
+
+    def _members(self) -> Iterator[HeadLikelihood]:
+        for member in self.members:
+            assert isinstance(member, HeadLikelihood)
+            yield member
+
+    def _each(self, raw: Tensor, function: Callable[[HeadLikelihood, Tensor], Tensor]) -> Tensor:
+        """Apply a function to each member and its raw outputs: ``(M, …)``."""
+        pairs = zip(self._members(), self._split(raw), strict=True)
+        return torch.stack([function(member, own) for member, own in pairs])
+
+
+def _log_mean_exp(values: Tensor) -> Tensor:
+    """Average probabilities over the members, ``(M, N)`` to ``(N,)``."""
+    return logsumexp(values, 0) - math.log(len(values))
+
+
+def make_likelihood(head: Head, options: LikelihoodOptions | None = None) -> Likelihood:
+    """Make the likelihood of a head, whether it is an ensemble's or not.
+
+    Args:
+        head: The head.
+        options: Answers and annotators; None for preferences of nobody known.
+
+    Returns:
+        The untrained likelihood, on the CPU.
+
+    Raises:
+        ConfigError: If head and options do not fit together.
+    """
+    return (EnsembleLikelihood if head.num_members else HeadLikelihood)(head, options)

@@ -1,0 +1,138 @@
+"""Groups of annotators: what each would get of a reward, and the group that gets least."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from hidden_context.distributions import RewardDistribution
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood.annotators import AnnotatorNames
+from hidden_context.likelihood.base import Likelihood
+from hidden_context.likelihood.labels import UNKNOWN
+
+Groups = Mapping[str, Sequence[object]]
+
+
+def check_groups(likelihood: Likelihood, groups: Groups) -> AnnotatorNames:
+    """Check that a model knows every annotator of every group.
+
+    Args:
+        likelihood: The model's likelihood.
+        groups: Annotators' names by group.
+
+    Returns:
+        The annotators.
+
+    Raises:
+        ConfigError: If the model has learned no annotators, there is no group, or a group is empty,
+            names an annotator twice, or one that the model does not know.
+    """
+    known = likelihood.names
+    if not likelihood.knows_annotators:
+        raise ConfigError(
+            "this model knows no annotators, so it has no groups of them; train a factor head with "
+            "--annotators on data that name them."
+        )
+    if not groups:
+        raise ConfigError("no group of annotators is named.")
+    for group, members in groups.items():
+        names = [str(member) for member in members]
+        if not names:
+            raise ConfigError(f"the group {group!r} holds no annotator.")
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ConfigError(f"the group {group!r} names {', '.join(twice)} more than once.")
+        unknown = [name for name in names if known.index(name) == UNKNOWN]
+        if unknown:
+            raise ConfigError(
+                f"the group {group!r} has annotators that the model does not know: "
+                f"{', '.join(unknown)}."
+            )
+    return known
+
+
+def group_values(
+    likelihood: Likelihood,
+    rewards: RewardDistribution,
+    groups: Groups,
+    measure: Callable[[RewardDistribution], Tensor],
+) -> dict[str, Tensor]:
+    r"""Mean of a measure over each group's annotators.
+
+    .. math:: v_g = \frac1{|g|}\sum_{u \in g} \rho\bigl(r \mid u\bigr)
+
+    with :math:`r \mid u` the rewards as annotator u would give them (``Likelihood.rewards_of``).
+
+    Args:
+        likelihood: The model's likelihood.
+        rewards: What its head's ``distribution`` gave, of any batch shape.
+        groups: Annotators' names by group; one may be in several.
+        measure: ρ, a risk measure; a relative one takes the last batch dimension as that of the
+            candidates.
+
+    Returns:
+        Per group a value of the batch shape, in reward units.
+
+    Raises:
+        ConfigError: If ``check_groups`` refuses the groups, the rewards are not the model's, or the
+            measure cannot be taken of them.
+    """
+    check_groups(likelihood, groups)
+    return {
+        group: measure(rewards_by_annotator(likelihood, rewards, members)).mean(0)
+        for group, members in groups.items()
+    }
+
+
+def rewards_by_annotator(
+    likelihood: Likelihood, rewards: RewardDistribution, annotators: Sequence[object] | None = None
+) -> RewardDistribution:
+    """Rewards as each of several annotators would give them.
+
+    Quantiles over the first dimension are those of the people known, whatever the shape of their
+    opinions; the prior's normal distribution is right for one mode of opinion only.
+
+    Args:
+        likelihood: The model's likelihood.
+        rewards: What its head's ``distribution`` gave, of any batch shape.
+        annotators: A names; None for all annotators known. One never seen gets the prior.
+
+    Returns:
+        Rewards of batch shape ``(A,) + rewards.batch_shape``.
+
+    Raises:
+        ConfigError: If the model has learned no annotators, or the rewards are not the model's.
+    """
+    known = likelihood.names
+    index = torch.tensor([known.index(name) for name in annotators or known.names])
+    with torch.no_grad():
+        location, scale = (part.to(rewards.mean) for part in likelihood.posterior(index))
+    # (A, F) to (A, 1, …, F) against batch_shape + (F,); for ensembles (A, M, F) likewise
+    ones = (1,) * len(rewards.batch_shape)
+    shape = (len(index), *ones, *location.shape[1:])
+    return rewards.given(location.reshape(shape), scale.reshape(shape))
+
+
+def worst_group(values: Mapping[str, Tensor]) -> Tensor:
+    r"""Value of the group that fares worst, :math:`\min_g v_g`.
+
+    The response at which it is largest is the max-min choice: what serves the worst served group
+    best.
+
+    Args:
+        values: Per group a value in reward units, all of one shape, as ``group_values`` gave them.
+
+    Returns:
+        The least, of that shape.
+
+    Raises:
+        ConfigError: If there is no group.
+
+    Source: max-min of Rawls (1971); MaxMin-RLHF (Chakraborty et al., 2024) for reward models.
+    """
+    if not values:
+        raise ConfigError("no group of annotators is named.")
+    return torch.stack(list(values.values())).amin(0)

@@ -1,0 +1,247 @@
+"""Which way a model runs its texts, chosen by trying: never silently wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.trees import TokenTree, lay_out, tree_of
+from hidden_context.errors import ConfigError, HiddenContextWarning, first_line
+from hidden_context.models.engine.budget import is_out_of_memory, release_memory
+from hidden_context.models.engine.forward import (
+    cached_outputs,
+    classifier_of,
+    device_of,
+    padded_outputs,
+    tree_attention_in,
+)
+from hidden_context.models.engine.pooling import LastAttendedPooling
+
+EngineName = Literal["auto", "tree", "cache", "padded"]
+Way = Literal["tree", "cache", "padded"]
+ENGINES: Final = ("auto", "tree", "cache", "padded")
+
+# Largest relative difference of the pooled hidden states. Rounding gives 1e-6 and 1e-2 (in float64
+# too, where a model's norms compute in float32); attention that is wrong gives 0.1 and more.
+_TOLERANCE: Final = {
+    torch.float64: 1e-4,
+    torch.float32: 1e-4,
+    torch.bfloat16: 5e-2,
+    torch.float16: 5e-2,
+}
+_EXAMPLE_TOKENS: Final = 2048
+_LEAST_TOKENS: Final = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """The way a model runs its texts, and why.
+
+    Attributes:
+        name: ``tree`` (every prompt once, in one row), ``cache`` (every prompt once, its keys and
+            values kept; scoring only) or ``padded`` (every text by itself).
+        reason: Why this one.
+    """
+
+    name: Way
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def check_engine(name: str) -> None:
+    """Check an engine's name.
+
+    Raises:
+        ConfigError: If it is not known.
+    """
+    if name not in ENGINES:
+        raise ConfigError(f"engine {name!r} is not known; choose {', '.join(ENGINES)}.")
+
+
+class EngineChoice:
+    """Chooses the way for one model and remembers what it found.
+
+    Args:
+        module: The sequence classifier, wrapped or not.
+        pad_token_id: Id to pad with.
+    """
+
+    def __init__(self, module: Any, pad_token_id: int) -> None:
+        self.module, self.pad_token_id = module, pad_token_id
+        self.engine = Engine("padded", "nothing was run yet, so no other way was tried")
+        self._refused: dict[str, str | None] = {}
+        self._warned = False
+
+    def choose(
+        self,
+        sequences: Sequence[Sequence[int]],
+        wanted: EngineName = "auto",
+        ways: Sequence[Way] = ("tree", "cache"),
+    ) -> Way:
+        """Choose a way, trying it on a few of the sequences the first time.
+
+        Args:
+            sequences: Sequences of token ids that are about to be run.
+            wanted: ``auto``, or the way to take.
+            ways: Ways that ``auto`` may take besides ``padded``, the best one first.
+
+        Returns:
+            The way.
+
+        Raises:
+            ConfigError: If the way wanted is not right for this model.
+        """
+        check_engine(wanted)
+        if wanted == "padded":
+            self.engine = Engine("padded", "it was asked for")
+            return "padded"
+        if wanted != "auto":
+            reason = self.refusal(wanted, sequences)
+            if reason is not None:
+                raise ConfigError(
+                    f"--engine {wanted} does not fit this model: {reason}. Take auto or padded."
+                )
+            self.engine = Engine(wanted, "it was asked for, and agrees with the padded way")
+            return wanted
+        refusals: dict[str, str] = {}
+        for way in ways:
+            reason = self.refusal(way, sequences)
+            if reason is None:
+                refused = [f"not {names}, because {why}" for why, names in refusals.items()]
+                self.engine = Engine(way, "; ".join([*refused, "it agrees with the padded way"]))
+                break
+            refusals[reason] = f"{refusals[reason]} or {way}" if reason in refusals else way
+        else:
+            refused = [f"not {names}, because {why}" for why, names in refusals.items()]
+            self.engine = Engine("padded", "; ".join(refused))
+        if refusals and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"shared prompts are not run in the fastest way ({self.engine}).",
+                HiddenContextWarning,
+                stacklevel=4,
+            )
+        return self.engine.name
+
+    def refusal(self, way: Way, sequences: Sequence[Sequence[int]]) -> str | None:
+        """Say why a way is not right for this model, or None if it is; tried once."""
+        if way not in self._refused:
+            self._refused[way] = self._try(way, sequences)
+        return self._refused[way]
+
+    def _try(self, way: Way, sequences: Sequence[Sequence[int]]) -> str | None:
+        classifier = classifier_of(self.module)
+        if not isinstance(classifier, LastAttendedPooling):
+            return (
+                f"{type(classifier).__name__} reads texts as a whole, so that what follows a "
+                "prompt changes its hidden states"
+            )
+        tokens = _EXAMPLE_TOKENS
+        while tokens > _LEAST_TOKENS:
+            try:
+                with evaluating(self.module), torch.no_grad():
+                    return self._compare(way, example_sequences(sequences, tokens))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    # whatever a model's code raises when it is run in a way it was not made for
+                    return first_line(error).rstrip(".") or type(error).__name__
+            release_memory()
+            tokens //= 2
+        return "there is no memory to try it"
+
+    def _compare(self, way: Way, examples: Sequence[Sequence[int]]) -> str | None:
+        expected = self._pooled(lambda: padded_outputs(self.module, examples, self.pad_token_id))
+        trees = [tree_of(examples, (0, 1)), tree_of(examples, (2,))]
+        if way == "cache":
+            found = self._pooled(lambda: self._run_cached(examples, trees))
+        else:
+            batch = lay_out(examples, trees)
+            device = device_of(self.module)
+            with tree_attention_in(self.module):
+                found = self._pooled(
+                    lambda: self.module(
+                        input_ids=batch.input_ids.to(device),
+                        position_ids=batch.position_ids.to(device),
+                        tree=batch.layout,
+                    )
+                )
+            layers = classifier_of(self.module).config.get_text_config().num_hidden_layers
+            if len(batch.layout.seen) != layers:
+                return (
+                    f"{len(batch.layout.seen)} of its {layers} layers let their attention be "
+                    "replaced"
+                )
+        difference = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-12)
+        worst, tolerance = float(difference.max()), self._tolerance()
+        if not worst <= tolerance:
+            return f"hidden states differ by {worst:.0e} (relative) from the padded way's"
+        return None
+
+    def _run_cached(self, examples: Sequence[Sequence[int]], trees: Sequence[TokenTree]) -> Tensor:
+        pad, most = self.pad_token_id, _EXAMPLE_TOKENS
+        first = cached_outputs(self.module, examples, trees[0], pad, most)
+        return torch.cat((first, padded_outputs(self.module, examples[2:], pad)))
+
+    def _tolerance(self) -> float:
+        """Tolerance of the least precise weights; quantised ones compute in half precision."""
+        weights = classifier_of(self.module).base_model.parameters()
+        half = _TOLERANCE[torch.bfloat16]
+        return max(_TOLERANCE.get(dtype, half) for dtype in {weight.dtype for weight in weights})
+
+    def _pooled(self, run: Callable[[], Any]) -> Tensor:
+        """Collect what goes into the head: at the start of training rewards are nearly equal."""
+        seen: list[Tensor] = []
+
+        def keep(module: Any, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0].detach().double().cpu())
+
+        handle = classifier_of(self.module).score.register_forward_pre_hook(keep)
+        try:
+            run()
+        finally:
+            handle.remove()
+        return torch.cat(seen)
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Put a module into evaluation mode, without dropout, inside the block."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+def example_sequences(
+    sequences: Sequence[Sequence[int]], most: int = _EXAMPLE_TOKENS
+) -> list[Sequence[int]]:
+    """Choose real sequences to try a way on.
+
+    Where even the longest is too short, or too uniform, for what is wrong to show, other ids that
+    the model must know, those below the largest one, are put before it.
+
+    Args:
+        sequences: One or more sequences of token ids.
+        most: Longer ones are cut after so many tokens.
+
+    Returns:
+        Three: a long one, the same with another end behind its first two thirds, and a short one.
+    """
+    by_length = sorted(sequences, key=len)
+    long, short = by_length[-1][:most], by_length[0][:most]
+    if len(set(long)) < _LEAST_TOKENS // 2:
+        largest = max(max(sequence) for sequence in sequences)
+        others = range(max(0, largest - _LEAST_TOKENS), largest)
+        long = [*others, *long][:most]
+    cut = max(1, 2 * len(long) // 3)
+    return [long, [*long[:cut], *reversed(long[cut // 2 : len(long) - 1])][: len(long)], short]

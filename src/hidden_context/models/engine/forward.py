@@ -1,0 +1,169 @@
+"""Three ways to the same raw outputs: trees in one row, a prompt's keys kept, or padded texts."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hidden_context.data.tokenize import pad_batch
+from hidden_context.data.trees import TokenTree, lay_out
+from hidden_context.models.engine.attention import ATTENTION_NAME, TreeUnsupportedError, register
+from hidden_context.models.engine.pooling import LastAttendedPooling
+from hidden_context.models.quiet import quiet_loading
+
+
+def classifier_of(module: Any) -> Any:
+    """Return the classification model inside wrappers such as PEFT's."""
+    return module.get_base_model() if hasattr(module, "get_base_model") else module
+
+
+def device_of(module: Any) -> torch.device:
+    """Return where a module's weights are."""
+    device: torch.device = next(module.parameters()).device
+    return device
+
+
+@contextmanager
+def tree_attention_in(module: Any) -> Iterator[None]:
+    """Let a model attend within trees, inside the block.
+
+    In training the backward pass belongs inside too: checkpointed layers run again there.
+
+    Raises:
+        TreeUnsupportedError: If the model does not look its attention up by name.
+    """
+    register()
+    classifier = classifier_of(module)
+    configs = {
+        id(part.config): part.config
+        for part in classifier.modules()
+        if isinstance(part, PreTrainedModel)
+    }.values()
+    before = [config._attn_implementation for config in configs]
+    try:
+        with quiet_loading():  # where this fails it is said below, in an error
+            try:
+                classifier.set_attn_implementation(ATTENTION_NAME)
+            except (ValueError, KeyError) as error:
+                raise TreeUnsupportedError("its attention cannot be replaced") from error
+        if any(config._attn_implementation != ATTENTION_NAME for config in configs):
+            raise TreeUnsupportedError("its attention cannot be replaced")
+        yield
+    finally:
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation = name
+
+
+def tree_outputs(
+    module: Any, sequences: Sequence[Sequence[int]], trees: Sequence[TokenTree]
+) -> Tensor:
+    """Run trees as one row of unique tokens, inside ``tree_attention_in``.
+
+    Args:
+        module: A sequence classifier with pooling by attention mask, wrapped or not.
+        sequences: Sequences of token ids.
+        trees: Trees over them, with B members in all.
+
+    Returns:
+        Raw outputs of shape ``(B, K)`` in the order of the trees' members.
+    """
+    batch, device = lay_out(sequences, trees), device_of(module)
+    logits: Tensor = module(
+        input_ids=batch.input_ids.to(device),
+        position_ids=batch.position_ids.to(device),
+        tree=batch.layout,
+    ).logits
+    return logits
+
+
+def padded_outputs(
+    module: Any,
+    sequences: Sequence[Sequence[int]],
+    pad_token_id: int,
+    pad_to_multiple_of: int = 1,
+) -> Tensor:
+    """Run sequences beside each other, padded on the right.
+
+    Args:
+        module: A sequence classifier.
+        sequences: B sequences of token ids.
+        pad_token_id: Id to fill with.
+        pad_to_multiple_of: The length is rounded up to a multiple of this.
+
+    Returns:
+        Raw outputs of shape ``(B, K)``.
+    """
+    device = device_of(module)
+    input_ids, attention_mask = pad_batch(sequences, pad_token_id, pad_to_multiple_of)
+    logits: Tensor = module(
+        input_ids=input_ids.to(device), attention_mask=attention_mask.to(device)
+    ).logits
+    return logits
+
+
+def cached_outputs(
+    module: Any,
+    sequences: Sequence[Sequence[int]],
+    tree: TokenTree,
+    pad_token_id: int,
+    max_tokens: int,
+) -> Tensor:
+    """Run a shared beginning once, keep its keys and values, and run each rest on them.
+
+    Args:
+        module: A sequence classifier with pooling by attention mask, wrapped or not.
+        sequences: Sequences of token ids.
+        tree: A tree over them with B members that share something.
+        pad_token_id: Id to fill with.
+        max_tokens: Most tokens of a pass over rests, padding counted; a longer rest stands alone,
+            and the beginning is run whole.
+
+    Returns:
+        Raw outputs of shape ``(B, K)`` in the order of the tree's members.
+
+    Raises:
+        TreeUnsupportedError: If the model keeps no keys and values.
+    """
+    classifier: Any = classifier_of(module)
+    base, device = classifier.base_model, device_of(module)
+    prefix = torch.tensor([sequences[tree.members[0]][: tree.shared]], device=device)
+    kept = base(input_ids=prefix, use_cache=True, return_dict=True).get("past_key_values")
+    if not hasattr(kept, "batch_repeat_interleave"):
+        raise TreeUnsupportedError("it keeps no keys and values of a beginning")
+    rests = [sequences[member][tree.shared :] for member in tree.members]
+    at_once = max(1, max_tokens // max(len(rest) for rest in rests))
+    outputs = []
+    for start in range(0, len(rests), at_once):
+        part = rests[start : start + at_once]
+        cache = kept if at_once >= len(rests) else copy.deepcopy(kept)
+        cache.batch_repeat_interleave(len(part))
+        outputs.append(_on_cache(classifier, base, part, tree.shared, cache, pad_token_id))
+    return torch.cat(outputs)
+
+
+def _on_cache(
+    classifier: LastAttendedPooling,
+    base: Any,
+    rests: Sequence[Sequence[int]],
+    shared: int,
+    cache: Any,
+    pad_token_id: int,
+) -> Tensor:
+    device = device_of(base)
+    input_ids, own_mask = pad_batch(rests, pad_token_id)
+    mask = torch.cat((own_mask.new_ones(len(rests), shared), own_mask), dim=1).to(device)
+    positions = shared + torch.arange(input_ids.shape[1], device=device).expand(len(rests), -1)
+    options: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "return_dict": True}
+    if "position_ids" in inspect.signature(base.forward).parameters:
+        options["position_ids"] = positions
+    hidden = base(input_ids=input_ids.to(device), attention_mask=mask, **options)[0]
+    last = torch.tensor([len(rest) - 1 for rest in rests], device=device)
+    pooled: Tensor = classifier.score(hidden[torch.arange(len(rests), device=device), last])
+    return pooled

@@ -1,0 +1,201 @@
+"""Running any number of token sequences through a classifier: ways, batches, memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.trees import TokenTree, fill_batches, group_by_prefix, tree_of
+from hidden_context.errors import ConfigError, HiddenContextError
+from hidden_context.models.engine.budget import TokenBudget, default_tokens, is_out_of_memory, tune
+from hidden_context.models.engine.choose import EngineChoice, EngineName, Way, evaluating
+from hidden_context.models.engine.forward import (
+    cached_outputs,
+    classifier_of,
+    device_of,
+    padded_outputs,
+    tree_attention_in,
+    tree_outputs,
+)
+
+Batch = list[TokenTree]
+
+
+class Runner:
+    """Computes raw outputs of token sequences without gradients.
+
+    Args:
+        module: The sequence classifier, wrapped or not.
+        pad_token_id: Id to pad with.
+    """
+
+    def __init__(self, module: Any, pad_token_id: int) -> None:
+        self.module, self.pad_token_id = module, pad_token_id
+        self.choice = EngineChoice(module, pad_token_id)
+        self._budgets: dict[int, TokenBudget] = {}
+        self._tuned: TokenBudget | None = None
+
+    def raw_outputs(
+        self,
+        sequences: Sequence[Sequence[int]],
+        num_outputs: int,
+        *,
+        engine: EngineName = "auto",
+        batch_size: int = 16,
+        tokens_per_batch: int | None = None,
+    ) -> Tensor:
+        """Run sequences in batches; where memory runs out, in smaller ones.
+
+        Args:
+            sequences: B non-empty sequences of token ids.
+            num_outputs: Number K of raw outputs.
+            engine: The way to run them.
+            batch_size: Most texts of a padded batch.
+            tokens_per_batch: Most tokens of a forward pass; None leaves it to the device, and is
+                tuned once on a GPU.
+
+        Returns:
+            Raw outputs in float32 of shape ``(B, K)``, on the CPU, in the order given.
+
+        Raises:
+            ConfigError: If the way asked for does not fit the model, or a number is below 1.
+            HiddenContextError: If there is no memory for a single text.
+        """
+        if batch_size < 1 or (tokens_per_batch is not None and tokens_per_batch < 1):
+            raise ConfigError(
+                f"batch_size and tokens_per_batch are at least 1, not {batch_size} and "
+                f"{tokens_per_batch}."
+            )
+        raw = torch.empty(len(sequences), num_outputs)
+        if not len(sequences):
+            return raw
+        way: Way = "padded"
+        if engine != "auto" or len(sequences) > 1:  # one text has nothing to share
+            way = self.choice.choose(sequences, engine)
+        attention = tree_attention_in(self.module) if way == "tree" else nullcontext()
+        with evaluating(self.module), torch.inference_mode(), attention:
+            budget = self._budget(sequences, way, batch_size, tokens_per_batch)
+            pending = deque(plan(sequences, range(len(sequences)), way, budget, batch_size))
+            while pending:
+                batch = pending.popleft()
+                members = [member for tree in batch for member in tree.members]
+                try:
+                    outputs = self._run(sequences, batch, way, budget.tokens)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if len(members) == 1:
+                        raise HiddenContextError(
+                            f"there is no memory for one text of {batch[0].num_tokens} tokens. "
+                            "Take a smaller --max_length, or another --dtype or --device."
+                        ) from error
+                    failed = True
+                else:
+                    failed = False
+                if failed:  # outside the handler, so that its frames hold no tensors any more
+                    budget.halve(batch_tokens(batch, way))
+                    left = members + [m for rest in pending for tree in rest for m in tree.members]
+                    pending = deque(plan(sequences, left, way, budget, batch_size))
+                else:
+                    raw[members] = outputs.float().cpu()
+        return raw
+
+    def _run(
+        self, sequences: Sequence[Sequence[int]], batch: Batch, way: Way, max_tokens: int
+    ) -> Tensor:
+        if way == "tree":
+            return tree_outputs(self.module, sequences, batch)
+        if way == "cache" and batch[0].shared:
+            tree = batch[0]
+            return cached_outputs(self.module, sequences, tree, self.pad_token_id, max_tokens)
+        members = [member for tree in batch for member in tree.members]
+        return padded_outputs(self.module, [sequences[i] for i in members], self.pad_token_id)
+
+    def _budget(
+        self,
+        sequences: Sequence[Sequence[int]],
+        way: Way,
+        batch_size: int,
+        tokens_per_batch: int | None,
+    ) -> TokenBudget:
+        device = device_of(self.module)
+        dtype = next(classifier_of(self.module).base_model.parameters()).dtype
+        start = tokens_per_batch or default_tokens(device, dtype)
+        untuned = self._budgets.setdefault(start, TokenBudget(start))
+        if tokens_per_batch is not None or device.type != "cuda":
+            return untuned
+        if self._tuned is None:
+            if sum(len(sequence) for sequence in sequences) < 4 * start:
+                return untuned  # too few to learn from
+
+            def run(tokens: int) -> int:
+                everything = range(len(sequences))
+                batch = plan(sequences, everything, way, TokenBudget(tokens), batch_size)[0]
+                self._run(sequences, batch, way, tokens)
+                torch.cuda.synchronize(device)
+                return batch_tokens(batch, way)
+
+            self._tuned = TokenBudget(tune(run, untuned.tokens))
+        return self._tuned
+
+
+def plan(
+    sequences: Sequence[Sequence[int]],
+    members: Sequence[int],
+    way: Way,
+    budget: TokenBudget,
+    batch_size: int,
+) -> list[Batch]:
+    """Divide sequences into batches.
+
+    Args:
+        sequences: Sequences of token ids.
+        members: Those that are to be run.
+        way: How they will be run.
+        budget: Most tokens of a batch, padding counted. A longer text stands alone, and texts that
+            share a beginning may exceed the budget up to four times the longest, or to its limit.
+        batch_size: Most texts of a padded batch.
+
+    Returns:
+        Batches of trees; every member stands in exactly one tree.
+    """
+    if way == "padded":
+        return _padded(sequences, members, budget.tokens, batch_size)
+    chosen = [sequences[member] for member in members]
+    trees = [
+        tree._replace(members=tuple(members[i] for i in tree.members))
+        for tree in group_by_prefix(chosen, budget.tokens, limit=budget.limit)
+    ]
+    if way == "tree":
+        batches = fill_batches([tree.num_tokens for tree in trees], budget.tokens)
+        return [[trees[i] for i in batch] for batch in batches]
+    alone = [tree.members[0] for tree in trees if not tree.shared]
+    return [[tree] for tree in trees if tree.shared] + _padded(
+        sequences, alone, budget.tokens, batch_size
+    )
+
+
+def _padded(
+    sequences: Sequence[Sequence[int]], members: Sequence[int], max_tokens: int, batch_size: int
+) -> list[Batch]:
+    batches: list[Batch] = []
+    longest = 0
+    for member in sorted(members, key=lambda index: -len(sequences[index])):
+        full = not batches or len(batches[-1]) == batch_size
+        if full or (len(batches[-1]) + 1) * longest > max_tokens:
+            batches.append([])
+            longest = len(sequences[member])
+        batches[-1].append(tree_of(sequences, [member]))
+    return batches
+
+
+def batch_tokens(batch: Batch, way: Way) -> int:
+    """Count the tokens that a batch puts through the linear layers, padding included."""
+    if way == "padded" or (way == "cache" and not batch[0].shared):
+        return len(batch) * max(tree.num_tokens for tree in batch)
+    return sum(tree.num_tokens for tree in batch)

@@ -1,0 +1,135 @@
+"""Risk measures: a reward distribution to one number per text, chosen by name.
+
+The same names work in Python, on the command line and in every product:
+
+==========================  =====================================================
+``mean``                    expected reward
+``quantile:0.01``           lower quantile; ``quantile:0.01:bins`` in the paper's reading
+``cvar:0.05``               mean of the worst 5 %
+``mean_minus_std:1``        mean − 1 standard deviation
+``entropic:2``              −(1/θ)·log E e^(−θu) with θ = 2
+``relative_quantile:0.1``   lower quantile over annotators of the reward minus the
+                            mean reward of all candidates (the last dimension)
+``relative_cvar:0.1``       the same for the mean of the worst tenth of annotators
+==========================  =====================================================
+
+The relative ones need a factor head and all candidates of a prompt together; they say how badly the
+people served worst fare with each answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from torch import Tensor
+
+from hidden_context.distributions import RewardDistribution
+from hidden_context.errors import ConfigError
+from hidden_context.risk.cvar import CVAR
+from hidden_context.risk.entropic import ENTROPIC
+from hidden_context.risk.mean import MEAN
+from hidden_context.risk.mean_minus_std import MEAN_MINUS_STD
+from hidden_context.risk.measure import Measure
+from hidden_context.risk.quantile import QUANTILE
+from hidden_context.risk.relative import RELATIVE_CVAR, RELATIVE_QUANTILE
+
+MEASURES: Final[dict[str, Measure]] = {
+    measure.name: measure
+    for measure in (
+        MEAN,
+        QUANTILE,
+        CVAR,
+        MEAN_MINUS_STD,
+        ENTROPIC,
+        RELATIVE_QUANTILE,
+        RELATIVE_CVAR,
+    )
+}
+
+
+@dataclass(frozen=True)
+class RiskMeasure:
+    """A named risk measure; call it on a distribution.
+
+    Args:
+        name: One of the names above.
+        parameter: Its parameter; not used by ``mean``.
+        method: Reading of a discrete quantile, ``step`` or ``bins``.
+    """
+
+    name: str
+    parameter: float = 0.0
+    method: Literal["step", "bins"] = "step"
+
+    def __post_init__(self) -> None:
+        if self.name not in MEASURES:
+            raise ConfigError(
+                f"risk measure {self.name!r} is not known; choose one of {', '.join(MEASURES)}."
+            )
+        kind = MEASURES[self.name]
+        if not kind.allows(self.parameter):
+            raise ConfigError(
+                f"risk measure {self.name} needs a {kind.parameter}; got {self.parameter}."
+            )
+        if self.method not in ("step", "bins") or (self.method == "bins" and not kind.has_readings):
+            raise ConfigError(
+                f"a quantile is read as step or bins, and {self.name} is not read as "
+                f"{self.method!r}."
+            )
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether it depends on the other candidates of the prompt, in the last dimension."""
+        return MEASURES[self.name].is_relative
+
+    def __call__(self, distribution: RewardDistribution) -> Tensor:
+        """Evaluate, in reward units, of the distribution's batch shape.
+
+        Raises:
+            ConfigError: If a relative measure is asked of rewards without shared context.
+        """
+        return MEASURES[self.name].evaluate(distribution, self.parameter, self.method)
+
+    def __str__(self) -> str:
+        if not MEASURES[self.name].parameter:
+            return self.name
+        reading = ":bins" if self.method == "bins" else ""
+        number = int(self.parameter) if self.parameter == int(self.parameter) else self.parameter
+        return f"{self.name}:{number!r}{reading}"
+
+
+def parse(text: str) -> RiskMeasure:
+    """Read a risk measure from its name.
+
+    Args:
+        text: Such as ``mean``, ``quantile:0.01``, ``quantile:0.01:bins`` or ``cvar:0.05``.
+
+    Returns:
+        The risk measure.
+
+    Raises:
+        ConfigError: If the name is unknown, or its parameter missing, superfluous or out of range.
+
+    >>> str(parse("quantile:0.01:bins"))
+    'quantile:0.01:bins'
+    """
+    name, *rest = text.strip().split(":")
+    if name not in MEASURES:
+        raise ConfigError(
+            f"risk measure {text!r} is not known; choose one of {', '.join(MEASURES)}, with a "
+            "parameter where one is needed, as in quantile:0.01."
+        )
+    kind = MEASURES[name]
+    if not kind.parameter:
+        if rest:
+            raise ConfigError(f"risk measure {text!r}: {name} takes no parameter.")
+        return RiskMeasure(name)
+    if not rest or len(rest) > 1 + kind.has_readings:
+        raise ConfigError(f"risk measure {text!r} needs a {kind.parameter}.")
+    try:
+        parameter = float(rest[0])
+    except ValueError:
+        raise ConfigError(f"risk measure {text!r} needs a {kind.parameter}.") from None
+    method = cast(Literal["step", "bins"], rest[1] if len(rest) == 2 else "step")
+    return RiskMeasure(name, parameter, method)

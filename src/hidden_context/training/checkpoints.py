@@ -1,0 +1,250 @@
+"""Checkpoints of a run: what it needs to go on exactly, and what a reward model needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+
+from hidden_context.data.files import read_json
+from hidden_context.errors import CheckpointError, ConfigError, MissingFileError, first_line
+from hidden_context.models.folders import replace_folder
+from hidden_context.models.likelihood_file import load_likelihood
+from hidden_context.models.sequence import SequenceRewardModel
+
+STATE_FILE: Final = "trainer_state.json"
+_OPTIMIZER: Final = "optimizer.pt"
+_SCHEDULER: Final = "scheduler.pt"
+_RANDOM: Final = "rng_state.pth"
+_TAKEN_OVER: Final = (
+    *("epoch", "global_step", "total_flos", "log_history"),
+    *("best_metric", "best_global_step", "best_model_checkpoint"),
+)
+_UNREADABLE: Final = (OSError, EOFError, ValueError, RuntimeError, LookupError, UnpicklingError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A run whose state is saved and restored.
+
+    Attributes:
+        accelerator: Of the processes.
+        reward_model: The model that is trained.
+        model: Its network and likelihood as the accelerator prepared them.
+        optimizer: The optimiser.
+        scheduler: The schedule.
+        exportable: Callbacks and controls that have a state of their own.
+        output_dir: The run's folder.
+        limit: Most checkpoints that are kept; None for all.
+    """
+
+    accelerator: Accelerator
+    reward_model: SequenceRewardModel
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    exportable: Sequence[ExportableState]
+    output_dir: str
+    limit: int | None = None
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """Folder of the last checkpoint within a run's folder, or None."""
+    return get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None
+
+
+def save(run: Running, state: TrainerState) -> None:
+    """Write ``checkpoint-N`` whole or not at all, and remove old ones beyond the limit.
+
+    Args:
+        run: The run.
+        state: Steps, log and best metric.
+
+    Raises:
+        StorageError: If it could not be written.
+    """
+    folder = Path(run.output_dir) / f"checkpoint-{state.global_step}"
+    best = Path(run.output_dir) / f"checkpoint-{state.best_global_step}"
+    if best == folder or best.is_dir():
+        state.best_model_checkpoint = str(best)
+    alone = run.accelerator.num_processes == 1
+    states = [_random_state()] if alone else gather_object([_random_state()])
+    weights: Mapping[str, Any] | None = None
+    if run.accelerator.distributed_type.value in ("DEEPSPEED", "FSDP"):
+        whole = run.accelerator.get_state_dict(run.model)
+        own = {name: value for name, value in whole.items() if name.startswith("network.")}
+        weights = {name.removeprefix("network."): value for name, value in own.items()}
+    state.stateful_callbacks = {type(each).__name__: each.state() for each in run.exportable}
+    if run.accelerator.is_main_process:
+        with replace_folder(folder) as partial:
+            run.reward_model.write_weights(partial, weights)
+            torch.save(run.optimizer.state_dict(), partial / _OPTIMIZER)
+            torch.save(run.scheduler.state_dict(), partial / _SCHEDULER)
+            for rank, random_state in enumerate(states):
+                torch.save(random_state, partial / _random_file(rank, len(states)))
+            state.save_to_json(str(partial / STATE_FILE))
+        rotate_checkpoints(run.output_dir, run.limit, state.best_model_checkpoint, use_mtime=True)
+    run.accelerator.wait_for_everyone()
+
+
+def load(run: Running, folder: str | Path, state: TrainerState) -> None:
+    """Restore weights, optimiser, schedule and callbacks.
+
+    Args:
+        run: The run, which is brought to where the checkpoint was written.
+        folder: The checkpoint's folder.
+        state: Takes over the step, log and best metric; the number of steps and the intervals
+            stay this run's.
+
+    Raises:
+        CheckpointError: If the checkpoint is not complete, or of another model.
+    """
+    folder = Path(folder)
+    if not (folder / STATE_FILE).is_file():
+        raise CheckpointError(f"{folder} holds no {STATE_FILE}; it is no checkpoint of a run.")
+    load_weights(run, folder)
+    try:
+        for name, part in ((_OPTIMIZER, run.optimizer), (_SCHEDULER, run.scheduler)):
+            part.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"{folder}: the optimiser's state cannot be restored ({first_line(error)})."
+        ) from error
+    stored = TrainerState.load_from_json(str(folder / STATE_FILE))
+    for name in _TAKEN_OVER:
+        setattr(state, name, getattr(stored, name))
+    for each in run.exportable:
+        known: Any = stored.stateful_callbacks.get(type(each).__name__)
+        entries = known if isinstance(known, list) else [known] if known else []
+        for name, value in entries[-1].get("attributes", {}).items() if entries else ():
+            setattr(each, name, value)
+
+
+def note_best(
+    state: TrainerState, arguments: TrainingArguments, metrics: Mapping[str, float]
+) -> bool:
+    """Note whether the model is the best so far.
+
+    Args:
+        state: Where it is noted.
+        arguments: Which metric counts, and whether more of it is better.
+        metrics: Metrics of the evaluation.
+
+    Returns:
+        Whether it is; False where no metric was chosen.
+
+    Raises:
+        ConfigError: If the metric is none of those.
+    """
+    name = arguments.metric_for_best_model
+    if name is None:
+        return False
+    value = metrics.get(name if name.startswith("eval_") else f"eval_{name}")
+    if value is None:
+        raise ConfigError(f"the best model is chosen by {name}, which this evaluation lacks.")
+    best, sign = state.best_metric, 1 if arguments.greater_is_better else -1
+    if best is not None and not sign * value > sign * best:
+        return False
+    state.best_metric, state.best_global_step = value, state.global_step
+    return True
+
+
+def load_weights(run: Running, folder: str | Path) -> None:
+    """Restore network and likelihood from a checkpoint.
+
+    Raises:
+        CheckpointError: If weights are missing, or the likelihood learned something else.
+    """
+    folder, likelihood = Path(folder), run.reward_model.likelihood
+    stored = load_likelihood(folder, likelihood.head)
+    if stored.options != likelihood.options:
+        raise CheckpointError(
+            f"{folder} learned something else beside the network; go on from it with the options "
+            "and annotators that it was begun with."
+        )
+    network = run.reward_model.module
+    try:
+        _load_network(network, folder)
+    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: {first_line(error)}") from error
+    likelihood.load_state_dict(stored.state_dict())
+
+
+def _load_network(network: Any, folder: Path) -> None:
+    if hasattr(network, "peft_config"):
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        set_peft_model_state_dict(network, load_peft_weights(str(folder), device="cpu"))
+        return
+    index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.is_file():
+        names = sorted(set(read_json(index)["weight_map"].values()))
+    seen: set[str] = set()
+    for name in names:
+        if not (folder / name).is_file():
+            raise MissingFileError(folder / name, "The checkpoint is not complete")
+        weights = load_file(str(folder / name))
+        network.load_state_dict(weights, strict=False)
+        seen |= set(weights)
+    # what is saved once under one of several names is there under each
+    shared = {id(p) for n, p in network.named_parameters(remove_duplicate=False) if n in seen}
+    missing = [n for n, p in network.named_parameters() if n not in seen and id(p) not in shared]
+    if missing:
+        raise CheckpointError(f"{len(missing)} weights are missing, such as {missing[0]}.")
+
+
+def _random_state() -> dict[str, Any]:
+    """Collect the random state, in what can be loaded without running code."""
+    numpy: Any = np.random.get_state()  # noqa: NPY002 - whatever draws from it goes on as before
+    name, keys, *rest = numpy
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "cpu": torch.random.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def _random_file(rank: int, count: int) -> str:
+    return _RANDOM if count == 1 else f"rng_state_{rank}.pth"
+
+
+def load_random_state(folder: str | Path, accelerator: Accelerator) -> None:
+    """Restore the random state of this process, where the checkpoint has one for it.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    name = _random_file(accelerator.process_index, accelerator.num_processes)
+    path = Path(folder) / name
+    if not path.is_file():
+        return
+    try:
+        states = torch.load(path, map_location="cpu", weights_only=True)
+        name, keys, *rest = states["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({first_line(error)}); without the file the run goes on with "
+            "other random numbers."
+        ) from error
+    random.setstate(states["python"])
+    torch.random.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,302 @@
+"""What a configuration wants learned beside the network, and how its data are labelled for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean, pstdev
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from hidden_context import heads
+from hidden_context.data.example import Comparison, Example, Ranking, Rating
+from hidden_context.data.labels import annotator_names, annotator_of, labels_of
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.heads import Head
+from hidden_context.heads.registry import options_for
+from hidden_context.likelihood import Labels, Likelihood, LikelihoodOptions, make_likelihood
+from hidden_context.training.config import TrainConfig
+from hidden_context.training.links import Linker
+
+_LEVELS: Final = {"preference": 2, "ties": 3, "five_levels": 5, "seven_levels": 7}
+_MOST_GRADES: Final = 20
+
+
+def make_head(config: TrainConfig) -> Head:
+    """Make the head that a configuration names, from those of its options that the head has.
+
+    An ensemble of heads is made where one is asked for, and for a probe of several members whose
+    raw outputs cannot be averaged.
+
+    Raises:
+        ConfigError: If the head, or an option of it, is unknown or cannot work.
+    """
+    kind = config.reward_model_type
+    options = options_for(kind, dataclasses.asdict(config))
+    head = heads.make(kind, **{**options, **config.head_options})
+    members = config.probe_members if config.freeze_backbone else config.ensemble_members
+    apart = config.freeze_backbone and members > 1 and not head.can_average
+    if config.ensemble == "heads" or (apart and not head.num_members):
+        return heads.EnsembleHead(head, members, config.ensemble_prior_scale)
+    return head
+
+
+def make_training_likelihood(
+    config: TrainConfig, head: Head, examples: Sequence[Example]
+) -> Likelihood:
+    """Make the untrained likelihood of a configuration.
+
+    Args:
+        config: The options.
+        head: The head.
+        examples: Training examples, which say who the annotators are and what was rated.
+
+    Returns:
+        The likelihood, on the CPU.
+
+    Raises:
+        ConfigError: If head and options do not fit together.
+        DataError: If annotators are to be learned and none is named, or the ratings do not fit.
+    """
+    options = LikelihoodOptions(
+        levels=_LEVELS[config.outcomes],
+        margin_scale=config.margin_scale,
+        column=config.annotator_column,
+        seed=config.seed,
+    )
+    if config.annotators != "ignore":
+        if not head.num_factors:
+            raise ConfigError(
+                f"--annotators {config.annotators} needs --reward_model_type factor with "
+                f"--num_factors of at least 1, not a {head.member.type} head."
+            )
+        names = annotator_names(examples, config.annotator_column)
+        if not names:
+            raise DataError(
+                "no training example says who judged it",
+                field=config.annotator_column,
+                remedy="Name the column with --annotator_column, or leave --annotators out",
+            )
+        options = dataclasses.replace(options, inference=config.annotators, names=tuple(names))
+    return make_likelihood(head, _with_ratings(config, options, examples))
+
+
+def _with_ratings(
+    config: TrainConfig, options: LikelihoodOptions, examples: Sequence[Example]
+) -> LikelihoodOptions:
+    """Say how ratings are read, where there are some and they count."""
+    values = [answer.value for answer in _answers(examples) if isinstance(answer, Rating)]
+    alone = not any(isinstance(a, (Comparison, Ranking)) for a in _answers(examples))
+    weight = config.anchor_weight
+    if weight is None:
+        weight = 1.0 if alone else 0.0
+    if config.max_comparisons and not options.names:
+        everybody = tuple(annotator_names(examples, config.annotator_column))
+        options = dataclasses.replace(options, names=everybody)
+    if not weight or not values:
+        return options
+    names = options.names or tuple(annotator_names(examples, config.annotator_column))
+    styles = config.rating_styles and any(
+        annotator_of(judgement, config.annotator_column) is not None
+        for example in examples
+        for judgement in example.judgements
+        if isinstance(judgement.answer, Rating)
+    )
+    options = dataclasses.replace(
+        options,
+        rating_weight=weight,
+        ratings=config.ratings,
+        styles=styles,
+        names=names if styles or options.inference else options.names,
+    )
+    if config.ratings == "ordinal":
+        grades = sorted(set(values))
+        if not 2 <= len(grades) <= _MOST_GRADES:
+            raise DataError(
+                f"there are {len(grades)} different ratings",
+                field="rating",
+                remedy=f"Ordinal ratings have 2 to {_MOST_GRADES} grades: take --ratings gaussian",
+            )
+        return dataclasses.replace(options, grades=tuple(grades))
+    if alone:  # nothing else gives rewards a unit: it is that of the ratings' spread
+        spread = pstdev(values)
+        if not spread:
+            raise DataError(
+                "all ratings are equal", field="rating", remedy="Nothing can be learned from them"
+            )
+        return dataclasses.replace(options, rating_location=fmean(values), rating_scale=spread)
+    return options
+
+
+def _answers(examples: Sequence[Example]) -> Iterator[object]:
+    return (judgement.answer for example in examples for judgement in example.judgements)
+
+
+def read_labels(likelihood: Likelihood, examples: Sequence[Example]) -> Labels:
+    """Labels of examples as the likelihood reads them, to evaluate on: every vote counts alike.
+
+    Raises:
+        DataError: If a strength is beyond the likelihood's levels, or a rating none of its grades,
+            naming its line.
+    """
+    options = likelihood.options
+    for example in examples if options.grades else ():
+        _check_grades(example, options.grades)
+    labels = labels_of(examples, likelihood.names.index, options.column, options.levels)
+    return likelihood.read(labels)
+
+
+def training_labels(
+    config: TrainConfig, likelihood: Likelihood, examples: Sequence[Example]
+) -> Labels:
+    """Labels to train on, weighed by vote or by example (see ``read_labels``)."""
+    labels = read_labels(likelihood, examples)
+    return labels if config.weigh_by == "vote" else labels.by_example()
+
+
+def _check_grades(example: Example, grades: Sequence[float]) -> None:
+    values = [j.answer.value for j in example.judgements if isinstance(j.answer, Rating)]
+    strange = [value for value in values if value not in grades]
+    if strange:
+        raise DataError(
+            f"no training example has the rating {strange[0]:g}, so nothing is known of that grade",
+            line=next(iter(example.source_lines), None),
+            field="rating",
+            remedy="Take --ratings gaussian, or leave such ratings out",
+        )
+
+
+def make_linker(config: TrainConfig, likelihood: Likelihood, examples: Sequence[Example]) -> Linker:
+    """What draws comparisons between responses that one annotator rated."""
+    labels = labels_of(examples, likelihood.names.index, likelihood.options.column)
+    return Linker(labels, config.max_comparisons, config.seed)
+
+
+def check_labels(config: TrainConfig, examples: Sequence[Example]) -> None:
+    """Refuse options whose labels no example has: nothing would be learned by them.
+
+    Raises:
+        DataError: If there is no strength, margin or rating where they are asked for, or there
+            are ratings alone and they play no part.
+    """
+    wanted: list[tuple[bool, str, str, Callable[[object], bool]]] = [
+        (
+            config.outcomes in ("five_levels", "seven_levels"),
+            f"--outcomes {config.outcomes}",
+            "strength",
+            lambda said: isinstance(said, Comparison) and said.strength is not None,
+        ),
+        (
+            config.margin_scale > 0,
+            f"--margin_scale {config.margin_scale:g}",
+            "margin",
+            lambda said: isinstance(said, Comparison) and said.margin is not None,
+        ),
+        (
+            bool(config.anchor_weight),
+            f"--anchor_weight {config.anchor_weight or 0:g}",
+            "rating_chosen",
+            lambda said: isinstance(said, Rating),
+        ),
+        (
+            config.max_comparisons > 0,
+            f"--max_comparisons {config.max_comparisons}",
+            "ratings",
+            lambda said: isinstance(said, Rating),
+        ),
+    ]
+    for asked, option, field, has_it in wanted:
+        if asked and not any(map(has_it, _answers(examples))):
+            raise DataError(
+                f"no training example has what {option} learns from",
+                field=field,
+                remedy=f"Add the column {field!r}, or leave the option out",
+            )
+    if config.max_comparisons and not _rated_twice(examples, config.annotator_column):
+        raise DataError(
+            "no annotator of the training examples rated two responses, which "
+            "--max_comparisons compares",
+            field=config.annotator_column,
+            remedy="Name the column with --annotator_column, or leave --max_comparisons out",
+        )
+    only_rated = not any(isinstance(a, (Comparison, Ranking)) for a in _answers(examples))
+    if only_rated and config.anchor_weight == 0 and config.max_comparisons:
+        if config.validation_fraction and not config.freeze_backbone:
+            raise DataError(
+                "ratings alone that --anchor_weight 0 leaves out have no loss by which "
+                "--validation_fraction could choose a checkpoint",
+                field="rating",
+                remedy="Leave one of the two options out",
+            )
+    elif only_rated and config.anchor_weight == 0:
+        raise DataError(
+            "the training examples hold ratings alone, which --anchor_weight 0 leaves out",
+            field="rating",
+            remedy="Leave --anchor_weight out, or compare ratings with --max_comparisons 64",
+        )
+
+
+def _rated_twice(examples: Sequence[Example], column: str) -> bool:
+    """Whether any annotator who is named rated more than one response."""
+    seen: set[object] = set()
+    for example in examples:
+        for judgement in example.judgements:
+            if isinstance(judgement.answer, Rating):
+                who = annotator_of(judgement, column)
+                if who is not None and who in seen:
+                    return True
+                seen.add(who)
+    return False
+
+
+def prior_weight(warmup: float, progress: float) -> float:
+    """Weight of the annotators' prior, rising from 0 to 1 over the warm-up.
+
+    Where annotators and loadings are both small, each learns only as fast as the other is large,
+    and the prior would shrink the annotators before they are told apart.
+
+    Args:
+        warmup: Share of training that is warm-up.
+        progress: Share of training that is done, in [0, 1].
+
+    Returns:
+        A number in [0, 1].
+
+    Source: KL annealing of Bowman et al. (2016).
+    """
+    return 1.0 if progress >= warmup else progress / warmup
+
+
+def member_draws(
+    config: TrainConfig,
+    head: Head,
+    examples: Sequence[Example],
+    usable: Sequence[Tensor] | None = None,
+) -> Tensor | None:
+    """Draw how often each member of an ensemble sees each example: a bootstrap by prompt.
+
+    Args:
+        config: ``ensemble_bootstrap`` and the seed.
+        head: The head.
+        examples: E training examples.
+        usable: For each member a mask of shape ``(E,)`` of the examples it may learn from; None,
+            or a mask of none, for all. A draw that leaves a member none of them is drawn anew.
+
+    Returns:
+        Poisson counts of shape ``(E, M)``, the same for all examples of a prompt; None for once.
+    """
+    if not head.num_members or not config.ensemble_bootstrap:
+        return None
+    place: dict[str, int] = {}
+    prompts = torch.tensor([place.setdefault(e.prompt_key, len(place)) for e in examples])
+    generator = torch.Generator().manual_seed(config.seed + 7919)
+    draws = torch.poisson(torch.ones(len(place), head.num_members), generator)
+    for member in range(head.num_members):
+        own = prompts
+        if usable is not None and bool(usable[member].any()):
+            own = prompts[usable[member]]
+        while len(own) and not bool(draws[own, member].any()):
+            draws[:, member] = torch.poisson(torch.ones(len(place)), generator)
+    return draws[prompts]

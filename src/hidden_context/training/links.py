@@ -1,0 +1,196 @@
+"""Comparisons of responses that one annotator rated, drawn anew for each step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hidden_context.likelihood import Comparisons, Labels, RatingLabels
+from hidden_context.likelihood.labels import join_comparisons
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """L comparisons between responses of different examples of a batch.
+
+    Attributes:
+        examples: Places of the two examples in the batch, of shape ``(L, 2)``.
+        responses: Places of the two responses among their example's, of shape ``(L, 2)``.
+        comparisons: What was said; its indices are not in use.
+    """
+
+    examples: Tensor
+    responses: Tensor
+    comparisons: Comparisons
+
+    def groups(self, count: int) -> list[list[int]]:
+        """Examples in connected groups: all that a link joins stand in one."""
+        group = list(range(count))
+        for first, second in self.examples.tolist():
+            one, other = group[first], group[second]
+            if one != other:
+                group = [one if each == other else each for each in group]
+        found: dict[int, list[int]] = {}
+        for place, number in enumerate(group):
+            found.setdefault(number, []).append(place)
+        return list(found.values())
+
+    def added_to(self, labels: Labels, places: Sequence[int]) -> Labels:
+        """Add the links between some examples to the labels of those examples.
+
+        Args:
+            labels: Labels of the examples at ``places``.
+            places: Places in the batch.
+
+        Returns:
+            The labels with a comparison more for each link both of whose examples are there.
+        """
+        moved = {place: new for new, place in enumerate(places)}
+        kept = [
+            number
+            for number, pair in enumerate(self.examples.tolist())
+            if all(place in moved for place in pair)
+        ]
+        if not kept:
+            return labels
+        order = torch.tensor(kept)
+        example = torch.tensor([[moved[e] for e in self.examples[n].tolist()] for n in kept])
+        index = labels.offsets[example] + self.responses[order]
+        fields = {
+            f.name: getattr(self.comparisons, f.name)[order]
+            for f in dataclasses.fields(Comparisons)
+        }
+        fields |= {"first": index[:, 0], "second": index[:, 1], "example": example[:, 0]}
+        joined = join_comparisons([labels.comparisons, Comparisons(**fields)])
+        return dataclasses.replace(labels, comparisons=joined)
+
+
+def draw_pairs(
+    annotator: Tensor, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, int]:
+    """Draw pairs of ratings by one annotator each, all such pairs equally likely.
+
+    Args:
+        annotator: Who each of D ratings is by, of shape ``(D,)``; −1 where not known.
+        count: Most pairs to draw.
+        generator: Of the draw.
+
+    Returns:
+        Indices of the two ratings of each pair, two tensors of shape ``(S,)``, and the number P of
+        all pairs. Every pair once where P ≤ count, else S = count with replacement.
+    """
+    order = annotator.argsort(stable=True)
+    order = order[annotator[order] >= 0]
+    _, sizes = torch.unique_consecutive(annotator[order], return_counts=True)
+    pairs = sizes * (sizes - 1) // 2
+    total = int(pairs.sum())
+    if total > count:
+        number = torch.randint(total, (count,), generator=generator)
+    else:
+        number = torch.arange(total)
+    who = torch.searchsorted(pairs.cumsum(0), number, right=True)
+    # an annotator's pairs are numbered (0, 1), (0, 2), (1, 2), (0, 3) and so on
+    number = number - (pairs.cumsum(0) - pairs)[who]
+    second = ((1 + (1 + 8 * number).double().sqrt()) / 2).long()
+    first = number - second * (second - 1) // 2
+    start = (sizes.cumsum(0) - sizes)[who]
+    return order[start + first], order[start + second], total
+
+
+def compare(
+    ratings: RatingLabels,
+    first: Tensor,
+    second: Tensor,
+    sizes: Tensor,
+    scale: Tensor | float,
+    votes: float,
+) -> Comparisons:
+    """Read pairs of ratings as comparisons: the higher is better, equal ones tie.
+
+    Args:
+        ratings: D ratings.
+        first: Indices of one rating of each pair, of shape ``(S,)``.
+        second: Indices of the other.
+        sizes: How many ratings each annotator gave in the whole data set, of shape ``(U,)``. The m
+            ratings of one annotator count like m − 1 comparisons, so a pair's weight is 2/m.
+        scale: How many pairs each one drawn stands for, one number or of shape ``(S,)``.
+        votes: Votes that all of them together stand for.
+
+    Returns:
+        S comparisons whose ``first`` and ``second`` are the responses that the ratings name.
+    """
+    who = ratings.annotator[first]
+    difference = torch.sign(ratings.value[first] - ratings.value[second])
+    count = len(first)
+    weight = ratings.weight[first] * ratings.weight[second] * scale * 2 / sizes[who]
+    return Comparisons(
+        first=ratings.response[first],
+        second=ratings.response[second],
+        preference=0.5 + 0.5 * difference,
+        strength=torch.full((count,), torch.nan),
+        margin=torch.zeros(count),
+        annotator=who,
+        weight=weight,
+        votes=torch.full((count,), votes / max(count, 1)),
+        example=ratings.example[first],
+    )
+
+
+class Linker:
+    """Draws, for each step, comparisons of responses that one annotator rated.
+
+    The sum over all pairs of one annotator's ratings, each weighed by 2/m, is estimated without
+    bias where the examples of a step are a random sample: a step of b of N examples holds a share
+    b (b − 1) / N (N − 1) of the pairs of different examples and b / N of those within one, and what
+    is drawn of them stands for all.
+
+    Args:
+        labels: Labels of the training examples, with all their ratings.
+        most: Most comparisons of a step.
+        seed: Seed of the draws.
+    """
+
+    def __init__(self, labels: Labels, most: int, seed: int = 0) -> None:
+        self.labels, self.most, self.seed = labels, most, seed
+        ratings = labels.ratings
+        known = ratings.annotator[ratings.annotator >= 0]
+        self.sizes = torch.bincount(known, minlength=1)
+        self.num_votes = float((self.sizes - 1).clamp(min=0).sum())
+
+    def within(self, examples: Tensor) -> Linker:
+        """The same among some examples alone, a mask ``(E,)``; all keep their numbers."""
+        ratings = self.labels.ratings
+        fields = {f.name: getattr(ratings, f.name) for f in dataclasses.fields(RatingLabels)}
+        kept = {name: values[examples[ratings.example]] for name, values in fields.items()}
+        labels = dataclasses.replace(self.labels, ratings=RatingLabels(**kept))
+        return Linker(labels, self.most, self.seed)
+
+    def links(self, rows: Sequence[int], step: int) -> Links | None:
+        """Draw the links of a step.
+
+        Args:
+            rows: The step's b examples.
+            step: Number of the step, which with the seed decides the draw.
+
+        Returns:
+            The links, or None where no annotator rated two of the examples.
+        """
+        own = self.labels.select(torch.tensor(rows))
+        ratings, count = own.ratings, len(rows)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        first, second, total = draw_pairs(ratings.annotator, self.most, generator)
+        differ = ratings.response[first] != ratings.response[second]
+        if not bool(differ.any()):
+            return None
+        for_each, first, second = total / len(first), first[differ], second[differ]
+        examples = torch.stack([ratings.example[first], ratings.example[second]], 1)
+        # responses of one example are in a step whenever that example is
+        apart = examples[:, 0] != examples[:, 1]
+        scale = torch.where(apart, (len(self.labels) - 1) / max(count - 1, 1), 1.0) * for_each
+        votes = self.num_votes * count / len(self.labels)
+        said = compare(ratings, first, second, self.sizes, scale, votes)
+        responses = torch.stack([said.first, said.second], 1) - own.offsets[examples]
+        return Links(examples, responses, said)

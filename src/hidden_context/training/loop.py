@@ -1,0 +1,300 @@
+"""The training loop: steps of a fixed number of votes, on Accelerate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers import (
+    DefaultFlowCallback,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_callback import CallbackHandler, ExportableState
+from transformers.trainer_utils import SaveStrategy
+
+from hidden_context.errors import DivergedError
+from hidden_context.models.engine.budget import TokenBudget, default_tokens
+from hidden_context.models.engine.choose import Way
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.statistics.judgement_metrics import (
+    grouped_judgement_metrics,
+    judgement_metrics,
+)
+from hidden_context.training import checkpoints
+from hidden_context.training.dataset import Batch, ExampleDataset
+from hidden_context.training.labels import prior_weight
+from hidden_context.training.module import PreferenceModule
+from hidden_context.training.optimizer import make_optimizer, make_scheduler
+from hidden_context.training.options import LoopOptions
+from hidden_context.training.runner import NotFiniteError, StepRunner, make_accelerator
+from hidden_context.training.sampler import StepSampler
+
+_SHOWN: Final = ("accuracy", "reward_mean", "reward_stddev", "r2")
+
+
+class TrainingLoop:
+    """Trains a sequence reward model: network and likelihood together.
+
+    A step is a fixed number of votes, run in as many forward and backward passes as the token
+    budget asks for. Its loss is a sum over all passes and processes divided by the step's votes, so
+    that it does not depend on the budget.
+
+    Args:
+        reward_model: The model, its tokenizer and likelihood.
+        arguments: Transformers' arguments.
+        options: What they do not say.
+        train: Examples to learn from.
+        evaluation: Examples to evaluate on along the way, or None.
+        callbacks: Callbacks beside those for progress, logs and trackers.
+    """
+
+    def __init__(
+        self,
+        reward_model: SequenceRewardModel,
+        arguments: TrainingArguments,
+        options: LoopOptions,
+        train: ExampleDataset,
+        evaluation: ExampleDataset | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        set_seed(arguments.seed)
+        self.reward_model, self.arguments, self.options = reward_model, arguments, options
+        self.data, self.evaluation = train, evaluation
+        accelerator = make_accelerator(arguments, options)
+        module = self._make_module(accelerator)
+        self.sampler = StepSampler(
+            train.sizes,
+            arguments.per_device_train_batch_size * accelerator.num_processes,
+            train.votes,
+            window=0 if train.linker else options.engine.length_window,
+            seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
+            world_size=accelerator.num_processes,
+            rank=accelerator.process_index,
+        )
+        steps = arguments.max_steps
+        if steps <= 0:
+            steps = max(1, -int(-arguments.num_train_epochs * len(self.sampler) // 1))
+        optimizer = make_optimizer(module, arguments, options.likelihood_learning_rate)
+        self.scheduler = make_scheduler(options.schedule, optimizer, arguments, steps)
+        model, self.optimizer = accelerator.prepare(module, optimizer)
+        dtype = torch.bfloat16 if arguments.bf16 else torch.float32
+        tokens = options.engine.tokens_per_batch or default_tokens(accelerator.device, dtype)
+        self.runner = StepRunner(accelerator, module, model, TokenBudget(tokens))
+        shown = PrinterCallback if arguments.disable_tqdm else ProgressCallback
+        self.handler = CallbackHandler(
+            [
+                DefaultFlowCallback(),
+                *(kind() for kind in get_reporting_integration_callbacks(arguments.report_to)),
+                *callbacks,
+                shown(),
+            ],
+            reward_model.module,
+            reward_model.tokenizer,
+            self.optimizer,
+            self.scheduler,
+        )
+        self.handler.train_dataloader = self.sampler
+        self.control = TrainerControl()
+        self.state = TrainerState(
+            max_steps=steps,
+            num_train_epochs=-(-steps // len(self.sampler)),
+            is_local_process_zero=accelerator.is_local_main_process,
+            is_world_process_zero=accelerator.is_main_process,
+        )
+        self.state.compute_steps(arguments, steps)
+        self.running = checkpoints.Running(
+            accelerator,
+            reward_model,
+            model,
+            self.optimizer,
+            self.scheduler,
+            [c for c in (*self.handler.callbacks, self.control) if isinstance(c, ExportableState)],
+            str(arguments.output_dir),
+            arguments.save_total_limit,
+        )
+        self._lines: list[dict[str, float]] = []
+        self._evaluated: tuple[int, ExampleDataset, Tensor] | None = None
+        self._event("on_init_end")
+
+    def _make_module(self, accelerator: Accelerator) -> PreferenceModule:
+        network: Any = self.reward_model.module.to(accelerator.device)
+        if self.options.checkpoints_activations:
+            network.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        # a way is tried on examples that are the same in every process
+        places = sorted({0, len(self.data) // 2, len(self.data) - 1})
+        sequences = [ids for place in places for ids in self.data[place]]
+        choice = self.reward_model.runner.choice
+        way: Way = choice.choose(sequences, self.options.engine.engine, ways=("tree",))
+        return PreferenceModule(
+            network,
+            self.reward_model.likelihood.to(accelerator.device),
+            way,
+            self.reward_model.runner.pad_token_id,
+            self.options.engine.pad_to_multiple_of,
+        )
+
+    def train(self, resume_from: str | None = None) -> None:
+        """Train to the end.
+
+        Args:
+            resume_from: Folder of the checkpoint to go on from, or None.
+
+        Raises:
+            DivergedError: If the loss or a gradient is not finite.
+            CheckpointError: If the checkpoint does not fit.
+        """
+        if resume_from is not None:
+            checkpoints.load(self.running, resume_from, self.state)
+        if self.options.engine.tokens_per_batch is None:
+            self.runner.tune(self.data.batch(range(min(len(self.data), 1024))))
+        started, first = time.perf_counter(), self.state.global_step
+        self._event("on_train_begin")
+        if self.arguments.eval_on_start:
+            self._evaluate(at_start=True)
+        if resume_from is not None:
+            checkpoints.load_random_state(resume_from, self.runner.accelerator)
+        while self.state.global_step < self.state.max_steps:
+            self._event("on_epoch_begin")
+            self._epoch()
+            self._event("on_epoch_end")
+            self._act()
+            if self.control.should_training_stop:
+                break
+        if self.arguments.load_best_model_at_end and self.state.best_model_checkpoint:
+            checkpoints.load_weights(self.running, self.state.best_model_checkpoint)
+            self._evaluated = None
+        seconds = time.perf_counter() - started
+        rate = (self.state.global_step - first) / max(seconds, 1e-9)
+        self._log({"train_runtime": seconds, "train_steps_per_second": rate})
+        self._event("on_train_end")
+
+    def _epoch(self) -> None:
+        per_epoch = len(self.sampler)
+        self.sampler.epoch, done = divmod(self.state.global_step, per_epoch)
+        for number, rows in enumerate(self.sampler):
+            if number < done:
+                continue
+            self._event("on_step_begin")
+            self._step(self.data.batch(rows, self.state.global_step))
+            self.state.global_step += 1
+            self.state.epoch = self.state.global_step / per_epoch
+            self._event("on_step_end")
+            self._act()
+            if self.control.should_epoch_stop or self.control.should_training_stop:
+                break
+
+    def _step(self, batch: Batch) -> None:
+        """Run one optimiser step."""
+        self.runner.model.train()
+        self.optimizer.zero_grad()
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        prior = prior_weight(self.options.prior_warmup, progress) / self.data.num_votes
+        try:
+            result = self.runner.step(batch, prior)
+        except NotFiniteError as error:
+            self._stop_diverged(str(error), error.rows, error)
+        self._event("on_pre_optimizer_step")
+        limit = self.arguments.max_grad_norm or float("inf")
+        norm = self.runner.accelerator.clip_grad_norm_(self.runner.model.parameters(), limit)
+        norm = 0.0 if norm is None else float(norm)  # DeepSpeed clips by itself
+        if not norm < float("inf"):
+            self._stop_diverged("a gradient is not finite", batch.rows)
+        self.optimizer.step()
+        self._event("on_optimizer_step")
+        with torch.no_grad():
+            labels = batch.labels.map(lambda values: values.to(result.raw.device))
+            metrics = judgement_metrics(self.runner.module.likelihood, result.raw, labels)
+        line = {"loss": result.loss, "grad_norm": norm}
+        line["learning_rate"] = self.scheduler.get_last_lr()[0]
+        self._lines.append(line | {name: metrics[name] for name in _SHOWN if name in metrics})
+        self.state.total_flos += 6 * result.tokens * self.options.num_weights
+        if not isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step()
+
+    def _stop_diverged(
+        self, cause: str, rows: Sequence[int], error: Exception | None = None
+    ) -> None:
+        lines = ", ".join(self.data.lines_of(row) for row in rows)
+        raise DivergedError(
+            f"training stopped at step {self.state.global_step + 1}: {cause}. Lines of the "
+            f"training data (from 1): {lines}. Lower the learning rate, or look at these lines; "
+            "the last saved checkpoint is intact."
+        ) from error
+
+    def _act(self) -> None:
+        """Log, evaluate and save where the callbacks ask for it."""
+        if self.control.should_log and self._lines:
+            self._log(_means(self._lines))
+            self._lines = []
+        if self.control.should_evaluate:
+            self._evaluate()
+        if self.control.should_save:
+            checkpoints.save(self.running, self.state)
+            self._event("on_save")
+
+    def _event(self, name: str, **values: Any) -> None:
+        handle = getattr(self.handler, name)
+        self.control = handle(self.arguments, self.state, self.control, **values)
+
+    def _log(self, logs: dict[str, float]) -> None:
+        logs = {**logs, "epoch": self.state.epoch}
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self._event("on_log", logs=logs)
+
+    def _evaluate(self, at_start: bool = False) -> None:
+        """Evaluate along the way; at the start nothing is chosen by it, for nothing was saved."""
+        if self.evaluation is None:
+            self.control.should_evaluate = False
+            return
+        started = time.perf_counter()
+        found = self.metrics_of(self.evaluation)
+        metrics = {f"eval_{name}": value for name, value in found.items()}
+        self._log({**metrics, "eval_runtime": time.perf_counter() - started})
+        self._event("on_evaluate", metrics=metrics)
+        if at_start:
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(metrics["eval_loss"])
+        best = checkpoints.note_best(self.state, self.arguments, metrics)
+        if self.arguments.save_strategy == SaveStrategy.BEST:
+            self.control.should_save = best
+
+    def metrics_of(self, data: ExampleDataset) -> dict[str, float]:
+        """Metrics on a dataset, by subset and objective too."""
+        labels, raw = data.labels, self.raw_outputs_of(data)
+        likelihood, device = self.runner.module.likelihood, self.runner.device
+        with torch.no_grad():
+            labels = labels.map(lambda values: values.to(device))
+            return grouped_judgement_metrics(likelihood, raw.to(device), labels, data.groups())
+
+    def raw_outputs_of(self, data: ExampleDataset) -> Tensor:
+        """Raw outputs ``(R, K)`` of a dataset's responses; not run again at the same step."""
+        known = self._evaluated
+        if known is None or known[0] != self.state.global_step or known[1] is not data:
+            size = self.arguments.per_device_eval_batch_size
+            raw = self.runner.raw_outputs_of(data, size)
+            self._evaluated = known = (self.state.global_step, data, raw)
+        return known[2]
+
+
+def _means(lines: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Average log lines over the steps that have a value; norm and rate are the last step's."""
+    means: dict[str, float] = {}
+    for name in dict.fromkeys(name for line in lines for name in line):
+        values = [line[name] for line in lines if name in line]
+        means[name] = sum(values) / len(values)
+    return means | {name: lines[-1][name] for name in ("grad_norm", "learning_rate")}

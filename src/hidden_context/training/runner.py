@@ -1,0 +1,218 @@
+"""Running an optimiser step, or an evaluation, in passes that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from torch import Tensor
+from transformers import TrainingArguments
+
+from hidden_context.errors import DivergedError
+from hidden_context.models.engine.budget import TokenBudget, tune
+from hidden_context.models.engine.forward import tree_attention_in
+from hidden_context.training.dataset import Batch, ExampleDataset
+from hidden_context.training.module import PassOutput, PreferenceModule, Totals
+from hidden_context.training.options import LoopOptions
+from hidden_context.training.passes import Pass, bring_to, divide, tokens_too_many
+
+
+class StepResult(NamedTuple):
+    """What a step gave.
+
+    Attributes:
+        loss: Its loss over all processes, in nats per vote.
+        raw: Raw outputs of this process's responses, of shape ``(R, K)``.
+        tokens: Tokens that ran through the linear layers of this process.
+    """
+
+    loss: float
+    raw: Tensor
+    tokens: int
+
+
+class NotFiniteError(DivergedError):
+    """A loss that is not finite.
+
+    Args:
+        rows: Examples of the dataset that have one.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__("the loss is not finite")
+        self.rows = list(rows)
+
+
+class StepRunner:
+    """Runs examples through the module, in fewer tokens at a time where memory runs out.
+
+    Args:
+        accelerator: Of the processes.
+        module: Network and likelihood.
+        model: The module as the accelerator prepared it.
+        budget: Most tokens of a pass.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, module: PreferenceModule, model: Any, budget: TokenBudget
+    ) -> None:
+        self.accelerator, self.module, self.model, self.budget = accelerator, module, model, budget
+        self.device = accelerator.device
+        self.alone = accelerator.num_processes == 1
+        self.kind = str(accelerator.distributed_type.value)
+        self.sharded = self.kind in ("DEEPSPEED", "FSDP")
+
+    def attention(self) -> AbstractContextManager[None]:
+        """Attention of the way chosen, for forward and backward passes."""
+        return (
+            tree_attention_in(self.module.network) if self.module.way == "tree" else nullcontext()
+        )
+
+    def passes(self, batch: Batch) -> list[Pass]:
+        """Divide a step into forward passes, equally many in every process."""
+        if self.kind == "DEEPSPEED":  # it counts backward passes itself
+            return [Pass(list(range(len(batch))), 0)]
+        found = divide(batch.tokens, self.module.way, self.budget.tokens, batch.together)
+        if self.alone:
+            return found
+        count = torch.tensor([len(found)], device=self.device)
+        most: Any = self.accelerator.gather(count)
+        return bring_to(int(most.max()), found, batch.together)
+
+    def step(self, batch: Batch, prior: float) -> StepResult:
+        """Run a step's passes forward and backward.
+
+        Args:
+            batch: This process's examples of the step.
+            prior: Weight of the likelihood's prior in the step's loss, per nat.
+
+        Returns:
+            The loss and raw outputs; gradients are in the parameters.
+
+        Raises:
+            NotFiniteError: If the loss is not finite.
+            HiddenContextError: If there is no memory for a single example.
+        """
+        whole = batch.part(range(len(batch))).labels
+        sums = torch.tensor([float(whole.votes.sum()), len(whole.comparisons)], device=self.device)
+        if not self.alone:
+            sums = self.accelerator.reduce(sums, "sum")
+        votes, comparisons = sums.tolist()
+        # a step may have no votes, as where no annotator rated two of its examples
+        totals = Totals(votes or 1.0, comparisons or 1.0, prior)
+        while True:
+            passes = self.passes(batch)
+            try:
+                with self.attention():
+                    return self._accumulate(batch, passes, totals)
+            except Exception as error:
+                alone = self.alone and not self.sharded
+                tried = tokens_too_many(error, passes, alone, batch.together)
+            self.model.zero_grad()  # of passes that had run
+            self.budget.halve(tried)
+
+    def _accumulate(self, batch: Batch, passes: Sequence[Pass], totals: Totals) -> StepResult:
+        loss = torch.zeros((), device=self.device)
+        raw: dict[int, Tensor] = {}
+        for number, each in enumerate(passes):
+            part = batch.part(each.examples)
+            share = float(part.labels.votes.sum()) / totals.votes
+            own = totals._replace(prior=totals.prior * share)
+            last = number == len(passes) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                output: PassOutput = self.model(part.tokens, part.labels, own)
+                if not bool(torch.isfinite(output.loss)):
+                    raise NotFiniteError(_not_finite(output, part))
+                # gradients are averaged over processes, so a part is scaled by their number
+                self.accelerator.backward(
+                    output.loss * (each.weight * self.accelerator.num_processes)
+                )
+            if each.weight:
+                loss += output.loss.detach()
+                parts = output.raw.detach().split([len(tokens) for tokens in part.tokens])
+                raw.update(zip(each.examples, parts, strict=True))
+        if not self.alone:
+            loss = self.accelerator.reduce(loss, "sum")
+        outputs = torch.cat([raw[place] for place in range(len(batch))])
+        return StepResult(float(loss), outputs, sum(each.tokens for each in passes))
+
+    def tune(self, batch: Batch) -> None:
+        """Find a good token budget on a GPU by running some examples."""
+        if self.device.type != "cuda" or not self.alone:
+            return
+
+        def run(budget: int) -> int:
+            each = divide(batch.tokens, self.module.way, budget)[0]
+            with self.attention():
+                raw = self.model([batch.tokens[place] for place in each.examples])
+                self.accelerator.backward(raw.sum())
+            self.model.zero_grad()
+            torch.cuda.synchronize(self.device)
+            return each.tokens
+
+        with torch.random.fork_rng(devices=[self.device]):  # dropout shall draw as without this
+            self.budget.tokens = tune(run, self.budget.tokens)
+
+    def raw_outputs_of(self, data: ExampleDataset, size: int) -> Tensor:
+        """Raw outputs of a dataset's responses, without gradients.
+
+        Args:
+            data: The examples, of which each process runs its share.
+            size: Examples that are looked at together.
+
+        Returns:
+            Float32 of shape ``(R, K)`` on the CPU, the same in every process.
+        """
+        # a sharded module has to run equally often in every process, so each runs all of it
+        count, rank = self.accelerator.num_processes, self.accelerator.process_index
+        own = range(len(data)) if self.sharded else range(rank, len(data), count)
+        # without gradients nothing is exchanged, so that the module itself will do
+        model = self.model if self.sharded else self.module
+        training = self.module.training
+        model.eval()
+        found: list[tuple[int, Tensor]] = []
+        for start in range(0, len(own), size):
+            found += self._evaluate(model, data.batch(own[start : start + size]))
+        model.train(training)
+        if not self.alone and not self.sharded:
+            found = gather_object(found)
+        return torch.cat([raw for _, raw in sorted(found, key=lambda each: each[0])])
+
+    def _evaluate(self, model: Any, batch: Batch) -> list[tuple[int, Tensor]]:
+        """Rows and raw outputs of the examples of a batch."""
+        while True:
+            passes = divide(batch.tokens, self.module.way, self.budget.tokens)
+            found: list[tuple[int, Tensor]] = []
+            try:
+                with torch.no_grad(), self.attention():
+                    for each in passes:
+                        tokens = [batch.tokens[place] for place in each.examples]
+                        parts = model(tokens).float().cpu().split([len(ids) for ids in tokens])
+                        found += zip((batch.rows[p] for p in each.examples), parts, strict=True)
+                return found
+            except Exception as error:
+                tried = tokens_too_many(error, passes, self.alone)
+            self.budget.halve(tried)
+
+
+def make_accelerator(arguments: TrainingArguments, options: LoopOptions) -> Accelerator:
+    """Make the accelerator of the processes that a launcher started, or of this one alone."""
+    unused = arguments.ddp_find_unused_parameters
+    if unused is None:
+        unused = not options.checkpoints_activations
+    return Accelerator(
+        mixed_precision="bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "no",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+        deepspeed_plugin=getattr(arguments, "deepspeed_plugin", None),
+    )
+
+
+def _not_finite(output: PassOutput, batch: Batch) -> list[int]:
+    """Rows whose loss is not finite; all of them where it is something else."""
+    wrong = set(batch.labels.example[~torch.isfinite(output.nats).cpu()].tolist())
+    rows = [row for place, row in enumerate(batch.rows) if place in wrong]
+    return rows or batch.rows

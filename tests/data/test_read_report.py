@@ -1,0 +1,146 @@
+"""Rows of every kind in one file, and the report of what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hidden_context.data.example import Judgement, Ranking, Rating
+from hidden_context.data.sources import load_examples
+from hidden_context.data.summary import summarize_examples
+from hidden_context.errors import DataError
+
+WriteRows = Callable[..., Path]
+
+
+def ranking(number: int = 0, **columns: Any) -> dict[str, Any]:
+    return {"prompt": f"p{number}", "responses": [" a", " b", " c"], "ranks": [2, 1, 2], **columns}
+
+
+JUDGED = {
+    "prompt": "p4",
+    "responses": [" a", " b"],
+    "judgements": [
+        {"annotator": "ann", "comparison": [0, 1], "strength": -1},
+        {"annotator": "bob", "response": 0, "rating": 3},
+        {"annotator": "cat", "ranks": [1, 2]},
+        {"annotator": "cat", "abstains": True},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_files_may_hold_rows_of_every_kind(write_rows: WriteRows, name: str) -> None:
+    pair = {"prompt": "p", "chosen": " x", "rejected": " y", "annotator": "bob"}
+    rated = {"prompt": "p5", "response": " x", "rating": 2.5}
+    rows = [pair, ranking(1, annotator="ann"), ranking(2), ranking(3), JUDGED, rated]
+    if name == "a.parquet":  # a table has all columns in every row
+        names = {column: None for row in rows for column in row}
+        rows = [{**names, **row} for row in rows]
+    data = load_examples(write_rows(name, rows))
+    assert [example.source_lines for example in data] == [(n,) for n in range(1, 7)]
+    kinds = [[type(j.answer).__name__ for j in example.judgements] for example in data]
+    assert kinds == [["Comparison"]] + [["Ranking"]] * 3 + [
+        ["Comparison", "Rating", "Ranking", "Abstention"],
+        ["Rating"],
+    ]
+    report = data.report
+    assert (report.rows, report.kept, report.rankings, report.abstentions) == (6, 6, 4, 1)
+    assert str(report).endswith(
+        f"{name}: 6 of 6 examples kept (4 rows were rankings, 1 abstention, which is no vote)."
+    )
+    assert report.to_dict()["rankings"] == 4
+    summary = summarize_examples(data.examples)
+    assert (summary.rows, summary.annotators, summary.prompts) == (6, 3, 6)
+    assert (summary.responses, summary.judgements, summary.abstentions) == (14, 8, 1)
+    assert (summary.lengths["prompt"].maximum, summary.lengths["text"].maximum) == (2, 4)
+
+
+def test_csv_ratings_are_numbers_unless_they_are_another_s(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,response,rating\np, x,3.5\np, y,\np,,1\n")
+    data = load_examples(path, on_malformed="skip")
+    assert [example.judgements for example in data] == [(Judgement(Rating(0, 3.5)),)]
+    assert (data.report.empty, len(data.report.malformed)) == (1, 1)
+    path.write_text("chosen,rejected,rating\na,b,good\n")
+    assert load_examples(path).examples[0].columns["rating"] == "good"
+    path.write_text("text,rating\na,good\n")
+    with pytest.raises(DataError, match="a number is needed, not 'good'"):
+        load_examples(path)
+
+
+def test_the_report_adds_up(write_rows: WriteRows) -> None:
+    rows = [
+        ranking(0, responses=[" a", " ", " c"]),
+        ranking(1, ranks=[1]),
+        ranking(2, responses=[" a", " a", " a"]),
+        ranking(3, responses=[" ", " ", " c"]),
+        ranking(4),
+        {"chosen": "a", "rejected": "b", "annotations": [{"annotator": "ann"}, {}]},
+    ]
+    path = write_rows("a.jsonl", rows)
+    data = load_examples(path, on_malformed="skip", limit=2)
+    report = data.report
+    assert (report.rows, report.kept, report.empty, report.limited) == (6, 2, 1, 1)
+    assert (len(report.malformed), report.rankings, report.unjudged) == (1, 4, 1)
+    assert (report.left_out, report.abstentions) == (1, 2)
+    left = report.kept + report.empty + report.unjudged + report.limited + len(report.malformed)
+    assert report.rows == left
+    assert report.malformed[0].startswith(f"{path}, line 2, field 'ranks': 1 ranks are given")
+    text = "2 of 6 examples kept (4 rows were rankings, 2 abstentions, which are no votes, "
+    assert text in str(report)
+    assert "1 dropped because a side is empty, 1 dropped because nobody judged them" in str(report)
+    assert "1 response left out, empty or too long" in str(report)
+    first = load_examples(path, on_malformed="skip").examples[0]
+    assert (first.responses, first.judgements) == ((" a", " c"), (Judgement(Ranking((2, 2))),))
+    one = load_examples(write_rows("b.jsonl", rows[2:3])).report
+    assert "1 of 1 examples kept (1 row was a ranking, 1 kept with all responses the same)" in str(
+        one
+    )
+    with pytest.raises(DataError, match="1 ranks are given for 3 responses"):
+        load_examples(path)
+
+
+def test_blank_responses_leave_what_is_said_of_the_others(write_rows: WriteRows) -> None:
+    rows = [
+        ranking(0, responses=[" ", " ", " c"], ratings=[1, 2, 3]),
+        {"text": " ", "rating": 1},
+        {**ranking(1), "responses": [" ", " b"], "ranks": [1, 2], "ratings": [1, 2]},
+        {"text": "a", "rating": 1},
+    ]
+    data = load_examples(write_rows("a.jsonl", rows))
+    assert [example.texts for example in data] == [("p0 c",), ("a",)]
+    assert data.examples[0].judgements == (Judgement(Rating(0, 3.0)),)
+    assert (data.report.empty, data.report.left_out) == (2, 2)
+    assert "2 responses left out, empty or too long" in str(data.report)
+
+
+def test_rankings_of_subsets_and_saved_tables(write_rows: WriteRows, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [ranking(0, data_subset="a"), ranking(1, data_subset="b"), ranking(2, data_subset="b")]
+    data = load_examples(write_rows("a.jsonl", rows), "b")
+    assert [example.source_lines for example in data] == [(2,), (3,)]
+    assert (data.report.rows, data.report.rankings) == (2, 2)
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "table")
+    assert load_examples(tmp_path / "table", "b").examples == data.examples
+
+
+def test_rankings_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_list([ranking(0), ranking(1)])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
+    data = load_examples("org/rankings")
+    assert len(data) == 2
+    assert str(data.report).endswith("2 of 2 examples kept (2 rows were rankings).")
+
+
+def test_lengths_of_chats_are_those_of_their_text(write_rows: WriteRows) -> None:
+    chat = [{"role": "user", "content": "abc"}]
+    (example,) = load_examples(
+        write_rows("a.jsonl", [{"prompt": chat, "response": "d", "rating": 1}])
+    )
+    lengths = summarize_examples([example]).lengths
+    assert (lengths["prompt"].median, lengths["text"].mean) == (9, len("user: abc\n\nassistant: d"))

@@ -1,0 +1,217 @@
+"""The likelihood of an ensemble: its members' own, trained apart and averaged as probabilities."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from hidden_context import heads, risk
+from hidden_context.likelihood import (
+    EnsembleLikelihood,
+    HeadLikelihood,
+    Labels,
+    LikelihoodOptions,
+    make_likelihood,
+    rewards_by_annotator,
+)
+from likelihood.making import (
+    ENSEMBLE,
+    FACTOR,
+    NAMES,
+    comparisons,
+    draw,
+    moved,
+    own_outputs,
+    pairs,
+    ratings,
+)
+
+OPTIONS = LikelihoodOptions(
+    levels=3,
+    inference="variational",
+    names=NAMES,
+    rating_weight=0.5,
+    styles=True,
+    seed=7,
+)
+LABELS = Labels(
+    comparisons(
+        {"first": 0, "second": 1, "annotator": 0},
+        {"first": 2, "second": 0, "annotator": 2, "preference": 0.5},
+        {"first": 3, "second": 4, "annotator": -1, "preference": 0.3, "example": 1},
+    ),
+    ratings([1, 5], [0.5, -1.0], [1, -1], [0, 1]),
+    torch.tensor([0, 3, 6]),
+    torch.tensor([[2, 0], [1, 1]]),
+)
+
+
+def ensemble(options=OPTIONS, head=ENSEMBLE):
+    return moved(make_likelihood(head, options), 3)
+
+
+def each(likelihood, raw):
+    """Members with their own raw outputs."""
+    return list(zip(likelihood.members, own_outputs(likelihood.head, raw), strict=True))
+
+
+def test_members_are_likelihoods_that_share_nothing():
+    made = make_likelihood(ENSEMBLE, OPTIONS)
+    assert isinstance(made, EnsembleLikelihood)
+    assert len(made.members) == 2
+    for number, member in enumerate(made.members):
+        assert isinstance(member, HeadLikelihood)
+        assert (member.head, member.options.seed) == (FACTOR, 7 + number)
+        assert member.options == made.options
+        assert member.names.names == made.names.names == NAMES
+    first, second = (list(member.parameters()) for member in made.members)
+    assert not {id(parameter) for parameter in first} & {id(parameter) for parameter in second}
+    assert len(list(made.parameters())) == len(first) + len(second)
+    # they start apart, each like a likelihood of its own seed
+    assert not torch.equal(*(member.annotators.location for member in made.members))
+    alone = HeadLikelihood(FACTOR, dataclasses.replace(OPTIONS, seed=8))
+    for ours, theirs in zip(second, alone.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_loss_is_the_mean_of_the_members_own_by_their_draws():
+    likelihood, raw = ensemble(), draw(ENSEMBLE, 3, 7)
+    own = torch.stack([member(part, LABELS) for member, part in each(likelihood, raw)])
+    assert own.shape == (2, 5)
+    assert (own[0] - own[1]).abs().min().item() > 1e-3
+    once = likelihood(raw, dataclasses.replace(LABELS, draws=None))
+    np.testing.assert_allclose(once.detach(), own.mean(0).detach(), rtol=1e-12)
+    # judgements 0, 1 and 3 are of example 0, which member 0 sees twice and member 1 never
+    draws = torch.tensor([[2, 2, 1, 2, 1], [0, 0, 1, 0, 1]])
+    found = likelihood(raw, LABELS)
+    np.testing.assert_allclose(found.detach(), (draws * own).mean(0).detach(), rtol=1e-12)
+    # a loss rests on the outputs of members that see it only
+    outputs = raw.clone().requires_grad_()
+    likelihood.zero_grad()
+    likelihood(outputs, LABELS)[0].backward()
+    assert outputs.grad[0, :4].abs().min().item() > 0
+    assert outputs.grad[:, 4:].abs().max().item() == 0
+    assert likelihood.members[0].annotators.location.grad[0].abs().min().item() > 0
+    assert likelihood.members[1].annotators.location.grad.abs().max().item() == 0
+
+
+def test_draws_play_no_part_in_predictions():
+    likelihood, raw = ensemble(), draw(ENSEMBLE, 3, 7)
+    found, once = (
+        likelihood.negative_log_likelihood(raw, labels).detach()
+        for labels in (LABELS, dataclasses.replace(LABELS, draws=None))
+    )
+    np.testing.assert_array_equal(found, once)
+
+
+def test_predictions_average_probabilities():
+    likelihood, raw = ensemble(), draw(ENSEMBLE, 3, 8)
+    found = likelihood.predict(raw, LABELS)
+    own = [member.predict(part, LABELS) for member, part in each(likelihood, raw)]
+    for name in ("forward", "backward", "ratings"):
+        expected = torch.stack([getattr(part, name) for part in own]).exp().mean(0)
+        np.testing.assert_allclose(
+            getattr(found, name).exp().detach(), expected.detach(), rtol=1e-12
+        )
+    assert torch.equal(found.share, own[0].share)
+    loss = likelihood.negative_log_likelihood(raw, LABELS).detach()
+    share, forward, backward = (
+        part.detach() for part in (found.share, found.forward, found.backward)
+    )
+    expected = torch.where(share == 0.5, -forward, -share * forward - (1 - share) * backward)
+    np.testing.assert_allclose(loss[:3], expected, rtol=1e-9)
+    np.testing.assert_allclose(loss[3:], -found.ratings.detach(), rtol=1e-12)
+    first = likelihood.log_prob_first(raw, LABELS).exp().detach()
+    own = [m.log_prob_first(part, LABELS).exp().detach() for m, part in each(likelihood, raw)]
+    np.testing.assert_allclose(first, sum(own) / 2, rtol=1e-12)
+
+
+def test_prior_is_the_members_mean():
+    likelihood = ensemble()
+    own = [member.prior().item() for member in likelihood.members]
+    assert own[0] != pytest.approx(own[1], rel=1e-3)
+    assert likelihood.prior().item() == pytest.approx(sum(own) / 2, rel=1e-6)
+    assert likelihood.prior().shape == ()
+
+
+def test_posterior_has_a_row_for_each_member():
+    likelihood = ensemble()
+    location, scale = likelihood.posterior(torch.tensor([1, -1, 2]))
+    assert location.shape == scale.shape == (3, 2, 2)
+    for number, member in enumerate(likelihood.members):
+        own_location, own_scale = member.posterior(torch.tensor([1, -1, 2]))
+        assert torch.equal(location[:, number], own_location)
+        assert torch.equal(scale[:, number], own_scale)
+    assert location[1].tolist() == [[0, 0]] * 2
+    assert scale[1].tolist() == [[1, 1]] * 2
+
+
+@pytest.mark.parametrize("inference", ["variational", "map"])
+def test_rewards_of_an_annotator_are_the_members_own(inference):
+    head = heads.EnsembleHead(FACTOR, 2, location=(0.5, -1.0), scale=(2.0, 0.5))
+    likelihood = ensemble(LikelihoodOptions(inference=inference, names=NAMES), head)
+    raw = draw(head, 3, 9)
+    rewards = head.distribution(raw)
+    everybody = rewards_by_annotator(likelihood, rewards, [*NAMES, "nobody"])
+    assert everybody.batch_shape == (4, 6)
+    for number, name in enumerate([*NAMES, "nobody"]):
+        found = likelihood.rewards_of(rewards, name)
+        assert found.batch_shape == (6,)
+        for place, (member, part) in enumerate(each(likelihood, raw)):
+            own = member.rewards_of(FACTOR.distribution(part), name)
+            for ours in (found, everybody[number]):
+                np.testing.assert_allclose(ours.members[:, place].mean, own.mean, rtol=1e-12)
+                np.testing.assert_allclose(
+                    ours.members[:, place].variance, own.variance, rtol=1e-12
+                )
+        # in one unit, as the head says
+        means = [
+            (member.rewards_of(FACTOR.distribution(part), name).mean - location) / scale
+            for (member, part), location, scale in zip(
+                each(likelihood, raw), head.location, head.scale, strict=True
+            )
+        ]
+        np.testing.assert_allclose(found.mean, sum(means) / 2, rtol=1e-9, atol=1e-12)
+        measure = risk.parse("cvar:0.2")
+        np.testing.assert_allclose(measure(everybody[number]), measure(found), rtol=1e-9)
+    np.testing.assert_array_equal(
+        rewards_by_annotator(likelihood, rewards).mean, everybody[:3].mean
+    )
+
+
+def test_what_members_learned_apart_is_taken_over():
+    source, target = ensemble(), make_likelihood(ENSEMBLE, OPTIONS)
+    for ours, theirs in zip(target.members, source.members, strict=True):
+        alone = HeadLikelihood(FACTOR, OPTIONS)
+        alone.load_state_dict(theirs.state_dict())
+        ours.load_state_dict(alone.state_dict())
+    raw = draw(ENSEMBLE, 3, 4)
+    for method in ("forward", "negative_log_likelihood"):
+        one, other = (getattr(made, method)(raw, LABELS) for made in (source, target))
+        assert torch.equal(one, other)
+    assert torch.equal(source.prior(), target.prior())
+
+
+def test_one_member_is_the_head_itself():
+    head = heads.make("ensemble", member=FACTOR, num_members=1)
+    one, alone = make_likelihood(head, OPTIONS), make_likelihood(FACTOR, OPTIONS)
+    labels, raw = dataclasses.replace(LABELS, draws=None), draw(FACTOR, 3, 5)
+    for method in ("forward", "negative_log_likelihood", "log_prob_first"):
+        found, expected = (getattr(made, method)(raw, labels) for made in (one, alone))
+        np.testing.assert_allclose(found.detach(), expected.detach(), rtol=1e-12)
+    assert one.prior().item() == alone.prior().item()
+
+
+def test_members_of_a_plain_ensemble_learn_by_themselves():
+    head = heads.make("ensemble", num_members=3)
+    likelihood, raw = make_likelihood(head), draw(head, 2, 1)
+    labels = pairs([1.0, 0.0])
+    gap = raw[::2] - raw[1::2]
+    expected = -torch.nn.functional.logsigmoid(gap * torch.tensor([[1.0], [-1.0]])).mean(-1)
+    np.testing.assert_allclose(likelihood(raw, labels), expected, rtol=1e-12)
+    probability = torch.sigmoid(gap).mean(-1)
+    expected = -torch.stack([probability[0], 1 - probability[1]]).log()
+    np.testing.assert_allclose(likelihood.negative_log_likelihood(raw, labels), expected)
+    none = dataclasses.replace(labels, draws=torch.zeros(2, 3))
+    assert likelihood(raw, none).tolist() == [0, 0]

@@ -1,0 +1,521 @@
+"""Likelihoods of every head: fast path, annotators, votes, and what each kind of label costs."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, special
+
+from hidden_context import heads
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood import (
+    EnsembleLikelihood,
+    HeadLikelihood,
+    Labels,
+    LikelihoodOptions,
+    make_likelihood,
+    negative_log_likelihood,
+)
+from hidden_context.likelihood.labels import no_comparisons, no_ratings
+from likelihood.making import (
+    ENSEMBLE,
+    FACTOR,
+    comparisons,
+    draw,
+    interleave,
+    moved,
+    own_outputs,
+    pairs,
+    parts,
+    ratings,
+    with_annotators,
+)
+
+PLAIN = {
+    "base": heads.make("base"),
+    "logistic": heads.make("mean_and_variance", likelihood="logistic"),
+    "categorical": heads.make("categorical", num_atoms=4),
+    "factor": FACTOR,
+    "mixture": heads.make("mixture", num_components=2),
+    "quantile": heads.make("quantile", num_atoms=3),
+    "ensemble": ENSEMBLE,
+}
+METHODS = ("negative_log_likelihood", "forward")
+
+
+def losses(likelihood, method, raw, labels):
+    return getattr(likelihood, method)(raw, labels).detach()
+
+
+@pytest.mark.parametrize("head", PLAIN.values(), ids=PLAIN.keys())
+def test_fast_path_equals_the_general_one(head):
+    raw = draw(head, 6)
+    labels = pairs([1.0, 0.5, 0.0, 0.2, 1.0, 0.9])
+    plain = make_likelihood(head)
+    assert plain.options == LikelihoodOptions()
+    assert type(plain) is (EnsembleLikelihood if head is ENSEMBLE else HeadLikelihood)
+    # a scale for margins that are all zero changes nothing but the path
+    general = make_likelihood(head, LikelihoodOptions(margin_scale=1.0))
+    assert [part.outcomes.are_sides_alone for part in parts(plain) + parts(general)] == (
+        [True] * len(parts(plain)) + [False] * len(parts(general))
+    )
+    assert not list(plain.parameters()) + list(general.parameters())
+    for method in METHODS:
+        fast, slow = (losses(made, method, raw, labels) for made in (plain, general))
+        np.testing.assert_allclose(fast, slow, rtol=1e-9)
+        sure = pairs([1.0] * 6)
+        fast, slow = (losses(made, method, raw, sure) for made in (plain, general))
+        np.testing.assert_allclose(fast, slow, rtol=1e-9)
+    share = labels.comparisons.preference
+    expected = negative_log_likelihood(head, raw[::2], raw[1::2], share)
+    np.testing.assert_allclose(plain.negative_log_likelihood(raw, labels), expected)
+    preferred = head.log_prob_preferred(raw[::2], raw[1::2])
+    np.testing.assert_allclose(plain.log_prob_first(raw, labels), preferred, rtol=1e-9)
+    found = plain.predict(raw, labels)
+    np.testing.assert_allclose(found.forward, preferred, rtol=1e-9)
+    np.testing.assert_allclose(found.forward.exp() + found.backward.exp(), 1, rtol=1e-9)
+    assert found.share.tolist() == share.tolist()
+    assert found.ratings.shape == (0,)
+    if head is not ENSEMBLE:
+        np.testing.assert_allclose(plain(raw, labels), expected)
+    assert plain.prior().item() == 0
+
+
+SETTINGS = {
+    "plain": lambda: make_likelihood(FACTOR),
+    "margins": lambda: make_likelihood(FACTOR, LikelihoodOptions(margin_scale=0.5)),
+    "ties": lambda: make_likelihood(FACTOR, LikelihoodOptions(3)),
+    "strengths": lambda: make_likelihood(FACTOR, LikelihoodOptions(7)),
+    "annotators": with_annotators,
+    "points": lambda: with_annotators(inference="map"),
+    "ensemble": lambda: make_likelihood(ENSEMBLE, LikelihoodOptions(5)),
+    "annotators of an ensemble": lambda: with_annotators(ENSEMBLE),
+}
+
+
+@pytest.mark.parametrize("make", SETTINGS.values(), ids=SETTINGS.keys())
+def test_soft_labels_are_cross_entropies(make):
+    likelihood = make()
+    raw = draw(likelihood.head, 4, 1)
+    who = [0, 2, -1, 1]
+
+    def loss(method, *values):
+        return losses(likelihood, method, raw, pairs(values, who, margin=[0.0, 1.0, 0.5, 2.0]))
+
+    for method in METHODS:
+        won, lost = loss(method, 1.0, 1.0, 1.0, 1.0), loss(method, 0.0, 0.0, 0.0, 0.0)
+        weight = torch.tensor([0.7, 0.1, 0.99, 0.3])
+        soft = loss(method, *weight.tolist())
+        np.testing.assert_allclose(soft, weight * won + (1 - weight) * lost, rtol=1e-6)
+        assert bool((won > 0).all())
+        half = loss(method, 0.5, 0.5, 0.5, 0.5)
+        if likelihood.options.levels != 3:
+            np.testing.assert_allclose(half, (won + lost) / 2, rtol=1e-9)
+        else:  # all of ½ is a tie of its own, the rest of the probability
+            np.testing.assert_allclose(half.neg().exp(), 1 - won.neg().exp() - lost.neg().exp())
+
+
+@pytest.mark.parametrize("make", SETTINGS.values(), ids=SETTINGS.keys())
+def test_swapping_both_sides_and_the_label_changes_nothing(make):
+    likelihood = make()
+    raw = draw(likelihood.head, 3, 2)
+    labels = pairs([0.8, 1.0, 0.0], [0, -1, 2])
+    said = labels.comparisons
+    swapped = dataclasses.replace(
+        labels, comparisons=dataclasses.replace(said, preference=1 - said.preference)
+    )
+    # the other response first, by the outputs or by the labels that name them
+    turned = interleave(raw[1::2], raw[::2])
+    renamed = dataclasses.replace(
+        swapped,
+        comparisons=dataclasses.replace(swapped.comparisons, first=said.second, second=said.first),
+    )
+    np.testing.assert_allclose(
+        losses(likelihood, "log_prob_first", raw, labels.swapped()).exp(),
+        1 - losses(likelihood, "log_prob_first", raw, labels).exp(),
+        rtol=1e-9,
+    )
+    for method in METHODS:
+        forward = losses(likelihood, method, raw, labels)
+        np.testing.assert_allclose(forward, losses(likelihood, method, turned, swapped), rtol=1e-9)
+        np.testing.assert_allclose(forward, losses(likelihood, method, raw, renamed), rtol=1e-9)
+
+
+@pytest.mark.parametrize("make", SETTINGS.values(), ids=SETTINGS.keys())
+def test_a_level_common_to_both_sides_is_not_seen(make):
+    likelihood = make()
+    raw = draw(likelihood.head, 3, 2)
+    shift = torch.zeros(likelihood.head.num_outputs, dtype=torch.float64)
+    width = likelihood.head.member.num_outputs
+    shift[::width], shift[1::width] = 3.0, -2.0  # the means, and one loading
+    labels = pairs([0.8, 1.0, 0.0], [0, -1, 2], margin=[0.0, 1.0, 2.0])
+    for method in METHODS:
+        found = losses(likelihood, method, raw + shift, labels)
+        np.testing.assert_allclose(found, losses(likelihood, method, raw, labels), rtol=1e-8)
+
+
+VOTED = comparisons(
+    {"first": 0, "second": 1, "annotator": 0, "strength": 2},
+    {"first": 0, "second": 1, "annotator": 1, "strength": -1, "preference": 0.0, "weight": 3.0},
+    {"first": 0, "second": 1, "annotator": -1, "strength": 0, "preference": 0.5, "votes": 0.5},
+    {"first": 2, "second": 3, "annotator": 2, "preference": 0.8, "weight": 2.0, "example": 1},
+)
+
+
+def step_gradients(likelihood, raw, labels):
+    """Gradients of what a training step minimises, by outputs and all that is learned."""
+    outputs = raw.clone().requires_grad_()
+    likelihood.zero_grad()
+    votes = labels.votes.sum()
+    loss = (labels.weight * likelihood(outputs, labels)).sum() / votes + likelihood.prior() / votes
+    loss.backward()
+    learned = [parameter.grad.clone() for parameter in likelihood.parameters()]
+    return loss.detach(), [outputs.grad, *learned]
+
+
+@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_votes_of_one_example_are_worth_as_much_as_a_row_each(head, dtype, atol):
+    likelihood = moved(with_annotators(head, levels=5)).to(dtype)
+    nested = Labels(VOTED, no_ratings(), torch.tensor([0, 2, 4]))
+    rows = Labels(
+        dataclasses.replace(
+            VOTED,
+            first=torch.arange(0, 8, 2),
+            second=torch.arange(1, 8, 2),
+            example=torch.arange(4),
+        ),
+        no_ratings(),
+        torch.arange(0, 9, 2),
+    )
+    nested, rows = (
+        found.map(lambda values: values.to(dtype) if values.is_floating_point() else values)
+        for found in (nested, rows)
+    )
+    raw = draw(head, 2, 3).to(dtype)
+    place = torch.tensor([0, 1, 0, 1, 0, 1, 2, 3])
+    for method in METHODS:
+        one, other = (
+            losses(likelihood, method, *found) for found in ((raw, nested), (raw[place], rows))
+        )
+        assert one.shape == (4,)
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+    first, second = (
+        likelihood.log_prob_first(*found).detach() for found in ((raw, nested), (raw[place], rows))
+    )
+    np.testing.assert_allclose(first, second, rtol=0, atol=atol)
+    loss, gradients = step_gradients(likelihood, raw, nested)
+    # the rows' outputs are the pairs' own, repeated: their gradients add up
+    other_loss, others = step_gradients(likelihood, raw[place], rows)
+    others[0] = torch.zeros_like(raw).index_add(0, place, others[0])
+    assert loss.item() == pytest.approx(other_loss.item(), abs=atol)
+    for one, other in zip(gradients, others, strict=True):
+        assert one.abs().max().item() > 1e-3
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+def test_by_example_is_the_mean_over_an_examples_votes():
+    likelihood = with_annotators(levels=3)
+    raw = draw(FACTOR, 2, 3)
+    said = dataclasses.replace(VOTED, votes=torch.ones(4, dtype=torch.float64))
+    said = dataclasses.replace(said, weight=torch.tensor([1.0, 1.0, 1.0, 2.0]).double())
+    labels = Labels(said, no_ratings(), torch.tensor([0, 2, 4]))
+    each = losses(likelihood, "forward", raw, labels)
+    expected = (each[:3].mean() + 2.0 * each[3]) / 2  # the old mean over two pairs, weighted
+    found = labels.by_example()
+    loss = (found.weight * each).sum() / found.votes.sum()
+    assert found.votes.sum().item() == pytest.approx(2, rel=1e-12)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    by_vote = (labels.weight * each).sum() / labels.votes.sum()
+    assert by_vote.item() == pytest.approx((each[:3].sum() + 2 * each[3]).item() / 4, rel=1e-12)
+    np.testing.assert_allclose(
+        labels.mean_by_example(each), torch.stack([each[:3].mean(), each[3]]), rtol=1e-12
+    )
+
+
+ALL_PAIRS = comparisons(
+    {"first": 0, "second": 1, "annotator": 0, "strength": 2, "weight": 0.5, "votes": 0.5},
+    {"first": 2, "second": 0, "annotator": 1, "preference": 0.0, "strength": -1},
+    {"first": 0, "second": 3, "annotator": 2, "preference": 0.3, "weight": 2.0},
+    {"first": 1, "second": 2, "annotator": -1, "preference": 0.5, "strength": 0, "votes": 2.0},
+    {"first": 3, "second": 1, "annotator": 0, "preference": 0.9},
+    {"first": 3, "second": 2, "annotator": -1, "strength": 1},
+)
+
+
+@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_one_example_of_four_responses_is_its_six_pairs(head, dtype, atol):
+    likelihood = moved(with_annotators(head, levels=5, rating_weight=0.5, styles=True)).to(dtype)
+    rated = ratings([1, 3, 3], [0.5, -1.0, 2.0], [0, 1, -1], [0, 0, 0], [0.5, 0.5, 0.5])
+    merged = Labels(ALL_PAIRS, rated, torch.tensor([0, 4]))
+    place = torch.stack([ALL_PAIRS.first, ALL_PAIRS.second], 1).flatten()
+    expanded = Labels(
+        dataclasses.replace(
+            ALL_PAIRS,
+            first=torch.arange(0, 12, 2),
+            second=torch.arange(1, 12, 2),
+            example=torch.arange(6),
+        ),
+        # the ratings stand with any pair of the response
+        dataclasses.replace(
+            rated, response=torch.tensor([1, 5, 10]), example=torch.tensor([0, 2, 5])
+        ),
+        torch.arange(0, 13, 2),
+    )
+    assert place[expanded.ratings.response].tolist() == rated.response.tolist()
+    merged, expanded = (
+        found.map(lambda values: values.to(dtype) if values.is_floating_point() else values)
+        for found in (merged, expanded)
+    )
+    raw = draw(head, 2, 4).to(dtype)
+    for method in METHODS:
+        one, other = (
+            losses(likelihood, method, *found) for found in ((raw, merged), (raw[place], expanded))
+        )
+        assert one.shape == (9,)
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+    loss, gradients = step_gradients(likelihood, raw, merged)
+    other_loss, others = step_gradients(likelihood, raw[place], expanded)
+    others[0] = torch.zeros_like(raw).index_add(0, place, others[0])
+    assert loss.item() == pytest.approx(other_loss.item(), abs=atol)
+    for one, other in zip(gradients, others, strict=True):
+        assert one.abs().max().item() > 1e-4
+        np.testing.assert_allclose(one, other, rtol=0, atol=2 * atol)
+
+
+def test_a_part_of_the_labels_has_its_part_of_the_losses():
+    likelihood = with_annotators(levels=5, rating_weight=0.5)
+    raw = draw(FACTOR, 4, 5)
+    six = dataclasses.replace(
+        ALL_PAIRS,
+        first=ALL_PAIRS.first + torch.tensor([0, 0, 0, 4, 4, 4]),
+        second=ALL_PAIRS.second + torch.tensor([0, 0, 0, 4, 4, 4]),
+        example=torch.tensor([0, 0, 0, 1, 1, 1]),
+    )
+    rated = ratings([1, 3, 7, 4], [0.5, -1.0, 2.0, 0.0], [0, 1, -1, 2], [0, 0, 1, 1])
+    labels = Labels(six, rated, torch.tensor([0, 4, 8]))
+    whole = losses(likelihood, "forward", raw, labels)
+    judgements = torch.tensor([8, 4, 1, 0])
+    part, responses = labels.take(judgements)
+    found = losses(likelihood, "forward", raw[responses], part)
+    np.testing.assert_allclose(found, whole[[4, 1, 0, 8]], rtol=1e-12)
+    second = labels.select(torch.tensor([1]))
+    found = losses(likelihood, "forward", raw[4:], second)
+    np.testing.assert_allclose(found, whole[labels.example == 1], rtol=1e-12)
+    found = losses(likelihood, "forward", raw, labels.without_ratings())
+    np.testing.assert_array_equal(found, whole[:6])
+
+
+PENALISED = {
+    "probit": heads.make("mean_and_variance", variance_penalty=0.3),
+    "factor": heads.make("factor", variance_penalty=0.4),
+    "categorical": heads.make("categorical", num_atoms=4, entropy_coeff=0.5),
+    "ensemble": heads.make(
+        "ensemble", member=heads.make("mean_and_variance", variance_penalty=0.3), num_members=2
+    ),
+}
+
+
+@pytest.mark.parametrize("head", PENALISED.values(), ids=PENALISED.keys())
+def test_penalty_weighs_responses_as_often_as_comparisons_name_them(head):
+    likelihood = make_likelihood(head)
+    raw = draw(head, 2, 6)
+    star = comparisons(*({"first": 0, "second": i, "weight": 9.0} for i in (1, 2, 3)))
+    labels = Labels(star, ratings([2], [0.3]), torch.tensor([0, 4]))
+    found = likelihood.penalty(raw, labels)
+    assert found.item() == head.penalty(raw[[0, 0, 0]], raw[[1, 2, 3]]).item()
+    assert found.shape == ()
+    if head is PENALISED["probit"]:
+        variance = np.logaddexp(0, raw[:, 1].numpy()) ** 2
+        expected = 0.3 * (3 * variance[0] + variance[1:].sum()) / 3
+        assert found.item() == pytest.approx(expected, rel=1e-12)
+    if head is PENALISED["categorical"]:
+        mean = raw[[0, 0, 0, 1, 2, 3]].softmax(-1).mean(0)
+        assert found.item() == pytest.approx(0.5 * (mean * mean.log()).sum().item(), rel=1e-12)
+    none = dataclasses.replace(labels, comparisons=no_comparisons())
+    assert likelihood.penalty(raw, none).item() == 0
+
+
+@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
+def test_a_known_annotator_is_averaged_over_what_is_not_known(head):
+    likelihood = with_annotators(head)
+    raw = draw(head, 1, 4)
+    labels = pairs([1.0], [1])
+    rng = torch.Generator().manual_seed(0)
+    shares = []
+    for member, own in zip(parts(likelihood), own_outputs(head, raw), strict=True):
+        location, scale = (
+            part[0].detach().double() for part in member.posterior(torch.tensor([1]))
+        )
+        z = location + scale * torch.randn(200_000, 2, generator=rng).double()
+        first, second = (FACTOR.distribution(side) for side in own)
+        gap = first.mean - second.mean + ((first.loadings - second.loadings) * z).sum(-1)
+        noise = torch.hypot(first.independent_stddev, second.independent_stddev)
+        shares.append(torch.special.ndtr(gap / noise).mean().item())
+    predicted = likelihood.log_prob_first(raw, labels).exp().item()
+    assert predicted == pytest.approx(sum(shares) / len(shares), abs=0.003)
+    loss = likelihood.negative_log_likelihood(raw, labels).item()
+    assert loss == pytest.approx(-math.log(predicted))
+
+
+@pytest.mark.parametrize("who", [[-1] * 5, [-1, 0, -1, 2, -1]], ids=["alone", "among others"])
+def test_a_stranger_is_drawn_from_the_population(who):
+    raw = draw(FACTOR, 5, 5)
+    known, plain = with_annotators(), make_likelihood(FACTOR)
+    strangers = torch.tensor(who) < 0
+    for values in ((1.0, 0.0, 0.3, 1.0, 1.0), (1.0,) * 5):
+        labels = pairs(values, who)
+        for method in (*METHODS, "log_prob_first"):
+            found, expected = (losses(made, method, raw, labels) for made in (known, plain))
+            np.testing.assert_allclose(found[strangers], expected[strangers], rtol=1e-9)
+            assert bool(((found - expected)[~strangers].abs() > 1e-3).all())
+
+
+def test_variational_bound_is_above_the_predictive_loss():
+    likelihood, points = with_annotators(), with_annotators(inference="map")
+    raw = draw(FACTOR, 30, 6)
+    labels = pairs([1.0] * 15 + [0.0] * 15, [0, 1, 2] * 10)
+    gap = likelihood(raw, labels) - likelihood.negative_log_likelihood(raw, labels)
+    assert bool((gap > -1e-12).all())
+    assert gap.max().item() > 0.01
+    # of points nothing is left open
+    found, expected = (losses(points, method, raw, labels) for method in METHODS)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("spread", "tolerance"), [(0.3, 1e-12), (1.0, 1e-7), (3.0, 2e-3)])
+def test_quadrature_is_the_integral_over_the_posterior(spread, tolerance):
+    likelihood = HeadLikelihood(
+        heads.make("factor"), LikelihoodOptions(inference="variational", names=("ann",))
+    )
+    with torch.no_grad():
+        likelihood.annotators.location.fill_(-0.4)
+        likelihood.annotators.log_scale.fill_(math.log(spread))
+    # Δμ = 0.3, ΔL = 1, noise √2
+    unit = math.log(math.expm1(1.0))
+    raw = torch.tensor([[0.3, 1.5, unit], [0.0, 0.5, unit]], dtype=torch.float64)
+    loss = likelihood(raw, pairs([1.0], [0])).item()
+
+    def integrand(z):
+        return -special.log_ndtr((0.3 - 0.4 + spread * z) / math.sqrt(2)) * math.exp(-z * z / 2)
+
+    expected = integrate.quad(integrand, -30, 30, epsabs=1e-13)[0] / math.sqrt(2 * math.pi)
+    # float32 embeddings round −0.4 and the scale
+    assert loss == pytest.approx(expected, abs=tolerance + 1e-7)
+
+
+@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
+def test_rewards_of_an_annotator_compare_as_the_likelihood_predicts(head):
+    likelihood = with_annotators(head)
+    raw = draw(head, 4, 8)
+    rewards = [head.distribution(raw[side::2]) for side in (0, 1)]
+    for name, number in (("bob", 1), ("nobody", -1), (None, -1)):
+        first, second = (likelihood.rewards_of(reward, name) for reward in rewards)
+        labels = pairs([1.0] * 4, [number] * 4)
+        expected = losses(likelihood, "log_prob_first", raw, labels)
+        np.testing.assert_allclose(first.log_prob_greater(second), expected, rtol=1e-6)
+        assert first.batch_shape == (4,)
+    np.testing.assert_allclose(
+        likelihood.rewards_of(rewards[0], None).variance, rewards[0].variance, rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
+def test_population_is_the_mean_over_those_who_are_known(head):
+    likelihood = with_annotators(head)
+    raw = draw(head, 4, 9)
+    each = [
+        losses(likelihood, "log_prob_first", raw, pairs([1.0] * 4, [number] * 4)).exp()
+        for number in range(3)
+    ]
+    # whoever judged plays no part
+    for who in (None, [2, -1, 0, 0]):
+        found = likelihood.population_log_prob_first(raw, pairs([1.0, 0.0, 0.5, 1.0], who)).exp()
+        np.testing.assert_allclose(found.detach(), sum(each) / 3, rtol=1e-9)
+
+
+def test_posterior_is_the_annotators_own():
+    likelihood = with_annotators()
+    location, scale = likelihood.posterior(torch.tensor([2, -1]))
+    assert location.shape == scale.shape == (2, 2)
+    assert torch.equal(location[0], likelihood.annotators.location[2])
+    assert location[1].tolist() == [0, 0]
+    assert scale[1].tolist() == [1, 1]
+    assert likelihood.knows_annotators
+    assert likelihood.names.names == ("ann", "bob", "cat")
+    assert likelihood.prior().item() == pytest.approx(likelihood.annotators.prior().item())
+
+
+def test_priors_of_contexts_and_styles_add_up():
+    likelihood = moved(with_annotators(rating_weight=1.0, styles=True))
+    expected = likelihood.annotators.prior() + likelihood.ratings.prior()
+    assert likelihood.prior().item() == pytest.approx(expected.item(), rel=1e-6)
+    assert likelihood.ratings.prior().item() > 0.01
+    assert likelihood.double().prior().dtype == torch.float64
+
+
+def make(head, **options):
+    return make_likelihood(head, LikelihoodOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make(FACTOR, rating_weight=-1.0), "rating_weight is -1.0; it must be ≥ 0"),
+        (lambda: make(FACTOR, rating_weight=math.inf), "rating_weight is inf"),
+        (lambda: make(FACTOR, rating_weight=math.nan), "rating_weight is nan"),
+        (lambda: make(FACTOR, rating_scale=0.0), "rating_scale is 0.0; it must be > 0"),
+        (lambda: make(FACTOR, rating_scale=math.inf), "rating_scale is inf"),
+        (lambda: make(FACTOR, rating_location=math.nan), "rating_location is nan"),
+        (
+            lambda: make(FACTOR, rating_weight=1.0, ratings="ordinal"),
+            "ordinal ratings need at least two grades",
+        ),
+        (
+            lambda: make(PLAIN["base"], inference="map", names=("a",)),
+            "annotators need a factor head with at least one factor, not a base head",
+        ),
+        (
+            lambda: make(heads.make("factor", num_factors=0), inference="map"),
+            "at least one factor, not a factor head",
+        ),
+        (
+            lambda: make(heads.make("ensemble", num_members=2), inference="variational"),
+            "not a base head",
+        ),
+        (lambda: make(FACTOR, inference="map", names=("a", "a")), "have to be distinct"),
+        (
+            lambda: make(FACTOR).rewards_of(FACTOR.distribution(torch.zeros(1, 4)), "ann"),
+            "knows no annotators",
+        ),
+        (
+            lambda: with_annotators().rewards_of(
+                PLAIN["base"].distribution(torch.zeros(1, 1)), "ann"
+            ),
+            "PointMassReward has no context",
+        ),
+        (lambda: make(FACTOR).posterior(torch.tensor([0])), "learned no contexts"),
+        (lambda: make(ENSEMBLE).posterior(torch.tensor([0])), "learned no contexts"),
+        (
+            lambda: make(FACTOR).population_log_prob_first(torch.zeros(2, 4), pairs([1.0])),
+            "no population",
+        ),
+        (
+            lambda: make(FACTOR, inference="map").population_log_prob_first(
+                torch.zeros(2, 4), pairs([1.0])
+            ),
+            "no population",
+        ),
+    ],
+)
+def test_what_cannot_work_says_why(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_options_of_another_seed_are_the_same_options():
+    assert LikelihoodOptions(seed=3) == LikelihoodOptions(seed=4)
+    assert LikelihoodOptions(levels=3) != LikelihoodOptions()

@@ -1,0 +1,209 @@
+"""Answers as intervals: their probabilities sum to one, and thresholds are learned from them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from hidden_context import heads
+from hidden_context.distributions import RewardDifference
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood import (
+    HeadLikelihood,
+    LikelihoodOptions,
+    Outcomes,
+    make_likelihood,
+)
+from likelihood.making import interleave, pairs
+
+NAN = math.nan
+
+
+def labels(preference, strength=None, margin=None):
+    said = {"strength": strength, "margin": margin}
+    return pairs(preference, **{k: v for k, v in said.items() if v is not None}).comparisons
+
+
+def set_thresholds(made, *thresholds):
+    gaps = np.diff([0.0, *thresholds])
+    with torch.no_grad():
+        made.raw_gaps.copy_(torch.tensor(np.log(np.expm1(gaps))))
+    return made
+
+
+def outcomes(levels, *thresholds):
+    """Answers with the thresholds given."""
+    return set_thresholds(Outcomes(levels), *thresholds)
+
+
+def probabilities(made, found, location, scale=1.0):
+    """Probability of each label's answer where D is normal."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    difference = RewardDifference(zero, zero + location, zero + scale)
+    lower, upper, weight = made.intervals(found)
+    forward = difference.log_prob_between(lower, upper).exp()
+    backward = difference.log_prob_between(-upper, -lower).exp()
+    assert lower.shape == upper.shape == weight.shape == (len(found),)
+    return (weight * forward + (1 - weight) * backward).detach()
+
+
+@given(
+    st.sampled_from([3, 5, 7]),
+    st.lists(st.floats(-8, 8), min_size=3, max_size=3),
+    st.floats(-6, 6),
+    st.floats(0.05, 5),
+)
+def test_answers_are_all_there_is_and_mirror(levels, gaps, location, scale):
+    made = Outcomes(levels)
+    top = (levels - 1) // 2
+    with torch.no_grad():
+        made.raw_gaps.copy_(torch.tensor(gaps[:top]))
+    assert made.thresholds.shape == (top,)
+    assert bool((made.thresholds.diff(prepend=torch.zeros(1)) > 0).all())
+    strengths = list(range(-top, top + 1))
+    found = labels([0.5 + 0.5 * np.sign(k) for k in strengths], [float(k) for k in strengths])
+    each = probabilities(made, found, location, scale)
+    assert each.sum().item() == pytest.approx(1, abs=1e-9)
+    assert bool((each >= 0).all())
+    mirrored = probabilities(made, found, -location, scale)
+    np.testing.assert_allclose(mirrored.flip(0), each, atol=1e-9)
+
+
+def test_strengths_lie_between_the_thresholds():
+    made = outcomes(7, 0.2, 0.9, 2.0)
+    np.testing.assert_allclose(made.thresholds.detach(), [0.2, 0.9, 2.0], rtol=1e-6)
+    found = labels([1.0, 1.0, 1.0, 0.5, 0.0], [3.0, 2.0, 1.0, 0.0, -2.0])
+    cdf = stats.norm(0.4, 1.3).cdf
+    expected = [
+        1 - cdf(2.0),
+        cdf(2.0) - cdf(0.9),
+        cdf(0.9) - cdf(0.2),
+        cdf(0.2) - cdf(-0.2),
+        cdf(-0.9) - cdf(-2.0),
+    ]
+    np.testing.assert_allclose(probabilities(made, found, 0.4, 1.3), expected, rtol=1e-5)
+
+
+def test_with_ties_a_bare_preference_is_beyond_the_threshold():
+    made = outcomes(3, 0.3)
+    cdf = stats.norm(0.5).cdf
+    better, tie, worse = 1 - cdf(0.3), cdf(0.3) - cdf(-0.3), cdf(-0.3)
+    bare = labels([1.0, 0.5, 0.0, 0.7])
+    # a share of ½ is a tie; another share is that of those who decided
+    expected = [better, tie, worse, 0.7 * better + 0.3 * worse]
+    np.testing.assert_allclose(probabilities(made, bare, 0.5), expected, rtol=1e-5)
+    said = labels([0.5, 1.0, 0.0, 0.5], [1.0, 0.0, -1.0, NAN])
+    np.testing.assert_allclose(probabilities(made, said, 0.5), [better, tie, worse, tie], rtol=1e-5)
+
+
+def test_with_strengths_a_bare_preference_is_above_zero():
+    made = outcomes(5, 0.3, 1.0)
+    found = labels([1.0, 0.0, 0.8, 1.0], [NAN, NAN, NAN, 2.0])
+    cdf = stats.norm(0.5).cdf
+    better = 1 - cdf(0)
+    expected = [better, 1 - better, 0.8 * better + 0.2 * (1 - better), 1 - cdf(1.0)]
+    np.testing.assert_allclose(probabilities(made, found, 0.5), expected, rtol=1e-5)
+
+
+def test_margins_have_to_be_won_by():
+    made = Outcomes(margin_scale=0.5)
+    found = labels([1.0, 0.0, 1.0, 0.6], margin=[2.0, 2.0, 0.0, 1.0])
+    cdf = stats.norm(0.7).cdf
+    expected = [1 - cdf(1.0), cdf(-1.0), 1 - cdf(0), 0.6 * (1 - cdf(0.5)) + 0.4 * cdf(-0.5)]
+    np.testing.assert_allclose(probabilities(made, found, 0.7), expected, rtol=1e-9)
+    # without a scale they play no part
+    plain = probabilities(Outcomes(), found, 0.7)
+    assert plain[0].item() == pytest.approx(1 - cdf(0))
+    assert Outcomes().thresholds.tolist() == []
+    assert not list(Outcomes().parameters())
+    sides = [Outcomes(), Outcomes(margin_scale=0.5), Outcomes(3), Outcomes(7)]
+    assert [made.are_sides_alone for made in sides] == [True, False, False, False]
+
+
+def test_intervals_by_hand():
+    made = outcomes(5, 0.3, 1.0)
+    lower, upper, weight = made.intervals(labels([1.0, 0.0, 1.0, 0.5], [1.0, -2.0, NAN, 0.0]))
+    assert weight.tolist() == [1, 0, 1, 0.5]
+    assert lower.tolist() == pytest.approx([0.3, 1.0, 0.0, -0.3])
+    assert upper.tolist() == pytest.approx([1.0, math.inf, math.inf, 0.3])
+    lower, upper, weight = Outcomes(margin_scale=0.5).intervals(labels([0.2], margin=[3.0]))
+    assert (lower.tolist(), upper.tolist(), weight.tolist()) == ([1.5], [math.inf], [0.2])
+
+
+def test_each_member_of_an_ensemble_has_its_own_thresholds():
+    head = heads.make("ensemble", num_members=2)
+    made = make_likelihood(head, LikelihoodOptions(levels=3))
+    found = pairs([0.5, 1.0], strength=[0.0, 1.0])
+    raw = torch.zeros(4, 2, dtype=torch.float64)
+    logistic = stats.logistic.cdf
+    for number, threshold in enumerate((0.3, 1.2)):
+        set_thresholds(made.members[number].outcomes, threshold)
+    # the rewards are equal: a tie is likely as far as its threshold reaches
+    ties = [logistic(t) - logistic(-t) for t in (0.3, 1.2)]
+    better = [logistic(-t) for t in (0.3, 1.2)]
+    expected = [-np.log(ties).mean(), -np.log(better).mean()]
+    np.testing.assert_allclose(made(raw, found).detach(), expected, rtol=1e-6)
+    expected = -np.log([np.mean(ties), np.mean(better)])
+    loss = made.negative_log_likelihood(raw, found).detach()
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("levels", "truth"), [(3, [0.4]), (5, [0.25, 1.1])])
+def test_thresholds_are_learned_from_thurstones_data(levels, truth):
+    rng = np.random.default_rng(levels)
+    count = 12_000
+    mean, stddev = rng.normal(size=(2, count)), rng.uniform(0.3, 1.0, (2, count))
+    drawn = mean + stddev * rng.normal(size=(2, count))
+    gap = drawn[0] - drawn[1]
+    strength = np.sign(gap) * np.searchsorted(truth, np.abs(gap))
+    head = heads.make("mean_and_variance")
+    raw = interleave(*torch.tensor(np.stack([mean, np.log(np.expm1(stddev))], -1)))
+    likelihood = HeadLikelihood(head, LikelihoodOptions(levels))
+    found = pairs(0.5 + 0.5 * np.sign(strength), strength=strength)
+    optimizer = torch.optim.LBFGS([likelihood.outcomes.raw_gaps], line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = likelihood(raw, found).mean()
+        value.backward()
+        return value
+
+    first = loss().item()
+    optimizer.step(loss)
+    learned = likelihood.outcomes.thresholds.detach().numpy()
+    # standard errors by the observed information, from finite differences of the loss
+    for place, value in enumerate(learned):
+        steps = []
+        for step in (-0.02, 0.0, 0.02):
+            moved = learned.copy()
+            moved[place] = value + step
+            at = HeadLikelihood(head, LikelihoodOptions(levels))
+            set_thresholds(at.outcomes, *moved)
+            steps.append(at(raw, found).mean().item())
+        information = count * (steps[0] - 2 * steps[1] + steps[2]) / 0.02**2
+        error = 1 / math.sqrt(information)
+        assert error < 0.02
+        assert abs(value - truth[place]) < 3.5 * error
+    assert loss().item() < first - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Outcomes(4), "2, 3, 5 or 7 levels, not 4"),
+        (lambda: Outcomes(3, margin_scale=1.0), "0 with more than 2 levels"),
+        (lambda: Outcomes(margin_scale=-1.0), "margin_scale is -1.0"),
+        (lambda: Outcomes(margin_scale=math.inf), "margin_scale is inf"),
+        (
+            lambda: Outcomes(5).intervals(labels([1.0, 0.0], [2.0, -3.0])),
+            "strength -3, but labels of 5 levels have strengths from -2 to 2",
+        ),
+    ],
+)
+def test_what_cannot_work_says_why(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()

@@ -1,0 +1,482 @@
+"""Ratings: densities and grades in closed form, annotators' styles and contexts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate, special, stats
+
+from hidden_context import heads
+from hidden_context.distributions import Components
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood import (
+    HeadLikelihood,
+    Labels,
+    LikelihoodOptions,
+    Ratings,
+    make_likelihood,
+)
+from hidden_context.likelihood.labels import no_comparisons
+from hidden_context.likelihood.ratings import AnnotatorStyles
+from likelihood.making import ENSEMBLE, FACTOR, draw, moved, parts, ratings, with_annotators
+
+TAU = 0.4
+HEADS = {
+    "point": heads.make("base"),
+    "normal": heads.make("mean_and_variance"),
+    "mixture": heads.make("mixture", num_components=2),
+    "categorical": heads.make("categorical", num_atoms=3),
+    "quantile": heads.make("quantile", num_atoms=3),
+    "factor": FACTOR,
+}
+LEVEL, LOG_UNIT = (0.7, -1.5), (0.5, -0.8)
+GRADES = (1.0, 2.0, 2.5, 5.0)
+THRESHOLDS = (-0.8, 0.1, 1.5)
+
+
+RATED = Labels(
+    no_comparisons(),
+    ratings([0, 0, 1, 3], [0.5, 1.5, -2.0, 1.0], [0, -1, 2, 1]),
+    torch.tensor([0, 4]),
+)
+
+
+def gaussian(annotators=None, unit=(0.0, 1.0)):
+    made = Ratings(annotators=annotators, unit=unit).double()
+    with torch.no_grad():
+        made.log_noise.fill_(math.log(TAU))
+    return with_styles(made)
+
+
+def ordinal(annotators=None, thresholds=THRESHOLDS):
+    made = Ratings("ordinal", GRADES[: len(thresholds) + 1], annotators).double()
+    with torch.no_grad():
+        made.first_threshold.fill_(thresholds[0])
+        if made.raw_gaps is not None:
+            made.raw_gaps.copy_(torch.tensor(np.log(np.expm1(np.diff(thresholds)))))
+    return with_styles(made)
+
+
+def with_styles(made):
+    if made.styles is not None:
+        with torch.no_grad():
+            made.styles.level.copy_(torch.tensor(LEVEL, dtype=torch.float64))
+            made.styles.log_unit.copy_(torch.tensor(LOG_UNIT, dtype=torch.float64))
+    return made
+
+
+def one_reward(weights, location, scale):
+    """One reward as a mixture, to be rated any number of times."""
+    values = (np.log(weights), location, scale)
+    return Components(*(torch.tensor(value, dtype=torch.float64)[None] for value in values))
+
+
+def judged(values, annotator=None):
+    return ratings([0] * len(values), values, annotator)
+
+
+MIXTURES = {
+    "point": ([1.0], [0.3], [0.0]),
+    "normal": ([1.0], [0.3], [1.2]),
+    "mixture": ([0.2, 0.5, 0.3], [-1.0, 0.4, 2.0], [0.5, 0.0, 1.5]),
+}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_numbers_have_the_density_of_noisy_rewards(kind):
+    value = np.array([-2.0, 0.0, 0.3, 1.7, 9.0])
+    found = gaussian().log_prob(one_reward(*MIXTURES[kind]), judged(value)).detach()
+    each = [
+        math.log(w) + stats.norm.logpdf(value, m, math.hypot(s, TAU))
+        for w, m, s in zip(*MIXTURES[kind], strict=True)
+    ]
+    np.testing.assert_allclose(found, special.logsumexp(each, 0), rtol=1e-12)
+
+
+def test_numbers_of_another_unit_are_brought_to_the_rewards():
+    # y = l + c u': the same density of u', spread over c times the range
+    value, who = np.array([0.0, 40.0, 55.0, 90.0]), [0, 1, -1, 0]
+    reward = one_reward(*MIXTURES["mixture"])
+    found = gaussian(2, (50.0, 20.0)).log_prob(reward, judged(value, who))
+    plain = gaussian(2).log_prob(reward, judged((value - 50) / 20, who))
+    np.testing.assert_allclose(found.detach(), plain.detach() - math.log(20), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_numbers_are_in_the_annotators_own_level_and_unit(kind):
+    # y = a + e^b (u + τ ε): a normal of each component, moved and stretched
+    value, who = np.array([-2.0, 0.0, 0.3, 1.7, 9.0]), np.array([0, 1, -1, 0, 1])
+    found = gaussian(2).log_prob(one_reward(*MIXTURES[kind]), judged(value, who)).detach()
+    level, unit = np.append(LEVEL, 0.0)[who], np.exp(np.append(LOG_UNIT, 0.0))[who]
+    each = [
+        math.log(w) + stats.norm.logpdf(value, level + unit * m, unit * math.hypot(s, TAU))
+        for w, m, s in zip(*MIXTURES[kind], strict=True)
+    ]
+    np.testing.assert_allclose(found, special.logsumexp(each, 0), rtol=1e-10)
+
+
+@pytest.mark.parametrize("who", [0, 1, -1])
+def test_a_density_integrates_to_one_whatever_the_unit(who):
+    made, reward = gaussian(2), one_reward(*MIXTURES["mixture"])
+
+    def density(y):
+        return made.log_prob(reward, judged([y], [who])).exp().item()
+
+    points = [LEVEL[who] + math.exp(LOG_UNIT[who]) * 0.4 if who >= 0 else 0.4]
+    total = integrate.quad(density, -20, 20, points=points, limit=400)[0]
+    assert total == pytest.approx(1, abs=1e-7)
+
+
+def test_numbers_are_drawn_as_the_density_says():
+    rng = np.random.default_rng(0)
+    weights, location, scale = MIXTURES["mixture"]
+    part = rng.choice(3, 200_000, p=weights)
+    reward = np.array(location)[part] + np.array(scale)[part] * rng.normal(size=part.size)
+    drawn = LEVEL[0] + math.exp(LOG_UNIT[0]) * (reward + TAU * rng.normal(size=part.size))
+    edges = np.linspace(-4, 6, 21)
+    share = np.histogram(drawn, edges)[0] / drawn.size
+    grid = np.linspace(-4, 6, 4001)
+    made = gaussian(2).log_prob(one_reward(*MIXTURES["mixture"]), judged(grid, [0] * grid.size))
+    density = made.exp().detach().numpy()
+    expected = [
+        np.trapezoid(density[200 * i : 200 * i + 201], grid[200 * i : 200 * i + 201])
+        for i in range(20)
+    ]
+    np.testing.assert_allclose(share, expected, atol=0.004)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_heads_rewards_are_rated(kind):
+    head, raw = HEADS[kind], draw(HEADS[kind], 2, 3)
+    options = LikelihoodOptions(rating_weight=0.7, rating_location=0.2, rating_scale=3.0)
+    likelihood = HeadLikelihood(head, options).double()
+    with torch.no_grad():
+        likelihood.ratings.log_noise.fill_(math.log(TAU))
+    labels = Labels(no_comparisons(), ratings([2, 0, 2], [0.5, -1.0, 3.0]), torch.tensor([0, 4]))
+    found = likelihood(raw, labels)
+    parts = [part.numpy() for part in head.distribution(raw[[2, 0, 2]]).components()]
+    y = (np.array([[0.5], [-1.0], [3.0]]) - 0.2) / 3.0
+    density = (np.exp(parts[0]) * stats.norm.pdf(y, parts[1], np.hypot(parts[2], TAU))).sum(-1) / 3
+    # the weight stands in the labels, not in the loss
+    np.testing.assert_allclose(found.detach(), -np.log(density), rtol=1e-10)
+    np.testing.assert_array_equal(
+        found.detach(), likelihood.negative_log_likelihood(raw, labels).detach()
+    )
+
+
+def test_numbers_by_hand():
+    head = HEADS["normal"]
+    likelihood = HeadLikelihood(head, LikelihoodOptions(rating_weight=0.7))
+    with torch.no_grad():
+        likelihood.ratings.log_noise.fill_(math.log(TAU))
+    raw = torch.tensor([[1.0, 0.3], [-1.0, 0.5], [0.2, 0.0], [2.0, 1.0]]).double()
+    unrated = Labels.of_pairs(torch.tensor([1.0, 0.5]).double())
+    rated = Labels(
+        unrated.comparisons, ratings([0, 3], [1.4, 0.5], example=[0, 1]), unrated.offsets
+    )
+    loss = likelihood(raw, rated).detach()
+    np.testing.assert_array_equal(loss[:2], likelihood(raw, unrated).detach())
+    expected = [
+        -stats.norm.logpdf(1.4, 1.0, math.hypot(np.logaddexp(0, 0.3), TAU)),
+        -stats.norm.logpdf(0.5, 2.0, math.hypot(np.logaddexp(0, 1.0), TAU)),
+    ]
+    np.testing.assert_allclose(loss[2:], expected, rtol=1e-6)
+    # predictions of comparisons do not change with ratings
+    losses = [likelihood.negative_log_likelihood(raw, found).detach() for found in (rated, unrated)]
+    np.testing.assert_array_equal(losses[0][:2], losses[1])
+
+
+def test_ratings_that_play_no_part_cost_nothing():
+    likelihood, raw = HeadLikelihood(FACTOR), draw(FACTOR, 1)
+    assert likelihood.ratings is None
+    pair = Labels.of_pairs(torch.ones(1).double())
+    labels = Labels(pair.comparisons, ratings([0, 1], [3.0, 1.0]), pair.offsets)
+    assert likelihood(raw, labels)[1:].tolist() == [0, 0]
+    assert likelihood.predict(raw, labels).ratings.tolist() == [0, 0]
+
+
+def test_ratings_are_read_with_their_weight_or_not_at_all():
+    pair = Labels.of_pairs(torch.ones(1).double())
+    said = ratings([0, 1], [3.0, 1.0], weight=[1.0, 4.0])
+    labels = Labels(pair.comparisons, said, pair.offsets)
+    assert HeadLikelihood(FACTOR).read(labels).weight.tolist() == [1]
+    found = HeadLikelihood(FACTOR, LikelihoodOptions(rating_weight=0.25)).read(labels)
+    assert found.weight.tolist() == [1, 0.25, 1]
+    assert found.votes.tolist() == [1, 1, 1]
+    assert found.comparisons is labels.comparisons
+    assert said.weight.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
+@pytest.mark.parametrize("styles", [True, False])
+def test_expected_ratings_are_the_means_of_the_density(head, styles):
+    options = {"rating_weight": 1.0, "rating_location": 5.0, "rating_scale": 2.0}
+    likelihood = moved(with_annotators(head, styles=styles, **options)).double()
+    raw = draw(head, 2, 5)
+    found = likelihood.rating_means(raw, RATED).detach()
+    assert found.shape == (4,)
+    # Σ y p(y) over a fine grid of each rating, the members' densities averaged
+    grid = np.linspace(-60, 70, 20_001)
+    for place in range(4):
+        said = RATED.take(torch.tensor([place]))[0].ratings
+        response, who = RATED.ratings.response[place].item(), said.annotator.item()
+        every = ratings([response] * grid.size, grid, [who] * grid.size)
+        labels = Labels(no_comparisons(), every, torch.tensor([0, 4]))
+        density = likelihood.predict(raw, labels).ratings.exp().detach().numpy()
+        assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-6)
+        assert found[place].item() == pytest.approx(np.trapezoid(density * grid, grid), abs=1e-5)
+
+
+def test_a_model_without_ratings_expects_none():
+    for head in (FACTOR, ENSEMBLE):
+        with pytest.raises(ConfigError, match="reads no ratings"):
+            make_likelihood(head).rating_means(draw(head, 2), RATED)
+
+
+def grade_probabilities(made, reward, who=-1):
+    each = judged(made.grades, [who] * len(made.grades))
+    return made.log_prob(reward, each).exp().detach()
+
+
+@pytest.mark.parametrize("who", [-1, 0, 1])
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_grades_lie_between_the_thresholds(kind, who):
+    found = grade_probabilities(ordinal(2), one_reward(*MIXTURES[kind]), who)
+    level, unit = (LEVEL[who], math.exp(LOG_UNIT[who])) if who >= 0 else (0.0, 1.0)
+    # c_{k−1} < a + e^b (u + ε) ≤ c_k with noise of deviation 1
+    expected = 0.0
+    for w, m, s in zip(*MIXTURES[kind], strict=True):
+        at = stats.norm.cdf(THRESHOLDS, level + unit * m, unit * math.hypot(s, 1))
+        expected = expected + w * np.diff(np.concatenate([[0.0], at, [1.0]]))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14)  # Φ's own differences cancel
+    assert found.sum().item() == pytest.approx(1, abs=1e-12)
+
+
+@given(
+    st.lists(st.floats(-4, 4), min_size=1, max_size=4),
+    st.floats(-6, 6),
+    st.floats(0, 4),
+    st.sampled_from([-1, 0, 1]),
+)
+def test_grades_are_all_there_is(gaps, location, scale, who):
+    grades = [float(k) for k in range(len(gaps) + 1)]
+    made = Ratings("ordinal", grades, 2).double()
+    with torch.no_grad():
+        made.first_threshold.fill_(gaps[0])
+        if made.raw_gaps is not None:
+            made.raw_gaps.copy_(torch.tensor(gaps[1:]))
+    with_styles(made)
+    assert made.thresholds.shape == (len(gaps),)
+    assert bool((made.thresholds.diff() > 0).all())
+    found = grade_probabilities(made, one_reward([1.0], [location], [scale]), who)
+    assert found.sum().item() == pytest.approx(1, abs=1e-9)
+    assert bool((found >= 0).all())
+
+
+def test_grades_start_evenly_about_zero():
+    for count, expected in ((2, [0]), (3, [-0.5, 0.5]), (5, [-1.5, -0.5, 0.5, 1.5])):
+        made = Ratings("ordinal", [float(k) for k in range(count)])
+        assert made.thresholds.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [100.0, 1e4])
+@pytest.mark.parametrize("kind", HEADS)
+def test_grades_stay_finite_far_out(kind, size):
+    head = HEADS[kind]
+    options = LikelihoodOptions(
+        rating_weight=1.0, ratings="ordinal", grades=GRADES, names=("ann", "bob"), styles=True
+    )
+    likelihood = HeadLikelihood(head, options)
+    labels = Labels(
+        no_comparisons(),
+        ratings([0, 0, 1, 1, 0, 1], [1.0, 5.0, 1.0, 5.0, 2.0, 2.5], [0, 1, -1, 0, 1, 0]),
+        torch.tensor([0, 2]),
+    )
+    raw = torch.stack([torch.full((head.num_outputs,), sign * size) for sign in (1, -1)])
+    raw.requires_grad_()
+    loss = likelihood(raw, labels)
+    loss.sum().backward()
+    assert bool(torch.isfinite(loss).all())
+    assert all(
+        bool(torch.isfinite(grad).all())
+        for grad in (raw.grad, *(parameter.grad for parameter in likelihood.parameters()))
+    )
+    if kind == "point":  # −log Φ(−x) is x²/2 far out
+        assert loss[0].item() == pytest.approx((size + 1) ** 2 / 2, rel=1e-2)
+        assert loss[1].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("make", [gaussian, ordinal], ids=["gaussian", "ordinal"])
+def test_gradients(make):
+    made = make(2)
+    said = judged([1.0, 2.0, 5.0, 2.5, 1.0], [0, 1, -1, 0, 1])
+    generator = torch.Generator().manual_seed(0)
+    location, scale = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
+    log_weights = torch.log_softmax(torch.randn(5, 2, generator=generator).double(), -1)
+    learned = dict(made.named_parameters())
+    values = [parameter.detach().clone().requires_grad_() for parameter in learned.values()]
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.of = made
+
+        def forward(self, location, log_scale):
+            return self.of.log_prob(Components(log_weights, location, log_scale.exp()), said)
+
+    def log_prob(location, log_scale, *values):
+        parameters = {f"of.{k}": v for k, v in zip(learned, values, strict=True)}
+        return torch.func.functional_call(Wrapped(), parameters, (location, log_scale))
+
+    inputs = (location.requires_grad_(), scale.requires_grad_(), *values)
+    assert torch.autograd.gradcheck(log_prob, inputs)
+
+
+def test_styles_are_looked_up_and_strangers_have_none():
+    made = AnnotatorStyles(2)
+    with torch.no_grad():
+        made.level.copy_(torch.tensor([0.5, -2.0]))
+        made.log_unit.copy_(torch.tensor([0.25, 1.0]))
+    level, log_unit = made.of(torch.tensor([1, -1, 0]))
+    assert (level.tolist(), log_unit.tolist()) == ([-2, 0, 0.5], [1, 0, 0.25])
+    (level[1] + log_unit[1]).backward()
+    assert made.level.grad.tolist() == made.log_unit.grad.tolist() == [0, 0]
+    # of nobody there is nothing to look up
+    level, log_unit = AnnotatorStyles(0).of(torch.tensor([-1, -1]))
+    assert level.tolist() == log_unit.tolist() == [0, 0]
+    np.testing.assert_array_equal(
+        gaussian(None).log_prob(one_reward(*MIXTURES["normal"]), judged([0.4])).detach(),
+        _nobody().log_prob(one_reward(*MIXTURES["normal"]), judged([0.4])).detach(),
+    )
+
+
+def _nobody():
+    made = Ratings(annotators=0).double()
+    with torch.no_grad():
+        made.log_noise.fill_(math.log(TAU))
+    return made
+
+
+def test_prior_of_styles_is_that_of_their_normals():
+    made = AnnotatorStyles(3).double()
+    assert made.prior().item() == 0
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        made.level.normal_(generator=generator)
+        made.log_unit.normal_(generator=generator)
+    level, log_unit = made.level.detach().numpy(), made.log_unit.detach().numpy()
+    density = stats.norm.logpdf(level, 0, 1).sum() + stats.norm.logpdf(log_unit, 0, 0.5).sum()
+    constant = 3 * (stats.norm.logpdf(0, 0, 1) + stats.norm.logpdf(0, 0, 0.5))
+    assert made.prior().item() == pytest.approx(constant - density, rel=1e-12)
+    assert made.prior().item() == pytest.approx((0.5 * level**2 + 2 * log_unit**2).sum(), rel=1e-12)
+    for ratings_of in (Ratings(), Ratings("ordinal", GRADES)):
+        assert ratings_of.prior().item() == 0
+    assert Ratings(annotators=2).prior().item() == 0
+    assert gaussian(2).prior().item() == pytest.approx(
+        0.5 * (0.7**2 + 1.5**2) + 2 * (0.5**2 + 0.8**2), rel=1e-6
+    )
+
+
+def shared_normal(likelihood, raw):
+    """Mean and variance of each rating: of the population, and of those who are known."""
+    said = RATED.ratings
+    reward = FACTOR.distribution(raw[said.response])
+    location, scale = likelihood.annotators.posterior(said.annotator)
+    mean = reward.mean + (reward.loadings * location).sum(-1)
+    open_ = ((reward.loadings * scale) ** 2).sum(-1)
+    noise = reward.independent_variance + likelihood.ratings.log_noise.exp() ** 2
+    return [part.detach().numpy() for part in (mean, open_, noise)]
+
+
+@pytest.mark.parametrize("inference", ["variational", "map"])
+def test_ratings_of_known_annotators_are_by_their_own_context(inference):
+    likelihood = moved(with_annotators(inference=inference, rating_weight=1.0)).double()
+    raw = draw(FACTOR, 2, 5)
+    mean, open_, noise = shared_normal(likelihood, raw)
+    value = RATED.ratings.value.numpy()
+    predicted = likelihood.negative_log_likelihood(raw, RATED).detach()
+    expected = -stats.norm.logpdf(value, mean, np.sqrt(open_ + noise))
+    np.testing.assert_allclose(predicted, expected, rtol=1e-9)
+    # E over q of the logarithm, for those who are known: (y − m)² grows by what is open
+    bound = likelihood(raw, RATED).detach()
+    known = RATED.ratings.annotator.numpy() >= 0
+    expected_bound = -stats.norm.logpdf(value, mean, np.sqrt(noise)) + 0.5 * open_ / noise
+    np.testing.assert_allclose(bound[known], expected_bound[known], rtol=1e-9)
+    np.testing.assert_allclose(bound[~known], expected[~known], rtol=1e-9)
+    if inference == "map":
+        np.testing.assert_allclose(bound, predicted, rtol=1e-9)
+    else:
+        assert bool((bound[known] > predicted[known] + 1e-3).all())
+
+
+def test_ratings_where_no_contexts_are_learned_are_by_somebody():
+    options = LikelihoodOptions(rating_weight=1.0, names=("ann", "bob", "cat"))
+    likelihood = moved(HeadLikelihood(FACTOR, options)).double()
+    raw, said = draw(FACTOR, 2, 5), RATED.ratings
+    reward = FACTOR.distribution(raw[said.response])
+    deviation = torch.hypot(reward.stddev, likelihood.ratings.log_noise.exp()).detach()
+    expected = -stats.norm.logpdf(said.value, reward.mean, deviation)
+    for method in (likelihood, likelihood.negative_log_likelihood):
+        np.testing.assert_allclose(method(raw, RATED).detach(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "ordinal"])
+def test_bound_is_the_integral_over_the_posterior(kind):
+    options = {"ratings": kind, "grades": GRADES if kind == "ordinal" else ()}
+    likelihood = moved(with_annotators(rating_weight=1.0, styles=True, **options)).double()
+    raw = draw(FACTOR, 1, 2)
+    labels = Labels(no_comparisons(), ratings([1], [2.0], [1]), torch.tensor([0, 2]))
+    found = likelihood(raw, labels).item()
+    reward = FACTOR.distribution(raw[1:])
+    location, scale = (part.detach() for part in likelihood.annotators.posterior(torch.tensor([1])))
+    rng = torch.Generator().manual_seed(0)
+    z = location + scale * torch.randn(200_000, 2, generator=rng, dtype=torch.float64)
+    rewards = reward.expand((200_000,)).given(z).components()
+    said = ratings([0] * 200_000, [2.0] * 200_000, [1] * 200_000)
+    each = -likelihood.ratings.log_prob(rewards, said).detach()
+    assert found == pytest.approx(each.mean().item(), abs=4 * (each.std() / 200_000**0.5).item())
+    predicted = likelihood.negative_log_likelihood(raw, labels).item()
+    assert predicted == pytest.approx(-each.neg().exp().mean().log().item(), abs=0.01)
+
+
+def test_styles_are_those_of_a_likelihoods_names():
+    named = with_annotators(rating_weight=2.0, styles=True)
+    for part in parts(named):
+        assert len(part.ratings.styles.level) == 3
+    assert with_annotators(rating_weight=2.0).ratings.styles is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Ratings("stars"), "ratings are gaussian or ordinal, not 'stars'"),
+        (lambda: Ratings("ordinal"), "at least two grades"),
+        (lambda: Ratings("ordinal", (1.0,)), "at least two grades"),
+        (lambda: Ratings("ordinal", (2.0, 1.0)), "in ascending order"),
+        (lambda: Ratings("ordinal", (1.0, 1.0, 2.0)), "in ascending order"),
+        (
+            lambda: ordinal().log_prob(one_reward(*MIXTURES["point"]), judged([2.0, 2.2])),
+            r"a rating is 2.2, which is none of the grades 1, 2, 2.5, 5",
+        ),
+        (
+            lambda: ordinal().log_prob(one_reward(*MIXTURES["point"]), judged([6.0])),
+            "a rating is 6, which is none",
+        ),
+        (
+            lambda: ordinal().log_prob(one_reward(*MIXTURES["point"]), judged([math.nan])),
+            "a rating is nan, which is none",
+        ),
+    ],
+)
+def test_what_cannot_work_says_why(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_ordinal_ratings_have_no_mean():
+    grades = Ratings("ordinal", (1, 2, 3))
+    with pytest.raises(ConfigError, match="ordinal ratings have no mean"):
+        grades.mean(torch.zeros(1), Labels.of_pairs(torch.ones(1)).ratings)

@@ -1,0 +1,308 @@
+"""``likelihood.json`` and ``likelihood.safetensors``: what was learned beside the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hidden_context import heads
+from hidden_context.errors import CheckpointError
+from hidden_context.likelihood import Labels, Likelihood, LikelihoodOptions, make_likelihood
+from hidden_context.models.likelihood_file import (
+    LIKELIHOOD_FILE,
+    LIKELIHOOD_WEIGHTS,
+    load_likelihood,
+    members_of,
+    save_likelihood,
+)
+
+BASE = heads.make("base")
+FACTOR = heads.make("factor", num_factors=2)
+ENSEMBLE = heads.EnsembleHead(FACTOR, 3)
+PEOPLE = ("ann", "bob", "7", "ü \n")
+FULL = LikelihoodOptions(
+    5,
+    inference="variational",
+    names=PEOPLE,
+    column="who",
+    rating_weight=0.25,
+    styles=True,
+)
+GRADES = LikelihoodOptions(rating_weight=2.0, ratings="ordinal", grades=(1.0, 2.0, 5.0))
+
+
+def randomised(head: heads.Head = FACTOR, options: LikelihoodOptions = FULL) -> Likelihood:
+    """A likelihood whose parameters are all at random."""
+    likelihood = make_likelihood(head, options)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return likelihood
+
+
+LIKELIHOODS = {
+    "factor": randomised(),
+    "point embeddings": randomised(options=dataclasses.replace(FULL, inference="map")),
+    "ensemble": randomised(ENSEMBLE),
+    "ensemble of one": randomised(heads.EnsembleHead(FACTOR, 1)),
+    "ties": randomised(BASE, LikelihoodOptions(3)),
+    "margins": randomised(BASE, LikelihoodOptions(margin_scale=0.5)),
+    "ratings": randomised(heads.make("mixture"), LikelihoodOptions(rating_weight=2.0)),
+    "grades": randomised(BASE, GRADES),
+    "styles": randomised(BASE, dataclasses.replace(GRADES, styles=True, names=("a", "b"))),
+    "nobody yet": randomised(options=LikelihoodOptions(inference="variational")),
+}
+LABELS = Labels.of_pairs(torch.tensor([1.0, 0.5, 0.0, 1.0]), torch.tensor([0, 1, 2, -1]))
+
+
+def raw_for(head: heads.Head) -> torch.Tensor:
+    return torch.randn(8, head.num_outputs, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_what_was_saved_is_read_back(tmp_path, kind):
+    likelihood = LIKELIHOODS[kind]
+    save_likelihood(tmp_path, likelihood)
+    again = load_likelihood(tmp_path, likelihood.head)
+    assert {path.name for path in tmp_path.iterdir()} == {LIKELIHOOD_FILE, LIKELIHOOD_WEIGHTS}
+    assert again.options == likelihood.options
+    first, second = likelihood.state_dict(), again.state_dict()
+    assert set(first) == set(second)
+    for name, values in first.items():
+        assert torch.equal(values, second[name]), name
+    raw = raw_for(likelihood.head)
+    labels = LABELS if again.options.names else LABELS.judged_by(None)
+    for method in ("negative_log_likelihood", "forward"):
+        mine, read = getattr(likelihood, method), getattr(again, method)
+        assert torch.equal(mine(raw, labels), read(raw, labels))
+    if again.options.names == PEOPLE:
+        assert again.names.index(7) == 2
+        assert again.names.column == "who"
+
+
+def test_the_description_is_plain_json(tmp_path):
+    save_likelihood(tmp_path, randomised())
+    assert json.loads((tmp_path / LIKELIHOOD_FILE).read_text(encoding="utf-8")) == {
+        "format": 2,
+        "levels": 5,
+        "margin_scale": 0.0,
+        "inference": "variational",
+        "names": ["ann", "bob", "7", "ü \n"],
+        "column": "who",
+        "rating_weight": 0.25,
+        "ratings": "gaussian",
+        "rating_location": 0.0,
+        "rating_scale": 1.0,
+        "grades": [],
+        "styles": True,
+        "seed": 0,
+    }
+    shapes = {name: tuple(v.shape) for name, v in load_file(tmp_path / LIKELIHOOD_WEIGHTS).items()}
+    assert shapes == {
+        "outcomes.raw_gaps": (2,),
+        "annotators.location": (4, 2),
+        "annotators.log_scale": (4, 2),
+        "ratings.log_noise": (1,),
+        "ratings.styles.level": (4,),
+        "ratings.styles.log_unit": (4,),
+    }
+
+
+def test_default_options_leave_no_files(tmp_path):
+    plain = make_likelihood(BASE)
+    save_likelihood(tmp_path, plain)
+    assert list(tmp_path.iterdir()) == []
+    assert load_likelihood(tmp_path, BASE).options == LikelihoodOptions()
+    # those of an earlier run in the same folder are not its own
+    save_likelihood(tmp_path, LIKELIHOODS["ties"])
+    for name in ("reward_head.json", "objective.json", "objective.safetensors"):
+        (tmp_path / name).write_text("{}")
+    save_likelihood(tmp_path, plain)
+    assert [path.name for path in tmp_path.iterdir()] == ["reward_head.json"]
+    assert load_likelihood(tmp_path, BASE).options == LikelihoodOptions()
+
+
+def write_first_format(folder, members=1, *, annotators=True, anchor_weight=0.25, levels=5):
+    """Write the files of the first format by hand, and return their tensors."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    state = {
+        "outcomes.raw_gaps": draw(members, (levels - 1) // 2),
+        "log_rating_noise": draw(members, int(anchor_weight > 0)),
+    }
+    known = None
+    if annotators:
+        known = {"inference": "variational", "column": "who", "names": list(PEOPLE)}
+        state |= {f"annotators.{name}": draw(4, members, 2) for name in ("location", "log_scale")}
+    save_file(state, folder / "objective.safetensors")
+    content = {
+        "format": 1,
+        "levels": levels,
+        "margin_scale": 0.0,
+        "anchor_weight": anchor_weight,
+        "annotators": known,
+    }
+    (folder / "objective.json").write_text(json.dumps(content))
+    return state
+
+
+@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE, heads.EnsembleHead(FACTOR, 1)])
+def test_the_first_format_is_read(tmp_path, head):
+    count = max(head.num_members, 1)
+    state = write_first_format(tmp_path, count)
+    likelihood = load_likelihood(tmp_path, head)
+    assert likelihood.head == head
+    assert likelihood.options == dataclasses.replace(FULL, styles=False)
+    members = members_of(likelihood)
+    assert len(members) == count
+    for number, member in enumerate(members):
+        assert torch.equal(member.outcomes.raw_gaps, state["outcomes.raw_gaps"][number])
+        assert torch.equal(member.ratings.log_noise, state["log_rating_noise"][number])
+        for name in ("location", "log_scale"):
+            own = state[f"annotators.{name}"][:, number]
+            assert torch.equal(getattr(member.annotators, name), own)
+    # and is written as the second
+    save_likelihood(tmp_path, likelihood)
+    assert {path.name for path in tmp_path.iterdir()} == {LIKELIHOOD_FILE, LIKELIHOOD_WEIGHTS}
+    again = load_likelihood(tmp_path, head)
+    for name, values in likelihood.state_dict().items():
+        assert torch.equal(values, again.state_dict()[name]), name
+
+
+def test_the_first_format_by_hand_gives_the_numbers_it_gave(tmp_path):
+    """Thresholds and contexts of an annotator, by the formulas of the first format."""
+    state = write_first_format(tmp_path, levels=3, anchor_weight=0.0)
+    likelihood = load_likelihood(tmp_path, FACTOR)
+    raw = raw_for(FACTOR)[:2]
+    labels = Labels.of_pairs(torch.tensor([1.0]), torch.tensor([1]))
+    loss = likelihood.negative_log_likelihood(raw, labels)
+    rewards = FACTOR.distribution(raw)
+    location, log_scale = (state[f"annotators.{n}"][1, 0] for n in ("location", "log_scale"))
+    difference = (
+        rewards[:1]
+        .given(location, log_scale.exp())
+        .difference(rewards[1:].given(location, log_scale.exp()))
+    )
+    threshold = torch.nn.functional.softplus(state["outcomes.raw_gaps"][0, 0])
+    expected = -difference.log_prob_between(threshold[None], torch.tensor([torch.inf]))
+    assert torch.allclose(loss, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", [BASE, heads.EnsembleHead(BASE, 2)])
+def test_the_first_format_with_little_in_it_is_read(tmp_path, head):
+    state = write_first_format(
+        tmp_path, max(head.num_members, 1), annotators=False, anchor_weight=2.0, levels=2
+    )
+    likelihood = load_likelihood(tmp_path, head)
+    assert likelihood.options == LikelihoodOptions(rating_weight=2.0)
+    noise = [member.ratings.log_noise for member in members_of(likelihood)]
+    assert torch.equal(torch.stack(noise), state["log_rating_noise"])
+
+
+@pytest.mark.parametrize(
+    ("written", "head"), [(1, ENSEMBLE), (2, ENSEMBLE), (3, FACTOR), (1, BASE)]
+)
+def test_the_first_format_of_another_head_is_told(tmp_path, written, head):
+    write_first_format(tmp_path, written)
+    with pytest.raises(CheckpointError, match=r"objective.json .* do not fit its head"):
+        load_likelihood(tmp_path, head)
+
+
+def edited(**changes):
+    def edit(folder):
+        path = folder / LIKELIHOOD_FILE
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def without(key: str):
+    def edit(folder):
+        path = folder / LIKELIHOOD_FILE
+        content = json.loads(path.read_text())
+        del content[key]
+        path.write_text(json.dumps(content))
+
+    return edit
+
+
+def truncated(folder):
+    path = folder / LIKELIHOOD_WEIGHTS
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def another_name(folder):
+    path = folder / LIKELIHOOD_WEIGHTS
+    save_file({f"{name}_": values for name, values in load_file(path).items()}, path)
+
+
+DAMAGES = {
+    "no weights": lambda folder: (folder / LIKELIHOOD_WEIGHTS).unlink(),
+    "truncated weights": truncated,
+    "no safetensors": lambda folder: (folder / LIKELIHOOD_WEIGHTS).write_text("hello"),
+    "other weights": another_name,
+    "no levels": without("levels"),
+    "no annotators": without("names"),
+    "other levels": edited(levels=7),
+    "impossible levels": edited(levels=4),
+    "levels in words": edited(levels="five"),
+    "margins in words": edited(margin_scale="one"),
+    "margins with levels": edited(margin_scale=1.0),
+    "a negative weight": edited(rating_weight=-1.0),
+    "ratings left out": edited(rating_weight=0.0),
+    "ratings of another kind": edited(ratings="ordinal", grades=[1, 2]),
+    "ratings of no kind": edited(ratings="stars"),
+    "no styles": edited(styles=False),
+    "annotators in words": edited(names="anna"),
+    "fewer annotators": edited(names=["ann"]),
+    "the same annotator twice": edited(names=["a", "b", "c", "a"]),
+    "no column": without("column"),
+    "another inference": edited(inference="map"),
+    "no inference": edited(inference=None),
+    "an unknown inference": edited(inference="guess"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_told(tmp_path, damage):
+    save_likelihood(tmp_path, randomised())
+    DAMAGES[damage](tmp_path)
+    with pytest.raises(CheckpointError, match=r"do not fit its head .*; the checkpoint is damaged"):
+        load_likelihood(tmp_path, FACTOR)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        heads.make("base"),
+        heads.make("factor", num_factors=1),
+        heads.make("factor", num_factors=0),
+        ENSEMBLE,
+        heads.EnsembleHead(heads.make("base"), 1),
+    ],
+)
+def test_the_likelihood_of_another_head_is_told(tmp_path, head):
+    save_likelihood(tmp_path, randomised())
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        load_likelihood(tmp_path, head)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("{", "The checkpoint is damaged"),
+    ("[1]", "a JSON object is needed"),
+    ('{"levels": 2}', "has format None, this package reads 2"),
+    ('{"format": 3}', "has format 3, this package reads 2; upgrade hidden-context"),
+])  # fmt: skip
+def test_what_is_no_description_is_told(tmp_path, text, words):
+    (tmp_path / LIKELIHOOD_FILE).write_text(text)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load_likelihood(tmp_path, FACTOR)
+    assert LIKELIHOOD_FILE in str(caught.value)

@@ -1,0 +1,334 @@
+"""Comparisons of different responses that one annotator rated."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from hidden_context import heads
+from hidden_context.data.importers import read_row
+from hidden_context.data.labels import labels_of
+from hidden_context.likelihood import HeadLikelihood
+from hidden_context.training import run
+from hidden_context.training.dataset import ExampleDataset
+from hidden_context.training.links import Linker, Links, compare, draw_pairs
+from hidden_context.training.module import PreferenceModule
+from hidden_context.training.runner import StepRunner
+from support.builders import preference_rows, tiny_tokenizer, train_config
+
+NAMES = "abcd"
+# who rated what: a text each, and one example of three responses
+RATINGS = [
+    {"a": 3, "b": 1}, {"a": 1}, {"a": 2, "b": 2, "c": 5}, {"b": 4}, {"a": 3, "c": 1}, {"d": 2}, {},
+]  # fmt: skip
+
+
+def examples_of(ratings=RATINGS, several: bool = True):
+    """Texts rated one by one, and where ``several`` an example of three that a and c rated."""
+    rows = [
+        {
+            "prompt": f"Human: {number}?\n\nAssistant:",
+            "responses": [f" {number} is so."],
+            "judgements": [
+                *({"annotator": who, "response": 0, "rating": v} for who, v in said.items()),
+                *([] if said else [{"abstains": True}]),
+            ],
+        }
+        for number, said in enumerate(ratings)
+    ]
+    if several:
+        judged = [("a", 0, 1), ("a", 1, 4), ("a", 2, 4), ("c", 2, 3), ("c", 2, 2), (None, 1, 9)]
+        rows.append(
+            {
+                "prompt": "Human: all?\n\nAssistant:",
+                "responses": [" yes", " no", " or so"],
+                "judgements": [
+                    {"annotator": who, "response": place, "rating": value}
+                    for who, place, value in judged
+                ],
+            }
+        )
+    return [read_row(row) for row in rows]
+
+
+def labels(several: bool = True):
+    return labels_of(
+        examples_of(several=several),
+        lambda name: -1 if name is None else NAMES.index(str(name)),
+    )
+
+
+def linked_loss(links: Links | None, data, rows, raw) -> float:
+    """Sum of the weighted losses of a step's links, by the likelihood of a scalar head."""
+    own = data.select(torch.tensor(rows)).without_ratings()
+    if links is None:
+        return 0.0
+    said = links.added_to(own, range(len(rows)))
+    own_raw = torch.cat([raw[data.offsets[row] : data.offsets[row + 1]] for row in rows])
+    nats = HeadLikelihood(heads.make("base"))(own_raw, said)
+    return float((said.weight.double() * nats).sum())
+
+
+def full_sum(data, raw) -> float:
+    """Σ over annotators of 2/m times the sum over the pairs of their ratings, written out."""
+    ratings = data.ratings
+    rated: dict[int, list[tuple[int, float]]] = {}
+    for who, response, value in zip(
+        ratings.annotator.tolist(), ratings.response.tolist(), ratings.value.tolist(), strict=True
+    ):
+        if who >= 0:
+            rated.setdefault(who, []).append((response, value))
+    total = 0.0
+    for own in rated.values():
+        for (one, value), (other, least) in combinations(own, 2):
+            if one != other:
+                logit = float(raw[one] - raw[other])
+                share = 0.5 + 0.5 * ((value > least) - (value < least))
+                first, second = (
+                    float(torch.nn.functional.logsigmoid(torch.tensor(sign * logit).double()))
+                    for sign in (1, -1)
+                )
+                total += 2 / len(own) * (-share * first - (1 - share) * second)
+    return total
+
+
+@pytest.mark.parametrize("count", [1, 7, 39])
+def test_pairs_are_drawn_uniformly_within_annotators(count):
+    """Three annotators of 9, 3 and 2 ratings: 36, 3 and 1 pairs, each as likely as any other."""
+    annotator = torch.tensor([0, 1, 0, 0, -1, 2, 0, 0, 1, 0, 0, 2, 0, 1, 0, -1])
+    every = {
+        frozenset((one, other))
+        for one, other in combinations(range(16), 2)
+        if annotator[one] == annotator[other] >= 0
+    }
+    assert len(every) == 40
+    generator, found = torch.Generator().manual_seed(1), dict.fromkeys(every, 0)
+    draws = 8000
+    for _ in range(-(-draws // count)):
+        first, second, total = draw_pairs(annotator, count, generator)
+        assert (len(first), len(second), total) == (count, count, 40)
+        for pair in zip(first.tolist(), second.tolist(), strict=True):
+            found[frozenset(pair)] += 1
+    expected = sum(found.values()) / 40
+    chi_squared = sum((seen - expected) ** 2 / expected for seen in found.values())
+    assert chi_squared < 39 + 4 * (2 * 39) ** 0.5
+
+
+@pytest.mark.parametrize("count", [40, 41, 10**6])
+def test_where_all_pairs_fit_each_is_taken_once(count):
+    annotator = torch.tensor([0, 1, 0, 0, -1, 2, 0, 0, 1, 0, 0, 2, 0, 1, 0, -1])
+    first, second, total = draw_pairs(annotator, count, torch.Generator())
+    pairs = {frozenset(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)}
+    assert (len(first), len(pairs), total) == (40, 40, 40)
+    assert bool((annotator[first] == annotator[second]).all())
+    for nobody in ([], [-1, -1], [0, 1, 2, -1]):
+        first, second, total = draw_pairs(
+            torch.tensor(nobody, dtype=torch.long), count, torch.Generator()
+        )
+        assert (len(first), len(second), total) == (0, 0, 0)
+
+
+def test_an_annotator_of_very_many_ratings_is_drawn_from_rightly():
+    """Pairs are numbered beyond what float32 holds."""
+    annotator = torch.zeros(200_000, dtype=torch.long)
+    first, second, total = draw_pairs(annotator, 5000, torch.Generator().manual_seed(0))
+    assert total == 200_000 * 199_999 // 2
+    assert bool((first < second).all())
+    assert int(first.min()) >= 0
+    assert 195_000 < int(second.max()) < 200_000
+    # the larger of two is on average two thirds of the way
+    assert float(second.double().mean()) / 200_000 == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_ratings_are_read_as_preferences_weighed_by_two_over_their_number():
+    data = labels(several=False)
+    linker = Linker(data, 100)
+    assert linker.sizes.tolist() == [4, 3, 2, 1]
+    assert linker.num_votes == 3 + 2 + 1
+    links = linker.links(range(7), 0)
+    assert links is not None
+    said = links.comparisons
+    assert len(said) == 6 + 3 + 1  # there is nothing to draw
+    found = {
+        (NAMES[who], *pair): (preference, weight)
+        for who, pair, preference, weight in zip(
+            said.annotator.tolist(),
+            map(tuple, links.examples.tolist()),
+            said.preference.tolist(),
+            said.weight.tolist(),
+            strict=True,
+        )
+    }
+    assert found["a", 0, 1] == (1.0, pytest.approx(2 / 4))
+    assert found["a", 1, 2] == (0.0, pytest.approx(2 / 4))
+    assert found["a", 0, 4] == (0.5, pytest.approx(2 / 4))
+    assert found["b", 0, 3] == (0.0, pytest.approx(2 / 3))
+    assert found["c", 2, 4] == (1.0, pytest.approx(1.0))
+    assert float(said.votes.sum()) == pytest.approx(6)
+    # in all, the m ratings of an annotator weigh like m − 1 comparisons
+    assert float(said.weight.sum()) == pytest.approx(6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+def test_the_mean_over_all_steps_is_the_full_sum(size):
+    """Every set of so many of eight examples, all its pairs: no chance is left."""
+    data = labels()
+    raw = torch.randn(10, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    linker = Linker(data, 1000)
+    sums = [
+        linked_loss(linker.links(rows, 0), data, rows, raw)
+        for rows in map(list, combinations(range(8), size))
+    ]
+    expected = full_sum(data, raw)
+    if size == 1:  # an example by itself can say nothing of others, only its own responses
+        assert 0 < 8 * sum(sums) / len(sums) < expected
+        return
+    assert sum(sums) / len(sums) == pytest.approx(size / 8 * expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_few_draws_estimate_the_full_sum_without_bias(most):
+    data = labels()
+    raw = torch.randn(10, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    linker, generator = Linker(data, most, seed=5), torch.Generator().manual_seed(0)
+    sums = []
+    for step in range(2500):
+        rows = torch.randperm(8, generator=generator)[:4].tolist()
+        links = linker.links(rows, step)
+        assert links is None or 1 <= len(links.comparisons) <= most
+        sums.append(linked_loss(links, data, rows, raw))
+    found = torch.tensor(sums)
+    error = float(found.std()) / len(sums) ** 0.5
+    expected = full_sum(data, raw) / 2
+    assert error < 0.04 * expected
+    assert float(found.mean()) == pytest.approx(expected, abs=4 * error)
+
+
+def test_votes_of_a_step_are_its_share_of_all():
+    data = labels()
+    linker = Linker(data, 2)
+    assert linker.num_votes == float((linker.sizes - 1).clamp(min=0).sum()) == 6 + 2 + 3
+    links = linker.links([7, 0, 2, 4], 1)
+    assert links is not None
+    assert float(links.comparisons.votes.sum()) == pytest.approx(11 * 4 / 8)
+
+
+def test_the_draw_is_that_of_seed_and_step():
+    data = labels()
+    rows = list(range(8))
+
+    def drawn(seed, step) -> str:
+        links = Linker(data, 3, seed).links(rows, step)
+        assert links is not None
+        return str((links.examples.tolist(), links.responses.tolist()))
+
+    draws = {(seed, step): drawn(seed, step) for seed in range(3) for step in range(5)}
+    assert len(set(draws.values())) > 10
+    assert all(drawn(*key) == value for key, value in draws.items())
+
+
+def links_of(*examples: tuple[int, int]) -> Links:
+    """Links between the first responses of examples."""
+    places = torch.tensor(examples)
+    ratings = labels_of(examples_of([{"a": 1}, {"a": 2}], several=False), lambda _: 0).ratings
+    order = torch.zeros(len(examples), dtype=torch.long)
+    said = compare(ratings, order, order + 1, torch.tensor([2]), 1.0, 1.0)
+    return Links(places, torch.zeros_like(places), said)
+
+
+def test_examples_that_links_join_stand_in_one_group():
+    assert links_of((0, 1)).groups(3) == [[0, 1], [2]]
+    assert links_of((0, 4), (2, 1), (4, 3)).groups(6) == [[0, 3, 4], [1, 2], [5]]
+    assert links_of((3, 2), (1, 0), (0, 3)).groups(4) == [[0, 1, 2, 3]]
+    assert links_of((1, 1)).groups(2) == [[0], [1]]
+
+
+def test_a_part_of_a_batch_has_the_links_between_its_examples():
+    data = labels()
+    links = links_of((0, 7), (2, 1), (7, 4))
+    own = data.select(torch.tensor([7, 4, 0]))
+    said = links.added_to(own, [7, 4, 0]).comparisons
+    # responses of the three: 0 to 2, 3 and 4
+    assert list(zip(said.first.tolist(), said.second.tolist(), strict=True)) == [(4, 0), (0, 3)]
+    assert said.example.tolist() == [2, 0]
+    assert len(links.added_to(own, [7, 6, 5]).comparisons) == 0
+
+
+def test_a_dataset_deals_links_to_training_steps_alone():
+    data = ExampleDataset(
+        examples_of(), tiny_tokenizer(), 128, lambda _, kept: labels_of(kept),
+        linker=lambda kept: Linker(labels(), 4),
+    )  # fmt: skip
+    assert len(data) == 8
+    assert data.num_votes == 10 + 6 + 11  # ratings, those of the last example, and comparisons
+    assert data.batch([0, 2]).links is None
+    batch = data.batch([0, 2], step=3)
+    assert batch.links is not None
+    assert batch.together == [[0, 1]]
+    assert len(batch.part([0, 1]).labels.comparisons) == len(batch.links.comparisons)
+    assert len(batch.part([1]).labels.comparisons) == 0
+
+
+def rated_rows(count: int):
+    return [
+        {"text": row["chosen" if number % 2 else "rejected"], "rating": number % 2 + number % 3 / 9,
+         "annotator": "abc"[number % 3]}
+        for number, row in enumerate(preference_rows(count, seed=7))
+    ]  # fmt: skip
+
+
+def test_linked_texts_run_in_one_pass_whatever_the_budget(backbones, tmp_path, monkeypatch):
+    steps, passes = [], []
+    step, forward = StepRunner.step, PreferenceModule.forward
+
+    def seen(runner, batch, prior):
+        steps.append(batch)
+        passes.append([])
+        return step(runner, batch, prior)
+
+    def counted(module, tokens, labels=None, totals=None):
+        if labels is not None:
+            passes[-1].append((len(tokens), len(labels.comparisons)))
+        return forward(module, tokens, labels, totals)
+
+    monkeypatch.setattr(StepRunner, "step", seen)
+    monkeypatch.setattr(PreferenceModule, "forward", counted)
+    found = []
+    for budget in (1, 10**6):
+        steps.clear()
+        passes.clear()
+        config = train_config(
+            backbones("gpt2"), tmp_path / str(budget), tokens_per_batch=budget, max_comparisons=3,
+            per_device_train_batch_size=6, optim="sgd", learning_rate=1e-2, max_steps=8,
+        )  # fmt: skip
+        result = run(config, rated_rows(24))
+        found.append([line["loss"] for line in result.history if "loss" in line])
+        assert len(steps) == len(passes) == 8
+        for batch, own in zip(steps, passes, strict=True):
+            assert sum(texts for texts, _ in own) == 6
+            links = 0 if batch.links is None else len(batch.links.comparisons)
+            assert sum(drawn for _, drawn in own) == links <= 3
+            assert len(own) == (len(batch.together or range(6)) if budget == 1 else 1)
+        assert any(batch.links is not None for batch in steps)
+        if budget == 1:
+            assert any(1 < len(own) < 6 for own in passes)
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert min(found[0]) > 0
+
+
+def test_comparisons_of_single_texts_teach_their_order(backbones, tmp_path):
+    """Nothing but comparisons: no level, no unit, no prompt that two texts share."""
+    config = train_config(
+        backbones("gpt2", spread=1.0), tmp_path, anchor_weight=0.0, max_comparisons=32,
+        per_device_train_batch_size=16, num_train_epochs=20, learning_rate=1e-2,
+    )  # fmt: skip
+    rows = rated_rows(48)
+    result = run(config, rows)
+    curve = [line["loss"] for line in result.history if "loss" in line]
+    assert len(curve) == 60
+    assert sum(curve[-6:]) < 0.5 * sum(curve[:6])  # equal ratings tie, at log 2 at least
+    rewards = result.model.raw_outputs([row["text"] for row in rows]).squeeze(-1)
+    good = torch.tensor([bool(number % 2) for number in range(48)])
+    assert float(rewards[good].min()) > float(rewards[~good].max())

@@ -1,0 +1,266 @@
+"""Texts rated one by one, by annotators who each have a level and a unit of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+from collections import Counter
+from statistics import correlation, fmean, pstdev
+
+import pytest
+import torch
+
+from hidden_context.errors import DataError
+from hidden_context.models import RewardModel
+from hidden_context.models.likelihood_file import members_of
+from hidden_context.training import run
+from hidden_context.training.workflow import load_run_data
+from support.builders import TOPICS, train_config
+from support.paper_layout import write_rows
+
+WORDS = ("cruel", "rude", "vague", "clear", "kind")  # from the worst to the best
+LEVELS = {"ann": -1.2, "bob": -0.7, "cat": -0.2, "dan": 0.2, "eve": 0.7, "fay": 1.2}
+UNITS = {"ann": 0.7, "bob": 1.5, "cat": 1.0, "dan": 0.7, "eve": 1.3, "fay": 1.0}
+
+
+def rated_rows(count: int, seed: int, step: int = 1):
+    """Each text rated by four of six, from 0 to 100 in steps; its quality is that of its word."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        word = number % len(WORDS)
+        ratings = []
+        for annotator in draw.sample(sorted(LEVELS), 4):
+            felt = (word - 2) / 2 + draw.gauss(0, 0.2)
+            value = 50 + 18 * (LEVELS[annotator] + UNITS[annotator] * felt)
+            value = step * round(min(max(value, 0), 100) / step)
+            ratings.append({"annotator": annotator, "rating": value})
+        prompt = f"\n\nHuman: What about {draw.choice(TOPICS)} {seed}{number}?\n\nAssistant:"
+        row = {"prompt": prompt, "response": f" An answer that is {WORDS[word]}."}
+        rows.append(row | {"ratings": ratings})
+    return rows
+
+
+def frozen(backbones, folder, **options):
+    defaults = {"freeze_backbone": True, "probe_learning_rate": 1e-2, "probe_members": 2}
+    defaults |= {"probe_weight_decay": 0.01, "probe_batch_size": 32, "probe_dropout": 0.0}
+    defaults |= {"probe_epochs": 40, "objective_learning_rate": 0.05, "quiet": True}
+    return train_config(backbones("gpt2"), folder, **(defaults | options))
+
+
+def fine_tuned(backbones, folder, **options):
+    defaults = {"learning_rate": 5e-3, "num_train_epochs": 6, "objective_learning_rate": 0.05}
+    defaults |= {"per_device_train_batch_size": 16, "quiet": True}
+    return train_config(backbones("gpt2", spread=1.0), folder, **(defaults | options))
+
+
+def values_of(rows) -> list[float]:
+    return [entry["rating"] for row in rows for entry in row["ratings"]]
+
+
+def rewards_of(model, rows) -> torch.Tensor:
+    """Mean reward of every text."""
+    return model.score([row["prompt"] + row["response"] for row in rows]).mean
+
+
+def order_found(model, rows) -> float:
+    """Correlation of mean rewards with the quality of each text's word."""
+    quality = [WORDS.index(row["response"].split()[-1].strip(".")) for row in rows]
+    return correlation(rewards_of(model, rows).tolist(), quality)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "ordinal"])
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_ratings_alone_are_learned_with_every_annotator_s_way(backbones, tmp_path, way, kind):
+    rows = rated_rows(80, seed=1, step=1 if kind == "gaussian" else 10)
+    data = write_rows(tmp_path / "rated.jsonl", rows)
+    config = way(
+        backbones, tmp_path / "run", data_path=data, eval_fraction=0.25, ratings=kind,
+        reward_model_type="mean_and_variance",
+    )  # fmt: skip
+    result = run(config)
+    splits = load_run_data(config)
+    train, test = ([example.columns for example in part] for part in (splits.train, splits.test))
+    assert (len(train) + len(test), 10 < len(test) < 30) == (80, True)
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    stored = json.loads((result.path / "likelihood.json").read_text())
+    assert (stored["ratings"], stored["rating_weight"], stored["styles"]) == (kind, 1.0, True)
+    assert stored["names"] == sorted(LEVELS)
+    known, held_out = values_of(train), values_of(test)
+    if kind == "gaussian":
+        assert stored["rating_location"] == pytest.approx(fmean(known))
+        assert stored["rating_scale"] == pytest.approx(pstdev(known))
+        spread = 2 * math.log(pstdev(known)) + math.log(2 * math.pi)
+        squares = fmean((value - fmean(known)) ** 2 for value in held_out) / pstdev(known) ** 2
+        constant = 0.5 * (spread + squares)
+        assert result.metrics["rating_rmse"] < 0.75 * pstdev(held_out)
+    else:
+        assert stored["grades"] == sorted(set(known))
+        assert (stored["rating_location"], stored["rating_scale"]) == (0, 1)
+        counts = Counter(known)
+        constant = fmean(-math.log(counts[value] / len(known)) for value in held_out)
+        assert "rating_rmse" not in result.metrics
+    assert result.metrics["loss"] < constant - 0.25
+    assert "accuracy" not in result.metrics
+    (styles,) = (part.ratings.styles for part in members_of(again.likelihood))
+    names = sorted(LEVELS)
+    levels, units = styles.level.detach().tolist(), styles.log_unit.detach().tolist()
+    assert correlation(levels, [LEVELS[name] for name in names]) > 0.95
+    assert correlation(units, [math.log(UNITS[name]) for name in names]) > 0.7
+    assert order_found(again, test) > 0.9
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_without_styles_the_levels_are_noise(backbones, tmp_path, way):
+    train, test = rated_rows(60, seed=1), rated_rows(20, seed=2)
+    losses = []
+    for styles in (True, False):
+        config = way(backbones, tmp_path / str(styles), rating_styles=styles)
+        result = run(config, train, test)
+        stored = json.loads((result.path / "likelihood.json").read_text())
+        assert (stored["styles"], bool(stored["names"])) == (styles, styles)
+        losses.append(result.metrics["loss"])
+    assert losses[0] < losses[1] - 0.2
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_comparisons_of_ratings_alone_learn_the_order(backbones, tmp_path, way):
+    """Nothing is said of level and unit, and no two texts share a prompt."""
+    train, test = rated_rows(60, seed=1), rated_rows(20, seed=2)
+    options = {"anchor_weight": 0.0, "max_comparisons": 64, "num_train_epochs": 12}
+    config = way(backbones, tmp_path, **options)
+    result = run(config, train, test)
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    assert order_found(again, test) > 0.9
+    assert again.likelihood.options.rating_weight == 0
+    assert not list(again.likelihood.parameters())
+    curve = [line["loss"] for line in result.history if "loss" in line]
+    assert curve[-1] < 0.8 * curve[0]
+    assert "loss" not in result.metrics  # ratings are not read, so nothing is predicted of them
+    assert result.metrics["reward_mean"] == pytest.approx(
+        float(rewards_of(again, test).mean()), abs=1e-5
+    )
+
+
+def test_members_choose_their_epoch_by_comparisons_they_hold_out(backbones, tmp_path):
+    config = frozen(backbones, tmp_path, anchor_weight=0.0, max_comparisons=64, probe_epochs=10)
+    history = run(config, rated_rows(60, seed=1)).history
+    assert all(line["validation_loss"] > 0 for line in history)
+    assert min(line["validation_loss"] for line in history) < 0.6 < math.log(2)
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_rows_of_one_rating_are_learned_like_lists(backbones, tmp_path, way):
+    """The same texts and annotators, one row a rating: merged, they are the same examples."""
+    lists = rated_rows(20, seed=1)
+    single = [
+        {"prompt": row["prompt"], "response": row["response"], **entry}
+        for row in lists
+        for entry in row["ratings"]
+    ]
+    test = rated_rows(10, seed=2)
+    options = {"num_train_epochs": 1, "probe_epochs": 3}
+    one, other = (
+        run(way(backbones, tmp_path / name, **options), rows, test)
+        for name, rows in (("lists", lists), ("single", single))
+    )
+    assert one.history[0]["loss"] == pytest.approx(other.history[0]["loss"], rel=1e-6)
+    assert one.metrics == pytest.approx(other.metrics, rel=1e-4)
+    reports = one.reports["train"], other.reports["train"]
+    assert [(r.rows, r.kept, r.merged) for r in reports] == [(20, 20, 0), (80, 20, 60)]
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_what_cannot_be_learned_from_ratings_is_told(backbones, tmp_path, way):
+    rows, test = rated_rows(60, seed=1), rated_rows(12, seed=2)
+
+    def refusal(train, test=None, **options) -> str:
+        with pytest.raises(DataError) as caught:
+            run(way(backbones, tmp_path, **options), train, test)
+        assert not (tmp_path / "final").exists()
+        return str(caught.value)
+
+    told = refusal(rows, anchor_weight=0)
+    assert "hold ratings alone, which --anchor_weight 0 leaves out" in told
+    assert "--max_comparisons 64" in told
+    grades = len(set(values_of(rows)))
+    assert grades > 20
+    told = refusal(rows, ratings="ordinal")
+    assert f"there are {grades} different ratings" in told
+    assert "2 to 20 grades: take --ratings gaussian" in told
+    if way is fine_tuned:
+        options = {"anchor_weight": 0, "max_comparisons": 9, "validation_fraction": 0.2}
+        assert "no loss by which --validation_fraction" in refusal(rows, **options)
+    same = [row | {"ratings": [{"annotator": "a", "rating": 3}]} for row in rows]
+    assert "all ratings are equal" in refusal(same)
+    assert "there are 1 different ratings" in refusal(same, ratings="ordinal")
+    assert "no training example has what --max_comparisons 9" in refusal(
+        [{"chosen": "a b", "rejected": "a c"}], max_comparisons=9
+    )
+    anonymous = [
+        row | {"ratings": [{"rating": entry["rating"]} for entry in row["ratings"]]} for row in rows
+    ]
+    told = refusal(anonymous, anchor_weight=0, max_comparisons=9)
+    assert "field 'annotator': no annotator of the training examples rated two responses" in told
+    tens = rated_rows(60, seed=1, step=10)
+    strange = [*test[:2], test[2] | {"ratings": [{"annotator": "ann", "rating": 47}]}]
+    strange[:2] = tens[:2]
+    told = refusal(tens, strange, ratings="ordinal")
+    assert "line 3, field 'rating': no training example has the rating 47" in told
+
+
+def test_the_column_of_annotators_may_have_another_name(backbones, tmp_path):
+    rows = rated_rows(40, seed=1)
+    renamed = [
+        row
+        | {"ratings": [{"judge": e["annotator"], "rating": e["rating"]} for e in row["ratings"]]}
+        for row in rows
+    ]
+    options = {"probe_epochs": 2}
+    usual = run(frozen(backbones, tmp_path / "a", **options), rows, rows)
+    config = frozen(backbones, tmp_path / "b", annotator_column="judge", **options)
+    other = run(config, renamed, renamed)
+    assert other.metrics == pytest.approx(usual.metrics, abs=1e-6)
+    assert other.model.likelihood.names.names == tuple(sorted(LEVELS))
+
+
+def test_a_step_without_any_comparison_changes_nothing(backbones, tmp_path):
+    """A last step of one text, which has nothing to be compared with."""
+    options = {"anchor_weight": 0.0, "max_comparisons": 8, "num_train_epochs": 1}
+    config = fine_tuned(backbones, tmp_path, **options, weight_decay=0.0, optim="sgd")
+    result = run(config, rated_rows(17, seed=1))
+    curve = [line["loss"] for line in result.history if "loss" in line]
+    assert len(curve) == 2
+    assert curve[0] > 0
+    assert curve[1] == 0
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_annotators_who_want_opposite_things_are_told_apart_by_ratings(backbones, tmp_path, way):
+    """Three of six rate kind texts high, three cruel ones."""
+    rows = rated_rows(60, seed=1)
+    for row in rows:
+        for entry in row["ratings"]:
+            if entry["annotator"] in ("bob", "dan", "fay"):
+                level = 50 + 18 * LEVELS[entry["annotator"]]
+                entry["rating"] = min(max(2 * level - entry["rating"], 0), 100)
+    train, test = rows[:48], rows[48:]
+    options = {"reward_model_type": "factor", "annotators": "variational", "probe_members": 1}
+    options |= {"objective_learning_rate": 0.1, "num_train_epochs": 8, "learning_rate": 1e-2}
+    if way is fine_tuned:
+        layers = ["q_proj", "v_proj", "up_proj", "down_proj"]
+        options |= {"model_name": backbones("llama", spread=1.0), "tuning": "lora"}
+        options |= {"lora_target_modules": layers, "per_device_train_batch_size": 8}
+    config = dataclasses.replace(way(backbones, tmp_path), **options)
+    result = run(config, train, test)
+    likelihood = RewardModel.from_pretrained(result.path).likelihood
+    assert likelihood.names.names == tuple(sorted(LEVELS))
+    with torch.no_grad():
+        location = likelihood.posterior(torch.arange(6))[0].squeeze(-1)
+    one, other = location[::2], location[1::2]  # by name
+    assert float(one.max()) < float(other.min()) or float(other.max()) < float(one.min())
+    assert abs(float(one.mean() - other.mean())) > 1
+    assert result.metrics["rating_rmse"] < 0.8 * pstdev(values_of(test))
+    assert 0 < result.metrics["r2"] < 1
