@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY = 1
 
@@ -20,9 +21,9 @@ quickstart: $(VENV)/.installed ## the main job on the embedded default: under th
 
 test: $(VENV)/.installed ## the whole suite with coverage; never touches the network
 	rm -f .coverage .coverage.*
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/coverage report --fail-under=90
-	$(BIN)/coverage report --fail-under=100 --include='*/distributions/*,*/heads/*,*/statistics/*,*/objectives/*,*/risk.py'
+	$(BIN)/coverage report --fail-under=100 --include='*/distributions/*,*/heads/*,*/statistics/*,*/likelihood/*,*/risk/*'
 
 lint: $(VENV)/.installed ## formatting, style, types and the floors
 	PATH="$(CURDIR)/$(BIN):$$PATH" ./lint.sh
