@@ -27,8 +27,8 @@ from ground_truth_text import AnswerSet, Contest, TextWorld
 from torch import Tensor
 
 from hidden_context import risk
+from hidden_context.likelihood import Labels, rewards_by_annotator
 from hidden_context.models import RewardModel
-from hidden_context.objectives import rewards_by_annotator
 from hidden_context.quickstart.utilities import Annotators
 from hidden_context.training import TrainConfig, run
 
@@ -89,12 +89,19 @@ def train(contender: Contender, drawn: Drawn, setting: TextSetting, seed: int) -
         return run(config, drawn.train).model
 
 
-def population_probability(model: RewardModel, chosen: Tensor, rejected: Tensor) -> np.ndarray:
+def raw_outputs_of(model: RewardModel, drawn: Drawn) -> Tensor:
+    """Raw outputs of the test comparisons, of shape ``(2N, K)``, chosen and rejected in turn."""
+    texts = [row[side] for row in drawn.test for side in ("chosen", "rejected")]
+    return model.raw_outputs(texts).double()
+
+
+def population_probability(model: RewardModel, raw: Tensor) -> np.ndarray:
     """P(chosen ≻ rejected) over the population: over the annotators known, if there are any."""
+    likelihood, labels = model.likelihood, Labels.of_pairs(torch.ones(len(raw) // 2))
+    known = likelihood.knows_annotators
     with torch.no_grad():
-        if model.objective.annotators is not None:
-            return model.objective.population_log_prob_preferred(chosen, rejected).exp().numpy()
-        return model.head.log_prob_preferred(chosen, rejected).exp().numpy()
+        log_prob = likelihood.population_log_prob_first if known else likelihood.log_prob_first
+        return log_prob(raw, labels).exp().numpy()
 
 
 def true_difference_variance(drawn: Drawn, judges: Sequence[Annotators]) -> np.ndarray:
@@ -110,15 +117,13 @@ def true_difference_variance(drawn: Drawn, judges: Sequence[Annotators]) -> np.n
 
 def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, Any]:
     """Hold a trained model against a world's truth."""
-    raw_chosen, raw_rejected = (
-        model.raw_outputs([row[side] for row in drawn.test]).double()
-        for side in ("chosen", "rejected")
-    )
-    predicted = population_probability(model, raw_chosen, raw_rejected)
+    raw = raw_outputs_of(model, drawn)
+    predicted = population_probability(model, raw)
     true = np.array([row["true_probability"] for row in drawn.test])
     prompts = {prompt.text: prompt for prompt in _prompts(drawn.world)}
     judges = [drawn.world.annotators(prompts[row["prompt"]]) for row in drawn.test]
-    chosen, rejected = (model.head.distribution(raw) for raw in (raw_chosen, raw_rejected))
+    rewards = model.head.distribution(raw)
+    chosen, rejected = rewards[0::2], rewards[1::2]
     parts = chosen.difference_parts(rejected)
     people = {name: part for name, part in parts.items() if name != "epistemic"}
     variance = torch.stack(list(people.values())).sum(0).numpy()
@@ -163,10 +168,10 @@ def _rankings(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[st
     raw = model.raw_outputs(texts).double().unflatten(0, (len(drawn.sets), len(kinds)))
     rewards = model.head.distribution(raw)
     order = drawn.sets[0].ranking
-    if model.objective.annotators is None:
+    if not model.likelihood.knows_annotators:
         caution = risk.parse(contender.caution)(rewards)
     else:  # the relative quantile over the people known, whatever the shape of their opinions
-        everyone = rewards_by_annotator(model.objective, rewards).relative()
+        everyone = rewards_by_annotator(model.likelihood, rewards).relative()
         level = risk.parse(contender.caution).parameter
         caution = everyone.mean.quantile(level, dim=0, interpolation="higher")
     cautious = ranking_recovery(caution, kinds, order)

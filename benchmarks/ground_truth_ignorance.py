@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from ground_truth_dialogues import TextSetting, draw, train
+from ground_truth_dialogues import TextSetting, draw, raw_outputs_of, train
 from ground_truth_heads import Contender
 from ground_truth_metrics import ratio_interval
 
 from hidden_context import heads
-from hidden_context.objectives import AnnotatorEmbeddings, Labels, Objective, Outcomes
+from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
 
 # The objective as annotator: 250 pairs of 200 people would tell next to nothing of each of them.
 ENSEMBLE: Final = Contender(
@@ -71,13 +71,9 @@ def by_size(
             sized = dataclasses.replace(setting, num_annotators=max(1, round(size / _PAIRS_EACH)))
             drawn = draw("constant", seed, sized)
             model = train(ENSEMBLE, drawn, sized, seed)
-            chosen, rejected = (
-                model.head.distribution(
-                    model.raw_outputs([row[side] for row in drawn.test]).double()
-                )
-                for side in ("chosen", "rejected")
-            )
-            parts = {name: part.numpy() for name, part in chosen.difference_parts(rejected).items()}
+            rewards = model.head.distribution(raw_outputs_of(model, drawn))
+            found = rewards[0::2].difference_parts(rewards[1::2])
+            parts = {name: part.numpy() for name, part in found.items()}
             record = {"pairs": len(drawn.train), "seed": seed, **shares(parts, seed)}
             results.append({**record, "seconds": time.perf_counter() - started})
             progress(
@@ -136,22 +132,25 @@ def fit_members(
     chosen, rejected, annotator = (torch.from_numpy(part) for part in world.sample(annotators))
     generator = np.random.default_rng([world.seed, 2])
     copies = generator.multinomial(annotators, np.full(annotators, 1 / annotators), size=members)
-    weight = torch.from_numpy(copies.T).float()[annotator]
+    labels = Labels.of_pairs(torch.ones(len(chosen)), annotator)
+    labels = dataclasses.replace(
+        labels,
+        comparisons=dataclasses.replace(labels.comparisons, first=chosen, second=rejected),
+        draws=torch.from_numpy(copies.T)[annotator],
+    )
     head = heads.EnsembleHead(heads.make("factor", num_factors=1), members, 0.0)
-    names = [f"a{number}" for number in range(annotators)]
-    embeddings = AnnotatorEmbeddings(names, 1, members, "variational")
-    objective = Objective(head, Outcomes(num_members=members), embeddings)
+    names = tuple(f"a{number}" for number in range(annotators))
+    likelihood = make_likelihood(head, LikelihoodOptions(inference="variational", names=names))
     torch.manual_seed(world.seed)
     raw = (0.5 * torch.randn(_ALTERNATIVES, head.num_outputs)).requires_grad_()
-    learned = [raw, *(value for value in objective.parameters() if value.numel())]
+    learned = [raw, *likelihood.parameters()]
     optimizer = torch.optim.Adam(learned, lr=0.05)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
-    labels = Labels.of_preferences(torch.ones(len(chosen)), annotator)
     for step in range(steps):
-        loss = objective.training_loss(raw[chosen], raw[rejected], labels, weight).sum()
+        loss = likelihood(raw, labels).sum()
         warm_up = min(1.0, 4 * step / steps)
         # the raw outputs' prior is N(0, 1); losses are averaged over the members, so it is too
-        total = loss + warm_up * objective.prior() + 0.5 * raw.square().sum() / members
+        total = loss + warm_up * likelihood.prior() + 0.5 * raw.square().sum() / members
         optimizer.zero_grad()
         (total / len(chosen)).backward()
         optimizer.step()
@@ -166,8 +165,7 @@ def _shares_of_table(head: heads.EnsembleHead, raw: torch.Tensor) -> dict[str, A
     disagreement, noise, epistemic = (
         float(parts[name].mean()) for name in ("disagreement", "noise", "epistemic")
     )
-    by_member = head.members[0].distribution(head.by_member(raw))
-    own = by_member[first].difference_parts(by_member[second])
+    own = rewards.members[first].difference_parts(rewards.members[second])
     each = own["disagreement"].mean(0) / (own["disagreement"] + own["noise"]).mean(0)
     low, high = np.quantile(each.numpy(), [0.025, 0.975]).tolist()
     return {

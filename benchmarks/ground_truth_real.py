@@ -17,10 +17,7 @@ import numpy as np
 import torch
 from ground_truth_metrics import ratio_interval
 
-from hidden_context.data.labels import labels_for
-from hidden_context.data.preferences import Preference
-from hidden_context.data.sources import load_preferences
-from hidden_context.data.splits import folds
+from hidden_context.data import Example, folds, labels_of, load_examples
 from hidden_context.training import TrainConfig, run
 
 KNOWN: Final = "factor, objective known"
@@ -37,7 +34,7 @@ MODELS: Final[dict[str, dict[str, Any]]] = {
 
 
 def held_out_losses(
-    options: dict[str, Any], backbone: str, train: Sequence[Preference], test: Sequence[Preference]
+    options: dict[str, Any], backbone: str, train: Sequence[Example], test: Sequence[Example]
 ) -> np.ndarray:
     """Train one model and return its loss on each held-out pair, in nats."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -53,13 +50,11 @@ def held_out_losses(
             **options,
         )
         model = run(config, train).model
-        raw = [model.raw_outputs([getattr(pair, side) for pair in test]) for side in _SIDES]
+        raw = model.raw_outputs([text for pair in test for text in pair.texts])
+    likelihood = model.likelihood
+    labels = labels_of(test, likelihood.names.index, likelihood.options.column)
     with torch.no_grad():
-        labels = labels_for(model.objective, test)
-        return model.objective.negative_log_likelihood(raw[0], raw[1], labels).numpy()
-
-
-_SIDES: Final = ("chosen", "rejected")
+        return likelihood.negative_log_likelihood(raw, labels).numpy()
 
 
 def paired_difference(
@@ -68,7 +63,7 @@ def paired_difference(
     """Mean of first − second with its 95 % bootstrap interval by prompt."""
     places: dict[str, int] = {}
     cluster = np.array([places.setdefault(prompt, len(places)) for prompt in prompts])
-    total = np.bincount(cluster, first - second)
+    total = np.bincount(cluster, first - second).astype(float)
     count = np.bincount(cluster).astype(float)
 
     low, high = ratio_interval(total, count, seed)
@@ -90,11 +85,11 @@ def compare(
     Returns:
         Mean losses by objective, and paired differences to the model that knows the objective.
     """
-    pairs = load_preferences(f"{data}/relabeled_hh_rlhf", "both", "test").preferences
+    pairs = load_examples(f"{data}/relabeled_hh_rlhf", "both", "test").examples
     if limit:
         pairs = pairs[:: max(1, len(pairs) // limit)][:limit]
     losses: dict[str, list[np.ndarray]] = {name: [] for name in MODELS}
-    held_out: list[Preference] = []
+    held_out: list[Example] = []
     for number, (train, test) in enumerate(folds(pairs, num_folds)):
         held_out += test
         for name, options in MODELS.items():

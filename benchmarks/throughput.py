@@ -6,6 +6,8 @@ Same model, same pairs, same precision; rounds interleaved; medians with ranges.
 - ``scoring``: pairs per second (rows: ``throughput_scoring.py``);
 - ``responses``: 16 responses of 64 tokens to one prompt of 400;
 - ``training``: pairs per second of LoRA training (rows: ``throughput_training.py``);
+- ``rankings``: rankings per second of LoRA training, in the first precision (rows:
+  ``throughput_rankings.py``), left out unless asked for;
 - ``curve``: losses of the first 50 optimiser steps, the same pairs in each, in float32;
 - ``memory``: peak memory of an optimiser step, TRL's and ours, each in a process of its own, in the
   first precision (CPU; on a GPU the peak stands in the tables of scoring and training);
@@ -20,7 +22,11 @@ On a GPU the model is Llama-3-8B in shape, with random weights in bfloat16:
 
     python benchmarks/throughput.py --model llama-8b --output throughput-gpu.json
 
-What each row has on and off is said in the two files named above; in short, the paper's procedure
+On rankings, some half an hour:
+
+    python benchmarks/throughput.py --part rankings --model gpt2 --precision float32
+
+What each row has on and off is said in the files named above; in short, the paper's procedure
 keeps its key-value cache and its written-out GELU, and is spared its anomaly detection.
 """
 
@@ -42,7 +48,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from throughput_bench import Results
 
-PARTS = ("equality", "scoring", "responses", "training", "curve", "memory", "roofline")
+PARTS = (
+    *("equality", "scoring", "responses", "training", "rankings"),
+    *("curve", "memory", "roofline"),
+)
 
 
 def names(text: str) -> list[str]:
@@ -52,13 +61,20 @@ def names(text: str) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     add = made.add_argument
-    add("--part", type=names, help=f"some of {','.join(PARTS)}; all that fit the device if unset")
+    add("--part", type=names, help=f"some of {','.join(PARTS)}; all but rankings that fit if unset")
     add("--model", type=names, help="some of tiny,small,gpt2,tiny-llama,llama-8b")
     add("--precision", type=names, help="some of float32,bfloat16")
     add("--device", help="cpu or cuda; a GPU if there is one")
     add("--pairs", type=int, help="pairs scored in a round (8; on a GPU 256)")
     add("--steps", type=int, help="optimiser steps in a round (1; on a GPU 8)")
     add("--pairs_per_step", type=int, default=16, help="pairs of an optimiser step")
+    add("--rankings_per_step", type=int, default=4, help="rankings of an optimiser step")
+    add(
+        "--responses_per_ranking",
+        type=lambda text: [int(number) for number in names(text)],
+        default=[4, 8],
+        help="responses of each, one or more numbers with commas",
+    )
     add("--rounds", type=int, default=3, help="rounds, each with pairs of its own")
     add("--train_rounds", type=int, default=2, help="the same for training")
     add("--curve_steps", type=int, default=50, help="optimiser steps of the loss curve")
@@ -108,7 +124,7 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
         options.precision = ["bfloat16"] if "llama-8b" in options.model else list(PRECISIONS)
     if options.part is None:
         left_out = {"curve", "memory"} if gpu else {"memory"} if options.toy else set()
-        options.part = [part for part in PARTS if part not in left_out]
+        options.part = [part for part in PARTS if part not in {*left_out, "rankings"}]
     for given, known in (
         (options.part, PARTS),
         (options.model, SHAPES),
@@ -144,13 +160,21 @@ def run_model(options: argparse.Namespace, shape: str, results: Results, first: 
 def finish(options: argparse.Namespace, results: Results) -> None:
     """Print what is not printed yet, and write the file."""
     from throughput_report import print_plain
-    from throughput_targets import curve_targets, equality_targets, memory_targets, speed_targets
+    from throughput_targets import (
+        curve_targets,
+        equality_targets,
+        memory_targets,
+        ranking_targets,
+        speed_targets,
+    )
 
     results.targets = equality_targets(results.equality) + speed_targets(results.rows)
+    results.targets += ranking_targets(results.rows, results.rankings)
     if results.curve:
         results.targets += curve_targets(results.curve)
     gpu_rows = [row for row in results.rows if row["part"] == "training"]
     results.targets += memory_targets(results.memory or gpu_rows)
+    print_plain("machine", [results.machine])
     print_plain("equality of tree and padded (relative)", results.equality)
     print_plain("memory of training beyond the model", results.memory)
     print_plain("roofline", results.roofline)

@@ -9,10 +9,11 @@ import json
 import random
 import subprocess
 import sys
+from math import nan
 from pathlib import Path
 from typing import Any
 
-from throughput_data import bare_tokenizer, branches, load_pairs, sample
+from throughput_data import branches, load_pairs, number_tokenizer, sample
 from throughput_measure import (
     forget_peak,
     matrix_rate,
@@ -22,6 +23,7 @@ from throughput_measure import (
     trl_version,
 )
 from throughput_models import GPT2_SHAPES, PRECISIONS, ModelSet, configuration
+from throughput_rankings import draw_rankings, pairs_of, ranking_rows, steps_of
 from throughput_report import print_records, records, roofline
 from throughput_scoring import difference, equality, scoring_rows
 from throughput_training import TrainingOptions, loss_curves, trainers, training_rows
@@ -45,6 +47,7 @@ class Results:
     equality: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     roofline: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rankings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     curve: dict[str, Any] = dataclasses.field(default_factory=dict)
     memory: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     targets: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -65,7 +68,7 @@ class Bench:
         vocabulary = min(configuration(shape).vocab_size, 32_000)
         self.vocabulary = vocabulary
         self.pairs, results.data = load_pairs(options.cache, vocabulary, options.toy)
-        self.tokenizer = bare_tokenizer()
+        self.tokenizer = number_tokenizer(vocabulary)
         self.sets = {name: ModelSet(shape, name, options.device) for name in options.precision}
         self.cost = next(iter(self.sets.values())).cost()
         self.dtypes = PRECISIONS
@@ -91,14 +94,22 @@ class Bench:
             for name, models in self.sets.items()
         }
 
-    def measure(self, part: str, unit: str, rows: Any, samples: list[Any], warm_up: Any) -> None:
-        """Time rows, and keep and print what comes out."""
+    def measure(
+        self,
+        part: str,
+        unit: str,
+        rows: Any,
+        samples: list[Any],
+        warm_up: Any,
+        expanded: dict[str, list[Any]] | None = None,
+    ) -> None:
+        """Time rows, and keep and print what comes out (see ``records``)."""
         say(f"{part}, {self.shape}: {len(rows)} rows")
         before = self.rates()
         timings = time_rows(rows, samples, warm_up, self.options.device, say)
         after = self.rates()
         rates = {name: (before[name] + after[name]) / 2 for name in before}
-        found = records(part, self.shape, timings, samples, self.cost, rates)
+        found = records(part, self.shape, timings, samples, self.cost, rates, expanded or {})
         self.results.rows += found
         print_records(found, unit)
         if "roofline" in self.options.part:
@@ -160,6 +171,38 @@ class Bench:
         count = options.steps * options.pairs_per_step
         samples = self.samples(count, options.train_max_length, options.train_rounds)
         self.measure("training", "pairs", rows, samples, self.warm_up(count))
+
+    def rankings(self) -> None:
+        """Train on rankings in every way, in the first precision, a step of each round."""
+        options = self.options
+        models = next(iter(self.sets.values()))
+        scale = 0.1 if options.toy else 1.0
+        for responses in options.responses_per_ranking:
+            samples = [
+                draw_rankings(options.rankings_per_step, responses, self.vocabulary, seed, scale)
+                for seed in range(options.seed, options.seed + options.train_rounds)
+            ]
+            # on a GPU a whole step, by which token budgets are tuned
+            warm_up = samples[0] if options.device.type == "cuda" else [samples[0][0][:2]]
+            losses: dict[str, list[float]] = {}
+            rows = ranking_rows(models, self.tokenizer, self.training_options(0), losses)
+            pairs = [pairs_of(rankings) for rankings in samples]
+            part = f"rankings of {responses}"
+            expanded = {"pairs": pairs, "trl": pairs}
+            self.measure(part, "rankings", rows, samples, warm_up, expanded)
+            steps = steps_of(losses, len(samples))
+            by_round = list(zip(*steps.values(), strict=True))
+            self.results.rankings.append(
+                {
+                    "part": part,
+                    "model": self.shape,
+                    "precision": models.precision,
+                    "responses": responses,
+                    "pairs_per_step": len(pairs[0]),
+                    "losses": steps,
+                    "difference": max((max(step) - min(step) for step in by_round), default=nan),
+                }
+            )
 
     def curve(self) -> None:
         """Losses of the first steps, from the same start on the same pairs."""

@@ -21,7 +21,7 @@ PAD, BEGIN, END = 0, 1, 2
 VOCABULARY = 32_000
 RELABELLED = "relabeled_hh_rlhf/both/test.jsonl.gz"
 
-Group = tuple[list[int], ...]  # sequences that share a prompt; a pair is (chosen, rejected)
+Group = tuple[list[int], ...]  # responses to a prompt, best first; a pair is (chosen, rejected)
 
 
 class PairData(NamedTuple):
@@ -141,14 +141,22 @@ def work_of(groups: Sequence[Group]) -> Work:
     return Work(texts, tokens, context, unique, unique_context)
 
 
-def bare_tokenizer() -> Any:
-    """A tokenizer that knows padding and EOS: all that trainers ask of it when ids are given."""
-    from tokenizers import Tokenizer, models
+def text_of(sequence: Sequence[int]) -> str:
+    """Write token ids as the text that ``number_tokenizer`` reads them from."""
+    return " ".join("</s>" if token == END else str(token) for token in sequence)
+
+
+def number_tokenizer(vocabulary: int) -> Any:
+    """A tokenizer of which every token is a number, written out, besides padding, BOS and EOS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {"<pad>": PAD, "<s>": BEGIN, "</s>": END}
+    words = {"<pad>": PAD, "<s>": BEGIN, "</s>": END}
+    words |= {str(token): token for token in range(len(words), vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<s>")),
+        tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from throughput_data import Group
 
-from hidden_context.models.budget import is_out_of_memory, release_memory
+from hidden_context.models.engine.budget import is_out_of_memory, release_memory
 
 Row = Callable[[Sequence[Group]], float]  # runs the texts and returns the seconds it took
 
@@ -189,17 +189,18 @@ def _status(name: str) -> int:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Describe the machine and the libraries."""
+    """Describe the machine and the libraries, and what it has for products in bfloat16."""
     import peft
     import transformers
 
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
+    cpuinfo, known = Path("/proc/cpuinfo"), dict[str, str]()
     if cpuinfo.is_file():
-        models = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        name = models[0].split(":", 1)[1].strip() if models else name
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        known = {name.strip(): value.strip() for name, _, value in lines}
+    flags = known.get("flags", "").split()
     return {
-        "processor": name,
+        "processor": known.get("model name") or platform.processor() or platform.machine(),
+        "instructions": [name for name in ("amx_bf16", "avx512_bf16") if name in flags],
         "threads": torch.get_num_threads(),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,

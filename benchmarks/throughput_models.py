@@ -17,8 +17,9 @@ from transformers import AutoModelForSequenceClassification, GPT2Config, LlamaCo
 from transformers.pytorch_utils import Conv1D
 
 from hidden_context import heads
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models.backbone import LoraOptions, add_lora
-from hidden_context.models.forward import classifier_of
+from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.modules import specialise_for_rewards
 from hidden_context.models.sequence import SequenceRewardModel
 
@@ -185,4 +186,4 @@ def _copy_trained(source: Any, target: Any) -> None:
 def reward_model(module: Any, tokenizer: Any) -> SequenceRewardModel:
     """Put a module into the package's reward model, with the scalar head that TRL has too."""
     limit = classifier_of(module).config.max_position_embeddings
-    return SequenceRewardModel(module, tokenizer, heads.make("base"), limit)
+    return SequenceRewardModel(module, tokenizer, make_likelihood(heads.make("base")), limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from throughput_data import Group, work_of
@@ -15,7 +15,11 @@ LABELS = {
     "trl": "TRL RewardTrainer",
     "padded": "ours, engine padded",
     "tree": "ours, engine tree",
+    "pairs": "ours, pair by pair",
+    "ranking": "ours, each response once",
 }
+SHARING = ("tree", "pairs", "ranking")  # rows that run once what a group shares
+BEST = ("tree", "ranking")  # the package at its best
 Record = dict[str, Any]
 
 
@@ -39,25 +43,27 @@ def records(
     samples: Sequence[Sequence[Group]],
     cost: Cost,
     rates: Mapping[str, float],
+    expanded: Mapping[str, Sequence[Sequence[Group]]],
 ) -> list[Record]:
     """Turn timings into rows of the results.
 
     Args:
-        part: ``scoring``, ``responses`` or ``training``.
+        part: ``scoring``, ``responses``, ``training`` or ``rankings of n``.
         model: Name of the model's shape.
         timings: Seconds of every row and round.
         samples: The texts of each round.
         cost: What a token costs.
         rates: Measured FLOPs per second of matrix products, by precision.
+        expanded: What rows make of the texts of each round, for rows that run something else.
 
     Returns:
-        A record per row. Ratios are of times on the same texts in the same round: to the paper's
-        procedure in the first precision (float32 where it is among them), and at equal precision.
+        A record per row. Ratios are of times on the same texts in the same round, to the first row
+        (the paper's procedure, or pairs where rankings are timed): in the first precision (float32
+        where it is among them), and at equal precision.
     """
     works = [work_of(texts) for texts in samples]
-    flops = cost.training if part == "training" else cost.scoring
-    first = next(iter(timings)).precision
-    base = timings[Key("paper", first)]
+    flops = _flops(part, cost)
+    base, first = next(iter(timings))
     found = []
     for key, timing in timings.items():
         record: Record = {
@@ -74,9 +80,9 @@ def records(
             rounds = list(zip(timing.seconds, works, strict=True))
             done = [  # what a row has to run, padding aside
                 flops(work.unique_tokens, work.unique_context)
-                if key.row == "tree"
+                if key.row in SHARING
                 else flops(work.tokens, work.context)
-                for work in works
+                for work in map(work_of, expanded.get(key.row, samples))
             ]
             record["groups_per_second"] = spread(
                 [len(texts) / s for texts, s in zip(samples, timing.seconds, strict=True)]
@@ -89,12 +95,16 @@ def records(
                 ]
             )
             for name, other in (
-                (f"ratio_to_paper_{first}", base),
-                ("ratio_to_paper", timings[Key("paper", key.precision)]),
+                (f"ratio_to_{base}_{first}", timings[Key(base, first)]),
+                (f"ratio_to_{base}", timings[Key(base, key.precision)]),
             ):
                 record[name] = ratio(other.seconds, timing.seconds)
         found.append(record)
     return found
+
+
+def _flops(part: str, cost: Cost) -> Callable[[int, int], float]:
+    return cost.training if part.startswith(("training", "rankings")) else cost.scoring
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float] | None:
@@ -117,7 +127,7 @@ def roofline(
     Unique tokens × FLOPs per token over the measured matrix rate.
     """
     works = [work_of(texts) for texts in samples]
-    flops = cost.training if part == "training" else cost.scoring
+    flops = _flops(part, cost)
     needed = sum(flops(work.unique_tokens, work.unique_context) for work in works)
     groups, unique = sum(map(len, samples)), sum(work.unique_tokens for work in works)
     found = []
@@ -125,7 +135,7 @@ def roofline(
         reached = [
             row["groups_per_second"]["median"]
             for row in rows
-            if row["row"] == "tree" and row["precision"] == precision and not row["skipped"]
+            if row["row"] in BEST and row["precision"] == precision and not row["skipped"]
         ]
         limit = groups * rate / needed
         found.append(
@@ -157,11 +167,14 @@ def print_records(found: Sequence[Record], unit: str) -> None:
 
     if not found:
         return
-    first = next((name for name in found[0] if name.startswith("ratio_to_paper_")), None)
+    # two: in the first precision, and at equal precision
+    ratios = [name for name in found[0] if name.startswith("ratio_to_")]
+    others = [name.removeprefix("ratio_to_").replace("_", ", ") for name in ratios]
     gpu = any(row["peak_bytes"] is not None for row in found)
     table = Table(title=f"{found[0]['part']}, {found[0]['model']}")
-    heads = ["precision", "way", f"{unit}/s", "tokens/s", "× paper, " + (first or "_–")[15:]]
-    heads += ["× paper, same", "MFU, %"] + (["peak, GiB"] if gpu else [])
+    heads = ["precision", "way", f"{unit}/s", "tokens/s"]
+    heads += [f"× {other}" if "," in other else f"× {other}, same" for other in others]
+    heads += ["MFU, %"] + (["peak, GiB"] if gpu else [])
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number < 2 else "right")
     for row in found:
@@ -171,8 +184,7 @@ def print_records(found: Sequence[Record], unit: str) -> None:
             continue
         cells.append(_cell(row["groups_per_second"]))
         cells.append(_cell(row["tokens_per_second"], 0))
-        cells.append(_cell(row.get(first) if first else None))
-        cells.append(_cell(row["ratio_to_paper"]))
+        cells += [_cell(row[name]) for name in ratios]
         cells.append(_cell(row["utilisation"], 0, 100))
         if gpu:
             peak = row["peak_bytes"]
@@ -200,6 +212,8 @@ def _plain(value: Any) -> str:
         return "yes" if value else "NO"
     if isinstance(value, float):
         return f"{value:.3g}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     return "–" if value is None else str(value)
 
 

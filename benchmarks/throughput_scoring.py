@@ -20,15 +20,14 @@ from throughput_measure import Key, Row, SkippedError, seconds_of
 from throughput_models import ModelSet, reward_model
 from torch import Tensor
 
-from hidden_context import heads
 from hidden_context.data.tokenize import pad_batch
 from hidden_context.errors import ConfigError
-from hidden_context.models.engine import EngineName
-from hidden_context.models.forward import tree_attention_in
-from hidden_context.models.runner import Runner
-from hidden_context.objectives import negative_log_likelihood
-from hidden_context.training.dataset import PairTokens
-from hidden_context.training.micro_batches import raw_outputs_of_pairs
+from hidden_context.likelihood import Labels
+from hidden_context.models.engine.choose import EngineName, Way
+from hidden_context.models.engine.forward import tree_attention_in
+from hidden_context.models.engine.runner import Runner
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.training.module import PreferenceModule
 
 Scorer = Callable[[Sequence[list[int]]], Tensor]  # sequences -> rewards (B,), float32, on the CPU
 MANY = 512  # texts of a padded batch: let the token budget alone decide
@@ -61,7 +60,7 @@ def scorers(models: ModelSet, tokens_per_batch: int | None, paper_cache: bool) -
                 rewards.append(outputs.logits[0, 0].float().cpu())
         return torch.stack(rewards)
 
-    def through(module: Any, engine: Any, budget: int | None) -> Scorer:
+    def through(module: Any, engine: EngineName, budget: int | None) -> Scorer:
         runner = Runner(module, PAD)
 
         def run(sequences: Sequence[list[int]]) -> Tensor:
@@ -138,10 +137,10 @@ def equality(models: ModelSet, groups: Sequence[Group], tokenizer: Any) -> dict[
     """
     sequences = [sequence for group in groups for sequence in group]
     runner = Runner(models.ours(), PAD)
-    ways: tuple[EngineName, ...] = ("padded", "tree")
+    ways: tuple[Way, ...] = ("padded", "tree")
     padded, tree = (runner.raw_outputs(sequences, 1, engine=way)[:, 0] for way in ways)
-    module = reward_model(models.ours(lora=True), tokenizer).module
-    expected, found = (_gradient(module, groups, way) for way in ways)
+    model = reward_model(models.ours(lora=True), tokenizer)
+    expected, found = (_gradient(model, groups, way) for way in ways)
     return {
         "model": models.shape,
         "precision": models.precision,
@@ -150,13 +149,14 @@ def equality(models: ModelSet, groups: Sequence[Group], tokenizer: Any) -> dict[
     }
 
 
-def _gradient(module: Any, groups: Sequence[Group], way: Any) -> Tensor:
-    tokens = PairTokens([group[0] for group in groups], [group[1] for group in groups])
+def _gradient(model: SequenceRewardModel, pairs: Sequence[Group], way: Way) -> Tensor:
+    module = PreferenceModule(model.module, model.likelihood, way, PAD)
     module.zero_grad()
-    with tree_attention_in(module) if way == "tree" else torch.enable_grad():
-        raw = raw_outputs_of_pairs(module, tokens, range(len(groups)), way, PAD)
-        head = heads.make("base")
-        negative_log_likelihood(head, raw[:, 0], raw[:, 1]).mean().backward()
+    with tree_attention_in(model.module) if way == "tree" else torch.enable_grad():
+        output: Any = module(
+            [list(pair) for pair in pairs], Labels.of_pairs(torch.ones(len(pairs)))
+        )
+        output.loss.backward()
     gradients = [p.grad.flatten().double().cpu() for p in module.parameters() if p.grad is not None]
     module.zero_grad()
     return torch.cat(gradients)

@@ -13,6 +13,9 @@ SPEED_MODELS = {
     "responses": ("tiny", "gpt2"),
     "training": ("tiny", "small", "gpt2"),
 }
+# how many times faster than other ways each ranking of so many responses is trained on
+RANKING_TARGETS = {4: {"pairs": 4.2, "trl": 9.0}, 8: {"pairs": 10.0, "trl": 24.0}}
+RANKING_MODELS = ("tiny", "gpt2")
 
 
 class Rows:
@@ -38,18 +41,23 @@ class Rows:
         return min(here, key=sum) if here else None
 
     def target(
-        self, other: str, least: float, precision: str, other_precision: str | None = None
+        self,
+        other: str,
+        least: float,
+        precision: str,
+        other_precision: str | None = None,
+        own: str = "tree",
     ) -> list[dict[str, Any]]:
-        """Compare the tree with another row; nothing where one of the two was not run."""
+        """Compare a row with another one; nothing where one of the two was not run."""
         slow = self.seconds(other, other_precision or precision)
-        fast = self.seconds("tree", precision)
+        fast = self.seconds(own, precision)
         found = ratio(slow, fast) if slow and fast else None
         if found is None:
             return []
         against = f"{other}, {other_precision or precision}"
         return [
             {
-                "target": f"{self.name}: tree, {precision}, against {against}",
+                "target": f"{self.name}: {own}, {precision}, against {against}",
                 "wanted": f"≥ {least}",
                 "found": found["median"],
                 "low": found["low"],
@@ -63,7 +71,7 @@ def speed_targets(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Compare all parts and models that were run with what is wanted of them."""
     found: list[dict[str, Any]] = []
     for part, model in dict.fromkeys((row["part"], row["model"]) for row in records):
-        if model not in SPEED_MODELS[part]:
+        if model not in SPEED_MODELS.get(part, ()):
             continue
         rows = Rows(records, part, model)
         if part == "scoring":
@@ -79,6 +87,21 @@ def speed_targets(records: Sequence[Record]) -> list[dict[str, Any]]:
                 found += rows.target("paper", 2.7, precision)
                 found += rows.target("trl", 4.0, precision)
                 found += rows.target("best padded", 1.6, precision)
+    return found
+
+
+def ranking_targets(
+    records: Sequence[Record], rankings: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Compare training on rankings with training on their pairs: losses, and speed."""
+    found: list[dict[str, Any]] = []
+    for each in rankings:
+        rows = Rows(records, each["part"], each["model"])
+        if each["precision"] == "float32":
+            found.append(_most(f"{rows.name}: losses of the rows, nats", each["difference"], 1e-5))
+        wanted = RANKING_TARGETS.get(each["responses"], {})
+        for other, least in wanted.items() if each["model"] in RANKING_MODELS else ():
+            found += rows.target(other, least, "float32", own="ranking")
     return found
 
 

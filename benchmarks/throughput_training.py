@@ -5,15 +5,16 @@
   the key-value cache on, as in the paper's script; its anomaly detection, which alone would cost it
   a good part of its speed, is off here, and so are LoRA's and the backbone's dropout.
 - ``trl``: TRL's RewardTrainer as installed, on Transformers' own class, its default batch of 8
-  pairs per forward pass, fed with token ids so that both sides see the same EOS. Gradient
-  checkpointing, which it has on by default, is off; the cache is off, as TRL has it.
-- ``sorted N``: our Trainer on padded batches of at most N tokens, sorted by length, without an
+  pairs per forward pass (fewer where a step's pairs cannot be divided by 8), fed with token ids so
+  that both sides see the same EOS. Gradient checkpointing, which it has on by default, is off; the
+  cache is off, as TRL has it.
+- ``sorted N``: our loop on padded batches of at most N tokens, sorted by length, without an
   attention mask, with the fused GELU: the best that can be had without sharing.
-- ``padded``: our Trainer with ``engine="padded"``.
-- ``tree``: our Trainer with ``engine="tree"``.
+- ``padded``: our loop with ``engine="padded"``.
+- ``tree``: our loop with ``engine="tree"``.
 
 Timed is from the beginning of the first optimiser step to the end of the last: forward, backward,
-optimiser. Building the Trainer and everything else before the first step is not. A short run before
+optimiser. Building the trainer and everything else before the first step is not. A short run before
 pays for what is done only once.
 """
 
@@ -24,22 +25,22 @@ import inspect
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from throughput_data import PAD, Group
+from throughput_data import PAD, Group, text_of
 from throughput_measure import Key, Row, SkippedError, synchronize, trl_version
 from throughput_models import ModelSet, reward_model
 from throughput_scoring import PAPER_MULTIPLE, sorted_budgets, sorted_name
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from hidden_context.data.tokenize import pad_batch
+from hidden_context.data import Example, Judgement, Ranking, labels_of, pad_batch
 from hidden_context.errors import ConfigError
-from hidden_context.objectives import Labels
+from hidden_context.training.dataset import ExampleDataset
+from hidden_context.training.loop import TrainingLoop
+from hidden_context.training.options import EngineOptions, LoopOptions
 from hidden_context.training.sampler import StepSampler
-from hidden_context.training.trainer import EngineOptions, PreferenceTrainer
 
 PAPER_PAIRS = 2
 TRL_PAIRS = 8
@@ -59,7 +60,7 @@ class TrainingOptions:
     """What all training rows have in common.
 
     Attributes:
-        pairs_per_step: Pairs of an optimiser step.
+        votes_per_step: Votes of an optimiser step: its pairs, and n − 1 for a ranking of n.
         tokens_per_batch: Token budget, None for the package's own.
         paper_cache: Whether the paper's procedure keeps keys and values, as its script does.
         ordered: Whether all rows take the same pairs in each step, in the order of our sampler;
@@ -67,7 +68,7 @@ class TrainingOptions:
         seed: Seed of orders.
     """
 
-    pairs_per_step: int = 16
+    votes_per_step: int = 16
     tokens_per_batch: int | None = None
     paper_cache: bool = True
     ordered: bool = False
@@ -77,25 +78,10 @@ class TrainingOptions:
 Train = Callable[[Sequence[Group], TrainingOptions], Run]
 
 
-class TokenPairs(Dataset[dict[str, Any]]):
-    """Pairs of token ids, as trainers want them."""
-
-    def __init__(self, pairs: Sequence[Group]) -> None:
-        self.pairs = pairs
-        self.sizes = [len(chosen) + len(rejected) for chosen, rejected in pairs]
-        self.labels = Labels.of_preferences(torch.ones(len(pairs)))
-        self.member_weight = None
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        chosen, rejected = self.pairs[index]
-        return {"chosen": chosen, "rejected": rejected, "row": index}
-
-    def line_of(self, row: int) -> int:
-        """Number a row from 1, for messages."""
-        return row + 1
+def example_of(group: Group) -> Example:
+    """The example of a group of responses, best first; one of two is a pair."""
+    ranking = Ranking(tuple(range(1, len(group) + 1)))
+    return Example("", tuple(map(text_of, group)), (Judgement(ranking),))
 
 
 class StepClock(TrainerCallback):
@@ -125,6 +111,11 @@ class StepClock(TrainerCallback):
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
 
+    def run(self) -> Run:
+        """Return what was measured."""
+        assert self.started is not None
+        return Run(self.ended - self.started, self.losses)
+
 
 class PaperTrainer(Trainer):
     """The paper's training step: both sides of a batch in one padded forward pass."""
@@ -143,9 +134,8 @@ class PaperTrainer(Trainer):
         return (loss, {"rewards": rewards}) if return_outputs else loss
 
 
-def _paper_batch(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    sides = [item[side] for side in ("chosen", "rejected") for item in items]
-    ids, mask = pad_batch(sides, PAD, PAPER_MULTIPLE)
+def _paper_batch(pairs: Sequence[Group]) -> dict[str, Tensor]:
+    ids, mask = pad_batch([pair[side] for side in (0, 1) for pair in pairs], PAD, PAPER_MULTIPLE)
     return {"input_ids": ids, "attention_mask": mask}
 
 
@@ -179,25 +169,27 @@ def _arguments(
     )
 
 
-def _accumulated(options: TrainingOptions, at_once: int) -> dict[str, Any]:
-    """Arguments of trainers whose optimiser step is several batches."""
-    if options.pairs_per_step % at_once:
-        raise ConfigError(f"--pairs_per_step is a multiple of {at_once}.")
+def _accumulated(options: TrainingOptions, most: int) -> dict[str, Any]:
+    """Arguments of trainers whose optimiser step is several batches of equally many pairs."""
+    pairs = options.votes_per_step
+    at_once = max(count for count in range(1, most + 1) if pairs % count == 0)
     return {
-        "gradient_accumulation_steps": options.pairs_per_step // at_once,
+        "batch": at_once,
+        "gradient_accumulation_steps": pairs // at_once,
         "train_sampling_strategy": "sequential" if options.ordered else "random",
     }
 
 
 def in_steps(pairs: Sequence[Group], options: TrainingOptions) -> list[Group]:
-    """Bring pairs into the order in which our Trainer takes them."""
-    sampler = StepSampler(
-        TokenPairs(pairs).sizes, options.pairs_per_step, window=WINDOW, seed=options.seed
-    )
+    """Bring pairs into the order in which our loop takes them."""
+    if not options.ordered:
+        return list(pairs)
+    sizes = [sum(map(len, pair)) for pair in pairs]
+    sampler = StepSampler(sizes, options.votes_per_step, window=WINDOW, seed=options.seed)
     return [pairs[place] for step in sampler.steps() for place in step]
 
 
-def _finish(trainer: Any, clock: StepClock) -> Run:
+def _finish(trainer: Trainer, clock: StepClock) -> Run:
     trainer.remove_callback(PrinterCallback)
     try:
         trainer.train()
@@ -205,22 +197,20 @@ def _finish(trainer: Any, clock: StepClock) -> Run:
         # the next trainer of this model shall not find this one's autocast around its forward
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         trainer.model.zero_grad()
-    assert clock.started is not None
-    return Run(clock.ended - clock.started, clock.losses)
+    return clock.run()
 
 
 def train_paper(models: ModelSet) -> Train:
     def train(pairs: Sequence[Group], options: TrainingOptions) -> Run:
         clock = StepClock(models.device)
-        at_once = min(PAPER_PAIRS, options.pairs_per_step)
-        chosen = in_steps(pairs, options) if options.ordered else pairs
         with tempfile.TemporaryDirectory() as folder:
-            accumulated = _accumulated(options, at_once)
+            accumulated = _accumulated(options, PAPER_PAIRS)
+            chosen: Any = in_steps(pairs, options)
             trainer = PaperTrainer(
                 models.stock(lora=True),
-                _arguments(TrainingArguments, folder, models, options, at_once, **accumulated),
+                _arguments(TrainingArguments, folder, models, options, **accumulated),
                 data_collator=_paper_batch,
-                train_dataset=TokenPairs(chosen),
+                train_dataset=chosen,
                 callbacks=[clock],
                 paper_cache=options.paper_cache,
             )
@@ -239,15 +229,11 @@ def train_trl(models: ModelSet, tokenizer: Any) -> Train:
 
         disable_progress_bars()
         clock = StepClock(models.device)
-        at_once = min(TRL_PAIRS, options.pairs_per_step)
-        chosen = in_steps(pairs, options) if options.ordered else pairs
-        columns = {
-            "chosen_ids": [pair[0] for pair in chosen],
-            "rejected_ids": [pair[1] for pair in chosen],
-        }
+        chosen, rejected = zip(*in_steps(pairs, options), strict=True)
+        columns = {"chosen_ids": chosen, "rejected_ids": rejected}
         with tempfile.TemporaryDirectory() as folder:
-            accumulated = _accumulated(options, at_once)
-            arguments = _arguments(RewardConfig, folder, models, options, at_once, **accumulated)
+            accumulated = _accumulated(options, TRL_PAIRS)
+            arguments = _arguments(RewardConfig, folder, models, options, **accumulated)
             trainer = RewardTrainer(
                 model=models.stock(lora=True),
                 args=arguments,
@@ -261,41 +247,52 @@ def train_trl(models: ModelSet, tokenizer: Any) -> Train:
 
 
 def train_ours(
-    models: ModelSet, tokenizer: Any, engine: Any, *, masked: bool = True, budget: int | None = None
+    models: ModelSet,
+    tokenizer: Any,
+    engine: Literal["tree", "padded"],
+    *,
+    masked: bool = True,
+    budget: int | None = None,
 ) -> Train:
-    """Train by ``PreferenceTrainer``; ``budget`` comes before the options' token budget.
+    """Train by ``TrainingLoop``; ``budget`` comes before the options' token budget.
 
-    On a GPU it finds a budget in its first step. Here that is done in the warm-up and kept: in a
-    real run it is one step of thousands.
+    On a GPU it finds a budget before its first step. Here the warm-up's is kept, so that what is
+    tried for it is no part of the peak memory.
     """
     tuned: list[int] = []
 
-    def train(pairs: Sequence[Group], options: TrainingOptions) -> Run:
+    def train(groups: Sequence[Group], options: TrainingOptions) -> Run:
         clock = StepClock(models.device)
         module = models.ours(lora=True) if masked else models.unmasked(lora=True)
         tokens = budget or options.tokens_per_batch or (tuned[0] if tuned else None)
+        model = reward_model(module, tokenizer)
+        examples = [example_of(group) for group in groups]
+        data = ExampleDataset(
+            examples, tokenizer, model.max_length, lambda _, kept: labels_of(kept), "keep"
+        )
         with tempfile.TemporaryDirectory() as folder:
+            arguments = _arguments(
+                TrainingArguments, folder, models, options, options.votes_per_step
+            )
+            engine_options = EngineOptions(engine, tokens)
             try:
-                trainer = PreferenceTrainer(
-                    reward_model(module, tokenizer),
-                    EngineOptions(engine, tokens),
-                    args=_arguments(
-                        TrainingArguments,
-                        folder,
-                        models,
-                        options,
-                        options.pairs_per_step,
-                        label_names=["row"],
-                    ),
-                    train_dataset=TokenPairs(pairs),
+                loop = TrainingLoop(
+                    model,
+                    arguments,
+                    LoopOptions(engine_options, schedule="constant"),
+                    data,
                     callbacks=[clock],
                 )
             except ConfigError as error:  # a model that the way is not right for
                 raise SkippedError(str(error)) from error
-            run = _finish(trainer, clock)
+            loop.handler.remove_callback(PrinterCallback)
+            try:
+                loop.train()
+            finally:
+                module.zero_grad()
         if models.device.type == "cuda" and not tuned:
-            tuned.append(trainer.budget.tokens)
-        return run
+            tuned.append(loop.runner.budget.tokens)
+        return clock.run()
 
     return train
 
