@@ -42,7 +42,8 @@ class AnnotatorStyles(nn.Module):
             zero = torch.zeros(len(annotator), device=annotator.device)
             return zero, zero
         known, place = annotator >= 0, annotator.clamp(min=0)
-        return tuple(torch.where(known, v[place], 0.0) for v in (self.level, self.log_unit))  # type: ignore[return-value]
+        level = torch.where(known, self.level[place], 0.0)
+        return level, torch.where(known, self.log_unit[place], 0.0)
 
     def prior(self) -> Tensor:
         """Negative log prior without its constant, in nats, summed over annotators: a scalar."""
