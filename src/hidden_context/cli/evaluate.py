@@ -28,6 +28,6 @@ def run_evaluation(config: EvaluateConfig) -> int:
 
     result = evaluate(config)
     print(result.report)
-    print_metrics(result.metrics, "evaluation pairs")
+    print_metrics(result.metrics, "evaluation examples")
     print(f"{result.path}: {result.counts}")
     return 0

@@ -55,7 +55,7 @@ def _table(
     if not shown:
         return None
     table = Table(title=title)
-    table.add_column("pairs", no_wrap=True)
+    table.add_column("examples", no_wrap=True)
     for name in shown:
         table.add_column(columns[name], justify="right")
     for group, values in groups.items():
