@@ -24,7 +24,7 @@ from hidden_context.training.schedules import cosine_factor
 
 # Comparisons of ratings by which an epoch is chosen: their mean loss is known to about a hundredth.
 _MOST_HELD_OUT: Final = 4096
-# Greatest norm of a gradient: the density of ratings without noise has no bound.
+# Greatest norm of a gradient with ratings: the density of ratings without noise has no bound.
 _MOST_GRADIENT: Final = 1.0
 
 
@@ -285,8 +285,9 @@ def _epoch(
                 f"training data (from 1): {', '.join(lines)}. Lower --probe_learning_rate, or "
                 "look at these lines."
             )
-        for group in optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], _MOST_GRADIENT)
+        if len(labels.ratings):
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], _MOST_GRADIENT)
         optimizer.step()
     return total / max(seen, 1e-9)
 
