@@ -27,7 +27,7 @@ from ground_truth_text import AnswerSet, Contest, TextWorld
 from torch import Tensor
 
 from hidden_context import risk
-from hidden_context.likelihood import Labels, rewards_by_annotator
+from hidden_context.likelihood import Labels
 from hidden_context.models import RewardModel
 from hidden_context.quickstart.utilities import Annotators
 from hidden_context.training import TrainConfig, run
@@ -152,8 +152,8 @@ def _r2_error(drawn: Drawn, judges: Sequence[Annotators], chosen: Any, rejected:
     for side in ("chosen_kind", "rejected_kind"):
         for row, annotators in zip(drawn.test, judges, strict=True):
             utility = annotators.utility(drawn.world.kinds[row[side]])
-            true_mean.append(utility.mean)
-            true_variance.append(utility.variance)
+            true_mean.append(float(utility.mean))
+            true_variance.append(float(utility.variance))
     return r_squared_error(
         torch.cat([chosen.mean, rejected.mean]),
         torch.cat([chosen.variance, rejected.variance]),
@@ -171,7 +171,7 @@ def _rankings(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[st
     if not model.likelihood.knows_annotators:
         caution = risk.parse(contender.caution)(rewards)
     else:  # the relative quantile over the people known, whatever the shape of their opinions
-        everyone = rewards_by_annotator(model.likelihood, rewards).relative()
+        everyone = model.likelihood.rewards_by_annotator(rewards).relative()
         level = risk.parse(contender.caution).parameter
         caution = everyone.mean.quantile(level, dim=0, interpolation="higher")
     cautious = ranking_recovery(caution, kinds, order)

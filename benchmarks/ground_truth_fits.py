@@ -22,12 +22,12 @@ from ground_truth_tabular import (
     thm_3_4,
     two_objectives,
 )
+from tabular_fit import fit_tabular
 from torch import Tensor
 
 from hidden_context import heads
 from hidden_context.distributions import FactorReward
 from hidden_context.heads import Head
-from hidden_context.statistics import fit_tabular
 from hidden_context.statistics.borda import pairwise_probabilities
 
 HEADS: Final[dict[str, Head]] = {

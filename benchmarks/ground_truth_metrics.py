@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics import agreement, explained_variance
-from hidden_context.statistics.calibration import brier_score
+from hidden_context.statistics import agreement
+from hidden_context.statistics.variance import explained_variance
 
 Floats = NDArray[np.float64]
 
@@ -145,7 +145,7 @@ def calibration_error(
 def brier(predicted: ArrayLike, label: ArrayLike) -> float:
     """Return the mean of (predicted − label)²; labels may be shares."""
     predicted, label = _pair(predicted, label)
-    return float(brier_score(predicted, label).mean())
+    return float(((predicted - label) ** 2).mean())
 
 
 def mean_nll(predicted: ArrayLike, label: ArrayLike) -> float:

@@ -17,7 +17,11 @@ import numpy as np
 import torch
 from ground_truth_metrics import ratio_interval
 
-from hidden_context.data import Example, folds, labels_of, load_examples
+from hidden_context.data.example import Example
+from hidden_context.data.groups import first_question
+from hidden_context.data.labels import labels_of
+from hidden_context.data.sources import load_examples
+from hidden_context.data.splits import folds
 from hidden_context.training import TrainConfig, run
 
 KNOWN: Final = "factor, objective known"
@@ -50,7 +54,7 @@ def held_out_losses(
             **options,
         )
         model = run(config, train).model
-        raw = model.raw_outputs([text for pair in test for text in pair.texts])
+        raw = model.raw_outputs([text for pair in test for text in pair.inputs])
     likelihood = model.likelihood
     labels = labels_of(test, likelihood.names.index, likelihood.options.column)
     with torch.no_grad():
@@ -97,7 +101,7 @@ def compare(
             progress(f"fold {number} {name}: {losses[name][-1].mean():.4f} nats")
     joined = {name: np.concatenate(parts) for name, parts in losses.items()}
     objectives = np.array([pair.objective for pair in held_out])
-    prompts = [pair.prompt_key for pair in held_out]
+    prompts = [first_question(pair) for pair in held_out]
     result: dict[str, Any] = {"pairs": len(held_out), "loss": {}, "gain": {}}
     for objective in ("helpful", "harmless"):
         mask = objectives == objective

@@ -25,9 +25,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
+from theory import PROPOSITION_3_3, THEOREM_3_4, StepUtility
 
 from hidden_context.errors import ConfigError
-from hidden_context.synthetic.theory import PROPOSITION_3_3, THEOREM_3_4, StepUtility
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

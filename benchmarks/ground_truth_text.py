@@ -129,7 +129,7 @@ class TextWorld:
     @cached_property
     def action_shares(self) -> dict[str, float]:
         """Share that judges by helpfulness, for each harmful action of the grammar."""
-        actions = list(grammar.HARMFUL_ACTIONS)
+        actions = list(grammar.words()["harmful_actions"])
         if self.contest != "varied":
             return dict.fromkeys(actions, self.world.helpful_share)
         shares = np.linspace(0.1, 0.9, len(actions)).round(6)
@@ -279,7 +279,7 @@ def action_of(task: grammar.Task) -> str:
     Raises:
         ConfigError: If it is none of them.
     """
-    for action in grammar.HARMFUL_ACTIONS:
+    for action in grammar.words()["harmful_actions"]:
         if action.format(owner=task.owner, object=task.object) == task.text:
             return action
     raise ConfigError(f"{task.text!r} is no harmful action of the grammar.")

@@ -13,10 +13,11 @@ import argparse
 import statistics as stdlib_statistics
 
 import torch
+from tabular_fit import fit_tabular
 
 from hidden_context import heads
 from hidden_context.distributions import LIKELIHOODS, log_comparison
-from hidden_context.statistics import explained_variance, fit_tabular
+from hidden_context.statistics.variance import explained_variance
 
 
 def draw(seed: int, alternatives: int = 24) -> tuple[torch.Tensor, torch.Tensor]:

@@ -41,7 +41,9 @@ from hidden_context import (
     train_llm_preference_model,
 )
 from hidden_context.cli.main import run_safely
-from hidden_context.data import folds, iter_jsonl, load_examples, write_json, write_jsonl
+from hidden_context.data.files import iter_jsonl, write_json, write_jsonl
+from hidden_context.data.sources import load_examples
+from hidden_context.data.splits import folds
 
 SUBSETS = ("helpful", "harmless", "both")
 TYPES = {"base": 1, "mean_and_variance": 2, "categorical": 10}

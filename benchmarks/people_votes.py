@@ -86,7 +86,7 @@ def fit(name: str, rows: list[Any], test: list[Any], options: dict[str, Any]) ->
     likelihood = result.model.likelihood
     examples = [read_row(row) for row in test]
     labels = labels_of(examples, likelihood.names.index)
-    raw = result.model.raw_outputs([text for example in examples for text in example.texts])
+    raw = result.model.raw_outputs([text for example in examples for text in example.inputs])
     with torch.no_grad():
         location, scale = likelihood.posterior(torch.arange(len(likelihood.names)))
         known = likelihood.negative_log_likelihood(raw, labels).mean()

@@ -35,8 +35,8 @@ from statistics_trials import (
 )
 
 from hidden_context.data.files import write_json
-from hidden_context.statistics.agreement import auroc, contested, diverging_auroc, vote_correlation
-from hidden_context.statistics.calibration import brier_score, expected_calibration_error
+from hidden_context.statistics.agreement import auroc, contested, diverging_auroc, rank_correlation
+from hidden_context.statistics.calibration import expected_calibration_error
 from hidden_context.statistics.explained import (
     explained_moments,
     explained_variance_of_sums,
@@ -73,13 +73,13 @@ def intervals(pairs: Pairs) -> dict[str, Interval]:
             cluster_sums(within, pairs.prompt), within_variance_of_sums, bounds=(0, 1)
         ),
         "accuracy": mean_of(((pairs.gap > 0) == (pairs.label > 0)).astype(float)),
-        "Brier score": mean_of(brier_score(p, pairs.label)),
+        "Brier score": mean_of((p - pairs.label) ** 2),
         "ECE, calibrated": expected_calibration_error(p, pairs.label, cluster=pairs.prompt),
         "ECE, too sure": expected_calibration_error(
             ndtr(OVERSURE * pairs.z), pairs.label, cluster=pairs.prompt
         ),
         "AUROC of divergence": diverging_auroc(-np.abs(p - 0.5), pairs.votes, pairs.prompt),
-        "Spearman with votes": vote_correlation(p, pairs.votes, pairs.prompt),
+        "Spearman with votes": rank_correlation(p, pairs.votes, pairs.prompt),
     }
 
 

@@ -290,7 +290,7 @@ class PowerTrials:
         sides = []
         for side in ("chosen", "rejected"):
             kinds = [rewards[row[f"{side}_kind"]] for row in rows]
-            known = np.array([[kind.mean, kind.stddev] for kind in kinds])
+            known = np.array([[float(kind.mean), float(kind.stddev)] for kind in kinds])
             known += 0.1 * generator.normal(size=known.shape)
             sides.append(np.column_stack([known, [len(row[side]) for row in rows]]))
         helpful = np.array([row["objective"] == "helpful" for row in rows])

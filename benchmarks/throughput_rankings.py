@@ -24,7 +24,7 @@ from throughput_measure import Key, Row
 from throughput_models import ModelSet
 from throughput_training import Train, TrainingOptions, train_ours, train_trl
 
-from hidden_context.data import Ranking
+from hidden_context.data.example import Ranking
 from hidden_context.data.expand import comparisons_of
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 400, 100

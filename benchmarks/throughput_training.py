@@ -35,16 +35,18 @@ from throughput_scoring import PAPER_MULTIPLE, sorted_budgets, sorted_name
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from hidden_context.data import Example, Judgement, Ranking, labels_of, pad_batch
+from hidden_context.data.example import Example, Judgement, Ranking
+from hidden_context.data.labels import labels_of
+from hidden_context.data.tokenize import pad_batch, tokenize_examples
 from hidden_context.errors import ConfigError
+from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.loop import TrainingLoop
-from hidden_context.training.options import EngineOptions, LoopOptions
 from hidden_context.training.sampler import StepSampler
 
 PAPER_PAIRS = 2
 TRL_PAIRS = 8
-WINDOW = EngineOptions().length_window
+WINDOW = TrainConfig().length_window
 
 
 @dataclasses.dataclass
@@ -267,19 +269,23 @@ def train_ours(
         tokens = budget or options.tokens_per_batch or (tuned[0] if tuned else None)
         model = reward_model(module, tokenizer)
         examples = [example_of(group) for group in groups]
-        data = ExampleDataset(
-            examples, tokenizer, model.max_length, lambda _, kept: labels_of(kept), "keep"
-        )
+        kept = tokenize_examples(examples, tokenizer, model.max_length, "keep")
+        data = ExampleDataset(kept, labels_of(kept.examples))
         with tempfile.TemporaryDirectory() as folder:
             arguments = _arguments(
                 TrainingArguments, folder, models, options, options.votes_per_step
             )
-            engine_options = EngineOptions(engine, tokens)
+            config = TrainConfig(
+                engine=engine,
+                tokens_per_batch=tokens,
+                lr_scheduler_type="constant",
+                pad_to_multiple_of=1,
+            )
             try:
                 loop = TrainingLoop(
                     model,
                     arguments,
-                    LoopOptions(engine_options, schedule="constant"),
+                    config,
                     data,
                     callbacks=[clock],
                 )

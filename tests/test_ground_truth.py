@@ -14,11 +14,6 @@ from hidden_context import heads
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
 def test_probit_returns_the_true_share_of_explained_variance():
     from ground_truth_fits import measure
     from ground_truth_tabular import gaussian_independent

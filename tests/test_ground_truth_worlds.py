@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
-from pathlib import Path
 
+import ground_truth_metrics as metrics
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import ground_truth_metrics as metrics
 from ground_truth_tabular import (
     GaussianWorld,
     StudentWorld,
@@ -29,12 +23,13 @@ from ground_truth_tabular import (
     two_objectives,
 )
 from ground_truth_text import RANKED_KINDS, TextWorld, action_of
+from scipy import integrate, stats
+from tabular_fit import fit_tabular
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError
 from hidden_context.quickstart import grammar
 from hidden_context.quickstart.utilities import KINDS
-from hidden_context.statistics import fit_tabular
 
 WORLDS = tabular_worlds(7)
 
@@ -269,7 +264,7 @@ def test_shares_by_action() -> None:
     world = TextWorld(1, "varied")
     shares = world.action_shares
     assert sorted(shares.values()) == pytest.approx(np.linspace(0.1, 0.9, 8).tolist(), abs=1e-6)
-    assert list(shares) == list(grammar.HARMFUL_ACTIONS)
+    assert list(shares) == list(grammar.words()["harmful_actions"])
     assert TextWorld(0, "varied").action_shares != shares
     assert set(TextWorld(1).action_shares.values()) == {0.57}
     words = {"pick the lock": 0, "forge": 2, "copy": 7}

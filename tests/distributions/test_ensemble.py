@@ -167,7 +167,7 @@ def test_what_is_known_of_an_annotator_is_known_by_member():
         (lambda r: r.log_prob_greater(ensemble("normal")), "NormalReward is of another kind"),
         (
             lambda r: r.difference(EnsembleReward(r.members[:, :2], LOCATION[:2], SCALE[:2])),
-            "3 and 2 members",
+            "num_members is 3, the other's 2",
         ),
     ],
 )

@@ -250,7 +250,10 @@ def test_without_factors_it_is_the_normal_reward():
     ("call", "message"),
     [
         (lambda r: FactorReward(r.mean, r.loadings[:2], r.stddev), r"loadings of shape \(5,\)"),
-        (lambda r: r.log_prob_greater(FactorReward(*prompt(0, 3))), "2 and 3 factors"),
+        (
+            lambda r: r.log_prob_greater(FactorReward(*prompt(0, 3))),
+            "num_factors is 2, the other's 3",
+        ),
         (lambda r: r.relative(1), r"dimension 1 of rewards of batch shape \(5,\)"),
         (lambda r: r[0].relative(), "score several responses together"),
         (lambda r: r.quantile(math.nan), "quantile level is nan"),

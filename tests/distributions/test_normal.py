@@ -109,8 +109,14 @@ def test_quantile_levels_broadcast():
         (lambda r: r.quantile(torch.tensor([0.5, 1.5])), r"every quantile level"),
         (lambda r: r.cvar(1.5), r"alpha is 1\.5.*\(0, 1\]"),
         (lambda r: r.entropic(-1.0), r"theta is -1\.0"),
-        (lambda r: r.log_prob_greater(normal(0.0, 1.0, "logistic")), "probit and logistic"),
-        (lambda r: r.difference(normal(0.0, 1.0, "logistic")), "probit and logistic"),
+        (
+            lambda r: r.log_prob_greater(normal(0.0, 1.0, "logistic")),
+            "likelihood is probit, the other's logistic",
+        ),
+        (
+            lambda r: r.difference(normal(0.0, 1.0, "logistic")),
+            "likelihood is probit, the other's logistic",
+        ),
         (lambda r: r.log_prob_greater(CategoricalReward(torch.zeros(3))), "another kind"),
         (lambda r: NormalReward(torch.zeros(1), torch.ones(1), "cauchy"), "probit, logistic"),
     ],

@@ -126,8 +126,11 @@ def test_a_loss_far_out_pulls_every_atom_alike_in_float32():
         (lambda: reward(smoothing=math.inf), "smoothing is inf"),
         (lambda: reward().quantile(0.5, method="middle"), "step or bins"),
         (lambda: reward().quantile(1.0), "quantile level"),
-        (lambda: reward().log_prob_greater(reward(smoothing=0.3)), "another smoothing"),
-        (lambda: reward().difference(reward([0.0, 1.0])), "another number of atoms"),
+        (
+            lambda: reward().log_prob_greater(reward(smoothing=0.3)),
+            "smoothing is 0.2, the other's 0.3",
+        ),
+        (lambda: reward().difference(reward([0.0, 1.0])), "num_atoms is 5, the other's 2"),
     ],
 )
 def test_what_cannot_work_says_why(call, message):

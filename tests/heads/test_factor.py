@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import ndtr
+from tabular_fit import fit_tabular
 
 from hidden_context import heads
-from hidden_context.statistics import fit_tabular
 
 UTILITY = np.array([0.9, -1.5, 0.3, 1.5, -0.3, -0.9])
 UNRELATED = np.array([-0.3, -0.9, -1.5, 1.5, 0.9, 0.3])

@@ -13,7 +13,6 @@ from hidden_context.likelihood import (
     Labels,
     LikelihoodOptions,
     make_likelihood,
-    rewards_by_annotator,
 )
 from likelihood.making import (
     ENSEMBLE,
@@ -153,7 +152,7 @@ def test_rewards_of_an_annotator_are_the_members_own(inference):
     likelihood = ensemble(LikelihoodOptions(inference=inference, names=NAMES), head)
     raw = draw(head, 3, 9)
     rewards = head.distribution(raw)
-    everybody = rewards_by_annotator(likelihood, rewards, [*NAMES, "nobody"])
+    everybody = likelihood.rewards_by_annotator(rewards, [*NAMES, "nobody"])
     assert everybody.batch_shape == (4, 6)
     for number, name in enumerate([*NAMES, "nobody"]):
         found = likelihood.rewards_of(rewards, name)
@@ -175,9 +174,7 @@ def test_rewards_of_an_annotator_are_the_members_own(inference):
         np.testing.assert_allclose(found.mean, sum(means) / 2, rtol=1e-9, atol=1e-12)
         measure = risk.parse("cvar:0.2")
         np.testing.assert_allclose(measure(everybody[number]), measure(found), rtol=1e-9)
-    np.testing.assert_array_equal(
-        rewards_by_annotator(likelihood, rewards).mean, everybody[:3].mean
-    )
+    np.testing.assert_array_equal(likelihood.rewards_by_annotator(rewards).mean, everybody[:3].mean)
 
 
 def test_what_members_learned_apart_is_taken_over():

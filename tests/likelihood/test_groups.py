@@ -13,7 +13,6 @@ from hidden_context.likelihood import (
     check_groups,
     group_values,
     make_likelihood,
-    rewards_by_annotator,
     worst_group,
 )
 
@@ -100,11 +99,11 @@ def test_a_group_s_value_is_the_mean_over_rewards_of(measure, members, inference
 def test_rewards_by_annotator_have_a_row_for_each():
     likelihood = known_exactly()
     rewards = likelihood.head.distribution(raw_factor((0.5, 2.0, 1.5), (1.0, -1.0, 1.0)))
-    found = rewards_by_annotator(likelihood, rewards)
+    found = likelihood.rewards_by_annotator(rewards)
     np.testing.assert_allclose(found.mean, [[2.5, 0.0], [-1.5, 2.0], [6.5, -2.0]], rtol=1e-12)
     np.testing.assert_allclose(found.stddev, [[1.5, 1.0]] * 3, rtol=1e-9)
     # one never seen is drawn from the population, of variance ‖L‖² + s²
-    found = rewards_by_annotator(likelihood, rewards, ["nobody", "cat"])
+    found = likelihood.rewards_by_annotator(rewards, ["nobody", "cat"])
     np.testing.assert_allclose(found.mean, [[0.5, 1.0], [6.5, -2.0]], rtol=1e-12)
     np.testing.assert_allclose(found.variance[0], [4 + 2.25, 2.0], rtol=1e-9)
 
@@ -141,13 +140,13 @@ def test_groups_that_cannot_be_valued_are_refused(groups, words):
 def test_a_model_without_annotators_has_no_groups_of_them():
     plain = make_likelihood(heads.make("base"))
     rewards = plain.head.distribution(torch.zeros(1, 1))
-    with pytest.raises(ConfigError, match="knows no annotators, so it has no groups"):
+    with pytest.raises(ConfigError, match="this model knows no annotators"):
         group_values(plain, rewards, GROUPS, risk.parse("mean"))
     with pytest.raises(ConfigError, match="PointMassReward has no context"):
         group_values(known_exactly(), rewards, GROUPS, risk.parse("mean"))
     for kind in (heads.make("base"), heads.make("ensemble", num_members=2)):
         plain = make_likelihood(kind)
-        with pytest.raises(ConfigError, match="learned no contexts of annotators"):
-            rewards_by_annotator(plain, rewards, ["ann"])
+        with pytest.raises(ConfigError, match="this model knows no annotators"):
+            plain.rewards_by_annotator(rewards, ["ann"])
     with pytest.raises(ConfigError, match="no group"):
         worst_group({})

@@ -16,9 +16,8 @@ from hidden_context.likelihood import (
     Labels,
     LikelihoodOptions,
     make_likelihood,
-    negative_log_likelihood,
 )
-from hidden_context.likelihood.labels import no_comparisons, no_ratings
+from hidden_context.likelihood.labels import no_ratings
 from likelihood.making import (
     ENSEMBLE,
     FACTOR,
@@ -69,7 +68,9 @@ def test_fast_path_equals_the_general_one(head):
         fast, slow = (losses(made, method, raw, sure) for made in (plain, general))
         np.testing.assert_allclose(fast, slow, rtol=1e-9)
     share = labels.comparisons.preference
-    expected = negative_log_likelihood(head, raw[::2], raw[1::2], share)
+    sides = (raw[::2], raw[1::2]), (raw[1::2], raw[::2])
+    forward, backward = (-head.log_prob_preferred(*pair) for pair in sides)
+    expected = share * forward + (1 - share) * backward
     np.testing.assert_allclose(plain.negative_log_likelihood(raw, labels), expected)
     preferred = head.log_prob_preferred(raw[::2], raw[1::2])
     np.testing.assert_allclose(plain.log_prob_first(raw, labels), preferred, rtol=1e-9)
@@ -335,7 +336,7 @@ def test_penalty_weighs_responses_as_often_as_comparisons_name_them(head):
     if head is PENALISED["categorical"]:
         mean = raw[[0, 0, 0, 1, 2, 3]].softmax(-1).mean(0)
         assert found.item() == pytest.approx(0.5 * (mean * mean.log()).sum().item(), rel=1e-12)
-    none = dataclasses.replace(labels, comparisons=no_comparisons())
+    none = dataclasses.replace(labels, comparisons=comparisons())
     assert likelihood.penalty(raw, none).item() == 0
 
 
@@ -501,13 +502,13 @@ def make(head, **options):
         (lambda: make(ENSEMBLE).posterior(torch.tensor([0])), "learned no contexts"),
         (
             lambda: make(FACTOR).population_log_prob_first(torch.zeros(2, 4), pairs([1.0])),
-            "no population",
+            "knows no annotators",
         ),
         (
             lambda: make(FACTOR, inference="map").population_log_prob_first(
                 torch.zeros(2, 4), pairs([1.0])
             ),
-            "no population",
+            "knows no annotators",
         ),
     ],
 )

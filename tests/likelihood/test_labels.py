@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hidden_context.errors import ConfigError
 from hidden_context.likelihood import Comparisons, Labels, RatingLabels
-from hidden_context.likelihood.labels import join_comparisons, no_comparisons, no_ratings
+from hidden_context.likelihood.labels import join_comparisons, no_ratings
 from likelihood.making import comparisons, ratings
 
 BY_COMPARISON = ("preference", "strength", "margin", "annotator", "weight", "votes")
@@ -290,7 +290,7 @@ def test_without_ratings_the_comparisons_are_left():
 def test_sets_of_comparisons_join():
     one = comparisons({"first": 0, "second": 1}, {"first": 1, "second": 2, "margin": 0.5})
     other = comparisons({"first": 4, "second": 3, "annotator": 2, "example": 1})
-    found = join_comparisons([one, other, no_comparisons()])
+    found = join_comparisons([one, other, comparisons()])
     assert (found.first.tolist(), found.second.tolist()) == ([0, 1, 4], [1, 2, 3])
     assert found.annotator.tolist() == [-1, -1, 2]
     assert found.margin.tolist() == [0, 0.5, 0]
@@ -298,7 +298,7 @@ def test_sets_of_comparisons_join():
 
 
 def test_nothing_said_is_a_label_too():
-    none = Labels(no_comparisons(), no_ratings(), torch.tensor([0, 3, 5]))
+    none = Labels(comparisons(), no_ratings(), torch.tensor([0, 3, 5]))
     assert (len(none), none.num_responses, none.num_judgements) == (2, 5, 0)
     assert none.by_example().weight.tolist() == none.votes.tolist() == []
     assert none.votes_by_example.tolist() == [0, 0]

@@ -9,7 +9,6 @@ from scipy import stats
 
 from hidden_context import heads
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
-from hidden_context.likelihood.labels import no_comparisons
 from likelihood.making import comparisons, interleave, moved, pairs, ratings
 
 FACTOR = heads.make("factor")
@@ -178,7 +177,7 @@ def styles_recovered(likelihood, raw, reward):
 @pytest.mark.parametrize("share", [1.0, 0.4])
 def test_annotators_own_levels_and_units_are_told_from_rewards(share):
     reward, level, log_unit, who, what, value = rated_by_eight(share)
-    labels = Labels(no_comparisons(), ratings(what, value, who), torch.tensor([0, 200]))
+    labels = Labels(comparisons(), ratings(what, value, who), torch.tensor([0, 200]))
     options = LikelihoodOptions(
         rating_weight=1.0, styles=True, names=tuple(map(str, range(8))), inference=None
     )
@@ -205,7 +204,7 @@ def test_annotators_own_levels_and_units_are_told_from_rewards(share):
 def test_grades_order_rewards_whatever_the_annotators_scale():
     reward, _, _, who, what, value = rated_by_eight(1.0, seed=1)
     grade = 1.0 + np.searchsorted([-1.5, -0.5, 0.5, 1.5], value)
-    labels = Labels(no_comparisons(), ratings(what, grade, who), torch.tensor([0, 200]))
+    labels = Labels(comparisons(), ratings(what, grade, who), torch.tensor([0, 200]))
     options = LikelihoodOptions(
         rating_weight=1.0,
         ratings="ordinal",
@@ -228,7 +227,7 @@ def test_posterior_of_who_rates_is_the_exact_one():
     tiny = -50.0  # a deviation of 1e-6 of the reward's own
     raw = torch.tensor(np.stack([mean, loading, np.full(count, tiny)], -1))
     labels = Labels(
-        no_comparisons(),
+        comparisons(),
         ratings(range(count), value, [0] * count),
         torch.tensor([0, count]),
     )

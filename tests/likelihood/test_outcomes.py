@@ -115,6 +115,10 @@ def test_margins_have_to_be_won_by():
     cdf = stats.norm(0.7).cdf
     expected = [1 - cdf(1.0), cdf(-1.0), 1 - cdf(0), 0.6 * (1 - cdf(0.5)) + 0.4 * cdf(-0.5)]
     np.testing.assert_allclose(probabilities(made, found, 0.7), expected, rtol=1e-9)
+    # a margin for the second side is negative, and its size is what counts
+    signed = labels([0.0, 0.3], margin=[-2.0, -1.0])
+    expected = [cdf(-1.0), 0.3 * (1 - cdf(0.5)) + 0.7 * cdf(-0.5)]
+    np.testing.assert_allclose(probabilities(made, signed, 0.7), expected, rtol=1e-9)
     # without a scale they play no part
     plain = probabilities(Outcomes(), found, 0.7)
     assert plain[0].item() == pytest.approx(1 - cdf(0))

@@ -19,9 +19,17 @@ from hidden_context.likelihood import (
     Ratings,
     make_likelihood,
 )
-from hidden_context.likelihood.labels import no_comparisons
 from hidden_context.likelihood.ratings import AnnotatorStyles
-from likelihood.making import ENSEMBLE, FACTOR, draw, moved, parts, ratings, with_annotators
+from likelihood.making import (
+    ENSEMBLE,
+    FACTOR,
+    comparisons,
+    draw,
+    moved,
+    parts,
+    ratings,
+    with_annotators,
+)
 
 TAU = 0.4
 HEADS = {
@@ -38,7 +46,7 @@ THRESHOLDS = (-0.8, 0.1, 1.5)
 
 
 RATED = Labels(
-    no_comparisons(),
+    comparisons(),
     ratings([0, 0, 1, 3], [0.5, 1.5, -2.0, 1.0], [0, -1, 2, 1]),
     torch.tensor([0, 4]),
 )
@@ -155,7 +163,7 @@ def test_every_heads_rewards_are_rated(kind):
     likelihood = HeadLikelihood(head, options).double()
     with torch.no_grad():
         likelihood.ratings.log_noise.fill_(math.log(TAU))
-    labels = Labels(no_comparisons(), ratings([2, 0, 2], [0.5, -1.0, 3.0]), torch.tensor([0, 4]))
+    labels = Labels(comparisons(), ratings([2, 0, 2], [0.5, -1.0, 3.0]), torch.tensor([0, 4]))
     found = likelihood(raw, labels)
     parts = [part.numpy() for part in head.distribution(raw[[2, 0, 2]]).components()]
     y = (np.array([[0.5], [-1.0], [3.0]]) - 0.2) / 3.0
@@ -224,7 +232,7 @@ def test_expected_ratings_are_the_means_of_the_density(head, styles):
         said = RATED.take(torch.tensor([place]))[0].ratings
         response, who = RATED.ratings.response[place].item(), said.annotator.item()
         every = ratings([response] * grid.size, grid, [who] * grid.size)
-        labels = Labels(no_comparisons(), every, torch.tensor([0, 4]))
+        labels = Labels(comparisons(), every, torch.tensor([0, 4]))
         density = likelihood.predict(raw, labels).ratings.exp().detach().numpy()
         assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-6)
         assert found[place].item() == pytest.approx(np.trapezoid(density * grid, grid), abs=1e-5)
@@ -291,7 +299,7 @@ def test_grades_stay_finite_far_out(kind, size):
     )
     likelihood = HeadLikelihood(head, options)
     labels = Labels(
-        no_comparisons(),
+        comparisons(),
         ratings([0, 0, 1, 1, 0, 1], [1.0, 5.0, 1.0, 5.0, 2.0, 2.5], [0, 1, -1, 0, 1, 0]),
         torch.tensor([0, 2]),
     )
@@ -428,7 +436,7 @@ def test_bound_is_the_integral_over_the_posterior(kind):
     options = {"ratings": kind, "grades": GRADES if kind == "ordinal" else ()}
     likelihood = moved(with_annotators(rating_weight=1.0, styles=True, **options)).double()
     raw = draw(FACTOR, 1, 2)
-    labels = Labels(no_comparisons(), ratings([1], [2.0], [1]), torch.tensor([0, 2]))
+    labels = Labels(comparisons(), ratings([1], [2.0], [1]), torch.tensor([0, 2]))
     found = likelihood(raw, labels).item()
     reward = FACTOR.distribution(raw[1:])
     location, scale = (part.detach() for part in likelihood.annotators.posterior(torch.tensor([1])))

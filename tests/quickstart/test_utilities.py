@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,10 +53,10 @@ def test_probability_agrees_with_drawn_comparisons(a: ResponseKind, b: ResponseK
 
 def test_the_objective_is_shared_by_both_sides() -> None:
     # drawn separately for each side, compliance would beat the alternative less often
-    generator = np.random.default_rng(2)
-    a, b = (MIXED.utility(x).sample(DRAWS, generator) for x in (COMPLIANCE, ALTERNATIVE))
+    torch.manual_seed(2)
+    a, b = (MIXED.utility(x).sample((DRAWS,)) for x in (COMPLIANCE, ALTERNATIVE))
     assert MIXED.probability(COMPLIANCE, ALTERNATIVE) == pytest.approx(0.569, abs=1e-3)
-    assert (a > b).mean() == pytest.approx(0.45, abs=0.01)
+    assert (a > b).double().mean().item() == pytest.approx(0.45, abs=0.01)
 
 
 def test_probability_of_worked_cases() -> None:
@@ -79,18 +80,22 @@ def test_compliance_is_contested_against_every_safe_answer_alike() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_moments_and_quantiles_agree_with_samples(name: str) -> None:
     distribution = MIXED.utility(KINDS[name])
-    drawn = distribution.sample(DRAWS, np.random.default_rng(3))
-    tolerance = 5 * distribution.stddev / DRAWS**0.5
-    assert drawn.mean() == pytest.approx(distribution.mean, abs=tolerance)
-    assert drawn.var() == pytest.approx(distribution.variance, rel=0.02)
+    torch.manual_seed(3)
+    drawn = distribution.sample((DRAWS,)).numpy()
+    tolerance = 5 * distribution.stddev.item() / DRAWS**0.5
+    assert drawn.mean() == pytest.approx(distribution.mean.item(), abs=tolerance)
+    assert drawn.var() == pytest.approx(distribution.variance.item(), rel=0.02)
     for q in (0.01, 0.2, 0.99):
         point = distribution.quantile(q)
-        assert distribution.cdf(point) == pytest.approx(q, abs=1e-9)
-        assert (drawn <= point).mean() == pytest.approx(q, abs=5 * (q * (1 - q) / DRAWS) ** 0.5)
+        assert distribution.cdf(point).item() == pytest.approx(q, abs=1e-9)
+        assert (drawn <= point.item()).mean() == pytest.approx(
+            q, abs=5 * (q * (1 - q) / DRAWS) ** 0.5
+        )
 
 
 def test_quantile_of_one_objective_is_normal() -> None:
-    assert Annotators(1.0).utility(REFUSAL).quantile(0.01) == pytest.approx(0.25 - 2.326348 * 0.12)
+    quantile = Annotators(1.0).utility(REFUSAL).quantile(0.01).item()
+    assert quantile == pytest.approx(0.25 - 2.326348 * 0.12)
 
 
 def test_expected_utility_prefers_compliance_to_a_blunt_refusal_and_the_low_quantile_does_not() -> (
@@ -101,19 +106,13 @@ def test_expected_utility_prefers_compliance_to_a_blunt_refusal_and_the_low_quan
     assert compliance.quantile(0.01) < refusal.quantile(0.01) < alternative.quantile(0.01)
 
 
-def test_borda_counts_are_row_means_with_half_for_itself() -> None:
-    counts = MIXED.borda_counts(HARMFUL_PROMPT_KINDS)
-    others = [MIXED.probability(COMPLIANCE, x) for x in (ALTERNATIVE, REFUSAL, INCOHERENT)]
-    assert counts["compliance"] == pytest.approx((0.5 + sum(others)) / 4)
-    assert sum(counts.values()) == pytest.approx(len(counts) / 2)
-
-
 @pytest.mark.parametrize(("weight", "share"), [(1.0, 0.5), (0.0, 0.5), (0.57, 0.5), (0.57, 0.2)])
 def test_explained_variance_agrees_with_a_sampled_table(weight: float, share: float) -> None:
-    who, generator = Annotators(weight), np.random.default_rng(4)
+    who = Annotators(weight)
+    torch.manual_seed(4)
     groups = ((share, HARMFUL_PROMPT_KINDS), (1 - share, BENIGN_PROMPT_KINDS))
     drawn = [
-        who.utility(kind).sample(round(120_000 * part / len(kinds)), generator)
+        who.utility(kind).sample((round(120_000 * part / len(kinds)),)).numpy()
         for part, kinds in groups
         for kind in kinds
     ]

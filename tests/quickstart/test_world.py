@@ -156,8 +156,12 @@ def test_true_utility_of_a_response(world: World) -> None:
     prompt = world.prompts("test", harmful=True)[0]
     response = world.respond(prompt, KINDS["compliance"], np.random.default_rng(0))
     assert response.dialogue == f"{prompt.text} {response.text}"
-    assert world.utility(response).mean == pytest.approx(0.57 * 0.95 + 0.43 * 0.05)
-    assert world.utility(response, "helpful").variance == pytest.approx(0.12**2)
+    assert world.annotators("both").utility(response.kind).mean.item() == pytest.approx(
+        0.57 * 0.95 + 0.43 * 0.05
+    )
+    assert world.annotators("helpful").utility(response.kind).variance.item() == pytest.approx(
+        0.12**2
+    )
 
 
 @pytest.mark.parametrize(

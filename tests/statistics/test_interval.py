@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from hidden_context.errors import ConfigError
+from hidden_context.statistics import interval
 from hidden_context.statistics.explained import (
     explained_moments,
     explained_variance_of_sums,
@@ -50,23 +51,25 @@ def test_the_bootstrap_is_scipy_s_of_the_same_mean():
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
-def test_the_delta_method_is_the_normal_interval_of_a_mean():
+def test_the_delta_method_is_the_normal_interval_of_a_mean(monkeypatch):
+    monkeypatch.setattr(interval, "EXACT_UP_TO", 100)
     values = np.random.default_rng(1).normal(3, 2, size=400)
-    ours = cluster_interval(_sums(values), ratio, exact_up_to=100)
+    ours = cluster_interval(_sums(values), ratio)
     error = values.std(ddof=1) / 20
     assert ours.method == "delta"
     reach = stats.norm.ppf(0.975) * error
     assert (ours.low, ours.high) == pytest.approx((values.mean() - reach, values.mean() + reach))
 
 
-def test_between_bounds_the_delta_method_works_on_logits():
+def test_between_bounds_the_delta_method_works_on_logits(monkeypatch):
+    monkeypatch.setattr(interval, "EXACT_UP_TO", 10)
     right = np.r_[np.ones(990), np.zeros(10)]
-    found = cluster_interval(_sums(right), ratio, bounds=(0, 1), exact_up_to=10)
+    found = cluster_interval(_sums(right), ratio, bounds=(0, 1))
     error = right.std(ddof=1) / math.sqrt(1000)
     logit, slope = math.log(0.99 / 0.01), 1 / (0.99 * 0.01)
     ends = [1 / (1 + math.exp(-(logit + s * 1.959964 * error * slope))) for s in (-1, 1)]
     assert (found.low, found.high) == pytest.approx(ends, rel=1e-5)
-    wide = cluster_interval(_sums(right), ratio, bounds=(-1, 1), exact_up_to=10)
+    wide = cluster_interval(_sums(right), ratio, bounds=(-1, 1))
     assert 0.97 < wide.low < 0.99 < wide.high < 1
 
 
@@ -127,14 +130,15 @@ def test_influence_is_the_change_when_a_cluster_counts_a_little_more():
     assert pull[7] == pytest.approx(float(change) / 1e-6, rel=1e-3)
 
 
-def test_both_methods_agree_where_there_are_many_clusters():
+def test_both_methods_agree_where_there_are_many_clusters(monkeypatch):
     generator = np.random.default_rng(5)
     cluster = np.repeat(np.arange(800), 3)
     mean = generator.normal(size=800)[cluster] + generator.normal(size=2400)
     texts = explained_moments(mean, generator.exponential(size=2400))
     sums = cluster_sums(texts, cluster)
     bootstrap = cluster_interval(sums, explained_variance_of_sums, bounds=(0, 1))
-    delta = cluster_interval(sums, explained_variance_of_sums, bounds=(0, 1), exact_up_to=10)
+    monkeypatch.setattr(interval, "EXACT_UP_TO", 10)
+    delta = cluster_interval(sums, explained_variance_of_sums, bounds=(0, 1))
     assert bootstrap.estimate == delta.estimate
     width = bootstrap.high - bootstrap.low
     assert delta.low == pytest.approx(bootstrap.low, abs=0.06 * width)

@@ -11,12 +11,13 @@ from hidden_context import heads
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
-from hidden_context.statistics import (
-    explained_variance,
+from hidden_context.statistics.judgement_metrics import (
     grouped_judgement_metrics,
     judgement_metrics,
+    judgement_values,
+    variance_shares,
 )
-from hidden_context.statistics.judgement_metrics import judgement_values, variance_shares
+from hidden_context.statistics.variance import explained_variance
 
 BASE = make_likelihood(heads.make("base"))
 SIGMA_ONE = math.log(math.expm1(1.0))

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from tabular_fit import fit_tabular
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError
-from hidden_context.statistics import explained_variance, fit_tabular
+from hidden_context.statistics.variance import explained_variance
 
 
 def gaussian_alternatives(seed):

@@ -118,7 +118,7 @@ def test_pgf_without_latex_is_what_matplotlib_s_own_backend_writes(
     make = figure_1d if curves.env == "1d" else figure_2d
     manager = type("Manager", (), {"_get_cached_or_new": staticmethod(MeasuringManager)})
     monkeypatch.setattr(backend_pgf, "LatexManager", manager)
-    with matplotlib.rc_context(figures.STYLE | latex.COMPUTER_MODERN):
+    with matplotlib.rc_context(latex.COMPUTER_MODERN, figures.STYLE):
         ours, theirs = io.StringIO(), io.StringIO()
         latex.write_pgf_without_latex(make(curves), ours)
         backend_pgf.FigureCanvasPgf(make(curves)).print_pgf(theirs)

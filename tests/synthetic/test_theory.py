@@ -4,8 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-
-from hidden_context.synthetic.theory import (
+from theory import (
     PROPOSITION_3_3,
     THEOREM_3_4,
     StepUtility,

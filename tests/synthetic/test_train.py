@@ -13,11 +13,11 @@ from hidden_context.synthetic.curves import classifier_borda_count
 from hidden_context.synthetic.environments import OneDimensional, TwoDimensional
 from hidden_context.synthetic.networks import (
     LEARNERS,
-    CategoricalLearner,
     ClassifierLearner,
     Learner,
-    MeanAndStddevLearner,
+    RewardLearner,
     make_learner,
+    perceptron,
 )
 from hidden_context.synthetic.train import cpu_threads, decay_per_step, train
 
@@ -55,7 +55,7 @@ def test_networks_have_four_linear_layers_of_the_right_sizes(
 
 def test_standard_deviation_is_exp_of_raw_minus_two() -> None:
     learner = make_learner("mean_and_stddev", OneDimensional(), 8, "probit")
-    assert isinstance(learner, MeanAndStddevLearner)
+    assert isinstance(learner, RewardLearner)
     rewards = learner.distribution(torch.tensor([[0.3, 0.0], [0.3, 2.0]]))
     assert rewards.stddev.tolist() == pytest.approx([math.exp(-2), 1.0])
     assert rewards.mean.tolist() == pytest.approx([0.3, 0.3])
@@ -64,7 +64,7 @@ def test_standard_deviation_is_exp_of_raw_minus_two() -> None:
 @pytest.mark.parametrize("likelihood", ["probit", "logistic"])
 def test_likelihood_of_normal_rewards_is_the_one_named(likelihood: str) -> None:
     learner = make_learner("mean_and_stddev", OneDimensional(), 8, likelihood)  # type: ignore[arg-type]
-    assert isinstance(learner, MeanAndStddevLearner)
+    assert isinstance(learner, RewardLearner)
     raw_a, raw_b = torch.tensor([[0.5, 1.0]]), torch.tensor([[0.2, 2.5]])
     z = 0.3 / math.hypot(math.exp(-1.0), math.exp(0.5))
     expected = (
@@ -95,7 +95,7 @@ def test_one_forward_pass_gives_what_two_give(name: str) -> None:
 
 def test_batch_norm_takes_its_statistics_over_both_sides_of_the_pairs() -> None:
     learner = make_learner("categorical", OneDimensional(), 8, "probit")
-    assert isinstance(learner, CategoricalLearner)
+    assert isinstance(learner, RewardLearner)
     first, second = torch.rand(64, 1), torch.rand(64, 1) + 3
     learner.log_prob_preferred(first, second, torch.zeros(64, dtype=torch.bool))
     linear, norm = learner.network[0], learner.network[1]
@@ -162,7 +162,7 @@ def test_classifier_borda_count_reads_pairs_both_ways_round() -> None:
         def logit(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
             return 2 * first[:, 0] + second[:, 0]  # not antisymmetric on purpose
 
-    classifier = Fixed(OneDimensional(), 8)
+    classifier = Fixed(perceptron(2, 1, 8))
     a, b = torch.tensor([[0.2], [0.9]]), torch.tensor([[0.1], [0.6]])
     table = [
         [

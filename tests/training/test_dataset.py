@@ -9,6 +9,7 @@ from hidden_context import heads
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.data.report import ReadReport
+from hidden_context.data.tokenize import tokenize_examples
 from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.fitted import reward_scale
 from hidden_context.training.schedules import cosine_factor, paper_schedule, step_factor
@@ -24,12 +25,9 @@ RANKED = read_row(
 )
 
 
-def dataset_of(examples, limit=128, **options) -> ExampleDataset:
-    def labels(indices, kept):
-        assert [examples[index] for index in indices] == list(kept)
-        return labels_of(kept)
-
-    return ExampleDataset(examples, tiny_tokenizer(), limit, labels, **options)
+def dataset_of(examples, limit=128, report=None, **options) -> ExampleDataset:
+    tokens = tokenize_examples(examples, tiny_tokenizer(), limit, report=report)
+    return ExampleDataset(tokens, labels_of(tokens.examples), **options)
 
 
 def test_items_are_the_tokens_of_every_response_and_may_come_longest_first():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainerCallback
 from transformers.optimization import get_scheduler
 
 from hidden_context.errors import ConfigError, DivergedError
@@ -19,21 +18,10 @@ from hidden_context.training.labels import make_head
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.runner import StepRunner
 from support.builders import preference_rows, tiny_tokenizer, train_config
+from support.runs import StopAfter, largest_difference, losses, trained_parameters
 
 ROWS = preference_rows(22, seed=3)
 HEADS = ("base", "mean_and_variance", "categorical")
-
-
-def trained_parameters(result) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
-
-
-def losses(result) -> list[float]:
-    return [line["loss"] for line in result.history if "loss" in line]
-
-
-def largest_difference(first, second) -> float:
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -108,17 +96,6 @@ def test_by_default_nothing_but_the_paper_s_loss_is_trained(backbones, tmp_path)
     by_hand = {n: p.detach() for n, p in model.module.named_parameters()}
     assert largest_difference(by_hand, start) > 1e-3
     assert largest_difference(trained_parameters(result), by_hand) < 1e-5
-
-
-class StopAfter(TrainerCallback):
-    """Ends a run in the middle, as a killed process would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "linear"])

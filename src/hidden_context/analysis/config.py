@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Literal
 
-from hidden_context.config import option
+from hidden_context.config import check_options, option
 from hidden_context.errors import ConfigError
 
 
@@ -46,22 +46,6 @@ class SummarizeConfig:
         return self.jailbreak_dir or self.data_dir
 
 
-_TABLE_OPTIONS: Final = ("alpha", "data_dir", "reward_models_dir", "jailbreak_dir")
-_FILE_OPTIONS: Final = (
-    "head",
-    "likelihood",
-    "risk",
-    "by",
-    "compare",
-    "contexts",
-    "max_contexts",
-    "card",
-    "level",
-    "resamples",
-    "seed",
-)
-
-
 @dataclass(frozen=True)
 class AnalyzeConfig(SummarizeConfig):
     """Options of ``hidden-context analyze``: score files, or the paper's tables without any.
@@ -93,13 +77,13 @@ class AnalyzeConfig(SummarizeConfig):
     contexts: bool = option(
         False, "find where the variance lies: cluster the prompts by their words"
     )
-    max_contexts: int = option(12, "most clusters of prompts that are looked for")
+    max_contexts: int = option(12, "most clusters of prompts that are looked for", least=2)
     card: bool = option(
         False, "write the numbers into the model card of the checkpoint that a file lies beside"
     )
     level: float = option(0.95, "confidence level of intervals")
-    resamples: int = option(999, "resamples of bootstraps and permutations")
-    seed: int = option(0, "seed of bootstraps, permutations and clusters")
+    resamples: int = option(999, "resamples of bootstraps and permutations", least=99)
+    seed: int = option(0, "seed of bootstraps, permutations and clusters", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,8 +92,14 @@ class AnalyzeConfig(SummarizeConfig):
         more = [path for path in self.compare if path not in self.files]
         object.__setattr__(self, "files", [*self.files, *more])
         self._check_statistics()
-        of_the_other_job = _TABLE_OPTIONS if self.files else _FILE_OPTIONS
-        given = ", ".join(f"--{name}" for name in of_the_other_job if not self._is_default(name))
+        of_tables = [field.name for field in dataclasses.fields(SummarizeConfig)]
+        given = ", ".join(
+            f"--{field.name}"
+            for field in dataclasses.fields(self)
+            if field.name not in ("files", "output")
+            and (field.name in of_tables) == bool(self.files)
+            and not self._is_default(field)
+        )
         if given and self.files:
             raise ConfigError(
                 f"only the paper's tables use {given}, and they are made where no score file is "
@@ -127,12 +117,9 @@ class AnalyzeConfig(SummarizeConfig):
             raise ConfigError("--compare takes two score files, such as --compare a.jsonl b.jsonl.")
         if not 0.5 <= self.level < 1.0:
             raise ConfigError(f"level is {self.level}; it has to be at least 0.5 and below 1.")
-        for name, least in (("resamples", 99), ("max_contexts", 2), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        check_options(self)
 
-    def _is_default(self, name: str) -> bool:
-        (field,) = (field for field in dataclasses.fields(self) if field.name == name)
+    def _is_default(self, field: dataclasses.Field[Any]) -> bool:
         factory = field.default_factory
         default = field.default if factory is dataclasses.MISSING else factory()
-        return bool(getattr(self, name) == default)
+        return bool(getattr(self, field.name) == default)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Distribution
 
 from hidden_context.distributions.difference import RewardDifference
@@ -15,6 +15,7 @@ from hidden_context.distributions.parts import Components
 from hidden_context.errors import ConfigError
 
 QuantileMethod = Literal["step", "bins"]
+_Reward = TypeVar("_Reward", bound="RewardDistribution")
 
 
 class RewardDistribution(Distribution, abc.ABC):
@@ -31,10 +32,15 @@ class RewardDistribution(Distribution, abc.ABC):
     _validate_args = False
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
+    _alike: ClassVar[tuple[str, ...]] = ()  # options that two rewards compared have in common
 
     @abc.abstractmethod
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> RewardDistribution:
         """Rebuild with ``function`` applied to each parameter of shape ``batch_shape + …``."""
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> RewardDistribution:
+        """Broadcast to a larger batch shape."""
+        return self._map_parameters(lambda parameter: parameter.expand(batch_shape))
 
     @abc.abstractmethod
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
@@ -180,12 +186,30 @@ class RewardDistribution(Distribution, abc.ABC):
             raise TypeError("a single reward has no length")
         return int(self.batch_shape[0])
 
-    def _refuse(self, other: object, reason: str = "") -> ConfigError:
-        detail = reason or f"{type(other).__name__} is of another kind"
+    def _same(self: _Reward, other: RewardDistribution) -> _Reward:
+        """Return ``other`` if it is of the same kind and options, else refuse it."""
+        if not isinstance(other, type(self)):
+            raise self._refuse(f"{type(other).__name__} is of another kind")
+        for name in self._alike:
+            own, theirs = getattr(self, name), getattr(other, name)
+            if own != theirs:
+                raise self._refuse(f"its {name} is {own}, the other's {theirs}")
+        return other
+
+    def _refuse(self, reason: str) -> ConfigError:
         return ConfigError(
-            f"{type(self).__name__} cannot be compared: {detail}. "
+            f"{type(self).__name__} cannot be compared: {reason}. "
             "Both sides must come from heads of the same type and options."
         )
+
+    def _candidates(self, dim: int) -> int:
+        """Return the batch dimension of a prompt's candidates, counted from the front."""
+        if not -len(self.batch_shape) <= dim < len(self.batch_shape):
+            raise ConfigError(
+                f"dimension {dim} of rewards of batch shape {tuple(self.batch_shape)} holds no "
+                "candidates; score several responses together."
+            )
+        return dim % len(self.batch_shape)
 
 
 def check_level(value: float, name: str, *, closed_right: bool = False) -> None:
@@ -198,6 +222,16 @@ def check_level(value: float, name: str, *, closed_right: bool = False) -> None:
         raise ConfigError(f"{name} is {value}; it must lie in (0, 1{']' if closed_right else ')'}.")
 
 
+def check_aversion(theta: float) -> None:
+    """Check that an aversion to risk is positive.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if not theta > 0:
+        raise ConfigError(f"theta is {theta}; it must be positive.")
+
+
 def level_tensor(q: float | Tensor, like: Tensor) -> Tensor:
     """Bring a quantile level to a tensor of the dtype and device of ``like``, checked."""
     if isinstance(q, Tensor):
@@ -206,6 +240,3 @@ def level_tensor(q: float | Tensor, like: Tensor) -> Tensor:
         return q.to(like)
     check_level(q, "the quantile level")
     return torch.as_tensor(q, dtype=like.dtype, device=like.device)
-
-
-EMPTY_EVENT = Size()

@@ -10,9 +10,9 @@ import torch
 from torch import Size, Tensor
 
 from hidden_context.distributions.base import (
-    EMPTY_EVENT,
     QuantileMethod,
     RewardDistribution,
+    check_aversion,
     check_level,
     level_tensor,
 )
@@ -41,20 +41,18 @@ class CategoricalReward(RewardDistribution):
     Source: DPL paper (arXiv 2312.08358), section 4, categorical model.
     """
 
+    _alike = ("num_atoms",)
+
     def __init__(self, logits: Tensor) -> None:
         if logits.dim() == 0 or logits.shape[-1] < 2:
             raise ConfigError("a categorical reward needs at least two atoms.")
         self.log_probs = torch.log_softmax(at_least_float32(logits), dim=-1)
-        super().__init__(self.log_probs.shape[:-1], EMPTY_EVENT)
+        super().__init__(self.log_probs.shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> CategoricalReward:
         # move the atoms in front so that an index speaks of the batch alone
         per_atom = [function(log_prob) for log_prob in self.log_probs.unbind(-1)]
         return CategoricalReward(torch.stack(per_atom, dim=-1))
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> CategoricalReward:
-        """Broadcast to a larger batch shape."""
-        return CategoricalReward(self.log_probs.expand((*batch_shape, self.num_atoms)))
 
     @property
     def num_atoms(self) -> int:
@@ -141,18 +139,14 @@ class CategoricalReward(RewardDistribution):
 
     def entropic(self, theta: float) -> Tensor:
         """Entropic risk over the atoms, exact for small and large aversion (see the base class)."""
-        if not theta > 0:
-            raise ConfigError(f"theta is {theta}; it must be positive.")
+        check_aversion(theta)
         if theta <= 1:  # logsumexp would lose a small difference from log 1
             return -torch.log1p((self.probs * torch.expm1(-theta * self.atoms)).sum(-1)) / theta
         return -torch.logsumexp(self.log_probs - theta * self.atoms, dim=-1) / theta
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
         """Log-probability of being preferred, ties counted half (see the base class)."""
-        if not isinstance(other, CategoricalReward):
-            raise self._refuse(other)
-        if other.num_atoms != self.num_atoms:
-            raise self._refuse(other, f"{self.num_atoms} and {other.num_atoms} atoms")
+        other = self._same(other)
         # log of P(other < atom i) + P(other = atom i)/2 = (F_{i-1} + F_i)/2
         cumulative = torch.logcumsumexp(other.log_probs, dim=-1)
         first = other.log_probs[..., :1]
@@ -166,10 +160,7 @@ class CategoricalReward(RewardDistribution):
         So P(D > 0) counts ties half, as ``log_prob_greater`` does, and thresholds between atoms
         have a gradient.
         """
-        if not isinstance(other, CategoricalReward):
-            raise self._refuse(other)
-        if other.num_atoms != self.num_atoms:
-            raise self._refuse(other, f"{self.num_atoms} and {other.num_atoms} atoms")
+        other = self._same(other)
         joint = self.log_probs.unsqueeze(-1) + other.log_probs.unsqueeze(-2)
         count = self.num_atoms
         diagonals = [
@@ -185,10 +176,6 @@ class CategoricalReward(RewardDistribution):
         """One point per atom (see the base class)."""
         location = self.atoms.expand_as(self.log_probs)
         return Components(self.log_probs, location, torch.zeros_like(location))
-
-    def entropy(self) -> Tensor:
-        """Entropy in nats, of shape ``batch_shape``."""
-        return -(self.probs * self.log_probs).sum(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw atoms' rewards, of shape ``sample_shape + batch_shape``."""

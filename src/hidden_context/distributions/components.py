@@ -12,12 +12,12 @@ from torch import Size, Tensor
 from hidden_context.distributions.base import (
     QuantileMethod,
     RewardDistribution,
+    check_aversion,
     check_level,
     level_tensor,
 )
 from hidden_context.distributions.log_space import logsumexp
 from hidden_context.distributions.parts import Components
-from hidden_context.errors import ConfigError
 
 _HALVINGS: Final = 80
 
@@ -113,8 +113,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
 
     def entropic(self, theta: float) -> Tensor:
         r"""Entropic risk, :math:`-\frac1\theta\log\sum_c w_c e^{-\theta m_c+\theta^2s_c^2/2}`."""
-        if not theta > 0:
-            raise ConfigError(f"theta is {theta}; it must be positive.")
+        check_aversion(theta)
         parts = self.components()
         # about the mean, so that a small aversion does not drown in a large reward
         centred = parts.location - self.mean.unsqueeze(-1)

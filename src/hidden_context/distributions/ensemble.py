@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hidden_context.distributions.base import EMPTY_EVENT, RewardDistribution
+from hidden_context.distributions.base import RewardDistribution
 from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.factor import FactorReward
@@ -40,6 +39,8 @@ class EnsembleReward(ComponentReward):
     Source: law of total variance; Lakshminarayanan et al. (2017) for ensembles as mixtures.
     """
 
+    _alike = ("num_members",)
+
     def __init__(self, members: RewardDistribution, location: Tensor, scale: Tensor) -> None:
         count = members.batch_shape[-1:].numel() if members.batch_shape else 0
         if not count or location.shape != (count,) or scale.shape != (count,):
@@ -48,7 +49,7 @@ class EnsembleReward(ComponentReward):
                 "for each."
             )
         self.members, self.location, self.scale = members, location, scale
-        super().__init__(members.batch_shape[:-1], EMPTY_EVENT)
+        super().__init__(members.batch_shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> EnsembleReward:
         # the function speaks of the batch alone: it is applied with the members moved in front
@@ -57,10 +58,6 @@ class EnsembleReward(ComponentReward):
             return torch.stack([function(part) for part in parameter.unbind(place)], dim=-1)
 
         return EnsembleReward(self.members._map_parameters(each), self.location, self.scale)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> EnsembleReward:
-        """Broadcast to a larger batch shape."""
-        return self._map_parameters(lambda parameter: parameter.expand(batch_shape))
 
     @property
     def num_members(self) -> int:
@@ -116,12 +113,7 @@ class EnsembleReward(ComponentReward):
             ConfigError: If the members' rewards have no shared context.
         """
         members = self._factor_members()
-        if not -len(self.batch_shape) <= dim < len(self.batch_shape):
-            raise ConfigError(
-                f"dimension {dim} of rewards of batch shape {tuple(self.batch_shape)} holds no "
-                "candidates; score several responses together."
-            )
-        relative = members.relative(dim % len(self.batch_shape), baseline=baseline, noise=noise)
+        relative = members.relative(self._candidates(dim), baseline=baseline, noise=noise)
         return EnsembleReward(relative, torch.zeros_like(self.location), self.scale)
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> EnsembleReward:
@@ -139,10 +131,3 @@ class EnsembleReward(ComponentReward):
         if not isinstance(self.members, FactorReward):
             raise ConfigError("this ensemble's rewards have no shared context; use factor heads.")
         return self.members
-
-    def _same(self, other: RewardDistribution) -> EnsembleReward:
-        if not isinstance(other, EnsembleReward):
-            raise self._refuse(other)
-        if other.num_members != self.num_members:
-            raise self._refuse(other, f"{self.num_members} and {other.num_members} members")
-        return other

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Size, Tensor
 
 from hidden_context.distributions.base import (
-    EMPTY_EVENT,
     QuantileMethod,
     RewardDistribution,
     level_tensor,
@@ -49,6 +48,7 @@ class FactorReward(ComponentReward):
     """
 
     has_rsample = True
+    _alike = ("num_factors",)
 
     def __init__(self, mean: Tensor, loadings: Tensor, stddev: Tensor) -> None:
         self._mean, self.independent_stddev = torch.broadcast_tensors(
@@ -60,17 +60,13 @@ class FactorReward(ComponentReward):
                 f"loadings of shape {tuple(self._mean.shape)} + (F,) are needed, not "
                 f"{tuple(self.loadings.shape)}."
             )
-        super().__init__(self._mean.shape, EMPTY_EVENT)
+        super().__init__(self._mean.shape)
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> FactorReward:
         mean = function(self._mean)
         columns = [function(column) for column in self.loadings.unbind(-1)]
         loadings = torch.stack(columns, -1) if columns else mean.new_empty((*mean.shape, 0))
         return type(self)(mean, loadings, function(self.independent_stddev))
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> FactorReward:
-        """Broadcast to a larger batch shape."""
-        return self._map_parameters(lambda parameter: parameter.expand(batch_shape))
 
     @property
     def num_factors(self) -> int:
@@ -124,8 +120,7 @@ class FactorReward(ComponentReward):
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
         r"""Disagreement :math:`\|L_a-L_b\|^2` and noise :math:`s_a^2+s_b^2`."""
-        self._compare(other)
-        assert isinstance(other, FactorReward)
+        other = self._same(other)
         noise = self.independent_variance + other.independent_variance
         shared = (self.loadings - other.loadings).square().sum(-1)
         return {"disagreement": shared, "noise": noise}
@@ -136,10 +131,7 @@ class FactorReward(ComponentReward):
         return log_ndtr(location / scale)
 
     def _compare(self, other: RewardDistribution) -> tuple[Tensor, Tensor]:
-        if not isinstance(other, FactorReward):
-            raise self._refuse(other)
-        if other.num_factors != self.num_factors:
-            raise self._refuse(other, f"{self.num_factors} and {other.num_factors} factors")
+        other = self._same(other)
         noise = _hypot(self.independent_stddev, other.independent_stddev)
         scale = _total(noise, self.loadings - other.loadings)
         # where neither side has noise, equal responses are to tie rather than to be 0/0
@@ -176,9 +168,7 @@ class FactorReward(ComponentReward):
         """
         loadings = self.loadings
         if other is not None:
-            if not isinstance(other, FactorReward):
-                raise self._refuse(other)
-            loadings = loadings - other.loadings
+            loadings = loadings - self._same(other).loadings
         return torch.linalg.vector_norm(loadings * scale, dim=-1)
 
     def relative(
@@ -201,12 +191,7 @@ class FactorReward(ComponentReward):
             Rewards of the same batch shape. With ``noise`` they have the right variance each, but
             refuse comparison: the noise they share would be counted twice.
         """
-        if not -len(self.batch_shape) <= dim < len(self.batch_shape):
-            raise ConfigError(
-                f"dimension {dim} of rewards of batch shape {tuple(self.batch_shape)} holds no "
-                "candidates; score several responses together."
-            )
-        dim %= len(self.batch_shape)
+        dim = self._candidates(dim)
         independent = self.independent_variance
         if baseline is None:
             mean = self._mean - self._mean.mean(dim, keepdim=True)
@@ -253,11 +238,10 @@ class FactorReward(ComponentReward):
 class _NoisyRelativeReward(FactorReward):
     """Relative rewards with their noise, which has a part in common."""
 
-    def _compare(self, other: RewardDistribution) -> tuple[Tensor, Tensor]:
+    def _same(self, other: RewardDistribution) -> NoReturn:
         raise self._refuse(
-            other,
             "relative rewards with noise share a part of it; compare the rewards they were made "
-            "from",
+            "from"
         )
 
 

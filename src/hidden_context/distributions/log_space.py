@@ -83,13 +83,20 @@ def log_comparison(z: Tensor, likelihood: str) -> Tensor:
     Raises:
         ConfigError: If the likelihood is not one of the two.
     """
-    if likelihood == "probit":
-        return log_ndtr(z)
-    if likelihood == "logistic":
-        return functional.logsigmoid(_SQRT_TWO_PI * z)
-    raise ConfigError(
-        f"likelihood {likelihood!r} is not known; choose one of {', '.join(LIKELIHOODS)}."
-    )
+    check_likelihood(likelihood)
+    return log_ndtr(z) if likelihood == "probit" else functional.logsigmoid(_SQRT_TWO_PI * z)
+
+
+def check_likelihood(name: str) -> None:
+    """Check the name of a likelihood of normal rewards.
+
+    Raises:
+        ConfigError: If it is not known.
+    """
+    if name not in LIKELIHOODS:
+        raise ConfigError(
+            f"likelihood {name!r} is not known; choose one of {', '.join(LIKELIHOODS)}."
+        )
 
 
 def logsumexp(x: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hidden_context.distributions.base import EMPTY_EVENT, RewardDistribution
+from hidden_context.distributions.base import RewardDistribution
 from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32, log_ndtr, logsumexp
@@ -39,7 +38,7 @@ class MixtureReward(ComponentReward):
             )
         self.log_weights = torch.log_softmax(at_least_float32(logits), dim=-1)
         self.means, self.stddevs = at_least_float32(means), at_least_float32(stddevs)
-        super().__init__(self.means.shape[:-1], EMPTY_EVENT)
+        super().__init__(self.means.shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> MixtureReward:
         return MixtureReward(
@@ -48,10 +47,6 @@ class MixtureReward(ComponentReward):
                 for part in (self.log_weights, self.means, self.stddevs)
             )
         )
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> MixtureReward:
-        """Broadcast to a larger batch shape."""
-        return self._map_parameters(lambda parameter: parameter.expand(batch_shape))
 
     @property
     def num_components(self) -> int:
@@ -74,8 +69,7 @@ class MixtureReward(ComponentReward):
 
     def _pairs(self, other: RewardDistribution) -> tuple[Tensor, Tensor, Tensor]:
         """Joint log-weights, differences and scales, each ``batch_shape + (M, M)``."""
-        if not isinstance(other, MixtureReward):
-            raise self._refuse(other)
+        other = self._same(other)
         log_weights = self.log_weights.unsqueeze(-1) + other.log_weights.unsqueeze(-2)
         location = self.means.unsqueeze(-1) - other.means.unsqueeze(-2)
         scale = torch.hypot(self.stddevs.unsqueeze(-1), other.stddevs.unsqueeze(-2))

@@ -10,20 +10,19 @@ import torch
 from torch import Size, Tensor
 
 from hidden_context.distributions.base import (
-    EMPTY_EVENT,
     QuantileMethod,
     RewardDistribution,
+    check_aversion,
     check_level,
     level_tensor,
 )
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import (
-    LIKELIHOODS,
     at_least_float32,
+    check_likelihood,
     log_comparison,
 )
 from hidden_context.distributions.parts import Components
-from hidden_context.errors import ConfigError
 
 
 class NormalReward(RewardDistribution):
@@ -46,26 +45,18 @@ class NormalReward(RewardDistribution):
     """
 
     has_rsample = True
+    _alike = ("likelihood",)
 
     def __init__(self, mean: Tensor, stddev: Tensor, likelihood: str = "probit") -> None:
-        if likelihood not in LIKELIHOODS:
-            raise ConfigError(
-                f"likelihood {likelihood!r} is not known; choose one of {', '.join(LIKELIHOODS)}."
-            )
+        check_likelihood(likelihood)
         self._mean, self._stddev = torch.broadcast_tensors(
             at_least_float32(mean), at_least_float32(stddev)
         )
         self.likelihood = likelihood
-        super().__init__(self._mean.shape, EMPTY_EVENT)
+        super().__init__(self._mean.shape)
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> NormalReward:
         return NormalReward(function(self._mean), function(self._stddev), self.likelihood)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> NormalReward:
-        """Broadcast to a larger batch shape."""
-        return NormalReward(
-            self._mean.expand(batch_shape), self._stddev.expand(batch_shape), self.likelihood
-        )
 
     @property
     def mean(self) -> Tensor:
@@ -106,16 +97,12 @@ class NormalReward(RewardDistribution):
 
     def entropic(self, theta: float) -> Tensor:
         r"""Entropic risk, in closed form :math:`\mu - \theta\sigma^2/2`."""
-        if not theta > 0:
-            raise ConfigError(f"theta is {theta}; it must be positive.")
+        check_aversion(theta)
         return self._mean - 0.5 * theta * self.variance
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
         """Log-probability of being preferred, with the likelihood chosen (see the base class)."""
-        if not isinstance(other, NormalReward):
-            raise self._refuse(other)
-        if other.likelihood != self.likelihood:
-            raise self._refuse(other, f"likelihoods {self.likelihood} and {other.likelihood}")
+        other = self._same(other)
         z = (self._mean - other._mean) / torch.hypot(self._stddev, other._stddev)
         return log_comparison(z, self.likelihood)
 
@@ -124,10 +111,7 @@ class NormalReward(RewardDistribution):
 
         Its scale is :math:`\sqrt{\sigma_a^2+\sigma_b^2}`, over :math:`\sqrt{2\pi}` if logistic.
         """
-        if not isinstance(other, NormalReward):
-            raise self._refuse(other)
-        if other.likelihood != self.likelihood:
-            raise self._refuse(other, f"likelihoods {self.likelihood} and {other.likelihood}")
+        other = self._same(other)
         location = (self._mean - other._mean).unsqueeze(-1)
         scale = torch.hypot(self._stddev, other._stddev).unsqueeze(-1)
         zero = torch.zeros_like(location)

@@ -10,16 +10,15 @@ from torch import Size, Tensor
 from torch.nn import functional
 
 from hidden_context.distributions.base import (
-    EMPTY_EVENT,
     QuantileMethod,
     RewardDistribution,
+    check_aversion,
     check_level,
     level_tensor,
 )
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.distributions.parts import Components
-from hidden_context.errors import ConfigError
 
 
 class PointMassReward(RewardDistribution):
@@ -37,14 +36,10 @@ class PointMassReward(RewardDistribution):
 
     def __init__(self, value: Tensor) -> None:
         self.value = at_least_float32(value)
-        super().__init__(self.value.shape, EMPTY_EVENT)
+        super().__init__(self.value.shape)
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> PointMassReward:
         return PointMassReward(function(self.value))
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> PointMassReward:
-        """Broadcast to a larger batch shape."""
-        return PointMassReward(self.value.expand(batch_shape))
 
     @property
     def mean(self) -> Tensor:
@@ -72,21 +67,16 @@ class PointMassReward(RewardDistribution):
 
     def entropic(self, theta: float) -> Tensor:
         """Return the reward, whatever the aversion (see the base class)."""
-        if not theta > 0:
-            raise ConfigError(f"theta is {theta}; it must be positive.")
+        check_aversion(theta)
         return self.value
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
         r"""Log of :math:`\operatorname{sigmoid}(r_a - r_b)`, in nats (see the base class)."""
-        if not isinstance(other, PointMassReward):
-            raise self._refuse(other)
-        return functional.logsigmoid(self.value - other.value)
+        return functional.logsigmoid(self.value - self._same(other).value)
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
         """Difference of the rewards with standard logistic noise (see the base class)."""
-        if not isinstance(other, PointMassReward):
-            raise self._refuse(other)
-        location = (self.value - other.value).unsqueeze(-1)
+        location = (self.value - self._same(other).value).unsqueeze(-1)
         zero = torch.zeros_like(location)
         return RewardDifference(zero, location, zero + 1, "logistic")
 
@@ -105,10 +95,6 @@ class PointMassReward(RewardDistribution):
         r"""All of it noise: the logistic likelihood's :math:`\pi^2/3` (see the base class)."""
         return {"noise": self.difference(other).variance}
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Return the reward itself, of shape ``sample_shape + batch_shape``."""
-        return self.value.detach().expand(Size(sample_shape) + self.batch_shape)
-
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Return the reward itself, with its gradient."""
+        """Return the reward itself, of shape ``sample_shape + batch_shape``, with its gradient."""
         return self.value.expand(Size(sample_shape) + self.batch_shape)

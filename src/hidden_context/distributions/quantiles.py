@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hidden_context.distributions.base import (
-    EMPTY_EVENT,
     QuantileMethod,
     RewardDistribution,
     level_tensor,
@@ -42,21 +40,19 @@ class QuantileReward(ComponentReward):
     Source: quantile regression of Dabney et al. (2018), fitted here to comparisons.
     """
 
+    _alike = ("num_atoms", "smoothing")
+
     def __init__(self, atoms: Tensor, smoothing: float) -> None:
         if atoms.dim() == 0 or atoms.shape[-1] < 1:
             raise ConfigError("a quantile reward needs at least one atom.")
         if not 0 < smoothing < math.inf:
             raise ConfigError(f"smoothing is {smoothing}; it must be positive.")
         self.atoms, self.smoothing = at_least_float32(atoms), smoothing
-        super().__init__(self.atoms.shape[:-1], EMPTY_EVENT)
+        super().__init__(self.atoms.shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> QuantileReward:
         columns = [function(column) for column in self.atoms.unbind(-1)]
         return QuantileReward(torch.stack(columns, dim=-1), self.smoothing)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> QuantileReward:
-        """Broadcast to a larger batch shape."""
-        return self._map_parameters(lambda parameter: parameter.expand(batch_shape))
 
     @property
     def num_atoms(self) -> int:
@@ -106,8 +102,4 @@ class QuantileReward(ComponentReward):
         return logsumexp(log_probs, dim=(-2, -1)) - 2 * math.log(self.num_atoms)
 
     def _pairs(self, other: RewardDistribution) -> Tensor:
-        if not isinstance(other, QuantileReward):
-            raise self._refuse(other)
-        if (other.num_atoms, other.smoothing) != (self.num_atoms, self.smoothing):
-            raise self._refuse(other, "another number of atoms, or another smoothing")
-        return self.atoms.unsqueeze(-1) - other.atoms.unsqueeze(-2)
+        return self.atoms.unsqueeze(-1) - self._same(other).atoms.unsqueeze(-2)

@@ -8,8 +8,8 @@ from typing import ClassVar, Final
 from torch import Tensor
 from torch.nn import functional
 
-from hidden_context.distributions import LIKELIHOODS, NormalReward
-from hidden_context.distributions.log_space import at_least_float32
+from hidden_context.distributions import NormalReward
+from hidden_context.distributions.log_space import at_least_float32, check_likelihood
 from hidden_context.errors import ConfigError
 from hidden_context.heads.base import Head
 
@@ -41,11 +41,7 @@ class MeanAndVarianceHead(Head):
     type: ClassVar[str] = "mean_and_variance"
 
     def __post_init__(self) -> None:
-        if self.likelihood not in LIKELIHOODS:
-            raise ConfigError(
-                f"likelihood {self.likelihood!r} is not known; choose one of "
-                f"{', '.join(LIKELIHOODS)}."
-            )
+        check_likelihood(self.likelihood)
         if not self.variance_penalty >= 0:
             raise ConfigError(f"variance_penalty is {self.variance_penalty}; it must be ≥ 0.")
 

@@ -3,22 +3,10 @@
 from hidden_context.likelihood.annotators import AnnotatorEmbeddings, AnnotatorNames
 from hidden_context.likelihood.base import Likelihood, Predictions
 from hidden_context.likelihood.ensemble import EnsembleLikelihood, make_likelihood
-from hidden_context.likelihood.groups import (
-    check_groups,
-    group_values,
-    rewards_by_annotator,
-    worst_group,
-)
+from hidden_context.likelihood.groups import check_groups, group_values, worst_group
 from hidden_context.likelihood.labels import Comparisons, Labels, RatingLabels
 from hidden_context.likelihood.options import LikelihoodOptions
 from hidden_context.likelihood.outcomes import Outcomes
-from hidden_context.likelihood.pairs import (
-    Reduction,
-    negative_log_likelihood,
-    ranked_right,
-    reduce,
-)
-from hidden_context.likelihood.rankings import ranking_negative_log_likelihood
 from hidden_context.likelihood.ratings import Ratings
 from hidden_context.likelihood.single import HeadLikelihood
 
@@ -35,14 +23,8 @@ __all__ = [
     "Predictions",
     "RatingLabels",
     "Ratings",
-    "Reduction",
     "check_groups",
     "group_values",
     "make_likelihood",
-    "negative_log_likelihood",
-    "ranked_right",
-    "ranking_negative_log_likelihood",
-    "reduce",
-    "rewards_by_annotator",
     "worst_group",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,9 +53,10 @@ class Likelihood(nn.Module, abc.ABC):
         names: The annotators.
     """
 
-    head: Head
-    options: LikelihoodOptions
-    names: AnnotatorNames
+    def __init__(self, head: Head, options: LikelihoodOptions | None = None) -> None:
+        super().__init__()
+        self.head, self.options = head, options or LikelihoodOptions()
+        self.names = AnnotatorNames(self.options.names, self.options.column)
 
     @abc.abstractmethod
     def forward(self, raw: Tensor, labels: Labels) -> Tensor:
@@ -171,37 +173,55 @@ class Likelihood(nn.Module, abc.ABC):
         Raises:
             ConfigError: If it knows no annotators.
         """
-        if not self.knows_annotators or not len(self.names):
-            raise ConfigError("this model knows no annotators, so it has no population of them.")
+        self.check_annotators()
         each = [
             self.log_prob_first(raw, labels.judged_by(number)) for number in range(len(self.names))
         ]
         return torch.logsumexp(torch.stack(each), dim=0) - math.log(len(each))
 
-    def rewards_of(
-        self, rewards: RewardDistribution, annotator: str | int | None
-    ) -> RewardDistribution:
-        """Rewards as one annotator would give them; one never seen is drawn from the population.
-
-        Args:
-            rewards: What the head's ``distribution`` gave.
-            annotator: The name.
-
-        Returns:
-            Rewards of the same batch shape.
+    def check_annotators(self) -> None:
+        """Check that it has learned contexts of annotators.
 
         Raises:
-            ConfigError: If the model has learned no annotators.
+            ConfigError: If it has not.
         """
-        if not self.knows_annotators:
+        if not self.knows_annotators or not len(self.names):
             raise ConfigError(
                 "this model knows no annotators; train a factor head with --annotators on data "
                 "that name them."
             )
-        index = torch.tensor([self.names.index(annotator)])
+
+    def rewards_by_annotator(
+        self, rewards: RewardDistribution, annotators: Sequence[object] | None = None
+    ) -> RewardDistribution:
+        """Rewards as each of several annotators would give them.
+
+        Quantiles over the first dimension are those of the people known, whatever the shape of
+        their opinions; the prior's normal distribution is right for one mode of opinion only.
+
+        Args:
+            rewards: What the head's ``distribution`` gave, of any batch shape.
+            annotators: A names; None for all annotators known. One never seen gets the prior.
+
+        Returns:
+            Rewards of batch shape ``(A,) + rewards.batch_shape``.
+
+        Raises:
+            ConfigError: If the model has learned no annotators, or the rewards are not the model's.
+        """
+        self.check_annotators()
+        index = torch.tensor([self.names.index(name) for name in annotators or self.names.names])
         with torch.no_grad():
-            location, scale = (part[0].to(rewards.mean) for part in self.posterior(index))
-        return rewards.given(location, scale)
+            location, scale = (part.to(rewards.mean) for part in self.posterior(index))
+        # (A, F) to (A, 1, …, F) against batch_shape + (F,); for ensembles (A, M, F) likewise
+        shape = (len(index), *(1,) * len(rewards.batch_shape), *location.shape[1:])
+        return rewards.given(location.reshape(shape), scale.reshape(shape))
+
+    def rewards_of(
+        self, rewards: RewardDistribution, annotator: str | int | None
+    ) -> RewardDistribution:
+        """Rewards as one annotator would give them (see ``rewards_by_annotator``)."""
+        return self.rewards_by_annotator(rewards, [annotator])[0]
 
 
 def cross_entropy(forward: Tensor, backward: Tensor, share: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from hidden_context.distributions.log_space import logsumexp
 from hidden_context.heads import Head
-from hidden_context.likelihood.annotators import AnnotatorNames
 from hidden_context.likelihood.base import Likelihood, Predictions
 from hidden_context.likelihood.labels import Labels
 from hidden_context.likelihood.options import LikelihoodOptions
@@ -27,9 +26,7 @@ class EnsembleLikelihood(Likelihood):
     """
 
     def __init__(self, head: Head, options: LikelihoodOptions | None = None) -> None:
-        super().__init__()
-        self.head, self.options = head, options or LikelihoodOptions()
-        self.names = AnnotatorNames(self.options.names, self.options.column)
+        super().__init__(head, options)
         self.members = nn.ModuleList(
             HeadLikelihood(
                 head.member, dataclasses.replace(self.options, seed=self.options.seed + number)

@@ -30,12 +30,8 @@ def check_groups(likelihood: Likelihood, groups: Groups) -> AnnotatorNames:
         ConfigError: If the model has learned no annotators, there is no group, or a group is empty,
             names an annotator twice, or one that the model does not know.
     """
+    likelihood.check_annotators()
     known = likelihood.names
-    if not likelihood.knows_annotators:
-        raise ConfigError(
-            "this model knows no annotators, so it has no groups of them; train a factor head with "
-            "--annotators on data that name them."
-        )
     if not groups:
         raise ConfigError("no group of annotators is named.")
     for group, members in groups.items():
@@ -82,38 +78,9 @@ def group_values(
     """
     check_groups(likelihood, groups)
     return {
-        group: measure(rewards_by_annotator(likelihood, rewards, members)).mean(0)
+        group: measure(likelihood.rewards_by_annotator(rewards, members)).mean(0)
         for group, members in groups.items()
     }
-
-
-def rewards_by_annotator(
-    likelihood: Likelihood, rewards: RewardDistribution, annotators: Sequence[object] | None = None
-) -> RewardDistribution:
-    """Rewards as each of several annotators would give them.
-
-    Quantiles over the first dimension are those of the people known, whatever the shape of their
-    opinions; the prior's normal distribution is right for one mode of opinion only.
-
-    Args:
-        likelihood: The model's likelihood.
-        rewards: What its head's ``distribution`` gave, of any batch shape.
-        annotators: A names; None for all annotators known. One never seen gets the prior.
-
-    Returns:
-        Rewards of batch shape ``(A,) + rewards.batch_shape``.
-
-    Raises:
-        ConfigError: If the model has learned no annotators, or the rewards are not the model's.
-    """
-    known = likelihood.names
-    index = torch.tensor([known.index(name) for name in annotators or known.names])
-    with torch.no_grad():
-        location, scale = (part.to(rewards.mean) for part in likelihood.posterior(index))
-    # (A, F) to (A, 1, …, F) against batch_shape + (F,); for ensembles (A, M, F) likewise
-    ones = (1,) * len(rewards.batch_shape)
-    shape = (len(index), *ones, *location.shape[1:])
-    return rewards.given(location.reshape(shape), scale.reshape(shape))
 
 
 def worst_group(values: Mapping[str, Tensor]) -> Tensor:

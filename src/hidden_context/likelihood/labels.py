@@ -189,7 +189,7 @@ class Labels:
             return start[place] + within, place
 
         order, place = rows(self.comparisons.example)
-        compared = _take(self.comparisons, order)
+        compared = take_rows(self.comparisons, order)
         compared = dataclasses.replace(
             compared,
             first=compared.first + shift[place],
@@ -197,7 +197,7 @@ class Labels:
             example=place,
         )
         order, place = rows(self.ratings.example)
-        rated = _take(self.ratings, order)
+        rated = take_rows(self.ratings, order)
         rated = dataclasses.replace(rated, response=rated.response + shift[place], example=place)
         draws = None if self.draws is None else self.draws[examples]
         return Labels(compared, rated, offsets, draws)
@@ -213,8 +213,8 @@ class Labels:
             response each was, of shape ``(R',)``. Examples stay numbered as they were.
         """
         count = len(self.comparisons)
-        compared = _take(self.comparisons, judgements[judgements < count])
-        rated = _take(self.ratings, judgements[judgements >= count] - count)
+        compared = take_rows(self.comparisons, judgements[judgements < count])
+        rated = take_rows(self.ratings, judgements[judgements >= count] - count)
         named = torch.cat([compared.first, compared.second, rated.response])
         responses, place = torch.unique(named, return_inverse=True)
         first, second, response = place.split([len(compared), len(compared), len(rated)])
@@ -269,7 +269,7 @@ class Labels:
 
     def without_ratings(self) -> Labels:
         """The comparisons alone."""
-        return dataclasses.replace(self, ratings=_take(self.ratings, self.offsets[:0]))
+        return dataclasses.replace(self, ratings=take_rows(self.ratings, self.offsets[:0]))
 
     def mean_by_example(self, values: Tensor) -> Tensor:
         """Average values of judgements, ``(J,)``, over each example's votes: ``(E,)``."""
@@ -290,13 +290,6 @@ def no_ratings(device: torch.device | None = None) -> RatingLabels:
     return RatingLabels(index, none, index, none, none, index)
 
 
-def no_comparisons(device: torch.device | None = None) -> Comparisons:
-    """Make an empty set of comparisons."""
-    none = torch.zeros(0, device=device)
-    index = none.long()
-    return Comparisons(index, index, none, none, none, index, none, none, index)
-
-
 def join_comparisons(parts: list[Comparisons]) -> Comparisons:
     """Put sets of comparisons behind each other."""
     names = [field.name for field in dataclasses.fields(Comparisons)]
@@ -311,5 +304,6 @@ def _map(part: _Part, function: Callable[[Tensor], Tensor]) -> _Part:
     return dataclasses.replace(part, **values)
 
 
-def _take(part: _Part, order: Tensor) -> _Part:
+def take_rows(part: _Part, order: Tensor) -> _Part:
+    """Take some of a set of comparisons or ratings: indices, or a mask."""
     return _map(part, lambda values: values[order])

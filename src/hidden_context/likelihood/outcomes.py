@@ -50,8 +50,8 @@ class Outcomes(nn.Module):
 
     Args:
         levels: 2, 3, 5 or 7.
-        margin_scale: Reward units per unit of a label's margin, with 2 levels only: D > margin. At
-            0 margins play no part; TRL's convention is 1.
+        margin_scale: Reward units per unit of a label's margin, with 2 levels only: D > margin, or
+            −D > −margin for the second side. At 0 margins play no part; TRL's convention is 1.
 
     Raises:
         ConfigError: If the levels are others, or margins are to be used with more than 2.
@@ -97,7 +97,7 @@ class Outcomes(nn.Module):
             ConfigError: If a strength is beyond 5 or 7 levels; of 3 it is the sign that counts.
         """
         if self.levels == 2:
-            lower = self.margin_scale * comparisons.margin
+            lower = self.margin_scale * comparisons.margin.abs()  # the better side's, either way
             return Intervals(lower, torch.full_like(lower, math.inf), comparisons.preference)
         step, weight = self._steps(comparisons)
         inner = self.thresholds

@@ -99,6 +99,11 @@ class Ratings(nn.Module):
         self.raw_gaps = nn.Parameter(gaps) if len(gaps) else None
 
     @property
+    def noise(self) -> Tensor:
+        """Standard deviation τ of gaussian ratings in reward units, of shape ``(1,)``."""
+        return self.log_noise.exp()
+
+    @property
     def thresholds(self) -> Tensor:
         """Ascending thresholds between grades, of shape ``(K − 1,)``."""
         gaps = () if self.raw_gaps is None else (functional.softplus(self.raw_gaps).cumsum(-1),)
@@ -124,7 +129,7 @@ class Ratings(nn.Module):
         if self.kind == "gaussian":
             location, scale = self.unit
             value = ((labels.value.to(level) - location) / scale - level) * torch.exp(-log_unit)
-            density = rewards.log_density(value, self.log_noise.exp().to(level))
+            density = rewards.log_density(value, self.noise.to(level))
             return density - log_unit - math.log(scale)
         noisy = RewardDifference(
             rewards.log_weights,

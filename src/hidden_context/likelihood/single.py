@@ -12,7 +12,7 @@ from torch import Tensor
 from hidden_context.distributions import Components, RewardDifference, RewardDistribution
 from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
-from hidden_context.likelihood.annotators import AnnotatorEmbeddings, AnnotatorNames
+from hidden_context.likelihood.annotators import AnnotatorEmbeddings
 from hidden_context.likelihood.base import Likelihood, Predictions, cross_entropy
 from hidden_context.likelihood.labels import Labels
 from hidden_context.likelihood.options import LikelihoodOptions
@@ -39,10 +39,8 @@ class HeadLikelihood(Likelihood):
     """
 
     def __init__(self, head: Head, options: LikelihoodOptions | None = None) -> None:
-        super().__init__()
-        self.head, self.options = head, options or LikelihoodOptions()
+        super().__init__(head, options)
         options = self.options
-        self.names = AnnotatorNames(options.names, options.column)
         self.outcomes = Outcomes(options.levels, options.margin_scale)
         self.annotators: AnnotatorEmbeddings | None = None
         if options.inference is not None:
@@ -66,15 +64,10 @@ class HeadLikelihood(Likelihood):
         if self.annotators is None or not bool(known.any()):
             compared = self._comparison_loss(raw, labels)
         else:
-            expected = self._expected_loss(raw, labels)
-            every = bool(known.all())
-            compared = (
-                expected
-                if every
-                else torch.where(
-                    known, expected, self._comparison_loss(raw, labels.judged_by(None))
-                )
-            )
+            compared = self._expected_loss(raw, labels)
+            if not bool(known.all()):
+                others = self._comparison_loss(raw, labels.judged_by(None))
+                compared = torch.where(known, compared, others)
         return torch.cat([compared, self._rating_loss(raw, labels).to(compared)])
 
     def predict(self, raw: Tensor, labels: Labels) -> Predictions:

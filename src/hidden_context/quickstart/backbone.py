@@ -86,7 +86,7 @@ def build_backbone(
     folder: str | Path,
     texts: Sequence[str],
     config: BackboneConfig | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Path:
     """Write a small GPT-2-style language model and its tokenizer into a folder.
 
@@ -101,7 +101,7 @@ def build_backbone(
         folder: Where to; created if need be.
         texts: What the tokenizer and the language model are trained on.
         config: Sizes, pretraining and seed; None for the defaults.
-        progress: Called after each pretraining step with the number of steps done.
+        progress: Called with 1 after each pretraining step.
 
     Returns:
         The folder.
@@ -146,7 +146,7 @@ def _pretrain(
     model: GPT2LMHeadModel,
     token_ids: list[list[int]],
     config: BackboneConfig,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], object] | None,
 ) -> None:
     """Train on next-token prediction, the end of text included."""
     import torch
@@ -163,7 +163,7 @@ def _pretrain(
     generator = torch.Generator().manual_seed(config.seed)
     end = model.config.eos_token_id
     model.train()
-    for step in range(1, steps + 1):
+    for _ in range(steps):
         picked = torch.randint(
             len(token_ids), (config.pretraining_batch_size,), generator=generator
         )
@@ -179,4 +179,4 @@ def _pretrain(
         optimizer.step()
         schedule.step()
         if progress is not None:
-            progress(step)
+            progress(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from scipy import stats
 
 from hidden_context.quickstart.utilities import HARMFUL_PROMPT_KINDS, TRAIN_SETS
@@ -78,8 +79,8 @@ def _draw_truth(axes: Any, world: World, train_set: Any) -> None:
     x = np.linspace(-0.5, 1.5, 160)
     for kind in HARMFUL_PROMPT_KINDS:
         utility = annotators.utility(kind)
-        density = np.gradient(np.array([utility.cdf(float(value)) for value in x]), x)
-        _curve(axes, x, density, kind.name, utility.quantile(0.01))
+        density = utility.log_prob(torch.from_numpy(x)).exp().numpy()
+        _curve(axes, x, density, kind.name, float(utility.quantile(0.01)))
     _tidy(axes)
 
 

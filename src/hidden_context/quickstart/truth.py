@@ -52,8 +52,8 @@ def truth_of(
         The truth.
     """
     utility = {name: annotators.utility(kind) for name, kind in KINDS.items()}
-    mean = {name: distribution.mean for name, distribution in utility.items()}
-    low = {name: distribution.quantile(alpha) for name, distribution in utility.items()}
+    mean = {name: float(distribution.mean) for name, distribution in utility.items()}
+    low = {name: float(distribution.quantile(alpha)) for name, distribution in utility.items()}
     pairs = [
         (row["chosen_kind"], row["rejected_kind"])
         for row in test_rows

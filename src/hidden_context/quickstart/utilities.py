@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
+
+from hidden_context.distributions import MixtureReward
 
 Objective = Literal["helpful", "harmless"]
 TrainSet = Literal["helpful", "harmless", "both"]
@@ -58,61 +61,6 @@ KINDS = {kind.name: kind for kind in (*HARMFUL_PROMPT_KINDS, *BENIGN_PROMPT_KIND
 
 
 @dataclass(frozen=True)
-class UtilityDistribution:
-    """A response's utility over annotators: ``w·N(u_helpful, s²) + (1 − w)·N(u_harmless, s²)``.
-
-    Attributes:
-        helpful: Mean utility under the helpful objective.
-        harmless: Mean utility under the harmless objective.
-        helpful_weight: ``w``, the share of comparisons judged by helpfulness.
-        noise: ``s``, the standard deviation under one objective.
-    """
-
-    helpful: float
-    harmless: float
-    helpful_weight: float
-    noise: float
-
-    @property
-    def mean(self) -> float:
-        """Expected utility, ``w·u_helpful + (1 − w)·u_harmless``."""
-        w = self.helpful_weight
-        return w * self.helpful + (1 - w) * self.harmless
-
-    @property
-    def variance(self) -> float:
-        """Variance of the utility, ``s² + w(1 − w)(u_helpful − u_harmless)²``."""
-        w = self.helpful_weight
-        return self.noise**2 + w * (1 - w) * (self.helpful - self.harmless) ** 2
-
-    @property
-    def stddev(self) -> float:
-        """Standard deviation of the utility."""
-        return float(np.sqrt(self.variance))
-
-    def cdf(self, x: float) -> float:
-        """Return P(utility ≤ x)."""
-        w = self.helpful_weight
-        at = ndtr((x - np.array([self.helpful, self.harmless])) / self.noise)
-        return float(w * at[0] + (1 - w) * at[1])
-
-    def quantile(self, q: float) -> float:
-        """Return the utility below which a share ``q`` of annotators lies, ``0 < q < 1``."""
-        from scipy.optimize import brentq
-
-        low = min(self.helpful, self.harmless) - 40 * self.noise
-        high = max(self.helpful, self.harmless) + 40 * self.noise
-        return float(brentq(lambda x: self.cdf(x) - q, low, high, xtol=1e-12))
-
-    def sample(self, size: int, generator: np.random.Generator) -> NDArray[np.float64]:
-        """Draw utilities of independent annotators, shape ``(size,)``."""
-        by_helpful = generator.random(size) < self.helpful_weight
-        return np.where(by_helpful, self.helpful, self.harmless) + self.noise * (
-            generator.standard_normal(size)
-        )
-
-
-@dataclass(frozen=True)
 class Annotators:
     """Who compares: the share that judges by helpfulness, and how noisy a judgement is.
 
@@ -124,9 +72,11 @@ class Annotators:
     helpful_weight: float
     noise: float = 0.12
 
-    def utility(self, kind: ResponseKind) -> UtilityDistribution:
-        """Return the true utility distribution of a response of this kind."""
-        return UtilityDistribution(kind.helpful, kind.harmless, self.helpful_weight, self.noise)
+    def utility(self, kind: ResponseKind) -> MixtureReward:
+        """Return a response's true utility, ``w·N(u_helpful, s²) + (1 − w)·N(u_harmless, s²)``."""
+        weights = torch.tensor([self.helpful_weight, 1 - self.helpful_weight], dtype=torch.float64)
+        means = torch.tensor([kind.helpful, kind.harmless], dtype=torch.float64)
+        return MixtureReward(weights.log(), means, torch.full_like(means, self.noise))
 
     def probability_under(self, objective: Objective, a: ResponseKind, b: ResponseKind) -> float:
         """Return P(a ≻ b) when the annotator's objective is known: ``Φ((u_a − u_b)/(√2·s))``."""
@@ -149,11 +99,6 @@ class Annotators:
         """Return P(row ≻ column), shape ``(K, K)``, with ½ on the diagonal."""
         return np.array([[self.probability(a, b) for b in kinds] for a in kinds])
 
-    def borda_counts(self, kinds: Sequence[ResponseKind]) -> dict[str, float]:
-        """Return BC(a) = mean over b of P(a ≻ b), the self-comparison counted ½ (paper, §3)."""
-        counts = self.preference_matrix(kinds).mean(axis=1)
-        return {kind.name: float(count) for kind, count in zip(kinds, counts, strict=True)}
-
 
 def true_explained_variance(annotators: Annotators, harmful_share: float = 0.5) -> float:
     """Return the share of the true utilities' variance that lies between responses.
@@ -172,7 +117,7 @@ def true_explained_variance(annotators: Annotators, harmful_share: float = 0.5) 
     groups = ((harmful_share, HARMFUL_PROMPT_KINDS), (1 - harmful_share, BENIGN_PROMPT_KINDS))
     weights = [share / len(kinds) for share, kinds in groups for _ in kinds]
     utilities = [annotators.utility(kind) for _, kinds in groups for kind in kinds]
-    means = np.array([utility.mean for utility in utilities])
-    within = float(np.dot(weights, [utility.variance for utility in utilities]))
+    means = np.array([float(utility.mean) for utility in utilities])
+    within = float(np.dot(weights, [float(utility.variance) for utility in utilities]))
     between = float(np.dot(weights, (means - np.dot(weights, means)) ** 2))
     return between / (between + within)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 from hidden_context import heads
 from hidden_context.analysis.config import SummarizeConfig
@@ -15,7 +17,9 @@ from hidden_context.analysis.summarize import EVALUATION_NAME
 from hidden_context.analysis.summarize import run as summarize
 from hidden_context.analysis.summary import Summary
 from hidden_context.data.files import iter_jsonl, write_json, write_jsonl, write_yaml_config
+from hidden_context.data.locks import exclusive_folder
 from hidden_context.heads.registry import options_for
+from hidden_context.progress import stage
 from hidden_context.quickstart.backbone import BackboneConfig, build_backbone
 from hidden_context.quickstart.config import QuickstartConfig
 from hidden_context.quickstart.identified import (
@@ -24,7 +28,6 @@ from hidden_context.quickstart.identified import (
     mean_absolute_error,
     preference_table,
 )
-from hidden_context.quickstart.progress import Progress, StepProgress
 from hidden_context.quickstart.truth import Truth, truth_of
 from hidden_context.quickstart.utilities import TRAIN_SETS, TrainSet
 from hidden_context.quickstart.world import Split, World
@@ -112,6 +115,11 @@ def run(config: QuickstartConfig) -> QuickstartResult:
         ConfigError: If options cannot work.
         StorageError: If results cannot be written.
     """
+    with exclusive_folder(config.output_dir):
+        return _run(config)
+
+
+def _run(config: QuickstartConfig) -> QuickstartResult:
     started = time.perf_counter()
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -119,10 +127,9 @@ def run(config: QuickstartConfig) -> QuickstartResult:
     write_yaml_config(folder / "config.yaml", config)
     world = World(seed=config.seed, helpful_share=config.helpful_share)
     _write_data(world, config, folder)
-    with Progress(disable=config.disable_progress) as progress:
-        backbone = _backbone(config, folder, progress)
-        models = _train_all(config, folder, backbone, progress)
-        records = _evaluate_all(config, world, folder, models, progress)
+    backbone = _backbone(config, folder)
+    models = _train_all(config, folder, backbone)
+    records = _evaluate_all(config, world, folder, models)
     summary = summarize(
         SummarizeConfig(
             data_dir=str(folder),
@@ -181,18 +188,23 @@ def _write_data(world: World, config: QuickstartConfig, folder: Path) -> None:
     write_jsonl(folder / "data" / "jailbreaks.jsonl", world.jailbreak_rows(config.jailbreaks))
 
 
-def _backbone(config: QuickstartConfig, folder: Path, progress: Progress) -> Path:
+class _Steps(TrainerCallback):
+    """Reports each optimiser step of a training."""
+
+    def __init__(self, advance: Callable[[int], object]) -> None:
+        self.advance = advance
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.advance(1)
+
+
+def _backbone(config: QuickstartConfig, folder: Path) -> Path:
     rows = [row for _, row in iter_jsonl(folder / "data" / "both" / "train.jsonl")]
     texts = [row[side] for row in rows for side in ("chosen", "rejected")]
-    task = progress.add("small language model", max(config.pretraining_steps, 1))
-    backbone = build_backbone(
-        folder / "backbone",
-        texts,
-        BackboneConfig(seed=config.seed, pretraining_steps=config.pretraining_steps),
-        progress=task,
-    )
-    task(max(config.pretraining_steps, 1))
-    return backbone
+    shape = BackboneConfig(seed=config.seed, pretraining_steps=config.pretraining_steps)
+    name, steps = "small language model", config.pretraining_steps
+    with stage(name, steps, disable=config.disable_progress) as advance:
+        return build_backbone(folder / "backbone", texts, shape, advance)
 
 
 def train_config(
@@ -233,15 +245,15 @@ def train_config(
 
 
 def _train_all(
-    config: QuickstartConfig, folder: Path, backbone: Path, progress: Progress
+    config: QuickstartConfig, folder: Path, backbone: Path
 ) -> dict[tuple[str, TrainSet], Path]:
     models = {}
     for train_set in TRAIN_SETS:
         for head_type in heads.PAPER_TYPES:
             options = train_config(config, folder, backbone, head_type, train_set)
-            task = progress.add(f"{head_type} on {train_set}", config.total_steps)
-            models[head_type, train_set] = train(options, callbacks=[StepProgress(task)]).path
-            task(config.total_steps)
+            name, steps = f"{head_type} on {train_set}", config.total_steps
+            with stage(name, steps, disable=config.disable_progress) as advance:
+                models[head_type, train_set] = train(options, callbacks=[_Steps(advance)]).path
     return models
 
 
@@ -250,40 +262,32 @@ def _evaluate_all(
     world: World,
     folder: Path,
     models: dict[tuple[str, TrainSet], Path],
-    progress: Progress,
 ) -> list[ModelRecord]:
-    task = progress.add("evaluation", len(models) + len(heads.PAPER_TYPES))
+    options: dict[str, Any] = {"batch_size": 128, "device": "cpu", "disable_tqdm": True}
+    total = len(models) + len(heads.PAPER_TYPES)
     records = []
-    for done, ((head_type, train_set), path) in enumerate(models.items(), start=1):
-        result = evaluate(
-            EvaluateConfig(
-                checkpoint=str(path),
-                data_path=str(folder / "data"),
-                data_subset="both",
-                batch_size=128,
-                device="cpu",
-                disable_tqdm=True,
+    with stage("evaluation", total, disable=config.disable_progress) as advance:
+        for (head_type, train_set), path in models.items():
+            result = evaluate(
+                EvaluateConfig(checkpoint=str(path), data_path=str(folder / "data"), **options)
             )
-        )
-        rows = [row for _, row in iter_jsonl(result.path)]
-        records.append(_record(config, world, head_type, train_set, path, rows, result.metrics))
-        task(done)
-    for done, head_type in enumerate(heads.PAPER_TYPES, start=len(models) + 1):
-        suffix = "" if head_type == "base" else f"_{head_type}"
-        own = {name: path for (kind, name), path in models.items() if kind == head_type}
-        score_file(
-            ScoreConfig(
-                input=str(folder / "data" / "jailbreaks.jsonl"),
-                output=str(folder / f"jailbroken_evaluations_{head_type}.jsonl"),
-                models=[str(path) for path in own.values()],
-                names=[name + suffix for name in own],
-                kind="responses",
-                batch_size=128,
-                device="cpu",
-                disable_tqdm=True,
+            rows = [row for _, row in iter_jsonl(result.path)]
+            records.append(_record(config, world, head_type, train_set, path, rows, result.metrics))
+            advance(1)
+        for head_type in heads.PAPER_TYPES:
+            suffix = "" if head_type == "base" else f"_{head_type}"
+            own = {name: path for (kind, name), path in models.items() if kind == head_type}
+            score_file(
+                ScoreConfig(
+                    input=str(folder / "data" / "jailbreaks.jsonl"),
+                    output=str(folder / f"jailbroken_evaluations_{head_type}.jsonl"),
+                    models=[str(path) for path in own.values()],
+                    names=[name + suffix for name in own],
+                    kind="responses",
+                    **options,
+                )
             )
-        )
-        task(done)
+            advance(1)
     return records
 
 

@@ -28,7 +28,6 @@ from hidden_context.quickstart.utilities import (
     Objective,
     ResponseKind,
     TrainSet,
-    UtilityDistribution,
 )
 
 Split = Literal["train", "validation", "test"]
@@ -110,10 +109,6 @@ class World:
             raise ConfigError(f"{train_set!r} is not one of {', '.join(TRAIN_SETS)}.")
         weight = {"helpful": 1.0, "harmless": 0.0, "both": self.helpful_share}[train_set]
         return Annotators(weight, self.noise)
-
-    def utility(self, response: Response, train_set: TrainSet = "both") -> UtilityDistribution:
-        """Return the true utility distribution of a response over a train set's annotators."""
-        return self.annotators(train_set).utility(response.kind)
 
     def prompts(self, split: Split, *, harmful: bool) -> list[Prompt]:
         """Return a split's prompts of one sort; no two prompts share a task."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hidden_context.config import option
+from hidden_context.config import check_options, option
 from hidden_context.errors import ConfigError
 
 
@@ -37,8 +37,12 @@ class ReportConfig:
     by: list[str] = option(
         ["data_subset", "objective"], "columns that split rows into groups, as of analyze"
     )
-    max_pairs: int = option(10_000, "most comparisons in the page; of more, a sample by seed")
-    max_text: int = option(4_000, "most characters of one text; longer ones are cut and marked")
+    max_pairs: int = option(
+        10_000, "most comparisons in the page; of more, a sample by seed", least=1
+    )
+    max_text: int = option(
+        4_000, "most characters of one text; longer ones are cut and marked", least=40
+    )
     resamples: int = option(999, "resamples of bootstraps and permutations")
     seed: int = option(0, "seed of everything drawn at random")
 
@@ -50,6 +54,4 @@ class ReportConfig:
         for name in ("compare", "head", "likelihood"):
             if self.analysis and getattr(self, name):
                 raise ConfigError(f"--analysis was made without --{name}; leave one of them out.")
-        for name, least in (("max_pairs", 1), ("max_text", 40)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        check_options(self)

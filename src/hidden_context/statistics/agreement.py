@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Final
 
@@ -10,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hidden_context.errors import ConfigError
-from hidden_context.statistics.interval import EXACT_UP_TO, FEWEST, Floats, Interval
+from hidden_context.statistics.checks import Codes, Floats, equally_long, numbered
+from hidden_context.statistics.interval import EXACT_UP_TO, FEWEST, Interval, resampled, wilson
 
-Codes = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Weighted = Callable[[Floats], Floats]
 """Takes weights of the pairs ``(R, N)`` to values ``(R,)``."""
@@ -27,11 +25,10 @@ _BATCH_NUMBERS: Final = 4_000_000
 _ROUNDING: Final = 1e-9
 
 
-def contested(
-    vote_share: Floats, low: float = CONTESTED[0], high: float = CONTESTED[1]
-) -> Booleans:
-    """Return which pairs' annotators diverge: whose vote share lies in [``low``, ``high``]."""
+def contested(vote_share: Floats) -> Booleans:
+    """Return which pairs' annotators diverge: whose vote share lies in ``CONTESTED``."""
     share = np.asarray(vote_share, dtype=np.float64)
+    low, high = CONTESTED
     return np.asarray((share >= low - _ROUNDING) & (share <= high + _ROUNDING))
 
 
@@ -49,7 +46,7 @@ def auroc(score: Floats, positive: Booleans) -> float:
     Raises:
         ConfigError: If shapes differ or there are no scores.
     """
-    score, indicator = _alike(score, np.asarray(positive, dtype=np.float64))
+    score, indicator = equally_long(score, positive)
     chosen = indicator > 0
     count, others = int(chosen.sum()), int((~chosen).sum())
     if not count or not others:
@@ -63,8 +60,6 @@ def diverging_auroc(
     vote_share: Floats,
     cluster: Codes | None = None,
     *,
-    low: float = CONTESTED[0],
-    high: float = CONTESTED[1],
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -76,8 +71,6 @@ def diverging_auroc(
             ``−|P − ½|``, or σ of the difference of the two rewards.
         vote_share: Share of the annotators who prefer one response, of shape ``(N,)``.
         cluster: Number of each pair's cluster, of shape ``(N,)``; None where pairs are independent.
-        low: Least vote share of a diverging pair.
-        high: Greatest one.
         level: Confidence level.
         resamples: Of the bootstrap over clusters: bias-corrected and accelerated up to
             ``EXACT_UP_TO`` clusters, by percentiles above.
@@ -89,18 +82,15 @@ def diverging_auroc(
         clusters.
 
     Raises:
-        ConfigError: If shapes differ, there are no pairs, or ``low`` is above ``high``.
+        ConfigError: If shapes differ or there are no pairs.
     """
-    if low > high:
-        raise ConfigError(f"low is {low} and high {high}; low must not be above high.")
-    score, vote_share = _alike(score, vote_share)
-    positive = contested(vote_share, low, high)
+    score, vote_share = equally_long(score, vote_share)
+    positive = contested(vote_share)
     estimate = auroc(score, positive)
-    codes = _codes(cluster, len(score))
+    codes = numbered(cluster, len(score))
     if estimate in (0.0, 1.0):
         rarer = min(len(np.unique(codes[positive])), len(np.unique(codes[~positive])))
-        ends = stats.binomtest(round(estimate * rarer), rarer).proportion_ci(level, "wilson")
-        return Interval(estimate, float(ends.low), float(ends.high), level, "wilson")
+        return wilson(estimate, rarer, level)
     order = np.argsort(score, kind="stable")
     starts = _starts(score[order])
     is_positive = positive[order]
@@ -116,40 +106,6 @@ def diverging_auroc(
     return _interval(estimate, weighted, codes, level, resamples, seed)
 
 
-def vote_correlation(
-    probability: Floats,
-    vote_share: Floats,
-    cluster: Codes | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Estimate Spearman's correlation of predicted probabilities and vote shares.
-
-    It depends on which response of a pair is called chosen: take an orientation that the votes did
-    not decide, such as the order of the file or of the texts. Otherwise every share is above ½ and
-    half of the range is missing.
-
-    Args:
-        probability: P(first ≻ second), of shape ``(N,)``.
-        vote_share: Share of the annotators who prefer the first, of shape ``(N,)``.
-        cluster: Number of each pair's cluster, of shape ``(N,)``; None where pairs are independent.
-        level: Confidence level.
-        resamples: Of the bootstrap over clusters.
-        seed: Of the bootstrap.
-
-    Returns:
-        The correlation in [−1, 1] with its interval; NaN where one side is constant.
-
-    Raises:
-        ConfigError: If shapes differ or there are no pairs.
-    """
-    return rank_correlation(
-        probability, vote_share, cluster, level=level, resamples=resamples, seed=seed
-    )
-
-
 def rank_correlation(
     first: Floats,
     second: Floats,
@@ -160,6 +116,10 @@ def rank_correlation(
     seed: int = 0,
 ) -> Interval:
     """Estimate Spearman's correlation of two columns, with an interval by cluster.
+
+    Of probabilities and vote shares it depends on which response of a pair is called chosen: take
+    an orientation that the votes did not decide, such as the order of the file or of the texts.
+    Otherwise every share is above ½ and half of the range is missing.
 
     Args:
         first: Numbers of shape ``(N,)``.
@@ -177,7 +137,7 @@ def rank_correlation(
     Raises:
         ConfigError: If shapes differ or there are no rows.
     """
-    first, second = _alike(first, second)
+    first, second = equally_long(first, second)
     columns = [_mid_ranks(values) for values in (first, second)]
 
     def weighted(weights: Floats) -> Floats:
@@ -188,7 +148,7 @@ def rank_correlation(
             return np.asarray(products[0] / np.sqrt(products[1] * products[2]))
 
     estimate = float(weighted(np.ones((1, len(first))))[0])
-    return _interval(estimate, weighted, _codes(cluster, len(first)), level, resamples, seed)
+    return _interval(estimate, weighted, numbered(cluster, len(first)), level, resamples, seed)
 
 
 def _products(a: Floats, b: Floats) -> list[tuple[Floats, Floats]]:
@@ -223,22 +183,17 @@ def _interval(
         found = weighted(drawn[:, codes].astype(np.float64))
         return found if index.ndim == 2 else np.asarray(found[0])
 
-    with warnings.catch_warnings():
-        # a resample without a positive, or resamples that are all the same: seen to below
-        warnings.simplefilter("ignore")
-        result = stats.bootstrap(
-            (np.arange(count),),
-            of_indices,
-            vectorized=True,
-            n_resamples=resamples,
-            batch=max(1, _BATCH_NUMBERS // len(codes)),
-            confidence_level=level,
-            method="BCa" if count <= EXACT_UP_TO else "percentile",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = result.confidence_interval
+    # a resample without a positive, or resamples that are all the same, give no number
+    low, high, drawn = resampled(
+        of_indices,
+        count,
+        level=level,
+        resamples=resamples,
+        seed=seed,
+        batch=max(1, _BATCH_NUMBERS // len(codes)),
+        method="BCa" if count <= EXACT_UP_TO else "percentile",
+    )
     if not (np.isfinite(low) and np.isfinite(high)):
-        drawn = result.bootstrap_distribution
         low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level, "bootstrap")
 
@@ -246,21 +201,3 @@ def _interval(
 def _starts(ordered: Floats) -> Codes:
     """Return where each run of equal numbers begins."""
     return np.flatnonzero(np.concatenate([[True], np.diff(ordered) != 0]))
-
-
-def _codes(cluster: Codes | None, size: int) -> Codes:
-    if cluster is None:
-        return np.arange(size)
-    codes = np.asarray(cluster)
-    if codes.shape != (size,):
-        raise ConfigError(f"{size} pairs need {size} cluster numbers, not shape {codes.shape}.")
-    return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.int64)
-
-
-def _alike(first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape or not len(a):
-        raise ConfigError(
-            f"two equally long, non-empty lists are needed; got shapes {a.shape} and {b.shape}."
-        )
-    return a, b

@@ -11,19 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.interval import (
-    FEWEST,
-    RESAMPLES,
-    Floats,
-    Interval,
-    cluster_sums,
-)
-
-Codes = NDArray[np.int64]
+from hidden_context.statistics.checks import Codes, Floats, check_shares, equally_long, numbered
+from hidden_context.statistics.interval import FEWEST, RESAMPLES, Interval, cluster_sums
 
 BINS: Final = 10
 _HALVINGS: Final = 40
@@ -56,25 +48,6 @@ class ReliabilityBin:
         return asdict(self)
 
 
-def brier_score(probability: Floats, label: Floats) -> Floats:
-    """Return (P − label)² of every pair.
-
-    Args:
-        probability: P(chosen ≻ rejected), of shape ``(N,)``.
-        label: Share of annotators for the chosen response, in [0, 1], of shape ``(N,)``.
-
-    Returns:
-        Scores in [0, 1], of shape ``(N,)``; a coin scores ¼ on hard labels.
-
-    Raises:
-        ConfigError: If shapes differ, there are no pairs, or numbers lie outside [0, 1].
-
-    Source: Brier (1950), in the form for two outcomes.
-    """
-    probability, label = _shares(probability, label)
-    return np.asarray((probability - label) ** 2)
-
-
 def oriented(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
     """Turn every pair to the side that the model prefers.
 
@@ -89,7 +62,9 @@ def oriented(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
     Raises:
         ConfigError: If shapes differ, there are no pairs, or numbers lie outside [0, 1].
     """
-    probability, label = _shares(probability, label)
+    probability, label = equally_long(probability, label)
+    check_shares(probability, "probabilities")
+    check_shares(label, "labels")
     side = np.sign(probability - 0.5)
     return np.abs(probability - 0.5) + 0.5, 0.5 + side * (label - 0.5)
 
@@ -107,7 +82,8 @@ def sharpness(probability: Floats) -> float:
     Raises:
         ConfigError: If there are no pairs, or numbers lie outside [0, 1].
     """
-    probability, _ = _shares(probability, probability)
+    (probability,) = equally_long(probability)
+    check_shares(probability, "probabilities")
     return float(np.mean((probability - 0.5) ** 2))
 
 
@@ -146,7 +122,7 @@ def reliability_bins(
     """
     predicted, observed = oriented(probability, label)
     number = _bin_numbers(predicted, bins)
-    codes = _clusters(cluster, len(predicted))
+    codes = numbered(cluster, len(predicted))
     edges = np.linspace(0.5, 1.0, bins + 1)
     found = []
     for place in np.unique(number):
@@ -211,7 +187,7 @@ def expected_calibration_error(
     values = np.zeros((len(predicted), len(places) + 1))
     values[np.arange(len(predicted)), number] = predicted - observed
     values[:, -1] = 1.0
-    sums = cluster_sums(values, _clusters(cluster, len(predicted)))
+    sums = cluster_sums(values, numbered(cluster, len(predicted)))
     gaps = sums[:, :-1].sum(0) / len(predicted)
     estimate = float(np.abs(gaps).sum())
     count = len(sums)
@@ -266,24 +242,3 @@ def _bin_numbers(predicted: Floats, bins: int) -> Codes:
     # 1 − p rounds: what is equal but for that must not be parted by an edge
     place = np.floor(((predicted - 0.5) * 2 * bins).round(9)).astype(np.int64)
     return np.minimum(place, bins - 1)
-
-
-def _clusters(cluster: Codes | None, size: int) -> Codes:
-    codes = np.arange(size) if cluster is None else np.asarray(cluster, dtype=np.int64)
-    if codes.shape != (size,):
-        raise ConfigError(f"{size} pairs need {size} cluster numbers, not shape {codes.shape}.")
-    return codes
-
-
-def _shares(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
-    probability = np.asarray(probability, dtype=np.float64)
-    label = np.asarray(label, dtype=np.float64)
-    if probability.ndim != 1 or probability.shape != label.shape or not len(label):
-        raise ConfigError(
-            "two equally long, non-empty lists of probabilities and labels are needed; got shapes "
-            f"{probability.shape} and {label.shape}."
-        )
-    for name, values in (("probabilities", probability), ("labels", label)):
-        if not bool(((values >= 0) & (values <= 1)).all()):
-            raise ConfigError(f"{name} must lie in [0, 1].")
-    return probability, label

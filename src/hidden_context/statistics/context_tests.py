@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.interval import Floats
+from hidden_context.statistics.checks import Codes, Floats, numbered
 from hidden_context.statistics.sigma_likelihood import common_sigma_ratios
-
-Codes = NDArray[np.int64]
 
 _BATCH_NUMBERS: Final = 4_000_000
 _ROUNDING: Final = 1e-9  # equal statistics whose sums were taken in another order are ties
@@ -96,12 +94,12 @@ def annotator_permutation_test(
     features = np.asarray(features, dtype=np.float64)
     features = features[:, None] if features.ndim == 1 else features
     size = len(features)
-    who = _whole("annotator", annotator, size)
-    where = np.zeros(size, np.int64) if strata is None else _whole("stratum", strata, size)
+    who = numbered(annotator, size, "annotator")
+    where = np.zeros(size, np.int64) if strata is None else numbered(strata, size, "stratum")
     if not np.isfinite(features).all():
         raise ConfigError("features must be finite numbers.")
     if block is not None:
-        features, who, where = _by_block(features, who, where, _whole("block", block, size))
+        features, who, where = _by_block(features, who, where, numbered(block, size, "block"))
     telling = _with_two_annotators(who, where)
     if not telling.any():
         raise ConfigError(
@@ -247,12 +245,3 @@ def _permuted(
 def _p_value(drawn: Floats, observed: float) -> float:
     reached = int((drawn >= observed - _ROUNDING * max(1.0, abs(observed))).sum())
     return (1 + reached) / (1 + len(drawn))
-
-
-def _whole(name: str, numbers: Codes, size: int) -> Codes:
-    found = np.asarray(numbers)
-    if found.shape != (size,) or size == 0:
-        raise ConfigError(
-            f"{size} rows need {size} {name} numbers, one or more; got {found.shape}."
-        )
-    return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from hidden_context.statistics.checks import Floats
 
 
 def explained_moments(mean: Floats, variance: Floats) -> Floats:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
+from hidden_context.statistics.checks import Codes, Floats
 
-Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """Takes totals ``(..., q)`` to values ``(...)``."""
 
@@ -27,6 +27,7 @@ Method = Literal["bootstrap", "delta", "wilson", "none"]
 FEWEST: Final = 5
 """Clusters below which a sample says nothing of its own uncertainty."""
 EXACT_UP_TO: Final = 1000
+"""Largest number of clusters that is resampled."""
 RESAMPLES: Final = 1999
 _BATCH_NUMBERS: Final = 4_000_000
 _STEP: Final = 1e-6
@@ -44,7 +45,7 @@ class Interval:
         level: Confidence level, such as 0.95.
         method: ``bootstrap`` (bias-corrected and accelerated, by cluster), ``delta`` (by cluster,
             for many clusters), ``wilson`` (a share of which all clusters say the same) or ``none``
-            (a single cluster).
+            (fewer than five clusters).
     """
 
     estimate: float
@@ -100,11 +101,10 @@ def cluster_interval(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    exact_up_to: int = EXACT_UP_TO,
 ) -> Interval:
     r"""Estimate a function of totals, with an interval by cluster.
 
-    Up to ``exact_up_to`` clusters it is the bias-corrected and accelerated bootstrap over clusters.
+    Up to ``EXACT_UP_TO`` clusters it is the bias-corrected and accelerated bootstrap over clusters.
     Above, the delta method: with T the totals over C clusters of sums :math:`s_c`,
 
     .. math:: \widehat{\operatorname{Var}} f(T)
@@ -121,7 +121,6 @@ def cluster_interval(
         level: Confidence level.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
-        exact_up_to: Largest number of clusters that is resampled.
 
     Returns:
         The interval.
@@ -140,38 +139,69 @@ def cluster_interval(
     if count < FEWEST or not np.isfinite(estimate):
         return Interval(estimate, np.nan, np.nan, level, "none")
     if bounds == (0, 1) and estimate in (0.0, 1.0):
-        wilson = stats.binomtest(round(estimate * count), count).proportion_ci(level, "wilson")
-        return Interval(estimate, float(wilson.low), float(wilson.high), level, "wilson")
-    if count > exact_up_to:
+        return wilson(estimate, count, level)
+    if count > EXACT_UP_TO:
         return _delta_interval(sums, statistic, estimate, bounds, level)
     # all clusters say the same, but for rounding: there is nothing to resample
     if np.abs(influence(sums, statistic)).max() <= _ROUNDING * (1 + abs(estimate)):
         return Interval(estimate, estimate, estimate, level, "bootstrap")
     delta = _delta_interval(sums, statistic, estimate, bounds, level)
-    low, high = _bootstrap_ends(sums, statistic, level, resamples, seed)
+
+    def of_indices(index: Codes, axis: int = -1) -> Floats:
+        return statistic(sums[index].sum(axis if axis >= 0 else index.ndim + axis))
+
+    batch = max(1, _BATCH_NUMBERS // sums.size)
+    low, high, _ = resampled(
+        of_indices, count, level=level, resamples=resamples, seed=seed, batch=batch
+    )
     # a sample too small or lopsided for the correction gives NaN
     return Interval(estimate, low, high, level, "bootstrap") if np.isfinite(low + high) else delta
 
 
-def _bootstrap_ends(
-    sums: Floats, statistic: Statistic, level: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    def of_indices(index: NDArray[np.int64], axis: int = -1) -> Floats:
-        return statistic(sums[index].sum(axis if axis >= 0 else index.ndim + axis))
+def wilson(share: float, count: int, level: float) -> Interval:
+    """Return Wilson's interval of a share of ``count`` independent draws."""
+    ends = stats.binomtest(round(share * count), count).proportion_ci(level, "wilson")
+    return Interval(share, float(ends.low), float(ends.high), level, "wilson")
 
+
+def resampled(
+    of_indices: Callable[..., Floats],
+    count: int,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+    batch: int,
+    method: Literal["BCa", "percentile"] = "BCa",
+) -> tuple[float, float, Floats]:
+    """Bootstrap a statistic of cluster numbers.
+
+    Args:
+        of_indices: Takes numbers below ``count`` along an axis to the statistic.
+        count: Number of clusters.
+        level: Confidence level.
+        resamples: How many.
+        seed: Of the resamples.
+        batch: Resamples that are computed together.
+        method: Of ``scipy.stats.bootstrap``.
+
+    Returns:
+        The two ends, NaN where the resamples allow none, and the statistic of each resample.
+    """
     with warnings.catch_warnings():  # of NaN ends, which the caller looks for
         warnings.simplefilter("ignore")
         found = stats.bootstrap(
-            (np.arange(len(sums)),),
+            (np.arange(count),),
             of_indices,
             vectorized=True,
             n_resamples=resamples,
-            batch=max(1, _BATCH_NUMBERS // sums.size),
+            batch=batch,
             confidence_level=level,
-            method="BCa",
+            method=method,
             rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return float(found.low), float(found.high)
+        )
+    low, high = found.confidence_interval
+    return float(low), float(high), found.bootstrap_distribution
 
 
 def influence(sums: Floats, statistic: Statistic) -> Floats:

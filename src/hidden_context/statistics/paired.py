@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from hidden_context.errors import ConfigError
+from hidden_context.statistics.checks import Codes, Floats, equally_long, numbered
 from hidden_context.statistics.context_tests import TestResult
 from hidden_context.statistics.interval import (
-    EXACT_UP_TO,
     RESAMPLES,
-    Floats,
     Interval,
     Statistic,
     cluster_interval,
@@ -50,7 +47,7 @@ class PairedDifference:
 
 
 def mcnemar_test(
-    first_right: Floats, second_right: Floats, cluster: NDArray[np.int64] | None = None
+    first_right: Floats, second_right: Floats, cluster: Codes | None = None
 ) -> TestResult:
     """Test whether two models rank equally many pairs right: McNemar's exact test.
 
@@ -74,16 +71,11 @@ def mcnemar_test(
 
     Source: McNemar (1947).
     """
-    first, second = (np.asarray(x, dtype=np.float64) for x in (first_right, second_right))
-    if first.ndim != 1 or first.shape != second.shape or not len(first):
-        raise ConfigError(
-            f"two equally long, non-empty lists are needed; got {first.shape} and {second.shape}."
-        )
+    first, second = equally_long(first_right, second_right)
     gain = second - first
     if cluster is not None:
-        if np.shape(cluster) != first.shape:
-            raise ConfigError(f"{len(first)} pairs need as many clusters, not {np.shape(cluster)}.")
-        gain = np.bincount(cluster, weights=gain).astype(np.float64)
+        codes = numbered(cluster, len(first))
+        gain = np.bincount(codes, weights=gain).astype(np.float64)
     better, worse = int((gain > _ROUNDING).sum()), int((gain < -_ROUNDING).sum())
     p_value = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
     unit = "pairs" if cluster is None else "clusters"
@@ -109,7 +101,6 @@ def paired_difference(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    exact_up_to: int = EXACT_UP_TO,
 ) -> PairedDifference:
     r"""Compare a statistic of two models on the same clusters.
 
@@ -130,7 +121,6 @@ def paired_difference(
         level: Confidence level.
         resamples: Of the bootstrap, and of the signs.
         seed: Of both.
-        exact_up_to: Largest number of clusters that is resampled for the interval.
 
     Returns:
         The difference; a p-value of NaN where there is one cluster or no finite difference.
@@ -142,9 +132,7 @@ def paired_difference(
     def difference(totals: Floats) -> Floats:
         return np.asarray(second(totals) - first(totals))
 
-    interval = cluster_interval(
-        sums, difference, level=level, resamples=resamples, seed=seed, exact_up_to=exact_up_to
-    )
+    interval = cluster_interval(sums, difference, level=level, resamples=resamples, seed=seed)
     totals = sums.sum(0)
     p_value = float("nan")
     if len(sums) > 1 and np.isfinite(interval.estimate):

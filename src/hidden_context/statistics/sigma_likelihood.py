@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.interval import Floats
-
-Codes = NDArray[np.int64]
+from hidden_context.statistics.checks import Codes, Floats, check_shares, equally_long
 
 _MIXTURES: Final = np.linspace(0.0, 1.0, 21) ** 2
 """Shares t of a pair's own variance that are tried, closest near 0, where the null lies."""
@@ -63,18 +60,10 @@ def _comparisons(
     mean_difference: Floats, variance_sum: Floats, label: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Turn every pair to its higher mean; return |Δμ|, v and the label of that side."""
-    gap, own, ones = (
-        np.asarray(values, dtype=np.float64) for values in (mean_difference, variance_sum, label)
-    )
-    if gap.ndim != 1 or not (gap.shape == own.shape == ones.shape) or not len(gap):
-        raise ConfigError(
-            "three equally long, non-empty lists are needed; got shapes "
-            f"{gap.shape}, {own.shape} and {ones.shape}."
-        )
+    gap, own, ones = equally_long(mean_difference, variance_sum, label)
     if not (np.isfinite(gap).all() and np.isfinite(own).all() and bool((own > 0).all())):
         raise ConfigError("differences must be finite, and variances finite and above 0.")
-    if not bool(((ones >= 0) & (ones <= 1)).all()):
-        raise ConfigError("labels must lie in [0, 1].")
+    check_shares(ones, "labels")
     return np.abs(gap), own, np.where(gap < 0, 1 - ones, ones)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hidden_context.config import option
+from hidden_context.config import check_options, option
 from hidden_context.errors import ConfigError
 
 FIGURE_FORMATS = ("png", "pgf", "svg", "pdf")
@@ -18,45 +18,35 @@ class SyntheticConfig:
     """What to train on and where to write; names and defaults are the paper's where it has them."""
 
     env: Literal["1d", "2d"] = option("1d", "environment: 1d or 2d")
-    batch_size: int = option(128, "pairs per training step")
+    batch_size: int = option(128, "pairs per training step", least=1)
     lr: float = option(1e-4, "first learning rate of Adam; decays exponentially to 1e-5")
-    num_iterations: int = option(1000, "training steps per network")
+    num_iterations: int = option(1000, "training steps per network", least=1)
     out_dir: str = option("results", "results go to {out_dir}/{env}/{batch_size}_{lr}_{steps}")
     seed: int = option(0, "seed of initial weights and data")
     likelihood: Literal["probit", "logistic"] = option(
         "probit", "comparison of two normal rewards: exact (probit) or the paper's code (logistic)"
     )
-    width: int = option(512, "width of the hidden layers")
+    width: int = option(512, "width of the hidden layers", least=1)
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
         "precision of the hidden layers in training; auto: bfloat16 where it is faster "
         "(processors with AMX, wide layers) and learns the same curve, else float32",
     )
-    num_threads: int = option(0, "CPU threads for training; 0 leaves PyTorch's choice")
+    num_threads: int = option(0, "CPU threads for training; 0 leaves PyTorch's choice", least=0)
     figure_formats: list[str] = option(
         ["png", "pgf", "svg"], f"figure files to write, of {', '.join(FIGURE_FORMATS)}"
     )
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "num_iterations", "width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        check_options(self)
         if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"lr is {self.lr}; a learning rate must be positive and finite.")
-        if self.env not in ("1d", "2d"):
-            raise ConfigError(f"env is {self.env!r}; choose 1d or 2d.")
-        if self.likelihood not in ("probit", "logistic"):
-            raise ConfigError(f"likelihood is {self.likelihood!r}; choose probit or logistic.")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(f"precision is {self.precision!r}; choose auto, float32 or bfloat16.")
-        if self.num_threads < 0:
-            raise ConfigError(f"num_threads is {self.num_threads}; use 0 for PyTorch's choice.")
+            raise ConfigError(f"--lr is {self.lr}; a learning rate must be positive and finite.")
         if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed is {self.seed}; it must lie between 0 and 2**63 - 1.")
+            raise ConfigError(f"--seed is {self.seed}; it must lie between 0 and 2**63 - 1.")
         unknown = [name for name in self.figure_formats if name not in FIGURE_FORMATS]
         if unknown:
             raise ConfigError(
-                f"figure_formats has {', '.join(map(repr, unknown))}; "
+                f"--figure_formats has {', '.join(map(repr, unknown))}; "
                 f"choose from {', '.join(FIGURE_FORMATS)}."
             )
 

@@ -12,15 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hidden_context.data.files import atomic_write, require_file
+from hidden_context.distributions import CategoricalReward
 from hidden_context.errors import DataError
 from hidden_context.synthetic.environments import Environment
-from hidden_context.synthetic.networks import (
-    BaseLearner,
-    CategoricalLearner,
-    ClassifierLearner,
-    Learner,
-    MeanAndStddevLearner,
-)
+from hidden_context.synthetic.networks import ClassifierLearner, Learner, RewardLearner
 
 Array = NDArray[np.float32]
 
@@ -102,24 +97,25 @@ def evaluate(environment: Environment, learners: Mapping[str, Learner]) -> Curve
     Returns:
         The curves.
     """
-    base, normal = learners["base"], learners["mean_and_stddev"]
-    categorical, classifier = learners["categorical"], learners["classifier"]
-    assert isinstance(base, BaseLearner)
-    assert isinstance(normal, MeanAndStddevLearner)
-    assert isinstance(categorical, CategoricalLearner)
-    assert isinstance(classifier, ClassifierLearner)
     grid = environment.grid(RESOLUTION[environment.name])
     exact = grid.double()
-    rewards = normal.distribution(normal.network(grid))
+    rewards = {
+        name: learner.distribution(learner.network(grid))
+        for name, learner in learners.items()
+        if isinstance(learner, RewardLearner)
+    }
+    categorical, classifier = rewards["categorical"], learners["classifier"]
+    assert isinstance(categorical, CategoricalReward)
+    assert isinstance(classifier, ClassifierLearner)
     return Curves(
         env=environment.name,
         alternatives=_array(grid),
         expected_utility=_array(environment.expected_utility(exact)),
         borda_count=_array(environment.borda_count(exact)),
-        base=_array(base.head.distribution(base.network(grid)).mean),
-        mean=_array(rewards.mean),
-        stddev=_array(rewards.stddev),
-        probabilities=_array(categorical.distribution(categorical.network(grid)).probs),
+        base=_array(rewards["base"].mean),
+        mean=_array(rewards["mean_and_stddev"].mean),
+        stddev=_array(rewards["mean_and_stddev"].stddev),
+        probabilities=_array(categorical.probs),
         classifier_borda=_array(
             classifier_borda_count(classifier, grid, environment.grid(OPPONENTS[environment.name]))
         ),

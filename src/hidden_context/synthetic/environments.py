@@ -91,30 +91,6 @@ class Environment(ABC):
         first, second = alternatives.split(num)
         return first, second, utilities[num:] > utilities[:num]
 
-    def preference_probability(self, first: Tensor, second: Tensor) -> Tensor:
-        """Exact ``p(a, b) = P(u(a) > u(b)) + P(u(a) = u(b)) / 2`` under independent contexts.
-
-        Args:
-            first: ``a``, ``(..., d)``.
-            second: ``b``, ``(..., d)``, broadcast against ``first``.
-
-        Returns:
-            Probabilities, ``(...)``.
-        """
-        value_a, chance_a = self.payoff(first), self.success(first)
-        value_b, chance_b = self.payoff(second), self.success(second)
-        zero = torch.zeros((), dtype=first.dtype)
-
-        def wins(left: Tensor, right: Tensor) -> Tensor:
-            return (left > right).to(first.dtype) + 0.5 * (left == right).to(first.dtype)
-
-        return (
-            chance_a * chance_b * wins(value_a, value_b)
-            + chance_a * (1 - chance_b) * wins(value_a, zero)
-            + (1 - chance_a) * chance_b * wins(zero, value_b)
-            + (1 - chance_a) * (1 - chance_b) * 0.5
-        )
-
     def grid(self, resolution: int) -> Tensor:
         """Midpoints of a regular grid.
 

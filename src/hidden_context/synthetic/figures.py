@@ -17,34 +17,7 @@ from hidden_context.synthetic.latex import (
     write_pgf_without_latex,
 )
 
-STYLE: dict[str, Any] = {
-    "font.family": "serif",
-    "font.serif": ["STIXGeneral", "DejaVu Serif"],
-    "mathtext.fontset": "stix",
-    "font.size": 6.5,
-    "axes.titlesize": 7,
-    "axes.titlepad": 3,
-    "axes.labelsize": 6.5,
-    "axes.labelpad": 1.5,
-    "axes.linewidth": 0.5,
-    "axes.formatter.use_mathtext": True,
-    "xtick.labelsize": 6,
-    "ytick.labelsize": 6,
-    "xtick.major.size": 1.8,
-    "ytick.major.size": 1.8,
-    "xtick.major.width": 0.5,
-    "ytick.major.width": 0.5,
-    "xtick.major.pad": 1.5,
-    "ytick.major.pad": 1.5,
-    "legend.fontsize": 5.5,
-    "legend.frameon": False,
-    "legend.handlelength": 1.4,
-    "legend.handletextpad": 0.5,
-    "legend.labelspacing": 0.15,
-    "legend.borderpad": 0.2,
-    # The same figure gives the same SVG file.
-    "svg.hashsalt": "hidden-context",
-}
+STYLE = str(Path(__file__).with_name("figure.mplstyle"))
 LATEX_STYLE = {"text.usetex": True, "font.serif": ["Times"], "text.latex.preamble": ""}
 PNG_DPI = 300
 
@@ -96,10 +69,10 @@ def _figure(curves: Curves) -> Any:
 def _save(curves: Curves, path: Path) -> None:
     if has_latex():
         try:
-            return _save_with(curves, path, STYLE | LATEX_STYLE)
+            return _save_with(curves, path, LATEX_STYLE)
         except RuntimeError as error:
             _warn_broken_latex(error)
-    return _save_with(curves, path, STYLE)
+    return _save_with(curves, path, {})
 
 
 def _save_with(curves: Curves, path: Path, style: dict[str, Any]) -> None:
@@ -108,7 +81,7 @@ def _save_with(curves: Curves, path: Path, style: dict[str, Any]) -> None:
     name = path.suffix[1:]
     # No dates: a seed then gives the same files.
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
-    with matplotlib.rc_context(style), atomic_write(path, "wb") as file:
+    with matplotlib.rc_context(style, STYLE), atomic_write(path, "wb") as file:
         _figure(curves).savefig(file, format=name, dpi=PNG_DPI, metadata=metadata)
 
 
@@ -117,14 +90,14 @@ def _save_pgf(curves: Curves, path: Path) -> None:
 
     engine = pgf_engine()
     if engine:
-        style = STYLE | {"pgf.texsystem": engine, "pgf.rcfonts": False}
+        style = {"pgf.texsystem": engine, "pgf.rcfonts": False}
         try:
-            with matplotlib.rc_context(style), atomic_write(path) as file:
+            with matplotlib.rc_context(style, STYLE), atomic_write(path) as file:
                 _figure(curves).savefig(file, format="pgf", backend="pgf")
             return
         except (RuntimeError, ValueError) as error:
             _warn_broken_latex(error)
-    with matplotlib.rc_context(STYLE | COMPUTER_MODERN), atomic_write(path) as file:
+    with matplotlib.rc_context(COMPUTER_MODERN, STYLE), atomic_write(path) as file:
         write_pgf_without_latex(_figure(curves), file)
 
 

@@ -8,13 +8,15 @@ the network in one forward pass of twice the batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from hidden_context import heads
-from hidden_context.distributions import CategoricalReward, NormalReward
+from hidden_context.distributions import CategoricalReward, NormalReward, RewardDistribution
+from hidden_context.distributions.log_space import Likelihood
 from hidden_context.synthetic.environments import Environment
 from hidden_context.synthetic.mixed_precision import mixed_precision_pass
 
@@ -44,7 +46,7 @@ class Perceptron(nn.Sequential):
         return outputs
 
 
-def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool) -> Perceptron:
+def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool = False) -> Perceptron:
     """Build a multilayer perceptron of four linear layers.
 
     Args:
@@ -88,11 +90,22 @@ class Learner(nn.Module, ABC):
 
 
 class RewardLearner(Learner):
-    """A network that rewards each alternative by itself."""
+    """A network that rewards each alternative by itself.
 
-    @abstractmethod
+    Args:
+        network: The network, with K outputs.
+        distribution: Reads its raw outputs ``(..., K)`` as rewards of batch shape ``(...)``.
+    """
+
+    def __init__(
+        self, network: Perceptron, distribution: Callable[[Tensor], RewardDistribution]
+    ) -> None:
+        super().__init__()
+        self.network, self.distribution = network, distribution
+
     def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
         """Log-probability that the chosen is preferred, ``(B, K), (B, K) -> (B,)``, in nats."""
+        return self.distribution(raw_chosen).log_prob_greater(self.distribution(raw_rejected))
 
     def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
         """See the base class; one forward pass over chosen and rejected together.
@@ -107,56 +120,10 @@ class RewardLearner(Learner):
         return self.compare(raw_chosen, raw_rejected)
 
 
-class BaseLearner(RewardLearner):
-    """Ordinary preference learning: one reward, ``P(a ≻ b) = sigmoid(r_a − r_b)``."""
-
-    def __init__(self, environment: Environment, width: int) -> None:
-        super().__init__()
-        self.head = heads.make("base")
-        self.network = perceptron(environment.dimension, 1, width, batch_norm=False)
-
-    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """See the base class."""
-        return self.head.log_prob_preferred(raw_chosen, raw_rejected)
-
-
-class MeanAndStddevLearner(RewardLearner):
-    """Distributional preference learning with a normal reward, σ = exp(raw[1] − 2)."""
-
-    def __init__(
-        self, environment: Environment, width: int, likelihood: Literal["probit", "logistic"]
-    ) -> None:
-        super().__init__()
-        self.likelihood = likelihood
-        self.network = perceptron(environment.dimension, 2, width, batch_norm=False)
-
-    def distribution(self, raw: Tensor) -> NormalReward:
-        """The reward distribution of raw outputs, ``(..., 2)`` -> batch shape ``(...)``."""
-        mean, log_stddev = raw.unbind(-1)
-        stddev = (log_stddev - LOG_STDDEV_SHIFT).exp()
-        return NormalReward(mean, stddev, likelihood=self.likelihood)
-
-    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """See the base class."""
-        return self.distribution(raw_chosen).log_prob_greater(self.distribution(raw_rejected))
-
-
-class CategoricalLearner(RewardLearner):
-    """Distributional preference learning with probabilities on atoms of [0, 1], batch norm."""
-
-    def __init__(self, environment: Environment, width: int) -> None:
-        super().__init__()
-        num_atoms = environment.num_atoms
-        self.head = heads.make("categorical", num_atoms=num_atoms, entropy_coeff=0.0)
-        self.network = perceptron(environment.dimension, num_atoms, width, batch_norm=True)
-
-    def distribution(self, raw: Tensor) -> CategoricalReward:
-        """The reward distribution of raw outputs, ``(..., K)`` -> batch shape ``(...)``."""
-        return CategoricalReward(raw)
-
-    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """See the base class."""
-        return self.head.log_prob_preferred(raw_chosen, raw_rejected)
+def normal_reward(raw: Tensor, likelihood: Likelihood) -> NormalReward:
+    """Read raw outputs ``(..., 2)`` as normal rewards of batch shape ``(...)``, σ = e^(raw₁−2)."""
+    mean, log_stddev = raw.unbind(-1)
+    return NormalReward(mean, (log_stddev - LOG_STDDEV_SHIFT).exp(), likelihood=likelihood)
 
 
 class ClassifierLearner(Learner):
@@ -165,9 +132,9 @@ class ClassifierLearner(Learner):
     It need not be transitive, nor even say the same of a pair and of the pair turned round.
     """
 
-    def __init__(self, environment: Environment, width: int) -> None:
+    def __init__(self, network: Perceptron) -> None:
         super().__init__()
-        self.network = perceptron(2 * environment.dimension, 1, width, batch_norm=False)
+        self.network = network
 
     def logit(self, first: Tensor, second: Tensor) -> Tensor:
         """Log-odds that the second is preferred, ``(B, d), (B, d) -> (B,)``, in nats."""
@@ -181,12 +148,14 @@ class ClassifierLearner(Learner):
 
 
 def make_learner(
-    name: str, environment: Environment, width: int, likelihood: Literal["probit", "logistic"]
+    name: str, environment: Environment, width: int, likelihood: Likelihood
 ) -> Learner:
     """Build one of the four learners with weights from PyTorch's global generator.
 
     Args:
-        name: One of ``LEARNERS``.
+        name: One of ``LEARNERS``: ``base``, ordinary preference learning; ``mean_and_stddev``, a
+            normal reward; ``categorical``, probabilities on atoms of [0, 1], with batch norm; or
+            the ``classifier`` of pairs.
         environment: Gives the numbers of inputs and atoms.
         width: Width of the hidden layers.
         likelihood: How ``mean_and_stddev`` compares two normal rewards.
@@ -194,12 +163,14 @@ def make_learner(
     Returns:
         The learner, in training mode.
     """
+    inputs, atoms = environment.dimension, environment.num_atoms
     if name == "base":
-        return BaseLearner(environment, width)
+        return RewardLearner(perceptron(inputs, 1, width), heads.make("base").distribution)
     if name == "mean_and_stddev":
-        return MeanAndStddevLearner(environment, width, likelihood)
+        read = partial(normal_reward, likelihood=likelihood)
+        return RewardLearner(perceptron(inputs, 2, width), read)
     if name == "categorical":
-        return CategoricalLearner(environment, width)
+        return RewardLearner(perceptron(inputs, atoms, width, batch_norm=True), CategoricalReward)
     if name == "classifier":
-        return ClassifierLearner(environment, width)
+        return ClassifierLearner(perceptron(2 * inputs, 1, width))
     raise ValueError(f"{name!r} is no learner; choose from {', '.join(LEARNERS)}")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,11 +19,9 @@ from hidden_context.synthetic.networks import Learner, make_learner
 FINAL_LR = 1e-5
 CHECK_EVERY = 50
 
-LearnerT = TypeVar("LearnerT", bound=Learner)
-
 
 @dataclass(frozen=True)
-class Trained(Generic[LearnerT]):
+class Trained:
     """A trained learner and how it got there.
 
     Attributes:
@@ -33,7 +30,7 @@ class Trained(Generic[LearnerT]):
         seconds: Wall time of the training loop.
     """
 
-    learner: LearnerT
+    learner: Learner
     losses: Tensor
     seconds: float
 
@@ -53,8 +50,8 @@ def train(
     name: str,
     environment: Environment,
     config: SyntheticConfig,
-    on_step: Callable[[int], None] = lambda steps: None,
-) -> Trained[Learner]:
+    on_step: Callable[[int], object] = lambda steps: None,
+) -> Trained:
     """Train one learner on freshly drawn comparisons.
 
     All learners of one seed see the same comparisons, so that they differ by their likelihood

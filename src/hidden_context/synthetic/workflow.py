@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hidden_context.data.files import atomic_write, write_json, write_yaml_config
+from hidden_context.data.locks import exclusive_folder
+from hidden_context.progress import stage
 from hidden_context.synthetic.agreement import Agreement, rank_agreements
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.curves import Curves, evaluate
 from hidden_context.synthetic.environments import Environment, make_environment
 from hidden_context.synthetic.mixed_precision import resolve_precision
-from hidden_context.synthetic.networks import LEARNERS, Learner
+from hidden_context.synthetic.networks import LEARNERS
 from hidden_context.synthetic.train import Trained, cpu_threads, train
 
 
@@ -58,6 +59,11 @@ def run(config: SyntheticConfig) -> SyntheticResult:
         DivergedError: If a loss is not finite.
         StorageError: If the folder cannot be written to.
     """
+    with exclusive_folder(config.folder):
+        return _run(config)
+
+
+def _run(config: SyntheticConfig) -> SyntheticResult:
     environment = make_environment(config.env)
     # Before the training, so that a folder that cannot be written to costs no time.
     write_yaml_config(config.folder / "config.yaml", config)
@@ -81,35 +87,11 @@ def run(config: SyntheticConfig) -> SyntheticResult:
     return _write(result, losses)
 
 
-def _train_all(environment: Environment, config: SyntheticConfig) -> dict[str, Trained[Learner]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
+def _train_all(environment: Environment, config: SyntheticConfig) -> dict[str, Trained]:
     trained = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        total = config.num_iterations
-        tasks = {name: progress.add_task(name, start=False, total=total) for name in LEARNERS}
-        for name in LEARNERS:
-            progress.start_task(tasks[name])
-            on_step = partial(progress.advance, tasks[name])
-            trained[name] = train(name, environment, config, on_step)
-            if not console.is_terminal:  # a log file gets lines instead of bars
-                console.print(
-                    f"{name}: {total} steps in {trained[name].seconds:.1f} s", highlight=False
-                )
+    for name in LEARNERS:
+        with stage(name, config.num_iterations) as advance:
+            trained[name] = train(name, environment, config, advance)
     return trained
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from hidden_context.data.example import Example
-from hidden_context.data.report import ReadReport
-from hidden_context.data.token_cache import TokenCache
-from hidden_context.data.tokenize import OverLength, tokenize_examples
+from hidden_context.data.tokenize import TokenizedExamples
 from hidden_context.likelihood import Labels
 from hidden_context.training.links import Linker, Links
 
@@ -23,46 +20,32 @@ class ExampleDataset(Dataset["Tokens"]):
     """Tokenized examples, each response once, with what was said of them.
 
     Args:
-        examples: The examples.
-        tokenizer: A Transformers tokenizer.
-        max_length: Longest text in tokens.
-        labels_of: Makes the labels of the examples that are left, given their places among those
-            given and themselves.
-        over_length: What happens to responses that are longer, ``drop`` or ``truncate``.
-        report: Brought up to date with what was dropped.
-        sort_by_length: Order by length, so that evaluation pads little.
-        cache: Where the token ids are kept from one run to the next.
-        linker: Makes what draws comparisons between examples, of the ratings of those that are
-            left and their number; None for none.
+        tokens: The examples and their token ids.
+        labels: Their labels, in that order.
+        linker: Draws comparisons between examples; None for none.
+        sort_by_length: Order by length, so that evaluation pads little; not with a linker.
 
     Attributes:
-        examples: Those that are left, in the dataset's order.
+        examples: The examples, in the dataset's order.
         labels: Their labels, in that order.
     """
 
     def __init__(
         self,
-        examples: Sequence[Example],
-        tokenizer: Any,
-        max_length: int,
-        labels_of: Callable[[Sequence[int], Sequence[Example]], Labels],
-        over_length: OverLength = "drop",
+        tokens: TokenizedExamples,
+        labels: Labels,
+        linker: Linker | None = None,
         *,
-        report: ReadReport | None = None,
         sort_by_length: bool = False,
-        cache: TokenCache | None = None,
-        linker: Callable[[Sequence[Example]], Linker] | None = None,
     ) -> None:
-        tokens = tokenize_examples(
-            examples, tokenizer, max_length, over_length, report=report, cache=cache
-        )
-        order = list(range(len(tokens.examples)))
+        self.examples, self._tokens = tokens.examples, tokens.input_ids
+        self.labels, self.linker = labels, linker
         if sort_by_length:
-            order.sort(key=lambda place: -sum(map(len, tokens.input_ids[place])))
-        self.examples = [tokens.examples[place] for place in order]
-        self._tokens = [tokens.input_ids[place] for place in order]
-        self.labels = labels_of([tokens.indices[place] for place in order], self.examples)
-        self.linker = None if linker is None else linker(self.examples)
+            sizes = self.sizes
+            order = sorted(range(len(labels)), key=lambda place: -sizes[place])
+            self.examples = [tokens.examples[place] for place in order]
+            self._tokens = [tokens.input_ids[place] for place in order]
+            self.labels = labels.select(torch.tensor(order))
         self.num_votes = float(self.labels.votes.sum())
         if self.linker is not None:
             self.num_votes += self.linker.num_votes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, pstdev
 from typing import Final
 
@@ -98,12 +98,7 @@ def _with_ratings(
     if not weight or not values:
         return options
     names = options.names or tuple(annotator_names(examples, config.annotator_column))
-    styles = config.rating_styles and any(
-        annotator_of(judgement, config.annotator_column) is not None
-        for example in examples
-        for judgement in example.judgements
-        if isinstance(judgement.answer, Rating)
-    )
+    styles = config.rating_styles and bool(_raters(examples, config.annotator_column))
     options = dataclasses.replace(
         options,
         rating_weight=weight,
@@ -181,48 +176,35 @@ def check_labels(config: TrainConfig, examples: Sequence[Example]) -> None:
         DataError: If there is no strength, margin or rating where they are asked for, or there
             are ratings alone and they play no part.
     """
-    wanted: list[tuple[bool, str, str, Callable[[object], bool]]] = [
-        (
-            config.outcomes in ("five_levels", "seven_levels"),
-            f"--outcomes {config.outcomes}",
-            "strength",
-            lambda said: isinstance(said, Comparison) and said.strength is not None,
-        ),
-        (
-            config.margin_scale > 0,
-            f"--margin_scale {config.margin_scale:g}",
-            "margin",
-            lambda said: isinstance(said, Comparison) and said.margin is not None,
-        ),
-        (
-            bool(config.anchor_weight),
-            f"--anchor_weight {config.anchor_weight or 0:g}",
-            "rating_chosen",
-            lambda said: isinstance(said, Rating),
-        ),
-        (
-            config.max_comparisons > 0,
-            f"--max_comparisons {config.max_comparisons}",
-            "ratings",
-            lambda said: isinstance(said, Rating),
-        ),
-    ]
-    for asked, option, field, has_it in wanted:
-        if asked and not any(map(has_it, _answers(examples))):
+    said = list(_answers(examples))
+    compared = [answer for answer in said if isinstance(answer, Comparison)]
+    rated = any(isinstance(answer, Rating) for answer in said)
+    weight, margin, most = config.anchor_weight or 0, config.margin_scale, config.max_comparisons
+    strengths = config.outcomes in ("five_levels", "seven_levels")
+    has_strength = any(answer.strength is not None for answer in compared)
+    has_margin = any(answer.margin is not None for answer in compared)
+    for missing, option, field in (
+        (strengths and not has_strength, f"--outcomes {config.outcomes}", "strength"),
+        (margin and not has_margin, f"--margin_scale {margin:g}", "margin"),
+        (weight and not rated, f"--anchor_weight {weight:g}", "rating_chosen"),
+        (most and not rated, f"--max_comparisons {most}", "ratings"),
+    ):
+        if missing:
             raise DataError(
                 f"no training example has what {option} learns from",
                 field=field,
                 remedy=f"Add the column {field!r}, or leave the option out",
             )
-    if config.max_comparisons and not _rated_twice(examples, config.annotator_column):
+    raters = _raters(examples, config.annotator_column)
+    if most and len(set(raters)) == len(raters):
         raise DataError(
             "no annotator of the training examples rated two responses, which "
             "--max_comparisons compares",
             field=config.annotator_column,
             remedy="Name the column with --annotator_column, or leave --max_comparisons out",
         )
-    only_rated = not any(isinstance(a, (Comparison, Ranking)) for a in _answers(examples))
-    if only_rated and config.anchor_weight == 0 and config.max_comparisons:
+    only_rated = not any(isinstance(answer, (Comparison, Ranking)) for answer in said)
+    if only_rated and config.anchor_weight == 0 and most:
         if config.validation_fraction and not config.freeze_backbone:
             raise DataError(
                 "ratings alone that --anchor_weight 0 leaves out have no loss by which "
@@ -238,17 +220,15 @@ def check_labels(config: TrainConfig, examples: Sequence[Example]) -> None:
         )
 
 
-def _rated_twice(examples: Sequence[Example], column: str) -> bool:
-    """Whether any annotator who is named rated more than one response."""
-    seen: set[object] = set()
-    for example in examples:
-        for judgement in example.judgements:
-            if isinstance(judgement.answer, Rating):
-                who = annotator_of(judgement, column)
-                if who is not None and who in seen:
-                    return True
-                seen.add(who)
-    return False
+def _raters(examples: Sequence[Example], column: str) -> list[object]:
+    """Who gave each rating, where they are named."""
+    who = (
+        annotator_of(judgement, column)
+        for example in examples
+        for judgement in example.judgements
+        if isinstance(judgement.answer, Rating)
+    )
+    return [name for name in who if name is not None]
 
 
 def prior_weight(warmup: float, progress: float) -> float:

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from hidden_context.likelihood import Comparisons, Labels, RatingLabels
-from hidden_context.likelihood.labels import join_comparisons
+from hidden_context.likelihood.labels import join_comparisons, take_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +30,9 @@ class Links:
 
     def groups(self, count: int) -> list[list[int]]:
         """Examples in connected groups: all that a link joins stand in one."""
-        group = list(range(count))
-        for first, second in self.examples.tolist():
-            one, other = group[first], group[second]
-            if one != other:
-                group = [one if each == other else each for each in group]
-        found: dict[int, list[int]] = {}
-        for place, number in enumerate(group):
-            found.setdefault(number, []).append(place)
-        return list(found.values())
+        linked = coo_array((torch.ones(len(self.examples)), self.examples.T), (count, count))
+        number, group = connected_components(linked, directed=False)
+        return [(group == each).nonzero()[0].tolist() for each in range(number)]
 
     def added_to(self, labels: Labels, places: Sequence[int]) -> Labels:
         """Add the links between some examples to the labels of those examples.
@@ -49,22 +45,16 @@ class Links:
             The labels with a comparison more for each link both of whose examples are there.
         """
         moved = {place: new for new, place in enumerate(places)}
-        kept = [
-            number
-            for number, pair in enumerate(self.examples.tolist())
-            if all(place in moved for place in pair)
-        ]
-        if not kept:
-            return labels
-        order = torch.tensor(kept)
-        example = torch.tensor([[moved[e] for e in self.examples[n].tolist()] for n in kept])
-        index = labels.offsets[example] + self.responses[order]
-        fields = {
-            f.name: getattr(self.comparisons, f.name)[order]
-            for f in dataclasses.fields(Comparisons)
-        }
-        fields |= {"first": index[:, 0], "second": index[:, 1], "example": example[:, 0]}
-        joined = join_comparisons([labels.comparisons, Comparisons(**fields)])
+        example = torch.tensor(
+            [[moved.get(e, -1) for e in pair] for pair in self.examples.tolist()]
+        )
+        kept = (example >= 0).all(1)
+        example = example[kept]
+        first, second = (labels.offsets[example] + self.responses[kept]).unbind(1)
+        said = dataclasses.replace(
+            take_rows(self.comparisons, kept), first=first, second=second, example=example[:, 0]
+        )
+        joined = join_comparisons([labels.comparisons, said])
         return dataclasses.replace(labels, comparisons=joined)
 
 
@@ -163,10 +153,8 @@ class Linker:
     def within(self, examples: Tensor) -> Linker:
         """The same among some examples alone, a mask ``(E,)``; all keep their numbers."""
         ratings = self.labels.ratings
-        fields = {f.name: getattr(ratings, f.name) for f in dataclasses.fields(RatingLabels)}
-        kept = {name: values[examples[ratings.example]] for name, values in fields.items()}
-        labels = dataclasses.replace(self.labels, ratings=RatingLabels(**kept))
-        return Linker(labels, self.most, self.seed)
+        kept = take_rows(ratings, examples[ratings.example])
+        return Linker(dataclasses.replace(self.labels, ratings=kept), self.most, self.seed)
 
     def links(self, rows: Sequence[int], step: int) -> Links | None:
         """Draw the links of a step.

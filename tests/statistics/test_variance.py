@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics import explained_variance, win_rate
+from hidden_context.statistics.variance import explained_variance
 
 
 def test_explained_variance_by_hand():
@@ -21,21 +21,11 @@ def test_explained_variance_ignores_shift_and_scale():
     assert explained_variance(3 * mean + 7, 9 * variance) == pytest.approx(reference)
 
 
-def test_win_rate_and_its_two_ways_with_ties():
-    first, second = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 3.0, 2.0, 0.0])
-    assert win_rate(first, second) == 0.625
-    assert win_rate(first, second, ties="win") == 0.75
-    assert win_rate(first, second) + win_rate(second, first) == 1
-
-
 @pytest.mark.parametrize(
     "call",
     [
         lambda: explained_variance(torch.zeros(2), torch.zeros(3)),
         lambda: explained_variance(torch.zeros(0), torch.zeros(0)),
-        lambda: win_rate(torch.zeros(2), torch.zeros(3)),
-        lambda: win_rate(torch.zeros(0), torch.zeros(0)),
-        lambda: win_rate(torch.zeros(1), torch.zeros(1), ties="lose"),
     ],
 )
 def test_what_cannot_work_is_refused(call):

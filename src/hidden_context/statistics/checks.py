@@ -1,0 +1,51 @@
+"""Checks of the columns that statistics are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hidden_context.errors import ConfigError
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+def equally_long(*columns: ArrayLike) -> tuple[Floats, ...]:
+    """Bring columns to float64.
+
+    Raises:
+        ConfigError: If they are not lists of one length, or empty.
+    """
+    arrays = tuple(np.asarray(column, dtype=np.float64) for column in columns)
+    shapes = [array.shape for array in arrays]
+    if arrays[0].ndim != 1 or len(set(shapes)) > 1 or not len(arrays[0]):
+        raise ConfigError(
+            "equally long, non-empty lists are needed; got shapes "
+            f"{' and '.join(map(str, shapes))}."
+        )
+    return arrays
+
+
+def check_shares(values: Floats, name: str) -> None:
+    """Check that numbers are shares.
+
+    Raises:
+        ConfigError: If one lies outside [0, 1].
+    """
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ConfigError(f"{name} must lie in [0, 1].")
+
+
+def numbered(numbers: ArrayLike | None, size: int, name: str = "cluster") -> Codes:
+    """Number the groups of rows from 0 without gaps; without groups every row is its own.
+
+    Raises:
+        ConfigError: If there are no rows, or not a number for each.
+    """
+    found = np.arange(size) if numbers is None else np.asarray(numbers)
+    if found.shape != (size,) or size == 0:
+        raise ConfigError(
+            f"{size} rows need {size} {name} numbers, one or more; got shape {found.shape}."
+        )
+    return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64)

@@ -1,0 +1,84 @@
+"""What tests of trainings look at, and ways to disturb one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from hidden_context.training.module import PreferenceModule
+
+
+def losses(result: Any) -> list[float]:
+    """The training losses that a run logged."""
+    return [line["loss"] for line in result.history if "loss" in line]
+
+
+def trained_parameters(result: Any) -> dict[str, torch.Tensor]:
+    """A copy of the network's parameters by name."""
+    return {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
+
+
+def largest_difference(first: dict[str, Any], second: dict[str, Any]) -> float:
+    """The largest difference between parameters of the same names."""
+    assert set(first) == set(second)
+    return max(float((first[name] - second[name]).detach().abs().max()) for name in first)
+
+
+class StopAfter(TrainerCallback):
+    """Ends a run in the middle, as a killed process would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+class RuinWeights(TrainerCallback):
+    """Makes the model bad from a step on, so that the best checkpoint is not the last."""
+
+    def __init__(self, step: int, factor: float = -30, shift: float = 0) -> None:
+        self.step, self.factor, self.shift = step, factor, shift
+
+    def on_step_end(self, args, state, control, model=None, **_):
+        if state.global_step == self.step:
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    if parameter.requires_grad and "score" in name:
+                        parameter.mul_(self.factor).add_(self.shift)
+
+
+class FailingBackward(torch.autograd.Function):
+    """Runs out of memory in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+
+class SmallMemory:
+    """Lets a forward or backward pass fail: above a number of examples, or at certain calls."""
+
+    def __init__(self, monkeypatch, most=10**6, failing_calls=(), backward=False):
+        self.calls, self.failed, self.finished = 0, 0, 0
+        original = PreferenceModule.raw_outputs
+
+        def limited(module, tokens):
+            self.calls += 1
+            fails = len(tokens) > most or self.calls in failing_calls
+            if not fails:
+                self.finished += 1
+                return original(module, tokens)
+            self.failed += 1
+            if not backward:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+            return FailingBackward.apply(original(module, tokens))
+
+        monkeypatch.setattr(PreferenceModule, "raw_outputs", limited)
