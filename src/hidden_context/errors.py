@@ -23,7 +23,7 @@ class DataError(HiddenContextError, ValueError):
     Args:
         problem: What is wrong, one sentence without a final full stop.
         file: The file it stands in.
-        line: The 1-based line (or row, for tables) it stands on.
+        line: The 1-based line (or row, for tables) it stands on, or several with commas.
         field: The column or key.
         remedy: What to do about it, one sentence without a final full stop.
     """
@@ -33,7 +33,7 @@ class DataError(HiddenContextError, ValueError):
         problem: str,
         *,
         file: str | Path | None = None,
-        line: int | None = None,
+        line: int | str | None = None,
         field: str | None = None,
         remedy: str | None = None,
     ) -> None:
@@ -91,3 +91,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, to be quoted within one of ours."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip() if text else type(error).__name__
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return the whole of another library's error, whose first line may name nothing."""
+    return " ".join(str(error).split())

@@ -112,7 +112,7 @@ def test_what_cannot_be_built_says_so(backbones):
         build(backbones("gpt2"), tuning="half")
     with pytest.raises(ConfigError, match="lora_target_modules"):
         build(backbones("distilbert"))
-    with pytest.raises(CheckpointError, match="could not be loaded as a sequence classifier"):
+    with pytest.raises(CheckpointError, match="neither a local folder nor a model"):
         load_classifier("/no/such/folder", 1)
     with pytest.raises(CheckpointError, match="does not have 5 outputs"):
         load_classifier(backbones("gpt2", num_labels=2), 5)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from hidden_context.data.model_input import ModelInput
 from hidden_context.errors import CheckpointError, ConfigError, DataError, StorageError
 from hidden_context.models.feature_cache import FeatureCache, content_key, default_cache_dir
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
@@ -79,6 +80,87 @@ def test_apart_embeds_last_turn_and_response(backbones):
     assert torch.equal(alone, features[:, 32:])
 
 
+def test_the_response_alone_is_embedded_where_the_prompt_is_known(backbones):
+    featurizer = Featurizer(backbones("gpt2"))
+    plain = ModelInput("What is tea? A drink.", "What is tea?")
+    assert featurizer.parts(plain) == ["What is tea?", "A drink."]
+    chat = [
+        {"role": "user", "content": "What is tea?"},
+        {"role": "assistant", "content": "A drink."},
+    ]
+    assert featurizer.parts(ModelInput(chat, chat[:1])) == ["What is tea?", "A drink."]
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    calls = ModelInput([chat[0], call], chat[:1], [{"type": "function"}])
+    assert featurizer.parts(calls) == ["What is tea?", '{"arguments": {}, "name": "f"}']
+    vectors = featurizer.features([plain, calls])
+    assert torch.equal(vectors[0, :32], vectors[1, :32])
+    assert not torch.equal(vectors[0, 32:], vectors[1, 32:])
+
+
+def test_tools_are_part_of_what_is_embedded_together(backbones):
+    template = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHAT_TEMPLATE
+    tokenizer = tiny_tokenizer(chat_template=template)
+    featurizer = Featurizer(backbones("gpt2"), TOGETHER, tokenizer=tokenizer)
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    texts = [chat, ModelInput(chat, chat[:1]), ModelInput(chat, tools=[{"name": "f"}])]
+    bare, known, told = featurizer.features(texts)
+    assert torch.equal(bare, known)
+    assert not torch.allclose(bare, told, atol=1e-3)
+
+
+TURNS = "\n\nHuman: Tea?\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([[f"{TURNS} a", TURNS]] * 2 + [[f"{TURNS} a", f"{TURNS} b"]], "in 2 one is empty"),
+        (
+            [[f"\n\nHuman: {n}{TURNS} a" for n in (1, 2)]] * 2 + [[f"{TURNS} a"]],
+            "in 2 all are the same",
+        ),
+        ([[TURNS], [f"{TURNS} a"], [TURNS]], "in 2 one is empty"),
+    ],
+)
+@pytest.mark.parametrize("embed", ["apart", "response"])
+def test_responses_that_cannot_be_told_apart_stop_the_run(backbones, rows, text, embed):
+    featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(embed=embed))
+    with pytest.raises(DataError, match=f"a.jsonl: a frozen backbone cannot .* {text}"):
+        featurizer.check(rows, "a.jsonl")
+    featurizer.check([*rows, [f"{TURNS} a", f"{TURNS} b"]])
+    # the same text twice is nothing to tell apart
+    featurizer.check([[f"{TURNS} a"] * 2] * 3)
+    Featurizer(backbones("gpt2"), TOGETHER).check(rows)
+
+
+def test_responses_of_the_same_tokens_stop_the_run_too(backbones):
+    rows = [[f"{TURNS} {word} {'so ' * 90}" for word in ("yes", "no")]] * 3
+    cut = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=20))
+    with pytest.raises(DataError, match="in 3 all are the same"):
+        cut.check(rows)
+    Featurizer(backbones("gpt2")).check(rows)
+
+
+def test_lengths_beyond_the_backbone_share_their_features(backbones, monkeypatch):
+    first = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=512))
+    features = first.features(TEXTS)
+    monkeypatch.setattr(Featurizer, "_forward", never)
+    again = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=1024))
+    assert (first.limit, again.limit) == (128, 128)
+    assert torch.equal(again.features(TEXTS), features)
+
+
+def test_progress_counts_each_part_once(backbones, tmp_path):
+    featurizer = Featurizer(backbones("gpt2"), cache=FeatureCache(tmp_path))
+    texts = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]]
+    counted = []
+    assert featurizer.distinct(texts) == 4
+    featurizer.features(texts, progress=counted.append)
+    assert counted == [4]
+    featurizer.features([*texts, TEXTS[2]], progress=counted.append)
+    assert counted[1:] == [4, featurizer.distinct([*texts, TEXTS[2]]) - 4]
+
+
 def test_cache_hits_do_not_run_the_backbone(backbones, monkeypatch):
     folder = backbones("gpt2")
     counted = []
@@ -119,8 +201,10 @@ def test_other_weights_precision_tokenizer_or_template_miss(tmp_path, monkeypatc
     first = Featurizer(folder, TOGETHER).features(TEXTS)
     tiny_backbone(tmp_path / "other", seed=1)
     weights = Path(folder, "model.safetensors")
+    status = weights.stat()
     weights.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
-    os.utime(weights, ns=(1, 1))  # of the same size, too
+    assert weights.stat().st_size == status.st_size
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))  # of the same age, too
     second = Featurizer(folder, TOGETHER).features(TEXTS)
     assert (first - second).abs().max() > 0.1
     monkeypatch.setattr(Featurizer, "_forward", never)
@@ -136,14 +220,15 @@ def test_other_weights_precision_tokenizer_or_template_miss(tmp_path, monkeypatc
 
 def test_counts_and_cuts_long_parts(backbones):
     featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(embed="together", max_length=10))
-    counts = featurizer.token_counts(TEXTS)
+    counts = list(map(featurizer.length, TEXTS, featurizer.token_ids(TEXTS)))
     assert counts == [len(featurizer.tokenizer(text)["input_ids"]) for text in TEXTS]
     assert min(counts) > 10 == featurizer.limit
     by_hand = hidden_states(backbones("gpt2"), featurizer.tokenizer, TEXTS[0], 10).mean(0)
     assert torch.allclose(featurizer.features(TEXTS[:1])[0], by_hand, atol=1e-5)
     apart = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=10**6))
     assert apart.limit == 128
-    assert all(a < b for a, b in zip(apart.token_counts(TEXTS), counts, strict=True))
+    parts = list(map(apart.length, TEXTS, apart.token_ids(TEXTS)))
+    assert all(a < b for a, b in zip(parts, counts, strict=True))
 
 
 def test_no_texts_have_no_features(backbones):
@@ -155,9 +240,9 @@ def test_what_cannot_be_embedded_is_named(backbones, tmp_path):
     with pytest.raises(DataError, match="the text '' cannot be embedded: it has no tokens"):
         Featurizer(backbones("gpt2"), TOGETHER).features(["fine", ""])
     tokenizer = tiny_tokenizer()
-    with pytest.raises(CheckpointError, match="could not be loaded"):
+    with pytest.raises(CheckpointError, match="neither a local folder nor a model"):
         _ = Featurizer(str(tmp_path / "gone"), tokenizer=tokenizer).model
-    with pytest.raises(CheckpointError, match="could not be loaded"):
+    with pytest.raises(CheckpointError, match="no model could be read"):
         _ = Featurizer(str(tmp_path / "gone"), tokenizer=tokenizer).limit
     for options in ({"pooling": "max"}, {"embed": "both"}, {"max_length": 0}):
         with pytest.raises(ConfigError):

@@ -2,11 +2,22 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.models import RewardModel
+from hidden_context.models.engine.runner import Runner
 from hidden_context.models.modules import final_linear
-from support.builders import CHAT_TEMPLATE, DECODERS, ENCODERS, sample_texts, tiny_tokenizer
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.models.tokenizer import prepare_tokenizer
+from support.builders import (
+    CHAT_TEMPLATE,
+    DECODERS,
+    ENCODERS,
+    sample_texts,
+    tiny_classifier,
+    tiny_tokenizer,
+)
 
 TEXTS = sample_texts(64)
 
@@ -101,3 +112,42 @@ def test_chat_messages_and_prompts_with_responses(backbones):
     text = model.score_responses("\n\nHuman: tea?\n\nAssistant:", ["kind"]).mean
     joined = model.score(["\n\nHuman: tea?\n\nAssistant: kind"]).mean
     assert torch.allclose(text, joined, atol=1e-6)
+
+
+@pytest.mark.parametrize("pad", ["<pad>", None])
+def test_an_encoder_decoder_reads_at_the_last_eos_however_many_a_text_holds(backbones, pad):
+    """Compared with Transformers' own class, which takes one text after the other."""
+    folder = backbones("t5", num_labels=1, spread=1.0)
+    tokenizer = tiny_tokenizer(bos="<s>", frame="$A </s>", pad=pad)
+    stock = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model = RewardModel.from_pretrained(folder, dtype="float32")
+    prepare_tokenizer(tokenizer)  # without a padding token it pads with EOS
+    model = SequenceRewardModel(model.module, tokenizer, model.likelihood, 128)
+    texts = ["Tea? Yes.", "Tea? </s> No.", "</s></s> Rain", "Snow, and rain, and more rain </s>"]
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    assert [each.count(2) for each in ids] == [1, 2, 3, 2]
+    with torch.no_grad():
+        alone = torch.cat([stock(torch.tensor([each])).logits for each in ids])
+    for size in (1, 2, 4):
+        assert torch.allclose(model.raw_outputs(texts, batch_size=size), alone, atol=1e-5)
+    with pytest.raises(DataError, match="lacks the end-of-sequence token"):
+        model.raw_outputs_of_tokens([ids[0], [5, 6, 7]])
+
+
+def test_gradients_pass_through_texts_with_different_numbers_of_eos(backbones):
+    module = tiny_classifier("t5", 1)
+    ids = torch.tensor([[5, 6, 2, 0], [7, 2, 8, 2]])
+    module(ids, attention_mask=(ids != 0).long()).logits.square().sum().backward()
+    assert final_linear(module)[1].weight.grad.abs().max() > 0
+
+
+def test_tokens_beyond_the_vocabulary_are_named_and_padding_may_be_one(backbones):
+    model = RewardModel.from_pretrained(backbones("llama", num_labels=1), dtype="float32")
+    expected = model.raw_outputs_of_tokens([[5, 6, 7], [8]], engine="padded")
+    padded = SequenceRewardModel(model.module, model.tokenizer, model.likelihood, 128)
+    padded.runner = Runner(model.module, 420)
+    for engine in ("padded", "tree", "cache"):
+        found = padded.raw_outputs_of_tokens([[5, 6, 7], [8]], engine=engine)
+        assert torch.allclose(found, expected, atol=1e-5)
+        with pytest.raises(DataError, match="token 420, but the model's vocabulary has 420"):
+            padded.raw_outputs_of_tokens([[5, 6, 7], [5, 420]], engine=engine)

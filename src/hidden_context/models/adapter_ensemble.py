@@ -23,6 +23,7 @@ from hidden_context.models.adapters import (
 from hidden_context.models.card import model_card
 from hidden_context.models.contents import ADAPTER_CONFIG, ENSEMBLE_CONFIG
 from hidden_context.models.engine.choose import EngineName
+from hidden_context.models.ensemble import combine
 from hidden_context.models.folders import replace_folder
 from hidden_context.models.head_file import (
     HEAD_FILE,
@@ -114,19 +115,18 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
 
         All members are run the same way, which is tried with the first one.
         """
-        parts = []
-        for number in range(len(self.adapters)):
+
+        def member(number: int) -> Tensor:
             self.activate(number)
-            parts.append(
-                self.runner.raw_outputs(
-                    sequences,
-                    self.member.num_outputs,
-                    engine=engine,
-                    batch_size=batch_size,
-                    tokens_per_batch=tokens_per_batch,
-                )
+            return self.runner.raw_outputs(
+                sequences,
+                self.member.num_outputs,
+                engine=engine,
+                batch_size=batch_size,
+                tokens_per_batch=tokens_per_batch,
             )
-        return torch.cat(parts, dim=-1)
+
+        return combine(map(member, range(len(self.adapters))), self.head)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write every member, the ensemble's head, tokenizer and card (see the base class)."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import torch
+from torch import nn
 
 from hidden_context import heads
-from hidden_context.errors import CheckpointError, first_line
-from hidden_context.models.backbone import LOADING_ERRORS, load_classifier
+from hidden_context.errors import CheckpointError, MissingDependencyError, first_line
+from hidden_context.models.backbone import load_classifier
 from hidden_context.models.contents import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hidden_context.models.head_file import HEAD_FILE, read_checkpoint_json
+from hidden_context.models.modules import final_linear
 from hidden_context.models.repository import find_file
+from hidden_context.models.weights import is_leftover, shapes_in, some
+
+# adapters' own weights, and vocabularies
+_NO_HEAD: Final = re.compile(r"lora_|oft_|embed|wte|lm_head")
+_NO_LAYERS: Final = ("XLORA", "POLY", "SHADOW", "CPT")
+_IN_PEFT: Final = "base_model.model."  # what PEFT puts before the names of a model's weights
 
 
 def adapter_base(name: str, revision: str | None = None) -> str:
@@ -30,9 +40,6 @@ def adapter_base(name: str, revision: str | None = None) -> str:
 def adapter_shapes(name: str, revision: str | None = None) -> dict[str, tuple[int, ...]]:
     """Read the names and shapes of an adapter's weights.
 
-    Pickled weights are read with ``weights_only`` and mapped to the CPU: the paper's hold CUDA
-    storages.
-
     Raises:
         CheckpointError: If there are none, or they are damaged.
     """
@@ -41,14 +48,8 @@ def adapter_shapes(name: str, revision: str | None = None) -> dict[str, tuple[in
         if path is None:
             continue
         try:
-            if path.suffix == ".safetensors":
-                from safetensors import safe_open
-
-                with safe_open(path, framework="pt") as file:
-                    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            return {key: tuple(value.shape) for key, value in state.items()}
-        except LOADING_ERRORS as error:
+            return shapes_in(path)
+        except Exception as error:  # whatever a damaged file leads to
             raise CheckpointError(
                 f"{path}: the adapter's weights cannot be read ({first_line(error)})."
             ) from error
@@ -66,7 +67,7 @@ def head_of_adapter(
     sizes = [
         shape[0]
         for key, shape in shapes.items()
-        if key.endswith(".weight") and "lora_" not in key and len(shape) == 2
+        if key.endswith(".weight") and len(shape) == 2 and not _NO_HEAD.search(key)
     ]
     # of all matrices that are saved whole the head has the fewest rows
     outputs = min(sizes, default=None)
@@ -114,27 +115,70 @@ def load_adapter(
     """
     from peft import PeftModel
 
+    config = _adapter_config(name, options["revision"])
     base_options = {**options, "revision": None}
     try:
-        model, new_modules = load_classifier(base, head.num_outputs, dtype=dtype, **base_options)
-    except CheckpointError as error:
-        raise CheckpointError(
+        loaded = load_classifier(base, head.num_outputs, dtype=dtype, **base_options)
+    except (CheckpointError, MissingDependencyError) as error:
+        raise type(error)(
             f"the adapter {name} needs its backbone: {error} Another one can be named as "
             "base_model (--base_model)."
         ) from error
-    untrained = [part for part in new_modules if not any(f".{part}." in key for key in shapes)]
+    untrained = {key for key in loaded.missing if _IN_PEFT + key not in shapes}
     if untrained:
         raise CheckpointError(
-            f"neither the adapter {name} nor its backbone {base} has weights for "
-            f"{', '.join(untrained)}, so rewards would be random. Give an adapter trained for "
-            "sequence classification, or as base_model the reward model it was trained on."
+            f"neither the adapter {name} nor its backbone {base} has {some(untrained)}, so "
+            "rewards would be random. Give an adapter trained for sequence classification, or as "
+            "base_model the reward model it was trained on."
         )
+    model = loaded.model
+    _fit(model, config, shapes)
     try:
-        wrapped = PeftModel.from_pretrained(model, name, adapter, revision=options["revision"])
-    except (*LOADING_ERRORS, TypeError) as error:
+        wrapped = PeftModel.from_pretrained(
+            model, name, adapter, revision=options["revision"], config=config
+        )
+    except Exception as error:  # whatever files that do not fit lead to
         raise _unfit_adapter(name, base, error) from error
-    _check_matched(wrapped, name, base, shapes, adapter)
+    check_matched(wrapped, name, base, shapes, adapter)
     return wrapped
+
+
+def _adapter_config(name: str, revision: str | None = None) -> Any:
+    """Read an adapter's configuration, and refuse kinds that need a forward pass of their own."""
+    from peft import PeftConfig
+
+    try:
+        config = PeftConfig.from_pretrained(name, revision=revision)
+    except Exception as error:  # kinds that this PEFT does not know, too
+        raise CheckpointError(
+            f"{name}: this PEFT cannot read {ADAPTER_CONFIG} ({first_line(error)}); a later "
+            "one may (pip install -U peft)."
+        ) from error
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if config.is_prompt_learning or config.is_adaption_prompt or kind in _NO_LAYERS:
+        raise CheckpointError(
+            f"{name} is a {kind} adapter, which adds to a model's input or routes between "
+            "adapters; only adapters of a model's layers, such as LORA, load as reward models."
+        )
+    return config
+
+
+def _fit(model: Any, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Bring model and configuration to what an adapter's weights show it was trained with.
+
+    That is a saved head, whatever the task is called, its bias, and a vocabulary of another size
+    where the adapter carries the whole of its embeddings.
+    """
+    module, layer = final_linear(model)
+    if config.task_type != "SEQ_CLS":
+        config.task_type = "SEQ_CLS" if f"{_IN_PEFT}{module}.weight" in shapes else None
+    if f"{_IN_PEFT}{module}.bias" in shapes and layer.bias is None:
+        layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features))
+    embedding = model.get_input_embeddings()
+    place = next(name for name, part in model.named_modules() if part is embedding)
+    for key in (f"{_IN_PEFT}{place}.weight", f"{_IN_PEFT}{place}.base_layer.weight"):
+        if shapes.get(key, embedding.weight.shape)[0] != embedding.num_embeddings:
+            model.resize_token_embeddings(shapes[key][0], mean_resizing=False)
 
 
 def add_adapter(
@@ -152,29 +196,58 @@ def add_adapter(
     Raises:
         CheckpointError: If the adapter cannot be loaded, or does not fit the backbone.
     """
+    device = str(next(module.parameters()).device)
+    config = _adapter_config(name)
+    config.task_type = next(iter(module.peft_config.values())).task_type
     try:
-        module.load_adapter(name, adapter, torch_device=str(next(module.parameters()).device))
-    except (*LOADING_ERRORS, TypeError) as error:
+        module.add_adapter(adapter, config)
+        module.load_adapter(name, adapter, torch_device=device)
+    except Exception as error:  # whatever files that do not fit lead to
         raise _unfit_adapter(name, base, error) from error
-    _check_matched(module, name, base, shapes, adapter)
+    check_matched(module, name, base, shapes, adapter)
 
 
 def _unfit_adapter(name: str, base: str, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"the adapter {name} does not fit the backbone {base} ({first_line(error)})."
-    )
+    sizes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+    reason = sizes[0] if sizes else first_line(error)
+    if isinstance(error, KeyError):  # raised for a module of which nothing is saved
+        reason = f"it lacks the weight {error.args[0]}"
+    return CheckpointError(f"the adapter {name} does not fit the backbone {base} ({reason}).")
 
 
-def _check_matched(
-    module: Any, name: str, base: str, shapes: dict[str, tuple[int, ...]], adapter: str
+def check_matched(
+    module: Any, name: str, base: str, keys: Iterable[str], adapter: str = "default"
 ) -> None:
-    """Refuse what PEFT passes over: layers that the backbone lacks, or has more of."""
+    """Refuse what PEFT passes over: weights that only the file or only the model has.
+
+    Args:
+        module: The PEFT model.
+        name: Folder or hub id of the adapter, for errors.
+        base: Folder or hub id of the backbone, for errors.
+        keys: Names of the weights in the adapter's file.
+        adapter: The adapter's name within the PEFT model; all but ``default`` are members of an
+            ensemble, and hold no weights of the backbone.
+
+    Raises:
+        CheckpointError: If there are such weights; names some of them.
+    """
     from peft import get_peft_model_state_dict
 
     expected = get_peft_model_state_dict(module, adapter_name=adapter, save_embedding_layers=False)
-    unmatched = {key for key in {*shapes} ^ {*expected} if "lora_" in key}
+    stored = set(keys)
+    brought = stored & {*module.state_dict()}  # weights of the backbone
+    if brought and adapter != "default":
+        raise CheckpointError(
+            f"the member {name} holds {some(brought)} of the backbone, which the members of an "
+            "ensemble share. Train members without a vocabulary or biases of their own."
+        )
+    # PEFT saves a resized vocabulary by this name too
+    again = {key for key in stored if key.replace(".modules_to_save.", ".") in expected}
+    surplus = stored - {*expected} - brought - again
+    unmatched = {*expected} - stored
+    unmatched |= {key for key in surplus if not is_leftover(key.removeprefix(_IN_PEFT))}
     if unmatched:
         raise CheckpointError(
-            f"the adapter {name} does not fit the backbone {base}: {len(unmatched)} weights are "
-            f"on one side only, such as {min(unmatched)}. Give the base_model it was trained on."
+            f"the adapter {name} does not fit the backbone {base}: only one of them has "
+            f"{some(unmatched)}. Give the base_model it was trained on, or the complete adapter."
         )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import (
     CheckpointError,
     ConfigError,
@@ -21,18 +20,19 @@ from hidden_context.errors import (
 )
 from hidden_context.heads import Head
 from hidden_context.models.modules import final_linear, keep_float32, specialise_for_rewards
-from hidden_context.models.quiet import quiet_loading
+from hidden_context.models.weights import (
+    VALUE_HEADS,
+    Loaded,
+    check_missing,
+    check_shapes,
+    check_surplus,
+    load_config,
+    load_network,
+    read_weight,
+    unwrapped,
+)
 
 Tuning = Literal["lora", "full", "qlora"]
-# What missing, damaged or unfit files make Transformers, PEFT and safetensors raise.
-LOADING_ERRORS: Final = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    SafetensorError,
-    pickle.UnpicklingError,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,72 +43,123 @@ class LoraOptions:
         r: Rank.
         alpha: Scale; the update is multiplied by alpha / r.
         dropout: Dropout before the adapter.
-        target_modules: Names of layers; None takes PEFT's defaults for the architecture.
+        target_modules: Names of layers, or ``all-linear``; None takes PEFT's defaults for the
+            architecture.
     """
 
     r: int = 8
     alpha: int = 32
     dropout: float = 0.0
-    target_modules: list[str] | None = None
+    target_modules: list[str] | str | None = None
 
 
 def load_classifier(
     name: str,
     num_outputs: int,
     *,
+    scored: bool = False,
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
     trust_remote_code: bool = False,
     **options: Any,
-) -> tuple[PreTrainedModel, list[str]]:
+) -> Loaded:
     """Load a backbone with a classification head of ``num_outputs``, specialised for rewards.
+
+    A bias of the head, and heads by the names of other trainers (``v_head.summary``, ``v_head``,
+    ``value_head``), are taken over.
 
     Args:
         name: Hub id or folder of any model that has a sequence-classification class.
         num_outputs: Number K of raw outputs.
+        scored: Whether it is a reward model by itself, so that all that it holds matters.
         dtype: Precision of the backbone; the head is float32.
         revision: Branch, tag or commit of a hub repository.
         trust_remote_code: Whether code from the repository may run.
         **options: Passed on to ``from_pretrained``.
 
     Returns:
-        The model, and the names of its modules whose weights are new (not in the checkpoint):
-        the head of a plain backbone, for BERT its pooler too.
+        The model, and the names of the weights that its checkpoint lacks.
 
     Raises:
-        CheckpointError: If the model cannot be loaded, or has a head of another size.
+        CheckpointError: If the model cannot be loaded, has a head of another size, or holds
+            weights that have no place in it and matter.
     """
-    try:
-        with quiet_loading():
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                name,
-                num_labels=num_outputs,
-                problem_type="regression",
-                dtype=dtype,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-                ignore_mismatched_sizes=False,
-                **options,
-            )
-    except LOADING_ERRORS as error:
-        if "size mismatch" in str(error) or "mismatched" in str(error):
-            raise CheckpointError(
-                f"the classification head of {name!r} does not have {num_outputs} outputs. Give "
-                "the head type (and num_outputs) that it was trained with."
-            ) from error
-        raise CheckpointError(
-            f"the model {name!r} could not be loaded as a sequence classifier "
-            f"({first_line(error)}). Check the id or path; offline, only local folders and "
-            "cached models load."
-        ) from error
+    loaded = load_network(
+        AutoModelForSequenceClassification,
+        name,
+        "a sequence classifier",
+        num_labels=num_outputs,
+        problem_type="regression",
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        **options,
+    )
+    model = loaded.model
     specialise_for_rewards(model)
-    parameters = dict(model.named_parameters())
-    new = sorted({key.rpartition(".")[0] for key in info["missing_keys"] if key in parameters})
-    for module in new:
+    _take_over_head(name, loaded, revision)
+    stored, _ = loaded.mismatched.get(f"{final_linear(model)[0]}.weight", ((num_outputs,), ()))
+    if stored[0] != num_outputs:
+        raise CheckpointError(
+            f"the classification head of {name!r} does not have {num_outputs} outputs, but "
+            f"{stored[0]}. Give the head type (and num_outputs) that it was trained with."
+        )
+    check_shapes(name, loaded)
+    check_surplus(name, loaded, scored=scored)
+    for module in {key.rpartition(".")[0] for key in loaded.missing}:
         if isinstance(model.get_submodule(module), nn.Linear):
             keep_float32(model.get_submodule(module))
-    return model, new
+    return loaded
+
+
+def _take_over_head(name: str, loaded: Loaded, revision: str | None) -> None:
+    """Place a bias that the head's class has none of, and a head by another trainer's name."""
+    module, layer = final_linear(loaded.model)
+    stored = {unwrapped(key): key for key in loaded.stored}
+    own = f"{module}.weight" not in loaded.missing
+    sources = [module] if own else [part for part in VALUE_HEADS if f"{part}.weight" in stored]
+    if len(sources) != 1:
+        return
+    for part in ("weight", "bias"):
+        source, key = f"{sources[0]}.{part}", f"{module}.{part}"
+        if source in stored and (not own or source in loaded.surplus):
+            old = stored[source]
+            value = read_weight(name, loaded.stored[old], old, revision)
+            wanted = tuple(layer.weight.shape[: value.dim()])
+            if value.shape != wanted:
+                loaded.mismatched[key] = (tuple(value.shape), wanted)
+            setattr(layer, part, nn.Parameter(at_least_float32(value)))
+            loaded.surplus.discard(source)
+            loaded.missing.discard(key)
+
+
+def new_modules(name: str, loaded: Loaded) -> list[str]:
+    """Return the modules that training may draw at random: the head, and a backbone's pooler.
+
+    Args:
+        name: The checkpoint, for errors.
+        loaded: The classifier.
+
+    Raises:
+        CheckpointError: If it lacks any other weight, or some weights of a module only.
+    """
+    model = loaded.model
+    head, base = final_linear(model)[0], model.base_model_prefix
+    modules = {key.rpartition(".")[0] for key in loaded.missing}
+
+    def may_be_new(module: str) -> bool:
+        own = model.get_submodule(module).named_parameters(module, recurse=False)
+        if any(key not in loaded.missing for key, _ in own):
+            return False
+        if not hasattr(model, base):
+            return module == head
+        return f"{module}.".startswith(f"{base}.pooler.") or not module.startswith(f"{base}.")
+
+    known = {module for module in modules if may_be_new(module)}
+    check_missing(
+        name, loaded, {key for key in loaded.missing if key.rpartition(".")[0] not in known}
+    )
+    return sorted(modules)
 
 
 def shrink_head(model: PreTrainedModel, scales: Sequence[float]) -> None:
@@ -142,12 +193,25 @@ def add_lora(
 
     head = final_linear(model)[0].split(".")[0]
     others = [name for name in new_modules if name.split(".")[0] != head]
+    targets, spared = options.target_modules, None
+    if targets and "all-linear" in targets:
+        if targets not in ("all-linear", ["all-linear"]):
+            raise ConfigError("all-linear names every layer; leave out the other layers' names.")
+        targets = "all-linear"
+        # PEFT leaves out heads of some names only
+        spared = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear)
+            and any(f"{name}.".startswith(f"{other}.") for other in (head, *others))
+        ]
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=options.r,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules=options.target_modules,
+        target_modules=targets,
+        exclude_modules=spared,
         modules_to_save=[head, *others],
         # GPT-2's layers store their weights transposed
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -196,14 +260,7 @@ def dropout_fields(name: str, revision: str | None, trust_remote_code: bool) -> 
     Raises:
         CheckpointError: If there is no configuration.
     """
-    try:
-        config = AutoConfig.from_pretrained(
-            name, revision=revision, trust_remote_code=trust_remote_code
-        )
-    except LOADING_ERRORS as error:
-        raise CheckpointError(
-            f"no model could be read from {name!r} ({first_line(error)})."
-        ) from error
+    config = load_config(name, revision=revision, trust_remote_code=trust_remote_code)
     return {
         field: 0.0
         for field, value in config.to_dict().items()
@@ -247,22 +304,25 @@ def build_model(
     """
     if tuning not in ("lora", "full", "qlora"):
         raise ConfigError(f"tuning {tuning!r} is not known; choose lora, full or qlora.")
-    model, new_modules = load_classifier(
+    extra: dict[str, Any] = quantization_options() if tuning == "qlora" else {}
+    if disable_dropout:
+        extra |= dropout_fields(name, revision, trust_remote_code)
+    loaded = load_classifier(
         name,
         head.num_outputs,
         dtype=torch.float32 if tuning == "full" else dtype,
         revision=revision,
         trust_remote_code=trust_remote_code,
-        **(dropout_fields(name, revision, trust_remote_code) if disable_dropout else {}),
-        **(quantization_options() if tuning == "qlora" else {}),
+        **extra,
     )
+    model, new = loaded.model, new_modules(name, loaded)
     if pad_token_id is not None:
         model.config.pad_token_id = pad_token_id
-    if final_linear(model)[0] in new_modules:
+    if final_linear(model)[0] in new:
         shrink_head(model, head.output_scales)
     if tuning == "qlora":
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model)
         specialise_for_rewards(model)
-    return model if tuning == "full" else add_lora(model, lora or LoraOptions(), new_modules)
+    return model if tuning == "full" else add_lora(model, lora or LoraOptions(), new)

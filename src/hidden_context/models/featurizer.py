@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel
 
 from hidden_context.data.chat import encode_batch
-from hidden_context.data.dialogue import Conversation, last_turns
-from hidden_context.data.tokenize import pad_batch, sorted_windows, tokenize_texts
-from hidden_context.errors import CheckpointError, ConfigError, DataError, first_line
-from hidden_context.models.backbone import LOADING_ERRORS
+from hidden_context.data.checks import read_conversation
+from hidden_context.data.dialogue import last_turns
+from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.token_cache import day_of, tokenizer_digest
+from hidden_context.data.tokenize import pad_batch, refusal, sorted_windows, tokenize_texts
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.models.engine.forward import last_id
 from hidden_context.models.engine.pooling import last_attended
 from hidden_context.models.feature_cache import FeatureCache, content_key
-from hidden_context.models.quiet import quiet_loading
-from hidden_context.models.repository import find_file
+from hidden_context.models.identity import weight_digests
 from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
+from hidden_context.models.weights import load_backbone, load_config
 
 _WRITE_EVERY = 512
 
@@ -34,9 +36,9 @@ class FeaturizerOptions:
 
     Args:
         pooling: ``mean`` over attended positions, or ``last`` attended position.
-        embed: ``apart``: the last human turn and the response are embedded on their own, and the
-            features are both vectors; ``response``: the response alone; ``together``: one
-            embedding of the whole text.
+        embed: ``apart``: the response that is judged and the human turn before it are embedded on
+            their own, and the features are both vectors; ``response``: the response alone;
+            ``together``: one embedding of the whole text.
         max_length: Longest text in tokens; longer ones lose their beginning.
         layer: Which hidden states are pooled: 0 the embeddings, 1 the first layer's, -1 the last
             layer's. None takes those at two thirds of the depth, which tell preferences better
@@ -98,35 +100,19 @@ class Featurizer:
     def model(self) -> Any:
         """The backbone, loaded on first use, in evaluation mode."""
         if self._model is None:
-            try:
-                with quiet_loading():
-                    model = AutoModel.from_pretrained(
-                        self.backbone,
-                        dtype=self.dtype,
-                        revision=self.revision,
-                        trust_remote_code=self.trust_remote_code,
-                    )
-            except LOADING_ERRORS as error:
-                raise self._unreadable(error) from error
-            if self._config.is_encoder_decoder:
-                model = model.get_encoder()
-            self._model = model.to(self.device).eval()
+            self._model = load_backbone(
+                self.backbone,
+                dtype=self.dtype,
+                revision=self.revision,
+                trust_remote_code=self.trust_remote_code,
+            ).to(self.device)
         return self._model
-
-    def _unreadable(self, error: Exception) -> CheckpointError:
-        return CheckpointError(
-            f"the backbone {self.backbone!r} could not be loaded ({first_line(error)}). "
-            "Check the id or path; offline, only local folders and cached models load."
-        )
 
     @functools.cached_property
     def _config(self) -> Any:
-        try:
-            return AutoConfig.from_pretrained(
-                self.backbone, revision=self.revision, trust_remote_code=self.trust_remote_code
-            )
-        except LOADING_ERRORS as error:
-            raise self._unreadable(error) from error
+        return load_config(
+            self.backbone, revision=self.revision, trust_remote_code=self.trust_remote_code
+        )
 
     @functools.cached_property
     def limit(self) -> int:
@@ -151,58 +137,83 @@ class Featurizer:
         return wanted % (depth + 1)
 
     @functools.cached_property
-    def _weights(self) -> list[Any]:
-        """What tells the backbone's weights from others: files of a folder, commit of a hub id."""
-        folder = Path(self.backbone)
-        if not folder.is_dir():
-            config = find_file(self.backbone, "config.json", self.revision)
-            return [self.backbone, config.parent.name if config else self.revision]
-        files = sorted(
-            file
-            for pattern in ("*.safetensors", "*.bin", "config.json")
-            for file in folder.glob(pattern)
-        )
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return [str(folder.resolve()), stats]
-
-    @functools.cached_property
-    def _vocabulary(self) -> str:
-        """What tells the tokenizer from others."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        content = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab())
-        return content_key(content).hex()
-
     def _fingerprint(self) -> str:
         """Identify all that features depend on besides the text."""
-        template = self.tokenizer.chat_template
-        use = (str(self.dtype), self.options.pooling, self.options.max_length, self.layer)
-        return json.dumps([self._weights, self._vocabulary, template, use])
+        weights = weight_digests(self.backbone, revision=self.revision)
+        use = (str(self.dtype), self.options.pooling, self.limit, self.layer)
+        whole = self.options.embed == "together"  # parts go through no chat template
+        day = day_of(self.tokenizer.chat_template) if whole else None
+        return json.dumps([weights, tokenizer_digest(self.tokenizer), day, use])
 
-    def parts(self, text: Conversation) -> list[Conversation]:
+    def parts(self, text: Text) -> list[Text]:
         """Return what is embedded of a text: the whole, the response, or its prompt's turn too."""
         if self.options.embed == "together":
             return [text]
-        human, response = last_turns(text)
-        if self.options.embed == "response":
-            return [response or " "]
-        return [human or " ", response or " "]
+        given = as_input(text)
+        prompt = read_conversation(given.prompt or "", "prompt")
+        turns = last_turns(read_conversation(given.conversation, "text"), prompt)
+        return [turn or " " for turn in (turns if self.options.embed == "apart" else turns[1:])]
 
-    def token_counts(self, texts: Sequence[Conversation]) -> list[int]:
-        """Count the tokens of each text's longest part; more than ``limit`` are cut."""
+    def check(
+        self,
+        rows: Sequence[Sequence[Text]],
+        source: str | Path | None = None,
+        token_ids: Sequence[list[list[int]]] | None = None,
+    ) -> None:
+        """Stop where features cannot tell the responses of most rows apart.
+
+        Args:
+            rows: The texts of each row, one or more.
+            source: Where they come from, for the error.
+            token_ids: Those of all texts in order (see ``token_ids``), where they are known.
+
+        Raises:
+            DataError: If most rows have an empty response, or the same tokens in different texts.
+        """
+        if token_ids is None:
+            token_ids = self.token_ids([text for row in rows for text in row])
+        ids = iter(token_ids)
+        (nothing,) = encode_batch([" "], self.tokenizer)
+        total, empty, equal = len(rows), 0, 0
+        for row in rows:
+            parts = [[part[-self.limit :] for part in next(ids)] for _ in row]
+            blank = self.options.embed != "together" and any(own[-1] == nothing for own in parts)
+            alike = [] not in parts[0] and all(own == parts[0] for own in parts)
+            texts = [as_input(text).conversation for text in row]
+            empty += blank
+            equal += alike and not blank and any(text != texts[0] for text in texts)
+        if 2 * (empty + equal) > total:
+            raise DataError(
+                f"a frozen backbone cannot tell responses apart in {empty + equal} of {total} "
+                f"rows: in {empty} one is empty, in {equal} all are the same",
+                file=source,
+                remedy="Write dialogues with turns that begin with 'Human:' and 'Assistant:' after "
+                "a blank line, put what all responses share into the column 'prompt', or take "
+                "--embed together",
+            )
+
+    def token_ids(self, texts: Sequence[Text]) -> list[list[list[int]]]:
+        """Tokenize each text's parts, before any is cut; no ids where the template refuses it."""
         parts = [self.parts(text) for text in texts]
-        flat = [part for text in parts for part in text]
-        lengths = iter([len(ids) for ids in encode_batch(flat, self.tokenizer)])
-        return [max(next(lengths) for _ in text) for text in parts]
+        found = tokenize_texts([p for each in parts for p in each], self.tokenizer, None, "keep")
+        ids = iter([one or [] for one in found.input_ids])
+        return [[next(ids) for _ in each] for each in parts]
 
-    def features(
-        self, texts: Sequence[Conversation], batch_size: int = 32, progress: Any = None
-    ) -> Tensor:
+    def length(self, text: Text, token_ids: list[list[int]]) -> int | DataError:
+        """Count the tokens of a text's longest part, or say why the template refuses it."""
+        return max(map(len, token_ids)) or refusal(text, self.tokenizer) or 0
+
+    def distinct(self, texts: Sequence[Text]) -> int:
+        """Count what is embedded of texts, each part once."""
+        return len({_spelt(part) for text in texts for part in self.parts(text)})
+
+    def features(self, texts: Sequence[Text], batch_size: int = 32, progress: Any = None) -> Tensor:
         """Compute the features of texts.
 
         Args:
-            texts: N texts, each a string or chat messages.
+            texts: N texts, each a string or chat messages, perhaps with a known prompt or tools.
             batch_size: Texts per forward pass.
-            progress: Called with the number of embeddings just made, for progress bars.
+            progress: Called with the number of embeddings just made or found, each part once.
 
         Returns:
             Features in float32 of shape ``(N, D)``, D the width of the backbone, or ``(N, 2 D)``
@@ -217,12 +228,13 @@ class Featurizer:
             return embedded
         return torch.cat([embedded[0::2], embedded[1::2]], dim=1)
 
-    def _embed(self, texts: list[Conversation], batch_size: int, progress: Any) -> Tensor:
-        fingerprint = self._fingerprint()
-        keys = [content_key(fingerprint, json.dumps(text)) for text in texts]
+    def _embed(self, texts: list[Text], batch_size: int, progress: Any) -> Tensor:
+        keys = [content_key(self._fingerprint, _spelt(text)) for text in texts]
         known = self.cache.read(list(dict.fromkeys(keys)))
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         todo = list(missing.items())
+        if progress is not None and known:
+            progress(len(known))
         for start in range(0, len(todo), _WRITE_EVERY):
             part = dict(todo[start : start + _WRITE_EVERY])
             vectors = self._forward(list(part.values()), batch_size)
@@ -235,7 +247,7 @@ class Featurizer:
             return torch.empty(0, int(self.model.config.hidden_size))
         return torch.from_numpy(np.stack([known[key] for key in keys]))
 
-    def _forward(self, texts: list[Conversation], batch_size: int) -> np.ndarray:
+    def _forward(self, texts: list[Text], batch_size: int) -> np.ndarray:
         tokens = tokenize_texts(texts, self.tokenizer, self.limit, "truncate")
         for text, reason in zip(texts, tokens.reasons, strict=True):
             if reason is not None:
@@ -243,8 +255,9 @@ class Featurizer:
         sequences = [ids for ids in tokens.input_ids if ids is not None]
         vectors: list[np.ndarray] = [np.empty(0)] * len(sequences)
         lengths = [len(ids) for ids in sequences]
+        pad = min(padding_id(self.tokenizer), last_id(self.model, sequences))
         for batch in sorted_windows(lengths, len(sequences), batch_size):
-            input_ids, mask = pad_batch([sequences[i] for i in batch], padding_id(self.tokenizer))
+            input_ids, mask = pad_batch([sequences[i] for i in batch], pad)
             input_ids, mask = input_ids.to(self.device), mask.to(self.device)
             with torch.inference_mode():
                 outputs = self.model(
@@ -254,6 +267,13 @@ class Featurizer:
             for index, vector in zip(batch, _pool(hidden, mask, self.options.pooling), strict=True):
                 vectors[index] = vector.cpu().numpy()
         return np.stack(vectors)
+
+
+def _spelt(text: Text) -> str:
+    """Write what is embedded as text that nothing else has."""
+    given = as_input(text)
+    both = [given.conversation, given.tools]
+    return json.dumps(given.conversation if given.tools is None else both)
 
 
 def _pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:

@@ -12,14 +12,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hidden_context.data.dialogue import Conversation, is_blank
+from hidden_context.data.dialogue import is_blank
 from hidden_context.data.files import write_json
-from hidden_context.errors import CheckpointError, ConfigError, first_line
+from hidden_context.data.model_input import Text, as_input
+from hidden_context.errors import CheckpointError, ConfigError, DataError, in_one_line
 from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.card import model_card
 from hidden_context.models.contents import FROZEN_CONFIG, PROBE_WEIGHTS
 from hidden_context.models.engine.choose import Engine, EngineName, check_engine
+from hidden_context.models.ensemble import combine
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from hidden_context.models.folders import replace_folder
@@ -53,8 +55,8 @@ class Probe(nn.Module):
         super().__init__()
         self.register_buffer("location", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
-        self.side_by_side = bool(head.num_members)
-        if self.side_by_side and head.num_members != options.members:
+        self.head = head
+        if head.num_members and head.num_members != options.members:
             raise ConfigError(
                 f"a probe of {options.members} members has no ensemble head of "
                 f"{head.num_members}; give as many of the one as of the other."
@@ -73,8 +75,7 @@ class Probe(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(…, D)`` to raw outputs ``(…, K)``, the mean or all of the members'."""
         standardised = self.standardised(features)
-        each = [member(standardised) for member in self.members]
-        return torch.cat(each, dim=-1) if self.side_by_side else torch.stack(each).mean(0)
+        return combine((member(standardised) for member in self.members), self.head)
 
     def standardised(self, features: Tensor) -> Tensor:
         """Standardise features, cut at ±8 so that no outlier takes a reward with it."""
@@ -151,7 +152,7 @@ class FrozenRewardModel(RewardModel):
 
     def try_raw_outputs(
         self,
-        texts: Sequence[Conversation],
+        texts: Sequence[Text],
         batch_size: int = 16,
         over_length: Literal["truncate", "drop"] = "truncate",
         *,
@@ -166,11 +167,15 @@ class FrozenRewardModel(RewardModel):
                 "padded."
             )
         limit = self.featurizer.limit
-        counts = self.featurizer.token_counts(texts)
+        token_ids = self.token_ids(texts, over_length)
+        counts = map(self.featurizer.length, texts, token_ids)
         reasons: list[str | None] = [None] * len(texts)
-        truncated = 0
+        truncated, refused = 0, list[int]()
         for index, (text, count) in enumerate(zip(texts, counts, strict=True)):
-            if is_blank(text):
+            if isinstance(count, DataError):
+                reasons[index] = count.problem
+                refused.append(index)
+            elif is_blank(as_input(text).conversation):
                 reasons[index] = "it has no text"
             elif count > limit and over_length == "drop":
                 reasons[index] = f"it has {count} tokens, more than {limit}"
@@ -183,7 +188,19 @@ class FrozenRewardModel(RewardModel):
             self.probe.eval()
             with torch.inference_mode():
                 raw[scored] = self.probe(features)
-        return RawOutputs(raw, reasons, truncated)
+        return RawOutputs(raw, reasons, truncated, token_ids, refused)
+
+    def token_ids(
+        self,
+        texts: Sequence[Text],
+        over_length: Literal["truncate", "drop"] = "truncate",
+    ) -> Sequence[Any]:
+        """Tokenize each text's parts, before any is cut or left out (see the base class)."""
+        return self.featurizer.token_ids(texts)
+
+    def check_rows(self, rows: Sequence[Sequence[Text]], source: str | Path | None = None) -> None:
+        """Stop where features cannot tell the responses of most rows apart."""
+        self.featurizer.check(rows, source)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write probe, head, tokenizer and card (see the base class)."""
@@ -275,7 +292,7 @@ class FrozenRewardModel(RewardModel):
             SafetensorError,
         ) as error:
             raise CheckpointError(
-                f"{folder} is no complete frozen-backbone reward model ({first_line(error)})."
+                f"{folder} is no complete frozen-backbone reward model ({in_one_line(error)})."
             ) from error
         featurizer = Featurizer(
             base_model or content["backbone"],

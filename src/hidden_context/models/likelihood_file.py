@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hidden_context.data.files import write_json
-from hidden_context.errors import CheckpointError, ConfigError, first_line
+from hidden_context.errors import CheckpointError, ConfigError, in_one_line
 from hidden_context.heads import Head
 from hidden_context.likelihood import (
     HeadLikelihood,
@@ -101,7 +101,7 @@ def _read(path: Path, weights: Path, number: int, head: Head) -> Likelihood:
     ) as error:
         raise CheckpointError(
             f"{path.parent}: {path.name} and {weights.name} do not fit its head "
-            f"({first_line(error)}); the checkpoint is damaged."
+            f"({in_one_line(error)}); the checkpoint is damaged."
         ) from error
     return likelihood
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from hidden_context import heads
-from hidden_context.errors import CheckpointError, ConfigError, first_line
+from hidden_context.errors import CheckpointError, ConfigError
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.adapters import (
     adapter_base,
@@ -17,7 +16,7 @@ from hidden_context.models.adapters import (
     head_of_adapter,
     load_adapter,
 )
-from hidden_context.models.backbone import load_classifier
+from hidden_context.models.backbone import load_classifier, new_modules
 from hidden_context.models.contents import existing, kind_of, whole_folder
 from hidden_context.models.frozen import FrozenRewardModel
 from hidden_context.models.head_file import HEAD_FILE, HeadFile, agreed_head, resolve_head
@@ -28,6 +27,13 @@ from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer
+from hidden_context.models.weights import (
+    VALUE_HEADS,
+    check_missing,
+    load_config,
+    stored_weights,
+    unwrapped,
+)
 
 
 def load_reward_model(
@@ -92,9 +98,12 @@ def _load_sequence(
     else:
         base = name
         final_head = wanted or _head_of_classifier(name, options)
-        module, new_modules = load_classifier(name, final_head.num_outputs, dtype=dtype, **options)
-        if final_linear(module)[0] in new_modules:
+        loaded = load_classifier(name, final_head.num_outputs, scored=True, dtype=dtype, **options)
+        module = loaded.model
+        if f"{final_linear(module)[0]}.weight" in loaded.missing:
+            new_modules(name, loaded)  # refuses a backbone that is not complete either
             raise _no_head(name)
+        check_missing(name, loaded, loaded.missing)
     tokenizer_source = tokenizer_name or (
         name if find_file(name, "tokenizer_config.json", revision) else base
     )
@@ -122,15 +131,12 @@ def _no_head(name: str) -> CheckpointError:
 
 
 def _head_of_classifier(name: str, options: dict[str, Any]) -> heads.Head:
-    try:
-        config = AutoConfig.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"no model could be read from {name!r} ({first_line(error)})."
-        ) from error
+    config = load_config(name, **options)
     if not any("SequenceClassification" in kind for kind in config.architectures or ()):
-        raise _no_head(name)
-    if config.num_labels != 1:
+        stored = stored_weights(name, options["revision"])
+        if not any(unwrapped(key).rpartition(".")[0] in VALUE_HEADS for key in stored):
+            raise _no_head(name)
+    elif config.num_labels != 1:
         raise CheckpointError(
             f"{name} has {config.num_labels} outputs and no {HEAD_FILE}; name its head, such as "
             "mean_and_variance, if it is a reward model."

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import CheckpointError
 from hidden_context.models.activations import fuse_gelu
-from hidden_context.models.engine.pooling import LastAttendedPooling
+from hidden_context.models.engine.pooling import LastAttendedPooling, LastEosPooling
 
 
 class Float32Linear(nn.Linear):
@@ -79,7 +79,7 @@ def keep_float32(module: nn.Module) -> None:
 
 
 def specialise_for_rewards(model: PreTrainedModel) -> None:
-    """Give a classification model a float32 head and, for decoders, pooling by attention mask.
+    """Give a classification model a float32 head and, but for encoders, pooling by attention mask.
 
     The head is all that stands beside the backbone, for RoBERTa a dense layer too. Encoders keep
     the pooling they were made with. Activations that PyTorch has a kernel for get it. Idempotent.
@@ -92,3 +92,5 @@ def specialise_for_rewards(model: PreTrainedModel) -> None:
                 keep_float32(child)
     if isinstance(getattr(model, "score", None), nn.Linear):
         _specialise(model, LastAttendedPooling)
+    elif model.config.is_encoder_decoder:
+        _specialise(model, LastEosPooling)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hidden_context.data.dialogue import Conversation, join
+from hidden_context.data.model_input import ModelInput, Text, Tools
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
@@ -31,11 +32,15 @@ class RawOutputs:
         raw: Float32 of shape ``(B, K)``, on the CPU; NaN in the rows of texts without reward.
         reasons: Why a text has no reward, or None.
         truncated: Number of texts whose beginning was cut.
+        token_ids: What was run of each text (see ``RewardModel.token_ids``).
+        refused: Places of texts without reward because the chat template refuses them.
     """
 
     raw: Tensor
     reasons: list[str | None]
     truncated: int = 0
+    token_ids: Sequence[Any] = ()
+    refused: Sequence[int] = ()
 
 
 class RewardModel(abc.ABC):
@@ -120,7 +125,7 @@ class RewardModel(abc.ABC):
     @abc.abstractmethod
     def try_raw_outputs(
         self,
-        texts: Sequence[Conversation],
+        texts: Sequence[Text],
         batch_size: int = 16,
         over_length: Literal["truncate", "drop"] = "truncate",
         *,
@@ -130,7 +135,7 @@ class RewardModel(abc.ABC):
         """Compute raw outputs where possible, and say why where not.
 
         Args:
-            texts: B texts, each a string or a list of chat messages.
+            texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
             batch_size: Most texts of a padded forward pass.
             over_length: Whether texts longer than ``max_length`` lose their beginning or are left
                 without a reward.
@@ -141,6 +146,36 @@ class RewardModel(abc.ABC):
             Raw outputs of B texts, and the reasons of those that have none.
         """
 
+    @abc.abstractmethod
+    def token_ids(
+        self,
+        texts: Sequence[Text],
+        over_length: Literal["truncate", "drop"] = "truncate",
+    ) -> Sequence[Any]:
+        """Tokenize texts as ``try_raw_outputs`` does, whose raw outputs depend on nothing else.
+
+        Args:
+            texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
+            over_length: What happens to texts longer than ``max_length``.
+
+        Returns:
+            For each text its token ids, or one list of them for each part that is run by itself;
+            None where a text is left without a reward.
+        """
+
+    def check_rows(  # noqa: B027 - most models read whole texts
+        self, rows: Sequence[Sequence[Text]], source: str | Path | None = None
+    ) -> None:
+        """Stop where the model cannot tell the texts of most rows apart, whatever they say.
+
+        Args:
+            rows: The texts of each row, one or more.
+            source: Where they come from, for the error.
+
+        Raises:
+            DataError: If that is so; only models that read parts of texts have such a case.
+        """
+
     @property
     @abc.abstractmethod
     def engine(self) -> Engine:
@@ -148,7 +183,7 @@ class RewardModel(abc.ABC):
 
     def raw_outputs(
         self,
-        texts: Sequence[Conversation],
+        texts: Sequence[Text],
         batch_size: int = 16,
         *,
         engine: EngineName = "auto",
@@ -159,7 +194,7 @@ class RewardModel(abc.ABC):
         Rewards do not depend on how texts are run; time and memory do.
 
         Args:
-            texts: B texts, each a string or a list of chat messages.
+            texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
             batch_size: Most texts of a padded forward pass.
             engine: ``tree`` runs every beginning that texts share once, ``padded`` every text by
                 itself; ``auto`` takes the fastest way that is right for the model, which it tries
@@ -207,7 +242,7 @@ class RewardModel(abc.ABC):
 
     def score(
         self,
-        texts: Sequence[Conversation],
+        texts: Sequence[Text],
         batch_size: int = 16,
         *,
         engine: EngineName = "auto",
@@ -217,7 +252,7 @@ class RewardModel(abc.ABC):
         """Score texts.
 
         Args:
-            texts: B texts, each a string or a list of chat messages.
+            texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
             batch_size: Most texts of a padded forward pass.
             engine: Which way they are run (see ``raw_outputs``).
             tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
@@ -243,6 +278,7 @@ class RewardModel(abc.ABC):
         engine: EngineName = "auto",
         tokens_per_batch: int | None = None,
         annotator: str | int | None = None,
+        tools: Tools | None = None,
     ) -> RewardDistribution:
         """Score several responses to one prompt, which is run once for all of them (best-of-n).
 
@@ -255,11 +291,16 @@ class RewardModel(abc.ABC):
             tokens_per_batch: Most tokens of a forward pass, which bounds the memory whatever n is;
                 the prompt is run once for each pass (see ``raw_outputs``).
             annotator: Whose rewards (see ``score``).
+            tools: Tools that the chat template is told of, as JSON schemas.
 
         Returns:
             A distribution of batch shape ``(n,)``.
         """
-        texts = [join(prompt, response) for response in responses]
+        chat = join(prompt, [])
+        texts = [
+            ModelInput(text, prompt if isinstance(text, str) else chat, tools)
+            for text in (join(prompt, response) for response in responses)
+        ]
         return self.score(
             texts,
             batch_size,

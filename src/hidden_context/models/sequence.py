@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hidden_context.data.dialogue import Conversation
+from hidden_context.data.model_input import Text
 from hidden_context.data.tokenize import tokenize_texts
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.card import model_card
@@ -65,7 +65,7 @@ class SequenceRewardModel(RewardModel):
 
     def try_raw_outputs(
         self,
-        texts: Sequence[Conversation],
+        texts: Sequence[Text],
         batch_size: int = 16,
         over_length: Literal["truncate", "drop"] = "truncate",
         *,
@@ -82,7 +82,17 @@ class SequenceRewardModel(RewardModel):
             engine=engine,
             tokens_per_batch=tokens_per_batch,
         )
-        return RawOutputs(raw, tokens.reasons, tokens.truncated)
+        return RawOutputs(
+            raw, tokens.reasons, tokens.truncated, tokens.input_ids, list(tokens.refused)
+        )
+
+    def token_ids(
+        self,
+        texts: Sequence[Text],
+        over_length: Literal["truncate", "drop"] = "truncate",
+    ) -> Sequence[Any]:
+        """Tokenize texts (see the base class)."""
+        return tokenize_texts(texts, self.tokenizer, self.max_length, over_length).input_ids
 
     def raw_outputs_of_tokens(
         self,

@@ -32,11 +32,12 @@ def load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever a damaged file, or one of a later release, leads to
         raise CheckpointError(
             f"no tokenizer could be loaded from {name!r} ({first_line(error)}). Check the id or "
-            "path (offline, only local folders and cached models load); a model without a "
-            "tokenizer of its own needs --tokenizer_name."
+            "path (offline, only local folders and cached models load). A model without a "
+            "tokenizer of its own needs --tokenizer_name, and one saved by a later release that "
+            "release (pip install -U tokenizers transformers)."
         ) from error
     prepare_tokenizer(tokenizer)
     return tokenizer

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from hidden_context.data.tokenize import pad_batch
 from hidden_context.data.trees import TokenTree, lay_out
+from hidden_context.errors import DataError
 from hidden_context.models.engine.attention import ATTENTION_NAME, TreeUnsupportedError, register
 from hidden_context.models.engine.pooling import LastAttendedPooling
 from hidden_context.models.quiet import quiet_loading
@@ -28,6 +29,22 @@ def device_of(module: Any) -> torch.device:
     """Return where a module's weights are."""
     device: torch.device = next(module.parameters()).device
     return device
+
+
+def last_id(module: Any, sequences: Sequence[Sequence[int]]) -> int:
+    """Return the last token id of a model's vocabulary.
+
+    Raises:
+        DataError: If a sequence holds a later one.
+    """
+    size = int(classifier_of(module).config.get_text_config().vocab_size)
+    found = max(max(ids) for ids in sequences)
+    if found >= size:
+        raise DataError(
+            f"a text holds the token {found}, but the model's vocabulary has {size} tokens",
+            remedy="Give the tokenizer and the base model that belong together",
+        )
+    return size - 1
 
 
 @contextmanager
@@ -74,6 +91,7 @@ def tree_outputs(
     Returns:
         Raw outputs of shape ``(B, K)`` in the order of the trees' members.
     """
+    last_id(module, sequences)
     batch, device = lay_out(sequences, trees), device_of(module)
     logits: Tensor = module(
         input_ids=batch.input_ids.to(device),
@@ -100,8 +118,8 @@ def padded_outputs(
     Returns:
         Raw outputs of shape ``(B, K)``.
     """
-    device = device_of(module)
-    input_ids, attention_mask = pad_batch(sequences, pad_token_id, pad_to_multiple_of)
+    device, pad = device_of(module), min(pad_token_id, last_id(module, sequences))
+    input_ids, attention_mask = pad_batch(sequences, pad, pad_to_multiple_of)
     logits: Tensor = module(
         input_ids=input_ids.to(device), attention_mask=attention_mask.to(device)
     ).logits
@@ -132,6 +150,7 @@ def cached_outputs(
         TreeUnsupportedError: If the model keeps no keys and values.
     """
     classifier: Any = classifier_of(module)
+    pad_token_id = min(pad_token_id, last_id(module, sequences))
     base, device = classifier.base_model, device_of(module)
     prefix = torch.tensor([sequences[tree.members[0]][: tree.shared]], device=device)
     kept = base(input_ids=prefix, use_cache=True, return_dict=True).get("past_key_values")

@@ -7,9 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+from transformers.modeling_outputs import (
+    SequenceClassifierOutput,
+    SequenceClassifierOutputWithPast,
+)
 
 from hidden_context.data.trees import TreeLayout
+from hidden_context.errors import DataError
 from hidden_context.models.engine.attention import (
     ATTENTION_NAME,
     TreeUnsupportedError,
@@ -29,6 +33,43 @@ def last_attended(attention_mask: Tensor) -> Tensor:
     """
     positions = torch.arange(attention_mask.shape[-1], device=attention_mask.device)
     return (attention_mask.long() * positions).argmax(dim=-1)
+
+
+class LastEosPooling:
+    """Mixin for encoder-decoders: the reward is read at the last EOS, however many a text holds.
+
+    Transformers' own pooling reads there too, but takes only texts with equally many of them, and
+    padding with EOS for text.
+    """
+
+    config: Any
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any
+    ) -> SequenceClassifierOutput:
+        """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        options = {name: value for name, value in options.items() if value is not None}
+        options.pop("labels", None)
+        options.pop("return_dict", None)
+        eos = int(self.config.eos_token_id)
+        input_ids = input_ids.masked_fill(attention_mask == 0, int(eos == 0))
+        counts = (input_ids == eos).sum(dim=1)
+        if not counts.all():
+            raise DataError(
+                "a text lacks the end-of-sequence token that this model reads its reward at",
+                remedy="Give the tokenizer that the model was trained with",
+            )
+        parts = [torch.nonzero(counts == count)[:, 0] for count in counts.unique()]
+        forward: Any = super().forward  # type: ignore[misc]
+        logits = torch.cat(
+            [
+                forward(input_ids[rows], attention_mask=attention_mask[rows], **options).logits
+                for rows in parts
+            ]
+        )
+        return SequenceClassifierOutput(logits=logits[torch.cat(parts).argsort()])
 
 
 class LastAttendedPooling:
