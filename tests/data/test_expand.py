@@ -26,7 +26,7 @@ JUDGED = read_row(
         "judgements": [
             {"annotator": "ann", "ranks": [2, 1, None, 3], "judge": "j1"},
             {"annotator": "bob", "comparison": [3, 0], "strength": -2, "weight": 2},
-            {"annotator": "bob", "comparison": [3, 2], "preference": 0.25, "margin": 0.5},
+            {"annotator": "bob", "comparison": [3, 2], "preference": 0.25, "margin": -0.5},
             {"response": 3, "rating": 4},
             {"annotator": "cat", "abstains": True},
             {"response": 0, "rating": 2},
@@ -112,7 +112,7 @@ def test_judgements_of_every_kind_become_pairs() -> None:
         "prompt": "p", "chosen": "p d", "rejected": "p a", "annotator": "bob", "source": "web",
         "judge": "j0", "preference": 0.0, "weight": 6.0, "strength": -2,
     }  # fmt: skip
-    assert pairs[4].columns["margin"] == 0.5
+    assert pairs[4].columns["margin"] == -0.5
     assert [pair.columns["judge"] for pair in pairs[2:4]] == ["j1", "j0"]
     ratings = [pair.columns.get(f"rating_{s}") for pair in pairs for s in ("chosen", "rejected")]
     assert ratings == [None, 2.0, None, 4.0] + [None] * 6
@@ -132,6 +132,37 @@ def test_a_pair_that_is_a_row_is_itself() -> None:
     (by_hand,) = expand_pairs(Example("p", ("a", "b"), (Judgement(Comparison(0, 1)),)))
     assert by_hand.columns["chosen"] == "pa"
     assert expand_pairs(ROWS[-1]) == []
+
+
+@pytest.mark.parametrize(
+    "ratings",
+    [
+        # a vote for one side and higher ratings of the other in one row would be an error
+        [("bob", "rating_chosen", 1.0, 1.0), ("cat", "rating_rejected", 5.0, 1.0)],
+        # two ratings of one response
+        [("bob", "rating_chosen", 4.0, 1.0), (None, "rating_chosen", 3.0, 0.5)],
+    ],
+)
+def test_ratings_that_columns_cannot_hold_are_entries(ratings: list[Any]) -> None:
+    entries = [
+        {"annotator": who, "response": int("rejected" in name), "rating": value, "weight": weight}
+        for who, name, value, weight in ratings
+    ]
+    vote = {"annotator": "ann", "comparison": [0, 1], "strength": 2, "weight": 3}
+    row = {"prompt": "p", "responses": [" a", " b"], "judgements": [vote, *entries]}
+    example = read_row(row)
+    (pair,) = expand_pairs(example)
+    assert pair.columns == {
+        "prompt": "p",
+        "chosen": "p a",
+        "rejected": "p b",
+        "annotations": [
+            {"preference": 1.0, "weight": 3.0, "strength": 2, "annotator": "ann"},
+            *({name: value, "annotator": who, "weight": w} for who, name, value, w in ratings),
+        ],
+    }
+    again = read_row(json.loads(json.dumps(pair.columns)))
+    assert again.judgements == pair.judgements == example.judgements
 
 
 def multiset(examples: list[Example]) -> Counter[Any]:

@@ -33,8 +33,8 @@ def test_rows_made_by_hand():
     labels = labels_of(
         examples_of(
             {},
-            {"preference": 0.3, "margin": 2, "weight": 1.5},
-            {"strength": -2, "rating_chosen": 4, "rating_rejected": 1.5},
+            {"preference": 0.3, "margin": -2, "weight": 1.5},
+            {"strength": 2, "rating_chosen": 4, "rating_rejected": 1.5},
             {"strength": 0, "preference": None},
             {"strength": 1, "preference": 0.9, "rating_rejected": -3, "weight": 2},
         )
@@ -44,10 +44,10 @@ def test_rows_made_by_hand():
     assert labels.offsets.tolist() == [0, 2, 4, 6, 8, 10]
     assert compared.first.tolist() == [0, 2, 4, 6, 8]
     assert compared.second.tolist() == [1, 3, 5, 7, 9]
-    assert listed(compared.preference) == [1.0, 0.3, 0.0, 0.5, 0.9]
+    assert listed(compared.preference) == [1.0, 0.3, 1.0, 0.5, 0.9]
     assert compared.example.tolist() == [0, 1, 2, 3, 4]
-    assert listed(compared.strength) == [None, None, -2, 0, 1]
-    assert compared.margin.tolist() == [0, 2, 0, 0, 0]
+    assert listed(compared.strength) == [None, None, 2, 0, 1]
+    assert compared.margin.tolist() == [0, -2, 0, 0, 0]
     assert compared.annotator.tolist() == [-1] * 5
     assert compared.weight.tolist() == [1, 1.5, 1, 1, 2]
     assert compared.votes.tolist() == [1] * 5
@@ -71,7 +71,7 @@ def test_rows_made_by_hand():
 SEVERAL = {
     "annotations": [
         {"annotator": "bob", "preference": 1},
-        {"annotator": "ann", "strength": -1, "margin": 0.5},
+        {"annotator": "ann", "strength": -1, "margin": -0.5},
         {"strength": 2},
         {"annotator": "cat"},
     ],
@@ -90,7 +90,7 @@ def test_several_judgements_of_a_pair():
     assert compared.example.tolist() == [0, 1, 1, 1, 2]
     assert compared.preference.tolist() == [1, 1, 0, 1, 0.5]
     assert listed(compared.strength) == [None, None, -1, 2, None]
-    assert compared.margin.tolist() == [0, 0, 0.5, 0, 0]
+    assert compared.margin.tolist() == [0, 0, -0.5, 0, 0]
     # an entry that names nobody is the row's annotator's; a row without one is nobody's
     assert compared.annotator.tolist() == [1, 2, 1, 0, -1]
     assert compared.weight.tolist() == [1, 3, 3, 3, 1]

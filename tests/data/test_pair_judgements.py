@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from hidden_context.data.example import Abstention, Comparison, Example, Judgement
+from hidden_context.data.example import Abstention, Comparison, Example, Judgement, Rating
 from hidden_context.data.importers import read_row
+from hidden_context.data.importers.answers import unread_keys
 from hidden_context.data.labels import annotator_of
 from hidden_context.errors import DataError
 
@@ -18,24 +19,151 @@ def pair(**columns: Any) -> Example:
 
 def test_a_row_without_a_list_makes_one_judgement() -> None:
     assert pair().judgements == (Judgement(Comparison(0, 1, 1.0, None, None)),)
-    row = pair(annotator=7, preference=0.25, strength=-2, margin=3)
-    assert row.judgements == (Judgement(Comparison(0, 1, 0.25, -2, 3.0), 7),)
+    row = pair(annotator=7, preference=0.25, strength=-2, margin=-3)
+    assert row.judgements == (Judgement(Comparison(0, 1, 0.25, -2, -3.0), 7),)
 
 
 @pytest.mark.parametrize(
-    ("strength", "preference"), [(3, 1.0), (0, 0.5), (-1, 0.0), (2.0, 1.0), (None, 1.0)]
+    ("said", "preference"),
+    [
+        ({"strength": 3}, 1.0),
+        ({"strength": 0}, 0.5),
+        ({"strength": -1}, 0.0),
+        ({"strength": 2.0, "margin": 0.5}, 1.0),
+        ({"margin": 0.25}, 1.0),
+        ({"margin": 0}, 0.5),
+        ({"margin": -40}, 0.0),
+        ({"margin": -40, "rating_chosen": 1, "rating_rejected": 5}, 0.0),
+        ({"rating_chosen": 1, "rating_rejected": 5}, 0.0),
+        ({"rating_chosen": 3, "rating_rejected": 3.0}, 0.5),
+        ({"rating_chosen": 5, "rating_rejected": -1}, 1.0),
+        # a tie contradicts neither side, and what comes first decides
+        ({"strength": 0, "margin": 2}, 0.5),
+        ({"margin": -2, "rating_chosen": 3, "rating_rejected": 3}, 0.0),
+        ({"preference": 0.75, "strength": 0}, 0.75),
+        ({"preference": 0.5, "margin": -2}, 0.5),
+    ],
 )
-def test_a_strength_says_the_preference_by_its_sign(strength: Any, preference: float) -> None:
-    (own,) = pair(strength=strength).judgements
-    (entry,) = pair(annotations=[{"strength": strength, "margin": 0.5}]).judgements
-    for judgement in (own, entry):
-        assert isinstance(judgement.answer, Comparison)
-        assert judgement.answer.preference == preference
-        assert type(judgement.answer.strength) is (int if strength is not None else type(None))
+def test_without_a_preference_the_first_sign_decides(
+    said: dict[str, Any], preference: float
+) -> None:
+    nulls = dict.fromkeys(("preference", "strength", "margin", "rating_chosen", "rating_rejected"))
+    for columns in (said, {**nulls, **said}):
+        own, *ratings = pair(**columns, annotator="ann").judgements
+        entry, *rated = pair(annotations=[{"annotator": "ann", **columns}]).judgements
+        assert own == entry
+        assert isinstance(own.answer, Comparison)
+        assert own.answer.preference == preference
+        assert own.answer.strength == said.get("strength")
+        assert type(own.answer.strength) is (int if "strength" in said else type(None))
+        answers = [
+            Rating(place, said[name])
+            for place, name in enumerate(("rating_chosen", "rating_rejected"))
+            if name in said
+        ]
+        # the row does not say who rated, the entry does
+        assert ratings == [Judgement(answer) for answer in answers]
+        assert rated == [Judgement(answer, "ann") for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        ({"preference": 1, "strength": -2}, ["preference", "strength"]),
+        ({"preference": 0.25, "margin": 0.5}, ["preference", "margin"]),
+        ({"preference": 0, "rating_chosen": 5, "rating_rejected": 1}, [
+            "preference", "rating_chosen"]),
+        ({"strength": 1, "margin": -40}, ["strength", "margin"]),
+        ({"strength": -1, "rating_chosen": 5, "rating_rejected": 1}, [
+            "strength", "rating_chosen"]),
+        ({"preference": 0.5, "strength": 0, "margin": 2, "rating_chosen": 1, "rating_rejected": 5},
+         ["margin", "rating_chosen"]),
+    ],
+)  # fmt: skip
+def test_signs_that_disagree_are_an_error(said: dict[str, Any], fields: list[str]) -> None:
+    for columns, prefix in ((said, ""), ({"annotations": [{}, said]}, "annotations[1].")):
+        with pytest.raises(DataError, match=r"is better, '\w+' the opposite") as caught:
+            pair(**columns)
+        assert caught.value.field == ", ".join(prefix + field for field in fields)
+        assert caught.value.line == 3
+        assert all(repr(field) in str(caught.value) for field in fields)
+    # what the list says stands for itself, whatever a summary beside it says
+    assert len(pair(annotations=[{"preference": 1}], strength=-2).judgements) == 1
+
+
+@pytest.mark.parametrize("columns", [{}, {"rating_chosen": 5}, {"rating_rejected": 5}])
+def test_a_row_that_does_not_compare_is_a_vote_for_chosen(columns: dict[str, Any]) -> None:
+    assert pair(**columns, margin=None).judgements[0].answer == Comparison(0, 1)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"annotator": "ann"},
+        {"annotator": "ann", "preference": None},
+        {"annotator": "ann", "label": None, "rating_chosen": None},
+        {"annotator": "ann", "weight": 2, "confidence": 0.5},
+        {"annotator": "ann", "abstains": True, "margin": None},
+        {"annotator": "ann", "abstains": False},
+        {"annotator": "ann", "comment": "both bad"},
+        {},
+    ],
+)
+def test_an_entry_without_a_judgement_is_an_abstention(entry: dict[str, Any]) -> None:
+    row = pair(annotations=[entry, {"preference": 0}])
+    assert [judgement.abstains for judgement in row.judgements] == [True, False]
+    assert row.abstentions == 1
+
+
+def test_one_rating_in_an_entry_is_a_rating_and_no_vote() -> None:
+    row = pair(annotations=[{"annotator": "ann", "rating_rejected": 4, "weight": 2}])
+    assert row.judgements == (Judgement(Rating(1, 4.0), "ann", 2.0),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ({"label": 1}, "'label'"),
+        ({"label": 0, "rater": "x", "preference": None, "annotator": None}, "'label', 'rater'"),
+        ({"rating": 5}, "'rating'"),
+    ],
+)
+def test_an_entry_of_unknown_keys_alone_is_an_error(entry: dict[str, Any], shown: str) -> None:
+    with pytest.raises(DataError, match=f"unknown keys alone: {shown}") as caught:
+        pair(annotations=[{"preference": 1}, entry])
+    assert (caught.value.line, caught.value.field) == (3, "annotations[1]")
+    assert "annotator, weight, confidence, preference, strength, margin" in str(caught.value)
+
+
+def test_keys_that_are_not_read_pass_through_and_are_named() -> None:
+    entries = [
+        {"annotator": 1, "preference": 1, "comment": "clear", "label": None},
+        {"annotator": 2, "rating": 4},
+    ]
+    row = pair(annotations=entries, ranks=[1, 2], ratings=[{"more": 1}])
+    assert row.columns["annotations"] == entries
+    assert row.judgements[0].columns["comment"] == "clear"
+    assert unread_keys(row) == {"annotations.comment", "annotations.rating"}
+    assert unread_keys(pair(comment="x")) == set()
+
+
+@pytest.mark.parametrize(
+    ("entries", "count"),
+    [
+        ([{"annotator": "a", "preference": 1}, {"annotator": "b", "preference": 1}], 0),
+        ([{"preference": 1}, {"preference": 1}], 0),
+        ([{"annotator": 7, "preference": 1}, {"annotator": "7", "margin": -1}], 1),
+        ([{"annotator": "a", "preference": 1}, {"annotator": "a", "preference": None}], 1),
+        ([{"annotator": "a"}] * 3, 2),
+        ([{"annotator": "a", "rating_chosen": 1, "rating_rejected": 2}], 0),
+    ],
+)
+def test_the_same_annotator_twice_is_counted(entries: list[Any], count: int) -> None:
+    assert pair(annotations=entries).repeated == count
 
 
 def test_a_given_preference_goes_before_the_strength() -> None:
-    assert pair(strength=-2, preference=0.75).judgements[0].answer == Comparison(0, 1, 0.75, -2)
+    assert pair(strength=2, preference=0.75).judgements[0].answer == Comparison(0, 1, 0.75, 2)
     (judgement,) = pair(annotations=[{"strength": 2, "preference": 0.5}]).judgements
     assert judgement == Judgement(Comparison(0, 1, 0.5, 2))
 
@@ -44,7 +172,7 @@ def test_a_list_has_one_judgement_per_annotator() -> None:
     row = pair(
         annotations=[
             {"annotator": "ann", "preference": 1, "comment": "clear"},
-            {"annotator": 2, "strength": -1, "margin": 0.5, "weight": 3, "confidence": 0.75},
+            {"annotator": 2, "strength": -1, "margin": -0.5, "weight": 3, "confidence": 0.75},
             {"annotator": "cat", "preference": None, "strength": None, "margin": None},
             {"annotator": "", "strength": 0},
         ],
@@ -53,7 +181,7 @@ def test_a_list_has_one_judgement_per_annotator() -> None:
     )
     assert row.judgements == (
         Judgement(Comparison(0, 1, 1.0), "ann", 2.0),
-        Judgement(Comparison(0, 1, 0.0, -1, 0.5), 2, 6.0, 0.75),
+        Judgement(Comparison(0, 1, 0.0, -1, -0.5), 2, 6.0, 0.75),
         Judgement(Abstention(), "cat", 2.0),
         Judgement(Comparison(0, 1, 0.5, 0), None, 2.0),
     )
@@ -89,7 +217,9 @@ def test_annotators_are_text_or_integers(value: Any) -> None:
     assert caught.value.field == "worker"
     assert "rename the column" in str(caught.value)
     with pytest.raises(DataError) as caught:
-        annotator_of(pair(annotations=[{}, {"worker": value}]).judgements[1], "worker")
+        annotator_of(
+            pair(annotations=[{}, {"worker": value, "preference": 1}]).judgements[1], "worker"
+        )
     assert caught.value.field == "annotations[1].worker"
     with pytest.raises(DataError) as caught:
         pair(annotations=[{"annotator": value}])
@@ -113,6 +243,12 @@ def test_annotators_are_text_or_integers(value: Any) -> None:
         ({"annotations": [{"strength": 1.5}]}, "annotations[0].strength", "an integer is needed"),
         ({"annotations": [{"strength": 11}]}, "annotations[0].strength", "from -10 to 10"),
         ({"annotations": [{"margin": float("inf")}]}, "annotations[0].margin", "finite"),
+        (
+            {"annotations": [{"abstains": True, "strength": 1}]},
+            "annotations[0].strength",
+            "an abstention goes without it",
+        ),
+        ({"annotations": [{"abstains": "yes"}]}, "annotations[0].abstains", "truth value"),
         ({"annotations": [{"weight": 0}]}, "annotations[0].weight", "positive finite number"),
         ({"annotations": [{"confidence": "a"}]}, "annotations[0].confidence", "not text"),
         ({"annotator": True}, "annotator", "not a truth value"),

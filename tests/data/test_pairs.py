@@ -144,7 +144,7 @@ def test_ratings_are_judgements_of_their_side_by_nobody_known() -> None:
         ({"margin": 10**400}, "margin", "finite"),
         ({"prompt": 3}, "prompt", "not a number"),
         ({"chosen": "half \ud83d"}, "chosen", "half a character"),
-        ({"chosen": ["a"]}, "chosen[0]", "a chat message is needed"),
+        ({"chosen": [3]}, "chosen[0]", "a chat message is needed"),
         ({"chosen": [{"content": "a"}]}, "chosen[0]", "'role' has to be text, not null"),
         ({"chosen": [user("a"), {"role": "x", "content": 1}]}, "chosen[1]", "'content'"),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hidden_context.data.example import Judgement, Ranking, Rating
+from hidden_context.data.example import Abstention, Comparison, Judgement, Ranking, Rating
 from hidden_context.data.sources import load_examples
 from hidden_context.data.summary import summarize_examples
 from hidden_context.errors import DataError
@@ -50,7 +50,8 @@ def test_files_may_hold_rows_of_every_kind(write_rows: WriteRows, name: str) -> 
     report = data.report
     assert (report.rows, report.kept, report.rankings, report.abstentions) == (6, 6, 4, 1)
     assert str(report).endswith(
-        f"{name}: 6 of 6 examples kept (4 rows were rankings, 1 abstention, which is no vote)."
+        f"{name}: 6 of 6 examples kept (4 rows were rankings, 1 abstention, which is no vote, "
+        "1 judgement by an annotator who judged the same before in its row)."
     )
     assert report.to_dict()["rankings"] == 4
     summary = summarize_examples(data.examples)
@@ -106,14 +107,14 @@ def test_the_report_adds_up(write_rows: WriteRows) -> None:
 
 def test_blank_responses_leave_what_is_said_of_the_others(write_rows: WriteRows) -> None:
     rows = [
-        ranking(0, responses=[" ", " ", " c"], ratings=[1, 2, 3]),
+        ranking(0, responses=[" ", " ", " c"], ratings=[2, 3, 1]),
         {"text": " ", "rating": 1},
-        {**ranking(1), "responses": [" ", " b"], "ranks": [1, 2], "ratings": [1, 2]},
+        {**ranking(1), "responses": [" ", " b"], "ranks": [1, 2], "ratings": [2, 1]},
         {"text": "a", "rating": 1},
     ]
     data = load_examples(write_rows("a.jsonl", rows))
     assert [example.texts for example in data] == [("p0 c",), ("a",)]
-    assert data.examples[0].judgements == (Judgement(Rating(0, 3.0)),)
+    assert data.examples[0].judgements == (Judgement(Rating(0, 1.0)),)
     assert (data.report.empty, data.report.left_out) == (2, 2)
     assert "2 responses left out, empty or too long" in str(data.report)
 
@@ -135,6 +136,52 @@ def test_rankings_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_examples("org/rankings")
     assert len(data) == 2
     assert str(data.report).endswith("2 of 2 examples kept (2 rows were rankings).")
+
+
+def test_annotators_twice_and_keys_that_are_not_read_are_told_once(
+    write_rows: WriteRows,
+) -> None:
+    votes = [
+        {"annotator": "ann", "preference": 1, "comment": "x"},
+        {"annotator": "ann", "preference": 0, "label": 1},
+        {"annotator": "bob", "comment": "unsure"},
+    ]
+    pair = {"chosen": "a", "rejected": "b", "annotations": votes}
+    data = load_examples(write_rows("a.jsonl", [pair, pair, {"chosen": "a", "rejected": "b"}]))
+    report = data.report
+    assert (report.abstentions, report.repeated) == (2, 2)
+    assert report.unread == ["annotations.comment", "annotations.label"]
+    assert str(report).endswith(
+        "a.jsonl: 3 of 3 examples kept (2 abstentions, which are no votes, 2 judgements by "
+        "annotators who judged the same before in their row). Keys that are not read: "
+        "annotations.comment, annotations.label."
+    )
+    assert report.to_dict()["unread"] == report.unread
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_null_keys_of_entries_are_absent_keys(write_rows: WriteRows, name: str) -> None:
+    """A table gives each entry the keys of all others."""
+    votes = [
+        [{"annotator": "ann", "preference": None}, {"annotator": None, "strength": -1}],
+        [{"annotator": "bob"}, {"margin": -40}, {"rating_chosen": 1, "rating_rejected": 5}],
+        None,
+    ]
+    rows = [{"chosen": "a", "rejected": "b", "annotations": entries} for entries in votes]
+    data = load_examples(write_rows(name, rows))
+    answers = [[j.answer for j in example.judgements] for example in data]
+    assert answers == [
+        [Abstention(), Comparison(0, 1, 0.0, -1)],
+        [Abstention(), Comparison(0, 1, 0.0, None, -40.0), Comparison(0, 1, 0.0),
+         Rating(0, 1.0), Rating(1, 5.0)],
+        [Comparison(0, 1)],
+    ]  # fmt: skip
+    assert (data.report.abstentions, data.report.unread) == (2, [])
+    for entry in ({"label": 1}, {"label": 1, "preference": None}):
+        rows[1]["annotations"] = [entry, {"annotator": "ann", "preference": 1}]
+        with pytest.raises(DataError, match="unknown keys alone: 'label'") as caught:
+            load_examples(write_rows(name, rows))
+        assert (caught.value.line, caught.value.field) == (2, "annotations[0]")
 
 
 def test_lengths_of_chats_are_those_of_their_text(write_rows: WriteRows) -> None:

@@ -15,6 +15,7 @@ from hidden_context.data.example import (
     Rating,
 )
 from hidden_context.data.importers import IMPORTERS, pairs, read_row
+from hidden_context.data.importers.answers import unread_keys
 from hidden_context.data.labels import annotator_of
 from hidden_context.errors import DataError
 
@@ -174,6 +175,100 @@ def test_malformed_rankings_name_file_line_field(
     assert error.remedy
 
 
+def test_several_annotators_rank_the_same_responses() -> None:
+    entries = [
+        {"annotator": "ann", "ranks": [2, 1, 3], "weight": 3, "confidence": 0.5, "time": 7},
+        {"annotator": "bob", "ranks": [1, None, 2.0]},
+        {"ranks": [1, 1, 2], "annotator": None},
+        {"annotator": "cat", "ranks": None},
+        {"annotator": "ann", "abstains": True},
+    ]
+    row = ranking(ranks=None, rankings=entries, ratings=[1, 2, 3], weight=2, annotator="team")
+    example = read_row(row)
+    assert (example.prompt, example.responses) == ("p0", (" a", " b", " c"))
+    assert example.judgements == (
+        Judgement(Ranking((2, 1, 3)), "ann", 6.0, 0.5),
+        Judgement(Ranking((1, None, 2)), "bob", 2.0),
+        Judgement(Ranking((1, 1, 2)), "team", 2.0),
+        Judgement(Abstention(), "cat", 2.0),
+        Judgement(Abstention(), "ann", 2.0),
+        *(Judgement(Rating(place, place + 1.0), None, 2.0) for place in range(3)),
+    )
+    assert (example.abstentions, example.repeated) == (2, 1)
+    assert unread_keys(example) == {"rankings.time"}
+    # the same said as rows of judgements
+    judged = {**row, "judgements": entries[:3], "rankings": None, "ratings": None}
+    assert read_row(judged).judgements == example.judgements[:3]
+
+
+@pytest.mark.parametrize(
+    ("entries", "field", "text"),
+    [
+        ([], "rankings", "at least one ranking"),
+        ([[2, 1, 3]], "rankings[0]", "a ranking is needed, not a list"),
+        ([{"rank": [2, 1, 3]}], "rankings[0]", "unknown keys alone: 'rank'"),
+        ([{"ranks": [2, 1]}], "rankings[0].ranks", "2 ranks are given for 3 responses"),
+        ([{"ranks": [2, 0, 1]}], "rankings[0].ranks[1]", "at least 1"),
+        ([{"ranks": [1, None, None]}], "rankings[0].ranks", "at least two responses"),
+        ([{"abstains": True, "ranks": [1, 2, 3]}], "rankings[0].ranks", "goes without it"),
+        ([{"annotator": [1]}], "rankings[0].annotator", "text or an integer"),
+    ],
+)
+def test_malformed_lists_of_rankings(entries: list[Any], field: str, text: str) -> None:
+    with pytest.raises(DataError, match=text) as caught:
+        read_row(ranking(ranks=None, rankings=entries), file="f.jsonl", line=3)
+    assert (caught.value.line, caught.value.field) == (3, field)
+    assert caught.value.remedy
+
+
+def test_ranks_stand_in_one_column_alone() -> None:
+    with pytest.raises(DataError, match="'rankings' too") as caught:
+        read_row(ranking(rankings=[{"ranks": [1, 2, 3]}]))
+    assert caught.value.field == "ranks"
+
+
+def test_ratings_do_not_contradict_the_ranks_beside_them() -> None:
+    with pytest.raises(
+        DataError, match="response 1 is better than 0, by 'ratings' it is"
+    ) as caught:
+        read_row(ranking(ratings=[4.5, 3, None]), line=3)
+    assert (caught.value.line, caught.value.field) == (3, "ranks, ratings")
+    # ties contradict nothing, and what several people said is theirs
+    assert len(read_row(ranking(ratings=[3, 3, 1])).judgements) == 4
+    several = [{"annotator": "ann", "ranks": [1, 2, 3]}]
+    assert len(read_row(ranking(ranks=None, rankings=several, ratings=[1, 2, 3])).judgements) == 4
+
+
+def test_comparisons_go_by_the_sign_too() -> None:
+    said = judged(
+        {"comparison": [2, 0], "margin": -40},
+        {"comparison": [0, 1]},
+        {"comparison": [0, 1], "preference": None, "margin": 0},
+    )
+    assert [judgement.answer for judgement in said.judgements] == [
+        Comparison(2, 0, 0.0, None, -40.0),
+        Comparison(0, 1),
+        Comparison(0, 1, 0.5, None, 0.0),
+    ]
+    with pytest.raises(
+        DataError, match=r"'strength' says .* better, 'margin' the opposite"
+    ) as caught:
+        judged({"comparison": [0, 1], "strength": 1, "margin": -2})
+    assert caught.value.field == "judgements[0].strength, judgements[0].margin"
+
+
+def test_the_same_annotator_may_judge_different_responses() -> None:
+    said = judged(
+        {"annotator": "ann", "comparison": [0, 1]},
+        {"annotator": "ann", "comparison": [1, 2]},
+        {"annotator": "ann", "response": 0, "rating": 1},
+        {"annotator": "ann", "comparison": [1, 0]},
+        {"annotator": "bob", "ranks": [1, 2, 3]},
+        {"annotator": "bob", "abstains": True},
+    )
+    assert said.repeated == 2
+
+
 TURN = "\n\nHuman: a\n\nAssistant:"
 
 
@@ -231,6 +326,7 @@ def test_several_ratings_of_a_text() -> None:
         ({"text": "a", "ratings": 3}, "ratings", "a list of ratings is needed, not a number"),
         ({"text": "a", "ratings": [3]}, "ratings[0]", "a rating is needed, not a number"),
         ({"text": "a", "ratings": [{"rating": "x"}]}, "ratings[0].rating", "not text"),
+        ({"text": "a", "ratings": [{"score": 5}]}, "ratings[0]", "unknown keys alone: 'score'"),
         ({"text": "a", "ratings": [{"annotator": 0.5}]}, "ratings[0].annotator", "integer"),
         ({"text": "a", "rating": 1, "objective": 0.5}, "objective", "text or an integer"),
     ],
@@ -304,6 +400,8 @@ def test_judgements_need_no_prompt(prompt: Any) -> None:
         ([{"ranks": [1, 2, 3], "margin": 1}], "judgements[0].margin", "goes without it"),
         ([{"response": 0}], "judgements[0].rating", "a number is needed, not null"),
         ([{"response": -1, "rating": 2}], "judgements[0].response", "from 0 to 2"),
+        ([{"winner": 0}], "judgements[0]", "unknown keys alone: 'winner'"),
+        ([{"annotator": "ann", "winner": 0}], "judgements[0]", "is needed, not none of them"),
         ([{"abstains": 1}], "judgements[0].abstains", "a truth value is needed"),
         ([{"abstains": True, "rating": 1}], "judgements[0].rating", "goes without it"),
         ([{"abstains": True, "weight": -1}], "judgements[0].weight", "positive"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from hidden_context.data.dialogue import Conversation, canonical_prompt
+from hidden_context.data.dialogue import Conversation, canonical_prompt, is_blank
+from hidden_context.data.model_input import Text, Tools, with_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,16 @@ class Judgement:
         """Whether it is no vote."""
         return isinstance(self.answer, Abstention)
 
+    @property
+    def places(self) -> frozenset[int]:
+        """Places of the responses that are judged; empty for an abstention, which names none."""
+        answer = self.answer
+        if isinstance(answer, Comparison):
+            return frozenset((answer.first, answer.second))
+        if isinstance(answer, Ranking):
+            return frozenset(n for n, rank in enumerate(answer.ranks) if rank is not None)
+        return frozenset([answer.response] if isinstance(answer, Rating) else [])
+
     def at(self, places: Mapping[int, int]) -> Judgement | None:
         """The same judgement where responses stand at other places; None if too few are left."""
         answer = self.answer
@@ -120,14 +132,18 @@ class Example:
         responses: What follows the prompt, of the same kind; one or more.
         judgements: What annotators said.
         columns: The row as it was read.
+        tools: The tools that the chat template is told of; None for none.
+        source_file: The file or data set it was read from; None where it was made by hand.
         source_lines: The lines of the file, or rows of the table, it was read from, from 1; empty
-            where it was made by hand. Of no account when two examples are compared.
+            where it was made by hand. Of no account when two examples are compared, like the file.
     """
 
     prompt: Conversation
     responses: tuple[Conversation, ...]
     judgements: tuple[Judgement, ...] = ()
     columns: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tools: Tools | None = None
+    source_file: str | None = dataclasses.field(default=None, compare=False)
     source_lines: tuple[int, ...] = dataclasses.field(default=(), compare=False)
 
     def text(self, place: int) -> Conversation:
@@ -141,6 +157,22 @@ class Example:
     def texts(self) -> tuple[Conversation, ...]:
         """The whole conversations, one for each response."""
         return tuple(self.text(place) for place in range(len(self.responses)))
+
+    @property
+    def known_prompt(self) -> Conversation | None:
+        """The prompt, unless it is blank or was guessed from what two plain texts share."""
+        prompt, columns = self.prompt, self.columns
+        if is_blank(prompt):
+            return None
+        guessed = is_blank(columns.get("prompt") or "") and columns.get("chosen") is not None
+        plain = isinstance(prompt, str) and not prompt.rstrip().endswith("Assistant:")
+        return None if guessed and plain else prompt
+
+    @property
+    def inputs(self) -> tuple[Text, ...]:
+        """What a model is given of each response."""
+        prompt = self.known_prompt
+        return tuple(with_context(text, prompt, self.tools) for text in self.texts)
 
     @property
     def data_subset(self) -> str | None:
@@ -164,8 +196,18 @@ class Example:
         return sum(judgement.abstains for judgement in self.judgements)
 
     @property
+    def repeated(self) -> int:
+        """How many judgements are by an annotator who judged the same responses before."""
+        seen = Counter(
+            (str(judgement.annotator), judgement.places or frozenset(range(len(self.responses))))
+            for judgement in self.judgements
+            if judgement.annotator is not None
+        )
+        return sum(seen.values()) - len(seen)
+
+    @property
     def prompt_key(self) -> str:
-        """The prompt, spelt the same whatever format it came in: what splits hash.
+        """The prompt, spelt the same whatever format it came in.
 
         Where responses share no beginning, their texts in sorted order are the key.
         """

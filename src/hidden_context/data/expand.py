@@ -9,11 +9,12 @@ from itertools import combinations
 from typing import Any
 
 from hidden_context.data.example import Answer, Comparison, Example, Judgement, Ranking, Rating
-from hidden_context.data.importers.pairs import SIDES
+from hidden_context.data.importers.answers import RATING_COLUMNS
+from hidden_context.data.importers.pairs import SIDES, is_pair
 
 # They are written anew, or say something of the whole example.
 _OWN_COLUMNS = (
-    *("prompt", *SIDES, "responses", "ranks", "ratings", "judgements", "annotations"),
+    *("prompt", *SIDES, "responses", "ranks", "rankings", "ratings", "judgements", "annotations"),
     *("preference", "strength", "margin", "weight", "rating_chosen", "rating_rejected"),
     *("comparison", "response", "rating", "abstains"),
 )
@@ -80,7 +81,7 @@ def _is_row_of_pair(example: Example, comparison: Comparison) -> bool:
     return (
         len(example.responses) == 2
         and (comparison.first, comparison.second) == (0, 1)
-        and all(example.columns.get(side) is not None for side in SIDES)
+        and is_pair(example.columns)
         and example.columns.get("annotations") is None
     )
 
@@ -92,14 +93,26 @@ def _columns(pair: Example) -> dict[str, Any]:
     assert isinstance(answer, Comparison)
     columns: dict[str, Any] = {"prompt": pair.prompt}
     columns |= dict(zip(SIDES, pair.texts, strict=True))
+    if pair.tools is not None:
+        columns["tools"] = pair.tools
     shared = {**pair.columns, **_said_in(judgement)}
     columns |= {name: value for name, value in shared.items() if name not in _OWN_COLUMNS}
-    columns |= {"preference": answer.preference, "weight": judgement.weight}
+    said: dict[str, Any] = {"preference": answer.preference, "weight": judgement.weight}
     named = {"strength": answer.strength, "margin": answer.margin, "annotator": judgement.annotator}
-    for rating in ratings:
-        if isinstance(rating.answer, Rating):
-            named[f"rating_{SIDES[rating.answer.response]}"] = rating.answer.value
-    return columns | {name: value for name, value in named.items() if value is not None}
+    said |= {name: value for name, value in named.items() if value is not None}
+    rated = [
+        (f"rating_{SIDES[rating.answer.response]}", rating.answer.value, rating)
+        for rating in ratings
+        if isinstance(rating.answer, Rating)
+    ]
+    values = {name: value for name, value, _ in rated}
+    gap = values.get(RATING_COLUMNS[0], 0.0) - values.get(RATING_COLUMNS[1], 0.0)
+    if len(values) < len(rated) or (len(values) == 2 and (answer.preference - 0.5) * gap < 0):
+        # Columns have no place for several people's ratings, or for some that contradict the vote.
+        columns.pop("annotator", None)
+        entries = [{n: v, "annotator": r.annotator, "weight": r.weight} for n, v, r in rated]
+        return columns | {"annotations": [said, *entries]}
+    return columns | said | values
 
 
 def _said_in(judgement: Judgement) -> dict[str, Any]:

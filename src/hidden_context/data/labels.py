@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hidden_context.data.checks import NOWHERE, Place, read_annotator
 from hidden_context.data.example import Comparison, Example, Judgement, Rating
 from hidden_context.data.expand import comparisons_of
+from hidden_context.data.importers.answers import ENTRY_KEYS
 
 if TYPE_CHECKING:
     from hidden_context.likelihood.labels import Labels
@@ -47,7 +48,7 @@ def annotator_of(
 
 def _name_of(entry: Any, row: Any) -> str:
     """Find the name of an entry in its row, such as ``annotations[1]``."""
-    lists = ((name, row.get(name)) for name in ("annotations", "judgements", "ratings"))
+    lists = ((name, row.get(name)) for name in ENTRY_KEYS)
     places = (
         f"{name}[{number}]"
         for name, values in lists

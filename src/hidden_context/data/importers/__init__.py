@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol
 
 from hidden_context.data.checks import Place
 from hidden_context.data.example import Example
-from hidden_context.data.importers import judgements, pairs, rankings, ratings
+from hidden_context.data.importers import benchmarks, judgements, pairs, rankings, ratings
+from hidden_context.data.model_input import read_tools
 
 
 class Importer(Protocol):
@@ -27,6 +28,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     judgements,
     rankings,
     ratings,
+    benchmarks,
 )
 
 
@@ -47,5 +49,11 @@ def read_row(
         DataError: If a column is missing or of the wrong kind, naming file, line and field.
     """
     importer = next((one for one in IMPORTERS if one.recognises(row)), pairs)
-    example = importer.read(row, Place(file, line))
-    return example if line is None else dataclasses.replace(example, source_lines=(line,))
+    place = Place(file, line)
+    example = importer.read(row, place)
+    return dataclasses.replace(
+        example,
+        tools=read_tools(row, example.responses[0], place),
+        source_file=None if file is None else str(file),
+        source_lines=() if line is None else (line,),
+    )

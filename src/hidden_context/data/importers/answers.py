@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hidden_context.data.checks import (
@@ -16,10 +16,20 @@ from hidden_context.data.checks import (
     read_number,
     read_weight,
 )
-from hidden_context.data.example import Abstention, Comparison, Judgement, Rating
+from hidden_context.data.example import Abstention, Comparison, Example, Judgement, Rating
 
 MAX_STRENGTH = 10
 COMPARISON_COLUMNS = ("preference", "strength", "margin")
+RATING_COLUMNS = ("rating_chosen", "rating_rejected")
+
+# What an entry of each list may say of the responses; keys beyond these pass through.
+ENTRY_KEYS: dict[str, tuple[str, ...]] = {
+    "annotations": (*COMPARISON_COLUMNS, *RATING_COLUMNS, "abstains"),
+    "judgements": ("comparison", "ranks", "response", "rating", *COMPARISON_COLUMNS, "abstains"),
+    "rankings": ("ranks", "abstains"),
+    "ratings": ("rating", "abstains"),
+}
+_WHO = ("annotator", "weight", "confidence")
 
 _PREFERENCE_REMEDY = "'preference' is the share of annotators for the chosen side: 1 all, 0.5 a tie"
 _STRENGTH_REMEDY = (
@@ -74,14 +84,13 @@ def of_row(row: Mapping[str, Any], place: Place) -> Judgement:
 
 
 def entries_of(
-    row: dict[str, Any], field: str, what: str, place: Place, remedy: str
+    row: dict[str, Any], field: str, place: Place, remedy: str
 ) -> Iterator[tuple[str, Mapping[str, Any], Judgement]]:
     """Read a column that lists what several annotators said.
 
     Args:
         row: The columns.
-        field: The column, such as ``annotations``.
-        what: What it holds, in the singular.
+        field: The column, one of ``ENTRY_KEYS``.
         place: Where the row stands, for errors.
         remedy: What to do where it holds something else.
 
@@ -91,14 +100,16 @@ def entries_of(
         ``weight`` multiplies into its own.
 
     Raises:
-        DataError: If it is no list of entries, or a value is of the wrong kind.
+        DataError: If it is no list of entries, an entry has unknown keys alone, or a value is of
+            the wrong kind.
     """
-    own = of_row(row, place)
+    own, what = of_row(row, place), field.removesuffix("s")
     for number, entry in enumerate(read_list(row.get(field), field, place, remedy, what)):
         prefix = f"{field}[{number}]"
         if not isinstance(entry, dict):
             article = "an" if what[0] in "aeiou" else "a"
             raise place.error(f"{article} {what} is needed, not {describe(entry)}", prefix, remedy)
+        _check_entry(entry, field, prefix, place)
         who = read_annotator(entry.get("annotator"), f"{prefix}.annotator", place)
         yield (
             f"{prefix}.",
@@ -113,9 +124,50 @@ def entries_of(
         )
 
 
+def _check_entry(entry: Mapping[str, Any], field: str, prefix: str, place: Place) -> None:
+    """Refuse unknown keys alone, which may be a vote by another name; and abstentions that vote."""
+    unknown, fields = _unknown_keys(entry, field), (*_WHO, *ENTRY_KEYS[field])
+    given = [key for key in fields if entry.get(key) is not None]
+    if unknown and not given:
+        problem = f"the entry has unknown keys alone: {', '.join(map(repr, unknown))}"
+        raise place.error(problem, prefix, f"The keys that are read are {', '.join(fields)}")
+    abstains = entry.get("abstains")
+    if abstains is not None and not isinstance(abstains, bool):
+        problem = f"a truth value is needed, not {describe(abstains)}"
+        raise place.error(problem, f"{prefix}.abstains", "Write true, or leave it out")
+    votes = [key for key in given if abstains and key not in (*_WHO, "abstains")]
+    if votes:
+        problem = "an abstention goes without it"
+        raise place.error(problem, f"{prefix}.{votes[0]}", "Leave it or 'abstains' out")
+
+
+def _unknown_keys(entry: Mapping[str, Any], field: str) -> list[str]:
+    known = (*_WHO, *ENTRY_KEYS[field])
+    return [key for key, value in entry.items() if value is not None and key not in known]
+
+
+def unread_keys(example: Example) -> set[str]:
+    """Name the keys of list entries that say nothing here, such as ``annotations.comment``."""
+    columns = [said.columns for said in example.judgements]
+    entries = [both.maps[0] for both in columns if isinstance(both, ChainMap)]
+    lists = ((field, example.columns.get(field)) for field in ENTRY_KEYS if entries)
+    return {
+        f"{field}.{key}"
+        for field, values in lists
+        if isinstance(values, list) and any(value is entries[0] for value in values)
+        for entry in entries
+        for key in _unknown_keys(entry, field)
+    }
+
+
 def read_comparison(
-    columns: Mapping[str, Any], place: Place, prefix: str = "", first: int = 0, second: int = 1
-) -> Comparison:
+    columns: Mapping[str, Any],
+    place: Place,
+    prefix: str = "",
+    first: int = 0,
+    second: int = 1,
+    ratings: Sequence[Judgement] = (),
+) -> Comparison | None:
     """Read which of two responses is better, and by how much.
 
     Args:
@@ -124,13 +176,16 @@ def read_comparison(
         prefix: What errors put before a field's name.
         first: Place of the response that they speak for.
         second: Place of the other.
+        ratings: Ratings of the two that stand beside them, the first one's first.
 
     Returns:
-        The comparison. Without a ``preference`` it is 1, 0.5 or 0 by the sign of the ``strength``,
-        and 1 without that too.
+        The comparison; None where nothing says which is better. Without a ``preference`` it is 1,
+        0.5 or 0 by the sign of the ``strength``, else of the ``margin``, else of the difference of
+        two ratings.
 
     Raises:
-        DataError: If a value is of the wrong kind.
+        DataError: If a value is of the wrong kind, or one is for the first response and another
+            for the second; a tie goes with both.
     """
     preference = read_number(
         columns.get("preference"),
@@ -149,19 +204,44 @@ def read_comparison(
         remedy=_STRENGTH_REMEDY,
     )
     margin = read_number(columns.get("margin"), f"{prefix}margin", place)
+    values = [said.answer.value for said in ratings if isinstance(said.answer, Rating)]
+    leads = {
+        "preference": None if preference is None else preference - 0.5,
+        "strength": strength,
+        "margin": margin,
+        "rating_chosen": values[0] - values[1] if len(values) == 2 else None,
+    }
+    signs = {name: (lead > 0) - (lead < 0) for name, lead in leads.items() if lead is not None}
+    if not signs:
+        return None
+    _check_signs(signs, prefix, place)
     if preference is None:
-        preference = 1.0 if strength is None or strength > 0 else 0.5 if strength == 0 else 0.0
+        preference = (1 + next(iter(signs.values()))) / 2
     return Comparison(first, second, preference, strength, margin)
+
+
+def _check_signs(signs: Mapping[str, int], prefix: str, place: Place) -> None:
+    """Refuse a sign for each side; a tie goes with both."""
+    better, worse = (
+        next((name for name, sign in signs.items() if sign == one), "") for one in (1, -1)
+    )
+    if better and worse:
+        raise place.error(
+            f"{better!r} says that the chosen or first response is better, {worse!r} the opposite",
+            ", ".join(prefix + name for name in signs if name in (better, worse)),
+            "Where it is better, 'preference' is above 0.5, 'strength' and 'margin' are positive, "
+            "and 'rating_chosen' is above 'rating_rejected': correct one, or leave it out",
+        )
 
 
 def rated(
     values: Iterable[tuple[int, str, Any]], own: Judgement, place: Place
 ) -> tuple[Judgement, ...]:
-    """Read ratings of responses by nobody known.
+    """Read ratings of responses.
 
     Args:
         values: For each the response, the field and its value; null is no rating.
-        own: Whose weight and columns they have.
+        own: Whose annotator, weight and columns they have.
         place: Where they stand, for errors.
 
     Returns:
@@ -172,7 +252,7 @@ def rated(
     """
     read = [(response, read_number(value, field, place)) for response, field, value in values]
     return tuple(
-        dataclasses.replace(own, answer=Rating(response, value), annotator=None)
+        dataclasses.replace(own, answer=Rating(response, value))
         for response, value in read
         if value is not None
     )

@@ -11,11 +11,10 @@ from hidden_context.data.checks import (
     describe,
     read_conversation,
     read_integer,
-    read_list,
     read_number,
 )
 from hidden_context.data.dialogue import is_blank
-from hidden_context.data.example import Abstention, Answer, Comparison, Example, Ranking, Rating
+from hidden_context.data.example import Abstention, Answer, Comparison, Example, Rating
 from hidden_context.data.importers.answers import (
     COMPARISON_COLUMNS,
     check_groups,
@@ -24,7 +23,7 @@ from hidden_context.data.importers.answers import (
     refuse,
 )
 from hidden_context.data.importers.prompts import divide_given, read_sides
-from hidden_context.data.importers.rankings import PAIR_COLUMNS, RANKS_REMEDY
+from hidden_context.data.importers.rankings import PAIR_COLUMNS, read_ranking
 
 _EXAMPLE = (
     'Write {"prompt": "...", "responses": ["...", "..."], "judgements": [{"annotator": "a", '
@@ -68,7 +67,7 @@ def read(row: dict[str, Any], place: Place) -> Example:
     sides = read_sides(row, place, 1, _EXAMPLE)
     judgements = tuple(
         dataclasses.replace(judgement, answer=_read_answer(entry, prefix, len(sides), place))
-        for prefix, entry, judgement in entries_of(row, "judgements", "judgement", place, _EXAMPLE)
+        for prefix, entry, judgement in entries_of(row, "judgements", place, _EXAMPLE)
     )
     check_groups(row, place)
     if is_blank(prompt):
@@ -94,15 +93,13 @@ def _read_answer(entry: Mapping[str, Any], prefix: str, count: int, place: Place
     if kind == "comparison":
         return _read_two(value, entry, prefix, count, place)
     if kind == "ranks":
-        return _read_ranks(value, field, count, place)
+        return read_ranking(value, field, count, place)
     if kind == "response":
         rating = read_number(entry.get("rating"), f"{prefix}rating", place)
         if rating is None:
             remedy = 'Write {"abstains": true} for a response that was not rated'
             raise place.error("a number is needed, not null", f"{prefix}rating", remedy)
         return Rating(_read_place(value, field, count, place), rating)
-    if value is not True:
-        raise place.error(f"a truth value is needed, not {describe(value)}", field, _EXAMPLE)
     return Abstention()
 
 
@@ -125,14 +122,4 @@ def _read_two(
     if first == second:
         problem = f"two different responses are needed, not {first} twice"
         raise place.error(problem, field, _EXAMPLE)
-    return read_comparison(entry, place, prefix, first, second)
-
-
-def _read_ranks(value: Any, field: str, count: int, place: Place) -> Ranking:
-    ranks = tuple(
-        read_integer(rank, f"{field}[{number}]", place, low=1, remedy=RANKS_REMEDY)
-        for number, rank in enumerate(read_list(value, field, place, _EXAMPLE, "rank", count))
-    )
-    if sum(rank is not None for rank in ranks) < 2:
-        raise place.error("at least two responses have to be ranked", field, _EXAMPLE)
-    return Ranking(ranks)
+    return read_comparison(entry, place, prefix, first, second) or Comparison(first, second)

@@ -11,9 +11,8 @@ from typing import Any
 
 from hidden_context.data.checks import Place, read_conversation
 from hidden_context.data.dialogue import Conversation, is_blank, shared_prompt
-from hidden_context.data.example import Abstention, Example, Judgement
+from hidden_context.data.example import Comparison, Example, Judgement
 from hidden_context.data.importers.answers import (
-    COMPARISON_COLUMNS,
     check_groups,
     entries_of,
     of_row,
@@ -21,13 +20,14 @@ from hidden_context.data.importers.answers import (
     read_comparison,
 )
 from hidden_context.data.importers.prompts import divide, without_start
+from hidden_context.data.published import has_lists
 
 SIDES = ("chosen", "rejected")
 
 _COLUMNS_REMEDY = (
     "Preference data needs the columns 'chosen' and 'rejected' (and may have 'prompt'), each text "
-    "or a list of chat messages; or, for a ranking, 'prompt', 'responses' and 'ranks'; or "
-    "'prompt', 'responses' and 'judgements'; or 'text' and 'rating'"
+    "or a list of chat messages, or both lists of several; or 'prompt', 'responses' and 'ranks', "
+    "'rankings' or 'judgements'; or 'text' and 'rating'"
 )
 _ANNOTATIONS_REMEDY = (
     'Write the column as [{"annotator": "a", "preference": 1}, {"annotator": "b", ...}], or leave '
@@ -36,8 +36,13 @@ _ANNOTATIONS_REMEDY = (
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has a ``chosen`` or a ``rejected`` side."""
-    return any(row.get(side) is not None for side in SIDES)
+    """Tell whether a row has a ``chosen`` or a ``rejected`` side, and no list of several."""
+    return any(row.get(side) is not None for side in SIDES) and not has_lists(row)
+
+
+def is_pair(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row gives both sides, one conversation each."""
+    return all(row.get(side) is not None for side in SIDES) and not has_lists(row)
 
 
 def read(row: dict[str, Any], place: Place) -> Example:
@@ -46,7 +51,8 @@ def read(row: dict[str, Any], place: Place) -> Example:
     With a ``prompt`` column the prompt is put before each side, unless both sides already begin
     with it. Without one it is what both sides share (see ``dialogue.shared_prompt``). Each entry of
     ``annotations`` is a judgement, or an abstention where it says nothing; without that column the
-    row's own ``preference``, ``strength`` and ``margin`` are, or a vote for the chosen side.
+    row's own ``preference``, ``strength``, ``margin`` and two ratings are (see
+    ``read_comparison``), or a vote for the chosen side where there are none.
 
     Args:
         row: The columns; those this package does not know pass through untouched.
@@ -84,16 +90,26 @@ def _read_side(row: dict[str, Any], side: str, place: Place) -> Conversation:
 
 def _read_judgements(row: dict[str, Any], place: Place) -> tuple[Judgement, ...]:
     own = of_row(row, place)
-    said = [dataclasses.replace(own, answer=read_comparison(row, place))]
+    ratings = _read_ratings(row, dataclasses.replace(own, annotator=None), place)  # by nobody known
+    vote = read_comparison(row, place, ratings=ratings) or Comparison(0, 1)
+    said = [dataclasses.replace(own, answer=vote)]
     if row.get("annotations") is not None:
         said = []
-        for prefix, entry, judgement in entries_of(
-            row, "annotations", "annotation", place, _ANNOTATIONS_REMEDY
-        ):
-            comparison = read_comparison(entry, place, prefix)
-            silent = all(entry.get(column) is None for column in COMPARISON_COLUMNS)
-            answer = Abstention() if silent else comparison
-            said.append(dataclasses.replace(judgement, answer=answer))
-    fields = [f"rating_{side}" for side in SIDES]
-    values = [(response, field, row.get(field)) for response, field in enumerate(fields)]
-    return (*said, *rated(values, own, place))
+        for prefix, entry, judgement in entries_of(row, "annotations", place, _ANNOTATIONS_REMEDY):
+            rated_too = _read_ratings(entry, judgement, place, prefix)
+            comparison = read_comparison(entry, place, prefix, ratings=rated_too)
+            if comparison is not None:
+                said.append(dataclasses.replace(judgement, answer=comparison))
+            elif not rated_too:
+                said.append(judgement)
+            ratings = (*ratings, *rated_too)
+    return (*said, *ratings)
+
+
+def _read_ratings(
+    columns: Mapping[str, Any], own: Judgement, place: Place, prefix: str = ""
+) -> tuple[Judgement, ...]:
+    names = [f"rating_{side}" for side in SIDES]
+    return rated(
+        [(n, prefix + name, columns.get(name)) for n, name in enumerate(names)], own, place
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hidden_context.data.checks import Place, read_conversation, read_list
@@ -57,7 +57,7 @@ def _put_before(
     if not isinstance(prompt, str):
         return prompt, texts
     if not isinstance(sides[0], str):
-        return _shared_by_all(texts), texts
+        return shared_by_all(texts), texts
     words = join_texts(prompt, "x")[len(prompt) : -1]
     if words == " " and any(str(side)[:1].isspace() for side in sides):
         words = ""  # some have a space of their own
@@ -73,7 +73,7 @@ def _found_inside(prompt: Conversation, texts: Sequence[Conversation]) -> Conver
     if all(without_start(text, prompt) is not text for text in texts):
         return prompt  # literally, not only but for white space or as the first user's turn
     if len(texts) > 1:
-        return _shared_by_all(texts)
+        return shared_by_all(texts)
     (text,) = texts
     if isinstance(text, str):
         return text[: len(text) - len(text.lstrip()) + len(str(prompt).strip())]
@@ -81,7 +81,8 @@ def _found_inside(prompt: Conversation, texts: Sequence[Conversation]) -> Conver
     return text[: first + 1]
 
 
-def _shared_by_all(texts: Sequence[Conversation]) -> Conversation:
+def shared_by_all(texts: Sequence[Conversation]) -> Conversation:
+    """Find the prompt that two or more whole texts begin with (see ``dialogue.shared_prompt``)."""
     first, *others = texts
     return min((shared_prompt(first, other) for other in others), key=len)
 
@@ -106,14 +107,21 @@ def read_sides(row: dict[str, Any], place: Place, least: int, remedy: str) -> li
         problem = f"a ranking has at least {least} responses, not {len(values)}"
         raise place.error(problem, "responses", remedy)
     sides = [read_conversation(v, f"responses[{n}]", place) for n, v in enumerate(values)]
-    for number, side in enumerate(sides):
-        if isinstance(side, str) != isinstance(sides[0], str):
-            raise place.error(
-                "the responses have to be all text or all chat messages",
-                f"responses[{number}]",
-                remedy,
-            )
+    check_alike({f"responses[{number}]": side for number, side in enumerate(sides)}, place, remedy)
     return sides
+
+
+def check_alike(sides: Mapping[str, Conversation], place: Place, remedy: str) -> None:
+    """Check that the sides of a row, by their fields, are all text or all chat messages.
+
+    Raises:
+        DataError: If one is of another kind than the first.
+    """
+    first = next(iter(sides.values()))
+    for field, side in sides.items():
+        if isinstance(side, str) != isinstance(first, str):
+            problem = "the responses have to be all text or all chat messages"
+            raise place.error(problem, field, remedy)
 
 
 def divide_given(

@@ -1,17 +1,20 @@
-"""Rankings: a ``prompt``, its ``responses`` and their ``ranks``, perhaps with ``ratings``."""
+"""Rankings: a ``prompt``, its ``responses`` and their ``ranks``, or ``rankings`` by several."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 from hidden_context.data.checks import Place, read_conversation, read_integer, read_list
 from hidden_context.data.dialogue import is_blank
-from hidden_context.data.example import Example, Ranking
+from hidden_context.data.example import Example, Judgement, Ranking, Rating
 from hidden_context.data.importers.answers import (
     COMPARISON_COLUMNS,
+    RATING_COLUMNS,
     check_groups,
+    entries_of,
     of_row,
     rated,
     refuse,
@@ -19,32 +22,38 @@ from hidden_context.data.importers.answers import (
 from hidden_context.data.importers.prompts import divide_given, read_sides
 
 # They say which of two sides is better, and by how much: a whole ranking has no sides.
-PAIR_COLUMNS = (*COMPARISON_COLUMNS, "annotations", "rating_chosen", "rating_rejected")
-RANKS_REMEDY = "'ranks' counts from 1, the best; responses of equal rank are tied"
+PAIR_COLUMNS = (*COMPARISON_COLUMNS, *RATING_COLUMNS, "annotations")
 
-_EXAMPLE = 'Write {"prompt": "...", "responses": ["...", "..."], "ranks": [1, 2]}'
+_RANKS_REMEDY = "'ranks' counts from 1, the best; responses of equal rank are tied"
+
+_EXAMPLE = (
+    'Write {"prompt": "...", "responses": ["...", "..."], "ranks": [1, 2]}, or of several '
+    'annotators "rankings": [{"annotator": "a", "ranks": [1, 2]}, ...]'
+)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has ``ranks``; null is as good as absent, as tables have all columns."""
-    return row.get("ranks") is not None
+    """Tell whether a row has ``ranks`` or ``rankings``; null is as good as absent."""
+    return row.get("ranks") is not None or row.get("rankings") is not None
 
 
 def read(row: dict[str, Any], place: Place) -> Example:
-    """Read a ranking of n responses, which counts like n − 1 comparisons.
+    """Read rankings of n responses, each of which counts like n − 1 comparisons.
 
     Args:
         row: The columns ``prompt``, ``responses`` (n ≥ 2 texts or lists of chat messages),
-            ``ranks`` (n integers from 1, the best), and optionally ``ratings`` (n numbers or
+            ``ranks`` (n integers from 1, the best) or ``rankings`` (entries that have ``annotator``
+            and ``ranks``, in which null is no rank), and optionally ``ratings`` (n numbers or
             nulls), ``annotator`` and ``weight``; others pass through untouched.
         place: Where the row stands, for errors.
 
     Returns:
-        An example with one ranking, and a rating for each that is given.
+        An example with the rankings, and a rating for each that is given. An entry without ranks
+        is an abstention.
 
     Raises:
-        DataError: If a column is missing or of the wrong kind or length, or belongs to a pair
-            (such as ``margin``), naming file, line and field.
+        DataError: If a column is missing or of the wrong kind or length, belongs to a pair (such
+            as ``margin``), or ratings contradict the ranks, naming file, line and field.
     """
     problem = "the column says something of one pair, but this row is a ranking"
     refuse(row, PAIR_COLUMNS, problem, place)
@@ -53,27 +62,66 @@ def read(row: dict[str, Any], place: Place) -> Example:
         problem = "a ranking needs the prompt that its responses answer"
         raise place.error(problem, "prompt", _EXAMPLE)
     sides = read_sides(row, place, 2, _EXAMPLE)
-    own, count = of_row(row, place), len(sides)
-    ranking = dataclasses.replace(own, answer=Ranking(tuple(_read_ranks(row, count, place))))
-    ratings = row.get("ratings")
-    if ratings is not None:
-        ratings = read_list(ratings, "ratings", place, _EXAMPLE, "rating", count)
-    values = [(n, f"ratings[{n}]", value) for n, value in enumerate(ratings or ())]
-    judgements = (ranking, *rated(values, own, place))
+    rankings = _read_rankings(row, len(sides), place)
+    ratings = _read_ratings(row, len(sides), place)
+    if row.get("ranks") is not None:
+        _check_order(row["ranks"], ratings, place)
     check_groups(row, place)
     prompt, responses = divide_given(prompt, sides, place)
-    return Example(prompt, responses, judgements, row)
+    return Example(prompt, responses, (*rankings, *ratings), row)
 
 
-def _read_ranks(row: dict[str, Any], count: int, place: Place) -> list[int]:
-    ranks = []
-    values = read_list(row.get("ranks"), "ranks", place, _EXAMPLE, "rank", count)
-    for number, value in enumerate(values):
-        # Null is no rank: a response that nobody ranked is not worse than the others.
-        field = f"ranks[{number}]"
-        rank = read_integer(value, field, place, low=1, remedy=RANKS_REMEDY)
-        if rank is None:
-            remedy = "Leave out responses that were not ranked"
+def _read_rankings(row: dict[str, Any], count: int, place: Place) -> list[Judgement]:
+    if row.get("rankings") is None:
+        ranking = read_ranking(row["ranks"], "ranks", count, place)
+        if None in ranking.ranks:
+            field, remedy = f"ranks[{ranking.ranks.index(None)}]", "Leave out what was not ranked"
             raise place.error("an integer is needed, not null", field, remedy)
-        ranks.append(rank)
-    return ranks
+        return [dataclasses.replace(of_row(row, place), answer=ranking)]
+    refuse(row, ["ranks"], "the row has a list of 'rankings' too", place)
+    said = []
+    for prefix, entry, judgement in entries_of(row, "rankings", place, _EXAMPLE):
+        if entry.get("ranks") is not None:
+            ranking = read_ranking(entry["ranks"], f"{prefix}ranks", count, place)
+            judgement = dataclasses.replace(judgement, answer=ranking)
+        said.append(judgement)
+    return said
+
+
+def read_ranking(value: Any, field: str, count: int, place: Place) -> Ranking:
+    """Read ranks of responses; null is no rank: what nobody ranked is not worse than the others.
+
+    Raises:
+        DataError: If it is no list of so many ranks, or fewer than two are ranked.
+    """
+    ranks = tuple(
+        read_integer(rank, f"{field}[{number}]", place, low=1, remedy=_RANKS_REMEDY)
+        for number, rank in enumerate(read_list(value, field, place, _EXAMPLE, "rank", count))
+    )
+    if sum(rank is not None for rank in ranks) < 2:
+        raise place.error("at least two responses have to be ranked", field, _EXAMPLE)
+    return Ranking(ranks)
+
+
+def _read_ratings(row: dict[str, Any], count: int, place: Place) -> tuple[Judgement, ...]:
+    """Read the ratings of a row, which may name who ranked, but not who rated."""
+    if row.get("ratings") is None:
+        return ()
+    ratings = read_list(row["ratings"], "ratings", place, _EXAMPLE, "rating", count)
+    values = [(n, f"ratings[{n}]", value) for n, value in enumerate(ratings)]
+    return rated(values, dataclasses.replace(of_row(row, place), annotator=None), place)
+
+
+def _check_order(ranks: list[int], ratings: tuple[Judgement, ...], place: Place) -> None:
+    """Refuse ratings that say the opposite of the ranks beside them; a tie goes with both."""
+    values = [said.answer for said in ratings if isinstance(said.answer, Rating)]
+    for one, other in combinations(values, 2):
+        ahead = ranks[other.response] - ranks[one.response]
+        if ahead * (one.value - other.value) < 0:
+            better, worse = (one, other) if ahead > 0 else (other, one)
+            raise place.error(
+                f"by 'ranks' response {better.response} is better than {worse.response}, by "
+                "'ratings' it is worse",
+                "ranks, ratings",
+                f"{_RANKS_REMEDY}; what other people say is written as 'judgements'",
+            )

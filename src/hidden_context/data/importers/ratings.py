@@ -62,7 +62,7 @@ def _read_judgements(row: dict[str, Any], place: Place) -> tuple[Judgement, ...]
         said: list[tuple[str, Mapping[str, Any], Judgement]] = [("", row, of_row(row, place))]
     else:
         refuse(row, ["rating"], "the row has a list of 'ratings' too", place)
-        said = list(entries_of(row, "ratings", "rating", place, _EXAMPLE))
+        said = list(entries_of(row, "ratings", place, _EXAMPLE))
     judgements = []
     for prefix, columns, judgement in said:
         value = read_number(columns.get("rating"), f"{prefix}rating", place)

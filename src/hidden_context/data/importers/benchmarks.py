@@ -1,0 +1,79 @@
+"""Benchmarks as published: RewardBench 2 and RM-Bench (lists of answers), and JudgeBench."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from itertools import combinations, product
+from typing import Any
+
+from hidden_context.data.checks import Place, read_conversation
+from hidden_context.data.dialogue import is_blank
+from hidden_context.data.example import Comparison, Example, Judgement
+from hidden_context.data.importers import pairs
+from hidden_context.data.importers.answers import check_groups, of_row, refuse
+from hidden_context.data.importers.prompts import (
+    check_alike,
+    divide_given,
+    shared_by_all,
+    without_start,
+)
+from hidden_context.data.importers.rankings import PAIR_COLUMNS
+from hidden_context.data.published import JUDGED, has_lists, plain_row
+
+_EXAMPLE = 'Write {"prompt": "...", "chosen": ["...", "..."], "rejected": ["...", "..."]}'
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row lists its chosen and rejected responses, or is one of JudgeBench."""
+    return has_lists(row) or all(row.get(name) is not None for name in JUDGED)
+
+
+def read(row: dict[str, Any], place: Place) -> Example:
+    """Read right and wrong answers to one prompt.
+
+    Every right answer is better than every wrong one. In RewardBench 2's ``subset`` of ``Ties`` the
+    right ones are equally good, too; otherwise nothing is said of two answers of one side. All n
+    answers count like n − 1 comparisons together, as a ranking does.
+
+    Args:
+        row: The columns ``prompt``, and ``chosen`` and ``rejected`` as lists; or ``question``,
+            ``response_A``, ``response_B`` and ``label``. Optionally ``annotator`` and ``weight``;
+            others pass through untouched.
+        place: Where the row stands, for errors.
+
+    Returns:
+        An example with the right answers first.
+
+    Raises:
+        DataError: If a column is missing or of the wrong kind, or belongs to a pair (such as
+            ``margin``), naming file, line and field.
+    """
+    refuse(
+        row, PAIR_COLUMNS, "the column says something of a pair that has no list or label", place
+    )
+    plain = plain_row(row, place)
+    if not has_lists(row):
+        return dataclasses.replace(pairs.read(plain, place), columns=row)
+    names = [f"{side}[{number}]" for side in pairs.SIDES for number in range(len(row[side]))]
+    sides, right = plain["responses"], len(row[pairs.SIDES[0]])
+    check_alike(dict(zip(names, sides, strict=True)), place, _EXAMPLE)
+    ties = str(row.get("subset")).casefold() == "ties"
+    judgements = _compare(right, len(sides), ties, of_row(row, place))
+    check_groups(row, place)
+    prompt = read_conversation(plain["prompt"], "prompt", place)
+    if is_blank(prompt):
+        prompt = shared_by_all(sides)
+        responses = tuple(without_start(side, prompt) for side in sides)
+    else:
+        prompt, responses = divide_given(prompt, sides, place)
+    return Example(prompt, responses, judgements, row)
+
+
+def _compare(right: int, count: int, ties: bool, own: Judgement) -> tuple[Judgement, ...]:
+    """Compare answers of which those before ``right`` are right."""
+    said = [Comparison(*two) for two in product(range(right), range(right, count))]
+    if ties:
+        said += [Comparison(*two, preference=0.5) for two in combinations(range(right), 2)]
+    weight = own.weight * (count - 1) / len(said)
+    return tuple(dataclasses.replace(own, answer=one, weight=weight) for one in said)
