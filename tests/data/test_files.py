@@ -6,7 +6,10 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -157,6 +160,8 @@ def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
         (b'{"a": ', "not valid JSON"),
         (b"[1, 2]", "a JSON object is needed on each line, not a list"),
         (b'{"a": "\xff"}', "not valid JSON"),
+        (b'{"a": 1, "b": 2, "a": 1}', "not valid JSON: the key 'a' stands twice in one object"),
+        (b'{"a": [{"b": {"c": 1, "c": null}}]}', "the key 'c' stands twice"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
     ],
 )
@@ -197,6 +202,10 @@ def test_read_json_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_json(tmp_path / "a.json")
     assert caught.value.line in (2, 3)
+    for text, problem in (('[{"a": 1, "a": 1}]', "key 'a' stands twice"), ("[" * 9999, "deeply")):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(DataError, match=problem):
+            read_json(tmp_path / "a.json")
 
 
 def test_half_characters_survive_as_escapes(tmp_path: Path) -> None:
@@ -212,3 +221,31 @@ def test_rows_never_hold_a_bare_nan(tmp_path: Path) -> None:
     assert lines[0] == '{"a": null, "b": [1.5, null], "c": {"d": null}, "e": "é"}'
     assert lines[1] == '{"a": null, "b": [1.5, null], "c": {"d": null}, "e": "\\ud83d"}'
     assert lines[2] == '{"a": [null]}'
+
+
+def test_rows_hold_what_json_lacks_in_a_form_that_it_has(tmp_path: Path) -> None:
+    row = {
+        "bytes": [b"\x00\xff", bytearray(b"a")],
+        "decimal": Decimal("0.10"),
+        "duration": {"d": timedelta(hours=-1, microseconds=5)},
+        "times": (datetime(2024, 1, 2, 3, 4, 5), date(2024, 1, 2), time(3, 4)),
+        "uuid": UUID(int=1),
+        "set": {2, 1},
+    }
+    expected = {
+        "bytes": ["AP8=", "YQ=="],
+        "decimal": "0.10",
+        "duration": {"d": -3599.999995},
+        "times": ["2024-01-02T03:04:05", "2024-01-02", "03:04:00"],
+        "uuid": "00000000-0000-0000-0000-000000000001",
+        "set": [1, 2],
+    }
+    keys = {b"k": 1, date(2024, 1, 2): 2, (1, 2): 3}
+    write_jsonl(tmp_path / "a.jsonl", [row, {"nan": math.nan, **row}, {"keys": keys}])
+    assert [row for _, row in iter_jsonl(tmp_path / "a.jsonl")] == [
+        expected,
+        {"nan": None, **expected},
+        {"keys": {"aw==": 1, "2024-01-02": 2, "[1, 2]": 3}},
+    ]
+    with pytest.raises(TypeError, match="a value of type object cannot be written as JSON"):
+        write_jsonl(tmp_path / "b.jsonl", [{"a": object()}])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,3 +128,73 @@ def test_a_ranking_is_scored_as_prompt_and_responses(write_rows: WriteRows) -> N
     ranking = {"prompt": "p0", "responses": [" a", " b", " c"], "ranks": [2, 1, 2]}
     (row,) = read_scoring_rows(write_rows("a.jsonl", [ranking]))
     assert (row.kind, row.texts) == ("responses", ("p0 a", "p0 b", "p0 c"))
+
+
+BEST_OF = {
+    "id": "1",
+    "prompt": "p",
+    "chosen": [" a", " b"],
+    "rejected": [" c", " d", "  "],
+    "subset": "Ties",
+}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_lists_of_chosen_and_rejected_responses(write_rows: WriteRows, suffix: str) -> None:
+    (row,) = read_scoring_rows(write_rows(f"a{suffix}", [BEST_OF]))
+    assert (row.kind, row.texts) == ("responses", ("p a", "p b", "p c", "p d", "p  "))
+    assert (row.columns, row.blank) == (BEST_OF, {4})
+    chat = {**BEST_OF, "prompt": CHAT, "rejected": [" c"]}
+    (row,) = read_scoring_rows(write_rows(f"b{suffix}", [chat]))
+    assert row.texts[2] == [*CHAT, {"role": "assistant", "content": " c"}]
+
+
+def test_lists_of_whole_conversations(write_rows: WriteRows) -> None:
+    chat = [*CHAT, {"role": "assistant", "content": "b"}]
+    rows = [{"chosen": [chat], "rejected": [chat, CHAT]}]
+    (row,) = read_scoring_rows(write_rows("a.jsonl", rows))
+    assert row.texts == (chat, chat, CHAT)
+    (row,) = read_scoring_rows(write_rows("b.jsonl", [{"chosen": ["x"], "rejected": ["y", "z"]}]))
+    assert row.texts == ("x", "y", "z")
+
+
+@pytest.mark.parametrize(("label", "texts"), [("A>B", ("Q?a", "Q?b")), ("B>A", ("Q?b", "Q?a"))])
+def test_the_label_says_which_response_is_chosen(
+    write_rows: WriteRows, label: str, texts: tuple[str, str]
+) -> None:
+    judged = {"source": "s", "question": "Q?", "response_A": "a", "response_B": "b", "label": label}
+    (row,) = read_scoring_rows(write_rows("a.jsonl", [judged]))
+    assert (row.kind, row.texts, row.columns) == ("pair", texts, judged)
+    path = write_rows("b.jsonl", [judged, {**judged, "label": "A=B"}])
+    with pytest.raises(DataError, match="line 2, field 'label': one of A>B, B>A is needed"):
+        list(read_scoring_rows(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"rejected": []}, "field 'rejected': a list of at least one rejected response"),
+        ({"rejected": "c"}, "field 'rejected': a list of rejected responses is needed"),
+        ({"chosen": ["a", None]}, r"field 'chosen\[1\]'.*not null"),
+        ({"chosen": None}, "field 'chosen': the column is missing or null"),
+    ],
+)
+def test_malformed_lists(write_rows: WriteRows, change: dict[str, Any], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        list(read_scoring_rows(write_rows("a.jsonl", [{**BEST_OF, **change}])))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_json_array_is_read_like_lines(tmp_path: Path, packed: bool) -> None:
+    text = json.dumps([BEST_OF, {**BEST_OF, "prompt": "q"}], indent=1).encode()
+    path = tmp_path / ("a.json.gz" if packed else "a.json")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    first, second = read_scoring_rows(path)
+    assert (first.columns, second.texts[0], second.line) == (BEST_OF, "q a", 2)
+    broken = tmp_path / "b.json"
+    broken.write_text(json.dumps([BEST_OF, 5]))
+    with pytest.raises(DataError, match="line 2: item 2 of the array is 5, not an object"):
+        list(read_scoring_rows(broken))
+    broken.write_text("[{]")
+    with pytest.raises(DataError, match="line 1: not valid JSON"):
+        list(read_scoring_rows(broken))

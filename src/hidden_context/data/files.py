@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
+import datetime
+import decimal
 import errno
 import gzip
 import io
 import json
 import math
 import os
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from hidden_context.data.unique_names import loads
 from hidden_context.errors import DataError, MissingFileError, StorageError
 
 PARTIAL_SUFFIX = ".partial"
+
+# What reading a damaged gzip file raises.
+GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # Errors of a write that stand for "no room" or "broken disk", wherever in the block they arise.
@@ -114,23 +122,37 @@ def _close_layers(stream: Any) -> None:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn arrays, paths, dates, dataclasses and non-finite floats into what JSON can hold.
+    """Turn what JSON lacks into what it has.
 
-    JSON has no NaN or infinity: they become ``null``.
+    NaN and infinity become ``null``; paths, dates and times, decimals and UUIDs text; bytes base64
+    text; durations seconds; arrays and sets lists; mappings and dataclasses objects whose keys are
+    text.
+
+    Raises:
+        TypeError: If it is something else.
     """
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return {
+            key if isinstance(key, str) else str(to_plain(key)): to_plain(item)
+            for key, item in value.items()
+        }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return str(value)  # a decimal with all its digits, which a float has not
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     if isinstance(value, (set, frozenset)):
         return [to_plain(item) for item in sorted(value)]
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+    if isinstance(value, Sequence):
         return [to_plain(item) for item in value]
     if hasattr(value, "tolist"):
         return to_plain(value.tolist())
@@ -158,8 +180,8 @@ def write_json(path: str | Path, obj: Any, *, indent: int | None = 2) -> None:
 def json_line(row: Mapping[str, Any]) -> str:
     """Return a row as one line of JSON Lines, its line break included.
 
-    NaN and infinity, which JSON lacks, become ``null``. Text stays readable; a row that holds a
-    lone surrogate (half a character, which UTF-8 cannot hold but JSON can) is written with escapes
+    What JSON lacks is written as ``to_plain`` says. Text stays readable; a row that holds a lone
+    surrogate (half a character, which UTF-8 cannot hold but JSON can) is written with escapes
     throughout.
     """
     text = _dump_finite(row, ensure_ascii=False)
@@ -174,7 +196,7 @@ def json_line(row: Mapping[str, Any]) -> str:
 def _dump_finite(row: Mapping[str, Any], *, ensure_ascii: bool) -> str:
     try:
         return json.dumps(row, ensure_ascii=ensure_ascii, default=to_plain, allow_nan=False)
-    except ValueError:  # a NaN or infinity: rare, so rows are not searched for them beforehand
+    except (ValueError, TypeError):  # a NaN, or a key that is no text: rare, so not looked for
         return json.dumps(to_plain(row), ensure_ascii=ensure_ascii, allow_nan=False)
 
 
@@ -254,7 +276,7 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(file, start=1):
                 if not line.isspace():
                     yield number, line
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except GZIP_ERRORS as error:
             raise DataError(
                 f"the gzip file is damaged or cut off after line {number} ({error})",
                 file=path,
@@ -293,8 +315,8 @@ def parse_json_line(line: bytes, path: str | Path, number: int) -> dict[str, Any
         DataError: If it is not a JSON object, naming file and line.
     """
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # broken JSON, or bytes that are not UTF-8
+        row = loads(line)
+    except ValueError as error:  # broken JSON, or bytes that are not UTF-8
         if line.startswith(b"version https://git-lfs"):
             problem, remedy = "this is a Git LFS pointer, not the data", "Run 'git lfs pull'"
         else:
@@ -316,12 +338,12 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         MissingFileError: If the file does not exist.
-        DataError: If it is not valid JSON, naming the line.
+        DataError: If it is not valid JSON, naming the line, or an object has one key twice.
     """
     with open_binary(path) as file:
         try:
-            return json.loads(file.read())
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            return loads(file.read())
+        except GZIP_ERRORS as error:
             raise DataError(f"the gzip file is damaged ({error})", file=path) from error
         except ValueError as error:
             line = getattr(error, "lineno", None)

@@ -9,12 +9,12 @@ from typing import Any
 
 from hidden_context.data.layouts import HH_FOLDERS, split_remedy
 from hidden_context.data.rows import data_suffix
+from hidden_context.data.tables import BATCH_ROWS, iter_table_rows
 from hidden_context.errors import ConfigError, DataError, HiddenContextError, MissingFileError
 
 HH_RLHF = "Anthropic/hh-rlhf"
 
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-_BATCH_ROWS = 1024
 
 
 def is_hub_id(data_path: str) -> bool:
@@ -100,13 +100,13 @@ def iter_hub_rows(
         DataError: If the hub cannot be reached.
         ConfigError: If HH-RLHF has no such data subset.
     """
-    number = 0
+    before = 0
     folders = _subsets(data_subset) if is_hh_rlhf(data_path) else {"": None}
     for name, folder in folders.items():
         table = _load(data_path, folder, split, revision)
-        for row in iter_dataset_rows(table):
-            number += 1
-            yield number, ({**row, "data_subset": name} if name else row)
+        for number, row in iter_dataset_rows(table, data_path):
+            yield before + number, ({**row, "data_subset": name} if name else row)
+        before += len(table)
 
 
 def _load(data_path: str, folder: str | None, split: str, revision: str | None) -> Any:
@@ -124,10 +124,9 @@ def _load(data_path: str, folder: str | None, split: str, revision: str | None) 
         raise _hub_error(data_path, error) from error
 
 
-def iter_dataset_rows(table: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a ``datasets.Dataset`` in order, a batch at a time for speed."""
-    for batch in table.with_format("arrow").iter(batch_size=_BATCH_ROWS):
-        yield from batch.to_pylist()
+def iter_dataset_rows(table: Any, place: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a ``datasets.Dataset``, numbered from 1, a batch at a time for speed."""
+    return iter_table_rows(table.with_format("arrow").iter(batch_size=BATCH_ROWS), place)
 
 
 def iter_saved_rows(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -144,4 +143,4 @@ def iter_saved_rows(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(
             f"the folder cannot be read as a saved data set: {error}", file=folder
         ) from error
-    yield from enumerate(iter_dataset_rows(table), start=1)
+    yield from iter_dataset_rows(table, folder)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
-from hidden_context.data.dialogue import ASSISTANT_TURN, Conversation, is_blank
+from hidden_context.data.dialogue import Conversation
 from hidden_context.data.example import Example, Judgement, Ranking
-from hidden_context.data.importers.pairs import SIDES
 
 MOST_RESPONSES: Final = 16
 
 
-def merge_prompts(examples: Sequence[Example]) -> list[Example]:
+def merge_prompts(
+    examples: Sequence[Example], apart: Sequence[Hashable] | None = None
+) -> list[Example]:
     """Merge examples that have the same prompt.
 
     Args:
         examples: The examples. Those whose prompt is empty, or was guessed from what two plain
             texts share, stay as they are.
+        apart: A value for each example; those of different values stay apart.
 
     Returns:
         Each merged example in the place of its first, with equal responses once (unless one
@@ -28,8 +31,11 @@ def merge_prompts(examples: Sequence[Example]) -> list[Example]:
     """
     groups: list[_Group] = []
     latest: dict[Hashable, _Group] = {}
-    for example in examples:
-        key = _key(example.prompt) if _is_given(example) else None
+    for number, example in enumerate(examples):
+        key: Hashable = None
+        prompt = example.known_prompt
+        if prompt is not None:
+            key = (_key(prompt), repr(example.tools), None if apart is None else apart[number])
         group = None if key is None else latest.get(key)
         if group is None or not group.add(example):
             group = _Group(example)
@@ -39,18 +45,11 @@ def merge_prompts(examples: Sequence[Example]) -> list[Example]:
     return [group.merged() for group in groups]
 
 
-def _is_given(example: Example) -> bool:
-    """Tell whether a prompt is known to be one, not what two texts happen to share."""
-    prompt, columns = example.prompt, example.columns
-    if is_blank(prompt) or not isinstance(prompt, str):
-        return not is_blank(prompt)
-    guessed = columns.get("prompt") in (None, "") and any(columns.get(side) for side in SIDES)
-    return not guessed or prompt.rstrip().endswith(ASSISTANT_TURN.strip())
-
-
 def _key(conversation: Conversation) -> Hashable:
     """Return what equal conversations alone share; messages cannot be keys themselves."""
-    return conversation if isinstance(conversation, str) else (repr(conversation),)
+    if isinstance(conversation, str):
+        return conversation
+    return (json.dumps(conversation, sort_keys=True, default=repr),)
 
 
 class _Group:

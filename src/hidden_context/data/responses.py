@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from hidden_context.data.dialogue import (
 )
 from hidden_context.data.example import Example
 from hidden_context.data.importers import pairs
+from hidden_context.data.model_input import Text, Tools, read_tools, with_context
+from hidden_context.data.published import has_lists, plain_row
 from hidden_context.data.rows import iter_rows, require_row
 from hidden_context.errors import ConfigError, DataError
 
@@ -24,7 +26,7 @@ Kind = Literal["pair", "responses", "text"]
 
 _NEEDS = {
     "pair": "the columns 'chosen' and 'rejected'",
-    "responses": "the columns 'prompt' and 'responses' (a list)",
+    "responses": "the columns 'prompt' and 'responses' (a list), or lists 'chosen' and 'rejected'",
     "text": "a column 'text' or 'messages'",
 }
 
@@ -37,10 +39,13 @@ class ScoringRow:
         index: Its place among the rows, from 0.
         line: Its line in the file (for parquet and CSV its row), from 1.
         columns: The row as it was read.
-        texts: What gets a reward each: (chosen, rejected), every response after its prompt, or
-            one text.
+        texts: What gets a reward each: (chosen, rejected), every response after its prompt (of
+            lists of chosen and rejected ones, the chosen ones first), or one text.
         kind: ``pair``, ``responses`` or ``text``.
         blank: Places among ``texts`` of those that say nothing after the prompt.
+        prompt: What the texts begin with, where that is known.
+        tools: The tools that the chat template is told of; None for none.
+        file: The file or data set it was read from; None where not known.
     """
 
     index: int
@@ -49,10 +54,30 @@ class ScoringRow:
     texts: tuple[Conversation, ...]
     kind: Kind
     blank: frozenset[int] = frozenset()
+    prompt: Conversation | None = None
+    tools: Tools | None = None
+    file: str | None = None
+
+    @property
+    def inputs(self) -> tuple[Text, ...]:
+        """What a model is given of each text."""
+        return tuple(with_context(text, self.prompt, self.tools) for text in self.texts)
 
 
 def find_kind(columns: dict[str, Any]) -> Kind | None:
-    """Tell from a row's columns how it is to be scored; pairs go before responses before texts."""
+    """Tell from a row's columns how it is to be scored; pairs go before responses before texts.
+
+    Lists of chosen and rejected responses are responses, and a row of JudgeBench is a pair.
+    Columns that are null tell only where no others do: tables have the columns of all rows.
+    """
+    if has_lists(columns):
+        return "responses"
+    columns = plain_row(columns)
+    given = {name for name, value in columns.items() if value is not None}
+    return _kind_of(given) or _kind_of(columns.keys())
+
+
+def _kind_of(columns: Set[str]) -> Kind | None:
     if "chosen" in columns and "rejected" in columns:
         return "pair"
     if "prompt" in columns and "responses" in columns:
@@ -91,9 +116,11 @@ def read_scoring_rows(
             kind = find_kind(columns)
             if kind is None:
                 raise _unknown_columns(columns, path, line)
-        texts, blank = _texts(columns, kind, Place(path, line), prompt_from_first_human)
-        places = frozenset(place for place, nothing in enumerate(blank) if nothing)
-        yield ScoringRow(index, line, columns, texts, kind, places)
+        place = Place(path, line)
+        texts, blank, prompt = _texts(columns, kind, place, prompt_from_first_human)
+        places = frozenset(number for number, nothing in enumerate(blank) if nothing)
+        tools = read_tools(columns, texts[0], place)
+        yield ScoringRow(index, line, columns, texts, kind, places, prompt, tools, str(path))
     if index < 0:
         raise DataError("the file holds no rows", file=path)
 
@@ -110,21 +137,25 @@ def _unknown_columns(columns: dict[str, Any], path: str | Path, line: int) -> Da
 
 def _texts(
     columns: dict[str, Any], kind: Kind, place: Place, from_first_human: bool
-) -> tuple[tuple[Conversation, ...], list[bool]]:
-    """Return the texts of a row, and of each whether it says nothing after the prompt."""
+) -> tuple[tuple[Conversation, ...], list[bool], Conversation | None]:
+    """Return the texts of a row, of each whether it says nothing after the prompt, and the prompt.
+
+    The prompt is None where it is not known.
+    """
+    if kind != "pair" or not has_lists(columns):
+        columns = plain_row(columns, place)
     if kind == "pair":
         pair = pairs.read(columns, place)
-        given = not is_blank(columns.get("prompt") or "")
-        return pair.texts, [_says_nothing(pair, side, given) for side in range(2)]
+        return pair.texts, [_says_nothing(pair, side) for side in range(2)], pair.known_prompt
     if kind == "responses":
         return _response_texts(columns, place, from_first_human)
     field = "messages" if columns.get("messages") is not None else "text"
     _require(columns, field, kind, place)
     text = read_conversation(columns[field], field, place)
-    return (text,), [is_blank(text)]
+    return (text,), [is_blank(text)], None
 
 
-def _says_nothing(pair: Example, side: int, given: bool) -> bool:
+def _says_nothing(pair: Example, side: int) -> bool:
     """Tell whether nothing but white space follows the prompt.
 
     A prompt that was guessed from what two texts share counts only where it ends a dialogue's
@@ -133,7 +164,7 @@ def _says_nothing(pair: Example, side: int, given: bool) -> bool:
     response = pair.responses[side]
     if not isinstance(pair.prompt, str) or not isinstance(response, str):
         return is_blank(response)
-    if not given and not pair.prompt.endswith(ASSISTANT_TURN):
+    if pair.known_prompt is None:
         return is_blank(pair.text(side))
     return is_blank(response.strip().removeprefix(ASSISTANT_TURN.strip()))
 
@@ -146,7 +177,7 @@ def _require(columns: dict[str, Any], field: str, kind: Kind, place: Place) -> N
 
 def _response_texts(
     columns: dict[str, Any], place: Place, from_first_human: bool
-) -> tuple[tuple[Conversation, ...], list[bool]]:
+) -> tuple[tuple[Conversation, ...], list[bool], Conversation | None]:
     for field in ("prompt", "responses"):
         _require(columns, field, "responses", place)
     prompt = read_conversation(columns["prompt"], "prompt", place)
@@ -161,4 +192,8 @@ def _response_texts(
         else:
             texts.append(join(prompt, response))
         blank.append(is_blank(response))
-    return tuple(texts), blank
+    if isinstance(prompt, str):
+        prompt = prompt[max(prompt.find("Human: "), 0) :] if from_first_human else prompt
+        if not isinstance(texts[0], str):
+            prompt = join(prompt, [])
+    return tuple(texts), blank, prompt

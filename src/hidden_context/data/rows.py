@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from hidden_context.data.csv_files import iter_csv_rows
 from hidden_context.data.files import iter_lines, parse_json_line, require_file
+from hidden_context.data.json_arrays import holds_array, iter_array
+from hidden_context.data.tables import BATCH_ROWS, iter_table_rows
 from hidden_context.errors import DataError
 
 SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet", ".csv.gz", ".csv")
 
 # A row, or the error that says why the line is none.
 Row: TypeAlias = "dict[str, Any] | DataError"
-
-_BATCH_ROWS = 1024
-# CSV has no types: every cell is text but those of these columns.
-_NUMBER_COLUMNS = (
-    "preference",
-    "margin",
-    "strength",
-    "rating_chosen",
-    "rating_rejected",
-    "weight",
-)
-# Where an empty cell is empty text; elsewhere it is null.
-_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "response", "text")
 
 
 def data_suffix(path: str | Path) -> str | None:
@@ -38,7 +28,8 @@ def iter_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
     """Yield the rows of a data file one after the other, without holding the file in memory.
 
     Args:
-        path: A file in JSON Lines (``.jsonl`` or ``.json``, plain or gzip), parquet or CSV.
+        path: A file in JSON Lines (``.jsonl`` or ``.json``, plain or gzip; ``.json`` may also be
+            one array of rows, which is held in memory), parquet or CSV.
 
     Yields:
         The line number (for parquet and CSV the row number, from 1) and the row, or, where a
@@ -59,7 +50,9 @@ def iter_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
     if suffix == ".parquet":
         return _iter_parquet(path)
     if suffix.startswith(".csv"):
-        return _iter_csv(path)
+        return iter_csv_rows(path)
+    if not suffix.startswith(".jsonl") and holds_array(path):
+        return iter_array(path)
     return _iter_json_lines(path)
 
 
@@ -77,62 +70,28 @@ def _iter_parquet(path: Path) -> Iterator[tuple[int, Row]]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            yield from _number(file.iter_batches(batch_size=_BATCH_ROWS))
+        # Of the old timestamps of 96 bits, those before 1678 or after 2262 have no nanoseconds.
+        with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+            yield from iter_table_rows(file.iter_batches(batch_size=BATCH_ROWS), path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"the parquet file cannot be read: {error}", file=path) from error
 
 
-def _iter_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    import pyarrow as pa
-    from pyarrow import csv
+def drop_nulls(value: Any) -> Any:
+    """Leave out every key whose value is null, at any depth; entries of lists stay.
 
-    parsing = csv.ParseOptions(newlines_in_values=True)
-    try:
-        with csv.open_csv(path, parse_options=parsing) as batches:
-            names = batches.schema.names
-        # No guesses at types, which would turn 007 into 7: every column is read as text.
-        as_text = csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-        )
-        with csv.open_csv(path, parse_options=parsing, convert_options=as_text) as batches:
-            for number, row in _number(batches):
-                yield number, _convert_cells(row, path, number)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"the CSV file cannot be read: {error}", file=path) from error
+    Tables give each object the keys of all others, with null where a row has none: so a null key is
+    an absent key, whatever format a row comes in.
 
+    Args:
+        value: What a row holds: objects, lists, texts and numbers, such as chat messages.
 
-def _convert_cells(row: dict[str, Any], path: Path, number: int) -> Row:
-    """Make the cells of a CSV row nulls and numbers where they are; other cells stay text."""
-    columns: dict[str, Any] = {
-        name: None if cell == "" and name not in _TEXT_COLUMNS else cell
-        for name, cell in row.items()
-    }
-    # Beside a pair a column of that name is not ours.
-    rated = () if "chosen" in columns else ("rating",)
-    for field in _NUMBER_COLUMNS + rated:
-        cell = columns.get(field)
-        if cell is None:
-            continue
-        try:
-            columns[field] = float(cell)
-        except ValueError:
-            return DataError(
-                f"a number is needed, not {cell[:40]!r}",
-                file=path,
-                line=number,
-                field=field,
-                remedy=f"Leave the cell empty where {field!r} is not known",
-            )
-    return columns
-
-
-def _number(batches: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    number = 0
-    for batch in batches:
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    Returns:
+        The same with fewer keys, as a copy.
+    """
+    if isinstance(value, Mapping):
+        return {key: drop_nulls(item) for key, item in value.items() if item is not None}
+    return [drop_nulls(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def require_row(row: Row) -> dict[str, Any]:
