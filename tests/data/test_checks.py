@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from hidden_context.data.checks import Place, describe, read_integer, read_number, read_weight
+from hidden_context.data.checks import (
+    Place,
+    describe,
+    read_conversation,
+    read_integer,
+    read_number,
+    read_weight,
+)
 from hidden_context.errors import DataError
 
 
@@ -74,3 +81,40 @@ def test_weights_are_positive() -> None:
         with pytest.raises(DataError, match="a positive finite number is needed") as caught:
             read_weight(value, Place("f", 4))
         assert (caught.value.field, caught.value.line) == ("weight", 4)
+
+
+def test_text_parts_are_joined() -> None:
+    parts = [
+        {"type": "text", "text": "a "},
+        {"type": "text", "text": "b", "image_url": None},
+        {"text": "c"},
+    ]
+    messages = [{"role": "user", "content": parts, "name": None}]
+    assert read_conversation(messages, "chosen") == [{"role": "user", "content": "a bc"}]
+    assert read_conversation([{"role": "user", "content": []}], "chosen")[0]["content"] == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ({"type": "image"}, "not a part of type 'image'"),
+        ({"type": "image_url", "image_url": {"url": "x"}}, "not a part of type 'image_url'"),
+        ({"type": "input_audio", "text": "a"}, "not a part of type 'input_audio'"),
+        ({"type": "text", "text": None}, r"not a dict \(\{'type': 'text'\}\)"),
+        ({"image": "x.png"}, "not a dict"),
+        ("a", "not text"),
+        (None, "not null"),
+    ],
+)
+def test_other_parts_are_refused_by_name(part: Any, text: str) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a"}, part]}]
+    with pytest.raises(DataError, match=f"the models read text alone, {text}") as caught:
+        read_conversation(messages, "chosen", Place("f.jsonl", 3))
+    error = caught.value
+    assert (error.file, error.line, error.field) == ("f.jsonl", 3, "chosen[0].content[1]")
+
+
+def test_half_characters_in_tool_calls() -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f\ud800"}}]}
+    with pytest.raises(DataError, match="half a character"):
+        read_conversation([call], "chosen")

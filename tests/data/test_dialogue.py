@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ def assistant(text: str) -> dict[str, Any]:
         ("Human: hi\n\nAssistant:", " yo", "Human: hi\n\nAssistant: yo"),
         ("Human: hi\n\nAssistant:", "yo", "Human: hi\n\nAssistant: yo"),
         ("Human: hi", "yo", "Human: hi\n\nAssistant: yo"),
+        ("Human: hi\r\n\r\nAssistant:", "yo", "Human: hi\r\n\r\nAssistant: yo"),
+        ("Human: hi\nAssistant:", "yo", "Human: hi\nAssistant: yo"),
         ("Human: hi", " yo", "Human: hi\n\nAssistant: yo"),
         ("\n\nHuman: hi", "\n\nAssistant: yo", "\n\nHuman: hi\n\nAssistant: yo"),
         ("Human: hi\n\nAssistant: Sure, ", "yo", "Human: hi\n\nAssistant: Sure, yo"),
@@ -54,14 +57,70 @@ def test_assistant_text_begins_at_the_first_human_turn() -> None:
     assert assistant_text("no marks ", "c") == "no marks c"
 
 
+CALL: dict[str, Any] = {
+    "role": "assistant",
+    "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}],
+}
+CALL_TEXT = '{"arguments": {"x": 1}, "name": "f"}'
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "blank lines": lambda text: text,
+    "Windows": lambda text: text.replace("\n", "\r\n"),
+    "old Macs": lambda text: text.replace("\n", "\r"),
+    "blank lines with spaces": lambda text: text.replace("\n\n", "\n \t\n"),
+    "single lines": lambda text: text.strip().replace("\n\n", "\n"),
+    "single lines of Windows": lambda text: text.strip().replace("\n\n", "\r\n"),
+    "system text": lambda text: "Be kind." + text,
+    "trailing human turn": lambda text: text + "\n\nHuman: Thanks.",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("earlier", ["", "\n\nHuman: Hi\n\nAssistant: Yes?"])
+def test_the_response_is_found_however_turns_are_divided(spelling: str, earlier: str) -> None:
+    chosen, rejected = (
+        SPELLINGS[spelling](f"{earlier}\n\nHuman: Tea\nor rain?\n\nAssistant: {word}.")
+        for word in ("Tea", "Rain")
+    )
+    turns = ("Tea\nor rain?", "Tea.")
+    assert last_turns(chosen) == turns
+    prompt = shared_prompt(chosen, rejected)
+    assert prompt == chosen[: chosen.index("Tea.") - 1]
+    assert last_turns(chosen, prompt) == turns
+
+
+def test_all_that_follows_a_known_prompt_is_the_response() -> None:
+    start = "\n\nHuman: a\n\nAssistant:"
+    text = f"{start} b\n\nHuman: c\n\nAssistant: d\n\nHuman: e\n\nAssistant:"
+    assert last_turns(text, start) == ("a", "b\n\nHuman: c\n\nAssistant: d")
+    chat = [user("a"), assistant("b"), user("c"), assistant("d"), user("e")]
+    assert last_turns(chat, chat[:1]) == ("a", "b\n\nHuman: c\n\nAssistant: d")
+    assert last_turns(f"{start} ", start) == ("a", "")
+    assert last_turns("other", start) == ("", "other")
+
+
+def test_an_answer_may_quote_a_dialogue() -> None:
+    text = "\n\nHuman: a\n\nAssistant: Such as:\nHuman: b\nAssistant: c"
+    assert last_turns(text) == ("a", "Such as:\nHuman: b\nAssistant: c")
+
+
 @pytest.mark.parametrize(
     ("conversation", "turns"),
     [
         ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d e ", ("c", "d e")),
-        ("Human: a\n\nAssistant: b\n\nHuman: c", ("c", "")),
+        ("Human: a\n\nAssistant: b\n\nHuman: c", ("a", "b")),
+        ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", ("c", "")),
+        ("Human: a", ("a", "")),
         ("plain", ("", "plain")),
+        ("", ("", "")),
         ([user("a"), assistant("b"), user("c"), assistant("d")], ("c", "d")),
+        ([user("a"), assistant("b"), user("c")], ("a", "b")),
+        ([user("a"), assistant("b"), user("c"), assistant("")], ("c", "")),
         ([{"role": "system", "content": "s"}, user("a")], ("a", "")),
+        (
+            [user("a"), CALL, {"role": "tool", "content": "7"}, assistant("b")],
+            ("a", CALL_TEXT + "\n\ntool: 7\n\nAssistant: b"),
+        ),
     ],
 )
 def test_last_turns(conversation: Any, turns: tuple[str, str]) -> None:

@@ -18,7 +18,7 @@ from hidden_context.data.importers import read_row
 from hidden_context.data.report import ReadReport
 from hidden_context.data.token_cache import TokenCache, token_key
 from hidden_context.data.tokenize import tokenize_examples, tokenize_texts
-from hidden_context.errors import DataError, HiddenContextWarning
+from hidden_context.errors import HiddenContextWarning
 from support.builders import CHAT_TEMPLATE, preference_rows, sample_texts
 
 MakeTokenizer = Callable[..., Any]
@@ -343,14 +343,24 @@ def test_texts_that_cannot_be_keyed_are_tokenized_all_the_same(
     assert not cache.folder.exists()
 
 
-def test_nothing_is_kept_of_texts_that_are_refused(
+def test_texts_that_are_refused_are_so_again(
     cache: TokenCache, make_tokenizer: MakeTokenizer
 ) -> None:
     template = "{% for m in messages %}{% if m.role == 'x' %}{{ raise_exception('no') }}{% endif %}"
     tokenizer = make_tokenizer(chat_template=template + "{{ m.content }}{% endfor %}")
-    with pytest.raises(DataError, match="refuses messages"):
-        tokenize_texts([*CHATS, [{"role": "x", "content": "a"}]], tokenizer, None, cache=cache)
-    assert not cache.folder.exists()
+    texts = [*CHATS, [{"role": "x", "content": "a"}]]
+    made, read = (tokenize_texts(texts, tokenizer, None, cache=cache) for _ in range(2))
+    assert len(list(cache.folder.iterdir())) == 1
+    assert (
+        made.input_ids[:-1]
+        == read.input_ids[:-1]
+        == tokenize_texts(CHATS, tokenizer, None).input_ids
+    )
+    for found in (made, read):
+        assert found.input_ids[-1] is None
+        assert found.reasons[-1] == "the chat template refuses messages with the roles x: no"
+        assert list(found.refused) == [len(CHATS)]
+        assert found.empty == 0
 
 
 def test_the_files_unused_for_longest_are_removed(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ def test_responses_that_are_too_long_are_left_out_of_a_ranking(
 ) -> None:
     responses = [" a", " b" * 50, " c", " d"]
     rows = [
-        {"prompt": "p", "responses": responses, "ranks": [3, 1, 2, 4], "ratings": [1, 2, 3, None]},
+        {"prompt": "p", "responses": responses, "ranks": [3, 1, 2, 4], "ratings": [1, 5, 3, None]},
         {"prompt": "p", "responses": [" b" * 50, " c" * 50, " d"], "ranks": [1, 2, 3]},
-        {"prompt": "p", "responses": [" b" * 50, " a"], "ranks": [1, 2], "ratings": [1, 2]},
+        {"prompt": "p", "responses": [" b" * 50, " a"], "ranks": [1, 2], "ratings": [2, 1]},
         {"prompt": "p", "response": " a", "rating": 1},
         {"prompt": "p", "response": " a" * 50, "rating": 1},
     ]

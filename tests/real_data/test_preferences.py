@@ -8,6 +8,7 @@ import pytest
 
 from hidden_context.data.dialogue import join, last_turns, shared_prompt
 from hidden_context.data.download import blob_id
+from hidden_context.data.groups import first_question
 from hidden_context.data.held_out import load_evaluation, load_splits
 from hidden_context.data.importers import read_row
 from hidden_context.data.paper_files import files_of
@@ -47,7 +48,7 @@ def test_row_counts(folder: Path, subset: str, count: dict[str, int] | None) -> 
 
 
 def test_prompt_is_inside_once_and_columns_are_untouched(folder: Path) -> None:
-    joined = 0
+    joined = cut = 0
     for example in load_examples(folder / "relabeled_hh_rlhf", "both", "test"):
         row = example.columns
         assert example.texts == (row["chosen"], row["rejected"])
@@ -57,9 +58,13 @@ def test_prompt_is_inside_once_and_columns_are_untouched(folder: Path) -> None:
         assert implicit == row["prompt"] + "\n\nAssistant:"
         responses = row["responses"]
         joined += join(row["prompt"], responses[row["label"]]) == row["chosen"]
-        assert last_turns(row["chosen"])[1] == responses[row["label"]].strip()
+        response = responses[row["label"]].strip()
+        told = last_turns(row["chosen"])[1]
+        assert response.startswith(told)
+        cut += told != response
     # In six prompts the last turn is not marked as the human's, so nothing is put between.
     assert joined == 4043 - 6
+    assert cut == 1  # one goes on with a turn of the human, which is no part of the answer
 
 
 def test_key_agrees_with_the_original_format(folder: Path) -> None:
@@ -74,10 +79,12 @@ def test_missing_train_split_and_its_remedies(folder: Path) -> None:
     with pytest.raises(MissingFileError, match=r"both/train\.jsonl\.gz does not exist"):
         load_splits(root)
     splits = load_splits(root, eval_fraction=0.1, validation_fraction=0.1)
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (3286, 340, 417)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (3233, 341, 469)
     assert load_evaluation(root, eval_fraction=0.1).examples == splits.test
     sets = [splits.train, splits.validation, splits.test]
     assert sum(len({p.prompt_key for p in part}) for part in sets) == 4042
+    first = [set(map(first_question, part)) for part in sets]
+    assert sum(map(len, first)) == len(set.union(*first)) == 3820
 
 
 def test_jailbreak_texts_follow_the_training_texts(folder: Path) -> None:

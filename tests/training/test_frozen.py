@@ -15,11 +15,10 @@ from hidden_context.likelihood import (
     HeadLikelihood,
     Labels,
     RatingLabels,
-    negative_log_likelihood,
 )
-from hidden_context.likelihood.labels import no_comparisons
 from hidden_context.models import RewardModel
 from hidden_context.models.featurizer import Featurizer
+from hidden_context.scoring import EvaluateConfig, ScoreConfig, evaluate, score_file
 from hidden_context.training import run
 from hidden_context.training.frozen import member_folds
 from hidden_context.training.links import Linker
@@ -65,7 +64,7 @@ def test_metrics_files_and_reloading(backbones, tmp_path):
     raw_rejected = model.raw_outputs([row["rejected"] for row in TEST])
     helpful = torch.tensor([row["data_subset"] == "helpful" for row in TEST])
     for name, mask in (("", torch.ones_like(helpful)), ("data_subset_helpful_", helpful)):
-        loss = negative_log_likelihood(model.head, raw_chosen[mask], raw_rejected[mask])
+        loss = -model.head.log_prob_preferred(raw_chosen[mask], raw_rejected[mask])
         assert written["metrics"][f"{name}loss"] == pytest.approx(float(loss.mean()), abs=1e-5)
         accuracy = float((loss < math.log(2)).float().mean())
         assert written["metrics"][f"{name}accuracy"] == pytest.approx(accuracy, abs=1e-6)
@@ -118,6 +117,57 @@ def test_chat_messages_need_no_template_where_turns_are_embedded(backbones, tmp_
     assert chat.metrics == pytest.approx(text.metrics)
 
 
+SPELLINGS = {
+    "Windows": lambda text: text.replace("\n", "\r\n"),
+    "old Macs": lambda text: text.replace("\n", "\r"),
+    "single lines": lambda text: text.strip().replace("\n\n", "\n"),
+    "trailing human turn": lambda text: text + "\n\nHuman: Thanks.",
+    "trailing turns": lambda text: text + "\n\nHuman: Thanks.\n\nAssistant:",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("embed", ["apart", "response"])
+def test_the_spelling_of_turns_does_not_matter(backbones, tmp_path, spelling, embed):
+    def spelt(rows):
+        change = SPELLINGS[spelling]
+        return [row | {side: change(row[side]) for side in ("chosen", "rejected")} for row in rows]
+
+    metrics = []
+    for name, change in (("a", list), ("b", spelt)):
+        config = frozen_config(backbones("gpt2"), tmp_path / name, embed=embed, probe_epochs=3)
+        metrics.append(run(config, change(ROWS[:60]), change(TEST[:30])).metrics)
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-6)
+
+
+def test_a_prompt_column_is_no_part_of_the_response(backbones, tmp_path):
+    rows = [
+        {"prompt": f"Q{n}", "chosen": f" kind {n}", "rejected": f" rude {n}"} for n in range(24)
+    ]
+    seen = []
+    config = frozen_config(backbones("gpt2"), tmp_path, embed="response", probe_epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        forward = Featurizer._forward
+        patch.setattr(Featurizer, "_forward", lambda s, t, b: seen.extend(t) or forward(s, t, b))
+        run(config, rows, rows[:4])
+    assert set(seen) == {row[side].strip() for row in rows for side in ("chosen", "rejected")}
+
+
+def test_responses_that_are_all_empty_stop_training_and_scoring(backbones, tmp_path):
+    model = run(frozen_config(backbones("gpt2"), tmp_path / "a", probe_epochs=1), ROWS[:40]).path
+    start = "\n\nHuman: Tea?\n\nAssistant:"
+    rows = [{"chosen": f"{n}{start}", "rejected": f"{n}!{start}"} for n in range(24)]
+    with pytest.raises(DataError, match="in 24 of 24 rows: in 24 one is empty"):
+        run(frozen_config(backbones("gpt2"), tmp_path / "b"), rows)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"output": str(tmp_path / "o.jsonl"), "disable_tqdm": True}
+    with pytest.raises(DataError, match=r"rows\.jsonl: a frozen backbone cannot tell"):
+        score_file(ScoreConfig(input=str(path), models=[str(model)], **options))
+    with pytest.raises(DataError, match=r"rows\.jsonl: a frozen backbone cannot tell"):
+        evaluate(EvaluateConfig(checkpoint=str(model), data_path=str(path), **options))
+
+
 # ---- the probe on features of its own
 
 
@@ -141,7 +191,7 @@ def loss_of(probe, head, pairs) -> float:
     with torch.no_grad():
         raw = probe(pairs.features)
         chosen, rejected = raw[::2], raw[1::2]
-    return float(negative_log_likelihood(head, chosen, rejected).mean())
+    return float(-head.log_prob_preferred(chosen, rejected).mean())
 
 
 def test_the_best_epoch_by_validation_is_restored():
@@ -203,7 +253,7 @@ def rated_features(count: int, seed: int, spoiled: torch.Tensor | None = None) -
     response = torch.arange(count)
     ones = torch.ones(count)
     ratings = RatingLabels(response, value, response % 3, ones, ones, response)
-    labels = Labels(no_comparisons(), ratings, torch.arange(count + 1))
+    labels = Labels(Labels.of_pairs(torch.ones(0)).comparisons, ratings, torch.arange(count + 1))
     return FeatureSet(features, labels.without_ratings(), linker=Linker(labels, 32, seed=1))
 
 

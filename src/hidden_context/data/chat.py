@@ -6,27 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hidden_context.data.dialogue import (
-    Conversation,
-    Message,
-    assistant_text,
-    join,
-    last_turns,
-)
-from hidden_context.errors import ConfigError, DataError, MissingFileError
+from jinja2 import TemplateSyntaxError
 
-__all__ = [
-    "SpecialTokens",
-    "assistant_text",
-    "encode",
-    "encode_batch",
-    "install_chat_template",
-    "join",
-    "last_turns",
-    "read_chat_template",
-    "render",
-    "special_tokens",
-]
+from hidden_context.data.checks import read_messages
+from hidden_context.data.dialogue import Message
+from hidden_context.data.model_input import Text, Tools, as_input
+from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 _TRIAL_TEXTS = ("a", "the", "0", ".")
 _TRIAL = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -118,20 +103,28 @@ def install_chat_template(tokenizer: Any, chat_template: str | None) -> None:
     tokenizer.chat_template = template
 
 
-def render(messages: Sequence[Message], tokenizer: Any, chat_template: str | None = None) -> str:
+def render(
+    messages: Sequence[Message],
+    tokenizer: Any,
+    chat_template: str | None = None,
+    tools: Tools | None = None,
+) -> str:
     """Write chat messages as the text that the model reads.
 
     Args:
-        messages: Dictionaries with ``role`` and ``content``.
+        messages: Dictionaries with ``role`` and ``content``, or ``tool_calls``; keys that are
+            null are left out, and text parts joined.
         tokenizer: A Transformers tokenizer.
         chat_template: A template in place of the tokenizer's own.
+        tools: The tools that the template is told of.
 
     Returns:
         The text, with the special tokens the template writes.
 
     Raises:
-        ConfigError: If there is no template.
-        DataError: If the template refuses the messages.
+        ConfigError: If there is no template, or it is none.
+        DataError: If the template refuses the messages, or leaves out tool calls that are the
+            whole answer.
     """
     if chat_template is None and not getattr(tokenizer, "chat_template", None):
         raise ConfigError(
@@ -140,11 +133,35 @@ def render(messages: Sequence[Message], tokenizer: Any, chat_template: str | Non
             "--chat_template (a Jinja template, or the path of a file with one), or use a model "
             "whose tokenizer has one."
         )
+    messages = read_messages(messages)
+    text = _apply_template(messages, tokenizer, chat_template, tools)
+    last = messages[-1] if messages else {}
+    if last.get("tool_calls") and not last.get("content"):
+        without = {key: value for key, value in last.items() if key != "tool_calls"}
+        try:
+            unseen = text == _apply_template(
+                [*messages[:-1], without], tokenizer, chat_template, tools
+            )
+        except DataError:  # so the calls count for something
+            unseen = False
+        if unseen:
+            raise DataError(
+                "the chat template leaves out tool calls, which are the whole answer",
+                remedy="Give a template that writes tool calls with --chat_template",
+            )
+    return text
+
+
+def _apply_template(
+    messages: list[Message], tokenizer: Any, chat_template: str | None, tools: Tools | None
+) -> str:
     try:
         text = tokenizer.apply_chat_template(
-            list(messages), chat_template=chat_template, tokenize=False, add_generation_prompt=False
+            messages, chat_template=chat_template, tools=tools, tokenize=False
         )
-    except Exception as error:  # Jinja's errors, and whatever a template raises
+    except (ImportError, TemplateSyntaxError) as error:
+        raise ConfigError(f"The chat template does not work: {error}.") from error
+    except Exception as error:  # Jinja's other errors, and whatever a template raises
         roles = ", ".join(str(message.get("role")) for message in messages)
         raise DataError(
             f"the chat template refuses messages with the roles {roles or 'none'}: {error}",
@@ -172,7 +189,7 @@ def _single_front(ids: list[int], special: SpecialTokens) -> list[int]:
 
 
 def encode_batch(
-    conversations: Sequence[Conversation],
+    texts: Sequence[Text],
     tokenizer: Any,
     chat_template: str | None = None,
     special: SpecialTokens | None = None,
@@ -180,7 +197,7 @@ def encode_batch(
     """Turn texts and chats into token ids; see ``encode``.
 
     Args:
-        conversations: Texts or lists of messages, in any mixture.
+        texts: Texts or lists of messages, with tools or without, in any mixture.
         tokenizer: A Transformers tokenizer.
         chat_template: A template in place of the tokenizer's own.
         special: ``special_tokens(tokenizer)``, where the caller has it already.
@@ -188,24 +205,27 @@ def encode_batch(
     Returns:
         The ids of each, in order, neither padded nor truncated.
     """
-    if not conversations:
+    if not texts:
         return []
     special = special or special_tokens(tokenizer)
-    texts = [c for c in conversations if isinstance(c, str)]
-    chats = [render(c, tokenizer, chat_template) for c in conversations if not isinstance(c, str)]
-    text_ids = iter(_ids(tokenizer, texts, True) if texts else [])
+    plain: list[str] = []
+    chats: list[str] = []
+    for given in map(as_input, texts):
+        if isinstance(given.conversation, str):
+            plain.append(given.conversation)
+        else:
+            chats.append(render(given.conversation, tokenizer, chat_template, given.tools))
+    plain_ids = iter(_ids(tokenizer, plain, True) if plain else [])
     chat_ids = iter(_ids(tokenizer, chats, False) if chats else [])
     return [
-        _single_front(next(text_ids), special)
-        if isinstance(conversation, str)
+        _single_front(next(plain_ids), special)
+        if isinstance(as_input(text).conversation, str)
         else _frame(next(chat_ids), special)
-        for conversation in conversations
+        for text in texts
     ]
 
 
-def encode(
-    conversation: Conversation, tokenizer: Any, chat_template: str | None = None
-) -> list[int]:
+def encode(text: Text, tokenizer: Any, chat_template: str | None = None) -> list[int]:
     """Turn a text or chat messages into token ids.
 
     A text is tokenized in the tokenizer's ordinary way, with its own special tokens. Messages are
@@ -214,7 +234,7 @@ def encode(
     writes them or not; a tokenizer that adds none gets only those that the template writes.
 
     Args:
-        conversation: A text or chat messages.
+        text: A text or chat messages, with tools or without.
         tokenizer: A Transformers tokenizer.
         chat_template: A template in place of the tokenizer's own.
 
@@ -225,4 +245,4 @@ def encode(
         ConfigError: If there are messages but no template.
         DataError: If the template refuses the messages.
     """
-    return encode_batch([conversation], tokenizer, chat_template)[0]
+    return encode_batch([text], tokenizer, chat_template)[0]

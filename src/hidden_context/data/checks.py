@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.dialogue import Conversation
+from hidden_context.data.dialogue import Conversation, Message, message_text
+from hidden_context.data.rows import drop_nulls
 from hidden_context.errors import DataError
 
 
@@ -38,6 +40,8 @@ class Place:
 
 
 NOWHERE = Place()
+
+_MESSAGE_REMEDY = 'Write messages as {"role": "user", "content": "..."}'
 
 
 def describe(value: Any) -> str:
@@ -217,7 +221,7 @@ def read_conversation(value: Any, field: str, place: Place = NOWHERE) -> Convers
         place: Where the row stands, for the error.
 
     Returns:
-        The value itself.
+        The text itself, or the messages without the keys whose value is null, their content text.
 
     Raises:
         DataError: If it is something else, naming file, line and field.
@@ -231,9 +235,14 @@ def read_conversation(value: Any, field: str, place: Place = NOWHERE) -> Convers
             field,
             'Write text, or messages as [{"role": "user", "content": "..."}]',
         )
-    for number, message in enumerate(value):
-        _check_message(message, f"{field}[{number}]", place)
-    return value
+    return read_messages(value, field, place)
+
+
+def read_messages(
+    messages: Sequence[Any], field: str = "messages", place: Place = NOWHERE
+) -> list[Message]:
+    """Check chat messages; see ``read_conversation``."""
+    return [_read_message(one, f"{field}[{number}]", place) for number, one in enumerate(messages)]
 
 
 def _check_text(text: str, field: str, place: Place) -> None:
@@ -250,16 +259,37 @@ def _check_text(text: str, field: str, place: Place) -> None:
         ) from error
 
 
-def _check_message(message: Any, field: str, place: Place) -> None:
+def _read_message(message: Any, field: str, place: Place) -> Message:
+    """Check a chat message; without content it calls tools."""
     if not isinstance(message, dict):
         problem = f"a chat message is needed, not {describe(message)}"
-    elif not isinstance(message.get("role"), str):
+        raise place.error(problem, field, _MESSAGE_REMEDY)
+    message = drop_nulls(message)
+    content, calls = message.get("content"), message.get("tool_calls", [])
+    if isinstance(content, list):
+        content = message["content"] = _join_parts(content, f"{field}.content", place)
+    if not isinstance(message.get("role"), str):
         problem = f"the chat message's 'role' has to be text, not {describe(message.get('role'))}"
-    elif not isinstance(message.get("content"), str):
-        problem = (
-            f"the chat message's 'content' has to be text, not {describe(message.get('content'))}"
-        )
+    elif not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        problem = f"the chat message's 'tool_calls' have to be a list of objects, not {calls!r:.40}"
+    elif (content is None and (calls or message.get("function_call"))) or isinstance(content, str):
+        _check_text(message_text(message), field, place)
+        return message
     else:
-        _check_text(message["content"], field, place)
-        return
-    raise place.error(problem, field, 'Write messages as {"role": "user", "content": "..."}')
+        problem = f"the chat message's 'content' has to be text, not {describe(content)}"
+    raise place.error(problem, field, _MESSAGE_REMEDY)
+
+
+def _join_parts(parts: list[Any], field: str, place: Place) -> str:
+    """Put the texts of content parts together, with nothing between."""
+    for number, part in enumerate(parts):
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        if kind == "text" and isinstance(part, dict) and isinstance(part.get("text"), str):
+            continue
+        what = describe(part) if kind == "text" else f"a part of type {kind!r}"
+        raise place.error(
+            f"the models read text alone, not {what}",
+            f"{field}[{number}]",
+            'Write parts as {"type": "text", "text": "..."}, and leave out rows with others',
+        )
+    return "".join(part["text"] for part in parts)

@@ -7,6 +7,7 @@ dictionaries with ``role`` and ``content``.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -16,8 +17,37 @@ Conversation: TypeAlias = "str | list[Message]"
 
 ASSISTANT_TURN = "\n\nAssistant:"
 
-_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-_ROLE_NAMES = {"user": "Human: ", "human": "Human: ", "assistant": "Assistant: "}
+# A line break of Unix, Windows or old Macs.
+_BREAK = r"(?:\r\n|\n|\r(?!\n))"
+_TURN = re.compile(rf"(?:\A\s*|{_BREAK}[ \t]*{_BREAK}[ \t]*)(Human|Assistant):")
+_TURN_ON_NEXT_LINE = re.compile(rf"(?:\A\s*|{_BREAK}\s*)(Human|Assistant):")
+_ROLE_NAMES = {"user": "Human", "human": "Human", "assistant": "Assistant"}
+
+
+def _marks(text: str) -> list[re.Match[str]]:
+    """Find the marks that open turns after a blank line, or after any line break.
+
+    A line break alone counts only where the dialogue has no answer otherwise, as an answer may
+    quote a dialogue.
+    """
+    marks = list(_TURN.finditer(text))
+    if marks and all(mark.group(1) == "Human" for mark in marks):
+        return list(_TURN_ON_NEXT_LINE.finditer(text))
+    return marks
+
+
+def message_text(message: Message) -> str:
+    """Return what a message says: its content, then its tool calls as JSON."""
+    content = message.get("content") or ""
+    if not isinstance(content, str):  # a row as it was read
+        content = "".join(part.get("text") or "" for part in content)
+    calls = [*(message.get("tool_calls") or ()), message.get("function_call")]
+    written = [
+        json.dumps(call.get("function", call), ensure_ascii=False, sort_keys=True)
+        for call in calls
+        if call
+    ]
+    return "\n".join([content, *written] if content else written)
 
 
 def join(prompt: Conversation, response: Conversation) -> Conversation:
@@ -46,7 +76,7 @@ def join(prompt: Conversation, response: Conversation) -> Conversation:
 
 def join_texts(prompt: str, response: str) -> str:
     """Put a response text behind a prompt text; see ``join``."""
-    turns = list(_TURN.finditer(prompt))
+    turns = _marks(prompt)
     if not turns:
         return prompt + response
     last_turn = turns[-1]
@@ -77,42 +107,61 @@ def assistant_text(prompt: str, response: str) -> str:
 
 
 def last_turns(conversation: Conversation, prompt: Conversation | None = None) -> tuple[str, str]:
-    """Split a conversation into its last human turn and the response to it.
+    """Find the response that is judged, and the human turn it answers.
 
     Args:
         conversation: A text or chat messages.
-        prompt: For a text without ``Human:`` and ``Assistant:`` marks, what it begins with.
+        prompt: What it begins with, where that is known: the response is all that follows.
+            Otherwise it is the last ``Assistant:`` turn of a text, and of messages what was said
+            since the last human turn that has an answer, such as tool calls and their results.
 
     Returns:
-        The last human turn and the response, both stripped; the first is empty where the text has
-        neither marks nor a known prompt, the second where nothing follows the human turn.
+        The human turn and the response, both stripped and with plain line breaks. Human turns
+        after the last answer are in neither. The first is empty where nothing stands before the
+        response, the second where there is no answer.
     """
-    if not isinstance(conversation, str):
-        return _last_turns_of_messages(conversation)
-    marks = list(_TURN.finditer(conversation))
-    if not marks:
-        if isinstance(prompt, str) and prompt and conversation.startswith(prompt):
-            return prompt.strip(), conversation[len(prompt) :].strip()
-        return "", conversation.strip()
-    ends = [mark.start() for mark in marks[1:]] + [len(conversation)]
-    human, response = "", ""
-    for mark, end in zip(marks, ends, strict=True):
-        text = conversation[mark.end() : end].strip()
-        if mark.group(1) == "Human":
-            human, response = text, ""
-        else:
-            response = text
+    known = bool(prompt) and conversation[: len(prompt or "")] == prompt
+    turns = _turns(conversation, len(prompt or "") if known else 0)
+    answers = [place for place, (role, _) in enumerate(turns) if role == "Assistant"]
+    end, start, before = (answers[-1] + 1 if answers else 0), 0, turns
+    if prompt and known:
+        before = _turns(prompt)
+    elif answers:
+        human_turns = (n for n in range(end) if turns[n][0] == "Human")
+        start = end - 1 if isinstance(conversation, str) else max(human_turns, default=-1) + 1
+        before = turns[:start]
+    human = next((text for role, text in reversed(before) if role == "Human"), "")
+    if prompt and known and not human:
+        human = to_text(prompt).strip()
+    said = [(role, text) for role, text in turns[start:end] if text and role != "system"]
+    while said and said[-1][0] == "Human":  # its answer is blank
+        said.pop()
+    response = "\n\n".join(f"{role}: {text}" if n else text for n, (role, text) in enumerate(said))
     return human, response
 
 
-def _last_turns_of_messages(messages: Sequence[Message]) -> tuple[str, str]:
-    human, response = "", ""
-    for message in messages:
-        if message["role"] in ("user", "human"):
-            human, response = message["content"].strip(), ""
-        elif message["role"] == "assistant":
-            response = message["content"].strip()
-    return human, response
+def _turns(conversation: Conversation, start: int = 0) -> list[tuple[str, str]]:
+    """List the turns from a place on, by role and text; what a turn has before it is left out.
+
+    Text without marks is an answer, and so is what follows the start within a turn. Text before
+    the first mark of a whole dialogue is no turn.
+    """
+    turns: list[tuple[str, str]] = []
+    if isinstance(conversation, str):
+        marks = _marks(conversation)
+        unmarked = conversation[start : marks[0].start() if marks else None]
+        if unmarked.strip() and (start or not marks):
+            turns.append(("Assistant", unmarked))
+        ends = [mark.start() for mark in marks[1:]] + [len(conversation)] * bool(marks)
+        for mark, end in zip(marks, ends, strict=True):
+            if end > start:
+                name = str(mark.group(1)) if mark.end() >= start else "Assistant"
+                turns.append((name, conversation[max(mark.end(), start) : end]))
+    else:
+        for message in conversation[start:]:
+            role = str(message["role"])
+            turns.append((_ROLE_NAMES.get(role, role), message_text(message)))
+    return [(role, re.sub(_BREAK, "\n", text).strip()) for role, text in turns]
 
 
 def common_prefix_length(first: Sequence[Any], second: Sequence[Any]) -> int:
@@ -143,9 +192,9 @@ def shared_prompt(chosen: Conversation, rejected: Conversation) -> Conversation:
     """
     if isinstance(chosen, str) and isinstance(rejected, str):
         prefix = chosen[: common_prefix_length(chosen, rejected)]
-        turn = prefix.rfind(ASSISTANT_TURN)
-        if turn >= 0:
-            return prefix[: turn + len(ASSISTANT_TURN)]
+        turns = [mark.end() for mark in _marks(prefix) if mark.group(1) == "Assistant"]
+        if turns:
+            return prefix[: turns[-1]]
         cut = max(prefix.rfind(" "), prefix.rfind("\n"), prefix.rfind("\t"), 0)
         return prefix[:cut].rstrip()
     count, limit = 0, max(min(len(chosen), len(rejected)) - 1, 0)
@@ -168,7 +217,7 @@ def split_response(conversation: Conversation) -> tuple[Conversation, Conversati
         ends = len(conversation) > 1 and conversation[-1]["role"] == "assistant"
         cut = len(conversation) - 1 if ends else 0
         return conversation[:cut], conversation[cut:]
-    turns = list(_TURN.finditer(conversation))
+    turns = _marks(conversation)
     ends = len(turns) > 1 and turns[-1].group(1) == "Assistant"
     cut = turns[-1].end() if ends else 0
     return conversation[:cut], conversation[cut:]
@@ -187,10 +236,35 @@ def canonical_prompt(prompt: Conversation) -> str:
     """
     if not isinstance(prompt, str):
         prompt = "\n".join(
-            _ROLE_NAMES.get(message["role"], "") + message["content"] for message in prompt
+            f"{_ROLE_NAMES[role]}: {text}" if role in _ROLE_NAMES else text
+            for role, text in ((message["role"], message_text(message)) for message in prompt)
         )
     text = " ".join(prompt.split())
     return text.removeprefix("Human: ").removesuffix("Assistant:").rstrip()
+
+
+def first_user_turn(conversation: Conversation) -> str:
+    r"""Return the first user turn of a conversation, spelt as by ``canonical_prompt``.
+
+    A text without ``Human:`` and ``Assistant:`` turns is one; what stands before ``Human:`` and
+    system messages are none of it. Empty where there is no such turn.
+
+    >>> first_user_turn("\n\nHuman: Hi  there\n\nAssistant: Hello\n\nHuman: Bye\n\nAssistant:")
+    'Hi there'
+    """
+    if not isinstance(conversation, str):
+        first = [message for message in conversation if message["role"] in ("user", "human")][:1]
+        return canonical_prompt(first) if any(message_text(m).strip() for m in first) else ""
+    marks = _marks(conversation)
+    ends = [mark.start() for mark in marks[1:]] + [len(conversation)]
+    before = conversation[: marks[0].start()] if marks else conversation
+    if not marks or (marks[0].group(1) == "Assistant" and before.strip()):
+        return canonical_prompt(before)
+    for mark, end in zip(marks, ends, strict=True):
+        if mark.group(1) == "Human":
+            blank = not conversation[mark.end() : end].strip()
+            return "" if blank else canonical_prompt(conversation[mark.start() : end])
+    return ""
 
 
 def is_dialogue(text: str) -> bool:
@@ -209,20 +283,20 @@ def begins_with(conversation: Conversation, prompt: Conversation) -> bool:
         )
     if isinstance(prompt, str):
         # A prompt in text beside sides in messages: the text of the first user turn.
-        users = [m["content"] for m in conversation if m["role"] in ("user", "human")]
+        users = [message_text(m) for m in conversation if m["role"] in ("user", "human")]
         return bool(users) and users[0].strip() == prompt.strip()
     return len(conversation) >= len(prompt) and conversation[: len(prompt)] == prompt
 
 
 def is_blank(conversation: Conversation) -> bool:
-    """Tell whether a conversation holds no text at all."""
+    """Tell whether a conversation holds no text and calls no tool."""
     if isinstance(conversation, str):
         return not conversation or conversation.isspace()
-    return all(not message["content"].strip() for message in conversation)
+    return all(not message_text(message).strip() for message in conversation)
 
 
 def to_text(conversation: Conversation) -> str:
     """Write a conversation as one text, for display and for lengths in characters."""
     if isinstance(conversation, str):
         return conversation
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in conversation)
+    return "\n\n".join(f"{m['role']}: {message_text(m)}" for m in conversation)

@@ -20,15 +20,15 @@ from typing import Any
 
 from hidden_context.data.cache_folder import default_cache_dir
 from hidden_context.data.chat import special_tokens
-from hidden_context.data.dialogue import Conversation
 from hidden_context.data.files import PARTIAL_SUFFIX
+from hidden_context.data.model_input import Text, as_input
 from hidden_context.errors import HiddenContextWarning
 
 MAX_BYTES = 8 * 2**30
 MIN_TEXTS = 2000
 
 # To be raised with every change to the file, or to what ``data.chat`` makes of a text.
-_FORMAT = "hidden-context-tokens-1"
+_FORMAT = "hidden-context-tokens-2"
 _NAME = re.compile(r"[0-9a-f]{40}\.safetensors")
 _PARTIAL_NAME = re.compile(r"[0-9a-f]{40}\.\d+-[0-9a-f]+" + re.escape(PARTIAL_SUFFIX))
 _ABANDONED_AFTER = 24 * 3600.0
@@ -74,7 +74,7 @@ class TokenCache:
 
     def get_or_make(
         self,
-        texts: Sequence[Conversation],
+        texts: Sequence[Text],
         tokenizer: Any,
         chat_template: str | None,
         fresh: Iterable[list[int]],
@@ -172,9 +172,7 @@ class TokenCache:
                     path.unlink()
 
 
-def token_key(
-    texts: Sequence[Conversation], tokenizer: Any, chat_template: str | None = None
-) -> str:
+def token_key(texts: Sequence[Text], tokenizer: Any, chat_template: str | None = None) -> str:
     """Digest of texts in order and of all that decides their token ids.
 
     Args:
@@ -190,24 +188,50 @@ def token_key(
     """
     digest = hashlib.blake2b(digest_size=20)
     digest.update(_identity(tokenizer, chat_template))
-    for text in texts:
-        if isinstance(text, str):
-            kind, data = b"t", text.encode("utf-8", "surrogatepass")
+    for given in map(as_input, texts):
+        if isinstance(given.conversation, str):
+            kind, data = b"t", given.conversation.encode("utf-8", "surrogatepass")
         else:
-            kind, data = b"m", json.dumps(text).encode()
+            kind, data = b"m", json.dumps([given.conversation, given.tools]).encode()
         # The length in front: no text can run into the next.
         digest.update(kind + len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()
 
 
+def day_of(chat_template: Any) -> str | None:
+    """Return today's date where a template writes it into every chat, else None."""
+    return str(datetime.date.today()) if "strftime_now" in str(chat_template) else None
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Digest of a tokenizer and its chat template, whatever day and libraries they are used with.
+
+    Args:
+        tokenizer: A Transformers tokenizer.
+    """
+    return _digest_json(_settings(tokenizer, getattr(tokenizer, "chat_template", None))).hex()
+
+
 def _identity(tokenizer: Any, chat_template: str | None) -> bytes:
     """Digest of all that decides ids besides the text."""
     template = chat_template or getattr(tokenizer, "chat_template", None)
-    kind = type(tokenizer)
     parts = {
         "format": _FORMAT,
         "versions": [importlib.metadata.version(n) for n in ("transformers", "tokenizers")],
+        "day": day_of(template),
+    }
+    return _digest_json(parts | _settings(tokenizer, template))
+
+
+def _digest_json(content: Any) -> bytes:
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=20).digest()
+
+
+def _settings(tokenizer: Any, template: str | None) -> dict[str, Any]:
+    kind = type(tokenizer)
+    return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "vocabulary": _vocabulary(tokenizer),
         "special_tokens": getattr(tokenizer, "special_tokens_map", None),
@@ -220,11 +244,7 @@ def _identity(tokenizer: Any, chat_template: str | None) -> bytes:
         },
         "chat_template": template,
         "chat_control_tokens": getattr(tokenizer, "chat_control_tokens", None),
-        # Such a template writes the day into every chat.
-        "day": str(datetime.date.today()) if "strftime_now" in str(template) else None,
     }
-    text = json.dumps(parts, sort_keys=True, default=repr)
-    return hashlib.blake2b(text.encode()).digest()
 
 
 def _vocabulary(tokenizer: Any) -> Any:

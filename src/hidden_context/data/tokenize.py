@@ -6,18 +6,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hidden_context.data.chat import SpecialTokens, encode_batch, read_chat_template, special_tokens
-from hidden_context.data.dialogue import Conversation
+from hidden_context.data.chat import (
+    SpecialTokens,
+    encode_batch,
+    read_chat_template,
+    render,
+    special_tokens,
+)
 from hidden_context.data.example import Example
+from hidden_context.data.model_input import Text, as_input, with_context
 from hidden_context.data.report import ReadReport
 from hidden_context.data.token_cache import TokenCache
-from hidden_context.data.usable import keep_responses
-from hidden_context.errors import ConfigError
+from hidden_context.data.usable import OverLength, UsableExamples, keep_usable
+from hidden_context.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
-
-OverLength = Literal["drop", "truncate", "keep"]
 
 _CHUNK = 1024
 
@@ -32,6 +36,7 @@ class TokenizedTexts:
         too_long: How many were dropped for their length.
         truncated: How many were cut.
         empty: How many were dropped because they have no tokens.
+        refused: The chat template's errors, by the places of the texts that were dropped for them.
     """
 
     input_ids: list[list[int] | None] = field(default_factory=list)
@@ -39,35 +44,21 @@ class TokenizedTexts:
     too_long: int = 0
     truncated: int = 0
     empty: int = 0
+    refused: dict[int, DataError] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
 
 @dataclass
-class TokenizedExamples:
-    """Token ids of examples; the three lists run in parallel.
+class TokenizedExamples(UsableExamples):
+    """Examples that are left, with their token ids.
 
     Attributes:
-        examples: The examples kept, without the responses that were left out.
-        input_ids: The ids of the whole text of each response of each.
-        indices: Where each stands in the examples given.
-        too_long: How many examples were dropped for their length.
-        truncated: How many were kept with a response cut.
-        empty: How many were dropped because a response has no tokens.
-        left_out: How many responses are missing from examples that were kept.
+        input_ids: The ids of the whole text of each response that is left of each.
     """
 
-    examples: list[Example] = field(default_factory=list)
     input_ids: list[list[list[int]]] = field(default_factory=list)
-    indices: list[int] = field(default_factory=list)
-    too_long: int = 0
-    truncated: int = 0
-    empty: int = 0
-    left_out: int = 0
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
     @property
     def lengths(self) -> list[int]:
@@ -102,7 +93,7 @@ def _check(max_length: int | None, over_length: str, special: SpecialTokens) -> 
 
 
 def tokenize_texts(
-    texts: Sequence[Conversation],
+    texts: Sequence[Text],
     tokenizer: Any,
     max_length: int | None,
     over_length: OverLength = "truncate",
@@ -112,7 +103,7 @@ def tokenize_texts(
     """Turn texts or chats into token ids.
 
     Args:
-        texts: Texts or chat messages, N of them.
+        texts: Texts or chat messages, with tools or without, N of them.
         tokenizer: A Transformers tokenizer.
         max_length: The most tokens a text may have; None for no limit.
         over_length: What happens to a longer one: ``drop``, ``truncate`` (its end is kept) or
@@ -125,7 +116,6 @@ def tokenize_texts(
 
     Raises:
         ConfigError: If an option cannot work, or there are messages but no template.
-        DataError: If the template refuses messages.
     """
     special = special_tokens(tokenizer)
     _check(max_length, over_length, special)
@@ -135,20 +125,40 @@ def tokenize_texts(
     if cache is not None:
         all_ids = cache.get_or_make(texts, tokenizer, chat_template, all_ids)
     result = TokenizedTexts()
-    for ids in all_ids:
-        _add_text(result, ids, max_length, over_length, special)
+    for text, ids in zip(texts, all_ids, strict=True):
+        error = None if ids else refusal(text, tokenizer, chat_template)
+        if error is not None:
+            result.refused[len(result)] = error
+        _add_text(result, ids, max_length, over_length, special, error)
     return result
 
 
 def _encode(
-    texts: Sequence[Conversation],
+    texts: Sequence[Text],
     tokenizer: Any,
     chat_template: str | None,
     special: SpecialTokens,
 ) -> Iterator[list[int]]:
+    """Encode texts chunk by chunk; there are no ids where the chat template refuses one."""
     for start in range(0, len(texts), _CHUNK):
         chunk = texts[start : start + _CHUNK]
-        yield from encode_batch(chunk, tokenizer, chat_template, special)
+        try:
+            yield from encode_batch(chunk, tokenizer, chat_template, special)
+        except DataError:
+            for text in chunk:
+                refused = refusal(text, tokenizer, chat_template)
+                yield [] if refused else encode_batch([text], tokenizer, chat_template, special)[0]
+
+
+def refusal(text: Text, tokenizer: Any, chat_template: str | None = None) -> DataError | None:
+    """Return the chat template's error where it refuses a chat, else None."""
+    given = as_input(text)
+    try:
+        if not isinstance(given.conversation, str):
+            render(given.conversation, tokenizer, chat_template, given.tools)
+    except DataError as error:
+        return error
+    return None
 
 
 def _add_text(
@@ -157,10 +167,13 @@ def _add_text(
     max_length: int | None,
     over_length: OverLength,
     special: SpecialTokens,
+    error: DataError | None,
 ) -> None:
     kept: list[int] | None = ids
     reason = None
-    if not ids:
+    if error is not None:
+        kept, reason = None, error.problem
+    elif not ids:
         kept, reason = None, "it has no tokens"
         result.empty += 1
     elif max_length is not None and len(ids) > max_length and over_length != "keep":
@@ -182,6 +195,7 @@ def tokenize_examples(
     chat_template: str | None = None,
     report: ReadReport | None = None,
     cache: TokenCache | None = None,
+    on_malformed: Literal["error", "skip"] = "error",
 ) -> TokenizedExamples:
     """Turn examples into token ids, each whole text once however often it stands there.
 
@@ -195,64 +209,49 @@ def tokenize_examples(
         chat_template: A template, or a file with one, in place of the tokenizer's own.
         report: Brought up to date with what was dropped and cut.
         cache: Where the ids are kept from one run to the next; meant for whole data sets.
+        on_malformed: Whether responses that the chat template refuses are an error, or left out.
 
     Returns:
         The examples that remain, their ids, where they stood, and the counts.
 
     Raises:
         ConfigError: If an option cannot work, or there are messages but no template.
-        DataError: If the template refuses messages.
+        DataError: If the template refuses messages, naming file and line.
     """
     special = special_tokens(tokenizer)
     _check(max_length, over_length, special)
     all_ids = _encode_once(examples, tokenizer, chat_template, cache)
-    result = TokenizedExamples()
-    for index, (example, ids) in enumerate(zip(examples, all_ids, strict=True)):
-        longer = [max_length is not None and len(one) > max_length for one in ids]
-        dropped = longer if over_length == "drop" else [False] * len(ids)
-        places = [n for n, one in enumerate(ids) if one and not dropped[n]]
-        kept = keep_responses(example, places) if places else None
-        if kept is None:
-            result.empty += not all(ids)
-            result.too_long += all(ids)
-            continue
-        ids = [ids[place] for place in places]
-        if over_length == "truncate" and max_length is not None and any(longer):
-            result.truncated += 1
+    lengths = [[one if isinstance(one, DataError) else len(one) for one in ids] for ids in all_ids]
+    found = keep_usable(examples, lengths, max_length, over_length, on_malformed, report)
+    result = TokenizedExamples(**vars(found))
+    for index, places in zip(found.indices, found.places, strict=True):
+        ids = [one for one in (all_ids[index][n] for n in places) if not isinstance(one, DataError)]
+        if over_length == "truncate" and max_length is not None:
             ids = [truncate_left(one, max_length, special) for one in ids]
-        result.left_out += len(example.responses) - len(places)
-        result.examples.append(kept)
         result.input_ids.append(ids)
-        result.indices.append(index)
-    if report is not None:
-        _count(result, report)
     return result
 
 
 def _encode_once(
     examples: Sequence[Example], tokenizer: Any, chat_template: str | None, cache: TokenCache | None
-) -> list[list[list[int]]]:
-    """Tokenize every response's whole text, equal ones once; no ids where there are no tokens."""
-    texts: dict[Any, Conversation] = {}
+) -> list[list[list[int] | DataError]]:
+    """Tokenize every response's whole text, equal ones once, or say why the template refuses it."""
+    texts: dict[Any, Text] = {}
     keys = []
     for example in examples:
         # Messages are dictionaries, which cannot be keys themselves; a tuple is never a text.
-        own = [text if isinstance(text, str) else (repr(text),) for text in example.texts]
-        texts.update(zip(own, example.texts, strict=True))
+        own: list[Any] = []
+        for text in example.texts:
+            own.append(text if isinstance(text, str) else (repr(text), repr(example.tools)))
+            texts[own[-1]] = with_context(text, None, example.tools)
         keys.append(own)
     # Lengths are judged example by example, so nothing is cut or dropped here.
     found = tokenize_texts(list(texts.values()), tokenizer, None, "keep", chat_template, cache)
-    ids = dict(zip(texts, (one or [] for one in found.input_ids), strict=True))
+    ids = {
+        key: found.refused.get(place, one or [])
+        for place, (key, one) in enumerate(zip(texts, found.input_ids, strict=True))
+    }
     return [[ids[key] for key in own] for own in keys]
-
-
-def _count(result: TokenizedExamples, report: ReadReport) -> None:
-    report.too_long += result.too_long
-    report.truncated += result.truncated
-    report.empty += result.empty
-    report.left_out += result.left_out
-    report.kept -= result.too_long + result.empty
-    report.identical = sum(example.identical for example in result.examples)
 
 
 def pad_batch(

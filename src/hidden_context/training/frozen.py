@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
 from hidden_context.data.chat import install_chat_template
 from hidden_context.data.example import Example
+from hidden_context.data.groups import BY_FIRST_TURN, SplitOptions
 from hidden_context.data.held_out import Splits
 from hidden_context.data.report import ReadReport
 from hidden_context.data.splits import fold_of
-from hidden_context.data.tokenize import OverLength
-from hidden_context.data.usable import keep_responses
-from hidden_context.errors import ConfigError, DataError
+from hidden_context.data.usable import OverLength, keep_usable
+from hidden_context.errors import DataError
 from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.feature_cache import FeatureCache
@@ -33,6 +34,7 @@ from hidden_context.training.labels import (
     training_labels,
 )
 from hidden_context.training.probe import FeatureSet, feature_set, probe_options, train_probe
+from hidden_context.training.remaining import check_remaining
 
 
 def make_featurizer(config: TrainConfig) -> Featurizer:
@@ -57,12 +59,11 @@ def make_featurizer(config: TrainConfig) -> Featurizer:
 
 @contextmanager
 def embedding_progress(total: int, disable: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar that counts embeddings; those found in the cache count at once."""
+    """Show a bar that counts embeddings, each once; those found in the cache count at once."""
     from tqdm.auto import tqdm
 
     with tqdm(total=total, desc="embedding", unit="text", disable=disable) as bar:
         yield bar.update
-        bar.update(total - bar.n)
 
 
 def within_limit(
@@ -70,62 +71,64 @@ def within_limit(
     examples: Sequence[Example],
     over_length: OverLength,
     report: ReadReport | None = None,
+    on_malformed: Literal["error", "skip"] = "error",
 ) -> list[Example]:
-    """Drop responses that are cut when they are embedded, or keep them; counted either way."""
-    counts = iter(featurizer.token_counts([text for each in examples for text in each.texts]))
-    kept: list[Example] = []
-    truncated = left_out = 0
-    for example in examples:
-        long = [next(counts) > featurizer.limit for _ in example.responses]
-        if over_length == "truncate" or not any(long):
-            truncated += any(long)
-            kept.append(example)
-            continue
-        rest = keep_responses(example, [place for place, cut in enumerate(long) if not cut])
-        if rest is not None:
-            left_out += sum(long)
-            kept.append(rest)
-    if report is not None:
-        report.truncated += truncated
-        report.left_out += left_out
-        report.too_long += len(examples) - len(kept)
-        report.kept -= len(examples) - len(kept)
-        report.identical = sum(example.identical for example in kept)
-    return kept
+    """Drop responses that are cut when they are embedded, or keep them; counted either way.
+
+    Raises:
+        DataError: If features could not tell the responses of most examples apart.
+    """
+    rows = [each.inputs for each in examples]
+    flat = iter(featurizer.token_ids([text for row in rows for text in row]))
+    ids = [[next(flat) for _ in row] for row in rows]
+    lengths = [list(map(featurizer.length, *both)) for both in zip(rows, ids, strict=True)]
+    found = keep_usable(examples, lengths, featurizer.limit, over_length, on_malformed, report)
+    featurizer.check(
+        [each.inputs for each in found.examples],
+        None if report is None else report.source,
+        [ids[n][p] for n, places in zip(found.indices, found.places, strict=True) for p in places],
+    )
+    return found.examples
 
 
-def member_folds(examples: Sequence[Example], members: int) -> list[torch.Tensor]:
-    """Which examples each member holds out to stop by: another fifth of the prompts each.
+def member_folds(
+    examples: Sequence[Example], members: int, options: SplitOptions = BY_FIRST_TURN
+) -> list[torch.Tensor]:
+    """Which examples each member holds out to stop by: another fifth of the groups each.
 
     Args:
         examples: E training examples.
         members: Number of members.
+        options: What a group is.
 
     Returns:
         For each member a mask of shape ``(E,)``.
     """
     count = max(members, 5)
-    folds = torch.tensor([fold_of(each.prompt_key, count, "probe member") for each in examples])
+    keys = options.keys(examples)
+    folds = torch.tensor([fold_of(key, count, "probe member") for key in keys])
     return [folds == member for member in range(members)]
 
 
 def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     """Train a probe on a frozen backbone; see ``training.run``."""
-    if config.resume_from_checkpoint not in (None, "false"):
-        raise ConfigError(
-            "--resume_from_checkpoint has nothing to go on from with --freeze_backbone: features "
-            "are cached, and the probe trains in seconds."
-        )
     featurizer = make_featurizer(config)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     parts = {
-        name: within_limit(featurizer, examples, config.over_length, splits.reports.get(name))
+        name: within_limit(
+            featurizer,
+            examples,
+            config.over_length,
+            splits.reports.get(name),
+            config.on_malformed,
+        )
         for name, examples in parts.items()
     }
     parts = {name: examples for name, examples in parts.items() if examples}
     if "train" not in parts:
         raise DataError("no training examples are left", remedy="Look at what was dropped and why")
     likelihood = make_training_likelihood(config, head, parts["train"])
+    check_remaining(config, likelihood, splits, parts)
     labels = {
         name: training_labels(config, likelihood, examples)
         if name == "train"
@@ -137,8 +140,8 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
         for name, examples in parts.items()
         if config.max_comparisons and name != "test"
     }
-    per_text = 2 if config.embed == "apart" else 1
-    total = per_text * sum(len(each.responses) for part in parts.values() for each in part)
+    texts = ([text for each in part for text in each.inputs] for part in parts.values())
+    total = sum(map(featurizer.distinct, texts))
     with embedding_progress(total, config.disable_tqdm or config.quiet) as progress:
         features = {
             name: feature_set(featurizer, part, labels[name], progress, linkers.get(name))
@@ -146,7 +149,8 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
         }
     held_out = None
     if config.probe_early_stopping:
-        held_out = member_folds(parts["train"], head.num_members or config.probe_members)
+        members = head.num_members or config.probe_members
+        held_out = member_folds(parts["train"], members, splits.options)
     usable = None if held_out is None or "validation" in parts else [~mask for mask in held_out]
     probe, history = train_probe(
         config,

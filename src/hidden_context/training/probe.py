@@ -57,7 +57,7 @@ def feature_set(
     linker: Linker | None = None,
 ) -> FeatureSet:
     """Compute the features of every response of examples, each once."""
-    texts = [text for example in examples for text in example.texts]
+    texts = [text for example in examples for text in example.inputs]
     lines = [
         ", ".join(map(str, example.source_lines or (row,)))
         for row, example in enumerate(examples, start=1)
@@ -137,7 +137,7 @@ def train_probe(
         linker = None if train.linker is None else train.linker.within(learns)
         drawn = None if draws is None else draws[:, number]
         member = _Member(network, own, train, judged, linker, stop, drawn)
-        entries = _train_member(config, member, probe.side_by_side)
+        entries = _train_member(config, member, bool(probe.head.num_members))
         history += [{"member": float(number), **entry} for entry in entries]
     _take_over(likelihood, parts)
     return probe.eval(), history
