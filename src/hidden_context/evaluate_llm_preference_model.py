@@ -10,7 +10,7 @@ from typing import Literal
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.evaluate import run_evaluation
 from hidden_context.cli.main import run_safely
-from hidden_context.config import option
+from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
 from hidden_context.scoring.config import EvaluateConfig, OverLength
 
 
@@ -37,6 +37,8 @@ class PaperEvaluateFlags:
     eval_split: str = option("test", "split to evaluate on")
     train_split: str = option("train", "split that training divided, where there is no other")
     eval_fraction: float = option(0.0, "share of prompts that training held out, if it did")
+    split_by: str | None = option(None, SPLIT_BY_HELP)
+    split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
     over_length: OverLength = option("drop", "pairs with a too long side: drop, null or truncate")
     trust_remote_code: bool = option(False, "let code from the model's repository run")
     disable_tqdm: bool = option(False, "no progress bars")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from hidden_context import analysis
 from hidden_context.cli.main import main
 
 ROWS = [
@@ -83,9 +82,3 @@ def test_help_is_there_without_any_file(capsys):
         main(["analyze", "--help"])
     assert caught.value.code == 0
     assert "--likelihood {probit,logistic}" in capsys.readouterr().out
-
-
-def test_public_names_load_lazily_and_unknown_ones_are_refused():
-    assert {name for name in analysis.__all__ if getattr(analysis, name) is None} == set()
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = analysis.nothing

@@ -55,6 +55,12 @@ def test_inspect(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "columns: prompt, chosen, rejected, objective, extra" in out
     assert "objective: harmless 19, helpful 40" in out
     assert "prompts: 30 distinct; 29 examples repeat an earlier example's prompt" in out
+    assert "groups: 30, each of one first user turn, which a division leaves together" in out
+    assert "the largest holds 2 of 59 examples" in out
+    assert main(["data", "inspect", str(pairs), "--split_by=objective"]) == 0
+    by_column = capsys.readouterr().out
+    assert "groups: 2, each of one value of 'objective'" in by_column
+    assert "the largest holds 40 of 59 examples" in by_column
     row = next(line for line in out.splitlines() if line.strip().startswith("text"))
     assert row.split() == ["text", "12", "13", "13", "14", "14"]
 
@@ -156,3 +162,27 @@ def test_split_never_overwrites_what_it_reads(
     assert not (root / "fold_0").exists()
     # what is not read may be written again
     assert main(["data", "split", str(pairs), "--output", str(root), "--folds", "2"]) == 0
+
+
+def test_split_by_column_and_balanced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, sizes = tmp_path / "votes.jsonl", (40, 30, 10, 8, 7, 5)
+    rows = [
+        {"prompt": "p", "chosen": f" {n}", "rejected": " b", "debate": debate, "stance": n % 2}
+        for debate, size in enumerate(sizes)
+        for n in range(size)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["data", "split", str(path), "--output", str(tmp_path / "out")]
+    assert main(argv) == 2
+    assert "--split_by annotator or --split_by response" in capsys.readouterr().err
+    for balance in ([], ["--split_balance"], [f"--split_balance={tmp_path / 'm.json'}"]):
+        assert main([*argv, "--split_by=debate", *balance, "--folds=3"]) == 0
+        tests = [read(tmp_path / f"out/fold_{n}/both/test.jsonl.gz") for n in range(3)]
+        debates = [{row["debate"] for row in rows} for rows in tests]
+        assert sum(map(len, debates)) == len(set.union(*debates)) == 6
+        if balance:
+            assert sorted(map(len, tests)) == [30, 30, 40]
+    beside = json.loads((tmp_path / "votes.jsonl.splits").read_text())
+    assert beside == json.loads((tmp_path / "m.json").read_text())
+    assert main([*argv, "--split_by=debates"]) == 2
+    assert "field 'debates': 100 of 100 examples have no value" in capsys.readouterr().err

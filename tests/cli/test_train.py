@@ -15,7 +15,7 @@ from support.paper_layout import one_thread, write_relabeled, write_rows
 
 __all__ = ["one_thread"]
 
-FAST = ["--num_train_epochs=1", "--disable_tqdm", "--learning_rate=1e-2"]
+FAST = ["--num_train_epochs=1", "--disable_tqdm", "--learning_rate=1e-2", "--min_judgements=0"]
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +111,59 @@ def test_what_the_files_hold_out_is_evaluated_alone(here, backbone, capsys):
     assert evaluated["metrics"]["loss"] == pytest.approx(trained["metrics"]["loss"], abs=1e-5)
 
 
+def test_what_is_held_out_by_column_is_evaluated_alone(here, backbone, capsys):
+    """Of data with one prompt, by annotator and balanced: as training did, so does evaluation."""
+    rows = [
+        {"prompt": "Tea?", "chosen": f" {n}", "rejected": " no", "who": f"judge {n % 7 * n % 5}"}
+        for n in range(40)
+    ]
+    write_rows("votes.jsonl", rows)
+    argv = ["train", f"--model_name={backbone}", "--data_path=votes.jsonl", *FAST]
+    argv += ["--output_dir=run"]
+    assert main(argv) == 2
+    assert "--split_by annotator" in capsys.readouterr().err
+    divided = ["--split_by=who", "--split_balance", "--eval_fraction=0.3"]
+    assert main([*argv, *divided]) == 0
+    trained = json.loads(Path("run/metrics.json").read_text())
+    flags = ["evaluate", "run/final", "--data_path=votes.jsonl", "--disable_tqdm"]
+    assert main([*flags, *divided]) == 0
+    results = Path("run/final/eval_results_both.jsonl")
+    evaluated = json.loads(results.with_name(f"{results.name}.metrics.json").read_text())
+    assert evaluated["counts"]["rows"] == trained["read"]["test"]["kept"] > 0
+    judges = {json.loads(line)["who"] for line in results.read_text().splitlines()}
+    assert judges < {row["who"] for row in rows}
+    assert evaluated["metrics"]["loss"] == pytest.approx(trained["metrics"]["loss"], abs=1e-5)
+    assert main([*flags, "--split_by=who"]) == 2
+    assert "--split_by needs --eval_fraction" in capsys.readouterr().err
+
+
+def test_too_few_judgements_stop_the_training(here, backbone, capsys):
+    argv = [f"--model_name={backbone}", "--data_path=pairs.jsonl", "--output_dir=run"]
+    argv += ["--disable_tqdm", "--eval_fraction=0", "--no_bf16"]
+    assert main(["train", *argv, "--train_dataset_size=19"]) == 2
+    error = capsys.readouterr().err
+    assert "error: 19 judgements are left to train on, fewer than --min_judgements 20" in error
+    assert "1 left out by the size limit" in error
+    assert "--min_judgements 0" in error
+    assert not Path("run/final").exists()
+    assert main(["train", *argv, "--train_dataset_size=19", "--min_judgements=19"]) == 0
+    assert "warning: only 19 judgements are left" in capsys.readouterr().err
+    assert main(["train", *argv]) == 0
+    assert "judgements are left" not in capsys.readouterr().err
+
+
+def test_the_paper_s_command_warns_of_few_judgements_and_trains(here, backbone, capsys):
+    argv = [f"--model_name={backbone}", "--data_path=pairs.jsonl", "--output_dir=run"]
+    argv += ["--disable_tqdm", "--eval_fraction=0", "--train_dataset_size=4", "--no_bf16"]
+    assert train_llm_preference_model.main(argv) == 0
+    assert "warning: only 4 judgements are left to train on" in capsys.readouterr().err
+
+
 def test_labels_of_every_kind_have_flags(here, backbone, capsys):
     rows = preference_rows(20)
     for number, row in enumerate(rows):
         row |= {"strength": (1, 2, 0, -1)[number % 4], "judge": "ab"[number % 2]}
-        row |= {"rating_chosen": 4.0, "rating_rejected": 2.5}
+        row |= {"rating_chosen": 4.0, "rating_rejected": 4.0 - row["strength"]}
     write_rows("labelled.jsonl", rows)
     argv = [f"--model_name={backbone}", "--data_path=labelled.jsonl", "--output_dir=run", *FAST]
     argv += ["--reward_model_type=factor", "--outcomes=five_levels", "--annotators=variational"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hidden_context.data.groups import SplitOptions
 from hidden_context.data.held_out import load_evaluation, load_splits
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
@@ -125,8 +126,9 @@ def test_limits_come_after_the_division(write_rows: WriteRows) -> None:
 
 def test_too_few_prompts_and_bad_fractions(write_rows: WriteRows) -> None:
     path = write_rows("a.jsonl", rows(2))
-    with pytest.raises(DataError, match="dividing 1 prompts leaves the"):
+    with pytest.raises(DataError, match="dividing 1 prompts leaves the") as caught:
         load_splits(path)
+    assert "--split_by annotator or --split_by response" in str(caught.value)
     with pytest.raises(ConfigError, match="--eval_fraction has to be"):
         load_splits(path, eval_fraction=1.0)
     with pytest.raises(ConfigError, match="--validation_fraction has to be"):
@@ -157,3 +159,40 @@ def test_a_prompt_stays_on_one_side_whatever_kind_of_row_it_came_in(write_rows: 
     assert len(splits.test) % 3 == 0
     assert not prompts(splits.train) & prompts(splits.test)
     assert len(prompts(splits.train) | prompts(splits.test)) == 100
+
+
+def by_topic(count: int) -> list[dict[str, Any]]:
+    """Pairs of 21 topics, of which topic t has t pairs."""
+    sizes = [topic for topic in range(22) for _ in range(topic)]
+    return [row | {"topic": topic} for row, topic in zip(rows(count), sizes, strict=False)]
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_evaluation_reads_what_training_held_out_by_column(
+    write_rows: WriteRows, tmp_path: Path, balanced: bool
+) -> None:
+    path = write_rows("a.jsonl", by_topic(231))
+    options = SplitOptions("topic", tmp_path / "sides.json" if balanced else None)
+    wanted: dict[str, Any] = {"eval_fraction": 0.2, "options": options}
+    if balanced:
+        with pytest.raises(MissingFileError, match="the file that training wrote"):
+            load_evaluation(path, **wanted)
+        load_splits(path, validation_fraction=0.1, eval_fraction=0, options=options)
+        with pytest.raises(ConfigError, match="no division for evaluation"):
+            load_evaluation(path, **wanted)
+        (tmp_path / "sides.json").unlink()
+    splits = load_splits(path, validation_fraction=0.25, **wanted)
+    sets = [{e.columns["topic"] for e in part} for part in (splits.train, splits.validation)]
+    sets.append({e.columns["topic"] for e in splits.test})
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 21
+    assert splits.options == options
+    assert load_evaluation(path, **wanted).examples == splits.test
+    if balanced:
+        assert [len(splits.train), len(splits.validation), len(splits.test)] == [139, 46, 46]
+
+
+def test_groups_in_both_files_are_counted_by_column(write_rows: WriteRows) -> None:
+    write_rows("d/train.jsonl", by_topic(50))
+    root = write_rows("d/test.jsonl", by_topic(60)[40:]).parent
+    assert load_splits(root, options=SplitOptions("topic")).prompt_overlap == 2
+    assert load_splits(root).prompt_overlap == 5

@@ -69,13 +69,13 @@ def test_csv_labels_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(
         "chosen,rejected,strength,rating_chosen,rating_rejected,weight,annotator\n"
-        "a,b,-2,3,1.5,0.25,7\nc,d,,,,,\n"
+        "a,b,-2,3,4.5,0.25,7\nc,d,,,,,\n"
     )
     first, second = load_examples(path)
     assert first.judgements == (
         Judgement(Comparison(0, 1, 0.0, -2), "7", 0.25),
         Judgement(Rating(0, 3.0), None, 0.25),
-        Judgement(Rating(1, 1.5), None, 0.25),
+        Judgement(Rating(1, 4.5), None, 0.25),
     )
     assert second.judgements == (Judgement(Comparison(0, 1)),)
     path.write_text("chosen,rejected,strength\na,b,1\na,b,1.5\n")

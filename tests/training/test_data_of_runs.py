@@ -9,19 +9,18 @@ import pytest
 import torch
 
 from hidden_context.data.importers import read_row
+from hidden_context.data.merge import merge_prompts
+from hidden_context.data.splits import fold_of
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
-from hidden_context.likelihood import negative_log_likelihood
 from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
+from hidden_context.training.frozen import member_folds
 from hidden_context.training.workflow import as_examples, load_run_data
 from support.builders import CHAT_TEMPLATE, preference_rows, train_config
+from support.runs import losses
 
 ROWS = preference_rows(64, seed=1)
 TEST = preference_rows(24, seed=2)
-
-
-def losses(result) -> list[float]:
-    return [line["loss"] for line in result.history if "loss" in line]
 
 
 def prompts(examples) -> set[str]:
@@ -111,8 +110,8 @@ def test_soft_labels(backbones, tmp_path):
     model = results[0].model
     chosen = model.raw_outputs([row["chosen"] for row in soft])
     rejected = model.raw_outputs([row["rejected"] for row in soft])
-    forward = negative_log_likelihood(model.head, chosen, rejected)
-    backward = negative_log_likelihood(model.head, rejected, chosen)
+    forward = -model.head.log_prob_preferred(chosen, rejected)
+    backward = -model.head.log_prob_preferred(rejected, chosen)
     share = torch.tensor([row["preference"] for row in soft])
     expected = (share * forward + (1 - share) * backward).mean()
     assert results[0].metrics["loss"] == pytest.approx(float(expected), abs=1e-5)
@@ -223,3 +222,25 @@ def test_a_single_file_can_be_trained_on_whole(tmp_path):
 def test_rows_in_memory_are_numbered_from_one():
     given = [read_row(ROWS[0]), ROWS[1], read_row(ROWS[2], line=40)]
     assert [example.source_lines for example in as_examples(given)] == [(1,), (2,), (40,)]
+
+
+def test_a_column_to_divide_by_holds_for_rows_in_memory_for_merging_and_for_members():
+    """One prompt, 12 annotators: no annotator on two sides, nor held out in part by a member."""
+    rows = [
+        {"prompt": "Tea?", "chosen": f" {n % 3}", "rejected": " no", "who": n % 12}
+        for n in range(120)
+    ]
+    config = TrainConfig(split_by="who", eval_fraction=0.25, validation_fraction=0.25)
+    splits = load_run_data(config, rows)
+    sets = [{row.columns["who"] for row in part} for part in (splits.train, splits.test)]
+    sets.append({row.columns["who"] for row in splits.validation})
+    assert all(sets)
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 12
+    merged = merge_prompts(splits.train, splits.options.keys(splits.train))
+    assert sorted(example.columns["who"] for example in merged) == sorted(sets[0])
+    assert {len(example.responses) for example in merged} == {2}
+    folds = [fold_of(str(example.columns["who"]), 5, "probe member") for example in splits.train]
+    for member, mask in enumerate(member_folds(splits.train, 5, splits.options)):
+        assert mask.tolist() == [fold == member for fold in folds]
+    with pytest.warns(HiddenContextWarning, match="12 values of 'who' stand in both"):
+        load_run_data(TrainConfig(split_by="who"), rows, rows)

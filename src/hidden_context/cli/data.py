@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.offline import use_cache_without_network
-from hidden_context.config import option
+from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
 
 if TYPE_CHECKING:
     from hidden_context.data.sources import ExampleData
@@ -33,22 +33,20 @@ class InspectConfig:
     data_path: str = option(dataclasses.MISSING, "local file or folder, or hub id", positional=True)
     data_subset: str = option("both", "both, helpful, harmless or another subset")
     split: str | None = option(None, "which split; all that are there if not given")
+    split_by: str | None = option(None, SPLIT_BY_HELP)
     revision: str | None = option(None, "branch, tag or commit on the hub")
     on_malformed: Literal["error", "skip"] = option("error", "what to do with a bad row")
 
 
-@dataclass(frozen=True)
-class SplitConfig:
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig(InspectConfig):
     """Options of ``hidden-context data split``."""
 
-    data_path: str = option(dataclasses.MISSING, "local file or folder, or hub id", positional=True)
     output: str = option(dataclasses.MISSING, "folder to write to")
-    data_subset: str = option("both", "both, helpful, harmless or another subset")
     split: str | None = option(None, "which split to divide; the only one if not given")
     eval_fraction: float = option(0.1, "share of prompts to hold out for test")
     folds: int = option(0, "write this many folds for cross-validation instead")
-    revision: str | None = option(None, "branch, tag or commit on the hub")
-    on_malformed: Literal["error", "skip"] = option("error", "what to do with a bad row")
+    split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
 
 
 def run_download(argv: Sequence[str] | None) -> int:
@@ -71,7 +69,7 @@ def run_download(argv: Sequence[str] | None) -> int:
     return 1 if result.missing else 0
 
 
-def _splits_to_read(config: InspectConfig | SplitConfig) -> list[str]:
+def _splits_to_read(config: InspectConfig) -> list[str]:
     """Return the splits named or there; one empty name stands for a table without splits."""
     from hidden_context.data.sources import available_splits
 
@@ -82,7 +80,7 @@ def _splits_to_read(config: InspectConfig | SplitConfig) -> list[str]:
     return splits or ["train"]
 
 
-def _read(config: InspectConfig | SplitConfig, split: str) -> ExampleData:
+def _read(config: InspectConfig, split: str) -> ExampleData:
     from hidden_context.data.sources import load_examples
 
     return load_examples(
@@ -94,10 +92,12 @@ def _read(config: InspectConfig | SplitConfig, split: str) -> ExampleData:
     )
 
 
-def _print_summary(data: ExampleData) -> None:
+def _print_summary(data: ExampleData, split_by: str | None) -> None:
+    from hidden_context.data.groups import SplitOptions
     from hidden_context.data.summary import summarize_examples
 
-    summary = summarize_examples(data.examples)
+    options = SplitOptions(split_by)
+    summary = summarize_examples(data.examples, options)
     print(data.report)
     print(f"  columns: {', '.join(summary.columns)}")
     for title, counts in (
@@ -112,6 +112,10 @@ def _print_summary(data: ExampleData) -> None:
     print(
         f"  prompts: {summary.prompts} distinct; {summary.repeated_prompt_rows} examples repeat "
         "an earlier example's prompt"
+    )
+    print(
+        f"  groups: {len(summary.groups)}, each of one {options.unit}, which a division leaves "
+        f"together; the largest holds {summary.groups[0]} of {summary.rows} examples"
     )
     print(f"  {'characters':<12}{'min':>8}{'median':>9}{'mean':>9}{'95 %':>9}{'max':>8}")
     for name, length in summary.lengths.items():
@@ -130,7 +134,7 @@ def run_inspect(argv: Sequence[str] | None) -> int:
         description="Read preference data and show what is in it and what was left out.",
     )
     for split in _splits_to_read(config):
-        _print_summary(_read(config, split))
+        _print_summary(_read(config, split), config.split_by)
     return 0
 
 
@@ -164,16 +168,18 @@ def _check_targets(config: SplitConfig, split: str, folders: Sequence[Path]) -> 
 
 
 def run_split(argv: Sequence[str] | None) -> int:
-    """Divide a data set by prompt hash into files."""
+    """Divide a data set by a hash of the first user turn, or otherwise, into files."""
     config = parse(
         SplitConfig,
         argv,
         prog="hidden-context data split",
-        description="Divide preference data so that no prompt is on both sides, into "
+        description="Divide preference data so that no first question is on both sides, into "
         "OUTPUT/SUBSET/{train,test}.jsonl.gz.",
     )
     from hidden_context.data.files import write_jsonl
+    from hidden_context.data.groups import SplitOptions
     from hidden_context.data.held_out import check_sides
+    from hidden_context.data.locks import exclusive
     from hidden_context.data.splits import folds, split_by_prompt
     from hidden_context.errors import ConfigError
 
@@ -187,16 +193,20 @@ def run_split(argv: Sequence[str] | None) -> int:
     _check_targets(config, splits[0], folders)
     data = _read(config, splits[0])
     print(data.report)
+    options = SplitOptions.of(config.split_by, config.split_balance, config.data_path)
+    source = data.report.source
     if config.folds:
-        divisions = folds(data.examples, config.folds)
+        divisions = folds(data.examples, config.folds, options=options, source=source)
     else:
-        divisions = [split_by_prompt(data.examples, config.eval_fraction)]
+        fraction = config.eval_fraction
+        divisions = [split_by_prompt(data.examples, fraction, options=options, source=source)]
     for rest, held_out in divisions:
-        check_sides(data, rest, held_out)
-    for folder, sides in zip(folders, divisions, strict=True):
-        for path, examples in zip(_targets(config, folder).values(), sides, strict=True):
-            count = write_jsonl(path, (example.columns for example in examples))
-            print(f"{path}: {count} examples")
+        check_sides(data, rest, held_out, options)
+    with exclusive(root / config.data_subset):
+        for folder, sides in zip(folders, divisions, strict=True):
+            for path, examples in zip(_targets(config, folder).values(), sides, strict=True):
+                count = write_jsonl(path, (example.columns for example in examples))
+                print(f"{path}: {count} examples")
     return 0
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.metrics_table import print_metrics
 from hidden_context.cli.offline import use_cache_without_network
+from hidden_context.config import option
 from hidden_context.training.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFlags(TrainConfig):
+    """The options, with a floor under what is trained on."""
+
+    min_judgements: int = option(20, "stop where fewer votes are left to train on; 0 for off")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, print the metrics."""
     config = parse(
-        TrainConfig,
+        TrainFlags,
         argv,
         prog="hidden-context train",
         description="Train a reward model on preference data; see docs/train.md.",

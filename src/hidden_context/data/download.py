@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hidden_context.data.files import partial_path, read_json, storage_error, write_json
+from hidden_context.data.locks import exclusive_folder
 from hidden_context.data.paper_files import BASE_URL, COMMIT, REPOSITORY, Group, files_of
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
@@ -87,6 +88,17 @@ def download(
     """
     output = Path(output)
     wanted = dict(files_of(only) if files is None else files)
+    with exclusive_folder(output):
+        return _download(output, wanted, mirror, base_url, report)
+
+
+def _download(
+    output: Path,
+    wanted: Mapping[str, str | None],
+    mirror: str | Path | None,
+    base_url: str,
+    report: Callable[[str], None],
+) -> DownloadResult:
     result = DownloadResult(manifest=output / MANIFEST)
     manifest = _read_manifest(result.manifest)
     for name, known in wanted.items():

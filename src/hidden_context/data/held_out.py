@@ -1,4 +1,4 @@
-"""Training, validation and test sets of which no two share a prompt by construction."""
+"""Training, validation and test sets of which no two share a first question by construction."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from hidden_context.data.example import Example
+from hidden_context.data.groups import BY_FIRST_TURN, SplitOptions
 from hidden_context.data.report import ReadReport
 from hidden_context.data.sources import (
     ExampleData,
@@ -16,6 +17,7 @@ from hidden_context.data.sources import (
     limit_examples,
     load_examples,
 )
+from hidden_context.data.split_manifest import require_division
 from hidden_context.data.splits import (
     EVALUATION_SALT,
     VALIDATION_SALT,
@@ -36,9 +38,10 @@ class Splits:
         validation: Examples for early stopping and choosing the best checkpoint (may be empty).
         test: Examples for the final figures; never used for a choice.
         reports: A ReadReport for each of the names above that has examples.
-        prompt_overlap: Distinct prompts in both train (or validation) and test: 0 where the two
-            were split here, but files that came split may share some.
-        eval_fraction: The share of prompts held out for test here, 0 where test is its own file.
+        prompt_overlap: Groups, such as first questions, in both train (or validation) and test: 0
+            where the two were split here, but files that came split may share some.
+        eval_fraction: The share held out for test here, 0 where test is its own file.
+        options: What a group is.
     """
 
     train: list[Example]
@@ -47,6 +50,7 @@ class Splits:
     reports: dict[str, ReadReport] = field(default_factory=dict)
     prompt_overlap: int = 0
     eval_fraction: float = 0.0
+    options: SplitOptions = BY_FIRST_TURN
 
 
 def _check_fraction(name: str, value: float | None) -> None:
@@ -54,7 +58,9 @@ def _check_fraction(name: str, value: float | None) -> None:
         raise ConfigError(f"--{name} has to be at least 0 and below 1, not {value}.")
 
 
-def check_sides(data: ExampleData, rest: list[Example], held_out: list[Example]) -> None:
+def check_sides(
+    data: ExampleData, rest: list[Example], held_out: list[Example], options: SplitOptions
+) -> None:
     """Check that a division left examples on both sides.
 
     Raises:
@@ -62,26 +68,43 @@ def check_sides(data: ExampleData, rest: list[Example], held_out: list[Example])
     """
     if rest and held_out:
         return
-    prompts = len({example.prompt_key for example in data.examples})
+    groups = len({*options.keys(data.examples)})
     side = "held-out" if rest else "training"
+    units = "prompts" if options.by is None else f"values of {options.by!r}"
+    way = (
+        "divide by another column, such as --split_by annotator or --split_by response"
+        if groups == 1
+        else "balance the sides with --split_balance"
+    )
     raise DataError(
-        f"dividing {prompts} prompts leaves the {side} side without examples",
+        f"dividing {groups} {units} leaves the {side} side without examples",
         file=data.report.source,
-        remedy="Give more data or hold out another fraction",
+        remedy=f"Give more data, hold out another fraction, or {way}",
     )
 
 
-def _divide(
-    data: ExampleData, fraction: float, salt: str, name: str
-) -> tuple[ExampleData, ExampleData]:
-    """Hold out a share of prompts; the rest keeps the reading's counts in its report."""
-    rest, held_out = split_by_prompt(data.examples, fraction, salt)
-    check_sides(data, rest, held_out)
-    held_report = data.report.part(f"held out for {name}", held_out)
-    data.report.rows -= len(held_out)
-    data.report.kept = len(rest)
-    data.report.identical -= held_report.identical
-    return ExampleData(rest, data.report), ExampleData(held_out, held_report)
+def hold_out(
+    data: ExampleData, fraction: float, salt: str, name: str, options: SplitOptions
+) -> ExampleData:
+    """Move a share of the groups out of ``data`` into data of their own.
+
+    Args:
+        data: What was read; keeps the rest, and the reading's counts in its report.
+        fraction: The share of the examples to hold out.
+        salt: Names the purpose; see ``split_by_prompt``.
+        name: The purpose, for the report.
+        options: What a group is, and whether groups are balanced by size.
+
+    Raises:
+        DataError: If one side would be empty, or an example belongs to no group.
+        ConfigError: If the manifest is of another division.
+    """
+    rest, held_out = split_by_prompt(data.examples, fraction, salt, options, data.report.source)
+    check_sides(data, rest, held_out, options)
+    part = ExampleData(held_out, data.report.part(f"held out for {name}", held_out))
+    data.examples, data.report.rows = rest, data.report.rows - len(held_out)
+    limit_examples(data, 0)  # counts what is kept
+    return part
 
 
 def _split_to_divide(
@@ -107,27 +130,30 @@ def load_splits(
     revision: str | None = None,
     on_malformed: OnMalformed = "error",
     seed: int = 0,
+    options: SplitOptions = BY_FIRST_TURN,
 ) -> Splits:
     """Load the training, validation and test examples.
 
     Test examples are those of ``eval_split``. Where the data is one table, where both names are the
     same, or where only one of the two is there and ``eval_fraction`` is positive, that one is
-    divided by a hash of the prompt; with an ``eval_fraction`` of 0 it is trained on whole.
-    Validation examples are always taken from the training examples, by another hash of the prompt.
+    divided by a hash of the first user turn, or as ``options`` say; with an ``eval_fraction`` of 0
+    it is trained on whole. Validation examples are always taken from the training examples, by
+    another hash.
 
     Args:
         data_path: See ``load_examples``.
         data_subset: See ``load_examples``.
         train_split: The split to train on.
         eval_split: The split to test on.
-        eval_fraction: Share of prompts to hold out for test; 0 for none. None is a tenth of a
-            single table, or of a split that both names name.
-        validation_fraction: Share of the remaining prompts to hold out for validation.
+        eval_fraction: Share to hold out for test; 0 for none. None is a tenth of a single table,
+            or of a split that both names name.
+        validation_fraction: Share of the rest to hold out for validation.
         train_limit: Examples to train on, 0 for all (the validation set shrinks in proportion).
         eval_limit: Examples to test on, 0 for all.
         revision: A branch, tag or commit on the hub.
         on_malformed: Whether a malformed row is an error or skipped and counted.
         seed: Of the draws that the limits make.
+        options: What stays on one side, and whether groups are balanced by size.
 
     Returns:
         The sets and their reports.
@@ -162,17 +188,56 @@ def load_splits(
     fraction = DEFAULT_EVAL_FRACTION if eval_fraction is None else eval_fraction
 
     train = load(source)
-    if not divided:
-        test = load(eval_split)
-    elif fraction > 0:
-        train, test = _divide(train, fraction, EVALUATION_SALT, "eval")
+    test = None if divided else load(eval_split)
+    return divide_sets(
+        train,
+        test,
+        eval_fraction=fraction,
+        validation_fraction=validation_fraction,
+        train_limit=train_limit,
+        eval_limit=eval_limit,
+        seed=seed,
+        options=options,
+    )
+
+
+def divide_sets(
+    train: ExampleData,
+    test: ExampleData | None,
+    *,
+    eval_fraction: float,
+    validation_fraction: float,
+    train_limit: int,
+    eval_limit: int,
+    seed: int,
+    options: SplitOptions,
+) -> Splits:
+    """Make the sets of a run from what was read; see ``load_splits``.
+
+    Args:
+        train: Examples to train on, and to hold others out of.
+        test: Examples to test on; None holds out ``eval_fraction`` for that.
+        eval_fraction: See ``load_splits``.
+        validation_fraction: See ``load_splits``.
+        train_limit: See ``load_splits``.
+        eval_limit: See ``load_splits``.
+        seed: See ``load_splits``.
+        options: See ``load_splits``.
+
+    Returns:
+        The sets and their reports.
+    """
+    overlap, held_out = 0, 0.0
+    if test is not None:
+        overlap = prompt_overlap(train.examples, test.examples, options)
+    elif eval_fraction > 0:
+        held_out = eval_fraction
+        test = hold_out(train, eval_fraction, EVALUATION_SALT, "eval", options)
     else:
         test = ExampleData()
-    overlap = 0 if divided else prompt_overlap(train.examples, test.examples)
-
     validation = ExampleData()
     if validation_fraction > 0:
-        train, validation = _divide(train, validation_fraction, VALIDATION_SALT, "validation")
+        validation = hold_out(train, validation_fraction, VALIDATION_SALT, "validation", options)
         if train_limit:
             share = round(train_limit * validation_fraction / (1 - validation_fraction))
             limit_examples(validation, max(share, 1), seed)
@@ -185,7 +250,8 @@ def load_splits(
         test.examples,
         reports={name: data.report for name, data in sets.items() if data.examples},
         prompt_overlap=overlap,
-        eval_fraction=fraction if divided else 0.0,
+        eval_fraction=held_out,
+        options=options,
     )
 
 
@@ -200,6 +266,7 @@ def load_evaluation(
     revision: str | None = None,
     on_malformed: OnMalformed = "error",
     seed: int = 0,
+    options: SplitOptions = BY_FIRST_TURN,
 ) -> ExampleData:
     """Load exactly the examples that ``load_splits`` holds out for test.
 
@@ -208,28 +275,32 @@ def load_evaluation(
         data_subset: See ``load_examples``.
         split: The split to evaluate on.
         train_split: Where ``split`` is not there, the one that ``load_splits`` divided.
-        eval_fraction: 0 or None for the whole split; otherwise the share of prompts that training
-            held out of it.
+        eval_fraction: 0 or None for the whole split; otherwise the share that training held out
+            of it.
         limit: Examples to keep, 0 for all.
         revision: A branch, tag or commit on the hub.
         on_malformed: Whether a malformed row is an error or skipped and counted.
         seed: Of the draw that the limit makes.
+        options: What training kept on one side, and the manifest it wrote.
 
     Returns:
         The examples, in input order, and the report.
 
     Raises:
-        MissingFileError: If the split is not there, with the remedy.
+        MissingFileError: If the split or the manifest is not there, with the remedy.
         DataError: If rows are malformed or none are held out.
         ConfigError: If the fraction or limit cannot work.
     """
     _check_fraction("eval_fraction", eval_fraction)
     source = split
+    if options.manifest is not None:
+        require_division(options.manifest, EVALUATION_SALT)
     if eval_fraction:
         source = _split_to_divide(data_path, data_subset, split, train_split, revision)
     data = load_examples(
         data_path, data_subset, source, revision=revision, on_malformed=on_malformed, seed=seed
     )
     if eval_fraction:
-        _, data = _divide(data, eval_fraction, EVALUATION_SALT, "eval")
+        data.report.warn_of_losses()
+        data = hold_out(data, eval_fraction, EVALUATION_SALT, "eval", options)
     return limit_examples(data, limit, seed)

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from hidden_context.data.example import Example
+from hidden_context.errors import HiddenContextWarning
+
+# Share of the rows that may be lost without a warning.
+_MOST_LOST: Final = 0.2
+# What is said of each count, where there is something; of one and of several.
+_NOTES: Final = {
+    "rankings": "row was a ranking | rows were rankings",
+    "abstentions": "abstention, which is no vote | abstentions, which are no votes",
+    "repeated": "judgement by an annotator who judged the same before in its row | judgements by "
+    "annotators who judged the same before in their row",
+    "merged": "joined an earlier one of the same prompt",
+    "empty": "dropped because a side is empty",
+    "unjudged": "dropped because nobody judged them",
+    "too_long": "dropped because a side is too long",
+    "left_out": "response left out, empty or too long | responses left out, empty or too long",
+    "malformed": "skipped as malformed",
+    "limited": "left out by the size limit",
+    "truncated": "truncated",
+    "identical": "kept with all responses the same",
+}
 
 
 @dataclass
@@ -32,6 +53,8 @@ class ReadReport:
         left_out: Responses left out, empty or too long, of examples that were kept with the others.
         rankings: Rows of the source that were rankings, before any division or limit.
         abstentions: Judgements in the source that are no votes, before any division or limit.
+        repeated: Judgements in the source by an annotator who judged the same before, in one row.
+        unread: Keys of list entries that are not read, such as ``annotations.comment``.
     """
 
     source: str
@@ -48,6 +71,8 @@ class ReadReport:
     left_out: int = 0
     rankings: int = 0
     abstentions: int = 0
+    repeated: int = 0
+    unread: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as what JSON can hold."""
@@ -63,39 +88,32 @@ class ReadReport:
             identical=sum(example.identical for example in rows),
         )
 
+    def warn_of_losses(self, dropped: int = 0, left: float = 1.0, note: str = "") -> None:
+        """Warn, with the reasons, if more than a fifth of what there was is lost.
+
+        Args:
+            dropped: How many of the examples counted here were dropped after reading.
+            left: Share of what was read, and asked for, that is left.
+            note: Further reasons.
+        """
+        lost = self.rows - self.kept - self.merged - self.limited - dropped
+        share = 1 - (1 - lost / max(self.rows, 1)) * left
+        if share > _MOST_LOST:
+            words = f"{share:.0%} is lost of {self} {note}".rstrip()
+            warnings.warn(words, HiddenContextWarning, stacklevel=2)
+
     def __str__(self) -> str:
-        notes = [
-            f"{count} {text}"
-            for count, text in (
-                (
-                    self.rankings,
-                    "row was a ranking" if self.rankings == 1 else "rows were rankings",
-                ),
-                (
-                    self.abstentions,
-                    "abstention, which is no vote"
-                    if self.abstentions == 1
-                    else "abstentions, which are no votes",
-                ),
-                (self.merged, "joined an earlier one of the same prompt"),
-                (self.empty, "dropped because a side is empty"),
-                (self.unjudged, "dropped because nobody judged them"),
-                (self.too_long, "dropped because a side is too long"),
-                (
-                    self.left_out,
-                    "response left out, empty or too long"
-                    if self.left_out == 1
-                    else "responses left out, empty or too long",
-                ),
-                (len(self.malformed), "skipped as malformed"),
-                (self.limited, "left out by the size limit"),
-                (self.truncated, "truncated"),
-                (self.identical, "kept with all responses the same"),
-            )
-            if count
-        ]
+        notes = []
+        for name, words in _NOTES.items():
+            count = getattr(self, name)
+            count = len(count) if isinstance(count, list) else count
+            if count:
+                one, _, many = words.partition(" | ")
+                notes.append(f"{count} {many if many and count > 1 else one}")
         details = f" ({', '.join(notes)})" if notes else ""
         text = f"{self.source}: {self.kept} of {self.rows} examples kept{details}."
+        if self.unread:
+            text += f" Keys that are not read: {', '.join(self.unread)}."
         if self.malformed:
             shown = "; ".join(self.malformed[:3])
             text += f" Malformed: {shown}{' …' if len(self.malformed) > 3 else ''}"

@@ -16,6 +16,7 @@ from typing import Literal
 from hidden_context.data import hub, layouts
 from hidden_context.data.example import Example, Ranking
 from hidden_context.data.importers import read_row
+from hidden_context.data.importers.answers import unread_keys
 from hidden_context.data.report import ReadReport
 from hidden_context.data.rows import Row, iter_rows, require_row
 from hidden_context.data.usable import blank_responses, has_votes, keep_responses
@@ -43,6 +44,8 @@ class ExampleData:
         report.rows += 1
         report.rankings += any(isinstance(j.answer, Ranking) for j in example.judgements)
         report.abstentions += example.abstentions
+        report.repeated += example.repeated
+        report.unread += sorted(unread_keys(example) - set(report.unread))
         if not has_votes(example):
             report.unjudged += 1
             return
@@ -177,8 +180,6 @@ def load_examples(
         DataError: If a row is malformed (naming file, line and field) or no row remains.
         ConfigError: If an option cannot work.
     """
-    if limit < 0:
-        raise ConfigError(f"A size limit cannot be negative: {limit} (0 keeps all).")
     data = ExampleData(report=ReadReport(source=_describe(data_path, data_subset, split)))
     report, subsets = data.report, Counter[str]()
     for place, line, row, filtered in _iter_source(data_path, data_subset, split, revision):

@@ -9,6 +9,7 @@ from statistics import fmean, quantiles
 
 from hidden_context.data.dialogue import to_text
 from hidden_context.data.example import Example
+from hidden_context.data.groups import BY_FIRST_TURN, SplitOptions
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class DataSummary:
         annotators: Number of distinct annotators, 0 where none is given.
         prompts: Number of distinct prompts (by ``prompt_key``).
         repeated_prompt_rows: Examples whose prompt stands in an earlier one.
+        groups: Examples of each group that a division leaves together, the largest first.
         lengths: Characters of each example's prompt, and of each response's whole text.
     """
 
@@ -50,6 +52,7 @@ class DataSummary:
     annotators: int
     prompts: int
     repeated_prompt_rows: int
+    groups: list[int]
     lengths: dict[str, LengthSummary]
 
 
@@ -59,14 +62,20 @@ def summarize_lengths(lengths: Sequence[int]) -> LengthSummary:
     return LengthSummary(min(lengths), cuts[9], fmean(lengths), cuts[18], max(lengths))
 
 
-def summarize_examples(examples: Sequence[Example]) -> DataSummary:
+def summarize_examples(
+    examples: Sequence[Example], options: SplitOptions = BY_FIRST_TURN
+) -> DataSummary:
     """Summarize a non-empty set of examples.
 
     Args:
         examples: The examples.
+        options: What a group is.
 
     Returns:
         Counts and lengths.
+
+    Raises:
+        DataError: If an example belongs to no group.
     """
     prompts = {example.prompt_key for example in examples}
     judgements = [judgement for example in examples for judgement in example.judgements]
@@ -86,5 +95,6 @@ def summarize_examples(examples: Sequence[Example]) -> DataSummary:
         annotators=len({judgement.annotator for judgement in judgements} - {None}),
         prompts=len(prompts),
         repeated_prompt_rows=len(examples) - len(prompts),
+        groups=[count for _, count in Counter(options.keys(examples)).most_common()],
         lengths={name: summarize_lengths(values) for name, values in lengths.items()},
     )

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from hidden_context.config import option
+from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, check_options, option
 from hidden_context.errors import ConfigError
 
 
@@ -29,12 +29,17 @@ class TrainConfig:
     validation_fraction: float = option(
         0.0, "share of training prompts held out to choose the best checkpoint"
     )
-    train_dataset_size: int = option(0, "number of training examples; 0 for all")
-    eval_dataset_size: int = option(0, "number of evaluation examples; 0 for all")
+    split_by: str | None = option(None, SPLIT_BY_HELP)
+    split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
+    min_judgements: int = option(
+        0, "stop where fewer votes are left to train on; 0 for off", least=0
+    )
+    train_dataset_size: int = option(0, "number of training examples; 0 for all", least=0)
+    eval_dataset_size: int = option(0, "number of evaluation examples; 0 for all", least=0)
     on_malformed: Literal["error", "skip"] = option(
         "error", "what to do at a malformed row: stop, or skip it and count"
     )
-    max_length: int = option(1024, "longest text in tokens")
+    max_length: int = option(1024, "longest text in tokens", least=1)
     over_length: Literal["drop", "truncate"] = option(
         "drop", "what to do with longer responses (counted either way)"
     )
@@ -71,7 +76,7 @@ class TrainConfig:
         "several members to tell what the model does not know: heads on one network, or adapters "
         "trained apart",
     )
-    ensemble_members: int = option(5, "members of an ensemble")
+    ensemble_members: int = option(5, "members of an ensemble", least=1)
     ensemble_prior_scale: float = option(1.0, "scale of the members' random start")
     ensemble_bootstrap: bool = option(True, "give each member a bootstrap sample of the prompts")
 
@@ -99,6 +104,7 @@ class TrainConfig:
         None,
         "weight of a rating beside a comparison; unset: 1 where the data hold ratings alone, else "
         "0. Ratings pin the level and unit of rewards",
+        least=0,
     )
     ratings: Literal["gaussian", "ordinal"] = option(
         "gaussian", "read ratings as noisy numbers, or as grades of which only the order counts"
@@ -107,7 +113,9 @@ class TrainConfig:
         True, "learn each annotator's own level and unit of ratings, where they are named"
     )
     max_comparisons: int = option(
-        0, "compare responses that one annotator rated, at most so many pairs a step; 0 for none"
+        0,
+        "compare responses that one annotator rated, at most so many pairs a step; 0 for none",
+        least=0,
     )
     objective_learning_rate: float = option(
         0.02, "learning rate of thresholds, annotators and the noise of ratings"
@@ -117,7 +125,9 @@ class TrainConfig:
     lora_r: int = option(8, "rank of LoRA adapters")
     lora_alpha: int = option(32, "scale of LoRA adapters")
     lora_dropout: float = option(0.0, "dropout before LoRA adapters")
-    lora_target_modules: list[str] = option([], "layers to adapt; PEFT's defaults if empty")
+    lora_target_modules: list[str] = option(
+        [], "layers to adapt, or all-linear; PEFT's defaults if empty"
+    )
 
     disable_dropout: bool = option(
         True, "switch the backbone's own dropout off, which costs time and adds noise to rewards"
@@ -133,9 +143,12 @@ class TrainConfig:
         None,
         "most tokens of a forward pass, halved where memory runs out; set by the device, and tuned "
         "on a GPU, if unset",
+        least=1,
     )
     length_window: int = option(
-        50, "optimiser steps whose examples are sorted by length together; 0 for random order"
+        50,
+        "optimiser steps whose examples are sorted by length together; 0 for random order",
+        least=0,
     )
 
     # a frozen backbone
@@ -151,15 +164,19 @@ class TrainConfig:
     )
     probe_hidden: int = option(64, "hidden units of the probe; 0 for a linear one")
     probe_dropout: float = option(0.5, "dropout of the probe's hidden layer")
-    probe_members: int = option(5, "number of probes averaged; each holds out other prompts")
+    probe_members: int = option(
+        5, "number of probes averaged; each holds out other prompts", least=1
+    )
     probe_learning_rate: float = option(5e-4, "learning rate of the probe")
-    probe_weight_decay: float = option(1.0, "weight decay of the probe's weights")
-    probe_batch_size: int = option(256, "votes per step of the probe")
-    probe_epochs: int = option(40, "most passes over the training examples")
+    probe_weight_decay: float = option(1.0, "weight decay of the probe's weights", least=0)
+    probe_batch_size: int = option(256, "votes per step of the probe", least=1)
+    probe_epochs: int = option(40, "most passes over the training examples", least=1)
     probe_early_stopping: bool = option(
         True, "choose each member's epoch by prompts it holds out, or by the validation examples"
     )
-    probe_patience: int = option(6, "epochs without a better validation loss before stopping")
+    probe_patience: int = option(
+        6, "epochs without a better validation loss before stopping", least=1
+    )
     cache_dir: str | None = option(
         None,
         "folder of caches: token ids of large data sets, and features of a frozen backbone",
@@ -167,11 +184,15 @@ class TrainConfig:
 
     # optimisation
     per_device_train_batch_size: int = option(
-        8, "votes per device; times gradient_accumulation_steps they make an optimiser step"
+        8,
+        "votes per device; times gradient_accumulation_steps they make an optimiser step",
+        least=1,
     )
-    per_device_eval_batch_size: int = option(16, "examples per device in evaluation")
+    per_device_eval_batch_size: int = option(16, "examples per device in evaluation", least=1)
     gradient_accumulation_steps: int = option(
-        1, "factor on the votes of an optimiser step; memory depends on tokens_per_batch alone"
+        1,
+        "factor on the votes of an optimiser step; memory depends on tokens_per_batch alone",
+        least=1,
     )
     learning_rate: float = option(1e-4, "peak learning rate")
     weight_decay: float = option(0.001, "weight decay")
@@ -184,19 +205,21 @@ class TrainConfig:
     bf16: bool = option(False, "compute in bfloat16; the head stays float32")
     gradient_checkpointing: bool = option(False, "trade compute for memory")
     seed: int = option(0, "seed of weights, order and dropout")
-    pad_to_multiple_of: int = option(8, "pad to a multiple of this many tokens (engine padded)")
+    pad_to_multiple_of: int = option(
+        8, "pad to a multiple of this many tokens (engine padded)", least=1
+    )
 
     # the run
     output_dir: str = option("results/train", "folder of checkpoints, logs and metrics")
     final_dir: str | None = option(None, "folder of the trained model; OUTPUT_DIR/final if unset")
-    logging_steps: int = option(10, "steps between log lines")
-    eval_steps: int = option(1000, "steps between evaluations")
-    save_steps: int = option(1000, "steps between checkpoints")
+    logging_steps: int = option(10, "steps between log lines", least=1)
+    eval_steps: int = option(1000, "steps between evaluations", least=1)
+    save_steps: int = option(1000, "steps between checkpoints", least=1)
     save_total_limit: int | None = option(None, "number of checkpoints kept")
     eval_first_step: bool = option(False, "evaluate before training too")
     evaluate_at_end: bool = option(True, "evaluate the final model on the evaluation examples")
     early_stopping_patience: int = option(
-        0, "evaluations without improvement before stopping; needs a validation fraction"
+        0, "evaluations without improvement before stopping; needs a validation fraction", least=0
     )
     resume_from_checkpoint: str | None = option(
         None, "true for the last checkpoint of OUTPUT_DIR, or a checkpoint's folder"
@@ -213,29 +236,7 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in (
-            "per_device_train_batch_size",
-            "per_device_eval_batch_size",
-            "gradient_accumulation_steps",
-            "max_length",
-            "logging_steps",
-            "eval_steps",
-            "save_steps",
-            "pad_to_multiple_of",
-            "probe_batch_size",
-            "probe_epochs",
-            "probe_patience",
-            "probe_members",
-            "ensemble_members",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
-            raise ConfigError(
-                f"--tokens_per_batch is {self.tokens_per_batch}; it must be at least 1."
-            )
-        if self.anchor_weight is not None and not 0 <= self.anchor_weight < float("inf"):
-            raise ConfigError(f"--anchor_weight is {self.anchor_weight}; it must be ≥ 0.")
+        check_options(self)
         for name in ("eval_fraction", "validation_fraction"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -258,16 +259,6 @@ class TrainConfig:
             )
 
     def _check_signs(self) -> None:
-        for name in (
-            "train_dataset_size",
-            "eval_dataset_size",
-            "early_stopping_patience",
-            "probe_weight_decay",
-            "length_window",
-            "max_comparisons",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"--{name} is {getattr(self, name)}; it cannot be negative.")
         for name in ("learning_rate", "probe_learning_rate", "objective_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it must be positive.")

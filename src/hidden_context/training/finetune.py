@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,13 +21,13 @@ from hidden_context.data.chat import install_chat_template
 from hidden_context.data.example import Example
 from hidden_context.data.held_out import Splits
 from hidden_context.data.token_cache import TokenCache
-from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.data.tokenize import tokenize_examples
+from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import Head
-from hidden_context.likelihood import Labels, Likelihood
+from hidden_context.likelihood import Likelihood
 from hidden_context.models.backbone import LoraOptions, build_model
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
-from hidden_context.training.checkpoints import last_checkpoint
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.fitted import Fitted, reward_scale
@@ -41,7 +39,8 @@ from hidden_context.training.labels import (
     training_labels,
 )
 from hidden_context.training.loop import TrainingLoop
-from hidden_context.training.options import EngineOptions, LoopOptions
+from hidden_context.training.remaining import check_remaining
+from hidden_context.training.resume import resume_point
 from hidden_context.training.schedules import PAPER_SCHEDULES
 
 # Names that Transformers has dropped but the paper's commands use.
@@ -159,40 +158,12 @@ def training_arguments(
     return arguments
 
 
-def resume_wanted(config: TrainConfig) -> bool | str:
-    """Read ``resume_from_checkpoint``: whether to go on from the last checkpoint, or which one."""
-    wanted = str(config.resume_from_checkpoint or "false")
-    if wanted.lower() in ("false", "no", "0", "none"):
-        return False
-    return wanted.lower() in ("true", "yes", "1") or wanted
-
-
-def resume_point(config: TrainConfig) -> str | None:
-    """Folder of the checkpoint to go on from, or None.
-
-    Raises:
-        MissingFileError: If there is none where one was asked for.
-    """
-    wanted = resume_wanted(config)
-    if wanted is False:
-        return None
-    if wanted is True:
-        last = last_checkpoint(config.output_dir)
-        if last is None:
-            raise MissingFileError(
-                f"{config.output_dir}/checkpoint-*", "Nothing to resume: train without it first"
-            )
-        return last
-    if not Path(wanted).is_dir():
-        raise MissingFileError(wanted, "Give --resume_from_checkpoint a checkpoint's folder")
-    return wanted
-
-
 def fit(
     config: TrainConfig,
     head: Head,
     splits: Splits,
     callbacks: Sequence[TrainerCallback] = (),
+    description: Mapping[str, Any] | None = None,
     *,
     draws: Tensor | None = None,
 ) -> Fitted:
@@ -203,6 +174,7 @@ def fit(
         head: The head.
         splits: The examples.
         callbacks: Further callbacks of Transformers' kind.
+        description: What the run was begun with, kept in its checkpoints.
         draws: How often each of M members sees each of E training examples, ``(E, M)``; None draws
             it as the configuration has it.
     """
@@ -211,29 +183,28 @@ def fit(
     if draws is None:
         draws = member_draws(config, head, splits.train)
     datasets = tokenize_splits(config, splits, model, draws)
+    left = {name: dataset.examples for name, dataset in datasets.items()}
+    check_remaining(config, model.likelihood, splits, left)
     chosen_by = datasets.get("validation") or datasets.get("test")
     arguments = training_arguments(
         config, validated="validation" in datasets, has_eval=chosen_by is not None
     )
-    if arguments.load_best_model_at_end and not _can_choose(chosen_by):
+    judged = chosen_by is not None and chosen_by.labels.num_judgements > 0
+    if arguments.load_best_model_at_end and not judged:
         raise DataError(
             "the validation examples say nothing of the model: none has a judgement that it reads",
             remedy="Leave --validation_fraction out, or give ratings an --anchor_weight",
         )
     patience = config.early_stopping_patience
     stopping = [EarlyStoppingCallback(patience)] if patience else []
-    options = LoopOptions(
-        EngineOptions(
-            config.engine, config.tokens_per_batch, config.length_window, config.pad_to_multiple_of
-        ),
-        config.lr_scheduler_type,
-        config.objective_learning_rate,
-        config.annotator_warmup,
-        int(model.module.num_parameters(exclude_embeddings=True)),
-        config.gradient_checkpointing or _checkpoints(arguments),
-    )
     loop = TrainingLoop(
-        model, arguments, options, datasets["train"], chosen_by, [*callbacks, *stopping]
+        model,
+        arguments,
+        config,
+        datasets["train"],
+        chosen_by,
+        [*callbacks, *stopping],
+        description,
     )
     if config.quiet:
         loop.handler.remove_callback(PrinterCallback)
@@ -250,16 +221,6 @@ def fit(
         [dict(line) for line in loop.state.log_history],
         {name: len(part) for name, part in datasets.items()},
     )
-
-
-def _can_choose(data: ExampleDataset | None) -> bool:
-    return data is not None and data.labels.num_judgements > 0
-
-
-def _checkpoints(arguments: TrainingArguments) -> bool:
-    """Whether ``training_arguments`` ask for gradient checkpointing, by its older or newer name."""
-    names = ("activation_checkpointing", "gradient_checkpointing")
-    return any(bool(getattr(arguments, name, False)) for name in names)
 
 
 def tokenize_splits(
@@ -285,19 +246,24 @@ def tokenize_splits(
     cache = TokenCache(config.cache_dir)
 
     def tokenize(name: str, examples: Sequence[Example]) -> ExampleDataset:
-        training = name == "train"
-        linked = training and config.max_comparisons > 0
-        return ExampleDataset(
+        tokens = tokenize_examples(
             examples,
             model.tokenizer,
             model.max_length,
-            partial(_labels, config if training else None, model.likelihood, draws),
             config.over_length,
             report=splits.reports.get(name),
-            sort_by_length=not training,
             cache=cache,
-            linker=partial(make_linker, config, model.likelihood) if linked else None,
+            on_malformed=config.on_malformed,
         )
+        if name != "train":
+            labels = read_labels(model.likelihood, tokens.examples)
+            return ExampleDataset(tokens, labels, sort_by_length=True)
+        labels = training_labels(config, model.likelihood, tokens.examples)
+        if draws is not None:
+            labels = dataclasses.replace(labels, draws=draws[torch.tensor(tokens.indices)])
+        linked = config.max_comparisons > 0
+        linker = make_linker(config, model.likelihood, tokens.examples) if linked else None
+        return ExampleDataset(tokens, labels, linker)
 
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     datasets = {name: tokenize(name, examples) for name, examples in parts.items() if examples}
@@ -308,22 +274,6 @@ def tokenize_splits(
             remedy="Raise --max_length, or look at what was dropped and why",
         )
     return {name: part for name, part in datasets.items() if len(part)}
-
-
-def _labels(
-    config: TrainConfig | None,
-    likelihood: Likelihood,
-    draws: Tensor | None,
-    indices: Sequence[int],
-    examples: Sequence[Example],
-) -> Labels:
-    """Labels of the examples that are left; to train on, by a configuration, with their draws."""
-    if config is None:
-        return read_labels(likelihood, examples)
-    labels = training_labels(config, likelihood, examples)
-    if draws is None:
-        return labels
-    return dataclasses.replace(labels, draws=draws[torch.tensor(indices)])
 
 
 def _bring_to_one_unit(model: SequenceRewardModel, dataset: ExampleDataset) -> None:
