@@ -57,7 +57,7 @@ SAID = [
         {"annotations": [{"preference": 1}, {"strength": 3}, {"annotator": 7, "preference": 0}]},
         [1.0, 1.0, 0.0],
     ),
-    ({"preference": 0.25, "strength": 1}, [0.25]),
+    ({"preference": 0.25, "strength": -1}, [0.25]),
     # what training learns from goes before a summary of it
     ({"preference": 1, "annotations": [{"strength": -1}, {"preference": 0.5}]}, [0.0, 0.5]),
     # an abstention is no vote

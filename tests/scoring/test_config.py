@@ -57,7 +57,7 @@ def test_results_of_an_evaluation_lie_in_the_checkpoint():
     assert EvaluateConfig(checkpoint="run/final", output="x.jsonl").output_path == Path("x.jsonl")
     with pytest.raises(ConfigError, match="evaluate needs a checkpoint"):
         EvaluateConfig()
-    with pytest.raises(ConfigError, match="--eval_dataset_size is -2; it cannot be negative"):
+    with pytest.raises(ConfigError, match="--eval_dataset_size is -2; it must be at least 0"):
         EvaluateConfig(checkpoint="run/final", eval_dataset_size=-2)
 
 

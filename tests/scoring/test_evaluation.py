@@ -92,7 +92,7 @@ def test_metrics_are_those_of_the_raw_outputs(base, tmp_path):
     assert metrics["objective_helpful_loss"] == pytest.approx(sum(helpful) / 6, abs=1e-9)
     stored = json.loads(Path(f"{result.path}.metrics.json").read_text())
     assert stored["metrics"] == metrics
-    zeros = dict.fromkeys(("dropped", "unscored", "truncated"), 0)
+    zeros = dict.fromkeys(("dropped", "unscored", "truncated", "refused"), 0)
     assert stored["counts"] == {"rows": 12, "written": 12, **zeros}
     config = yaml.safe_load(Path(f"{result.path}.config.yaml").read_text())
     assert EvaluateConfig(**config) == EvaluateConfig(

@@ -5,14 +5,16 @@ import os
 
 import pytest
 
-from hidden_context.errors import StorageError
+from hidden_context.errors import HiddenContextWarning, StorageError
 from hidden_context.scoring.partial import PartialScores
 
-RUN = {"input": "pairs.jsonl", "window": (1, 2)}
+RUN = {"input": "pairs.jsonl", "window": (1, 2), "files": {"a": "1", "b": "2"}}
 
 
-def rows(first, count):
-    return [{"raw": [[float(number)]]} for number in range(first, first + count)]
+def rows(first, count, digest="new"):
+    lines = [{"row": number, "raw": [[float(number)]]} for number in range(first, first + count)]
+    lines[-1]["tokens"] = digest
+    return lines
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def path(tmp_path):
 def record(path):
     """A record of two windows of three rows."""
     with PartialScores(path, RUN) as record:
-        record.append(rows(0, 3), truncated=1)
-        record.append(rows(3, 3))
+        record.append(rows(0, 3, "abc"), 1)
+        record.append(rows(3, 3, "def"), 0)
     return record
 
 
@@ -33,16 +35,46 @@ def test_rows_come_back_in_order_with_the_windows_marked(record):
     lines = list(record)
     assert [line["raw"] for line in lines] == [[[float(number)]] for number in range(6)]
     assert [line.get("truncated") for line in lines] == [None, None, 1, None, None, 0]
+    assert [line.get("tokens") for line in lines] == [None, None, "abc", None, None, "def"]
+    assert [line["row"] for line in lines] == [0, 1, 2, 3, 4, 5]
+    assert record.windows == PartialScores(record.path, RUN).windows == [(3, "abc"), (3, "def")]
 
 
 def test_the_same_run_goes_on_and_another_starts_anew(record, path):
     assert PartialScores(path, RUN).rows_done == 6
     assert PartialScores(path, RUN, resume=False).rows_done == 0
-    assert PartialScores(path, {**RUN, "input": "other"}).rows_done == 0
-    with PartialScores(path, {**RUN, "input": "other"}) as other:
-        other.append(rows(0, 1))
+    other = {**RUN, "files": {"a": "1", "b": "3"}}
+    said = r"out\.jsonl\.partial was begun with other files \(b\), input; all rows are scored anew"
+    with (
+        pytest.warns(HiddenContextWarning, match=said),
+        PartialScores(path, {**other, "input": "other"}) as other,
+    ):
+        other.append(rows(0, 1, "xyz"), 0)
     assert [line["raw"] for line in other] == [[[0.0]]]
-    assert PartialScores(path, RUN).rows_done == 0
+    with pytest.warns(HiddenContextWarning):
+        assert PartialScores(path, RUN).rows_done == 0
+
+
+def test_a_record_of_an_earlier_version_is_said_to_be_of_no_use(path):
+    header = json.dumps({"scoring": RUN})
+    path.write_text(header + '\n{"raw": [[0.0]], "truncated": 0}\n')
+    with pytest.warns(HiddenContextWarning, match="is of an earlier version; all rows are scored"):
+        assert PartialScores(path, RUN).rows_done == 0
+
+
+def test_a_row_out_of_its_place_ends_what_is_kept(record, path):
+    with path.open("ab") as file:
+        file.write(b'{"row": 7, "raw": [[7.0]], "truncated": 0, "tokens": "ghi"}\n')
+    assert PartialScores(path, RUN).rows_done == 6
+
+
+def test_windows_that_are_others_by_now_are_dropped(record, path):
+    with PartialScores(path, RUN) as again:
+        with pytest.warns(HiddenContextWarning, match="from row 4 on the tokens are others"):
+            again.keep(1)
+        again.append(rows(3, 1, "new"), 2)
+    assert [line["raw"][0][0] for line in again] == [0, 1, 2, 3]
+    assert PartialScores(path, RUN).windows == [(3, "abc"), (1, "new")]
 
 
 @pytest.mark.parametrize("lost", [1, 5, 40, 60])
@@ -55,7 +87,7 @@ def test_a_window_that_was_cut_off_is_dropped_whole(record, path, lost):
     assert again.rows_done == 3
     assert path.stat().st_size == size - window
     with again:
-        again.append(rows(3, 3))
+        again.append(rows(3, 3, "def"), 0)
     assert path.stat().st_size == size
     assert [line["raw"][0][0] for line in again] == [0, 1, 2, 3, 4, 5]
 
@@ -69,7 +101,7 @@ def test_a_file_that_is_no_record_of_this_run_starts_anew(path, content):
 @pytest.mark.parametrize("garbage", [b"\xff\xfe\n", b"17\n", b'{"raw": \n'])
 def test_what_follows_a_line_that_is_no_row_is_dropped(record, path, garbage):
     with path.open("ab") as file:
-        file.write(garbage + b'{"raw": [[6.0]], "truncated": 0}\n')
+        file.write(garbage + b'{"row": 6, "raw": [[6.0]], "truncated": 0, "tokens": "ghi"}\n')
     assert PartialScores(path, RUN).rows_done == 6
 
 
@@ -89,7 +121,7 @@ def test_a_full_disk_on_the_way_says_that_earlier_windows_are_kept(record, path)
             full = os.open("/dev/full", os.O_WRONLY)
             os.dup2(full, again._file.fileno())
             os.close(full)
-            again.append(rows(6, 3))
+            again.append(rows(6, 3, "ghi"), 0)
     assert PartialScores(path, RUN).rows_done == 6
 
 
@@ -104,7 +136,7 @@ def test_a_run_that_fails_before_its_first_window_leaves_nothing(path, record):
         raise KeyError
     assert not path.exists()
     with pytest.raises(KeyError), PartialScores(path, RUN) as own:  # noqa: PT012
-        own.append(rows(0, 1))
+        own.append(rows(0, 1, "abc"), 0)
         raise KeyError
     with pytest.raises(KeyError), PartialScores(path, RUN):
         raise KeyError

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from hidden_context.data.responses import ScoringRow
+from hidden_context.errors import HiddenContextWarning
 from hidden_context.models.reward_model import RawOutputs
 from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.identity import digest_tokens
 from hidden_context.scoring.partial import PartialScores
 from hidden_context.scoring.stream import score_rows, windows
 
@@ -14,6 +17,9 @@ class LengthModel:
 
     def __init__(self):
         self.calls = []
+
+    def check_rows(self, rows, source=None):
+        """It tells all texts apart."""
 
     def try_raw_outputs(self, texts, batch_size=16, over_length="truncate", **engine):
         assert (batch_size, engine) == (4, {"engine": "tree", "tokens_per_batch": 99})
@@ -31,7 +37,10 @@ class LengthModel:
             elif text == "long":
                 reason, raw[index] = "too long", torch.nan
             reasons.append(reason)
-        return RawOutputs(raw, reasons, truncated)
+        return RawOutputs(raw, reasons, truncated, self.token_ids(texts, over_length))
+
+    def token_ids(self, texts, over_length="truncate"):
+        return [None if (text, over_length) == ("long", "drop") else text for text in texts]
 
 
 def score(tmp_path, texts, over_length="null", window=2):
@@ -70,11 +79,32 @@ def test_an_interrupted_run_scores_only_what_is_missing(tmp_path):
     assert seen == [2, 2, 1]
 
 
+def test_what_is_scored_anew_begins_with_the_first_window_of_other_tokens(tmp_path):
+    score(tmp_path, ["a", "bb", "ccc", "dddd", "eeeee", "f"])
+    changed = ["a", "bb", "cc", "dddd", "eeeee", "f"]
+    with pytest.warns(HiddenContextWarning, match="from row 3 on the tokens are others"):
+        lines, calls, seen = score(tmp_path, changed, window=3)
+    assert [line["raw"][0][0] for line in lines] == [1, 2, 2, 4, 5, 1]
+    assert [line["row"] for line in lines] == list(range(6))
+    assert calls == [["cc", "dddd", "eeeee"], ["f"]]
+    assert seen == [2, 3, 1]
+    lines, calls, _ = score(tmp_path, changed)
+    assert (len(lines), calls) == (6, [])
+    with pytest.warns(HiddenContextWarning, match="from row 6 on"):
+        lines, calls, _ = score(tmp_path, changed[:5])
+    assert (len(lines), calls) == (5, [])
+
+
 def test_texts_without_a_reward_are_null_with_their_reason(tmp_path):
     lines, _, _ = score(tmp_path, ["long", "a"])
     assert lines == [
-        {"raw": [None], "reasons": ["too long"]},
-        {"raw": [[1.0, 0.5]], "truncated": 0},
+        {"row": 0, "raw": [None], "reasons": ["too long"]},
+        {
+            "row": 1,
+            "raw": [[1.0, 0.5]],
+            "tokens": digest_tokens([[None], ["a"]]),
+            "truncated": 0,
+        },
     ]
 
 

@@ -10,18 +10,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from transformers import TrainerCallback
 
 from hidden_context.errors import CheckpointError
 from hidden_context.training import checkpoints, run
 from hidden_context.training.loop import TrainingLoop
+from hidden_context.training.resume import last_checkpoint
 from support.builders import preference_rows, train_config
+from support.runs import RuinWeights, StopAfter, losses
 
 ROWS = preference_rows(24, seed=3)
-
-
-def losses(result) -> list[float]:
-    return [line["loss"] for line in result.history if "loss" in line]
 
 
 def evaluations(result) -> dict[int, float]:
@@ -30,31 +27,6 @@ def evaluations(result) -> dict[int, float]:
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("checkpoint*"))
-
-
-class StopAfter(TrainerCallback):
-    """Ends a run in the middle, as a killed process would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-class RuinWeights(TrainerCallback):
-    """Makes the model bad after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, model=None, **_):
-        if state.global_step == self.step:
-            with torch.no_grad():
-                for name, parameter in model.named_parameters():
-                    if parameter.requires_grad and "score" in name:
-                        parameter.mul_(-30)
 
 
 @pytest.fixture
@@ -139,6 +111,21 @@ def test_weights_that_are_missing_are_named(backbones, written):
         run(config, ROWS)
 
 
+def test_weights_that_an_adapters_checkpoint_lacks_are_named(backbones, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    options = {"tuning": "lora", "save_steps": 2}
+    run(train_config(backbones("llama"), tmp_path, max_steps=2, **options), ROWS)
+    path = tmp_path / "checkpoint-2" / "adapter_model.safetensors"
+    lacking = next(key for key in load_file(path) if "layers.1" in key and "lora_B" in key)
+    save_file({key: value for key, value in load_file(path).items() if key != lacking}, path)
+    config = train_config(
+        backbones("llama"), tmp_path, max_steps=4, resume_from_checkpoint="true", **options
+    )
+    with pytest.raises(CheckpointError, match=f"only one of them has the weight {lacking}"):
+        run(config, ROWS)
+
+
 @pytest.mark.parametrize("part", ["weights", "state"])
 def test_a_kill_while_one_is_written_leaves_no_half_checkpoint(
     backbones, tmp_path, monkeypatch, part
@@ -164,7 +151,7 @@ def test_a_kill_while_one_is_written_leaves_no_half_checkpoint(
     assert names_in(tmp_path / "broken") == ["checkpoint-2"]
     # what a process leaves that is killed outright is no checkpoint
     (tmp_path / "broken" / "checkpoint-4.partial").mkdir()
-    assert checkpoints.last_checkpoint(tmp_path / "broken").endswith("checkpoint-2")
+    assert last_checkpoint(tmp_path / "broken").endswith("checkpoint-2")
     resumed = run(config("broken", resume_from_checkpoint="true"), ROWS)
     assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
     assert names_in(tmp_path / "broken") == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]

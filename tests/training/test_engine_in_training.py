@@ -11,26 +11,15 @@ from transformers.modeling_utils import PreTrainedModel
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError, HiddenContextWarning
-from hidden_context.likelihood import make_likelihood, negative_log_likelihood
+from hidden_context.likelihood import make_likelihood
 from hidden_context.training import TrainConfig, run
 from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.labels import make_head
 from hidden_context.training.module import PreferenceModule
 from support.builders import preference_rows, train_config
+from support.runs import largest_difference, losses, trained_parameters
 
 ROWS = preference_rows(40, seed=3)
-
-
-def weights(result) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
-
-
-def losses(result) -> list[float]:
-    return [line["loss"] for line in result.history if "loss" in line]
-
-
-def largest_difference(first, second) -> float:
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
 @pytest.fixture
@@ -75,7 +64,7 @@ def test_both_engines_give_the_same_curve(backbones, tmp_path, passes, kind, tun
     assert len(losses(tree)) == 50
     assert losses(tree) == pytest.approx(losses(padded), abs=1e-3)
     assert sum(losses(tree)[-5:]) < 0.8 * sum(losses(tree)[:5])
-    assert largest_difference(weights(tree), weights(padded)) < 1e-2
+    assert largest_difference(trained_parameters(tree), trained_parameters(padded)) < 1e-2
     assert tree.metrics == pytest.approx(padded.metrics, abs=2e-3)
     evaluations = [
         [line for line in result.history if "eval_loss" in line] for result in (tree, padded)
@@ -108,7 +97,7 @@ def test_the_budget_changes_neither_losses_nor_weights(
             **options,
         )
         result = run(config, ROWS[:22])
-        found.append((weights(result), losses(result)))
+        found.append((trained_parameters(result), losses(result)))
         counts.append(len(passes))
     assert counts[0] == 22  # every example alone
     assert counts[2] == 3  # every step in one pass
@@ -147,7 +136,7 @@ def test_an_entropy_bonus_is_that_of_each_pass_by_its_comparisons(backbones, tmp
     expected = 0.0
     for raw in outputs:
         chosen, rejected = raw[0::2], raw[1::2]
-        expected += float(negative_log_likelihood(head, chosen, rejected).sum()) / 8
+        expected += float(-head.log_prob_preferred(chosen, rejected).sum()) / 8
         expected += float(head.penalty(chosen, rejected)) * len(chosen) / 8
     assert losses(result) == pytest.approx([expected], abs=1e-6)
     assert abs(float(head.penalty(torch.cat(outputs)[0::2], torch.cat(outputs)[1::2]))) > 0.1
@@ -185,7 +174,7 @@ def test_gradient_checkpointing_runs_trees_again(backbones, tmp_path, passes):
     ]
     assert {way for way, _ in passes} == {"tree"}
     assert losses(results[0]) == pytest.approx(losses(results[1]), abs=1e-6)
-    assert largest_difference(*map(weights, results)) < 1e-5
+    assert largest_difference(*map(trained_parameters, results)) < 1e-5
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
@@ -209,9 +198,10 @@ def test_a_model_without_trees_trains_padded_and_says_so_once(backbones, tmp_pat
     """BLOOM looks its attention up nowhere."""
     folder = backbones("bloom")
     options = {"tuning": "full", "max_steps": 4, "eval_steps": 2}
+    rows, held_out = ROWS[5:], ROWS[:5]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", HiddenContextWarning)
-        result = run(train_config(folder, tmp_path / "auto", **options), ROWS, ROWS[:5])
+        result = run(train_config(folder, tmp_path / "auto", **options), rows, held_out)
     said = [str(w.message) for w in caught if issubclass(w.category, HiddenContextWarning)]
     assert len(said) == 1
     assert "not tree, because" in said[0]
@@ -219,7 +209,7 @@ def test_a_model_without_trees_trains_padded_and_says_so_once(backbones, tmp_pat
     with warnings.catch_warnings():
         warnings.simplefilter("error", HiddenContextWarning)  # nothing to say: it was asked for
         padded = run(
-            train_config(folder, tmp_path / "padded", engine="padded", **options), ROWS, ROWS[:5]
+            train_config(folder, tmp_path / "padded", engine="padded", **options), rows, held_out
         )
     assert losses(result) == losses(padded)
     with pytest.raises(ConfigError, match="--engine tree does not fit this model"):

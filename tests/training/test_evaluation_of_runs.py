@@ -11,6 +11,7 @@ from hidden_context.training import run
 from hidden_context.training.loop import TrainingLoop
 from hidden_context.training.runner import StepRunner
 from support.builders import preference_rows, train_config
+from support.runs import RuinWeights
 
 ROWS, TEST = preference_rows(24, seed=3), preference_rows(9, seed=4)
 
@@ -105,24 +106,10 @@ def test_checkpoints_of_the_best_alone(backbones, tmp_path):
         backbones("gpt2"), tmp_path, num_train_epochs=2, eval_steps=2, validation_fraction=0.25,
         training_arguments={"save_strategy": "best"},
     )  # fmt: skip
-    result = run(config, ROWS, callbacks=[RuinAfter(3)])
+    result = run(config, ROWS, callbacks=[RuinWeights(3, -300, 3)])
     found = {line["step"]: line["eval_loss"] for line in evaluations(result)}
     assert min(found, key=found.__getitem__) == 2
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
-
-
-class RuinAfter(TrainerCallback):
-    """Makes the model bad from a step on."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, model=None, **_):
-        if state.global_step == self.step:
-            with torch.no_grad():
-                for name, parameter in model.named_parameters():
-                    if "score" in name:
-                        parameter.mul_(-300).add_(3)
 
 
 def test_another_metric_can_choose(backbones, tmp_path):
@@ -153,7 +140,7 @@ def test_a_set_that_says_nothing_of_the_model_cannot_choose(backbones, tmp_path)
     """Ratings that are not read, but compared in training, give no loss."""
     rows = [
         {
-            "text": f"Human: what? {row['chosen']}",
+            "text": f"Human: what is {number}? {row['chosen']}",
             "rating": number % 5,
             "annotator": "ab"[number % 2],
         }

@@ -189,7 +189,7 @@ def test_strengths_beyond_the_levels_name_line_and_field(backbones, tmp_path, wa
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("kind", ["mean_and_variance", "base"])
 def test_margins_raise_the_loss(kind, scale):
-    margins = torch.tensor([0.0, 0.5, 1.5, 3.0])
+    margins = torch.tensor([0.25, 0.5, 1.5, 3.0])
     rows = [row | {"margin": float(m)} for row, m in zip(preference_rows(4), margins, strict=True)]
     examples = [read_row(row) for row in rows]
     config = TrainConfig(reward_model_type=kind, margin_scale=scale)

@@ -22,9 +22,9 @@ from hidden_context.training.labels import (
     training_labels,
 )
 from hidden_context.training.loop import TrainingLoop
-from hidden_context.training.module import PreferenceModule
 from hidden_context.training.workflow import as_examples
 from support.builders import preference_rows, train_config
+from support.runs import SmallMemory, StopAfter, largest_difference, losses
 
 
 def labelled_rows(count: int, seed: int):
@@ -32,7 +32,8 @@ def labelled_rows(count: int, seed: int):
     rows = preference_rows(count, seed)
     for number, row in enumerate(rows):
         row |= {"strength": (1, 2, 0, -1)[number % 4], "annotator": "abc"[number % 3]}
-        row |= {"rating_chosen": 4.0 if number % 2 else None, "rating_rejected": 1.5}
+        row |= {"rating_chosen": 4.0 if number % 2 else None}
+        row |= {"rating_rejected": 4.5 if row["strength"] < 0 else 1.5}
     return rows
 
 
@@ -71,29 +72,9 @@ def learned(result) -> dict[str, torch.Tensor]:
     return {n: p.detach().clone() for n, p in result.model.likelihood.named_parameters()}
 
 
-def losses(result) -> list[float]:
-    return [line["loss"] for line in result.history if "loss" in line]
-
-
-def largest_difference(first, second) -> float:
-    assert set(first) == set(second)
-    return max(float((first[name] - second[name]).detach().abs().max()) for name in first)
-
-
 def start_of(options) -> dict[str, torch.Tensor]:
     likelihood = make_training_likelihood(options, make_head(options), as_examples(ROWS))
     return {n: p.detach().clone() for n, p in likelihood.named_parameters()}
-
-
-class StopAfter(TrainerCallback):
-    """Ends a run in the middle, as a killed process would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def test_resuming_is_exact_beside_the_network_too(backbones, tmp_path):
@@ -136,7 +117,12 @@ def test_a_checkpoint_of_another_likelihood_cannot_be_resumed(backbones, tmp_pat
     else:
         for name in ("likelihood.json", "likelihood.safetensors"):
             (tmp_path / "checkpoint-1" / name).unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoint-1.*the options and annotators"):
+    message = {
+        "annotators": r"the training data differ \(in content\)",
+        "levels": "--outcomes was five_levels, is seven_levels",
+        "none": "the options and annotators",
+    }
+    with pytest.raises(CheckpointError, match=rf"checkpoint-1.*{message[other]}"):
         run(config(backbones, tmp_path, resume_from_checkpoint=point, **options), rows)
 
 
@@ -191,42 +177,12 @@ def test_the_best_checkpoint_s_likelihood_is_restored(backbones, tmp_path, loops
     assert largest_difference(dict(saved.named_parameters()), wanted) == 0
 
 
-class SmallMemory:
-    """Lets the backward pass of certain calls fail, as where memory runs out."""
-
-    def __init__(self, monkeypatch, failing_calls):
-        self.calls, self.failed = 0, 0
-        original = PreferenceModule.raw_outputs
-
-        def limited(*arguments):
-            self.calls += 1
-            raw = original(*arguments)
-            if self.calls not in failing_calls:
-                return raw
-            self.failed += 1
-            return FailingBackward.apply(raw)
-
-        monkeypatch.setattr(PreferenceModule, "raw_outputs", limited)
-
-
-class FailingBackward(torch.autograd.Function):
-    """Runs out of memory in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-
-
 def test_running_out_of_memory_leaves_no_gradients_behind(backbones, tmp_path, monkeypatch):
     """The second and a later pass of a step fail, after others had left their gradients."""
     options = {"optim": "sgd", "learning_rate": 1e-2, "objective_learning_rate": 0.3}
     options |= {"num_train_epochs": 2, "tokens_per_batch": 200, "per_device_train_batch_size": 20}
     expected = run(config(backbones, tmp_path / "large", **options), ROWS)
-    memory = SmallMemory(monkeypatch, failing_calls=(2, 9))
+    memory = SmallMemory(monkeypatch, failing_calls=(2, 9), backward=True)
     result = run(config(backbones, tmp_path / "small", **options), ROWS)
     assert memory.failed == 2
     assert losses(result) == pytest.approx(losses(expected), abs=1e-5)

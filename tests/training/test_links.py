@@ -10,6 +10,7 @@ import torch
 from hidden_context import heads
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
+from hidden_context.data.tokenize import tokenize_examples
 from hidden_context.likelihood import HeadLikelihood
 from hidden_context.training import run
 from hidden_context.training.dataset import ExampleDataset
@@ -257,10 +258,8 @@ def test_a_part_of_a_batch_has_the_links_between_its_examples():
 
 
 def test_a_dataset_deals_links_to_training_steps_alone():
-    data = ExampleDataset(
-        examples_of(), tiny_tokenizer(), 128, lambda _, kept: labels_of(kept),
-        linker=lambda kept: Linker(labels(), 4),
-    )  # fmt: skip
+    tokens = tokenize_examples(examples_of(), tiny_tokenizer(), 128)
+    data = ExampleDataset(tokens, labels_of(tokens.examples), Linker(labels(), 4))
     assert len(data) == 8
     assert data.num_votes == 10 + 6 + 11  # ratings, those of the last example, and comparisons
     assert data.batch([0, 2]).links is None

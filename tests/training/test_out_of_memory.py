@@ -16,53 +16,9 @@ from hidden_context.training.module import PreferenceModule
 from hidden_context.training.passes import Pass, tokens_too_many
 from support.builders import preference_rows, train_config
 from support.paper_layout import write_rows
+from support.runs import SmallMemory, largest_difference, losses, trained_parameters
 
 ROWS = preference_rows(22, seed=3)
-
-
-def weights(result) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
-
-
-def losses(result) -> list[float]:
-    return [line["loss"] for line in result.history if "loss" in line]
-
-
-def largest_difference(first, second) -> float:
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
-
-
-class SmallMemory:
-    """Lets a forward or backward pass fail: above a number of examples, or at certain calls."""
-
-    def __init__(self, monkeypatch, most=10**6, failing_calls=(), backward=False):
-        self.calls, self.failed, self.finished = 0, 0, 0
-        original = PreferenceModule.raw_outputs
-
-        def limited(module, tokens):
-            self.calls += 1
-            fails = len(tokens) > most or self.calls in failing_calls
-            if not fails:
-                self.finished += 1
-                return original(module, tokens)
-            self.failed += 1
-            if not backward:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-            return FailingBackward.apply(original(module, tokens))
-
-        monkeypatch.setattr(PreferenceModule, "raw_outputs", limited)
-
-
-class FailingBackward(torch.autograd.Function):
-    """Runs out of memory in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
 
 @pytest.fixture
@@ -103,7 +59,7 @@ def test_nothing_changes_but_the_passes(
     with caplog.at_level(logging.WARNING, logger="hidden_context"):
         result = run(config(backbones, tmp_path / "small", engine=engine), ROWS, ROWS[:3])
     assert losses(result) == pytest.approx(losses(expected), abs=1e-6)
-    assert largest_difference(weights(result), weights(expected)) < 1e-6
+    assert largest_difference(trained_parameters(result), trained_parameters(expected)) < 1e-6
     assert result.metrics == pytest.approx(expected.metrics, abs=1e-5)
     said = [r.getMessage() for r in caplog.records if r.name.startswith("hidden_context")]
     assert memory.failed == len(said) >= 2
@@ -124,7 +80,7 @@ def test_passes_that_had_run_do_not_count_twice(backbones, tmp_path, monkeypatch
     result = run(config(backbones, tmp_path / "small", **options), ROWS)
     assert memory.failed == 2
     assert losses(result) == pytest.approx(losses(expected), abs=1e-6)
-    assert largest_difference(weights(result), weights(expected)) < 1e-6
+    assert largest_difference(trained_parameters(result), trained_parameters(expected)) < 1e-6
     for key in ("accuracy", "reward_mean", "reward_stddev"):
         first, second = (
             [line[key] for line in r.history if "loss" in line] for r in (result, expected)
@@ -160,6 +116,7 @@ def test_an_example_too_large_by_itself_is_an_error(backbones, tmp_path, monkeyp
     data = write_rows(tmp_path / "pairs.jsonl", ROWS)
     flags = ["--model_name", backbones("gpt2"), "--data_path", data, "--disable_tqdm"]
     flags += ["--tokens_per_batch=1", "--output_dir", str(tmp_path / "b"), "--tuning=full"]
+    flags += ["--min_judgements=0"]
     assert main(["train", *flags]) == 2
     error = capsys.readouterr().err
     assert "error: there is no memory for one example of" in error

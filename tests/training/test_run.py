@@ -9,22 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import TrainerCallback
 
 from hidden_context.data.importers import read_row
 from hidden_context.data.splits import VALIDATION_SALT, split_by_prompt
-from hidden_context.likelihood import negative_log_likelihood
 from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
 from support.builders import preference_rows, tiny_tokenizer, train_config
+from support.runs import RuinWeights, losses
 
 ROWS = preference_rows(64, seed=1)
 TEST = preference_rows(24, seed=2)
 HEADS = ("base", "mean_and_variance", "categorical")
-
-
-def losses(result) -> list[float]:
-    return [line["loss"] for line in result.history if "loss" in line]
 
 
 @pytest.mark.parametrize(("tuning", "kind"), [("lora", "llama"), ("full", "gpt2")])
@@ -86,7 +81,7 @@ def test_metrics_equal_a_recomputation_by_hand(finished):
             groups[f"{column}_{value}_"] = lambda row, c=column, v=value: row[c] == v
     for name, belongs in groups.items():
         mask = torch.tensor([belongs(row) for row in TEST])
-        loss = negative_log_likelihood(head, raw_chosen[mask], raw_rejected[mask])
+        loss = -head.log_prob_preferred(raw_chosen[mask], raw_rejected[mask])
         rewards = head.distribution(torch.cat([raw_chosen[mask], raw_rejected[mask]]))
         spread = rewards.mean.var(correction=0)
         by_hand = {
@@ -136,20 +131,6 @@ def test_everything_is_written(finished):
     assert f"| accuracy | {result.metrics['accuracy']:.4g} |" in card
 
 
-class RuinWeights(TrainerCallback):
-    """Makes the model bad from a step on, so that the best checkpoint is not the last."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, model=None, **_):
-        if state.global_step == self.step:
-            with torch.no_grad():
-                for name, parameter in model.named_parameters():
-                    if parameter.requires_grad and "score" in name:
-                        parameter.mul_(-30)
-
-
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_the_best_checkpoint_by_validation_is_kept(backbones, tmp_path, tuning):
     config = train_config(
@@ -180,7 +161,7 @@ def test_the_best_checkpoint_by_validation_is_kept(backbones, tmp_path, tuning):
     _, held_out = split_by_prompt([read_row(r) for r in ROWS], 0.25, VALIDATION_SALT)
     chosen = result.model.raw_outputs([example.text(0) for example in held_out])
     rejected = result.model.raw_outputs([example.text(1) for example in held_out])
-    loss = negative_log_likelihood(result.model.head, chosen, rejected).mean()
+    loss = -result.model.head.log_prob_preferred(chosen, rejected).mean()
     assert float(loss) == pytest.approx(evaluations[best], abs=1e-5)
     assert result.reports["validation"].kept == len(held_out)
 

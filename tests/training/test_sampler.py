@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import TrainerCallback
 
 from hidden_context.training import run
 from hidden_context.training.runner import StepRunner
 from hidden_context.training.sampler import StepSampler
 from support.builders import preference_rows, train_config
+from support.runs import StopAfter
 
 SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=50)
 
@@ -180,17 +180,6 @@ def test_examples_of_more_votes_than_a_step_stand_alone():
         assert len(steps) == 3
         assert sorted(example for step in steps for example in step) == list(range(7))
         assert max(len(step) for step in steps) <= 4
-
-
-class StopAfter(TrainerCallback):
-    """Ends a run in the middle, as a killed process would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("stop", [2, 3, 5, 6, 8])

@@ -84,7 +84,8 @@ def labelled_rows(count: int, seed: int) -> list[dict]:
     rows = preference_rows(count, seed)
     for number, row in enumerate(rows):
         row |= {"strength": (1, 2, 0, -1)[number % 4], "annotator": "abc"[number % 3]}
-        row |= {"rating_chosen": 2.0 if number % 2 else None, "rating_rejected": 0.5}
+        row |= {"rating_chosen": (None, 2.0, None, 0.5)[number % 4]}
+        row |= {"rating_rejected": 2.0 if row["strength"] < 0 else 0.5}
     return rows
 
 

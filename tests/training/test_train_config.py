@@ -8,8 +8,9 @@ import pytest
 
 from hidden_context.errors import ConfigError, MissingFileError
 from hidden_context.training import TrainConfig
-from hidden_context.training.finetune import resume_point, training_arguments
+from hidden_context.training.finetune import training_arguments
 from hidden_context.training.labels import make_head
+from hidden_context.training.resume import resume_point
 from support.builders import train_config
 
 
@@ -60,23 +61,23 @@ def test_where_to_resume(tmp_path):
         ({"per_device_train_batch_size": 0}, "at least 1"),
         ({"max_length": 0}, "at least 1"),
         ({"tokens_per_batch": 0}, "--tokens_per_batch is 0; it must be at least 1"),
-        ({"length_window": -1}, "--length_window is -1; it cannot be negative"),
+        ({"length_window": -1}, "--length_window is -1; it must be at least 0"),
         ({"validation_fraction": 1.0}, r"\[0, 1\)"),
         ({"eval_fraction": -0.1}, r"\[0, 1\)"),
         ({"learning_rate": 0.0}, "must be positive"),
         ({"early_stopping_patience": 2}, "needs --validation_fraction"),
-        ({"early_stopping_patience": -1}, "--early_stopping_patience is -1; it cannot be negative"),
-        ({"train_dataset_size": -1}, "--train_dataset_size is -1; it cannot be negative"),
-        ({"eval_dataset_size": -5}, "--eval_dataset_size is -5; it cannot be negative"),
+        ({"early_stopping_patience": -1}, "--early_stopping_patience is -1; it must be at least 0"),
+        ({"train_dataset_size": -1}, "--train_dataset_size is -1; it must be at least 0"),
+        ({"eval_dataset_size": -5}, "--eval_dataset_size is -5; it must be at least 0"),
         ({"num_train_epochs": 0}, "--num_train_epochs is 0; it must be positive"),
         ({"num_train_epochs": math.nan}, "--num_train_epochs is nan; it must be positive"),
         ({"probe_learning_rate": 0.0}, "--probe_learning_rate is 0.0; it must be positive"),
-        ({"probe_weight_decay": -0.1}, "--probe_weight_decay is -0.1; it cannot be negative"),
+        ({"probe_weight_decay": -0.1}, "--probe_weight_decay is -0.1; it must be at least 0"),
         ({"objective_learning_rate": 0.0}, "--objective_learning_rate is 0.0; it must be positive"),
         ({"ensemble_members": 0}, "--ensemble_members is 0; it must be at least 1"),
-        ({"anchor_weight": -0.5}, r"--anchor_weight is -0\.5; it must be ≥ 0"),
-        ({"anchor_weight": math.nan}, "--anchor_weight is nan; it must be ≥ 0"),
-        ({"max_comparisons": -1}, "--max_comparisons is -1; it cannot be negative"),
+        ({"anchor_weight": -0.5}, r"--anchor_weight is -0\.5; it must be at least 0"),
+        ({"anchor_weight": math.nan}, "--anchor_weight is nan; it must be at least 0"),
+        ({"max_comparisons": -1}, "--max_comparisons is -1; it must be at least 0"),
         ({"annotator_warmup": 1.5}, r"--annotator_warmup is 1\.5; it must lie in \[0, 1\]"),
     ],
 )

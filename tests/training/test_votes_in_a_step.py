@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from hidden_context.data.expand import expand_pairs
 from hidden_context.data.importers import read_row
 from hidden_context.data.merge import merge_prompts
+from hidden_context.data.tokenize import tokenize_examples
 from hidden_context.models.engine.budget import TokenBudget
 from hidden_context.models.modules import final_linear
 from hidden_context.training.dataset import ExampleDataset
@@ -50,12 +51,8 @@ def step_of(backbones, tmp_path):
         examples = merge_prompts(examples) if merge else examples
         likelihood = make_training_likelihood(config, make_head(config), examples).double()
         model = build_reward_model(config, likelihood)
-        data = ExampleDataset(
-            examples,
-            model.tokenizer,
-            1024,
-            lambda _, kept: training_labels(config, likelihood, kept),
-        )
+        tokens = tokenize_examples(examples, model.tokenizer, 1024)
+        data = ExampleDataset(tokens, training_labels(config, likelihood, tokens.examples))
         torch.manual_seed(0)  # an output layer by which rewards differ
         torch.nn.init.normal_(final_linear(model.module)[1].weight, std=0.3)
         module = PreferenceModule(model.module.double(), likelihood, way)

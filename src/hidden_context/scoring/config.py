@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Final, Literal
 
-from hidden_context.config import option
+from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, check_options, option
 from hidden_context.errors import ConfigError
 
 OverLength = Literal["null", "truncate", "drop"]
@@ -25,7 +25,7 @@ class ModelOptions:
         "mixture, quantile",
     )
     num_outputs: int | None = option(
-        None, "outputs of checkpoints that do not say: 1, 2, the number of atoms …"
+        None, "outputs of checkpoints that do not say: 1, 2, the number of atoms …", least=1
     )
     likelihood: Literal["probit", "logistic"] = option(
         "probit", "comparison of a mean-and-variance head whose checkpoint does not say"
@@ -36,7 +36,9 @@ class ModelOptions:
     trust_remote_code: bool = option(False, "let code from the model's repository run")
     dtype: str = option("auto", "precision of the backbone: auto, float32, bfloat16")
     device: str = option("auto", "auto, cpu, cuda, cuda:0 …")
-    max_length: int | None = option(None, "longest text in tokens; the checkpoint's own if unset")
+    max_length: int | None = option(
+        None, "longest text in tokens; the checkpoint's own if unset", least=1
+    )
     engine: Literal["auto", "tree", "cache", "padded"] = option(
         "auto",
         "tree and cache run a beginning that texts share once, padded every text by itself; auto "
@@ -46,18 +48,16 @@ class ModelOptions:
         None,
         "most tokens of a forward pass, halved where memory runs out; set by the device, and tuned "
         "on a GPU, if unset",
+        least=1,
     )
-    batch_size: int = option(16, "most texts of a padded forward pass")
+    batch_size: int = option(16, "most texts of a padded forward pass", least=1)
     compile: bool = option(False, "let torch.compile build kernels for the backbone")
-    window: int = option(512, "rows sorted by length together and written at once")
+    window: int = option(512, "rows sorted by length together and written at once", least=1)
     resume: bool = option(True, "go on where an interrupted run stopped")
     disable_tqdm: bool = option(False, "no progress bars")
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "window", "max_length", "num_outputs", "tokens_per_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name} is {value}; it must be at least 1.")
+        check_options(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,9 @@ class EvaluateConfig(ModelOptions):
     eval_fraction: float = option(
         0.0, "share of prompts that training held out, where one split is all there is"
     )
-    eval_dataset_size: int = option(0, "number of pairs; 0 for all")
+    split_by: str | None = option(None, SPLIT_BY_HELP)
+    split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
+    eval_dataset_size: int = option(0, "number of pairs; 0 for all", least=0)
     on_malformed: Literal["error", "skip"] = option(
         "error", "what to do at a malformed row: stop, or skip it and count"
     )
@@ -152,10 +154,9 @@ class EvaluateConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.eval_dataset_size < 0:
-            raise ConfigError(
-                f"--eval_dataset_size is {self.eval_dataset_size}; it cannot be negative."
-            )
+        given = [n for n in ("split_by", "split_balance") if getattr(self, n) is not None]
+        if given and not self.eval_fraction:
+            raise ConfigError(f"--{given[0]} needs --eval_fraction, the share that was held out.")
         if not self.checkpoint:
             raise ConfigError("evaluate needs a checkpoint, as in: evaluate CHECKPOINT.")
 

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hidden_context.data.example import Example
 from hidden_context.data.files import write_json, write_yaml_config
+from hidden_context.data.groups import SplitOptions
 from hidden_context.data.held_out import load_evaluation
 from hidden_context.data.labels import labels_of
+from hidden_context.data.locks import exclusive
 from hidden_context.data.report import ReadReport
 from hidden_context.errors import DataError, MissingFileError
 from hidden_context.likelihood import Labels, Likelihood
 from hidden_context.scoring.config import EvaluateConfig
-from hidden_context.scoring.identity import describe_model, digest_texts
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
 from hidden_context.scoring.rows import read_scored, rows_of
-from hidden_context.statistics import grouped_judgement_metrics
+from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
 
 
 @dataclasses.dataclass
@@ -55,7 +57,12 @@ def metrics_of_file(path: Path, likelihood: Likelihood) -> dict[str, float]:
     Raises:
         DataError: If no row has rewards, or a strength is beyond the likelihood's levels.
     """
-    examples, raw = read_scored(path)
+    return _metrics(path, likelihood, *read_scored(path))
+
+
+def _metrics(
+    path: Path, likelihood: Likelihood, examples: Sequence[Example], raw: Tensor
+) -> dict[str, float]:
     if not examples:
         raise DataError(
             "no pair has rewards for both sides, and no other text has one",
@@ -90,6 +97,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         DataError: If a row is malformed, a strength is beyond those the model knows, or no row
             is left.
         CheckpointError: If the checkpoint cannot be loaded.
+        StorageError: If the file could not be written, or another process is writing it.
     """
     output = config.output_path
     if config.output is None and not Path(config.checkpoint).is_dir():
@@ -108,30 +116,35 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         limit=config.eval_dataset_size,
         on_malformed=config.on_malformed,
         seed=config.seed,
+        options=SplitOptions.of(config.split_by, config.split_balance, config.data_path),
     )
     model = load_model(config.checkpoint, config)
     _labels(model.likelihood, data.examples, config.data_path)  # what it cannot read is told first
     rows = rows_of(data.examples, config.data_subset)
-    counts = write_scores(
-        lambda: rows,
-        {"evaluation": LazyModel(lambda: model, describe_model(config.checkpoint, config))},
-        output,
-        config,
-        over_length=config.over_length,
-        description={
-            "data": config.data_path,
-            "pairs": digest_texts(text for row in rows for text in row.texts),
-        },
-        total=len(rows),
-        allow_empty=False,
-    )
-    data.report.rows += len(rows) - len(data.examples)
-    data.report.too_long += counts.dropped
-    data.report.kept = len(rows) - counts.dropped
-    metrics = metrics_of_file(output, model.likelihood)
-    write_json(
-        output.with_name(f"{output.name}.metrics.json"),
-        {"metrics": metrics, "read": data.report.to_dict(), "counts": dataclasses.asdict(counts)},
-    )
-    write_yaml_config(output.with_name(f"{output.name}.config.yaml"), config)
+    with exclusive(output):
+        counts = write_scores(
+            lambda: rows,
+            {"evaluation": LazyModel(lambda: model, config.checkpoint)},
+            output,
+            config,
+            over_length=config.over_length,
+            description={"on_malformed": config.on_malformed},
+            total=len(rows),
+            allow_empty=False,
+            on_malformed=config.on_malformed,
+        )
+        data.report.rows += len(rows) - len(data.examples)
+        data.report.too_long += counts.dropped
+        data.report.kept = len(rows) - counts.dropped
+        examples, raw = read_scored(output)
+        metrics = _metrics(output, model.likelihood, examples, raw)
+        data.report.warn_of_losses(
+            counts.dropped, len(examples) / len(rows), f"{counts}." if counts.unscored else ""
+        )
+        found = {"metrics": metrics, "read": data.report.to_dict()}
+        write_json(
+            output.with_name(f"{output.name}.metrics.json"),
+            {**found, "counts": dataclasses.asdict(counts)},
+        )
+        write_yaml_config(output.with_name(f"{output.name}.config.yaml"), config)
     return EvaluationResult(output, metrics, counts, data.report)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.dialogue import Conversation, to_text
-from hidden_context.scoring.config import ModelOptions
-
-# What a model's outputs depend on; a checkpoint's folder may also hold results, which change.
-_MODEL_FILES = (".safetensors", ".bin", ".pt", ".json", ".model")
+from hidden_context.models.identity import weight_digests
+from hidden_context.models.placement import resolve_device, resolve_dtype
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.config import ModelOptions, OverLength
 
 
 def describe_file(path: Path) -> list[str | int]:
@@ -20,32 +20,30 @@ def describe_file(path: Path) -> list[str | int]:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def describe_model(checkpoint: str, options: ModelOptions) -> dict[str, Any]:
-    """Describe a checkpoint by its name, the options it is loaded with, and its files if local.
+def describe_run(
+    checkpoint: str, model: RewardModel, options: ModelOptions, over_length: OverLength
+) -> dict[str, Any]:
+    """Describe all that raw outputs depend on besides the tokens.
 
-    An ensemble's members lie in folders of their own within it.
+    Args:
+        checkpoint: The checkpoint's folder or hub id.
+        model: The model that was loaded from it.
+        options: How it was loaded and is run.
+        over_length: What happens to too long texts.
     """
-    folders = [Path(name) for name in (checkpoint, options.base_model) if name]
-    folders += [member for folder in folders for member in sorted(folder.glob("member_*"))]
-    files = [
-        describe_file(path)
-        for folder in folders
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if path.suffix in _MODEL_FILES and ".metrics." not in path.name and path.is_file()
-    ]
+    device = resolve_device(options.device)
     return {
-        "checkpoint": checkpoint,
-        "base_model": options.base_model,
-        "tokenizer": options.tokenizer_name,
-        "revision": options.revision,
-        "files": files,
+        "files": weight_digests(checkpoint, options.base_model, options.revision),
+        "head": model.head.to_dict(),
+        "max_length": model.max_length,
+        "over_length": over_length,
+        "dtype": str(resolve_dtype(options.dtype, device)),
+        "device": device.type,
+        "engine": options.engine,
+        "compile": options.compile,
     }
 
 
-def digest_texts(texts: Iterable[Conversation]) -> str:
-    """Digest texts, in order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        digest.update(to_text(text).encode() + b"\0")
-    return digest.hexdigest()
+def digest_tokens(token_ids: Sequence[Any]) -> str:
+    """Digest the token ids of a window's texts, row by row."""
+    return hashlib.blake2b(json.dumps(token_ids).encode(), digest_size=16).hexdigest()

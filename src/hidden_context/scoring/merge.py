@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from hidden_context.data.files import atomic_write, json_line
@@ -15,6 +15,7 @@ from hidden_context.models.reward_model import RewardModel
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.columns import Groups, People, added_columns
 from hidden_context.scoring.config import ModelOptions, OverLength
+from hidden_context.scoring.identity import describe_run
 from hidden_context.scoring.partial import PartialScores
 from hidden_context.scoring.stream import score_rows
 
@@ -31,6 +32,7 @@ class ScoreCounts:
         dropped: Rows left out because a text has no reward.
         unscored: Texts written with a null reward.
         truncated: Texts whose beginning was cut.
+        refused: Texts that the chat template refuses, among those dropped or without a reward.
     """
 
     rows: int = 0
@@ -38,12 +40,14 @@ class ScoreCounts:
     dropped: int = 0
     unscored: int = 0
     truncated: int = 0
+    refused: int = 0
 
     def __str__(self) -> str:
         notes = [
             f"{count} {text}"
             for count, text in (
                 (self.dropped, "dropped: a text is too long or empty, or its reward not finite"),
+                (self.refused, "texts refused by the chat template"),
                 (self.unscored, "texts without a reward (see the _reason columns)"),
                 (self.truncated, "texts cut on the left"),
             )
@@ -60,11 +64,11 @@ class LazyModel:
 
     Attributes:
         load: Loads it.
-        description: What identifies it; part of its record.
+        checkpoint: The checkpoint's folder or hub id.
     """
 
     load: Callable[[], RewardModel]
-    description: Mapping[str, Any]
+    checkpoint: str
 
 
 def record_path(output: Path, name: str) -> Path:
@@ -98,6 +102,7 @@ def write_scores(
     annotator: str | None = None,
     groups: Groups | None = None,
     allow_empty: bool = True,
+    on_malformed: Literal["error", "skip"] = "skip",
 ) -> ScoreCounts:
     """Score rows with each model in turn and write one file, in input order.
 
@@ -110,12 +115,13 @@ def write_scores(
         output: The file to write.
         options: Batch size, window, and whether to resume.
         over_length: What happens to too long texts.
-        description: What identifies the input; part of each record.
+        description: How the input is read; part of each record.
         total: Number of rows, for the progress bar.
         measures: Risk measures to add.
         annotator: Whose rewards they are taken of; None for the population's.
         groups: Groups of annotators whose risk measures are added too.
         allow_empty: Whether a file without rows may be written where all were dropped.
+        on_malformed: Whether texts that the chat template refuses are an error, or have no reward.
 
     Returns:
         Counts of rows and texts.
@@ -134,11 +140,7 @@ def write_scores(
         identity = {
             **description,
             "name": name,
-            "model": dict(lazy_model.description),
-            "head": model.head.to_dict(),
-            "max_length": model.max_length,
-            "over_length": over_length,
-            "dtype": options.dtype,
+            **describe_run(lazy_model.checkpoint, model, options, over_length),
         }
         record = PartialScores(record_path(output, name), identity, options.resume)
         shown = {"desc": name, "unit": "row", "disable": options.disable_tqdm}
@@ -149,6 +151,7 @@ def write_scores(
                 record,
                 options=options,
                 over_length=over_length,
+                on_malformed=on_malformed,
                 progress=bar.update,
             )
         records[name] = record
@@ -183,7 +186,13 @@ def _merged(
             raise DataError(
                 f"row {counts.rows} was added while the others were scored", remedy="Run it again"
             )
+        if any(line["row"] != row.index for line in own.values()):
+            raise DataError(
+                f"the record of row {counts.rows} is another row's",
+                remedy="Run it again with --resume false",
+            )
         counts.truncated += sum(line.get("truncated", 0) for line in own.values())
+        counts.refused += sum(line.get("refused", 0) for line in own.values())
         missing = sum(value is None for line in own.values() for value in line["raw"])
         if missing and over_length == "drop":
             counts.dropped += 1
@@ -203,3 +212,8 @@ def _merged(
                 )
             )
         yield columns
+    if any(next(line, None) is not None for line in lines.values()):
+        raise DataError(
+            f"rows after row {counts.rows} were taken away while all were scored",
+            remedy="Run it again",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,12 @@ from hidden_context.data.example import Example, Rating
 from hidden_context.data.expand import comparisons_of, expand_pairs
 from hidden_context.data.files import iter_jsonl
 from hidden_context.data.importers import read_row
-from hidden_context.data.importers.pairs import SIDES
+from hidden_context.data.importers.pairs import SIDES, is_pair
 from hidden_context.data.responses import Kind, ScoringRow
 
 # Of a row with several responses; what each rated one has of them is written anew.
 _OF_ALL: Final = (
-    *("prompt", "responses", "ranks", "ratings", "judgements", "annotator", "weight"),
+    *("prompt", "responses", "ranks", "rankings", "ratings", "judgements", "annotator", "weight"),
     *("text", "messages", "response", "rating"),
 )
 
@@ -42,13 +43,24 @@ def rows_of(examples: Sequence[Example], data_subset: str) -> list[ScoringRow]:
         if columns.get("data_subset") is None:
             columns["data_subset"] = data_subset
         kind: Kind = "pair" if len(part.responses) == 2 else "text"
-        rows.append(ScoringRow(len(rows), len(rows) + 1, columns, part.texts, kind))
+        rows.append(
+            ScoringRow(
+                len(rows),
+                part.source_lines[0] if part.source_lines else len(rows) + 1,
+                columns,
+                part.texts,
+                kind,
+                prompt=part.known_prompt,
+                tools=part.tools,
+                file=part.source_file,
+            )
+        )
     return rows
 
 
 def _parts(example: Example) -> list[Example]:
     given = example.columns.get("responses") or example.responses[:1]
-    if all(example.columns.get(side) is not None for side in SIDES):
+    if is_pair(example.columns):
         return [example]
     if len(example.responses) == 1:  # perhaps the only one that held text
         return [example if len(given) == 1 else _rated_text(example, 0)]
@@ -77,7 +89,12 @@ def _rated_text(example: Example, place: int) -> Example:
     text = example.text(place)
     columns = {name: value for name, value in example.columns.items() if name not in _OF_ALL}
     columns |= {"text" if isinstance(text, str) else "messages": text, "ratings": ratings}
-    return read_row(columns)
+    return dataclasses.replace(
+        read_row(columns),
+        prompt=example.prompt,
+        responses=(example.responses[place],),
+        tools=example.tools,
+    )
 
 
 def read_scored(path: Path) -> tuple[list[Example], Tensor]:
@@ -95,12 +112,12 @@ def read_scored(path: Path) -> tuple[list[Example], Tensor]:
     """
     examples, raw = [], []
     for line, row in iter_jsonl(path):
-        is_pair = f"reward_output_{SIDES[0]}" in row
-        names = [f"reward_output_{side}" for side in SIDES] if is_pair else ["reward_output"]
+        compared = f"reward_output_{SIDES[0]}" in row
+        names = [f"reward_output_{side}" for side in SIDES] if compared else ["reward_output"]
         own = [row[name] for name in names]
         if None in own:
             continue
-        blank: dict[str, Any] = {"prompt": None, **dict.fromkeys(SIDES, "")} if is_pair else {}
+        blank: dict[str, Any] = {"prompt": None, **dict.fromkeys(SIDES, "")} if compared else {}
         examples.append(read_row({**row, **blank}, file=path, line=line))
         raw += own
     return examples, torch.tensor(raw, dtype=torch.float64)

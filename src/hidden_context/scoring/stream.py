@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, TypeVar
 
+from hidden_context.data.model_input import Text
 from hidden_context.data.responses import ScoringRow
+from hidden_context.errors import DataError
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.scoring.config import ModelOptions, OverLength
-from hidden_context.scoring.partial import PartialScores
+from hidden_context.scoring.identity import digest_tokens
+from hidden_context.scoring.partial import TOKENS, PartialScores
 
 T = TypeVar("T")
 
@@ -43,12 +47,15 @@ def score_rows(
     *,
     options: ModelOptions,
     over_length: OverLength,
+    on_malformed: Literal["error", "skip"] = "skip",
     progress: Callable[[int], Any] | None = None,
 ) -> None:
     """Score rows and append them to a record, skipping those it already has.
 
-    Within a window of rows, texts are put together by what they share and by length; they are
-    written at its end, so that memory is bounded, order kept, and little lost at an interruption.
+    The finished windows of a record are tokenized again: from the first one on whose tokens are
+    others by now, all are scored anew. Within a window of rows, texts are put together by what
+    they share and by length; they are written at its end, so that memory is bounded, order kept,
+    and little lost at an interruption.
 
     Args:
         model: The reward model.
@@ -56,18 +63,48 @@ def score_rows(
         partial: The record.
         options: Rows per window, and how a window's texts are run.
         over_length: ``truncate``, or anything else to leave too long texts without a reward.
+        on_malformed: Whether a text that the chat template refuses is an error, or left without a
+            reward.
         progress: Called with the number of rows done.
+
+    Raises:
+        DataError: If the template refuses a text and that is an error, or the model cannot tell
+            the texts of most of the first window's rows apart.
     """
-    done = partial.rows_done
-    if progress is not None and done:
-        progress(done)
-    for part in windows(islice(iter(rows), done, None), options.window):
-        lines, truncated = _score_window(
-            model, part, options, "truncate" if over_length == "truncate" else "drop"
-        )
-        partial.append(lines, truncated)
+    how: Literal["truncate", "drop"] = "truncate" if over_length == "truncate" else "drop"
+    rows, again = iter(rows), list[ScoringRow]()
+    for number, (size, digest) in enumerate(partial.windows):
+        part = list(islice(rows, size))
+        if _digest(part, iter(model.token_ids(_texts(part), how))) != digest:
+            partial.keep(number)
+            again = part
+            break
+    if progress is not None and partial.rows_done:
+        progress(partial.rows_done)
+    for number, part in enumerate(windows(chain(again, rows), options.window)):
+        if number == 0:
+            model.check_rows([own for own in map(_inputs, part) if own], part[0].file)
+        partial.append(*_score_window(model, part, options, how, on_malformed))
         if progress is not None:
             progress(len(part))
+
+
+def _inputs(row: ScoringRow) -> list[Text]:
+    """List the texts of a row that are run, which leaves out blank ones."""
+    return [text for place, text in enumerate(row.inputs) if place not in row.blank]
+
+
+def _texts(rows: Sequence[ScoringRow]) -> list[Text]:
+    return [text for row in rows for text in _inputs(row)]
+
+
+def _digest(rows: Sequence[ScoringRow], token_ids: Iterator[Any]) -> str:
+    return digest_tokens(
+        [
+            [None if place in row.blank else next(token_ids) for place in range(len(row.texts))]
+            for row in rows
+        ]
+    )
 
 
 def _score_window(
@@ -75,11 +112,12 @@ def _score_window(
     rows: Sequence[ScoringRow],
     options: ModelOptions,
     over_length: Literal["truncate", "drop"],
+    on_malformed: Literal["error", "skip"],
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the record's lines for a window of rows, and how many texts were cut."""
-    texts = [text for row in rows for place, text in enumerate(row.texts) if place not in row.blank]
+    texts = _texts(rows)
     scores: Iterator[tuple[list[float], str | None]] = iter(())
-    truncated = 0
+    truncated, token_ids, refusals = 0, iter(()), Counter[int]()
     if texts:
         outputs = model.try_raw_outputs(
             texts,
@@ -88,17 +126,28 @@ def _score_window(
             engine=options.engine,
             tokens_per_batch=options.tokens_per_batch,
         )
+        owners = [row for row in rows for _ in _inputs(row)]
+        if outputs.refused and on_malformed == "error":
+            refused = outputs.refused[0]
+            row, problem = owners[refused], str(outputs.reasons[refused])
+            remedy = "Leave such rows out with --on_malformed skip"
+            raise DataError(problem, file=row.file, line=row.line, remedy=remedy)
+        refusals = Counter(owners[place].index for place in outputs.refused)
         scores = zip(outputs.raw.tolist(), reasons_of(outputs), strict=True)
-        truncated = outputs.truncated
+        truncated, token_ids = outputs.truncated, iter(outputs.token_ids)
     lines = []
     for row in rows:
         own = [
             (None, BLANK) if place in row.blank else next(scores) for place in range(len(row.texts))
         ]
         line: dict[str, Any] = {
-            "raw": [None if reason is not None else value for value, reason in own]
+            "row": row.index,
+            "raw": [None if reason is not None else value for value, reason in own],
         }
         if any(reason is not None for _, reason in own):
             line["reasons"] = [reason for _, reason in own]
+        if refusals[row.index]:
+            line["refused"] = refusals[row.index]
         lines.append(line)
+    lines[-1][TOKENS] = _digest(rows, token_ids)
     return lines, truncated

@@ -15,15 +15,18 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+from transformers.trainer_utils import rotate_checkpoints
 
-from hidden_context.data.files import read_json
+from hidden_context.data.files import read_json, write_json
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError, first_line
+from hidden_context.models.adapters import check_matched
 from hidden_context.models.folders import replace_folder
 from hidden_context.models.likelihood_file import load_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.training.resume import RUN_FILE
 
 STATE_FILE: Final = "trainer_state.json"
 _OPTIMIZER: Final = "optimizer.pt"
@@ -49,6 +52,7 @@ class Running:
         exportable: Callbacks and controls that have a state of their own.
         output_dir: The run's folder.
         limit: Most checkpoints that are kept; None for all.
+        description: What the run was begun with; None to leave it out.
     """
 
     accelerator: Accelerator
@@ -59,11 +63,7 @@ class Running:
     exportable: Sequence[ExportableState]
     output_dir: str
     limit: int | None = None
-
-
-def last_checkpoint(folder: str | Path) -> str | None:
-    """Folder of the last checkpoint within a run's folder, or None."""
-    return get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None
+    description: Mapping[str, Any] | None = None
 
 
 def save(run: Running, state: TrainerState) -> None:
@@ -91,13 +91,26 @@ def save(run: Running, state: TrainerState) -> None:
     if run.accelerator.is_main_process:
         with replace_folder(folder) as partial:
             run.reward_model.write_weights(partial, weights)
-            torch.save(run.optimizer.state_dict(), partial / _OPTIMIZER)
-            torch.save(run.scheduler.state_dict(), partial / _SCHEDULER)
+            _write(run.optimizer.state_dict(), partial / _OPTIMIZER)
+            _write(run.scheduler.state_dict(), partial / _SCHEDULER)
             for rank, random_state in enumerate(states):
-                torch.save(random_state, partial / _random_file(rank, len(states)))
+                _write(random_state, partial / _random_file(rank, len(states)))
+            if run.description is not None:
+                write_json(partial / RUN_FILE, run.description)
             state.save_to_json(str(partial / STATE_FILE))
         rotate_checkpoints(run.output_dir, run.limit, state.best_model_checkpoint, use_mtime=True)
     run.accelerator.wait_for_everyone()
+
+
+def _write(state: Any, path: Path) -> None:
+    """Save what torch can; where there is no room, raise the OSError and not torch's own error."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def load(run: Running, folder: str | Path, state: TrainerState) -> None:
@@ -111,6 +124,7 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
 
     Raises:
         CheckpointError: If the checkpoint is not complete, or of another model.
+        ConfigError: If more steps are behind it than the run has.
     """
     folder = Path(folder)
     if not (folder / STATE_FILE).is_file():
@@ -123,9 +137,18 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
         raise CheckpointError(
             f"{folder}: the optimiser's state cannot be restored ({first_line(error)})."
         ) from error
+    if isinstance(run.scheduler, LambdaLR):  # the rate of this step is that of this run's length
+        run.scheduler.last_epoch -= 1
+        run.scheduler.step()
     stored = TrainerState.load_from_json(str(folder / STATE_FILE))
     for name in _TAKEN_OVER:
         setattr(state, name, getattr(stored, name))
+    if state.global_step > state.max_steps:
+        raise ConfigError(
+            f"{folder} has {state.global_step} steps behind it, but the run ends after "
+            f"{state.max_steps}; raise --max_steps or --num_train_epochs, or go on from an earlier "
+            "checkpoint."
+        )
     for each in run.exportable:
         known: Any = stored.stateful_callbacks.get(type(each).__name__)
         entries = known if isinstance(known, list) else [known] if known else []
@@ -187,7 +210,9 @@ def _load_network(network: Any, folder: Path) -> None:
     if hasattr(network, "peft_config"):
         from peft import load_peft_weights, set_peft_model_state_dict
 
-        set_peft_model_state_dict(network, load_peft_weights(str(folder), device="cpu"))
+        weights = load_peft_weights(str(folder), device="cpu")
+        set_peft_model_state_dict(network, weights)
+        check_matched(network, str(folder), "of the run", weights)
         return
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -33,11 +33,11 @@ from hidden_context.statistics.judgement_metrics import (
     judgement_metrics,
 )
 from hidden_context.training import checkpoints
+from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import Batch, ExampleDataset
 from hidden_context.training.labels import prior_weight
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.optimizer import make_optimizer, make_scheduler
-from hidden_context.training.options import LoopOptions
 from hidden_context.training.runner import NotFiniteError, StepRunner, make_accelerator
 from hidden_context.training.sampler import StepSampler
 
@@ -54,31 +54,38 @@ class TrainingLoop:
     Args:
         reward_model: The model, its tokenizer and likelihood.
         arguments: Transformers' arguments.
-        options: What they do not say.
+        config: What they do not say.
         train: Examples to learn from.
         evaluation: Examples to evaluate on along the way, or None.
         callbacks: Callbacks beside those for progress, logs and trackers.
+        description: What the run was begun with, kept in its checkpoints.
     """
 
     def __init__(
         self,
         reward_model: SequenceRewardModel,
         arguments: TrainingArguments,
-        options: LoopOptions,
+        config: TrainConfig,
         train: ExampleDataset,
         evaluation: ExampleDataset | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        description: Mapping[str, Any] | None = None,
     ) -> None:
         set_seed(arguments.seed)
-        self.reward_model, self.arguments, self.options = reward_model, arguments, options
+        self.reward_model, self.arguments, self.config = reward_model, arguments, config
         self.data, self.evaluation = train, evaluation
-        accelerator = make_accelerator(arguments, options)
+        self.num_weights = int(reward_model.module.num_parameters(exclude_embeddings=True))
+        self.recomputes = config.gradient_checkpointing or any(
+            getattr(arguments, name, False)  # its newer and its older name
+            for name in ("activation_checkpointing", "gradient_checkpointing")
+        )
+        accelerator = make_accelerator(arguments, self.recomputes)
         module = self._make_module(accelerator)
         self.sampler = StepSampler(
             train.sizes,
             arguments.per_device_train_batch_size * accelerator.num_processes,
             train.votes,
-            window=0 if train.linker else options.engine.length_window,
+            window=0 if train.linker else config.length_window,
             seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
             world_size=accelerator.num_processes,
             rank=accelerator.process_index,
@@ -86,11 +93,11 @@ class TrainingLoop:
         steps = arguments.max_steps
         if steps <= 0:
             steps = max(1, -int(-arguments.num_train_epochs * len(self.sampler) // 1))
-        optimizer = make_optimizer(module, arguments, options.likelihood_learning_rate)
-        self.scheduler = make_scheduler(options.schedule, optimizer, arguments, steps)
+        optimizer = make_optimizer(module, arguments, config.objective_learning_rate)
+        self.scheduler = make_scheduler(config.lr_scheduler_type, optimizer, arguments, steps)
         model, self.optimizer = accelerator.prepare(module, optimizer)
         dtype = torch.bfloat16 if arguments.bf16 else torch.float32
-        tokens = options.engine.tokens_per_batch or default_tokens(accelerator.device, dtype)
+        tokens = config.tokens_per_batch or default_tokens(accelerator.device, dtype)
         self.runner = StepRunner(accelerator, module, model, TokenBudget(tokens))
         shown = PrinterCallback if arguments.disable_tqdm else ProgressCallback
         self.handler = CallbackHandler(
@@ -123,6 +130,7 @@ class TrainingLoop:
             [c for c in (*self.handler.callbacks, self.control) if isinstance(c, ExportableState)],
             str(arguments.output_dir),
             arguments.save_total_limit,
+            description,
         )
         self._lines: list[dict[str, float]] = []
         self._evaluated: tuple[int, ExampleDataset, Tensor] | None = None
@@ -130,7 +138,7 @@ class TrainingLoop:
 
     def _make_module(self, accelerator: Accelerator) -> PreferenceModule:
         network: Any = self.reward_model.module.to(accelerator.device)
-        if self.options.checkpoints_activations:
+        if self.recomputes:
             network.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
@@ -138,13 +146,13 @@ class TrainingLoop:
         places = sorted({0, len(self.data) // 2, len(self.data) - 1})
         sequences = [ids for place in places for ids in self.data[place]]
         choice = self.reward_model.runner.choice
-        way: Way = choice.choose(sequences, self.options.engine.engine, ways=("tree",))
+        way: Way = choice.choose(sequences, self.config.engine, ways=("tree",))
         return PreferenceModule(
             network,
             self.reward_model.likelihood.to(accelerator.device),
             way,
             self.reward_model.runner.pad_token_id,
-            self.options.engine.pad_to_multiple_of,
+            self.config.pad_to_multiple_of,
         )
 
     def train(self, resume_from: str | None = None) -> None:
@@ -159,7 +167,7 @@ class TrainingLoop:
         """
         if resume_from is not None:
             checkpoints.load(self.running, resume_from, self.state)
-        if self.options.engine.tokens_per_batch is None:
+        if self.config.tokens_per_batch is None:
             self.runner.tune(self.data.batch(range(min(len(self.data), 1024))))
         started, first = time.perf_counter(), self.state.global_step
         self._event("on_train_begin")
@@ -202,7 +210,7 @@ class TrainingLoop:
         self.runner.model.train()
         self.optimizer.zero_grad()
         progress = self.state.global_step / max(self.state.max_steps, 1)
-        prior = prior_weight(self.options.prior_warmup, progress) / self.data.num_votes
+        prior = prior_weight(self.config.annotator_warmup, progress) / self.data.num_votes
         try:
             result = self.runner.step(batch, prior)
         except NotFiniteError as error:
@@ -221,7 +229,7 @@ class TrainingLoop:
         line = {"loss": result.loss, "grad_norm": norm}
         line["learning_rate"] = self.scheduler.get_last_lr()[0]
         self._lines.append(line | {name: metrics[name] for name in _SHOWN if name in metrics})
-        self.state.total_flos += 6 * result.tokens * self.options.num_weights
+        self.state.total_flos += 6 * result.tokens * self.num_weights
         if not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
 

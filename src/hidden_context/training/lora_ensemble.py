@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,19 +24,22 @@ from hidden_context.models.head_file import HEAD_FILE, HeadFile, read_checkpoint
 from hidden_context.models.likelihood_file import load_likelihood
 from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
 from hidden_context.training import finetune
-from hidden_context.training.checkpoints import last_checkpoint
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.fitted import Fitted, is_first_process, reward_scale
 from hidden_context.training.labels import make_training_likelihood, member_draws
+from hidden_context.training.resume import MEMBERS_FILE, last_checkpoint, resume_wanted
 
-STATE_FILE: Final = "members.json"
 # Between the seeds of members, so that ensembles of neighbouring seeds share none.
 _SEED_STEP: Final = 10_007
 
 
 def fit(
-    config: TrainConfig, head: Head, splits: Splits, callbacks: Sequence[TrainerCallback] = ()
+    config: TrainConfig,
+    head: Head,
+    splits: Splits,
+    callbacks: Sequence[TrainerCallback] = (),
+    description: Mapping[str, Any] | None = None,
 ) -> Fitted:
     """Train the members one after the other, each like a model by itself; see ``training.run``.
 
@@ -49,6 +52,7 @@ def fit(
         head: The members' head.
         splits: The examples.
         callbacks: Further callbacks, of every member.
+        description: What the run was begun with, kept beside the members.
 
     Returns:
         The ensemble; the lines of its history say of which ``member`` they are.
@@ -56,7 +60,7 @@ def fit(
     count = config.ensemble_members
     ensemble = EnsembleHead(head, count, config.ensemble_prior_scale)
     single = dataclasses.replace(ensemble, num_members=1)
-    progress = _Progress(config)
+    progress = _Progress(config, description)
     draws = member_draws(config, ensemble, splits.train)
     for number in range(count):
         own = member_config(config, number)
@@ -104,16 +108,18 @@ class _Progress:
 
     Args:
         config: The options.
+        description: What the run was begun with.
 
     Raises:
         ConfigError: If a checkpoint's folder is to be resumed from.
         MissingFileError: If there is nothing to resume.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.path = Path(config.output_dir) / STATE_FILE
+    def __init__(self, config: TrainConfig, description: Mapping[str, Any] | None) -> None:
+        self.path = Path(config.output_dir) / MEMBERS_FILE
         self.members: list[dict[str, Any]] = []
-        wanted = finetune.resume_wanted(config)
+        self.description = description
+        wanted = resume_wanted(config)
         if isinstance(wanted, str):
             raise ConfigError(
                 f"--resume_from_checkpoint {wanted} names one checkpoint, but the members of an "
@@ -152,7 +158,7 @@ class _Progress:
     def _note(self, number: int, state: dict[str, Any]) -> None:
         self.members[number : number + 1] = [state]
         if is_first_process():
-            write_json(self.path, {"members": self.members})
+            write_json(self.path, {"members": self.members, "run": self.description})
 
 
 class _Begins(TrainerCallback):

@@ -17,7 +17,6 @@ from hidden_context.models.engine.budget import TokenBudget, tune
 from hidden_context.models.engine.forward import tree_attention_in
 from hidden_context.training.dataset import Batch, ExampleDataset
 from hidden_context.training.module import PassOutput, PreferenceModule, Totals
-from hidden_context.training.options import LoopOptions
 from hidden_context.training.passes import Pass, bring_to, divide, tokens_too_many
 
 
@@ -199,11 +198,16 @@ class StepRunner:
             self.budget.halve(tried)
 
 
-def make_accelerator(arguments: TrainingArguments, options: LoopOptions) -> Accelerator:
-    """Make the accelerator of the processes that a launcher started, or of this one alone."""
+def make_accelerator(arguments: TrainingArguments, recomputes: bool) -> Accelerator:
+    """Make the accelerator of the processes that a launcher started, or of this one alone.
+
+    Args:
+        arguments: Transformers' arguments.
+        recomputes: Whether layers run again in the backward pass to save memory.
+    """
     unused = arguments.ddp_find_unused_parameters
     if unused is None:
-        unused = not options.checkpoints_activations
+        unused = not recomputes
     return Accelerator(
         mixed_precision="bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "no",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],

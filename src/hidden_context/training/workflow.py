@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from hidden_context.data.example import Example
 from hidden_context.data.files import write_json, write_yaml_config
-from hidden_context.data.held_out import Splits, check_sides, load_splits
+from hidden_context.data.groups import SplitOptions
+from hidden_context.data.held_out import Splits, divide_sets, load_splits
 from hidden_context.data.importers import read_row
+from hidden_context.data.locks import exclusive, exclusive_folder
 from hidden_context.data.merge import merge_prompts
 from hidden_context.data.report import ReadReport
 from hidden_context.data.sources import ExampleData, limit_examples
-from hidden_context.data.splits import EVALUATION_SALT, VALIDATION_SALT, split_by_prompt
-from hidden_context.errors import HiddenContextWarning
+from hidden_context.errors import ConfigError, HiddenContextWarning
+from hidden_context.heads import Head
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import is_first_process
 from hidden_context.training.labels import check_labels, make_head
+from hidden_context.training.reporters import check_reporters
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -65,61 +68,40 @@ def _in_memory(rows: Rows, name: str) -> ExampleData:
     return limit_examples(data, 0)  # counts what is kept
 
 
-def _hold_out(data: ExampleData, fraction: float, salt: str, name: str) -> ExampleData:
-    """Move a share of prompts out of ``data`` into data of their own."""
-    rest, held_out = split_by_prompt(data.examples, fraction, salt)
-    check_sides(data, rest, held_out)
-    part = ExampleData(held_out, data.report.part(f"held out for {name}", held_out))
-    data.examples, data.report.rows = rest, data.report.rows - len(held_out)
-    limit_examples(data, 0)
-    return part
-
-
-def split_in_memory(config: TrainConfig, train_dataset: Rows, eval_dataset: Rows) -> Splits:
-    """Divide rows in memory by the options that divide those of files."""
-    train, validation = _in_memory(train_dataset, "training"), ExampleData()
-    if eval_dataset is not None:
-        test = _in_memory(eval_dataset, "evaluation")
-    elif config.eval_fraction:
-        test = _hold_out(train, config.eval_fraction, EVALUATION_SALT, "eval")
-    else:
-        test = ExampleData()
-    if config.validation_fraction:
-        validation = _hold_out(train, config.validation_fraction, VALIDATION_SALT, "validation")
-    limit_examples(train, config.train_dataset_size, config.seed)
-    limit_examples(test, config.eval_dataset_size, config.seed)
-    sets = {"train": train, "validation": validation, "test": test}
-    return Splits(
-        train.examples,
-        validation.examples,
-        test.examples,
-        {name: data.report for name, data in sets.items() if data.examples},
-    )
-
-
 def load_run_data(
     config: TrainConfig, train_dataset: Rows = None, eval_dataset: Rows = None
 ) -> Splits:
     """Load the data a configuration names, or take those given; warn of prompts on both sides."""
+    shared: dict[str, Any] = {
+        "validation_fraction": config.validation_fraction,
+        "train_limit": config.train_dataset_size,
+        "eval_limit": config.eval_dataset_size,
+        "seed": config.seed,
+        "options": SplitOptions.of(config.split_by, config.split_balance, config.data_path),
+    }
     if train_dataset is not None:
-        return split_in_memory(config, train_dataset, eval_dataset)
-    splits = load_splits(
-        config.data_path,
-        config.data_subset,
-        train_split=config.train_split,
-        eval_split=config.eval_split,
-        eval_fraction=config.eval_fraction,
-        validation_fraction=config.validation_fraction,
-        train_limit=config.train_dataset_size,
-        eval_limit=config.eval_dataset_size,
-        on_malformed=config.on_malformed,
-        seed=config.seed,
-    )
+        splits = divide_sets(
+            _in_memory(train_dataset, "training"),
+            None if eval_dataset is None else _in_memory(eval_dataset, "evaluation"),
+            eval_fraction=config.eval_fraction or 0,
+            **shared,
+        )
+    else:
+        splits = load_splits(
+            config.data_path,
+            config.data_subset,
+            train_split=config.train_split,
+            eval_split=config.eval_split,
+            eval_fraction=config.eval_fraction,
+            on_malformed=config.on_malformed,
+            **shared,
+        )
     if splits.prompt_overlap:
+        what = "prompts" if config.split_by is None else f"values of {config.split_by!r}"
         warnings.warn(
-            f"{splits.prompt_overlap} prompts stand in both the training and the evaluation split "
+            f"{splits.prompt_overlap} {what} stand in both the training and the evaluation split "
             "of this data; evaluation on them is optimistic. --train_split and --eval_fraction can "
-            "divide one split by prompt instead.",
+            "divide one split instead.",
             HiddenContextWarning,
             stacklevel=2,
         )
@@ -129,7 +111,8 @@ def load_run_data(
 def _merge(splits: Splits) -> None:
     """Let training rows of one prompt be one example, whose responses are run together."""
     rows = len(splits.train)
-    splits.train = merge_prompts(splits.train)
+    apart = None if splits.options.by is None else splits.options.keys(splits.train)
+    splits.train = merge_prompts(splits.train, apart)
     report = splits.reports.get("train")
     if report is not None:
         report.kept -= rows - len(splits.train)
@@ -160,10 +143,29 @@ def run(
         ConfigError: If options cannot work.
         CheckpointError: If the backbone cannot be loaded.
         DivergedError: If the loss or a gradient is not finite.
+        MissingDependencyError: If an experiment tracker is not installed.
+        StorageError: If another process trains into the same folder.
     """
+    check_reporters(config)
     head = make_head(config)
     splits = load_run_data(config, train_dataset, eval_dataset)
     check_labels(config, splits.train)
+    source = config.data_path if train_dataset is None else "in memory"
+    if not is_first_process():
+        return _train(config, head, splits, callbacks, source)
+    with exclusive_folder(config.output_dir), exclusive(config.final_path):
+        return _train(config, head, splits, callbacks, source)
+
+
+def _train(
+    config: TrainConfig,
+    head: Head,
+    splits: Splits,
+    callbacks: Sequence[TrainerCallback],
+    source: str,
+) -> TrainResult:
+    """Fit the model and save it; the first process writes."""
+    description = _description(config, splits) if is_first_process() else None
     if config.merge_prompts:
         _merge(splits)
     if is_first_process():
@@ -175,15 +177,15 @@ def run(
     elif config.ensemble == "lora":
         from hidden_context.training.lora_ensemble import fit as fit_lora_ensemble
 
-        fitted = fit_lora_ensemble(config, head, splits, callbacks)
+        fitted = fit_lora_ensemble(config, head, splits, callbacks, description)
     else:
         from hidden_context.training.finetune import fit as fit_finetuned
 
-        fitted = fit_finetuned(config, head, splits, callbacks)
+        fitted = fit_finetuned(config, head, splits, callbacks, description)
     model = fitted.model
     model.card = {
         "data": {
-            "source": config.data_path if train_dataset is None else "in memory",
+            "source": source,
             "subset": config.data_subset,
             **{f"{name} examples": count for name, count in fitted.examples.items()},
         },
@@ -203,6 +205,22 @@ def run(
         if config.push_to_hub:
             _push(config)
     return TrainResult(model, config.final_path, fitted.metrics, fitted.history, splits.reports)
+
+
+def _description(config: TrainConfig, splits: Splits) -> dict[str, Any] | None:
+    """Describe the run, and refuse to go on with another; None where nothing is gone on with."""
+    from hidden_context.training.resume import check_same_run, describe_run, resume_wanted
+
+    if config.freeze_backbone:
+        if resume_wanted(config):
+            raise ConfigError(
+                "--resume_from_checkpoint has nothing to go on from with --freeze_backbone: "
+                "features are cached, and the probe trains in seconds."
+            )
+        return None
+    description = describe_run(config, splits)
+    check_same_run(config, description)
+    return description
 
 
 def _push(config: TrainConfig) -> None:

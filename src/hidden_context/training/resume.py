@@ -1,0 +1,232 @@
+"""Going on with a run: where it stopped, and whether it is the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from hidden_context.data.chat import install_chat_template
+from hidden_context.data.example import Example
+from hidden_context.data.held_out import Splits
+from hidden_context.data.token_cache import day_of, tokenizer_digest
+from hidden_context.errors import CheckpointError, HiddenContextWarning, MissingFileError
+from hidden_context.models.head_file import read_checkpoint_json
+from hidden_context.models.identity import weight_digests
+from hidden_context.models.tokenizer import load_tokenizer
+from hidden_context.training.config import TrainConfig
+
+RUN_FILE: Final = "run.json"
+MEMBERS_FILE: Final = "members.json"
+_FORMAT: Final = 1
+
+# Options by what their change does to a run that goes on; that of any other is refused.
+_PRINTED: Final = {
+    *("num_train_epochs", "max_steps", "logging_steps", "eval_steps", "eval_first_step"),
+    *("evaluate_at_end", "save_steps", "save_total_limit", "per_device_eval_batch_size"),
+    *("tokens_per_batch", "engine", "pad_to_multiple_of", "gradient_checkpointing", "deepspeed"),
+    *("early_stopping_patience", "min_judgements"),
+}
+_WITHOUT_INFLUENCE: Final = {
+    *("output_dir", "final_dir", "cache_dir", "resume_from_checkpoint", "report_to", "quiet"),
+    *("disable_tqdm", "local_rank", "push_to_hub", "hub_model_id", "trust_remote_code"),
+}
+# What these name is compared by content.
+_CONTENTS: Final = {
+    "data": (
+        *("data_path", "data_subset", "train_split", "eval_split", "eval_fraction", "split_by"),
+        *("split_balance", "validation_fraction", "train_dataset_size", "eval_dataset_size"),
+        "on_malformed",
+    ),
+    "tokenizer": ("tokenizer_name", "chat_template"),
+    "backbone": ("model_name", "revision"),
+}
+_OF_A_STEP: Final = ("per_device_train_batch_size", "gradient_accumulation_steps")
+# Arguments of Transformers' that change no number, by how their names begin.
+_FREE_ARGUMENTS: Final = (
+    *("log", "save_", "eval_", "report_to", "run_name", "project", "disable_tqdm", "dataloader_"),
+    *("ddp_", "hub_", "push_to_hub", "num_train_epochs", "max_steps", "output_dir", "local_rank"),
+    *("gradient_checkpointing", "activation_checkpointing", "trackio_", "use_cpu", "no_cuda"),
+)
+
+
+def resume_wanted(config: TrainConfig) -> bool | str:
+    """Read ``resume_from_checkpoint``: whether to go on from the last checkpoint, or which one."""
+    wanted = str(config.resume_from_checkpoint or "false")
+    if wanted.lower() in ("false", "no", "0", "none"):
+        return False
+    return wanted.lower() in ("true", "yes", "1") or wanted
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """Folder of the last checkpoint within a run's folder, or None."""
+    return get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None
+
+
+def resume_point(config: TrainConfig) -> str | None:
+    """Folder of the checkpoint to go on from, or None.
+
+    Raises:
+        MissingFileError: If there is none where one was asked for.
+    """
+    wanted = resume_wanted(config)
+    if wanted is False:
+        return None
+    if wanted is True:
+        last = last_checkpoint(config.output_dir)
+        if last is None:
+            raise MissingFileError(
+                f"{config.output_dir}/checkpoint-*", "Nothing to resume: train without it first"
+            )
+        return last
+    if not Path(wanted).is_dir():
+        raise MissingFileError(wanted, "Give --resume_from_checkpoint a checkpoint's folder")
+    return wanted
+
+
+def describe_run(config: TrainConfig, splits: Splits) -> dict[str, Any]:
+    """Describe all that a run's numbers depend on, as its checkpoints hold it.
+
+    Args:
+        config: The options.
+        splits: The examples.
+    """
+    tokenizer: Any = load_tokenizer(
+        config.tokenizer_name or config.model_name,
+        revision=None if config.tokenizer_name else config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    install_chat_template(tokenizer, config.chat_template)
+    sets = {"training": splits.train, "validation": splits.validation, "evaluation": splits.test}
+    options = dataclasses.asdict(config)
+    return {
+        "format": _FORMAT,
+        "options": {n: value for n, value in options.items() if n not in _WITHOUT_INFLUENCE},
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "day": day_of(tokenizer.chat_template),
+        "data": {name: _digest(part, config.annotator_column) for name, part in sets.items()},
+        "tokenizer": tokenizer_digest(tokenizer),
+        "backbone": weight_digests(config.model_name, revision=config.revision),
+    }
+
+
+def _digest(examples: Sequence[Example], annotator_column: str) -> str:
+    """Digest what training reads of examples, in order."""
+    digest = hashlib.blake2b(digest_size=20)
+    for each in examples:
+        said = [(one, one.columns.get(annotator_column)) for one in each.judgements]
+        content = [each.texts, each.tools, said, each.data_subset, each.objective]
+        digest.update(json.dumps(content, sort_keys=True, default=repr).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
+    """Check that a run that is to go on is the one that its checkpoint was written by.
+
+    Prints what may be and is another: length, intervals, processes, and how examples are run.
+
+    Args:
+        config: The options.
+        run: What ``describe_run`` gives.
+
+    Raises:
+        MissingFileError: If there is nothing to go on from.
+        CheckpointError: If data, options or models are others, naming them.
+    """
+    if resume_wanted(config) is False:
+        return
+    place, stored = _stored_run(config)
+    if stored is None:
+        warnings.warn(
+            f"{place} does not say what it was trained with, as one of an earlier version; data "
+            "and options have to be the same to go on from it.",
+            HiddenContextWarning,
+            stacklevel=3,
+        )
+        return
+    if stored.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{place} has format {stored.get('format')}, this package reads {_FORMAT}; upgrade "
+            "hidden-context."
+        )
+    refused, printed = _compare(stored, run, grows=config.ensemble == "lora")
+    if refused:
+        raise CheckpointError(
+            f"{place} was trained with something else: {'; '.join(refused)}. Give what it was "
+            "begun with to go on, or leave out --resume_from_checkpoint and name another "
+            "--output_dir to begin anew."
+        )
+    if printed:
+        print(f"going on from {place} with other options: {'; '.join(printed)}", file=sys.stderr)
+
+
+def _stored_run(config: TrainConfig) -> tuple[Path, dict[str, Any] | None]:
+    """Return where a run left its description, and the description if it is there."""
+    if config.ensemble == "lora":
+        place = Path(config.output_dir) / MEMBERS_FILE
+        return place, read_checkpoint_json(place).get("run") if place.is_file() else None
+    place = Path(resume_point(config) or config.output_dir)
+    file = place / RUN_FILE
+    return place, read_checkpoint_json(file) if file.is_file() else None
+
+
+def _compare(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, grows: bool
+) -> tuple[list[str], list[str]]:
+    """List what is refused and what is only printed of the differences between two runs."""
+    # an option that an earlier version lacked has its default
+    before = _flat(dataclasses.asdict(TrainConfig()) | dict(old["options"]))
+    after = _flat(new["options"])
+    by_content = {name for names in _CONTENTS.values() for name in names}
+    free = _PRINTED | ({"ensemble_members"} if grows else set())
+    if {*_votes(old)} & {*_votes(new)}:
+        free |= {*_OF_A_STEP}
+    changes = {
+        name: f"--{name} was {before.get(name)}, is {after.get(name)}"
+        for name in after
+        if before.get(name) != after.get(name)
+    }
+    refused = [text for name, text in changes.items() if name not in free | by_content]
+    printed = [text for name, text in changes.items() if name in free]
+    for part, options in _CONTENTS.items():
+        if old[part] != new[part]:
+            causes = [changes[name] for name in options if name in changes]
+            names = _changed(old[part], new[part])
+            what = f"{names} data differ" if part == "data" else f"{part} differs"
+            within = [names] if names and part != "data" else []
+            refused.append(f"the {what} ({', '.join([*causes, *within]) or 'in content'})")
+    printed += [
+        f"{name} was {old.get(name)}, is {new.get(name)}"
+        for name in ("processes", "day")
+        if old.get(name) != new.get(name)
+    ]
+    return refused, printed
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the further arguments of Transformers' that change numbers beside the options."""
+    flat = dict(json.loads(json.dumps(options, default=str)))
+    arguments = flat.pop("training_arguments", {})
+    return flat | {n: v for n, v in arguments.items() if not n.startswith(_FREE_ARGUMENTS)}
+
+
+def _votes(run: Mapping[str, Any]) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Votes of an optimiser step of one process, and of all."""
+    first, second = (int(run["options"][name]) for name in _OF_A_STEP)
+    return ("one", first * second), ("all", first * second * int(run["processes"]))
+
+
+def _changed(old: Any, new: Any) -> str:
+    """Name the entries that differ, where there are any."""
+    if not isinstance(old, dict):
+        return ""
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return " and ".join(names)

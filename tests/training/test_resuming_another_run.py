@@ -1,0 +1,282 @@
+"""A run goes on with the data, options and models that it was begun with, or is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hidden_context.data.locks import exclusive, exclusive_folder
+from hidden_context.errors import (
+    CheckpointError,
+    ConfigError,
+    HiddenContextWarning,
+    MissingDependencyError,
+    StorageError,
+)
+from hidden_context.training import resume, run
+from hidden_context.training.schedules import cosine_factor
+from support.builders import (
+    CHAT_TEMPLATE,
+    preference_rows,
+    tiny_backbone,
+    tiny_tokenizer,
+    train_config,
+)
+from support.paper_layout import one_thread
+
+__all__ = ["one_thread"]
+
+ROWS = preference_rows(16, seed=3, words=2)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run of two steps: its folder with the checkpoint, and its backbone."""
+    folder = tmp_path_factory.mktemp("begun")
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
+    backbone = tiny_backbone(folder / "backbone", "gpt2", tokenizer=tokenizer)
+    run(config(backbone, folder / "run"), ROWS)
+    return folder
+
+
+def config(backbone, out, **options):
+    defaults = {"max_steps": 2, "save_steps": 2, "tuning": "lora", "lora_r": 2}
+    return train_config(backbone, out, **(defaults | options))
+
+
+def go_on(begun, folder, rows=ROWS, **options):
+    """Go on with a copy of the run."""
+    shutil.copytree(begun, folder, dirs_exist_ok=True)
+    options = {"max_steps": 4, "resume_from_checkpoint": "true"} | options
+    options.setdefault("model_name", str(folder / "backbone"))
+    backbone = options.pop("model_name")
+    return run(config(backbone, folder / "run", **options), rows)
+
+
+def text_of(path):
+    return (path / "run" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 1e-5}, "--learning_rate was 0.003, is 1e-05"),
+        ({"seed": 4}, "--seed was 0, is 4"),
+        ({"reward_model_type": "categorical"}, "--reward_model_type was base, is categorical"),
+        ({"lora_r": 4}, "--lora_r was 2, is 4"),
+        ({"lr_scheduler_type": "linear"}, "--lr_scheduler_type was cosine, is linear"),
+        ({"per_device_train_batch_size": 4}, "--per_device_train_batch_size was 8, is 4"),
+        ({"max_length": 64}, "--max_length was 128, is 64"),
+        ({"training_arguments": {"warmup_steps": 3}}, "--warmup_steps was None, is 3"),
+        ({"tuning": "full", "weight_decay": 0.1}, "--tuning was lora, is full; --weight_decay was"),
+    ],
+)
+def test_other_options_are_refused_by_name(begun, tmp_path, change, message):
+    with pytest.raises(CheckpointError) as caught:
+        go_on(begun, tmp_path, **change)
+    said = str(caught.value)
+    assert "checkpoint-2 was trained with something else: " in said
+    assert message in said or set(message.split("; ")) <= set(said.split("; "))
+    assert "Give what it was begun with to go on, or leave out --resume_from_checkpoint" in said
+    assert text_of(tmp_path) == text_of(begun)  # what never acted is not written down
+    assert not (tmp_path / "run" / "checkpoint-4").exists()
+
+
+def other_annotators():
+    rows = copy.deepcopy(ROWS)
+    rows[0]["annotator"] = "ann"
+    return rows
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [preference_rows(16, seed=4), ROWS[:-1], ROWS[::-1], other_annotators(),
+     [ROWS[0] | {"weight": 2.0}, *ROWS[1:]], [ROWS[0] | {"preference": 0.5}, *ROWS[1:]]],
+    ids=["other", "fewer", "order", "annotator", "weight", "preference"],
+)  # fmt: skip
+def test_other_data_are_refused(begun, tmp_path, rows):
+    with pytest.raises(CheckpointError, match=r"the training data differ \(in content\)"):
+        go_on(begun, tmp_path, rows)
+    assert text_of(tmp_path) == text_of(begun)
+
+
+def test_other_files_of_data_are_named(tmp_path, backbones):
+    from support.paper_layout import write_rows
+
+    first = write_rows(tmp_path / "first.jsonl", ROWS)
+    second = write_rows(tmp_path / "second.jsonl", ROWS[::-1])
+    same = write_rows(tmp_path / "copy.jsonl", ROWS)
+
+    def go(path, **options):
+        return run(config(backbones("gpt2"), tmp_path / "run", data_path=path, **options))
+
+    go(first)
+    more = {"max_steps": 3, "resume_from_checkpoint": "true"}
+    message = rf"the .*training data differ \(--data_path was {first}, is {second}"
+    with pytest.raises(CheckpointError, match=message):
+        go(second, **more)
+    assert go(same, **more).history[-2]["step"] == 3  # the same content elsewhere
+
+
+def test_validation_data_are_compared_too(backbones, tmp_path):
+    options = {"validation_fraction": 0.25, "eval_steps": 2, "save_total_limit": 1}
+    run(config(backbones("gpt2"), tmp_path, **options), ROWS)
+    options |= {"resume_from_checkpoint": "true", "validation_fraction": 0.5, "max_steps": 3}
+    message = r"the training and validation data differ \(--validation_fraction was 0.25, is 0.5\)"
+    with pytest.raises(CheckpointError, match=message):
+        run(config(backbones("gpt2"), tmp_path, **options), ROWS)
+
+
+def test_another_tokenizer_template_or_backbone_is_refused(begun, tmp_path):
+    other = tiny_tokenizer(chat_template=CHAT_TEMPLATE.replace("<", "["))
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"the tokenizer differs \(--tokenizer_name was None"):
+        go_on(begun, tmp_path / "a", tokenizer_name=str(tmp_path / "other"))
+    shutil.copytree(begun, tmp_path / "b")
+    other.save_pretrained(tmp_path / "b" / "backbone")
+    with pytest.raises(CheckpointError, match=r"the tokenizer differs \(in content\)"):
+        run(
+            config(
+                str(tmp_path / "b" / "backbone"), tmp_path / "b" / "run", max_steps=4,
+                resume_from_checkpoint="true",
+            ),
+            ROWS,
+        )  # fmt: skip
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
+    retrained = tiny_backbone(tmp_path / "retrained", "gpt2", tokenizer=tokenizer, seed=8)
+    message = (
+        r"the backbone differs \(--model_name was .*backbone, is .*retrained, model\.safetensors\)"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        go_on(begun, tmp_path / "c", model_name=retrained)
+
+
+def test_length_intervals_and_how_examples_are_run_may_change_and_are_printed(
+    begun, tmp_path, capsys
+):
+    changes = {
+        "max_steps": 5, "save_steps": 3, "logging_steps": 2, "tokens_per_batch": 200,
+        "training_arguments": {"logging_first_step": True},
+    }  # fmt: skip
+    result = go_on(begun, tmp_path, **changes)
+    assert [line["step"] for line in result.history if "loss" in line] == [1, 2, 4]
+    printed = capsys.readouterr().err
+    assert "checkpoint-2 with other options: " in printed
+    for part in ("--max_steps was 2, is 5", "--save_steps was 2, is 3", "--tokens_per_batch was"):
+        assert part in printed
+    assert "output_dir" not in printed
+    assert yaml.safe_load(text_of(tmp_path))["max_steps"] == 5
+
+
+def test_the_first_step_of_a_longer_run_has_the_rate_of_its_schedule(begun, tmp_path):
+    lines = [line for line in go_on(begun, tmp_path).history if "loss" in line]
+    rates = [line["learning_rate"] for line in lines]
+    short, long = [[3e-3 * cosine_factor(step, n) for step in range(n)] for n in (2, 4)]
+    assert rates == pytest.approx([*short, *long[2:]])
+
+
+def test_fewer_steps_than_are_done_are_refused(begun, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"has 2 steps behind it, but the run ends after 1; raise"
+    ):
+        go_on(begun, tmp_path, max_steps=1)
+
+
+def test_a_checkpoint_that_does_not_say_is_gone_on_with_after_a_word(begun, tmp_path):
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "run" / "checkpoint-2" / "run.json"
+    file.unlink()
+    options = {"max_steps": 3, "resume_from_checkpoint": "true"}
+    with pytest.warns(HiddenContextWarning, match="does not say what it was trained with"):
+        run(config(str(tmp_path / "backbone"), tmp_path / "run", **options), ROWS)
+    shutil.rmtree(tmp_path / "run" / "checkpoint-3", ignore_errors=True)
+    file.write_text('{"format": 99}')
+    with pytest.raises(CheckpointError, match="has format 99, this package reads 1; upgrade"):
+        run(config(str(tmp_path / "backbone"), tmp_path / "run", **options), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("votes", "processes", "refused"),
+    [
+        ((8, 1), 2, []),
+        ((4, 1), 2, []),
+        ((4, 2), 2, []),
+        ((4, 1), 1, ["size"]),
+        ((2, 1), 2, ["size"]),
+    ],
+)
+def test_processes_may_change_with_the_votes_of_a_step_or_without(votes, processes, refused):
+    def described(votes, processes):
+        options = dict(
+            zip(("per_device_train_batch_size", "gradient_accumulation_steps"), votes, strict=True)
+        )
+        parts = {"data": {}, "tokenizer": "", "backbone": {}}
+        return {"options": options, "processes": processes, **parts}
+
+    before, after = described((8, 1), 1), described(votes, processes)
+    errors, printed = resume._compare(before, after, grows=False)
+    assert [error.split(" ")[0][-4:] for error in errors] == refused
+    assert ("processes was 1, is 2" in printed) == (processes == 2)
+
+
+def test_an_ensemble_s_finished_members_are_of_the_same_run(backbones, tmp_path):
+    def go(rows=ROWS, **options):
+        options = {"ensemble": "lora", "ensemble_members": 2, "lora_r": 2} | options
+        return run(config(backbones("gpt2"), tmp_path, **options), rows)
+
+    go()
+    before = (tmp_path / "config.yaml").read_text()
+    for rows, change, message in (
+        (ROWS[::-1], {}, r"the training data differ"),
+        (ROWS, {"learning_rate": 1e-5}, "--learning_rate was 0.003, is 1e-05"),
+        (ROWS, {"seed": 1}, "--seed was 0, is 1"),
+    ):
+        with pytest.raises(CheckpointError, match=rf"members\.json was trained with.*{message}"):
+            go(rows, resume_from_checkpoint="true", **change)
+    assert (tmp_path / "config.yaml").read_text() == before
+    assert "run" in json.loads((tmp_path / "members.json").read_text())
+
+
+def test_two_trainings_do_not_write_into_one_folder(backbones, tmp_path):
+    out, final = tmp_path / "run", tmp_path / "model"
+    own = config(backbones("gpt2"), out, max_steps=1, final_dir=str(final))
+    who = rf"written by process {os.getpid()} on"
+    with exclusive_folder(out), pytest.raises(StorageError, match=rf"{out} is being {who}"):
+        run(own, ROWS)
+    with exclusive(final), pytest.raises(StorageError, match=rf"{final} is being {who}"):
+        run(own, ROWS)
+    assert not (out / "config.yaml").exists()
+    run(own, ROWS)
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+@pytest.mark.parametrize(
+    "way", [{"report_to": ["wandb"]}, {"training_arguments": {"report_to": "wandb"}}]
+)
+def test_a_tracker_that_is_not_installed_is_found_before_anything_is_read(
+    tmp_path, monkeypatch, way
+):
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
+    own = train_config("no/model", tmp_path / "run", data_path="no/data.jsonl", **way)
+    message = (
+        r"--report_to wandb cannot be used: WandbCallback requires wandb to be installed.*, or "
+    )
+    with pytest.raises(MissingDependencyError, match=message + r"leave --report_to out\."):
+        run(own)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_nobody_knows(tmp_path):
+    own = train_config("no/model", tmp_path / "run", report_to=["wandbb"])
+    with pytest.raises(ConfigError, match="--report_to wandbb: wandbb is not supported, only"):
+        run(own)
+    names = [path.name for path in Path(tmp_path).iterdir()]
+    assert names == []
