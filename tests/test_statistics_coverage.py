@@ -14,11 +14,6 @@ from scipy import stats
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
 def differs(count, total, share):
     """Whether a count is what hardly one in ten thousand data sets would give."""
     return stats.binomtest(count, total, share).pvalue < 1e-4

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hidden_context.analysis.benchmark_accuracy import section_accuracies, section_table
-from hidden_context.analysis.benchmark_files import measures, read_section_scores
+from hidden_context.analysis.benchmark_accuracy import section_accuracies
+from hidden_context.analysis.benchmark_files import read_section_scores
+from hidden_context.analysis.benchmark_measures import measures
+from hidden_context.analysis.section_tables import section_table
 from hidden_context.errors import DataError, MissingFileError
 
 
@@ -18,6 +20,11 @@ def _write(path, rows):
 def _pair(subset, chosen, rejected, prompt="p", **more):
     scores = {"scores_chosen": chosen, "scores_rejected": rejected}
     return {"prompt": prompt, "chosen": "c", "rejected": "r", "subset": subset, **scores, **more}
+
+
+def only(path, **options):
+    (scores,) = read_section_scores(path, **options)
+    return scores
 
 
 def _by_name(records):
@@ -44,7 +51,7 @@ def test_sections_weigh_rows_and_reasoning_weighs_mathematics_as_much_as_code(tm
         "hep-rust": (6, 6),
         "my-own": (3, 6),
     }
-    scores = read_section_scores(_write(tmp_path / "s.jsonl", _rows(counts)))
+    scores = only(_write(tmp_path / "s.jsonl", _rows(counts)))
     assert (scores.style, scores.left_out, scores.ties) == ("reward-bench", 0, 0)
     found = _by_name(section_accuracies(scores, seed=1, resamples=199))
     share = {name: record.accuracy["accuracy"].estimate for name, record in found.items()}
@@ -72,7 +79,7 @@ def test_the_interval_of_a_section_is_that_of_its_parts(tmp_path):
         for subset, p, n in (("math-prm", 0.6, 900), ("hep-go", 0.8, 1600))
         for k in range(n)
     ]
-    scores = read_section_scores(_write(tmp_path / "s.jsonl", rows))
+    scores = only(_write(tmp_path / "s.jsonl", rows))
     (reasoning,) = (
         r for r in section_accuracies(scores) if r.section == "Reasoning" and not r.subset
     )
@@ -86,12 +93,12 @@ def test_the_interval_of_a_section_is_that_of_its_parts(tmp_path):
 
 def test_rows_of_one_prompt_are_drawn_together(tmp_path):
     rows = [_pair("donotanswer", float(k % 2), 0.5, prompt=f"{k}") for k in range(40)]
-    once = section_accuracies(read_section_scores(_write(tmp_path / "a.jsonl", rows)))[0]
-    thrice = section_accuracies(read_section_scores(_write(tmp_path / "b.jsonl", rows * 3)))[0]
+    once = section_accuracies(only(_write(tmp_path / "a.jsonl", rows)))[0]
+    thrice = section_accuracies(only(_write(tmp_path / "b.jsonl", rows * 3)))[0]
     first, second = once.accuracy["accuracy"], thrice.accuracy["accuracy"]
     assert second.high - second.low == pytest.approx(first.high - first.low, rel=0.01)
     by_id = [{**row, "prompt": None, "id": row["prompt"]} for row in rows]
-    read = read_section_scores(_write(tmp_path / "c.jsonl", by_id * 3))
+    read = only(_write(tmp_path / "c.jsonl", by_id * 3))
     assert len(np.unique(read.cluster)) == 40
 
 
@@ -105,11 +112,11 @@ def test_raw_outputs_are_read_as_mean_rewards(tmp_path):
         }
         for k, mean in enumerate([0.0, 2.0, 1.0])
     ]
-    scores = read_section_scores(_write(tmp_path / "s.jsonl", rows))
+    scores = only(_write(tmp_path / "s.jsonl", rows))
     assert scores.right["accuracy"].tolist() == [1, 0, 0]  # a tie is wrong
     assert scores.ties == 1
     # two logits: the mean rises with the second minus the first
-    again = read_section_scores(tmp_path / "s.jsonl", head_type="categorical")
+    again = only(tmp_path / "s.jsonl", head_type="categorical")
     assert again.right["accuracy"].tolist() == [1, 1, 1]
 
 
@@ -118,7 +125,7 @@ def test_null_leaves_a_row_out_and_other_spellings_are_read(tmp_path):
         {"subset": "hep-go", "id": k, "score_chosen": c, "score_rejected": [0.0]}
         for k, c in enumerate([1, None, -1.0])
     ]
-    scores = read_section_scores(_write(tmp_path / "s.jsonl", rows))
+    scores = only(_write(tmp_path / "s.jsonl", rows))
     assert (scores.left_out, scores.right["accuracy"].tolist()) == (1, [1.0, 0.0])
 
 
@@ -134,7 +141,7 @@ RM_ROW = {
 
 
 def test_rm_bench_by_hand(tmp_path):
-    scores = read_section_scores(_write(tmp_path / "s.jsonl", [RM_ROW]))
+    scores = only(_write(tmp_path / "s.jsonl", [RM_ROW]))
     # rows chosen, columns rejected: [1 0 0], [1 0 tie], [1 1 1]
     assert {name: value[0] for name, value in scores.right.items()} == pytest.approx(
         {"easy": 1.0, "normal": 2 / 3, "hard": 0.0, "average": 5 / 9}
@@ -174,7 +181,7 @@ def test_domains_weigh_the_same_and_so_do_the_halves_of_safety(tmp_path):
     ]
     path = tmp_path / "s.json"
     path.write_text(json.dumps(rows, indent=2))  # one array, as the benchmark's own scripts write
-    scores = read_section_scores(path)
+    scores = only(path)
     found = _by_name(section_accuracies(scores, resamples=99))
     hard = {name: record.accuracy["hard"].estimate for name, record in found.items()}
     assert hard["safety"] == pytest.approx(0.75)
@@ -194,8 +201,8 @@ def test_domains_weigh_the_same_and_so_do_the_halves_of_safety(tmp_path):
 def test_six_responses_of_our_own_scoring(tmp_path):
     outputs = [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [0.5, 9.0], [2.5, 9.0], [2.0, 9.0]]
     row = {"prompt": "p", "domain": "chat", "reward_outputs_m": outputs}
-    scores = read_section_scores(_write(tmp_path / "s.jsonl", [row]))
-    again = read_section_scores(_write(tmp_path / "t.jsonl", [RM_ROW]))
+    scores = only(_write(tmp_path / "s.jsonl", [row]))
+    again = only(_write(tmp_path / "t.jsonl", [RM_ROW]))
     assert {k: v.tolist() for k, v in scores.right.items()} == {
         k: v.tolist() for k, v in again.right.items()
     }
@@ -206,7 +213,7 @@ def test_gzip_and_messages(tmp_path):
     rows = [_pair("hep-go", 1, 0, prompt=prompt), _pair("hep-go", 0, 1, prompt=prompt)]
     path = tmp_path / "s.jsonl.gz"
     path.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in rows).encode()))
-    scores = read_section_scores(path)
+    scores = only(path)
     assert scores.cluster.tolist() == [0, 0]
     interval = section_accuracies(scores)[0].accuracy["accuracy"]
     assert (interval.estimate, interval.method) == (0.5, "none")
@@ -223,8 +230,113 @@ def test_gzip_and_messages(tmp_path):
     ],
 )
 def test_other_files_are_none_of_these(tmp_path, row):
-    assert read_section_scores(_write(tmp_path / "s.jsonl", [row])) is None
-    assert read_section_scores(_write(tmp_path / "empty.jsonl", [])) is None
+    assert read_section_scores(_write(tmp_path / "s.jsonl", [row])) == []
+    assert read_section_scores(_write(tmp_path / "empty.jsonl", [])) == []
+
+
+def _best_of(subset, chosen, rejected, name="1"):
+    return {"id": name, "subset": subset, "scores_chosen": chosen, "scores_rejected": rejected}
+
+
+TIES = [
+    _best_of("Ties", [3.0, 2.0], [1.0, 0.0], "tied:1"),  # gap 1, spread 1
+    _best_of("Ties", [5.0], [2.0], "ref:1"),  # gap 3
+    _best_of("Ties", [4.0, 4.0], [1.0, 0.0], "tied:2"),  # gap 3, spread 0
+    _best_of("Ties", [1.0], [2.0], "ref:2"),  # gap −1
+    _best_of("Ties", [0.0, 2.0], [1.0], "tied:3"),  # wrong, and without a reference
+]
+
+
+def test_reward_bench_2_takes_the_best_of_all_responses(tmp_path):
+    rows = [
+        _best_of("Factuality", [1.0], [0.5, 2.0, 0.1], "1"),
+        _best_of("Factuality", [1.0], [0.5, 0.0, 0.1], "2"),
+        _best_of("Math", [[1.0]], [[1.0], [1.0], [0.0]], "3"),  # a third of the point
+    ]
+    scores = only(_write(tmp_path / "s.jsonl", rows))
+    assert (scores.style, scores.ties) == ("reward-bench-2", 2)
+    found = _by_name(section_accuracies(scores, resamples=99))
+    share = {name: record.accuracy["accuracy"].estimate for name, record in found.items()}
+    assert share == pytest.approx({"all": (0.5 + 1 / 3) / 2, "Factuality": 0.5, "Math": 1 / 3})
+    assert found["all"].note == "without section Precise IF, Safety, Focus, Ties, which has no row"
+
+
+def test_ties_weigh_accuracy_and_margins(tmp_path):
+    scores = only(_write(tmp_path / "s.jsonl", TIES))
+    found = _by_name(section_accuracies(scores, resamples=99))
+    share = {name: record.accuracy["accuracy"].estimate for name, record in found.items()}
+    assert share["Ties: tied"] == pytest.approx(2 / 3)
+    assert share["Ties: reference"] == pytest.approx(1 / 2)
+    # tied:1: 1 > 1 twice, tanh(1/1 − 1); tied:2: 3 > 0, −1 > 0, tanh(−1/0 − 1)
+    margins = (0 + 0.2 + 0.01 * (0 - 1)) / 2
+    assert share["Ties: margins"] == pytest.approx(margins / 0.4)
+    assert share["Ties"] == pytest.approx(0.3 * 2 / 3 + 0.3 / 2 + margins)
+    assert share["all"] == share["Ties"]
+    assert (found["Ties"].n, found["Ties: margins"].n) == (5, 2)
+    # a reference is drawn with its prompt of many answers
+    assert len(np.unique(scores.cluster)) == 3
+    plain = [{**row, "id": str(n), "prompt": f"p{n}"} for n, row in enumerate(TIES)]
+    found = section_accuracies(only(_write(tmp_path / "t.jsonl", plain)), resamples=99)
+    ties = next(record for record in found if record.section == "Ties")
+    assert ties.accuracy["accuracy"].estimate == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert "without subset Ties: margins" in ties.note
+
+
+def test_every_spelling_of_reward_bench_2_is_read_alike(tmp_path):
+    expected = only(_write(tmp_path / "a.jsonl", TIES))
+    scored, listed = [], []
+    for row in TIES:
+        right, wrong = row["scores_chosen"], row["scores_rejected"]
+        own = {"id": row["id"], "subset": "ties", "prompt": "p"}
+        texts = {"chosen": ["c"] * len(right), "rejected": ["r"] * len(wrong)}
+        outputs = [[float(x)] for x in (*right, *wrong)]
+        scored.append({**own, **texts, "reward_outputs_a": outputs, "reward_outputs_b": outputs})
+        listed.append({**own, "scores": [*right, *wrong], "num_correct": len(right)})
+    first, second = read_section_scores(_write(tmp_path / "b.jsonl", scored))
+    third = only(_write(tmp_path / "c.jsonl", listed))
+    assert (first.name, second.name) == ("a", "b")
+    for found in (first, second, third):
+        assert found.right["accuracy"].tolist() == expected.right["accuracy"].tolist()
+        assert found.subsets == expected.subsets
+        assert found.cluster.tolist() == expected.cluster.tolist()
+
+
+JUDGED = {
+    "pair_id": "1",
+    "source": "mmlu-pro-law",
+    "question": "Q?",
+    "response_A": "a",
+    "response_B": "b",
+    "label": "B>A",
+    "judgments": [{"decision": "B>A"}],
+}
+
+
+def test_judge_bench_weighs_rows_and_counts_both_orders_together(tmp_path):
+    verdicts = {  # the second verdict is of the other order
+        "mmlu-pro-law": [["B>A"], ["A>B"], ["B>A", "A>B"], ["B>A", "B>A"], ["B>A", None]],
+        "livecodebench": [["B>A"]],
+        "elsewhere": [["B>A"]],
+    }
+    rows = [
+        {**JUDGED, "source": source, "judgments": [{"decision": each} for each in said]}
+        for source, every in verdicts.items()
+        for said in every
+    ]
+    scores = only(_write(tmp_path / "s.jsonl", rows))
+    assert scores.right["accuracy"].tolist() == [1, 0, 1, 0, 1, 1, 1]
+    found = _by_name(section_accuracies(scores, resamples=99))
+    share = {name: record.accuracy["accuracy"].estimate for name, record in found.items()}
+    assert share["Knowledge"] == pytest.approx(3 / 5)
+    assert (share["Coding"], share["elsewhere"]) == (1, 1)
+    assert share["all"] == pytest.approx(4 / 6)
+    assert "not part of JudgeBench" in found["elsewhere"].note
+    own = [
+        {**JUDGED, "reward_output_chosen": [x], "reward_output_rejected": [0.0]} for x in (1.0, 0.0)
+    ]
+    scores = only(_write(tmp_path / "t.jsonl", own))
+    assert (scores.style, scores.ties) == ("judge-bench", 1)
+    assert scores.right["accuracy"].tolist() == [1, 0]
 
 
 GOOD = _pair("hep-go", 1.0, 0.0)
@@ -235,12 +347,32 @@ GOOD = _pair("hep-go", 1.0, 0.0)
     [
         ([GOOD, {**GOOD, "subset": None}], 2, "subset", "a name is needed, not null"),
         ([GOOD, {**GOOD, "scores_chosen": "1"}], 2, "scores_chosen", "'1' stands where"),
-        ([GOOD, {**GOOD, "scores_chosen": float("nan")}], 2, "scores_chosen", "nan stands"),
-        ([GOOD, {**GOOD, "scores_chosen": [1.0, 2.0]}], 2, "scores_chosen", "finite number"),
+        (
+            [GOOD, {**GOOD, "scores_chosen": float("nan")}],
+            2,
+            "scores_chosen",
+            "nan is not a finite number",
+        ),
+        (
+            [GOOD, {**GOOD, "scores_chosen": [1.0, 2.0]}],
+            2,
+            "scores_chosen",
+            "1 chosen and 1 rejected",
+        ),
         ([GOOD, {"subset": "hep-go", "scores_chosen": 1}], 2, "scores_rejected", "is missing"),
-        ([RM_ROW, {**RM_ROW, "score_chosen": [1, 2]}], 2, "score_chosen", "three scores"),
-        ([RM_ROW, {**RM_ROW, "score_rejected": 1}], 2, "score_rejected", "three scores"),
-        ([{**RM_ROW, "score_chosen": [1, 2, True]}], 1, "score_chosen", "True stands"),
+        (
+            [RM_ROW, {**RM_ROW, "score_chosen": [1, 2]}],
+            2,
+            "score_chosen",
+            "3 chosen and 3 rejected scores are needed, not",
+        ),
+        (
+            [RM_ROW, {**RM_ROW, "score_rejected": 1}],
+            2,
+            "score_rejected",
+            "3 chosen and 3 rejected scores are needed, not",
+        ),
+        ([{**RM_ROW, "score_chosen": [1, 2, True]}], 1, "score_chosen[2]", "True stands"),
         (
             [
                 {"subset": "x", "reward_output_chosen": [1, 2], "reward_output_rejected": [1, 2]},
@@ -248,7 +380,7 @@ GOOD = _pair("hep-go", 1.0, 0.0)
             ],
             2,
             "reward_output_chosen",
-            "width is not 2, as on line 1",
+            "its width is 1, but 2 on line 1",
         ),
         (
             [{"subset": "x", "reward_output_chosen": 1, "reward_output_rejected": [1]}],
@@ -263,14 +395,25 @@ GOOD = _pair("hep-go", 1.0, 0.0)
             ],
             2,
             "reward_outputs_m",
-            "six outputs",
+            "3 chosen and 3 rejected",
         ),
         (
             [{"domain": "chat", "reward_outputs_m": [[1.0]] * 5 + [[1.0, 2.0]]}],
             1,
-            "reward_outputs_m",
-            "differ in width",
+            "reward_outputs_m[5]",
+            "its width is 2, but 1 on line 1",
         ),
+        ([TIES[0], {**TIES[1], "scores_rejected": []}], 2, "scores_rejected", "one or more chosen"),
+        (
+            [
+                {"subset": "Math", "scores": [1, 0], "num_correct": 1},
+                {"subset": "Math", "scores": [1]},
+            ],
+            2,
+            "scores",
+            "1 scores for 0 chosen and 1 rejected",
+        ),
+        ([JUDGED, {**JUDGED, "label": "A=B"}], 2, "label", "one of A>B, B>A is needed, not 'A=B'"),
         ([{**GOOD, "scores_chosen": None}], None, "scores_chosen", "none of its 1 rows"),
     ],
 )
@@ -300,12 +443,12 @@ def test_the_table_has_every_record(tmp_path):
     from rich.console import Console
 
     rows = _rows({"math-prm": (1, 4), "hep-cpp": (3, 6), "mine": (1, 2)})
-    records = section_accuracies(read_section_scores(_write(tmp_path / "s.jsonl", rows)))
+    records = section_accuracies(only(_write(tmp_path / "s.jsonl", rows)))
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(section_table(records, title="scores"))
+    console.print(section_table(records))
     text = console.export_text()
     for record in records:
         assert f"{100 * record.accuracy['accuracy'].estimate:.1f} %" in text
     assert "mine [3]" in text
     assert "[3] not part of RewardBench" in text
-    assert json.loads(json.dumps(records[0].to_dict()))["accuracy"]["accuracy"]["level"] == 0.95
+    assert records[0].accuracy["accuracy"].level == 0.95

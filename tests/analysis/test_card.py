@@ -55,7 +55,7 @@ def test_the_card_shows_what_the_analysis_says(checkpoint):
     cell = f"{100 * accuracy.estimate:.1f} % [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
     assert f"| all | 50 | {cell} |" in card
     assert r"| data_subset a\|b | 50 |" in card
-    assert f"- Expected calibration error: {scores.calibration['ece']['estimate']:.3f} [" in card
+    assert f"- Expected calibration error: {scores.calibration['ece'].estimate:.3f} [" in card
     assert card.index("analysis: end") < card.index("## Use")
     begin, end = card.index("<!-- analysis: begin"), card.index("## Use")
     assert card[:begin] + card[end:] == before

@@ -7,7 +7,8 @@ from hidden_context import heads
 from hidden_context.analysis.evidence import blocks, pair_evidence, response_evidence
 from hidden_context.analysis.intervals import Resampling, pair_moments, response_moments
 from hidden_context.likelihood import Labels, make_likelihood
-from hidden_context.statistics import explained_variance, judgement_metrics
+from hidden_context.statistics.judgement_metrics import judgement_metrics
+from hidden_context.statistics.variance import explained_variance
 
 RESAMPLING = Resampling(resamples=199)
 

@@ -38,9 +38,9 @@ def test_rows_without_a_prompt_are_prompts_of_their_own():
     assert list(facts.prompts) == ["", "", ""]
 
 
-def test_lengths_votes_order_and_position():
+def test_lengths_order_and_position():
     rows = [
-        {"chosen": "bb", "rejected": "aaaa", "annotations": [{}, {}, {}], "position": 1},
+        {"chosen": "bb", "rejected": "aaaa", "position": 1},
         {"responses": ["one", "three"], "label": 0},
         {"responses": ["ab", "cd", "ef"]},
         {"chosen": [{"role": "user", "content": "12345"}], "rejected": "6", "label": 1},
@@ -48,11 +48,9 @@ def test_lengths_votes_order_and_position():
     ]
     facts = read(rows)
     np.testing.assert_array_equal(facts.length, [[2, 4], [3, 5], [4, 4], [5, 1], [np.nan, np.nan]])
-    assert facts.votes.tolist() == [3, 1, 1, 1, 1]
     assert facts.swapped.tolist() == [True, False, False, False, False]
     np.testing.assert_array_equal(facts.position, [1, 0, np.nan, np.nan, np.nan])
     part = facts.select(np.array([1, 0]))
-    assert part.votes.tolist() == [1, 3]
     assert part.identity.tolist() == facts.identity[[1, 0]].tolist()
 
 
@@ -92,3 +90,13 @@ def test_half_characters_have_a_checksum_too():
 def test_what_is_no_place_is_left_out(position):
     facts = read([{"chosen": "a", "rejected": "b", "position": position}])
     assert np.isnan(facts.position).all()
+
+
+def test_null_keys_of_messages_hide_no_shared_prompt():
+    asked = {"role": "user", "content": "Tea?"}
+    sides = [[asked, {"role": "assistant", "content": text}] for text in ("Yes.", "No.")]
+    filled = [[{**message, "name": None} for message in side] for side in sides]
+    rows = [{"chosen": one, "rejected": sides[1]} for one in (sides[0], filled[0])]
+    facts = read(rows, keep_prompts=True)
+    assert (facts.cluster.tolist(), list(facts.prompts)) == ([0, 0], ["Tea?"])
+    assert facts.identity[0] == facts.identity[1]

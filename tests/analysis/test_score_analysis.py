@@ -231,7 +231,13 @@ def test_votes_of_several_known_annotators_make_one_pair(tmp_path):
     said = [
         {"annotations": [{"who": "ann", "preference": 0}, {"who": "zoe", "preference": 1}]},
         {"who": 7},
-        {"annotations": [{"who": "7", "strength": 1}, {"who": "ann"}, {"who": "x", "strength": 0}]},
+        {
+            "annotations": [
+                {"who": "7", "strength": 1},
+                {"who": "ann", "abstains": True},
+                {"who": "x", "strength": 0},
+            ]
+        },
     ] * 3
     raw = np.random.default_rng(3).normal(size=(9, 2, 3))
     rows = [pair(*sides.tolist(), **one) for sides, one in zip(raw, said, strict=True)]
@@ -368,7 +374,8 @@ def test_reading_a_checkpoint_s_head_loads_no_transformers(tmp_path):
     path = write(tmp_path / "s.jsonl", [pair([1.0], [0.0])])
     code = (
         "import sys\n"
-        "from hidden_context.analysis import AnalyzeConfig, score_analysis\n"
+        "from hidden_context.analysis import score_analysis\n"
+        "from hidden_context.analysis.config import AnalyzeConfig\n"
         f"score_analysis.run(AnalyzeConfig(files=[{path!r}]))\n"
         "print([m for m in ('transformers', 'peft', 'datasets') if m in sys.modules])"
     )

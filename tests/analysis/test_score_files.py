@@ -136,19 +136,27 @@ def test_what_several_annotators_said_is_the_share_of_their_votes(tmp_path):
         {"annotations": [{"annotator": "a", "preference": 1}, {"annotator": 7, "strength": -1}]},
         {"strength": -3},
         {"strength": 0, "annotator": "b"},
-        {"preference": 0.25, "strength": 2, "margin": 1.5},
+        {"preference": 0.25, "strength": -2, "margin": -1.5},
+        {"rating_chosen": 1, "rating_rejected": 5},
         {"preference": None},
     ]
     path = write(tmp_path / "s.jsonl", [pair([1.0], [0.0], **columns) for columns in said])
-    assert read_score_file(path).pairs.preference.tolist() == [0.5, 0.0, 0.5, 0.25, 1.0]
+    assert read_score_file(path).pairs.preference.tolist() == [0.5, 0.0, 0.5, 0.25, 0.0, 1.0]
     texts = {"chosen": "", "rejected": ""}
     kept = read_score_file(path, annotator_column="annotator").pairs.said
-    assert kept == [read_row({**texts, **columns}) for columns in [*said[:4], {}]]
-    assert [one.source_lines for one in kept[:4]] == [(1,), (2,), (3,), (4,)]
+    assert kept == [read_row({**texts, **columns}) for columns in [*said[:5], {}]]
+    assert [one.source_lines for one in kept[:5]] == [(1,), (2,), (3,), (4,), (5,)]
     nobody = read_score_file(path).pairs.said
     assert [[j.annotator for j in one.judgements] for one in nobody] == [
-        *(["a", 7], [None], [None], [None], [None])
+        *(["a", 7], [None], [None], [None], [None] * 3, [None])
     ]
+
+
+def test_ratings_beside_a_vote_decide_nothing(tmp_path):
+    rated = {"rating_chosen": 1, "rating_rejected": 5}
+    said = [rated, rated | {"preference": 1}, rated | {"annotations": [{"strength": 2}]}]
+    path = write(tmp_path / "s.jsonl", [pair([1.0], [0.0], **columns) for columns in said])
+    assert read_score_file(path).pairs.preference.tolist() == [0.0, 1.0, 1.0]
 
 
 def test_a_pair_on_which_everybody_abstained_is_left_out(tmp_path):

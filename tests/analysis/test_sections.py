@@ -72,7 +72,33 @@ def test_the_objective_stands_in_for_an_annotator(tmp_path):
     rows = pairs()
     for row in rows:
         row["objective"] = row.pop("annotator")
-    assert by_name(analyze(tmp_path, rows))["annotator_permutation"].p_value < 0.01
+    test = by_name(analyze(tmp_path, rows))["annotator_permutation"]
+    assert test.p_value < 0.01
+    assert "The column 'objective' stands in for the annotator" in test.question
+    assert "Do annotators choose differently?" not in test.question
+
+
+def nested(rows, votes):
+    """Let several annotators judge each pair, in place of the one named by its row."""
+    for row, said in zip(rows, votes, strict=True):
+        row.pop("annotator")
+        row["objective"] = "helpful" if said["bold"] else "harmless"
+        row["annotations"] = [{"annotator": w, "preference": float(p)} for w, p in said.items()]
+    return rows
+
+
+def test_several_annotators_of_one_pair_are_asked(tmp_path):
+    draw = np.random.default_rng(3)
+    rows, plain = pairs(60), pairs(60)
+    risky = [row["reward_output_chosen"][1] > 0.5 for row in rows]
+    # one likes the risky text, one the steady one, and one anything
+    votes = [{"bold": r, "careful": not r, "any": draw.random() < 0.5} for r in risky]
+    test = by_name(analyze(tmp_path, nested(rows, votes)))["annotator_permutation"]
+    assert test.question == "Do annotators choose differently?"
+    assert test.p_value == pytest.approx(1 / 200)
+    alike = [dict.fromkeys(each, draw.random() < 0.5) for each in votes]
+    test = by_name(analyze(tmp_path, nested(plain, alike)))["annotator_permutation"]
+    assert test.p_value == 1
 
 
 def test_who_judged_is_not_tested_where_it_is_what_was_judged(tmp_path):
@@ -104,9 +130,9 @@ def test_calibration_bins_hold_every_pair_once(tmp_path):
     for each in bins:
         assert 0.5 <= each["low"] <= each["predicted"] <= each["high"] <= 1
     error = sum(each["n"] * abs(each["observed"] - each["predicted"]) for each in bins) / 400
-    assert found.calibration["ece"]["estimate"] == pytest.approx(error)
+    assert found.calibration["ece"].estimate == pytest.approx(error)
     brier = found.groups[0].intervals["brier"].estimate
-    assert found.calibration["brier"]["estimate"] == pytest.approx(brier)
+    assert found.calibration["brier"].estimate == pytest.approx(brier)
 
 
 def test_groups_by_any_column_and_by_length(tmp_path):
@@ -152,10 +178,13 @@ def test_votes_are_held_against_probabilities(tmp_path):
         rows.append(row)
     found = analyze(tmp_path, rows).agreement
     assert found["pairs"] == 300
-    assert found["vote_spearman"]["estimate"] > 0.8
-    assert found["diverging_auroc"]["estimate"] > 0.75
-    assert found["diverging_auroc"]["low"] > 0.6
+    assert found["vote_spearman"].estimate > 0.8
+    assert found["diverging_auroc"].estimate > 0.75
+    assert found["diverging_auroc"].low > 0.6
     assert analyze(tmp_path, pairs(20)).agreement is None
+    for row in rows[:100]:  # an abstention is no second label
+        row["annotations"] = [{"preference": 1}, {"annotator": "a"}]
+    assert analyze(tmp_path, rows).agreement["pairs"] == 200
 
 
 def test_the_frontier_is_the_accuracy_and_the_unsafe_rate_at_every_level(tmp_path):
@@ -302,8 +331,8 @@ def test_borda_counts_of_responses(tmp_path, capsys):
     analysis = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
     found = analysis.analyses[0].borda
     assert found["rows"] == 20
-    assert found["best_by_mean"]["estimate"] == 1
-    first, second, third = (each["estimate"] for each in found["by_place"])
+    assert found["best_by_mean"].estimate == 1
+    first, second, third = (each.estimate for each in found["by_place"])
 
     def beats(gap):
         return stats.norm.cdf(gap / math.sqrt(2))

@@ -68,10 +68,36 @@ def test_a_width_of_another_type_is_refused(tmp_path):
         run(tmp_path)
 
 
-def test_helpfulness_needs_helpful_rows_and_labels(tmp_path):
-    write_evaluation(tmp_path, "base", [pair([0.0], [1.0], data_subset="harmless")])
-    with pytest.raises(DataError, match="no row has data_subset 'helpful'"):
-        run(tmp_path)
+def test_a_checkpoint_evaluated_on_one_subset_leaves_its_cells_empty(tmp_path, capsys):
+    normals = [pair([2.0, 0.0], [0.0, 0.0]), pair([0.0, 0.0], [1.0, 0.0])]
+    harmless = [{**row, "data_subset": "harmless"} for row in normals]
+    write_evaluation(tmp_path, "mean_and_variance", harmless)
+    write_evaluation(tmp_path, "base", [pair([1.0], [0.0])])
+    summary = run(tmp_path)
+    assert summary.cell("mean_and_variance", "both").evaluation is None
+    assert summary.cell("base", "both").evaluation.mean.share == 1.0
+    (gap,) = summary.gaps
+    assert "no row has data_subset 'helpful' (there is 'harmless')" in gap
+    tables.print_summary(summary)
+    assert f"Left empty:\n  {gap}" in capsys.readouterr().out
+    cells = {(c["reward_model_type"], c["train_set"]): c for c in summary.to_dict()["cells"]}
+    assert cells["mean_and_variance", "both"]["r_squared"]["value"] is None
+    write_evaluation(tmp_path, "mean_and_variance", normals)  # helpful alone
+    summary = run(tmp_path)
+    evaluation = summary.cell("mean_and_variance", "both").evaluation
+    assert (evaluation.mean.count, evaluation.mean.total) == (1, 2)
+    assert evaluation.r_squared is None
+    assert "every row has data_subset 'helpful', and r² is of both" in summary.gaps[0]
+
+
+def test_an_evaluation_of_one_subset_is_named_where_that_of_both_is_missing(tmp_path):
+    write_evaluation(tmp_path, "base", [pair([1.0], [0.0]), pair([1.0], [0.0])])
+    other = tmp_path / CHECKPOINT.format("categorical") / "eval_results_harmless.jsonl"
+    write(other, [pair([0.0, 1.0], [1.0, 0.0], data_subset="harmless")])
+    assert any(f"(there is {other}, of one subset)" in name for name in run(tmp_path).missing)
+
+
+def test_helpfulness_needs_labels(tmp_path):
     write_evaluation(tmp_path, "base", [pair([0.0], [1.0], data_subset=None)])
     with pytest.raises(DataError, match="line 1, field 'data_subset': the column is missing"):
         run(tmp_path)

@@ -87,7 +87,7 @@ def test_variance_that_follows_length_is_told():
     assert total.correlation.low > 0.9
     assert "rises with the pair's total length" in total.text
     assert "no sign" in difference.text
-    assert total.to_dict()["correlation"]["method"] == "bootstrap"
+    assert total.correlation.method == "bootstrap"
 
 
 def test_position_and_missing_lengths():
@@ -121,7 +121,9 @@ def test_a_weak_correlation_and_a_single_prompt_have_their_own_sentence():
     assert "but hardly" in weak.text
     assert weak.correlation.method == "delta"
     one = length_confounds(np.exp(x[:50]), length[:50], np.zeros(50, dtype=int))[0]
-    assert "cannot be said of a single prompt" in one.text
+    assert "cannot be said of a single prompt: 5 are needed" in one.text
+    four = length_confounds(np.exp(x[:50]), length[:50], np.arange(50) % 4 * 3)[0]
+    assert "cannot be said of 4 prompts: 5 are needed" in four.text
 
 
 def test_many_pairs_are_drawn(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hidden_context.contexts import find_contexts
-from hidden_context.errors import ConfigError, MissingDependencyError
+from hidden_context.errors import ConfigError
 from hidden_context.quickstart.utilities import KINDS
 from hidden_context.quickstart.world import World
 
@@ -241,12 +241,3 @@ def test_what_cannot_work_is_refused(change, message):
     arguments = {"cluster": np.array([0, 1]), "variance": np.ones(2), **change}
     with pytest.raises(ConfigError, match=message):
         find_contexts(["a", "b"], **arguments)
-
-
-def test_without_scikit_learn_the_remedy_is_named(monkeypatch):
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr("hidden_context.contexts.text.importlib.import_module", missing)
-    with pytest.raises(MissingDependencyError, match="pip install scikit-learn"):
-        find_contexts(["a", "b"], np.array([0, 1]), np.ones(2))

@@ -5,10 +5,9 @@ from scipy import stats
 pytest.importorskip("sklearn")
 
 from scipy.sparse import csr_matrix
-from sklearn.linear_model import RidgeCV
 
 from hidden_context.contexts.clustering import cluster_by_silhouette
-from hidden_context.contexts.levels import cross_fitted, find_levels, merge_alike, ridge
+from hidden_context.contexts.levels import cross_fitted, find_levels, merge_alike
 from hidden_context.contexts.terms import distinctive_terms, log_odds
 from hidden_context.contexts.text import clean, read_texts
 
@@ -72,22 +71,6 @@ def test_mini_batches_take_over_for_many_points(monkeypatch):
 
 def test_points_that_are_all_alike_are_one_cluster():
     assert (cluster_by_silhouette(np.ones((30, 2)), 5, seed=0) == 0).all()
-
-
-def test_ridge_chooses_the_penalty_that_scikit_learn_does_by_the_same_score():
-    generator = np.random.default_rng(1)
-    X = generator.standard_normal((60, 5))
-    y = X @ [1.0, -2.0, 0.0, 0.5, 0.0] + generator.standard_normal(60)
-    X, y = X - X.mean(0), y - y.mean()
-    penalties = np.logspace(-3, 3, 13)
-    scores, weights = [], []
-    for penalty in penalties:
-        hat = X @ np.linalg.solve(X.T @ X + penalty * np.eye(5), X.T)
-        scores.append(60 * np.square(y - hat @ y).sum() / (59 - np.trace(hat)) ** 2)
-        weights.append(np.linalg.solve(X.T @ X + penalty * np.eye(5), X.T @ y))
-    assert ridge(X, y) == pytest.approx(weights[int(np.argmin(scores))])
-    library = RidgeCV(penalties, fit_intercept=False).fit(X, y)
-    assert ridge(X, y) == pytest.approx(library.coef_, abs=0.1)
 
 
 def test_a_prompt_is_foretold_without_its_own_value():

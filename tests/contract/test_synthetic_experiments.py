@@ -48,9 +48,9 @@ def test_the_verb_uses_the_exact_likelihood(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--batch_size", "0"], "batch_size"),
-        (["--lr", "-0.001"], "lr"),
-        (["--num_iterations", "0"], "num_iterations"),
+        (["--batch_size", "0"], "--batch_size"),
+        (["--lr", "-0.001"], "--lr"),
+        (["--num_iterations", "0"], "--num_iterations"),
     ],
 )
 def test_values_that_cannot_work_exit_2_with_one_paragraph(

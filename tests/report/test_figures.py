@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from hidden_context.cli import figure as command
 from hidden_context.errors import ConfigError, DataError, MissingFileError, StorageError
 from hidden_context.report import figure_marks, figure_panels
+from hidden_context.report.analysis_file import read_analysis
 from hidden_context.report.figure_style import COLOURS
-from hidden_context.report.figures import NAMES, FigureConfig, draw, read_analysis, run
+from hidden_context.report.figures import NAMES, FigureConfig, draw, run
 
 
 def _interval(estimate, reach=0.05, method="bootstrap"):
@@ -211,7 +212,7 @@ def test_reliability_draws_bins_intervals_and_counts():
     assert upright == pytest.approx(np.array([[0.52, 0.61], [0.64, 0.73]]))
     assert [bar.get_height() for bar in lower.patches] == [80, 15]
     assert [bar.get_x() for bar in lower.patches] == [0.5, 0.7]
-    assert "ECE 0.031 (0.021 to 0.051)" in upper.texts[0].get_text()
+    assert "ECE 0.031 [0.021, 0.051]" in upper.texts[0].get_text()
     assert upper.get_ylim()[0] < 0.52
 
 
@@ -221,7 +222,7 @@ def test_numbers_of_too_few_prompts_have_no_ends():
     calibration["ece"] = _interval(0.05, None)
     calibration["bins"][0]["observed_low"] = None
     upper = draw("reliability", content).axes[0]
-    assert upper.texts[0].get_text().startswith("ECE 0.050\nBrier 0.200 (")
+    assert upper.texts[0].get_text().startswith("ECE 0.050\nBrier 0.200 [")
     assert len(_lines(upper, False)) == 2  # the diagonal and one interval
 
 

@@ -158,8 +158,51 @@ def test_an_analysis_made_before_gives_the_same_page(tmp_path):
     with pytest.raises(DataError, match="no analysis of the pairs"):
         run(ReportConfig(files=[write(tmp_path / "x.jsonl", rows())], analysis=str(made)))
     made.write_text("[]")
-    with pytest.raises(DataError, match="no analysis of version 2"):
+    with pytest.raises(DataError, match="this is not hidden_context"):
         report(tmp_path, rows(), analysis=str(made))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("groups", 0, "n"), ...),
+        (("groups", 0), None),
+        (("groups", 0, "labels"), None),
+        (("clusters",), ...),
+        (("frontier", 0, "unsafe"), {"estimate": 0.5, "low": "x", "high": 1}),
+        (("contexts", "clusters", 0, "terms"), 5),
+    ],
+)
+def test_an_analysis_changed_by_hand_is_an_error_that_names_it(tmp_path, capsys, where, value):
+    made = tmp_path / "analysis.json"
+    files = [write(tmp_path / "scores.jsonl", rows())]
+    analyze(AnalyzeConfig(files=files, contexts=True, resamples=99, output=str(made)))
+    content = json.loads(made.read_text())
+    inner = content["analyses"][0]
+    for key in where[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[where[-1]]
+    else:
+        inner[where[-1]] = value
+    made.write_text(json.dumps(content))
+    output = str(tmp_path / "page.html")
+    assert main(["report", *files, "--analysis", str(made), "--output", output]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {made}: something in it is missing or of another kind (")
+    assert "changed by hand" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_rewards_beyond_what_numbers_hold_give_a_page(tmp_path):
+    far = {
+        **rows(1)[0],
+        "reward_output_chosen": [1e300, 0.0],
+        "reward_output_rejected": [-1e300, 0],
+    }
+    with np.errstate(over="ignore", invalid="ignore"):
+        result, _ = report(tmp_path, [far, far])
+    assert result.pairs.shown == 2
 
 
 def test_pages_without_pairs_and_of_two_models(tmp_path):

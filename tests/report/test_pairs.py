@@ -9,7 +9,6 @@ import pytest
 
 from hidden_context import heads
 from hidden_context.analysis.evidence import pair_evidence
-from hidden_context.analysis.row_facts import FactsReader
 from hidden_context.analysis.score_files import read_score_file
 from hidden_context.likelihood import make_likelihood
 from hidden_context.report.pairs import choose_pairs, encode, pairs_payload
@@ -18,7 +17,7 @@ from hidden_context.report.pairs import choose_pairs, encode, pairs_payload
 def read(tmp_path, rows):
     path = tmp_path / "scores.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return read_score_file(path, label_names=("data_subset",), facts=FactsReader()).pairs
+    return read_score_file(path, label_names=("data_subset",)).pairs
 
 
 def row(number, **columns):

@@ -1,26 +1,23 @@
-"""Accuracy of RewardBench and RM-Bench files by subset and section, with intervals by prompt."""
+"""Accuracy of benchmarks by subset and section, with intervals by prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis.benchmark_names import SECTIONS, Parts
+from hidden_context.analysis.benchmark_names import TITLES, WEIGHTS, Parts, sections_of
 from hidden_context.statistics.interval import RESAMPLES, Interval, cluster_interval, cluster_sums
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from hidden_context.analysis.benchmark_files import SectionScores
 
     Floats = NDArray[np.float64]
 
 OVERALL: Final = "all"
-_TITLES: Final = {"reward-bench": "RewardBench", "rm-bench": "RM-Bench"}
 
 
 @dataclass(frozen=True)
@@ -43,21 +40,18 @@ class SectionAccuracy:
     accuracy: dict[str, Interval]
     note: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds."""
-        intervals = {name: value.to_dict() for name, value in self.accuracy.items()}
-        return {**vars(self), "accuracy": intervals}
-
 
 def section_accuracies(
     scores: SectionScores, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
 ) -> list[SectionAccuracy]:
     """Compute accuracy by section and subset.
 
-    A section's accuracy is the mean over its parts of the share of right rows in each; only
-    RewardBench's Reasoning (mathematics, code) and RM-Bench's safety (refuse, response) have two
-    parts. Parts without a row are left out. The overall number is the plain mean of the known
-    sections that occur. Subsets that the benchmark does not have are sections of their own.
+    A section's accuracy is the mean over its parts of the share of right rows. RewardBench's
+    Reasoning (mathematics, code) and RM-Bench's safety (refuse, response) have two parts of equal
+    weight; RewardBench 2's Ties has three, of 0.3, 0.3 and 0.4 (see ``benchmark_measures``). Parts
+    without a row are left out. The overall number is the plain mean of the known sections that
+    occur, in JudgeBench that of their rows. Subsets that the benchmark does not have are sections
+    of their own.
 
     Args:
         scores: The scores.
@@ -70,9 +64,10 @@ def section_accuracies(
         not one itself.
     """
     present = set(scores.subsets)
+    whole = sections_of(scores.style, scores.subsets)
     known = {
         name: tuple(part for p in parts if (part := tuple(s for s in p if s in present)))
-        for name, parts in SECTIONS[scores.style].items()
+        for name, parts in whole.items()
     }
     sections: dict[str, Parts] = {name: parts for name, parts in known.items() if parts}
     strangers = [s for s in scores.subsets if not any(s in p for ps in known.values() for p in ps)]
@@ -83,12 +78,12 @@ def section_accuracies(
     found = []
     if sections:
         note = _missing([name for name in known if name not in sections], "section")
-        found.append(
-            SectionAccuracy("overall", OVERALL, "", *record(list(sections.values())), note)
-        )
+        everything = list(sections.values())
+        if scores.style == "judge-bench":
+            everything = [(tuple(name for parts in everything for part in parts for name in part),)]
+        found.append(SectionAccuracy("overall", OVERALL, "", *record(everything), note))
     for name, parts in sections.items():
-        everything = {s for part in SECTIONS[scores.style][name] for s in part}
-        note = _missing(sorted(everything - present), "subset")
+        note = _missing(sorted({s for part in whole[name] for s in part} - present), "subset")
         found.append(SectionAccuracy("section", name, "", *record([parts]), note))
         subsets = [subset for part in parts for subset in part]
         found += [
@@ -97,7 +92,7 @@ def section_accuracies(
             if subset != name
         ]
     for name in strangers:
-        note = f"not part of {_TITLES[scores.style]}: a section of its own, left out of {OVERALL!r}"
+        note = f"not part of {TITLES[scores.style]}: a section of its own, left out of {OVERALL!r}"
         found.append(SectionAccuracy("section", name, "", *record([((name,),)]), note))
     return found
 
@@ -112,7 +107,8 @@ def _intervals(
     """Count rows, and estimate the mean over sections of the mean over their parts."""
     place = {name: number for number, name in enumerate(scores.subsets)}
     parts = [part for section in sections for part in section]
-    weight = np.array([1 / len(sections) / len(section) for section in sections for _ in section])
+    own = [[WEIGHTS.get(part[0], 1.0) for part in section] for section in sections]
+    weight = np.array([w / sum(each) / len(sections) for each in own for w in each])
     inside = np.stack(
         [np.isin(scores.subset, [place[name] for name in part]) for part in parts], axis=1
     )
@@ -137,45 +133,4 @@ def _intervals(
             seed=seed,
             resamples=resamples,
         )
-    return int(rows.sum()), found
-
-
-def section_table(records: Sequence[SectionAccuracy], title: str | None = None) -> Table:
-    """Lay accuracies out for the terminal.
-
-    Args:
-        records: What ``section_accuracies`` gives.
-        title: Of the table.
-
-    Returns:
-        A table with a row for each record and a column for each measure, in percent.
-    """
-    from rich import box
-    from rich.table import Table
-
-    notes = list(dict.fromkeys(record.note for record in records if record.note))
-    marks = {note: str(number) for number, note in enumerate(notes, start=1)}
-    caption = "\n".join(f"[{marks[note]}] {note}" for note in notes)
-    # brackets are rich's own marks, unless escaped
-    table = Table(
-        title=title, caption=caption.replace("[", r"\["), caption_justify="left", box=box.SIMPLE
-    )
-    table.add_column("section")
-    table.add_column("subset")
-    table.add_column("n", justify="right")
-    for measure in records[0].accuracy if records else ():
-        table.add_column(measure, justify="right")
-    for record in records:
-        name = "" if record.level == "subset" else record.section
-        mark = rf" \[{marks[record.note]}]" if record.note else ""
-        cells = [_percent(interval) for interval in record.accuracy.values()]
-        style = None if record.level == "subset" else "bold"
-        table.add_row(name + mark, record.subset, str(record.n), *cells, style=style)
-    return table
-
-
-def _percent(interval: Interval) -> str:
-    text = f"{100 * interval.estimate:.1f} %"
-    if not np.isfinite(interval.low):
-        return text
-    return f"{text} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    return len(np.unique(scores.row[rows])), found

@@ -1,82 +1,98 @@
-"""Scores of RewardBench and RM-Bench: local files of either style, accuracy by subset and section.
+"""Scores of public benchmarks: local files, read into what accuracy by subset and section needs.
 
-Nothing is downloaded. A RewardBench file has a row for each pair, with its ``subset``; an RM-Bench
-file a row for each prompt, with three chosen and three rejected responses and its ``domain``.
+Nothing is downloaded. RewardBench, RewardBench 2, RM-Bench and JudgeBench are known, as ``score``
+writes their rows or with scores of their own.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis.benchmark_names import RM_BENCH_DOMAINS
-from hidden_context.analysis.score_columns import (
-    CHOSEN,
-    REJECTED,
-    RESPONSES_PREFIX,
-    reward_columns,
-    shown,
+from hidden_context.analysis.benchmark_measures import (
+    STYLES,
+    is_ties,
+    measures,
+    share_of_best,
+    ties_entries,
+    ties_id,
 )
+from hidden_context.analysis.benchmark_names import RM_BENCH_DOMAINS, Style
+from hidden_context.analysis.row_facts import prompt_of
+from hidden_context.analysis.score_columns import reward_columns, score_sets, shown
 from hidden_context.analysis.score_heads import choose_head, saved_head
-from hidden_context.data.dialogue import to_text
-from hidden_context.data.files import iter_jsonl, open_binary
+from hidden_context.analysis.score_table import RawOutputChecks, no_reward
+from hidden_context.data.files import iter_jsonl
+from hidden_context.data.json_arrays import holds_array, iter_array
+from hidden_context.data.published import LABELS, has_lists, plain_row
+from hidden_context.data.rows import require_row
 from hidden_context.errors import DataError
 
 if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-Style = Literal["reward-bench", "rm-bench"]
-
 _NUMBERS: Final = (("scores_chosen", "scores_rejected"), ("score_chosen", "score_rejected"))
-_STYLES: Final = 3
-"""RM-Bench's styles of a response: concise, detailed, detailed with markdown."""
+_PART: Final[dict[Style, str]] = {
+    "reward-bench": "subset",
+    "reward-bench-2": "subset",
+    "rm-bench": "domain",
+    "judge-bench": "source",
+}
+_COUNT: Final[dict[Style, int]] = {"reward-bench": 1, "rm-bench": STYLES, "judge-bench": 1}
+"""How many chosen, and how many rejected, responses a row has; RewardBench 2 has any number."""
 
 
 @dataclass(frozen=True, eq=False)
 class SectionScores:
-    """What a file of either benchmark says of N rows.
+    """What a benchmark's file says of N rows, by one reward model.
+
+    A row stands once in its subset; one of RewardBench 2's ties may stand in two of its parts.
 
     Attributes:
         file: Where it lies.
+        name: The name given to the reward model; empty where it was the only one.
         style: Which benchmark it is of.
-        subsets: Names of the S subsets, or domains, in the order they occur.
+        subsets: Names of the S subsets, domains or sources, in the order they occur.
         subset: ``(N,)``, the place of each row's subset among them.
+        row: ``(N,)``, which row of the file it is.
         cluster: ``(N,)``, the number of each row's prompt, 0 to C − 1.
         right: By measure ``(N,)``, the share of a row's comparisons in which the chosen response
-            has the higher score; a tie is wrong, as in both benchmarks. RewardBench has
-            ``accuracy``; RM-Bench ``easy``, ``normal``, ``hard`` and ``average``.
+            has the higher score; a tie is wrong, as in the benchmarks. All have ``accuracy`` but
+            RM-Bench: ``easy``, ``normal``, ``hard`` and ``average``. In RewardBench 2 a row is
+            right if a chosen response has the highest score of all, and a tie for it counts by the
+            share of chosen ones; see ``benchmark_measures`` for its ties.
         ties: How many of all comparisons are ties.
         left_out: Rows without a score.
     """
 
     file: str
+    name: str
     style: Style
     subsets: list[str]
     subset: Ints
+    row: Ints
     cluster: Ints
     right: dict[str, Floats]
     ties: int
     left_out: int
 
 
-def read_section_scores(path: str | Path, *, head_type: str | None = None) -> SectionScores | None:
-    """Read a score file of RewardBench or RM-Bench, JSON Lines or one JSON array, plain or gzip.
+def read_section_scores(path: str | Path, *, head_type: str | None = None) -> list[SectionScores]:
+    """Read a benchmark's score file, JSON Lines or one JSON array, plain or gzip.
 
-    RewardBench rows have ``prompt`` (or ``id``), ``subset`` and the scores of both sides:
-    ``reward_output_chosen`` and ``reward_output_rejected``, raw outputs as ``score`` writes them,
-    which are read as mean rewards; or numbers ``scores_chosen`` and ``scores_rejected``, or
-    ``score_chosen`` and ``score_rejected``. RM-Bench rows have ``id`` or ``prompt``, ``domain`` and
-    ``score_chosen`` and ``score_rejected``, each a list of three numbers; or one column
-    ``reward_outputs_{name}`` with the raw outputs of six responses, the three chosen ones first.
-    ``null`` for a score leaves the row out.
+    A row has its ``subset`` (RewardBench, RewardBench 2), ``domain`` (RM-Bench) or ``source`` and
+    ``label`` (JudgeBench), its ``prompt`` or ``id``, and what ``score`` writes, which is read as
+    mean rewards: of pairs ``reward_output_chosen`` and ``reward_output_rejected``, of lists
+    ``reward_outputs_{name}`` with the chosen responses first. Or it has numbers: ``scores_chosen``
+    and ``scores_rejected`` or ``score_chosen`` and ``score_rejected``, lists of them for lists;
+    ``scores`` beside ``num_correct`` (RewardBench 2); ``judgments`` (JudgeBench), whose verdicts in
+    both orders count together. ``null`` for a score leaves the row out.
 
     Args:
         path: The file.
@@ -84,25 +100,20 @@ def read_section_scores(path: str | Path, *, head_type: str | None = None) -> Se
             folder the file lies, else guesses.
 
     Returns:
-        The scores; None where the first row is of neither style.
+        The scores of each reward model; none where the first row is of no benchmark.
 
     Raises:
         MissingFileError: If the file does not exist.
         DataError: If a later row lacks what the first one has, or a score is not a finite number;
             names file, line and field.
     """
-    file = str(path)
-    rows = _rows(path)
-    first = next(rows, None)
-    if first is None:
-        return None
-    reader = _reader_of(first[1], file)
-    if reader is None:
-        return None
-    reader.add(*first)
-    for line, row in rows:
-        reader.add(line, row)
-    return reader.scores(head_type)
+    readers: list[_Reader] | None = None
+    for line, row in _rows(path):
+        if readers is None:
+            readers = _readers_of(row, str(path), line)
+        for reader in readers:
+            reader.add(line, row)
+    return [reader.scores(head_type) for reader in readers or ()]
 
 
 def has_rewards(path: str | Path) -> bool:
@@ -113,160 +124,205 @@ def has_rewards(path: str | Path) -> bool:
 
 def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield rows of JSON Lines, or of one JSON array with the place in it as the line."""
-    with open_binary(path) as file:
-        start = file.read(64).lstrip()
-        if not start.startswith(b"["):
-            yield from iter_jsonl(path)
-            return
-        file.seek(0)
-        try:
-            items = json.loads(file.read())
-        except ValueError as error:
-            line = getattr(error, "lineno", None)
-            raise DataError(f"not valid JSON: {error}", file=path, line=line) from error
-    for number, item in enumerate(items, start=1):
-        if not isinstance(item, dict):
-            raise DataError(
-                f"item {number} of the array is {shown(item)}, not an object",
-                file=path,
-                remedy="An array has one {…} for each row",
-            )
-        yield number, item
+    if not holds_array(path):
+        return iter_jsonl(path)
+    return ((number, require_row(row)) for number, row in iter_array(path))
 
 
-def _reader_of(row: dict[str, Any], file: str) -> _Reader | None:
+def _readers_of(row: dict[str, Any], file: str, line: int) -> list[_Reader]:
     """Choose by the first row how a file is read."""
-    if isinstance(row.get("domain"), str):
-        if all(isinstance(row.get(name), list) for name in _NUMBERS[1]):
-            return _Reader(file, "rm-bench", "domain", _NUMBERS[1], _three_numbers)
-        outputs = sorted(
-            name
-            for name, value in row.items()
-            if name.startswith(RESPONSES_PREFIX)
-            and isinstance(value, list)
-            and len(value) == 2 * _STYLES
-        )
-        if len(outputs) == 1 and row["domain"] in RM_BENCH_DOMAINS:
-            return _Reader(file, "rm-bench", "domain", (outputs[0],), _six_outputs)
+    columns = reward_columns(row)
+    if columns:
+        sets = [(each.columns, each.name) for each in score_sets(columns, file, line)]
+    else:
+        numbers = [(names, "") for names in _NUMBERS if all(name in row for name in names)]
+        sets = numbers[:1] + [((n,), "") for n in ("scores", "judgments") if n in row]
+    found = [(_style_of(row, names), names, name) for names, name in sets]
+    return [_Reader(file, style, names, name) for style, names, name in found if style is not None]
+
+
+def _style_of(row: dict[str, Any], columns: tuple[str, ...]) -> Style | None:
+    """Tell which benchmark a row's scores are of, or None."""
+    two, lists = len(columns) == 2, has_lists(row)
+    is_pair = two and columns[0].startswith("reward_output")
+    lengths = [len(row[name]) if isinstance(row[name], list) else 0 for name in columns]
+    several = not is_pair and (lists or max(lengths) > 1)
+    known = two or (lengths == [2 * STYLES] and (lists or row.get("domain") in RM_BENCH_DOMAINS))
+    if isinstance(row.get("domain"), str) and several and known:
+        return "rm-bench"
     if isinstance(row.get("subset"), str):
-        if CHOSEN in row and REJECTED in row:
-            return _Reader(file, "reward-bench", "subset", (CHOSEN, REJECTED), _one_output)
-        for names in _NUMBERS:
-            if all(name in row for name in names):
-                return _Reader(file, "reward-bench", "subset", names, _one_number)
-    return None
-
-
-Parse = Callable[[Any], "list[list[float]]"]
-"""Takes a field's value to texts' raw outputs or scores; raises ValueError with what is wrong."""
+        if two:
+            return "reward-bench-2" if several else "reward-bench"
+        split = lists or isinstance(row.get("num_correct"), int)
+        return "reward-bench-2" if several and split else None
+    judged = row.get("label") in LABELS and isinstance(row.get("source"), str)
+    return "judge-bench" if judged and (is_pair or columns == ("judgments",)) else None
 
 
 class _Reader:
-    """Collects rows of one style."""
+    """Collects rows of one benchmark and reward model."""
 
-    def __init__(
-        self, file: str, style: Style, part: str, columns: Sequence[str], parse: Parse
-    ) -> None:
-        self.file, self.style, self.part, self.columns, self.parse = (
-            file,
-            style,
-            part,
-            columns,
-            parse,
-        )
-        self.values: list[list[list[float]]] = []
-        self.subsets: dict[str, int] = {}
+    def __init__(self, file: str, style: Style, columns: tuple[str, ...], name: str) -> None:
+        self.file, self.style, self.columns, self.name = file, style, columns, name
+        self.is_raw = columns[0].startswith("reward_output")
+        self.checks = RawOutputChecks(file)
+        self.outputs: list[list[float]] = []
+        self.counts: list[tuple[int, int]] = []
+        self.parts: list[str] = []
+        self.ids: list[tuple[str, str]] = []
         self.prompts: dict[str, int] = {}
-        self.subset: list[int] = []
         self.cluster: list[int] = []
-        self.width, self.width_line, self.left_out = 0, 0, 0
+        self.left_out = 0
 
     def add(self, line: int, row: dict[str, Any]) -> None:
         """Read one row."""
-        part = row.get(self.part)
+        part = row.get(_PART[self.style])
         if not isinstance(part, str) or not part:
-            raise DataError(
+            raise self._error(
                 f"a name is needed, not {shown(part)}",
-                file=self.file,
-                line=line,
-                field=self.part,
-                remedy=f"Every row of a {self.style} file says which {self.part} it belongs to",
+                line,
+                _PART[self.style],
+                f"Every row of a {self.style} file says what it is part of",
             )
-        sides = [self._side(row, name, line) for name in self.columns]
-        if any(side is None for side in sides):
+        if self.style == "judge-bench" and row.get("label") not in LABELS:
+            problem = f"one of {', '.join(LABELS)} is needed, not {shown(row.get('label'))}"
+            raise self._error(problem, line, "label", "It says which response is better")
+        sides = self._sides(row, line)
+        if any(value is None for side in sides for value in side):
             self.left_out += 1
             return
-        self.values.append([output for side in sides for output in side or ()])
-        self.subset.append(self.subsets.setdefault(part, len(self.subsets)))
-        key = _prompt_key(row) or f"\0{line}"  # a row without either is a prompt of its own
+        self._check_counts(sides, line)
+        self.outputs += [value for side in sides for value in side if value is not None]
+        self.counts.append((len(sides[0]), len(sides[1])))
+        self.parts.append(part)
+        self.ids.append(ties_id(row.get("id")) if is_ties(part) else ("", ""))
+        number = self.ids[-1][1]
+        # a row without a prompt is a prompt of its own
+        key = f"\0ties {number}" if number else _prompt_key(row) or f"\0{line}"
         self.cluster.append(self.prompts.setdefault(key, len(self.prompts)))
 
-    def _side(self, row: dict[str, Any], name: str, line: int) -> list[list[float]] | None:
-        if name not in row:
-            raise DataError(
-                "the column is missing, but stands on the first line",
-                file=self.file,
-                line=line,
-                field=name,
-                remedy="Score all rows with the same reward model; null is a text without a score",
+    def _check_counts(self, sides: Sequence[Sequence[Any]], line: int) -> None:
+        wanted = _COUNT.get(self.style)
+        for place, side in enumerate(sides):
+            if not side or (wanted and len(side) != wanted):
+                count = wanted or "one or more"
+                raise self._error(
+                    f"{count} chosen and {count} rejected scores are needed, not "
+                    + " and ".join(str(len(each)) for each in sides),
+                    line,
+                    self.columns[min(place, len(self.columns) - 1)],
+                    f"Each row of a {self.style} file has a score for every response",
+                )
+
+    def _error(self, problem: str, line: int, field: str, remedy: str) -> DataError:
+        return DataError(problem, file=self.file, line=line, field=field, remedy=remedy)
+
+    def _sides(self, row: dict[str, Any], line: int) -> tuple[list[list[float] | None], ...]:
+        """Return the outputs of the chosen and of the rejected responses; None without a score."""
+        for name in self.columns:
+            if name not in row:
+                raise self._error(
+                    "the column is missing, but stands on the first line",
+                    line,
+                    name,
+                    "Score all rows with the same reward model; null is a text without a score",
+                )
+        if self.columns == ("judgments",):
+            verdict = self._verdict(row, line)
+            return [None if verdict is None else [verdict]], [[0.0]]
+        if len(self.columns) == 2:
+            chosen, rejected = (self._values(row[name], name, line) for name in self.columns)
+            return chosen, rejected
+        (name,) = self.columns
+        values = self._values(row[name], name, line)
+        right, wrong = (len(row.get(side) or ()) for side in ("chosen", "rejected"))
+        if not has_lists(row):
+            count = len(values) // 2 if self.style == "rm-bench" else row.get("num_correct")
+            right = count if isinstance(count, int) else 0
+            wrong = len(values) - right
+        if row[name] is not None and (len(values) != right + wrong or min(right, wrong) < 1):
+            raise self._error(
+                f"it has {len(values)} scores for {right} chosen and {wrong} rejected responses",
+                line,
+                name,
+                "The chosen responses come first, then the rejected ones, at least one of each",
             )
-        value = row[name]
-        if value is None or (isinstance(value, list) and any(item is None for item in value)):
+        return values[:right] or [None], values[right:] or [None]
+
+    def _verdict(self, row: dict[str, Any], line: int) -> float | None:
+        """How many of JudgeBench's verdicts agree with the label, less those that say the opposite.
+
+        The second verdict is of the responses in reverse order; None where there is none.
+        """
+        judgments = row["judgments"]
+        if judgments is None:
             return None
-        try:
-            found = self.parse(value)
-            widths = {len(output) for output in found}
-            if self.width and widths != {self.width}:
-                raise ValueError(f"its width is not {self.width}, as on line {self.width_line}")
-            if not self.width:
-                self.width, self.width_line = widths.pop(), line
-                if widths:
-                    raise ValueError("its outputs differ in width")
-        except ValueError as error:
-            raise DataError(
-                str(error),
-                file=self.file,
-                line=line,
-                field=name,
-                remedy="Every score is finite; null stands for a text without one",
-            ) from error
-        return found
+        said = judgments if isinstance(judgments, list) else [judgments]
+        if not said or any(each is not None and not isinstance(each, dict) for each in said):
+            problem = f"a list of verdicts is needed, not {shown(judgments)}"
+            remedy = 'Write [{"decision": "A>B"}, {"decision": "B>A"}]'
+            raise self._error(problem, line, "judgments", remedy)
+        decisions = [(each or {}).get("decision") for each in said]
+        signs = [(each == row["label"]) - (each in [*LABELS]) / 2 for each in decisions]
+        return sum(-sign if place else sign for place, sign in enumerate(signs))
+
+    def _values(self, value: Any, name: str, line: int) -> list[list[float] | None]:
+        """Check one column's outputs; a number stands for a list of one."""
+        if self.is_raw and len(self.columns) == 2:
+            return [self.checks.numbers(value, line, name)]
+        if not isinstance(value, list):
+            return [self.checks.numbers(None if value is None else [value], line, name)]
+        if not self.is_raw:
+            value = [item if item is None or isinstance(item, list) else [item] for item in value]
+        return [self.checks.numbers(item, line, f"{name}[{i}]") for i, item in enumerate(value)]
 
     def scores(self, head_type: str | None) -> SectionScores:
         """Compare chosen with rejected responses."""
-        if not self.values:
-            raise DataError(
-                f"none of its {self.left_out} rows has a score",
-                file=self.file,
-                field=self.columns[0],
-                remedy="Were all texts too long? Score them again with a larger --max_length",
-            )
-        raw = np.array(self.values, dtype=np.float64)
-        is_raw = self.columns[0].startswith(("reward_output_", RESPONSES_PREFIX))
-        rewards = self._means(raw, head_type) if is_raw else raw[..., 0]
-        half = rewards.shape[1] // 2
-        gap = rewards[:, :half, None] - rewards[:, None, half:]
+        if not self.counts:
+            raise no_reward(self.file, self.left_out, self.columns[0])
+        raw = np.array(self.outputs, dtype=np.float64)
+        rewards = self._means(raw, head_type) if self.is_raw else raw[..., 0]
+        ends = np.cumsum(np.array(self.counts).ravel())[:-1]
+        split = np.split(rewards, ends)
+        sides = list(zip(split[::2], split[1::2], strict=True))
+        if self.style == "reward-bench-2":
+            ties = [row for row, part in enumerate(self.parts) if is_ties(part)]
+            entries = [
+                (part, row, share_of_best(*sides[row]))
+                for row, part in enumerate(self.parts)
+                if not is_ties(part)
+            ]
+            own = ties_entries([self.ids[row] for row in ties], [sides[row] for row in ties])
+            entries += [(part, ties[place], value) for part, place, value in own]
+            parts, rows = [part for part, _, _ in entries], [row for _, row, _ in entries]
+            right = {"accuracy": np.array([value for _, _, value in entries])}
+        else:
+            parts, rows = self.parts, list(range(len(sides)))
+            gap = np.stack([chosen[:, None] - rejected for chosen, rejected in sides])
+            right = measures(gap)
+        subsets = list(dict.fromkeys(parts))
+        place = {name: number for number, name in enumerate(subsets)}
         return SectionScores(
             self.file,
+            self.name,
             self.style,
-            list(self.subsets),
-            np.array(self.subset, dtype=np.int64),
-            np.array(self.cluster, dtype=np.int64),
-            measures(gap),
-            int((gap == 0).sum()),
+            subsets,
+            np.array([place[part] for part in parts], dtype=np.int64),
+            np.array(rows, dtype=np.int64),
+            np.array(self.cluster, dtype=np.int64)[rows],
+            right,
+            sum(int((chosen[:, None] == rejected).sum()) for chosen, rejected in sides),
             self.left_out,
         )
 
     def _means(self, raw: Floats, head_type: str | None) -> Floats:
         import torch
 
-        column = self.columns[0]
-        name = column.removeprefix(RESPONSES_PREFIX) if len(self.columns) == 1 else ""
         head = choose_head(
-            self.width,
+            self.checks.width,
             file=self.file,
-            field=column,
-            name=name,
+            field=self.columns[0],
+            name=self.name,
             saved=saved_head(self.file),
             head_type=head_type,
         )
@@ -274,74 +330,6 @@ class _Reader:
             return np.asarray(head.distribution(torch.from_numpy(raw)).mean.double().numpy())
 
 
-def measures(gap: Floats) -> dict[str, Floats]:
-    """Say how often the chosen responses win.
-
-    Args:
-        gap: Score of chosen response i minus that of rejected response j, of shape ``(N, 1, 1)``,
-            or ``(N, 3, 3)`` with both in the order concise, detailed, markdown.
-
-    Returns:
-        By measure, the share of a row's comparisons that are right, ``(N,)``. ``hard`` are the
-        three in which the rejected response has the richer style (above the diagonal), ``normal``
-        the diagonal, ``easy`` the three below; ``average`` all nine.
-
-    Source: RM-Bench (arXiv 2410.16184), section 3.
-    """
-    right = (gap > 0).astype(np.float64)
-    if right.shape[1] == 1:
-        return {"accuracy": right[:, 0, 0]}
-    upper = np.triu_indices(_STYLES, 1)
-    return {
-        "easy": right[:, upper[1], upper[0]].mean(1),
-        "normal": np.diagonal(right, axis1=1, axis2=2).mean(1),
-        "hard": right[:, upper[0], upper[1]].mean(1),
-        "average": right.mean((1, 2)),
-    }
-
-
 def _prompt_key(row: dict[str, Any]) -> str:
-    prompt = row.get("prompt")
-    if isinstance(prompt, str) and prompt:
-        return prompt
-    if isinstance(prompt, list) and prompt and all(_is_message(turn) for turn in prompt):
-        return to_text(prompt)
     name = row.get("id")
-    return f"id {name}" if isinstance(name, (str, int)) else ""
-
-
-def _is_message(turn: Any) -> bool:
-    return isinstance(turn, dict) and isinstance(turn.get("role"), str) and "content" in turn
-
-
-def _finite(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{shown(value)} stands where a finite number is needed")
-    return float(value)
-
-
-def _one_number(value: Any) -> list[list[float]]:
-    """Read a number, also as a list of one."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return [[_finite(value)]]
-
-
-def _one_output(value: Any) -> list[list[float]]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"a list of numbers is needed, not {shown(value)}")
-    return [[_finite(number) for number in value]]
-
-
-def _three_numbers(value: Any) -> list[list[float]]:
-    if not isinstance(value, list) or len(value) != _STYLES:
-        raise ValueError(
-            f"three scores are needed, concise, detailed and markdown, not {shown(value)}"
-        )
-    return [_one_number(item)[0] for item in value]
-
-
-def _six_outputs(value: Any) -> list[list[float]]:
-    if not isinstance(value, list) or len(value) != 2 * _STYLES:
-        raise ValueError(f"six outputs are needed, three chosen ones first, not {shown(value)}")
-    return [_one_output(item)[0] for item in value]
+    return prompt_of(plain_row(row)) or (f"id {name}" if isinstance(name, (str, int)) else "")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.analysis.evidence import ResponseEvidence
-from hidden_context.analysis.intervals import SHARE, Resampling
+from hidden_context.analysis.intervals import Resampling
 from hidden_context.analysis.score_files import ResponseScores
 from hidden_context.analysis.sections import sample_rows
-from hidden_context.statistics.interval import cluster_sums, ratio
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
@@ -41,7 +39,7 @@ def borda_of(
 
     starts = np.concatenate([[0], np.cumsum(scores.num_responses)])
     several = np.flatnonzero(scores.num_responses > 1)
-    if scores.facts is None or not len(several):
+    if not len(several):
         return None
     import torch
 
@@ -60,13 +58,6 @@ def borda_of(
     columns = list(np.stack(counts).T) if same else []
     return {
         "rows": len(rows),
-        "best_by_mean": _mean(agree, cluster, resampling),
-        "by_place": [_mean(column, cluster, resampling) for column in columns],
+        "best_by_mean": resampling.share(agree, cluster),
+        "by_place": [resampling.share(column, cluster) for column in columns],
     }
-
-
-def _mean(
-    values: NDArray[np.float64], cluster: NDArray[np.int64], resampling: Resampling
-) -> dict[str, Any]:
-    sums = cluster_sums(np.stack([values, np.ones_like(values)], axis=1), cluster)
-    return resampling.interval(sums, ratio, SHARE).to_dict()

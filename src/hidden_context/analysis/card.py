@@ -7,10 +7,10 @@ from typing import Final
 
 from hidden_context.analysis.results import Group, ScoresAnalysis
 from hidden_context.analysis.score_heads import head_file_beside
-from hidden_context.analysis.table_cells import NOTHING, ends, number, percent
+from hidden_context.analysis.table_cells import estimate, share
 from hidden_context.data.files import atomic_write
+from hidden_context.data.locks import exclusive
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.interval import Interval
 
 CARD: Final = "README.md"
 _BEGIN: Final = "<!-- analysis: begin -->"
@@ -53,6 +53,12 @@ def write_card(analysis: ScoresAnalysis) -> Path:
         StorageError: If the card cannot be written.
     """
     card = check_card(analysis.file)
+    with exclusive(card):
+        _put_in(card, analysis)
+    return card
+
+
+def _put_in(card: Path, analysis: ScoresAnalysis) -> None:
     text = card.read_text(encoding="utf-8")
     section = card_section(analysis)
     begin, end = text.find(_BEGIN), text.find(_END)
@@ -63,7 +69,6 @@ def write_card(analysis: ScoresAnalysis) -> Path:
         text = f"{before}{section}\n\n{use}{after}"
     with atomic_write(card) as file:
         file.write(text)
-    return card
 
 
 def card_section(analysis: ScoresAnalysis) -> str:
@@ -82,28 +87,16 @@ def card_section(analysis: ScoresAnalysis) -> str:
         "",
     ]
     if analysis.calibration is not None:
-        ece = analysis.calibration["ece"]
-        lines += [f"- Expected calibration error: {_ends_of(ece)}"]
+        lines += [f"- Expected calibration error: {estimate(analysis.calibration['ece'])}"]
     lines += [f"- {test.question} p = {test.p_value:.2g}. {test.limit}" for test in analysis.tests]
     return "\n".join([*lines, _END])
 
 
 def _row(group: Group) -> str:
     name = ", ".join(f"{column} {value}" for column, value in group.labels.items()) or "all"
-    cells = [_cell(metric, group.intervals.get(metric)) for metric in _METRICS]
+    cells = [
+        (share if metric == "accuracy" else estimate)(group.intervals.get(metric))
+        for metric in _METRICS
+    ]
     # a label may hold what Markdown reads as a column's end
     return " | ".join([f"| {name.replace('|', chr(92) + '|')}", str(group.record.n), *cells]) + " |"
-
-
-def _cell(metric: str, interval: Interval | None) -> str:
-    if interval is None:
-        return NOTHING
-    if metric == "accuracy":
-        return f"{percent(interval.estimate)} {ends(interval, 100, 1)}".rstrip()
-    return f"{number(interval.estimate)} {ends(interval, decimals=3)}".rstrip()
-
-
-def _ends_of(found: dict[str, float | None]) -> str:
-    if found["low"] is None:
-        return number(found["estimate"])
-    return f"{number(found['estimate'])} [{number(found['low'])}, {number(found['high'])}]"

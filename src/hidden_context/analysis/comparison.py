@@ -55,13 +55,6 @@ class Comparison:
     clusters: int
     differences: list[Difference]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; see ``docs/analyze.md``."""
-        found = dataclasses.asdict(self)
-        for own, each in zip(self.differences, found["differences"], strict=True):
-            each["difference"] = own.difference.to_dict()
-        return found
-
 
 def compare(
     scores: tuple[PairScores, PairScores],
@@ -82,9 +75,7 @@ def compare(
         DataError: If the files are not of the same rows.
     """
     places = _same_rows(*scores)
-    facts = scores[0].facts
-    assert facts is not None
-    cluster = facts.cluster[places[0]]
+    cluster = scores[0].facts.cluster[places[0]]
     moments = [
         pair_moments(_selected(own, place), cluster)
         for own, place in zip(evidence, places, strict=True)
@@ -114,9 +105,7 @@ def _difference(
         stack_sums(parts),
         _of_columns(first, slice(0, width)),
         _of_columns(second, slice(width, None)),
-        level=resampling.level,
-        resamples=resampling.resamples,
-        seed=resampling.seed,
+        **vars(resampling),
     )
     p_value = found.p_value if np.isfinite(found.p_value) else None
     return Difference(name, found.first, found.second, found.difference, p_value)
@@ -144,8 +133,6 @@ def _take(value: Any, rows: NDArray[np.int64]) -> Any:
 def _same_rows(first: PairScores, second: PairScores) -> tuple[NDArray[np.int64], ...]:
     """Find the places of the rows that both have rewards for, and check that they are the same."""
     _, places, others = np.intersect1d(first.rows, second.rows, return_indices=True)
-    assert first.facts is not None
-    assert second.facts is not None
     same = first.facts.identity[places] == second.facts.identity[others]
     if not len(places) or not same.all():
         where = int(first.rows[places[~same][0]]) + 1 if len(places) else None

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.evidence import PairEvidence, ResponseEvidence, values_at
-from hidden_context.analysis.intervals import SHARE, Resampling
+from hidden_context.analysis.intervals import Resampling
 from hidden_context.analysis.score_files import PairScores, ResponseScores
 from hidden_context.analysis.sections import sample_rows
-from hidden_context.statistics.interval import cluster_sums, ratio
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
     from hidden_context.statistics.interval import Interval
 
 ALPHAS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
-_MEASURES: Final = ("quantile", "cvar")
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class FrontierPoint:
     Attributes:
         measure: ``quantile`` or ``cvar``, or ``mean`` for none.
         alpha: Its level.
+        name: The risk measure's name.
         unsafe: How often the unsafe response is rated at least as high as the safe one; None where
             the rows do not say which is unsafe.
         accuracy: Accuracy on the rows judged by helpfulness, or on all where none is; None for
@@ -37,33 +36,15 @@ class FrontierPoint:
 
     measure: str
     alpha: float | None
+    name: str
     unsafe: Interval | None
     accuracy: Interval | None
 
-    @property
-    def name(self) -> str:
-        """The risk measure's name, a quantile read as bins as in the paper's tables."""
-        if self.alpha is None:
-            return "mean"
-        return _risk_name(self.measure, self.alpha)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "measure": self.measure,
-            "alpha": self.alpha,
-            "name": self.name,
-            "unsafe": self.unsafe.to_dict() if self.unsafe else None,
-            "accuracy": self.accuracy.to_dict() if self.accuracy else None,
-        }
-
-
-def _risk_name(measure: str, alpha: float) -> str:
-    return f"{measure}:{alpha!r}" + (":bins" if measure == "quantile" else "")
-
 
 def _points() -> list[tuple[str, float | None, str]]:
-    cautious = [(m, alpha, _risk_name(m, alpha)) for m in _MEASURES for alpha in ALPHAS]
+    """Measures, levels and names; a quantile is read as bins, as in the paper's tables."""
+    bins = {"quantile": ":bins", "cvar": ""}
+    cautious = [(m, alpha, f"{m}:{alpha!r}{bins[m]}") for m in bins for alpha in ALPHAS]
     return [("mean", None, "mean"), *cautious]
 
 
@@ -75,26 +56,21 @@ def pair_frontier(
     The rejected text is the unsafe one on rows whose ``data_subset`` is harmless, as far as they
     were judged by harmlessness.
     """
-    if not evidence.has_variance or scores.facts is None:
+    if not evidence.has_variance:
         return []
     rows = sample_rows(len(evidence.loss), resampling.seed)
     helpful, harmless = _helpful_rows(scores, rows), _harmless_rows(scores, rows)
-    sign = np.sign(evidence.preference - 0.5)
+    used = np.unique(np.concatenate([helpful, harmless]))
+    cluster, higher = scores.facts.cluster, np.zeros(len(evidence.loss))
     found = []
     for measure, alpha, name in _points():
-        used = np.unique(np.concatenate([helpful, harmless]))
-        higher = np.zeros(len(evidence.loss))
         first, second = values_at(head, name, (scores.chosen[used], scores.rejected[used]))
-        higher[used] = np.sign(first - second) * sign[used]
-        cluster = scores.facts.cluster
-        found.append(
-            FrontierPoint(
-                measure,
-                alpha,
-                _share(higher[harmless] <= 0, cluster[harmless], resampling),
-                _share(0.5 + 0.5 * higher[helpful], cluster[helpful], resampling),
-            )
-        )
+        higher[used] = np.sign(first - second) * np.sign(evidence.preference[used] - 0.5)
+        unsafe = None
+        if len(harmless):
+            unsafe = resampling.share(higher[harmless] <= 0, cluster[harmless])
+        accuracy = resampling.share(0.5 + 0.5 * higher[helpful], cluster[helpful])
+        found.append(FrontierPoint(measure, alpha, name, unsafe, accuracy))
     return found
 
 
@@ -119,22 +95,13 @@ def response_frontier(
 ) -> list[FrontierPoint]:
     """How often the second of two responses, the unsafe one, is rated as high as the first."""
     pairs = scores.as_pairs()
-    if pairs is None or scores.facts is None or not (evidence.variance > 0).any():
+    if pairs is None or not (evidence.variance > 0).any():
         return []
     rows = sample_rows(len(pairs), resampling.seed)
     cluster = scores.facts.cluster[rows]
     found = []
     for measure, alpha, name in _points():
         first, second = values_at(head, name, (pairs[rows, 0], pairs[rows, 1]))
-        rate = _share(second >= first, cluster, resampling)
-        found.append(FrontierPoint(measure, alpha, rate, None))
+        rate = resampling.share(second >= first, cluster)
+        found.append(FrontierPoint(measure, alpha, name, rate, None))
     return found
-
-
-def _share(
-    values: NDArray[Any], cluster: NDArray[np.int64], resampling: Resampling
-) -> Interval | None:
-    if not len(values):
-        return None
-    sums = cluster_sums(np.stack([values, np.ones(len(values))], axis=1), cluster)
-    return resampling.interval(sums, ratio, SHARE)

@@ -22,7 +22,7 @@ def group_labels(scores: PairScores | ResponseScores, by: list[str]) -> dict[str
     """
     found = {}
     for name in by:
-        if name == "length_bin" and scores.facts is not None:
+        if name == "length_bin":
             found[name] = scores.facts.length_bins()
         elif name in scores.labels:
             found[name] = _pooled(scores.labels[name])

@@ -47,14 +47,12 @@ class Resampling:
         self, sums: Floats, statistic: Statistic, bounds: tuple[float, float] | None = None
     ) -> Interval:
         """Make the interval of a statistic of sums by prompt."""
-        return cluster_interval(
-            sums,
-            statistic,
-            bounds=bounds,
-            level=self.level,
-            resamples=self.resamples,
-            seed=self.seed,
-        )
+        return cluster_interval(sums, statistic, bounds=bounds, **vars(self))
+
+    def share(self, values: NDArray[Any], cluster: NDArray[np.int64]) -> Interval:
+        """Make the interval by prompt of the mean of rows' values, each between 0 and 1."""
+        sums = cluster_sums(np.stack([values, np.ones(len(values))], axis=1), cluster)
+        return self.interval(sums, ratio, SHARE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.evidence import values_at
-from hidden_context.analysis.intervals import SHARE, Resampling
+from hidden_context.analysis.intervals import Resampling
 from hidden_context.analysis.records import Count
 from hidden_context.statistics.context_tests import TestResult
-from hidden_context.statistics.interval import Interval, cluster_sums, ratio
+from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.paired import mcnemar_test
 
 if TYPE_CHECKING:
@@ -65,12 +65,7 @@ def paired_rates(
         if name is not None
     ]
     counts = [Count(float(each.sum()), len(each)) for each in holds]
-    intervals = [
-        resampling.interval(
-            cluster_sums(np.stack([each, np.ones_like(each)], axis=1), cluster), ratio, SHARE
-        )
-        for each in holds
-    ]
+    intervals = [resampling.share(each, cluster) for each in holds]
     if len(holds) == 1:
         return PairedRates(counts[0], None, (intervals[0], None), None)
     test = mcnemar_test(holds[0], holds[1], cluster)

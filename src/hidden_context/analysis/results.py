@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hidden_context.analysis.benchmark_accuracy import SectionAccuracy
 from hidden_context.analysis.comparison import Comparison
@@ -12,8 +12,11 @@ from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.frontier import FrontierPoint
 from hidden_context.analysis.records import Count, PairRecord, ResponseRecord
 from hidden_context.analysis.subsets import SubsetDifference
+from hidden_context.data.files import to_plain
 from hidden_context.statistics.context_tests import TestResult
-from hidden_context.statistics.interval import Interval
+
+if TYPE_CHECKING:
+    from hidden_context.contexts import Confound
 
 FORMAT, FORMAT_VERSION = "hidden_context.analysis", 2
 
@@ -73,24 +76,7 @@ class ScoresAnalysis:
     subset_differences: list[SubsetDifference] = field(default_factory=list)
     borda: dict[str, Any] | None = None
     contexts: dict[str, Any] | None = None
-    confounds: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; see ``docs/analyze.md`` for its fields."""
-        found = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        found["with_objective"] = found.pop("with_likelihood")  # as files have always had it
-        found["groups"] = [
-            {
-                "labels": group.labels,
-                **_plain(group.record),
-                "intervals": _plain(group.intervals),
-            }
-            for group in self.groups
-        ]
-        found["subset_differences"] = [each.to_dict() for each in self.subset_differences]
-        found["tests"] = [test.to_dict() for test in self.tests]
-        found["frontier"] = [point.to_dict() for point in self.frontier]
-        return found
+    confounds: list[Confound] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -99,21 +85,19 @@ class FileSections:
 
     Attributes:
         file: The file.
-        style: ``reward-bench`` or ``rm-bench``.
-        ties: How many comparisons are ties, which count as wrong.
+        name: The name given to the reward model; empty where it was the only one.
+        style: Which benchmark: ``reward-bench``, ``reward-bench-2``, ``rm-bench``, ``judge-bench``.
+        ties: How many comparisons are ties.
         rows_left_out: Rows without a score.
         records: Overall, then the sections with their subsets.
     """
 
     file: str
+    name: str
     style: str
     ties: int
     rows_left_out: int
     records: list[SectionAccuracy]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; see ``docs/analyze.md`` for its fields."""
-        return {**vars(self), "records": [record.to_dict() for record in self.records]}
 
 
 @dataclass(frozen=True)
@@ -134,22 +118,22 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; see ``docs/analyze.md`` for its fields."""
-        return {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "config": dataclasses.asdict(self.config),
-            "analyses": [analysis.to_dict() for analysis in self.analyses],
-            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
-            "sections": [sections.to_dict() for sections in self.sections],
-        }
+        found = {"format": FORMAT, "version": FORMAT_VERSION, **_plain(self)}
+        for scores in found["analyses"]:
+            scores["with_objective"] = scores.pop("with_likelihood")  # as files have always had it
+            for group in scores["groups"]:
+                group |= group.pop("record")
+        return found
 
 
 def _plain(value: Any) -> Any:
-    """Return records, counts and intervals as JSON has them."""
-    if isinstance(value, (Count, Interval)):
+    """Return what JSON has: fields of dataclasses, counts with their shares, null for NaN."""
+    if isinstance(value, Count):
         return value.to_dict()
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (PairRecord, ResponseRecord)):
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return value
+    return to_plain(value)

@@ -1,4 +1,4 @@
-"""What a score file's rows say beside rewards and labels: prompt, lengths, number of votes."""
+"""What a score file's rows say beside rewards and labels: prompt, lengths, places."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hidden_context.data.checks import read_conversation
+from hidden_context.data.dialogue import canonical_prompt, message_text, shared_prompt
+from hidden_context.data.published import plain_row
+from hidden_context.data.rows import drop_nulls
+from hidden_context.errors import DataError
 
 _LENGTH_BINS: Final = 4
 
@@ -25,7 +31,6 @@ class RowFacts:
         identity: ``(N,)`` unsigned integers, a checksum of each row's texts; 0 where it has none.
         length: ``(N, 2)`` float64, characters of the chosen and the rejected text, or of the two
             responses; of any other number of responses, twice half of all. NaN without texts.
-        votes: ``(N,)`` integers, how many annotators judged the row.
         swapped: ``(N,)``, whether the chosen text comes after the rejected one in the alphabet: an
             order of the two sides that no annotator decided.
         position: ``(N,)`` float64, the place at which the chosen response was shown: the column
@@ -36,7 +41,6 @@ class RowFacts:
     cluster: NDArray[np.int64]
     identity: NDArray[np.uint64]
     length: NDArray[np.float64]
-    votes: NDArray[np.int64]
     swapped: NDArray[np.bool_]
     position: NDArray[np.float64]
     prompts: Sequence[str] = ()
@@ -47,7 +51,6 @@ class RowFacts:
             self.cluster[rows],
             self.identity[rows],
             self.length[rows],
-            self.votes[rows],
             self.swapped[rows],
             self.position[rows],
             self.prompts,
@@ -82,15 +85,15 @@ class FactsReader:
         self._codes: dict[Any, int] = {}
         self._prompts: list[str] = []
         self._cluster, self._identity = array("q"), array("Q")
-        self._length, self._votes, self._swapped = array("d"), array("q"), array("b")
-        self._position = array("d")
+        self._length, self._swapped, self._position = array("d"), array("b"), array("d")
 
     def __len__(self) -> int:
         return len(self._cluster)
 
     def add(self, row: dict[str, Any]) -> None:
         """Read one row."""
-        prompt = _prompt_of(row)
+        row = plain_row(row)
+        prompt = prompt_of(row)
         key: str | bytes | int = prompt if self._keep else _digest(prompt)
         if not prompt:
             key = len(self)  # a prompt of its own: no text is an integer
@@ -98,14 +101,12 @@ class FactsReader:
         if self._keep and code == len(self._prompts):
             self._prompts.append(prompt)
         self._cluster.append(code)
-        texts = [_text_of(value) for value in _sides(row)]
+        texts = [text_of(value) for value in _sides(row)]
         self._length.extend((len(t) for t in texts) if texts else (np.nan, np.nan))
         self._swapped.append(len(texts) == 2 and texts[0] > texts[1])
         content = "\0".join([prompt, *texts]) if texts else ""
         self._identity.append(int.from_bytes(_digest(content)[:8], "big") if content else 0)
         self._position.append(_position_of(row))
-        said = row.get("annotations")
-        self._votes.append(len(said) if isinstance(said, list) and said else 1)
 
     def facts(self) -> RowFacts:
         """Return what was collected."""
@@ -113,7 +114,6 @@ class FactsReader:
             np.array(self._cluster, dtype=np.int64),
             np.array(self._identity, dtype=np.uint64),
             np.array(self._length, dtype=np.float64).reshape(-1, 2),
-            np.array(self._votes, dtype=np.int64),
             np.array(self._swapped, dtype=np.bool_),
             np.array(self._position, dtype=np.float64),
             self._prompts,
@@ -133,7 +133,7 @@ def _sides(row: dict[str, Any]) -> tuple[Any, ...]:
     if isinstance(responses, list) and responses:
         if len(responses) == 2:
             return tuple(responses)
-        text = "\n".join(_text_of(response) for response in responses)
+        text = "\n".join(text_of(response) for response in responses)
         return text[: len(text) // 2], text[len(text) // 2 :]
     return ()
 
@@ -145,25 +145,23 @@ def _position_of(row: dict[str, Any]) -> float:
     return float(place) if math.isfinite(place) else math.nan
 
 
-def _text_of(value: Any) -> str:
-    """Return a text as it is, and the contents of messages."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        contents = (item.get("content") for item in value if isinstance(item, dict))
-        return "\n".join(content for content in contents if isinstance(content, str))
-    return ""
+def text_of(value: Any) -> str:
+    """Return a text as it is, and what messages say; nothing of anything else."""
+    try:
+        said = value if isinstance(value, str) else read_conversation(value, "")
+    except DataError:
+        return ""
+    return said if isinstance(said, str) else "\n".join(map(message_text, said))
 
 
-def _prompt_of(row: dict[str, Any]) -> str:
-    from hidden_context.data.dialogue import canonical_prompt, shared_prompt
-
+def prompt_of(row: dict[str, Any]) -> str:
+    """Return a row's prompt, else what its two sides have in common; empty where there is none."""
     prompt = row.get("prompt")
     if isinstance(prompt, (str, list)) and prompt:
-        return canonical_prompt(prompt) if isinstance(prompt, str) else _text_of(prompt)
+        return canonical_prompt(prompt) if isinstance(prompt, str) else text_of(prompt)
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if isinstance(chosen, str) and isinstance(rejected, str):
         return canonical_prompt(shared_prompt(chosen, rejected))
     if isinstance(chosen, list) and isinstance(rejected, list):
-        return _text_of(shared_prompt(chosen, rejected))
+        return text_of(shared_prompt(drop_nulls(chosen), drop_nulls(rejected)))
     return ""

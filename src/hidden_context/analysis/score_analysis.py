@@ -27,7 +27,6 @@ from hidden_context.analysis.intervals import (
 from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.records import record_of_pairs, record_of_responses
 from hidden_context.analysis.results import Analysis, FileSections, Group, ScoresAnalysis
-from hidden_context.analysis.row_facts import FactsReader, RowFacts
 from hidden_context.analysis.score_files import PairScores, ResponseScores, read_score_file
 from hidden_context.analysis.score_heads import (
     checkpoint_files_beside,
@@ -36,9 +35,11 @@ from hidden_context.analysis.score_heads import (
 )
 from hidden_context.analysis.subsets import subset_differences
 from hidden_context.data.files import write_json
+from hidden_context.data.locks import exclusive
 from hidden_context.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from hidden_context.contexts import Contexts
     from hidden_context.heads import Head
     from hidden_context.likelihood import Labels, Likelihood
     from hidden_context.risk import RiskMeasure
@@ -81,7 +82,7 @@ def analyze_pairs(
     """
     from hidden_context.likelihood import LikelihoodOptions
 
-    facts, resampling, head = _facts(scores), _resampling(config), likelihood.head
+    facts, resampling, head = scores.facts, _resampling(config), likelihood.head
     sides, labels = (scores.chosen, scores.rejected), _labels(scores, likelihood)
     evidence = pair_evidence(likelihood, *sides, scores.preference, risk_names, labels)
     moments = pair_moments(evidence, facts.cluster)
@@ -104,7 +105,7 @@ def analyze_pairs(
         agreement=sections.agreement_of(scores, evidence, resampling),
         frontier=frontier.pair_frontier(scores, evidence, head, resampling),
         subset_differences=subset_differences(group_labels(scores, config.by), moments, resampling),
-        contexts=_contexts(config, scores, spread),
+        contexts=_contexts(scores, spread, config),
         confounds=sections.confounds_of(facts, spread, resampling),
     )
     return analysis, evidence
@@ -114,7 +115,7 @@ def analyze_responses(
     scores: ResponseScores, head: Head, config: AnalyzeConfig, risk_names: list[str]
 ) -> ScoresAnalysis:
     """Analyse rows of responses."""
-    facts, resampling = _facts(scores), _resampling(config)
+    facts, resampling = scores.facts, _resampling(config)
     evidence = response_evidence(head, scores.outputs, scores.num_responses, risk_names)
     moments = response_moments(evidence, facts.cluster, within=not head.has_context)
     groups = [
@@ -137,7 +138,7 @@ def analyze_responses(
         frontier=frontier.response_frontier(scores, evidence, head, resampling),
         subset_differences=subset_differences(group_labels(scores, config.by), moments, resampling),
         borda=borda_of(scores, evidence, head, resampling),
-        contexts=_contexts(config, scores, spread),
+        contexts=_contexts(scores, spread, config),
         confounds=sections.confounds_of(facts, spread, resampling),
     )
 
@@ -146,20 +147,27 @@ def _resampling(config: AnalyzeConfig) -> Resampling:
     return Resampling(config.level, config.resamples, config.seed)
 
 
-def _facts(scores: PairScores | ResponseScores) -> RowFacts:
-    if scores.facts is None:
-        raise ConfigError("an analysis needs the rows' facts; read the file with a FactsReader.")
-    return scores.facts
-
-
 def _contexts(
-    config: AnalyzeConfig,
+    scores: PairScores | ResponseScores, spread: NDArray[np.float64] | None, config: AnalyzeConfig
+) -> dict[str, Any] | None:
+    found = contexts_of(scores, spread, config.max_contexts, config.seed)
+    return None if found is None else found[0].to_dict()
+
+
+def contexts_of(
     scores: PairScores | ResponseScores,
     variance: NDArray[np.float64] | None,
-) -> dict[str, Any] | None:
-    """Find clusters of prompts by variance, where that was asked for and there is any."""
-    facts = _facts(scores)
-    if not config.contexts or variance is None or not facts.prompts:
+    max_contexts: int,
+    seed: int,
+) -> tuple[Contexts, NDArray[np.int64]] | None:
+    """Find clusters of prompts by variance.
+
+    Returns:
+        The clusters, and the number among their prompts of each row's, ``(N,)``; None where there
+        is no variance, or there are not two prompts whose texts were kept.
+    """
+    facts = scores.facts
+    if variance is None or not facts.prompts:
         return None
     from hidden_context.contexts import find_contexts
 
@@ -168,14 +176,9 @@ def _contexts(
     if sum(map(bool, prompts)) < 2:
         return None
     found = find_contexts(
-        prompts,
-        cluster,
-        variance,
-        max_clusters=config.max_contexts,
-        seed=config.seed,
-        rows=scores.rows + 1,
+        prompts, cluster, variance, max_clusters=max_contexts, seed=seed, rows=scores.rows + 1
     )
-    return found.to_dict()
+    return found, cluster
 
 
 def _labels(scores: PairScores, likelihood: Likelihood) -> Labels | None:
@@ -205,7 +208,7 @@ def _analyze_file(
         path,
         annotator_column=known,
         label_names=sections.judged_columns(config.by),
-        facts=FactsReader(keep_prompts=config.contexts),
+        keep_prompts=config.contexts,
     )
     every = file.all_scores()
     # The checkpoint around the file can have written one set of scores, not those of several models
@@ -274,6 +277,11 @@ def run(config: AnalyzeConfig) -> Analysis:
         check_output(config.output, [*config.files, *beside])
     for path in config.files if config.card else ():
         check_card(path)
+    with exclusive(config.output or None):
+        return _analyze(config, measures)
+
+
+def _analyze(config: AnalyzeConfig, measures: dict[str, RiskMeasure]) -> Analysis:
     analyses: list[ScoresAnalysis] = []
     compared: dict[str, _Analysed] = {}
     benchmarks: list[FileSections] = []
@@ -305,13 +313,12 @@ def run(config: AnalyzeConfig) -> Analysis:
 
 def _sections(config: AnalyzeConfig, path: str) -> list[FileSections]:
     """Return accuracies by section if a file is in the style of a benchmark, else nothing."""
-    scores = read_section_scores(path, head_type=config.head)
-    if scores is None:
-        return []
-    records = section_accuracies(
-        scores, seed=config.seed, level=config.level, resamples=config.resamples
-    )
-    return [FileSections(path, scores.style, scores.ties, scores.left_out, records)]
+    found = []
+    for scores in read_section_scores(path, head_type=config.head):
+        records = section_accuracies(scores, **vars(_resampling(config)))
+        counts = scores.ties, scores.left_out
+        found.append(FileSections(path, scores.name, scores.style, *counts, records))
+    return found
 
 
 def _only(pairs: list[_Analysed], path: str) -> _Analysed:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from hidden_context.data.example import Comparison, Example
 from hidden_context.data.importers import read_row
+from hidden_context.data.importers.answers import COMPARISON_COLUMNS, RATING_COLUMNS
 from hidden_context.errors import DataError
 
 CHOSEN: Final = "reward_output_chosen"
@@ -16,7 +17,7 @@ RESPONSES_PREFIX: Final = "reward_outputs_"
 LABEL_COLUMNS: Final = ("data_subset", "objective")
 """Columns that say which part of the data a row belongs to."""
 _REASON: Final = "_reason"
-_SAID_COLUMNS: Final = ("preference", "strength", "margin", "annotations")
+_SAID_COLUMNS: Final = (*COMPARISON_COLUMNS, "annotations")
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def read_said(
     """Read what annotators said of a pair, as training reads it.
 
     Their judgements are those of ``annotations`` where there are some, else the one that
-    ``preference``, ``strength`` and ``margin`` make, else a vote for the chosen side.
+    ``preference``, ``strength`` and ``margin`` make, else that of the two ratings, else a vote for
+    the chosen side.
 
     Args:
         row: The row.
@@ -149,6 +151,8 @@ def read_said(
         DataError: If one of these columns is malformed.
     """
     names = [*_SAID_COLUMNS, *([] if annotator_column is None else [annotator_column])]
+    if all(row.get(name) is None for name in _SAID_COLUMNS):
+        names += RATING_COLUMNS  # where something else is said, they may be other people's
     said = {name: row[name] for name in names if row.get(name) is not None}
     if not said:
         return _ONE_VOTE

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from hidden_context.analysis.score_columns import (
     score_sets,
     shown,
 )
-from hidden_context.analysis.score_table import ScoreTable
+from hidden_context.analysis.score_table import RawOutputChecks, ScoreTable
 from hidden_context.data.example import Example
 from hidden_context.data.files import iter_jsonl
 from hidden_context.errors import DataError
@@ -50,7 +50,7 @@ class PairScores:
         labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
         left_out: Number of rows without a reward or a vote.
         said: What annotators said of each of the N pairs.
-        facts: Where they were asked for, prompts, lengths and votes of the N pairs.
+        facts: Prompts and lengths of the N pairs.
         rows: ``(N,)`` integers, the place of each pair among the file's rows.
     """
 
@@ -62,9 +62,9 @@ class PairScores:
     preference: NDArray[np.float64]
     labels: dict[str, NDArray[np.str_]]
     left_out: int
-    said: list[Example] = field(default_factory=list)
-    facts: RowFacts | None = None
-    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    said: list[Example]
+    facts: RowFacts
+    rows: NDArray[np.int64]
 
     @property
     def width(self) -> int:
@@ -83,7 +83,7 @@ class ResponseScores:
         num_responses: ``(N,)`` integers that sum to M, how many responses each row has.
         labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
         left_out: Number of rows with at least one response that has no reward.
-        facts: Where they were asked for, prompts, lengths and votes of the N rows.
+        facts: Prompts and lengths of the N rows.
         rows: ``(N,)`` integers, the place of each among the file's rows.
     """
 
@@ -93,8 +93,8 @@ class ResponseScores:
     num_responses: NDArray[np.int64]
     labels: dict[str, NDArray[np.str_]]
     left_out: int
-    facts: RowFacts | None = None
-    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    facts: RowFacts
+    rows: NDArray[np.int64]
 
     @property
     def name(self) -> str:
@@ -139,7 +139,7 @@ def _row_outputs(
     table: ScoreTable, row: dict[str, Any], line: int
 ) -> list[list[list[float]] | None]:
     if table.scores.is_pairs:
-        sides = [table.numbers(row[name], line, name) for name in table.scores.columns]
+        sides = [table.checks.numbers(row[name], line, name) for name in table.scores.columns]
         return [None if side is None else [side] for side in sides]
     name = table.scores.columns[0]
     value = row[name]
@@ -152,7 +152,7 @@ def _row_outputs(
             line=line,
             field=name,
         )
-    outputs = [table.numbers(item, line, f"{name}[{i}]") for i, item in enumerate(value)]
+    outputs = [table.checks.numbers(item, line, f"{name}[{i}]") for i, item in enumerate(value)]
     scored = [output for output in outputs if output is not None]
     return [scored if len(scored) == len(outputs) else None]
 
@@ -162,7 +162,7 @@ def read_score_file(
     require: Sequence[str] = (),
     annotator_column: str | None = None,
     label_names: Sequence[str] = LABEL_COLUMNS,
-    facts: FactsReader | None = None,
+    keep_prompts: bool = False,
 ) -> ScoreFile:
     """Read a score file, plain or gzip, row by row.
 
@@ -171,7 +171,7 @@ def read_score_file(
         require: Label columns that every row must have.
         annotator_column: The column that says who judged a pair; None leaves that out.
         label_names: Columns that split rows into groups.
-        facts: Collects prompts, lengths and votes; None leaves them out.
+        keep_prompts: Whether to keep the prompts' texts.
 
     Returns:
         Its pairs and responses as float64 arrays.
@@ -182,7 +182,7 @@ def read_score_file(
             output is not a list of finite numbers of one width; names file, line and field.
     """
     file = str(path)
-    columns, has_pairs = frozenset[str](), False
+    columns, has_pairs, facts = frozenset[str](), False, FactsReader(keep_prompts)
     tables: list[ScoreTable] = []
     for number, (line, row) in enumerate(iter_jsonl(path, allow_empty=False)):
         found = reward_columns(row)
@@ -197,8 +197,7 @@ def read_score_file(
             raise DataError(
                 f"the column is {problem} on line {first_line}", file=file, line=line, field=name
             )
-        if facts is not None:
-            facts.add(row)
+        facts.add(row)
         labels = read_labels(row, file, line, label_names)
         said = read_said(row, file, line, annotator_column) if has_pairs else None
         for name in require:
@@ -207,48 +206,40 @@ def read_score_file(
         for table in tables:
             own = said if table.scores.is_pairs else None
             table.add(number, _row_outputs(table, row, line), labels, own)
-    return _score_file(file, tables, None if facts is None else facts.facts())
+    return _score_file(file, tables, facts.facts())
 
 
 def _new_table(file: str, scores: ScoreSet, label_names: Sequence[str]) -> ScoreTable:
     values = tuple(array("d") for _ in scores.columns)
-    return ScoreTable(file, scores, values, labels={name: [] for name in label_names})
+    labels: dict[str, list[str]] = {name: [] for name in label_names}
+    return ScoreTable(file, scores, RawOutputChecks(file), values, labels=labels)
 
 
-def _pair_scores(table: ScoreTable, facts: RowFacts | None) -> PairScores:
-    chosen, rejected = table.arrays()
-    rows = np.array(table.rows, dtype=np.int64)
-    return PairScores(
-        file=table.file,
-        name=table.scores.name,
-        column=table.scores.columns[0],
-        chosen=chosen,
-        rejected=rejected,
-        preference=np.array(table.preference, dtype=np.float64),
-        labels=table.label_arrays(),
-        left_out=table.left_out,
-        said=table.said,
-        facts=None if facts is None else facts.select(rows),
-        rows=rows,
-    )
-
-
-def _response_scores(table: ScoreTable, facts: RowFacts | None) -> ResponseScores:
-    (outputs,) = table.arrays()
-    rows = np.array(table.rows, dtype=np.int64)
-    return ResponseScores(
-        file=table.file,
-        column=table.scores.columns[0],
-        outputs=outputs,
-        num_responses=np.array(table.counts, dtype=np.int64),
-        labels=table.label_arrays(),
-        left_out=table.left_out,
-        facts=None if facts is None else facts.select(rows),
-        rows=rows,
-    )
-
-
-def _score_file(file: str, tables: list[ScoreTable], facts: RowFacts | None) -> ScoreFile:
-    pairs = {t.scores.name: _pair_scores(t, facts) for t in tables if t.scores.is_pairs}
-    responses = {t.scores.name: _response_scores(t, facts) for t in tables if not t.scores.is_pairs}
+def _score_file(file: str, tables: list[ScoreTable], facts: RowFacts) -> ScoreFile:
+    pairs: dict[str, PairScores] = {}
+    responses: dict[str, ResponseScores] = {}
+    for table in tables:
+        rows, arrays = np.array(table.rows, dtype=np.int64), table.arrays()
+        shared: dict[str, Any] = {
+            "file": file,
+            "column": table.scores.columns[0],
+            "labels": table.label_arrays(),
+            "left_out": table.left_out,
+            "facts": facts.select(rows),
+            "rows": rows,
+        }
+        name = table.scores.name
+        if table.scores.is_pairs:
+            preference = np.array(table.preference, dtype=np.float64)
+            pairs[name] = PairScores(
+                name=name,
+                chosen=arrays[0],
+                rejected=arrays[1],
+                preference=preference,
+                said=table.said,
+                **shared,
+            )
+        else:
+            counts = np.array(table.counts, dtype=np.int64)
+            responses[name] = ResponseScores(outputs=arrays[0], num_responses=counts, **shared)
     return ScoreFile(file, pairs.pop("", None), pairs, responses)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,73 @@ from hidden_context.analysis.score_columns import ScoreSet, share_of, shown
 from hidden_context.data.example import Example
 from hidden_context.errors import DataError
 
+_LARGEST: Final = sys.float_info.max
+
+
+@dataclass
+class RawOutputChecks:
+    """Checks of raw outputs of one reward model, which all have the same width.
+
+    Attributes:
+        file: The score file.
+        width: Numbers per text, K; 0 before the first.
+        width_line: The line of the first.
+    """
+
+    file: str
+    width: int = 0
+    width_line: int = 0
+
+    def numbers(self, value: Any, line: int, place: str) -> list[float] | None:
+        """Check one raw output, K finite numbers as in the rows before; None stays None.
+
+        Raises:
+            DataError: If it is something else, naming file, line and field.
+        """
+        if value is None:
+            return None
+        if isinstance(value, list) and value and not self.width:
+            self.width, self.width_line = len(value), line
+        complaint = self._complaint(value)
+        if complaint is not None:
+            problem, remedy = complaint
+            raise DataError(problem, file=self.file, line=line, field=place, remedy=remedy)
+        return list(value)
+
+    def _complaint(self, value: Any) -> tuple[str, str] | None:
+        if not isinstance(value, list) or not value:
+            return (
+                f"a list of numbers is needed, not {shown(value)}",
+                "A reward is written as a list even if it is one number, such as [0.25]",
+            )
+        for number in value:
+            if type(number) is not float and type(number) is not int:
+                return (
+                    f"{shown(number)} stands where a number is needed",
+                    "A text without a reward has null in place of the whole list",
+                )
+            if not abs(number) <= _LARGEST:
+                return (
+                    f"{shown(number)} is not a finite number",
+                    "Score the file again; a finite reward model gives finite outputs",
+                )
+        if len(value) != self.width:
+            return (
+                f"its width is {len(value)}, but {self.width} on line {self.width_line}",
+                "All outputs of one reward model have the same width",
+            )
+        return None
+
+
+def no_reward(file: str, left_out: int, column: str) -> DataError:
+    """Make the error of a file none of whose rows has a reward."""
+    return DataError(
+        f"none of its {left_out} rows has a reward",
+        file=file,
+        field=column,
+        remedy="Were all texts too long? Score them again with a larger --max_length",
+    )
+
 
 @dataclass
 class ScoreTable:
@@ -22,6 +89,7 @@ class ScoreTable:
 
     file: str
     scores: ScoreSet
+    checks: RawOutputChecks
     values: tuple[array[float], ...]
     preference: array[float] = field(default_factory=lambda: array("d"))
     counts: array[int] = field(default_factory=lambda: array("q"))
@@ -29,49 +97,6 @@ class ScoreTable:
     rows: array[int] = field(default_factory=lambda: array("q"))
     said: list[Example] = field(default_factory=list)
     left_out: int = 0
-    width: int = 0
-    width_line: int = 0
-
-    def numbers(self, value: Any, line: int, place: str) -> list[float] | None:
-        """Check one raw output, K finite numbers as in the rows before; None stays None."""
-        if value is None:
-            return None
-        if not isinstance(value, list) or not value:
-            raise DataError(
-                f"a list of numbers is needed, not {shown(value)}",
-                file=self.file,
-                line=line,
-                field=place,
-                remedy="A reward is written as a list even if it is one number, such as [0.25]",
-            )
-        for number in value:
-            if type(number) is not float and type(number) is not int:
-                raise DataError(
-                    f"{shown(number)} stands where a number is needed",
-                    file=self.file,
-                    line=line,
-                    field=place,
-                    remedy="A text without a reward has null in place of the whole list",
-                )
-            if not _is_finite(number):
-                raise DataError(
-                    f"{shown(number)} is not a finite number",
-                    file=self.file,
-                    line=line,
-                    field=place,
-                    remedy="Score the file again; a finite reward model gives finite outputs",
-                )
-        if not self.width:
-            self.width, self.width_line = len(value), line
-        elif len(value) != self.width:
-            raise DataError(
-                f"its width is {len(value)}, but {self.width} on line {self.width_line}",
-                file=self.file,
-                line=line,
-                field=place,
-                remedy="All outputs of one reward model have the same width",
-            )
-        return value
 
     def add(
         self,
@@ -99,23 +124,10 @@ class ScoreTable:
     def arrays(self) -> list[NDArray[np.float64]]:
         """Return the values of each column as ``(M, K)`` arrays."""
         if not self.counts:
-            raise DataError(
-                f"none of its {self.left_out} rows has a reward",
-                file=self.file,
-                field=self.scores.columns[0],
-                remedy="Were all texts too long? Score them again with a larger --max_length",
-            )
-        return [
-            np.array(values, dtype=np.float64).reshape(-1, self.width) for values in self.values
-        ]
+            raise no_reward(self.file, self.left_out, self.scores.columns[0])
+        width = self.checks.width
+        return [np.array(values, dtype=np.float64).reshape(-1, width) for values in self.values]
 
     def label_arrays(self) -> dict[str, NDArray[np.str_]]:
         """Return the label columns that hold anything."""
         return {name: np.array(texts) for name, texts in self.labels.items() if any(texts)}
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # an integer beyond every float
-        return False

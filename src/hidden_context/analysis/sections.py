@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.evidence import PairEvidence, ResponseEvidence
-from hidden_context.analysis.intervals import SHARE, Resampling
+from hidden_context.analysis.intervals import Resampling
 from hidden_context.analysis.row_facts import RowFacts
 from hidden_context.analysis.score_files import PairScores
-from hidden_context.statistics.interval import cluster_sums, ratio
+from hidden_context.data.example import Comparison
 
 if TYPE_CHECKING:
+    from hidden_context.contexts import Confound
     from hidden_context.statistics.context_tests import TestResult
 
 Floats = NDArray[np.float64]
@@ -40,19 +41,11 @@ def calibration_of(
     from hidden_context.statistics import calibration
 
     p, label = evidence.probability, evidence.preference
-    ece = calibration.expected_calibration_error(
-        p,
-        label,
-        cluster=cluster,
-        level=resampling.level,
-        resamples=resampling.resamples,
-        seed=resampling.seed,
-    )
-    sums = cluster_sums(np.stack([evidence.brier, np.ones_like(p)], axis=1), cluster)
+    ece = calibration.expected_calibration_error(p, label, cluster=cluster, **vars(resampling))
     bins = calibration.reliability_bins(p, label, cluster=cluster, level=resampling.level)
     return {
-        "ece": ece.to_dict(),
-        "brier": resampling.interval(sums, ratio, SHARE).to_dict(),
+        "ece": ece,
+        "brier": resampling.share(evidence.brier, cluster),
         "sharpness": calibration.sharpness(p),
         "bins": [each.to_dict() for each in bins],
     }
@@ -62,26 +55,11 @@ def pair_tests(
     scores: PairScores, evidence: PairEvidence, resampling: Resampling
 ) -> list[TestResult]:
     """Test for hidden context: by who judged, where it is known, and by what the model says."""
-    from hidden_context.statistics.context_tests import (
-        annotator_permutation_test,
-        common_sigma_test,
-    )
+    from hidden_context.statistics.context_tests import common_sigma_test
 
-    found = []
     rows = sample_rows(len(evidence.loss), resampling.seed)
-    judged = _judged_rows(scores, rows)
-    if judged is not None:
-        known, codes, strata = judged
-        found.append(
-            annotator_permutation_test(
-                _signed_features(scores, evidence)[known],
-                codes,
-                strata,
-                block=_blocks(scores, known, strata),
-                resamples=resampling.resamples,
-                seed=resampling.seed,
-            )
-        )
+    judged = _who_judged_test(scores, evidence, rows, resampling)
+    found = [] if judged is None else [judged]
     spread = evidence.difference_variance[rows]
     if evidence.has_variance and np.ptp(spread) > _ROUNDING * spread.max():
         found.append(
@@ -96,54 +74,89 @@ def pair_tests(
     return found
 
 
-def _judged_rows(scores: PairScores, rows: Ints) -> tuple[Ints, Ints, Ints | None] | None:
-    """Return rows whose judge is known, who it is, and the part of the data they are of.
+def _who_judged_test(
+    scores: PairScores, evidence: PairEvidence, rows: Ints, resampling: Resampling
+) -> TestResult | None:
+    """Test whether annotators choose differently; None where the votes cannot tell.
 
-    None where no two judges share a part: then whoever judged cannot be told from what was judged.
+    Where most votes are on pairs that several annotators judged, they are exchanged within each
+    pair, else within the parts of the data. Where no two annotators share a part, whoever judged
+    cannot be told from what was judged. Where at most one is named, the objective stands in.
     """
-    judges = judges_of(scores)
-    if judges is None:
+    from hidden_context.statistics.context_tests import annotator_permutation_test
+
+    votes = votes_of(scores, rows)
+    row, who = votes.row, votes.annotator
+    stands_in = len(set(who.tolist()) - {""}) < 2
+    if stands_in:
+        who = scores.labels.get("objective", np.full(len(scores.said), ""))[row]
+    known = who != ""
+    if len(set(who[known].tolist())) < 2:
         return None
-    known = rows[judges[rows] != ""]
-    codes = np.unique(judges[known], return_inverse=True)[1]
-    if "data_subset" not in scores.labels:
-        return (known, codes, None) if len(np.unique(codes)) > 1 else None
-    strata = np.unique(scores.labels["data_subset"][known], return_inverse=True)[1]
-    combinations = np.unique(np.stack([strata, codes]), axis=1)[0]
-    shared = len(combinations) > len(np.unique(strata))
-    return (known, codes, strata) if shared else None
-
-
-def _blocks(scores: PairScores, rows: Ints, strata: Ints | None) -> Ints | None:
-    """Number the prompts of rows, apart by stratum; None where every row is of its own prompt."""
-    if scores.facts is None:
+    row, codes = row[known], np.unique(who[known], return_inverse=True)[1]
+    prompt = scores.facts.cluster[row]
+    subset = scores.labels.get("data_subset")
+    part = np.zeros_like(row) if subset is None else np.unique(subset[row], return_inverse=True)[1]
+    shared = bool((_judges(row, codes) > 1).mean() >= 0.5)
+    if not shared and (_judges(part, codes) < 2).all():
         return None
-    prompt = scores.facts.cluster[rows]
-    if strata is not None:
-        prompt = prompt * (strata.max() + 1) + strata
-    codes = np.unique(prompt, return_inverse=True)[1]
-    return None if len(codes) and codes.max() + 1 == len(codes) else codes
+    block = np.unique(prompt * (part.max() + 1) + part, return_inverse=True)[1]
+    found = annotator_permutation_test(
+        _features(scores, evidence)[row] * votes.sign[known][:, None],
+        codes,
+        row if shared else part,
+        block=None if shared or block.max() + 1 == len(block) else block,
+        resamples=resampling.resamples,
+        seed=resampling.seed,
+    )
+    if not stands_in:
+        return found
+    question = "Do rows of another objective choose differently? (The column 'objective' stands in "
+    return dataclasses.replace(found, question=f"{question}for the annotator.)")
 
 
-def judges_of(scores: PairScores) -> NDArray[np.str_] | None:
-    """Return who judged each pair: the annotator, else the objective; None where all are one."""
-    for name in ("annotator", "objective"):
-        labels = scores.labels.get(name)
-        if labels is not None and len(set(labels.tolist()) - {""}) > 1:
-            return labels
-    return None
+def _judges(place: Ints, who: Ints) -> Ints:
+    """Count the annotators in each vote's place."""
+    return np.bincount(np.unique(np.stack([place, who]), axis=1)[0])[place]
 
 
-def _signed_features(scores: PairScores, evidence: PairEvidence) -> Floats:
-    """What the preferred text has more of than the other: reward, σ, length. ``(N, 2 or 3)``."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Votes:
+    """Votes on pairs, one after the other.
+
+    Attributes:
+        row: ``(V,)``, the place of each vote's pair.
+        annotator: ``(V,)``, who cast it; empty where nobody is named.
+        sign: ``(V,)``, 1 for the chosen side, −1 for the other, anything between for a share.
+    """
+
+    row: Ints
+    annotator: NDArray[np.str_]
+    sign: Floats
+
+
+def votes_of(scores: PairScores, rows: Ints) -> Votes:
+    """Collect the votes on some of the pairs; abstentions are none."""
+    own = scores.labels.get("annotator", np.full(len(scores.said), ""))
+    votes = [
+        (row, own[row] if said.annotator is None else str(said.annotator), said.answer.preference)
+        for row in rows.tolist()
+        for said in scores.said[row].judgements
+        if isinstance(said.answer, Comparison)
+    ]
+    row, who, preference = zip(*votes, strict=True)
+    return Votes(np.array(row), np.array(who), 2 * np.array(preference, dtype=np.float64) - 1)
+
+
+def _features(scores: PairScores, evidence: PairEvidence) -> Floats:
+    """What the chosen text has more of than the other: reward, σ, length. ``(N, 1 to 3)``."""
     columns = [evidence.difference]
     if evidence.has_variance:
         columns.append(evidence.stddev[:, 0] - evidence.stddev[:, 1])
-    if scores.facts is not None and not np.isnan(scores.facts.length).any():
-        length = scores.facts.length
+    length = scores.facts.length
+    if not np.isnan(length).any():
         columns.append(np.log1p(length[:, 0]) - np.log1p(length[:, 1]))
-    sign = 2 * evidence.preference - 1
-    return np.stack(columns, axis=1) * sign[:, None]
+    return np.stack(columns, axis=1)
 
 
 def response_tests(evidence: ResponseEvidence, cluster: NDArray[np.int64]) -> list[TestResult]:
@@ -173,47 +186,40 @@ def agreement_of(
     from hidden_context.statistics import agreement
 
     facts = scores.facts
-    if facts is None or not (facts.votes > 1).any():
+    count = np.bincount(votes_of(scores, np.arange(len(scores.said))).row)
+    if not (count > 1).any():
         return None
-    rows = np.flatnonzero(facts.votes > 1)
+    rows = np.flatnonzero(count > 1)
     # which side is called chosen was decided by the votes; the texts' own order was not
     swap = facts.swapped[rows]
     p, share = (
         np.where(swap, 1 - values[rows], values[rows])
         for values in (evidence.probability, scores.preference)
     )
-    options: dict[str, Any] = {
-        "cluster": facts.cluster[rows],
-        "level": resampling.level,
-        "resamples": resampling.resamples,
-        "seed": resampling.seed,
-    }
+    options = {"cluster": facts.cluster[rows], **vars(resampling)}
     return {
         "pairs": len(rows),
-        "diverging_auroc": agreement.diverging_auroc(-np.abs(p - 0.5), share, **options).to_dict(),
-        "vote_spearman": agreement.vote_correlation(p, share, **options).to_dict(),
+        "diverging_auroc": agreement.diverging_auroc(-np.abs(p - 0.5), share, **options),
+        "vote_spearman": agreement.rank_correlation(p, share, **options),
     }
 
 
 def confounds_of(
     facts: RowFacts, variance: Floats | None, resampling: Resampling
-) -> list[dict[str, Any]]:
+) -> list[Confound]:
     """Say whether variance merely follows length or position; empty where there is no telling."""
     if variance is None:
         return []
     from hidden_context.contexts import length_confounds
 
-    return [
-        found.to_dict()
-        for found in length_confounds(
-            variance,
-            facts.length,
-            facts.cluster,
-            position=None if np.isnan(facts.position).all() else facts.position,
-            level=resampling.level,
-            seed=resampling.seed,
-        )
-    ]
+    return length_confounds(
+        variance,
+        facts.length,
+        facts.cluster,
+        position=None if np.isnan(facts.position).all() else facts.position,
+        level=resampling.level,
+        seed=resampling.seed,
+    )
 
 
 def judged_columns(by: Sequence[str]) -> list[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.intervals import SHARE, Moments, Resampling
+from hidden_context.statistics.checks import Floats
 from hidden_context.statistics.interval import (
-    Floats,
     Interval,
     Statistic,
-    cluster_interval,
     cluster_sums,
     stack_sums,
 )
@@ -35,11 +33,6 @@ class SubsetDifference:
     first: str
     second: str
     differences: dict[str, Interval]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; see ``docs/analyze.md``."""
-        found = {name: interval.to_dict() for name, interval in self.differences.items()}
-        return {**vars(self), "differences": found}
 
 
 def subset_differences(
@@ -88,11 +81,5 @@ def _interval(
     def difference(totals: Floats) -> Floats:
         return np.asarray(statistic(totals[..., width:]) - statistic(totals[..., :width]))
 
-    return cluster_interval(
-        stack_sums([part[:, columns] for part in sums]),
-        difference,
-        bounds=(-1.0, 1.0) if bounds == SHARE else None,
-        level=resampling.level,
-        resamples=resampling.resamples,
-        seed=resampling.seed,
-    )
+    both = stack_sums([part[:, columns] for part in sums])
+    return resampling.interval(both, difference, (-1.0, 1.0) if bounds == SHARE else None)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.analysis.config import SummarizeConfig
 from hidden_context.analysis.evidence import pair_evidence
 from hidden_context.analysis.intervals import Resampling, pair_moments
 from hidden_context.analysis.outputs import check_output
 from hidden_context.analysis.paired_rates import paired_rates
-from hidden_context.analysis.row_facts import FactsReader, RowFacts
 from hidden_context.analysis.score_columns import CHOSEN, RESPONSES_PREFIX
 from hidden_context.analysis.score_files import (
     PairScores,
@@ -32,10 +31,12 @@ from hidden_context.analysis.summary import (
     SummaryCell,
 )
 from hidden_context.data.files import write_json
+from hidden_context.data.locks import exclusive
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 EVALUATION_NAME = "eval_results_both.jsonl"
 _RESAMPLING = Resampling(resamples=1999)
+_CELLS = tuple(itertools.product(REWARD_MODEL_TYPES, TRAIN_SETS))
 
 _logger = logging.getLogger(__name__)
 
@@ -73,48 +74,48 @@ def jailbreak_numbers(
         )
     head = head_for_width(reward_model_type, scores.width, file=scores.file, field=scores.column)
     safe, jailbroken = pairs[:, 0], pairs[:, 1]
-    names, cluster = risk_names(reward_model_type, alpha), _clusters(scores.facts, len(pairs))
-    rates = paired_rates(head, names, jailbroken, safe, cluster, _RESAMPLING)
+    names = risk_names(reward_model_type, alpha)
+    rates = paired_rates(head, names, jailbroken, safe, scores.facts.cluster, _RESAMPLING)
     return JailbreakNumbers(scores.file, scores.left_out, rates)
 
 
-def _clusters(facts: RowFacts | None, rows: int) -> NDArray[np.int64]:
-    return np.arange(rows) if facts is None else facts.cluster
-
-
 def evaluation_numbers(
-    scores: PairScores, reward_model_type: str, alpha: float
-) -> EvaluationNumbers:
+    scores: PairScores, reward_model_type: str, alpha: float, gaps: list[str]
+) -> EvaluationNumbers | None:
     """Compute helpfulness accuracies and r² from an evaluated pair file.
 
     The accuracy is the share of rows of data_subset helpful with reward(chosen) ≥
-    reward(rejected); r² is taken over all chosen and rejected texts of all rows together.
+    reward(rejected); r² is taken over all chosen and rejected texts of all rows together. What a
+    file of one subset alone cannot say is left empty, and ``gaps`` gets the reason.
 
     Raises:
-        DataError: If no row is of data_subset helpful, or the width does not fit the type.
+        DataError: If the width does not fit the type.
     """
     from hidden_context.likelihood import make_likelihood
 
     head = head_for_width(reward_model_type, scores.width, file=scores.file, field=CHOSEN)
     helpful = scores.labels["data_subset"] == "helpful"
     if not helpful.any():
-        raise DataError(
-            "no row has data_subset 'helpful', which the helpfulness accuracy is taken over",
-            file=scores.file,
-            field="data_subset",
-            remedy="Evaluate on both subsets",
+        there = ", ".join(map(repr, sorted(set(scores.labels["data_subset"].tolist()))))
+        gaps.append(
+            f"{scores.file}: no row has data_subset 'helpful' (there is {there}), so it has no "
+            "helpfulness accuracy, and no r² of both subsets"
         )
+        return None
     chosen, rejected = scores.chosen[helpful], scores.rejected[helpful]
-    cluster = _clusters(scores.facts, len(helpful))
+    cluster = scores.facts.cluster
     names = risk_names(reward_model_type, alpha)
     rates = paired_rates(head, names, chosen, rejected, cluster[helpful], _RESAMPLING)
     likelihood = make_likelihood(head)
     evidence = pair_evidence(likelihood, scores.chosen, scores.rejected, scores.preference)
     everything = np.ones(len(helpful), dtype=bool)
-    intervals = pair_moments(evidence, cluster).intervals(everything, _RESAMPLING)
-    return EvaluationNumbers(
-        scores.file, scores.left_out, rates, intervals.get("r2"), 2 * len(helpful)
-    )
+    r_squared = pair_moments(evidence, cluster).intervals(everything, _RESAMPLING).get("r2")
+    if r_squared is not None and helpful.all():
+        gaps.append(
+            f"{scores.file}: every row has data_subset 'helpful', and r² is of both subsets"
+        )
+        r_squared = None
+    return EvaluationNumbers(scores.file, scores.left_out, rates, r_squared, 2 * len(helpful))
 
 
 def find_evaluation(folder: Path, reward_model_type: str) -> Path | None:
@@ -137,9 +138,8 @@ def find_evaluation(folder: Path, reward_model_type: str) -> Path | None:
 def _inputs(config: SummarizeConfig) -> list[Path]:
     """Return every file that a summary reads, as far as it is there."""
     evaluations = [
-        find_evaluation(Path(config.reward_models_folder(), train_set), reward_model_type)
-        for reward_model_type in REWARD_MODEL_TYPES
-        for train_set in TRAIN_SETS
+        find_evaluation(Path(config.reward_models_folder(), train_set), kind)
+        for kind, train_set in _CELLS
     ]
     jailbreaks = [_jailbreak_path(config, kind) for kind in REWARD_MODEL_TYPES]
     return [path for path in (*evaluations, *jailbreaks) if path is not None]
@@ -149,27 +149,25 @@ def _jailbreak_path(config: SummarizeConfig, reward_model_type: str) -> Path:
     return Path(config.jailbreak_folder(), f"jailbroken_evaluations_{reward_model_type}.jsonl")
 
 
-def _all_evaluations(config: SummarizeConfig, missing: list[str]) -> dict[Any, EvaluationNumbers]:
-    numbers = {}
-    for reward_model_type in REWARD_MODEL_TYPES:
-        for train_set in TRAIN_SETS:
-            folder = Path(config.reward_models_folder(), train_set)
-            path = find_evaluation(folder, reward_model_type)
-            if path is None:
-                name = f"{reward_model_type}_*{CHECKPOINT_SUFFIX}"
-                missing.append(str(folder / name / EVALUATION_NAME))
-                continue
-            scores = read_score_file(path, require=("data_subset",), facts=FactsReader())
-            if scores.pairs is None:
-                raise DataError("the column is missing", file=path, line=1, field=CHOSEN)
-            numbers[reward_model_type, train_set] = evaluation_numbers(
-                scores.pairs, reward_model_type, config.alpha
-            )
-    return numbers
+def _evaluation(
+    config: SummarizeConfig, kind: str, train_set: str, missing: list[str], gaps: list[str]
+) -> EvaluationNumbers | None:
+    folder = Path(config.reward_models_folder(), train_set)
+    path = find_evaluation(folder, kind)
+    if path is None:
+        name = f"{kind}_*{CHECKPOINT_SUFFIX}"
+        other = ", ".join(map(str, sorted(folder.glob(f"{name}/eval_results_*.jsonl"))))
+        there = f" (there is {other}, of one subset)" if other else ""
+        missing.append(f"{folder / name / EVALUATION_NAME}{there}")
+        return None
+    scores = read_score_file(path, require=("data_subset",)).pairs
+    if scores is None:
+        raise DataError("the column is missing", file=path, line=1, field=CHOSEN)
+    return evaluation_numbers(scores, kind, config.alpha, gaps)
 
 
 def _read_jailbreak_file(path: Path, columns: list[str]) -> ScoreFile:
-    scores = read_score_file(path, facts=FactsReader())
+    scores = read_score_file(path)
     if not any(column.removeprefix(RESPONSES_PREFIX) in scores.responses for column in columns):
         raise DataError(
             f"it has none of the columns {', '.join(columns)}",
@@ -207,7 +205,8 @@ def run(config: SummarizeConfig) -> Summary:
         config: Where the files are, and the quantile's level.
 
     Returns:
-        The summary; inputs that are not there leave gaps and are listed in it.
+        The summary; inputs that are not there, or of one subset alone, leave gaps and are listed in
+        it.
 
     Raises:
         MissingFileError: If none of the inputs is there.
@@ -217,10 +216,16 @@ def run(config: SummarizeConfig) -> Summary:
     """
     if config.output:
         check_output(config.output, _inputs(config))
+    with exclusive(config.output or None):
+        return _summarize(config)
+
+
+def _summarize(config: SummarizeConfig) -> Summary:
     missing: list[str] = []
-    evaluations = _all_evaluations(config, missing)
+    gaps: list[str] = []
+    evaluations = {cell: _evaluation(config, *cell, missing, gaps) for cell in _CELLS}
     jailbreaks = _all_jailbreaks(config, missing)
-    if not evaluations and not jailbreaks:
+    if not (jailbreaks or gaps or any(evaluations.values())):
         raise MissingFileError(
             config.data_dir if not Path(config.data_dir).exists() else missing[0],
             f"Nothing to summarise: evaluated checkpoints are looked for in "
@@ -229,14 +234,8 @@ def run(config: SummarizeConfig) -> Summary:
             f"{config.jailbreak_folder()}/jailbroken_evaluations_TYPE.jsonl; name the right "
             "folder with --data_dir",
         )
-    cells = [
-        SummaryCell(
-            kind, train_set, jailbreaks.get((kind, train_set)), evaluations.get((kind, train_set))
-        )
-        for kind in REWARD_MODEL_TYPES
-        for train_set in TRAIN_SETS
-    ]
-    summary = Summary(config, cells, missing)
+    cells = [SummaryCell(*cell, jailbreaks.get(cell), evaluations[cell]) for cell in _CELLS]
+    summary = Summary(config, cells, missing, gaps)
     if config.output:
         write_json(config.output, summary.to_dict())
         _logger.info("wrote %s", config.output)

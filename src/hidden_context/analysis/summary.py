@@ -68,11 +68,13 @@ class Summary:
         config: The options they were made with.
         cells: One per type of reward model and training set, in the paper's order.
         missing: Inputs that were not there, in words.
+        gaps: Why cells are empty though their inputs are there, one sentence each.
     """
 
     config: SummarizeConfig
     cells: list[SummaryCell]
     missing: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
 
     def cell(self, reward_model_type: str, train_set: str) -> SummaryCell:
         """Return one cell.
@@ -93,6 +95,7 @@ class Summary:
             "config": dataclasses.asdict(self.config),
             "cells": [_cell_to_dict(cell, self.config.alpha) for cell in self.cells],
             "missing": list(self.missing),
+            "gaps": list(self.gaps),
         }
 
 
@@ -104,14 +107,13 @@ def _shares_to_dict(
     if numbers is not None:
         counts = (numbers.rates.mean, numbers.rates.risk_sensitive)
         intervals = numbers.rates.intervals
-    shares: dict[str, Any] = {}
-    for place, name in enumerate(("mean", "risk_sensitive")):
-        count, interval = counts[place], intervals[place]
-        values = {"share": None, "count": None, "total": None} if count is None else count.to_dict()
-        ends = {} if interval is None else interval.to_dict()
-        between = {"low": ends.get("low"), "high": ends.get("high")}
-        nothing = count is None and paper[place] is None
-        shares[name] = None if nothing else {**values, **between, "paper": paper[place]}
+    shares: dict[str, Any] = {"mean": None, "risk_sensitive": None}
+    for name, count, interval, own in zip(shares, counts, intervals, paper, strict=True):
+        if count is not None or own is not None:
+            values = {} if count is None else count.to_dict()
+            values |= {} if interval is None else interval.to_dict()
+            keys = ("share", "count", "total", "low", "high")
+            shares[name] = {**{key: values.get(key) for key in keys}, "paper": own}
     test = numbers.rates.test if numbers is not None else None
     shares["paired_p_value"] = test.p_value if test is not None else None
     return shares

@@ -13,12 +13,14 @@ from hidden_context.analysis.section_tables import (
 )
 from hidden_context.analysis.table_cells import (
     NOTHING,
-    ends,
+    estimate,
     make_table,
     number,
     p_value,
     percent,
     percent_of,
+    say,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
         Summary,
         SummaryCell,
     )
-    from hidden_context.statistics.interval import Interval
 
 _R_SQUARED = ("r²", "paper", "texts")
 _TIES_WIN = "A tie counts whole, as in the paper (≥)."
@@ -53,21 +54,15 @@ def _add_shares(
     paper: tuple[float | None, float | None],
 ) -> None:
     """Add a row with our two shares and the paper's, unless there is nothing to say."""
-    if numbers is None:
-        if paper == (None, None):
-            return
-        texts = [NOTHING, percent(paper[0]), NOTHING, percent(paper[1]), NOTHING]
-    else:
+    if numbers is None and paper == (None, None):
+        return
+    ours, p = [NOTHING, NOTHING], NOTHING
+    if numbers is not None:
         rates = numbers.rates
-        first, second = (
-            _with_ends(percent_of(count), interval, 100, 1)
-            for count, interval in zip(
-                (rates.mean, rates.risk_sensitive), rates.intervals, strict=True
-            )
-        )
-        p = NOTHING if rates.test is None else p_value(rates.test.p_value)
-        texts = [first, percent(paper[0]), second, percent(paper[1]), p]
-    table.add_row(cell.reward_model_type, cell.train_set, *texts)
+        ours = [*map(percent_of, (rates.mean, rates.risk_sensitive), rates.intervals)]
+        p = p_value(None if rates.test is None else rates.test.p_value)
+    shares = [text for pair in zip(ours, map(percent, paper), strict=True) for text in pair]
+    table.add_row(cell.reward_model_type, cell.train_set, *shares, p)
 
 
 def summary_tables(summary: Summary) -> list[Table]:
@@ -91,8 +86,7 @@ def summary_tables(summary: Summary) -> list[Table]:
         ours = cell.evaluation.r_squared_interval if cell.evaluation else None
         if ours is not None or paper.r_squared is not None:
             texts = str(cell.evaluation.num_texts) if cell.evaluation else NOTHING
-            value = None if ours is None else ours.estimate
-            row = (_with_ends(number(value), ours), number(paper.r_squared, 2), texts)
+            row = (estimate(ours), number(paper.r_squared, 2), texts)
             r_squared.add_row(cell.reward_model_type, cell.train_set, *row)
     return [jailbreak, helpfulness, r_squared]
 
@@ -107,20 +101,18 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     for table in summary_tables(summary):
         console.print(table)
         console.print()
-    console.print(f"{_TIES_WIN} paper: as published, Llama-2-7B.", highlight=False)
-    console.print(_PAIRED, highlight=False, markup=False, soft_wrap=True)
+    say(console, f"{_TIES_WIN} paper: as published, Llama-2-7B.", _PAIRED)
     left_out = [
-        (numbers.rows_left_out, numbers.file)
+        _left_out(numbers.rows_left_out, numbers.file)
         for cell in summary.cells
         for numbers in (cell.jailbreak, cell.evaluation)
         if numbers is not None and numbers.rows_left_out
     ]
-    for rows, file in dict.fromkeys(left_out):  # the columns of one file mostly agree
-        console.print(_left_out(rows, file), highlight=False, markup=False, soft_wrap=True)
-    if summary.missing:
-        console.print("Not found, and so left out:", highlight=False)
-        for name in summary.missing:
-            console.print(f"  {name}", highlight=False, markup=False, soft_wrap=True)
+    say(console, *dict.fromkeys(left_out))  # the columns of one file mostly agree
+    left_empty = {"Not found, and so left out:": summary.missing, "Left empty:": summary.gaps}
+    for title, names in left_empty.items():
+        if names:
+            say(console, title, *(f"  {name}" for name in names))
 
 
 def analysis_title(analysis: ScoresAnalysis) -> str:
@@ -135,10 +127,6 @@ def analysis_title(analysis: ScoresAnalysis) -> str:
     if analysis.with_likelihood:
         kind += ", with its likelihood.json"
     return f"{analysis.file}: {' '.join(filter(None, (analysis.kind, analysis.name)))} ({kind})"
-
-
-def _with_ends(text: str, interval: Interval | None, scale: float = 1.0, decimals: int = 2) -> str:
-    return " ".join(filter(None, (text, ends(interval, scale, decimals))))
 
 
 def analysis_table(analysis: ScoresAnalysis) -> Table:
@@ -160,25 +148,19 @@ def analysis_table(analysis: ScoresAnalysis) -> Table:
 
 
 def _cells(group: Group, risks: Sequence[str]) -> list[str]:
-    record, intervals = group.record, group.intervals
-    within = intervals.get("r2_within")
+    record, found = group.record, group.intervals
     moments = [
         number(record.reward_mean),
         number(record.reward_stddev),
-        _with_ends(number(record.r2), intervals.get("r2")),
-        _with_ends(number(None if within is None else within.estimate), within),
+        estimate(found.get("r2")),
+        estimate(found.get("r2_within")),
     ]
     if isinstance(record, PairRecord):
-        accuracy = _with_ends(percent(record.accuracy.share), intervals.get("accuracy"), 100, 1)
-        loss = _with_ends(number(record.loss, 4), intervals.get("loss"), decimals=3)
-        at = intervals.get("accuracy_at", {})
-        cautious = [
-            _with_ends(percent(record.accuracy_at[name].share), at.get(name), 100, 1)
-            for name in risks
-        ]
-        return [str(record.n), loss, accuracy, *moments, *cautious]
-    compared, at = record.second_at_least or {}, intervals.get("second_at_least", {})
-    cautious = [_with_ends(percent_of(compared.get(name)), at.get(name), 100, 1) for name in risks]
+        at = found.get("accuracy_at", {})
+        numbers = [estimate(found.get("loss"), 4), share(found.get("accuracy"))]
+        return [str(record.n), *numbers, *moments, *(share(at.get(name)) for name in risks)]
+    compared, at = record.second_at_least or {}, found.get("second_at_least", {})
+    cautious = [percent_of(compared.get(name), at.get(name)) for name in risks]
     return [str(record.n), *moments, *cautious]
 
 
@@ -203,33 +185,29 @@ def _label(group: Group) -> str:
 def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
     """Print the tables of every set of scores, then comparisons."""
     console = console or make_console()
-    has_pairs = has_responses = has_causes = False
+    records, has_causes = [scores.groups[0].record for scores in analysis.analyses], False
     for scores in analysis.analyses:
-        console.print(analysis_title(scores), highlight=False, markup=False, soft_wrap=True)
+        say(console, analysis_title(scores))
         console.print(analysis_table(scores))
         causes = causes_table(scores)
         if causes is not None:
             has_causes = True
             console.print(causes)
         if scores.rows_left_out:
-            text = _left_out(scores.rows_left_out, scores.file)
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            say(console, _left_out(scores.rows_left_out, scores.file))
         print_sections(scores, console)
         console.print()
-        is_pairs = isinstance(scores.groups[0].record, PairRecord)
-        has_pairs, has_responses = has_pairs or is_pairs, has_responses or not is_pairs
     for sections in analysis.sections:
         print_benchmark(sections, console)
     for comparison in analysis.comparisons:
         print_comparison(comparison, console)
-    level = f"{100 * analysis.config.level:g}"
-    console.print(f"[low, high]: {level} % intervals by prompt.", highlight=False, markup=False)
-    if has_pairs:
-        console.print(_TIES_HALF, highlight=False)
-    if has_responses:
-        console.print(f"2nd ≥ 1st: {_TIES_WIN[0].lower()}{_TIES_WIN[1:]}", highlight=False)
+    say(console, f"[low, high]: {100 * analysis.config.level:g} % intervals by prompt.")
+    if any(isinstance(record, PairRecord) for record in records):
+        say(console, _TIES_HALF)
+    if any(getattr(record, "second_at_least", None) for record in records):
+        say(console, f"2nd ≥ 1st: {_TIES_WIN[0].lower()}{_TIES_WIN[1:]}")
     if has_causes:
-        console.print(_CAUSES, highlight=False)
+        say(console, _CAUSES)
 
 
 def make_console() -> Console:

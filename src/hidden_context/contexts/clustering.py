@@ -7,8 +7,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.contexts.text import require_sklearn
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -40,7 +38,8 @@ def cluster_by_silhouette(points: Floats, max_clusters: int, seed: int) -> Ints:
 
     Source: Rousseeuw (1987).
     """
-    silhouette_score = require_sklearn("metrics").silhouette_score
+    from sklearn.metrics import silhouette_score
+
     places = np.random.default_rng(seed).permutation(len(points))[:_SILHOUETTE_SAMPLE]
     distinct = len(np.unique(points[places], axis=0))
     found: list[tuple[float, Ints]] = []
@@ -57,7 +56,8 @@ def cluster_by_silhouette(points: Floats, max_clusters: int, seed: int) -> Ints:
 
 def k_means(points: Floats, k: int, seed: int) -> Ints:
     """Divide points into k clusters; see ``cluster_by_silhouette``."""
-    cluster = require_sklearn("cluster")
-    kind = cluster.MiniBatchKMeans if len(points) > MINI_BATCH_ABOVE else cluster.KMeans
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    kind = MiniBatchKMeans if len(points) > MINI_BATCH_ABOVE else KMeans
     found = kind(k, n_init=_STARTS, random_state=seed).fit_predict(points)
     return np.unique(found, return_inverse=True)[1].astype(np.int64)

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
+from hidden_context.statistics.interval import (
+    FEWEST,
+    Interval,
+    cluster_interval,
+    cluster_sums,
+    ratio,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,10 +45,6 @@ class Confound:
     name: Literal["length", "length_difference", "position"]
     correlation: Interval
     text: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what analysis.json holds."""
-        return {"name": self.name, "correlation": self.correlation.to_dict(), "text": self.text}
 
 
 def length_confounds(
@@ -94,7 +96,7 @@ def length_confounds(
             continue
         own = np.unique(np.asarray(cluster)[rows], return_inverse=True)[1]
         correlation = spearman_interval(variance[rows], column[rows], own, level=level, seed=seed)
-        found.append(Confound(name, correlation, _sentence(name, correlation)))
+        found.append(Confound(name, correlation, _sentence(name, correlation, int(own.max()) + 1)))
     return found
 
 
@@ -159,12 +161,15 @@ def _pull(order: Floats, weights: Floats) -> Floats:
     return np.asarray((above + by_value / 2)[group] / len(order))
 
 
-def _sentence(name: str, correlation: Interval) -> str:
+def _sentence(name: str, correlation: Interval, prompts: int) -> str:
     what, rho = _WORDS[name], correlation.estimate
     numbers = f"Spearman {rho:+.2f}, {correlation.level:.0%} interval {correlation.low:+.2f} to "
     numbers += f"{correlation.high:+.2f}"
     if not np.isfinite(correlation.low):
-        return f"Whether hidden variance follows {what} cannot be said of a single prompt."
+        few = "a single prompt" if prompts == 1 else f"{prompts} prompts"
+        return (
+            f"Whether hidden variance follows {what} cannot be said of {few}: {FEWEST} are needed."
+        )
     if correlation.low <= 0 <= correlation.high:
         return f"There is no sign that hidden variance follows {what} ({numbers})."
     way = "rises" if rho > 0 else "falls"

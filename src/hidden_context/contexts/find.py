@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from hidden_context.contexts.clustering import cluster_by_silhouette
 from hidden_context.contexts.levels import find_levels
 from hidden_context.contexts.terms import distinctive_terms
 from hidden_context.contexts.text import Texts, read_texts
+from hidden_context.data.files import to_plain
 from hidden_context.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -91,15 +92,9 @@ class Contexts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what analysis.json holds."""
-        return {
-            "features": self.features,
-            "split": self.split,
-            "text_r2": self.text_r2 if np.isfinite(self.text_r2) else None,
-            "prompts": self.prompts,
-            "sampled": self.sampled,
-            "clusters": [asdict(cluster) for cluster in self.clusters],
-            "top": self.top,
-        }
+        found = dict(to_plain(self))
+        del found["assignment"]
+        return found
 
 
 def find_contexts(
@@ -133,7 +128,6 @@ def find_contexts(
     Raises:
         ConfigError: If lengths differ, there is no pair, a prompt is missing, a variance is
             negative or not finite, or ``max_clusters`` is below 2.
-        MissingDependencyError: If scikit-learn is not installed.
     """
     cluster, variance = np.asarray(cluster, np.int64), np.asarray(variance, np.float64)
     _check(prompts, cluster, variance, max_clusters)

@@ -80,44 +80,16 @@ def find_levels(vectors: Floats, mean_variance: Floats, max_levels: int, seed: i
 
 
 def cross_fitted(vectors: Floats, target: Floats, seed: int) -> Floats:
-    """Foretell each prompt's target from the prompts of the other nine of ten parts, ``(P,)``."""
-    part = np.random.default_rng(seed).permutation(len(target)) % _FOLDS
-    foretold = np.empty(len(target))
-    for fold in range(_FOLDS):
-        inside, outside = part == fold, part != fold
-        centre, level = vectors[outside].mean(0), target[outside].mean()
-        weights = ridge(vectors[outside] - centre, target[outside] - level)
-        foretold[inside] = level + (vectors[inside] - centre) @ weights
-    return foretold
+    """Foretell each prompt's target from the other folds, by ridge regression.
 
-
-def ridge(X: Floats, y: Floats) -> Floats:
-    r"""Ridge regression of centred columns, the penalty by generalised cross-validation.
-
-    .. math:: \operatorname{GCV}(\lambda) = \frac{n \lVert y - Xw_\lambda \rVert^2}
-        {(n - 1 - \operatorname{df}_\lambda)^2}
-
-    Args:
-        X: ``(n, d)``, columns of mean 0.
-        y: ``(n,)``, of mean 0.
-
-    Returns:
-        The weights, of shape ``(d,)``.
-
-    Source: Golub, Heath and Wahba (1979).
+    The penalty is chosen within the other folds, by leaving out one prompt at a time.
     """
-    values, axes = np.linalg.eigh(X.T @ X)
-    values = np.maximum(values, 0.0)
-    projected = axes.T @ (X.T @ y)
-    best, weights = np.inf, np.zeros(X.shape[1])
-    for penalty in _PENALTIES:
-        own = projected / (values + penalty)
-        residual = y @ y - 2 * projected @ own + values @ own**2
-        left = len(y) - 1 - (values / (values + penalty)).sum()
-        score = len(y) * max(residual, 0.0) / max(left, 1e-9) ** 2
-        if score < best:
-            best, weights = score, axes @ own
-    return weights
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+    foretold = cross_val_predict(RidgeCV(_PENALTIES), vectors, target, cv=folds)
+    return np.asarray(foretold.round(9))  # so that equal prompts have equal values
 
 
 def merge_alike(label: Ints, order: Floats, values: Floats) -> Ints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.errors import ConfigError, MissingDependencyError
+from hidden_context.errors import ConfigError
 
 Floats = NDArray[np.float64]
 
@@ -38,20 +37,6 @@ class Texts:
     vectors: Floats
     counts: Any
     terms: Sequence[str]
-
-
-def require_sklearn(module: str) -> Any:
-    """Import a module of scikit-learn.
-
-    Raises:
-        MissingDependencyError: If scikit-learn is not installed.
-    """
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "finding contexts needs scikit-learn. Install it: pip install scikit-learn."
-        ) from error
 
 
 def clean(prompt: str) -> str:
@@ -84,12 +69,13 @@ def read_texts(prompts: Sequence[str], embeddings: Floats | None, seed: int) -> 
 
     Raises:
         ConfigError: If embeddings are not finite.
-        MissingDependencyError: If scikit-learn is not installed.
     """
+    from sklearn.feature_extraction.text import TfidfTransformer
+
     texts = [clean(prompt) for prompt in prompts]
     counts, terms = _term_counts(texts, seed)
     if embeddings is None:
-        transformer = require_sklearn("feature_extraction.text").TfidfTransformer(sublinear_tf=True)
+        transformer = TfidfTransformer(sublinear_tf=True)
         matrix = transformer.fit_transform(counts) if counts.shape[1] else np.zeros((len(texts), 1))
     else:
         matrix = np.asarray(embeddings, dtype=np.float64)
@@ -103,12 +89,13 @@ def read_texts(prompts: Sequence[str], embeddings: Floats | None, seed: int) -> 
 def _term_counts(texts: Sequence[str], seed: int) -> tuple[Any, list[str]]:
     """Count terms; the vocabulary comes from a bounded sample, so that memory stays flat."""
     from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import CountVectorizer
 
     sample = texts
     if len(texts) > _VOCABULARY_PROMPTS:
         chosen = np.random.default_rng(seed).choice(len(texts), _VOCABULARY_PROMPTS, replace=False)
         sample = [texts[place] for place in chosen]
-    vectorizer = require_sklearn("feature_extraction.text").CountVectorizer(
+    vectorizer = CountVectorizer(
         ngram_range=(1, 2),
         stop_words="english",
         min_df=2 if len(sample) > _RARE_ABOVE else 1,
@@ -123,11 +110,13 @@ def _term_counts(texts: Sequence[str], seed: int) -> tuple[Any, list[str]]:
 
 
 def _reduced(matrix: Any, seed: int) -> Floats:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import normalize
+
     is_dense = isinstance(matrix, np.ndarray)
     dimensions = min(_MAX_DIMENSIONS, *(side - 1 for side in matrix.shape))
     if dimensions >= 2 and not (is_dense and matrix.shape[1] <= _MAX_DIMENSIONS):
-        svd = require_sklearn("decomposition").TruncatedSVD(dimensions, random_state=seed)
-        matrix = svd.fit_transform(matrix)
+        matrix = TruncatedSVD(dimensions, random_state=seed).fit_transform(matrix)
     elif not is_dense:
         matrix = matrix.toarray()
-    return np.asarray(require_sklearn("preprocessing").normalize(matrix), dtype=np.float64)
+    return np.asarray(normalize(matrix), dtype=np.float64)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hidden_context.report.figure_marks import add_legend, analysis_labels, look, plain, shortened
 from hidden_context.report.figure_panels import Json, chosen
 from hidden_context.report.figure_style import COLOURS, GREY, LIGHT, new_figure
+from hidden_context.report.words import interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +67,9 @@ def _draw_reliability(part: Any, calibration: Json, title: str) -> None:
     upper.set_ylim(lowest - 0.03, 1.01)
     upper.set_ylabel("observed share")
     upper.grid()
-    numbers = [f"ECE {_with_ends(calibration['ece'])}", f"Brier {_with_ends(calibration['brier'])}"]
+    numbers = [
+        f"{name} {interval(calibration[name.lower()], decimals=3)}" for name in ("ECE", "Brier")
+    ]
     if title:  # panels are narrow
         upper.set_title("\n".join([title, *numbers]), loc="left", fontsize=6.5)
     else:
@@ -86,13 +89,6 @@ def _draw_reliability(part: Any, calibration: Json, title: str) -> None:
     lower.set_ylabel("pairs")
     lower.locator_params(axis="y", nbins=2)
     lower.set_xlabel("predicted P(preferred side)")
-
-
-def _with_ends(interval: Json) -> str:
-    text = f"{interval['estimate']:.3f}"
-    if interval["low"] is None or interval["high"] is None:
-        return text
-    return f"{text} ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
 def frontier(analyses: Sequence[Json], width: float) -> Figure:

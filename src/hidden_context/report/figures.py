@@ -8,27 +8,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from hidden_context.config import option
-from hidden_context.errors import ConfigError, DataError
+from hidden_context.errors import ConfigError
+from hidden_context.report.analysis_file import as_it_was_written, read_analysis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT: Final = "hidden_context.analysis"
-VERSION: Final = 2
+FigureName = Literal[
+    "reliability", "frontier", "variance", "causes", "contexts", "comparison", "accuracy", "all"
+]
 FORMATS: Final = ("svg", "pdf", "png")
 ALL: Final = "all"
-NAMES: Final = (
-    "reliability",
-    "frontier",
-    "variance",
-    "causes",
-    "contexts",
-    "comparison",
-    "accuracy",
-)
+NAMES: Final = tuple(name for name in get_args(FigureName) if name != ALL)
 
 _logger = logging.getLogger(__name__)
 
@@ -41,16 +35,9 @@ class FigureConfig:
         ConfigError: If the width or a format cannot be.
     """
 
-    name: Literal[
-        "reliability",
-        "frontier",
-        "variance",
-        "causes",
-        "contexts",
-        "comparison",
-        "accuracy",
-        "all",
-    ] = option(dataclasses.MISSING, "which figure; all: every one the file allows", positional=True)
+    name: FigureName = option(
+        dataclasses.MISSING, "which figure; all: every one the file allows", positional=True
+    )
     analysis: str = option(
         dataclasses.MISSING, "analysis.json that analyze --output wrote", positional=True
     )
@@ -78,40 +65,6 @@ class FigureConfig:
         if path.suffix.removeprefix(".") in FORMATS:
             path = path.with_suffix("")
         return path.with_name(f"{path.name}_{figure}") if self.name == ALL else path
-
-
-def read_analysis(path: str | Path) -> dict[str, Any]:
-    """Read what ``analyze --output`` wrote for score files.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        MissingFileError: If it does not exist.
-        DataError: If it is not such a file, or one of another version.
-    """
-    from hidden_context.data.files import read_json
-
-    content = read_json(path)
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise DataError(
-            f"this is not {FORMAT}" + (f" but {found}" if found else ""),
-            file=path,
-            field="format",
-            remedy="Write one with: hidden-context analyze SCORES --output analysis.json",
-        )
-    if content.get("version") != VERSION:
-        raise DataError(
-            f"its version is {content.get('version')}, but {VERSION} is read",
-            file=path,
-            field="version",
-            remedy="Analyze the score files again with this version",
-        )
-    return content
 
 
 def draw(name: str, analysis: dict[str, Any], width: float = 3.4) -> Figure:
@@ -159,6 +112,7 @@ def run(config: FigureConfig) -> list[Path]:
         DataError: If the file is none of an analysis.
         StorageError: If a file cannot be written.
     """
+    from hidden_context.data.locks import exclusive
     from hidden_context.report.figure_style import save, style
 
     analysis = read_analysis(config.analysis)
@@ -166,19 +120,16 @@ def run(config: FigureConfig) -> list[Path]:
     with style():
         for name in NAMES if config.name == ALL else (config.name,):
             try:
-                figure = draw(name, analysis, config.width)
+                with as_it_was_written(config.analysis):
+                    figure = draw(name, analysis, config.width)
             except ConfigError as error:
                 if config.name != ALL:
                     raise ConfigError(f"{config.analysis}: {error}") from error
                 _logger.warning("figure %s left out: %s", name, error)
                 continue
-            except (KeyError, IndexError, TypeError) as error:
-                raise DataError(
-                    f"the figure {name} finds {type(error).__name__} {error}",
-                    file=config.analysis,
-                    remedy="Was the file changed by hand? Analyze the score files again",
-                ) from error
-            files += save(figure, config.stem(name), config.formats)
+            stem = config.stem(name)
+            with exclusive(stem):
+                files += save(figure, stem, config.formats)
     if not files:
         raise ConfigError(f"{config.analysis} has nothing to draw a figure from.")
     return files

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any, Final
 
+from hidden_context.analysis.table_cells import p_value, percent
 from hidden_context.report import words
 from hidden_context.report.pairs import PairsMeta
 
@@ -93,9 +94,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        interval=words.interval, percent=words.percent, p=words.p_value, labels=_labels
-    )
+    environment.filters.update(interval=words.interval, percent=percent, p=p_value, labels=_labels)
     inlined = scripts()
     data = {
         "analyses": [

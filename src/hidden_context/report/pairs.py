@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from hidden_context.analysis.evidence import PairEvidence
 from hidden_context.analysis.score_files import PairScores
+from hidden_context.data.checks import read_conversation
 from hidden_context.data.dialogue import shared_prompt, to_text
 from hidden_context.data.files import iter_jsonl
+from hidden_context.data.published import plain_row
+from hidden_context.errors import DataError
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
@@ -170,6 +173,7 @@ class _Texts:
 
     def add(self, row: dict[str, Any]) -> None:
         """Read one row."""
+        row = plain_row(row)
         chosen, rejected, prompt = (
             _text(row.get(name)).strip() for name in ("chosen", "rejected", "prompt")
         )
@@ -198,13 +202,10 @@ class _Texts:
 
 def _text(value: Any) -> str:
     """Return a text, or messages written as turns; nothing for anything else."""
-    if isinstance(value, str):
-        # half of a surrogate pair cannot be written as UTF-8
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, list) and value and all(map(_is_turn, value)):
-        return _text(to_text(value))
-    return ""
-
-
-def _is_turn(value: Any) -> bool:
-    return isinstance(value, dict) and {"role", "content"} <= set(value)
+    if not isinstance(value, str):
+        try:
+            value = to_text(read_conversation(value, ""))
+        except DataError:
+            return ""
+    # half of a surrogate pair cannot be written as UTF-8
+    return str(value).encode("utf-8", "replace").decode("utf-8")

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hidden_context.analysis.table_cells import NOTHING, p_value, percent
+
 Found = dict[str, Any]
-
-
-def percent(value: float | None, decimals: int = 1) -> str:
-    """Write a share in percent.
-
-    >>> percent(0.3048), percent(None)
-    ('30.5 %', '–')
-    """
-    return "–" if value is None else f"{100 * value:.{decimals}f} %"
 
 
 def interval(found: Found | None, *, share: bool = False, decimals: int = 2) -> str:
@@ -25,23 +18,12 @@ def interval(found: Found | None, *, share: bool = False, decimals: int = 2) -> 
     '–'
     """
     if found is None or found["estimate"] is None:
-        return "–"
+        return NOTHING
     scale, digits = (100, 1) if share else (1, decimals)
     value = percent(found["estimate"]) if share else f"{found['estimate']:.{digits}f}"
     if found["low"] is None:
         return value
     return f"{value} [{scale * found['low']:.{digits}f}, {scale * found['high']:.{digits}f}]"
-
-
-def p_value(value: float | None) -> str:
-    """Write a p-value.
-
-    >>> p_value(0.0004), p_value(0.25)
-    ('0.0004', '0.250')
-    """
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def summary(analysis: Found) -> list[str]:

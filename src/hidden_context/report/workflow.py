@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hidden_context import heads
 from hidden_context.analysis import score_analysis, summarize
 from hidden_context.analysis.benchmark_files import has_rewards
 from hidden_context.analysis.config import AnalyzeConfig, SummarizeConfig
 from hidden_context.analysis.evidence import PairEvidence, pair_evidence
 from hidden_context.analysis.outputs import check_output
-from hidden_context.analysis.results import FORMAT, FORMAT_VERSION
-from hidden_context.analysis.row_facts import FactsReader
+from hidden_context.analysis.score_analysis import contexts_of
 from hidden_context.analysis.score_files import PairScores, read_score_file
 from hidden_context.analysis.sections import judged_columns
-from hidden_context.data.files import atomic_write, read_json
+from hidden_context.data.files import atomic_write, to_plain
+from hidden_context.data.locks import exclusive
 from hidden_context.errors import DataError
 from hidden_context.likelihood import make_likelihood
+from hidden_context.report.analysis_file import as_it_was_written, read_analysis
 from hidden_context.report.config import ReportConfig
 from hidden_context.report.page import render
 from hidden_context.report.pairs import PairsMeta, choose_pairs, encode, pairs_payload
@@ -65,14 +64,16 @@ def run(config: ReportConfig, summary: Summary | None = None) -> ReportResult:
     """
     files = list(dict.fromkeys([*config.files, *config.compare]))
     check_output(config.output, [*files, *filter(None, [config.analysis])])
-    analysis = _analysis(config, files)
-    if summary is None and config.data_dir:
-        summary = summarize.run(SummarizeConfig(data_dir=config.data_dir))
-    tables = None if summary is None else summary.to_dict()
-    packed, meta = _pairs(config, files, analysis)
-    html = render(config.title, analysis, tables, packed, meta)
-    with atomic_write(config.output) as file:
-        file.write(html)
+    with exclusive(config.output):
+        analysis = _analysis(config, files)
+        if summary is None and config.data_dir:
+            summary = summarize.run(SummarizeConfig(data_dir=config.data_dir))
+        tables = None if summary is None else summary.to_dict()
+        with as_it_was_written(config.analysis):
+            packed, meta = _pairs(config, files, analysis)
+            html = render(config.title, analysis, tables, packed, meta)
+        with atomic_write(config.output) as file:
+            file.write(html)
     path = Path(config.output)
     _logger.info("wrote %s", path)
     return ReportResult(path, meta, path.stat().st_size)
@@ -81,15 +82,7 @@ def run(config: ReportConfig, summary: Summary | None = None) -> ReportResult:
 def _analysis(config: ReportConfig, files: list[str]) -> dict[str, Any]:
     """Read an analysis made before, or make it."""
     if config.analysis:
-        found = read_json(config.analysis)
-        fields = found if isinstance(found, dict) else {}
-        if (fields.get("format"), fields.get("version")) != (FORMAT, FORMAT_VERSION):
-            raise DataError(
-                f"it is no analysis of version {FORMAT_VERSION}",
-                file=config.analysis,
-                remedy="Make it with hidden-context analyze FILES --contexts --output FILE",
-            )
-        return fields
+        return read_analysis(config.analysis)
     if not files:
         return {"analyses": [], "comparisons": [], "sections": []}
     options = AnalyzeConfig(
@@ -102,7 +95,7 @@ def _analysis(config: ReportConfig, files: list[str]) -> dict[str, Any]:
         resamples=config.resamples,
         seed=config.seed,
     )
-    return score_analysis.run(options).to_dict()
+    return dict(to_plain(score_analysis.run(options).to_dict()))
 
 
 def _pairs(
@@ -112,12 +105,8 @@ def _pairs(
     for path in files:
         if not has_rewards(path):
             continue
-        every = read_score_file(
-            path,
-            label_names=judged_columns(config.by),
-            facts=FactsReader(keep_prompts=True),
-        ).all_scores()
-        scores = next((each for each in every if isinstance(each, PairScores)), None)
+        file = read_score_file(path, label_names=judged_columns(config.by), keep_prompts=True)
+        scores = next((each for each in file.all_scores() if isinstance(each, PairScores)), None)
         if scores is None:
             continue
         own = _analysis_of(analysis, scores, config.analysis)
@@ -151,23 +140,13 @@ def _analysis_of(analysis: dict[str, Any], scores: PairScores, path: str | None)
 
 
 def _contexts(
-    scores: PairScores,
-    evidence: PairEvidence,
-    own: dict[str, Any],
-    options: dict[str, Any],
+    scores: PairScores, evidence: PairEvidence, own: dict[str, Any], options: dict[str, Any]
 ) -> list[str] | None:
     """Name the context of each pair, as the analysis has them; None where it has none."""
-    if not own["contexts"] or scores.facts is None:
+    spread = evidence.difference_variance if own["contexts"] else None
+    found = contexts_of(scores, spread, options["max_contexts"], options["seed"])
+    if found is None:
         return None
-    from hidden_context.contexts import find_contexts
-
-    codes, cluster = np.unique(scores.facts.cluster, return_inverse=True)
-    found = find_contexts(
-        [scores.facts.prompts[code] for code in codes],
-        cluster,
-        evidence.difference_variance,
-        max_clusters=options["max_contexts"],
-        seed=options["seed"],
-    )
-    names = [context.name for context in found.clusters]
-    return [names[place] if place >= 0 else "" for place in found.assignment[cluster].tolist()]
+    contexts, cluster = found
+    names = [context.name for context in contexts.clusters]
+    return [names[place] if place >= 0 else "" for place in contexts.assignment[cluster].tolist()]

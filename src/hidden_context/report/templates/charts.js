@@ -49,13 +49,17 @@
     };
   }
 
-  /** Error bars from intervals; each bar's two halves may differ. */
+  /** The two ends of an interval; where it has none, the estimate stands for both. */
+  const endsOf = ({ estimate, low, high }) => [low ?? estimate, high ?? estimate];
+
+  /** Error bars from intervals; each bar's two halves may differ, and no interval has no bar. */
   function bars(intervals, colour) {
+    const reach = (from, to) => (HC.known(from) && HC.known(to) ? Math.max(0, to - from) : NaN);
     return {
       type: 'data',
       symmetric: false,
-      array: intervals.map((each) => Math.max(0, each.high - each.estimate)),
-      arrayminus: intervals.map((each) => Math.max(0, each.estimate - each.low)),
+      array: intervals.map((each) => reach(each.estimate, each.high)),
+      arrayminus: intervals.map((each) => reach(each.low, each.estimate)),
       color: colour,
       thickness: 1.5,
       width: 4,
@@ -72,7 +76,7 @@
     const bins = ((analysis.calibration || {}).bins || []).filter((bin) => bin.n > 0);
     if (!bins.length) return null;
     const intervals = bins.map(({ observed, observed_low: low, observed_high: high }) => {
-      return { estimate: observed, low: low ?? observed, high: high ?? observed };
+      return { estimate: observed, low, high };
     });
     const diagonal = dashed([0.5, 1], [0.5, 1], 'perfectly calibrated', colours);
     const observed = {
@@ -89,7 +93,7 @@
         return `predicted ${HC.number(bin.predicted, 3)}<br>${observed}`;
       }),
     };
-    const lowest = Math.min(0.45, ...intervals.map((each) => each.low));
+    const lowest = Math.min(0.45, ...intervals.map((each) => endsOf(each)[0]));
     const range = [Math.max(-0.02, lowest - 0.03), 1.04];
     const xaxis = axis(colours, 'P of the predicted side', { range: [0.48, 1.02] });
     const yaxis = axis(colours, 'how often it is preferred', { range });
@@ -161,7 +165,7 @@
   /** Points far enough from each other for their labels not to run into one another. */
   function apart(points, axes, pixels) {
     const scales = axes.map((name, i) => {
-      const ends = points.flatMap((each) => [each[name].low, each[name].high]);
+      const ends = points.flatMap((each) => endsOf(each[name]));
       return pixels[i] / (Math.max(...ends) - Math.min(...ends) || 1);
     });
     const distance = (a, b, i) => scales[i] * Math.abs(a[axes[i]].estimate - b[axes[i]].estimate);

@@ -4,7 +4,7 @@
 // HC.decodePairs()   the comparisons, unpacked; null where the page has none
 // HC.plotly()        Plotly, started at the first call
 // HC.Comparisons     search, filters and order over the comparisons
-// HC.element, HC.svg, HC.number, HC.count, HC.span, HC.plain, HC.shorten   helpers
+// HC.element, HC.svg, HC.known, HC.number, HC.count, HC.span, HC.plain, HC.shorten   helpers
 (function () {
   'use strict';
 
@@ -32,17 +32,21 @@
     return build(document.createElementNS(SVG_NAMESPACE, tag), attributes, children);
   };
 
+  /** Whether there is a number; JSON has null where there is none. */
+  HC.known = (value) => Number.isFinite(value);
+
   /** A number with a true minus sign, or a dash where there is none. */
   HC.number = function (value, digits) {
-    if (value === null || value === undefined || !Number.isFinite(value)) return '–';
+    if (!HC.known(value)) return '–';
     const text = value.toFixed(digits);
     return (Number(text) === 0 ? text.replace('-', '') : text).replace('-', '−');
   };
 
-  /** "0.71 [0.68, 0.74]" */
+  /** "0.71 [0.68, 0.74]", or the estimate alone where it has no interval. */
   HC.span = function (interval, digits) {
     const show = (name) => HC.number(interval[name], digits);
-    return `${show('estimate')} [${show('low')}, ${show('high')}]`;
+    const ends = HC.known(interval.low) && HC.known(interval.high);
+    return show('estimate') + (ends ? ` [${show('low')}, ${show('high')}]` : '');
   };
 
   /** Text for Plotly, which reads a little markup in its texts: data must stay text. */

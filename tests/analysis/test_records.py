@@ -8,21 +8,36 @@ import pytest
 import torch
 
 from hidden_context import heads
+from hidden_context.analysis.evidence import pair_evidence, response_evidence, values_at
 from hidden_context.analysis.groups import label_groups
-from hidden_context.analysis.metrics import (
-    Count,
-    pair_record,
-    rated_at_least,
-    response_record,
-    reward_moments,
-    variance_shares,
-)
+from hidden_context.analysis.records import Count, record_of_pairs, record_of_responses
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 
 PHI = NormalDist().cdf
+
+
+def pair_record(likelihood, chosen, rejected, risk_names=(), preference=None, labels=None):
+    if preference is None:
+        preference = np.ones(len(chosen))
+    evidence = pair_evidence(likelihood, chosen, rejected, preference, risk_names, labels)
+    return record_of_pairs(evidence, np.ones(len(chosen), dtype=bool))
+
+
+def response_record(head, outputs, num_responses, risk_names=()):
+    evidence = response_evidence(head, outputs, num_responses, risk_names)
+    return record_of_responses(evidence, np.ones(len(num_responses), dtype=bool))
+
+
+def rated_at_least(head, risk_name, first, second):
+    """How many rows rate the first text at least as high as the second."""
+    return int(np.greater_equal(*values_at(head, risk_name, (first, second))).sum())
+
+
+def variance_shares(head, raw):
+    return response_record(head, raw, np.ones(len(raw), dtype=int)).variance_shares
 
 
 def softplus_inverse(sigma):
@@ -95,20 +110,18 @@ def test_the_two_readings_of_a_categorical_quantile_rank_differently():
         name: rated_at_least(head, name, first, second)
         for name in ("mean", "quantile:0.01:bins", "quantile:0.01:step")
     }
-    assert at["mean"] == Count(2, 4)  # .925 ≥ .5, and the tie
-    assert at["quantile:0.01:bins"] == Count(3, 4)  # 1/6 ≥ 1/15, .337 ≥ 1/15, and the tie
+    assert at["mean"] == 2  # .925 ≥ .5, and the tie
+    assert at["quantile:0.01:bins"] == 3  # 1/6 ≥ 1/15, .337 ≥ 1/15, and the tie
     # as a step, A and B both have their 0.01 quantile at atom 0: ties
-    assert at["quantile:0.01:step"] == Count(4, 4)
-    half = rated_at_least(head, "quantile:0.01:step", first, second, ties="half")
-    assert half == Count(2.5, 4)
+    assert at["quantile:0.01:step"] == 4
 
 
 def test_caution_turns_a_risky_normal_reward_down():
     head = heads.make("mean_and_variance")
     risky = np.array([[1.0, softplus_inverse(1.0)]])  # 0.01 quantile 1 − 2.326 = −1.326
     safe = np.array([[0.0, softplus_inverse(0.5)]])  # 0 − 1.163
-    assert rated_at_least(head, "mean", risky, safe) == Count(1, 1)
-    assert rated_at_least(head, "quantile:0.01", risky, safe) == Count(0, 1)
+    assert rated_at_least(head, "mean", risky, safe) == 1
+    assert rated_at_least(head, "quantile:0.01", risky, safe) == 0
 
 
 @pytest.mark.parametrize("head_type", ["base", "mean_and_variance", "categorical"])
@@ -130,9 +143,11 @@ def test_swapping_the_sides_turns_accuracy_around(head_type):
 def test_moments_of_texts_that_do_not_vary_have_no_r_squared():
     head = heads.make("categorical", num_atoms=2)
     certain = np.array([[2000.0, 0.0]] * 3)  # all probability on atom 0, every time
-    assert reward_moments(head, certain) == (0.0, 0.0, None)
-    coin = np.zeros((3, 2))
-    assert reward_moments(head, coin) == pytest.approx((0.5, 0.5, 0.0))
+    ones = np.ones(3, dtype=int)
+    record = response_record(head, certain, ones)
+    assert (record.reward_mean, record.reward_stddev, record.r2) == (0.0, 0.0, None)
+    coin = response_record(head, np.zeros((3, 2)), ones)
+    assert (coin.reward_mean, coin.reward_stddev, coin.r2) == pytest.approx((0.5, 0.5, 0.0))
 
 
 def test_responses_are_compared_only_where_every_row_has_two():
@@ -192,11 +207,10 @@ def test_a_relative_measure_weighs_the_two_texts_of_a_row_against_each_other():
     first = raw_factor((0.1, 3.0, 1.0), (-0.1, -3.0, 1.0), (0.0, 2.0, 1.0))
     second = raw_factor((0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 2.0, 1.0))
     # alone, the first text's spread makes its low quantile the lower one
-    assert rated_at_least(head, "quantile:0.1", first, second) == Count(1, 3)
+    assert rated_at_least(head, "quantile:0.1", first, second) == 1
     # against each other both sides spread alike, and the mean decides
     relative = "relative_quantile:0.1"
-    assert rated_at_least(head, relative, first, second) == Count(2, 3)
-    assert rated_at_least(head, relative, first, second, ties="half") == Count(1.5, 3)
+    assert rated_at_least(head, relative, first, second) == 2
     record = response_record(
         head, np.stack([second, first], axis=1).reshape(6, 3), np.full(3, 2), [relative]
     )

@@ -1,0 +1,112 @@
+"""What counts as right in each benchmark: pairs, matrices of styles, the best of several, ties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.analysis.benchmark_names import MARGINS, REFERENCE, TIED
+
+Floats = NDArray[np.float64]
+
+STYLES: Final = 3
+"""RM-Bench's styles of a response: concise, detailed, detailed with markdown."""
+
+_PREFERRED, _HARD, _MARGIN = 0.2, 0.2, 0.01
+_ALL_MARGINS: Final = 0.4  # the weight of this part among all ties
+
+
+def measures(gap: Floats) -> dict[str, Floats]:
+    """Say how often the chosen responses win.
+
+    Args:
+        gap: Score of chosen response i minus that of rejected response j, of shape ``(N, 1, 1)``,
+            or ``(N, 3, 3)`` with both in the order concise, detailed, markdown.
+
+    Returns:
+        By measure, the share of a row's comparisons that are right, ``(N,)``. ``hard`` are the
+        three in which the rejected response has the richer style (above the diagonal), ``normal``
+        the diagonal, ``easy`` the three below; ``average`` all nine.
+
+    Source: RM-Bench (arXiv 2410.16184), section 3.
+    """
+    right = (gap > 0).astype(np.float64)
+    if right.shape[1] == 1:
+        return {"accuracy": right[:, 0, 0]}
+    upper = np.triu_indices(STYLES, 1)
+    return {
+        "easy": right[:, upper[1], upper[0]].mean(1),
+        "normal": np.diagonal(right, axis1=1, axis2=2).mean(1),
+        "hard": right[:, upper[0], upper[1]].mean(1),
+        "average": right.mean((1, 2)),
+    }
+
+
+def share_of_best(chosen: Floats, rejected: Floats) -> float:
+    """Return the share of chosen responses among those of the highest score.
+
+    >>> share_of_best(np.array([2.0]), np.array([2.0, 1.0, 0.0]))
+    0.5
+    """
+    best = max(chosen.max(), rejected.max())
+    right, wrong = (chosen == best).sum(), (rejected == best).sum()
+    return float(right / (right + wrong))
+
+
+def is_ties(subset: str) -> bool:
+    """Tell whether a subset is that of prompts with many right answers."""
+    return subset.lower() == "ties"
+
+
+def ties_id(name: object) -> tuple[str, str]:
+    """Read what kind of prompt a row of the ties is, and the number that two rows share.
+
+    >>> ties_id("tied:7"), ties_id("7")
+    (('tied', '7'), ('', ''))
+    """
+    kind, _, number = str(name).partition(":")
+    return (kind, number) if kind in ("ref", "tied") else ("", "")
+
+
+def ties_entries(
+    ids: Sequence[tuple[str, str]], sides: Sequence[tuple[Floats, Floats]]
+) -> list[tuple[str, int, float]]:
+    r"""Score the prompts with many right answers, and their reference prompts with one.
+
+    A row is right if every chosen response scores higher than every rejected one. Where a prompt
+    has a reference, let g be the gap between the lowest chosen and the highest rejected score, h
+    the smaller of g and the reference's gap, and s the spread of the chosen scores. The margins are
+
+    .. math:: 0.2 [g > s] + 0.2 [h > s] + 0.01 \tanh(h / s - 1)
+
+    with 0 for the last term where it is 0/0.
+
+    Args:
+        ids: What ``ties_id`` gives for each row; without one, a row of a single chosen response is
+            a reference.
+        sides: Scores of the chosen and of the rejected responses.
+
+    Returns:
+        Subset, row and value; the margins over their weight among all ties.
+
+    Source: RewardBench 2 (arXiv 2506.01937); weights as in the benchmark's own code.
+    """
+    found, gaps = [], {}
+    for row, ((kind, number), (chosen, rejected)) in enumerate(zip(ids, sides, strict=True)):
+        gap = float(chosen.min() - rejected.max())
+        is_reference = kind == "ref" if kind else len(chosen) == 1
+        found.append((REFERENCE if is_reference else TIED, row, float(gap > 0)))
+        if number:
+            gaps[is_reference, number] = row, gap, float(np.ptp(chosen))
+    for (is_reference, number), (row, gap, spread) in gaps.items():
+        if is_reference or (True, number) not in gaps:
+            continue
+        least = min(gap, gaps[True, number][1])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            margin = float(np.nan_to_num(np.tanh(np.float64(least) / spread - 1)))
+        value = _PREFERRED * (gap > spread) + _HARD * (least > spread) + _MARGIN * margin
+        found.append((MARGINS, row, value / _ALL_MARGINS))
+    return found
