@@ -227,6 +227,12 @@ def test_gzip_and_messages(tmp_path):
         {"subset": 3, "scores_chosen": 1, "scores_rejected": 0},
         {"domain": "chat", "reward_outputs_m": [[1.0], [2.0]]},
         {"domain": "elsewhere", "reward_outputs_m": [[1.0]] * 6},
+        {  # one comparison of RewardBench 2's, as evaluate writes it
+            "subset": "Ties",
+            "num_correct": 3,
+            "reward_output_chosen": [1.0],
+            "reward_output_rejected": [0.0],
+        },
     ],
 )
 def test_other_files_are_none_of_these(tmp_path, row):

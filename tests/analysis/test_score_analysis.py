@@ -60,7 +60,7 @@ def test_numbers_of_each_part_of_a_pair_file(tmp_path, capsys):
     assert helpful["accuracy_at"]["mean"] == {"share": 0.75, "count": 1.5, "total": 2}
     print_analysis(analysis)
     printed = capsys.readouterr().out
-    assert "1 row without a reward left out" in printed
+    assert "1 row without a reward or a vote left out" in printed
     lines = [" ".join(line.split()) for line in printed.splitlines()]
     assert "data_subset=helpful 2 0.5032 75.0 % 0.250 0.000 – – 75.0 % 75.0 %" in lines
 

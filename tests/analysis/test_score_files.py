@@ -251,6 +251,9 @@ def test_files_without_any_reward_are_refused(tmp_path):
         read_score_file(write(tmp_path / "half.jsonl", [{"reward_output_chosen": [1.0]}]))
     with pytest.raises(DataError, match="none of its 2 rows has a reward"):
         read_score_file(write(tmp_path / "null.jsonl", [pair(None, None)] * 2))
+    unsure = pair([1.0], [2.0], annotations=[{"annotator": "a", "preference": None}])
+    with pytest.raises(DataError, match="1 rows has a reward and a vote"):
+        read_score_file(write(tmp_path / "unsure.jsonl", [unsure]))
     with pytest.raises(MissingFileError):
         read_score_file(tmp_path / "absent.jsonl")
 

@@ -94,7 +94,11 @@ def test_an_evaluation_of_one_subset_is_named_where_that_of_both_is_missing(tmp_
     write_evaluation(tmp_path, "base", [pair([1.0], [0.0]), pair([1.0], [0.0])])
     other = tmp_path / CHECKPOINT.format("categorical") / "eval_results_harmless.jsonl"
     write(other, [pair([0.0, 1.0], [1.0, 0.0], data_subset="harmless")])
-    assert any(f"(there is {other}, of one subset)" in name for name in run(tmp_path).missing)
+    summary = run(tmp_path)
+    assert any(f"there is {other}, of one subset" in gap for gap in summary.gaps)
+    assert not any("both/categorical" in name for name in summary.missing)
+    (tmp_path / CHECKPOINT.format("base") / "eval_results_both.jsonl").unlink()
+    assert len(run(tmp_path).gaps) == 1  # nothing else is there, and still it does not stop
 
 
 def test_helpfulness_needs_labels(tmp_path):
@@ -119,7 +123,7 @@ def test_rows_without_a_reward_are_counted(tmp_path, capsys):
     assert (evaluation.mean.count, evaluation.mean.total) == (1, 2)
     tables.print_summary(summary)
     printed = capsys.readouterr().out
-    assert f"1 row without a reward left out: {evaluation.file}" in printed.splitlines()
+    assert f"1 row without a reward or a vote left out: {evaluation.file}" in printed.splitlines()
 
 
 def test_the_published_numbers_are_those_of_table_1():

@@ -24,6 +24,12 @@ def pair(**columns: Any) -> Example:
     return read_row({"chosen": "a", "rejected": "b", **columns}, file="f.jsonl", line=3)
 
 
+def test_no_messages_behind_a_prompt_in_text_are_a_blank_side() -> None:
+    example = pair(prompt="Q?", chosen=[], rejected=[assistant("b")])
+    assert example.prompt == [{"role": "user", "content": "Q?"}]
+    assert example.responses == ([], [assistant("b")])
+
+
 def test_implicit_prompt_leaves_texts_and_columns_as_they_are() -> None:
     row = {
         "chosen": "\n\nHuman: a\n\nAssistant: b",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hidden_context.data.responses import read_scoring_rows
+from hidden_context.data.sources import load_examples
 from hidden_context.errors import ConfigError, DataError
 
 WriteRows = Callable[..., Path]
@@ -165,6 +166,9 @@ def test_the_label_says_which_response_is_chosen(
     judged = {"source": "s", "question": "Q?", "response_A": "a", "response_B": "b", "label": label}
     (row,) = read_scoring_rows(write_rows("a.jsonl", [judged]))
     assert (row.kind, row.texts, row.columns) == ("pair", texts, judged)
+    path = write_rows("b.jsonl", [{**judged, "label": "A=B"}])
+    with pytest.raises(DataError, match=r"b\.jsonl, line 1, field 'label': one of A>B, B>A is"):
+        list(read_scoring_rows(path))
     path = write_rows("b.jsonl", [judged, {**judged, "label": "A=B"}])
     with pytest.raises(DataError, match="line 2, field 'label': one of A>B, B>A is needed"):
         list(read_scoring_rows(path))
@@ -198,3 +202,28 @@ def test_one_json_array_is_read_like_lines(tmp_path: Path, packed: bool) -> None
     broken.write_text("[{]")
     with pytest.raises(DataError, match="line 1: not valid JSON"):
         list(read_scoring_rows(broken))
+
+
+@pytest.mark.parametrize("prompt", ["a", CHAT, [{**CHAT[0], "name": None}]])
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "s"}]])
+def test_chats_with_the_prompt_inside_have_it_once(
+    write_rows: WriteRows, prompt: Any, system: list[Any]
+) -> None:
+    if system and isinstance(prompt, list):
+        prompt = [*system, *prompt]
+    told = [[*system, *CHAT, {"role": "assistant", "content": text}] for text in "bcd"]
+    listed = {"prompt": prompt, "chosen": told[:1], "rejected": told[1:]}
+    ranked = {"prompt": prompt, "responses": told, "ranks": [1, 2, 3]}
+    for row in (listed, ranked):
+        path = write_rows("a.jsonl", [row])
+        (scored,) = read_scoring_rows(path)
+        (example,) = load_examples(path)
+        assert scored.texts == example.texts == tuple(told)
+    (scored,) = read_scoring_rows(write_rows("b.jsonl", [{**ranked, "responses": [told[0], []]}]))
+    assert (scored.texts[0], scored.blank) == (told[0], frozenset([1]))
+    # where not all have it, it is put before each, as everywhere
+    path = write_rows("c.jsonl", [{**ranked, "responses": [told[0], told[1][-1:], told[2]]}])
+    (scored,) = read_scoring_rows(path)
+    (example,) = load_examples(path)
+    assert scored.texts == example.texts
+    assert scored.texts[1] == [*scored.texts[0][: -len(told[0])], told[1][-1]]

@@ -158,3 +158,12 @@ def test_processes_that_divide_at_once_agree(tmp_path: Path) -> None:
             assert sides.setdefault(key, side) == side
     assert len(sides) == 260
     assert len(json.loads(path.read_text())["divisions"]["evaluation"]["sides"]) == 260
+
+
+def test_a_division_that_leaves_a_side_empty_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    shares = {f"fold {number}": 0.2 for number in range(5)}
+    assert len({*balanced_sides(path, ["a", "b", "c"], shares, "fold", None)}) == 3
+    assert not path.exists()
+    balanced_sides(path, ["a", "b", "c"], {"rest": 0.5, "held out": 0.5}, "fold", None)
+    assert path.exists()

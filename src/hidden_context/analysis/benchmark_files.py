@@ -151,6 +151,8 @@ def _style_of(row: dict[str, Any], columns: tuple[str, ...]) -> Style | None:
     if isinstance(row.get("domain"), str) and several and known:
         return "rm-bench"
     if isinstance(row.get("subset"), str):
+        if is_pair and "num_correct" in row:
+            return None  # lists that were evaluated: one pair for each comparison
         if two:
             return "reward-bench-2" if several else "reward-bench"
         split = lists or isinstance(row.get("num_correct"), int)

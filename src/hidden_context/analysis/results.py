@@ -46,7 +46,7 @@ class ScoresAnalysis:
         kind: What the groups' records are of.
         name: The reward model's name in the columns; empty for pairs scored by a single one.
         head: The head that the raw outputs were read with, in its JSON form.
-        rows_left_out: Rows without a reward.
+        rows_left_out: Rows without a reward or a vote.
         groups: All rows, then the parts.
         with_likelihood: Whether loss and accuracy are those of the checkpoint's annotators and
             answers, as its ``likelihood.json`` says, rather than of nobody known.

@@ -74,12 +74,13 @@ class RawOutputChecks:
 
 
 def no_reward(file: str, left_out: int, column: str) -> DataError:
-    """Make the error of a file none of whose rows has a reward."""
+    """Make the error of a file none of whose rows has a reward and a vote."""
     return DataError(
-        f"none of its {left_out} rows has a reward",
+        f"none of its {left_out} rows has a reward and a vote",
         file=file,
         field=column,
-        remedy="Were all texts too long? Score them again with a larger --max_length",
+        remedy="Were all texts too long, or did all annotators abstain? A larger --max_length "
+        "scores longer texts",
     )
 
 

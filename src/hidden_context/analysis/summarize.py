@@ -156,9 +156,12 @@ def _evaluation(
     path = find_evaluation(folder, kind)
     if path is None:
         name = f"{kind}_*{CHECKPOINT_SUFFIX}"
-        other = ", ".join(map(str, sorted(folder.glob(f"{name}/eval_results_*.jsonl"))))
-        there = f" (there is {other}, of one subset)" if other else ""
-        missing.append(f"{folder / name / EVALUATION_NAME}{there}")
+        wanted, other = folder / name / EVALUATION_NAME, folder.glob(f"{name}/eval_results_*.jsonl")
+        there = ", ".join(map(str, sorted(other)))
+        if there:
+            gaps.append(f"{wanted} is needed: there is {there}, of one subset")
+        else:
+            missing.append(str(wanted))
         return None
     scores = read_score_file(path, require=("data_subset",)).pairs
     if scores is None:

@@ -92,7 +92,7 @@ def summary_tables(summary: Summary) -> list[Table]:
 
 
 def _left_out(rows: int, file: str) -> str:
-    return f"{rows} {'row' if rows == 1 else 'rows'} without a reward left out: {file}"
+    return f"{rows} {'row' if rows == 1 else 'rows'} without a reward or a vote left out: {file}"
 
 
 def print_summary(summary: Summary, console: Console | None = None) -> None:

@@ -73,13 +73,13 @@ def check_sides(
     units = "prompts" if options.by is None else f"values of {options.by!r}"
     way = (
         "divide by another column, such as --split_by annotator or --split_by response"
-        if groups == 1
+        if groups == 1 or options.manifest is not None
         else "balance the sides with --split_balance"
     )
     raise DataError(
         f"dividing {groups} {units} leaves the {side} side without examples",
         file=data.report.source,
-        remedy=f"Give more data, hold out another fraction, or {way}",
+        remedy=f"Give more data, hold out another fraction, take fewer folds, or {way}",
     )
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hidden_context.data.checks import Place, read_conversation, read_list
+from hidden_context.data.checks import NOWHERE, Place, read_conversation, read_list
 from hidden_context.data.dialogue import (
     ASSISTANT_TURN,
     Conversation,
     assistant_text,
+    begins_with,
     is_blank,
     join,
 )
@@ -64,7 +65,7 @@ class ScoringRow:
         return tuple(with_context(text, self.prompt, self.tools) for text in self.texts)
 
 
-def find_kind(columns: dict[str, Any]) -> Kind | None:
+def find_kind(columns: dict[str, Any], place: Place = NOWHERE) -> Kind | None:
     """Tell from a row's columns how it is to be scored; pairs go before responses before texts.
 
     Lists of chosen and rejected responses are responses, and a row of JudgeBench is a pair.
@@ -72,7 +73,7 @@ def find_kind(columns: dict[str, Any]) -> Kind | None:
     """
     if has_lists(columns):
         return "responses"
-    columns = plain_row(columns)
+    columns = plain_row(columns, place)
     given = {name for name, value in columns.items() if value is not None}
     return _kind_of(given) or _kind_of(columns.keys())
 
@@ -111,12 +112,11 @@ def read_scoring_rows(
         raise ConfigError(f"Rows are scored as pair, responses or text, not as {kind!r}.")
     index = -1
     for index, (line, row) in enumerate(iter_rows(path)):
-        columns = require_row(row)
+        columns, place = require_row(row), Place(path, line)
         if kind is None:
-            kind = find_kind(columns)
+            kind = find_kind(columns, place)
             if kind is None:
                 raise _unknown_columns(columns, path, line)
-        place = Place(path, line)
         texts, blank, prompt = _texts(columns, kind, place, prompt_from_first_human)
         places = frozenset(number for number, nothing in enumerate(blank) if nothing)
         tools = read_tools(columns, texts[0], place)
@@ -182,12 +182,20 @@ def _response_texts(
         _require(columns, field, "responses", place)
     prompt = read_conversation(columns["prompt"], "prompt", place)
     remedy = 'Write {"prompt": "...", "responses": ["...", "..."]}'
-    responses = read_list(columns["responses"], "responses", place, remedy, "response")
+    responses = [
+        read_conversation(response, f"responses[{number}]", place)
+        for number, response in enumerate(
+            read_list(columns["responses"], "responses", place, remedy, "response")
+        )
+    ]
+    whole = [isinstance(r, list) and begins_with(r, prompt) for r in responses if not is_blank(r)]
+    inside = bool(whole) and all(whole)
     texts: list[Conversation] = []
     blank: list[bool] = []
-    for number, response in enumerate(responses):
-        response = read_conversation(response, f"responses[{number}]", place)
-        if from_first_human and isinstance(prompt, str) and isinstance(response, str):
+    for response in responses:
+        if inside and not is_blank(response):
+            texts.append(response)
+        elif from_first_human and isinstance(prompt, str) and isinstance(response, str):
             texts.append(assistant_text(prompt, response))
         else:
             texts.append(join(prompt, response))

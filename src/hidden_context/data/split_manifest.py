@@ -44,7 +44,8 @@ def balanced_sides(
         with exclusive(path, wait=True):
             content, sides = _read(path, purpose, shares, by)
             _add(sides, sizes, shares)
-            write_json(path, content)
+            if {*sides.values()} == {*shares}:  # a side without groups is an error to come
+                write_json(path, content)
     return [sides[_digest(key)] for key in keys]
 
 

@@ -57,7 +57,7 @@ def _put_before(
     if not isinstance(prompt, str):
         return prompt, texts
     if not isinstance(sides[0], str):
-        return shared_by_all(texts), texts
+        return join(prompt, []), texts
     words = join_texts(prompt, "x")[len(prompt) : -1]
     if words == " " and any(str(side)[:1].isspace() for side in sides):
         words = ""  # some have a space of their own
@@ -141,9 +141,6 @@ def divide_given(
         DataError: If all sides have the prompt inside but do not begin alike.
     """
     told = [side for side in sides if not is_blank(side)] or list(sides)
-    inside = all(begins_with(side, prompt) for side in told)
-    if not inside and isinstance(prompt, str) and not isinstance(sides[0], str):
-        prompt = [{"role": "user", "content": prompt}]
     start, responses = divide(prompt, sides, told)
     if is_blank(start):
         raise place.error(
