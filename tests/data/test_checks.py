@@ -7,6 +7,7 @@ import pytest
 from hidden_context.data.checks import (
     Place,
     describe,
+    read_annotator,
     read_conversation,
     read_integer,
     read_number,
@@ -51,6 +52,11 @@ def test_integers_may_be_written_as_floats() -> None:
     assert (value, type(value)) == (2, int)
     assert read_integer(-3, "a", low=-3) == -3
     assert read_integer(None, "a") is None
+    who = read_annotator(7.0, "a")  # as a table with nulls holds it
+    assert (who, type(who)) == (7, int)
+    for value in (7.5, float("nan"), True):
+        with pytest.raises(DataError, match="text or an integer is needed"):
+            read_annotator(value, "a")
 
 
 @pytest.mark.parametrize(

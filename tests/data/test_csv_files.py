@@ -71,6 +71,16 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_cells_need_commas_between(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'chosen{mark}rejected\n"a"{mark}"b, c"\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 1: commas are needed .* Write it again with commas"):
+        read(path)
+    (tmp_path / "b.csv").write_text(f'text,"a{mark}b"\nc,d\n', encoding="utf-8")
+    assert read(tmp_path / "b.csv") == [{"text": "c", f"a{mark}b": "d"}]
+
+
 @pytest.mark.parametrize("null", [False, True])
 def test_the_json_of_messages_is_read_as_messages(tmp_path: Path, null: bool) -> None:
     told = [{**message, "name": None} for message in CHAT] if null else CHAT

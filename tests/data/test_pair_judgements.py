@@ -105,7 +105,8 @@ def test_a_row_that_does_not_compare_is_a_vote_for_chosen(columns: dict[str, Any
         {"annotator": "ann", "weight": 2, "confidence": 0.5},
         {"annotator": "ann", "abstains": True, "margin": None},
         {"annotator": "ann", "abstains": False},
-        {"annotator": "ann", "comment": "both bad"},
+        {"annotator": "ann", "preference": None, "comment": "both bad"},
+        {"annotator": "ann", "abstains": True, "comment": "both bad"},
         {},
     ],
 )
@@ -126,6 +127,7 @@ def test_one_rating_in_an_entry_is_a_rating_and_no_vote() -> None:
         ({"label": 1}, "'label'"),
         ({"label": 0, "rater": "x", "preference": None, "annotator": None}, "'label', 'rater'"),
         ({"rating": 5}, "'rating'"),
+        ({"annotator": "x", "label": 0}, "'label'"),
     ],
 )
 def test_an_entry_of_unknown_keys_alone_is_an_error(entry: dict[str, Any], shown: str) -> None:
@@ -138,7 +140,7 @@ def test_an_entry_of_unknown_keys_alone_is_an_error(entry: dict[str, Any], shown
 def test_keys_that_are_not_read_pass_through_and_are_named() -> None:
     entries = [
         {"annotator": 1, "preference": 1, "comment": "clear", "label": None},
-        {"annotator": 2, "rating": 4},
+        {"annotator": 2, "preference": None, "rating": 4},
     ]
     row = pair(annotations=entries, ranks=[1, 2], ratings=[{"more": 1}])
     assert row.columns["annotations"] == entries
@@ -203,7 +205,7 @@ def test_annotators_from_another_column() -> None:
     ]
     several = pair(
         objective="helpful",
-        annotations=[{"annotator": 1, "objective": 5}, {"annotator": 2, "objective": ""}, {}],
+        annotations=[{"objective": 5, "margin": 1}, {"objective": "", "margin": 1}, {}],
     )
     assert [annotator_of(j, "objective") for j in several.judgements] == [5, "helpful", "helpful"]
     by_hand = Judgement(Comparison(0, 1), "ann")

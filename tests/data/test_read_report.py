@@ -144,7 +144,7 @@ def test_annotators_twice_and_keys_that_are_not_read_are_told_once(
     votes = [
         {"annotator": "ann", "preference": 1, "comment": "x"},
         {"annotator": "ann", "preference": 0, "label": 1},
-        {"annotator": "bob", "comment": "unsure"},
+        {"annotator": "bob", "preference": None, "comment": "unsure"},
     ]
     pair = {"chosen": "a", "rejected": "b", "annotations": votes}
     data = load_examples(write_rows("a.jsonl", [pair, pair, {"chosen": "a", "rejected": "b"}]))

@@ -68,6 +68,9 @@ def test_an_answer_needs_content_or_tool_calls() -> None:
             read_row(row(chosen=[message]))
     with pytest.raises(DataError, match="'tool_calls' have to be a list of objects"):
         read_row(row(chosen=[call("weather") | {"tool_calls": "weather"}]))
+    spoken = {"role": "assistant", "content": None, "function_call": "weather()"}
+    with pytest.raises(DataError, match=r"chosen\[0\].*'function_call' has to be an object, not t"):
+        read_row(row(chosen=[spoken]))
     blank = {"role": "assistant", "content": " "}
     assert is_blank(read_row(row(chosen=[blank])).responses[0])
 
@@ -110,7 +113,7 @@ def test_tools_reach_the_template_however_they_are_stored(
 
 
 def test_tools_that_are_none(make_tokenizer: MakeTokenizer) -> None:
-    for tools in (None, ""):
+    for tools in (None, "", "null"):
         assert read_row(row(tools=tools)).tools is None
     assert read_row(row(tools=[])).tools == []
     # a text goes through no template: the column is the data's own

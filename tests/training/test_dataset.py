@@ -58,6 +58,11 @@ def test_examples_are_those_left_after_dropping():
     }
 
 
+def test_nothing_may_be_left():
+    dataset = dataset_of(PAIRS, 1, sort_by_length=True)
+    assert (len(dataset), dataset.labels.num_judgements, dataset.num_votes) == (0, 0, 0.0)
+
+
 def test_batches_keep_responses_as_they_are_and_number_labels_anew():
     dataset = dataset_of([*PAIRS[:3], RANKED])
     assert dataset.votes == [1, 1, 1, 3]  # a ranking of three is two votes, a comparison one more

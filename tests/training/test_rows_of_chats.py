@@ -84,6 +84,11 @@ def test_evaluation_names_or_skips_a_refused_row(folders, tmp_path, data):
     config["over_length"] = "null"
     result = evaluate(EvaluateConfig(checkpoint=folders[1], **config, on_malformed="skip"))
     assert (result.counts.written, result.counts.unscored) == (24, 2)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps(rows_with_a_refused_one()[6]) + "\n")
+    config = {"data_path": str(bad), "output": str(tmp_path / "n.jsonl"), "on_malformed": "skip"}
+    with pytest.raises(DataError, match=r"none of 1 rows .* the chat template \(2 texts\)"):
+        evaluate(EvaluateConfig(checkpoint=folders[1], **config))
 
 
 def test_scores_of_a_refused_row_are_null_with_a_reason(folders, tmp_path, data):

@@ -164,13 +164,15 @@ def read_weight(value: Any, place: Place = NOWHERE, field: str = "weight") -> fl
 
 
 def read_annotator(value: Any, field: str, place: Place = NOWHERE) -> str | int | None:
-    """Check that a value names an annotator: text, an integer, or null; empty text is null.
+    """Check that a value is text, an integer (3.0 is one) or null; empty text is null.
 
     Raises:
         DataError: If it is something else.
     """
     if value is None or value == "":
         return None
+    if isinstance(value, float) and value.is_integer():  # as tables with nulls hold integers
+        return int(value)
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return value
     raise place.error(
@@ -264,6 +266,10 @@ def _read_message(message: Any, field: str, place: Place) -> Message:
     if not isinstance(message, dict):
         problem = f"a chat message is needed, not {describe(message)}"
         raise place.error(problem, field, _MESSAGE_REMEDY)
+    content = message.get("content")
+    if len(message) == 2 and isinstance(content, str) and isinstance(message.get("role"), str):
+        _check_text(content, field, place)  # nearly all of them, so in a hurry
+        return message
     message = drop_nulls(message)
     content, calls = message.get("content"), message.get("tool_calls", [])
     if isinstance(content, list):
@@ -272,6 +278,9 @@ def _read_message(message: Any, field: str, place: Place) -> Message:
         problem = f"the chat message's 'role' has to be text, not {describe(message.get('role'))}"
     elif not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         problem = f"the chat message's 'tool_calls' have to be a list of objects, not {calls!r:.40}"
+    elif not isinstance(message.get("function_call", {}), dict):
+        what = describe(message["function_call"])
+        problem = f"the chat message's 'function_call' has to be an object, not {what}"
     elif (content is None and (calls or message.get("function_call"))) or isinstance(content, str):
         _check_text(message_text(message), field, place)
         return message

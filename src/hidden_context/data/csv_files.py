@@ -62,7 +62,7 @@ def iter_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]
         try:
             for cells in lines:
                 if cells and not names:
-                    require_unique(cells, path)
+                    _check_names(cells, path)
                     names = cells
                 elif cells:  # no blank line
                     number += 1
@@ -71,6 +71,14 @@ def iter_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]
         except (csv.Error, UnicodeDecodeError, *GZIP_ERRORS) as error:
             problem = f"the CSV file cannot be read from line {start} on: {error}"
             raise DataError(problem, file=path, remedy=_QUOTING) from error
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    require_unique(names, path)
+    found = next((mark for mark in ";\t" if len(names) == 1 and mark in names[0]), None)
+    if found is not None:
+        problem = f"commas are needed between cells, but the header has {found!r}"
+        raise DataError(problem, file=path, line=1, remedy="Write it again with commas")
 
 
 def _read_row(

@@ -19,8 +19,10 @@ ASSISTANT_TURN = "\n\nAssistant:"
 
 # A line break of Unix, Windows or old Macs.
 _BREAK = r"(?:\r\n|\n|\r(?!\n))"
-_TURN = re.compile(rf"(?:\A\s*|{_BREAK}[ \t]*{_BREAK}[ \t]*)(Human|Assistant):")
-_TURN_ON_NEXT_LINE = re.compile(rf"(?:\A\s*|{_BREAK}\s*)(Human|Assistant):")
+# The first is apart: the others are found twice as fast by the line break that they begin with.
+_FIRST_TURN = re.compile(r"\s*(Human|Assistant):")
+_TURN = re.compile(rf"{_BREAK}[ \t]*{_BREAK}[ \t]*(Human|Assistant):")
+_TURN_ON_NEXT_LINE = re.compile(rf"{_BREAK}\s*(Human|Assistant):")
 _ROLE_NAMES = {"user": "Human", "human": "Human", "assistant": "Assistant"}
 
 
@@ -30,9 +32,11 @@ def _marks(text: str) -> list[re.Match[str]]:
     A line break alone counts only where the dialogue has no answer otherwise, as an answer may
     quote a dialogue.
     """
-    marks = list(_TURN.finditer(text))
+    first = _FIRST_TURN.match(text)
+    found, start = ([first], first.end()) if first else ([], 0)
+    marks = [*found, *_TURN.finditer(text, start)]
     if marks and all(mark.group(1) == "Human" for mark in marks):
-        return list(_TURN_ON_NEXT_LINE.finditer(text))
+        return [*found, *_TURN_ON_NEXT_LINE.finditer(text, start)]
     return marks
 
 
@@ -42,6 +46,8 @@ def message_text(message: Message) -> str:
     if not isinstance(content, str):  # a row as it was read
         content = "".join(part.get("text") or "" for part in content)
     calls = [*(message.get("tool_calls") or ()), message.get("function_call")]
+    if calls == [None]:
+        return content
     written = [
         json.dumps(call.get("function", call), ensure_ascii=False, sort_keys=True)
         for call in calls

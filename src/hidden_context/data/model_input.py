@@ -70,6 +70,8 @@ def read_tools(row: Mapping[str, Any], conversation: Conversation, place: Place)
     if value in (None, "") or isinstance(conversation, str):
         return None
     tools = _parsed(value, place)
+    if tools is None:  # the JSON null
+        return None
     if not isinstance(tools, (list, tuple)):
         raise place.error(f"a list is needed, not {describe(tools)}", "tools", _TOOLS_REMEDY)
     tools = [_parsed(tool, place) for tool in tools]

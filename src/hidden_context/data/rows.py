@@ -89,6 +89,8 @@ def drop_nulls(value: Any) -> Any:
     Returns:
         The same with fewer keys, as a copy.
     """
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, Mapping):
         return {key: drop_nulls(item) for key, item in value.items() if item is not None}
     return [drop_nulls(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -161,9 +161,11 @@ def write_scores(
         for columns in _merged(rows(), records, people, over_length, measures, counts):
             file.write(json_line(columns))
         if counts.rows and not counts.written and not allow_empty:
+            refused = f" ({counts.refused} texts)" if counts.refused else ""
             raise DataError(
-                f"none of {counts.rows} rows is left: all have a text that is too long or empty",
-                remedy="Raise --max_length, or take --over_length truncate or null",
+                f"none of {counts.rows} rows is left: all have a text that is too long, empty or "
+                f"refused by the chat template{refused}",
+                remedy="Raise --max_length, mend the chats, or take --over_length truncate or null",
             )
     for record in records.values():
         record.path.unlink(missing_ok=True)

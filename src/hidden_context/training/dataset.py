@@ -45,7 +45,7 @@ class ExampleDataset(Dataset["Tokens"]):
             order = sorted(range(len(labels)), key=lambda place: -sizes[place])
             self.examples = [tokens.examples[place] for place in order]
             self._tokens = [tokens.input_ids[place] for place in order]
-            self.labels = labels.select(torch.tensor(order))
+            self.labels = labels.select(torch.tensor(order, dtype=torch.long))
         self.num_votes = float(self.labels.votes.sum())
         if self.linker is not None:
             self.num_votes += self.linker.num_votes

@@ -260,7 +260,9 @@ def tokenize_splits(
             return ExampleDataset(tokens, labels, sort_by_length=True)
         labels = training_labels(config, model.likelihood, tokens.examples)
         if draws is not None:
-            labels = dataclasses.replace(labels, draws=draws[torch.tensor(tokens.indices)])
+            labels = dataclasses.replace(
+                labels, draws=draws[torch.tensor(tokens.indices, dtype=torch.long)]
+            )
         linked = config.max_comparisons > 0
         linker = make_linker(config, model.likelihood, tokens.examples) if linked else None
         return ExampleDataset(tokens, labels, linker)

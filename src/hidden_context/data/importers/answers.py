@@ -125,12 +125,13 @@ def entries_of(
 
 
 def _check_entry(entry: Mapping[str, Any], field: str, prefix: str, place: Place) -> None:
-    """Refuse unknown keys alone, which may be a vote by another name; and abstentions that vote."""
+    """Refuse unknown keys that may be a vote by another name; and abstentions that vote."""
     unknown, fields = _unknown_keys(entry, field), (*_WHO, *ENTRY_KEYS[field])
     given = [key for key in fields if entry.get(key) is not None]
-    if unknown and not given:
+    if unknown and not (given and any(key in entry for key in ENTRY_KEYS[field])):
         problem = f"the entry has unknown keys alone: {', '.join(map(repr, unknown))}"
-        raise place.error(problem, prefix, f"The keys that are read are {', '.join(fields)}")
+        remedy = f"The keys that are read are {', '.join(fields)}; 'abstains' is true or left out"
+        raise place.error(problem, prefix, remedy)
     abstains = entry.get("abstains")
     if abstains is not None and not isinstance(abstains, bool):
         problem = f"a truth value is needed, not {describe(abstains)}"
@@ -150,7 +151,9 @@ def unread_keys(example: Example) -> set[str]:
     """Name the keys of list entries that say nothing here, such as ``annotations.comment``."""
     columns = [said.columns for said in example.judgements]
     entries = [both.maps[0] for both in columns if isinstance(both, ChainMap)]
-    lists = ((field, example.columns.get(field)) for field in ENTRY_KEYS if entries)
+    if not entries:
+        return set()
+    lists = ((field, example.columns.get(field)) for field in ENTRY_KEYS)
     return {
         f"{field}.{key}"
         for field, values in lists
