@@ -172,6 +172,15 @@ def test_surplus_weights_of_an_adapter_are_named(backbones, tmp_path, extra):
     assert f"base_model.model.{extra}" in refusal(tmp_path / "a")
 
 
+def test_a_second_head_in_an_adapters_file_is_refused(backbones, tmp_path):
+    save(tmp_path / "a", backbones("llama"), LoraConfig(task_type="SEQ_CLS", **LORA))
+    path, head = tmp_path / "a" / "adapter_model.safetensors", "base_model.model.score"
+    state = load_file(path)
+    second = {f"{head}.modules_to_save.weight": 2 * state[f"{head}.weight"]}
+    save_file(state | second, path)
+    assert f"only one of them has the weight {head}.modules_to_save" in refusal(tmp_path / "a")
+
+
 def test_a_language_models_head_beside_an_adapter_changes_nothing(backbones, tmp_path):
     raw = save(tmp_path / "a", backbones("llama"), LoraConfig(task_type="SEQ_CLS", **LORA))
     path = tmp_path / "a" / "adapter_model.safetensors"

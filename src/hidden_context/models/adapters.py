@@ -241,8 +241,13 @@ def check_matched(
             f"the member {name} holds {some(brought)} of the backbone, which the members of an "
             "ensemble share. Train members without a vocabulary or biases of their own."
         )
-    # PEFT saves a resized vocabulary by this name too
-    again = {key for key in stored if key.replace(".modules_to_save.", ".") in expected}
+    # PEFT saves a resized vocabulary by this name too, with the original beside it
+    again = {
+        key
+        for key in stored
+        if key.replace(".modules_to_save.", ".") in expected
+        and key.replace(".modules_to_save.", ".original_module.") in stored
+    }
     surplus = stored - {*expected} - brought - again
     unmatched = {*expected} - stored
     unmatched |= {key for key in surplus if not is_leftover(key.removeprefix(_IN_PEFT))}
