@@ -199,6 +199,9 @@ def test_a_checkpoint_that_does_not_say_is_gone_on_with_after_a_word(begun, tmp_
     file.write_text('{"format": 99}')
     with pytest.raises(CheckpointError, match="has format 99, this package reads 1; upgrade"):
         run(config(str(tmp_path / "backbone"), tmp_path / "run", **options), ROWS)
+    file.write_text('{"format": 1, "options": 3}')
+    with pytest.raises(CheckpointError, match="no whole record of its run; it is damaged"):
+        run(config(str(tmp_path / "backbone"), tmp_path / "run", **options), ROWS)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,10 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
             f"{place} has format {stored.get('format')}, this package reads {_FORMAT}; upgrade "
             "hidden-context."
         )
+    if not isinstance(stored.get("options"), dict) or not {"processes", *_CONTENTS} <= {*stored}:
+        raise CheckpointError(
+            f"{place} holds no whole record of its run; it is damaged. Give another checkpoint."
+        )
     refused, printed = _compare(stored, run, grows=config.ensemble == "lora")
     if refused:
         raise CheckpointError(
