@@ -214,7 +214,7 @@ def parse(
         SystemExit: With code 2 on bad flags, with 0 on ``--help``.
     """
     parser = make_parser(config_class, prog, description)
-    values = vars(parser.parse_args(argv))
+    values = vars(parser.parse_intermixed_args(argv))
     path = values.pop("config", None)
     fields = {field.name: field for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     if path:

@@ -1,0 +1,117 @@
+"""What every source does with odd files: a byte-order mark, a bare row, another's file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hidden_context.data.collections import NAMES
+from hidden_context.errors import DataError
+from support.published import import_files, jsonl_file
+
+CHAT = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."}]
+ASKED = {"turn": 0, "role": "user", "content": "Tea?"}
+ANSWER = {"turn": 0, "role": "model", "content": "Yes.", "score": 70, "if_chosen": True}
+SAID = {"evaluator": "ann", "overall_pref": "Tie"}
+
+# A row of each source, as few columns as it can have.
+ROWS: dict[str, dict[str, Any]] = {
+    "ukpconvarg": {
+        "topic": "Tea?",
+        "stance": "No",
+        "argument1": "a",
+        "argument2": "b",
+        "votes": [{"annotator": "ann", "value": "a1"}],
+    },
+    "dices": {"item": 3, "context": "USER: Tea?", "response": "Yes.", "unsafe": ["No"]},
+    "mt_bench_human": {
+        "question_id": 81,
+        "model_a": "m",
+        "model_b": "n",
+        "winner": "tie",
+        "judge": "expert_1",
+        "turn": 1,
+        "conversation_a": CHAT,
+        "conversation_b": CHAT,
+    },
+    "helpsteer2": {
+        "prompt": "Tea?",
+        "response": "Yes.",
+        **dict.fromkeys(("helpfulness", "correctness", "coherence", "complexity", "verbosity"), 3),
+    },
+    "helpsteer3": {
+        "context": CHAT[:1],
+        "response1": "a",
+        "response2": "b",
+        "individual_preference": [{"score": 1}],
+    },
+    "multipref": {
+        "text": "Tea?",
+        "completion_a": "a",
+        "completion_b": "b",
+        "normal_worker_annotations": [SAID],
+        "expert_worker_annotations": [SAID],
+    },
+    "prism": {"conversation_id": "c0", "user_id": "u0", "conversation_history": [ASKED, ANSWER]},
+    "summarize_from_feedback": {
+        "info": {"id": "t3", "post": "Tea."},
+        "summaries": [{"text": "a"}, {"text": "b"}],
+        "choice": 0,
+        "worker": "ann",
+    },
+    "pku_saferlhf": {
+        "prompt": "Tea?",
+        "response_0": "a",
+        "response_1": "b",
+        "better_response_id": 0,
+        "safer_response_id": 1,
+    },
+    "lamp": {
+        "instruction": "Tea?",
+        "responses": ["a", "b"],
+        "rankings": [{"annotator": "ann", "ranks": [1, 2]}],
+    },
+    "hhh_alignment": {"input": "Tea?", "targets": {"choices": ["a", "b"], "labels": [1, 0]}},
+}
+
+
+def test_there_is_a_row_of_each_source() -> None:
+    assert set(NAMES) - set(ROWS) == {"pluriharms"}  # two CSV files
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_later_row_without_columns(name: str, tmp_path: Path) -> None:
+    path = jsonl_file(tmp_path / "rows.jsonl", [ROWS[name], {}])
+    if name in ("helpsteer3", "multipref", "pku_saferlhf", "lamp"):  # it says that nobody judged
+        _, report = import_files(name, [path])
+        assert sum(report.left_out.values()) >= 1
+        return
+    with pytest.raises(DataError, match=r"rows.jsonl, line 2, field '\w+': .* needed|is missing"):
+        import_files(name, [path])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_bytes_that_say_the_same(name: str, tmp_path: Path) -> None:
+    path = jsonl_file(tmp_path / "rows.jsonl", [ROWS[name]])
+    examples, _ = import_files(name, [path])
+    assert examples
+    line = json.dumps(ROWS[name]).encode()
+    packed = tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + line + b"\r\n\r\n"))
+    assert import_files(name, [packed])[0] == examples
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"rows.jsonl.gz: the gzip file is damaged"):
+        import_files(name, [packed])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_of_another_source_is_refused(name: str, tmp_path: Path) -> None:
+    for other, row in ROWS.items():
+        if other != name:
+            path = jsonl_file(tmp_path / f"{other}.jsonl", [row])
+            with pytest.raises(DataError, match=rf"{other}.jsonl: the columns .* are needed"):
+                import_files(name, [path])
