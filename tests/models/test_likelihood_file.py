@@ -11,7 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError
-from hidden_context.likelihood import Labels, Likelihood, LikelihoodOptions, make_likelihood
+from hidden_context.likelihood import (
+    CovariateCoding,
+    Labels,
+    Likelihood,
+    LikelihoodOptions,
+    make_likelihood,
+)
 from hidden_context.models.likelihood_file import (
     LIKELIHOOD_FILE,
     LIKELIHOOD_WEIGHTS,
@@ -92,6 +98,9 @@ def test_the_description_is_plain_json(tmp_path):
         "levels": 5,
         "margin_scale": 0.0,
         "inference": "variational",
+        "taste": True,
+        "habits": [],
+        "covariates": None,
         "names": ["ann", "bob", "7", "ü \n"],
         "column": "who",
         "rating_weight": 0.25,
@@ -111,6 +120,42 @@ def test_the_description_is_plain_json(tmp_path):
         "ratings.styles.level": (4,),
         "ratings.styles.log_unit": (4,),
     }
+
+
+def test_a_description_without_what_was_added_later_is_read(tmp_path):
+    likelihood = randomised()
+    save_likelihood(tmp_path, likelihood)
+    path = tmp_path / LIKELIHOOD_FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("taste", "habits", "covariates"):
+        del content[name]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert load_likelihood(tmp_path, likelihood.head).options == likelihood.options
+
+
+def test_habits_and_covariates_are_read_back(tmp_path):
+    people = [{"age": float(age), "land": "ab"[age % 2]} for age in range(12)]
+    coding = CovariateCoding.of(people)
+    options = LikelihoodOptions(
+        levels=3,
+        inference="variational",
+        names=tuple(map(str, range(12))),
+        habits=("position", "readiness"),
+        covariates=coding,
+    )
+    head = heads.make("factor")
+    likelihood = make_likelihood(head, options, coding.encode(people))
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter += 0.2
+    save_likelihood(tmp_path, likelihood)
+    again = load_likelihood(tmp_path, head)
+    assert again.options == likelihood.options
+    everybody = torch.arange(-1, 12)
+    for method in ("posterior", "habit_posterior"):
+        mine, read = getattr(likelihood, method), getattr(again, method)
+        for one, other in zip(mine(everybody), read(everybody), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_default_options_leave_no_files(tmp_path):

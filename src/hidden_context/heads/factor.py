@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -86,10 +87,28 @@ class FactorHead(Head):
         stddev = functional.softplus(raw[..., -1]).clamp(min=STDDEV_FLOOR)
         return FactorReward(raw[..., 0], raw[..., 1:-1], stddev)
 
+    def with_context_at(self, raw: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+        r"""Raw outputs of the same rewards where contexts are counted from elsewhere.
+
+        .. math:: \mu + L\cdot z + s\,\varepsilon = (\mu + L\cdot m) + (L\circ\tau)\cdot z'
+            + s\,\varepsilon, \qquad z = m + \tau\circ z'
+
+        Args:
+            raw: Raw outputs ``(…, F + 2)``, or any tensor of that shape they are linear in.
+            location: m, the new origin, of shape ``(F,)``.
+            scale: τ > 0, the new unit, of shape ``(F,)``.
+
+        Returns:
+            Of the shape of ``raw``.
+        """
+        mean, loadings, noise = raw[..., :1], raw[..., 1:-1], raw[..., -1:]
+        moved = mean + (loadings * location).sum(-1, keepdim=True)
+        return torch.cat([moved, loadings * scale, noise], dim=-1)
+
     def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
         """Weighted mean of the variance of the difference, a scalar (see the class)."""
         if self.variance_penalty == 0:
             return super().penalty(raw_chosen, raw_rejected)
         chosen, rejected = self.distribution(raw_chosen), self.distribution(raw_rejected)
         parts = chosen.difference_parts(rejected)
-        return self.variance_penalty * (parts["disagreement"] + parts["noise"]).mean()
+        return self.variance_penalty * (parts["shared_context"] + parts["noise"]).mean()

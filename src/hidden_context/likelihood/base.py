@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hidden_context.distributions import RewardDistribution
+from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
 from hidden_context.likelihood.annotators import AnnotatorNames
@@ -121,6 +122,32 @@ class Likelihood(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
+    def habit_posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale of annotators' habits, each of shape ``(A, …, H)``.
+
+        Args:
+            annotator: Indices of shape ``(A,)``; −1 gives the prior.
+
+        Raises:
+            ConfigError: If no habits were learned.
+        """
+
+    @abc.abstractmethod
+    def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the three answers, given what may be true of the annotator.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Of which the responses compared and their annotators matter.
+
+        Returns:
+            Of first better, equal and second better, in nats, of shape ``(C, N, 3)``, at N nodes of
+            a quadrature over the annotator's taste and habits (for an ensemble, over its members
+            too); and the nodes' weights, of shape ``(N,)``, which sum to 1. With two levels
+            "equal" has probability zero.
+        """
+
+    @abc.abstractmethod
     def prior(self) -> Tensor:
         """Cost of what is learned of the annotators, in nats over the whole data set, a scalar."""
 
@@ -144,6 +171,33 @@ class Likelihood(nn.Module, abc.ABC):
         """
         return self.predict(raw, labels).negative_log_likelihood()
 
+    def outcome_log_probs(self, raw: Tensor, labels: Labels) -> Tensor:
+        """Log-probabilities that each comparison's own annotator says first, equal or second.
+
+        Args:
+            raw: Raw outputs of shape ``(R, K)``.
+            labels: Of which the responses compared and their annotators matter.
+
+        Returns:
+            In nats, of shape ``(C, 3)``; −∞ for "equal" where the likelihood has two levels.
+        """
+        said, top = labels.comparisons, (self.options.levels - 1) // 2
+
+        def predicted(**values: float) -> tuple[Tensor, Tensor]:
+            usual = {"preference": 1.0, "strength": torch.nan, "margin": 0.0, **values}
+            filled = {name: torch.full_like(said.margin, value) for name, value in usual.items()}
+            own = dataclasses.replace(labels, comparisons=dataclasses.replace(said, **filled))
+            found = self.predict(raw, own.without_ratings())
+            return found.forward, found.backward
+
+        if not top:
+            first, second = predicted()
+            return torch.stack([first, torch.full_like(first, -torch.inf), second], dim=-1)
+        equal, _ = predicted(preference=0.5, strength=0.0)
+        each = [predicted(strength=float(strength)) for strength in range(1, top + 1)]
+        first, second = (logsumexp(torch.stack(part), 0) for part in zip(*each, strict=True))
+        return torch.stack([first, equal, second], dim=-1)
+
     def penalty(self, raw: Tensor, labels: Labels) -> Tensor:
         """The head's penalty, a mean over comparisons in nats, a scalar.
 
@@ -155,8 +209,13 @@ class Likelihood(nn.Module, abc.ABC):
 
     @property
     def knows_annotators(self) -> bool:
-        """Whether it has learned contexts of annotators."""
+        """Whether it has learned contexts or habits of annotators."""
         return self.options.inference is not None
+
+    @property
+    def knows_tastes(self) -> bool:
+        """Whether it has learned contexts of annotators: what each cares for."""
+        return self.knows_annotators and self.options.taste
 
     def population_log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
         """Log of the share of the annotators who are known that prefers the first response.
@@ -185,7 +244,7 @@ class Likelihood(nn.Module, abc.ABC):
         Raises:
             ConfigError: If it has not.
         """
-        if not self.knows_annotators or not len(self.names):
+        if not self.knows_tastes or not len(self.names):
             raise ConfigError(
                 "this model knows no annotators; train a factor head with --annotators on data "
                 "that name them."

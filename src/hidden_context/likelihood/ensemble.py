@@ -23,13 +23,18 @@ class EnsembleLikelihood(Likelihood):
     Args:
         head: The ensemble's head, which reads ``(…, M K)`` raw outputs.
         options: Answers and annotators; every member learns them anew.
+        design: Coded covariates of the annotators (see ``HeadLikelihood``).
     """
 
-    def __init__(self, head: Head, options: LikelihoodOptions | None = None) -> None:
+    def __init__(
+        self, head: Head, options: LikelihoodOptions | None = None, design: Tensor | None = None
+    ) -> None:
         super().__init__(head, options)
         self.members = nn.ModuleList(
             HeadLikelihood(
-                head.member, dataclasses.replace(self.options, seed=self.options.seed + number)
+                head.member,
+                dataclasses.replace(self.options, seed=self.options.seed + number),
+                design,
             )
             for number in range(head.num_members)
         )
@@ -63,6 +68,17 @@ class EnsembleLikelihood(Likelihood):
         location, scale = zip(*(m.posterior(annotator) for m in self._members()), strict=True)
         return torch.stack(location, 1), torch.stack(scale, 1)
 
+    def habit_posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
+        """Each member's location and scale, each ``(A, M, H)`` (see the base class)."""
+        location, scale = zip(*(m.habit_posterior(annotator) for m in self._members()), strict=True)
+        return torch.stack(location, 1), torch.stack(scale, 1)
+
+    def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        """The members' nodes side by side, M times as many (see the base class)."""
+        pairs = zip(self._members(), self._split(raw), strict=True)
+        answers, weights = zip(*(m.answer_nodes(own, labels) for m, own in pairs), strict=True)
+        return torch.cat(answers, dim=-2), torch.cat(weights) / len(self.members)
+
     def prior(self) -> Tensor:
         """Mean of the members' priors (see the base class)."""
         return torch.stack([member.prior() for member in self._members()]).mean()
@@ -87,12 +103,15 @@ def _log_mean_exp(values: Tensor) -> Tensor:
     return logsumexp(values, 0) - math.log(len(values))
 
 
-def make_likelihood(head: Head, options: LikelihoodOptions | None = None) -> Likelihood:
+def make_likelihood(
+    head: Head, options: LikelihoodOptions | None = None, design: Tensor | None = None
+) -> Likelihood:
     """Make the likelihood of a head, whether it is an ensemble's or not.
 
     Args:
         head: The head.
         options: Answers and annotators; None for preferences of nobody known.
+        design: Coded covariates of the annotators, of shape ``(U, P)``; None for zeros.
 
     Returns:
         The untrained likelihood, on the CPU.
@@ -100,4 +119,4 @@ def make_likelihood(head: Head, options: LikelihoodOptions | None = None) -> Lik
     Raises:
         ConfigError: If head and options do not fit together.
     """
-    return (EnsembleLikelihood if head.num_members else HeadLikelihood)(head, options)
+    return (EnsembleLikelihood if head.num_members else HeadLikelihood)(head, options, design)

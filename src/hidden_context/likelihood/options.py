@@ -7,6 +7,7 @@ import math
 
 from hidden_context.errors import ConfigError
 from hidden_context.likelihood.annotators import Inference
+from hidden_context.likelihood.covariates import CovariateCoding
 from hidden_context.likelihood.ratings import RatingKind
 
 
@@ -17,7 +18,10 @@ class LikelihoodOptions:
     Attributes:
         levels: Answers to a comparison: 2, 3, 5 or 7 (see ``Outcomes``).
         margin_scale: Reward units per unit of a comparison's margin; 0 leaves margins out.
-        inference: How annotators' contexts are learned, or None for not at all.
+        inference: How what differs between annotators is learned, or None for not at all.
+        taste: Whether annotators have contexts of their own; needs a head with factors.
+        habits: Habits of annotators that are learned (see ``AnnotatorHabits``).
+        covariates: How what is known of annotators becomes numbers; None where nothing is.
         names: The annotators' names; empty where they play no part.
         column: The column of the data that names them.
         rating_weight: How much a rating counts beside a comparison; 0 leaves ratings out.
@@ -35,6 +39,9 @@ class LikelihoodOptions:
     levels: int = 2
     margin_scale: float = 0.0
     inference: Inference | None = None
+    taste: bool = True
+    habits: tuple[str, ...] = ()
+    covariates: CovariateCoding | None = None
     names: tuple[str, ...] = ()
     column: str = "annotator"
     rating_weight: float = 0.0

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Final
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,44 +10,62 @@ from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
 from hidden_context.likelihood.annotators import AnnotatorEmbeddings
 from hidden_context.likelihood.base import Likelihood, Predictions, cross_entropy
+from hidden_context.likelihood.covariates import CovariateEffects
+from hidden_context.likelihood.habits import AnnotatorHabits, Nodes, nodes_of
 from hidden_context.likelihood.labels import Labels
 from hidden_context.likelihood.options import LikelihoodOptions
 from hidden_context.likelihood.outcomes import Intervals, Outcomes
 from hidden_context.likelihood.ratings import Ratings
 
-_NODES: Final = 16
-
 
 class HeadLikelihood(Likelihood):
     r"""Comparisons are intervals of the reward difference, ratings noisy readings of a reward.
 
-    .. math:: -\log P(l < u_a - u_b \le r \mid z_u) \qquad\text{and}\qquad -\log p(y \mid u, z_u)
+    .. math:: -\log P(l < u_a - u_b \le r \mid z_u, h_u) \qquad\text{and}\qquad
+        -\log p(y \mid u, z_u)
 
-    An annotator who is known has a context of their own, one who is not is drawn from the
-    population.
+    An annotator who is known has a context and habits of their own, one who is not is drawn from
+    the population.
 
     Args:
         head: The head.
         options: Answers and annotators; None for preferences of nobody known.
+        design: Coded covariates of the annotators, of shape ``(U, P)``; None for zeros.
 
     Raises:
         ConfigError: If head and options do not fit together.
     """
 
-    def __init__(self, head: Head, options: LikelihoodOptions | None = None) -> None:
+    def __init__(
+        self, head: Head, options: LikelihoodOptions | None = None, design: Tensor | None = None
+    ) -> None:
         super().__init__(head, options)
         options = self.options
         self.outcomes = Outcomes(options.levels, options.margin_scale)
         self.annotators: AnnotatorEmbeddings | None = None
-        if options.inference is not None:
+        self.habits: AnnotatorHabits | None = None
+        self.covariates: CovariateEffects | None = None
+        count = len(self.names)
+        if options.inference is not None and options.taste:
             if not head.num_factors:
                 raise ConfigError(
                     f"annotators need a factor head with at least one factor, not a {head.type} "
                     "head."
                 )
             self.annotators = AnnotatorEmbeddings(
-                len(self.names), head.num_factors, options.inference, options.seed
+                count, head.num_factors, options.inference, options.seed
             )
+        if options.habits:
+            self._check_habits()
+            self.habits = AnnotatorHabits(count, options.habits, options.inference or "variational")
+        if options.covariates is not None and (self.annotators or self.habits):
+            columns = len(options.covariates.columns)
+            rows = torch.zeros((count, columns)) if design is None else design
+            if rows.shape != (count, columns):
+                raise ConfigError(
+                    f"covariates of shape ({count}, {columns}) are needed, not {tuple(rows.shape)}."
+                )
+            self.covariates = CovariateEffects(rows, self._tastes + len(options.habits))
         self.ratings: Ratings | None = None
         if options.rating_weight:
             styles = len(self.names) if options.styles else None
@@ -61,7 +75,7 @@ class HeadLikelihood(Likelihood):
     def forward(self, raw: Tensor, labels: Labels) -> Tensor:
         """Loss of each judgement for training (see the base class)."""
         known = labels.comparisons.annotator >= 0
-        if self.annotators is None or not bool(known.any()):
+        if not self.knows_annotators or not bool(known.any()):
             compared = self._comparison_loss(raw, labels)
         else:
             compared = self._expected_loss(raw, labels)
@@ -73,20 +87,44 @@ class HeadLikelihood(Likelihood):
     def predict(self, raw: Tensor, labels: Labels) -> Predictions:
         """Log-probability of each judgement (see the base class)."""
         rating = self._rating_log_probs(raw, labels)
+        intervals = self.outcomes.intervals(labels.comparisons)
+        if self.habits is not None:
+            at_nodes, nodes = self._at_nodes(raw, labels, fold=True)
+            forward, backward = (
+                nodes.average(part) for part in _log_probs(at_nodes, _stretched(intervals, nodes))
+            )
+            return Predictions(forward, backward, intervals.weight, rating)
         first, second = self._sides(raw, labels)
         if self.outcomes.are_sides_alone and self.annotators is None:
             forward, backward = first.log_prob_greater(second), second.log_prob_greater(first)
             return Predictions(forward, backward, labels.comparisons.preference, rating)
-        intervals = self.outcomes.intervals(labels.comparisons)
         forward, backward = _log_probs(self._difference(first, second, labels), intervals)
         return Predictions(forward, backward, intervals.weight, rating)
 
     def log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
         """Log-probability that the first response is preferred (see the base class)."""
+        if self.habits is not None and "sharpness" in self.habits.habits:
+            at_nodes, nodes = self._at_nodes(raw, labels, position=False, fold=True)
+            return nodes.average(at_nodes.log_prob_greater())
         first, second = self._sides(raw, labels)
         if self.annotators is None:
             return first.log_prob_greater(second)
         return self._difference(first, second, labels).log_prob_greater()
+
+    def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of first, equal and second at nodes (see the base class)."""
+        at_nodes, nodes = self._at_nodes(raw, labels)
+        if self.outcomes.levels == 2:
+            edge = torch.zeros_like(at_nodes.mean)
+        else:
+            edge = self.outcomes.thresholds[0].to(at_nodes.mean) * nodes.log_readiness.exp()
+        first = at_nodes.log_prob_greater(edge)
+        second = at_nodes.log_prob_between(-torch.inf, -edge)
+        if self.outcomes.levels == 2:
+            equal = torch.full_like(first, -torch.inf)
+        else:
+            equal = at_nodes.log_prob_between(-edge, edge)
+        return torch.stack([first, equal, second], dim=-1), nodes.weight
 
     def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
         """Rating that each rating's own annotator is expected to give (see the base class)."""
@@ -98,15 +136,47 @@ class HeadLikelihood(Likelihood):
         """Location and scale of annotators' contexts, each ``(A, F)`` (see the base class)."""
         if self.annotators is None:
             raise ConfigError("this model has learned no contexts of annotators.")
-        return self.annotators.posterior(annotator)
+        location, scale = self.annotators.posterior(annotator)
+        if self.covariates is not None:
+            location = location + self.covariates.means(annotator)[:, : self._tastes]
+        return location, scale
+
+    def habit_posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale of annotators' habits, each ``(A, H)`` (see the base class)."""
+        if self.habits is None:
+            raise ConfigError("this model has learned no habits of annotators.")
+        location, scale = self.habits.posterior(annotator)
+        if self.covariates is not None:
+            location = location + self.covariates.means(annotator)[:, self._tastes :]
+        return location, scale
 
     def prior(self) -> Tensor:
         """Cost of what is learned of the annotators (see the base class)."""
         total = torch.zeros(())
-        for part in (self.annotators, self.ratings):
+        for part in (self.annotators, self.habits, self.covariates, self.ratings):
             if part is not None:
                 total = part.prior() + total.to(part.prior())
         return total
+
+    @property
+    def _tastes(self) -> int:
+        """Number F of the factors that annotators have a taste in."""
+        return 0 if self.annotators is None else self.annotators.num_factors
+
+    def _check_habits(self) -> None:
+        """Refuse habits that the answers or the head cannot show."""
+        options = self.options
+        if options.inference is None:
+            raise ConfigError("habits of annotators need a way to learn them: inference is None.")
+        if "readiness" in options.habits and options.levels == 2:
+            raise ConfigError(
+                "the readiness to tie needs answers that tie: take 3, 5 or 7 levels (--outcomes)."
+            )
+        nothing = self.head.distribution(torch.zeros((1, self.head.num_outputs)))
+        if "sharpness" in options.habits and nothing.difference(nothing).kernel == "uniform":
+            raise ConfigError(
+                f"a {self.head.type} head has no noise that an annotator's sharpness could divide."
+            )
 
     def _sides(self, raw: Tensor, labels: Labels) -> tuple[RewardDistribution, RewardDistribution]:
         """Rewards of the two responses of each comparison, of batch shape ``(C,)``."""
@@ -118,12 +188,46 @@ class HeadLikelihood(Likelihood):
     ) -> RewardDifference:
         """Differences of batch shape ``(C,)``, of what is known about each annotator."""
         if self.annotators is not None:
-            location, scale = self.annotators.posterior(labels.comparisons.annotator)
+            location, scale = self.posterior(labels.comparisons.annotator)
             first, second = first.given(location, scale), second.given(location, scale)
         return first.difference(second)
 
+    def _at_nodes(
+        self, raw: Tensor, labels: Labels, *, position: bool = True, fold: bool = False
+    ) -> tuple[RewardDifference, Nodes]:
+        """Differences given taste and habits, ``(C, N)``, and the nodes over them.
+
+        Only one dimension of a taste z matters, that of L_a − L_b. To ``fold`` is to leave tastes
+        and positions to the noise where that is normal too.
+        """
+        annotator = labels.comparisons.annotator
+        first, second = self._sides(raw, labels)
+        if self.annotators is None:
+            difference = first.difference(second)
+            spread = torch.zeros_like(difference.mean)
+        else:
+            location, scale = self.posterior(annotator)
+            difference = first.given(location).difference(second.given(location))
+            spread = first.context_spread(second, scale)
+        habits = None if self.habits is None else self.habit_posterior(annotator)
+        fold = fold and difference.kernel == "normal"
+        nodes = nodes_of(spread, self.habits, habits, position=position, fold=fold)
+        at_nodes = RewardDifference(
+            difference.log_weights.unsqueeze(-2),
+            difference.location.unsqueeze(-2) + nodes.shift.unsqueeze(-1),
+            torch.hypot(
+                difference.scale.unsqueeze(-2) * torch.exp(-nodes.log_sharpness).unsqueeze(-1),
+                nodes.spread.unsqueeze(-1),
+            ),
+            difference.kernel,
+        )
+        return at_nodes, nodes
+
     def _comparison_loss(self, raw: Tensor, labels: Labels) -> Tensor:
         """Loss of each comparison by somebody of the population, ``(C,)``."""
+        if self.habits is not None:
+            said = self.predict(raw, labels.without_ratings())
+            return cross_entropy(said.forward, said.backward, said.share)
         first, second = self._sides(raw, labels)
         share = labels.comparisons.preference
         if not self.outcomes.are_sides_alone:
@@ -134,24 +238,10 @@ class HeadLikelihood(Likelihood):
         return cross_entropy(forward, second.log_prob_greater(first), share)
 
     def _expected_loss(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Expected loss of each comparison over q(z), ``(C,)``, by Gauss-Hermite quadrature.
-
-        Only one dimension of z matters, that of L_a − L_b.
-        """
-        assert self.annotators is not None
+        """Expected loss of each comparison over q(z, h), ``(C,)``, by Gauss-Hermite quadrature."""
         intervals = self.outcomes.intervals(labels.comparisons)
-        first, second = self._sides(raw, labels)
-        location, scale = self.annotators.posterior(labels.comparisons.annotator)
-        difference = first.given(location).difference(second.given(location))
-        spread = first.context_spread(second, scale)
-        nodes, node_weights = (values.to(spread) for values in _gauss_hermite())
-        at_nodes = RewardDifference(
-            difference.log_weights.unsqueeze(-2),
-            difference.location.unsqueeze(-2) + (spread.unsqueeze(-1) * nodes).unsqueeze(-1),
-            difference.scale.unsqueeze(-2),
-        )
-        each = Intervals(*(part.unsqueeze(-1) for part in intervals))
-        return _loss(at_nodes, each) @ node_weights
+        at_nodes, nodes = self._at_nodes(raw, labels)
+        return _loss(at_nodes, _stretched(intervals, nodes)) @ nodes.weight
 
     def _rating_loss(self, raw: Tensor, labels: Labels) -> Tensor:
         """Loss of each rating for training, ``(D,)``: expected over q(z) as for comparisons."""
@@ -161,12 +251,12 @@ class HeadLikelihood(Likelihood):
         if self.annotators is None or self.ratings is None or not bool(known.any()):
             return -log_probs
         rewards = self.head.distribution(raw[said.response])
-        location, scale = self.annotators.posterior(said.annotator)
+        location, scale = self.posterior(said.annotator)
         parts, spread = rewards.given(location).components(), rewards.context_spread(None, scale)
-        nodes, node_weights = (values.to(spread) for values in _gauss_hermite())
-        shift = (nodes.unsqueeze(-1) * spread).unsqueeze(-1)  # (N, D, 1)
+        nodes = nodes_of(spread, None, None)
+        shift = nodes.shift.T.unsqueeze(-1)  # (N, D, 1)
         at_nodes = Components(parts.log_weights, parts.location + shift, parts.scale)
-        expected = node_weights @ self.ratings.log_prob(at_nodes, said)
+        expected = nodes.weight @ self.ratings.log_prob(at_nodes, said)
         return -torch.where(known, expected, log_probs)
 
     def _rating_log_probs(self, raw: Tensor, labels: Labels) -> Tensor:
@@ -181,7 +271,7 @@ class HeadLikelihood(Likelihood):
         rewards = self.head.distribution(raw[labels.ratings.response])
         if self.annotators is None:
             return rewards
-        return rewards.given(*self.annotators.posterior(labels.ratings.annotator))
+        return rewards.given(*self.posterior(labels.ratings.annotator))
 
 
 def _log_probs(difference: RewardDifference, intervals: Intervals) -> tuple[Tensor, Tensor]:
@@ -192,13 +282,20 @@ def _log_probs(difference: RewardDifference, intervals: Intervals) -> tuple[Tens
 
 def _loss(difference: RewardDifference, intervals: Intervals) -> Tensor:
     """Cross-entropy of each comparison under one difference, of its batch shape."""
-    if bool((intervals.weight == 1).all()):  # the usual case, at half the cost
-        return -difference.log_prob_between(intervals.lower, intervals.upper)
-    return cross_entropy(*_log_probs(difference, intervals), intervals.weight)
+    lower, upper, weight = intervals
+    # all or none of the votes, or a tie, whose mirror image is itself: one probability, not two
+    if bool(((weight == 0) | (weight == 1) | (lower == -upper)).all()):
+        mirrored = weight == 0
+        low, high = torch.where(mirrored, -upper, lower), torch.where(mirrored, -lower, upper)
+        return -difference.log_prob_between(low, high)
+    return cross_entropy(*_log_probs(difference, intervals), weight)
 
 
-@cache
-def _gauss_hermite() -> tuple[Tensor, Tensor]:
-    """Nodes and weights that integrate against the standard normal density."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
-    return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
+def _stretched(intervals: Intervals, nodes: Nodes) -> Intervals:
+    """Intervals ``(C, N)`` between thresholds as wide as each annotator has them."""
+    lower, upper, weight = (part.unsqueeze(-1) for part in intervals)
+    width = nodes.log_readiness.exp()
+    # an infinite end stays what it is, and out of the gradient
+    finite = torch.isfinite(upper)
+    stretched = torch.where(finite, torch.where(finite, upper, 0.0) * width, upper)
+    return Intervals(lower * width, stretched, weight)

@@ -19,6 +19,7 @@ from hidden_context.likelihood import (
     LikelihoodOptions,
     make_likelihood,
 )
+from hidden_context.likelihood.covariates import Covariate, CovariateCoding
 from hidden_context.models.head_file import read_checkpoint_json
 from hidden_context.models.repository import find_file
 
@@ -29,6 +30,8 @@ _FORMAT: Final = 2
 _OLD_FILE: Final = "objective.json"
 _OLD_WEIGHTS: Final = "objective.safetensors"
 _OLD_FORMAT: Final = 1
+# Fields that files of this format had not from the beginning.
+_ADDED: Final = ("taste", "habits", "covariates")
 FILES: Final = (LIKELIHOOD_FILE, LIKELIHOOD_WEIGHTS, _OLD_FILE, _OLD_WEIGHTS)
 
 
@@ -107,9 +110,18 @@ def _read(path: Path, weights: Path, number: int, head: Head) -> Likelihood:
 
 
 def _options(content: dict[str, Any]) -> LikelihoodOptions:
-    values = {field.name: content[field.name] for field in dataclasses.fields(LikelihoodOptions)}
-    for name in ("names", "grades"):
-        values[name] = _tuple(values[name])
+    """Read the description; what a file of an earlier version does not name was not learned."""
+    values = {
+        field.name: content[field.name]
+        for field in dataclasses.fields(LikelihoodOptions)
+        if field.name in content or field.name not in _ADDED
+    }
+    for name in ("names", "grades", "habits"):
+        values[name] = _tuple(values.get(name, []))
+    coding = values.get("covariates")
+    if coding is not None:
+        columns = (Covariate(**column) for column in coding["columns"])
+        values["covariates"] = CovariateCoding(tuple(columns))
     return LikelihoodOptions(**values)
 
 

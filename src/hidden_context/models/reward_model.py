@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -13,11 +14,14 @@ import torch
 from torch import Tensor
 
 from hidden_context.data.dialogue import Conversation, join
+from hidden_context.data.example import Example
+from hidden_context.data.labels import annotator_names, labels_of
 from hidden_context.data.model_input import ModelInput, Text, Tools
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
-from hidden_context.likelihood import Likelihood
+from hidden_context.likelihood import Likelihood, adapt
+from hidden_context.likelihood.labels import UNKNOWN
 from hidden_context.models.engine.choose import Engine, EngineName
 from hidden_context.models.head_file import RewardScale
 
@@ -268,6 +272,44 @@ class RewardModel(abc.ABC):
         raw = self.raw_outputs(texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch)
         rewards = self.head.distribution(raw)
         return rewards if annotator is None else self.likelihood.rewards_of(rewards, annotator)
+
+    def adapt(
+        self,
+        examples: Sequence[Example],
+        covariates: Mapping[str, Mapping[str, str | float]] | None = None,
+    ) -> RewardModel:
+        """Learn new people from a few of their judgements, in milliseconds beyond one forward pass.
+
+        The network and all else that was learned stay as they are (see ``likelihood.adapt``).
+
+        Args:
+            examples: Examples with judgements by the new people, named in the column that training
+                named annotators by.
+            covariates: What else is known of the people, by name; who has no judgement is named
+                here alone, and starts from people like them.
+
+        Returns:
+            The same model, whose ``annotator`` is one of the new people and nobody else.
+
+        Raises:
+            ConfigError: If the model was trained without annotators or covariates.
+            DataError: If nobody is named.
+        """
+        column = self.likelihood.options.column
+        names = sorted({*annotator_names(examples, column), *map(str, covariates or ())})
+        if not names:
+            raise DataError(
+                "no judgement says who gave it", field=column, remedy="Name the annotators"
+            )
+        place = {name: number for number, name in enumerate(names)}
+        levels = self.likelihood.options.levels
+        labels = labels_of(examples, lambda name: place.get(str(name), UNKNOWN), column, levels)
+        texts = [text for example in examples for text in example.inputs]
+        raw = self.raw_outputs(texts)
+        people = None if covariates is None else [covariates.get(name, {}) for name in names]
+        adapted = copy.copy(self)
+        adapted.likelihood = adapt(self.likelihood, raw, labels, names, people)
+        return adapted
 
     def score_responses(
         self,

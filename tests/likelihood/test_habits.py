@@ -1,0 +1,273 @@
+"""Annotators' sharpness, readiness to tie and position: closed forms, symmetry, recovery."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from scipy import integrate, stats
+from torch import Tensor
+
+from hidden_context import heads
+from hidden_context.errors import ConfigError
+from hidden_context.heads import Head
+from hidden_context.likelihood import (
+    HABITS,
+    AnnotatorHabits,
+    HeadLikelihood,
+    Labels,
+    LikelihoodOptions,
+    make_likelihood,
+)
+
+from .making import ENSEMBLE, FACTOR, NAMES, draw, moved, pairs, parts
+
+BASE = heads.make("base")
+NORMAL = heads.make("mean_and_variance", likelihood="probit")
+ALL = tuple(HABITS)
+
+
+def likelihood(head: Head, *habits: str, seed: int | None = 0, **options: Any) -> Any:
+    """A likelihood of three annotators with habits, everything moved off its start."""
+    options = {"levels": 3, "inference": "variational", "names": NAMES, **options}
+    made = make_likelihood(
+        head, LikelihoodOptions(habits=habits, taste=head.num_factors > 0, **options)
+    ).double()
+    return made if seed is None else moved(made, seed)
+
+
+def one(head: Head, *habits: str, **options: Any) -> HeadLikelihood:
+    made = likelihood(head, *habits, **options)
+    assert isinstance(made, HeadLikelihood)
+    return made
+
+
+def put(values: Tensor | None, *rows: float) -> None:
+    assert values is not None
+    with torch.no_grad():
+        values.copy_(torch.tensor(rows, dtype=values.dtype).reshape(values.shape))
+
+
+@pytest.mark.parametrize("head", [BASE, NORMAL, FACTOR, ENSEMBLE], ids=lambda head: head.type)
+def test_the_three_answers_of_everybody_sum_to_one(head):
+    own = likelihood(head, *ALL)
+    labels = pairs([1, 0.5, 0, 1], [0, 1, 2, -1])
+    answers = own.outcome_log_probs(draw(head, 4), labels).exp()
+    torch.testing.assert_close(answers.sum(-1), torch.ones(4).double())
+
+
+@pytest.mark.parametrize("head", [BASE, NORMAL, FACTOR, ENSEMBLE], ids=lambda head: head.type)
+def test_predictions_are_the_probabilities_of_the_answers(head):
+    own, raw = likelihood(head, *ALL), draw(head, 4)
+    labels = pairs([1, 0.5, 0, 1], [0, 1, 2, -1])
+    answers = own.outcome_log_probs(raw, labels)
+    said = own.predict(raw, labels)
+    torch.testing.assert_close(said.forward[[0, 3]], answers[[0, 3], 0])
+    torch.testing.assert_close(said.forward[1], answers[1, 1])
+    torch.testing.assert_close(said.backward[2], answers[2, 2])
+
+
+def test_a_known_annotator_has_the_closed_form_of_their_habits():
+    own = one(BASE, *ALL, seed=None)
+    assert own.habits is not None
+    assert own.habits.log_scale is not None
+    put(own.habits.location, *(0.4, 0.7, -0.2), *(0, 0, 0), *(0, 0, 0))
+    put(own.habits.log_scale, *[-40.0] * 9)
+    put(own.habits.position_mean, 0.1)
+    raw = torch.tensor([[1.3], [0.4]]).double()
+    threshold = own.outcomes.thresholds[0].item() * math.exp(0.7)
+    noise = stats.logistic(loc=0.9 - 0.2 + 0.1, scale=math.exp(-0.4))
+    expected = [noise.sf(threshold), noise.cdf(threshold) - noise.cdf(-threshold)]
+    found = own.outcome_log_probs(raw, pairs([1], [0])).exp()[0].tolist()
+    assert found == pytest.approx([*expected, noise.cdf(-threshold)], rel=1e-6)
+
+
+def test_somebody_unknown_is_averaged_over_the_prior():
+    own = one(NORMAL, "sharpness", "readiness", seed=None)
+    assert own.habits is not None
+    put(own.habits.log_prior_scale, math.log(0.3), math.log(0.4))
+    raw = torch.tensor([[0.8, 0.2], [0.1, -0.3]]).double()
+    difference = own.head.distribution(raw[:1]).difference(own.head.distribution(raw[1:]))
+    threshold = own.outcomes.thresholds[0].item()
+
+    def density(readiness: float, sharpness: float) -> float:
+        width = float(difference.scale) * math.exp(-sharpness)
+        above = stats.norm.sf((threshold * math.exp(readiness) - float(difference.mean)) / width)
+        weight = stats.norm.pdf(sharpness / 0.3) / 0.3 * stats.norm.pdf(readiness / 0.4) / 0.4
+        return float(above * weight)
+
+    expected = integrate.dblquad(density, -2.5, 2.5, -3, 3)[0]
+    found = own.outcome_log_probs(raw, pairs([1])).exp()[0, 0].item()
+    assert found == pytest.approx(expected, abs=2e-4)
+
+
+def test_the_bound_is_below_the_prediction_and_its_gradient_is_right():
+    own, raw = one(FACTOR, *ALL), draw(FACTOR, 5)
+    labels = pairs([1, 0.5, 0, 1, 0], [0, 1, 2, 0, 1])
+    assert bool((own(raw, labels) > own.negative_log_likelihood(raw, labels)).all())
+    inputs = [raw.requires_grad_(), *own.parameters()]
+    names = [name for name, _ in own.named_parameters()]
+
+    def total(values: Tensor, *learned: Tensor) -> Tensor:
+        given = dict(zip(names, learned, strict=True))
+        return torch.func.functional_call(own, given, (values, labels)).sum()
+
+    assert torch.autograd.gradcheck(total, inputs)
+
+
+def test_exchanging_the_responses_exchanges_the_answers_unless_the_position_counts():
+    raw = draw(FACTOR, 3)
+    labels = pairs([1, 1, 1], [0, 1, -1])
+    without = one(FACTOR, "sharpness", "readiness")
+    mirrored = without.outcome_log_probs(raw, labels.swapped())
+    torch.testing.assert_close(without.outcome_log_probs(raw, labels), mirrored.flip(-1))
+    place = one(FACTOR, "position")
+    assert place.habits is not None
+    put(place.habits.position_mean, 1.0)
+    put(place.habits.location, 0, 0, 0)
+    equal = Labels.of_pairs(torch.ones(1), torch.tensor([0]))
+    same = torch.zeros((2, FACTOR.num_outputs)).double()
+    first, _, second = place.outcome_log_probs(same, equal).exp()[0].tolist()
+    assert first > second
+    # whom they prefer is asked of the responses, wherever they stood
+    assert place.log_prob_first(same, equal).exp().item() == pytest.approx(0.5)
+
+
+def test_a_sharper_annotator_prefers_the_better_response_more_often():
+    own = one(NORMAL, "sharpness", seed=None, levels=2)
+    assert own.habits is not None
+    put(own.habits.location, 1.0, 0.0, -1.0)
+    raw = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).double().repeat(3, 1)
+    chances = own.log_prob_first(raw, pairs([1, 1, 1], [0, 1, 2])).exp().tolist()
+    assert chances[0] > chances[1] > chances[2] > 0.5
+
+
+def test_with_two_levels_nobody_says_equal():
+    own = one(BASE, "sharpness", levels=2)
+    answers = own.outcome_log_probs(draw(BASE, 2), pairs([1, 0], [0, 1])).exp()
+    assert answers[:, 1].tolist() == [0, 0]
+    torch.testing.assert_close(answers.sum(-1), torch.ones(2).double())
+
+
+def test_habits_are_finite_far_out_with_their_gradients():
+    own = one(FACTOR, *ALL)
+    raw = torch.tensor([[100.0, 50, -50, -100], [-100, -50, 50, 100]]).double().requires_grad_()
+    loss = own(raw, pairs([0.0], [0])).sum() + own.prior()
+    loss.backward()
+    assert math.isfinite(loss.item())
+    gradients = [raw.grad, *(parameter.grad for parameter in own.parameters())]
+    assert all(g is None or bool(torch.isfinite(g).all()) for g in gradients)
+
+
+def test_the_prior_is_the_divergence_of_normal_distributions():
+    habits = AnnotatorHabits(2, ["readiness"], "variational").double()
+    put(habits.location, 0.3, -0.1)
+    put(habits.log_scale, math.log(0.2), math.log(0.6))
+    put(habits.log_prior_scale, math.log(0.4))
+    normal = torch.distributions.Normal
+    own = normal(habits.location, habits.log_scale.exp())  # type: ignore[union-attr]
+    prior = normal(torch.zeros(2, 1).double(), 0.4)
+    expected = torch.distributions.kl_divergence(own, prior).sum()
+    torch.testing.assert_close(habits.prior(), expected)
+
+
+def test_a_point_estimate_keeps_the_prior_scale_fixed():
+    habits = AnnotatorHabits(2, ["readiness"], "map").double()
+    put(habits.location, 0.5, 0.0)
+    assert habits.prior().item() == pytest.approx(0.5)
+    assert not habits.log_prior_scale.requires_grad
+    location, scale = habits.posterior(torch.tensor([0, -1]))
+    assert location[:, 0].tolist() == [0.5, 0.0]
+    assert scale[:, 0].tolist() == pytest.approx([0.0, 0.5])
+
+
+def test_nobody_known_leaves_the_prior():
+    habits = AnnotatorHabits(0, ["readiness", "position"], "variational")
+    location, scale = habits.posterior(torch.tensor([-1]))
+    assert location.tolist() == [[0, 0]]
+    assert scale.tolist() == [[0.5, 0.5]]
+    assert habits.prior().item() == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "message"),
+    [
+        (BASE, {"habits": ("readiness",), "levels": 2}, "answers that tie"),
+        (BASE, {"habits": ("mood",)}, "choose among"),
+        (BASE, {"habits": ("position", "position")}, "each once"),
+        (BASE, {"habits": ("position",), "inference": None}, "inference is None"),
+        (heads.make("categorical"), {"habits": ("sharpness",)}, "no noise"),
+    ],
+)
+def test_habits_that_nothing_could_show_are_refused(head, options, message):
+    given = {"levels": 3, "inference": "variational", "taste": False, **options}
+    with pytest.raises(ConfigError, match=message):
+        make_likelihood(head, LikelihoodOptions(**given))
+
+
+def test_without_habits_there_is_no_posterior_of_them():
+    with pytest.raises(ConfigError, match="no habits"):
+        make_likelihood(BASE).habit_posterior(torch.tensor([0]))
+
+
+def test_an_ensemble_has_each_members_habits():
+    own = likelihood(ENSEMBLE, "readiness")
+    location, scale = own.habit_posterior(torch.tensor([0, -1]))
+    assert location.shape == scale.shape == (2, 2, 1)
+    for number, member in enumerate(parts(own)):
+        assert member.habits is not None
+        torch.testing.assert_close(location[0, number], member.habits.location[0])
+
+
+def test_known_habits_and_their_scales_are_found_again():
+    """300 people, 40 votes each: readiness and position with their scales, nothing imagined."""
+    generator = torch.Generator().manual_seed(1)
+    people, votes = 300, 40
+    who = torch.arange(people).repeat_interleave(votes)
+    ready = 0.6 * torch.randn(people, generator=generator)
+    place = 0.5 + 0.8 * torch.randn(people, generator=generator)
+    gap = torch.randn(people * votes, generator=generator)
+    noise = torch.logit(torch.rand(people * votes, generator=generator).clamp(1e-6, 1 - 1e-6))
+    difference = gap + place[who] + noise
+    width = 0.7 * ready.exp()[who]
+    said = 0.5 + 0.5 * ((difference > width).float() - (difference < -width).float())
+    labels = Labels.of_pairs(said, who)
+    raw = torch.stack([gap, torch.zeros_like(gap)], 1).reshape(-1, 1)
+    names = tuple(map(str, range(people)))
+    options = LikelihoodOptions(
+        levels=3, inference="variational", taste=False, habits=ALL, names=names
+    )
+    own = make_likelihood(BASE, options)
+    optimizer = torch.optim.LBFGS(own.parameters(), max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (own(raw, labels).sum() + own.prior()) / len(said)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    (head,) = parts(own)
+    assert head.habits is not None
+    assert head.habits.position_mean is not None
+    sharpness, readiness, position = head.habits.prior_scale.tolist()
+    assert sharpness < 0.25  # nobody differs in it
+    assert readiness == pytest.approx(0.6, abs=0.1)
+    assert position == pytest.approx(0.8, abs=0.12)
+    assert head.habits.position_mean.item() == pytest.approx(0.5, abs=0.12)
+    found = head.habits.location.detach()
+    for column, truth in ((1, ready), (2, place)):
+        together = torch.stack([found[:, column], truth])
+        assert torch.corrcoef(together)[0, 1].item() > 0.85
+
+
+def test_labels_of_nobody_known_are_learned_by_the_population():
+    own, raw = one(BASE, "readiness"), draw(BASE, 2)
+    labels = pairs([1, 0.5], [0, -1])
+    mixed = own(raw, labels)
+    alone = own(raw, dataclasses.replace(labels.judged_by(None)))
+    torch.testing.assert_close(mixed[1], alone[1])
+    torch.testing.assert_close(alone, own.negative_log_likelihood(raw, labels.judged_by(None)))
