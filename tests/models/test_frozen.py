@@ -165,8 +165,8 @@ def test_damaged_folders_are_checkpoint_errors(backbones, tmp_path):
             RewardModel.from_pretrained(folder, **options)
         assert "\n" not in str(caught.value)
 
-    config.write_text(json.dumps(content | {"format": 2}))
-    refusal("upgrade")
+    config.write_text(json.dumps(content | {"format": 3}))
+    refusal("this package reads 1 and 2; upgrade")
     config.write_text(json.dumps(content | {"trust_remote_code": True}))
     refusal("--trust_remote_code")
     assert RewardModel.from_pretrained(folder, trust_remote_code=True).head.type
@@ -183,6 +183,46 @@ def test_damaged_folders_are_checkpoint_errors(backbones, tmp_path):
     refusal("no complete frozen-backbone")
     weights.unlink()
     refusal("is missing")
+
+
+def test_a_folder_of_the_first_format_has_no_linear_part(backbones, tmp_path):
+    model, folder = frozen_model(backbones("gpt2")), tmp_path / "model"
+    raw = model.raw_outputs(TEXTS)
+    model.save_pretrained(folder)
+    config, weights = folder / FROZEN_CONFIG, folder / PROBE_WEIGHTS
+    content, state = json.loads(config.read_text()), load_file(weights)
+    assert content["format"] == 2
+    assert state["slope"].shape == (2, 64)
+    config.write_text(json.dumps(content | {"format": 1}))
+    save_file({n: v for n, v in state.items() if n not in ("slope", "start")}, weights)
+    assert torch.equal(RewardModel.from_pretrained(folder).raw_outputs(TEXTS), raw)
+    # a folder of this format cannot lack it
+    config.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"Missing key.*slope"):
+        RewardModel.from_pretrained(folder)
+
+
+def test_the_linear_part_is_added_and_saved(backbones, tmp_path):
+    model = frozen_model(backbones("gpt2"))
+    before = model.raw_outputs(TEXTS)
+    features = model.probe.standardised(model.featurizer.features(TEXTS))
+    slope, start = torch.randn(2, 64), torch.tensor([1.0, -2.0])
+    model.probe.slope, model.probe.start = slope, start
+    raw = model.raw_outputs(TEXTS)
+    assert torch.allclose(raw - before, features @ slope.T + start, atol=1e-4)
+    model.save_pretrained(tmp_path / "model")
+    assert torch.equal(RewardModel.from_pretrained(tmp_path / "model").raw_outputs(TEXTS), raw)
+
+
+def test_features_that_count_several_times():
+    torch.manual_seed(1)
+    features, counts = torch.randn(6, 3), torch.tensor([1, 0, 3, 2, 1, 5])
+    one, other = (Probe(3, HEAD, SHAPE) for _ in range(2))
+    one.standardise(features, counts)
+    other.standardise(features.repeat_interleave(counts, 0))
+    assert torch.allclose(one.location, other.location, atol=1e-6)
+    assert torch.allclose(one.scale, other.scale, atol=1e-6)
+    assert torch.allclose(one.scale, features.repeat_interleave(counts, 0).std(0, correction=0))
 
 
 def test_an_interrupted_save_leaves_the_old_folder_whole(backbones, tmp_path, monkeypatch):

@@ -149,7 +149,9 @@ def test_several_annotations_of_a_pair_are_judged_like_rows_of_their_own(backbon
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_what_cannot_be_learned_is_told(backbones, tmp_path, way):
     options = {"annotators": "variational"}
-    with pytest.raises(ConfigError, match=r"needs --reward_model_type factor .*not a base head"):
+    with pytest.raises(
+        ConfigError, match=r"with --reward_model_type factor .*not with a base head"
+    ):
         run(way(backbones, tmp_path, **options), ROWS)
     options |= {"reward_model_type": "factor"}
     with pytest.raises(ConfigError, match=r"--num_factors of at least 1"):
@@ -167,3 +169,77 @@ def test_what_cannot_be_learned_is_told(backbones, tmp_path, way):
         run(way(backbones, tmp_path, annotator_column="judge", **options), numbers)
     assert (caught.value.field, caught.value.line) == ("judge", 1)
     assert not (tmp_path / "final").exists()
+
+
+def tied_rows(count: int, seed: int) -> list[dict[str, object]]:
+    """Ties abound with ann and are rare with bob; both prefer the useful answer else."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        prompt = PROMPT.format(topic=draw.choice(TOPICS), number=f"{seed}{number}")
+        first, second = draw.sample([" It is useful.", " It is vague."], 2)
+        for annotator, ties in (("ann", 0.7), ("bob", 0.1)):
+            better = 1.0 if "useful" in first else 0.0
+            said = {"annotator": annotator, "preference": 0.5 if draw.random() < ties else better}
+            rows.append({"prompt": prompt, "chosen": first, "rejected": second, **said})
+    return rows
+
+
+@pytest.mark.parametrize("way", [fine_tuned, frozen])
+def test_readiness_to_tie_is_learned_with_any_head_and_saved(backbones, tmp_path, way):
+    table = tmp_path / "people.jsonl"
+    table.write_text('{"annotator": "ann", "age": 30}\n{"annotator": "bob", "age": 40}\n')
+    config = way(
+        backbones,
+        tmp_path / "run",
+        annotators="variational",
+        outcomes="ties",
+        annotator_covariates=str(table),
+    )
+    result = run(config, tied_rows(48, seed=3), tied_rows(8, seed=4))
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    assert again.likelihood.options.habits == ("readiness",)
+    assert not again.likelihood.options.taste
+    readiness = again.likelihood.habit_posterior(torch.tensor([0, 1]))[0].flatten()
+    assert float(readiness[0] - readiness[1]) > 0.5
+    # so few people have no group of five, nor a quantity of five numbers
+    assert again.likelihood.options.covariates.columns == ()
+    with pytest.raises(ConfigError, match="knows no annotators"):
+        again.score(TEXTS, annotator="ann")
+
+
+def test_new_people_are_learned_without_training(backbones, tmp_path):
+    config = frozen(backbones, tmp_path, reward_model_type="factor", annotators="variational")
+    model = run(config, ROWS, TEST).model
+    judged = [row | {"annotator": {"ann": "zoe", "bob": "yan"}[row["annotator"]]} for row in ROWS]
+    examples = [read_row(row) for row in judged[:24]]
+    before = {name: values.clone() for name, values in model.likelihood.state_dict().items()}
+    adapted = model.adapt(examples)
+    zoe, yan, ann, bob = (
+        probability_of_the_first(source.score(TEXTS, annotator=name))
+        for source, name in ((adapted, "zoe"), (adapted, "yan"), (model, "ann"), (model, "bob"))
+    )
+    assert zoe > 0.8
+    assert yan < 0.2
+    assert ann > 0.8
+    assert bob < 0.2
+    assert adapted.likelihood.names.names == ("yan", "zoe")
+    after = model.likelihood.state_dict()
+    assert all(torch.equal(values, after[name]) for name, values in before.items())
+    with pytest.raises(DataError, match="no judgement says who gave it"):
+        model.adapt([read_row({k: v for k, v in ROWS[0].items() if k != "annotator"})])
+
+
+def test_effects_that_the_data_cannot_show_are_refused(backbones, tmp_path):
+    known = {"annotators": "variational"}
+    with pytest.raises(ConfigError, match="--annotator_effects mood is not known"):
+        run(frozen(backbones, tmp_path, annotator_effects=["mood"], **known), ROWS)
+    with pytest.raises(ConfigError, match="--outcomes"):
+        run(frozen(backbones, tmp_path, annotator_effects=["readiness"], **known), ROWS)
+    with pytest.raises(DataError, match="prefers the same place"):
+        run(frozen(backbones, tmp_path, annotator_effects=["position"], **known), ROWS)
+    table = tmp_path / "people.jsonl"
+    table.write_text('{"annotator": "somebody", "age": 30}\n')
+    options = {"reward_model_type": "factor", "annotator_covariates": str(table), **known}
+    with pytest.raises(DataError, match="none of the annotators"):
+        run(frozen(backbones, tmp_path, **options), ROWS)

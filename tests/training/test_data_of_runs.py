@@ -14,7 +14,7 @@ from hidden_context.data.splits import fold_of
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
-from hidden_context.training.frozen import member_folds
+from hidden_context.training.frozen import member_folds, response_groups
 from hidden_context.training.workflow import as_examples, load_run_data
 from support.builders import CHAT_TEMPLATE, preference_rows, train_config
 from support.runs import losses
@@ -146,7 +146,8 @@ def test_rows_of_one_prompt_are_merged_and_counted(backbones, tmp_path, frozen):
     counts = ("rows", "kept", "merged", "left_out", "too_long")
     assert [read["train"][name] for name in counts] == [19, 16, 3, 3, 0]
     assert [read["test"][name] for name in counts] == [9, 9, 0, 0, 0]
-    assert "(3 joined an earlier one of the same prompt" in str(result.reports["train"])
+    said = "16 of 16 examples kept (19 rows, those of one prompt as one example, 3 responses"
+    assert said in str(result.reports["train"])
     assert "- train examples: 16" in (result.path / "README.md").read_text()
     apart = train_config(backbones("gpt2"), tmp_path / "b", merge_prompts=False, **options)
     read = run(apart, [*ROWS[:16], *long], TEST[:8]).reports["train"].to_dict()
@@ -240,7 +241,9 @@ def test_a_column_to_divide_by_holds_for_rows_in_memory_for_merging_and_for_memb
     assert sorted(example.columns["who"] for example in merged) == sorted(sets[0])
     assert {len(example.responses) for example in merged} == {2}
     folds = [fold_of(str(example.columns["who"]), 5, "probe member") for example in splits.train]
-    for member, mask in enumerate(member_folds(splits.train, 5, splits.options)):
+    groups = response_groups(splits.train, splits.options)
+    held_out, _ = member_folds(groups, [2] * len(splits.train), 5)
+    for member, mask in enumerate(held_out):
         assert mask.tolist() == [fold == member for fold in folds]
     with pytest.warns(HiddenContextWarning, match="12 values of 'who' stand in both"):
         load_run_data(TrainConfig(split_by="who"), rows, rows)

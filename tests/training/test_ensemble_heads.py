@@ -19,9 +19,10 @@ from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.modules import final_linear
 from hidden_context.training import TrainConfig, finetune, optimizer, run
 from hidden_context.training import probe as probe_module
+from hidden_context.training.features import FeatureSet
 from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.labels import make_head, member_draws
-from hidden_context.training.probe import FeatureSet, train_probe, validation_loss
+from hidden_context.training.probe import train_probe, validation_loss
 from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(32, seed=1, words=2)
@@ -65,7 +66,7 @@ def test_which_head_a_configuration_makes():
     # a probe has as many members as networks, whether they can be averaged or not
     assert made(ensemble="heads", freeze_backbone=True, probe_members=2).num_members == 2
     apart = made(reward_model_type="mixture", freeze_backbone=True, probe_members=2)
-    assert apart == EnsembleHead(heads.make("mixture"), 2)
+    assert apart == EnsembleHead(heads.make("mixture"), 2, prior_scale=0.0)
     assert made(reward_model_type="mixture", freeze_backbone=True, probe_members=1).type == (
         "mixture"
     )
@@ -177,7 +178,7 @@ def test_members_differ(backbones, tmp_path, way):
     centred = raw - raw.mean(0)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert float((centred[:, one] - centred[:, other]).abs().max()) > 0.01
-    assert result.metrics["epistemic_share"] > 1e-4
+    assert result.metrics["ignorance_share"] > 1e-4
 
 
 # ---- the start is a prior
@@ -237,7 +238,7 @@ def test_output_layers_of_probes_are_not_decayed():
             config = train_config(
                 "x", "y", probe_members=2, probe_hidden=hidden, probe_epochs=20,
                 probe_weight_decay=100.0, probe_learning_rate=1e-3, probe_dropout=0.0,
-                probe_batch_size=64,
+                probe_batch_size=64, ensemble="heads" if head.num_members else "none",
             )  # fmt: skip
             probe, _ = train_probe(config, make_likelihood(head), pairs)
             output = [float(network[-1].weight.detach().norm()) for network in probe.members]
@@ -359,7 +360,8 @@ def test_members_of_a_probe_learn_from_what_they_drew():
     head = EnsembleHead(heads.make("base"), 2)
     likelihood = make_likelihood(head, TIES)
     start = gaps(likelihood)
-    _, history = train_probe(probe_config(), likelihood, train, held_out=held_out, draws=counts)
+    config = probe_config(ensemble="heads")
+    _, history = train_probe(config, likelihood, train, held_out=held_out, draws=counts)
     losses = {
         member: [entry["loss"] for entry in history if entry["member"] == member]
         for member in (0, 1)

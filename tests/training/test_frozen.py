@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hidden_context import heads
+from hidden_context.data.groups import SplitOptions
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError, DataError, DivergedError
@@ -20,10 +21,11 @@ from hidden_context.models import RewardModel
 from hidden_context.models.featurizer import Featurizer
 from hidden_context.scoring import EvaluateConfig, ScoreConfig, evaluate, score_file
 from hidden_context.training import run
-from hidden_context.training.frozen import member_folds
+from hidden_context.training.features import FeatureSet, feature_set
+from hidden_context.training.frozen import member_folds, response_groups
 from hidden_context.training.links import Linker
-from hidden_context.training.probe import FeatureSet, feature_set, train_probe
 from hidden_context.training.probe import _batches as batches
+from hidden_context.training.probe import train_probe
 from support.builders import preference_rows, train_config
 
 ROWS = preference_rows(200, seed=1)
@@ -199,6 +201,7 @@ def test_the_best_epoch_by_validation_is_restored():
     config = train_config(
         "x", "y", probe_hidden=64, probe_dropout=0.0, probe_members=1, probe_learning_rate=0.03,
         probe_weight_decay=0.0, probe_batch_size=16, probe_epochs=40, probe_patience=40,
+        probe_linear=False,
     )  # fmt: skip
     head = heads.make("base")
     train, validation = features_with_signal(60, 1, 0.3), features_with_signal(200, 2, 0.3)
@@ -214,7 +217,7 @@ def test_the_best_epoch_by_validation_is_restored():
 def test_patience_ends_training():
     config = train_config(
         "x", "y", probe_members=2, probe_learning_rate=0.05, probe_patience=3, probe_epochs=100,
-        probe_batch_size=16, probe_dropout=0.0, probe_weight_decay=0.0,
+        probe_batch_size=16, probe_dropout=0.0, probe_weight_decay=0.0, probe_linear=False,
     )  # fmt: skip
     train, validation = features_with_signal(60, 1, 0.3), features_with_signal(200, 2, 0.3)
     _, history = train_probe(config, HeadLikelihood(heads.make("base")), train, validation)
@@ -234,8 +237,9 @@ def test_members_do_not_learn_from_what_they_stop_by():
         train.labels,
     )
     config = train_config(
-        "x", "y", probe_members=1, probe_epochs=1, probe_learning_rate=0.02, probe_batch_size=8
-    )
+        "x", "y", probe_members=1, probe_epochs=1, probe_learning_rate=0.02, probe_batch_size=8,
+        probe_linear=False,
+    )  # fmt: skip
     head = heads.make("base")
     test = features_with_signal(200, 3)
     clean, _ = train_probe(config, HeadLikelihood(head), train, held_out=[mask])
@@ -293,12 +297,45 @@ def test_a_step_is_a_number_of_votes(votes, linked, sizes):
 
 
 def test_members_hold_out_different_prompts():
-    pairs = [read_row(dict(row)) for row in ROWS]
-    masks = member_folds(pairs, 5)
-    assert torch.equal(torch.stack(masks).sum(0), torch.ones(200, dtype=torch.long))
-    assert all(20 < int(mask.sum()) < 60 for mask in masks)
-    assert len(member_folds(pairs, 2)) == 2
-    assert torch.equal(member_folds(pairs, 2)[1], masks[1])
+    groups = response_groups([read_row(dict(row)) for row in ROWS])
+    held_out, learned = member_folds(groups, [2] * 200, 5)
+    assert torch.equal(torch.stack(held_out).sum(0), torch.ones(200, dtype=torch.long))
+    assert all(20 < int(mask.sum()) < 60 for mask in held_out)
+    assert all(torch.equal(a, ~b) for a, b in zip(held_out, learned, strict=True))
+    fewer, _ = member_folds(groups, [2] * 200, 2)
+    assert len(fewer) == 2
+    assert torch.equal(fewer[1], held_out[1])
+
+
+def test_texts_that_meet_in_many_pairs_are_groups_of_their_own():
+    def pair(a, b, prompt=""):
+        said = [{"comparison": [0, 1]}]
+        return read_row({"prompt": prompt, "responses": [a, b], "judgements": said})
+
+    texts = [f"text {n}" for n in range(12)]
+    every = [pair(a, b) for a in texts for b in texts if a < b]
+    groups = response_groups(every)
+    assert groups == [text for a in texts for b in texts if a < b for text in (a, b)]
+    held_out, learned = member_folds(groups, [2] * len(every), 5)
+    for out, learn in zip(held_out, learned, strict=True):
+        texts_of = [
+            {
+                t
+                for e, inside in zip(every, mask.tolist(), strict=True)
+                if inside
+                for t in e.responses
+            }
+            for mask in (out, learn)
+        ]
+        assert not texts_of[0] & texts_of[1]
+    # neither has all others: pairs of one text on each side are in no part
+    assert 0 < int(sum(held_out).sum()) < len(every)
+    apart = [pair("a", "b"), pair("c", "d")]
+    assert response_groups(apart) == ["a\0b", "a\0b", "c\0d", "c\0d"]
+    prompted = [pair("a", "b", "one?"), pair("a", "b", "two?")]
+    assert response_groups(prompted) == ["one?", "one?", "two?", "two?"]
+    by_column = [dataclasses.replace(e, columns={"topic": "t"}) for e in every[:2]]
+    assert response_groups(by_column, SplitOptions("topic")) == ["t"] * 4
 
 
 def test_without_anything_held_out_every_epoch_is_trained():

@@ -47,8 +47,8 @@ def check_saved(result, spread: bool) -> None:
     assert ({"reward_stddev", "r2"} <= set(metrics)) == spread
     shares = {name: value for name, value in metrics.items() if name.endswith("_share")}
     assert not shares or sum(shares.values()) == pytest.approx(1, abs=1e-5)
-    assert ("epistemic_share" in shares) == isinstance(again.head, EnsembleHead)
-    assert ("disagreement_share" in shares) == (again.head.member.type == "factor")
+    assert ("ignorance_share" in shares) == isinstance(again.head, EnsembleHead)
+    assert ("shared_context_share" in shares) == (again.head.member.type == "factor")
     means = again.head.distribution(raw).mean
     assert again.reward_scale.mean == pytest.approx(float(means.mean()), abs=1e-4)
     card = (result.path / "README.md").read_text()

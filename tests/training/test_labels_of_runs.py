@@ -102,6 +102,7 @@ def test_ties_get_a_threshold_of_their_own(backbones, tmp_path, way):
     options = {"outcomes": "ties", "reward_model_type": "base"}  # its noise has a fixed unit
     options |= {"num_train_epochs": 4, "per_device_train_batch_size": 4}
     still = {"learning_rate": 1e-9, "probe_learning_rate": 1e-9, "objective_learning_rate": 1e-9}
+    still["probe_linear"] = False  # a linear start brings thresholds that fit it
     short = {"max_steps": 1, "probe_epochs": 1}
     start = run(way(backbones, tmp_path / "a", **options, **still, **short), train, test)
     assert start.model.likelihood.outcomes.thresholds.tolist() == [pytest.approx(START)]

@@ -136,14 +136,14 @@ def test_metrics_equal_a_recomputation_by_hand(finished):
     assert result.metrics["accuracy"] == pytest.approx(float(accuracy))
     location, scale = (torch.tensor(v) for v in (model.head.location, model.head.scale))
     noise = (math.pi**2 / 3 / scale**2).mean()
-    epistemic = ((chosen - rejected) / scale).var(-1, correction=0)
-    share = epistemic.mean() / (epistemic.mean() + noise)
-    assert 1e-4 < result.metrics["epistemic_share"] == pytest.approx(float(share), abs=1e-5)
+    ignorance = ((chosen - rejected) / scale).var(-1, correction=0)
+    share = ignorance.mean() / (ignorance.mean() + noise)
+    assert 1e-4 < result.metrics["ignorance_share"] == pytest.approx(float(share), abs=1e-5)
     means = (torch.cat([chosen, rejected]) - location) / scale
     assert result.metrics["reward_mean"] == pytest.approx(float(means.mean()), abs=1e-5)
     assert model.reward_scale.mean == pytest.approx(float(means.mean()), abs=1e-5)
     assert model.reward_scale.stddev == pytest.approx(float(means.mean(-1).std(correction=0)))
-    assert "data_subset_helpful_epistemic_share" in result.metrics
+    assert "data_subset_helpful_ignorance_share" in result.metrics
     written = json.loads((out / "metrics.json").read_text())
     assert written["metrics"] == pytest.approx(result.metrics)
     assert written["read"]["train"]["kept"] == 16
@@ -261,7 +261,7 @@ def test_annotators_and_answers_are_learned_by_each_member(backbone, tmp_path):
     with torch.no_grad():
         loss = model.likelihood.negative_log_likelihood(raw, labels).mean()
     assert result.metrics["loss"] == pytest.approx(float(loss), abs=1e-5)
-    shares = [f"{cause}_share" for cause in ("disagreement", "noise", "epistemic")]
+    shares = [f"{cause}_share" for cause in ("shared_context", "noise", "ignorance")]
     assert sum(result.metrics[name] for name in shares) == pytest.approx(1, abs=1e-5)
 
 

@@ -88,7 +88,7 @@ def test_votes_in_one_row_are_learned_like_rows_of_their_own(backbones, tmp_path
     ):
         config = frozen(
             backbones, tmp_path / name, merge_prompts=merge, probe_epochs=40, probe_members=1,
-            probe_early_stopping=False,
+            probe_early_stopping=False, probe_linear=False,
         )  # fmt: skip
         results[name] = run(config, train, test)
         counts[name] = list(steps)
@@ -115,6 +115,18 @@ def test_votes_in_one_row_are_learned_like_rows_of_their_own(backbones, tmp_path
         assert bool((contexts(result)[:, 10:] < 0).all())
         assert result.metrics["accuracy"] > 0.8
         assert result.metrics["loss"] == pytest.approx(nested.metrics["loss"], abs=0.06)
+
+
+def test_a_linear_probe_learns_votes_in_one_row_like_rows_of_their_own(backbones, tmp_path):
+    rows, test = nested_rows(16, seed=1), nested_rows(6, seed=2)
+    nested, apart = (
+        run(frozen(backbones, tmp_path / name, merge_prompts=name == "nested"), train, test)
+        for name, train in (("nested", rows), ("apart", one_row_per_vote(rows)))
+    )
+    assert told(nested) == pytest.approx(told(apart), rel=0.05, abs=5e-3)
+    assert nested.metrics["accuracy"] > 0.8
+    for own, other in zip(contexts(nested), contexts(apart), strict=True):
+        assert float(torch.corrcoef(torch.stack([own, other]))[0, 1]) > 0.99
 
 
 def test_votes_in_one_row_are_fine_tuned_like_rows_of_their_own(backbones, tmp_path):

@@ -78,8 +78,8 @@ def test_rows_that_were_merged_count_one_by_one(backbones, tmp_path):
     rows = [prompt | {"rejected": f"No. {n}" + LONG * (n % 4 > 0)} for n in range(12)]
     _, said = train(backbones, tmp_path, [*rows, *ROWS])
     assert said == [
-        "25% is lost of training rows in memory: 25 of 36 examples kept (11 joined an earlier one "
-        "of the same prompt, 9 responses left out, empty or too long)."
+        "25% is lost of training rows in memory: 25 of 25 examples kept (36 rows, those of one "
+        "prompt as one example, 9 responses left out, empty or too long)."
     ]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
-from hidden_context.cli.metrics_table import print_metrics
+from hidden_context.cli.metrics_table import print_baselines, print_metrics
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import option
 from hidden_context.training.config import TrainConfig
@@ -43,5 +43,7 @@ def run_training(config: TrainConfig) -> int:
         print(f"{name}: {report}")
     if result.metrics:
         print_metrics(result.metrics, "evaluation examples")
+    if result.baselines:
+        print_baselines(result.baselines)
     print(f"reward model saved to {result.path}")
     return 0

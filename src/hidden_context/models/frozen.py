@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hidden_context.data.dialogue import is_blank
 from hidden_context.data.files import write_json
@@ -36,14 +37,19 @@ from hidden_context.models.likelihood_file import load_likelihood, save_likeliho
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.models.tokenizer import load_tokenizer
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+# Probes of the first format have no linear part.
+_FORMAT_WITHOUT_LINEAR: Final = 1
 
 
 class Probe(nn.Module):
-    """A small network on features: standardisation, one hidden layer, raw outputs.
+    r"""A linear reward on features, and small networks that learn what it leaves.
 
-    Several members are trained apart from different starts. Their raw outputs are averaged, or, for
-    an ensemble head, stand side by side.
+    .. math:: \text{raw}(x) = \text{start} + \text{slope}\cdot x + \text{network}(x)
+
+    on standardised features x. The linear part is fitted first and then stays as it is; 0 where
+    there is none. Several networks, the members, are trained apart from different starts. Their raw
+    outputs are averaged, or, for an ensemble head, stand side by side.
 
     Args:
         num_features: Width D of the features.
@@ -55,6 +61,8 @@ class Probe(nn.Module):
         super().__init__()
         self.register_buffer("location", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
+        self.register_buffer("slope", torch.zeros(head.num_outputs, num_features))
+        self.register_buffer("start", torch.zeros(head.num_outputs))
         self.head = head
         if head.num_members and head.num_members != options.members:
             raise ConfigError(
@@ -67,15 +75,28 @@ class Probe(nn.Module):
             for _ in range(options.members)
         )
 
-    def standardise(self, features: Tensor) -> None:
-        """Set location and scale from training features of shape ``(N, D)``."""
-        self.location = features.mean(0)
-        self.scale = features.std(0, correction=0).clamp(min=1e-6)
+    def standardise(self, features: Tensor, counts: Tensor | None = None) -> None:
+        """Set location and scale from training features.
+
+        Args:
+            features: Of shape ``(N, D)``.
+            counts: How often each counts, of shape ``(N,)``; None for once.
+        """
+        share = torch.ones(len(features)) if counts is None else counts.to(features)
+        share = (share / share.sum()).to(features).unsqueeze(1)
+        self.location = (share * features).sum(0)
+        variance = (share * (features - self.location).square()).sum(0)
+        self.scale = variance.sqrt().clamp(min=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(…, D)`` to raw outputs ``(…, K)``, the mean or all of the members'."""
-        standardised = self.standardised(features)
-        return combine((member(standardised) for member in self.members), self.head)
+        return self.raw_of_standardised(self.standardised(features))
+
+    def raw_of_standardised(self, standardised: Tensor) -> Tensor:
+        """Map features that are standardised already, ``(…, D)``, to raw outputs ``(…, K)``."""
+        learned = combine((member(standardised) for member in self.members), self.head)
+        slope, start = self.get_buffer("slope"), self.get_buffer("start")
+        return functional.linear(standardised, slope, start) + learned
 
     def standardised(self, features: Tensor) -> Tensor:
         """Standardise features, cut at ±8 so that no outlier takes a reward with it."""
@@ -265,10 +286,10 @@ class FrozenRewardModel(RewardModel):
         content = read_checkpoint_json(folder / FROZEN_CONFIG)
         stored = HeadFile.load(folder / HEAD_FILE)
         try:
-            if content["format"] != _FORMAT:
+            if content["format"] not in (_FORMAT_WITHOUT_LINEAR, _FORMAT):
                 raise CheckpointError(
-                    f"{folder} has format {content['format']}, this package reads {_FORMAT}; "
-                    "upgrade hidden-context."
+                    f"{folder} has format {content['format']}, this package reads "
+                    f"{_FORMAT_WITHOUT_LINEAR} and {_FORMAT}; upgrade hidden-context."
                 )
             if content["trust_remote_code"] and not trust_remote_code:
                 raise CheckpointError(
@@ -282,7 +303,10 @@ class FrozenRewardModel(RewardModel):
                 )
             probe_options = ProbeOptions(**content["probe"])
             probe = Probe(content["num_features"], stored.head, probe_options)
-            probe.load_state_dict(load_file(str(folder / PROBE_WEIGHTS)))
+            weights = load_file(str(folder / PROBE_WEIGHTS))
+            if content["format"] == _FORMAT_WITHOUT_LINEAR:
+                weights |= {name: probe.get_buffer(name) for name in ("slope", "start")}
+            probe.load_state_dict(weights)
         except (
             KeyError,
             TypeError,

@@ -89,7 +89,18 @@ class TrainConfig:
         0.0, "reward units per unit of the column margin; 0 leaves margins out, TRL's way is 1"
     )
     annotators: Literal["ignore", "variational", "map"] = option(
-        "ignore", "learn what each annotator cares for, with a factor head"
+        "ignore", "learn how each annotator differs from the others: see --annotator_effects"
+    )
+    annotator_effects: list[str] = option(
+        [],
+        "what differs between annotators: taste (what each cares for; a factor head), sharpness, "
+        "readiness (to say equal; --outcomes ties), position (of the response shown first). Unset: "
+        "taste with a factor head, readiness with ties",
+    )
+    annotator_covariates: str | None = option(
+        None,
+        "file of what else is known of annotators, a JSON row for each: a new annotator starts "
+        "from people like them",
     )
     annotator_warmup: float = option(
         0.25,
@@ -162,6 +173,14 @@ class TrainConfig:
     feature_layer: int | None = option(
         None, "hidden states that are pooled (-1: the last layer's); two thirds deep if unset"
     )
+    baselines: bool = option(
+        True,
+        "report a constant, length, logistic and ridge regression on the same features beside a "
+        "probe on a frozen backbone",
+    )
+    probe_linear: bool = option(
+        True, "start the probe from a logistic regression; its network learns what is left"
+    )
     probe_hidden: int = option(64, "hidden units of the probe; 0 for a linear one")
     probe_dropout: float = option(0.5, "dropout of the probe's hidden layer")
     probe_members: int = option(
@@ -169,7 +188,9 @@ class TrainConfig:
     )
     probe_learning_rate: float = option(5e-4, "learning rate of the probe")
     probe_weight_decay: float = option(1.0, "weight decay of the probe's weights", least=0)
-    probe_batch_size: int = option(256, "votes per step of the probe", least=1)
+    probe_batch_size: int = option(
+        256, "votes per step of the probe; more where an epoch has over 256 steps", least=1
+    )
     probe_epochs: int = option(40, "most passes over the training examples", least=1)
     probe_early_stopping: bool = option(
         True, "choose each member's epoch by prompts it holds out, or by the validation examples"

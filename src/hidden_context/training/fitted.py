@@ -27,12 +27,15 @@ class Fitted:
         metrics: Metrics on the test examples; empty where there are none.
         history: Log lines or epochs.
         examples: Number of examples used, by split.
+        baselines: Metrics of baselines on the same features by name, and those of the ``probe``
+            beside them; empty where there are none.
     """
 
     model: RewardModel
     metrics: dict[str, float]
     history: list[dict[str, Any]]
     examples: dict[str, int]
+    baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def reward_scale(head: Head, raw: Tensor) -> RewardScale:

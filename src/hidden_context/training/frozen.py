@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import torch
 
 from hidden_context.data.chat import install_chat_template
+from hidden_context.data.dialogue import canonical_prompt, first_user_turn
 from hidden_context.data.example import Example
 from hidden_context.data.groups import BY_FIRST_TURN, SplitOptions
 from hidden_context.data.held_out import Splits
@@ -24,7 +26,9 @@ from hidden_context.models.frozen import FrozenRewardModel, Probe
 from hidden_context.models.placement import resolve_device
 from hidden_context.models.tokenizer import load_tokenizer
 from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
+from hidden_context.training.baselines import compare_with_baselines
 from hidden_context.training.config import TrainConfig
+from hidden_context.training.features import FeatureSet, feature_set
 from hidden_context.training.fitted import Fitted, reward_scale
 from hidden_context.training.labels import (
     make_linker,
@@ -33,7 +37,7 @@ from hidden_context.training.labels import (
     read_labels,
     training_labels,
 )
-from hidden_context.training.probe import FeatureSet, feature_set, probe_options, train_probe
+from hidden_context.training.probe import probe_options, train_probe
 from hidden_context.training.remaining import check_remaining
 
 
@@ -91,23 +95,55 @@ def within_limit(
     return found.examples
 
 
-def member_folds(
-    examples: Sequence[Example], members: int, options: SplitOptions = BY_FIRST_TURN
-) -> list[torch.Tensor]:
-    """Which examples each member holds out to stop by: another fifth of the groups each.
+def response_groups(
+    examples: Sequence[Example], options: SplitOptions = BY_FIRST_TURN
+) -> list[str]:
+    """Name the group of every response: its example's, or its own where texts meet in many pairs.
+
+    Where an example has no prompt and its texts stand in other examples too, such as pairs put
+    together from single rated texts, each text is its own group.
 
     Args:
-        examples: E training examples.
-        members: Number of members.
+        examples: The examples.
         options: What a group is.
 
     Returns:
-        For each member a mask of shape ``(E,)``.
+        The groups of all R responses, in order.
+    """
+    own = [
+        [first_user_turn(text) or canonical_prompt(text) for text in example.texts]
+        for example in examples
+    ]
+    counts = Counter(key for keys in own for key in set(keys))
+    groups: list[str] = []
+    for example, keys, key in zip(examples, own, options.keys(examples), strict=True):
+        apart = options.by is None and example.known_prompt is None
+        meet = apart and any(counts[each] > 1 for each in keys)
+        groups += keys if meet else [key] * len(keys)
+    return groups
+
+
+def member_folds(
+    groups: Sequence[str], sizes: Sequence[int], members: int
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Which examples each member holds out to stop by: another fifth of the groups each.
+
+    Args:
+        groups: Groups of all responses, in the order of their E examples.
+        sizes: How many responses each example has, E numbers.
+        members: Number of members.
+
+    Returns:
+        For each member a mask of shape ``(E,)`` of the examples it holds out, all of whose
+        responses are in its fifth; and one of the examples it learns from, of which none is.
     """
     count = max(members, 5)
-    keys = options.keys(examples)
-    folds = torch.tensor([fold_of(key, count, "probe member") for key in keys])
-    return [folds == member for member in range(members)]
+    fold = {key: fold_of(key, count, "probe member") for key in set(groups)}
+    each = iter(groups)
+    places = [{fold[next(each)] for _ in range(size)} for size in sizes]
+    held_out = [torch.tensor([own == {k} for own in places]) for k in range(members)]
+    learned = [torch.tensor([k not in own for own in places]) for k in range(members)]
+    return held_out, learned
 
 
 def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
@@ -142,30 +178,47 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     }
     texts = ([text for each in part for text in each.inputs] for part in parts.values())
     total = sum(map(featurizer.distinct, texts))
+    groups = response_groups(parts["train"], splits.options)
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(groups))}
+    coded = torch.tensor([numbers[key] for key in groups])
     with embedding_progress(total, config.disable_tqdm or config.quiet) as progress:
         features = {
-            name: feature_set(featurizer, part, labels[name], progress, linkers.get(name))
+            name: feature_set(
+                featurizer,
+                part,
+                labels[name],
+                progress,
+                linkers.get(name),
+                coded if name == "train" else None,
+            )
             for name, part in parts.items()
         }
-    held_out = None
+    held_out = learned_from = None
     if config.probe_early_stopping:
+        sizes = [len(example.responses) for example in parts["train"]]
         members = head.num_members or config.probe_members
-        held_out = member_folds(parts["train"], members, splits.options)
-    usable = None if held_out is None or "validation" in parts else [~mask for mask in held_out]
+        held_out, learned_from = member_folds(groups, sizes, members)
     probe, history = train_probe(
         config,
         likelihood,
         features["train"],
         features.get("validation") if config.probe_early_stopping else None,
         held_out=held_out,
-        draws=member_draws(config, head, parts["train"], usable),
+        draws=member_draws(
+            config, head, parts["train"], None if "validation" in parts else learned_from
+        ),
+        learned_from=learned_from,
     )
     _bring_to_one_unit(likelihood, probe, features["train"])
     model = FrozenRewardModel(featurizer, probe, probe_options(config), likelihood)
-    metrics: dict[str, float] = {}
+    fitted = Fitted(model, {}, history, {name: len(part) for name, part in parts.items()})
     if "test" in features and config.evaluate_at_end:
-        metrics = _evaluate(model, features["test"], parts["test"])
-    return Fitted(model, metrics, history, {name: len(part) for name, part in parts.items()})
+        fitted.metrics = _evaluate(model, features["test"], parts["test"])
+        if config.baselines:
+            fitted.baselines = compare_with_baselines(
+                likelihood, probe, features["train"], features["test"]
+            )
+    return fitted
 
 
 def _bring_to_one_unit(likelihood: Likelihood, probe: Probe, train: FeatureSet) -> None:

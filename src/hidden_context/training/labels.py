@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from hidden_context import heads
+from hidden_context.data.annotators import read_annotators
 from hidden_context.data.example import Comparison, Example, Ranking, Rating
 from hidden_context.data.labels import annotator_names, annotator_of, labels_of
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import Head
 from hidden_context.heads.registry import options_for
 from hidden_context.likelihood import Labels, Likelihood, LikelihoodOptions, make_likelihood
+from hidden_context.likelihood.covariates import CovariateCoding
+from hidden_context.likelihood.habits import HABITS
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.links import Linker
 
@@ -38,8 +41,10 @@ def make_head(config: TrainConfig) -> Head:
     head = heads.make(kind, **{**options, **config.head_options})
     members = config.probe_members if config.freeze_backbone else config.ensemble_members
     apart = config.freeze_backbone and members > 1 and not head.can_average
-    if config.ensemble == "heads" or (apart and not head.num_members):
+    if config.ensemble == "heads":
         return heads.EnsembleHead(head, members, config.ensemble_prior_scale)
+    if apart and not head.num_members:
+        return heads.EnsembleHead(head, members, prior_scale=0.0)
     return head
 
 
@@ -66,21 +71,81 @@ def make_training_likelihood(
         column=config.annotator_column,
         seed=config.seed,
     )
+    design = None
     if config.annotators != "ignore":
-        if not head.num_factors:
-            raise ConfigError(
-                f"--annotators {config.annotators} needs --reward_model_type factor with "
-                f"--num_factors of at least 1, not a {head.member.type} head."
-            )
-        names = annotator_names(examples, config.annotator_column)
-        if not names:
-            raise DataError(
-                "no training example says who judged it",
-                field=config.annotator_column,
-                remedy="Name the column with --annotator_column, or leave --annotators out",
-            )
-        options = dataclasses.replace(options, inference=config.annotators, names=tuple(names))
-    return make_likelihood(head, _with_ratings(config, options, examples))
+        options = _with_annotators(config, head, options, examples)
+        options, design = _with_covariates(config, options)
+    return make_likelihood(head, _with_ratings(config, options, examples), design)
+
+
+def _with_annotators(
+    config: TrainConfig, head: Head, options: LikelihoodOptions, examples: Sequence[Example]
+) -> LikelihoodOptions:
+    """Say who the annotators are and what differs between them."""
+    effects = config.annotator_effects
+    if not effects:
+        effects = ["taste"] if head.num_factors else []
+        effects += ["readiness"] if options.levels > 2 else []
+    strange = [effect for effect in effects if effect not in ("taste", *HABITS)]
+    if strange:
+        raise ConfigError(
+            f"--annotator_effects {strange[0]} is not known; choose among taste, "
+            f"{', '.join(HABITS)}."
+        )
+    if not effects or ("taste" in effects and not head.num_factors):
+        raise ConfigError(
+            f"--annotators {config.annotators} learns tastes with --reward_model_type factor and "
+            f"--num_factors of at least 1, not with a {head.member.type} head; with other heads "
+            "name --annotator_effects: readiness (with --outcomes ties), sharpness or position."
+        )
+    names = annotator_names(examples, config.annotator_column)
+    if not names:
+        raise DataError(
+            "no training example says who judged it",
+            field=config.annotator_column,
+            remedy="Name the column with --annotator_column, or leave --annotators out",
+        )
+    if "position" in effects:
+        _check_order(examples)
+    return dataclasses.replace(
+        options,
+        inference=config.annotators if config.annotators != "ignore" else None,
+        names=tuple(names),
+        taste="taste" in effects,
+        habits=tuple(effect for effect in effects if effect != "taste"),
+    )
+
+
+def _check_order(examples: Sequence[Example]) -> None:
+    """Refuse to learn a position bias where the order of responses says what the answer was."""
+    compared = [answer for answer in _answers(examples) if isinstance(answer, Comparison)]
+    leads = {(said.preference > 0.5) - (said.preference < 0.5) for said in compared} - {0}
+    if len(leads) < 2:
+        raise DataError(
+            "every comparison prefers the same place, so the order of the responses is not the "
+            "order in which they were shown",
+            field="preference",
+            remedy="Keep the order shown, or leave position out of --annotator_effects",
+        )
+
+
+def _with_covariates(
+    config: TrainConfig, options: LikelihoodOptions
+) -> tuple[LikelihoodOptions, Tensor | None]:
+    """Say what else is known of the annotators, and code it."""
+    if config.annotator_covariates is None:
+        return options, None
+    known = read_annotators(config.annotator_covariates)
+    people = [known.get(name, {}) for name in options.names]
+    if not any(people):
+        raise DataError(
+            "none of the annotators of the training examples is named in it",
+            file=config.annotator_covariates,
+            field="annotator",
+            remedy="Name annotators as the data do",
+        )
+    coding = CovariateCoding.of(people)
+    return dataclasses.replace(options, covariates=coding), coding.encode(people)
 
 
 def _with_ratings(

@@ -5,64 +5,35 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from hidden_context.data.example import Example
 from hidden_context.errors import DivergedError
 from hidden_context.likelihood import EnsembleLikelihood, Labels, Likelihood
-from hidden_context.likelihood.labels import join_comparisons
-from hidden_context.models.featurizer import Featurizer
 from hidden_context.models.frozen import Probe, ProbeOptions
 from hidden_context.training.config import TrainConfig
+from hidden_context.training.features import (
+    FeatureSet,
+    has_votes,
+    part_of,
+    times_named,
+    with_links,
+)
 from hidden_context.training.labels import prior_weight
-from hidden_context.training.links import Linker, compare, draw_pairs
+from hidden_context.training.linear_start import Beside
+from hidden_context.training.links import Linker
+from hidden_context.training.member_starts import MemberStarts
 from hidden_context.training.schedules import cosine_factor
 
-# Comparisons of ratings by which an epoch is chosen: their mean loss is known to about a hundredth.
-_MOST_HELD_OUT: Final = 4096
 # Greatest norm of a gradient with ratings: the density of ratings without noise has no bound.
 _MOST_GRADIENT: Final = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureSet:
-    """Features of responses, and what was said of them.
-
-    Attributes:
-        features: Of shape ``(R, D)``.
-        labels: Labels of those responses.
-        lines: Where each example stood in its source: lines of a file or rows of a table.
-        linker: Draws comparisons between examples; None for none.
-    """
-
-    features: Tensor
-    labels: Labels
-    lines: Sequence[str] = ()
-    linker: Linker | None = None
-
-    def __len__(self) -> int:
-        """Number E of examples."""
-        return len(self.labels)
-
-
-def feature_set(
-    featurizer: Featurizer,
-    examples: Sequence[Example],
-    labels: Labels,
-    progress: Callable[[int], None] | None = None,
-    linker: Linker | None = None,
-) -> FeatureSet:
-    """Compute the features of every response of examples, each once."""
-    texts = [text for example in examples for text in example.inputs]
-    lines = [
-        ", ".join(map(str, example.source_lines or (row,)))
-        for row, example in enumerate(examples, start=1)
-    ]
-    return FeatureSet(featurizer.features(texts, progress=progress), labels, lines, linker)
+# An epoch of more steps than this takes larger ones: many people's votes on few texts say the same.
+_MOST_STEPS_AN_EPOCH: Final = 256
+# Steps of L-BFGS to fit the thresholds between answers, of which there are one to three.
+_MOST_STEPS: Final = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +48,8 @@ class _Member:
         linker: Draws comparisons between the examples it learns from; None for none.
         stop: Responses, standardised too, and labels it chooses its epoch by; None for none.
         draws: How often it sees each example, of shape ``(E,)``; None for once.
+        may_be_silent: Whether it may end as the linear part alone, where held-out votes say that
+            the network adds nothing.
     """
 
     network: nn.Module
@@ -86,6 +59,7 @@ class _Member:
     linker: Linker | None
     stop: FeatureSet | None
     draws: Tensor | None
+    may_be_silent: bool
 
 
 def train_probe(
@@ -95,10 +69,13 @@ def train_probe(
     validation: FeatureSet | None = None,
     held_out: Sequence[Tensor] | None = None,
     draws: Tensor | None = None,
+    learned_from: Sequence[Tensor] | None = None,
 ) -> tuple[Probe, list[dict[str, float]]]:
     """Train each member of a probe by AdamW, keeping its epoch with the best validation loss.
 
-    A step is a fixed number of votes, whichever examples they are of.
+    A step is a fixed number of votes, whichever examples they are of. With comparisons alone, each
+    member starts from a logistic regression, and its network learns what is left. Epoch 0 is that
+    start, which is kept where no epoch predicts held-out votes better.
 
     Args:
         config: The fields that begin with ``probe_``, and the seed.
@@ -109,6 +86,8 @@ def train_probe(
             examples that it does not learn from but chooses its epoch by. Without either, all
             epochs are trained.
         draws: How often each member sees each example, of shape ``(E, M)``; None for once.
+        learned_from: A mask of shape ``(E,)`` for each member of the examples that it learns from,
+            where that is not all that it does not hold out.
 
     Returns:
         The probe, in evaluation mode, and the members' losses by epoch in nats per vote.
@@ -118,54 +97,48 @@ def train_probe(
     """
     torch.manual_seed(config.seed)
     probe = Probe(train.features.shape[1], likelihood.head, probe_options(config))
-    probe.standardise(_named(train))
+    probe.standardise(train.features, times_named(train))
     train = dataclasses.replace(train, features=probe.standardised(train.features))
     shared = None
     if validation is not None:
         features = probe.standardised(validation.features)
         validation = dataclasses.replace(validation, features=features)
-        shared = _part(validation, torch.ones(len(validation), dtype=torch.bool), config.seed)
+        shared = part_of(validation, torch.ones(len(validation), dtype=torch.bool), config.seed)
     history: list[dict[str, float]] = []
     parts = _likelihoods(likelihood, len(probe.members))
+    linear = MemberStarts.of(config, probe, train)
     for number, (network, own) in enumerate(zip(probe.members, parts, strict=True)):
+        if linear is not None and own.knows_annotators and config.ensemble != "heads":
+            if number and not probe.head.num_members:  # every member would find the same
+                own.load_state_dict(parts[0].state_dict())
+                _silence(network)
+                continue
+            drawn = None if draws is None else draws[:, number]
+            entries = linear.with_annotators(config, own, train, drawn)
+            _silence(network)
+            history += [{"member": float(number), **entry} for entry in entries]
+            continue
         learns, stop = torch.ones(len(train), dtype=torch.bool), shared
         # nothing is held out where one side would be empty
-        if validation is None and held_out is not None and _has_votes(train, ~held_out[number]):
-            stop = _part(train, held_out[number], config.seed)
-            learns = learns if stop is None else ~held_out[number]
+        if validation is None and held_out is not None:
+            rest = ~held_out[number] if learned_from is None else learned_from[number]
+            if has_votes(train, rest):
+                stop = part_of(train, held_out[number], config.seed)
+                learns = learns if stop is None else rest
         judged = learns[train.labels.example].nonzero().squeeze(-1)
         linker = None if train.linker is None else train.linker.within(learns)
         drawn = None if draws is None else draws[:, number]
-        member = _Member(network, own, train, judged, linker, stop, drawn)
-        entries = _train_member(config, member, bool(probe.head.num_members))
+        silent = False
+        if linear is not None:
+            network = linear.beside(network, train, judged, drawn)
+            silent = config.ensemble != "heads"  # a random start is an ensemble's prior
+        member = _Member(network, own, train, judged, linker, stop, drawn, silent)
+        entries = _train_member(config, member, config.ensemble == "heads")
         history += [{"member": float(number), **entry} for entry in entries]
+    if linear is not None:
+        linear.give(probe)
     _take_over(likelihood, parts)
     return probe.eval(), history
-
-
-def _has_votes(data: FeatureSet, examples: Tensor) -> bool:
-    """Whether there is a vote on some examples, a mask ``(E,)``."""
-    votes = float(data.labels.votes[examples[data.labels.example]].sum())
-    return votes > 0 or (data.linker is not None and data.linker.within(examples).num_votes > 0)
-
-
-def _part(data: FeatureSet, examples: Tensor, seed: int) -> FeatureSet | None:
-    """Take what was said of some examples, a mask ``(E,)``; None where there is no vote."""
-    if not _has_votes(data, examples):
-        return None
-    judged = examples[data.labels.example].nonzero().squeeze(-1)
-    labels, responses = data.labels.take(judged)
-    if data.linker is not None:
-        linker = Linker(data.linker.within(examples).labels, _MOST_HELD_OUT)
-        labels, responses = _with_links(linker, labels, responses, 1.0, seed)
-    return FeatureSet(data.features[responses], labels)
-
-
-def _named(train: FeatureSet) -> Tensor:
-    """Features of the responses, each as often as judgements name it, however rows are merged."""
-    labels = train.labels if train.linker is None else train.linker.labels
-    compared, rated = labels.comparisons, labels.ratings
-    return train.features[torch.cat([compared.first, compared.second, rated.response])]
 
 
 def _likelihoods(likelihood: Likelihood, count: int) -> list[Likelihood]:
@@ -193,6 +166,10 @@ def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> lis
     learns_annotators = member.likelihood.knows_annotators
     # what is learned of single people would go on jittering at its first rate
     learned = optimizer.param_groups[-1] if list(member.likelihood.parameters()) else None
+    if member.may_be_silent and member.stop is not None:
+        entry, best_state = _silent(member)
+        best = entry["validation_loss"]
+        history.append(entry)
     for epoch in range(1, config.probe_epochs + 1):
         prior = prior_weight(config.annotator_warmup, (epoch - 1) / config.probe_epochs)
         if learned is not None:
@@ -214,6 +191,49 @@ def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> lis
     if member.stop is not None:
         both.load_state_dict(best_state)
     return history
+
+
+def _silence(network: nn.Module) -> None:
+    """Let a network say nothing beside the linear part."""
+    assert isinstance(network, nn.Sequential)
+    with torch.no_grad():
+        for parameter in network[-1].parameters():
+            parameter.zero_()
+
+
+def _silent(member: _Member) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Losses and state of the linear part alone, with the answers' thresholds fitted."""
+    network, likelihood, stop = member.network, member.likelihood, member.stop
+    assert isinstance(network, Beside)
+    assert stop is not None
+    before = network.silence()
+    labels, responses = member.train.labels.take(member.learn)
+    features = member.train.features[responses]
+    if list(likelihood.parameters()):
+        _fit_answers(likelihood, network(features).detach(), labels)
+    entry = {
+        "epoch": 0.0,
+        "loss": validation_loss(likelihood, network, features, labels),
+        "validation_loss": validation_loss(likelihood, network, stop.features, stop.labels),
+    }
+    state = copy.deepcopy(nn.ModuleList([network, likelihood]).state_dict())
+    network.wake(before)
+    return entry, state
+
+
+def _fit_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
+    """Fit what is learned beside a network that stays as it is."""
+    optimizer = torch.optim.LBFGS(
+        likelihood.parameters(), max_iter=_MOST_STEPS, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        nats = (labels.weight.to(raw) * likelihood(raw, labels)).sum() / labels.votes.sum()
+        nats.backward()
+        return nats.detach()
+
+    optimizer.step(loss)
 
 
 def _optimizer(config: TrainConfig, member: _Member, keep_start: bool) -> torch.optim.Optimizer:
@@ -257,14 +277,15 @@ def _epoch(
     network.train()
     own = train.labels.votes[member.learn]
     linked = 0.0 if member.linker is None else member.linker.num_votes
-    size, all_votes = config.probe_batch_size, float(own.sum()) + linked
+    all_votes = float(own.sum()) + linked
+    size = max(config.probe_batch_size, math.ceil(all_votes / _MOST_STEPS_AN_EPOCH))
     total = seen = 0.0
     for number, batch in enumerate(_batches(own, linked, size)):
         labels, responses = train.labels.take(member.learn[batch])
         if member.linker is not None:
             share = min(size / all_votes, 1 - number * size / all_votes)
             seed = int(torch.randint(2**31, ()))
-            labels, responses = _with_links(member.linker, labels, responses, share, seed)
+            labels, responses = with_links(member.linker, labels, responses, share, seed)
         votes = float(labels.votes.sum())
         if not votes:
             continue
@@ -307,23 +328,3 @@ def _batches(votes: Tensor, linked: float, size: int) -> Sequence[Tensor]:
     share = (own + linked) / max(own, 1e-9)
     batch = (votes[order].double().cumsum(0) * share / size - 1e-6).floor().long()
     return order.split(torch.bincount(batch.clamp(0, count - 1), minlength=count).tolist())
-
-
-def _with_links(
-    linker: Linker, labels: Labels, responses: Tensor, share: float, seed: int
-) -> tuple[Labels, Tensor]:
-    """Add comparisons of responses that one annotator rated, drawn from all that the linker has."""
-    ratings = linker.labels.ratings
-    generator = torch.Generator().manual_seed(seed)
-    first, second, count = draw_pairs(ratings.annotator, linker.most, generator)
-    if not count:
-        return labels, responses
-    scale, votes = count / len(first) * share, linker.num_votes * share
-    said = compare(ratings, first, second, linker.sizes, scale, votes)
-    place = len(responses) + torch.arange(2 * len(first)).reshape(2, -1)
-    moved = dataclasses.replace(said, first=place[0], second=place[1])
-    joined = join_comparisons([labels.comparisons, moved])
-    return (
-        dataclasses.replace(labels, comparisons=joined),
-        torch.cat([responses, said.first, said.second]),
-    )

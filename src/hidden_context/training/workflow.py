@@ -41,6 +41,8 @@ class TrainResult:
         metrics: Metrics on the evaluation examples (empty where there are none).
         history: The log lines of the run.
         reports: What was read and dropped, by split.
+        baselines: Metrics of simple models on the same features beside those of the ``probe``, by
+            name; empty without a frozen backbone.
     """
 
     model: RewardModel
@@ -48,6 +50,7 @@ class TrainResult:
     metrics: dict[str, float]
     history: list[dict[str, Any]]
     reports: dict[str, ReadReport]
+    baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def as_examples(rows: Rows) -> list[Example]:
@@ -198,13 +201,21 @@ def _train(
             Path(config.output_dir) / "metrics.json",
             {
                 "metrics": fitted.metrics,
+                "baselines": fitted.baselines,
                 "read": {name: report.to_dict() for name, report in splits.reports.items()},
                 "history": fitted.history,
             },
         )
         if config.push_to_hub:
             _push(config)
-    return TrainResult(model, config.final_path, fitted.metrics, fitted.history, splits.reports)
+    return TrainResult(
+        model,
+        config.final_path,
+        fitted.metrics,
+        fitted.history,
+        splits.reports,
+        fitted.baselines,
+    )
 
 
 def _description(config: TrainConfig, splits: Splits) -> dict[str, Any] | None:

@@ -1,0 +1,146 @@
+"""The leaderboard's tables, in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Write every table of every data set."""
+    parts = []
+    for name, found in result.items():
+        parts.append(f"## {name}\n")
+        parts.append(
+            f"{found['items']:,} held-out items, {found['votes']:,} votes of "
+            f"{found['annotators']:,} annotators; {found['contested']:,} items contested. Floor: "
+            f"{found['floor']['two_way']:.4f} two-way, {found['floor']['three_way']:.4f} "
+            "three-way.\n"
+        )
+        parts.append(_losses(found["losses"]))
+        if found["annotators_add"]:
+            parts.append(_annotators(found["annotators_add"]))
+        if "finding_contested" in found:
+            parts.append(_contested(found["finding_contested"]))
+        if "conflict" in found:
+            parts.append(_conflict(found["conflict"]))
+        if "newcomers" in found:
+            parts.append(_newcomers(found["newcomers"]))
+        if "psychology" in found:
+            parts.append(_psychology(found["psychology"]))
+    return "\n".join(parts)
+
+
+def cell(value: list[float], digits: int = 4, *, signed: bool = False) -> str:
+    """Write an estimate with its interval; a dash where there is none."""
+    if not value:
+        return "–"
+    sign = "+" if signed else ""
+    estimate, low, high = (f"{each:{sign}.{digits}f}".replace("-", "−") for each in value)
+    return f"{estimate} [{low}, {high}]"
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Lay out a Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _losses(losses: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            cell(each["two_way"]),
+            cell(each["minus"].get("logistic", []), signed=True),
+            cell(each["minus"].get("base", []), signed=True),
+            cell(each["three_way"]),
+        ]
+        for name, each in losses.items()
+    ]
+    heads = ["contender", "two-way, nats a vote", "− logistic", "− base", "three-way"]
+    return table(heads, rows)
+
+
+def _annotators(found: dict[str, Any]) -> str:
+    others = ("population", "logistic", "base with ties")
+    rows = [
+        [
+            name,
+            way.replace("_", "-"),
+            cell(each[way]),
+            *(cell(each.get(f"{way}_minus_{other}", []), signed=True) for other in others),
+        ]
+        for name, each in found.items()
+        for way in ("two_way", "three_way")
+        if each[way]
+    ]
+    heads = ["annotators known", "", "own", "− own population", "− logistic", "− base with ties"]
+    return table(heads, rows)
+
+
+def _contested(found: dict[str, Any]) -> str:
+    names = ["length: length", "logistic: near_half", "annotators: near_half"]
+    rows = [
+        [
+            name,
+            cell(each["auroc"], 3),
+            *(cell(each["minus"].get(other, []), 3, signed=True) for other in names),
+        ]
+        for name, each in found["measures"].items()
+    ]
+    heads = ["contested items found by", "AUROC", "− length", "− logistic", "− P near ½"]
+    ceiling = found["ceiling"]
+    chosen = ", ".join(sorted(set(found["chosen"])))
+    return (
+        table(heads, rows)
+        + f"\nChosen on the other folds: {chosen}. One half of the votes foretells the other with "
+        f"AUROC {ceiling['mean']:.3f}.\n"
+    )
+
+
+def _conflict(found: dict[str, Any]) -> str:
+    rows = [
+        [name, cell(each["auroc"], 3), cell(each["minus_length"], 3, signed=True)]
+        for name, each in found["measures"].items()
+    ]
+    heads = [
+        f"conflict ({found['conflict']}) against indifference ({found['indifference']})",
+        "AUROC",
+        "− length",
+    ]
+    ceiling = found["ceiling"]
+    return table(heads, rows) + f"\nHalf of the votes: AUROC {ceiling['mean']:.3f}.\n"
+
+
+def _newcomers(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            k,
+            cell(found["two_way"][k]),
+            cell(found["two_way_minus_none"].get(k, []), signed=True),
+            cell(found["three_way"][k]),
+            cell(found["three_way_minus_none"].get(k, []), signed=True),
+        ]
+        for k in found["two_way"]
+    ]
+    heads = ["votes shown of a new person", "two-way", "− none", "three-way", "− none"]
+    return table(heads, rows) + f"\n{found['people']} people, {found['votes']:,} votes.\n"
+
+
+def _psychology(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            ", ".join(f"{value:.2f}" for value in found[name]["correlation"]),
+            ", ".join(f"{value:.4f}" for value in found[name]["p_value"]),
+        ]
+        for name in found
+        if name.startswith("Factor")
+    ]
+    heads = ["published factor", "correlation with contexts, by fold", "permutation p"]
+    between, halves = found["canonical_between_folds"], found["canonical_between_halves"]
+    return (
+        table(heads, rows)
+        + f"\nCanonical correlations of contexts: mean {between['mean']:.2f} between folds' "
+        f"training sets, {', '.join(f'{value:.2f}' for value in halves)} between disjoint halves "
+        "of the items.\n"
+    )

@@ -1,0 +1,18 @@
+"""Simple models of votes on pairs, which every other model has to beat."""
+
+from hidden_context.baselines.fit import Baseline, fit_baselines, fit_linear
+from hidden_context.baselines.linear import LogisticRegression, RidgeRegression
+from hidden_context.baselines.metrics import baseline_metrics, contested_auroc, vote_metrics
+from hidden_context.baselines.pairs import VotedPairs
+
+__all__ = [
+    "Baseline",
+    "LogisticRegression",
+    "RidgeRegression",
+    "VotedPairs",
+    "baseline_metrics",
+    "contested_auroc",
+    "fit_baselines",
+    "fit_linear",
+    "vote_metrics",
+]

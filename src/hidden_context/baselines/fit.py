@@ -1,0 +1,129 @@
+r"""Four baselines: a constant, the difference in length, logistic regression, and ridge.
+
+A pair is seen as the difference of its responses, and no baseline has an intercept: exchanging the
+sides of a pair exchanges its two probabilities, :math:`P(a \succ b) + P(b \succ a) = 1`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Literal
+
+import numpy as np
+
+from hidden_context.baselines.linear import LogisticRegression, RidgeRegression
+from hidden_context.baselines.pairs import FOLDS, VotedPairs
+from hidden_context.statistics.checks import Floats
+
+PENALTIES: Final = tuple(10.0 ** (-step / 2) for step in range(-2, 11))
+"""Penalties per vote that are tried, from the strongest, 10, to the weakest, 10⁻⁵."""
+
+# So many penalties in a row without a better held-out loss end the search.
+_PATIENCE: Final = 2
+# A share that ridge regression predicts is cut here: outside it is no probability.
+_LEAST_SHARE: Final = 0.02
+# Keeps the weight of length finite where all votes follow it.
+_LENGTH_PENALTY: Final = 1e-4
+
+Name = Literal["constant", "length", "logistic", "ridge"]
+_REGRESSIONS: Final[dict[str, type[LogisticRegression | RidgeRegression]]] = {
+    "logistic": LogisticRegression,
+    "ridge": RidgeRegression,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Baseline:
+    """A fitted baseline.
+
+    Attributes:
+        name: ``constant``, ``length``, ``logistic`` or ``ridge``.
+        weights: Weight of each feature, of shape ``(D,)``; of ``length`` its one weight, of
+            ``constant`` none. In nats per unit, of ``ridge`` in shares of votes per unit.
+        penalty: The penalty per vote that was chosen; None where none was.
+        held_out: Loss in nats per held-out vote by penalty, over all folds; empty where no penalty
+            was chosen.
+    """
+
+    name: Name
+    weights: Floats
+    penalty: float | None = None
+    held_out: dict[float, float] = dataclasses.field(default_factory=dict)
+
+    def log_prob_first(self, pairs: VotedPairs) -> Floats:
+        """Log-probability that somebody prefers the first response, in nats, of shape ``(C,)``."""
+        return self.log_probs(pairs)[0]
+
+    def log_probs(self, pairs: VotedPairs) -> tuple[Floats, Floats]:
+        """Log-probabilities of the first and of the second response, each of shape ``(C,)``."""
+        if self.name == "constant":
+            score = np.zeros(len(pairs))
+        elif self.name == "length":
+            score = pairs.length_difference * self.weights
+        else:
+            level = pairs.features @ self.weights
+            score = level[pairs.first] - level[pairs.second]
+        if self.name == "ridge":
+            lean = np.clip(score, _LEAST_SHARE - 0.5, 0.5 - _LEAST_SHARE)
+            return np.log(0.5 + lean), np.log(0.5 - lean)
+        return -np.logaddexp(0, -score), -np.logaddexp(0, score)
+
+
+def fit_baselines(train: VotedPairs, folds: int = FOLDS, seed: int = 0) -> dict[str, Baseline]:
+    """Fit all baselines.
+
+    Args:
+        train: The pairs to learn from.
+        folds: Number of folds of groups by which penalties are chosen.
+        seed: Seed of the folds.
+
+    Returns:
+        The baselines by name, simplest first.
+    """
+    return {
+        "constant": Baseline("constant", np.zeros(0)),
+        "length": _by_length(train),
+        "logistic": fit_linear("logistic", train, folds, seed),
+        "ridge": fit_linear("ridge", train, folds, seed),
+    }
+
+
+def _by_length(train: VotedPairs) -> Baseline:
+    """Logistic regression on the difference in length alone."""
+    spread = float(train.lengths.std()) or 1.0
+    length = dataclasses.replace(train, features=train.lengths[:, None] / spread)
+    return Baseline("length", LogisticRegression(length).fit(_LENGTH_PENALTY) / spread)
+
+
+def fit_linear(
+    name: Literal["logistic", "ridge"], train: VotedPairs, folds: int = FOLDS, seed: int = 0
+) -> Baseline:
+    """Fit logistic or ridge regression at the penalty that predicts held-out votes best.
+
+    Args:
+        name: Which of the two.
+        train: The pairs to learn from.
+        folds: Number of folds of groups.
+        seed: Seed of the folds.
+
+    Returns:
+        The baseline. Where the pairs cannot be divided, its penalty is the strongest.
+    """
+    regression = _REGRESSIONS[name]
+    parts = [
+        (train.take(learn), train.take(held_out)) for learn, held_out in train.folds(folds, seed)
+    ]
+    fits = [regression(learn) for learn, _ in parts]
+    losses: dict[float, float] = {}
+    best = PENALTIES[0]
+    for number, penalty in enumerate(PENALTIES if parts else ()):
+        total = votes = 0.0
+        for fit, (_, held_out) in zip(fits, parts, strict=True):
+            first, second = Baseline(name, fit.fit(penalty)).log_probs(held_out)
+            loss = -held_out.share * first - (1 - held_out.share) * second
+            total, votes = total + float(loss @ held_out.votes), votes + float(held_out.votes.sum())
+        losses[penalty] = total / votes
+        best = min(losses, key=losses.__getitem__)
+        if number - PENALTIES.index(best) >= _PATIENCE:
+            break
+    return Baseline(name, regression(train).fit(best), best, losses)

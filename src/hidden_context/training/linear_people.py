@@ -1,0 +1,155 @@
+r"""A linear probe that knows its annotators: one penalty for rewards and tastes alike.
+
+What a person cares for is seen through the few dozen votes each of them gave, so a network has
+nothing to learn it from. Here every raw output is linear in the features,
+
+.. math:: \text{raw} = \text{start} + \text{slope}\cdot x, \qquad
+    \min\; \frac1V\Bigl(\sum_j w_j\,\ell_j + \lambda_{\text{prior}}\cdot\text{prior}\Bigr)
+    + \tfrac12 \sum_k \frac{c_k\lambda}{b^2}\, \|\text{slope}_k - \text{slope}_{0k}\|^2
+
+with the bound :math:`\ell_j` of a vote by a known annotator. slope₀ is a logistic regression of the
+votes, which is what the population wants, and 0 for tastes. The penalty λ is the one that predicted
+held-out groups best in that regression, b brings it to the unit of the head's rewards, and c is 1,
+for tastes more.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hidden_context.errors import DivergedError
+from hidden_context.heads.factor import FactorHead
+from hidden_context.likelihood import HeadLikelihood, Labels, Likelihood
+from hidden_context.training.config import TrainConfig
+from hidden_context.training.features import FeatureSet
+from hidden_context.training.labels import prior_weight
+from hidden_context.training.linear_start import LinearStart
+from hidden_context.training.schedules import cosine_factor
+
+_STEPS: Final = 400
+_VOTES: Final = 8192
+# A step of Adam moves every weight by about the learning rate, and a reward by √D times as much.
+_RATE: Final = 0.1
+_RANDOM: Final = 0.1
+_FEWEST_PEOPLE: Final = 10
+_TASTE_PENALTY: Final = 2.0
+"""Tastes are penalised so much more than rewards; chosen on training folds of real votes."""
+
+
+def fit_with_annotators(
+    config: TrainConfig,
+    likelihood: Likelihood,
+    train: FeatureSet,
+    start: LinearStart,
+    draws: Tensor | None = None,
+) -> tuple[Tensor, Tensor, list[dict[str, float]]]:
+    """Fit slope and start together with what is learned of annotators.
+
+    Args:
+        config: ``objective_learning_rate``, ``annotator_warmup`` and the seed.
+        likelihood: The likelihood of one head; it is trained too.
+        train: Standardised features and labels.
+        start: The logistic regression that rewards start from.
+        draws: How often each example counts, of shape ``(E,)``; None for once.
+
+    Returns:
+        The slope ``(K, D)``, the start ``(K,)``, and the loss in nats per vote over training.
+
+    Raises:
+        DivergedError: If a loss is not finite.
+    """
+    labels, votes = train.labels, float(train.labels.votes.sum())
+    weight = labels.weight
+    if draws is not None:
+        weight = weight * draws[labels.example].to(weight)
+    slope, first = _beginning(likelihood, train, start)
+    penalty = (start.baseline.penalty or 1.0) / float(start.along.abs().max()) ** 2
+    usual = start.slope()
+    stiffness = penalty * torch.where(_loadings(likelihood), _TASTE_PENALTY, 1.0).unsqueeze(-1)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [slope, first], "lr": _RATE / math.sqrt(train.features.shape[1])},
+            {"params": list(likelihood.parameters()), "lr": config.objective_learning_rate},
+        ]
+    )
+    rates = [group["lr"] for group in optimizer.param_groups]
+    history: list[dict[str, float]] = []
+    total, seen = 0.0, 0
+    for step, chosen in enumerate(_batches(labels, config.seed)):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * cosine_factor(step, _STEPS)
+        batch, responses = labels.take(chosen)
+        raw = functional.linear(train.features[responses], slope, first)
+        nats = (weight[chosen].to(raw) * likelihood(raw, batch)).sum() / batch.votes.sum()
+        prior = prior_weight(config.annotator_warmup, step / _STEPS) * likelihood.prior() / votes
+        loss = nats + prior + 0.5 * (stiffness * (slope - usual).square()).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total, seen = total + nats.item(), seen + 1
+        if not total < math.inf:
+            raise DivergedError(
+                f"training stopped in step {step + 1}: the loss is not finite. Lower "
+                "--objective_learning_rate, or look for strange weights of votes."
+            )
+        if step % (_STEPS // 10) == _STEPS // 10 - 1:
+            history.append({"epoch": float(len(history) + 1), "loss": total / seen})
+            total, seen = 0.0, 0
+    slope, first = _at_the_prior(likelihood, slope.detach(), first.detach())
+    return slope, first, history
+
+
+def _at_the_prior(likelihood: Likelihood, slope: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Count tastes from their mean, in units of their spread; no known person's rewards change.
+
+    The penalty on loadings lets contexts drift away from their prior N(0, I), in which the
+    population is predicted. Now they have its mean and, over ten people or more, its variance.
+    """
+    head = likelihood.head
+    if not isinstance(likelihood, HeadLikelihood) or likelihood.annotators is None:
+        return slope, start
+    assert isinstance(head, FactorHead)
+    known = likelihood.annotators
+    with torch.no_grad():
+        mean = known.location.mean(0)
+        location, scale = likelihood.posterior(torch.arange(len(known.location)))
+        spread = ((location - mean).square() + scale.square()).mean(0).sqrt()
+        unit = spread if len(known.location) >= _FEWEST_PEOPLE else torch.ones_like(spread)
+        known.location.sub_(mean).div_(unit)
+        if known.log_scale is not None:
+            known.log_scale.sub_(unit.log())
+        if likelihood.covariates is not None:
+            likelihood.covariates.coefficients[:, : len(unit)].div_(unit)
+        moved = head.with_context_at(slope.T, mean, unit).T.contiguous()
+        return moved, head.with_context_at(start, mean, unit)
+
+
+def _beginning(
+    likelihood: Likelihood, train: FeatureSet, start: LinearStart
+) -> tuple[Tensor, Tensor]:
+    """Start at the regression; loadings need a random one, as their gradient vanishes at 0."""
+    scales = torch.tensor(likelihood.head.output_scales)
+    random = torch.randn(len(scales), train.features.shape[1]) / math.sqrt(train.features.shape[1])
+    slope = start.slope() + _RANDOM * random * _loadings(likelihood).unsqueeze(-1)
+    return slope.requires_grad_(), start.start.clone().requires_grad_()
+
+
+def _loadings(likelihood: Likelihood) -> Tensor:
+    """Which raw outputs are loadings on a context, of shape ``(K,)``: they alone start large."""
+    scales = torch.tensor(likelihood.head.output_scales)
+    return (scales == scales.max()) & (scales.max() > scales.min())
+
+
+def _batches(labels: Labels, seed: int) -> list[Tensor]:
+    """Deal comparisons into batches, over and over, until there are as many as steps."""
+    generator = torch.Generator().manual_seed(seed)
+    count = len(labels.comparisons)
+    found: list[Tensor] = []
+    while len(found) < _STEPS:
+        found += torch.randperm(count, generator=generator).split(_VOTES)
+    return found[:_STEPS]

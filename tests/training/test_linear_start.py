@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hidden_context import heads
+from hidden_context.baselines import LogisticRegression, fit_linear
+from hidden_context.errors import DivergedError
+from hidden_context.likelihood import (
+    EnsembleLikelihood,
+    HeadLikelihood,
+    Labels,
+    LikelihoodOptions,
+    make_likelihood,
+)
+from hidden_context.training import run
+from hidden_context.training.baselines import compare_with_baselines
+from hidden_context.training.features import FeatureSet
+from hidden_context.training.linear_start import Beside, read_as_raw
+from hidden_context.training.probe import train_probe
+from hidden_context.training.voted_pairs import distinct_responses, voted_pairs
+from support.builders import preference_rows, train_config
+
+KINDS = ["base", "mean_and_variance", "categorical", "factor", "mixture", "quantile"]
+
+
+def linear_world(count: int, seed: int, width: int = 12, curved: bool = False) -> FeatureSet:
+    """Pairs judged once each by a reward that is linear, or one that no line shows."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(2 * count, width, generator=generator)
+    reward = 3 * (features[:, 0].abs() - 0.8) if curved else features[:, 0] - features[:, 1]
+    chance = torch.sigmoid(reward[::2] - reward[1::2])
+    share = (torch.rand(count, generator=generator) < chance).float()
+    return FeatureSet(features, Labels.of_pairs(share))
+
+
+def folds_of(count: int, members: int) -> list[torch.Tensor]:
+    return [torch.arange(count) % 5 == member for member in range(members)]
+
+
+def config_of(**options):
+    defaults = {"probe_members": 3, "probe_batch_size": 64, "probe_epochs": 12}
+    return train_config("x", "y", **(defaults | options))
+
+
+def regression_of(probe, train: FeatureSet):
+    pairs = train.voted_pairs(probe.standardised(train.features), train.labels.weight)
+    return fit_linear("logistic", pairs)
+
+
+def probabilities(likelihood, raw: torch.Tensor) -> torch.Tensor:
+    labels = Labels.of_pairs(torch.ones(len(raw) // 2))
+    with torch.no_grad():
+        return likelihood.log_prob_first(raw, labels).exp()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_head_starts_from_the_regression_s_predictions(kind):
+    """With no epoch that helps, the probe predicts what logistic regression predicts."""
+    train, test = linear_world(300, 1), linear_world(200, 2)
+    head = heads.make(kind)
+    if not head.can_average:
+        head = heads.make("ensemble", member=head, num_members=3, prior_scale=0.0)
+    likelihood = make_likelihood(head)
+    # steps so large that every epoch is worse than none
+    config = config_of(probe_learning_rate=2.0, probe_epochs=2, probe_dropout=0.0)
+    held_out = folds_of(300, 3)
+    probe, history = train_probe(config, likelihood, train, held_out=held_out)
+    starts = [entry for entry in history if entry["epoch"] == 0]
+    assert len(starts) == 3
+    assert min(entry["validation_loss"] for entry in history) in [
+        entry["validation_loss"] for entry in starts
+    ]
+    fit = regression_of(probe, train)
+    level = probe.standardised(test.features).double().numpy() @ fit.weights
+    expected = 1 / (1 + np.exp(level[1::2] - level[::2]))
+    with torch.no_grad():
+        found = probabilities(likelihood, probe(test.features))
+    tolerance = {"base": 1e-4, "categorical": 0.03}.get(kind, 0.015)
+    assert np.abs(found.numpy() - expected).max() < tolerance
+
+
+def test_the_network_learns_what_a_line_cannot_show():
+    train, test = (linear_world(n, n, curved=True) for n in (1200, 400))
+    config = config_of(probe_learning_rate=5e-3, probe_weight_decay=0.05, probe_epochs=30)
+    likelihood = HeadLikelihood(heads.make("base"))
+    probe, history = train_probe(config, likelihood, train, held_out=folds_of(1200, 3))
+    found = compare_with_baselines(likelihood, probe, train, test)
+    assert found["logistic"]["loss"] > 0.65
+    assert found["probe"]["loss"] < found["logistic"]["loss"] - 0.15
+    for member in range(3):
+        losses = [e["validation_loss"] for e in history if e["member"] == member]
+        assert losses.index(min(losses)) > 0
+
+
+def test_members_start_without_what_they_hold_out():
+    """Each member's own start is a regression on its part; the probe keeps that of all pairs."""
+    train = linear_world(200, 3)
+    likelihood = HeadLikelihood(heads.make("base"))
+    config = config_of(probe_learning_rate=2.0, probe_epochs=1)
+    probe, history = train_probe(config, likelihood, train, held_out=folds_of(200, 3))
+    fit = regression_of(probe, train)
+    assert probe.slope[0].tolist() == pytest.approx((fit.weights).tolist(), abs=1e-4)
+    for member, start in enumerate(e for e in history if e["epoch"] == 0):
+        learns = torch.arange(200) % 5 != member
+        standardised = probe.standardised(train.features)
+        judged = learns.nonzero().squeeze(-1)
+        rest = train.voted_pairs(standardised, train.labels.weight, judged)
+        assert len(rest) == len(judged)
+        level = standardised.double().numpy() @ LogisticRegression(rest).fit(fit.penalty)
+        score = level[::2] - level[1::2]
+        nats = np.logaddexp(0, score) - train.labels.vote_share.numpy() * score
+        assert start["loss"] == pytest.approx(nats[learns.numpy()].mean(), rel=1e-4)
+        assert start["validation_loss"] == pytest.approx(nats[~learns.numpy()].mean(), rel=1e-4)
+
+
+def test_bootstrap_draws_reach_an_ensemble_s_linear_parts():
+    train = linear_world(120, 4)
+    head = heads.make("ensemble", member=heads.make("base"), num_members=2, prior_scale=0.0)
+    draws = torch.ones(120, 2)
+    draws[60:, 1] = 0
+    probe, _ = train_probe(config_of(probe_members=2), make_likelihood(head), train, draws=draws)
+    both, half = probe.slope
+    assert float((both - half).norm()) > 0.05
+    assert probe.start.shape == (2,)
+
+
+def test_thresholds_are_fitted_to_the_start():
+    train = linear_world(200, 5)
+    tied = torch.arange(200) % 3 == 0
+    train.labels.comparisons.preference[tied] = 0.5
+    config = config_of(probe_learning_rate=2.0, probe_epochs=1, objective_learning_rate=1e-9)
+    likelihood = HeadLikelihood(heads.make("base"), LikelihoodOptions(levels=3))
+    train_probe(config, likelihood, train, held_out=folds_of(200, 3))
+    # a third of all answers are ties, where responses are mostly close
+    assert 0.4 < float(likelihood.outcomes.thresholds.detach()) < 2
+
+
+def test_there_is_no_linear_part_where_it_is_not_wanted():
+    train = linear_world(60, 6)
+    config = config_of(probe_linear=False)
+    probe, history = train_probe(
+        config, HeadLikelihood(heads.make("base")), train, held_out=folds_of(60, 3)
+    )
+    assert not probe.slope.any()
+    assert history[0]["epoch"] == 1
+
+
+def test_shares_that_are_no_numbers_are_told_by_training():
+    train = linear_world(60, 7)
+    train.labels.comparisons.preference[3] = math.inf
+    with pytest.raises(DivergedError, match="the loss is not finite"):
+        train_probe(config_of(), HeadLikelihood(heads.make("base")), train)
+
+
+def test_a_silent_network_wakes_as_it_was():
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    both = Beside(network, torch.ones(1, 3), torch.zeros(1))
+    features = torch.randn(4, 3)
+    before = both(features)
+    kept = both.silence()
+    assert torch.allclose(both(features)[:, 0], features.sum(1))
+    both.wake(kept)
+    assert torch.equal(both(features), before)
+
+
+def test_votes_on_the_same_texts_are_added_up():
+    labels = Labels.of_pairs(torch.tensor([1.0, 0.0, 0.5, 1.0]))
+    features = torch.tensor([[1.0], [2.0], [2.0], [1.0], [1.0], [2.0], [5.0], [5.0]])
+    groups, lengths = torch.zeros(8, dtype=torch.long), torch.arange(8.0)
+    weight = torch.tensor([1.0, 1.0, 2.0, 1.0])
+    rows, place = distinct_responses(features, groups)
+    assert len(rows) == 3
+    assert torch.equal(features[rows][place], features)
+    found = voted_pairs(features, lengths, groups, labels.comparisons, weight)
+    # votes for, against and for both add up: 1 and 1 of the first two for text 1, half of two more
+    pair = next(n for n in range(len(found)) if found.votes[n] == 4)
+    level = found.features[[found.first[pair], found.second[pair]], 0]
+    assert found.share[pair] == (0.75 if level[0] < level[1] else 0.25)
+    # two texts that are the same are one response, which cannot be compared with itself
+    assert len(found) == 1
+    nothing = voted_pairs(features, lengths, groups, labels.comparisons, torch.zeros(4))
+    assert nothing is None
+
+
+def test_nothing_to_compare_gives_no_baselines():
+    train = linear_world(20, 8)
+    likelihood = HeadLikelihood(heads.make("base"))
+    probe, _ = train_probe(config_of(probe_members=1), likelihood, train)
+    nobody = FeatureSet(train.features, Labels.of_pairs(torch.zeros(0)))
+    assert compare_with_baselines(likelihood, probe, train, nobody) == {}
+
+
+def test_an_ensemble_s_probe_is_held_against_baselines():
+    train, test = linear_world(200, 9), linear_world(100, 10)
+    head = heads.make("ensemble", member=heads.make("factor"), num_members=3, prior_scale=0.0)
+    likelihood = make_likelihood(head)
+    assert isinstance(likelihood, EnsembleLikelihood)
+    probe, _ = train_probe(config_of(), likelihood, train, held_out=folds_of(200, 3))
+    found = compare_with_baselines(likelihood, probe, train, test)
+    with torch.no_grad():
+        chance = probabilities(likelihood, probe(test.features))
+    share = test.labels.comparisons.preference
+    assert found["probe"]["brier"] == pytest.approx(float((chance - share).square().mean()))
+    assert found["probe"]["loss"] < found["constant"]["loss"]
+
+
+def test_a_run_reports_baselines(backbones, tmp_path):
+    rows, test = preference_rows(80, seed=1, words=2), preference_rows(40, seed=2, words=2)
+    options = {"freeze_backbone": True, "probe_members": 2, "probe_epochs": 3, "quiet": True}
+    result = run(train_config(backbones("gpt2"), tmp_path / "a", **options), rows, test)
+    names = ["constant", "length", "logistic", "ridge", "probe"]
+    assert list(result.baselines) == names
+    written = json.loads((tmp_path / "a" / "metrics.json").read_text())["baselines"]
+    assert written == {name: pytest.approx(values) for name, values in result.baselines.items()}
+    assert result.baselines["constant"]["loss"] == pytest.approx(math.log(2))
+    assert result.baselines["probe"]["loss"] == pytest.approx(result.metrics["loss"], abs=1e-5)
+    assert result.baselines["probe"]["accuracy"] == pytest.approx(result.metrics["accuracy"])
+    without = train_config(backbones("gpt2"), tmp_path / "b", baselines=False, **options)
+    assert run(without, rows, test).baselines == {}
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
+def test_a_reading_of_one_reward_is_the_reward(scale):
+    data = linear_world(200, 11)
+    pairs = data.voted_pairs(data.features, data.labels.votes)
+    generator = torch.Generator().manual_seed(1)
+    level = scale * torch.randn(len(pairs.features), generator=generator, dtype=torch.float64)
+    start, along = read_as_raw(heads.make("base"), level, pairs)
+    assert along.tolist() == pytest.approx([1.0], abs=2e-2)
+    assert start.isfinite().all()
