@@ -120,7 +120,9 @@ def coverage(prompts: int, data_sets: int, progress: Progress) -> list[Row]:
         if number % 50 == 49:
             progress(f"coverage, {prompts} prompts: {number + 1} of {data_sets}")
     return [
-        _row("coverage", f"{name}, {prompts} prompts ({method[name]})", inside[name], data_sets)
+        share_row(
+            "coverage", f"{name}, {prompts} prompts ({method[name]})", inside[name], data_sets
+        )
         | {"truth": true[name], "mean_width": width[name]}
         for name in true
     ]
@@ -136,16 +138,17 @@ def rejections(
         progress(
             f"{part}, {name}: {rejected} of {data_sets}, {time.perf_counter() - started:.0f} s"
         )
-        yield _row(part, name, rejected, data_sets)
+        yield share_row(part, name, rejected, data_sets)
 
 
-def _row(part: str, name: str, count: int, total: int) -> Row:
-    ends = stats.binomtest(int(count), total).proportion_ci(0.95, "wilson")
+def share_row(part: str, name: str, count: float, total: float) -> Row:
+    """Return a row of the table: how many of how many, with Wilson's interval."""
+    ends = stats.binomtest(int(count), int(total)).proportion_ci(0.95, "wilson")
     return {
         "part": part,
         "row": name,
         "count": int(count),
-        "data_sets": total,
+        "data_sets": int(total),
         "share": int(count) / total,
         "low": float(ends.low),
         "high": float(ends.high),

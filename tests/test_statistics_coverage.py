@@ -59,6 +59,70 @@ def test_tests_keep_their_level_and_find_two_objectives():
     assert row["share"] >= 0.9
 
 
+def test_votes_are_drawn_as_their_shape_says():
+    from statistics_votes import MT_BENCH, UKP, Sizes, draw_votes
+
+    from hidden_context.statistics.krippendorff import alpha
+
+    for shape, votes, equal, agreement in (
+        (UKP, 84_466, 0.226, 0.27),
+        (MT_BENCH, 3_336, 0.24, 0.39),
+    ):
+        table = draw_votes(shape, Sizes(), np.random.default_rng(0)).table
+        assert len(table) == pytest.approx(votes, rel=0.02)
+        assert (table.share == 0.5).mean() == pytest.approx(equal, abs=0.02)
+        found = alpha(table.counts.whole, mirrored=True, resamples=1).estimate
+        assert found == pytest.approx(agreement, abs=0.04)
+        assert table.is_first_answer.all()
+
+
+def test_tests_of_annotators_keep_their_level_and_find_differences():
+    from statistics_coverage import rejections
+    from statistics_votes import MT_BENCH, Sizes, VoteTrials
+
+    trials = VoteTrials(MT_BENCH, 99)
+    alike = {"within": trials.within, "across": trials.across}
+    for row in rejections("alike", alike, 80, progress=lambda line: None):
+        assert stats.binomtest(row["count"], 80, 0.05, "greater").pvalue > 1e-4, row
+    differ = {
+        "readiness": lambda n: trials.across(n, Sizes(readiness=0.5)),
+        "sharpness": lambda n: trials.within(n, Sizes(sharpness=1.0)),
+        "taste": lambda n: trials.across(n, Sizes(taste=1.0), feature=True),
+    }
+    for row in rejections("different", differ, 10, progress=lambda line: None):
+        assert row["share"] >= 0.9, row
+
+
+def test_posterior_intervals_of_annotators_hold_the_truth():
+    from statistics_votes import MT_BENCH, Sizes, intervals_hold
+
+    counts = {}
+    for number in range(6):
+        for name, found in intervals_hold(MT_BENCH, Sizes(0.5, 0.3, 0.3, 0.3), number).items():
+            counts[name] = counts.get(name, np.zeros(5)) + found
+    for name, (people, inside, clear, wrong, said) in counts.items():
+        assert people == 6 * 65
+        # answers are not made by a tilt, and few people have many votes: somewhat below 95 %
+        assert 0.88 < inside / people <= 1, name
+        assert wrong <= 0.05 * clear + 2, name
+        assert said <= 0.05 * clear + 1, name
+    assert counts["readiness"][2] > 60
+
+
+@pytest.mark.slow
+def test_the_script_of_votes_prints_a_table_and_writes_it(tmp_path):
+    output = tmp_path / "folder" / "votes.json"
+    sets = ("data_sets", "level_sets", "power_sets", "interval_sets")
+    options = [word for name in sets for word in (f"--{name}", "1")]
+    script = str(BENCHMARKS / "statistics_votes.py")
+    command = [sys.executable, script, *options, "--resamples", "19", "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads(output.read_text())["rows"]
+    assert len(rows) == 8 + 20 + 12
+    assert len(done.stdout.split("| part |")[1].splitlines()) == 2 + len(rows)
+
+
 @pytest.mark.slow
 def test_the_script_prints_a_table_and_writes_it(tmp_path):
     output = tmp_path / "folder" / "coverage.json"

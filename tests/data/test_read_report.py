@@ -50,8 +50,8 @@ def test_files_may_hold_rows_of_every_kind(write_rows: WriteRows, name: str) -> 
     report = data.report
     assert (report.rows, report.kept, report.rankings, report.abstentions) == (6, 6, 4, 1)
     assert str(report).endswith(
-        f"{name}: 6 of 6 examples kept (4 rows were rankings, 1 abstention, which is no vote, "
-        "1 judgement by an annotator who judged the same before in its row)."
+        f"{name}: 6 of 6 examples kept (4 rows of the source were rankings, 1 abstention, which "
+        "is no vote, 1 judgement by an annotator who judged the same before in its row)."
     )
     assert report.to_dict()["rankings"] == 4
     summary = summarize_examples(data.examples)
@@ -91,16 +91,17 @@ def test_the_report_adds_up(write_rows: WriteRows) -> None:
     left = report.kept + report.empty + report.unjudged + report.limited + len(report.malformed)
     assert report.rows == left
     assert report.malformed[0].startswith(f"{path}, line 2, field 'ranks': 1 ranks are given")
-    text = "2 of 6 examples kept (4 rows were rankings, 2 abstentions, which are no votes, "
+    text = "2 of 6 examples kept (4 rows of the source were rankings, 2 abstentions, which are no "
     assert text in str(report)
     assert "1 dropped because a side is empty, 1 dropped because nobody judged them" in str(report)
     assert "1 response left out, empty or too long" in str(report)
     first = load_examples(path, on_malformed="skip").examples[0]
     assert (first.responses, first.judgements) == ((" a", " c"), (Judgement(Ranking((2, 2))),))
     one = load_examples(write_rows("b.jsonl", rows[2:3])).report
-    assert "1 of 1 examples kept (1 row was a ranking, 1 kept with all responses the same)" in str(
-        one
+    words = (
+        "1 of 1 examples kept (1 row of the source was a ranking, 1 kept with all responses the "
     )
+    assert words in str(one)
     with pytest.raises(DataError, match="1 ranks are given for 3 responses"):
         load_examples(path)
 
@@ -135,7 +136,7 @@ def test_rankings_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
     data = load_examples("org/rankings")
     assert len(data) == 2
-    assert str(data.report).endswith("2 of 2 examples kept (2 rows were rankings).")
+    assert str(data.report).endswith("2 of 2 examples kept (2 rows of the source were rankings).")
 
 
 def test_annotators_twice_and_keys_that_are_not_read_are_told_once(

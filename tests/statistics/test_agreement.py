@@ -34,6 +34,16 @@ def test_who_diverges():
     assert contested(share).tolist() == [False, True, True, True, False]
 
 
+def test_a_unanimous_equal_is_not_contested_where_ties_are_known():
+    share, equal = np.array([0.5, 0.5, 0.6, 0.9]), np.array([1.0, 0.2, 0.8, 0.0])
+    assert contested(share).tolist() == [True, True, True, False]
+    assert contested(share, equal).tolist() == [False, True, True, False]
+    # the score finds conflicts; pairs that all find equal are no misses once ties are known
+    score = np.array([0.0, 3.0, 2.0, 1.0])
+    assert diverging_auroc(score, share, equal_share=equal).estimate == 1
+    assert diverging_auroc(score, share).estimate == pytest.approx(2 / 3)
+
+
 def auroc_of_a_resample(score, positive, cluster, drawn):
     rows = np.concatenate([np.flatnonzero(cluster == c) for c in drawn])
     return auroc(score[rows], positive[rows])

@@ -97,7 +97,7 @@ def test_causes_of_variance_are_those_of_what_was_compared():
     said = labels(ranking(1, 2, 3))
     # squared differences of loadings 4, 9, 1; noise 2 each
     shares = variance_shares(likelihood, raw, said)
-    assert shares == pytest.approx({"disagreement_share": 14 / 20, "noise_share": 6 / 20})
+    assert shares == pytest.approx({"shared_context_share": 14 / 20, "noise_share": 6 / 20})
     assert shares.items() <= judgement_metrics(likelihood, raw, said).items()
     assert variance_shares(BASE, raw[:, :1], said) == {}
     assert variance_shares(likelihood, raw[:1], labels({"text": "tea", "rating": 1})) == {}

@@ -15,11 +15,10 @@ from hidden_context.errors import HiddenContextWarning
 _MOST_LOST: Final = 0.2
 # What is said of each count, where there is something; of one and of several.
 _NOTES: Final = {
-    "rankings": "row was a ranking | rows were rankings",
+    "rankings": "row of the source was a ranking | rows of the source were rankings",
     "abstentions": "abstention, which is no vote | abstentions, which are no votes",
     "repeated": "judgement by an annotator who judged the same before in its row | judgements by "
     "annotators who judged the same before in their row",
-    "merged": "joined an earlier one of the same prompt",
     "empty": "dropped because a side is empty",
     "unjudged": "dropped because nobody judged them",
     "too_long": "dropped because a side is too long",
@@ -103,7 +102,8 @@ class ReadReport:
             warnings.warn(words, HiddenContextWarning, stacklevel=2)
 
     def __str__(self) -> str:
-        notes = []
+        # nothing is lost where rows of one prompt are run together
+        notes = [f"{self.rows} rows, those of one prompt as one example"] if self.merged else []
         for name, words in _NOTES.items():
             count = getattr(self, name)
             count = len(count) if isinstance(count, list) else count
@@ -111,7 +111,8 @@ class ReadReport:
                 one, _, many = words.partition(" | ")
                 notes.append(f"{count} {many if many and count > 1 else one}")
         details = f" ({', '.join(notes)})" if notes else ""
-        text = f"{self.source}: {self.kept} of {self.rows} examples kept{details}."
+        there = self.rows - self.merged
+        text = f"{self.source}: {self.kept} of {there} examples kept{details}."
         if self.unread:
             text += f" Keys that are not read: {', '.join(self.unread)}."
         if self.malformed:

@@ -25,11 +25,26 @@ _BATCH_NUMBERS: Final = 4_000_000
 _ROUNDING: Final = 1e-9
 
 
-def contested(vote_share: Floats) -> Booleans:
-    """Return which pairs' annotators diverge: whose vote share lies in ``CONTESTED``."""
+def contested(vote_share: Floats, equal_share: Floats | None = None) -> Booleans:
+    """Return which pairs' annotators diverge: whose vote share lies in ``CONTESTED``.
+
+    A pair that everybody finds equal has a share of ½ as well, and nobody there disagrees.
+
+    Args:
+        vote_share: (first + ½ equal) / n of each pair, in [0, 1], of shape ``(N,)``.
+        equal_share: Share of each pair's votes that say ``equal``, of shape ``(N,)``: where it is
+            1 the pair is not contested. None where ties are not known, so that a share of ½ may be
+            a conflict or a tie.
+
+    Returns:
+        Of shape ``(N,)``.
+    """
     share = np.asarray(vote_share, dtype=np.float64)
     low, high = CONTESTED
-    return np.asarray((share >= low - _ROUNDING) & (share <= high + _ROUNDING))
+    found = (share >= low - _ROUNDING) & (share <= high + _ROUNDING)
+    if equal_share is not None:
+        found &= np.asarray(equal_share) < 1 - _ROUNDING
+    return np.asarray(found)
 
 
 def auroc(score: Floats, positive: Booleans) -> float:
@@ -60,6 +75,7 @@ def diverging_auroc(
     vote_share: Floats,
     cluster: Codes | None = None,
     *,
+    equal_share: Floats | None = None,
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -69,8 +85,10 @@ def diverging_auroc(
     Args:
         score: Learned disagreement of each pair, higher where more is expected, of shape ``(N,)``:
             ``−|P − ½|``, or σ of the difference of the two rewards.
-        vote_share: Share of the annotators who prefer one response, of shape ``(N,)``.
+        vote_share: Share of the votes for one response, ties counted ½, of shape ``(N,)``.
         cluster: Number of each pair's cluster, of shape ``(N,)``; None where pairs are independent.
+        equal_share: Share of each pair's votes that say ``equal``, of shape ``(N,)``; see
+            ``contested``.
         level: Confidence level.
         resamples: Of the bootstrap over clusters: bias-corrected and accelerated up to
             ``EXACT_UP_TO`` clusters, by percentiles above.
@@ -85,12 +103,26 @@ def diverging_auroc(
         ConfigError: If shapes differ or there are no pairs.
     """
     score, vote_share = equally_long(score, vote_share)
-    positive = contested(vote_share)
+    positive = contested(vote_share, equal_share)
     estimate = auroc(score, positive)
     codes = numbered(cluster, len(score))
     if estimate in (0.0, 1.0):
         rarer = min(len(np.unique(codes[positive])), len(np.unique(codes[~positive])))
         return wilson(estimate, rarer, level)
+    weighted = weighted_auroc(score, positive)
+    return _interval(estimate, weighted, codes, level, resamples, seed)
+
+
+def weighted_auroc(score: Floats, positive: Booleans) -> Weighted:
+    """Return what takes weights of the rows to ``auroc``, sorting once.
+
+    Args:
+        score: Scores of shape ``(N,)``.
+        positive: Which of them are positives, of shape ``(N,)``.
+
+    Returns:
+        Takes weights ``(R, N)`` to areas ``(R,)``; NaN where one sort has no weight.
+    """
     order = np.argsort(score, kind="stable")
     starts = _starts(score[order])
     is_positive = positive[order]
@@ -103,7 +135,7 @@ def diverging_auroc(
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray((above * beaten).sum(1) / (above.sum(1) * below.sum(1)))
 
-    return _interval(estimate, weighted, codes, level, resamples, seed)
+    return weighted
 
 
 def rank_correlation(
@@ -148,7 +180,8 @@ def rank_correlation(
             return np.asarray(products[0] / np.sqrt(products[1] * products[2]))
 
     estimate = float(weighted(np.ones((1, len(first))))[0])
-    return _interval(estimate, weighted, numbered(cluster, len(first)), level, resamples, seed)
+    codes = numbered(cluster, len(first))
+    return _interval(estimate, weighted, codes, level, resamples, seed)
 
 
 def _products(a: Floats, b: Floats) -> list[tuple[Floats, Floats]]:

@@ -22,7 +22,7 @@ from hidden_context.statistics.checks import Codes, Floats
 Statistic = Callable[[Floats], Floats]
 """Takes totals ``(..., q)`` to values ``(...)``."""
 
-Method = Literal["bootstrap", "delta", "wilson", "none"]
+Method = Literal["bootstrap", "two-way", "delta", "wilson", "posterior", "none"]
 
 FEWEST: Final = 5
 """Clusters below which a sample says nothing of its own uncertainty."""
@@ -43,9 +43,10 @@ class Interval:
         low: Lower end; NaN where the sample allows no interval.
         high: Upper end; NaN likewise.
         level: Confidence level, such as 0.95.
-        method: ``bootstrap`` (bias-corrected and accelerated, by cluster), ``delta`` (by cluster,
-            for many clusters), ``wilson`` (a share of which all clusters say the same) or ``none``
-            (fewer than five clusters).
+        method: ``bootstrap`` (bias-corrected and accelerated, by cluster), ``two-way`` (by groups
+            and annotators both), ``delta`` (by cluster, for many clusters), ``wilson`` (a share of
+            which all clusters say the same), ``posterior`` (of a quantity with a learned prior) or
+            ``none`` (fewer than five clusters).
     """
 
     estimate: float

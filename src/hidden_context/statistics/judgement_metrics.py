@@ -27,7 +27,7 @@ def judgement_metrics(likelihood: Likelihood, raw: Tensor, labels: Labels) -> di
         gaussian ratings, ``rating_rmse``, the root mean square distance to the rating expected,
         in the data's units. Over all R responses ``reward_mean`` and ``reward_stddev`` (mean σ)
         in reward units, and ``r2``, the latter two for heads that have a variance. For heads that
-        tell causes apart ``disagreement_share``, ``noise_share`` and ``epistemic_share`` of the
+        tell causes apart ``shared_context_share``, ``noise_share`` and ``ignorance_share`` of the
         variance of the difference of two responses compared. Where the model reads none of the
         labels there is no loss.
     """

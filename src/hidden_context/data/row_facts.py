@@ -1,0 +1,182 @@
+"""What rows of pairs or responses say beside rewards and labels: prompt, lengths, places."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.data.checks import read_conversation
+from hidden_context.data.dialogue import canonical_prompt, message_text, shared_prompt
+from hidden_context.data.published import plain_row
+from hidden_context.data.rows import drop_nulls
+from hidden_context.errors import DataError
+
+_LENGTH_BINS: Final = 4
+
+
+@dataclass(frozen=True, eq=False)
+class RowFacts:
+    """Facts of N rows.
+
+    Attributes:
+        cluster: ``(N,)`` integers, the number of each row's prompt. Rows without a prompt, and
+            whose texts share no beginning, are prompts of their own, unless their texts are the
+            same.
+        item: ``(N,)`` integers, the number of each row's prompt and texts, in whichever order these
+            stand: rows of the same two responses are one item. Rows without texts are items of
+            their own.
+        identity: ``(N,)`` unsigned integers, a checksum of each row's texts; 0 where it has none.
+        length: ``(N, 2)`` float64, characters of the chosen and the rejected text, or of the two
+            responses; of any other number of responses, twice half of all. NaN without texts.
+        swapped: ``(N,)``, whether the chosen text comes after the rejected one in the alphabet: an
+            order of the two sides that no annotator decided.
+        position: ``(N,)`` float64, the place at which the chosen response was shown: the column
+            ``position``, or ``label`` beside two ``responses``; NaN where the row has neither.
+        prompts: The prompts by number, where they were kept.
+    """
+
+    cluster: NDArray[np.int64]
+    item: NDArray[np.int64]
+    identity: NDArray[np.uint64]
+    length: NDArray[np.float64]
+    swapped: NDArray[np.bool_]
+    position: NDArray[np.float64]
+    prompts: Sequence[str] = ()
+
+    def select(self, rows: NDArray[np.int64]) -> RowFacts:
+        """Return the facts of some rows."""
+        return RowFacts(
+            self.cluster[rows],
+            self.item[rows],
+            self.identity[rows],
+            self.length[rows],
+            self.swapped[rows],
+            self.position[rows],
+            self.prompts,
+        )
+
+    def length_bins(self) -> NDArray[np.str_]:
+        """Name each row's quarter by characters, ``(N,)``; empty where it has no text."""
+        total = np.nansum(self.length, axis=1)
+        known = ~np.isnan(self.length).all(1)
+        if not known.any():
+            return np.full(len(total), "", dtype=np.str_)
+        inner = np.arange(1, _LENGTH_BINS) / _LENGTH_BINS
+        edges = np.unique(np.quantile(total[known], inner).round())
+        names = np.array(
+            [
+                *(f"{place + 1}: up to {edge:.0f} characters" for place, edge in enumerate(edges)),
+                f"{len(edges) + 1}: more than {edges[-1]:.0f} characters",
+            ]
+        )
+        return np.where(known, names[np.searchsorted(edges, total)], "")
+
+
+class FactsReader:
+    """Collects the facts of rows while a file is read.
+
+    Args:
+        keep_prompts: Whether to keep the prompts' texts; their checksums take less memory.
+    """
+
+    def __init__(self, keep_prompts: bool = False) -> None:
+        self._keep = keep_prompts
+        self._codes: dict[Any, int] = {}
+        self._prompts: list[str] = []
+        self._cluster, self._item, self._identity = array("q"), array("Q"), array("Q")
+        self._length, self._swapped, self._position = array("d"), array("b"), array("d")
+
+    def __len__(self) -> int:
+        return len(self._cluster)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Read one row."""
+        row = plain_row(row)
+        prompt, texts = prompt_of(row), [text_of(value) for value in _sides(row)]
+        alone = f"\0row {len(self)}"  # an item of its own: no text begins like this
+        same = _digest("\0".join([prompt, *sorted(texts)]) if texts else alone)
+        key: str | bytes = prompt if self._keep else _digest(prompt)
+        code = self._codes.setdefault(key if prompt else same, len(self._codes))
+        if self._keep and code == len(self._prompts):
+            self._prompts.append(prompt)
+        self._cluster.append(code)
+        self._item.append(int.from_bytes(same[:8], "big"))
+        self._length.extend((len(t) for t in texts) if texts else (np.nan, np.nan))
+        self._swapped.append(len(texts) == 2 and texts[0] > texts[1])
+        content = "\0".join([prompt, *texts]) if texts else ""
+        self._identity.append(int.from_bytes(_digest(content)[:8], "big") if content else 0)
+        self._position.append(_position_of(row))
+
+    def facts(self) -> RowFacts:
+        """Return what was collected."""
+        return RowFacts(
+            np.array(self._cluster, dtype=np.int64),
+            _in_order(np.array(self._item, dtype=np.uint64)),
+            np.array(self._identity, dtype=np.uint64),
+            np.array(self._length, dtype=np.float64).reshape(-1, 2),
+            np.array(self._swapped, dtype=np.bool_),
+            np.array(self._position, dtype=np.float64),
+            self._prompts,
+        )
+
+
+def _in_order(values: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Number values as they first occur."""
+    _, first, code = np.unique(values, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[code]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _sides(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the two texts of a pair; of other numbers of responses, halves of all together."""
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if chosen is not None and rejected is not None:
+        return chosen, rejected
+    responses = row.get("responses")
+    if isinstance(responses, list) and responses:
+        if len(responses) == 2:
+            return tuple(responses)
+        text = "\n".join(text_of(response) for response in responses)
+        return text[: len(text) // 2], text[len(text) // 2 :]
+    return ()
+
+
+def _position_of(row: dict[str, Any]) -> float:
+    place = row.get("position", row.get("label") if "responses" in row else None)
+    if isinstance(place, bool) or not isinstance(place, (int, float)):
+        return math.nan
+    return float(place) if math.isfinite(place) else math.nan
+
+
+def text_of(value: Any) -> str:
+    """Return a text as it is, and what messages say; nothing of anything else."""
+    try:
+        said = value if isinstance(value, str) else read_conversation(value, "")
+    except DataError:
+        return ""
+    return said if isinstance(said, str) else "\n".join(map(message_text, said))
+
+
+def prompt_of(row: dict[str, Any]) -> str:
+    """Return a row's prompt, else what its two sides have in common; empty where there is none."""
+    prompt = row.get("prompt")
+    if isinstance(prompt, (str, list)) and prompt:
+        return canonical_prompt(prompt) if isinstance(prompt, str) else text_of(prompt)
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return canonical_prompt(shared_prompt(chosen, rejected))
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        return text_of(shared_prompt(drop_nulls(chosen), drop_nulls(rejected)))
+    return ""
