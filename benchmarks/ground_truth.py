@@ -5,7 +5,7 @@ Parts, each of which adds its records to the JSON file of results:
     tabular    exact comparison probabilities of twenty alternatives: what a likelihood can express;
                theorem 3.4 and proposition 3.3 of the DPL paper
     text       the quickstart's dialogues judged by annotators who come back: what a network learns
-    ignorance  an ensemble on 250 to 4000 pairs: epistemic variance falls, disagreement does not
+    ignorance  an ensemble on 250 to 4000 pairs: ignorance falls, shared context does not
     real       relabelled HH-RLHF pairs with and without the objective (needs --data and --backbone)
 
 A quick look, a few minutes on two cores:

@@ -125,7 +125,7 @@ def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, A
     rewards = model.head.distribution(raw)
     chosen, rejected = rewards[0::2], rewards[1::2]
     parts = chosen.difference_parts(rejected)
-    people = {name: part for name, part in parts.items() if name != "epistemic"}
+    people = {name: part for name, part in parts.items() if name != "ignorance"}
     variance = torch.stack(list(people.values())).sum(0).numpy()
     ones = np.ones_like(predicted)
     result: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Ignorance against disagreement: what more data takes away, and what it cannot.
+"""Ignorance against shared context: what more data takes away, and what it cannot.
 
 Once where the context can be learned from the fewest pairs (ten alternatives, one raw output each),
 once with a network on text.
@@ -34,13 +34,13 @@ _NOISE: Final = 0.7
 def shares(parts: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     """Shares of the variance of differences, with 95 % bootstrap intervals over test pairs.
 
-    ``disagreement`` is a share of what people do (disagreement and noise), so that it does not rise
-    merely because ignorance falls; ``epistemic`` is a share of all.
+    ``shared_context`` is a share of what people do (shared context and noise), so that it does not
+    rise merely because ignorance falls; ``ignorance`` is a share of all.
     """
-    people = parts["disagreement"] + parts["noise"]
+    people = parts["shared_context"] + parts["noise"]
     pairs = {
-        "disagreement": (parts["disagreement"], people),
-        "epistemic": (parts["epistemic"], people + parts["epistemic"]),
+        "shared_context": (parts["shared_context"], people),
+        "ignorance": (parts["ignorance"], people + parts["ignorance"]),
     }
 
     result: dict[str, Any] = {}
@@ -77,8 +77,8 @@ def by_size(
             record = {"pairs": len(drawn.train), "seed": seed, **shares(parts, seed)}
             results.append({**record, "seconds": time.perf_counter() - started})
             progress(
-                f"{size} pairs, seed {seed}: epistemic {record['epistemic']:.3f}, disagreement "
-                f"{record['disagreement']:.3f} {record['disagreement_interval']}"
+                f"{size} pairs, seed {seed}: ignorance {record['ignorance']:.3f}, shared context "
+                f"{record['shared_context']:.3f} {record['shared_context_interval']}"
             )
     return results
 
@@ -100,7 +100,7 @@ class SharedContextTable:
         return generator.standard_normal(_ALTERNATIVES), generator.standard_normal(_ALTERNATIVES)
 
     @property
-    def disagreement_share(self) -> float:
+    def shared_context_share(self) -> float:
         """True share of the context in the variance of differences, over all pairs."""
         loadings = self.utilities[1]
         first, second = np.triu_indices(_ALTERNATIVES, 1)
@@ -127,7 +127,7 @@ def fit_members(
     """Fit factor heads to bootstraps of the annotators and split the variance of differences.
 
     Returns:
-        The shares, with the 95 % interval of the disagreement share over the bootstraps.
+        The shares, with the 95 % interval of the shared context's share over the bootstraps.
     """
     chosen, rejected, annotator = (torch.from_numpy(part) for part in world.sample(annotators))
     generator = np.random.default_rng([world.seed, 2])
@@ -162,16 +162,16 @@ def _shares_of_table(head: heads.EnsembleHead, raw: torch.Tensor) -> dict[str, A
     first, second = (torch.from_numpy(part) for part in np.triu_indices(_ALTERNATIVES, 1))
     rewards = head.distribution(raw)
     parts = rewards[first].difference_parts(rewards[second])
-    disagreement, noise, epistemic = (
-        float(parts[name].mean()) for name in ("disagreement", "noise", "epistemic")
+    shared, noise, ignorance = (
+        float(parts[name].mean()) for name in ("shared_context", "noise", "ignorance")
     )
     own = rewards.members[first].difference_parts(rewards.members[second])
-    each = own["disagreement"].mean(0) / (own["disagreement"] + own["noise"]).mean(0)
+    each = own["shared_context"].mean(0) / (own["shared_context"] + own["noise"]).mean(0)
     low, high = np.quantile(each.numpy(), [0.025, 0.975]).tolist()
     return {
-        "epistemic": epistemic / (disagreement + noise + epistemic),
-        "disagreement": disagreement / (disagreement + noise),
-        "disagreement_interval": (low, high),
+        "ignorance": ignorance / (shared + noise + ignorance),
+        "shared_context": shared / (shared + noise),
+        "shared_context_interval": (low, high),
     }
 
 
@@ -201,9 +201,9 @@ def by_size_of_table(
             annotators = round(size / _PAIRS_EACH)
             found = fit_members(world, annotators, members, steps)
             record = {"pairs": annotators * _PAIRS_EACH, "seed": seed, **found}
-            results.append({**record, "true_disagreement": world.disagreement_share})
+            results.append({**record, "true_shared_context": world.shared_context_share})
             progress(
-                f"{record['pairs']} pairs, table {seed}: epistemic {found['epistemic']:.3f}, "
-                f"disagreement {found['disagreement']:.3f} {found['disagreement_interval']}"
+                f"{record['pairs']} pairs, table {seed}: ignorance {found['ignorance']:.3f}, "
+                f"shared context {found['shared_context']:.3f} {found['shared_context_interval']}"
             )
     return results

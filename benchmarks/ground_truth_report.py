@@ -77,21 +77,21 @@ def text_tables(records: Records) -> list[str]:
     return tables
 
 
-def ignorance_table(records: Records, title: str = "ignorance and disagreement, text") -> str:
+def ignorance_table(records: Records, title: str = "ignorance and shared context, text") -> str:
     """Shares by number of training pairs, means over seeds, beside the truth where it is known."""
     rows = []
     for pairs, part in _by(records, "pairs").items():
-        low, high = np.mean([record["disagreement_interval"] for record in part], axis=0)
+        low, high = np.mean([record["shared_context_interval"] for record in part], axis=0)
         rows.append(
             [
                 pairs,
-                _means(part, "epistemic"),
-                _means(part, "disagreement"),
+                _means(part, "ignorance"),
+                _means(part, "shared_context"),
                 f"{low:.3f} to {high:.3f}",
-                _means(part, "true_disagreement"),
+                _means(part, "true_shared_context"),
             ]
         )
-    header = ["pairs", "epistemic share", "disagreement share", "95 % interval", "true share"]
+    header = ["pairs", "ignorance share", "shared context share", "95 % interval", "true share"]
     return _table(title, header, rows)
 
 
@@ -136,7 +136,7 @@ def print_tables(results: Mapping[str, Any]) -> None:
     if results.get("text"):
         tables += text_tables(results["text"])
     for seed, own in _by(results.get("ignorance_table", []), "seed").items():
-        tables.append(ignorance_table(own, f"ignorance and disagreement, alternatives {seed}"))
+        tables.append(ignorance_table(own, f"ignorance and shared context, alternatives {seed}"))
     if results.get("ignorance"):
         tables.append(ignorance_table(results["ignorance"]))
     if results.get("real"):
@@ -166,10 +166,10 @@ def draw_figure(results: Mapping[str, Any], path: Path) -> None:
     if worlds:
         left.legend(ncols=len(worlds), **above)
     ignorance = _by(results.get("ignorance_table", []), "pairs")
-    for name, marker in (("disagreement", "o"), ("epistemic", "s")):
+    for name, marker in (("shared_context", "o"), ("ignorance", "s")):
         sizes = [int(pairs) for pairs in ignorance]
         means = [np.mean([record[name] for record in part]) for part in ignorance.values()]
-        right.plot(sizes, means, marker=marker, label=f"{name} share")
+        right.plot(sizes, means, marker=marker, label=f"{name.replace('_', ' ')} share")
     if ignorance:
         right.set_xscale("log")
         right.set_xticks([int(pairs) for pairs in ignorance], list(ignorance))

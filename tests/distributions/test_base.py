@@ -157,10 +157,10 @@ def test_other_kinds_are_refused_by_name(kind):
 
 
 def test_only_kinds_that_tell_causes_apart_do():
-    assert set(rewards("factor", 2).variance_parts) == {"disagreement", "noise"}
+    assert set(rewards("factor", 2).variance_parts) == {"shared_context", "noise"}
     assert set(rewards("normal", 2).variance_parts) == {"unsplit"}
     assert rewards("point", 2).variance_parts == {}
-    assert set(rewards("ensemble", 2).variance_parts) == {"disagreement", "noise", "epistemic"}
+    assert set(rewards("ensemble", 2).variance_parts) == {"shared_context", "noise", "ignorance"}
     noise = rewards("point", 2).difference_parts(rewards("point", 2))["noise"]
     np.testing.assert_allclose(noise, math.pi**2 / 3)
 

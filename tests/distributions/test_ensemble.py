@@ -48,8 +48,8 @@ def test_law_of_total_variance(kind):
     expected = each_variance.mean(-1) + each_mean.var(-1, correction=0)
     np.testing.assert_allclose(reward.variance, expected, rtol=1e-10)
     parts = reward.variance_parts
-    np.testing.assert_allclose(parts["epistemic"], each_mean.var(-1, correction=0))
-    within = sum(value for name, value in parts.items() if name != "epistemic")
+    np.testing.assert_allclose(parts["ignorance"], each_mean.var(-1, correction=0))
+    within = sum(value for name, value in parts.items() if name != "ignorance")
     np.testing.assert_allclose(within, each_variance.mean(-1), atol=1e-12)
 
 
@@ -75,21 +75,21 @@ def test_members_that_agree_know_all_there_is(kind):
     other = members(kind, 4)[:, :1].expand((4, 3))
     zero = torch.zeros(3, dtype=torch.float64)
     a, b = (EnsembleReward(r, zero, zero + 1) for r in (one, other))
-    np.testing.assert_allclose(a.variance_parts["epistemic"], 0, atol=1e-15)
-    np.testing.assert_allclose(a.difference_parts(b)["epistemic"], 0, atol=1e-15)
+    np.testing.assert_allclose(a.variance_parts["ignorance"], 0, atol=1e-15)
+    np.testing.assert_allclose(a.difference_parts(b)["ignorance"], 0, atol=1e-15)
     np.testing.assert_allclose(a.variance, one[:, 0].variance)
     np.testing.assert_allclose(a.quantile(0.1), one[:, 0].quantile(0.1), atol=1e-9)
     expected = one[:, 0].log_prob_greater(other[:, 0])
     np.testing.assert_allclose(a.log_prob_greater(b), expected, rtol=1e-10)
 
 
-def test_epistemic_variance_of_a_difference_is_that_of_the_members_differences():
+def test_ignorance_of_a_difference_is_that_of_the_members_differences():
     a, b = ensemble(seed=0), ensemble(seed=7)
     difference = (a.members.mean - b.members.mean) / SCALE
     parts = a.difference_parts(b)
-    np.testing.assert_allclose(parts["epistemic"], difference.var(-1, correction=0))
+    np.testing.assert_allclose(parts["ignorance"], difference.var(-1, correction=0))
     loadings = ((a.members.loadings - b.members.loadings) ** 2).sum(-1) / SCALE**2
-    np.testing.assert_allclose(parts["disagreement"], loadings.mean(-1))
+    np.testing.assert_allclose(parts["shared_context"], loadings.mean(-1))
     # a level of each member's own is ignorance of a reward, not of a comparison
     shift = 5 * draw(1, 3)
     moved = [
@@ -100,8 +100,8 @@ def test_epistemic_variance_of_a_difference_is_that_of_the_members_differences()
         )
         for r in (a, b)
     ]
-    np.testing.assert_allclose(moved[0].difference_parts(moved[1])["epistemic"], parts["epistemic"])
-    assert bool((moved[0].variance_parts["epistemic"] != a.variance_parts["epistemic"]).all())
+    np.testing.assert_allclose(moved[0].difference_parts(moved[1])["ignorance"], parts["ignorance"])
+    assert bool((moved[0].variance_parts["ignorance"] != a.variance_parts["ignorance"]).all())
 
 
 def test_a_comparison_draws_one_member_for_both_sides():

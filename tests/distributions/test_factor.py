@@ -32,15 +32,15 @@ def table(reward):
     return reward[:, None].log_prob_greater(reward[None])
 
 
-def disagreement(reward):
-    return reward[:, None].difference_parts(reward[None])["disagreement"]
+def shared_context(reward):
+    return reward[:, None].difference_parts(reward[None])["shared_context"]
 
 
 def compare_all(first, second, unit=1.0):
     """Assert that two readings of a prompt say the same of everything comparisons identify."""
     np.testing.assert_allclose(table(second), table(first), rtol=1e-9)
-    scaled = unit**2 * disagreement(first)
-    np.testing.assert_allclose(disagreement(second), scaled, rtol=1e-9, atol=1e-12)
+    scaled = unit**2 * shared_context(first)
+    np.testing.assert_allclose(shared_context(second), scaled, rtol=1e-9, atol=1e-12)
     for options in ({}, {"baseline": 1}, {"noise": True}):
         one, other = first.relative(**options), second.relative(**options)
         np.testing.assert_allclose(other.mean, unit * one.mean, atol=1e-9 * unit)
@@ -58,7 +58,7 @@ def test_comparison_is_thurstones_formula():
     np.testing.assert_allclose(reward.stddev, reward.variance.sqrt())
     np.testing.assert_allclose(reward.quantile(0.1), stats.norm.ppf(0.1, mean, reward.stddev))
     parts = reward[0].difference_parts(reward[1])
-    assert (parts["disagreement"] + parts["noise"]).item() == pytest.approx(gap[0, 1].item())
+    assert (parts["shared_context"] + parts["noise"]).item() == pytest.approx(gap[0, 1].item())
 
 
 @given(seeds, factors, st.floats(-20, 20))
@@ -115,7 +115,7 @@ def test_draws_with_a_given_context_are_that_annotators():
     known = FactorReward(mean, loadings, stddev).given(context[1])
     np.testing.assert_allclose(known.mean, mean + loadings @ context[1])
     np.testing.assert_allclose(known.variance, stddev**2)
-    assert known.variance_parts["disagreement"].tolist() == [0.0] * 5
+    assert known.variance_parts["shared_context"].tolist() == [0.0] * 5
 
 
 def test_an_annotator_partly_known_is_a_factor_reward_of_what_is_open():

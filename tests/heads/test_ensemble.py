@@ -101,17 +101,17 @@ def test_in_one_unit_no_members_own_unit_changes_a_share(kind, factor):
     np.testing.assert_allclose(second.mean, first.mean, atol=1e-9)
     np.testing.assert_allclose(second.quantile(0.1), first.quantile(0.1), atol=1e-9)
     # left in their own units the member with the largest would drown the others
-    raw_shares = shares(head.distribution(a))["epistemic"]
-    moved_shares = shares(head.distribution(a_moved))["epistemic"]
+    raw_shares = shares(head.distribution(a))["ignorance"]
+    moved_shares = shares(head.distribution(a_moved))["ignorance"]
     assert (raw_shares - moved_shares).abs().max().item() > 0.1
 
 
 def test_agreement_is_no_ignorance():
     head = heads.make("ensemble", member=MEMBERS["probit"], num_members=3)
     raw = draw(MEMBERS["probit"], 6).repeat(1, 3)
-    assert head.distribution(raw).variance_parts["epistemic"].abs().max().item() < 1e-15
+    assert head.distribution(raw).variance_parts["ignorance"].abs().max().item() < 1e-15
     apart = draw(head, 6)
-    assert head.distribution(apart).variance_parts["epistemic"].min().item() > 0
+    assert head.distribution(apart).variance_parts["ignorance"].min().item() > 0
 
 
 def test_outputs_start_at_full_size_to_differ():

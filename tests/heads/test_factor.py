@@ -82,10 +82,10 @@ def shape_found(reward, truth):
 
 
 def shared_share(reward):
-    """Share of the differences' variance that is disagreement."""
+    """Share of the differences' variance that is shared context."""
     first, second = np.triu_indices(len(reward), 1)
     parts = reward[first].difference_parts(reward[second])
-    return (parts["disagreement"] / (parts["disagreement"] + parts["noise"])).mean().item()
+    return (parts["shared_context"] / (parts["shared_context"] + parts["noise"])).mean().item()
 
 
 def test_opposed_objectives_of_unequal_weight_are_found():

@@ -120,9 +120,10 @@ class RewardDistribution(Distribution, abc.ABC):
     def variance_parts(self) -> dict[str, Tensor]:
         """Variance by its cause, each of shape ``batch_shape``; the parts sum to ``variance``.
 
-        ``disagreement`` between people, ``noise`` of one person's judgement, ``epistemic``: what
-        the model does not know. A distribution that cannot tell the first two apart gives
-        ``unsplit``.
+        ``shared_context``: the context that one annotator brings to all responses of a prompt;
+        ``noise`` of one person's judgement; ``ignorance``: what the model does not know. A
+        distribution that cannot tell the first two apart gives ``unsplit``. None of them says how
+        often two people answer differently: see ``statistics.expected_disagreement``.
         """
         return {"unsplit": self.variance}
 

@@ -21,8 +21,8 @@ class EnsembleReward(ComponentReward):
     r"""M members' rewards as an equal mixture; where they differ is the model's ignorance.
 
     .. math:: \operatorname{Var}[u] = \underbrace{\tfrac1M\sum_m \operatorname{Var}_m[u]}_{
-        \text{disagreement and noise}} + \underbrace{\operatorname{Var}_m\bigl[E_m[u]\bigr]}_{
-        \text{epistemic}}
+        \text{shared context and noise}} + \underbrace{\operatorname{Var}_m\bigl[E_m[u]\bigr]}_{
+        \text{ignorance}}
 
     Each member's rewards have a unit of their own, which comparisons do not identify, so moments
     are taken of rewards that are brought to one unit, :math:`(u_m - l_m)/c_m`. Comparisons do not
@@ -74,19 +74,19 @@ class EnsembleReward(ComponentReward):
 
     @property
     def variance_parts(self) -> dict[str, Tensor]:
-        """The members' mean parts, and the epistemic one (see the base class)."""
+        """The members' mean parts, and ignorance (see the base class)."""
         means = (self.members.mean - self.location) / self.scale
-        return self._with_epistemic(self.members.variance_parts, means)
+        return self._with_ignorance(self.members.variance_parts, means)
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
         """The members' mean parts, and the variance of the members' mean differences."""
         members = self._same(other).members
         means = (self.members.mean - members.mean) / self.scale
-        return self._with_epistemic(self.members.difference_parts(members), means)
+        return self._with_ignorance(self.members.difference_parts(members), means)
 
-    def _with_epistemic(self, parts: dict[str, Tensor], means: Tensor) -> dict[str, Tensor]:
+    def _with_ignorance(self, parts: dict[str, Tensor], means: Tensor) -> dict[str, Tensor]:
         averaged = {name: (part / self.scale.square()).mean(-1) for name, part in parts.items()}
-        return {**averaged, "epistemic": means.var(-1, correction=0)}
+        return {**averaged, "ignorance": means.var(-1, correction=0)}
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
         """Mixture of the members' differences in one unit (see the base class)."""

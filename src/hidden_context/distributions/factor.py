@@ -100,8 +100,8 @@ class FactorReward(ComponentReward):
 
     @property
     def variance_parts(self) -> dict[str, Tensor]:
-        """Disagreement (shared context) and noise (see the base class)."""
-        return {"disagreement": self.shared_variance, "noise": self.independent_variance}
+        """Shared context and noise (see the base class)."""
+        return {"shared_context": self.shared_variance, "noise": self.independent_variance}
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
         r"""Marginal quantile :math:`\mu + \Phi^{-1}(q)\sqrt{\|L\|^2+s^2}` (see the base class)."""
@@ -119,11 +119,11 @@ class FactorReward(ComponentReward):
         return RewardDifference(zero, location.unsqueeze(-1), scale.unsqueeze(-1))
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
-        r"""Disagreement :math:`\|L_a-L_b\|^2` and noise :math:`s_a^2+s_b^2`."""
+        r"""Shared context :math:`\|L_a-L_b\|^2` and noise :math:`s_a^2+s_b^2`."""
         other = self._same(other)
         noise = self.independent_variance + other.independent_variance
         shared = (self.loadings - other.loadings).square().sum(-1)
-        return {"disagreement": shared, "noise": noise}
+        return {"shared_context": shared, "noise": noise}
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
         """Log-probability of being preferred by an annotator drawn at random, in nats."""
@@ -147,7 +147,7 @@ class FactorReward(ComponentReward):
             scale: τ ≥ 0 of such a shape; None for 0, an annotator known exactly.
 
         Returns:
-            A factor reward again, whose disagreement is what is left open about them.
+            A factor reward again, whose shared context is what is left open about them.
         """
         mean = self._mean + (self.loadings * location).sum(-1)
         spread = torch.zeros_like(location) if scale is None else scale
