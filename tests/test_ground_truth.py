@@ -48,15 +48,15 @@ def test_no_head_tells_the_worlds_of_theorem_3_4_apart():
         assert record["first"] == pytest.approx(0.5, abs=0.03)
 
 
-def test_ignorance_falls_and_disagreement_stays():
+def test_ignorance_falls_and_shared_context_stays():
     from ground_truth_ignorance import SharedContextTable, by_size_of_table
 
     few, many = by_size_of_table((260, 1500), [1], members=8, progress=lambda line: None)
-    assert few["true_disagreement"] == SharedContextTable(1).disagreement_share
-    assert many["epistemic"] < few["epistemic"] / 2
-    low, high = few["disagreement_interval"]
-    assert low < many["disagreement"] < high
-    assert low < few["true_disagreement"] < high
+    assert few["true_shared_context"] == SharedContextTable(1).shared_context_share
+    assert many["ignorance"] < few["ignorance"] / 2
+    low, high = few["shared_context_interval"]
+    assert low < many["shared_context"] < high
+    assert low < few["true_shared_context"] < high
     assert high - low < 0.4
 
 
@@ -78,7 +78,7 @@ def test_a_toy_run_writes_every_record_and_draws(tmp_path):
         assert 0 <= record["calibration"] < 0.5
         assert record["nll"] < 1
     known = found["text"][1]
-    shares = [known[f"{part}_share"] for part in ("disagreement", "noise", "epistemic")]
+    shares = [known[f"{part}_share"] for part in ("shared_context", "noise", "ignorance")]
     assert sum(shares) == pytest.approx(1)
     for table in ("ignorance", "ignorance_table"):
         assert [record["pairs"] for record in found[table]] == [100, 400]

@@ -189,11 +189,11 @@ def test_factor_pairs_by_hand():
     rejected = raw_factor((0.0, -1.0, 2.0), (0.0, 1.0, 2.0), (1.0, 4.0, 1.0))
     measure = "relative_quantile:0.1"
     record = pair_record(make_likelihood(head), chosen, rejected, ["mean", measure])
-    # disagreement 9, 0, 16; noise 5, 8, 2
+    # shared context 9, 0, 16; noise 5, 8, 2
     z = [1 / math.sqrt(14), 0.0, 2 / math.sqrt(18)]
     assert record.loss == pytest.approx(-sum(math.log(PHI(x)) for x in z) / 3, abs=1e-12)
     assert record.variance_shares == {
-        "disagreement": pytest.approx(25 / 40, abs=1e-12),
+        "shared_context": pytest.approx(25 / 40, abs=1e-12),
         "noise": pytest.approx(15 / 40, abs=1e-12),
     }
     assert record.accuracy == Count(2.5, 3)
@@ -223,20 +223,20 @@ def test_causes_of_the_variance_of_responses():
     head = heads.make("factor", num_factors=1)
     outputs = raw_factor((0.0, 1.0, 2.0), (5.0, 3.0, 4.0))
     record = response_record(head, outputs, np.array([1, 1]))
-    # disagreement (1 + 9)/2, noise (4 + 16)/2
+    # shared context (1 + 9)/2, noise (4 + 16)/2
     assert record.variance_shares == {
-        "disagreement": pytest.approx(1 / 3, abs=1e-12),
+        "shared_context": pytest.approx(1 / 3, abs=1e-12),
         "noise": pytest.approx(2 / 3, abs=1e-12),
     }
     ensemble = heads.make("ensemble", member=head, num_members=2)
     both = np.concatenate([outputs[:1], outputs[1:]], axis=1)  # one text, two members
     # the members' mean parts, and the variance of their means 0 and 5
     assert variance_shares(ensemble, both) == pytest.approx(
-        {"disagreement": 5 / 21.25, "noise": 10 / 21.25, "epistemic": 6.25 / 21.25}, abs=1e-12
+        {"shared_context": 5 / 21.25, "noise": 10 / 21.25, "ignorance": 6.25 / 21.25}, abs=1e-12
     )
     normals = heads.make("ensemble", member=heads.make("mean_and_variance"), num_members=2)
     raw = np.array([[0.0, softplus_inverse(1.0), 2.0, softplus_inverse(1.0)]])
-    assert variance_shares(normals, raw) == pytest.approx({"unsplit": 0.5, "epistemic": 0.5})
+    assert variance_shares(normals, raw) == pytest.approx({"unsplit": 0.5, "ignorance": 0.5})
     for kind in ("base", "mean_and_variance", "categorical", "mixture", "quantile"):
         plain = heads.make(kind)
         assert variance_shares(plain, np.zeros((2, plain.num_outputs))) is None

@@ -43,7 +43,7 @@ def test_numbers_of_each_part_of_a_pair_file(tmp_path, capsys):
     config = AnalyzeConfig(files=[write(tmp_path / "s.jsonl", rows)], output=str(output))
     analysis = score_analysis.run(config)
     saved = json.loads(output.read_text())
-    assert (saved["format"], saved["version"]) == ("hidden_context.analysis", 2)
+    assert (saved["format"], saved["version"]) == ("hidden_context.analysis", 3)
     (scores,) = saved["analyses"]
     assert (scores["kind"], scores["name"], scores["rows_left_out"]) == ("pairs", "", 1)
     assert scores["head"] == {"type": "base", "num_outputs": 1, "version": 1}
@@ -200,7 +200,7 @@ def test_a_checkpoint_s_annotators_and_answers_are_read_as_evaluate_reads_them(
         assert group.record.accuracy.share == pytest.approx(expected[f"{prefix}accuracy"])
         shares = {
             cause: expected[f"{prefix}{cause}_share"]
-            for cause in ("disagreement", "noise", "epistemic")
+            for cause in ("shared_context", "noise", "ignorance")
             if f"{prefix}{cause}_share" in expected
         }
         assert (group.record.variance_shares or {}) == pytest.approx(shares)
@@ -269,7 +269,7 @@ def test_what_lies_beside_belongs_to_a_single_model_only(tmp_path):
     assert (scores.head["type"], scores.with_likelihood) == ("factor", False)
     sigma = math.log(2)
     assert scores.groups[0].record.variance_shares == {
-        "disagreement": pytest.approx(1 / (1 + sigma**2)),
+        "shared_context": pytest.approx(1 / (1 + sigma**2)),
         "noise": pytest.approx(sigma**2 / (1 + sigma**2)),
     }
 
@@ -281,7 +281,7 @@ def test_an_ensemble_is_named_with_its_members(tmp_path):
     (scores,) = score_analysis.run(AnalyzeConfig(files=[path])).analyses
     title = analysis_title(scores)
     assert title.endswith("s.jsonl: pairs (ensemble of 2, mean_and_variance, logistic)")
-    assert list(scores.groups[0].record.variance_shares) == ["unsplit", "epistemic"]
+    assert list(scores.groups[0].record.variance_shares) == ["unsplit", "ignorance"]
 
 
 def test_a_relative_measure_needs_a_head_with_shared_context(tmp_path):
@@ -291,7 +291,7 @@ def test_a_relative_measure_needs_a_head_with_shared_context(tmp_path):
     assert scores.groups[0].record.accuracy_at["relative_cvar:0.1"].count == 0
     words = r"relative_cvar:0.1 needs .* reward_output_chosen in .*s.jsonl is of a categorical"
     with pytest.raises(ConfigError, match=words):
-        score_analysis.run(AnalyzeConfig(**options))
+        score_analysis.run(AnalyzeConfig(head="categorical", **options))
 
 
 def test_pairs_of_several_models_have_a_record_each(tmp_path, capsys):

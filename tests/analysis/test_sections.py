@@ -93,12 +93,27 @@ def test_several_annotators_of_one_pair_are_asked(tmp_path):
     risky = [row["reward_output_chosen"][1] > 0.5 for row in rows]
     # one likes the risky text, one the steady one, and one anything
     votes = [{"bold": r, "careful": not r, "any": draw.random() < 0.5} for r in risky]
-    test = by_name(analyze(tmp_path, nested(rows, votes)))["annotator_permutation"]
+    test = by_name(analyze(tmp_path, nested(rows, votes)))["answers_within_items"]
     assert test.question == "Do annotators choose differently?"
     assert test.p_value == pytest.approx(1 / 200)
+    assert (test.votes, test.annotators) == (180, 3)
+    assert test.parts["stddev"] == test.p_value
+    assert min(test.parts["reward"], test.parts["length"]) > 0.05
+    # a row for each vote, whose chosen side is the one that was preferred, is the same question
+    flat = []
+    for row, said in zip(rows, votes, strict=True):
+        for who, risky_chosen in said.items():
+            own = {name: value for name, value in row.items() if name != "annotations"}
+            if not risky_chosen:
+                own["chosen"], own["rejected"] = row["rejected"], row["chosen"]
+                own["reward_output_chosen"] = row["reward_output_rejected"]
+                own["reward_output_rejected"] = row["reward_output_chosen"]
+            flat.append({**own, "annotator": who})
+    apart = by_name(analyze(tmp_path, flat))["answers_within_items"]
+    assert apart.statistic == pytest.approx(test.statistic)
+    assert apart.p_value == test.p_value
     alike = [dict.fromkeys(each, draw.random() < 0.5) for each in votes]
-    test = by_name(analyze(tmp_path, nested(plain, alike)))["annotator_permutation"]
-    assert test.p_value == 1
+    assert by_name(analyze(tmp_path, nested(plain, alike))) == {}  # nothing can change places
 
 
 def test_who_judged_is_not_tested_where_it_is_what_was_judged(tmp_path):
@@ -160,31 +175,6 @@ def test_of_very_many_values_the_rarest_are_one_group(tmp_path):
     assert len(sizes) == 51
     assert sum(sizes) == 150
     assert found.groups[1].labels["worker"] == "(all others)"
-
-
-def test_votes_are_held_against_probabilities(tmp_path):
-    generator = np.random.default_rng(4)
-    rows = []
-    for row in pairs(300):
-        gap = generator.normal()
-        votes = generator.random(9) < stats.norm.cdf(gap)
-        row.update(
-            reward_output_chosen=raw(gap, math.sqrt(0.5)),
-            reward_output_rejected=raw(0, math.sqrt(0.5)),
-            annotations=[
-                {"preference": int(vote), "annotator": f"a{n}"} for n, vote in enumerate(votes)
-            ],
-        )
-        rows.append(row)
-    found = analyze(tmp_path, rows).agreement
-    assert found["pairs"] == 300
-    assert found["vote_spearman"].estimate > 0.8
-    assert found["diverging_auroc"].estimate > 0.75
-    assert found["diverging_auroc"].low > 0.6
-    assert analyze(tmp_path, pairs(20)).agreement is None
-    for row in rows[:100]:  # an abstention is no second label
-        row["annotations"] = [{"preference": 1}, {"annotator": "a"}]
-    assert analyze(tmp_path, rows).agreement["pairs"] == 200
 
 
 def test_the_frontier_is_the_accuracy_and_the_unsafe_rate_at_every_level(tmp_path):

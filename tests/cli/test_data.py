@@ -74,8 +74,14 @@ def test_inspect_counts_judgements_and_annotators(
     path.write_text(json.dumps(row) + "\n")
     assert main(["data", "inspect", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "1 of 1 examples kept (1 row was a ranking, 1 abstention, which is no vote)." in out
-    assert "responses: 3; judgements: 1\n  annotators: 2" in out
+    assert (
+        "1 of 1 examples kept (1 row of the source was a ranking, 1 abstention, which is no vote)."
+        in out
+    )
+    assert "responses: 3; judgements: 1\n  votes: 3 on 3 pairs, 1 each (mean 1.0); several" in out
+    assert "people judged 0 of them\n  No item was judged by several people" in out
+    assert "Fewer than five annotators are named, so nothing is said of annotators." in out
+    assert "abstentions: 1, which are no votes" in out
 
 
 def test_inspect_reads_all_splits_of_a_folder(

@@ -48,7 +48,7 @@ def test_the_causes_of_variance_are_printed_and_written(here, capsys):
     metrics = json.loads(Path(folder, "eval_results_both.jsonl.metrics.json").read_text())[
         "metrics"
     ]
-    shares = [metrics[f"{cause}_share"] for cause in ("disagreement", "noise")]
+    shares = [metrics[f"{cause}_share"] for cause in ("shared_context", "noise")]
     assert sum(shares) == pytest.approx(1)
     lines = [" ".join(line.replace("│", " ").split()) for line in printed.splitlines()]
     assert f"all {shares[0]:.1%} {shares[1]:.1%}" in lines

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hidden_context.cli.metrics_table import print_metrics, split_by_group
+from hidden_context.cli.metrics_table import print_baselines, print_metrics, split_by_group
 
 METRICS = {
     "loss": 0.69314,
@@ -33,7 +33,7 @@ def test_the_table_has_a_row_per_group_and_only_columns_that_are_there(capsys):
 
 
 def test_the_causes_of_variance_have_a_table_of_their_own(capsys):
-    causes = {"disagreement_share": 0.5, "noise_share": 0.375, "epistemic_share": 0.125}
+    causes = {"shared_context_share": 0.5, "noise_share": 0.375, "ignorance_share": 0.125}
     of_group = {f"objective_helpful_{name}": value for name, value in causes.items()}
     print_metrics({"loss": 0.5, **causes, "objective_helpful_loss": 0.25, **of_group}, "pairs")
     printed = capsys.readouterr().out
@@ -41,9 +41,9 @@ def test_the_causes_of_variance_have_a_table_of_their_own(capsys):
     assert "all 0.5000" in lines
     assert "all 50.0% 37.5% 12.5%" in lines
     assert "objective helpful 50.0% 37.5% 12.5%" in lines
-    assert any(line.endswith("disagreement ┃ noise ┃ epistemic ┃") for line in lines)
-    print_metrics({"loss": 0.5, "unsplit_share": 0.75, "epistemic_share": 0.25}, "pairs")
-    assert "disagreement and noise" in capsys.readouterr().out
+    assert any(line.endswith("shared context ┃ noise ┃ ignorance ┃") for line in lines)
+    print_metrics({"loss": 0.5, "unsplit_share": 0.75, "ignorance_share": 0.25}, "pairs")
+    assert "shared context and noise" in capsys.readouterr().out
 
 
 def test_heads_with_a_variance_show_it(capsys):
@@ -52,3 +52,20 @@ def test_heads_with_a_variance_show_it(capsys):
     assert "mean σ" in printed
     assert "r²" in printed
     assert "0.2500" in printed
+
+
+def test_baselines_have_a_row_each(capsys):
+    print_baselines(
+        {
+            "constant": {"loss": 0.69314, "accuracy": 0.5, "brier": 0.25},
+            "probe": {"loss": 0.5, "accuracy": 0.75, "brier": 0.2, "contested_auroc": 0.625},
+        }
+    )
+    lines = [
+        " ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.split("\n")
+    ]
+    assert "constant 0.6931 0.5000 0.2500 –" in lines
+    assert "probe 0.5000 0.7500 0.2000 0.6250" in lines
+    assert any("nats per vote" in line and "model" in line for line in lines)
+    print_baselines({})
+    assert capsys.readouterr().out == ""

@@ -237,7 +237,7 @@ def test_labels_that_cannot_be_read_are_told_with_their_line(here, backbone, cap
     error = capsys.readouterr().err
     assert "line 8, field 'strength': strength -3 is beyond 5 levels" in error
     assert main([*argv, "--annotators=map"]) == 2
-    assert "--annotators map learns tastes with --reward_model_type factor" in capsys.readouterr().err
+    assert "--annotators map learns tastes with --reward_model" in capsys.readouterr().err
     assert main([*argv, "--annotators=map", "--reward_model_type=factor"]) == 2
     assert "field 'annotator': no training example says who judged it" in capsys.readouterr().err
     assert main([*argv, "--outcomes=ties", "--margin_scale=1"]) == 2

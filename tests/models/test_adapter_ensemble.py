@@ -141,10 +141,10 @@ def test_everything_about_the_model_comes_back(backbones, saved):
 def test_ignorance_is_where_members_differ(backbones, saved, tmp_path):
     model = load(saved)
     parts = model.score(CHOSEN).difference_parts(model.score(REJECTED))
-    assert parts["epistemic"].min() > 1e-3
+    assert parts["ignorance"].min() > 1e-3
     same = in_one_unit(write_ensemble(tmp_path / "same", backbones("llama"), seeds=(4, 4)))
     parts = same.score(CHOSEN).difference_parts(same.score(REJECTED))
-    assert torch.allclose(parts.pop("epistemic"), torch.zeros(4), atol=1e-12)
+    assert torch.allclose(parts.pop("ignorance"), torch.zeros(4), atol=1e-12)
     assert sum(parts.values()).min() > 0
     alone = load(tmp_path / "same" / "member_0")
     expected = alone.score(CHOSEN).log_prob_greater(alone.score(REJECTED))

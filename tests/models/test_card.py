@@ -44,16 +44,16 @@ def test_every_head_says_what_its_raw_outputs_are(kind):
         (heads.make("base"), []),
         (heads.make("mean_and_variance"), []),
         (heads.make("mixture"), []),
-        (heads.make("factor"), ["disagreement", "noise"]),
-        (heads.EnsembleHead(heads.make("factor"), 2), ["disagreement", "noise", "epistemic"]),
-        (heads.EnsembleHead(heads.make("base"), 2), ["noise", "epistemic"]),
-        (heads.EnsembleHead(heads.make("quantile"), 2), ["unsplit", "epistemic"]),
+        (heads.make("factor"), ["shared_context", "noise"]),
+        (heads.EnsembleHead(heads.make("factor"), 2), ["shared_context", "noise", "ignorance"]),
+        (heads.EnsembleHead(heads.make("base"), 2), ["noise", "ignorance"]),
+        (heads.EnsembleHead(heads.make("quantile"), 2), ["unsplit", "ignorance"]),
     ],
 )
 def test_causes_of_variance_are_explained_where_the_head_tells_them_apart(head, names):
     text = card(head)
     assert causes(text) == names
-    assert ("what the model does not know" in text) == ("epistemic" in names)
+    assert ("what the model does not know" in text) == ("ignorance" in names)
 
 
 def test_what_was_learned_is_listed():

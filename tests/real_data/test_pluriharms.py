@@ -20,8 +20,9 @@ from hidden_context.likelihood import Likelihood
 from hidden_context.models.frozen import Probe
 from hidden_context.statistics.judgement_metrics import judgement_metrics
 from hidden_context.training import TrainConfig
+from hidden_context.training.features import FeatureSet, feature_set
 from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
-from hidden_context.training.probe import FeatureSet, feature_set, train_probe
+from hidden_context.training.probe import train_probe
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 

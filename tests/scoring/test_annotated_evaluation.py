@@ -309,10 +309,10 @@ def test_a_known_annotator_is_predicted_as_such(annotated, tmp_path):
 
     parts = [model.head.distribution(side) for side in raw]
     votes = labels.example  # a pair counts as often as it was judged
-    disagreement = (parts[0].loadings - parts[1].loadings)[votes].square().sum(-1).mean()
+    shared = (parts[0].loadings - parts[1].loadings)[votes].square().sum(-1).mean()
     noise = (parts[0].independent_variance + parts[1].independent_variance)[votes].mean()
-    share = (disagreement / (disagreement + noise)).item()
-    assert result.metrics["disagreement_share"] == pytest.approx(share, abs=1e-9)
+    share = (shared / (shared + noise)).item()
+    assert result.metrics["shared_context_share"] == pytest.approx(share, abs=1e-9)
     assert result.metrics["noise_share"] == pytest.approx(1 - share, abs=1e-9)
     stored = json.loads(Path(f"{result.path}.metrics.json").read_text())
     assert stored["metrics"] == result.metrics
@@ -360,8 +360,8 @@ def test_every_head_is_evaluated(kind, tmp_path):
     assert result.metrics["reward_stddev"] > 0
     shares = {name: value for name, value in result.metrics.items() if name.endswith("_share")}
     names = {
-        "factor": ["disagreement", "noise"],
-        "ensemble": ["disagreement", "noise", "epistemic"],
+        "factor": ["shared_context", "noise"],
+        "ensemble": ["shared_context", "noise", "ignorance"],
     }
     of_all = {name for name in shares if not name.startswith(("data_subset", "objective"))}
     assert of_all == {f"{name}_share" for name in names.get(kind, [])}

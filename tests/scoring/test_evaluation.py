@@ -73,6 +73,7 @@ def test_a_subset_that_is_null_is_filled_and_a_packed_output_keeps_its_name(base
     assert sorted(path.name for path in tmp_path.glob("ge.*")) == [
         "ge.jsonl.gz",
         "ge.jsonl.gz.config.yaml",
+        "ge.jsonl.gz.heads",
         "ge.jsonl.gz.metrics.json",
     ]
 

@@ -57,6 +57,7 @@ class TestWhatIsWritten:
         assert sorted(p.name for p in tmp_path.iterdir()) == [
             "out.jsonl",
             "out.jsonl.config.yaml",
+            "out.jsonl.heads",
             "pairs.jsonl",
         ]
 

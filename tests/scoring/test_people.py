@@ -7,10 +7,13 @@ import warnings
 
 import pytest
 
-from hidden_context import risk
+from hidden_context import heads, risk
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning, MissingFileError
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+from hidden_context.models.likelihood_file import save_likelihood
 from hidden_context.scoring import ScoreConfig
 from hidden_context.scoring.people import check_people, read_groups
+from support.paper_layout import reward_checkpoint
 
 
 def check(models, kind="pair", groups=None, **options):
@@ -67,6 +70,16 @@ def test_a_model_without_annotators_has_no_rewards_of_one(factor, checkpoint):
         check([factor, checkpoint], risk=["mean"], groups=groups)
     with pytest.raises(ConfigError, match=r"--groups g.json, .*does not know: zoe"):
         check(factor, risk=["mean"], groups={"old": ["ann", "zoe"]})
+
+
+def test_habits_of_annotators_are_no_rewards(tmp_path):
+    folder = reward_checkpoint(tmp_path / "habits")
+    options = LikelihoodOptions(
+        levels=3, inference="variational", taste=False, habits=("readiness",), names=("ann",)
+    )
+    save_likelihood(folder, make_likelihood(heads.make("mean_and_variance"), options))
+    with pytest.raises(ConfigError, match=r"knows how annotators answer, not what each cares for"):
+        check(folder, risk=["mean"], annotator="ann")
 
 
 def test_an_annotator_who_is_not_known_is_told_once(factor):

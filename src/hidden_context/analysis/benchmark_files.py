@@ -23,13 +23,13 @@ from hidden_context.analysis.benchmark_measures import (
     ties_id,
 )
 from hidden_context.analysis.benchmark_names import RM_BENCH_DOMAINS, Style
-from hidden_context.analysis.row_facts import prompt_of
 from hidden_context.analysis.score_columns import reward_columns, score_sets, shown
 from hidden_context.analysis.score_heads import choose_head, saved_head
 from hidden_context.analysis.score_table import RawOutputChecks, no_reward
 from hidden_context.data.files import iter_jsonl
 from hidden_context.data.json_arrays import holds_array, iter_array
 from hidden_context.data.published import LABELS, has_lists, plain_row
+from hidden_context.data.row_facts import prompt_of
 from hidden_context.data.rows import require_row
 from hidden_context.errors import DataError
 
@@ -96,8 +96,8 @@ def read_section_scores(path: str | Path, *, head_type: str | None = None) -> li
 
     Args:
         path: The file.
-        head_type: The head that wrote raw outputs; None takes the one of the checkpoint in whose
-            folder the file lies, else guesses.
+        head_type: The head that wrote raw outputs; None takes the one that is kept beside the
+            file, or of the checkpoint in whose folder the file lies, else guesses.
 
     Returns:
         The scores of each reward model; none where the first row is of no benchmark.
@@ -325,7 +325,7 @@ class _Reader:
             file=self.file,
             field=self.columns[0],
             name=self.name,
-            saved=saved_head(self.file),
+            saved=saved_head(self.file, self.name),
             head_type=head_type,
         )
         with torch.no_grad():

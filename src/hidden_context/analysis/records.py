@@ -51,8 +51,8 @@ class PairRecord:
         accuracy_at: Per risk measure, pairs whose preferred text has the higher value, counted
             likewise.
         variance_shares: Shares of the variance of the difference between the two sides by cause,
-            ``disagreement``, ``noise``, ``epistemic`` or ``unsplit``, summing to 1; None for a head
-            that tells no causes apart.
+            ``shared_context``, ``noise``, ``ignorance`` or ``unsplit``, summing to 1; None for a
+            head that tells no causes apart.
     """
 
     n: int

@@ -12,13 +12,16 @@ from hidden_context.analysis.config import AnalyzeConfig
 from hidden_context.analysis.frontier import FrontierPoint
 from hidden_context.analysis.records import Count, PairRecord, ResponseRecord
 from hidden_context.analysis.subsets import SubsetDifference
+from hidden_context.analysis.votes import VoteAnalysis
 from hidden_context.data.files import to_plain
 from hidden_context.statistics.context_tests import TestResult
 
 if TYPE_CHECKING:
     from hidden_context.contexts import Confound
 
-FORMAT, FORMAT_VERSION = "hidden_context.analysis", 2
+FORMAT, FORMAT_VERSION = "hidden_context.analysis", 3
+READABLE = (2, 3)
+"""Versions that ``earlier.upgraded`` takes to this one."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class ScoresAnalysis:
         clusters: Number of prompts.
         calibration: ECE, Brier score, sharpness and reliability bins; None for responses.
         tests: Tests of hidden context and of caution.
-        agreement: Probabilities against vote shares, where pairs have several labels.
+        votes: Predictions against votes, where pairs have several or annotators are known.
         subset_differences: Of columns with two values, one part against the other.
         borda: Borda counts of responses; None for pairs.
         frontier: What each degree of caution costs and prevents.
@@ -71,7 +74,7 @@ class ScoresAnalysis:
     clusters: int = 0
     calibration: dict[str, Any] | None = None
     tests: list[TestResult] = field(default_factory=list)
-    agreement: dict[str, Any] | None = None
+    votes: VoteAnalysis | None = None
     frontier: list[FrontierPoint] = field(default_factory=list)
     subset_differences: list[SubsetDifference] = field(default_factory=list)
     borda: dict[str, Any] | None = None
@@ -121,6 +124,8 @@ class Analysis:
         found = {"format": FORMAT, "version": FORMAT_VERSION, **_plain(self)}
         for scores in found["analyses"]:
             scores["with_objective"] = scores.pop("with_likelihood")  # as files have always had it
+            if scores["votes"] is not None:
+                scores["votes"] = {**scores["votes"].pop("metrics"), **scores["votes"]}
             for group in scores["groups"]:
                 group |= group.pop("record")
         return found

@@ -29,11 +29,13 @@ from hidden_context.analysis.records import record_of_pairs, record_of_responses
 from hidden_context.analysis.results import Analysis, FileSections, Group, ScoresAnalysis
 from hidden_context.analysis.score_files import PairScores, ResponseScores, read_score_file
 from hidden_context.analysis.score_heads import (
-    checkpoint_files_beside,
     choose_head,
+    head_files_of,
+    known_column,
     saved_likelihood,
 )
 from hidden_context.analysis.subsets import subset_differences
+from hidden_context.analysis.votes import votes_of_pairs
 from hidden_context.data.files import write_json
 from hidden_context.data.locks import exclusive
 from hidden_context.errors import ConfigError, DataError
@@ -102,7 +104,7 @@ def analyze_pairs(
         clusters=len(np.unique(facts.cluster)),
         calibration=sections.calibration_of(evidence, facts.cluster, resampling),
         tests=sections.pair_tests(scores, evidence, resampling),
-        agreement=sections.agreement_of(scores, evidence, resampling),
+        votes=votes_of_pairs(scores, likelihood, config.by, resampling),
         frontier=frontier.pair_frontier(scores, evidence, head, resampling),
         subset_differences=subset_differences(group_labels(scores, config.by), moments, resampling),
         contexts=_contexts(scores, spread, config),
@@ -202,20 +204,18 @@ def _analyze_file(
 ) -> tuple[list[ScoresAnalysis], list[_Analysed]]:
     from hidden_context.likelihood import make_likelihood
 
-    likelihood = saved_likelihood(path)
-    known = None if likelihood is None or not likelihood.names.names else likelihood.names.column
     file = read_score_file(
         path,
-        annotator_column=known,
+        annotator_column=known_column(path),
         label_names=sections.judged_columns(config.by),
         keep_prompts=config.contexts,
     )
     every = file.all_scores()
-    # The checkpoint around the file can have written one set of scores, not those of several models
-    saved = None if likelihood is None or len(every) > 1 else likelihood.head
     analyses: list[ScoresAnalysis] = []
     pairs: list[_Analysed] = []
     for scores in every:
+        likelihood = saved_likelihood(path, scores.name, alone=len(every) == 1)
+        saved = None if likelihood is None else likelihood.head
         head = choose_head(
             scores.width,
             file=scores.file,
@@ -273,7 +273,7 @@ def run(config: AnalyzeConfig) -> Analysis:
     # a wrong name is told before any file is read
     measures = {name: risk.parse(name) for name in (text.strip() for text in config.risk)}
     if config.output:
-        beside = [path for file in config.files for path in checkpoint_files_beside(file)]
+        beside = [path for file in config.files for path in head_files_of(file)]
         check_output(config.output, [*config.files, *beside])
     for path in config.files if config.card else ():
         check_card(path)

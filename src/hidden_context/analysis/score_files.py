@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis.row_facts import FactsReader, RowFacts
 from hidden_context.analysis.score_columns import (
     LABEL_COLUMNS,
     RESPONSES_PREFIX,
@@ -33,6 +32,7 @@ from hidden_context.analysis.score_columns import (
 from hidden_context.analysis.score_table import RawOutputChecks, ScoreTable
 from hidden_context.data.example import Example
 from hidden_context.data.files import iter_jsonl
+from hidden_context.data.row_facts import FactsReader, RowFacts
 from hidden_context.errors import DataError
 
 

@@ -1,6 +1,6 @@
 """Which reward head wrote a column of raw outputs.
 
-Told, saved beside the file by its checkpoint, read off a name, or off the width.
+Told, kept beside the file, saved by the checkpoint around it, or read off a name or a small width.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hidden_context.errors import DataError
+from hidden_context.models.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.likelihood_file import FILES, load_likelihood
+from hidden_context.models.score_heads import head_folder, head_folders, heads_folder
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
@@ -18,12 +21,24 @@ if TYPE_CHECKING:
 CHECKPOINT_SUFFIX = "_peft_last_checkpoint"
 
 
-def guess_head_type(width: int, *, file: str, name: str = "") -> str:
+def guess_head_type(width: int, *, file: str, name: str = "", field: str | None = None) -> str:
     """Guess the type of head behind raw outputs.
 
     In this order: the end of the column's name (``reward_outputs_both_categorical``), the
     checkpoint folder that the file lies in (``categorical_…_peft_last_checkpoint``), the width:
-    one number is ``base``, two are ``mean_and_variance``, more are ``categorical``.
+    one number is ``base``, two are ``mean_and_variance``. More could be of any head.
+
+    Args:
+        width: Numbers per text in the file, K.
+        file: The score file.
+        name: The name given to the reward model, if it has one.
+        field: Its column, for the error.
+
+    Returns:
+        The type.
+
+    Raises:
+        DataError: If K is above 2, and no name says what the head is.
 
     >>> guess_head_type(2, file="scores.jsonl", name="both")
     'mean_and_variance'
@@ -40,7 +55,16 @@ def guess_head_type(width: int, *, file: str, name: str = "") -> str:
     for head_type in heads.types():
         if folder.startswith(f"{head_type}_") and folder.endswith(CHECKPOINT_SUFFIX):
             return head_type
-    return {1: "base", 2: "mean_and_variance"}.get(width, "categorical")
+    if width > 2:
+        raise DataError(
+            f"{width} numbers per text, and nothing says what head wrote them",
+            file=file,
+            field=field,
+            remedy="Name it with --head; or put the file beside "
+            f"{heads_folder(file).name}, which evaluate and score write, or into its checkpoint's "
+            "folder",
+        )
+    return "base" if width == 1 else "mean_and_variance"
 
 
 def head_for_width(
@@ -78,7 +102,7 @@ def head_for_width(
     if head.num_members:
         remedy = (
             "What its members are stands in its checkpoint's reward_head.json: put the file "
-            "beside that one, or name another head"
+            "beside that one, evaluate again, or name another head"
         )
     raise DataError(
         f"{width} {'number' if width == 1 else 'numbers'} per text, but {_a(head.type)} head "
@@ -95,43 +119,68 @@ def _a(head_type: str) -> str:
 
 def head_file_beside(file: str | Path) -> Path:
     """Return where a checkpoint whose folder a score file lies in keeps its head."""
-    from hidden_context.models.head_file import HEAD_FILE
-
     return Path(file).parent / HEAD_FILE
 
 
-def checkpoint_files_beside(file: str | Path) -> list[Path]:
-    """Return the files of the checkpoint around a score file that an analysis reads."""
-    from hidden_context.models.likelihood_file import FILES
-
-    return [head_file_beside(file), *(Path(file).parent / name for name in FILES)]
-
-
-def saved_head(file: str | Path) -> Head | None:
-    """Read the head of the checkpoint whose folder a score file lies in, if it lies in one.
-
-    Raises:
-        CheckpointError: If the checkpoint's head file is damaged or of a later version.
-    """
-    from hidden_context.models.head_file import HeadFile
-
-    path = head_file_beside(file)
-    return HeadFile.load(path).head if path.is_file() else None
+def head_files_of(file: str | Path) -> list[Path]:
+    """Return the files beside and around a score file in which an analysis looks for heads."""
+    folders = [Path(file).parent, *head_folders(file)]
+    return [folder / name for folder in folders for name in (HEAD_FILE, *FILES)]
 
 
-def saved_likelihood(file: str | Path) -> Likelihood | None:
-    """Read what the checkpoint whose folder a score file lies in learned beside its network.
+def saved_head(file: str | Path, name: str = "", *, alone: bool = True) -> Head | None:
+    """Read the head of a set of scores: the one kept beside the file, or of the checkpoint around.
+
+    Args:
+        file: The score file.
+        name: The name given to the reward model; empty where it was the only one.
+        alone: Whether the file has no other scores; a checkpoint wrote one set, not several.
 
     Returns:
-        The likelihood, of the checkpoint's head; None where there is no checkpoint.
+        The head; None where nothing says what it is.
 
     Raises:
-        CheckpointError: If the checkpoint's files are damaged or of a later version.
+        CheckpointError: If the file of the head is damaged or of a later version.
     """
-    from hidden_context.models.likelihood_file import load_likelihood
+    folder = _folder_of(file, name, alone)
+    return None if folder is None else HeadFile.load(folder / HEAD_FILE).head
 
-    head = saved_head(file)
-    return None if head is None else load_likelihood(Path(file).parent, head)
+
+def saved_likelihood(file: str | Path, name: str = "", *, alone: bool = True) -> Likelihood | None:
+    """Read what a model learned beside its network; see ``saved_head``.
+
+    Raises:
+        CheckpointError: If its files are damaged or of a later version.
+    """
+    head = saved_head(file, name, alone=alone)
+    folder = _folder_of(file, name, alone)
+    return None if head is None or folder is None else load_likelihood(folder, head)
+
+
+def _folder_of(file: str | Path, name: str, alone: bool) -> Path | None:
+    folder = head_folder(file, name)
+    around = Path(file).parent if alone and head_file_beside(file).is_file() else None
+    return folder or around
+
+
+def known_column(file: str | Path) -> str | None:
+    """Return the column by which the models of a score file know annotators; None if none does.
+
+    Raises:
+        CheckpointError: If the files of a head are damaged or of a later version.
+        DataError: If two models know them by different columns.
+    """
+    around = [Path(file).parent] if head_file_beside(file).is_file() else []
+    folders = head_folders(file) or around
+    found = [load_likelihood(each, HeadFile.load(each / HEAD_FILE).head) for each in folders]
+    columns = sorted({each.names.column for each in found if each.names.names})
+    if len(columns) > 1:
+        raise DataError(
+            f"its models know annotators by different columns ({', '.join(columns)})",
+            file=file,
+            remedy="Score with each of them alone",
+        )
+    return columns[0] if columns else None
 
 
 def choose_head(
@@ -151,7 +200,7 @@ def choose_head(
         file: The score file.
         field: Its column, for errors.
         name: The name given to the reward model, if it has one.
-        saved: The head that the checkpoint beside the file says it has.
+        saved: The head that ``saved_head`` found.
         head_type: The type that was asked for, which goes before all else.
         likelihood: The likelihood that was asked for, likewise.
 
@@ -160,22 +209,22 @@ def choose_head(
 
     Raises:
         ConfigError: If the type is unknown.
-        DataError: If such a head cannot have written ``width`` numbers.
+        DataError: If such a head cannot have written ``width`` numbers, or nothing says what it is.
     """
     from hidden_context import heads
 
     told = None if head_type is None else heads.make(head_type).type
     if saved is None or told not in (None, saved.type):
-        kind = told or guess_head_type(width, file=file, name=name)
+        kind = told or guess_head_type(width, file=file, name=name, field=field)
         return head_for_width(kind, width, file=file, field=field, likelihood=likelihood)
     if saved.num_outputs != width:
-        path = head_file_beside(file)
+        folder = _folder_of(file, name, True) or Path(file).parent
         raise DataError(
             f"{width} {'number' if width == 1 else 'numbers'} per text, but the {saved.type} head "
-            f"in {path} writes {saved.num_outputs}",
+            f"in {folder / HEAD_FILE} writes {saved.num_outputs}",
             file=file,
             field=field,
-            remedy="Another reward model wrote this file; move it out of this one's folder",
+            remedy="Another reward model wrote this file; keep it apart from that head",
         )
     return saved if likelihood is None else _with_likelihood(saved, likelihood)
 

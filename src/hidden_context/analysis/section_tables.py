@@ -13,6 +13,7 @@ from hidden_context.analysis.table_cells import (
     say,
     share,
 )
+from hidden_context.analysis.vote_tables import print_topics, print_votes
 
 _SHOWN: Final = (None, 0.01, 0.1)
 """Levels of caution that the terminal shows; the file has all."""
@@ -38,13 +39,9 @@ def print_sections(analysis: ScoresAnalysis, console: Console) -> None:
             f"Calibration: expected error {estimate(found['ece'])}, Brier score "
             f"{estimate(found['brier'])}, sharpness {found['sharpness']:.3f}",
         )
-    if (found := analysis.agreement) is not None:
-        say(
-            console,
-            f"{found['pairs']} pairs with several labels: AUROC of finding those whose annotators "
-            f"diverge {estimate(found['diverging_auroc'])}, rank correlation of P with vote shares "
-            f"{estimate(found['vote_spearman'])}",
-        )
+    if analysis.votes is not None:
+        print_votes(analysis.votes.metrics, console)
+        print_topics(analysis.votes, console)
     if (found := analysis.borda) is not None:
         places = ", ".join(map(estimate, found["by_place"]))
         say(

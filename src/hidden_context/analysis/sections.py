@@ -1,4 +1,4 @@
-"""Parts of an analysis beside its numbers by group: calibration, tests, agreement, frontier."""
+"""Parts of an analysis beside its numbers by group: calibration, tests, confounds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from hidden_context.analysis.evidence import PairEvidence, ResponseEvidence
 from hidden_context.analysis.intervals import Resampling
-from hidden_context.analysis.row_facts import RowFacts
 from hidden_context.analysis.score_files import PairScores
 from hidden_context.data.example import Comparison
+from hidden_context.data.row_facts import RowFacts
 
 if TYPE_CHECKING:
     from hidden_context.contexts import Confound
@@ -79,9 +79,10 @@ def _who_judged_test(
 ) -> TestResult | None:
     """Test whether annotators choose differently; None where the votes cannot tell.
 
-    Where most votes are on pairs that several annotators judged, they are exchanged within each
-    pair, else within the parts of the data. Where no two annotators share a part, whoever judged
-    cannot be told from what was judged. Where at most one is named, the objective stands in.
+    Where most votes are on pairs that several annotators judged, in one row or in several, their
+    answers are exchanged within each pair, and asked for ties and deviation as well; else within
+    the parts of the data. Where no two annotators share a part, whoever judged cannot be told from
+    what was judged. Where at most one is named, the objective stands in.
     """
     from hidden_context.statistics.context_tests import annotator_permutation_test
 
@@ -94,17 +95,20 @@ def _who_judged_test(
     if len(set(who[known].tolist())) < 2:
         return None
     row, codes = row[known], np.unique(who[known], return_inverse=True)[1]
-    prompt = scores.facts.cluster[row]
+    prompt, item = scores.facts.cluster[row], scores.facts.item[row]
     subset = scores.labels.get("data_subset")
     part = np.zeros_like(row) if subset is None else np.unique(subset[row], return_inverse=True)[1]
-    shared = bool((_judges(row, codes) > 1).mean() >= 0.5)
+    shared = bool((_judges(item, codes) > 1).mean() >= 0.5)
+    if shared and not stands_in:
+        return _answers_test(scores, evidence, votes, resampling)
     if not shared and (_judges(part, codes) < 2).all():
         return None
     block = np.unique(prompt * (part.max() + 1) + part, return_inverse=True)[1]
+    features = np.stack(list(_features(scores, evidence).values()), axis=1)
     found = annotator_permutation_test(
-        _features(scores, evidence)[row] * votes.sign[known][:, None],
+        features[row] * votes.sign[known][:, None],
         codes,
-        row if shared else part,
+        item if shared else part,
         block=None if shared or block.max() + 1 == len(block) else block,
         resamples=resampling.resamples,
         seed=resampling.seed,
@@ -113,6 +117,28 @@ def _who_judged_test(
         return found
     question = "Do rows of another objective choose differently? (The column 'objective' stands in "
     return dataclasses.replace(found, question=f"{question}for the annotator.)")
+
+
+def _answers_test(
+    scores: PairScores, evidence: PairEvidence, votes: Votes, resampling: Resampling
+) -> TestResult | None:
+    """Test answers within pairs, the pair's sides in the order of their texts."""
+    from hidden_context.statistics.annotator_tests import answers_test
+    from hidden_context.statistics.votes import VoteTable
+
+    turn = np.where(scores.facts.swapped, -1.0, 1.0)
+    _, first, item = np.unique(scores.facts.item[votes.row], return_index=True, return_inverse=True)
+    names, who = np.unique(votes.annotator, return_inverse=True)
+    unnamed = int(names[0] == "")
+    table = VoteTable.of(item, who - unnamed, (1 + turn[votes.row] * votes.sign) / 2)
+    rows = votes.row[first]
+    features = _features(scores, evidence).items()
+    return answers_test(
+        table.select(table.is_first_answer),
+        features={name: turn[rows] * value[rows] for name, value in features},
+        resamples=resampling.resamples,
+        seed=resampling.seed,
+    )
 
 
 def _judges(place: Ints, who: Ints) -> Ints:
@@ -148,15 +174,15 @@ def votes_of(scores: PairScores, rows: Ints) -> Votes:
     return Votes(np.array(row), np.array(who), 2 * np.array(preference, dtype=np.float64) - 1)
 
 
-def _features(scores: PairScores, evidence: PairEvidence) -> Floats:
-    """What the chosen text has more of than the other: reward, σ, length. ``(N, 1 to 3)``."""
-    columns = [evidence.difference]
+def _features(scores: PairScores, evidence: PairEvidence) -> dict[str, Floats]:
+    """What the chosen text has more of than the other: reward, σ, length; each ``(N,)``."""
+    found = {"reward": evidence.difference}
     if evidence.has_variance:
-        columns.append(evidence.stddev[:, 0] - evidence.stddev[:, 1])
+        found["stddev"] = evidence.stddev[:, 0] - evidence.stddev[:, 1]
     length = scores.facts.length
     if not np.isnan(length).any():
-        columns.append(np.log1p(length[:, 0]) - np.log1p(length[:, 1]))
-    return np.stack(columns, axis=1)
+        found["length"] = np.log1p(length[:, 0]) - np.log1p(length[:, 1])
+    return found
 
 
 def response_tests(evidence: ResponseEvidence, cluster: NDArray[np.int64]) -> list[TestResult]:
@@ -177,31 +203,6 @@ def response_tests(evidence: ResponseEvidence, cluster: NDArray[np.int64]) -> li
         )
         for name in names[1:]
     ]
-
-
-def agreement_of(
-    scores: PairScores, evidence: PairEvidence, resampling: Resampling
-) -> dict[str, Any] | None:
-    """Hold probabilities against vote shares; None where no pair has several labels."""
-    from hidden_context.statistics import agreement
-
-    facts = scores.facts
-    count = np.bincount(votes_of(scores, np.arange(len(scores.said))).row)
-    if not (count > 1).any():
-        return None
-    rows = np.flatnonzero(count > 1)
-    # which side is called chosen was decided by the votes; the texts' own order was not
-    swap = facts.swapped[rows]
-    p, share = (
-        np.where(swap, 1 - values[rows], values[rows])
-        for values in (evidence.probability, scores.preference)
-    )
-    options = {"cluster": facts.cluster[rows], **vars(resampling)}
-    return {
-        "pairs": len(rows),
-        "diverging_auroc": agreement.diverging_auroc(-np.abs(p - 0.5), share, **options),
-        "vote_spearman": agreement.rank_correlation(p, share, **options),
-    }
 
 
 def confounds_of(

@@ -1,4 +1,4 @@
-"""``hidden-context data``: download, inspect and split preference data."""
+"""``hidden-context data``: download, import, inspect and split preference data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
 
 if TYPE_CHECKING:
+    from hidden_context.data.collections.source import Source
     from hidden_context.data.sources import ExampleData
 
 
@@ -24,6 +25,16 @@ class DownloadConfig:
     output: str = option("data", "folder to fill")
     only: Literal["data", "evaluations", "all"] = option("all", "which files")
     mirror: str | None = option(None, "local folder of the same layout to copy from")
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Options of ``hidden-context data import``."""
+
+    source: str | None = option(None, "name of the public data set", positional=True)
+    files: tuple[str, ...] | None = option(None, "its files, or a folder", positional=True)
+    output: str | None = option(None, "JSON Lines to write (.jsonl or .jsonl.gz)")
+    list: bool = option(False, "list the public data sets that are read, with their terms")
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,48 @@ def run_download(argv: Sequence[str] | None) -> int:
     return 1 if result.missing else 0
 
 
+def run_import(argv: Sequence[str] | None) -> int:
+    """Write a public data set of human judgements as rows of judgements."""
+    config = parse(
+        ImportConfig,
+        argv,
+        prog="hidden-context data import",
+        description="Read a public data set as published and write its judgements, and a table of "
+        "its annotators beside them.",
+    )
+    from hidden_context.data.collections import NAMES, find_source
+    from hidden_context.data.collections.save import save_source
+    from hidden_context.errors import ConfigError
+
+    if config.list:
+        for name in NAMES:
+            _print_source(find_source(name))
+        return 0
+    if config.source is None or not config.files or config.output is None:
+        raise ConfigError(
+            "A source, its files and --output are needed: hidden-context data import SOURCE "
+            "FILES... --output out.jsonl; --list shows the sources."
+        )
+    source = find_source(config.source)
+    report = save_source(source, config.files, config.output)
+    print(f"{source.title}. Licence: {source.licence}. Published at {source.published}.")
+    print(f"Please cite {source.citation}")
+    print(report)
+    return 0
+
+
+def _print_source(source: Source) -> None:
+    print(f"{source.name}: {source.title}")
+    for title, text in (
+        ("gives", source.gives),
+        ("files", source.files),
+        ("from", source.published),
+        ("licence", source.licence),
+        ("cite", source.citation),
+    ):
+        print(f"  {title:<8} {text}")
+
+
 def _splits_to_read(config: InspectConfig) -> list[str]:
     """Return the splits named or there; one empty name stands for a table without splits."""
     from hidden_context.data.sources import available_splits
@@ -93,7 +146,9 @@ def _read(config: InspectConfig, split: str) -> ExampleData:
 
 
 def _print_summary(data: ExampleData, split_by: str | None) -> None:
+    from hidden_context.cli.observed_lines import observed_lines
     from hidden_context.data.groups import SplitOptions
+    from hidden_context.data.observed import Observing, observed
     from hidden_context.data.summary import summarize_examples
 
     options = SplitOptions(split_by)
@@ -107,8 +162,9 @@ def _print_summary(data: ExampleData, split_by: str | None) -> None:
         if counts:
             print(f"  {title}: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
     print(f"  responses: {summary.responses}; judgements: {summary.judgements}")
-    if summary.annotators:
-        print(f"  annotators: {summary.annotators}")
+    keys = options.keys(data.examples)
+    for line in observed_lines(observed(data.examples, keys, Observing(test_resamples=499))):
+        print(f"  {line}")
     print(
         f"  prompts: {summary.prompts} distinct; {summary.repeated_prompt_rows} examples repeat "
         "an earlier example's prompt"
@@ -212,6 +268,7 @@ def run_split(argv: Sequence[str] | None) -> int:
 
 _VERBS: dict[str, tuple[Callable[[Sequence[str] | None], int], str]] = {
     "download": (run_download, "fetch the paper's data and verify it"),
+    "import": (run_import, "read a public data set of human judgements as published"),
     "inspect": (run_inspect, "show what a data set holds and what would be left out"),
     "split": (run_split, "divide a data set by prompt into train and test files"),
 }

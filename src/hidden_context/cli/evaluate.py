@@ -24,10 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_evaluation(config: EvaluateConfig) -> int:
     """Evaluate and print what was read, the metrics, and where the scores lie."""
     use_cache_without_network()
+    from hidden_context.analysis.tables import make_console
+    from hidden_context.analysis.vote_tables import print_votes
     from hidden_context.scoring.evaluation import evaluate
 
     result = evaluate(config)
     print(result.report)
     print_metrics(result.metrics, "evaluation examples")
+    if result.votes is not None:
+        print_votes(result.votes, make_console())
     print(f"{result.path}: {result.counts}")
     return 0

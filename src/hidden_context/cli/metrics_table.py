@@ -17,10 +17,16 @@ _METRICS = {
     "r2": "r²",
 }
 _CAUSES = {
-    "disagreement_share": "disagreement",
+    "shared_context_share": "shared context",
     "noise_share": "noise",
-    "unsplit_share": "disagreement and noise",
-    "epistemic_share": "epistemic",
+    "unsplit_share": "shared context and noise",
+    "ignorance_share": "ignorance",
+}
+_BASELINE_METRICS = {
+    "loss": "nats per vote",
+    "accuracy": "accuracy",
+    "brier": "Brier",
+    "contested_auroc": "contested AUROC",
 }
 
 
@@ -83,3 +89,15 @@ def print_metrics(metrics: Mapping[str, float], title: str) -> None:
     for table in tables:
         if table is not None:
             console.print(table)
+
+
+def print_baselines(metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Print what baselines and the probe beside them reach, a row for each."""
+    from rich.console import Console
+
+    table = _table(
+        metrics, _BASELINE_METRICS, "beside simple models on the same features", "{:.4f}"
+    )
+    if table is not None:
+        table.columns[0].header = "model"
+        Console().print(table)

@@ -12,6 +12,7 @@ from hidden_context.data.files import atomic_write, json_line
 from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import ConfigError, DataError, StorageError
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.score_heads import forget_heads, save_heads
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.columns import Groups, People, added_columns
 from hidden_context.scoring.config import ModelOptions, OverLength
@@ -107,7 +108,7 @@ def write_scores(
     """Score rows with each model in turn and write one file, in input order.
 
     One model is in memory at a time. Each leaves a record beside the output, which is there to
-    resume from until the output is complete.
+    resume from until the output is complete, and its head, by which the raw outputs are read.
 
     Args:
         rows: Gives the rows, anew at each call.
@@ -157,6 +158,7 @@ def write_scores(
         records[name] = record
         del model
     counts = ScoreCounts()
+    forget_heads(output)
     with atomic_write(output) as file:
         for columns in _merged(rows(), records, people, over_length, measures, counts):
             file.write(json_line(columns))
@@ -167,6 +169,7 @@ def write_scores(
                 f"refused by the chat template{refused}",
                 remedy="Raise --max_length, mend the chats, or take --over_length truncate or null",
             )
+    save_heads(output, {name: each.likelihood for name, each in people.items()})
     for record in records.values():
         record.path.unlink(missing_ok=True)
     return counts

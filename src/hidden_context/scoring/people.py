@@ -96,9 +96,12 @@ def _check_context(likelihood: Likelihood, checkpoint: str, relative: str) -> No
 
 
 def _check_annotator(likelihood: Likelihood, checkpoint: str, annotator: str) -> None:
-    if not likelihood.knows_annotators:
+    if not likelihood.knows_tastes:
+        known = "no annotators"
+        if likelihood.knows_annotators:
+            known = "how annotators answer, not what each cares for"
         raise ConfigError(
-            f"--annotator {annotator}: {checkpoint} knows no annotators; train a factor head with "
+            f"--annotator {annotator}: {checkpoint} knows {known}; train a factor head with "
             "--annotators on data that name them, or leave it out."
         )
     if likelihood.names.index(annotator) == UNKNOWN:

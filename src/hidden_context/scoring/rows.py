@@ -6,22 +6,24 @@ import dataclasses
 from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hidden_context.data.example import Example, Rating
+from hidden_context.data.example import Comparison, Example, Judgement, Rating
 from hidden_context.data.expand import comparisons_of, expand_pairs
 from hidden_context.data.files import iter_jsonl
 from hidden_context.data.importers import read_row
 from hidden_context.data.importers.pairs import SIDES, is_pair
 from hidden_context.data.responses import Kind, ScoringRow
+from hidden_context.data.row_facts import FactsReader, RowFacts
 
 # Of a row with several responses; what each rated one has of them is written anew.
 _OF_ALL: Final = (
     *("prompt", "responses", "ranks", "rankings", "ratings", "judgements", "annotator", "weight"),
-    *("text", "messages", "response", "rating"),
+    *("text", "messages", "response", "rating", "comparison", "abstains", "confidence"),
+    *("preference", "strength", "margin", "rating_chosen", "rating_rejected", "annotations"),
 )
 
 
@@ -30,8 +32,9 @@ def rows_of(examples: Sequence[Example], data_subset: str) -> list[ScoringRow]:
 
     Args:
         examples: The examples. A pair stays one row, however many judged it; of several responses
-            every comparison is a pair (see ``expand_pairs``); a rated text that is in no pair
-            stands alone.
+            every two that were compared are a row, with all that was said of them in
+            ``annotations`` where several votes were cast; a rated text that is in no pair stands
+            alone.
         data_subset: What stands in that column where a row has nothing there.
 
     Returns:
@@ -73,7 +76,78 @@ def _parts(example: Example) -> list[Example]:
     }
     rated = {answer.response for answer in answers if isinstance(answer, Rating)}
     alone = [_rated_text(example, place) for place in sorted(rated - compared)]
-    return expand_pairs(example) + alone
+    return _judged_pairs(example) + alone
+
+
+def _judged_pairs(example: Example) -> list[Example]:
+    """Let every two responses that were compared be a pair, with all votes on them."""
+    places = [
+        (comparison.first, comparison.second)
+        for judgement in example.judgements
+        for comparison, _ in comparisons_of(judgement.answer)
+    ]
+    together: dict[tuple[int, ...], list[tuple[Example, bool]]] = {}
+    for (first, second), pair in zip(places, expand_pairs(example), strict=True):
+        own = together.setdefault(tuple(sorted((first, second))), [])
+        own.append((pair, first > second))
+    abstained = len(example.responses) == 2 and example.abstentions > 0
+    return [
+        _pair_of_votes(example, both, votes) if len(votes) > 1 or abstained else votes[0][0]
+        for both, votes in together.items()
+    ]
+
+
+def _pair_of_votes(
+    example: Example, places: tuple[int, ...], votes: list[tuple[Example, bool]]
+) -> Example:
+    """Write votes on two responses as one row, in the order of the responses."""
+    entries = [_entry(judgement, turned) for pair, turned in votes for judgement in pair.judgements]
+    if len(example.responses) == 2:  # of more, an abstention does not say which two it is of
+        entries += [
+            {**_said_by(judgement), "abstains": True}
+            for judgement in example.judgements
+            if judgement.abstains
+        ]
+    columns = {name: value for name, value in example.columns.items() if name not in _OF_ALL}
+    columns = {
+        "prompt": example.prompt,
+        **dict(zip(SIDES, (example.text(place) for place in places), strict=True)),
+        **({} if example.tools is None else {"tools": example.tools}),
+        **columns,
+        "annotations": entries,
+    }
+    return dataclasses.replace(
+        read_row(columns),
+        prompt=example.prompt,
+        responses=tuple(example.responses[place] for place in places),
+        tools=example.tools,
+        source_file=example.source_file,
+        source_lines=example.source_lines,
+    )
+
+
+def _entry(judgement: Judgement, turned: bool) -> dict[str, Any]:
+    """Write a vote on a pair, or the rating of one of its sides, as an entry of ``annotations``."""
+    answer, entry = judgement.answer, _said_by(judgement)
+    if isinstance(answer, Rating):
+        return {**entry, f"rating_{SIDES[answer.response ^ turned]}": answer.value}
+    assert isinstance(answer, Comparison)
+    sign = -1 if turned else 1
+    entry["preference"] = 1 - answer.preference if turned else answer.preference
+    said = {"strength": answer.strength, "margin": answer.margin}
+    return entry | {name: sign * value for name, value in said.items() if value is not None}
+
+
+def _said_by(judgement: Judgement) -> dict[str, Any]:
+    """Return who judged and how much it counts, and what else their entry says."""
+    said = judgement.columns
+    entry = dict(said.maps[0]) if isinstance(said, ChainMap) else {}
+    named = {"annotator": judgement.annotator, "confidence": judgement.confidence}
+    return {
+        **{name: value for name, value in entry.items() if name not in _OF_ALL},
+        **{name: value for name, value in named.items() if value is not None},
+        "weight": judgement.weight,
+    }
 
 
 def _rated_text(example: Example, place: int) -> Example:
@@ -97,27 +171,41 @@ def _rated_text(example: Example, place: int) -> Example:
     )
 
 
-def read_scored(path: Path) -> tuple[list[Example], Tensor]:
+class Scored(NamedTuple):
+    """Rows of an evaluation that have rewards.
+
+    Attributes:
+        examples: E examples, the texts of pairs left out.
+        raw: Raw outputs of their responses, in float64 of shape ``(R, K)``.
+        facts: Prompts, items and lengths of the E examples.
+    """
+
+    examples: list[Example]
+    raw: Tensor
+    facts: RowFacts
+
+
+def read_scored(path: Path) -> Scored:
     """Read the rows of an evaluation's file back; rows without rewards are left out.
 
     Args:
         path: The file.
 
     Returns:
-        E examples, the texts of pairs left out; and the raw outputs of their responses, in float64
-        of shape ``(R, K)``.
+        The rows.
 
     Raises:
         DataError: If a row is malformed, naming its line.
     """
-    examples, raw = [], []
+    examples, raw, facts = [], [], FactsReader()
     for line, row in iter_jsonl(path):
         compared = f"reward_output_{SIDES[0]}" in row
         names = [f"reward_output_{side}" for side in SIDES] if compared else ["reward_output"]
         own = [row[name] for name in names]
         if None in own:
             continue
+        facts.add(row)
         blank: dict[str, Any] = {"prompt": None, **dict.fromkeys(SIDES, "")} if compared else {}
         examples.append(read_row({**row, **blank}, file=path, line=line))
         raw += own
-    return examples, torch.tensor(raw, dtype=torch.float64)
+    return Scored(examples, torch.tensor(raw, dtype=torch.float64), facts.facts())
