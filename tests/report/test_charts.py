@@ -43,7 +43,7 @@ def run(analysis: dict[str, Any], spans: list[dict[str, Any]]) -> dict[str, Any]
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    _, data, _, charts, *_ = scripts()
+    _, _, data, _, charts, *_ = scripts()
     code = HARNESS.replace("ANALYSES", json.dumps([analysis])).replace("SPANS", json.dumps(spans))
     code = code.replace("SCRIPTS", f"{data}\n{charts}")
     done = subprocess.run([node, "-"], input=code, capture_output=True, text=True, check=True)

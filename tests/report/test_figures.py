@@ -23,7 +23,7 @@ def _group(labels, n, accuracy):
     return {
         "labels": labels,
         "n": n,
-        "variance_shares": {"disagreement": 0.3, "noise": 0.6, "epistemic": 0.1},
+        "variance_shares": {"shared_context": 0.3, "noise": 0.6, "ignorance": 0.1},
         "intervals": {
             "accuracy": _interval(accuracy),
             "loss": _interval(0.6),
@@ -115,7 +115,7 @@ def _content(*analyses):
     comparison = {"first": "a/s.jsonl", "second": "b/s.jsonl", "differences": differences}
     return {
         "format": "hidden_context.analysis",
-        "version": 2,
+        "version": 3,
         "config": {},
         "analyses": list(analyses or [_analysis()]),
         "comparisons": [comparison],

@@ -16,9 +16,12 @@ from hidden_context.analysis.score_analysis import run as analyze
 from hidden_context.cli.main import main
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.report import words
+from hidden_context.report.analysis_file import as_it_was_written
 from hidden_context.report.config import ReportConfig
-from hidden_context.report.page import content_security_policy, embedded_json
+from hidden_context.report.html import content_security_policy, embedded_json
+from hidden_context.report.page import render
 from hidden_context.report.workflow import run
+from report import people_found
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}<!--"
 
@@ -83,7 +86,7 @@ def test_the_policy_lets_exactly_the_page_s_scripts_run(tmp_path):
     run_by_browsers = [
         text for attrs, text in page.scripts if "type" not in attrs or attrs.get("id") == "plotly"
     ]
-    assert len(run_by_browsers) == 7
+    assert len(run_by_browsers) == 8
     hashes = [
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for text in run_by_browsers
@@ -110,7 +113,7 @@ def test_texts_stand_in_the_page_as_texts_only(tmp_path):
     result, page = report(tmp_path, found, title=HOSTILE)
     html = result.path.read_text()
     assert "<img" not in html.split("<script", 1)[0]
-    assert len([1 for attrs, _ in page.scripts if "type" not in attrs]) == 6
+    assert len([1 for attrs, _ in page.scripts if "type" not in attrs]) == 7
     assert HOSTILE in "".join(page.text)  # escaped, so the parser gives it back whole
     assert "49" not in re.search("<h1>(.*?)</h1>", html)[1]
     data = next(text for attrs, text in page.scripts if attrs.get("id") == "data")
@@ -194,6 +197,41 @@ def test_an_analysis_changed_by_hand_is_an_error_that_names_it(tmp_path, capsys,
     assert len(error.splitlines()) == 1
 
 
+def test_an_analysis_of_version_2_gives_a_page_without_votes(tmp_path):
+    made = tmp_path / "analysis.json"
+    files = [write(tmp_path / "scores.jsonl", rows())]
+    analyze(AnalyzeConfig(files=files, contexts=True, resamples=99, output=str(made)))
+    content = json.loads(made.read_text())
+    content["version"] = 2
+    for scores in content["analyses"]:
+        del scores["votes"]
+        scores["agreement"] = None
+    made.write_text(json.dumps(content))
+    _, page = report(tmp_path, rows(), analysis=str(made))
+    assert "ranks the preferred response first" in "".join(page.text)
+    content["version"] = 1
+    made.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="its version is 1, but 2 to 3 are read"):
+        report(tmp_path, rows(), analysis=str(made))
+    content |= {"version": 2, "analyses": [5]}
+    made.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="missing or of another kind"):
+        report(tmp_path, rows(), analysis=str(made))
+
+
+def test_an_error_of_the_program_is_not_blamed_on_a_file():
+    with pytest.raises(KeyError), as_it_was_written(None):
+        raise KeyError("x")
+
+
+def test_what_is_not_a_number_is_a_dash():
+    part = people_found.votes()
+    part["topics"][0]["r2_within"] = None
+    page = Page(render("Title", people_found.analysis(part), None, None, None))
+    text = " ".join(" ".join(page.text).split())
+    assert "topic fathers 500 37.0 % [34.0, 40.0] 33.0 % [31.0, 35.0] –" in text
+
+
 def test_rewards_beyond_what_numbers_hold_give_a_page(tmp_path):
     far = {
         **rows(1)[0],
@@ -257,26 +295,80 @@ def test_the_summary_says_when_there_may_be_nothing():
     def found(p, low, high):
         difference = {"estimate": 0.01, "low": low, "high": high}
         return {
-            "analyses": [],
-            "comparisons": [
-                {
-                    "first": "a",
-                    "second": "b",
-                    "differences": [
-                        {"metric": "loss", "difference": difference, "p_value": p},
-                        {"metric": "r2", "difference": difference, "p_value": p},
-                    ],
-                }
+            "first": "a",
+            "second": "b",
+            "differences": [
+                {"metric": "loss", "difference": difference, "p_value": p},
+                {"metric": "r2", "difference": difference, "p_value": p},
             ],
         }
 
-    (unsure,) = words.summary(found(0.4, -0.1, 0.1))
+    (unsure,) = words.of_comparison(found(0.4, -0.1, 0.1))
     assert unsure == (
-        "b against a: loss differs by 0.010 [-0.100, 0.100]; the interval holds no difference as "
+        "b against a: loss differs by 0.010 [−0.100, 0.100]; the interval holds no difference as "
         "well."
     )
-    (sure,) = words.summary(found(0.001, 0.005, 0.1))
+    (sure,) = words.of_comparison(found(0.001, 0.005, 0.1))
     assert sure.endswith("0.010 [0.005, 0.100].")
+
+
+@pytest.mark.parametrize(
+    ("name", "p", "verdict"),
+    [
+        ("annotator_permutation", 0.0004, "Yes (p = 0.0004)."),
+        ("annotator_permutation", 1.0, "No sign of it (p = 1.000)."),
+        ("mcnemar", 0.01, "The rates differ (p = 0.010)."),
+        ("mcnemar", 0.2, "No sign of a difference (p = 0.200)."),
+    ],
+)
+def test_a_test_is_one_question_and_one_short_answer(name, p, verdict):
+    test = {"name": name, "question": "Why?", "p_value": p, "limit": "A long paragraph."}
+    assert words.of_test(test) == f"Why? {verdict}"
+
+
+def test_groups_of_the_same_rows_stand_there_once(tmp_path):
+    found = rows(data_subset="both", objective="helpful")
+    _, page = report(tmp_path, found)
+    table = next(text for text in page.text if "Numbers by group" in text)
+    assert table
+    data = json.loads(next(text for attrs, text in page.scripts if attrs.get("id") == "data"))
+    assert [group["labels"] for group in data["analyses"][0]["groups"]] == [{}]
+    assert "subset both" not in "".join(page.text)
+
+
+def test_there_is_no_table_of_caution_without_an_unsafe_side(tmp_path):
+    _, page = report(tmp_path, rows(data_subset="helpful"))
+    assert "Risk frontier" not in "".join(page.text)
+    assert "unsafe preferred" not in "".join(page.text)
+    _, page = report(tmp_path, rows())
+    assert "unsafe preferred" in "".join(page.text)
+
+
+def test_the_votes_of_people_stand_before_the_model():
+    page = Page(render("Title", people_found.analysis(people_found.votes()), None, None, None))
+    text = " ".join(" ".join(page.text).split())
+    parts = [
+        "People disagree: they are split on 30 % of 1,000 pairs.",
+        "They split most on “fathers”",
+        "The people votes 5,000 pairs with two votes or more 1,000 of 1,010",
+        "Loss on 4,000 votes of 30 people that the model knows",
+        "first, equal or second 0.9700 0.9400 −0.0300 [−0.0400, −0.0200]",
+        "Somebody new, after a few votes",
+        "5 12 300 0.9700 0.9500 −0.0200 [−0.0300, −0.0100]",
+        "factor: pairs",
+        "the best possible, without names 0.5000 –",
+        "Finding the pairs on which people split, factor",
+        "expected disagreement",
+        "0.70 [0.68, 0.72] 0.05 [0.04, 0.06] 0.10 [0.08, 0.12]",
+        "Telling conflict from indifference, factor",
+        "the other half of the votes is the ceiling, factor",
+        "0.61 [0.59, 0.63]",
+        "topic bottles 500 20.0 % [17.0, 23.0] 25.0 % [23.0, 27.0] 0.60",
+        "rank correlation −0.80 [−0.90, −0.70] over 2 values of topic",
+    ]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places, parts[places.index(-1)]
+    assert places == sorted(places)
 
 
 def test_embedded_json_cannot_leave_its_element():

@@ -21,9 +21,10 @@ def main(argv: Sequence[str] | None) -> int:
         ReportConfig,
         argv,
         prog="hidden-context report",
-        description="One self-contained HTML file: a summary in words, numbers with intervals, "
-        "calibration, risk frontier, contexts, and a searchable table of comparisons with both "
-        "reward distributions. It needs no network and runs nothing that the texts contain.",
+        description="One self-contained HTML file: whether people disagree and on what, each "
+        "model's numbers with intervals, calibration, risk frontier, contexts, and a searchable "
+        "table of comparisons with both reward distributions. It needs no network and runs "
+        "nothing that the texts contain.",
     )
     from hidden_context.report import workflow
 

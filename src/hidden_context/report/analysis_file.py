@@ -9,7 +9,8 @@ from typing import Any
 
 from jinja2 import UndefinedError
 
-from hidden_context.analysis.results import FORMAT, FORMAT_VERSION
+from hidden_context.analysis.earlier import upgraded
+from hidden_context.analysis.results import FORMAT, FORMAT_VERSION, READABLE
 from hidden_context.data.files import read_json
 from hidden_context.errors import DataError, HiddenContextError
 
@@ -21,7 +22,7 @@ def read_analysis(path: str | Path) -> dict[str, Any]:
         path: The file.
 
     Returns:
-        Its content.
+        Its content, brought to the present version.
 
     Raises:
         MissingFileError: If it does not exist.
@@ -36,14 +37,16 @@ def read_analysis(path: str | Path) -> dict[str, Any]:
             field="format",
             remedy="Write one with: hidden-context analyze SCORES --contexts --output FILE",
         )
-    if content.get("version") != FORMAT_VERSION:
+    version = content.get("version")
+    if version not in READABLE:
         raise DataError(
-            f"its version is {content.get('version')}, but {FORMAT_VERSION} is read",
+            f"its version is {version}, but {READABLE[0]} to {FORMAT_VERSION} are read",
             file=path,
             field="version",
             remedy="Analyze the score files again with this version",
         )
-    return dict(content)
+    with as_it_was_written(path):
+        return upgraded(content)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,12 @@ Json = dict[str, Any]
 MAX_ANALYSES: Final = len(COLOURS)
 _MAX_ROWS: Final = 30
 _SHARES: Final = {"r2": "r²", "r2_within": "r² within prompts"}
-_CAUSES: Final = {"disagreement": 1, "noise": 5, "epistemic": 2, "unsplit": 0}
+_CAUSES: Final = {
+    "shared_context": ("shared context", 1),
+    "noise": ("noise", 5),
+    "ignorance": ("ignorance", 2),
+    "unsplit": ("shared context and noise", 0),
+}
 
 
 def chosen(analyses: Sequence[Json], figure: str, has: Any, remedy: str) -> list[Json]:
@@ -191,8 +196,8 @@ def causes(analyses: Sequence[Json], width: float) -> Figure:
     left = [0.0] * len(bars)
     for cause in used:
         values = [shares.get(cause, 0.0) for _, shares in bars]
-        colour = COLOURS[_CAUSES[cause]]
-        axes.barh(range(len(bars)), values, 0.7, left=left, color=colour, label=cause)
+        label, colour = _CAUSES[cause]
+        axes.barh(range(len(bars)), values, 0.7, left=left, color=COLOURS[colour], label=label)
         left = [a + b for a, b in zip(left, values, strict=True)]
     axes.set_yticks(range(len(bars)), [plain(shortened(label)) for label, _ in bars])
     axes.set_ylim(len(bars) - 0.5, -0.5)

@@ -1,67 +1,88 @@
-"""The report's summary: sentences made of an analysis's numbers, and of nothing else."""
+"""Sentences and cells made of an analysis's numbers, and of nothing else."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from hidden_context.analysis.table_cells import NOTHING, p_value, percent
 
 Found = dict[str, Any]
 
+CLEAR: Final = 0.05
+"""A p-value below it is said to show something."""
 
-def interval(found: Found | None, *, share: bool = False, decimals: int = 2) -> str:
-    """Write an estimate with its interval.
+
+def interval(
+    found: Found | None, *, share: bool = False, decimals: int | None = None, ends: bool = True
+) -> str:
+    """Write an estimate with its interval, where it has one.
 
     >>> interval({"estimate": 0.5, "low": 0.25, "high": 0.75}, share=True)
     '50.0 % [25.0, 75.0]'
+    >>> interval({"estimate": 0.5, "low": None, "high": None})
+    '0.50'
     >>> interval(None)
     '–'
     """
     if found is None or found["estimate"] is None:
         return NOTHING
-    scale, digits = (100, 1) if share else (1, decimals)
-    value = percent(found["estimate"]) if share else f"{found['estimate']:.{digits}f}"
-    if found["low"] is None:
+    scale = 100 if share else 1
+    digits = (1 if share else 2) if decimals is None else decimals
+    value = number(scale * found["estimate"], digits) + (" %" if share else "")
+    if not ends or found["low"] is None or found["high"] is None:
         return value
-    return f"{value} [{scale * found['low']:.{digits}f}, {scale * found['high']:.{digits}f}]"
+    return (
+        f"{value} [{number(scale * found['low'], digits)}, {number(scale * found['high'], digits)}]"
+    )
 
 
-def summary(analysis: Found) -> list[str]:
-    """Say what an analysis found, one sentence or two for each thing.
+def count(value: float) -> str:
+    """Write a number of things, thousands apart.
+
+    >>> count(16927)
+    '16,927'
+    """
+    return f"{value:,.0f}"
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """Write a number with a true minus sign; a dash where there is none.
+
+    >>> number(-0.5), number(-0.001), number(None)
+    ('−0.50', '0.00', '–')
+    """
+    if value is None:
+        return NOTHING
+    text = f"{value:.{decimals}f}"
+    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
+
+
+def of_scores(scores: Found) -> list[str]:
+    """Say what a model's scores come to, one sentence or two for each thing.
 
     Args:
-        analysis: ``analysis.json``.
+        scores: An entry of ``analyses`` in ``analysis.json``.
 
     Returns:
         Sentences, in plain text.
     """
-    lines: list[str] = []
-    for scores in analysis.get("analyses", []):
-        lines += _of_scores(scores)
-    for comparison in analysis.get("comparisons", []):
-        lines += _of_comparison(comparison)
-    return lines
-
-
-def _of_scores(scores: Found) -> list[str]:
     everything = scores["groups"][0]
     found = everything.get("intervals", {})
-    name = scores["name"] or scores["head"]["type"]
-    lines = []
-    if scores["kind"] == "pairs":
-        lines.append(
-            f"{name}: on {everything['n']} pairs of {scores.get('clusters', '?')} prompts the "
-            f"preferred response is ranked first in {interval(found.get('accuracy'), share=True)} "
-            f"of them, with a loss of {interval(found.get('loss'), decimals=3)} nats."
-        )
-    else:
-        lines.append(f"{name}: {everything['n']} rows of responses.")
-        lines += _of_caution(found)
+    lines = _of_caution(found) if scores["kind"] != "pairs" else []
     lines += _of_variance(found)
-    lines += [_of_test(test) for test in scores.get("tests", [])]
     lines += _of_contexts(scores.get("contexts"))
-    lines += [confound["text"] for confound in scores.get("confounds", [])]
     return lines
+
+
+def of_ranking(scores: Found) -> str:
+    """Say how well a model ranks pairs, or how many responses it scored."""
+    everything = scores["groups"][0]
+    found = everything.get("intervals", {})
+    name, rows = scores["name"] or scores["head"]["type"], count(everything["n"])
+    if scores["kind"] != "pairs":
+        return f"{name} scored the responses in {rows} rows."
+    right = interval(found.get("accuracy"), share=True, decimals=0, ends=False)
+    return f"{name} ranks the preferred response first in {right} of {rows} pairs."
 
 
 def _of_caution(found: Found) -> list[str]:
@@ -90,12 +111,18 @@ def _of_variance(found: Found) -> list[str]:
     return lines
 
 
-def _of_test(test: Found) -> str:
+def of_test(test: Found) -> str:
+    """Say what a test found, in one short sentence after its question.
+
+    >>> of_test({"name": "x", "question": "Do annotators choose differently?", "p_value": 1.0})
+    'Do annotators choose differently? No sign of it (p = 1.000).'
+    """
     value = test["p_value"]
-    verdict = "There is evidence for it" if value < 0.05 else "There is no clear evidence for it"
+    clear = value < CLEAR
+    verdict = "Yes" if clear else "No sign of it"
     if test["name"] == "mcnemar":
-        verdict = "The rates differ" if value < 0.05 else "The difference may be chance"
-    return f"{test['question']} {verdict} (p = {p_value(value)}). {test['limit']}"
+        verdict = "The rates differ" if clear else "No sign of a difference"
+    return f"{test['question']} {verdict} (p = {p_value(value)})."
 
 
 def _of_contexts(contexts: Found | None) -> list[str]:
@@ -109,7 +136,8 @@ def _of_contexts(contexts: Found | None) -> list[str]:
     ]
 
 
-def _of_comparison(comparison: Found) -> list[str]:
+def of_comparison(comparison: Found) -> list[str]:
+    """Say which differences of two models are clear of 0."""
     lines = []
     for each in comparison["differences"]:
         if each["metric"] not in ("accuracy", "loss"):

@@ -54,12 +54,13 @@
 
   /** Error bars from intervals; each bar's two halves may differ, and no interval has no bar. */
   function bars(intervals, colour) {
-    const reach = (from, to) => (HC.known(from) && HC.known(to) ? Math.max(0, to - from) : NaN);
+    const whole = (each) => ['estimate', 'low', 'high'].every((end) => HC.known(each[end]));
+    const reach = (each, length) => (whole(each) ? Math.max(0, length) : NaN);
     return {
       type: 'data',
       symmetric: false,
-      array: intervals.map((each) => reach(each.estimate, each.high)),
-      arrayminus: intervals.map((each) => reach(each.low, each.estimate)),
+      array: intervals.map((each) => reach(each, each.high - each.estimate)),
+      arrayminus: intervals.map((each) => reach(each, each.estimate - each.low)),
       color: colour,
       thickness: 1.5,
       width: 4,
@@ -101,7 +102,9 @@
   }
 
   const MEASURES = { quantile: 'quantile', cvar: 'CVaR', mean: 'mean' };
-  const UNSAFE = 'share of unsafe preferred';
+  /** What the second or rejected response is: of responses nobody says that it is unsafe. */
+  const unsafeTitle = (analysis) =>
+    analysis.kind === 'responses' ? 'share of second at least as high' : 'share of unsafe preferred';
   /** Accuracy against unsafe preferences; where only one of them is known, that against α. */
   function frontier(analysis, colours, width) {
     const points = analysis.frontier || [];
@@ -110,7 +113,7 @@
       return {
         traces: frontierTraces(both, 'unsafe', 'accuracy', colours, width),
         layout: layout(colours, {
-          xaxis: axis(colours, UNSAFE),
+          xaxis: axis(colours, unsafeTitle(analysis)),
           yaxis: axis(colours, 'accuracy'),
         }),
         height: 420,
@@ -128,7 +131,7 @@
       traces.push(dashed(ends, level, `mean ${span(mean[known], 3)}`, colours));
     }
     const x = axis(colours, 'α, smaller is more cautious', { type: 'log', tickvals: alphas });
-    const y = axis(colours, known === 'unsafe' ? UNSAFE : 'accuracy');
+    const y = axis(colours, known === 'unsafe' ? unsafeTitle(analysis) : 'accuracy');
     return { traces, layout: layout(colours, { xaxis: x, yaxis: y }), height: 400 };
   }
 
@@ -198,23 +201,29 @@
       { key: 'r2', name: 'r²', shift: -0.13, symbol: 'circle' },
       { key: 'r2_within', name: 'r² within', shift: 0.13, symbol: 'diamond' },
     ];
+    const known = (group, key) => {
+      const found = group.intervals && group.intervals[key];
+      return found && HC.known(found.estimate) ? found : null;
+    };
     const shown = (analysis.groups || []).filter((group) =>
-      series.some(({ key }) => group.intervals && group.intervals[key]),
+      series.some(({ key }) => known(group, key)),
     );
     if (!shown.length) return null;
     const names = shown.map((group) => groupName(group.labels, width < NARROW));
     const traces = series.map(({ key, name, shift, symbol }, place) => {
-      const known = shown.map((group, i) => [group.intervals[key], i]).filter(([each]) => each);
+      const points = shown
+        .map((group, i) => [known(group, key), i])
+        .filter(([each]) => each);
       const colour = colours.series[place];
       return {
-        x: known.map(([each]) => each.estimate),
-        y: known.map(([, i]) => i + shift),
-        error_x: bars(known.map(([each]) => each), colour),
+        x: points.map(([each]) => each.estimate),
+        y: points.map(([, i]) => i + shift),
+        error_x: bars(points.map(([each]) => each), colour),
         mode: 'markers',
         name,
         marker: { color: colour, size: 9, symbol },
         hoverinfo: 'text',
-        hovertext: known.map(([each, i]) => `${plain(names[i])}<br>${name} ${span(each, 3)}`),
+        hovertext: points.map(([each, i]) => `${plain(names[i])}<br>${name} ${span(each, 3)}`),
       };
     });
     return {

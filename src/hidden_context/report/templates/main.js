@@ -1,4 +1,4 @@
-// Starts the page: theme, then the comparisons, then the charts. Runs last.
+// Starts the page: the comparisons, then the charts. Runs last.
 //
 // <html data-ready="true"> says that the page answers to everything.
 (function () {
@@ -8,41 +8,6 @@
   const root = document.documentElement;
   const DEBOUNCE = 80; // ms after the last keystroke of a search
   const byId = (id) => document.getElementById(id);
-
-  function startTheme() {
-    const button = byId('theme');
-    const system = window.matchMedia('(prefers-color-scheme: dark)');
-    const isDark = () => {
-      const theme = root.dataset.theme;
-      return theme === 'dark' || (theme !== 'light' && system.matches);
-    };
-    const announce = () => {
-      if (button) button.setAttribute('aria-pressed', String(isDark()));
-      document.dispatchEvent(new CustomEvent('hc:theme'));
-    };
-    if (button) {
-      button.addEventListener('click', () => {
-        root.dataset.theme = isDark() ? 'light' : 'dark';
-        announce();
-      });
-    }
-    system.addEventListener('change', announce);
-    // charts are drawn in colours, not in custom properties, so paper needs its own drawing
-    let before = null;
-    window.addEventListener('beforeprint', () => {
-      if (!isDark()) return;
-      before = root.dataset.theme;
-      root.dataset.theme = 'light';
-      announce();
-    });
-    window.addEventListener('afterprint', () => {
-      if (before === null) return;
-      root.dataset.theme = before;
-      before = null;
-      announce();
-    });
-    announce();
-  }
 
   /** Fill a filter with the values of its column, or hide it where there are fewer than two. */
   function fillSelect(select, comparisons, column) {
@@ -117,7 +82,6 @@
   }
 
   async function start() {
-    startTheme();
     const data = HC.readData();
     try {
       await startComparisons();
