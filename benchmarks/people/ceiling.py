@@ -12,7 +12,7 @@ from hidden_context.statistics.votes import EQUAL, FIRST, SECOND, VoteTable
 REPEATS: Final = 20
 
 
-def halves_auroc(table: VoteTable, *, conflict: bool = False, seed: int = 0) -> dict[str, float]:
+def halves_auroc(table: VoteTable, seed: int = 0) -> dict[str, float]:
     """AUROC of one half of each item's votes for what the other half shows, averaged.
 
     A model that knew what half of the voters said could do about so well. One that knew everything
@@ -21,8 +21,6 @@ def halves_auroc(table: VoteTable, *, conflict: bool = False, seed: int = 0) -> 
 
     Args:
         table: The votes.
-        conflict: Tell conflict from indifference by how often a half says "equal"; else find
-            contested items by how near its share is to ½.
         seed: Of the halves.
 
     Returns:
@@ -36,12 +34,12 @@ def halves_auroc(table: VoteTable, *, conflict: bool = False, seed: int = 0) -> 
         place = np.arange(len(order)) - np.searchsorted(table.item[order], table.item[order])
         even = np.zeros(len(table), dtype=bool)
         even[order] = place % 2 == 0
-        found.append(_one(table, even, conflict))
+        found.append(_one(table, even))
     values = np.array(found)
     return {"mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
 
 
-def _one(table: VoteTable, even: Any, conflict: bool) -> float:
+def _one(table: VoteTable, even: Any) -> float:
     counts = [
         np.stack(
             [
@@ -56,11 +54,6 @@ def _one(table: VoteTable, even: Any, conflict: bool) -> float:
     shares = [
         (c[:, 0] + c[:, 1] / 2) / np.maximum(n, 1) for c, n in zip(counts, sizes, strict=True)
     ]
-    if conflict:
-        kinds = table.counts
-        here = (kinds.conflict | kinds.indifference) & (sizes[0] > 0)
-        # the kind is that of all votes, so this is what half of them already shows
-        return auroc(-counts[0][here, 1] / sizes[0][here], kinds.conflict[here])
     judged = (sizes[0] > 0) & (sizes[1] > 0)
     # few votes leave few shares: the half that is foretold is contested where all its votes are not
     # on one side, as near to [.35, .65] as so few can come

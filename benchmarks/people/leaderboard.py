@@ -41,6 +41,7 @@ from people.pairs import PairFold, pair_fold
 from people.psychology import psychology
 from people.resample import Resamples
 from people.tables import markdown
+from people.ties import equal_shares
 
 from hidden_context.statistics.vote_losses import entropy_floor
 from hidden_context.statistics.votes import VoteTable
@@ -57,16 +58,20 @@ class Pooled:
         table: The votes.
         groups: Group of each side of each item, ``(I, 2)``.
         fold: Fold of each item, ``(I,)``.
+        equal: Probability of "equal" by a regression, ``(I,)``.
         said: What each contender says.
     """
 
     table: VoteTable
     groups: Any
     fold: Any
+    equal: Any
     said: dict[str, Predicted]
 
 
-def pooled(parts: list[tuple[PairFold, VoteTable, dict[str, Predicted]]]) -> Pooled:
+def pooled(
+    parts: list[tuple[PairFold, VoteTable, dict[str, Predicted]]], equal: list[Any]
+) -> Pooled:
     """Join the folds."""
     starts = np.cumsum([0, *(table.items for _, table, _ in parts)])
     tables = [table for _, table, _ in parts]
@@ -82,6 +87,7 @@ def pooled(parts: list[tuple[PairFold, VoteTable, dict[str, Predicted]]]) -> Poo
         table,
         np.concatenate([pairs.test_groups for pairs, _, _ in parts]),
         np.repeat(np.arange(len(parts)), [each.items for each in tables]),
+        np.concatenate(equal),
         {name: _joined([said[name] for _, _, said in parts]) for name in names},
     )
 
@@ -212,10 +218,10 @@ def _conflict(found: Pooled, draws: Resamples) -> dict[str, Any]:
         if (measure == "length") == (name == "length")
     }
     length = scores["length: length"]
+    scores["regression: equal"] = -found.equal
     return {
         "conflict": int(conflict.sum()),
         "indifference": int(indifference.sum()),
-        "ceiling": halves_auroc(found.table, conflict=True),
         "measures": {
             name: {
                 "auroc": draws.auroc(values, conflict, here),
@@ -244,6 +250,8 @@ def run_fold(
             if not (folder / f"{data.name}-{number}-{BASELINES[-1]}.npz").exists():
                 for baseline, own in predict_baselines(model, pairs, table).items():
                     own.save(folder / f"{data.name}-{number}-{baseline}.npz")
+                equal = equal_shares(model, pairs)
+                np.savez(folder / f"{data.name}-{number}-equal.npz", equal=equal)
             if name == "annotators":
                 _save_contexts(model, folder / f"{data.name}-{number}-contexts.npz")
             print(f"{data.name}, fold {number}, {name}: {seconds:.0f} s", flush=True)
@@ -291,7 +299,11 @@ def main() -> None:
             each for each in CONTENDERS if name == "ukp" or each not in ONLY_UKP
         ]
         parts = [run_fold(data, n, names, folder, shared) for n in range(options.folds)]
-        result[name] = summary(pooled(parts))
+        equal = []
+        for number in range(options.folds):
+            with np.load(folder / f"{name}-{number}-equal.npz") as arrays:
+                equal.append(arrays["equal"])
+        result[name] = summary(pooled(parts, equal))
         if name in options.newcomers:
             result[name]["newcomers"] = newcomers(data, options.folds, folder, shared)
         if name == "pluriharms" and "annotators" in names:

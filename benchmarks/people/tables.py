@@ -107,8 +107,7 @@ def _conflict(found: dict[str, Any]) -> str:
         "AUROC",
         "− length",
     ]
-    ceiling = found["ceiling"]
-    return table(heads, rows) + f"\nHalf of the votes: AUROC {ceiling['mean']:.3f}.\n"
+    return table(heads, rows)
 
 
 def _newcomers(found: dict[str, Any]) -> str:
