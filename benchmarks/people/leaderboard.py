@@ -169,9 +169,10 @@ def _contested(found: Pooled, draws: Resamples) -> dict[str, Any]:
         for measure, values in said.measures.items()
         if (measure == "length") == (name == "length")
     }
-    chosen_by, chosen = _chosen(scores, found.fold, judged, contested)
-    scores["chosen on the other folds"] = chosen
-    result: dict[str, Any] = {"chosen": chosen_by, "ceiling": halves_auroc(found.table)}
+    result: dict[str, Any] = {"chosen": [], "ceiling": halves_auroc(found.table)}
+    if "annotators" in found.said:
+        result["chosen"], chosen = _chosen(scores, found.fold, judged, contested)
+        scores["chosen on the other folds"] = chosen
     near = "annotators: near_half"
     others = ["length: length", "logistic: near_half", "ridge: near_half", near]
     result["measures"] = {

@@ -89,7 +89,7 @@ def _contested(found: dict[str, Any]) -> str:
     ]
     heads = ["contested items found by", "AUROC", "− length", "− logistic", "− P near ½"]
     ceiling = found["ceiling"]
-    chosen = ", ".join(sorted(set(found["chosen"])))
+    chosen = ", ".join(sorted(set(found["chosen"]))) or "nothing"
     return (
         table(heads, rows)
         + f"\nChosen on the other folds: {chosen}. One half of the votes foretells the other with "

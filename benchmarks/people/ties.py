@@ -40,14 +40,14 @@ def equal_shares(model: FrozenRewardModel, pairs: PairFold) -> Any:
 def _sides(model: FrozenRewardModel, examples: list[Any]) -> tuple[Any, Any]:
     texts = [text for each in examples for text in each.inputs]
     lengths = [[len(str(response)) for response in each.responses] for each in examples]
-    return model.featurizer.features(texts).numpy(), np.array(lengths, dtype=float).reshape(-1)
+    features = model.featurizer.features(texts).numpy().astype(float)
+    return features, np.array(lengths, dtype=float).reshape(-1)
 
 
 def _columns(features: Any, lengths: Any, known: Any, known_lengths: Any) -> Any:
     mean = known.mean(0)
-    distinct = np.unique(known - mean, axis=0)
-    _, sizes, axes = np.linalg.svd(distinct, full_matrices=False)
-    directions = (features - mean) @ axes[:_DIRECTIONS].T / (sizes[0] / np.sqrt(len(distinct)))
+    variances, axes = np.linalg.eigh(np.cov(known - mean, rowvar=False))
+    directions = (features - mean) @ axes[:, ::-1][:, :_DIRECTIONS] / np.sqrt(variances[-1])
     logs = (np.log1p(lengths) - np.log1p(known_lengths).mean()) / np.log1p(known_lengths).std()
     plain = (lengths - known_lengths.mean()) / known_lengths.std()
     both = np.column_stack([directions, logs, plain])

@@ -107,3 +107,18 @@ def test_baselines_are_measured_by_name():
     assert set(found) == {"constant", "length", "logistic", "ridge"}
     assert found["constant"]["loss"] == pytest.approx(math.log(2))
     assert found["constant"]["accuracy"] == 0.5
+
+
+def test_a_pair_that_everybody_finds_equal_is_not_contested():
+    many = PAIRS.take(np.array([0, 0, 0]))
+    many = dataclasses.replace(
+        many,
+        share=np.array([0.5, 0.5, 1.0]),
+        votes=np.array([4.0, 4.0, 4.0]),
+        equal=np.array([1.0, 0.5, 0.0]),
+    )
+    score = np.array([2.0, 1.0, 0.0])  # the second alone is contested
+    assert contested_auroc(score, many) == pytest.approx(1 / 2)
+    kept = many.take(np.array([1, 2]))
+    assert kept.equal is not None
+    assert kept.equal.tolist() == [0.5, 0.0]

@@ -141,3 +141,19 @@ def test_a_loss_that_is_not_finite_stops_training():
     start.start = start.start + torch.nan
     with pytest.raises(DivergedError, match="not finite"):
         fit_with_annotators(config(), likelihood, train, start)
+
+
+def test_people_who_agree_on_nothing_still_have_tastes():
+    """The regression of all votes says nothing, and so has no unit."""
+    train, taste = world(150, seed=6)
+    pairs = train.voted_pairs(train.features, train.labels.weight)
+    assert pairs is not None
+    start = LinearStart(HEAD, pairs)
+    start.along, start.baseline = (
+        torch.zeros(3),
+        dataclasses.replace(start.baseline, weights=0 * start.baseline.weights, penalty=1e-3),
+    )
+    likelihood = make_likelihood(HEAD, options())
+    fit_with_annotators(config(), likelihood, train, start)
+    location = likelihood.posterior(torch.arange(PEOPLE))[0][:, 0].detach()
+    assert abs(torch.corrcoef(torch.stack([location, taste]))[0, 1].item()) > 0.9

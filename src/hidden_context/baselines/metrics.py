@@ -69,7 +69,8 @@ def contested_auroc(score: Floats, pairs: VotedPairs) -> float:
     enough = pairs.votes >= _FEWEST_VOTES
     if not enough.any():
         return float("nan")
-    return auroc(score[enough], contested(pairs.share[enough]))
+    equal = None if pairs.equal is None else pairs.equal[enough]
+    return auroc(score[enough], contested(pairs.share[enough], equal))
 
 
 def baseline_metrics(

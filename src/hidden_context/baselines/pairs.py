@@ -29,6 +29,7 @@ class VotedPairs:
         share: Share of the votes for the first, in [0, 1], of shape ``(C,)``; "equal" is half a
             vote each way.
         votes: How many votes a pair has, or how much it counts, positive, of shape ``(C,)``.
+        equal: Share of the votes that say "equal", of shape ``(C,)``; None where not known.
 
     Raises:
         ConfigError: If shapes do not fit, or a share or a number of votes is out of range.
@@ -41,10 +42,12 @@ class VotedPairs:
     second: Codes
     share: Floats
     votes: Floats
+    equal: Floats | None = None
 
     def __post_init__(self) -> None:
         texts, pairs = len(self.groups), len(self.share)
-        of_pairs = (self.first, self.second, self.share, self.votes)
+        equal = np.zeros(pairs) if self.equal is None else self.equal
+        of_pairs = (self.first, self.second, self.share, self.votes, equal)
         right = [np.shape(part) == (pairs,) for part in of_pairs]
         right += [np.shape(self.lengths) == (texts,), np.shape(self.features)[:-1] == (texts,)]
         if not pairs or not all(right):
@@ -66,8 +69,9 @@ class VotedPairs:
 
     def take(self, chosen: Codes | Booleans) -> VotedPairs:
         """Take some of the pairs, indices or a mask; the responses stay as they are."""
-        names = ("first", "second", "share", "votes")
-        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        names = ("first", "second", "share", "votes", "equal")
+        taken = {n: each[chosen] for n in names if (each := getattr(self, n)) is not None}
+        return dataclasses.replace(self, **taken)
 
     def swapped(self) -> VotedPairs:
         """The same pairs with their sides exchanged."""

@@ -14,6 +14,7 @@ from typing import Any
 
 VERBS = {
     "quickstart": "the whole story on a generated world, offline, in minutes",
+    "check": "do the people behind a data set disagree, where, about what, and who?",
     "train": "train a reward model on preference pairs",
     "evaluate": "score a preference data set and report accuracy, loss and r²",
     "score": "score texts, responses or pairs, streaming and resumable",

@@ -36,7 +36,8 @@ _VOTES: Final = 8192
 # A step of Adam moves every weight by about the learning rate, and a reward by √D times as much.
 _RATE: Final = 0.1
 _RANDOM: Final = 0.1
-_FEWEST_PEOPLE: Final = 10
+_FEWEST_PEOPLE: Final = {"variational": 10, "map": 2}
+_LEAST_UNIT: Final = 0.1
 _TASTE_PENALTY: Final = 2.0
 """Tastes are penalised so much more than rewards; chosen on training folds of real votes."""
 
@@ -68,7 +69,8 @@ def fit_with_annotators(
     if draws is not None:
         weight = weight * draws[labels.example].to(weight)
     slope, first = _beginning(likelihood, train, start)
-    penalty = (start.baseline.penalty or 1.0) / float(start.along.abs().max()) ** 2
+    unit = max(float(start.along.abs().max()), _LEAST_UNIT)  # 0 where the regression says nothing
+    penalty = (start.baseline.penalty or 1.0) / unit**2
     usual = start.slope()
     stiffness = penalty * torch.where(_loadings(likelihood), _TASTE_PENALTY, 1.0).unsqueeze(-1)
     optimizer = torch.optim.Adam(
@@ -108,7 +110,7 @@ def _at_the_prior(likelihood: Likelihood, slope: Tensor, start: Tensor) -> tuple
     r"""Count tastes from their mean, in units of their spread; no known person's rewards change.
 
     The penalty on loadings lets contexts drift away from their prior N(0, I), in which the
-    population is predicted. Now they have its mean and, over ten people or more, its variance.
+    population is predicted. Now they have its mean, and its variance where enough people tell it.
     """
     head = likelihood.head
     if not isinstance(likelihood, HeadLikelihood) or likelihood.annotators is None:
@@ -119,7 +121,8 @@ def _at_the_prior(likelihood: Likelihood, slope: Tensor, start: Tensor) -> tuple
         mean = known.location.mean(0)
         location, scale = likelihood.posterior(torch.arange(len(known.location)))
         spread = ((location - mean).square() + scale.square()).mean(0).sqrt()
-        unit = spread if len(known.location) >= _FEWEST_PEOPLE else torch.ones_like(spread)
+        enough = len(known.location) >= _FEWEST_PEOPLE[known.inference] and bool((spread > 0).all())
+        unit = spread if enough else torch.ones_like(spread)
         known.location.sub_(mean).div_(unit)
         if known.log_scale is not None:
             known.log_scale.sub_(unit.log())

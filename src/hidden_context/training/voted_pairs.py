@@ -69,4 +69,5 @@ def voted_pairs(
         second=(pair % len(rows)).numpy(),
         share=(total.index_add(0, of, votes * share) / own).clamp(0, 1).numpy(),
         votes=own.numpy(),
+        equal=(total.index_add(0, of, votes * (share == 0.5)) / own).numpy(),
     )

@@ -1,0 +1,186 @@
+"""The most split items: votes and forecast together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from scipy.special import gammaln
+
+from hidden_context.baselines.pairs import group_folds
+from hidden_context.check.items import NOBODY, Items
+from hidden_context.check.predict import FOLDS
+from hidden_context.check.results import Item
+from hidden_context.check.shares import fit_share
+from hidden_context.check.topics import Topics
+from hidden_context.check.words import shortened
+from hidden_context.statistics.checks import Floats
+from hidden_context.statistics.contested_probability import contested_probability
+from hidden_context.statistics.votes import Booleans
+
+SHOWN: Final = 10
+_DRAWS: Final = 48
+_LEAST: Final = 1e-9
+_STRENGTHS: Final = 2.0 ** np.arange(-1, 8)
+
+
+def most_split(items: Items, topics: Topics, answers: Floats | None) -> list[Item]:
+    """List the ten items on which two people most likely take opposite sides.
+
+    Args:
+        items: The items.
+        topics: Their topics.
+        answers: Foretold answers, of shape ``(I, 3)``; None without a forecast.
+
+    Returns:
+        Split items, most likely opposite first; one of each prompt, as long as there are prompts.
+    """
+    counts = items.counts
+    prior = answers
+    if prior is None:
+        total = counts.sum(0) + 0.5
+        side = (total[0] + total[2]) / 2 if items.are_pairs else None
+        shares = np.array([side, total[1], side]) if side is not None else total
+        prior = np.tile(shares / shares.sum(), (len(items), 1))
+    opposite = opposite_sides(prior, counts, items.votes.table.counts.judged)
+    split = items.split & (counts[:, 0] > 0) & (counts[:, 2] > 0)
+    order = [n for n in np.argsort(-opposite, kind="stable").tolist() if split[n]]
+    return [_item(items, topics, answers, n, float(opposite[n])) for n in _apart(items, order)]
+
+
+def _apart(items: Items, order: list[int]) -> list[int]:
+    """Take one item of each prompt, then more of the same where these are not enough."""
+    seen: set[int] = set()
+    first: list[int] = []
+    rest: list[int] = []
+    for number in order:
+        prompt = int(items.prompt[number])
+        (rest if prompt in seen else first).append(number)
+        seen.add(prompt)
+    chosen = set((first + rest)[:SHOWN])
+    return [number for number in order if number in chosen]
+
+
+def opposite_sides(prior: Floats, counts: Floats, judged: Booleans) -> Floats:
+    r"""Probability that two people take opposite sides on an item, by votes and forecast together.
+
+    The shares of an item have a Dirichlet prior with the forecast as its mean. It weighs as many
+    votes m as makes the votes of the judged items most likely. With a = m p + n,
+
+    .. math:: 2\, a_1 a_3 / (A (A + 1)), \qquad A = \sum_k a_k
+
+    Args:
+        prior: Foretold probabilities of first, equal and second, of shape ``(I, 3)``.
+        counts: Votes, of shape ``(I, 3)``.
+        judged: Which items have two votes or more, of shape ``(I,)``.
+
+    Returns:
+        Probabilities of shape ``(I,)``.
+
+    Source: Mosimann (1962) for the Dirichlet-multinomial distribution.
+    """
+    after = prior_votes(prior, counts, judged) * prior + counts
+    total = after.sum(1)
+    return np.asarray(2 * after[:, 0] * after[:, 2] / (total * (total + 1)))
+
+
+def prior_votes(prior: Floats, counts: Floats, judged: Booleans) -> float:
+    """How many votes a forecast is worth: the m that makes the votes most likely, ½ to 128.
+
+    Args:
+        prior: Foretold probabilities of first, equal and second, of shape ``(I, 3)``.
+        counts: Votes, of shape ``(I, 3)``.
+        judged: Which items have two votes or more, of shape ``(I,)``.
+    """
+    fits = [_log_likelihood(strength * prior[judged], counts[judged]) for strength in _STRENGTHS]
+    return float(_STRENGTHS[int(np.argmax(fits))])
+
+
+def split_given(answers: Floats, items: Items) -> Floats:
+    """Probability that an item's votes come out split, if each is drawn by the same answers.
+
+    Args:
+        answers: Probabilities of first, equal and second, of shape ``(I, 3)``.
+        items: The items, whose numbers of votes count.
+
+    Returns:
+        Probabilities of shape ``(I,)``.
+    """
+    votes = np.maximum(np.rint(items.counts.sum(1)), 1).astype(np.int64)
+    if items.has_few_votes:
+        return np.asarray(1 - (answers ** votes[:, None]).sum(1))
+    return contested_probability(answers, votes)
+
+
+def chance_of_split(prior: Floats, items: Items, seed: int = 0) -> Floats:
+    """Probability that an item's votes come out split, of shape ``(I,)``.
+
+    The item's shares are drawn around the forecast, from a Dirichlet distribution that is worth
+    ``prior_votes``: what the texts do not say moves them too.
+
+    Args:
+        prior: Foretold probabilities of first, equal and second, of shape ``(I, 3)``.
+        items: The items.
+        seed: Of the draws.
+    """
+    strength = prior_votes(prior, items.counts, items.votes.table.counts.judged)
+    generator = np.random.default_rng(seed)
+    total = np.zeros(len(prior))
+    for _ in range(_DRAWS):
+        shares = np.maximum(generator.standard_gamma(strength * prior), _LEAST)
+        total += split_given(shares / shares.sum(1, keepdims=True), items)
+    return total / _DRAWS
+
+
+def calibrated(chance: Floats, items: Items, seed: int = 0) -> Floats:
+    """Bring chances of being split to the level and spread of other groups' items.
+
+    By logistic regression of being split on the chance's log-odds, cross-fitted over groups.
+
+    Args:
+        chance: Probabilities of shape ``(I,)``.
+        items: The items.
+        seed: Of the folds.
+
+    Returns:
+        Probabilities of shape ``(I,)``; as they were where all items are of one group.
+    """
+    found = chance.copy()
+    split = np.stack([items.split, ~items.split], axis=1).astype(np.float64)
+    inside = np.clip(chance, _LEAST, 1 - _LEAST)
+    odds = np.log(inside / (1 - inside))[:, None]
+    if items.group.max() == 0:
+        return found
+    groups = np.stack([items.group, items.group], axis=1)
+    for learn, held_out in group_folds(groups, FOLDS, seed):
+        rows = learn & items.votes.table.counts.judged
+        if rows.any():
+            fit = fit_share(odds[rows], split[rows], items.group[rows], intercept=True)
+            found[held_out] = fit(odds[held_out])
+    return found
+
+
+def _log_likelihood(prior: Floats, counts: Floats) -> float:
+    total, votes = prior.sum(1), counts.sum(1)
+    own = gammaln(prior + counts) - gammaln(prior)
+    return float((own.sum(1) + gammaln(total) - gammaln(total + votes)).sum())
+
+
+def _item(
+    items: Items, topics: Topics, answers: Floats | None, number: int, opposite: float
+) -> Item:
+    sides = [items.first[number], items.second[number]]
+    responses = [items.responses[side].shown for side in sides if side != NOBODY]
+    prompt = items.prompts[int(items.prompt[number])]
+    first, equal, second = items.counts[number].tolist()
+    return Item(
+        place=items.places[number],
+        topic=topics.name(number),
+        prompt="" if prompt in responses else shortened(prompt),
+        responses=[shortened(response) for response in responses],
+        first=first,
+        equal=equal,
+        second=second,
+        predicted=[] if answers is None else answers[number].tolist(),
+        opposite=opposite,
+    )

@@ -1,0 +1,177 @@
+"""Where people are split: topics, observed beside foretold, and the contexts of prompts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from hidden_context.check.items import Items
+from hidden_context.check.results import FEWEST_PEOPLE, Context, Topic
+from hidden_context.check.sums import mean_interval
+from hidden_context.check.words import shortened
+from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.interval import FEWEST, Interval
+
+MOST_VALUES: Final = 40
+"""A column of more values is no list of topics."""
+_FEWEST_ITEMS: Final = 10
+_NAME: Final = 80
+_EXAMPLE: Final = 200
+_MOST_CONTEXTS: Final = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Topics:
+    """Topics of I items.
+
+    Attributes:
+        by: What they are; see ``results.Predicted.topics_by``.
+        names: Their names.
+        topic: Each item's topic, of shape ``(I,)``; −1 for none.
+        contexts: Contexts found in the prompts, the most split first.
+        contexts_by: How contexts were found; see ``results.Explained.contexts_by``.
+    """
+
+    by: Literal["column", "context", "none"]
+    names: list[str]
+    topic: Codes
+    contexts: list[Context]
+    contexts_by: Literal["split", "text", "none"]
+
+    def name(self, item: int) -> str:
+        """Name of an item's topic; empty without one."""
+        number = int(self.topic[item])
+        return self.names[number] if number >= 0 else ""
+
+
+def find_topics(items: Items, seed: int = 0) -> Topics:
+    """Find topics: the groups where there are few, else contexts of the prompts.
+
+    Args:
+        items: The items.
+        seed: Of the clusters.
+
+    Returns:
+        The topics.
+    """
+    contexts, by, cluster = _contexts(items, seed)
+    groups = items.votes.group_names
+    if 2 <= len(groups) <= MOST_VALUES and len(items) >= _FEWEST_ITEMS * len(groups):
+        names = _unique([shortened(str(name), _NAME) for name in groups])
+        return Topics("column", names, items.group, contexts, by)
+    if len(contexts) < 2:
+        return Topics("none", [], np.full(len(items), -1), contexts, by)
+    return Topics("context", _unique([c.name for c in contexts]), cluster, contexts, by)
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Number names that occur again."""
+    seen: Counter[str] = Counter()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[place] = f"{name} ({seen[name]})"
+    return names
+
+
+def _contexts(
+    items: Items, seed: int
+) -> tuple[list[Context], Literal["split", "text", "none"], Codes]:
+    """Find contexts by how much the votes on prompts differ, and each item's context."""
+    from hidden_context.contexts import find_contexts
+
+    counts = items.votes.table.counts
+    judged = np.flatnonzero(np.isfinite(counts.differ))
+    if len(judged) < _FEWEST_ITEMS or len(items.prompts) < _FEWEST_ITEMS:
+        return [], "none", np.full(len(items), -1)
+    found = find_contexts(
+        items.prompts,
+        items.prompt[judged],
+        counts.differ[judged],
+        max_clusters=_MOST_CONTEXTS,
+        seed=seed,
+    )
+    if len(found.clusters) < 2:
+        return [], "none", np.full(len(items), -1)
+    label = found.assignment[items.prompt]
+    rows = []
+    for number, each in enumerate(found.clusters):
+        own = (label == number) & counts.judged
+        share = float(items.split[own].mean()) if own.any() else float("nan")
+        example = shortened(each.examples[0], _EXAMPLE) if each.examples else ""
+        rows.append(Context(each.name, each.prompts, int(own.sum()), share, example))
+    order = sorted(range(len(rows)), key=lambda n: -np.nan_to_num(rows[n].split))
+    place = np.full(len(rows) + 1, -1)
+    place[order] = np.arange(len(order))
+    by: Literal["split", "text"] = "split" if found.split == "variance" else "text"
+    return [rows[n] for n in order], by, place[label]
+
+
+def rank_topics(
+    items: Items, topics: Topics, chance: Floats | None, seed: int = 0
+) -> tuple[list[Topic], int]:
+    """Rank topics by the observed share of split items.
+
+    Args:
+        items: The items.
+        topics: The topics.
+        chance: Foretold probability of being split, of shape ``(I,)``; None without a forecast.
+        seed: Of the bootstrap.
+
+    Returns:
+        The topics, most split first, and how many were left out because fewer than five people
+        judged them. Intervals are by prompt, or by item in a topic of fewer than five prompts.
+    """
+    found, hidden = [], 0
+    counts = items.votes.table.counts
+    for number, name in enumerate(topics.names):
+        own = np.flatnonzero((topics.topic == number) & counts.judged)
+        if not len(own):
+            continue
+        if _people(items, own) < FEWEST_PEOPLE:
+            hidden += 1
+            continue
+        found.append(_topic(items, name, own, chance, seed))
+    return sorted(found, key=lambda topic: -topic.observed.estimate), hidden
+
+
+def _people(items: Items, own: Codes) -> int:
+    """Count the people who judged some items, as far as is known.
+
+    People who are not named are as many as the most votes of one item at least; a share of several
+    people is taken for enough.
+    """
+    table = items.votes.table
+    rows = np.isin(table.item, own)
+    named = len(np.unique(table.annotator[rows & table.named]))
+    unnamed = np.bincount(table.item[rows & ~table.named]).max(initial=0)
+    if table.counts.shared[own].sum() > 0 or unnamed:
+        return max(named, int(unnamed), FEWEST_PEOPLE)
+    return named
+
+
+def _topic(items: Items, name: str, own: Codes, chance: Floats | None, seed: int) -> Topic:
+    counts = items.votes.table.counts
+    cluster = np.unique(items.prompt[own], return_inverse=True)[1]
+    if cluster.max() + 1 < FEWEST:
+        cluster = np.arange(len(own))
+    ones = np.ones(len(own))
+
+    def share(values: Any) -> Interval:
+        return mean_interval(np.asarray(values, np.float64)[own], ones, cluster, seed=seed)
+
+    nothing = Interval(float("nan"), float("nan"), float("nan"), 0.95, "none")
+    prompt = items.prompts[int(items.prompt[own[0]])]
+    return Topic(
+        name=name,
+        items=len(own),
+        votes=int(items.counts[own].sum()),
+        observed=share(items.split),
+        predicted=nothing if chance is None else share(chance),
+        conflict=float(counts.conflict[own].mean()),
+        indifference=float(counts.indifference[own].mean()),
+        example=shortened(prompt, _EXAMPLE),
+    )

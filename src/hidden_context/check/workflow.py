@@ -1,0 +1,240 @@
+"""From a file to the answer: do people disagree, where, about what, and who?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from hidden_context.check.advice import MEASURES, weigh_measures
+from hidden_context.check.answer import answer_of, kind_sentence
+from hidden_context.check.config import CheckConfig
+from hidden_context.check.covariates import compare_covariates
+from hidden_context.check.features import WORDS, Features, embedding_features, word_features
+from hidden_context.check.items import Items, read_items
+from hidden_context.check.known import know_voters
+from hidden_context.check.predict import Forecast, forecast
+from hidden_context.check.results import (
+    SPLIT_BY_SHARES,
+    VERSION,
+    Explained,
+    Found,
+    Observed,
+    Predicted,
+    Settings,
+)
+from hidden_context.check.scores import floor_of, judge_models, score_models
+from hidden_context.check.seen import FEW, look
+from hidden_context.check.split_items import calibrated, chance_of_split, most_split
+from hidden_context.check.topics import Topics, find_topics, rank_topics
+from hidden_context.data.annotators import annotators_path, read_annotators
+from hidden_context.data.files import write_json
+from hidden_context.data.groups import SplitOptions
+from hidden_context.data.sources import load_examples
+from hidden_context.report.people_page import write_people_page
+from hidden_context.statistics.checks import Floats
+
+Say = Callable[[str], None]
+Known = Mapping[str, Mapping[str, str | float]]
+
+_SIDES: Final = {
+    "comparisons": {"first": "first response", "equal": "equal", "second": "second response"},
+    "ratings": {"first": "high", "equal": "in the middle", "second": "low"},
+}
+
+
+def run(config: CheckConfig, say: Say | None = None) -> Found:
+    """Check a data set, and write ``check.json`` and ``check.html``.
+
+    Args:
+        config: The options.
+        say: Told what is being done, a few words each time; None for silence.
+
+    Returns:
+        What was found.
+
+    Raises:
+        MissingFileError: If the data, or the table of annotators, is not there.
+        DataError: If a row is malformed, nobody judged anything, or an example has no group.
+        StorageError: If the results cannot be written.
+    """
+    found = check(config, say)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    content = found.to_dict()
+    write_json(config.folder / "check.json", content)
+    write_people_page(content, config.folder / "check.html")
+    return found
+
+
+def check(config: CheckConfig, say: Say | None = None) -> Found:
+    """Check a data set without writing anything; see ``run``."""
+    tell = say or (lambda _: None)
+    tell("reading")
+    data = load_examples(
+        config.data_path,
+        config.data_subset,
+        config.split,
+        limit=config.size,
+        on_malformed=config.on_malformed,
+        seed=config.seed,
+    )
+    options = SplitOptions(config.split_by)
+    items = read_items(data.examples, options, data.report.source)
+    items = dataclasses.replace(items, abstentions=data.report.abstentions)
+    known = _read_known(config)
+    if config.anonymise:
+        items, known = anonymised(items, known, config.seed)
+    tell("looking at the votes")
+    observed, missing = look(items, config.seed)
+    topics = find_topics(items, config.seed)
+    answers, advice, voters = None, None, None
+    if observed.judged and config.predict:
+        tell("foretelling votes")
+        features = _features(config, items)
+        answers = forecast(items, features, MEASURES, config.seed)
+        if answers is not None:
+            advice = weigh_measures(items, answers.values, config.seed)
+            voters = know_voters(items, features, answers.answers, config.seed)
+    predicted, lines = _predicted(items, topics, answers, config)
+    if isinstance(voters, str):
+        lines.append(voters)
+    elif voters is not None and predicted is not None:
+        predicted = dataclasses.replace(predicted, voters=voters)
+    tell("comparing people")
+    explained, more = _explained(items, topics, known, config)
+    missing += [*lines, *more, *_not_found(items, observed, known, answers, config)]
+    return Found(
+        version=VERSION,
+        source=data.report.source,
+        report=str(data.report),
+        settings=_settings(config, options, items, answers),
+        answer=answer_of(items, observed, predicted, explained),
+        observed=observed,
+        predicted=predicted,
+        explained=explained,
+        advice=advice,
+        missing=list(dict.fromkeys(missing)),
+    )
+
+
+def _settings(
+    config: CheckConfig, options: SplitOptions, items: Items, answers: Forecast | None
+) -> Settings:
+    return Settings(
+        unit="pair" if items.are_pairs else "rating",
+        features=config.embed or WORDS,
+        group_by=options.unit,
+        groups=len(items.votes.group_names),
+        folds=0 if answers is None else answers.folds,
+        sides=_SIDES[items.votes.kind],
+        middle=items.votes.middle,
+        split_means=FEW if items.has_few_votes else SPLIT_BY_SHARES,
+        anonymised=config.anonymise,
+        seed=config.seed,
+    )
+
+
+def _read_known(config: CheckConfig) -> Known:
+    if config.annotators is not None:
+        return read_annotators(config.annotators)
+    beside = annotators_path(config.data_path)
+    return read_annotators(beside) if Path(config.data_path).is_file() and beside.is_file() else {}
+
+
+def anonymised(items: Items, known: Known, seed: int) -> tuple[Items, Known]:
+    """Replace annotators' names by a01, a02 … in random order; texts stay."""
+    names = items.votes.names
+    width = max(2, len(str(len(names))))
+    order = np.random.default_rng(seed).permutation(len(names))
+    new = [f"a{number + 1:0{width}d}" for number in order.tolist()]
+    called = dict(zip(names, new, strict=True))
+    votes = dataclasses.replace(items.votes, names=tuple(new))
+    return (
+        dataclasses.replace(items, votes=votes),
+        {called[name]: row for name, row in known.items() if name in called},
+    )
+
+
+def _features(config: CheckConfig, items: Items) -> Features:
+    if config.embed is None:
+        return word_features(items, config.seed)
+    return embedding_features(_embedded(config, items), config.seed)
+
+
+def _embedded(config: CheckConfig, items: Items) -> Floats:
+    from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+    from hidden_context.models.placement import resolve_device
+
+    featurizer = Featurizer(
+        str(config.embed),
+        FeaturizerOptions(max_length=config.max_length),
+        device=resolve_device("auto"),
+    )
+    vectors = featurizer.features([response.input for response in items.responses])
+    return np.asarray(vectors.double().numpy())
+
+
+def _predicted(
+    items: Items, topics: Topics, found: Forecast | None, config: CheckConfig
+) -> tuple[Predicted | None, list[str]]:
+    """Rank topics and items; without a forecast by the votes alone."""
+    counts = items.votes.table.counts
+    if not counts.judged.any():
+        return None, []
+    answers = None if found is None else found.answers["model"]
+    chance = None
+    if answers is not None:
+        chance = calibrated(chance_of_split(answers, items, config.seed), items, config.seed)
+    ranked, hidden = rank_topics(items, topics, chance, config.seed)
+    verdict, lines = "", list[str]()
+    if found is not None:
+        verdict, lines = judge_models(items, found, config.seed)
+    return Predicted(
+        topics_by=topics.by,
+        topics=ranked,
+        topics_hidden=hidden,
+        top=most_split(items, topics, answers),
+        scores=[] if found is None else score_models(items, found, config.seed),
+        floor=floor_of(items),
+        verdict=verdict,
+    ), lines
+
+
+def _explained(
+    items: Items, topics: Topics, known: Known, config: CheckConfig
+) -> tuple[Explained, list[str]]:
+    conflict, indifference, sentence = kind_sentence(items)
+    covariates, missing = compare_covariates(items, known, config.seed) if known else ([], [])
+    return (
+        Explained(
+            conflict, indifference, sentence, covariates, topics.contexts, topics.contexts_by
+        ),
+        missing,
+    )
+
+
+def _not_found(
+    items: Items, observed: Observed, known: Known, answers: Forecast | None, config: CheckConfig
+) -> list[str]:
+    """Say what the data could not answer, one line each."""
+    lines = []
+    if not known and observed.annotators:
+        lines.append("Nothing is known of the annotators: give a table of them with --annotators.")
+    if observed.judged and config.predict and answers is None:
+        lines.append("There are too few items to foretell votes (20 are needed).")
+    if items.has_few_votes:
+        lines.append("Most items have two or three votes: a split looks like one dissenter.")
+    if not config.predict:
+        lines.append("No votes were foretold (--no_predict).")
+    if len(items.votes.group_names) == 1 and len(items) > 1:
+        lines.append("All items are of one group, so that intervals by group are not possible.")
+    if not items.are_pairs:
+        lines.append("Ratings of single texts are no choices, so risk measures were not compared.")
+    if items.ratings_left_out:
+        lines.append(
+            f"{items.ratings_left_out} ratings were left out: the data hold comparisons as well."
+        )
+    return lines

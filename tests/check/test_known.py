@@ -1,0 +1,125 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from check.people import items_of, pair, rated, rng
+from hidden_context.baselines.pairs import group_folds
+from hidden_context.check.features import word_features
+from hidden_context.check.known import TOO_FEW, _sentence, know_voters
+from hidden_context.statistics.interval import Interval
+
+PEOPLE = 12
+
+
+def measured(path, rows, by=None):
+    items = items_of(path, rows, by=by)
+    return know_voters(items, word_features(items), same_for_all(items))
+
+
+def same_for_all(items):
+    """Foretell each item's answers as the shares of all votes."""
+    share = (items.counts.sum(0) + 0.5) / (items.counts.sum() + 1.5)
+    return {"constant": np.tile(share, (len(items), 1))}
+
+
+def votes_of(readiness, people=PEOPLE, count=84, seed=0, **columns):
+    """Pairs on which everybody is undecided in truth, and says ``equal`` by the readiness."""
+    draw = rng(seed)
+    rows = []
+    for number in range(count):
+        equal = draw.random(people) < readiness
+        said = np.where(equal, 0.5, draw.integers(0, 2, people))
+        votes = {f"p{n}": float(said[n]) for n in range(people)}
+        rows.append(pair(number, votes, topic=f"t{number % 12}"))
+    return rows
+
+
+def test_readiness_to_say_equal_is_found_and_named(tmp_path):
+    readiness = np.where(np.arange(PEOPLE) % 2, 0.9, 0.1)
+    found = measured(tmp_path / "d.jsonl", votes_of(readiness), by="topic")
+    assert found.people == PEOPLE
+    assert found.votes == 21 * PEOPLE  # three of twelve topics of seven pairs each
+    assert (found.interval_by, found.folds) == ("prompt", 4)
+    # H(mean) − mean(H) of the readiness: ln 2 − H(0.1), less what is drawn to the mean
+    assert found.gain.estimate == pytest.approx(np.log(2) - 0.3251, abs=0.08)
+    assert found.gain.low > 0.1
+    assert found.by_habits.estimate == pytest.approx(found.gain.estimate, abs=0.05)
+    assert found.gain.estimate == pytest.approx(found.nameless_loss - found.loss)
+    assert found.sentence == (
+        f"Knowing who votes lowers the loss by {found.gain.estimate:.3f} nats per vote "
+        f"(95 % {found.gain.low:.3f} to {found.gain.high:.3f}; measured on one fold of 4); "
+        "most by how readily each says equal."
+    )
+
+
+def test_people_who_are_all_alike_show_nothing(tmp_path):
+    found = measured(tmp_path / "d.jsonl", votes_of(np.full(PEOPLE, 0.3)))
+    assert found.interval_by == "group"
+    assert not found.gain.low > 0
+    assert abs(found.gain.estimate) < 0.05
+    assert found.sentence == (
+        "Knowing who votes adds nothing that held-out votes show (measured on one fold of 4)."
+    )
+
+
+def test_tastes_are_found_without_equal(tmp_path):
+    """Every other person prefers the longer response, the others the shorter one."""
+    draw, rows = rng(1), []
+    for number in range(100):
+        turned = number % 2
+        texts = ["brief plain", "long and wordy answer with very much more to be read in it"]
+        votes = []
+        for person in range(PEOPLE):
+            longer = (person % 2 == 0) == (draw.random() < 0.9)
+            votes.append({"annotator": f"p{person}", "preference": float(longer == turned)})
+        rows.append(
+            {
+                "prompt": f"question {number}?",
+                "responses": texts[:: -1 if turned else 1],
+                "judgements": [{"comparison": [0, 1], **vote} for vote in votes],
+            }
+        )
+    found = measured(tmp_path / "d.jsonl", rows)
+    assert found.by_habits is None
+    assert found.gain.low > 0.2
+    assert "measured on one fold of 4)." in found.sentence
+
+
+def test_of_ratings_it_is_how_each_uses_the_scale(tmp_path):
+    draw, rows = rng(2), []
+    for number in range(60):
+        high = draw.random(PEOPLE) < np.where(np.arange(PEOPLE) % 2, 0.9, 0.1)
+        rows.append(rated(number, {f"p{n}": 5.0 if high[n] else 1.0 for n in range(PEOPLE)}))
+    found = measured(tmp_path / "d.jsonl", rows)
+    assert found.gain.estimate == pytest.approx(np.log(2) - 0.3251, abs=0.08)
+    assert found.by_habits.low > 0.2
+    assert found.sentence.endswith("; most by how each uses the scale.")
+
+
+def test_too_few_known_people_are_said_to_be_too_few(tmp_path):
+    assert measured(tmp_path / "d.jsonl", votes_of(np.full(4, 0.3), people=4)) == TOO_FEW
+    once = [pair(n, {f"p{n}": 1.0, f"q{n}": 0.0}) for n in range(40)]
+    assert measured(tmp_path / "e.jsonl", once) == TOO_FEW
+
+
+def test_four_held_out_pairs_are_too_few(tmp_path):
+    """Votes on four of the five pairs held out are no sample of pairs."""
+    rows = votes_of(np.full(PEOPLE, 0.3), count=20)
+    items = items_of(tmp_path / "d.jsonl", rows)
+    table = items.votes.table
+    _, held_out = next(group_folds(np.stack([items.group] * 2, axis=1), 4, 0))
+    gone = np.flatnonzero(held_out)[0]
+    votes = dataclasses.replace(items.votes, table=table.select(table.item != gone))
+    fewer = dataclasses.replace(items, votes=votes)
+    assert know_voters(fewer, word_features(items), same_for_all(items)) == TOO_FEW
+
+
+def test_a_gain_of_a_model_that_is_no_better_leaves_it_open(tmp_path):
+    items = items_of(tmp_path / "d.jsonl", [pair(0, {"a": 1.0})])
+    nothing, clear = (Interval(x, x - 0.01, x + 0.01, 0.95, "two-way") for x in (0.0, 0.1))
+    assert _sentence(items, nothing, clear, None, 4) == (
+        "It stays open whether knowing who votes helps: it helps a simple model, which even so "
+        "foretells votes no better than the best one without names (measured on one fold of 4)."
+    )
+    assert _sentence(items, nothing, nothing, None, 4).startswith("Knowing who votes adds nothing")
