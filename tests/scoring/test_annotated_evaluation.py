@@ -247,6 +247,7 @@ def annotated(tmp_path_factory):
         annotators="variational",
         objective_learning_rate=0.5,
         freeze_backbone=True,
+        probe_linear=False,
         probe_members=1,
         probe_epochs=3,
         probe_learning_rate=0.03,

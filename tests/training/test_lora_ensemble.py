@@ -244,13 +244,14 @@ def test_annotators_and_answers_are_learned_by_each_member(backbone, tmp_path):
     again = RewardModel.from_pretrained(result.path, dtype="float32")
     state = model.likelihood.state_dict()
     assert state["members.0.annotators.location"].shape == (2, 1)
-    assert len(state) == 6  # thresholds, locations and scales of each member
+    # thresholds, tastes and readiness with their scales, and the scale of readiness' prior
+    assert len(state) == 2 * 6
     for name, value in again.likelihood.state_dict().items():
         assert torch.equal(value, state[name]), name
     for number in range(2):
         alone = RewardModel.from_pretrained(result.path / f"member_{number}", dtype="float32")
         own = alone.likelihood.state_dict()
-        assert len(own) == 3
+        assert len(own) == 6
         for name, value in own.items():
             assert torch.equal(state[f"members.{number}.{name}"], value), name
     locations = [state[f"members.{number}.annotators.location"] for number in range(2)]

@@ -49,7 +49,9 @@ def test_the_likelihood_has_a_rate_of_its_own(backbones, tmp_path):
     groups, _ = made(backbones, tmp_path, **options)
     assert len(groups) == 3
     names, decay, rate = groups[2]
-    assert names == {"likelihood.annotators.location", "likelihood.outcomes.raw_gaps"}
+    learned = ("annotators.location", "habits.location", "outcomes.raw_gaps")
+    # a point has no spread that could tell the scale of its prior
+    assert names - {"likelihood.habits.log_prior_scale"} == {f"likelihood.{n}" for n in learned}
     assert (decay, rate) == (0.0, 0.03)
     assert not any(name.startswith("likelihood") for group in groups[:2] for name in group[0])
 

@@ -178,7 +178,8 @@ def test_two_processes_train_like_one(backbones, tmp_path, two, case):
         ).state_dict()
         for name, values in first.items():
             assert float((values - second[name]).abs().max()) < 1e-4, name
-            assert float((values - start[name]).abs().max()) > 1e-2, name
+            least = 1e-4 if "log_prior_scale" in name else 1e-2
+            assert float((values - start[name]).abs().max()) > least, name
 
 
 @pytest.mark.slow

@@ -227,6 +227,8 @@ def test_one_module_holds_all_that_is_learned(step_of):
     beside = sorted(name for name in names if name.startswith("likelihood."))
     assert beside == [
         "likelihood.annotators.location",
+        "likelihood.habits.location",
+        "likelihood.habits.log_prior_scale",
         "likelihood.outcomes.raw_gaps",
         "likelihood.ratings.log_noise",
     ]
