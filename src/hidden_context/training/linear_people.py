@@ -9,9 +9,9 @@ nothing to learn it from. Here every raw output is linear in the features,
 
 with the bound :math:`\ell_j` of a vote by a known annotator. slope₀ is a logistic regression of the
 votes, which is what the population wants, and 0 for tastes. The penalty λ is the one that predicted
-held-out groups best in that regression, and b brings it to the unit of the head's rewards. c is
-chosen by how well the votes of known annotators on held-out groups are predicted; it is twice as
-large for tastes. Where people add nothing it is large, and the regression is what is left.
+held-out groups best in that regression, and b brings it to the unit of the head's rewards. c of
+tastes is the one with which the votes of known annotators on held-out groups are predicted best.
+For rewards it is large: what the regression has shrunk is not to be fitted a second time.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ _RATE: Final = 0.1
 _RANDOM: Final = 0.1
 _FEWEST_PEOPLE: Final = {"variational": 10, "map": 2}
 _LEAST_UNIT: Final = 0.1
-PENALTY_FACTORS: Final = (2.0, 20.0, 200.0, 2000.0)
+TASTE_PENALTIES: Final = (2.0, 6.0, 20.0, 200.0, 2000.0)
 """c of tastes: tried in turn while held-out votes gain."""
+_HOLD: Final = 100.0
 # Trials are shorter than the fit itself.
 _TRIAL_STEPS: Final = 150
 _TRIAL_VOTES: Final = 4096
@@ -76,7 +77,7 @@ def fit_with_annotators(
     if draws is not None:
         weight = weight * draws[train.labels.example].to(weight)
     with torch.random.fork_rng(devices=[]):
-        factor = penalty_factor(config, likelihood, train, start, weight)
+        factor = taste_penalty(config, likelihood, train, start, weight)
     every = torch.arange(len(train.labels.comparisons))
     batches = _batches(every, _VOTES, _STEPS, config.seed)
     slope, first, history = _fit(config, likelihood, train, start, weight, batches, factor)
@@ -84,14 +85,14 @@ def fit_with_annotators(
     return slope, first, history
 
 
-def penalty_factor(
+def taste_penalty(
     config: TrainConfig,
     likelihood: Likelihood,
     train: FeatureSet,
     start: LinearStart,
     weight: Tensor,
 ) -> float:
-    """Choose how much more the penalty is than the regression's, by a fold of groups held out.
+    """Choose how much more tastes are penalised than rewards were, by a fold of groups held out.
 
     Args:
         config: As for ``fit_with_annotators``.
@@ -101,8 +102,8 @@ def penalty_factor(
         weight: How much each judgement counts, of shape ``(J,)``.
 
     Returns:
-        One of ``PENALTY_FACTORS``: the first that the next one does not better; the first of all
-        where nothing can be held out.
+        One of ``TASTE_PENALTIES``: the first that the next one does not better; the first of all
+        without tastes, or where nothing can be held out.
     """
     said = train.labels.comparisons
     groups = train.groups
@@ -111,13 +112,13 @@ def penalty_factor(
         groups = torch.arange(len(sizes)).repeat_interleave(sizes)
     sides = np.stack([groups[said.first].numpy(), groups[said.second].numpy()], axis=1)
     fold = next(group_folds(sides, _TRIAL_FOLDS), None)
-    if fold is None:
-        return PENALTY_FACTORS[0]
+    if fold is None or not likelihood.knows_tastes:
+        return TASTE_PENALTIES[0]
     learn, held_out = (torch.from_numpy(part).nonzero().squeeze(-1) for part in fold)
     test, responses = train.labels.take(held_out[torch.randperm(len(held_out))[: 2 * _VOTES]])
     batches = _batches(learn, _TRIAL_VOTES, _TRIAL_STEPS, config.seed)
-    best, chosen = math.inf, PENALTY_FACTORS[0]
-    for factor in PENALTY_FACTORS:
+    best, chosen = math.inf, TASTE_PENALTIES[0]
+    for factor in TASTE_PENALTIES:
         own = copy.deepcopy(likelihood)
         slope, first, _ = _fit(config, own, train, start, weight, batches, factor)
         with torch.no_grad():
@@ -145,7 +146,7 @@ def _fit(
     unit = max(float(start.along.abs().max()), _LEAST_UNIT)  # 0 where the regression says nothing
     penalty = (start.baseline.penalty or 1.0) / unit**2
     usual = start.slope()
-    stiffness = penalty * torch.where(_loadings(likelihood), factor, factor / 2).unsqueeze(-1)
+    stiffness = penalty * torch.where(_loadings(likelihood), factor, _HOLD).unsqueeze(-1)
     optimizer = torch.optim.Adam(
         [
             {"params": [slope, first], "lr": _RATE / math.sqrt(train.features.shape[1])},
