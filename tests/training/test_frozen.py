@@ -22,7 +22,7 @@ from hidden_context.models.featurizer import Featurizer
 from hidden_context.scoring import EvaluateConfig, ScoreConfig, evaluate, score_file
 from hidden_context.training import run
 from hidden_context.training.features import FeatureSet, feature_set
-from hidden_context.training.frozen import member_folds, response_groups
+from hidden_context.training.frozen import group_codes, member_folds, response_groups
 from hidden_context.training.links import Linker
 from hidden_context.training.probe import _batches as batches
 from hidden_context.training.probe import train_probe
@@ -307,6 +307,11 @@ def test_members_hold_out_different_prompts():
     assert torch.equal(fewer[1], held_out[1])
 
 
+def test_numbers_of_groups_do_not_depend_on_the_order_of_rows():
+    assert group_codes(["b", "b", "a", "c"]).tolist() == [1, 1, 0, 2]
+    assert group_codes(["a", "c", "b", "b"]).tolist() == [0, 2, 1, 1]
+
+
 def test_texts_that_meet_in_many_pairs_are_groups_of_their_own():
     def pair(a, b, prompt=""):
         said = [{"comparison": [0, 1]}]
@@ -332,6 +337,7 @@ def test_texts_that_meet_in_many_pairs_are_groups_of_their_own():
     assert 0 < int(sum(held_out).sum()) < len(every)
     apart = [pair("a", "b"), pair("c", "d")]
     assert response_groups(apart) == ["a\0b", "a\0b", "c\0d", "c\0d"]
+    assert response_groups([pair("a", "b")] * 2) == ["a\0b"] * 4  # one vote a row
     prompted = [pair("a", "b", "one?"), pair("a", "b", "two?")]
     assert response_groups(prompted) == ["one?", "one?", "two?", "two?"]
     by_column = [dataclasses.replace(e, columns={"topic": "t"}) for e in every[:2]]

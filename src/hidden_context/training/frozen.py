@@ -100,7 +100,7 @@ def response_groups(
 ) -> list[str]:
     """Name the group of every response: its example's, or its own where texts meet in many pairs.
 
-    Where an example has no prompt and its texts stand in other examples too, such as pairs put
+    Where an example has no prompt and its texts stand in other pairs too, such as pairs put
     together from single rated texts, each text is its own group.
 
     Args:
@@ -114,13 +114,27 @@ def response_groups(
         [first_user_turn(text) or canonical_prompt(text) for text in example.texts]
         for example in examples
     ]
-    counts = Counter(key for keys in own for key in set(keys))
+    # a pair counts once, however many rows its votes are spread over
+    counts = Counter(key for keys in {frozenset(keys) for keys in own} for key in keys)
     groups: list[str] = []
     for example, keys, key in zip(examples, own, options.keys(examples), strict=True):
         apart = options.by is None and example.known_prompt is None
         meet = apart and any(counts[each] > 1 for each in keys)
         groups += keys if meet else [key] * len(keys)
     return groups
+
+
+def group_codes(groups: Sequence[str]) -> torch.Tensor:
+    """Number groups in the order of their names, so that folds do not depend on the order of rows.
+
+    Args:
+        groups: Groups of all R responses.
+
+    Returns:
+        The number of each response's group, of shape ``(R,)``.
+    """
+    numbers = {key: number for number, key in enumerate(sorted(set(groups)))}
+    return torch.tensor([numbers[key] for key in groups])
 
 
 def member_folds(
@@ -179,8 +193,7 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     texts = ([text for each in part for text in each.inputs] for part in parts.values())
     total = sum(map(featurizer.distinct, texts))
     groups = response_groups(parts["train"], splits.options)
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(groups))}
-    coded = torch.tensor([numbers[key] for key in groups])
+    coded = group_codes(groups)
     with embedding_progress(total, config.disable_tqdm or config.quiet) as progress:
         features = {
             name: feature_set(

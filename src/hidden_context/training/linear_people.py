@@ -49,6 +49,7 @@ _HOLD: Final = 100.0
 _TRIAL_STEPS: Final = 150
 _TRIAL_VOTES: Final = 4096
 _TRIAL_FOLDS: Final = 4
+_HELD_OUT: Final = 16384
 
 
 def fit_with_annotators(
@@ -92,7 +93,7 @@ def taste_penalty(
     start: LinearStart,
     weight: Tensor,
 ) -> float:
-    """Choose how much more tastes are penalised than rewards were, by a fold of groups held out.
+    """Choose how much more tastes are penalised than rewards were, by groups held out.
 
     Args:
         config: As for ``fit_with_annotators``.
@@ -105,30 +106,44 @@ def taste_penalty(
         One of ``TASTE_PENALTIES``: the first that the next one does not better; the first of all
         without tastes, or where nothing can be held out.
     """
+    if not likelihood.knows_tastes:
+        return TASTE_PENALTIES[0]
+    trials = _trials(train, config.seed)
+    best, chosen = math.inf, TASTE_PENALTIES[0]
+    for factor in TASTE_PENALTIES:
+        loss = 0.0
+        for batches, held_out in trials:
+            own = copy.deepcopy(likelihood)
+            slope, first, _ = _fit(config, own, train, start, weight, batches, factor)
+            test, responses = train.labels.take(held_out)
+            with torch.no_grad():
+                raw = functional.linear(train.features[responses], slope, first)
+                nats = own.negative_log_likelihood(raw, test)
+            loss += float((nats * test.votes.to(nats)).sum())
+        if not loss < best:
+            break
+        best, chosen = loss, factor
+    return chosen
+
+
+def _trials(train: FeatureSet, seed: int) -> list[tuple[list[Tensor], Tensor]]:
+    """Batches to learn from and comparisons held out: as many folds as give enough votes."""
     said = train.labels.comparisons
     groups = train.groups
     if groups is None:
         sizes = train.labels.offsets.diff()
         groups = torch.arange(len(sizes)).repeat_interleave(sizes)
     sides = np.stack([groups[said.first].numpy(), groups[said.second].numpy()], axis=1)
-    fold = next(group_folds(sides, _TRIAL_FOLDS), None)
-    if fold is None or not likelihood.knows_tastes:
-        return TASTE_PENALTIES[0]
-    learn, held_out = (torch.from_numpy(part).nonzero().squeeze(-1) for part in fold)
-    test, responses = train.labels.take(held_out[torch.randperm(len(held_out))[: 2 * _VOTES]])
-    batches = _batches(learn, _TRIAL_VOTES, _TRIAL_STEPS, config.seed)
-    best, chosen = math.inf, TASTE_PENALTIES[0]
-    for factor in TASTE_PENALTIES:
-        own = copy.deepcopy(likelihood)
-        slope, first, _ = _fit(config, own, train, start, weight, batches, factor)
-        with torch.no_grad():
-            raw = functional.linear(train.features[responses], slope, first)
-            nats = own.negative_log_likelihood(raw, test)
-        loss = float((nats * test.votes.to(nats)).sum() / test.votes.sum())
-        if not loss < best:
+    found: list[tuple[list[Tensor], Tensor]] = []
+    count = 0
+    for fold in group_folds(sides, _TRIAL_FOLDS):
+        learn, held_out = (torch.from_numpy(part).nonzero().squeeze(-1) for part in fold)
+        held_out = held_out[torch.randperm(len(held_out))[:_HELD_OUT]]
+        found.append((_batches(learn, _TRIAL_VOTES, _TRIAL_STEPS, seed), held_out))
+        count += len(held_out)
+        if count >= _HELD_OUT:
             break
-        best, chosen = loss, factor
-    return chosen
+    return found
 
 
 def _fit(
