@@ -42,14 +42,15 @@ _RATE: Final = 0.1
 _RANDOM: Final = 0.1
 _FEWEST_PEOPLE: Final = {"variational": 10, "map": 2}
 _LEAST_UNIT: Final = 0.1
-TASTE_PENALTIES: Final = (2.0, 6.0, 20.0, 200.0, 2000.0)
+TASTE_PENALTIES: Final = (2.0, 6.0, 20.0, 60.0, 200.0)
 """c of tastes: tried in turn while held-out votes gain."""
 _HOLD: Final = 100.0
 # Trials are shorter than the fit itself.
 _TRIAL_STEPS: Final = 150
 _TRIAL_VOTES: Final = 4096
 _TRIAL_FOLDS: Final = 4
-_HELD_OUT: Final = 16384
+# Folds are held out one after another until there are as many comparisons as this.
+_HELD_OUT: Final = 8192
 
 
 def fit_with_annotators(
@@ -138,7 +139,7 @@ def _trials(train: FeatureSet, seed: int) -> list[tuple[list[Tensor], Tensor]]:
     count = 0
     for fold in group_folds(sides, _TRIAL_FOLDS):
         learn, held_out = (torch.from_numpy(part).nonzero().squeeze(-1) for part in fold)
-        held_out = held_out[torch.randperm(len(held_out))[:_HELD_OUT]]
+        held_out = held_out[torch.randperm(len(held_out))[: 2 * _HELD_OUT]]
         found.append((_batches(learn, _TRIAL_VOTES, _TRIAL_STEPS, seed), held_out))
         count += len(held_out)
         if count >= _HELD_OUT:
