@@ -138,3 +138,27 @@ def test_a_context_is_known_to_factor_heads_alone_and_to_ensembles_of_them(head)
     else:
         known = rewards.given(torch.zeros(head.num_factors, dtype=torch.float64))
         np.testing.assert_allclose(known.mean, rewards.mean, rtol=1e-12)
+
+
+def test_a_mean_is_said_to_be_linear_where_it_is(head):
+    a, b = (draw(head, 300, seed=seed, spread=3) for seed in (0, 1))
+    mean = head.linear_mean
+    if mean is None:
+        zero = head.distribution(torch.zeros_like(a)).mean
+        bent = head.distribution(a + b).mean - head.distribution(a).mean
+        bent -= head.distribution(b).mean - zero
+        assert bent.abs().max() > 1e-2
+        return
+    assert len(mean.weights) == head.num_outputs
+    expected = a @ torch.tensor(mean.weights, dtype=a.dtype) + mean.constant
+    torch.testing.assert_close(head.distribution(a).mean, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_which_means_are_linear():
+    linear = {head.linear_mean for head in map(heads.make, ("base", "quantile", "factor"))}
+    assert None not in linear
+    assert heads.make("categorical").linear_mean is heads.make("mixture").linear_mean is None
+    one = heads.make("mixture", num_components=1).linear_mean
+    assert one == heads.LinearMean((0.0, 1.0, 0.0))
+    pair = heads.make("ensemble", num_members=2, location=(1.0, -3.0), scale=(2.0, 4.0))
+    assert pair.linear_mean == heads.LinearMean((0.25, 0.125), 0.125)

@@ -1,6 +1,6 @@
 """Heads: raw network output of shape ``(…, K)`` to a reward distribution. One file per head."""
 
-from hidden_context.heads.base import Head
+from hidden_context.heads.base import Head, LinearMean
 from hidden_context.heads.categorical import CategoricalHead
 from hidden_context.heads.ensemble import EnsembleHead
 from hidden_context.heads.factor import FactorHead
@@ -23,6 +23,7 @@ __all__ = [
     "EnsembleHead",
     "FactorHead",
     "Head",
+    "LinearMean",
     "MeanAndVarianceHead",
     "MixtureHead",
     "QuantileHead",

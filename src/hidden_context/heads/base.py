@@ -16,6 +16,24 @@ SMALL_START: Final = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
+class LinearMean:
+    r"""A mean reward that is linear in the raw outputs, :math:`E[u] = w\cdot\text{raw} + b`.
+
+    Args:
+        weights: w, K numbers.
+        constant: b, in reward units.
+    """
+
+    weights: tuple[float, ...]
+    constant: float = 0.0
+
+    @classmethod
+    def output(cls, number: int, num_outputs: int) -> LinearMean:
+        """The mean that is one of K raw outputs itself."""
+        return cls(tuple(float(place == number) for place in range(num_outputs)))
+
+
+@dataclasses.dataclass(frozen=True)
 class Head(abc.ABC):
     """Reads a network's raw outputs as reward distributions; it has options but no weights."""
 
@@ -63,6 +81,11 @@ class Head(abc.ABC):
     def can_average(self) -> bool:
         """Whether raw outputs of networks trained apart mean the same and may be averaged."""
         return True
+
+    @property
+    def linear_mean(self) -> LinearMean | None:
+        """The mean reward as a linear function of the raw outputs; None where it is none."""
+        return None
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hidden_context.distributions import EnsembleReward
 from hidden_context.errors import ConfigError
-from hidden_context.heads.base import Head
+from hidden_context.heads.base import Head, LinearMean
 from hidden_context.heads.scalar import ScalarHead
 
 _SCALAR: Final = ScalarHead()
@@ -86,6 +86,17 @@ class EnsembleHead(Head):
     def num_factors(self) -> int:
         """Number of factors of each member."""
         return self.member.num_factors
+
+    @property
+    def linear_mean(self) -> LinearMean | None:
+        """The mean of the members' means in one unit, where a member's is linear."""
+        mean, count = self.member.linear_mean, self.num_members
+        if mean is None:
+            return None
+        location, scale = self.location or (0.0,) * count, self.scale or (1.0,) * count
+        weights = tuple(weight / (unit * count) for unit in scale for weight in mean.weights)
+        shifts = ((mean.constant - zero) / unit for zero, unit in zip(location, scale, strict=True))
+        return LinearMean(weights, sum(shifts) / count)
 
     def distribution(self, raw: Tensor) -> EnsembleReward:
         """Read raw ``(…, M K)`` as ensemble rewards of batch shape ``(…)``."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hidden_context.distributions import FactorReward
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import ConfigError
-from hidden_context.heads.base import SMALL_START, Head
+from hidden_context.heads.base import SMALL_START, Head, LinearMean
 from hidden_context.heads.mean_and_variance import STDDEV_FLOOR
 
 
@@ -80,6 +80,11 @@ class FactorHead(Head):
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """Two outputs are no factor, each further one a factor."""
         return {"num_factors": max(width - 2, 0)}
+
+    @property
+    def linear_mean(self) -> LinearMean:
+        """The first raw output."""
+        return LinearMean.output(0, self.num_outputs)
 
     def distribution(self, raw: Tensor) -> FactorReward:
         """Read raw ``(…, F + 2)`` as factor rewards of batch shape ``(…)``."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 from hidden_context.distributions import NormalReward
 from hidden_context.distributions.log_space import at_least_float32, check_likelihood
 from hidden_context.errors import ConfigError
-from hidden_context.heads.base import Head
+from hidden_context.heads.base import Head, LinearMean
 
 STDDEV_FLOOR: Final = 1e-6
 
@@ -54,6 +54,11 @@ class MeanAndVarianceHead(Head):
     def meaning(self) -> str:
         """What the raw outputs are, for people."""
         return "mean, and standard deviation before softplus, of a normal reward"
+
+    @property
+    def linear_mean(self) -> LinearMean:
+        """The first raw output."""
+        return LinearMean.output(0, self.num_outputs)
 
     def distribution(self, raw: Tensor) -> NormalReward:
         """Read raw ``(…, 2)`` as normal rewards of batch shape ``(…)``."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hidden_context.distributions import MixtureReward
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import ConfigError
-from hidden_context.heads.base import Head
+from hidden_context.heads.base import Head, LinearMean
 from hidden_context.heads.mean_and_variance import STDDEV_FLOOR
 
 
@@ -63,6 +63,11 @@ class MixtureHead(Head):
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """Three outputs are one component."""
         return {"num_components": max(width // 3, 1)}
+
+    @property
+    def linear_mean(self) -> LinearMean | None:
+        """The one component's mean; weights of several are no linear function."""
+        return LinearMean.output(1, 3) if self.num_components == 1 else None
 
     def distribution(self, raw: Tensor) -> MixtureReward:
         """Read raw ``(…, 3 M)`` as mixture rewards of batch shape ``(…)``."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from hidden_context.distributions import PointMassReward
-from hidden_context.heads.base import Head
+from hidden_context.heads.base import Head, LinearMean
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class ScalarHead(Head):
     def meaning(self) -> str:
         """What the raw output is, for people."""
         return "one reward per text; P(a preferred to b) = sigmoid(r_a - r_b)"
+
+    @property
+    def linear_mean(self) -> LinearMean:
+        """The first raw output."""
+        return LinearMean.output(0, self.num_outputs)
 
     def distribution(self, raw: Tensor) -> PointMassReward:
         """Read raw ``(…, 1)`` as point masses of batch shape ``(…)``."""

@@ -1,0 +1,187 @@
+"""Exports as PEFT folders: an ensemble's adapters, or one, each with the last layer it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.files import write_json
+from hidden_context.errors import CheckpointError, ConfigError, first_line
+from hidden_context.export.check import (
+    Agreement,
+    Sample,
+    compare,
+    load_plain,
+    padded_logits,
+    plain_tokenizer,
+)
+from hidden_context.export.classifier import card_facts, name_outputs
+from hidden_context.export.config import ExportConfig
+from hidden_context.export.padding import settle_padding
+from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
+from hidden_context.models.adapters import adapter_base, adapter_shapes
+from hidden_context.models.contents import ADAPTER_CONFIG
+from hidden_context.models.head_file import read_checkpoint_json
+from hidden_context.models.modules import final_linear, specialise_for_rewards
+from hidden_context.models.placement import resolve_dtype
+from hidden_context.models.quiet import quiet_loading
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.models.weights import some
+
+BASE: Final = "base"
+_SERVED_BY_VLLM: Final = {"score", "classifier"}
+_IN_PEFT: Final = "base_model.model."
+
+
+def write_adapters(
+    source: SequenceRewardModel, sample: Sample, config: ExportConfig, folder: Path
+) -> tuple[Agreement, list[str]]:
+    """Write the adapters as PEFT folders, and check each there.
+
+    The folder is what ``save_pretrained`` writes: an ensemble's members lie in ``member_0``, …; one
+    adapter lies in the folder itself. With ``write_base`` there is ``base`` too.
+
+    Args:
+        source: The reward model; PEFT holds its adapters.
+        sample: What it made of some texts.
+        config: What is asked for.
+        folder: An empty folder.
+
+    Returns:
+        How far what PEFT loads is from the checkpoint, and what was done, for people.
+
+    Raises:
+        ConfigError: If the model has no adapters, or its last layer a bias without a place.
+        CheckpointError: If what PEFT loads does not give the checkpoint's rewards.
+    """
+    if not hasattr(source.module, "peft_config"):
+        raise ConfigError(
+            f"{config.checkpoint} has no adapters: it is a whole network. Export it with "
+            "--form full."
+        )
+    source.save_pretrained(folder)
+    several = isinstance(source, AdapterEnsembleRewardModel)
+    members = sorted(folder.glob("member_*"), key=_number) if several else [folder]
+    notes = _settle_configurations(members, config.base_model)
+    for member in members:
+        plain_tokenizer(member, sample, trust_remote_code=config.trust_remote_code)
+    outputs = sample.raw.shape[-1] // len(members)
+    base, tokenizer = _base_of(members, config, outputs), None
+    if config.write_base:
+        notes += _write_base(base, source.tokenizer, config, folder / BASE)
+        base, _ = load_plain(
+            str(folder / BASE), dtype="auto", trust_remote_code=config.trust_remote_code
+        )
+        tokenizer = plain_tokenizer(
+            folder / BASE, sample, trust_remote_code=config.trust_remote_code
+        )
+    found = _adapter_outputs(base.to(source.device), members, sample, tokenizer)
+    precision = resolve_dtype(config.dtype, torch.device("cpu"))
+    agreement = compare(found, sample.raw, sample.rounding, precision)
+    source.card = {"data": card_facts(config, agreement, notes)}
+    (folder / "README.md").write_text(source.card_text(), encoding="utf-8")
+    return agreement, notes
+
+
+def _number(member: Path) -> int:
+    return int(member.name.rpartition("_")[2])
+
+
+def _settle_configurations(members: Sequence[Path], base_model: str | None) -> list[str]:
+    """Name in each adapter's configuration its backbone, and the modules saved with it, once."""
+    for member in members:
+        path = member / ADAPTER_CONFIG
+        content = read_checkpoint_json(path)
+        keys = [key.removeprefix(_IN_PEFT) for key in adapter_shapes(str(member))]
+        saved = sorted(
+            name
+            for name in set(content.get("modules_to_save") or ())
+            if any(f".{name}." in f".{key}" for key in keys)
+        )
+        content |= {"modules_to_save": saved}
+        write_json(path, content | ({"base_model_name_or_path": base_model} if base_model else {}))
+    others = sorted(set(saved) - _SERVED_BY_VLLM)
+    if not others:
+        return []
+    return [
+        f"vLLM does not serve the adapters: beside the last layer they hold {', '.join(others)}"
+    ]
+
+
+def _base_of(members: Sequence[Path], config: ExportConfig, outputs: int) -> Any:
+    """Load the backbone as Transformers' own classifier, whose last layer the adapters bring.
+
+    Raises:
+        ConfigError: If they bring a bias that the classifier has no place for.
+        CheckpointError: If it lacks weights that an adapter does not bring either.
+    """
+    name = config.base_model or adapter_base(str(members[0]))
+    base, info = load_plain(
+        name,
+        num_labels=outputs,
+        problem_type="regression",
+        dtype=torch.float32,
+        trust_remote_code=config.trust_remote_code,
+    )
+    place, layer = final_linear(base)
+    for member in members:
+        brought = {key.removeprefix(_IN_PEFT) for key in adapter_shapes(str(member))}
+        if f"{place}.bias" in brought and layer.bias is None:
+            raise ConfigError(
+                f"{type(base).__name__} has no bias in {place}, and PEFT would pass over the one "
+                "that the adapter brings. Serve the checkpoint itself with `hidden-context serve`."
+            )
+        lacking = info["missing_keys"] - brought
+        if lacking:
+            raise CheckpointError(
+                f"{name} lacks {some(lacking)}, which the adapter {member.name} does not bring "
+                "either, so whoever loads it would get random rewards. Export it with --form full."
+            )
+    return base
+
+
+def _write_base(base: Any, tokenizer: Any, config: ExportConfig, folder: Path) -> list[str]:
+    """Write the backbone as a classifier whose last layer gives no reward by itself: NaN."""
+    specialise_for_rewards(base)
+    torch.nn.init.constant_(final_linear(base)[1].weight, float("nan"))
+    note = settle_padding(base, tokenizer)
+    name_outputs(base)
+    base.base_model.to(resolve_dtype(config.dtype, torch.device("cpu")))
+    with quiet_loading():
+        base.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return [f"in {BASE}, {note}"] if note else []
+
+
+def _adapter_outputs(base: Any, members: Sequence[Path], sample: Sample, tokenizer: Any) -> Tensor:
+    """Load each adapter by PEFT alone on its backbone; without a tokenizer texts run one by one."""
+    from peft import PeftModel
+
+    if tokenizer is None:  # padding is the caller's to choose, and one text needs none
+        base.config.pad_token_id = base.config.get_text_config().pad_token_id = None
+    rows: list[Tensor] = []
+    for member in members:
+        try:
+            with quiet_loading():
+                model = PeftModel.from_pretrained(base, str(member)).eval()
+        except Exception as error:  # whatever a folder that does not fit leads to
+            raise CheckpointError(
+                f"PEFT cannot load the adapter {member.name} ({first_line(error)})."
+            ) from error
+        if tokenizer is None:
+            rows.append(_logits_one_by_one(model, sample))
+        else:
+            rows.append(padded_logits(model, tokenizer, sample))
+        base = model.unload()
+    return torch.cat(rows, dim=-1)
+
+
+def _logits_one_by_one(model: Any, sample: Sample) -> Tensor:
+    batches = [torch.tensor([ids], device=model.device) for ids in sample.token_ids]
+    with torch.inference_mode():
+        logits = [model(ids, attention_mask=torch.ones_like(ids)).logits for ids in batches]
+    return torch.cat(logits).float().cpu()

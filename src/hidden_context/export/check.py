@@ -1,0 +1,228 @@
+"""The check of an export: loaded by plain Transformers, it has to give the checkpoint's rewards."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.model_input import Text
+from hidden_context.data.tokenize import tokenize_texts
+from hidden_context.errors import CheckpointError, first_line
+from hidden_context.models.quiet import quiet_loading
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.models.weights import some
+
+# Greatest difference by precision, relative to the greatest raw output where that is above 1.
+TOLERANCES: Final = {torch.float32: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
+# A bias of zeros for SGLang, which Transformers' classes have no place for.
+_ZEROS: Final = {"score.bias"}
+# Two float32 computations of the same network round differently; how far depends on its depth.
+_ROUNDINGS: Final = 5
+_TEXTS: Final = (
+    "\n\nHuman: Is it going to rain?\n\nAssistant: Yes, take an umbrella with you.",
+    "\n\nHuman: Is it going to rain?\n\nAssistant: No.",
+    "Short",
+    "A longer text without any turns: it has several clauses, a number (17), a name, Zürich, and "
+    "a last sentence. Here it is.",
+)
+_CHATS: Final = (
+    [
+        {"role": "user", "content": "How do I make tea?"},
+        {"role": "assistant", "content": "Boil water, pour it over the leaves and wait."},
+    ],
+    [
+        {"role": "user", "content": "How do I make tea?"},
+        {"role": "assistant", "content": "I would rather not say."},
+    ],
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Texts with what the checkpoint makes of them.
+
+    Attributes:
+        texts: N texts and chats.
+        token_ids: Their tokens.
+        raw: The checkpoint's raw outputs of shape ``(N, K)``.
+        rounding: How far these move when texts are run one by one: rounding alone.
+        max_length: Longest text in tokens.
+    """
+
+    texts: list[Text]
+    token_ids: list[list[int]]
+    raw: Tensor
+    rounding: float
+    max_length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How far an export is from its checkpoint.
+
+    Attributes:
+        greatest: Greatest difference of an output, in its own units.
+        allowed: What it may be.
+        texts: Number of texts compared.
+    """
+
+    greatest: float
+    allowed: float
+    texts: int
+
+    def __str__(self) -> str:
+        return (
+            f"outputs of {self.texts} texts are within {self.greatest:.2g} of the checkpoint's "
+            f"(allowed: {self.allowed:.2g})"
+        )
+
+
+def sample_of(source: SequenceRewardModel) -> Sample:
+    """Run texts of several lengths, one that ends with EOS, and chats where there is a template.
+
+    Args:
+        source: The checkpoint's model, before anything is merged.
+
+    Returns:
+        The texts that it can score, and its raw outputs.
+    """
+    tokenizer = source.tokenizer
+    texts: list[Text] = list(_TEXTS)
+    if tokenizer.eos_token:
+        texts.append(_TEXTS[1] + tokenizer.eos_token)
+    if tokenizer.chat_template:
+        texts += _CHATS
+    found = source.token_ids(texts)
+    kept = [number for number, ids in enumerate(found) if ids]
+    if source.module.config.is_encoder_decoder:  # Transformers runs them by equally many EOS
+        kept = [number for number in kept if found[number].count(tokenizer.eos_token_id) == 1]
+    token_ids = [found[number] for number in kept]
+    raw = source.raw_outputs_of_tokens(token_ids, len(token_ids), engine="padded")
+    alone = source.raw_outputs_of_tokens(token_ids, 1, engine="padded")
+    return Sample(
+        [texts[number] for number in kept],
+        token_ids,
+        raw,
+        float((raw - alone).abs().max()),
+        source.max_length,
+    )
+
+
+def compare(found: Tensor, expected: Tensor, rounding: float, dtype: torch.dtype) -> Agreement:
+    """Compare an export's outputs with the checkpoint's.
+
+    Args:
+        found: Of shape ``(N, K)``.
+        expected: Of that shape.
+        rounding: How far the checkpoint's own outputs move by rounding.
+        dtype: Precision of the export.
+
+    Raises:
+        CheckpointError: If they differ by more than the precision explains.
+    """
+    unit = max(1.0, float(expected.abs().max()))
+    allowed = max(TOLERANCES[dtype] * unit, _ROUNDINGS * rounding)
+    greatest = float((found.float() - expected).abs().max())
+    agreement = Agreement(greatest, allowed, len(expected))
+    if not greatest <= allowed:
+        raise CheckpointError(
+            f"the export was taken back: loaded by others its outputs are {greatest:.2g} from the "
+            f"checkpoint's, and at most {allowed:.2g} is rounding. Take another --dtype, or serve "
+            "the checkpoint itself with `hidden-context serve`."
+        )
+    return agreement
+
+
+def classifier_outputs(
+    folder: Path, sample: Sample, *, trust_remote_code: bool, device: torch.device
+) -> Tensor:
+    """Load an exported folder by Transformers alone, and run texts padded beside each other.
+
+    Args:
+        folder: The folder, which lacks nothing and holds nothing its class has no place for.
+        sample: The texts.
+        trust_remote_code: Whether code in the folder may run.
+        device: Where it runs.
+
+    Returns:
+        Its logits in float32, of shape ``(N, K)``.
+
+    Raises:
+        CheckpointError: If it does not load whole, or tokenizes texts otherwise.
+    """
+    model, info = load_plain(str(folder), dtype="auto", trust_remote_code=trust_remote_code)
+    left = info["missing_keys"] | (info["unexpected_keys"] - _ZEROS)
+    if left:
+        raise CheckpointError(
+            f"the export was taken back: Transformers loads it without {some(left)}."
+        )
+    tokenizer = plain_tokenizer(folder, sample, trust_remote_code=trust_remote_code)
+    return padded_logits(model.to(device), tokenizer, sample)
+
+
+def padded_logits(model: Any, tokenizer: Any, sample: Sample) -> Tensor:
+    """Run texts padded beside each other, as the tokenizer pads them.
+
+    Args:
+        model: A classifier of Transformers or PEFT.
+        tokenizer: The tokenizer beside it.
+        sample: N texts.
+
+    Returns:
+        Logits in float32 of shape ``(N, K)``, on the CPU.
+    """
+    batch = tokenizer.pad({"input_ids": sample.token_ids}, return_tensors="pt")
+    with torch.inference_mode():
+        logits: Tensor = model(**batch.to(model.device)).logits
+    return logits.float().cpu()
+
+
+def load_plain(name: str, **options: Any) -> tuple[Any, dict[str, set[str]]]:
+    """Load a classifier as anybody does.
+
+    Args:
+        name: Folder or hub id.
+        **options: Passed on to ``from_pretrained``.
+
+    Returns:
+        The model in evaluation mode, and Transformers' report of missing and unexpected weights.
+
+    Raises:
+        CheckpointError: If Transformers cannot load it.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        with quiet_loading():
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                name, output_loading_info=True, **options
+            )
+    except Exception as error:  # whatever a folder that is not complete leads to
+        raise CheckpointError(
+            f"Transformers cannot load {name} as a classifier ({first_line(error)})."
+        ) from error
+    return model.eval(), {key: set(found) for key, found in info.items() if "keys" in key}
+
+
+def plain_tokenizer(folder: Path, sample: Sample, *, trust_remote_code: bool = False) -> Any:
+    """Load a folder's tokenizer as anybody does; texts and chats have to get the same tokens.
+
+    Raises:
+        CheckpointError: If it makes other tokens of a text than the checkpoint's; names the text.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    found: Sequence[Any] = tokenize_texts(sample.texts, tokenizer, sample.max_length).input_ids
+    for text, ids, expected in zip(sample.texts, found, sample.token_ids, strict=True):
+        if ids != expected:
+            raise CheckpointError(
+                f"the export was taken back: its tokenizer makes other tokens of {text!r} than the "
+                "checkpoint's does."
+            )
+    return tokenizer

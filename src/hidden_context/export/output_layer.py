@@ -1,0 +1,121 @@
+"""The last layer of an exported classifier: one output for several, and a bias with a place."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from hidden_context.errors import ConfigError
+from hidden_context.heads import LinearMean
+from hidden_context.models.modules import final_linear
+
+# SGLang's classes of these add a bias to the last layer and leave it as drawn where a folder has
+# none; Transformers' classes have no place for it, and lose nothing by passing over zeros.
+_ZEROS_FOR_SGLANG: Final = ("qwen2", "qwen3")
+
+
+def make_scalar(model: Any, mean: LinearMean) -> None:
+    r"""Let a classifier compute the mean reward alone.
+
+    .. math:: w\cdot(W h + c) + b = (w W)\,h + (w\cdot c + b)
+
+    Args:
+        model: The classifier with K outputs; changed in place.
+        mean: The mean reward as a linear function of the K outputs.
+    """
+    _, layer = final_linear(model)
+    weights = layer.weight.new_tensor(mean.weights, dtype=torch.float64)
+    constant = weights.new_tensor([mean.constant])
+    if layer.bias is not None:
+        constant = constant + weights @ layer.bias.detach().double()
+    weight = (weights @ layer.weight.detach().double()).unsqueeze(0)
+    layer.weight = nn.Parameter(weight.to(layer.weight))
+    layer.bias = nn.Parameter(constant.to(layer.weight))
+    layer.out_features = model.config.num_labels = model.num_labels = 1
+
+
+def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str | None]:
+    """Give the last layer a bias exactly where the model's class in Transformers has one.
+
+    What the class has no place for is moved into the layer normalisation before the last layer,
+    where there is one with a bias: that is exact. Otherwise it is refused, or left out if asked.
+
+    Args:
+        model: The classifier; changed in place.
+        drop_constant: Whether the constant of a single output may be left out.
+
+    Returns:
+        The constant that was left out, and what was done, for people, or None.
+
+    Raises:
+        ConfigError: If the bias has no place and may not be left out.
+    """
+    name, layer = final_linear(model)
+    bias = None if layer.bias is None else layer.bias.detach()
+    if _has_bias(model):
+        if bias is None:
+            layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features))
+        return 0.0, None
+    zeros = model.config.model_type in _ZEROS_FOR_SGLANG
+    no_bias: Any = nn.Parameter(layer.weight.new_zeros(layer.out_features)) if zeros else None
+    layer.bias = no_bias
+    if bias is None or not bias.any():
+        return 0.0, None
+    shown = ", ".join(f"{value:.6g}" for value in bias.tolist())
+    norm = _norm_before_head(model)
+    if norm is not None and _moved(bias, layer.weight.detach(), norm):
+        return 0.0, f"the bias {shown} of {name} went into the layer normalisation before it"
+    if drop_constant:
+        return float(
+            bias
+        ), f"the constant {shown} was left out: a reward is the checkpoint's minus it"
+    remedy = (
+        "Leave it out with --drop_constant (no comparison changes), or serve the checkpoint itself"
+        if layer.out_features == 1
+        else "Serve the checkpoint itself"
+    )
+    raise ConfigError(
+        f"{type(model).__name__} has no bias in {name} and no layer normalisation with one before "
+        f"it that could take it, so whoever loads the export would lose the bias {shown}. {remedy} "
+        "with `hidden-context serve`."
+    )
+
+
+def _has_bias(model: Any) -> bool:
+    """Whether the model's class itself makes a last layer with a bias."""
+    with torch.device("meta"):
+        fresh = type(model)(copy.deepcopy(model.config))
+    return final_linear(fresh)[1].bias is not None
+
+
+def _norm_before_head(model: Any) -> nn.LayerNorm | None:
+    """Find the layer normalisation whose output is just what the last layer of a decoder reads."""
+    outputs: dict[nn.LayerNorm, Tensor] = {}
+
+    def keep(norm: Any, _: Any, output: Tensor) -> None:
+        outputs[norm] = output
+
+    norms = (part for part in model.base_model.modules() if isinstance(part, nn.LayerNorm))
+    hooks = [norm.register_forward_hook(keep) for norm in norms if norm.bias is not None]
+    ids = torch.arange(4, device=next(model.parameters()).device).unsqueeze(0)
+    try:
+        with torch.inference_mode():
+            hidden = model.base_model(input_ids=ids, return_dict=True)[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return next((norm for norm, found in outputs.items() if torch.equal(found, hidden)), None)
+
+
+def _moved(bias: Tensor, weight: Tensor, norm: nn.LayerNorm) -> bool:
+    """Add to a normalisation's bias what the layer after it maps to ``bias``, if there is such."""
+    target, matrix = bias.double().cpu(), weight.double().cpu()
+    shift = torch.linalg.pinv(matrix) @ target
+    if not torch.allclose(matrix @ shift, target, rtol=1e-9, atol=0):
+        return False
+    with torch.no_grad():
+        norm.bias.add_(shift.to(norm.bias))
+    return True

@@ -1,0 +1,171 @@
+"""Exports as PEFT folders: PEFT alone has to give the checkpoint's rewards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from hidden_context import heads
+from hidden_context.errors import CheckpointError, ConfigError
+from hidden_context.export import ExportConfig, export_model
+from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
+from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
+
+TEXTS = sample_texts(5)
+NORMAL = heads.make("mean_and_variance")
+
+
+def export(checkpoint, folder, **options):
+    config = ExportConfig(
+        checkpoint=str(checkpoint), output=str(folder), form="adapters", **options
+    )
+    return export_model(config)
+
+
+def logits(base, member, tokenizer_at, texts=TEXTS):
+    """What a stranger gets: Transformers' classifier, PEFT's adapter, one padded batch."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=2, problem_type="regression"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_at)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    adapted = PeftModel.from_pretrained(model, member).eval()
+    with torch.inference_mode():
+        return adapted(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+def test_every_member_loads_by_peft(backbones, checkpoints, load, tmp_path, kind):
+    source = checkpoints.ensemble(backbones(kind), NORMAL)
+    expected = load(source).raw_outputs(TEXTS)
+    assert (expected[:, :2] - expected[:, 2:]).abs().max() > 0.1
+    exported = export(source, tmp_path / "out")
+    assert exported.agreement.greatest <= 1e-6 * max(1, expected.abs().max())
+    found = torch.cat(
+        [
+            logits(backbones(kind), tmp_path / "out" / name, tmp_path / "out")
+            for name in ("member_0", "member_1")
+        ],
+        dim=-1,
+    )
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    saved = json.loads((tmp_path / "out" / "member_1" / "adapter_config.json").read_text())
+    if kind == "bert":
+        assert saved["modules_to_save"] == ["bert.pooler.dense", "classifier"]
+        assert exported.notes[0].startswith("vLLM does not serve the adapters: beside the last")
+    else:
+        assert (saved["modules_to_save"], exported.notes) == (["score"], ())
+    again = load(tmp_path / "out")
+    assert isinstance(again, AdapterEnsembleRewardModel)
+    torch.testing.assert_close(again.raw_outputs(TEXTS), expected, atol=1e-6, rtol=1e-6)
+    assert "loads with: PEFT" in (tmp_path / "out" / "README.md").read_text()
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+@pytest.mark.parametrize("head", [NORMAL, heads.make("ensemble", num_members=2)])
+def test_one_adapter_lies_in_the_folder_itself(backbones, checkpoints, load, tmp_path, head):
+    source = checkpoints(backbones("llama"), head)
+    export(source, tmp_path / "out")
+    found = logits(backbones("llama"), tmp_path / "out", tmp_path / "out")
+    expected = load(source).raw_outputs(TEXTS)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_backbone_is_written_as_a_classifier(backbones, checkpoints, load, tmp_path, dtype):
+    tokenizer = tiny_tokenizer(bos="<s>", pad="</s>", chat_template=CHAT_TEMPLATE)
+    source = checkpoints.ensemble(backbones("llama", tokenizer=tokenizer), NORMAL)
+    exported = export(source, tmp_path / "out", write_base=True, dtype=dtype)
+    assert exported.notes[0].startswith("in base, the padding token is <|reward_padding|> now")
+    base = tmp_path / "out" / "base"
+    weights = load_file(base / "model.safetensors")
+    assert weights["score.weight"].shape == (2, 32)
+    assert weights["score.weight"].isnan().all()  # without an adapter there is no reward
+    assert weights["model.embed_tokens.weight"].dtype == getattr(torch, dtype)
+    config = json.loads((base / "config.json").read_text())
+    assert (config["problem_type"], len(config["id2label"])) == ("regression", 2)
+    texts = [*TEXTS, f"{TEXTS[0]}</s>"]
+    expected = load(source).raw_outputs(texts)
+    members = [tmp_path / "out" / f"member_{number}" for number in range(2)]
+    found = torch.cat([logits(base, member, base, texts) for member in members], dim=-1)
+    tolerance = 1e-6 if dtype == "float32" else 0.1 * expected.abs().max().item()
+    torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=1e-6)
+    assert (found[5] - found[0]).abs().max() > 0.05
+    torch.testing.assert_close(load(tmp_path / "out").raw_outputs(TEXTS), expected[:5])
+
+
+def test_another_backbone_is_named_in_the_adapter(backbones, checkpoints, load, tmp_path):
+    source = checkpoints(backbones("llama"), NORMAL)
+    shutil.copytree(backbones("llama"), tmp_path / "elsewhere")
+    elsewhere = str(tmp_path / "elsewhere")
+    export(source, tmp_path / "out", base_model=elsewhere)
+    saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == elsewhere
+    expected = load(source).raw_outputs(TEXTS)
+    torch.testing.assert_close(load(tmp_path / "out").raw_outputs(TEXTS), expected)
+
+
+def test_whole_networks_have_no_adapters(backbones, checkpoints, tmp_path):
+    source = checkpoints(backbones("gpt2"), NORMAL, tuning="full")
+    with pytest.raises(ConfigError, match="has no adapters: it is a whole network"):
+        export(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_ensembles_do_not_merge_into_one_network(backbones, checkpoints, tmp_path):
+    source = checkpoints.ensemble(backbones("gpt2"), NORMAL)
+    for form in ("full", "scalar"):
+        config = ExportConfig(checkpoint=str(source), output=str(tmp_path / "out"), form=form)
+        with pytest.raises(ConfigError, match="of 2 adapters is as many networks"):
+            export_model(config)
+
+
+def change_weights(folder, **changes):
+    path = folder / "adapter_model.safetensors"
+    state = load_file(path) | changes
+    save_file({key: value for key, value in state.items() if value is not None}, path)
+
+
+def test_a_bias_that_peft_would_pass_over_is_refused(backbones, checkpoints, tmp_path):
+    source = checkpoints(backbones("llama"), NORMAL)
+    change_weights(source, **{"base_model.model.score.bias": torch.tensor([1.0, 0.0])})
+    with pytest.raises(ConfigError, match="has no bias in score, and PEFT would pass over"):
+        export(source, tmp_path / "out")
+
+
+def test_a_last_layer_that_only_the_backbone_had_is_refused(
+    backbones, checkpoints, tmp_path, monkeypatch
+):
+    from hidden_context.export import adapters
+
+    source = checkpoints(backbones("llama"), NORMAL)
+    original = adapters.adapter_shapes
+
+    def without_last_layer(name):
+        return {key: shape for key, shape in original(name).items() if "lora" in key}
+
+    monkeypatch.setattr(adapters, "adapter_shapes", without_last_layer)
+    with pytest.raises(CheckpointError, match=r"lacks the weight score\.weight, which the adapter"):
+        export(source, tmp_path / "out")
+
+
+def test_what_peft_cannot_load_is_taken_back(backbones, checkpoints, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no such kind\nof adapter")
+
+    source = checkpoints(backbones("llama"), NORMAL)
+    original = PeftModel.from_pretrained
+
+    def second_time(model, name, *args, **options):
+        return original(model, name, *args, **options) if args else fail()
+
+    monkeypatch.setattr(PeftModel, "from_pretrained", second_time)
+    with pytest.raises(CheckpointError, match=r"PEFT cannot load the adapter .* \(no such kind\)"):
+        export(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,223 @@
+"""Where an export may be written, that it is whole or not there, and what cannot be exported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+
+from hidden_context import export, heads
+from hidden_context.cli.main import main
+from hidden_context.errors import CheckpointError, ConfigError, StorageError
+from hidden_context.export import ExportConfig, export_model
+from hidden_context.export.check import Sample, compare, load_plain, plain_tokenizer, sample_of
+from hidden_context.likelihood import make_likelihood
+from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+from hidden_context.models.frozen import FrozenRewardModel, Probe, ProbeOptions
+from support.builders import CHAT_TEMPLATE, tiny_tokenizer
+
+BASE = heads.make("base")
+
+
+@pytest.fixture
+def source(backbones, checkpoints):
+    return checkpoints(backbones("gpt2"), BASE)
+
+
+def run(checkpoint, output, **options):
+    return export_model(ExportConfig(checkpoint=str(checkpoint), output=str(output), **options))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_command_says_how_far_the_folder_is_from_the_checkpoint(source, tmp_path, capsys):
+    before = contents(source)
+    assert main(["export", str(source), "--output", str(tmp_path / "out"), "--form", "scalar"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{tmp_path / 'out'}: outputs of 5 texts are within ")
+    assert "of the checkpoint's (allowed: " in printed
+    assert contents(source) == before
+    assert main(["export", str(source), "--output", str(tmp_path / "out")]) == 2
+    assert "is not empty; name another folder, or give --overwrite" in capsys.readouterr().err
+
+
+def test_notes_are_printed(backbones, checkpoints, tmp_path, capsys):
+    tokenizer = tiny_tokenizer(bos="<s>", pad="</s>", chat_template=CHAT_TEMPLATE)
+    source = checkpoints(backbones("gpt2", tokenizer=tokenizer), BASE)
+    assert main(["export", str(source), "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "outputs of 7 texts" in printed  # chats are among them
+    assert "\n  the padding token is <|reward_padding|> now" in printed
+
+
+def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
+    run(source, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    run(source, tmp_path / "out", overwrite=True)
+    assert contents(tmp_path / "out") == before  # the same bytes, the second time too
+
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    from hidden_context.export import classifier
+
+    monkeypatch.setattr(classifier, "classifier_outputs", full_disk)
+    with pytest.raises(StorageError, match="No space left"):
+        run(source, tmp_path / "out", overwrite=True)
+    assert contents(tmp_path / "out") == before
+    with pytest.raises(StorageError):
+        run(source, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_is_read_is_never_replaced(source, backbones, tmp_path):
+    for output in (source, source / "inside", source.parent):
+        with pytest.raises(ConfigError, match="lie in one another"):
+            run(source, output, overwrite=True)
+    with pytest.raises(ConfigError, match="which is read, lie in one another"):
+        run(source, Path(backbones("gpt2")) / "out")
+    assert (source / "adapter_model.safetensors").is_file()
+
+
+def test_checkpoints_that_are_not_there_are_said_so(tmp_path):
+    with pytest.raises(CheckpointError, match="no model could be read from"):
+        run("nobody/nothing", tmp_path / "out")
+
+
+def test_other_folders_and_files_are_not_replaced(source, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(
+        ConfigError, match=r"holds no reward_head\.json, so it is no earlier export"
+    ):
+        run(source, tmp_path / "mine", overwrite=True)
+    with pytest.raises(ConfigError, match="is a file; name a folder"):
+        run(source, tmp_path / "mine" / "notes.txt", overwrite=True)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    run(source, tmp_path / "empty")
+    assert (tmp_path / "empty" / "config.json").is_file()
+
+
+def test_probes_on_frozen_backbones_are_refused(backbones, tmp_path):
+    featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(), device=torch.device("cpu"))
+    options = ProbeOptions(hidden=0, members=1)
+    width = featurizer.features(["\n\nHuman: Tea?\n\nAssistant: Yes."]).shape[1]
+    model = FrozenRewardModel(
+        featurizer, Probe(width, BASE, options), options, make_likelihood(BASE)
+    )
+    model.save_pretrained(tmp_path / "probe")
+    with pytest.raises(ConfigError, match=r"a probe on features .* `hidden-context serve`"):
+        run(tmp_path / "probe", tmp_path / "out")
+
+
+def test_adapters_that_do_not_merge_are_refused(source, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("NaNs detected in the merged weights.\nmore")
+
+    monkeypatch.setattr(PeftModel, "merge_and_unload", fail, raising=False)
+    with pytest.raises(ConfigError, match=r"cannot be merged .*\(NaNs detected"):
+        run(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"checkpoint": ""}, "export needs a checkpoint, as in"),
+        ({"output": ""}, "export needs --output, as in"),
+        ({"form": "half"}, "--form is 'half'; choose full, scalar or adapters."),
+        ({"dtype": "int8"}, "--dtype is 'int8'"),
+        ({"drop_constant": True}, "--drop_constant goes with --form scalar alone"),
+        ({"write_base": True}, "--write_base goes with --form adapters alone"),
+        ({"form": "adapters", "dtype": "bfloat16"}, "adapters keep the precision"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ExportConfig(**({"checkpoint": "a", "output": "b"} | options))
+
+
+@pytest.mark.parametrize(
+    ("found", "rounding", "dtype", "allowed"),
+    [
+        (1.0 + 9e-7, 0.0, torch.float32, 1e-6),
+        (1.0 + 4e-5, 1e-5, torch.float32, 5e-5),
+        (1.09, 0.0, torch.bfloat16, 0.1),
+        (1.01, 0.0, torch.float16, 0.02),
+    ],
+)
+def test_differences_within_rounding_pass(found, rounding, dtype, allowed):
+    agreement = compare(torch.tensor([[found]]), torch.ones(1, 1), rounding, dtype)
+    assert agreement.allowed == pytest.approx(allowed)
+    assert agreement.greatest == pytest.approx(found - 1, rel=0.1)
+
+
+@pytest.mark.parametrize("found", [1.00001, float("nan"), -1.0])
+def test_other_differences_are_refused(found):
+    with pytest.raises(CheckpointError, match=r"the export was taken back: .* at most 1e-06"):
+        compare(torch.tensor([[found]]), torch.ones(1, 1), 0.0, torch.float32)
+
+
+def test_large_rewards_are_compared_relatively():
+    expected = torch.tensor([[3000.0], [1.0]])
+    assert compare(expected + 2e-3, expected, 0.0, torch.float32).allowed == pytest.approx(3e-3)
+
+
+def test_folders_that_are_not_whole_are_refused(source, tmp_path, load):
+    from hidden_context.export.check import classifier_outputs
+
+    sample = sample_of(load(source))
+    run(source, tmp_path / "out")
+    damaged = tmp_path / "damaged"
+    options = {"trust_remote_code": False, "device": torch.device("cpu")}
+    shutil.copytree(tmp_path / "out", damaged)
+    (damaged / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"Transformers cannot load .* as a classifier"):
+        load_plain(str(damaged))
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(tmp_path / "out" / "model.safetensors")
+    state["score.weights"] = state.pop("score.weight")
+    save_file(state, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        CheckpointError, match=r"without 2 weights \(score\.weight, score\.weights\)"
+    ):
+        classifier_outputs(damaged, sample, **options)
+
+
+def test_tokenizers_that_make_other_tokens_are_refused(source, tmp_path, load):
+    run(source, tmp_path / "out")
+    sample = sample_of(load(source))
+    assert sample.rounding < 1e-5
+    assert plain_tokenizer(tmp_path / "out", sample).pad_token == "<pad>"
+    other = Sample(["Tea?"], [[5, 6]], torch.zeros(1, 1), 0.0, 100)
+    with pytest.raises(CheckpointError, match=r"makes other tokens of 'Tea\?'"):
+        plain_tokenizer(tmp_path / "out", other)
+
+
+def test_encoder_decoders_are_checked_on_texts_with_one_end(backbones, checkpoints, load):
+    model = load(checkpoints(backbones("t5"), BASE, tuning="full"))
+    sample = sample_of(model)
+    assert len(sample.texts) == 4
+    assert {ids.count(2) for ids in sample.token_ids} == {1}
+
+
+def test_names_of_the_package():
+    assert export.ExportConfig is ExportConfig
+    assert export.Exported.__name__ == "Exported"
+    with pytest.raises(AttributeError, match="has no attribute 'other'"):
+        export.other  # noqa: B018
+
+
+def test_the_head_file_says_what_the_outputs_are(source, tmp_path):
+    run(source, tmp_path / "out")
+    stored = json.loads((tmp_path / "out" / "reward_head.json").read_text())
+    assert stored["head"]["type"] == "base"
+    assert stored["max_length"] == 100
