@@ -90,11 +90,10 @@ def _contested(found: dict[str, Any]) -> str:
     heads = ["contested items found by", "AUROC", "− length", "− logistic", "− P near ½"]
     ceiling = found["ceiling"]
     chosen = ", ".join(sorted(set(found["chosen"]))) or "nothing"
-    return (
-        table(heads, rows)
-        + f"\nChosen on the other folds: {chosen}. One half of the votes foretells the other with "
-        f"AUROC {ceiling['mean']:.3f}.\n"
-    )
+    text = f"\nChosen on the other folds: {chosen}."
+    if ceiling["mean"] == ceiling["mean"]:  # not where halves of the votes are single votes
+        text += f" One half of the votes foretells the other with AUROC {ceiling['mean']:.3f}."
+    return table(heads, rows) + text + "\n"
 
 
 def _conflict(found: dict[str, Any]) -> str:

@@ -271,3 +271,17 @@ def test_labels_of_nobody_known_are_learned_by_the_population():
     alone = own(raw, dataclasses.replace(labels.judged_by(None)))
     torch.testing.assert_close(mixed[1], alone[1])
     torch.testing.assert_close(alone, own.negative_log_likelihood(raw, labels.judged_by(None)))
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize(
+    "head", [NORMAL, heads.make("ensemble", member=NORMAL, num_members=2)], ids=["one", "two"]
+)
+def test_answers_at_nodes_average_to_the_population(head, levels):
+    own, raw, labels = likelihood(head, "sharpness", levels=levels), draw(head, 5), pairs([1.0] * 5)
+    answers, weights = own.answer_nodes(raw, labels)
+    assert float(weights.sum()) == pytest.approx(1)
+    assert torch.allclose(answers.exp().sum(-1), torch.ones(answers.shape[:-1]).double())
+    mean = torch.einsum("n,cnk->ck", weights.to(answers), answers.exp())
+    assert torch.allclose(mean, own.outcome_log_probs(raw, labels).exp(), atol=1e-6)
+    assert bool((mean[:, 1] > 0).all()) == (levels == 3)
