@@ -9,6 +9,12 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 .PHONY: quickstart test lint format wheel clean
 .DEFAULT_GOAL := quickstart
 
+# The trainers' own client code, for tests alone: small wheels without their dependencies.
+$(VENV)/.clients: tests/clients/requirements.txt $(VENV)/.installed
+	rm -rf $(VENV)/clients
+	$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --python-version 3.11 --target $(VENV)/clients --requirement $<
+	touch $@
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; name one with PYTHON=..." if sys.version_info < (3, 10) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,9 +25,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: $(VENV)/.installed ## the main job on the embedded default: under three minutes, no network
 	$(BIN)/hidden-context quickstart
 
-test: $(VENV)/.installed ## the whole suite with coverage; never touches the network
+test: $(VENV)/.installed $(VENV)/.clients ## the whole suite with coverage; never touches the network
 	rm -f .coverage .coverage.*
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 HIDDEN_CONTEXT_CLIENTS=$(CURDIR)/$(VENV)/clients $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include='*/distributions/*,*/heads/*,*/statistics/*,*/likelihood/*,*/risk/*'
 

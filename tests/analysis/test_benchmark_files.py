@@ -273,8 +273,8 @@ def test_ties_weigh_accuracy_and_margins(tmp_path):
     share = {name: record.accuracy["accuracy"].estimate for name, record in found.items()}
     assert share["Ties: tied"] == pytest.approx(2 / 3)
     assert share["Ties: reference"] == pytest.approx(1 / 2)
-    # tied:1: 1 > 1 twice, tanh(1/1 − 1); tied:2: 3 > 0, −1 > 0, tanh(−1/0 − 1)
-    margins = (0 + 0.2 + 0.01 * (0 - 1)) / 2
+    # tied:1: 1 > 1 twice, tanh(1/1 − 1); tied:2: 3 > 0, −1 > 0, and no spread for a tanh
+    margins = (0 + 0.2) / 2 + 0.01 * 0
     assert share["Ties: margins"] == pytest.approx(margins / 0.4)
     assert share["Ties"] == pytest.approx(0.3 * 2 / 3 + 0.3 / 2 + margins)
     assert share["all"] == share["Ties"]

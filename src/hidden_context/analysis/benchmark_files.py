@@ -6,7 +6,7 @@ writes their rows or with scores of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -107,10 +107,17 @@ def read_section_scores(path: str | Path, *, head_type: str | None = None) -> li
         DataError: If a later row lacks what the first one has, or a score is not a finite number;
             names file, line and field.
     """
+    return section_scores(_rows(path), str(path), head_type=head_type)
+
+
+def section_scores(
+    rows: Iterable[tuple[int, dict[str, Any]]], file: str, *, head_type: str | None = None
+) -> list[SectionScores]:
+    """Read scored rows of a benchmark and their lines; see ``read_section_scores``."""
     readers: list[_Reader] | None = None
-    for line, row in _rows(path):
+    for line, row in rows:
         if readers is None:
-            readers = _readers_of(row, str(path), line)
+            readers = _readers_of(row, file, line)
         for reader in readers:
             reader.add(line, row)
     return [reader.scores(head_type) for reader in readers or ()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -82,7 +83,8 @@ def ties_entries(
 
     .. math:: 0.2 [g > s] + 0.2 [h > s] + 0.01 \tanh(h / s - 1)
 
-    with 0 for the last term where it is 0/0.
+    Their mean takes the last term over the prompts with a spread, and all of it over those with
+    several chosen responses, as the benchmark's own code does.
 
     Args:
         ids: What ``ties_id`` gives for each row; without one, a row of a single chosen response is
@@ -100,13 +102,16 @@ def ties_entries(
         is_reference = kind == "ref" if kind else len(chosen) == 1
         found.append((REFERENCE if is_reference else TIED, row, float(gap > 0)))
         if number:
-            gaps[is_reference, number] = row, gap, float(np.ptp(chosen))
-    for (is_reference, number), (row, gap, spread) in gaps.items():
-        if is_reference or (True, number) not in gaps:
-            continue
-        least = min(gap, gaps[True, number][1])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            margin = float(np.nan_to_num(np.tanh(np.float64(least) / spread - 1)))
-        value = _PREFERRED * (gap > spread) + _HARD * (least > spread) + _MARGIN * margin
+            gaps[is_reference, number] = row, gap, chosen
+    shared = [
+        (row, gap, min(gap, gaps[True, number][1]), float(np.ptp(chosen)))
+        for (is_reference, number), (row, gap, chosen) in gaps.items()
+        if not is_reference and len(chosen) > 1 and (True, number) in gaps
+    ]
+    spread_out = sum(spread > 0 for *_, spread in shared)
+    for row, gap, least, spread in shared:
+        value = _PREFERRED * (gap > spread) + _HARD * (least > spread)
+        if spread > 0:
+            value += _MARGIN * math.tanh(least / spread - 1) * len(shared) / spread_out
         found.append((MARGINS, row, value / _ALL_MARGINS))
     return found

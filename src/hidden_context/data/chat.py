@@ -170,7 +170,7 @@ def _apply_template(
     return str(text)
 
 
-def _frame(ids: list[int], special: SpecialTokens) -> list[int]:
+def frame(ids: list[int], special: SpecialTokens) -> list[int]:
     """Add the tokenizer's own ids to those of a rendered chat, unless the template wrote them."""
     front, back = special
     if front and ids[: len(front)] != front:
@@ -220,7 +220,7 @@ def encode_batch(
     return [
         _single_front(next(plain_ids), special)
         if isinstance(as_input(text).conversation, str)
-        else _frame(next(chat_ids), special)
+        else frame(next(chat_ids), special)
         for text in texts
     ]
 

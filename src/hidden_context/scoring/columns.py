@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from hidden_context.data.responses import Kind
 from hidden_context.distributions import RewardDistribution
@@ -36,13 +37,71 @@ class People:
     groups: Groups | None = None
 
 
-def _rewards(likelihood: Likelihood, raw: Raw) -> tuple[list[int], RewardDistribution | None]:
-    """Places of the texts that have a reward, and their rewards: the candidates of a row."""
-    scored = [index for index, value in enumerate(raw) if value is not None]
-    if not scored:
-        return scored, None
-    values = torch.tensor([raw[index] for index in scored], dtype=torch.float64)
-    return scored, likelihood.head.distribution(values)
+def rewards_of_people(raw: Tensor, people: People) -> RewardDistribution:
+    """Read raw outputs as the rewards of the people asked for.
+
+    Args:
+        raw: Raw outputs of shape ``(n, K)``.
+        people: Whose rewards; groups play no part.
+
+    Returns:
+        A distribution of batch shape ``(n,)``.
+
+    Raises:
+        ConfigError: If an annotator is named and the model has learned none.
+    """
+    rewards = people.likelihood.head.distribution(raw)
+    if people.annotator is None:
+        return rewards
+    return people.likelihood.rewards_of(rewards, people.annotator)
+
+
+def measure_values(
+    rewards: RewardDistribution, measures: Sequence[RiskMeasure]
+) -> dict[str, Tensor]:
+    """Evaluate risk measures on rewards.
+
+    Args:
+        rewards: Rewards of the n candidates of a prompt.
+        measures: The risk measures.
+
+    Returns:
+        Values in reward units by the measures' names, each of shape ``(n,)``.
+
+    Raises:
+        ConfigError: If a relative measure is asked of rewards without shared context.
+    """
+    return {str(measure): measure(rewards) for measure in measures}
+
+
+def group_measure_values(
+    rewards: RewardDistribution, measures: Sequence[RiskMeasure], people: People
+) -> dict[str, dict[str, Tensor]]:
+    """Evaluate risk measures for groups of annotators.
+
+    Args:
+        rewards: The population's rewards of the n candidates of a prompt.
+        measures: The risk measures.
+        people: The groups.
+
+    Returns:
+        By measure the value of each group (see ``likelihood.group_values``), and
+        ``worst_group``, the least of them, each of shape ``(n,)``.
+
+    Raises:
+        ConfigError: If the model does not know the annotators of the groups.
+    """
+    found = {}
+    for measure in measures:
+        values = group_values(people.likelihood, rewards, people.groups or {}, measure)
+        found[str(measure)] = {**values, WORST_GROUP: worst_group(values)}
+    return found
+
+
+def _scored(raw: Raw) -> tuple[list[int], Tensor]:
+    """Places of the texts of a row that have raw outputs, and those."""
+    places = [index for index, value in enumerate(raw) if value is not None]
+    return places, torch.tensor([raw[index] for index in places], dtype=torch.float64)
 
 
 def risk_values(
@@ -60,13 +119,12 @@ def risk_values(
         Per text the values by the measures' names.
     """
     result: list[dict[str, float] | None] = [None] * len(raw)
-    scored, rewards = _rewards(people.likelihood, raw)
-    if rewards is None or not measures:
+    places, values = _scored(raw)
+    if not places or not measures:
         return result
-    if people.annotator is not None:
-        rewards = people.likelihood.rewards_of(rewards, people.annotator)
-    numbers = {str(measure): measure(rewards).tolist() for measure in measures}
-    for place, index in enumerate(scored):
+    found = measure_values(rewards_of_people(values, people), measures)
+    numbers = {name: value.tolist() for name, value in found.items()}
+    for place, index in enumerate(places):
         result[index] = {name: column[place] for name, column in numbers.items()}
     return result
 
@@ -82,19 +140,18 @@ def group_risk_values(
         people: The groups.
 
     Returns:
-        Per text and measure the value of each group (see ``likelihood.group_values``), and
-        ``worst_group``, the least of them.
+        Per text and measure the values of ``group_measure_values``.
     """
     result: list[dict[str, dict[str, float]] | None] = [None] * len(raw)
-    scored, rewards = _rewards(people.likelihood, raw)
-    if rewards is None or not measures or people.groups is None:
+    places, values = _scored(raw)
+    if not places or not measures or people.groups is None:
         return result
-    numbers = {}
-    for measure in measures:
-        values = group_values(people.likelihood, rewards, people.groups, measure)
-        values[WORST_GROUP] = worst_group(values)
-        numbers[str(measure)] = {group: value.tolist() for group, value in values.items()}
-    for place, index in enumerate(scored):
+    found = group_measure_values(people.likelihood.head.distribution(values), measures, people)
+    numbers = {
+        name: {group: value.tolist() for group, value in by_group.items()}
+        for name, by_group in found.items()
+    }
+    for place, index in enumerate(places):
         result[index] = {
             name: {group: column[place] for group, column in by_group.items()}
             for name, by_group in numbers.items()

@@ -1,0 +1,106 @@
+"""A benchmark's metrics for the terminal: models and risk measures beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hidden_context.analysis.table_cells import NOTHING, make_table, number, percent, say, share
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hidden_context.analysis.benchmark_accuracy import SectionAccuracy
+    from hidden_context.benchmark.results import BenchmarkResult, ModelResult
+
+_NAMED: Final = 5
+"""Texts without a score that the terminal names; the file has all."""
+
+
+def print_benchmark(result: BenchmarkResult, console: Console | None = None) -> None:
+    """Print a run: accuracies, what the distributions say, and what could not be scored."""
+    if console is None:
+        from rich.console import Console
+
+        console = Console(soft_wrap=True)
+    console.print(accuracy_table(result))
+    console.print(distribution_table(result))
+    notes = dict.fromkeys(
+        record.note
+        for model in result.models
+        for measure in model.measures.values()
+        for record in measure.records
+        if record.note
+    )
+    say(console, *notes)
+    if result.texts_cut:
+        say(console, f"{result.texts_cut} texts cut on the left")
+    for model in result.models:
+        say(console, *_left_out(model, result.rows))
+
+
+def _left_out(model: ModelResult, rows: int) -> list[str]:
+    if not model.unscored:
+        return []
+    lines = [
+        f"{model.name}: {model.rows_left_out} of {rows} rows left out, in which "
+        f"{len(model.unscored)} texts have no score"
+    ]
+    for text in model.unscored[:_NAMED]:
+        name = "" if text.id is None else f" ({text.id})"
+        lines.append(f"  row {text.row}{name}, {text.response}: {text.reason}")
+    if len(model.unscored) > _NAMED:
+        lines.append("  …")
+    return lines
+
+
+def accuracy_table(result: BenchmarkResult) -> Table:
+    """Lay accuracies out: a row for each section and subset, a column for each score.
+
+    With several metrics of one score, as RM-Bench has, each metric is a column of its own.
+    """
+    from rich.markup import escape
+
+    columns = [
+        (model, measure, metric)
+        for model in result.models
+        for measure, found in model.measures.items()
+        for metric in found.records[0].accuracy
+    ]
+    places: dict[tuple[str, str], dict[tuple[str, str, str], SectionAccuracy]] = {}
+    for model, measure, metric in columns:
+        for record in model.measures[measure].records:
+            own = places.setdefault((record.section, record.subset), {})
+            own[model.name, measure, metric] = record
+    heads = [
+        escape("\n".join([model.name, measure] + ([] if metric == "accuracy" else [metric])))
+        for model, measure, metric in columns
+    ]
+    table = make_table(result.title, ["section", "subset"], ["n", *heads])
+    for (section, subset), own in places.items():
+        counts = dict.fromkeys(str(record.n) for record in own.values())
+        cells = [
+            share(own[key].accuracy[key[2]]) if key in own else NOTHING
+            for key in ((model.name, measure, metric) for model, measure, metric in columns)
+        ]
+        name, style = ("", None) if subset else (section, "bold")
+        table.add_row(escape(name), escape(subset), " / ".join(counts), *cells, style=style)
+    return table
+
+
+def distribution_table(result: BenchmarkResult) -> Table:
+    """Lay out what the distributions say of all rows: a row for each model."""
+    from rich.markup import escape
+
+    columns = ["rows", "mean σ", "mean P(chosen ≻ rejected)", "pairs where that is above ½"]
+    table = make_table("What the distributions say", ["model"], columns)
+    for model in result.models:
+        for spread in model.distribution[:1]:
+            table.add_row(
+                escape(model.name),
+                str(spread.n),
+                number(spread.stddev),
+                percent(spread.preferred),
+                percent(spread.right),
+            )
+    return table

@@ -1,0 +1,153 @@
+"""Running a benchmark: rows scored by every model, then metrics by risk measure."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from hidden_context import risk
+from hidden_context.analysis.score_heads import saved_likelihood
+from hidden_context.benchmark.base import Benchmark
+from hidden_context.benchmark.config import BenchmarkConfig
+from hidden_context.benchmark.metrics import measure_result, spreads
+from hidden_context.benchmark.registry import make
+from hidden_context.benchmark.results import BenchmarkResult, ModelResult
+from hidden_context.benchmark.scored import read_scored
+from hidden_context.data.chat import install_chat_template
+from hidden_context.data.checks import Place
+from hidden_context.data.files import require_file, write_json, write_yaml_config
+from hidden_context.data.locks import exclusive
+from hidden_context.data.responses import ScoringRow
+from hidden_context.data.rows import iter_rows, require_row
+from hidden_context.errors import DataError, HiddenContextWarning
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.scoring.config import ScoreConfig
+from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
+from hidden_context.scoring.people import check_people
+
+DIALOGUE: Final = (
+    "{% for m in messages %}{{ '\n\nHuman: ' if m['role'] == 'user' else '\n\nAssistant: ' }}"
+    "{{ m['content'] }}{% endfor %}"
+)
+"""How chats are written for a model whose tokenizer has no template: as HH-RLHF's dialogues."""
+
+
+def run(config: BenchmarkConfig) -> BenchmarkResult:
+    """Score a benchmark's rows with every model, and compute its metrics.
+
+    Args:
+        config: The options.
+
+    Returns:
+        The metrics, which are written to ``config.output`` too. Raw outputs and scores lie beside
+        it, and what was finished of them is not done again after an interruption.
+
+    Raises:
+        MissingFileError: If the file or a checkpoint is not there.
+        DataError: If a row is malformed, or no row has a score for every answer.
+        CheckpointError: If a checkpoint cannot be loaded.
+        ConfigError: If the benchmark or a risk measure is unknown or does not fit the models.
+        StorageError: If a file could not be written, or another process is writing it.
+    """
+    benchmark, scoring = make(config.benchmark), config.scoring()
+    source, output = require_file(config.input), Path(config.output)
+    for path in (output, config.scores_path):
+        check_output(path, source)
+    measures = [risk.parse(name) for name in config.risk]
+    total = sum(1 for _ in _rows(benchmark, source))
+    check_people(scoring, benchmark.kind, measures, None)
+    with exclusive(output):
+        counts = _score(benchmark, source, config, scoring, total)
+        result = BenchmarkResult(
+            benchmark.name,
+            benchmark.title,
+            str(source),
+            total,
+            counts.truncated,
+            config.scores_path,
+            [
+                _model_result(benchmark, config, name, checkpoint)
+                for name, checkpoint in zip(scoring.model_names, config.models, strict=True)
+            ],
+        )
+        write_json(output, result.to_dict())
+        write_yaml_config(output.with_name(output.name + ".config.yaml"), config)
+    return result
+
+
+def _rows(benchmark: Benchmark, source: Path) -> Iterator[ScoringRow]:
+    """Read a benchmark's file.
+
+    Raises:
+        DataError: If a row is malformed, or there is none.
+    """
+    number = -1
+    for number, (line, row) in enumerate(iter_rows(source)):
+        yield benchmark.scoring_row(number, line, require_row(row), Place(source, line))
+    if number < 0:
+        raise DataError("the file holds no rows", file=source)
+
+
+def _score(
+    benchmark: Benchmark, source: Path, config: BenchmarkConfig, scoring: ScoreConfig, total: int
+) -> ScoreCounts:
+    """Write the file of scores, with all answers of a prompt run together."""
+    models = {
+        name: LazyModel(partial(_load, checkpoint, config), checkpoint)
+        for name, checkpoint in zip(scoring.model_names, config.models, strict=True)
+    }
+    return write_scores(
+        partial(_rows, benchmark, source),
+        models,
+        config.scores_path,
+        scoring,
+        over_length=config.over_length,
+        description={"benchmark": benchmark.name},
+        total=total,
+        measures=[risk.parse(name) for name in config.risk],
+    )
+
+
+def _load(checkpoint: str, config: BenchmarkConfig) -> RewardModel:
+    """Load a model whose tokenizer has a chat template, or is given one."""
+    model = load_model(checkpoint, config)
+    if not isinstance(model, SequenceRewardModel):
+        return model  # it reads the text of a dialogue
+    template = config.chat_template
+    if template is None and not getattr(model.tokenizer, "chat_template", None):
+        template = DIALOGUE
+        warnings.warn(
+            f"the tokenizer of {checkpoint} has no chat template: prompts and responses are "
+            "written as Human: and Assistant: turns. Give another template with --chat_template.",
+            HiddenContextWarning,
+            stacklevel=2,
+        )
+    install_chat_template(model.tokenizer, template)
+    return model
+
+
+def _model_result(
+    benchmark: Benchmark, config: BenchmarkConfig, name: str, checkpoint: str
+) -> ModelResult:
+    """Compute one model's metrics from the file of scores."""
+    path = config.scores_path
+    rows = [*read_scored(path, benchmark, name, several_models=len(config.models) > 1)]
+    likelihood = saved_likelihood(path, name)
+    assert likelihood is not None  # scoring keeps it
+    return ModelResult(
+        name,
+        checkpoint,
+        likelihood.head.to_dict(),
+        sum(not row.is_complete for row in rows),
+        [text for row in rows for text in row.unscored],
+        {
+            str(measure): measure_result(benchmark, rows, str(measure), str(path), config.seed)
+            for measure in map(risk.parse, config.risk)
+        },
+        spreads(benchmark, rows, likelihood),
+    )

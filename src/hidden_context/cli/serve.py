@@ -1,0 +1,34 @@
+"""``hidden-context serve``: reward distributions over HTTP, by the contracts of trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Final
+
+from hidden_context.cli.arguments import parse
+from hidden_context.cli.offline import use_cache_without_network
+from hidden_context.errors import MissingDependencyError
+from hidden_context.serve.config import ServeConfig
+
+_NEEDED: Final = ("fastapi", "uvicorn", "prometheus_client")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, load, and serve until told to stop."""
+    config = parse(
+        ServeConfig,
+        argv,
+        prog="hidden-context serve",
+        description="Serve reward models to trainers over HTTP; see docs/serve.md.",
+    )
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"serve needs {' and '.join(missing)}; run: pip install 'hidden-context[serve]'."
+        )
+    use_cache_without_network()
+    from hidden_context.serve.run import run
+
+    run(config)
+    return 0

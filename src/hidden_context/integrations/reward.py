@@ -1,0 +1,195 @@
+"""One function behind all adapters: prompts, responses and a risk measure in, rewards out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hidden_context import risk as risks
+from hidden_context.data.dialogue import Conversation
+from hidden_context.data.model_input import Tools
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.integrations.sources import Answered, Candidates, Model, open_source
+
+Unscored = Literal["error", "none"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rewards of N responses to any number of prompts, in the order given.
+
+    Attributes:
+        count: N.
+        answered: What is known of each prompt's candidates.
+        reasons: Why a response has no reward, by its place; its numbers are NaN.
+    """
+
+    count: int
+    answered: Sequence[Answered]
+    reasons: dict[int, str]
+
+    @property
+    def values(self) -> list[float]:
+        """The risk measure's value of each response, in reward units."""
+        return self._in_order([found.rewards.values for found in self.answered])
+
+    @property
+    def mean(self) -> list[float]:
+        """Expected reward of each response."""
+        return self._in_order([found.rewards.mean for found in self.answered])
+
+    @property
+    def stddev(self) -> list[float]:
+        """Standard deviation of each response's reward, in reward units."""
+        return self._in_order([found.rewards.stddev for found in self.answered])
+
+    @property
+    def disagreement(self) -> list[float]:
+        """Disagreement about the candidates of each response's prompt, in [0, ½]."""
+        return self._in_order(
+            [[found.rewards.disagreement] * len(found.rewards.mean) for found in self.answered]
+        )
+
+    @property
+    def shares(self) -> dict[str, list[float]]:
+        """Share of each response's variance by its cause."""
+        names = dict.fromkeys(name for found in self.answered for name in found.rewards.shares)
+        return {
+            name: self._in_order([found.rewards.shares.get(name, []) for found in self.answered])
+            for name in names
+        }
+
+    def _in_order(self, columns: Sequence[Sequence[float]]) -> list[float]:
+        result = [math.nan] * self.count
+        for found, column in zip(self.answered, columns, strict=True):
+            for item, value in zip(found.candidates.items, column, strict=True):
+                result[item] = value
+        return result
+
+
+def finite_mean(values: Sequence[float]) -> float | None:
+    """Mean of the values that are numbers; None where there is none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return math.fsum(numbers) / len(numbers) if numbers else None
+
+
+def group_by_prompt(
+    prompts: Sequence[Conversation | None],
+    responses: Sequence[Conversation],
+    tools: Sequence[Tools | None] | None = None,
+) -> list[Candidates]:
+    """Put responses to equal prompts together, in the order of their first occurrence.
+
+    Args:
+        prompts: N prompts, in any order.
+        responses: The N responses.
+        tools: The tools of each prompt, where there are some.
+
+    Raises:
+        DataError: If their numbers differ.
+    """
+    if not len(prompts) == len(responses) == len(tools if tools is not None else prompts):
+        raise DataError(f"{len(prompts)} prompts do not go with {len(responses)} responses")
+    groups: dict[str, list[int]] = {}
+    for item, prompt in enumerate(prompts):
+        key = json.dumps([prompt, tools[item] if tools else None], sort_keys=True, default=repr)
+        groups.setdefault(key, []).append(item)
+    return [
+        Candidates(
+            prompts[items[0]],
+            [responses[item] for item in items],
+            items,
+            tools[items[0]] if tools else None,
+        )
+        for items in groups.values()
+    ]
+
+
+def score(
+    model: Model,
+    prompts: Sequence[Conversation | None],
+    responses: Sequence[Conversation],
+    risk: str = "mean",
+    *,
+    tools: Sequence[Tools | None] | None = None,
+    unscored: Unscored = "error",
+) -> Batch:
+    """Score responses; equal prompts are put together and run once.
+
+    Args:
+        model: A checkpoint, the address of a server, or either opened already.
+        prompts: N prompts, texts or chat messages; None where a response is a whole text.
+        responses: The N responses.
+        risk: Name of the risk measure, such as ``mean`` or ``cvar:0.05``.
+        tools: The tools of each prompt.
+        unscored: Whether a response that cannot be scored is an error, or has no reward.
+
+    Returns:
+        Values, σ and shares in the order given.
+
+    Raises:
+        ConfigError: If the risk measure is not known or not defined for the model.
+        DataError: If a response cannot be scored; the message names the item.
+    """
+    groups = _groups(prompts, responses, tools, risk)
+    return _batch(groups, open_source(model).answer(groups, risk), unscored)
+
+
+async def score_async(
+    model: Model,
+    prompts: Sequence[Conversation | None],
+    responses: Sequence[Conversation],
+    risk: str = "mean",
+    *,
+    tools: Sequence[Tools | None] | None = None,
+    unscored: Unscored = "error",
+) -> Batch:
+    """Do what ``score`` does without blocking the event loop."""
+    groups = _groups(prompts, responses, tools, risk)
+    return _batch(groups, await open_source(model).answer_async(groups, risk), unscored)
+
+
+def single_measure(risk: str) -> str:
+    """Read the name of a risk measure for trainers that ask for one response at a time.
+
+    Raises:
+        ConfigError: If it is not known, or compares a prompt's responses with each other.
+    """
+    measure = risks.parse(risk)
+    if measure.is_relative:
+        raise ConfigError(
+            f"{measure} compares the responses to a prompt, but this trainer asks for one at a "
+            "time. Choose a measure that is not relative, such as cvar:0.05."
+        )
+    return str(measure)
+
+
+def _groups(
+    prompts: Sequence[Conversation | None],
+    responses: Sequence[Conversation],
+    tools: Sequence[Tools | None] | None,
+    risk: str,
+) -> list[Candidates]:
+    groups = group_by_prompt(prompts, responses, tools)
+    alone = next((group for group in groups if len(group.items) == 1), None)
+    if alone is not None and risks.parse(risk).is_relative:
+        raise ConfigError(
+            f"{risk} compares the responses to a prompt, but item {alone.items[0]} is the only one "
+            "to its own. Ask for all responses to a prompt together, or choose another measure."
+        )
+    return groups
+
+
+def _batch(groups: Sequence[Candidates], answered: Sequence[Answered], unscored: Unscored) -> Batch:
+    """Put answers together, or raise the error of the first item without a reward."""
+    reasons = {item: why for found in answered for item, why in found.reasons.items()}
+    if reasons and unscored == "error":
+        item = min(reasons)
+        raise DataError(
+            f"item {item} cannot be scored: {reasons[item]}",
+            remedy="Leave it out, or say unscored='none' where the trainer takes None for it",
+        )
+    return Batch(sum(len(group.items) for group in groups), answered, reasons)

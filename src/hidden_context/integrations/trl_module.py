@@ -1,0 +1,133 @@
+"""A reward network for trainers that read ``.logits[:, 0]``, and a check of what they get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from hidden_context import risk as risks
+from hidden_context.data.chat import frame, special_tokens
+from hidden_context.errors import CheckpointError, ConfigError, DataError
+from hidden_context.integrations.reward import single_measure
+from hidden_context.models.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.requests import Scorer, TokenIds
+
+
+class RewardModule(nn.Module):
+    """A network whose one logit is a risk measure of the reward, for ``reward_funcs`` of TRL.
+
+    The tokenizer's own special tokens are added where the text does not have them (TRL adds none),
+    so that rewards equal those of ``RewardModel.score`` on the same text.
+
+    Args:
+        model: The reward model; it stays on its device.
+        risk: Name of the risk measure.
+
+    Attributes:
+        config: Says that there is one output; its name is the risk measure's.
+        tokenizer: To be given to the trainer as ``reward_processing_classes``.
+    """
+
+    def __init__(self, model: SequenceRewardModel, risk: str = "mean") -> None:
+        super().__init__()
+        self.measure = risks.parse(single_measure(risk))
+        self.config = PretrainedConfig(num_labels=1, name_or_path=str(self.measure))
+        self.tokenizer = model.tokenizer
+        self._scorer = Scorer(model)
+        self._special = special_tokens(model.tokenizer)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        """Score token ids.
+
+        Args:
+            input_ids: Token ids of B texts, shape ``(B, T)``.
+            attention_mask: 1 where there is a token; None where there is no padding.
+
+        Returns:
+            ``logits`` of shape ``(B, 1)``: the risk measure's values, in reward units.
+
+        Raises:
+            DataError: If a text cannot be scored; the message names the item.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
+        answers = self._scorer.raw([TokenIds(tuple(frame(ids, self._special))) for ids in rows])
+        for item, reason in enumerate(answers.reasons):
+            if reason is not None:
+                raise DataError(f"item {item} cannot be scored: {reason}")
+        values = self._scorer.values(answers.raw, self.measure)
+        return SequenceClassifierOutput(logits=values[:, None].float().to(input_ids.device))
+
+
+def reward_module(model: str | Path | RewardModel, risk: str = "mean") -> RewardModule:
+    """Make a network whose ``logits[:, 0]`` is a risk measure of the reward.
+
+    Args:
+        model: A checkpoint, or a ``RewardModel``.
+        risk: Name of the risk measure, such as ``cvar:0.05``.
+
+    Raises:
+        ConfigError: If it is no reward model that reads tokens, or the measure is relative.
+    """
+    if isinstance(model, (str, Path)):
+        model = load_model(str(model), ModelOptions())
+    if not isinstance(model, SequenceRewardModel):
+        raise ConfigError(
+            f"a network's one logit is made of a model that reads tokens, not of a "
+            f"{type(model).__name__}. Use reward_function, which takes every kind of model."
+        )
+    return RewardModule(model, risk)
+
+
+def check_reward_functions(reward_funcs: Any) -> Any:
+    """Refuse what a trainer would read wrongly: a bare network, or checkpoint, of several outputs.
+
+    TRL reads ``.logits[:, 0]`` of every network, which of a distribution is one parameter among
+    several, whatever the risk measure.
+
+    Args:
+        reward_funcs: What is to be given to the trainer, one or a list.
+
+    Returns:
+        The same.
+
+    Raises:
+        ConfigError: If one of them is such a network; the message says what to give instead.
+    """
+    many = isinstance(reward_funcs, Sequence) and not isinstance(reward_funcs, str)
+    for function in reward_funcs if many else [reward_funcs]:
+        outputs = _outputs(function)
+        if outputs is not None and outputs != 1:
+            raise ConfigError(
+                f"a trainer reads the first of {outputs} outputs of "
+                f"{function if isinstance(function, (str, Path)) else type(function).__name__} as "
+                "the reward. Give reward_function(model, risk) or reward_module(model, risk), or "
+                "the folder of hidden-context export --form scalar."
+            )
+    return reward_funcs
+
+
+def _outputs(function: Any) -> int | None:
+    """Number of outputs of what a trainer is given; None where it is a function."""
+    if isinstance(function, RewardModel):
+        return function.head.num_outputs
+    if isinstance(function, nn.Module):
+        return int(getattr(getattr(function, "config", None), "num_labels", 1))
+    if isinstance(function, (str, Path)) and (Path(function) / HEAD_FILE).is_file():
+        try:
+            return HeadFile.load(Path(function) / HEAD_FILE).head.num_outputs
+        except CheckpointError:  # the trainer's own loading says what is wrong
+            return None
+    return None

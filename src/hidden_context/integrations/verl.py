@@ -1,0 +1,103 @@
+"""verl: ``compute_score`` for ``reward.custom_reward_function``.
+
+verl hands over the response and what the data set says of its row, but not the prompt. So the data
+set has to repeat the prompt in ``extra_info``, as ``{"prompt": [messages]}``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hidden_context.data.dialogue import Conversation
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.integrations.reward import Batch, score, score_async, single_measure
+from hidden_context.integrations.sources import shared_source
+
+
+def compute_score(
+    data_source: Any = None,
+    solution_str: str = "",
+    ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    model: str = "",
+    risk: str = "mean",
+    name: str | None = None,
+    prompt_key: str = "prompt",
+    **_: Any,
+) -> dict[str, float]:
+    """Score one response; the keyword arguments come from ``reward_kwargs`` of the configuration.
+
+    Args:
+        data_source: Not needed.
+        solution_str: The response.
+        ground_truth: Not needed.
+        extra_info: The row's facts, with the prompt.
+        model: A checkpoint, or the address of a server, which scores what arrives together.
+        risk: Name of the risk measure, such as ``cvar:0.05``.
+        name: Name of one of a server's models.
+        prompt_key: Where the prompt stands in ``extra_info``.
+
+    Returns:
+        ``score``, which is optimised; ``mean``, ``stddev`` and the shares of the variance are
+        logged.
+
+    Raises:
+        ConfigError: If no model is named, or the measure compares responses with each other.
+        DataError: If there is no prompt, or the response cannot be scored.
+    """
+    measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
+    source = shared_source(_named(model), name=name)
+    return _logged(score(source, [prompt], [_response(prompt, solution_str)], measure))
+
+
+async def compute_score_async(
+    data_source: Any = None,
+    solution_str: str = "",
+    ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    model: str = "",
+    risk: str = "mean",
+    name: str | None = None,
+    prompt_key: str = "prompt",
+    **_: Any,
+) -> dict[str, float]:
+    """Do what ``compute_score`` does, beside verl's other requests."""
+    measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
+    source = shared_source(_named(model), name=name)
+    batch = await score_async(source, [prompt], [_response(prompt, solution_str)], measure)
+    return _logged(batch)
+
+
+def _named(model: str) -> str:
+    if not model:
+        raise ConfigError(
+            "no reward model is named. Set reward.custom_reward_function.reward_kwargs.model to a "
+            "checkpoint or to the address of a server."
+        )
+    return model
+
+
+def _prompt(extra_info: Mapping[str, Any] | None, key: str) -> Conversation:
+    """The prompt of a row, whose messages come from Parquet as an array."""
+    prompt = (extra_info or {}).get(key)
+    if prompt is None:
+        raise DataError(
+            "verl does not hand over the prompt",
+            field=f"extra_info.{key}",
+            remedy="Write the prompt, text or messages, into this field of the data set's rows",
+        )
+    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
+
+
+def _response(prompt: Conversation, response: str) -> Conversation:
+    return response if isinstance(prompt, str) else [{"role": "assistant", "content": response}]
+
+
+def _logged(batch: Batch) -> dict[str, float]:
+    facts = {"score": batch.values[0], "mean": batch.mean[0], "stddev": batch.stddev[0]}
+    facts |= {f"share_{name}": share[0] for name, share in batch.shares.items()}
+    return {name: value for name, value in facts.items() if not math.isnan(value)}

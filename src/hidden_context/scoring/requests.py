@@ -1,0 +1,387 @@
+"""Requests to a loaded model: texts, marked texts or token ids in, raw outputs and numbers out.
+
+The server, the integrations and the benchmarks ask through this one layer, and take their numbers
+from the functions that ``score`` writes its columns with, so that names mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.chat import special_tokens
+from hidden_context.data.checks import read_conversation
+from hidden_context.data.dialogue import ASSISTANT_TURN, is_blank
+from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.tokenize import tokenize_texts, truncate_left
+from hidden_context.distributions import RewardDistribution
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.likelihood.labels import UNKNOWN
+from hidden_context.models.engine.forward import classifier_of
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.risk import RiskMeasure
+from hidden_context.scoring.columns import (
+    Groups,
+    People,
+    group_measure_values,
+    measure_values,
+    rewards_of_people,
+)
+from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.stream import BLANK, reasons_of
+
+NO_TEXT = "it has no text"
+_ROWS_AT_ONCE = 32  # of the matrix of preferences, so that its memory stays small
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A text that carries its special tokens already, as a trainer decodes it; none are added."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A text as token ids of the model's own vocabulary, special tokens included."""
+
+    ids: tuple[int, ...]
+
+
+Asked: TypeAlias = "Text | MarkedText | TokenIds"
+"""What a model can be asked about."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A text made ready to be run.
+
+    Attributes:
+        asked: The text.
+        ids: Its token ids; None where it cannot be scored, or the model tokenizes it itself.
+        reason: Why it cannot be scored, or None.
+        truncated: Whether its beginning was cut.
+    """
+
+    asked: Asked
+    ids: Sequence[int] | None = None
+    reason: str | None = None
+    truncated: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of its tokens, or an estimate by its length where the model tokenizes it."""
+        if self.ids is not None or self.reason is not None:
+            return len(self.ids or ())
+        return 1 + len(str(self.asked)) // 4
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Raw outputs of B texts.
+
+    Attributes:
+        raw: Float32 of shape ``(B, K)``, on the CPU; NaN in the rows of texts without a reward.
+        reasons: Why a text has no reward, or None.
+        truncated: Number of texts whose beginning was cut.
+    """
+
+    raw: Tensor
+    reasons: list[str | None]
+    truncated: int = 0
+
+    def complete(self) -> Tensor:
+        """Return the raw outputs where every text has some.
+
+        Raises:
+            DataError: If a text has no reward, naming its place and the reason.
+        """
+        for place, reason in enumerate(self.reasons):
+            if reason is not None:
+                raise DataError(f"text {place} cannot be scored: {reason}")
+        return self.raw
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of the rewards of the n candidates of one prompt, in reward units.
+
+    Attributes:
+        mean: Means, of shape ``(n,)``.
+        stddev: Standard deviations, of shape ``(n,)``.
+        values: Values of the risk measures by their names, each of shape ``(n,)``.
+        preferred: P(i ≻ j) in a comparison, ties counted half, of shape ``(n, n)``.
+        shares: Shares of the variance by part, each of shape ``(n,)``, which sum to 1; NaN where a
+            reward does not vary, and no part at all for a head without variance.
+        groups: Values of the risk measures by group of annotators, and of the group that fares
+            worst (``worst_group``), by the measures' names.
+    """
+
+    mean: Tensor
+    stddev: Tensor
+    values: dict[str, Tensor]
+    preferred: Tensor
+    shares: dict[str, Tensor]
+    groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
+class Scorer:
+    """A loaded model that answers requests; rewards do not depend on what is asked together.
+
+    Args:
+        model: The model.
+        options: How texts are run: the engine, and the most tokens or texts of a pass.
+        over_length: Whether a text longer than the model reads is an error of that text, or loses
+            its beginning.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+        over_length: Literal["error", "truncate"] = "error",
+    ) -> None:
+        self.model, self.options, self.over_length = model, options, over_length
+        self._how: Literal["truncate", "drop"] = "truncate" if over_length == "truncate" else "drop"
+
+    def raw(self, asked: Sequence[Asked]) -> Answers:
+        """Compute raw outputs, all together: a beginning that several share is run once.
+
+        Args:
+            asked: B texts, marked texts or token ids, in any mixture.
+
+        Returns:
+            Their raw outputs, and the reasons of those that have none.
+
+        Raises:
+            ConfigError: If there are messages but no chat template.
+        """
+        return self.run(self.prepare(asked))
+
+    def prepare(self, asked: Sequence[Asked]) -> list[Prepared]:
+        """Tokenize, and find what cannot be scored; this needs no network and no accelerator.
+
+        Args:
+            asked: B texts, marked texts or token ids, in any mixture.
+
+        Returns:
+            The texts, ready to be run with others.
+
+        Raises:
+            ConfigError: If there are messages but no chat template.
+        """
+        ready = [self._checked(one) for one in asked]
+        if isinstance(self.model, SequenceRewardModel):
+            texts = [n for n, one in enumerate(ready) if one.reason is None and one.ids is None]
+            self._tokenize(ready, texts)
+        return ready
+
+    def run(self, ready: Sequence[Prepared]) -> Answers:
+        """Compute raw outputs of texts that were made ready (see ``raw``)."""
+        model = self.model
+        raw = torch.full((len(ready), model.head.num_outputs), torch.nan)
+        reasons = [one.reason for one in ready]
+        truncated = sum(one.truncated for one in ready)
+        places = [n for n, reason in enumerate(reasons) if reason is None]
+        if not places:
+            return Answers(raw, reasons, truncated)
+        options = self.options
+        how = {"engine": options.engine, "tokens_per_batch": options.tokens_per_batch}
+        if isinstance(model, SequenceRewardModel):
+            sequences = [ready[n].ids or () for n in places]
+            raw[places] = model.raw_outputs_of_tokens(sequences, options.batch_size, **how)  # type: ignore[arg-type]
+        else:
+            texts = [_as_text(ready[n].asked) for n in places]
+            outputs = model.try_raw_outputs(texts, options.batch_size, self._how, **how)  # type: ignore[arg-type]
+            raw[places] = outputs.raw
+            truncated += outputs.truncated
+            for place, reason in zip(places, reasons_of(outputs), strict=True):
+                reasons[place] = reason
+        for place in places:
+            if reasons[place] is None and not bool(raw[place].isfinite().all()):
+                reasons[place] = "the model's raw output is not finite"
+            if reasons[place] is not None:
+                raw[place] = torch.nan
+        return Answers(raw, reasons, truncated)
+
+    def describe(
+        self,
+        raw: Tensor,
+        risk: RiskMeasure | None = None,
+        measures: Sequence[RiskMeasure] = (),
+        annotator: str | None = None,
+        groups: Groups | None = None,
+    ) -> Described:
+        """Say what raw outputs mean, of the n candidates of one prompt together.
+
+        Args:
+            raw: Raw outputs of shape ``(n, K)``, all finite.
+            risk: The risk measure by which candidates are chosen, or None.
+            measures: Other risk measures.
+            annotator: Whose rewards; None for the population's.
+            groups: Annotators by group, of whom the same risk measures are taken.
+
+        Returns:
+            Moments, risk measures, preferences and shares, in float64.
+
+        Raises:
+            ConfigError: If the model does not know the annotators, or a relative measure meets a
+                head without shared context.
+        """
+        wanted = {str(one): one for one in ([] if risk is None else [risk]) + list(measures)}
+        people = People(self.model.likelihood, annotator, groups)
+        rewards = self.rewards(raw, annotator)
+        by_group: dict[str, dict[str, Tensor]] = {}
+        if groups is not None:
+            plain = self.rewards(raw)
+            for name, values in group_measure_values(plain, list(wanted.values()), people).items():
+                for group, value in values.items():
+                    by_group.setdefault(group, {})[name] = value
+        return Described(
+            rewards.mean,
+            rewards.stddev,
+            measure_values(rewards, list(wanted.values())),
+            _preferences(rewards),
+            variance_shares(rewards),
+            by_group,
+        )
+
+    def values(
+        self, raw: Tensor, risk: RiskMeasure | None = None, annotator: str | None = None
+    ) -> Tensor:
+        """Take one risk measure of raw outputs, the mean if none is named.
+
+        Args:
+            raw: Raw outputs of shape ``(n, K)``, all finite; the candidates of one prompt where the
+                measure is relative.
+            risk: The risk measure.
+            annotator: Whose rewards; None for the population's.
+
+        Returns:
+            Values in reward units, in float64 of shape ``(n,)``.
+
+        Raises:
+            ConfigError: If the model does not know the annotator, or a relative measure meets a
+                head without shared context.
+        """
+        return (risk or RiskMeasure("mean"))(self.rewards(raw, annotator))
+
+    def rewards(self, raw: Tensor, annotator: str | None = None) -> RewardDistribution:
+        """Read raw outputs as rewards.
+
+        Args:
+            raw: Raw outputs of shape ``(n, K)``, all finite.
+            annotator: Whose rewards; None for the population's.
+
+        Returns:
+            Rewards in float64, of batch shape ``(n,)``.
+
+        Raises:
+            ConfigError: If the model does not know the annotator.
+        """
+        likelihood = self.model.likelihood
+        if annotator is not None:
+            likelihood.check_annotators()
+            if likelihood.names.index(annotator) == UNKNOWN:
+                raise ConfigError(
+                    f"the model does not know the annotator {annotator!r}; leave the annotator out "
+                    "for the population's rewards."
+                )
+        return rewards_of_people(raw.double(), People(likelihood, annotator))
+
+    def _checked(self, asked: Asked) -> Prepared:
+        """Find what speaks against a text before it is tokenized; token ids are ready then."""
+        reads_tokens = isinstance(self.model, SequenceRewardModel)
+        if isinstance(asked, (MarkedText, TokenIds)) and not reads_tokens:
+            reason = (
+                "a model on a frozen backbone reads the text of a dialogue, not a text that "
+                "carries special tokens, nor token ids"
+            )
+            return Prepared(asked, reason=reason)
+        if isinstance(asked, TokenIds):
+            return self._checked_ids(asked)
+        try:
+            given = asked.text if isinstance(asked, MarkedText) else as_input(asked).conversation
+            read_conversation(given, "text")
+        except DataError as error:
+            return Prepared(asked, reason=error.problem)
+        if is_blank(given):
+            return Prepared(asked, reason=NO_TEXT)
+        silent = not isinstance(asked, MarkedText) and _says_nothing(asked)
+        return Prepared(asked, reason=BLANK if silent else None)
+
+    def _checked_ids(self, asked: TokenIds) -> Prepared:
+        assert isinstance(self.model, SequenceRewardModel)
+        config = classifier_of(self.model.module).config.get_text_config()
+        outside = next((one for one in asked.ids if not 0 <= one < config.vocab_size), None)
+        if outside is not None:
+            reason = f"{outside} is no token of the model, whose vocabulary has {config.vocab_size}"
+            return Prepared(asked, reason=reason)
+        return self._fitted(asked, list(asked.ids))
+
+    def _fitted(self, asked: Asked, ids: list[int]) -> Prepared:
+        """Cut or refuse what is too long, and refuse what is empty."""
+        limit = self.model.max_length
+        if not ids:
+            return Prepared(asked, reason="it has no tokens")
+        if len(ids) <= limit:
+            return Prepared(asked, ids)
+        if self._how == "drop":
+            return Prepared(asked, reason=f"it has {len(ids)} tokens, more than {limit}")
+        special = special_tokens(self.model.tokenizer)
+        return Prepared(asked, truncate_left(ids, limit, special), truncated=True)
+
+    def _tokenize(self, ready: list[Prepared], places: Sequence[int]) -> None:
+        """Put token ids into the places of texts."""
+        marked = [n for n in places if isinstance(ready[n].asked, MarkedText)]
+        if marked:
+            texts = [ready[n].asked.text for n in marked]  # type: ignore[union-attr]
+            encoded = self.model.tokenizer(texts, add_special_tokens=False, verbose=False)
+            for place, ids in zip(marked, encoded["input_ids"], strict=True):
+                ready[place] = self._fitted(ready[place].asked, list(ids))
+        plain = [n for n in places if not isinstance(ready[n].asked, MarkedText)]
+        if plain:
+            given = [_as_text(ready[n].asked) for n in plain]
+            tokens = tokenize_texts(given, self.model.tokenizer, None, "keep")
+            for place, ids, reason in zip(plain, tokens.input_ids, tokens.reasons, strict=True):
+                own = ready[place].asked
+                refused = reason is not None or ids is None
+                ready[place] = (
+                    Prepared(own, reason=reason) if refused else self._fitted(own, ids or [])
+                )
+
+
+def _as_text(asked: Asked) -> Text:
+    assert not isinstance(asked, (MarkedText, TokenIds))
+    return asked
+
+
+def _says_nothing(text: Text) -> bool:
+    """Tell whether nothing but white space follows a prompt that is known."""
+    given = as_input(text)
+    whole, prompt = given.conversation, given.prompt
+    if not prompt or whole[: len(prompt)] != prompt:
+        return False
+    rest = whole[len(prompt) :]
+    if isinstance(rest, str):
+        rest = rest.strip().removeprefix(ASSISTANT_TURN.strip())
+    return is_blank(rest)
+
+
+def variance_shares(rewards: RewardDistribution) -> dict[str, Tensor]:
+    """Return the share of each part in the variance of rewards; NaN where nothing varies."""
+    return {name: part / rewards.variance for name, part in rewards.variance_parts.items()}
+
+
+def _preferences(rewards: RewardDistribution) -> Tensor:
+    """Return P(i ≻ j) of n rewards, of shape ``(n, n)``."""
+    rows = [
+        rewards[start : start + _ROWS_AT_ONCE, None].log_prob_greater(rewards[None, :]).exp()
+        for start in range(0, len(rewards), _ROWS_AT_ONCE)
+    ]
+    return torch.cat(rows)

@@ -1,0 +1,109 @@
+"""Options of the server; every field is also a flag of ``serve``."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+from pathlib import Path
+from typing import Final, Literal
+
+from hidden_context import risk
+from hidden_context.config import check_options, option
+from hidden_context.errors import ConfigError
+from hidden_context.scoring.config import ModelOptions
+
+TOKEN_VARIABLE: Final = "HIDDEN_CONTEXT_TOKEN"
+"""Environment variable that holds the bearer token."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeConfig(ModelOptions):
+    """Options of ``hidden-context serve``."""
+
+    models: list[str] = option([], "checkpoints to serve, one or more", positional=True)
+    names: list[str] = option([], "names that requests call them by; their folders' if unset")
+    host: str = option("127.0.0.1", "address to listen on; beyond loopback a token is needed")
+    port: int = option(8000, "port to listen on; 0 takes a free one", least=0)
+    risk: str = option("mean", "risk measure of routes that answer one number a text")
+    measures: list[str] = option(
+        ["quantile:0.05", "quantile:0.95"], "risk measures that /get_reward puts into extra_logs"
+    )
+    sglang_outputs: Literal["raw", "risk"] = option(
+        "raw", "what SGLang's /classify and /v1/score answer: all raw outputs, or the risk measure"
+    )
+    over_length: Literal["error", "truncate"] = option(
+        "error", "texts that are too long: an error of that text, or cut on the left"
+    )
+    coalesce_ms: float = option(
+        3.0, "milliseconds that a request waits for others to be run together with", least=0
+    )
+    coalesce_tokens: int = option(16384, "tokens at which it waits no longer", least=1)
+    max_queue: int = option(
+        1024, "most texts that wait; further requests are answered 503", least=1
+    )
+    max_items: int = option(512, "most texts of a request; more are answered 413", least=1)
+    max_body: int = option(4 * 2**20, "most bytes of a request; more are answered 413", least=1)
+    timeout: float = option(120.0, "seconds after which a request is answered 503", least=0.001)
+    drain_seconds: float = option(
+        60.0, "seconds that accepted requests have to be answered in after SIGTERM", least=0
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if not self.models:
+            raise ConfigError("serve needs a model, as in: hidden-context serve CHECKPOINT.")
+        if self.names and len(self.names) != len(self.models):
+            raise ConfigError(
+                f"names and models differ in number ({len(self.names)} and {len(self.models)}); "
+                "give each model a name, or none at all."
+            )
+        if len(set(self.model_names)) != len(self.models):
+            raise ConfigError(
+                f"the models' names are not distinct ({', '.join(self.model_names)}); give each a "
+                "name of its own (--names)."
+            )
+        if self.port > 65535:
+            raise ConfigError(f"--port is {self.port}; it must be at most 65535.")
+        if self.max_items > self.max_queue:
+            raise ConfigError(
+                f"--max_items is {self.max_items}, more than the {self.max_queue} texts that may "
+                "wait (--max_queue)."
+            )
+        for name in (self.risk, *self.measures):
+            risk.parse(name)
+
+    @property
+    def model_names(self) -> list[str]:
+        """Name of each model in requests."""
+        return self.names or [Path(m).name or Path(m).resolve().name for m in self.models]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_token(host: str) -> str | None:
+    """Return the bearer token of the environment, or None where none is set.
+
+    Args:
+        host: The address that is listened on.
+
+    Raises:
+        ConfigError: If there is none, and others than this machine could reach the server.
+    """
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    if token is None and not is_loopback(host):
+        raise ConfigError(
+            f"--host {host} can be reached from other machines, so a token is needed: put a long "
+            f"random one into the environment variable {TOKEN_VARIABLE}, or listen on 127.0.0.1."
+        )
+    return token

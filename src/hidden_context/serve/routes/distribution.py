@@ -1,0 +1,134 @@
+"""``/v1/distribution``: all that is known of the responses to one prompt."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+from torch import Tensor
+
+from hidden_context.data.dialogue import join
+from hidden_context.data.model_input import with_context
+from hidden_context.errors import ConfigError
+from hidden_context.risk import RiskMeasure, parse
+from hidden_context.scoring.config import WORST_GROUP
+from hidden_context.scoring.requests import Asked, Described
+from hidden_context.serve.errors import RequestError, answer
+from hidden_context.serve.schema import Conversation, Object
+from hidden_context.serve.service import Found, ServiceNow, finite
+
+router = APIRouter()
+
+
+class DistributionRequest(BaseModel):
+    """One prompt and its responses; with prompt null the responses are whole texts or chats."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="a loaded model; the first if null")
+    prompt: Conversation | None = None
+    responses: list[Conversation]
+    tools: list[Object] | None = None
+    risk: str | None = Field(None, description="risk measure; the server's if null")
+    measures: list[str] = Field([], max_length=64, description="further risk measures")
+    annotator: str | int | None = None
+    groups: dict[str, list[str | int]] | None = Field(
+        None, description="annotators by group, of whom the risk measures are taken"
+    )
+
+    def asked(self) -> list[Asked]:
+        """Return the texts, each the prompt and a response."""
+        prompt, tools = self.prompt, self.tools or None
+        if prompt is None:
+            return [with_context(one, None, tools) for one in self.responses]
+        texts = [join(prompt, response) for response in self.responses]
+        before = join(prompt, [])  # messages, where a text prompt has responses in messages
+        return [
+            with_context(text, prompt if isinstance(text, str) else before, tools) for text in texts
+        ]
+
+
+class RiskValues(BaseModel):
+    """A risk measure and its values."""
+
+    name: str
+    values: list[float]
+
+
+class Distribution(BaseModel):
+    """Numbers of n responses, in reward units; ``shares`` are null where nothing varies."""
+
+    object: Literal["distribution"] = "distribution"
+    model: str
+    head: str
+    n: int
+    mean: list[float]
+    stddev: list[float]
+    risk: RiskValues
+    measures: dict[str, list[float]]
+    preferred: list[list[float]]
+    shares: dict[str, list[float | None]]
+    groups: dict[str, dict[str, list[float]]]
+
+
+@router.post("/v1/distribution", response_model=Distribution)
+async def distribution(
+    body: DistributionRequest, request: Request, service: ServiceNow
+) -> Response:
+    """Reward distributions of the responses to one prompt, which is run once."""
+    served, risk = service.find(body.model, body.risk)
+    try:
+        measures = [parse(name) for name in body.measures]
+        for measure in measures:
+            served.check(measure)
+    except ConfigError as error:
+        raise RequestError(422, "invalid_request", str(error)) from None
+    relative = next((one for one in (risk, *measures) if one.is_relative), None)
+    if relative is not None and len(body.responses) == 1:
+        message = f"{relative} compares the responses to a prompt, but there is only one"
+        raise RequestError(422, "invalid_request", message)
+    if body.groups is not None and WORST_GROUP in body.groups:
+        message = f"{WORST_GROUP} is the name of the group that fares worst; choose another"
+        raise RequestError(422, "invalid_request", message)
+    found = await service.ask(request, (served, risk), body.asked())
+    described = await service.compute(lambda: _describe(found, body, measures))
+    return answer(await service.compute(lambda: _content(found, described, measures)))
+
+
+def _describe(found: Found, body: DistributionRequest, measures: list[RiskMeasure]) -> Described:
+    annotator = None if body.annotator is None else str(body.annotator)
+    groups = None
+    if body.groups is not None:
+        groups = {name: [str(member) for member in own] for name, own in body.groups.items()}
+    return found.served.scorer.describe(found.raw, found.risk, measures, annotator, groups)
+
+
+def _content(found: Found, described: Described, measures: list[RiskMeasure]) -> dict[str, Any]:
+    values = {name: finite(value, name) for name, value in described.values.items()}
+    risk = str(found.risk)
+    return {
+        "object": "distribution",
+        "model": found.served.name,
+        "head": found.served.scorer.model.head.type,
+        "n": len(described.mean),
+        "mean": finite(described.mean, "mean"),
+        "stddev": finite(described.stddev, "stddev"),
+        "risk": {"name": risk, "values": values[risk]},
+        "measures": {str(measure): values[str(measure)] for measure in measures},
+        "preferred": finite(described.preferred, "P(i beats j)"),
+        "shares": {name: _or_null(part) for name, part in described.shares.items()},
+        "groups": {
+            group: {name: finite(value, name) for name, value in by_measure.items()}
+            for group, by_measure in described.groups.items()
+        },
+    }
+
+
+def _or_null(share: Tensor) -> list[float | None]:
+    """Return shares, null where there is no variance to be divided."""
+    return [
+        value if good else None
+        for value, good in zip(share.tolist(), share.isfinite().tolist(), strict=True)
+    ]

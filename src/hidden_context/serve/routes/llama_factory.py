@@ -1,0 +1,62 @@
+"""LLaMA-Factory's score evaluation, which its PPO trainer posts to (``reward_model_type api``)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from hidden_context.scoring.requests import MarkedText
+from hidden_context.serve.errors import RequestError, answer
+from hidden_context.serve.schema import Lenient
+from hidden_context.serve.service import ServiceNow
+
+router = APIRouter()
+
+_NO_NAME: Final = "model"  # what the trainer sends, whatever model is meant
+
+
+class EvaluationRequest(Lenient):
+    """Texts with their special tokens, as the trainer decodes them."""
+
+    model: str | None = None
+    messages: list[str]
+
+
+class EvaluationReply(BaseModel):
+    """LLaMA-Factory's reply."""
+
+    id: str
+    object: str
+    model: str
+    scores: list[float]
+
+
+@router.post("/v1/score/evaluation", response_model=EvaluationReply)
+async def evaluate(
+    body: EvaluationRequest,
+    request: Request,
+    service: ServiceNow,
+    model: str | None = Query(None, description="a loaded model, such as name@cvar:0.05"),
+) -> Response:
+    """The risk measure of texts that carry their special tokens; none are added."""
+    name = model if model is not None else body.model
+    try:
+        wanted = service.single(name)
+    except RequestError as error:
+        if name != _NO_NAME or error.status != 404:
+            raise
+        wanted = service.single(None)
+    asked = [MarkedText(text) for text in body.messages]
+    found = await service.ask(request, wanted, asked)
+    return answer(
+        {
+            "id": f"scoreval-{uuid.uuid4().hex}",
+            "object": "score.evaluation",
+            "model": found.served.name,
+            "scores": await service.values(found),
+        }
+    )

@@ -1,0 +1,60 @@
+"""``/get_reward``: what OpenRLHF's agents post to a remote reward model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from hidden_context.scoring.columns import measure_values
+from hidden_context.scoring.requests import MarkedText, variance_shares
+from hidden_context.serve.errors import answer
+from hidden_context.serve.schema import Lenient
+from hidden_context.serve.service import Found, Service, ServiceNow, finite
+
+router = APIRouter()
+
+
+class RewardRequest(Lenient):
+    """Texts with their special tokens, as the trainer decodes them."""
+
+    query: list[str]
+    prompts: list[Any] | None = Field(None, description="not needed: each query holds its own")
+    labels: list[Any] | None = Field(None, description="not needed")
+
+
+class RewardReply(BaseModel):
+    """Rewards, and by name what is logged beside them."""
+
+    rewards: list[float]
+    scores: list[float]
+    extra_logs: dict[str, list[float]]
+
+
+@router.post("/get_reward", response_model=RewardReply)
+async def get_reward(
+    body: RewardRequest,
+    request: Request,
+    service: ServiceNow,
+    model: str | None = Query(None, description="a loaded model, such as name@cvar:0.05"),
+) -> Response:
+    """Rewards of texts that carry their special tokens; none are added."""
+    asked = [MarkedText(text) for text in body.query]
+    found = await service.ask(request, service.single(model), asked)
+    return answer(await service.compute(lambda: _content(found, service)))
+
+
+def _content(found: Found, service: Service) -> dict[str, Any]:
+    """Return the risk measure of each text, and beside it σ, other measures and the shares."""
+    measures = [measure for measure in service.measures if not measure.is_relative]
+    rewards = found.served.scorer.rewards(found.raw)
+    values = finite(found.risk(rewards), str(found.risk))
+    numbers = {"mean": rewards.mean, "stddev": rewards.stddev}
+    numbers |= measure_values(rewards, measures)
+    logs = {name: finite(value, name) for name, value in numbers.items()}
+    for name, part in variance_shares(rewards).items():
+        if bool(part.isfinite().all()):  # a share of nothing is no number to be logged
+            logs[f"share_{name}"] = part.tolist()
+    return {"rewards": values, "scores": values, "extra_logs": logs}

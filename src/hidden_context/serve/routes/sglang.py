@@ -1,0 +1,113 @@
+"""SGLang's own contracts for reward models: ``/classify``, and ``/v1/score``."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, StrictInt
+from starlette.responses import Response
+
+from hidden_context.serve.errors import RequestError, answer
+from hidden_context.serve.schema import Ids, Lenient, Usage, one_of, read_input, usage
+from hidden_context.serve.service import Found, Service, ServiceNow
+
+router = APIRouter()
+
+
+class NativeRequest(Lenient):
+    """Texts, to which special tokens are added, or token ids."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("text", "input_ids"))
+
+    text: str | list[str] | None = None
+    input_ids: Ids | list[Ids] | None = None
+    model: str | None = None
+
+
+class Meta(BaseModel):
+    """What SGLang says beside an embedding."""
+
+    id: str
+    prompt_tokens: int
+
+
+class NativeItem(BaseModel):
+    """The raw outputs of a text, or its risk measure."""
+
+    embedding: list[float]
+    meta_info: Meta
+
+
+class ScoreRequest(Lenient):
+    """A query and items, each of which is put behind it, or before it."""
+
+    query: str | Ids | None = None
+    items: str | list[str] | list[Ids]
+    item_first: bool = False
+    model: str | None = None
+    label_token_ids: list[Any] | None = None
+    apply_softmax: bool = False
+    score_extraction_token: str | StrictInt | None = None
+
+
+class ScoreReply(BaseModel):
+    """SGLang's reply."""
+
+    object: str
+    model: str
+    scores: list[list[float]]
+    usage: Usage
+
+
+async def classify(body: NativeRequest, request: Request, service: Service) -> Response:
+    """Answer raw outputs, or the risk measure, as ``embedding``."""
+    if (body.text is None) == (body.input_ids is None):
+        raise RequestError(422, "invalid_request", "either text or input_ids is needed")
+    given = body.text if body.text is not None else body.input_ids
+    asked, alone = read_input(given or [])
+    found = await service.ask(request, service.single(body.model), asked)
+    identity = uuid.uuid4().hex
+    items = [
+        {"embedding": numbers, "meta_info": {"id": f"{identity}-{n}", "prompt_tokens": tokens}}
+        for n, (numbers, tokens) in enumerate(
+            zip(await _numbers(found, service), found.tokens, strict=True)
+        )
+    ]
+    return answer(items[0] if alone else items)
+
+
+@router.post("/v1/score", response_model=ScoreReply)
+async def score(body: ScoreRequest, request: Request, service: ServiceNow) -> Response:
+    """Raw outputs, or the risk measure, of each item after the query."""
+    if body.apply_softmax or body.label_token_ids or body.score_extraction_token is not None:
+        message = (
+            "rewards go through no softmax and belong to no tokens; leave out apply_softmax, "
+            "label_token_ids and score_extraction_token"
+        )
+        raise RequestError(422, "invalid_request", message)
+    asked, _ = read_input(_joined(body))
+    found = await service.ask(request, service.single(body.model), asked)
+    scores = await _numbers(found, service)
+    content = {"object": "scoring", "model": found.served.name, "scores": scores}
+    return answer({**content, "usage": usage(found.tokens)})
+
+
+async def _numbers(found: Found, service: Service) -> list[list[float]]:
+    if service.config.sglang_outputs == "raw":
+        numbers: list[list[float]] = found.raw.tolist()
+        return numbers
+    return [[value] for value in await service.values(found)]
+
+
+def _joined(body: ScoreRequest) -> Any:
+    """Put the query to each item; both are texts, or both are token ids."""
+    items = [body.items] if isinstance(body.items, str) else body.items
+    query: Any = body.query
+    if query is None:
+        return items
+    if any(isinstance(item, str) is not isinstance(query, str) for item in items):
+        message = "query and items have to be texts both, or token ids both"
+        raise RequestError(422, "invalid_request", message)
+    return [item + query if body.item_first else query + item for item in items]

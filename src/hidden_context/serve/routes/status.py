@@ -1,0 +1,75 @@
+"""How the server is: ``/health``, ``/ready``, ``/metrics``, and which models it has."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from hidden_context.serve.errors import RequestError, answer
+from hidden_context.serve.metrics import CONTENT_TYPE
+from hidden_context.serve.service import ServiceNow
+
+router = APIRouter()
+
+
+class State(BaseModel):
+    """One word."""
+
+    status: str
+
+
+class ModelItem(BaseModel):
+    """A loaded model."""
+
+    id: str
+    object: str
+    owned_by: str
+    head: str
+    num_outputs: int
+    max_model_len: int
+
+
+class ModelList(BaseModel):
+    """OpenAI's list of models."""
+
+    object: str
+    data: list[ModelItem]
+
+
+@router.get("/health", response_model=State)
+async def health() -> Response:
+    """The process is alive."""
+    return answer({"status": "ok"})
+
+
+@router.get("/ready", response_model=State)
+async def ready(service: ServiceNow) -> Response:
+    """Models are loaded and requests accepted; 503 once the server goes down."""
+    if service.draining:
+        message = "the server is going down"
+        raise RequestError(503, "draining", message, retry_after=1)
+    return answer({"status": "ready"})
+
+
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+async def metrics(service: ServiceNow) -> Response:
+    """Counts in Prometheus' text format."""
+    return Response(service.metrics.page(), media_type=CONTENT_TYPE)
+
+
+@router.get("/v1/models", response_model=ModelList)
+async def models(service: ServiceNow) -> Response:
+    """The loaded models, the first of which answers requests that name none."""
+    items = [
+        {
+            "id": served.name,
+            "object": "model",
+            "owned_by": "hidden-context",
+            "head": served.scorer.model.head.type,
+            "num_outputs": served.scorer.model.head.num_outputs,
+            "max_model_len": served.scorer.model.max_length,
+        }
+        for served in service.models
+    ]
+    return answer({"object": "list", "data": items})

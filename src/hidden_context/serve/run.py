@@ -1,0 +1,106 @@
+"""Running the server: load, listen, and drain when told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from hidden_context.errors import ConfigError
+from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.requests import Scorer
+from hidden_context.serve.app import make_app
+from hidden_context.serve.config import ServeConfig, read_token
+from hidden_context.serve.logs import configure, log
+from hidden_context.serve.service import Served, Service
+
+_LINGER: Final = 0.5  # seconds in which requests that were under way to us are refused politely
+
+
+class DrainingServer(uvicorn.Server):
+    """A server whose first SIGTERM or SIGINT drains it, and whose second ends it at once.
+
+    Args:
+        config: Of uvicorn.
+        service: What is drained.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+        self._draining: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until drained."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or stop at once where that has begun."""
+        if self.service.draining or not self.started or self._loop is None:
+            self.force_exit = self.should_exit = True
+            return
+        self.service.draining = True
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        log("draining", under_way=self.service.under_way)
+        done = await self.service.drain(self.service.config.drain_seconds)
+        if not done:
+            left = self.service.under_way
+            log("not drained in time", level=logging.WARNING, under_way=left)
+        await asyncio.sleep(_LINGER)
+        self.should_exit = True
+
+
+def run(config: ServeConfig) -> None:
+    """Load the models and serve them until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: If the address is not free, or needs a token that is not there.
+        MissingFileError: If a checkpoint is not there.
+        CheckpointError: If one cannot be loaded.
+    """
+    token = read_token(config.host)
+    listening = _listen(config.host, config.port)
+    configure()
+    models = [
+        Served(name, path, Scorer(load_model(path, config), config, config.over_length))
+        for name, path in zip(config.model_names, config.models, strict=True)
+    ]
+    app = make_app(models, config, token)
+    host, port = listening.getsockname()[:2]
+    log("serving", host=host, port=port, pid=os.getpid(), token=token is not None)
+    settings = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # shorter than what clients keep, requests would meet a closed door
+        timeout_graceful_shutdown=5,
+    )
+    DrainingServer(settings, app.state.service).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind the address before models are loaded, so that a taken one is found at once."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on ({error}); give another --host or --port."
+        ) from error
+    listening.set_inheritable(True)
+    return listening

@@ -1,0 +1,270 @@
+"""What the routes ask: the models by name, texts to raw outputs, raw outputs to numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Request
+from torch import Tensor
+
+from hidden_context.errors import ConfigError, HiddenContextError
+from hidden_context.risk import RiskMeasure, parse
+from hidden_context.scoring.requests import Answers, Asked, Prepared, Scorer
+from hidden_context.serve.batching import Batcher, BatchOptions
+from hidden_context.serve.config import ServeConfig
+from hidden_context.serve.errors import RequestError
+from hidden_context.serve.metrics import Metrics
+
+T = TypeVar("T")
+
+_TRIAL: Final = (
+    "\n\nHuman: Is tea hot?\n\nAssistant: Yes.",
+    "\n\nHuman: Is tea hot?\n\nAssistant: No.",
+)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded model.
+
+    Attributes:
+        name: Its name in requests.
+        path: The folder or hub id it was loaded from, by which requests may call it too.
+        scorer: Answers requests.
+    """
+
+    name: str
+    path: str
+    scorer: Scorer
+
+    def check(self, measure: RiskMeasure) -> None:
+        """Check that a risk measure is defined for the model.
+
+        Raises:
+            ConfigError: If it is not.
+        """
+        head = self.scorer.model.head
+        if measure.is_relative and not head.has_context:
+            raise ConfigError(
+                f"{measure} needs a head that knows what the answers to a prompt have in common: "
+                f"factor, or an ensemble of such; {self.name} has a {head.member.type} head."
+            )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of the texts of a request.
+
+    Attributes:
+        served: The model.
+        risk: The risk measure that the request's numbers are of.
+        raw: Raw outputs, float32 of shape ``(B, K)``, all finite.
+        tokens: Number of tokens of each text.
+    """
+
+    served: Served
+    risk: RiskMeasure
+    raw: Tensor
+    tokens: list[int]
+
+
+class Service:
+    """The models, the queue and the counts behind all routes.
+
+    Args:
+        models: The models, the first of which answers requests that name none.
+        config: The options.
+    """
+
+    def __init__(self, models: Sequence[Served], config: ServeConfig) -> None:
+        self.config, self.models = config, list(models)
+        self.metrics = Metrics()
+        self.risk = parse(config.risk)
+        self.measures = [parse(name) for name in config.measures]
+        for served in self.models:
+            for measure in (self.risk, *self.measures):
+                served.check(measure)
+        self._by_name = {served.path: served for served in reversed(self.models)}
+        self._by_name |= {served.name: served for served in self.models}
+        options = BatchOptions(
+            config.coalesce_ms / 1000, config.coalesce_tokens, config.max_queue, config.timeout
+        )
+        self.batcher = Batcher(options, self.metrics)
+        self.draining = False
+        self.under_way = self.accepted = 0
+        self._idle = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to answer; every model is run once, so that it has chosen how to run texts."""
+        self.batcher.start()
+        for served in self.models:
+            await self.batcher.on_model(functools.partial(served.scorer.raw, _TRIAL))
+
+    async def drain(self, seconds: float) -> bool:
+        """Accept no more requests, and wait until those accepted are answered.
+
+        Returns:
+            Whether they all were, within so many seconds.
+        """
+        self.draining = True
+        if self.under_way:
+            self._idle.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
+        return not self.under_way
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count a request that was accepted, until it is answered."""
+        self.accepted += 1
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+            if not self.under_way:
+                self._idle.set()
+
+    def find(self, name: str | None, risk: str | None = None) -> tuple[Served, RiskMeasure]:
+        """Find a loaded model, and the risk measure that numbers are of.
+
+        Args:
+            name: ``name``, or ``name@measure``; None for the first model.
+            risk: The measure where it is named apart.
+
+        Raises:
+            RequestError: With status 404 if no such model is loaded, 422 if there is no such
+                measure, or not for this model.
+        """
+        served = self.models[0] if name is None else self._by_name.get(name)
+        if served is None and name is not None:
+            base, _, measure = name.rpartition("@")
+            served, risk = (self._by_name.get(base) if base else None), risk or measure
+        if served is None:
+            loaded = ", ".join(one.name for one in self.models)
+            message = f"no model of that name is loaded; loaded are {loaded}"
+            raise RequestError(404, "model_not_found", message)
+        try:
+            measure_wanted = self.risk if risk is None else parse(risk)
+            served.check(measure_wanted)
+        except ConfigError as error:
+            raise RequestError(422, "invalid_request", str(error)) from None
+        return served, measure_wanted
+
+    def single(self, name: str | None) -> tuple[Served, RiskMeasure]:
+        """Find the model of a route that answers each text by itself (see ``find``)."""
+        served, measure = self.find(name)
+        if measure.is_relative:
+            message = (
+                f"{measure} compares the responses to a prompt, but this route takes each text by "
+                "itself; choose another measure, or ask /v1/distribution"
+            )
+            raise RequestError(422, "invalid_request", message)
+        return served, measure
+
+    async def ask(
+        self, request: Request, model: tuple[Served, RiskMeasure], asked: Sequence[Asked]
+    ) -> Found:
+        """Compute raw outputs of the texts of a request; given up where its client leaves.
+
+        Args:
+            request: The request.
+            model: The model and the measure (see ``find``).
+            asked: The texts.
+
+        Raises:
+            RequestError: If a text cannot be scored, or there are none or too many.
+        """
+        served, measure = model
+        facts = request.scope["state"]["facts"]
+        facts |= {"model": served.name, "texts": len(asked)}
+        if not asked:
+            raise RequestError(422, "invalid_request", "the request holds no text")
+        if len(asked) > self.config.max_items:
+            limit = self.config.max_items
+            message = f"the request holds {len(asked)} texts, more than {limit}"
+            raise RequestError(413, "too_large", message, limit)
+        try:
+            ready, answers = await self._while_there(
+                request, self.batcher.submit(served.scorer, asked)
+            )
+        except ConfigError as error:  # such as messages without a chat template
+            raise RequestError(422, "invalid_request", str(error)) from None
+        tokens = [one.num_tokens for one in ready]
+        facts["tokens"] = sum(tokens)
+        _check_scored(ready, answers)
+        self.metrics.texts.labels(served.name).inc(len(asked))
+        return Found(served, measure, answers.raw, tokens)
+
+    async def values(self, found: Found) -> list[float]:
+        """Return the risk measure of each text.
+
+        Raises:
+            RequestError: If a value is not finite, naming the item.
+        """
+        values = await self.compute(lambda: found.served.scorer.values(found.raw, found.risk))
+        return finite(values, str(found.risk))
+
+    async def compute(self, function: Callable[[], T]) -> T:
+        """Compute numbers beside the event loop; what cannot be asked is status 422."""
+        try:
+            return await self.batcher.aside(function)
+        except HiddenContextError as error:
+            raise RequestError(422, "invalid_request", str(error)) from None
+
+    async def _while_there(self, request: Request, work: Any) -> Any:
+        """Await work, and give it up if the client leaves."""
+        task = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            self.metrics.left.inc()
+            raise RequestError(499, "left", "the client left")
+        finally:
+            task.cancel()
+            leaving.cancel()
+            await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    """Return once the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _check_scored(ready: Sequence[Prepared], answers: Answers) -> None:
+    for place, reason in enumerate(answers.reasons):
+        if reason is not None:
+            message = f"text {place} cannot be scored: {reason}"
+            raise RequestError(422, "not_scored", message, place)
+
+
+def finite(values: Tensor, name: str) -> list[float]:
+    """Return numbers of texts as a list.
+
+    Raises:
+        RequestError: If one is not finite, naming the item.
+    """
+    numbers: list[float] = values.tolist()
+    bad = (~values.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        message = f"text {bad[0]} cannot be scored: its {name} is not finite"
+        raise RequestError(422, "not_scored", message, bad[0])
+    return numbers
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that the application was made with."""
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceNow = Annotated[Service, Depends(service_of)]
+"""A route's parameter that is the service."""

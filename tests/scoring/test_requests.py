@@ -1,0 +1,227 @@
+import pytest
+import torch
+
+from hidden_context.data.dialogue import join
+from hidden_context.data.model_input import ModelInput
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.likelihood import Likelihood
+from hidden_context.models.reward_model import RawOutputs, RewardModel
+from hidden_context.risk import parse
+from hidden_context.scoring.columns import People, group_risk_values, risk_values
+from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.requests import MarkedText, Scorer, TokenIds
+from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
+from support.paper_layout import reward_checkpoint
+
+
+@pytest.fixture(scope="module")
+def normal(checkpoint):
+    return Scorer(RewardModel.from_pretrained(checkpoint))
+
+
+@pytest.fixture(scope="module")
+def framed(tmp_path_factory):
+    """A model whose tokenizer puts a BOS before every text, and which has a chat template."""
+    tokenizer = tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template=CHAT_TEMPLATE)
+    folder = reward_checkpoint(
+        tmp_path_factory.mktemp("models") / "framed", seed=3, tokenizer=tokenizer
+    )
+    return Scorer(RewardModel.from_pretrained(folder))
+
+
+@pytest.fixture(scope="module")
+def people(factor):
+    return Scorer(RewardModel.from_pretrained(factor))
+
+
+def test_texts_asked_together_have_the_models_own_raw_outputs(normal):
+    texts = sample_texts(7, 3)
+    answers = normal.raw(texts)
+    assert answers.reasons == [None] * 7
+    assert answers.truncated == 0
+    alone = torch.cat([normal.model.raw_outputs([text]) for text in texts])
+    assert answers.raw == pytest.approx(alone, abs=1e-5)
+    assert answers.complete() is answers.raw
+
+
+def test_a_marked_text_gets_no_second_bos(framed):
+    text = sample_texts(1)[0]
+    plain, marked, bare, ids = framed.raw(
+        [text, MarkedText(f"<s>{text}"), MarkedText(text), TokenIds((1, *_bare(framed, text)))]
+    ).raw
+    assert marked == pytest.approx(plain, abs=1e-5)
+    assert ids == pytest.approx(plain, abs=1e-5)
+    assert (bare - plain).abs().max() > 1e-3
+
+
+def _bare(scorer, text):
+    return scorer.model.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_every_text_that_cannot_be_scored_has_its_own_reason(normal):
+    prompt = "\n\nHuman: Tea?\n\nAssistant:"
+    asked = [
+        "a fine text",
+        " \n",
+        ModelInput(prompt + "  ", prompt),
+        ModelInput(join(prompt, "Yes."), prompt),
+        "half a character: \ud800",
+        TokenIds(()),
+        TokenIds((5, 420)),
+        "word " * 200,
+        TokenIds((5,) * 129),
+        MarkedText(""),
+    ]
+    answers = normal.raw(asked)
+    assert answers.reasons[0] is answers.reasons[3] is None
+    wanted = {
+        1: "it has no text",
+        2: "nothing but white space follows the prompt",
+        4: "the text holds half a character (a lone surrogate at 18)",
+        5: "it has no tokens",
+        6: "420 is no token of the model, whose vocabulary has 420",
+        8: "it has 129 tokens, more than 128",
+        9: "it has no text",
+    }
+    assert {place: answers.reasons[place] for place in wanted} == wanted
+    assert "tokens, more than 128" in answers.reasons[7]
+    missing = [place for place, reason in enumerate(answers.reasons) if reason is not None]
+    assert answers.raw[missing].isnan().all()
+    assert answers.raw[[0, 3]].isfinite().all()
+    with pytest.raises(DataError, match="text 1 cannot be scored: it has no text"):
+        answers.complete()
+
+
+def test_nothing_is_run_where_nothing_can_be_scored(normal):
+    assert normal.raw([]).raw.shape == (0, 2)
+    answers = normal.raw([""])
+    assert answers.raw.isnan().all()
+
+
+def test_a_long_text_loses_its_beginning_where_that_is_wanted(framed):
+    cutting = Scorer(framed.model, over_length="truncate")
+    long = "word " * 200
+    answers = cutting.raw([long, TokenIds((1, *[7] * 200))])
+    assert answers.truncated == 2
+    assert answers.reasons == [None, None]
+    expected = framed.model.try_raw_outputs([long]).raw
+    assert answers.raw[:1] == pytest.approx(expected, abs=1e-5)
+    assert answers.raw[1:] == pytest.approx(framed.raw([TokenIds((1, *[7] * 127))]).raw, abs=1e-5)
+
+
+def test_messages_go_through_the_chat_template(framed, normal):
+    chat = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."}]
+    silent = ModelInput([*chat, {"role": "assistant", "content": " "}], chat)
+    answers = framed.raw([chat, silent, [{"role": "user", "content": 5}]])
+    assert answers.raw[0] == pytest.approx(framed.model.raw_outputs([chat])[0], abs=1e-5)
+    assert answers.reasons[1] == "nothing but white space follows the prompt"
+    assert "'content' has to be text" in answers.reasons[2]
+    with pytest.raises(ConfigError, match="no chat template"):
+        normal.raw([chat])
+
+
+def test_a_refusal_of_the_template_is_the_reason_of_its_text(tmp_path):
+    template = "{{ raise_exception('no') if messages|length > 1 else messages[0]['content'] }}"
+    folder = reward_checkpoint(
+        tmp_path / "strict", tokenizer=tiny_tokenizer(chat_template=template)
+    )
+    scorer = Scorer(RewardModel.from_pretrained(folder))
+    one = {"role": "user", "content": "Tea?"}
+    answers = scorer.raw([[one, one], [one]])
+    assert "the chat template refuses messages" in answers.reasons[0]
+    assert answers.reasons[1] is None
+
+
+def test_outputs_that_are_not_finite_are_no_reward(checkpoint):
+    model = RewardModel.from_pretrained(checkpoint)
+    with torch.no_grad():
+        model.module.score.weight.fill_(torch.inf)
+    answers = Scorer(model).raw(["a", "b"])
+    assert answers.reasons == ["the model's raw output is not finite"] * 2
+    assert answers.raw.isnan().all()
+
+
+class OwnTokens(RewardModel):
+    """A model that tokenizes by itself, as those on a frozen backbone do."""
+
+    tokenizer, max_length = None, 9
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
+
+    def try_raw_outputs(self, texts, batch_size=16, over_length="truncate", **how):
+        raw = torch.tensor([[float(len(text)), 0.0] for text in texts])
+        reasons = ["too long" if len(text) > 9 else None for text in texts]
+        raw[[reason is not None for reason in reasons]] = torch.nan
+        return RawOutputs(raw, reasons, truncated=1)
+
+    token_ids = save_pretrained = engine = None
+
+
+def test_a_model_that_tokenizes_by_itself_is_asked_for_texts_alone(normal):
+    scorer = Scorer(OwnTokens(normal.model.likelihood))
+    asked = ["four", MarkedText("<s>x"), TokenIds((1,)), "more than nine"]
+    ready = scorer.prepare(asked)
+    assert [one.num_tokens for one in ready] == [2, 0, 0, 4]
+    answers = scorer.run(ready)
+    assert answers.raw[0].tolist() == [4.0, 0.0]
+    assert answers.raw[1:].isnan().all()
+    assert answers.truncated == 1
+    assert answers.reasons[3] == "too long"
+    assert all("reads the text of a dialogue" in reason for reason in answers.reasons[1:3])
+
+
+def test_a_prepared_text_knows_its_tokens(normal):
+    (ready,) = normal.prepare(["Hello there"])
+    assert ready.num_tokens == len(_bare(normal, "Hello there"))
+
+
+@pytest.mark.parametrize("head", ["base", "mean_and_variance", "categorical", "quantile", "factor"])
+def test_described_candidates_agree_with_the_rewards_one_by_one(tmp_path, head):
+    model = RewardModel.from_pretrained(reward_checkpoint(tmp_path / head, head))
+    scorer = Scorer(model, ModelOptions(engine="padded"))
+    raw = scorer.raw(sample_texts(35, 1)).raw
+    found = scorer.describe(raw, parse("cvar:0.05"), [parse("mean"), parse("quantile:0.1")])
+    rewards = model.head.distribution(raw.double())
+    assert found.mean == pytest.approx(rewards.mean)
+    assert found.stddev == pytest.approx(rewards.stddev)
+    assert list(found.values) == ["cvar:0.05", "mean", "quantile:0.1"]
+    assert found.values["cvar:0.05"] == pytest.approx(rewards.cvar(0.05))
+    assert scorer.values(raw, parse("cvar:0.05")) == pytest.approx(rewards.cvar(0.05))
+    assert scorer.values(raw) == pytest.approx(rewards.mean)
+    assert found.preferred.shape == (35, 35)
+    assert found.preferred.diagonal() == pytest.approx(torch.full((35,), 0.5))
+    pair = rewards[33].log_prob_greater(rewards[2]).exp()
+    assert found.preferred[33, 2] == pytest.approx(pair)
+    assert found.preferred + found.preferred.T == pytest.approx(torch.ones(35, 35))
+    if found.shares:
+        assert sum(found.shares.values()) == pytest.approx(torch.ones(35))
+    assert (found.groups, bool(found.shares)) == ({}, head != "base")
+
+
+def test_names_mean_what_they_mean_in_score(people):
+    raw = people.raw(sample_texts(3, 2)).raw
+    measures = [parse("cvar:0.1"), parse("relative_quantile:0.1")]
+    groups = {"young": ["ann"], "all": ["ann", "bob", "7"]}
+    found = people.describe(raw, measures[0], measures[1:], annotator="ann", groups=groups)
+    known = People(people.model.likelihood, "ann", groups)
+    rows, by_group = (f(raw.tolist(), measures, known) for f in (risk_values, group_risk_values))
+    for place in range(3):
+        for name in map(str, measures):
+            assert found.values[name][place] == pytest.approx(rows[place][name])
+            for group in ("young", "all", "worst_group"):
+                own = found.groups[group][name][place]
+                assert own == pytest.approx(by_group[place][name][group])
+    assert set(found.shares) == {"shared_context", "noise"}
+    plain = people.describe(raw)
+    assert plain.values == {}
+    assert (plain.mean - found.mean).abs().max() > 0
+    assert people.values(raw, annotator="ann") == pytest.approx(found.mean)
+
+
+def test_an_annotator_who_is_not_known_is_refused(people, normal):
+    raw = people.raw(["a", "b"]).raw
+    with pytest.raises(ConfigError, match="does not know the annotator 'zoe'"):
+        people.describe(raw, annotator="zoe")
+    with pytest.raises(ConfigError, match="knows no annotators"):
+        normal.values(raw[:, :2], annotator="ann")
