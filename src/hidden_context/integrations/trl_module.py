@@ -85,7 +85,7 @@ def reward_module(model: str | Path | RewardModel, risk: str = "mean") -> Reward
         model = load_model(str(model), ModelOptions())
     if not isinstance(model, SequenceRewardModel):
         raise ConfigError(
-            f"a network's one logit is made of a model that reads tokens, not of a "
+            f"a network's one logit is made of a model that reads tokens, not of "
             f"{type(model).__name__}. Use reward_function, which takes every kind of model."
         )
     return RewardModule(model, risk)

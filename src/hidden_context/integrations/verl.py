@@ -6,7 +6,6 @@ set has to repeat the prompt in ``extra_info``, as ``{"prompt": [messages]}``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +40,8 @@ def compute_score(
         prompt_key: Where the prompt stands in ``extra_info``.
 
     Returns:
-        ``score``, which is optimised; ``mean``, ``stddev`` and the shares of the variance are
-        logged.
+        ``score``, which is optimised; ``mean``, ``stddev`` and the shares of the variance, NaN
+        where nothing varies, are logged.
 
     Raises:
         ConfigError: If no model is named, or the measure compares responses with each other.
@@ -99,5 +98,5 @@ def _response(prompt: Conversation, response: str) -> Conversation:
 
 def _logged(batch: Batch) -> dict[str, float]:
     facts = {"score": batch.values[0], "mean": batch.mean[0], "stddev": batch.stddev[0]}
-    facts |= {f"share_{name}": share[0] for name, share in batch.shares.items()}
-    return {name: value for name, value in facts.items() if not math.isnan(value)}
+    # verl looks for the keys of the first response in all of them: a share of nothing stays, as NaN
+    return facts | {f"share_{name}": share[0] for name, share in batch.shares.items()}

@@ -1,0 +1,288 @@
+"""The trainers' own client code, unmodified, gets the rewards of scoring in process.
+
+Their files are loaded one by one from the folder that HIDDEN_CONTEXT_CLIENTS names; packages that
+those files import but that the code under test does not run are stood in for.
+"""
+
+import asyncio
+import functools
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from unittest.mock import MagicMock
+
+import httpx2
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from hidden_context.integrations import ms_swift, openrlhf, tinker, verl
+
+CHAT = [{"role": "user", "content": "What helps?"}]
+TOLERANCE = {"abs": 1e-6, "rel": 1e-6}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Load a client's file: ``load("verl/….py", "ray", …)``, the packages named stood in for."""
+    folder = os.environ.get("HIDDEN_CONTEXT_CLIENTS")
+    if not folder:
+        pytest.skip("HIDDEN_CONTEXT_CLIENTS names no folder of clients")
+
+    def from_file(path, *missing, **modules):
+        parts = path.removesuffix(".py").split("/")
+        packages = [".".join(parts[:n]) for n in range(1, len(parts))]
+        for name in (*packages, *missing):
+            monkeypatch.setitem(sys.modules, name, StandIn(name))
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+        spec = importlib.util.spec_from_file_location(".".join(parts), Path(folder) / path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return from_file
+
+
+class StandIn(ModuleType):
+    """A package of which every name can be imported."""
+
+    __path__ = ()
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return MagicMock(name=name)
+
+
+@pytest.fixture
+def aiohttp():
+    """The package aiohttp, or what the clients use of it, on top of our own HTTP client."""
+    try:
+        import aiohttp
+    except ImportError:
+        aiohttp = StandIn("aiohttp")
+        aiohttp.ClientSession, aiohttp.ClientError = Session, httpx2.HTTPError
+        aiohttp.ClientResponseError = aiohttp.ClientConnectorError = httpx2.ConnectError
+    return aiohttp
+
+
+class Session:
+    """``aiohttp.ClientSession``: ``post`` is a context whose value has awaitable JSON."""
+
+    def __init__(self, timeout=None):
+        self.client = httpx2.AsyncClient()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.client.aclose()
+
+    def post(self, url, json):
+        return Post(self.client, url, json)
+
+
+class Post:
+    def __init__(self, client, url, body):
+        self.client, self.url, self.body = client, url, body
+
+    async def __aenter__(self):
+        self.response = await self.client.post(self.url, json=self.body)
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    def raise_for_status(self):
+        self.response.raise_for_status()
+
+    async def json(self):
+        return self.response.json()
+
+
+@pytest.fixture
+def tokenizer(folders):
+    return AutoTokenizer.from_pretrained(folders["normal"])
+
+
+def generating(tokenizer, response):
+    """An engine that answers the same to everything."""
+
+    async def generate(ids, params, multi_modal_data=None):
+        tokens = tokenizer(response, add_special_tokens=False)["input_ids"]
+        one = SimpleNamespace(token_ids=tokens, text=response, finish_reason="stop", logprobs=None)
+        return SimpleNamespace(outputs=[one])
+
+    return SimpleNamespace(generate=generate)
+
+
+@pytest.mark.parametrize("prompt", ["Tea? ", "<s>Tea? "])
+@pytest.mark.parametrize("behind", ["server", "file"])
+def test_openrlhf(
+    load, aiohttp, url, folders, tokenizer, models, expected, prompt, behind, tmp_path
+):
+    agent = load("openrlhf/utils/agent.py", "openrlhf.utils.logging_utils", aiohttp=aiohttp)
+    if behind == "server":
+        endpoint = f"{url}/get_reward?model=normal@cvar:0.05"
+    else:
+        endpoint = str(tmp_path / "reward.py")
+        Path(endpoint).write_text(
+            "from hidden_context.integrations.openrlhf import reward_function\n"
+            f"reward_func = reward_function({folders['normal']!r}, 'cvar:0.05')\n"
+        )
+    execute = agent.SingleTurnAgentExecutor(endpoint).execute
+    params = SimpleNamespace(max_tokens=32, logprobs=None)
+    engine = generating(tokenizer, "With pleasure.</s>")
+    found = asyncio.run(execute(prompt, None, params, 128, tokenizer, engine))
+    bare = openrlhf.MarkedText(f"{prompt}With pleasure.</s>")
+    want = expected([bare])
+    if prompt.startswith("<s>"):  # the same tokens as the text whose BOS the tokenizer adds
+        assert want == pytest.approx(expected(["Tea? With pleasure.</s>"]), **TOLERANCE)
+    for name in ("reward", "scores"):
+        assert torch.as_tensor(found[name]).tolist() == pytest.approx(want, **TOLERANCE)
+    mean = torch.as_tensor(found["extra_logs"]["mean"]).tolist()
+    assert mean == pytest.approx(expected([bare], "mean"), **TOLERANCE)
+
+
+def verl_row(tokenizer, response, **extra):
+    """A row as verl's workers hold it: response tokens with padding behind them."""
+    ids = tokenizer(response, add_special_tokens=False)["input_ids"]
+    mask = torch.tensor([1] * 5 + [1] * len(ids) + [0] * 3)
+    batch = {"responses": torch.tensor(ids + [0] * 3), "attention_mask": mask}
+    return SimpleNamespace(batch=batch, non_tensor_batch={"raw_prompt": CHAT} | extra)
+
+
+VERL = ("ray", "ray.actor", "omegaconf", "tensordict", "verl.protocol", "verl.utils.fs")
+VERL_TOO = (
+    "verl.single_controller",
+    "verl.single_controller.ray",
+    "verl.single_controller.ray.base",
+)
+VERL_MORE = ("verl.trainer", "verl.trainer.ppo", "verl.trainer.ppo.reward", "verl.utils")
+VERL_LAST = ("verl.utils.ray_utils", "verl.experimental.reward_loop.reward_model")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("template", ["", "{{ bos_token }}"])
+def test_verl_reward_loop(load, aiohttp, url, folders, tokenizer, expected, engine, template):
+    path = "verl/experimental/reward_loop/reward_loop.py"
+    loop = load(path, *VERL, *VERL_TOO, *VERL_MORE, *VERL_LAST, aiohttp=aiohttp)
+    worker = loop.RewardLoopWorker.__new__(loop.RewardLoopWorker)
+    served = SimpleNamespace(
+        enable=True, model_path=folders["normal"], rollout=SimpleNamespace(name=engine)
+    )
+    custom = SimpleNamespace(path=None)
+    worker.config = SimpleNamespace(
+        reward=SimpleNamespace(custom_reward_function=custom, reward_model=served)
+    )
+    worker.reward_router_address = url.removeprefix("http://")
+    own = AutoTokenizer.from_pretrained(folders["normal"])
+    own.chat_template = template + own.chat_template
+    worker.input_tokenizer, worker.reward_model_tokenizer = tokenizer, own
+    rows = [verl_row(tokenizer, text) for text in ("Sleep.", "Tea.", "Nothing.")]
+
+    async def all_of_them():
+        return await asyncio.gather(*(worker.compute_score([row]) for row in rows))
+
+    found = [one["reward_score"] for one in asyncio.run(all_of_them())]
+    texts = [[*CHAT, {"role": "assistant", "content": t}] for t in ("Sleep.", "Tea.", "Nothing.")]
+    assert found == pytest.approx(expected(texts), **TOLERANCE)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_verl_custom_reward_function(load, url, tokenizer, expected_of, is_async):
+    base = load("verl/experimental/reward_loop/reward_manager/base.py", *VERL, *VERL_LAST, "verl")
+    naive = load(
+        "verl/experimental/reward_loop/reward_manager/naive.py",
+        *VERL,
+        "verl.utils",
+        "verl.utils.reward_score",
+        **{
+            base.__name__: base,
+            "verl.experimental.reward_loop.reward_manager": registering(),
+        },
+    )
+    raw = verl.compute_score_async if is_async else verl.compute_score
+    compute = functools.partial(raw, model=url, name="normal", risk="cvar:0.05")
+    extra = {"data_source": "set", "reward_model": {"ground_truth": ""}}
+    row = verl_row(tokenizer, "Sleep.</s>", **extra, extra_info={"prompt": CHAT})
+
+    async def run():
+        manager = naive.NaiveRewardManager(None, tokenizer, compute)
+        manager.loop = asyncio.get_running_loop()
+        return await manager.run_single([row])
+
+    found = asyncio.run(run())
+    response = [{"role": "assistant", "content": "Sleep."}]
+    want = expected_of([CHAT], [response])[0]
+    assert found["reward_score"] == pytest.approx(want, **TOLERANCE)
+    mean = expected_of([CHAT], [response], "mean")[0]
+    assert found["reward_extra_info"]["mean"] == pytest.approx(mean, **TOLERANCE)
+
+
+def registering():
+    package = StandIn("verl.experimental.reward_loop.reward_manager")
+    package.register = lambda name: lambda cls: cls
+    return package
+
+
+def test_llama_factory(load, url, tokenizer, expected):
+    ppo = load("llamafactory/train/ppo/ppo_utils.py", "llamafactory.extras.packages")
+    texts = ["Tea? With pleasure.", "Rain? Never."]
+    messages = tokenizer.batch_decode(tokenizer(texts)["input_ids"])
+    assert all(message.startswith("<s>") for message in messages)
+    found = ppo.get_rewards_from_server(f"{url}/v1/score/evaluation", messages)
+    assert found.tolist() == pytest.approx(expected(texts), **TOLERANCE)
+
+
+def test_ms_swift(load, url, folders, expected_of):
+    swift = load(
+        "swift/rl_core/grpo_algorithm.py", "swift.rl_core.data", "swift.utils", "swift.dataset"
+    )
+    batched = SimpleNamespace(
+        rows_to_batched=lambda rows: {key: [row[key] for row in rows] for key in rows[0]}
+    )
+    sys.modules["swift.dataset"].RowPreprocessor = batched
+    rows = [[*CHAT, {"role": "assistant", "content": text}] for text in ("Sleep.", "Nothing.")]
+    samples = [
+        SimpleNamespace(messages=row, to_reward_row=lambda row=row: {"messages": row, "x": 1})
+        for row in rows
+    ]
+    from transformers import AutoModelForSequenceClassification
+
+    network = AutoModelForSequenceClassification.from_pretrained(folders["normal"])
+    plugin = ms_swift.reward_plugin("cvar:0.05")(model=network, template=None)
+    remote = ms_swift.reward_orm(url, "cvar:0.05")(args=None)
+    found = swift.compute_rewards_per_func(
+        samples, [network, remote], [plugin, None], torch.device("cpu")
+    )
+    want = expected_of([CHAT] * 2, [row[-1:] for row in rows])
+    for column in found.T.tolist():
+        assert column == pytest.approx(want, **TOLERANCE)
+
+
+def test_tinker_cookbook(load, models, url):
+    types = load(
+        "tinker_cookbook/preference/types.py",
+        "chz",
+        "tinker",
+        "tinker_cookbook.renderers",
+        "tinker_cookbook.tokenizer_utils",
+    )
+    sides = [[{"role": "assistant", "content": text}] for text in ("Sleep.", "Nothing.")]
+    comparison = types.Comparison(CHAT, *sides)
+    local, remote = (
+        tinker.preference_model_builder(models["factor"])(),
+        tinker.preference_model_builder(url, name="factor")(),
+    )
+    scorer = local.source.scorer
+    raw = scorer.raw([CHAT + side for side in sides]).complete()
+    p = scorer.describe(raw).preferred[1, 0].item()
+    for model in (local, remote):
+        there = asyncio.run(model(comparison))
+        assert there == pytest.approx(2 * p - 1, abs=1e-6)
+        assert asyncio.run(model(comparison.swap())) == pytest.approx(-there, abs=1e-6)
