@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from hidden_context.benchmark import BenchmarkConfig, run
-from support.paper_layout import reward_checkpoint
+from hidden_context.benchmark.registry import make
+from hidden_context.data.checks import Place
+from hidden_context.errors import DataError
+from support.given_scores import metrics
+from support.paper_layout import reward_checkpoint, write_rows
 
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus")
 
@@ -40,8 +44,11 @@ def published(monkeypatch):
     return module
 
 
-def _row(name, subset, right, wrong, draw):
-    chosen, rejected = ([f"answer {draw.random()}" for _ in range(n)] for n in (right, wrong))
+def _row(name, subset, right, wrong):
+    chosen, rejected = (
+        [f"{side} {name} {number}" for number in range(count)]
+        for side, count in (("right", right), ("wrong", wrong))
+    )
     return {
         "id": name,
         "prompt": f"Question {name}?",
@@ -55,21 +62,84 @@ def _row(name, subset, right, wrong, draw):
 
 
 def _rows():
-    draw = random.Random(0)
-    rows = [_row(str(k), SUBSETS[k % 5], 1, 3, draw) for k in range(20)]
-    for k in range(6):
-        rows += [_row(f"ref:{k}", "Ties", 1, 3, draw), _row(f"tied:{k}", "Ties", 4, 2, draw)]
-    return rows
+    rows = [_row(str(k), SUBSETS[k % 5], 1, 3) for k in range(30)]
+    for k in range(8):
+        rows += [_row(f"ref:{k}", "Ties", 1, 3), _row(f"tied:{k}", "Ties", 4, 2)]
+    # one of either kind alone, and a prompt of several answers of which one is right
+    rows += [_row("ref:20", "Ties", 1, 2), _row("tied:21", "Ties", 3, 2)]
+    return [*rows, _row("ref:22", "Ties", 1, 2), _row("tied:22", "Ties", 1, 2)]
 
 
-def test_metrics_equal_the_published_functions(published, tmp_path):
+def _published_sections(published, rows, scores):
+    """What ``run_v2`` of the package prints for each subset, and their mean."""
     from datasets import Dataset
 
-    source = tmp_path / "rows.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in _rows()))
+    flat, totals, ties = [], [], []
+    for row, own in zip(rows, scores, strict=True):
+        if row["subset"] == "Ties":
+            ties.append({"id": row["id"], "scores": own, "num_correct": row["num_correct"]})
+        else:
+            totals.append(len(own))
+            flat += [{"subset": row["subset"], "id": row["id"], "scores": one} for one in own]
+    rerolled = published.reroll_and_score_dataset(Dataset.from_list(flat), totals, ["scores"])
+    found = {}
+    for subset in SUBSETS:
+        own = [row["results"] for row in rerolled if row["subset"] == subset]
+        found[subset] = sum(own) / len(own)
+    _, found["Ties"] = published.process_single_model(ties)
+    mean = published.calculate_scores_per_section(
+        dict.fromkeys(found, 1), {"all": list(found)}, found
+    )
+    return found | mean
+
+
+@pytest.mark.parametrize("kind", ["whole numbers with many ties", "real numbers", "all right"])
+@pytest.mark.parametrize("seed", range(4))
+def test_metrics_equal_the_published_functions_on_random_scores(published, kind, seed):
+    draw, rows = random.Random(seed), _rows()
+
+    def score(row, place):
+        if kind == "real numbers":
+            return draw.gauss(1.0 if place < row["num_correct"] else 0.0, 1.0)
+        if kind == "all right":
+            return draw.gauss(10.0 if place < row["num_correct"] else 0.0, 0.5)
+        return float(draw.randint(0, 3) + (place < row["num_correct"]))
+
+    scores = [[score(row, place) for place in range(row["total_completions"])] for row in rows]
+    _, found = metrics(make("reward_bench_2"), rows, scores)
+    expected = _published_sections(published, rows, scores)
+    assert set(expected) == {section for section, subset in found if not subset}
+    for section, value in expected.items():
+        own = found[section, ""].accuracy["accuracy"].estimate
+        assert own == pytest.approx(value, abs=1e-12), section
+
+
+def test_without_any_spread_the_last_term_counts_nothing(published):
+    rows = [_row("ref:1", "Ties", 1, 2), _row("tied:1", "Ties", 3, 2)]
+    scores = [[2.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]]
+    _, ties = published.process_single_model(
+        [
+            {"id": r["id"], "scores": s, "num_correct": r["num_correct"]}
+            for r, s in zip(rows, scores, strict=True)
+        ]
+    )
+    _, found = metrics(make("reward_bench_2"), rows, scores)
+    assert ties == pytest.approx(1.0)
+    assert found["Ties", ""].accuracy["accuracy"].estimate == pytest.approx(ties)
+
+
+def test_ties_without_pairs_of_prompts_are_weighed_anew_and_say_so():
+    rows = [_row("tied:1", "Ties", 2, 1), _row("tied:2", "Ties", 2, 1)]
+    _, found = metrics(make("reward_bench_2"), rows, [[3.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
+    assert found["Ties", ""].accuracy["accuracy"].estimate == 0.5
+    assert "Ties: reference" in found["Ties", ""].note
+
+
+def test_the_verbs_scores_equal_the_published_functions(published, tmp_path):
+    rows = _rows()
     config = BenchmarkConfig(
         benchmark="reward_bench_2",
-        input=str(source),
+        input=write_rows(tmp_path / "rows.jsonl", rows),
         models=[reward_checkpoint(tmp_path / "m")],
         risk=["mean", "cvar:0.05"],
         output=str(tmp_path / "out.json"),
@@ -77,23 +147,39 @@ def test_metrics_equal_the_published_functions(published, tmp_path):
     )
     with pytest.warns(UserWarning, match="no chat template"):
         result = run(config)
-    assert result.rows == 32
+    assert result.rows == len(rows)
     kept = [json.loads(line) for line in config.scores_path.read_text().splitlines()]
+    spread = []
     for measure, found in result.models[0].measures.items():
-        flat, totals, ties = [], [], []
-        for row in kept:
-            scores = [value[measure] for value in row["rewards_m"]]
-            if row["subset"] == "Ties":
-                ties.append({**row, "scores": scores})
-            else:
-                totals.append(len(scores))
-                flat += [{"subset": row["subset"], "id": row["id"], "scores": s} for s in scores]
-        rerolled = published.reroll_and_score_dataset(Dataset.from_list(flat), totals, ["scores"])
-        sections = {r.section: r for r in found.records if r.level == "section"}
-        for subset in SUBSETS:
-            own = [row["results"] for row in rerolled if row["subset"] == subset]
-            share = sections[subset].accuracy["accuracy"].estimate
-            assert share == pytest.approx(sum(own) / len(own), abs=1e-12)
-        keep = ("id", "scores", "num_correct")
-        _, expected = published.process_single_model([{k: r[k] for k in keep} for r in ties])
-        assert sections["Ties"].accuracy["accuracy"].estimate == pytest.approx(expected, abs=1e-12)
+        scores = [[value[measure] for value in row["rewards_m"]] for row in kept]
+        expected = _published_sections(published, rows, scores)
+        spread.append(scores)
+        for record in found.records:
+            if not record.subset:
+                own = record.accuracy["accuracy"].estimate
+                assert own == pytest.approx(expected[record.section], abs=1e-12)
+    assert spread[0] != spread[1]  # each measure has scores of its own
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "said"),
+    [
+        ({"chosen": "one text"}, "chosen", "a list of texts is needed"),
+        ({"rejected": []}, "rejected", "a list of texts is needed"),
+        ({"rejected": ["x", 3, "y"]}, "rejected[1]", "text is needed"),
+        ({"num_correct": 2}, "num_correct", "it says 2, but the lists hold 1"),
+        ({"total_completions": 7}, "total_completions", "it says 7, but the lists hold 4"),
+        ({"prompt": None}, "prompt", "text is needed"),
+        ({"subset": "Ties", "id": "7"}, "id", "ref:7 or tied:7 is needed, not '7'"),
+        ({"subset": "ties", "id": "tied:x"}, "id", "not 'tied:x'"),
+        ({"subset": None}, "subset", "text is needed"),
+    ],
+)
+def test_errors_name_file_line_and_field(changed, field, said):
+    row = _row("1", "Math", 1, 3) | changed
+    with pytest.raises(DataError) as raised:
+        make("reward_bench_2").scoring_row(0, 7, row, Place(Path("rows.jsonl"), 7))
+    error = raised.value
+    assert (str(error.file), error.line, error.field) == ("rows.jsonl", 7, field)
+    assert said in str(error)
+    assert "allenai/reward-bench-2" in str(error)

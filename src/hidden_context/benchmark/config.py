@@ -27,8 +27,7 @@ class BenchmarkConfig(ModelOptions):
     risk: list[str] = option(["mean"], "risk measures whose values are the scores, one or more")
     over_length: Literal["null", "truncate"] = option(
         "null",
-        "texts that are too long: their rows are left out and named, or they are cut on "
-        "the left as the benchmarks' own scripts do",
+        "texts that are too long: their rows are left out and named, or their beginning is cut",
     )
     chat_template: str | None = option(
         None, "Jinja template of chats, or a file with one, in place of the tokenizer's own"
