@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.given_scores import metrics
 from hidden_context.benchmark import BenchmarkConfig, run
 from hidden_context.benchmark.registry import make
 from hidden_context.data.checks import Place
 from hidden_context.errors import DataError
-from support.given_scores import metrics
 from support.paper_layout import reward_checkpoint, write_rows
 
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus")
