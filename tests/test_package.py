@@ -24,7 +24,7 @@ def test_public_names():
     assert RewardModel is Defined
     assert dir(hidden_context) == sorted(hidden_context.__all__)
     assert hidden_context.__version__ == version("hidden-context")
-    assert sorted(hidden_context.__all__) == sorted([*MODULES, "RewardModel"])
+    assert sorted(hidden_context.__all__) == sorted([*MODULES, "RewardModel", "plot"])
 
 
 def test_an_unknown_name_is_an_attribute_error():

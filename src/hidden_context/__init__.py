@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hidden_context import distributions, heads, likelihood, risk, statistics
     from hidden_context.models.reward_model import RewardModel
+    from hidden_context.report.notebook import plot
 
-__all__ = ["RewardModel", "distributions", "heads", "likelihood", "risk", "statistics"]
+__all__ = ["RewardModel", "distributions", "heads", "likelihood", "plot", "risk", "statistics"]
 
 _MODULES = {"distributions", "heads", "likelihood", "risk", "statistics"}
+# what IPython calls for `%load_ext hidden_context` and `%unload_ext hidden_context`
+_NOTEBOOK = {
+    "plot": "plot",
+    "load_ipython_extension": "register",
+    "unload_ipython_extension": "unregister",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +38,10 @@ def __getattr__(name: str) -> Any:
         from hidden_context.models.reward_model import RewardModel
 
         return RewardModel
+    if name in _NOTEBOOK:
+        from hidden_context.report import notebook
+
+        return getattr(notebook, _NOTEBOOK[name])
     if name == "__version__":
         from importlib.metadata import version
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hidden_context.analysis.benchmark_accuracy import SectionAccuracy
     from hidden_context.benchmark.results import BenchmarkResult, ModelResult
 
+_WIDE: Final = 10_000
+"""Columns of the output: a table is as wide as its content, so that no name is cut short."""
+
 _NAMED: Final = 5
 """Texts without a score that the terminal names; the file has all."""
 
@@ -22,7 +25,7 @@ def print_benchmark(result: BenchmarkResult, console: Console | None = None) -> 
     if console is None:
         from rich.console import Console
 
-        console = Console(soft_wrap=True)
+        console = Console(width=_WIDE)
     console.print(accuracy_table(result))
     console.print(distribution_table(result))
     notes = dict.fromkeys(
@@ -34,7 +37,7 @@ def print_benchmark(result: BenchmarkResult, console: Console | None = None) -> 
     )
     say(console, *notes)
     if result.texts_cut:
-        say(console, f"{result.texts_cut} texts cut on the left")
+        say(console, f"texts whose beginning was cut: {result.texts_cut}")
     for model in result.models:
         say(console, *_left_out(model, result.rows))
 
@@ -43,8 +46,8 @@ def _left_out(model: ModelResult, rows: int) -> list[str]:
     if not model.unscored:
         return []
     lines = [
-        f"{model.name}: {model.rows_left_out} of {rows} rows left out, in which "
-        f"{len(model.unscored)} texts have no score"
+        f"{model.name}: {model.rows_left_out} of {rows} rows left out; "
+        f"texts without a score: {len(model.unscored)}"
     ]
     for text in model.unscored[:_NAMED]:
         name = "" if text.id is None else f" ({text.id})"

@@ -1,0 +1,39 @@
+"""Rows of a benchmark with scores that a test chooses, and their metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hidden_context.benchmark.metrics import measure_result
+from hidden_context.benchmark.scored import ScoredRow
+from hidden_context.data.checks import Place
+
+
+def scored(benchmark, row, scores, number=1):
+    """A row whose answers have these scores, the right ones first; None is no score."""
+    return ScoredRow(
+        number,
+        row,
+        benchmark.candidates(row, Place(Path("rows.jsonl"), number)),
+        [None if score is None else [score] for score in scores],
+        [None if score is None else {"mean": score} for score in scores],
+        [None if score is not None else "it has 9 tokens, more than 8" for score in scores],
+    )
+
+
+def metrics(benchmark, rows, scores):
+    """The metrics of rows with these scores, and the records by section and subset."""
+    pairs = zip(rows, scores, strict=True)
+    found = measure_result(
+        benchmark,
+        [scored(benchmark, row, own, number) for number, (row, own) in enumerate(pairs, 1)],
+        "mean",
+        "scores.jsonl",
+        seed=0,
+    )
+    return found, {(record.section, record.subset): record for record in found.records}
+
+
+def estimates(record):
+    """The estimates of a record by metric."""
+    return {name: interval.estimate for name, interval in record.accuracy.items()}

@@ -1,0 +1,287 @@
+"""``hidden-context benchmark`` from rows to numbers, on tiny models."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hidden_context import benchmark as package
+from hidden_context.benchmark import BenchmarkConfig, run
+from hidden_context.benchmark.registry import make, names
+from hidden_context.cli.main import main
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.requests import Scorer
+from support.builders import (
+    CHAT_TEMPLATE,
+    preference_rows,
+    tiny_backbone,
+    tiny_tokenizer,
+    train_config,
+)
+from support.paper_layout import read_rows, reward_checkpoint, write_rows
+
+LABELS = ("A>B", "B>A")
+
+
+def _pairs(count=8, long=()):
+    """Rows of JudgeBench, of which some have a right answer that no model here can read."""
+    rows = []
+    for number in range(count):
+        label = LABELS[number % 2]
+        sides = [f"It is {number}.", f"It is not {number} at all."]
+        if number in long:
+            sides[number % 2] = "word " * 300
+        rows.append(
+            {
+                "pair_id": f"p{number}",
+                "source": ("mmlu-pro-law", "livecodebench")[number // 2 % 2],
+                "question": f"What is {number}?",
+                "response_A": sides[0],
+                "response_B": sides[1],
+                "label": label,
+            }
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A head with a variance and a factor head, both with a chat template."""
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = tiny_tokenizer(bos="<s>", chat_template=CHAT_TEMPLATE)
+    return [
+        reward_checkpoint(folder / "normal", tokenizer=tokenizer),
+        reward_checkpoint(folder / "factor", "factor", seed=1, num_factors=2, tokenizer=tokenizer),
+    ]
+
+
+def _config(tmp_path, rows, models, **options):
+    given = {"benchmark": "judge_bench", "risk": ["mean", "cvar:0.1"], "disable_tqdm": True}
+    return BenchmarkConfig(
+        input=write_rows(tmp_path / "rows.jsonl", rows),
+        models=models,
+        output=str(tmp_path / "out.json"),
+        **given | options,
+    )
+
+
+def test_scores_are_those_of_the_models_and_metrics_those_of_the_scores(models, tmp_path):
+    rows = _pairs()
+    config = _config(tmp_path, rows, models)
+    result = run(config)
+    assert [model.name for model in result.models] == ["normal", "factor"]
+    for checkpoint, found in zip(models, result.models, strict=True):
+        scorer = Scorer(load_model(checkpoint, ModelOptions()))
+        right, wrong = (
+            scorer.raw([_chat(row, LABELS.index(row["label"]) ^ other) for row in rows]).complete()
+            for other in (0, 1)
+        )
+        for measure in ("mean", "cvar:0.1"):
+            high, low = (_values(scorer, raw, measure) for raw in (right, wrong))
+            share = (high > low).double().mean().item()
+            assert found.measures[measure].records[0].accuracy["accuracy"].estimate == share
+        p = scorer.rewards(right).log_prob_greater(scorer.rewards(wrong)).exp()
+        everything = found.distribution[0]
+        assert (everything.part, everything.n) == ("all", 8)
+        assert everything.preferred == pytest.approx(p.mean().item(), abs=1e-5)
+        assert everything.right == pytest.approx((p > 0.5).double().mean().item())
+        deviations = torch.cat([scorer.rewards(raw).stddev for raw in (right, wrong)])
+        assert everything.stddev == pytest.approx(deviations.mean().item(), rel=1e-5)
+        parts = {spread.part: spread.n for spread in found.distribution[1:]}
+        assert parts == {"mmlu-pro-law": 4, "livecodebench": 4}
+
+
+def _chat(row, side):
+    answer = row[("response_A", "response_B")[side]]
+    return [
+        {"role": "user", "content": row["question"]},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def _values(scorer, raw, measure):
+    from hidden_context import risk
+
+    return scorer.values(raw, risk.parse(measure))
+
+
+def test_what_is_too_long_is_counted_named_and_left_out(models, tmp_path, capsys):
+    rows = _pairs(long=(1, 3))
+    config = _config(tmp_path, rows, models[:1])
+    (model,) = run(config).models
+    assert model.rows_left_out == 2
+    assert [(text.row, text.id, text.response) for text in model.unscored] == [
+        (2, "p1", "chosen[0]"),
+        (4, "p3", "chosen[0]"),
+    ]
+    assert all("tokens, more than 128" in text.reason for text in model.unscored)
+    overall = model.measures["mean"].records[0]
+    assert overall.n == 6
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["models"][0]["unscored"][0]["id"] == "p1"
+    kept = read_rows(config.scores_path)
+    assert kept[1]["reward_output_chosen"] is None
+    assert "more than 128" in kept[1]["reward_output_chosen_reason"]
+
+
+def test_an_empty_answer_has_no_score(models, tmp_path):
+    rows = _pairs(4)
+    rows[1]["response_A"] = "  "
+    (model,) = run(_config(tmp_path, rows, models[:1])).models
+    (text,) = model.unscored
+    assert (text.row, text.id, text.response) == (2, "p1", "rejected[0]")
+    assert text.reason
+    assert model.measures["mean"].records[0].n == 3
+
+
+def test_what_is_too_long_is_cut_if_asked(models, tmp_path):
+    config = _config(tmp_path, _pairs(long=(1,)), models, over_length="truncate")
+    result = run(config)
+    assert result.texts_cut == 2  # of two models
+    assert [model.rows_left_out for model in result.models] == [0, 0]
+    assert result.models[0].measures["mean"].records[0].n == 8
+
+
+def test_the_command_prints_models_measures_and_what_is_missing(models, tmp_path, capsys):
+    source = write_rows(tmp_path / "rows.jsonl", _pairs(16, long=range(6)))
+    output = tmp_path / "out.json"
+    command = ["benchmark", "judge_bench", source, "--output", str(output), "--models", *models]
+    assert main([*command, "--risk", "mean", "quantile:0.05", "--disable_tqdm", "true"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("JudgeBench", "normal", "factor", "quantile:0.05", "Knowledge", "mmlu-pro-law"):
+        assert text in printed
+    assert "normal: 6 of 16 rows left out; texts without a score: 6" in printed
+    assert "row 5 (p4), chosen[0]: it has" in printed
+    assert "row 6 (p5)" not in printed  # five are named, the file has all
+    assert "…" in printed
+    assert f"{output}; scores: {tmp_path / 'out.scores.jsonl'}" in printed
+    written = json.loads(output.read_text())
+    assert (written["format"], written["version"]) == ("hidden_context.benchmark", 1)
+    assert len(written["models"][1]["unscored"]) == 6
+    assert list(written["models"][0]["measures"]) == ["mean", "quantile:0.05"]
+    assert (tmp_path / "out.json.config.yaml").exists()
+
+
+def test_rm_bench_prints_a_column_for_each_metric_and_how_many_texts_were_cut(
+    models, tmp_path, capsys
+):
+    row = {
+        "id": "x",
+        "prompt": "What?",
+        "chosen": ["It is so.", "It is so indeed.", "* It is so"],
+        "rejected": ["No.", "No " * 200, "* No"],
+        "domain": "chat",
+    }
+    path = tmp_path / "total_dataset.json"
+    path.write_text(json.dumps([row]))
+    command = ["benchmark", "rm_bench", str(path), "--output", str(tmp_path / "o.json")]
+    options = ["--over_length", "truncate", "--disable_tqdm", "true"]
+    assert main([*command, "--models", models[0], *options]) == 0
+    printed = capsys.readouterr().out
+    for name in ("easy", "normal", "hard", "average"):
+        assert name in printed
+    assert "texts whose beginning was cut: 1" in printed
+    assert "without section code, math, safety, which has no row" in printed
+
+
+def test_a_parquet_file_gives_the_same_numbers(models, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = _pairs()
+    first = run(_config(tmp_path, rows, models[:1]))
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    config = BenchmarkConfig(
+        benchmark="judge_bench",
+        input=str(path),
+        models=models[:1],
+        risk=["mean", "cvar:0.1"],
+        output=str(tmp_path / "second.json"),
+        disable_tqdm=True,
+    )
+    assert run(config).models == first.models
+
+
+def test_a_template_of_chats_that_is_given_is_used(tmp_path):
+    checkpoint = reward_checkpoint(tmp_path / "m")
+    config = _config(tmp_path, _pairs(2), [checkpoint], chat_template=CHAT_TEMPLATE)
+    run(config)
+    model = load_model(checkpoint, ModelOptions())
+    model.tokenizer.chat_template = CHAT_TEMPLATE
+    row = _pairs(2)[0]
+    raw = Scorer(model).raw([_chat(row, 0)]).complete()[0]
+    assert read_rows(config.scores_path)[0]["reward_output_chosen"] == pytest.approx(raw.tolist())
+
+
+def test_a_model_on_a_frozen_backbone_needs_no_template(tmp_path):
+    from hidden_context.training import run as train
+
+    rows = preference_rows(24, seed=1)
+    trained = train(
+        train_config(
+            tiny_backbone(tmp_path / "backbone"),
+            tmp_path / "run",
+            freeze_backbone=True,
+            probe_members=1,
+            reward_model_type="mean_and_variance",
+        ),
+        rows,
+        rows[:8],
+    )
+    config = _config(tmp_path, _pairs(4), [str(trained.path)], names=["probe"])
+    (model,) = run(config).models
+    assert (model.name, model.rows_left_out) == ("probe", 0)
+    raw = load_model(str(trained.path), ModelOptions()).raw_outputs([_chat(_pairs(1)[0], 0)])
+    assert read_rows(config.scores_path)[0]["reward_output_chosen"] == pytest.approx(
+        raw[0].tolist(), abs=1e-5
+    )
+
+
+def test_a_malformed_row_is_named_before_any_model_is_loaded(tmp_path):
+    rows = _pairs(3)
+    rows[2]["label"] = "A=B"
+    with pytest.raises(DataError, match=r"rows\.jsonl.*line 3.*label") as raised:
+        run(_config(tmp_path, rows, ["/nowhere"]))
+    assert "ScalerLab/JudgeBench" in str(raised.value)
+
+
+def test_a_file_without_rows_is_an_error(models, tmp_path):
+    with pytest.raises(DataError, match="no rows"):
+        run(_config(tmp_path, [], models))
+
+
+def test_where_every_row_has_a_text_without_a_score_there_is_no_number(models, tmp_path):
+    with pytest.raises(DataError, match=r"out\.scores\.jsonl"):
+        run(_config(tmp_path, _pairs(2, long=(0, 1)), models[:1]))
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("missing", ["benchmark", "input", "output", "models", "risk"])
+def test_what_is_missing_is_named(missing):
+    given = {
+        "benchmark": "rm_bench",
+        "input": "f",
+        "output": "o",
+        "models": ["m"],
+        "risk": ["mean"],
+    }
+    given |= {missing: type(given[missing])()}
+    said = {"benchmark": "a benchmark", "input": "a file"}.get(missing, f"--{missing}")
+    with pytest.raises(ConfigError, match=f"benchmark needs {said}, as in"):
+        BenchmarkConfig(**given)
+
+
+def test_names_that_are_unknown_or_given_twice_are_refused():
+    given = {"benchmark": "rm_bench", "input": "f", "output": "o", "models": ["m"]}
+    with pytest.raises(ConfigError, match="names a measure twice"):
+        BenchmarkConfig(**given, risk=["mean", "mean"])
+    with pytest.raises(ConfigError, match="choose one of reward_bench_2, rm_bench, judge_bench"):
+        make("reward_bench")
+    assert names() == ("reward_bench_2", "rm_bench", "judge_bench")
+    with pytest.raises(AttributeError, match="nothing_here"):
+        _ = package.nothing_here
