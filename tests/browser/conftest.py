@@ -10,7 +10,8 @@ import pytest
 from browser import pages
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running, in which no other file's coroutines could run.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Debian's Chromium, driven by Playwright; a skip that says what is missing otherwise."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
