@@ -31,6 +31,18 @@ def test_the_first_sentence_is_of_votes():
     ]
 
 
+def test_kinds_that_no_item_has_are_not_missed():
+    part = votes()
+    whole = part["kinds"]
+    part["kinds"] = [kind for kind in whole if kind["name"] != "indifference"]
+    split = sum(kind["share"] for kind in part["kinds"] if kind["is_split"])
+    apart = next(kind["share"] for kind in whole if kind["name"] == "conflict") / split
+    said = f"On {100 * apart:.0f} % of what is split, people lean apart; on 0 % most find"
+    assert any(one.startswith(said) for one in answer_of(analysis(part)).sentences)
+    part["kinds"] = [kind for kind in whole if kind["name"] in ("unanimous", "mixed")]
+    assert not any("lean apart" in one for one in answer_of(analysis(part)).sentences)
+
+
 @pytest.mark.parametrize(
     ("half", "words"),
     [(0.1, "No topic is clearly more split than another."), (None, "They split most on “fathers”")],

@@ -130,12 +130,14 @@ def _expected(contested: Found) -> list[str]:
 
 def _leaning(kinds: list[Found]) -> list[str]:
     split = sum(kind["share"] for kind in kinds if kind["is_split"])
+    # kinds that no item has are not listed
     shares = {kind["name"]: kind["share"] for kind in kinds}
-    if not split:
+    apart, equal = (shares.get(name, 0.0) for name in ("conflict", "indifference"))
+    if not apart and not equal:  # too few votes an item to tell the two
         return []
     return [
-        f"On {percent(shares['conflict'] / split, 0)} of what is split, people lean apart; on "
-        f"{percent(shares['indifference'] / split, 0)} most find both sides equal."
+        f"On {percent(apart / split, 0)} of what is split, people lean apart; on "
+        f"{percent(equal / split, 0)} most find both sides equal."
     ]
 
 
