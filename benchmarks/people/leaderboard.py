@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paper_table import minilm_folder
-from people.ceiling import halves_auroc
+from people.ceiling import halves_auroc, halves_conflict_auroc
 from people.contenders import (
     BASELINES,
     CONTENDERS,
@@ -223,6 +223,7 @@ def _conflict(found: Pooled, draws: Resamples) -> dict[str, Any]:
     return {
         "conflict": int(conflict.sum()),
         "indifference": int(indifference.sum()),
+        "ceiling": halves_conflict_auroc(found.table, length),
         "measures": {
             name: {
                 "auroc": draws.auroc(values, conflict, here),

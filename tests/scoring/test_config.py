@@ -62,7 +62,7 @@ def test_results_of_an_evaluation_lie_in_the_checkpoint():
 
 
 def test_both_share_the_options_of_models():
-    shared = {field.name for field in dataclasses.fields(scoring.config.ModelOptions)}
+    shared = {field.name for field in dataclasses.fields(scoring.config.StreamOptions)}
     for config in (ScoreConfig, EvaluateConfig):
         assert shared <= {field.name for field in dataclasses.fields(config)}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.config import ModelOptions, StreamOptions
 from hidden_context.scoring.identity import describe_file, describe_run, digest_tokens
 from hidden_context.scoring.loading import load_model
 
@@ -20,7 +20,7 @@ def test_options_that_change_rewards_count_and_others_do_not(checkpoint):
     model = load_model(checkpoint, ModelOptions())
 
     def describe(over_length="null", **options):
-        return describe_run(checkpoint, model, ModelOptions(**options), over_length)
+        return describe_run(checkpoint, model, StreamOptions(**options), over_length)
 
     plain = describe()
     assert plain == describe(batch_size=3, window=5, tokens_per_batch=9, disable_tqdm=True)

@@ -6,7 +6,7 @@ import torch
 from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import HiddenContextWarning
 from hidden_context.models.reward_model import RawOutputs
-from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.config import StreamOptions
 from hidden_context.scoring.identity import digest_tokens
 from hidden_context.scoring.partial import PartialScores
 from hidden_context.scoring.stream import score_rows, windows
@@ -52,7 +52,7 @@ def score(tmp_path, texts, over_length="null", window=2):
             model,
             rows,
             record,
-            options=ModelOptions(engine="tree", tokens_per_batch=99, batch_size=4, window=window),
+            options=StreamOptions(engine="tree", tokens_per_batch=99, batch_size=4, window=window),
             over_length=over_length,
             progress=seen.append,
         )

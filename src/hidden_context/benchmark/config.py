@@ -8,11 +8,11 @@ from typing import Literal
 
 from hidden_context.config import option
 from hidden_context.errors import ConfigError
-from hidden_context.scoring.config import ModelOptions, ScoreConfig
+from hidden_context.scoring.config import ScoreConfig, StreamOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkConfig(ModelOptions):
+class BenchmarkConfig(StreamOptions):
     """Options of ``benchmark.run``."""
 
     benchmark: str = option("", "reward_bench_2, rm_bench or judge_bench", positional=True)
@@ -62,7 +62,7 @@ class BenchmarkConfig(ModelOptions):
     def scoring(self) -> ScoreConfig:
         """Return the options of the scoring alone."""
         shared = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(ModelOptions)
+            field.name: getattr(self, field.name) for field in dataclasses.fields(StreamOptions)
         }
         own = {name: getattr(self, name) for name in ("input", "models", "names", "risk")}
         return ScoreConfig(

@@ -12,7 +12,7 @@ from typing import Any
 from hidden_context.data.dialogue import Conversation
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.integrations.reward import Batch, score, score_async, single_measure
-from hidden_context.integrations.sources import shared_source
+from hidden_context.integrations.sources import Model, shared_source
 
 
 def compute_score(
@@ -47,9 +47,8 @@ def compute_score(
         ConfigError: If no model is named, or the measure compares responses with each other.
         DataError: If there is no prompt, or the response cannot be scored.
     """
-    measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
-    source = shared_source(_named(model), name=name)
-    return _logged(score(source, [prompt], [_response(prompt, solution_str)], measure))
+    asked = _asked(solution_str, extra_info, model, risk, name, prompt_key)
+    return _logged(score(*asked))
 
 
 async def compute_score_async(
@@ -65,10 +64,22 @@ async def compute_score_async(
     **_: Any,
 ) -> dict[str, float]:
     """Do what ``compute_score`` does, beside verl's other requests."""
+    asked = _asked(solution_str, extra_info, model, risk, name, prompt_key)
+    return _logged(await score_async(*asked))
+
+
+def _asked(
+    response: str,
+    extra_info: Mapping[str, Any] | None,
+    model: str,
+    risk: str,
+    name: str | None,
+    prompt_key: str,
+) -> tuple[Model, list[Conversation], list[Conversation], str]:
+    """What ``score`` takes: the model, the prompt and its response, the measure."""
     measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
     source = shared_source(_named(model), name=name)
-    batch = await score_async(source, [prompt], [_response(prompt, solution_str)], measure)
-    return _logged(batch)
+    return source, [prompt], [_response(prompt, response)], measure
 
 
 def _named(model: str) -> str:

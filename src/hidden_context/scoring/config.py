@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,7 +18,7 @@ WORST_GROUP: Final = "worst_group"
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
-    """How checkpoints are loaded and run; shared by ``score`` and ``evaluate``."""
+    """How checkpoints are loaded and run; shared by all that score."""
 
     head: str | None = option(
         None,
@@ -52,16 +53,42 @@ class ModelOptions:
     )
     batch_size: int = option(16, "most texts of a padded forward pass", least=1)
     compile: bool = option(False, "let torch.compile build kernels for the backbone")
-    window: int = option(512, "rows sorted by length together and written at once", least=1)
-    resume: bool = option(True, "go on where an interrupted run stopped")
-    disable_tqdm: bool = option(False, "no progress bars")
 
     def __post_init__(self) -> None:
         check_options(self)
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoreConfig(ModelOptions):
+class StreamOptions(ModelOptions):
+    """How a file is gone through; shared by all that write scores to one."""
+
+    window: int = option(512, "rows sorted by length together and written at once", least=1)
+    resume: bool = option(True, "go on where an interrupted run stopped")
+    disable_tqdm: bool = option(False, "no progress bars")
+
+
+def names_of_models(models: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Name models: as they are told to be, or else by their folders.
+
+    Raises:
+        ConfigError: If their numbers differ, or two have one name.
+    """
+    if names and len(names) != len(models):
+        raise ConfigError(
+            f"names and models differ in number ({len(names)} and {len(models)}); "
+            "give each model a name, or none at all."
+        )
+    found = list(names) or [Path(m).name or Path(m).resolve().name for m in models]
+    if len(set(found)) != len(models):
+        raise ConfigError(
+            f"the models' names are not distinct ({', '.join(found)}); give each a name of its "
+            "own (--names)."
+        )
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreConfig(StreamOptions):
     """Options of ``scoring.score_file``."""
 
     input: str = option(
@@ -98,17 +125,8 @@ class ScoreConfig(ModelOptions):
                 f"score needs {' and '.join(missing)}, as in: "
                 "score INPUT --models CHECKPOINT --output FILE."
             )
-        if self.names and len(self.names) != len(self.models):
-            raise ConfigError(
-                f"names and models differ in number ({len(self.names)} and {len(self.models)}); "
-                "give each model a name, or none at all."
-            )
-        if len(set(self.model_names)) != len(self.models):
-            raise ConfigError(
-                f"the models' names in the output are not distinct ({', '.join(self.model_names)});"
-                " give each a name of its own (--names)."
-            )
-        if self.groups and {f"groups_{name}" for name in self.model_names} & {*self.model_names}:
+        names = self.model_names
+        if self.groups and {f"groups_{name}" for name in names} & {*names}:
             raise ConfigError(
                 "one model's name is another's after 'groups_', as the columns of --groups are "
                 "named; give it another (--names)."
@@ -123,11 +141,11 @@ class ScoreConfig(ModelOptions):
     @property
     def model_names(self) -> list[str]:
         """Name of each model in the output."""
-        return self.names or [Path(m).name or Path(m).resolve().name for m in self.models]
+        return names_of_models(self.models, self.names)
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig(ModelOptions):
+class EvaluateConfig(StreamOptions):
     """Options of ``scoring.evaluate``."""
 
     checkpoint: str = option("", "checkpoint to evaluate", positional=True)

@@ -15,7 +15,7 @@ from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.score_heads import forget_heads, save_heads
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.columns import Groups, People, added_columns
-from hidden_context.scoring.config import ModelOptions, OverLength
+from hidden_context.scoring.config import OverLength, StreamOptions
 from hidden_context.scoring.identity import describe_run
 from hidden_context.scoring.partial import PartialScores
 from hidden_context.scoring.stream import score_rows
@@ -94,7 +94,7 @@ def write_scores(
     rows: Rows,
     models: Mapping[str, LazyModel],
     output: Path,
-    options: ModelOptions,
+    options: StreamOptions,
     *,
     over_length: OverLength,
     description: Mapping[str, Any],

@@ -191,13 +191,23 @@ class Scorer:
         if not places:
             return Answers(raw, reasons, truncated)
         options = self.options
-        how = {"engine": options.engine, "tokens_per_batch": options.tokens_per_batch}
         if isinstance(model, SequenceRewardModel):
             sequences = [ready[n].ids or () for n in places]
-            raw[places] = model.raw_outputs_of_tokens(sequences, options.batch_size, **how)  # type: ignore[arg-type]
+            raw[places] = model.raw_outputs_of_tokens(
+                sequences,
+                options.batch_size,
+                engine=options.engine,
+                tokens_per_batch=options.tokens_per_batch,
+            )
         else:
             texts = [_as_text(ready[n].asked) for n in places]
-            outputs = model.try_raw_outputs(texts, options.batch_size, self._how, **how)  # type: ignore[arg-type]
+            outputs = model.try_raw_outputs(
+                texts,
+                options.batch_size,
+                self._how,
+                engine=options.engine,
+                tokens_per_batch=options.tokens_per_batch,
+            )
             raw[places] = outputs.raw
             truncated += outputs.truncated
             for place, reason in zip(places, reasons_of(outputs), strict=True):
@@ -338,13 +348,13 @@ class Scorer:
 
     def _tokenize(self, ready: list[Prepared], places: Sequence[int]) -> None:
         """Put token ids into the places of texts."""
-        marked = [n for n in places if isinstance(ready[n].asked, MarkedText)]
+        marked = {n: asked.text for n in places if isinstance(asked := ready[n].asked, MarkedText)}
         if marked:
-            texts = [ready[n].asked.text for n in marked]  # type: ignore[union-attr]
+            texts = list(marked.values())
             encoded = self.model.tokenizer(texts, add_special_tokens=False, verbose=False)
             for place, ids in zip(marked, encoded["input_ids"], strict=True):
                 ready[place] = self._fitted(ready[place].asked, list(ids))
-        plain = [n for n in places if not isinstance(ready[n].asked, MarkedText)]
+        plain = [n for n in places if n not in marked]
         if plain:
             given = [_as_text(ready[n].asked) for n in plain]
             tokens = tokenize_texts(given, self.model.tokenizer, None, "keep")

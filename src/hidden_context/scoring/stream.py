@@ -11,7 +11,7 @@ from hidden_context.data.model_input import Text
 from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import DataError
 from hidden_context.models.reward_model import RawOutputs, RewardModel
-from hidden_context.scoring.config import ModelOptions, OverLength
+from hidden_context.scoring.config import OverLength, StreamOptions
 from hidden_context.scoring.identity import digest_tokens
 from hidden_context.scoring.partial import TOKENS, PartialScores
 
@@ -45,7 +45,7 @@ def score_rows(
     rows: Iterable[ScoringRow],
     partial: PartialScores,
     *,
-    options: ModelOptions,
+    options: StreamOptions,
     over_length: OverLength,
     on_malformed: Literal["error", "skip"] = "skip",
     progress: Callable[[int], Any] | None = None,
@@ -110,7 +110,7 @@ def _digest(rows: Sequence[ScoringRow], token_ids: Iterator[Any]) -> str:
 def _score_window(
     model: RewardModel,
     rows: Sequence[ScoringRow],
-    options: ModelOptions,
+    options: StreamOptions,
     over_length: Literal["truncate", "drop"],
     on_malformed: Literal["error", "skip"],
 ) -> tuple[list[dict[str, Any]], int]:

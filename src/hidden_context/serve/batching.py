@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
 from collections import deque
@@ -155,7 +156,7 @@ class Batcher:
             if not batch:
                 continue
             started = time.perf_counter()
-            found = await self.on_model(lambda jobs=batch: _answers(jobs))  # type: ignore[misc]
+            found = await self.on_model(functools.partial(_answers, batch))
             self._count(batch, time.perf_counter() - started)
             for job, result in zip(batch, found, strict=True):
                 if job.promise.done():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
-from pathlib import Path
 from typing import Final, Literal
 
 from hidden_context import risk
 from hidden_context.config import check_options, option
 from hidden_context.errors import ConfigError
-from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.config import ModelOptions, names_of_models
 
 TOKEN_VARIABLE: Final = "HIDDEN_CONTEXT_TOKEN"
 """Environment variable that holds the bearer token."""
@@ -53,16 +52,7 @@ class ServeConfig(ModelOptions):
         check_options(self)
         if not self.models:
             raise ConfigError("serve needs a model, as in: hidden-context serve CHECKPOINT.")
-        if self.names and len(self.names) != len(self.models):
-            raise ConfigError(
-                f"names and models differ in number ({len(self.names)} and {len(self.models)}); "
-                "give each model a name, or none at all."
-            )
-        if len(set(self.model_names)) != len(self.models):
-            raise ConfigError(
-                f"the models' names are not distinct ({', '.join(self.model_names)}); give each a "
-                "name of its own (--names)."
-            )
+        names_of_models(self.models, self.names)
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; it must be at most 65535.")
         if self.max_items > self.max_queue:
@@ -76,7 +66,7 @@ class ServeConfig(ModelOptions):
     @property
     def model_names(self) -> list[str]:
         """Name of each model in requests."""
-        return self.names or [Path(m).name or Path(m).resolve().name for m in self.models]
+        return names_of_models(self.models, self.names)
 
 
 def is_loopback(host: str) -> bool:

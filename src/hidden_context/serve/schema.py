@@ -73,8 +73,9 @@ def read_input(given: Input, marked: bool = False) -> tuple[list[Asked], bool]:
     """
     if isinstance(given, str):
         return [MarkedText(given) if marked else given], True
-    if given and all(isinstance(one, int) for one in given):
-        return [TokenIds(tuple(given))], True  # type: ignore[arg-type]
+    ids = tuple(one for one in given if isinstance(one, int))
+    if ids:  # a list holds either tokens or texts
+        return [TokenIds(ids)], True
     return [_one(item, marked) for item in given], False
 
 
