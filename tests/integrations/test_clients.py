@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest.mock import MagicMock
 
+import aiohttp
 import httpx2
 import pytest
 import torch
@@ -59,52 +60,6 @@ class StandIn(ModuleType):
 
 
 @pytest.fixture
-def aiohttp():
-    """The package aiohttp, or what the clients use of it, on top of our own HTTP client."""
-    try:
-        import aiohttp
-    except ImportError:
-        aiohttp = StandIn("aiohttp")
-        aiohttp.ClientSession, aiohttp.ClientError = Session, httpx2.HTTPError
-        aiohttp.ClientResponseError = aiohttp.ClientConnectorError = httpx2.ConnectError
-    return aiohttp
-
-
-class Session:
-    """``aiohttp.ClientSession``: ``post`` is a context whose value has awaitable JSON."""
-
-    def __init__(self, timeout=None):
-        self.client = httpx2.AsyncClient()
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        await self.client.aclose()
-
-    def post(self, url, json):
-        return Post(self.client, url, json)
-
-
-class Post:
-    def __init__(self, client, url, body):
-        self.client, self.url, self.body = client, url, body
-
-    async def __aenter__(self):
-        self.response = await self.client.post(self.url, json=self.body)
-        return self
-
-    async def __aexit__(self, *_):
-        pass
-
-    def raise_for_status(self):
-        self.response.raise_for_status()
-
-    async def json(self):
-        return self.response.json()
-
-
-@pytest.fixture
 def tokenizer(folders):
     return AutoTokenizer.from_pretrained(folders["normal"])
 
@@ -122,10 +77,8 @@ def generating(tokenizer, response):
 
 @pytest.mark.parametrize("prompt", ["Tea? ", "<s>Tea? "])
 @pytest.mark.parametrize("behind", ["server", "file"])
-def test_openrlhf(
-    load, aiohttp, url, folders, tokenizer, models, expected, prompt, behind, tmp_path
-):
-    agent = load("openrlhf/utils/agent.py", "openrlhf.utils.logging_utils", aiohttp=aiohttp)
+def test_openrlhf(load, url, folders, tokenizer, models, expected, prompt, behind, tmp_path):
+    agent = load("openrlhf/utils/agent.py", "openrlhf.utils.logging_utils")
     if behind == "server":
         endpoint = f"{url}/get_reward?model=normal@cvar:0.05"
     else:
@@ -166,31 +119,68 @@ VERL_MORE = ("verl.trainer", "verl.trainer.ppo", "verl.trainer.ppo.reward", "ver
 VERL_LAST = ("verl.utils.ray_utils", "verl.experimental.reward_loop.reward_model")
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang"])
-@pytest.mark.parametrize("template", ["", "{{ bos_token }}"])
-def test_verl_reward_loop(load, aiohttp, url, folders, tokenizer, expected, engine, template):
+@pytest.fixture
+def verl_worker(load, folders, tokenizer):
+    """verl's worker around a served reward model: ``verl_worker(url, "vllm")``."""
     path = "verl/experimental/reward_loop/reward_loop.py"
-    loop = load(path, *VERL, *VERL_TOO, *VERL_MORE, *VERL_LAST, aiohttp=aiohttp)
-    worker = loop.RewardLoopWorker.__new__(loop.RewardLoopWorker)
-    served = SimpleNamespace(
-        enable=True, model_path=folders["normal"], rollout=SimpleNamespace(name=engine)
-    )
-    custom = SimpleNamespace(path=None)
-    worker.config = SimpleNamespace(
-        reward=SimpleNamespace(custom_reward_function=custom, reward_model=served)
-    )
-    worker.reward_router_address = url.removeprefix("http://")
-    own = AutoTokenizer.from_pretrained(folders["normal"])
-    own.chat_template = template + own.chat_template
-    worker.input_tokenizer, worker.reward_model_tokenizer = tokenizer, own
-    rows = [verl_row(tokenizer, text) for text in ("Sleep.", "Tea.", "Nothing.")]
+    loop = load(path, *VERL, *VERL_TOO, *VERL_MORE, *VERL_LAST)
+
+    def make(url, engine, template="", model=folders["normal"]):
+        worker = loop.RewardLoopWorker.__new__(loop.RewardLoopWorker)
+        served = SimpleNamespace(
+            enable=True, model_path=model, rollout=SimpleNamespace(name=engine)
+        )
+        custom = SimpleNamespace(path=None)
+        worker.config = SimpleNamespace(
+            reward=SimpleNamespace(custom_reward_function=custom, reward_model=served)
+        )
+        worker.reward_router_address = url.removeprefix("http://")
+        own = AutoTokenizer.from_pretrained(folders["normal"])
+        own.chat_template = template + own.chat_template
+        worker.input_tokenizer, worker.reward_model_tokenizer = tokenizer, own
+        return worker
+
+    return make
+
+
+def scores_of(worker, tokenizer, responses):
+    """Have verl's worker score responses, all at once."""
+    rows = [verl_row(tokenizer, text) for text in responses]
 
     async def all_of_them():
         return await asyncio.gather(*(worker.compute_score([row]) for row in rows))
 
-    found = [one["reward_score"] for one in asyncio.run(all_of_them())]
-    texts = [[*CHAT, {"role": "assistant", "content": t}] for t in ("Sleep.", "Tea.", "Nothing.")]
-    assert found == pytest.approx(expected(texts), **TOLERANCE)
+    return [one["reward_score"] for one in asyncio.run(all_of_them())]
+
+
+def chats(responses):
+    return [[*CHAT, {"role": "assistant", "content": text}] for text in responses]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("template", ["", "{{ bos_token }}"])
+def test_verl_reward_loop(verl_worker, url, tokenizer, expected, engine, template):
+    responses = ("Sleep.", "Tea.", "Nothing.")
+    found = scores_of(verl_worker(url, engine, template), tokenizer, responses)
+    assert found == pytest.approx(expected(chats(responses)), **TOLERANCE)
+
+
+def test_verl_asks_again_where_there_was_no_room(verl_worker, serving, tokenizer, expected):
+    responses = ("Sleep.", "Tea.")
+    with serving(risk="cvar:0.05", max_queue=1, max_items=1, coalesce_ms=500) as url:
+        found = scores_of(verl_worker(url, "vllm"), tokenizer, responses)
+        metrics = httpx2.get(f"{url}/metrics").text
+    assert found == pytest.approx(expected(chats(responses)), **TOLERANCE)
+    counted = [line for line in metrics.splitlines() if '"503"' in line and "total" in line]
+    refused = [float(line.rsplit(" ", 1)[1]) for line in counted]
+    assert refused == [1.0]
+
+
+def test_verl_gives_up_at_once_on_an_unknown_model(verl_worker, url, tokenizer):
+    worker = verl_worker(url, "vllm", model="unknown")
+    with pytest.raises(aiohttp.ClientResponseError) as refused:
+        scores_of(worker, tokenizer, ["Sleep."])
+    assert refused.value.status == 404
 
 
 @pytest.mark.parametrize("is_async", [False, True])
