@@ -145,6 +145,21 @@ def test_groups_widen_intervals_and_items_without_people_are_left_out():
     assert judge_and_people(answers, np.zeros((200, 3))) is None
 
 
+def test_single_votes_say_nothing_of_people_among_themselves():
+    answers = drawn(5, 60_000, 1, 2)[0]
+    single = np.random.default_rng(6).multinomial(1, [0.5, 0.2, 0.3], size=60_000).astype(float)
+    found = judge_and_people(answers, single)
+    mixed = (answers.mean(1) * single).sum(1).mean()
+    assert found.items == 60_000
+    assert found.differ.estimate == pytest.approx(1 - mixed)
+    assert found.noise.estimate == pytest.approx(
+        judge_noise(answers).itself.estimate / 2 / found.differ.estimate
+    )
+    assert found.lasting.estimate == pytest.approx(1 - found.noise.estimate)
+    for name in ("people", "people_kappa", "among_people"):
+        assert np.isnan(getattr(found, name).estimate), name
+
+
 def test_bad_shapes():
     with pytest.raises(ConfigError, match=r"\(items, 2, 3\)"):
         judge_noise(np.zeros((4, 3)))

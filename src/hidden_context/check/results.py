@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from hidden_context.check.judges import Judge
 from hidden_context.data.files import to_plain
 from hidden_context.statistics.interval import Interval
 
@@ -424,6 +425,7 @@ class Found:
         explained: What goes with disagreement.
         advice: What a reward model should do; None for ratings alone or too few groups.
         missing: What could not be found, one line each.
+        judges: Language models that were asked several times; they are no people.
     """
 
     version: int
@@ -436,6 +438,7 @@ class Found:
     explained: Explained
     advice: Advice | None
     missing: list[str]
+    judges: list[Judge] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``check.json`` holds: None for what is not a number."""

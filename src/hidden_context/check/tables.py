@@ -40,7 +40,7 @@ def print_found(found: Found, page: Path, console: Console | None = None) -> Non
     tables: list[Table | None] = [_kinds(found)]
     if found.predicted is not None:
         tables += [_topics(found.predicted), _items(found), _scores(found.predicted)]
-    tables += [_people(found.observed), _covariates(found), _choices(found)]
+    tables += [_people(found.observed), _covariates(found), _choices(found), _judges(found)]
     for table in tables:
         if table is not None and table.row_count:
             console.print(table)
@@ -51,6 +51,8 @@ def print_found(found: Found, page: Path, console: Console | None = None) -> Non
         console.print(found.predicted.verdict, markup=False, highlight=False)
     if found.predicted is not None and found.predicted.voters is not None:
         console.print(found.predicted.voters.sentence, markup=False, highlight=False)
+    for judge in found.judges:
+        console.print(judge.sentence, markup=False, highlight=False)
     if found.advice is not None:
         console.print(found.advice.sentence, markup=False, highlight=False)
     if found.missing:
@@ -159,6 +161,29 @@ def _choices(found: Found) -> Table | None:
             with_ends(choice.against),
             "" if is_mean else percent(choice.against_there.estimate),
             "" if is_mean else percent(choice.mean_against_there.estimate),
+        )
+    return table
+
+
+def _judges(found: Found) -> Table:
+    title = "Language models as judges"
+    numbers = [
+        "answers",
+        "otherwise, exchanged",
+        "leans to the first",
+        "against people",
+        "own noise",
+    ]
+    table = make_table(title, ["judge"], numbers)
+    for judge in found.judges:
+        people = judge.people
+        table.add_row(
+            _plain(judge.name),
+            f"{judge.answers:,}",
+            percent(judge.alone.other_order.estimate),
+            percent(judge.alone.leaning.estimate),
+            "–" if people is None else percent(people.differ.estimate),
+            "–" if people is None else percent(people.noise.estimate),
         )
     return table
 

@@ -15,6 +15,7 @@ from hidden_context.check.config import CheckConfig
 from hidden_context.check.covariates import compare_covariates
 from hidden_context.check.features import WORDS, Features, embedding_features, word_features
 from hidden_context.check.items import Items, read_items
+from hidden_context.check.judges import compare_judges
 from hidden_context.check.known import know_voters
 from hidden_context.check.predict import Forecast, forecast
 from hidden_context.check.results import (
@@ -82,8 +83,14 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
         seed=config.seed,
     )
     options = SplitOptions(config.split_by)
-    items = read_items(data.examples, options, data.report.source)
-    items = dataclasses.replace(items, abstentions=data.report.abstentions)
+    people, judges, lines_of_judges = compare_judges(
+        data.examples, options, data.report.source, config.seed
+    )
+    items = read_items(people, options, data.report.source)
+    of_judges = sum(one.abstentions for one in data.examples) - sum(
+        one.abstentions for one in people
+    )
+    items = dataclasses.replace(items, abstentions=data.report.abstentions - of_judges)
     known = _read_known(config)
     if config.anonymise:
         items, known = anonymised(items, known, config.seed)
@@ -105,7 +112,12 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
         predicted = dataclasses.replace(predicted, voters=voters)
     tell("comparing people")
     explained, more = _explained(items, topics, known, config)
-    missing += [*lines, *more, *_not_found(items, observed, known, answers, config)]
+    missing += [
+        *lines,
+        *more,
+        *lines_of_judges,
+        *_not_found(items, observed, known, answers, config),
+    ]
     return Found(
         version=VERSION,
         source=data.report.source,
@@ -117,6 +129,7 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
         explained=explained,
         advice=advice,
         missing=list(dict.fromkeys(missing)),
+        judges=judges,
     )
 
 

@@ -63,16 +63,17 @@ class JudgeAndPeople:
     """How a judge's answers lie beside those of people, on the items that both judged.
 
     Attributes:
-        items: Items with answers of the judge and votes of two people or more.
+        items: Items with answers of the judge and votes of two people or more; where there are no
+            such items, those with a single vote, of which nothing is known about people themselves.
         differ: Probability that an answer of the judge and one of a person differ.
-        people: The same of two people.
+        people: The same of two people; NaN where each item has a single vote.
         kappa: Cohen's κ of an answer of the judge and one of a person. The names of the sides mean
             nothing, so that chance gives both alike.
         people_kappa: The same of two people.
         noise: Share of ``differ`` that is the judge's own noise; NaN where that is unknown.
         among_people: Share that is the disagreement of people among themselves.
-        lasting: The rest: what would stay however often all were asked; with the noise where that
-            is unknown.
+        lasting: The rest: what would stay however often all were asked. Parts that are unknown are
+            within it.
     """
 
     items: int
@@ -132,7 +133,7 @@ def judge_and_people(
 
     Returns:
         Probabilities and shares with 95 % intervals by group; None where no item has answers of
-        the judge and votes of two people.
+        the judge and a vote.
 
     Raises:
         ConfigError: If a shape is wrong, or there are no items.
@@ -142,36 +143,59 @@ def judge_and_people(
         raise ConfigError(f"people's votes need the shape ({len(answers)}, 3), not {people.shape}.")
     known = found.repeats != "unknown"
     judged = np.isfinite(found.itself) if known else np.isfinite(found.shares).all(1)
-    both = judged & (people.sum(1) > 1)
-    if not both.any():
+    several = judged & (people.sum(1) > 1)
+    rows = several if several.any() else judged & (people.sum(1) > 0)
+    if not rows.any():
         return None
-    codes = numbered(numbered(group, len(answers), "group")[both], int(both.sum()), "group")
-    votes, noise = people[both], found.itself[both] if known else np.zeros(int(both.sum()))
-    mixed = found.shares[both][:, :, None] * (votes / votes.sum(1, keepdims=True))[:, None, :]
-    among = coincidences(votes) / votes.sum(1)[:, None, None]
-    tables = [_evened(each).reshape(len(votes), -1) for each in (mixed, among)]
-    columns = [noise / 2, 1 - _same(among), 1 - _same(mixed), np.ones(len(votes))]
-    sums = cluster_sums(np.concatenate([np.stack(columns, axis=1), *tables], axis=1), codes)
+    noise = found.itself[rows] if known else np.zeros(int(rows.sum()))
+    columns = _columns(found.shares[rows], people[rows], noise)
+    sums = cluster_sums(columns, numbered(group, len(answers), "group")[rows])
 
-    def of_differ(own: float, theirs: float, all_of_it: float = 0.0) -> Interval:
-        weights = np.array([own, theirs / 2, all_of_it])
-        return cluster_interval(
-            sums, lambda total: total[..., :3] @ weights / total[..., 2], seed=seed
-        )
+    def mean(column: int) -> Interval:
+        return cluster_interval(sums[:, [column, _ONE]], ratio, bounds=(0, 1), seed=seed)
+
+    def of_differ(*weights: float) -> Interval:
+        def share(totals: Floats) -> Floats:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.asarray(totals[..., :_ONE] @ np.array(weights) / totals[..., _DIFFER])
+
+        return cluster_interval(sums, share, seed=seed)
 
     def kappa(start: int) -> Interval:
         return cluster_interval(sums[:, start : start + _ANSWERS**2], _kappa, seed=seed)
 
-    return JudgeAndPeople(
-        items=int(both.sum()),
-        differ=cluster_interval(sums[:, [2, 3]], ratio, bounds=(0, 1), seed=seed),
-        people=cluster_interval(sums[:, [1, 3]], ratio, bounds=(0, 1), seed=seed),
-        kappa=kappa(4),
-        people_kappa=kappa(4 + _ANSWERS**2),
-        noise=of_differ(1, 0) if known else _NOTHING,
-        among_people=of_differ(0, 1),
-        lasting=of_differ(-1, -1, 1),
-    )
+    unknown = () if known else ("noise",)
+    if not several.any():
+        unknown = (*unknown, "people", "people_kappa", "among_people")
+    parts = {
+        "differ": mean(_DIFFER),
+        "people": mean(_PEOPLE),
+        "kappa": kappa(_ONE + 1),
+        "people_kappa": kappa(_ONE + 1 + _ANSWERS**2),
+        "noise": of_differ(0.5, 0, 0),
+        "among_people": of_differ(0, 0.5, 0),
+        "lasting": of_differ(-0.5, -0.5, 1),
+    }
+    return JudgeAndPeople(int(rows.sum()), **(parts | dict.fromkeys(unknown, _NOTHING)))
+
+
+_PEOPLE, _DIFFER, _ONE = 1, 2, 3
+"""Columns behind the judge's noise: how people differ, how a person and the judge do, and 1."""
+
+
+def _columns(shares: Floats, people: Floats, noise: Floats) -> Floats:
+    """Put side by side what is summed: three probabilities to differ, 1, two tables of answers.
+
+    A single vote is taken with itself, which says nothing of people among themselves.
+    """
+    votes = people.sum(1)[:, None, None]
+    mixed = shares[:, :, None] * people[:, None, :] / votes
+    single = people[:, :, None] * np.eye(_ANSWERS)
+    among = np.where(votes > 1, coincidences(people), single) / votes
+    tables = [_evened(each) for each in (mixed, among)]
+    same = [np.trace(table, axis1=1, axis2=2) for table in tables]
+    columns = np.stack([noise, 1 - same[1], 1 - same[0], np.ones(len(noise))], axis=1)
+    return np.concatenate([columns, *(table.reshape(len(noise), -1) for table in tables)], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,11 +248,6 @@ def _mean(values: Floats, codes: Codes, bounds: tuple[float, float], seed: int) 
 def _evened(tables: Floats) -> Floats:
     """Give both sides alike, ``(I, 3, 3)``: which of them is called first means nothing."""
     return np.asarray((tables + tables[:, ::-1, ::-1]) / 2)
-
-
-def _same(tables: Floats) -> Floats:
-    """Probability that two answers are the same, from their joint probabilities ``(I, 3, 3)``."""
-    return np.asarray(np.trace(tables, axis1=1, axis2=2))
 
 
 def _kappa(totals: Floats) -> Floats:

@@ -30,6 +30,8 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
     "ratings": ("rating", "abstains"),
 }
 _WHO = ("annotator", "weight", "confidence")
+_JUDGE = ("judge", "answers")
+"""Keys of a judge that was asked several times; they are read where judges are compared."""
 
 _PREFERENCE_REMEDY = "'preference' is the share of annotators for the chosen side: 1 all, 0.5 a tie"
 _STRENGTH_REMEDY = (
@@ -143,7 +145,7 @@ def _check_entry(entry: Mapping[str, Any], field: str, prefix: str, place: Place
 
 
 def _unknown_keys(entry: Mapping[str, Any], field: str) -> list[str]:
-    known = (*_WHO, *ENTRY_KEYS[field])
+    known = (*_WHO, *_JUDGE, *ENTRY_KEYS[field])
     return [key for key, value in entry.items() if value is not None and key not in known]
 
 

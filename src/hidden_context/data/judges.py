@@ -1,0 +1,213 @@
+"""Judges that were asked several times: entries that hold each answer beside what they settle on.
+
+An entry of a list of judgements is a judge's where it has the keys ``judge`` (an object that says
+what it is) and ``answers`` (a list of single answers, with the order in which the two responses
+were shown). ``relabel`` writes such entries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import ChainMap, Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from hidden_context.data.checks import Place, describe, read_list, read_number
+from hidden_context.data.dialogue import canonical_prompt
+from hidden_context.data.example import Comparison, Example, Judgement
+from hidden_context.data.votes import votes_of
+from hidden_context.statistics.checks import Codes, Floats
+
+_REMEDY: Final = (
+    'Write each answer as {"shown": [0, 1], "vote": 0, "preference": 1.0}, or with '
+    '"abstains": true in place of the preference'
+)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgeAnswers:
+    """Answers of a judge to I pairs of responses, beside people's votes.
+
+    Which of the two is an item's first side is settled by their texts.
+
+    Attributes:
+        name: The judge, as its entries name it.
+        about: What its entries say of it, such as its model and objective.
+        answers: Counts by item, order and answer, ``(I, 2, 3)``: order 0 shows the first side
+            first; answers are first, equal, second.
+        people: Counts of people's votes by answer, ``(I, 3)``.
+        group: Number of each item's group, ``(I,)``.
+        abstentions: Answers that are no votes.
+    """
+
+    name: str
+    about: Mapping[str, Any]
+    answers: Floats
+    people: Floats
+    group: Codes
+    abstentions: int
+
+
+def is_by_judge(judgement: Judgement) -> bool:
+    """Tell whether an entry holds the answers of a judge that was asked several times."""
+    entry = _entry(judgement)
+    return isinstance(entry.get("judge"), Mapping) and entry.get("answers") is not None
+
+
+def without_judges(examples: Sequence[Example]) -> list[Example]:
+    """Leave judges' entries out, so that people's judgements alone remain."""
+    return [
+        dataclasses.replace(
+            example, judgements=tuple(one for one in example.judgements if not is_by_judge(one))
+        )
+        for example in examples
+    ]
+
+
+def judges_of(
+    examples: Sequence[Example], groups: Sequence[Hashable] | None = None
+) -> list[JudgeAnswers]:
+    """Collect the answers of every judge, and people's votes on the same pairs.
+
+    A preference above one half is an answer for the first response, one below for the second; so
+    are probabilities. Rows of the same prompt, responses and objective are one item, on which an
+    answer that was kept in several rows counts once.
+
+    Args:
+        examples: The examples.
+        groups: Group of each example; its first user turn if not given.
+
+    Returns:
+        The judges, in the order in which they first occur; none where no entry is a judge's.
+
+    Raises:
+        DataError: If an answer is malformed, naming file, line and field.
+    """
+    about: dict[str, Mapping[str, Any]] = {}
+    abstained: Counter[str] = Counter()
+    asked: list[Example] = []
+    names: dict[str, tuple[str, int]] = {}
+    for example in examples:
+        said: list[Judgement] = []
+        for judgement in example.judgements:
+            if not is_by_judge(judgement):
+                said.append(judgement)
+                continue
+            judge = str(judgement.annotator)
+            about.setdefault(judge, _entry(judgement)["judge"])
+            for answer in _answers(example, judgement):
+                if answer is None:
+                    abstained[judge] += 1
+                    continue
+                order, vote, comparison = answer
+                name = f"{judge}\n{order}\n{vote}"
+                names[name] = judge, order
+                said.append(Judgement(comparison, name))
+        asked.append(dataclasses.replace(example, judgements=tuple(said)))
+    if not about:
+        return []
+    return _counted(asked, groups, about, names, abstained)
+
+
+def _counted(
+    asked: Sequence[Example],
+    groups: Sequence[Hashable] | None,
+    about: Mapping[str, Mapping[str, Any]],
+    names: Mapping[str, tuple[str, int]],
+    abstained: Counter[str],
+) -> list[JudgeAnswers]:
+    """Count answers by texts: votes of judges, told from people's by their names."""
+    found = votes_of(asked, groups)
+    if found is None:
+        return [
+            JudgeAnswers(
+                judge,
+                what,
+                np.zeros((0, 2, 3)),
+                np.zeros((0, 3)),
+                np.zeros(0, int),
+                abstained[judge],
+            )
+            for judge, what in about.items()
+        ]
+    table, texts = found.table, int(found.texts.max()) + 1
+    text = found.texts[table.item]
+    # the first side of the texts, rather than of the row: 0 and 2 change places where they differ
+    answer = np.where(found.facing[table.item] > 0, table.answer, 2 - table.answer)
+    whole = (table.answer >= 0) & _is_first(text, table.annotator)
+    judge_of = [names.get(name) for name in found.names]
+    is_judge = np.array([one is not None for one in judge_of] + [False])[table.annotator]
+    group = np.zeros(texts, np.int64)
+    group[found.texts] = found.group
+    people = np.zeros((texts, 3))
+    kept = whole & ~is_judge
+    np.add.at(people, (text[kept], answer[kept]), 1)
+    results = []
+    for judge, what in about.items():
+        counts = np.zeros((texts, 2, 3))
+        own = {n: one[1] for n, one in enumerate(judge_of) if one is not None and one[0] == judge}
+        rows = np.flatnonzero(whole & np.isin(table.annotator, list(own)))
+        order = np.array([own[who] for who in table.annotator[rows].tolist()], np.int64)
+        np.add.at(counts, (text[rows], order, answer[rows]), 1)
+        some = counts.sum((1, 2)) > 0
+        results.append(
+            JudgeAnswers(judge, what, counts[some], people[some], group[some], abstained[judge])
+        )
+    return results
+
+
+def _is_first(text: Codes, annotator: Codes) -> Any:
+    """Tell votes from later ones of the same person on the same texts."""
+    nobody = annotator < 0
+    person = np.where(nobody, annotator.max() + 1 + np.arange(len(text)), annotator)
+    first = np.zeros(len(text), bool)
+    first[np.unique(np.stack([text, person]), axis=1, return_index=True)[1]] = True
+    return first
+
+
+def _answers(
+    example: Example, judgement: Judgement
+) -> Iterator[tuple[int, int, Comparison] | None]:
+    """Yield the order, number and comparison of each answer; None for an abstention."""
+    line = example.source_lines[0] if example.source_lines else None
+    place = Place(example.source_file, line)
+    entry = _entry(judgement)
+    answers = read_list(entry["answers"], "answers", place, _REMEDY, "answer")
+    for number, answer in enumerate(answers):
+        field = f"answers[{number}]"
+        if not isinstance(answer, Mapping):
+            raise place.error(f"an answer is needed, not {describe(answer)}", field, _REMEDY)
+        if answer.get("abstains"):
+            yield None
+            continue
+        shown = _shown(answer.get("shown"), len(example.responses), f"{field}.shown", place)
+        pair = entry.get("comparison") or sorted(shown)
+        if sorted(pair) != sorted(shown):
+            problem = f"the responses {pair} are compared, but {list(shown)} were shown"
+            raise place.error(problem, f"{field}.shown", _REMEDY)
+        share = read_number(
+            answer.get("preference"), f"{field}.preference", place, low=0.0, high=1.0
+        )
+        if share is None:
+            raise place.error("the value is missing", f"{field}.preference", _REMEDY)
+        first, second = (canonical_prompt(example.responses[each]) for each in shown)
+        settled = (1 + (share > 0.5) - (share < 0.5)) / 2
+        yield int(first > second), answer.get("vote", 0), Comparison(pair[0], pair[1], settled)
+
+
+def _shown(value: Any, responses: int, field: str, place: Place) -> tuple[int, int]:
+    """Read which two responses were shown, in their order."""
+    is_pair = isinstance(value, Sequence) and len(value) == 2 and value[0] != value[1]
+    if not is_pair or not all(type(one) is int and 0 <= one < responses for one in value):
+        problem = f"the places of two of {responses} responses are needed, not {describe(value)}"
+        raise place.error(problem, field, _REMEDY)
+    return value[0], value[1]
+
+
+def _entry(judgement: Judgement) -> Mapping[str, Any]:
+    """Return the keys of the list entry itself, without those of its row."""
+    columns = judgement.columns
+    return columns.maps[0] if isinstance(columns, ChainMap) else {}
