@@ -356,3 +356,10 @@ def test_compiled_models_give_the_same_rewards():
         found = model.raw_outputs_of_tokens(texts)
         assert torch.allclose(found, raw, atol=1e-5, rtol=1e-5)
     assert model.engine.name == "tree"
+
+
+def test_examples_are_no_longer_than_the_texts_of_a_model_with_few_positions():
+    uniform = [[5] * 100, [6, 5]]
+    assert [len(ids) for ids in example_sequences(uniform)][:2] == [100, 100]
+    model = tiny_classifier("gpt2", n_positions=100)
+    assert choose(model, uniform)[0].engine.name == "tree"

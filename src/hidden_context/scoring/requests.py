@@ -212,8 +212,9 @@ class Scorer:
             truncated += outputs.truncated
             for place, reason in zip(places, reasons_of(outputs), strict=True):
                 reasons[place] = reason
+        finite = raw.isfinite().all(1).tolist()
         for place in places:
-            if reasons[place] is None and not bool(raw[place].isfinite().all()):
+            if reasons[place] is None and not finite[place]:
                 reasons[place] = "the model's raw output is not finite"
             if reasons[place] is not None:
                 raw[place] = torch.nan

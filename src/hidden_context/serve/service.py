@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
@@ -246,22 +247,22 @@ def _check_scored(ready: Sequence[Prepared], answers: Answers) -> None:
             raise RequestError(422, "not_scored", message, place)
 
 
-def finite(values: Tensor, name: str) -> list[float]:
-    """Return numbers of texts as a list.
+def finite(values: Tensor, name: str) -> list[Any]:
+    """Return numbers of texts, or rows of numbers, as a list.
 
     Raises:
         RequestError: If one is not finite, naming the item.
     """
-    numbers: list[float] = values.tolist()
-    bad = (~values.isfinite()).nonzero().flatten().tolist()
-    if bad:
-        message = f"text {bad[0]} cannot be scored: its {name} is not finite"
-        raise RequestError(422, "not_scored", message, bad[0])
+    numbers: list[Any] = values.tolist()
+    for place, found in enumerate(numbers):
+        if not all(map(math.isfinite, found if isinstance(found, list) else [found])):
+            message = f"text {place} cannot be scored: its {name} is not finite"
+            raise RequestError(422, "not_scored", message, place)
     return numbers
 
 
-def service_of(request: Request) -> Service:
-    """Return the service that the application was made with."""
+async def service_of(request: Request) -> Service:
+    """Return the service that the application was made with; no thread is needed for that."""
     service: Service = request.app.state.service
     return service
 

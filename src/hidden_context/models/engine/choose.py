@@ -242,6 +242,7 @@ def example_sequences(
     if len(set(long)) < _LEAST_TOKENS // 2:
         largest = max(max(sequence) for sequence in sequences)
         others = range(max(0, largest - _LEAST_TOKENS), largest)
-        long = [*others, *long][:most]
+        # a model need not have positions for more tokens than the longest text has
+        long = [*others, *long][: min(most, max(len(long), 2 * _LEAST_TOKENS))]
     cut = max(1, 2 * len(long) // 3)
     return [long, [*long[:cut], *reversed(long[cut // 2 : len(long) - 1])][: len(long)], short]

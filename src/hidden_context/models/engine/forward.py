@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -65,17 +66,30 @@ def tree_attention_in(module: Any) -> Iterator[None]:
     }.values()
     before = [config._attn_implementation for config in configs]
     try:
-        with quiet_loading():  # where this fails it is said below, in an error
-            try:
-                classifier.set_attn_implementation(ATTENTION_NAME)
-            except (ValueError, KeyError) as error:
-                raise TreeUnsupportedError("its attention cannot be replaced") from error
-        if any(config._attn_implementation != ATTENTION_NAME for config in configs):
-            raise TreeUnsupportedError("its attention cannot be replaced")
+        if classifier in _replaced:  # asking Transformers again costs a millisecond
+            for config in configs:
+                config._attn_implementation = ATTENTION_NAME
+        else:
+            _replace(classifier)
+            if any(config._attn_implementation != ATTENTION_NAME for config in configs):
+                raise TreeUnsupportedError("its attention cannot be replaced")
+            _replaced.add(classifier)
         yield
     finally:
         for config, name in zip(configs, before, strict=True):
             config._attn_implementation = name
+
+
+_replaced: WeakSet[Any] = WeakSet()
+"""Models whose attention could be replaced before."""
+
+
+def _replace(classifier: Any) -> None:
+    with quiet_loading():  # where this fails it is said below, in an error
+        try:
+            classifier.set_attn_implementation(ATTENTION_NAME)
+        except (ValueError, KeyError) as error:
+            raise TreeUnsupportedError("its attention cannot be replaced") from error
 
 
 def tree_outputs(
