@@ -21,6 +21,18 @@ NAMES: Final[tuple[str, ...]] = (
     "pku_saferlhf",
     "lamp",
     "hhh_alignment",
+    "chatbot_arena",
+    "community_alignment",
+    "ultrafeedback",
+    "shp",
+    "personalllm",
+    "collective_alignment",
+    "webgpt",
+    "nectar",
+    "pandalm",
+    "lewidi",
+    "helpsteer",
+    "oasst",
 )
 """The sources that are read; each has a module of its name, loaded when it is asked for."""
 
