@@ -113,6 +113,7 @@ def run_import(argv: Sequence[str] | None) -> int:
 def _print_source(source: Source) -> None:
     print(f"{source.name}: {source.title}")
     for title, text in (
+        ("holds", ", ".join(source.holds)),
         ("gives", source.gives),
         ("files", source.files),
         ("from", source.published),

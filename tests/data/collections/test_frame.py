@@ -34,7 +34,10 @@ def read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
 
 def source(known: dict[str, dict[str, str | float]] | None = None) -> Source:
     reader = None if known is None else (lambda _: known)
-    return Source("toy", "Toy", "MIT", "Nobody", "nowhere", "any", "votes", read, reader)
+    facts = {"holds": ("comparisons",), "gives": "votes"}
+    return Source(
+        "toy", "Toy", "MIT", "Nobody", "nowhere", "any", **facts, read=read, read_annotators=reader
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

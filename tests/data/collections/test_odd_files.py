@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from hidden_context.data.collections import NAMES
+from hidden_context.data.collections import NAMES, find_source
 from hidden_context.data.collections.personalllm import MODELS
+from hidden_context.data.example import Comparison, Example, Ranking, Rating
 from hidden_context.errors import DataError
 from support.published import import_files, jsonl_file
 
@@ -189,6 +190,35 @@ SAME_COLUMNS = {("helpsteer", "helpsteer2")}
 
 def test_there_is_a_row_of_each_source() -> None:
     assert set(NAMES) - set(ROWS) == {"pluriharms"}  # two CSV files
+
+
+def held(examples: list[Example]) -> set[str]:
+    """Say what kinds of judgements examples hold."""
+    kinds = {Comparison: "comparisons", Ranking: "rankings", Rating: "ratings"}
+    said = [judgement for example in examples for judgement in example.judgements]
+    found = {kinds.get(type(one.answer), "abstentions") for one in said}
+    shares = [one.answer.preference for one in said if isinstance(one.answer, Comparison)]
+    found |= {"ties"} if 0.5 in shares else set()
+    return found | ({"annotators"} if any(one.annotator is not None for one in said) else set())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_a_row_holds_is_said_of_its_source(name: str, tmp_path: Path) -> None:
+    examples, _ = import_files(name, [jsonl_file(tmp_path / "rows.jsonl", [ROWS[name]])])
+    found = held(examples)
+    assert found
+    assert found <= set(find_source(name).holds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_covariates_are_said_where_they_are_read(name: str) -> None:
+    source = find_source(name)
+    assert ("covariates" in source.holds) == (source.read_annotators is not None)
+    assert not {"ties", "annotators"} & set(source.holds) or {
+        "comparisons",
+        "rankings",
+        "ratings",
+    } & set(source.holds)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -166,6 +166,7 @@ SOURCE = Source(
         "https://huggingface.co/lmarena-ai"
     ),
     files=_FILES,
+    holds=("comparisons", "ties", "abstentions", "annotators"),
     gives=(
         "pairs of conversations with two models, one vote each by a user, ties included; both bad "
         "is an abstention, but cannot be told from a tie in the 55k (said: tie or both bad); users "

@@ -190,6 +190,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/openai/collective-alignment-1",
     files=_FILES,
+    holds=("rankings", "ties", "annotators", "covariates"),
     gives=(
         "rankings of four answers, ties included, by about 1,000 named annotators: all rank by "
         "what is best for the world, some by their own taste too; world and personal have a row "

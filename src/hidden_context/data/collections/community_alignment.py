@@ -196,6 +196,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/facebook/community-alignment-dataset",
     files=_FILES,
+    holds=("comparisons", "annotators", "covariates"),
     gives=(
         "the best of four answers as chosen by named annotators in English, French, Hindi, Italian "
         "or Portuguese (assigned_lang), in up to four turns of a chat; a choice is three "

@@ -128,6 +128,7 @@ SOURCE = Source(
     ),
     published="https://github.com/google-research-datasets/dices-dataset",
     files=_FILES,
+    holds=("ratings", "abstentions", "annotators", "covariates"),
     gives=(
         "conversations whose last reply is rated by 123 (of 350) or some 70 (of 990) named "
         "raters: 1 unsafe, 0 safe, unsure is an abstention; the raters' demographics"

@@ -145,6 +145,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/nvidia/HelpSteer",
     files=_FILES,
+    holds=("ratings",),
     gives=(
         "answers rated from 0 to 4 for helpfulness, correctness, coherence, complexity and "
         "verbosity, by nobody named; each attribute has rows of its own, under its name in "

@@ -133,6 +133,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/nvidia/HelpSteer2",
     files=_FILES,
+    holds=("comparisons", "ratings", "ties", "abstentions"),
     gives=(
         "pairs of answers with the strength (-3 to 3) that each of several unnamed annotators "
         "gave, ties included; -100, neither can be judged, is an abstention; answers with unnamed "

@@ -60,6 +60,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/nvidia/HelpSteer3",
     files=_FILES,
+    holds=("comparisons", "ties"),
     gives=(
         "pairs of answers with the strength (-3 to 3) that each of up to three unnamed annotators "
         "gave, ties included; domain and language of each"

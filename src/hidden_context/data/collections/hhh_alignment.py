@@ -156,6 +156,7 @@ SOURCE = Source(
     ),
     published="https://github.com/google/BIG-bench, or https://huggingface.co/datasets/HuggingFaceH4/hhh_alignment",
     files=_FILES,
+    holds=("comparisons",),
     gives=(
         "221 pairs of answers, with the better one by their authors; data_subset helpful, honest, "
         "harmless or other, where the file or its folder says so"

@@ -149,6 +149,7 @@ SOURCE = Source(
     ),
     published="https://github.com/salesforce/creativity_eval",
     files=_FILES,
+    holds=("rankings", "annotators"),
     gives=(
         "instructions with three paragraphs each, which three of 13 named writers ranked, 1 the "
         "best; to be split by the column instruction"

@@ -132,6 +132,7 @@ SOURCE = Source(
     ),
     published="https://github.com/Le-Wi-Di/le-wi-di.github.io",
     files=_FILES,
+    holds=("ratings", "annotators", "covariates"),
     gives=(
         "single texts with the labels of named annotators, as ratings in the units of each data "
         "set: hate speech, misogyny, offensiveness, irony and the three labels of an inference "

@@ -177,6 +177,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/lmsys/mt_bench_human_judgments",
     files=_FILES,
+    holds=("comparisons", "ties", "annotators"),
     gives=(
         "pairs of answers to 80 questions of two turns, with votes and ties of named experts and "
         "authors; votes by GPT-4 are left out"

@@ -121,6 +121,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/allenai/multipref",
     files=_FILES,
+    holds=("comparisons", "ties", "annotators", "covariates"),
     gives=(
         "pairs of answers compared by two crowdworkers and two experts: better by two levels, or a "
         "tie, with how sure they are (1 to 3); overall, helpful, truthful and harmless have a row "

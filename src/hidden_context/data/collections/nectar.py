@@ -119,6 +119,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/berkeley-nest/Nectar",
     files=_FILES,
+    holds=("rankings", "annotators"),
     gives=(
         "prompts with up to seven answers ranked by GPT-4, 1 the best, for harmlessness first and "
         "then helpfulness; no person judged, and the order in which GPT-4 saw the answers is not "

@@ -189,6 +189,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/OpenAssistant/oasst1",
     files=_FILES,
+    holds=("rankings", "ratings"),
     gives=(
         "answers with the mean of several people's labels from 0 to 1, such as quality, "
         "helpfulness, toxicity or spam, under their names in objective and data_subset, and how "

@@ -63,6 +63,7 @@ SOURCE = Source(
     ),
     published="https://github.com/WeOpenML/PandaLM",
     files=_FILES,
+    holds=("comparisons", "ties", "annotators"),
     gives=(
         "pairs of answers to 999 instructions, a vote or a tie by each of three annotators, who go "
         "by the names of their columns; pairs they disagreed on much were left out before "

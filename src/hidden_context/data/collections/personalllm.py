@@ -113,6 +113,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/namkoong-lab/PersonalLLM",
     files=_FILES,
+    holds=("rankings", "ties", "annotators"),
     gives=(
         "eight answers to each prompt, ranked by each of ten reward models, who stand for people "
         "with tastes of their own and are the annotators; equal scores are ties; the scores pass "

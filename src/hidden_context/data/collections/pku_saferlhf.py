@@ -77,6 +77,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF",
     files=_FILES,
+    holds=("comparisons",),
     gives=(
         "pairs of answers in two rows each: which is more helpful (better_response_id), objective "
         "and data_subset helpful, and which is safer (safer_response_id), harmless; one vote each, "

@@ -107,6 +107,7 @@ SOURCE = Source(
     ),
     published="https://github.com/guldenakkuss/PluriHarms-release",
     files=_FILES,
+    holds=("ratings", "abstentions", "annotators", "covariates"),
     gives=(
         "150 prompts, each rated for harm from 0 to 100 (the most harmful) by 100 people; unsure "
         "is an abstention; demographics and three psychological factors of each person"

@@ -228,6 +228,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/HannahRoseKirk/prism-alignment",
     files=_FILES,
+    holds=("ratings", "annotators", "covariates"),
     gives=(
         "chats of 1,396 people; in each turn one person rates up to four answers from 1 to 100; "
         "demographics and stated preferences of each person"

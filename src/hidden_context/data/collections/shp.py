@@ -88,6 +88,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/stanfordnlp/SHP",
     files=_FILES,
+    holds=("comparisons",),
     gives=(
         "pairs of comments on a post, of which the later one has the higher score of votes; one "
         "judgement each, by nobody known, without ties; the two scores and score_ratio pass "

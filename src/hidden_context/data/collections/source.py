@@ -6,10 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from hidden_context.data.annotators import Covariates
 from hidden_context.data.example import Example
+
+Kind: TypeAlias = Literal[
+    "comparisons", "rankings", "ratings", "ties", "abstentions", "annotators", "covariates"
+]
+"""What a data set may hold; ``annotators`` where judgements name who made them."""
 
 LeftOut: TypeAlias = "Counter[str]"
 """How many published rows or votes were left out, by the reason in words."""
@@ -26,6 +31,7 @@ class Source:
         citation: Who to cite: authors, year, title, venue.
         published: Where it is found.
         files: Which of its files are read, in words.
+        holds: What kinds of judgements it holds, and what is known of who made them.
         gives: What it gives, in words: who judged what, and how.
         read: Reads files into examples, and counts what it leaves out.
         read_annotators: Reads what is known of the annotators; None where nothing is published.
@@ -37,6 +43,7 @@ class Source:
     citation: str
     published: str
     files: str
+    holds: tuple[Kind, ...]
     gives: str
     read: Callable[[Sequence[Path], LeftOut], Iterator[Example]]
     read_annotators: Callable[[Sequence[Path]], Covariates] | None = None

@@ -176,6 +176,7 @@ SOURCE = Source(
         "https://github.com/openai/summarize-from-feedback"
     ),
     files=_FILES,
+    holds=("comparisons", "ratings", "annotators"),
     gives=(
         "pairs of summaries with the votes of named workers (data_subset comparisons), confidence "
         "as published, 1 to 9; single summaries rated from 1 to 7 (data_subset axis_overall, "

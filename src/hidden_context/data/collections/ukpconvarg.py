@@ -120,6 +120,7 @@ SOURCE = Source(
     ),
     published="https://github.com/UKPLab/acl2016-convincing-arguments",
     files=_FILES,
+    holds=("comparisons", "ties", "annotators"),
     gives=(
         "pairs of arguments for one side of a debate, about five votes each by named crowd "
         "workers, with ties; the worker's competence (MACE) beside each vote; debates in the "

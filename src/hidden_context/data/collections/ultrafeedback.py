@@ -180,6 +180,7 @@ SOURCE = Source(
     ),
     published="https://huggingface.co/datasets/openbmb/UltraFeedback",
     files=_FILES,
+    holds=("comparisons", "ratings", "abstentions", "annotators"),
     gives=(
         "four answers of models with GPT-4's ratings, 1 to 5, for instruction_following, honesty, "
         "truthfulness and helpfulness, and 1 to 10 overall, each in a row of its own: choose one "

@@ -120,6 +120,7 @@ SOURCE = Source(
         "rows at https://huggingface.co/datasets/openai/webgpt_comparisons"
     ),
     files=_FILES,
+    holds=("comparisons", "ties"),
     gives=(
         "pairs of answers to a question, one comparison each by nobody named: its margin is the "
         "published score, from -1 the second is better to 1 the first, and 0 is a tie; the quotes "
