@@ -34,7 +34,8 @@ from starlette.responses import JSONResponse
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.requests import MarkedText, Scorer
+from hidden_context.scoring.prepare import MarkedText
+from hidden_context.scoring.requests import Scorer
 from hidden_context.serve.app import make_app
 from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.service import Served

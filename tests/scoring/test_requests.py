@@ -9,7 +9,8 @@ from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.risk import parse
 from hidden_context.scoring.columns import People, group_risk_values, risk_values
 from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.requests import MarkedText, Scorer, TokenIds
+from hidden_context.scoring.prepare import MarkedText, TokenIds
+from hidden_context.scoring.requests import Scorer
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 from support.paper_layout import reward_checkpoint
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hidden_context.scoring.requests import TokenIds
+from hidden_context.scoring.prepare import TokenIds
 from hidden_context.serve.leading import restored
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
 

@@ -8,7 +8,8 @@ from starlette.testclient import TestClient
 
 from hidden_context.data.dialogue import join
 from hidden_context.risk import parse
-from hidden_context.scoring.requests import MarkedText, Scorer, TokenIds
+from hidden_context.scoring.prepare import MarkedText, TokenIds
+from hidden_context.scoring.requests import Scorer
 from hidden_context.serve.errors import RequestError
 from hidden_context.serve.routes.distribution import _or_null
 from hidden_context.serve.service import finite

@@ -17,7 +17,8 @@ from hidden_context.errors import ConfigError, DataError
 from hidden_context.integrations.reward import single_measure
 from hidden_context.integrations.sources import LocalSource, Model, open_source
 from hidden_context.risk import RiskMeasure
-from hidden_context.scoring.requests import Described, MarkedText
+from hidden_context.scoring.prepare import MarkedText
+from hidden_context.scoring.requests import Described
 
 RewardFunction = Callable[
     [Sequence[str], Sequence[str], Sequence[Any]], "dict[str, Tensor | dict[str, Tensor]]"

@@ -27,7 +27,8 @@ from hidden_context.integrations.client import (
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.requests import Asked, Scorer
+from hidden_context.scoring.prepare import Asked
+from hidden_context.scoring.requests import Scorer
 
 Model: TypeAlias = "str | Path | RewardModel | Scorer | RewardClient | RewardSource"
 """A checkpoint, the address of a server, or either of them opened already."""

@@ -20,7 +20,8 @@ from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.requests import Scorer, TokenIds
+from hidden_context.scoring.prepare import TokenIds
+from hidden_context.scoring.requests import Scorer
 
 
 class RewardModule(nn.Module):

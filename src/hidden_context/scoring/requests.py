@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from hidden_context.data.chat import special_tokens
-from hidden_context.data.checks import read_conversation
-from hidden_context.data.dialogue import ASSISTANT_TURN, is_blank
-from hidden_context.data.model_input import Text, as_input
-from hidden_context.data.tokenize import tokenize_texts, truncate_left
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.likelihood.labels import UNKNOWN
-from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.risk import RiskMeasure
@@ -33,52 +26,10 @@ from hidden_context.scoring.columns import (
     rewards_of_people,
 )
 from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.stream import BLANK, reasons_of
+from hidden_context.scoring.prepare import Asked, OverLength, Prepared, Preparer, as_text
+from hidden_context.scoring.stream import reasons_of
 
-NO_TEXT = "it has no text"
 _ROWS_AT_ONCE = 32  # of the matrix of preferences, so that its memory stays small
-
-
-@dataclass(frozen=True, slots=True)
-class MarkedText:
-    """A text that carries its special tokens already, as a trainer decodes it; none are added."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenIds:
-    """A text as token ids of the model's own vocabulary, special tokens included."""
-
-    ids: tuple[int, ...]
-
-
-Asked: TypeAlias = "Text | MarkedText | TokenIds"
-"""What a model can be asked about."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A text made ready to be run.
-
-    Attributes:
-        asked: The text.
-        ids: Its token ids; None where it cannot be scored, or the model tokenizes it itself.
-        reason: Why it cannot be scored, or None.
-        truncated: Whether its beginning was cut.
-    """
-
-    asked: Asked
-    ids: Sequence[int] | None = None
-    reason: str | None = None
-    truncated: bool = False
-
-    @property
-    def num_tokens(self) -> int:
-        """Number of its tokens, or an estimate by its length where the model tokenizes it."""
-        if self.ids is not None or self.reason is not None:
-            return len(self.ids or ())
-        return 1 + len(str(self.asked)) // 4
 
 
 @dataclass(frozen=True)
@@ -130,7 +81,7 @@ class Described:
     groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
-class Scorer:
+class Scorer(Preparer):
     """A loaded model that answers requests; rewards do not depend on what is asked together.
 
     Args:
@@ -144,10 +95,10 @@ class Scorer:
         self,
         model: RewardModel,
         options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
-        over_length: Literal["error", "truncate"] = "error",
+        over_length: OverLength = "error",
     ) -> None:
-        self.model, self.options, self.over_length = model, options, over_length
-        self._how: Literal["truncate", "drop"] = "truncate" if over_length == "truncate" else "drop"
+        super().__init__(model, over_length)
+        self.options = options
 
     def raw(self, asked: Sequence[Asked]) -> Answers:
         """Compute raw outputs, all together: a beginning that several share is run once.
@@ -162,24 +113,6 @@ class Scorer:
             ConfigError: If there are messages but no chat template.
         """
         return self.run(self.prepare(asked))
-
-    def prepare(self, asked: Sequence[Asked]) -> list[Prepared]:
-        """Tokenize, and find what cannot be scored; this needs no network and no accelerator.
-
-        Args:
-            asked: B texts, marked texts or token ids, in any mixture.
-
-        Returns:
-            The texts, ready to be run with others.
-
-        Raises:
-            ConfigError: If there are messages but no chat template.
-        """
-        ready = [self._checked(one) for one in asked]
-        if isinstance(self.model, SequenceRewardModel):
-            texts = [n for n, one in enumerate(ready) if one.reason is None and one.ids is None]
-            self._tokenize(ready, texts)
-        return ready
 
     def run(self, ready: Sequence[Prepared]) -> Answers:
         """Compute raw outputs of texts that were made ready (see ``raw``)."""
@@ -200,11 +133,11 @@ class Scorer:
                 tokens_per_batch=options.tokens_per_batch,
             )
         else:
-            texts = [_as_text(ready[n].asked) for n in places]
+            texts = [as_text(ready[n].asked) for n in places]
             outputs = model.try_raw_outputs(
                 texts,
                 options.batch_size,
-                self._how,
+                "truncate" if self.over_length == "truncate" else "drop",
                 engine=options.engine,
                 tokens_per_batch=options.tokens_per_batch,
             )
@@ -304,84 +237,6 @@ class Scorer:
                     "for the population's rewards."
                 )
         return rewards_of_people(raw.double(), People(likelihood, annotator))
-
-    def _checked(self, asked: Asked) -> Prepared:
-        """Find what speaks against a text before it is tokenized; token ids are ready then."""
-        reads_tokens = isinstance(self.model, SequenceRewardModel)
-        if isinstance(asked, (MarkedText, TokenIds)) and not reads_tokens:
-            reason = (
-                "a model on a frozen backbone reads the text of a dialogue, not a text that "
-                "carries special tokens, nor token ids"
-            )
-            return Prepared(asked, reason=reason)
-        if isinstance(asked, TokenIds):
-            return self._checked_ids(asked)
-        try:
-            given = asked.text if isinstance(asked, MarkedText) else as_input(asked).conversation
-            read_conversation(given, "text")
-        except DataError as error:
-            return Prepared(asked, reason=error.problem)
-        if is_blank(given):
-            return Prepared(asked, reason=NO_TEXT)
-        silent = not isinstance(asked, MarkedText) and _says_nothing(asked)
-        return Prepared(asked, reason=BLANK if silent else None)
-
-    def _checked_ids(self, asked: TokenIds) -> Prepared:
-        assert isinstance(self.model, SequenceRewardModel)
-        config = classifier_of(self.model.module).config.get_text_config()
-        outside = next((one for one in asked.ids if not 0 <= one < config.vocab_size), None)
-        if outside is not None:
-            reason = f"{outside} is no token of the model, whose vocabulary has {config.vocab_size}"
-            return Prepared(asked, reason=reason)
-        return self._fitted(asked, list(asked.ids))
-
-    def _fitted(self, asked: Asked, ids: list[int]) -> Prepared:
-        """Cut or refuse what is too long, and refuse what is empty."""
-        limit = self.model.max_length
-        if not ids:
-            return Prepared(asked, reason="it has no tokens")
-        if len(ids) <= limit:
-            return Prepared(asked, ids)
-        if self._how == "drop":
-            return Prepared(asked, reason=f"it has {len(ids)} tokens, more than {limit}")
-        special = special_tokens(self.model.tokenizer)
-        return Prepared(asked, truncate_left(ids, limit, special), truncated=True)
-
-    def _tokenize(self, ready: list[Prepared], places: Sequence[int]) -> None:
-        """Put token ids into the places of texts."""
-        marked = {n: asked.text for n in places if isinstance(asked := ready[n].asked, MarkedText)}
-        if marked:
-            texts = list(marked.values())
-            encoded = self.model.tokenizer(texts, add_special_tokens=False, verbose=False)
-            for place, ids in zip(marked, encoded["input_ids"], strict=True):
-                ready[place] = self._fitted(ready[place].asked, list(ids))
-        plain = [n for n in places if n not in marked]
-        if plain:
-            given = [_as_text(ready[n].asked) for n in plain]
-            tokens = tokenize_texts(given, self.model.tokenizer, None, "keep")
-            for place, ids, reason in zip(plain, tokens.input_ids, tokens.reasons, strict=True):
-                own = ready[place].asked
-                refused = reason is not None or ids is None
-                ready[place] = (
-                    Prepared(own, reason=reason) if refused else self._fitted(own, ids or [])
-                )
-
-
-def _as_text(asked: Asked) -> Text:
-    assert not isinstance(asked, (MarkedText, TokenIds))
-    return asked
-
-
-def _says_nothing(text: Text) -> bool:
-    """Tell whether nothing but white space follows a prompt that is known."""
-    given = as_input(text)
-    whole, prompt = given.conversation, given.prompt
-    if not prompt or whole[: len(prompt)] != prompt:
-        return False
-    rest = whole[len(prompt) :]
-    if isinstance(rest, str):
-        rest = rest.strip().removeprefix(ASSISTANT_TURN.strip())
-    return is_blank(rest)
 
 
 def variance_shares(rewards: RewardDistribution) -> dict[str, Tensor]:

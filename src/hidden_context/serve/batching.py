@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hidden_context.scoring.requests import Answers, Asked, Prepared, Scorer
+from hidden_context.scoring.prepare import Asked, Prepared
+from hidden_context.scoring.requests import Answers, Scorer
 from hidden_context.serve.errors import RequestError
 from hidden_context.serve.metrics import Metrics
 

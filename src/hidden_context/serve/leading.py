@@ -7,7 +7,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from hidden_context.data.chat import special_tokens
-from hidden_context.scoring.requests import Asked
+from hidden_context.scoring.prepare import Asked
 
 _MARK: Final = "0e5f7c3a"
 _openings: WeakKeyDictionary[Any, tuple[str, tuple[str, ...]]] = WeakKeyDictionary()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StrictInt
 
-from hidden_context.scoring.requests import Asked, MarkedText, TokenIds
+from hidden_context.scoring.prepare import Asked, MarkedText, TokenIds
 
 
 class Lenient(BaseModel):

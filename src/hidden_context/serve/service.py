@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.risk import RiskMeasure, parse
-from hidden_context.scoring.requests import Answers, Asked, Prepared, Scorer
+from hidden_context.scoring.prepare import Asked, Prepared
+from hidden_context.scoring.requests import Answers, Scorer
 from hidden_context.serve.batching import Batcher, BatchOptions
 from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.errors import RequestError

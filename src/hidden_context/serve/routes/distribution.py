@@ -14,7 +14,8 @@ from hidden_context.data.model_input import with_context
 from hidden_context.errors import ConfigError
 from hidden_context.risk import RiskMeasure, parse
 from hidden_context.scoring.config import WORST_GROUP
-from hidden_context.scoring.requests import Asked, Described
+from hidden_context.scoring.prepare import Asked
+from hidden_context.scoring.requests import Described
 from hidden_context.serve.errors import RequestError, answer
 from hidden_context.serve.schema import Conversation, Object
 from hidden_context.serve.service import Found, ServiceNow, finite

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from hidden_context.scoring.requests import MarkedText
+from hidden_context.scoring.prepare import MarkedText
 from hidden_context.serve.errors import RequestError, answer
 from hidden_context.serve.schema import Lenient
 from hidden_context.serve.service import ServiceNow

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from hidden_context.scoring.columns import measure_values
-from hidden_context.scoring.requests import MarkedText, variance_shares
+from hidden_context.scoring.prepare import MarkedText
+from hidden_context.scoring.requests import variance_shares
 from hidden_context.serve.errors import answer
 from hidden_context.serve.schema import Lenient
 from hidden_context.serve.service import Found, Service, ServiceNow, finite

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from hidden_context.scoring.requests import Asked
+from hidden_context.scoring.prepare import Asked
 from hidden_context.serve.errors import RequestError, answer
 from hidden_context.serve.leading import restored
 from hidden_context.serve.schema import Input, Lenient, Object, Usage, one_of, read_input, usage

@@ -1,0 +1,174 @@
+"""What a model can be asked about, and making it ready: token ids, or why it cannot be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from hidden_context.data.chat import special_tokens
+from hidden_context.data.checks import read_conversation
+from hidden_context.data.dialogue import ASSISTANT_TURN, is_blank
+from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.tokenize import tokenize_texts, truncate_left
+from hidden_context.errors import DataError
+from hidden_context.models.engine.forward import classifier_of
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.scoring.stream import BLANK
+
+NO_TEXT: Final = "it has no text"
+
+OverLength: TypeAlias = 'Literal["error", "truncate"]'
+"""What is done with a text longer than the model reads: an error, or its beginning is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A text that carries its special tokens already, as a trainer decodes it; none are added."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A text as token ids of the model's own vocabulary, special tokens included."""
+
+    ids: tuple[int, ...]
+
+
+Asked: TypeAlias = "Text | MarkedText | TokenIds"
+"""What a model can be asked about."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A text made ready to be run.
+
+    Attributes:
+        asked: The text.
+        ids: Its token ids; None where it cannot be scored, or the model tokenizes it itself.
+        reason: Why it cannot be scored, or None.
+        truncated: Whether its beginning was cut.
+    """
+
+    asked: Asked
+    ids: Sequence[int] | None = None
+    reason: str | None = None
+    truncated: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of its tokens, or an estimate by its length where the model tokenizes it."""
+        if self.ids is not None or self.reason is not None:
+            return len(self.ids or ())
+        return 1 + len(str(self.asked)) // 4
+
+
+class Preparer:
+    """Makes texts ready to be run by a model.
+
+    Args:
+        model: The model.
+        over_length: What is done with a text longer than the model reads.
+    """
+
+    def __init__(self, model: RewardModel, over_length: OverLength = "error") -> None:
+        self.model, self.over_length = model, over_length
+
+    def prepare(self, asked: Sequence[Asked]) -> list[Prepared]:
+        """Tokenize, and find what cannot be scored; this needs no network and no accelerator.
+
+        Args:
+            asked: B texts, marked texts or token ids, in any mixture.
+
+        Returns:
+            The texts, ready to be run with others.
+
+        Raises:
+            ConfigError: If there are messages but no chat template.
+        """
+        ready = [self._checked(one) for one in asked]
+        if isinstance(self.model, SequenceRewardModel):
+            texts = [n for n, one in enumerate(ready) if one.reason is None and one.ids is None]
+            self._tokenize(ready, texts)
+        return ready
+
+    def _checked(self, asked: Asked) -> Prepared:
+        """Find what speaks against a text before it is tokenized; token ids are ready then."""
+        reads_tokens = isinstance(self.model, SequenceRewardModel)
+        if isinstance(asked, (MarkedText, TokenIds)) and not reads_tokens:
+            reason = (
+                "a model on a frozen backbone reads the text of a dialogue, not a text that "
+                "carries special tokens, nor token ids"
+            )
+            return Prepared(asked, reason=reason)
+        if isinstance(asked, TokenIds):
+            return self._checked_ids(asked)
+        try:
+            given = asked.text if isinstance(asked, MarkedText) else as_input(asked).conversation
+            read_conversation(given, "text")
+        except DataError as error:
+            return Prepared(asked, reason=error.problem)
+        if is_blank(given):
+            return Prepared(asked, reason=NO_TEXT)
+        silent = not isinstance(asked, MarkedText) and _says_nothing(asked)
+        return Prepared(asked, reason=BLANK if silent else None)
+
+    def _checked_ids(self, asked: TokenIds) -> Prepared:
+        assert isinstance(self.model, SequenceRewardModel)
+        config = classifier_of(self.model.module).config.get_text_config()
+        outside = next((one for one in asked.ids if not 0 <= one < config.vocab_size), None)
+        if outside is not None:
+            reason = f"{outside} is no token of the model, whose vocabulary has {config.vocab_size}"
+            return Prepared(asked, reason=reason)
+        return self._fitted(asked, list(asked.ids))
+
+    def _fitted(self, asked: Asked, ids: list[int]) -> Prepared:
+        """Cut or refuse what is too long, and refuse what is empty."""
+        limit = self.model.max_length
+        if not ids:
+            return Prepared(asked, reason="it has no tokens")
+        if len(ids) <= limit:
+            return Prepared(asked, ids)
+        if self.over_length == "error":
+            return Prepared(asked, reason=f"it has {len(ids)} tokens, more than {limit}")
+        special = special_tokens(self.model.tokenizer)
+        return Prepared(asked, truncate_left(ids, limit, special), truncated=True)
+
+    def _tokenize(self, ready: list[Prepared], places: Sequence[int]) -> None:
+        """Put token ids into the places of texts."""
+        marked = {n: asked.text for n in places if isinstance(asked := ready[n].asked, MarkedText)}
+        if marked:
+            texts = list(marked.values())
+            encoded = self.model.tokenizer(texts, add_special_tokens=False, verbose=False)
+            for place, ids in zip(marked, encoded["input_ids"], strict=True):
+                ready[place] = self._fitted(ready[place].asked, list(ids))
+        plain = [n for n in places if n not in marked]
+        if plain:
+            given = [as_text(ready[n].asked) for n in plain]
+            tokens = tokenize_texts(given, self.model.tokenizer, None, "keep")
+            for place, ids, reason in zip(plain, tokens.input_ids, tokens.reasons, strict=True):
+                own = ready[place].asked
+                refused = reason is not None or ids is None
+                ready[place] = (
+                    Prepared(own, reason=reason) if refused else self._fitted(own, ids or [])
+                )
+
+
+def as_text(asked: Asked) -> Text:
+    """Return a text that the model tokenizes itself."""
+    assert not isinstance(asked, (MarkedText, TokenIds))
+    return asked
+
+
+def _says_nothing(text: Text) -> bool:
+    """Tell whether nothing but white space follows a prompt that is known."""
+    given = as_input(text)
+    whole, prompt = given.conversation, given.prompt
+    if not prompt or whole[: len(prompt)] != prompt:
+        return False
+    rest = whole[len(prompt) :]
+    if isinstance(rest, str):
+        rest = rest.strip().removeprefix(ASSISTANT_TURN.strip())
+    return is_blank(rest)
