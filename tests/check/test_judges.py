@@ -7,6 +7,7 @@ from check.people import pair, write
 from hidden_context.check import CheckConfig, check
 from hidden_context.check.judges import NO_PEOPLE
 from hidden_context.check.tables import print_found
+from hidden_context.cli.main import main
 from hidden_context.data.judges import judges_of
 from hidden_context.data.sources import load_examples
 from hidden_context.errors import DataError
@@ -54,6 +55,7 @@ def test_a_judge_is_no_person(tmp_path):
     assert judge.alone.leaning.estimate == 1.0
     assert judge.people.items == 12
     assert judge.people.differ.estimate == 0.5
+    assert judge.people.settled.estimate == 0.0  # .55 on average is for the first
     assert judge.people.noise.estimate == 0.5  # half of its two answers differ: ½ · ½ of ½
     assert judge.people.lasting.estimate == pytest.approx(0.5)
     assert "answers otherwise on 100 %" in judge.sentence
@@ -106,6 +108,19 @@ def test_orders_follow_the_texts(tmp_path):
     ]
     assert np.array_equal(found[0].answers, found[1].answers)
     assert np.array_equal(found[0].people, found[1].people)
+
+
+def test_inspect_tells_judges_from_people(tmp_path, capsys):
+    rows = [always_first(n) for n in range(6)]
+    assert main(["data", "inspect", str(write(tmp_path / "j.jsonl", rows))]) == 0
+    shown = capsys.readouterr().out
+    assert "judgements by language models: 6;" in shown
+    bare = [pair(n, {f"p{k}": 1.0 for k in range(4)}) for n in range(6)]
+    assert main(["data", "inspect", str(write(tmp_path / "p.jsonl", bare))]) == 0
+    people = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if "split" in line or "differ" in line]
+    assert lines
+    assert lines == [line for line in people.splitlines() if "split" in line or "differ" in line]
 
 
 def test_abstentions_and_judges_alone(tmp_path):

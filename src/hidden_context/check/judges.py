@@ -11,7 +11,7 @@ import numpy as np
 from hidden_context.check.words import counted, percent, with_ends
 from hidden_context.data.example import Example
 from hidden_context.data.groups import SplitOptions
-from hidden_context.data.judges import JudgeAnswers, judges_of, without_judges
+from hidden_context.data.judges import JudgeAnswers, is_by_judge, judges_of, people_of
 from hidden_context.statistics.judge_noise import (
     JudgeAndPeople,
     JudgeNoise,
@@ -67,10 +67,9 @@ def compare_judges(
     if not found:
         return list(examples), [], []
     judges = [_judge(each, seed) for each in found]
-    people = without_judges(examples)
-    if all(said.abstains for example in people for said in example.judgements):
-        return list(examples), judges, [NO_PEOPLE]
-    return people, judges, []
+    people, _ = people_of(examples)
+    alone = any(is_by_judge(said) for example in people for said in example.judgements)
+    return people, judges, [NO_PEOPLE] if alone else []
 
 
 def _judge(found: JudgeAnswers, seed: int) -> Judge:
@@ -80,7 +79,9 @@ def _judge(found: JudgeAnswers, seed: int) -> Judge:
         empty = judge_noise(np.zeros((1, 2, 3)))
         return Judge(found.name, 0, found.abstentions, empty, None, nothing)
     alone = judge_noise(found.answers, found.group, seed=seed)
-    people = judge_and_people(found.answers, found.people, found.group, seed=seed)
+    people = judge_and_people(
+        found.answers, found.people, found.group, settled=found.settled, seed=seed
+    )
     sentence = _sentence(found.name, alone, people)
     return Judge(found.name, answers, found.abstentions, alone, people, sentence)
 
@@ -104,6 +105,8 @@ def _sentence(name: str, alone: JudgeNoise, people: JudgeAndPeople | None) -> st
     differ = f"It contradicts a person on {with_ends(people.differ)} of the pairs"
     if np.isfinite(people.people.estimate):
         differ += f", as one person does another on {with_ends(people.people)}"
+    if np.isfinite(people.settled.estimate):
+        differ += f"; what its answers settle on does on {with_ends(people.settled)}"
     words.append(f"{differ}.")
     if np.isfinite(people.noise.estimate):
         words.append(

@@ -167,13 +167,7 @@ def _choices(found: Found) -> Table | None:
 
 def _judges(found: Found) -> Table:
     title = "Language models as judges"
-    numbers = [
-        "answers",
-        "otherwise, exchanged",
-        "leans to the first",
-        "against people",
-        "own noise",
-    ]
+    numbers = ["answers", "unsteady", "leans", "against people", "noise"]
     table = make_table(title, ["judge"], numbers)
     for judge in found.judges:
         people = judge.people

@@ -149,6 +149,7 @@ def _read(config: InspectConfig, split: str) -> ExampleData:
 def _print_summary(data: ExampleData, split_by: str | None) -> None:
     from hidden_context.cli.observed_lines import observed_lines
     from hidden_context.data.groups import SplitOptions
+    from hidden_context.data.judges import people_of
     from hidden_context.data.observed import Observing, observed
     from hidden_context.data.summary import summarize_examples
 
@@ -163,8 +164,11 @@ def _print_summary(data: ExampleData, split_by: str | None) -> None:
         if counts:
             print(f"  {title}: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
     print(f"  responses: {summary.responses}; judgements: {summary.judgements}")
-    keys = options.keys(data.examples)
-    for line in observed_lines(observed(data.examples, keys, Observing(test_resamples=499))):
+    people, of_judges = people_of(data.examples)
+    if of_judges:
+        print(f"  judgements by language models: {of_judges}; `check` compares them with people")
+    keys = options.keys(people)
+    for line in observed_lines(observed(people, keys, Observing(test_resamples=499))):
         print(f"  {line}")
     print(
         f"  prompts: {summary.prompts} distinct; {summary.repeated_prompt_rows} examples repeat "

@@ -27,6 +27,10 @@ _REMEDY: Final = (
 )
 
 
+_SETTLED: Final = 2
+"""Where a judge's settled answer is counted, behind the two orders."""
+
+
 @dataclass(frozen=True, eq=False)
 class JudgeAnswers:
     """Answers of a judge to I pairs of responses, beside people's votes.
@@ -38,6 +42,8 @@ class JudgeAnswers:
         about: What its entries say of it, such as its model and objective.
         answers: Counts by item, order and answer, ``(I, 2, 3)``: order 0 shows the first side
             first; answers are first, equal, second.
+        settled: What its answers to an item settle on, their mean, as a count of 1 by answer,
+            ``(I, 3)``; 0 where it abstains.
         people: Counts of people's votes by answer, ``(I, 3)``.
         group: Number of each item's group, ``(I,)``.
         abstentions: Answers that are no votes.
@@ -46,6 +52,7 @@ class JudgeAnswers:
     name: str
     about: Mapping[str, Any]
     answers: Floats
+    settled: Floats
     people: Floats
     group: Codes
     abstentions: int
@@ -57,14 +64,28 @@ def is_by_judge(judgement: Judgement) -> bool:
     return isinstance(entry.get("judge"), Mapping) and entry.get("answers") is not None
 
 
-def without_judges(examples: Sequence[Example]) -> list[Example]:
-    """Leave judges' entries out, so that people's judgements alone remain."""
-    return [
+def people_of(examples: Sequence[Example]) -> tuple[list[Example], int]:
+    """Leave judges' entries out, where anybody else judged anything.
+
+    Args:
+        examples: The examples.
+
+    Returns:
+        The examples with people's judgements alone, or as they are where there are none of people;
+        and how many entries are judges'.
+    """
+    people = [
         dataclasses.replace(
             example, judgements=tuple(one for one in example.judgements if not is_by_judge(one))
         )
         for example in examples
     ]
+    entries = sum(len(one.judgements) for one in examples) - sum(
+        len(one.judgements) for one in people
+    )
+    if all(said.abstains for example in people for said in example.judgements):
+        return list(examples), entries
+    return people, entries
 
 
 def judges_of(
@@ -106,6 +127,11 @@ def judges_of(
                 name = f"{judge}\n{order}\n{vote}"
                 names[name] = judge, order
                 said.append(Judgement(comparison, name))
+            if isinstance(judgement.answer, Comparison):
+                names[judge] = judge, _SETTLED
+                share = _whole(judgement.answer.preference)
+                settled = dataclasses.replace(judgement.answer, preference=share)
+                said.append(dataclasses.replace(judgement, answer=settled))
         asked.append(dataclasses.replace(example, judgements=tuple(said)))
     if not about:
         return []
@@ -122,17 +148,9 @@ def _counted(
     """Count answers by texts: votes of judges, told from people's by their names."""
     found = votes_of(asked, groups)
     if found is None:
-        return [
-            JudgeAnswers(
-                judge,
-                what,
-                np.zeros((0, 2, 3)),
-                np.zeros((0, 3)),
-                np.zeros(0, int),
-                abstained[judge],
-            )
-            for judge, what in about.items()
-        ]
+        nothing = np.zeros((0, 3))
+        none = np.zeros((0, 2, 3)), nothing, nothing, np.zeros(0, np.int64)
+        return [JudgeAnswers(judge, what, *none, abstained[judge]) for judge, what in about.items()]
     table, texts = found.table, int(found.texts.max()) + 1
     text = found.texts[table.item]
     # the first side of the texts, rather than of the row: 0 and 2 change places where they differ
@@ -147,14 +165,22 @@ def _counted(
     np.add.at(people, (text[kept], answer[kept]), 1)
     results = []
     for judge, what in about.items():
-        counts = np.zeros((texts, 2, 3))
+        counts = np.zeros((texts, 3, 3))
         own = {n: one[1] for n, one in enumerate(judge_of) if one is not None and one[0] == judge}
         rows = np.flatnonzero(whole & np.isin(table.annotator, list(own)))
         order = np.array([own[who] for who in table.annotator[rows].tolist()], np.int64)
         np.add.at(counts, (text[rows], order, answer[rows]), 1)
         some = counts.sum((1, 2)) > 0
         results.append(
-            JudgeAnswers(judge, what, counts[some], people[some], group[some], abstained[judge])
+            JudgeAnswers(
+                judge,
+                what,
+                counts[some, :_SETTLED],
+                counts[some, _SETTLED],
+                people[some],
+                group[some],
+                abstained[judge],
+            )
         )
     return results
 
@@ -194,8 +220,13 @@ def _answers(
         if share is None:
             raise place.error("the value is missing", f"{field}.preference", _REMEDY)
         first, second = (canonical_prompt(example.responses[each]) for each in shown)
-        settled = (1 + (share > 0.5) - (share < 0.5)) / 2
-        yield int(first > second), answer.get("vote", 0), Comparison(pair[0], pair[1], settled)
+        whole = Comparison(pair[0], pair[1], _whole(share))
+        yield int(first > second), answer.get("vote", 0), whole
+
+
+def _whole(share: float) -> float:
+    """Return which side a preference is for: 1, 0 or one half."""
+    return (1 + (share > 0.5) - (share < 0.5)) / 2
 
 
 def _shown(value: Any, responses: int, field: str, place: Place) -> tuple[int, int]:

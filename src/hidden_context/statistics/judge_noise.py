@@ -66,6 +66,8 @@ class JudgeAndPeople:
         items: Items with answers of the judge and votes of two people or more; where there are no
             such items, those with a single vote, of which nothing is known about people themselves.
         differ: Probability that an answer of the judge and one of a person differ.
+        settled: The same of what the judge's answers to an item settle on; NaN where that is not
+            given.
         people: The same of two people; NaN where each item has a single vote.
         kappa: Cohen's κ of an answer of the judge and one of a person. The names of the sides mean
             nothing, so that chance gives both alike.
@@ -78,6 +80,7 @@ class JudgeAndPeople:
 
     items: int
     differ: Interval
+    settled: Interval
     people: Interval
     kappa: Interval
     people_kappa: Interval
@@ -121,7 +124,12 @@ def judge_noise(answers: Floats, group: Codes | None = None, *, seed: int = 0) -
 
 
 def judge_and_people(
-    answers: Floats, people: Floats, group: Codes | None = None, *, seed: int = 0
+    answers: Floats,
+    people: Floats,
+    group: Codes | None = None,
+    *,
+    settled: Floats | None = None,
+    seed: int = 0,
 ) -> JudgeAndPeople | None:
     """Divide a judge's disagreement with people into noise, their own disagreement, and the rest.
 
@@ -129,6 +137,7 @@ def judge_and_people(
         answers: Counts of the judge's answers, ``(I, 2, 3)``; see ``judge_noise``.
         people: Counts of people's votes by answer, ``(I, 3)``.
         group: Number of each item's group, ``(I,)``.
+        settled: What the judge settles on, as a count of 1 by answer, ``(I, 3)``; 0 for nothing.
         seed: Of the bootstrap.
 
     Returns:
@@ -149,7 +158,8 @@ def judge_and_people(
         return None
     noise = found.itself[rows] if known else np.zeros(int(rows.sum()))
     columns = _columns(found.shares[rows], people[rows], noise)
-    sums = cluster_sums(columns, numbered(group, len(answers), "group")[rows])
+    codes = numbered(group, len(answers), "group")[rows]
+    sums = cluster_sums(columns, codes)
 
     def mean(column: int) -> Interval:
         return cluster_interval(sums[:, [column, _ONE]], ratio, bounds=(0, 1), seed=seed)
@@ -169,6 +179,9 @@ def judge_and_people(
         unknown = (*unknown, "people", "people_kappa", "among_people")
     parts = {
         "differ": mean(_DIFFER),
+        "settled": _settled(settled[rows], people[rows], codes, seed)
+        if settled is not None
+        else _NOTHING,
         "people": mean(_PEOPLE),
         "kappa": kappa(_ONE + 1),
         "people_kappa": kappa(_ONE + 1 + _ANSWERS**2),
@@ -243,6 +256,12 @@ def _mean(values: Floats, codes: Codes, bounds: tuple[float, float], seed: int) 
         return _NOTHING
     rows = np.stack([values[known], np.ones(int(known.sum()))], axis=1)
     return cluster_interval(cluster_sums(rows, codes[known]), ratio, bounds=bounds, seed=seed)
+
+
+def _settled(settled: Floats, people: Floats, codes: Codes, seed: int) -> Interval:
+    """Estimate how often a settled answer and a person's vote differ."""
+    agrees = (settled * people).sum(1) / people.sum(1)
+    return _mean(np.where(settled.sum(1) > 0, 1 - agrees, np.nan), codes, (0, 1), seed)
 
 
 def _evened(tables: Floats) -> Floats:

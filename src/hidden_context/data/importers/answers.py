@@ -30,7 +30,7 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
     "ratings": ("rating", "abstains"),
 }
 _WHO = ("annotator", "weight", "confidence")
-_JUDGE = ("judge", "answers")
+_JUDGE = ("judge", "answers", "one_order")
 """Keys of a judge that was asked several times; they are read where judges are compared."""
 
 _PREFERENCE_REMEDY = "'preference' is the share of annotators for the chosen side: 1 all, 0.5 a tie"

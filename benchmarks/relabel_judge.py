@@ -1,0 +1,162 @@
+"""How well a small language model judges pairs that a large one labelled.
+
+    python benchmarks/smollm2.py FOLDER
+    python benchmarks/relabel_judge.py --model FOLDER --data relabeled_hh_rlhf/both/test.jsonl.gz
+
+Of the paper's relabelled test pairs, as many of each objective are drawn at random; each is judged
+by its own objective in both orders. The answers are kept in ``--work``, so that a run that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hidden_context.data.files import write_jsonl
+from hidden_context.data.row_facts import prompt_of
+from hidden_context.relabel import RelabelConfig, run
+from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
+
+OBJECTIVES = ("helpful", "harmless")
+
+
+def draw(rows: list[dict[str, Any]], each: int, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """Draw pairs of each objective; those whose two responses are the same are left out."""
+    generator = random.Random(seed)
+    found = {}
+    for objective in OBJECTIVES:
+        fit = [r for r in rows if r["objective"] == objective and r["chosen"] != r["rejected"]]
+        found[objective] = generator.sample(fit, each)
+    return found
+
+
+def judge(
+    drawn: dict[str, list[dict[str, Any]]], model: str, work: Path
+) -> dict[str, list[dict[str, Any]]]:
+    """Let the model judge the pairs of each objective; return the rows with its answers."""
+    judged = {}
+    for objective, rows in drawn.items():
+        source, output = work / f"{objective}.jsonl", work / f"{objective}.judged.jsonl"
+        write_jsonl(source, rows)
+        run(
+            RelabelConfig(
+                data_path=str(source),
+                output=str(output),
+                model=model,
+                name="SmolLM2-135M-Instruct",
+                backend="local",
+                device="cpu",
+                dtype="float32",
+                objectives=[objective],
+                cache=str(work / "answers.sqlite"),
+            )
+        )
+        judged[objective] = [json.loads(line) for line in output.read_text().splitlines()]
+    return judged
+
+
+def measure(rows: list[dict[str, Any]]) -> dict[str, Interval]:
+    """Shares of pairs, with intervals by prompt; a tie counts one half."""
+    columns: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in _of_row(row).items():
+            columns.setdefault(name, []).append(value)
+    codes: dict[str, int] = {}
+    cluster = np.array([codes.setdefault(prompt_of(row), len(codes)) for row in rows])
+    return {name: share(np.array(values), cluster) for name, values in columns.items()}
+
+
+def share(values: np.ndarray, cluster: np.ndarray) -> Interval:
+    """Mean of values from 0 to 1, bootstrapped over clusters; NaN is left out."""
+    known = ~np.isnan(values)
+    both = np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1)
+    return cluster_interval(cluster_sums(both, cluster), ratio, bounds=(0, 1))
+
+
+def _of_row(row: dict[str, Any]) -> dict[str, float]:
+    """Whether each way to choose takes the chosen response: 1, 0, or ½ for a tie."""
+    entry = row["annotations"][-1]
+    by_order = [answer.get("preference") for answer in entry["answers"]]
+    chosen, rejected = (len(row["responses"][place]) for place in _places(row))
+    found = {
+        "both orders": _takes(entry.get("preference"), 0.5),
+        "chosen shown first": _takes(by_order[0], 0.5),
+        "chosen shown second": _takes(by_order[1], 0.5),
+        "baseline: the longer response": _takes(chosen, rejected),
+        "baseline: the first of `responses`": float(row["label"] == 0),
+        "decision changes with the order": _changes(by_order),
+        "abstains": float("preference" not in entry),
+    }
+    return found
+
+
+def _places(row: dict[str, Any]) -> tuple[int, int]:
+    return row["label"], 1 - row["label"]
+
+
+def _takes(value: float | None, other: float) -> float:
+    return float("nan") if value is None else ((value > other) + (value >= other)) / 2
+
+
+def _changes(by_order: list[float | None]) -> float:
+    first, second = by_order
+    if first is None or second is None:
+        return float("nan")
+    return float((first > 0.5) != (second > 0.5))
+
+
+def print_measures(judged: dict[str, list[dict[str, Any]]]) -> None:
+    """Print a Markdown table: a row for each measure, a column for each objective and for all."""
+    groups = {**judged, "all": [row for rows in judged.values() for row in rows]}
+    measured = {name: measure(rows) for name, rows in groups.items()}
+    counts = (f"{name} ({len(rows)})" for name, rows in groups.items())
+    print(f"| share of pairs | {' | '.join(counts)} |\n|---|{'---|' * len(groups)}")
+    for name in next(iter(measured.values())):
+        cells = (measured[group][name] for group in groups)
+        said = (f"{100 * c.estimate:.1f} [{100 * c.low:.1f}, {100 * c.high:.1f}]" for c in cells)
+        print(f"| {name} | {' | '.join(said)} |")
+
+
+def print_letters(work: Path) -> None:
+    """Print how the model divides its probability between the letters, whatever they stand for."""
+    import sqlite3
+
+    database = sqlite3.connect(work / "answers.sqlite")
+    replies = [json.loads(reply) for (reply,) in database.execute("SELECT reply FROM answers")]
+    database.close()
+    letters = [reply["letters"] for reply in replies if reply.get("letters")]
+    odds = np.array([one["A"] - one["B"] for one in letters])
+    mass = np.exp([np.logaddexp(one["A"], one["B"]) for one in letters])
+    tokens = [reply["input_tokens"] for reply in replies if reply.get("input_tokens")]
+    print(
+        f"\n{len(replies)} questions of {np.mean(tokens):.0f} tokens on average; A is preferred in "
+        f"{100 * np.mean(odds > 0):.1f} %, P(A) {np.mean(1 / (1 + np.exp(-odds))):.3f} on average; "
+        f"both letters together have the probability {mass.mean():.3f} on average."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="folder of the language model")
+    parser.add_argument("--data", required=True, help="the paper's both/test.jsonl.gz")
+    parser.add_argument("--each", type=int, default=150, help="pairs of each objective")
+    parser.add_argument("--work", type=Path, default=Path("results/relabel_judge"))
+    options = parser.parse_args()
+    with gzip.open(options.data, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    judged = judge(draw(rows, options.each), options.model, options.work)
+    print_measures(judged)
+    print_letters(options.work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What questions cost: counted beforehand, summed up while they are asked, and capped."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hidden_context.errors import ConfigError, first_line
+from hidden_context.relabel.chats import chat_ids
+from hidden_context.relabel.config import CostOptions
+from hidden_context.relabel.replies import Reply
+
+CHARACTERS_PER_TOKEN: Final = 4
+REPLY_TOKENS: Final = 2
+"""Tokens that a reply is estimated at: a letter, and the end."""
+CORRECTED_AFTER: Final = 20
+"""Replies whose own counts correct the estimate."""
+_MILLION: Final = 1e6
+
+Counter = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices of a million tokens, in the user's money.
+
+    Attributes:
+        input: Of questions.
+        output: Of replies.
+    """
+
+    input: float
+    output: float
+
+    def cost(self, input_tokens: float, output_tokens: float) -> float:
+        """Cost of so many tokens of questions and of replies."""
+        return (input_tokens * self.input + output_tokens * self.output) / _MILLION
+
+
+def prices_of(options: CostOptions) -> Prices | None:
+    """Return the prices that were given; None where none were."""
+    if options.price_input is None or options.price_output is None:
+        return None
+    return Prices(options.price_input, options.price_output)
+
+
+def token_counter(name: str | None) -> Counter:
+    """Return what counts the tokens of a question.
+
+    Args:
+        name: Folder or hub id of the tokenizer, whose chat template is applied where it has one;
+            None to take a token for every ``CHARACTERS_PER_TOKEN`` characters.
+
+    Raises:
+        ConfigError: If there is no such tokenizer.
+    """
+    if name is None:
+        return lambda text: -(-len(text) // CHARACTERS_PER_TOKEN)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"--tokenizer {name!r} cannot be loaded: {first_line(error)} Leave it out to count "
+            f"characters/{CHARACTERS_PER_TOKEN}."
+        ) from error
+    if not getattr(tokenizer, "chat_template", None):
+        return lambda text: len(tokenizer.encode(text, verbose=False))
+    return lambda text: len(chat_ids(tokenizer, text))
+
+
+class Meter:
+    """Sums up what was paid for, and says what may still be asked.
+
+    Args:
+        prices: Prices; None where they are not known.
+        max_cost: The most that may be spent; None for no limit.
+        max_tokens: The most tokens of a reply.
+    """
+
+    def __init__(self, prices: Prices | None, max_cost: float | None, max_tokens: int) -> None:
+        self.prices, self.max_cost, self._max_tokens = prices, max_cost, max_tokens
+        self.input_tokens, self.output_tokens, self.uncounted = 0, 0, 0
+        self.under_way = 0
+        self._reserved = 0.0
+        self._ratios: list[float] = []
+        self._outputs: list[int] = []
+
+    @property
+    def spent(self) -> float:
+        """Cost of all answers so far; 0 where prices are not known."""
+        return self._cost(self.input_tokens, self.output_tokens)
+
+    @property
+    def replies(self) -> int:
+        """Replies whose tokens the server counted."""
+        return len(self._ratios)
+
+    @property
+    def ratio(self) -> float:
+        """The server's count of a question's tokens over the estimate; 1 before enough replies."""
+        return statistics.fmean(self._ratios) if self.replies >= CORRECTED_AFTER else 1.0
+
+    def add(self, reply: Reply, estimate: int) -> None:
+        """Add an answer; where the server counted no tokens, the estimate."""
+        if reply.input_tokens is None or reply.output_tokens is None:
+            self.uncounted += 1
+            self.input_tokens += estimate
+            self.output_tokens += REPLY_TOKENS
+            return
+        self.input_tokens += reply.input_tokens
+        self.output_tokens += reply.output_tokens
+        self._ratios.append(reply.input_tokens / max(estimate, 1))
+        self._outputs.append(reply.output_tokens)
+
+    def expected(self, tokens: int, questions: int) -> float:
+        """Expected cost of questions, corrected by the replies so far."""
+        output = statistics.fmean(self._outputs) if self._outputs else REPLY_TOKENS
+        return self._cost(tokens * self.ratio, output * questions)
+
+    def most(self, tokens: int, questions: int = 1) -> float:
+        """Cost of questions whose replies are all as long as they may be."""
+        return self._cost(tokens * self.ratio, self._max_tokens * questions)
+
+    def fits(self, tokens: int) -> bool:
+        """Tell whether one more question is within the limit, however long its reply."""
+        if self.max_cost is None:
+            return True
+        return self.spent + self._reserved + self.most(tokens) <= self.max_cost
+
+    def start(self, tokens: int) -> float:
+        """Note that a question is under way; return what is put by for it."""
+        put_by = self.most(tokens)
+        self._reserved += put_by
+        self.under_way += 1
+        return put_by
+
+    def finish(self, put_by: float) -> None:
+        """Note that a question is no longer under way."""
+        self._reserved -= put_by
+        self.under_way -= 1
+
+    def _cost(self, input_tokens: float, output_tokens: float) -> float:
+        return 0.0 if self.prices is None else self.prices.cost(input_tokens, output_tokens)

@@ -1,0 +1,200 @@
+"""From replies to judgements, and from judgements to rows that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from hidden_context.data.checks import Place
+from hidden_context.data.example import Comparison, Example
+from hidden_context.data.importers.pairs import is_pair
+from hidden_context.data.published import has_lists, plain_row
+from hidden_context.relabel.objectives import Objective
+from hidden_context.relabel.questions import Item, Orders, Question
+from hidden_context.relabel.replies import Verdict
+
+_DIGITS = 8  # of a prompt's digest, in the annotator's name
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A language model that judges one objective.
+
+    Attributes:
+        model: Its name.
+        objective: What it judges.
+    """
+
+    model: str
+    objective: Objective
+
+    @property
+    def annotator(self) -> str:
+        """Its name as an annotator: model, objective, and which words it was asked with."""
+        return f"{self.model}/{self.objective.name}/{self.objective.digest[:_DIGITS]}"
+
+    def entry(
+        self,
+        pair: tuple[int, int],
+        said: Sequence[tuple[Question, Verdict]],
+        orders: Orders,
+    ) -> dict[str, Any]:
+        """Write what the judge says of a pair.
+
+        The preference is the mean over orders of the mean over votes. Where every answer abstains,
+        or one order of two, the entry abstains too.
+
+        Args:
+            pair: Places of the two responses.
+            said: Every question about the pair, and what was answered.
+            orders: The orders that were asked for.
+
+        Returns:
+            An entry for ``annotations``; see ``compared`` for one of ``judgements``.
+        """
+        answers = [self._answer(pair, question, verdict) for question, verdict in said]
+        by_order: dict[tuple[int, ...], list[float]] = {}
+        for answer in answers:
+            if "preference" in answer:
+                by_order.setdefault(tuple(answer["shown"]), []).append(answer["preference"])
+        entry: dict[str, Any] = {"annotator": self.annotator}
+        if by_order and (orders == "first" or len(by_order) == 2):
+            entry["preference"] = fmean(fmean(votes) for votes in by_order.values())
+        else:
+            entry["abstains"] = True
+        if len(by_order) == 1:
+            entry["one_order"] = True
+        entry["judge"] = {
+            "model": self.model,
+            "objective": self.objective.name,
+            "prompt": self.objective.digest,
+        }
+        return {**entry, "answers": answers}
+
+    def _answer(
+        self, pair: tuple[int, int], question: Question, verdict: Verdict
+    ) -> dict[str, Any]:
+        answer: dict[str, Any] = {"shown": list(question.shown), "vote": question.vote}
+        if verdict.first is None:
+            return {**answer, "abstains": True, "text": verdict.text, "reason": verdict.reason}
+        preference = verdict.first if question.shown == pair else 1 - verdict.first
+        return {**answer, "preference": preference}
+
+
+def compared(entry: dict[str, Any], pair: tuple[int, int]) -> dict[str, Any]:
+    """Name the two responses in an entry of ``judgements``; an abstention names none."""
+    if entry.get("abstains"):
+        return entry
+    annotator = entry["annotator"]
+    return {"annotator": annotator, "comparison": list(pair), **entry}
+
+
+def judged_row(item: Item, entries: Sequence[tuple[tuple[int, int], dict[str, Any]]]) -> Any:
+    """Add a judge's entries to a row; nothing that people said is lost.
+
+    Args:
+        item: The row.
+        entries: Pairs of responses, by their places, and what was said of them.
+
+    Returns:
+        A pair's row with ``annotations``, of which the first is the row's own vote where it had no
+        such list. Any other row with ``judgements``, into which ``ranks``, ``rankings``,
+        ``ratings`` and lists of chosen and rejected responses were moved. A row with fewer than
+        two responses as it is.
+
+    Raises:
+        DataError: If the row already has an entry by the same judge, naming file, line and field.
+    """
+    example = item.example
+    row = example.columns
+    if not entries:
+        return row
+    if is_pair(row) or not (row.get("judgements") or row.get("responses") or has_lists(row)):
+        row = plain_row(row)  # JudgeBench has its pair under other names
+        before = row.get("annotations") or [_own_vote(example, row)]
+        added = [entry for _, entry in entries]
+        _check_new(before, added, "annotations", example)
+        return {**row, "annotations": [*before, *added]}
+    row, before = _as_judgements(example)
+    added = [compared(entry, pair) for pair, entry in entries]
+    _check_new(before, added, "judgements", example)
+    return {**row, "judgements": [*before, *added]}
+
+
+def _check_new(
+    before: Sequence[Mapping[str, Any]],
+    added: Sequence[Mapping[str, Any]],
+    field: str,
+    example: Example,
+) -> None:
+    names = {entry["annotator"] for entry in added}
+    for number, entry in enumerate(before):
+        if entry.get("annotator") in names:
+            line = example.source_lines[0] if example.source_lines else None
+            raise Place(example.source_file, line).error(
+                f"the row has a judgement by {entry['annotator']!r} already",
+                f"{field}[{number}].annotator",
+                "Relabel the file that it was made from, or leave out this objective",
+            )
+
+
+def _own_vote(example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the vote that a pair's row is, as an entry."""
+    judgement = next(j for j in example.judgements if isinstance(j.answer, Comparison))
+    answer = judgement.answer
+    assert isinstance(answer, Comparison)  # for the type checker
+    entry = {
+        "annotator": judgement.annotator,
+        "preference": answer.preference,
+        "strength": answer.strength,
+        "margin": answer.margin,
+    }
+    return {name: value for name, value in entry.items() if value is not None}
+
+
+def _as_judgements(example: Example) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Write a row of several responses without what people said, and a list of that."""
+    row = plain_row(example.columns)
+    if has_lists(example.columns):
+        return row, _written(example)
+    if row.get("judgements") is not None:
+        return row, list(row["judgements"])
+    moved = ("ranks", "rankings", "ratings")
+    rest = {name: value for name, value in row.items() if name not in moved}
+    who = {} if row.get("annotator") in (None, "") else {"annotator": row["annotator"]}
+    if row.get("ranks") is not None:
+        said = [{**who, "ranks": row["ranks"]}]
+    else:
+        said = [_ranking(entry) for entry in row.get("rankings") or ()]
+    ratings = [
+        {"response": place, "rating": value}
+        for place, value in enumerate(row.get("ratings") or ())
+        if value is not None
+    ]
+    if ratings and who:  # nobody is said to have rated, so the row must name nobody
+        del rest["annotator"]
+        said = [{**who, **entry} for entry in said]
+    return rest, [*said, *ratings]
+
+
+def _ranking(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Write an entry of ``rankings``; one without ranks is an abstention."""
+    if entry.get("ranks") is not None:
+        return dict(entry)
+    return {**{k: v for k, v in entry.items() if k != "ranks"}, "abstains": True}
+
+
+def _written(example: Example) -> list[dict[str, Any]]:
+    """Write the comparisons that a benchmark's row stands for."""
+    own = example.columns.get("weight") or 1.0
+    return [
+        {
+            "comparison": [judgement.answer.first, judgement.answer.second],
+            "preference": judgement.answer.preference,
+            "weight": judgement.weight / own,
+        }
+        for judgement in example.judgements
+        if isinstance(judgement.answer, Comparison)
+    ]

@@ -1,0 +1,111 @@
+"""Keeping to a server's limits: how soon the next request may go, and how long to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import email.utils
+import random
+from collections.abc import Callable, Mapping
+from typing import Final
+
+LONGEST_BACKOFF: Final = 60.0
+"""Most seconds between two attempts, where the server does not say."""
+_MINUTE: Final = 60.0
+
+
+class StoppedError(Exception):
+    """Nothing more is to be asked."""
+
+
+class Pace:
+    """Spaces requests evenly, so that no minute has more of them, or of tokens, than allowed.
+
+    Args:
+        requests: Most requests a minute; None for no limit.
+        tokens: Most tokens a minute; None for no limit.
+        clock: Seconds, from any beginning.
+    """
+
+    def __init__(
+        self, requests: float | None, tokens: float | None, clock: Callable[[], float]
+    ) -> None:
+        self._per_request = 0.0 if requests is None else _MINUTE / requests
+        self._per_token = 0.0 if tokens is None else _MINUTE / tokens
+        self._clock = clock
+        self._next_request = self._next_token = self._paused = -float("inf")
+
+    def delay(self, tokens: float) -> float:
+        """Take the next free moment; return the seconds until then."""
+        now = self._clock()
+        at = max(now, self._next_request, self._next_token, self._paused)
+        self._next_request = at + self._per_request
+        self._next_token = at + self._per_token * tokens
+        return at - now
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing go for some seconds, as the server asked."""
+        self._paused = max(self._paused, self._clock() + seconds)
+
+    def remaining_pause(self) -> float:
+        """Seconds that are left of a pause."""
+        return max(0.0, self._paused - self._clock())
+
+    def settle(self, tokens: float) -> None:
+        """Add tokens that a reply took beyond what was expected, or take off what it did not."""
+        self._next_token += self._per_token * tokens
+
+
+async def wait(seconds: float, stop: asyncio.Event) -> None:
+    """Wait, unless all is stopped meanwhile.
+
+    Raises:
+        StoppedError: If it is.
+    """
+    if not stop.is_set() and seconds > 0:
+        try:
+            await asyncio.wait_for(stop.wait(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):  # one and the same since Python 3.11
+            return
+    if stop.is_set():
+        raise StoppedError
+
+
+def backoff(attempt: int, first: float, generator: random.Random) -> float:
+    """Return the seconds to wait after an attempt: doubled each time, with jitter.
+
+    Args:
+        attempt: Number of the attempt that failed, from 0.
+        first: Seconds after the first.
+        generator: Of the jitter, between half and all of it.
+    """
+    longest = min(first * 2.0 ** min(attempt, 30), LONGEST_BACKOFF)
+    return longest * generator.uniform(0.5, 1.0)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read how many seconds a server asks to wait; None where it does not say.
+
+    The header ``Retry-After`` holds seconds or a date; ``retry-after-ms`` milliseconds.
+    """
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if text is None:
+            continue
+        try:
+            seconds = float(text) * unit
+        except ValueError:
+            seconds = _until(text)
+        if 0 <= seconds < float("inf"):
+            return seconds
+    return None
+
+
+def _until(text: str) -> float:
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return float("nan")
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=datetime.timezone.utc)
+    return max(0.0, (date - datetime.datetime.now(datetime.timezone.utc)).total_seconds())

@@ -1,0 +1,289 @@
+"""Relabelling: rows in, the same rows with a language model's judgements out."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hidden_context.data.files import write_jsonl, write_yaml_config
+from hidden_context.data.locks import exclusive
+from hidden_context.data.report import ReadReport
+from hidden_context.data.sources import files_of_split, load_examples
+from hidden_context.errors import ConfigError, DataError, StorageError
+from hidden_context.progress import stage
+from hidden_context.relabel.asking import Pending, ask_endpoint, ask_local, keeper
+from hidden_context.relabel.cache import AnswerCache
+from hidden_context.relabel.config import RelabelConfig
+from hidden_context.relabel.cost import CORRECTED_AFTER, Meter, prices_of, token_counter
+from hidden_context.relabel.endpoint import Endpoint
+from hidden_context.relabel.estimate import Estimate
+from hidden_context.relabel.judgements import Judge, judged_row
+from hidden_context.relabel.local import LocalJudge
+from hidden_context.relabel.objectives import Objective, find_objectives
+from hidden_context.relabel.questions import (
+    Item,
+    items_of,
+    key_of,
+    questions_about,
+    questions_of,
+)
+from hidden_context.relabel.replies import Reply, read_reply
+
+Confirm = Callable[[Estimate], bool]
+"""Asks whether to go on at an estimated cost."""
+
+
+@dataclass
+class RelabelResult:
+    """What became of a file.
+
+    Attributes:
+        path: The file written; None where the limit of the cost was reached before.
+        report: How the rows were read.
+        rows: Rows written.
+        judged: Judgements with a preference.
+        abstained: Judgements without one.
+        reasons: Answers without a preference, by reason.
+        asked: Questions asked in this run.
+        known: Questions whose answer was in the cache.
+        left: Questions that were not asked.
+        input_tokens: Tokens of all questions of this output, those of earlier runs included.
+        output_tokens: Tokens of the replies likewise.
+        uncounted: Replies whose tokens the server did not count.
+        cost: Cost of all answers likewise; None where prices are not known.
+    """
+
+    path: Path | None
+    report: ReadReport
+    rows: int = 0
+    judged: int = 0
+    abstained: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    asked: int = 0
+    known: int = 0
+    left: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    uncounted: int = 0
+    cost: float | None = None
+
+
+def run(config: RelabelConfig, confirm: Confirm | None = None) -> RelabelResult:
+    """Judge every pair of responses of a file by every objective, and write the rows.
+
+    Args:
+        config: What is judged, by whom, and what it may cost.
+        confirm: Asked before an endpoint is, unless ``yes`` or ``max_cost`` says so already.
+
+    Returns:
+        Counts and costs. Where the limit of the cost was reached no file is written, and the next
+        run goes on from there.
+
+    Raises:
+        MissingFileError: If data, objectives or model are not there.
+        DataError: If a row is malformed, already has a judgement by the same judge, or no row has
+            two responses.
+        ConfigError: If an option cannot work, or nobody agreed to the cost.
+        EndpointError: If the endpoint refuses requests or does not answer.
+        StorageError: If output or cache cannot be written, or another process is writing them.
+    """
+    _check_output(config)
+    objectives = find_objectives(config.objectives, config.objectives_file)
+    data = load_examples(
+        config.data_path,
+        config.data_subset,
+        config.split,
+        revision=config.revision,
+        limit=config.limit,
+        on_malformed=config.on_malformed,
+        seed=config.seed,
+    )
+    items = items_of(data.examples)
+    judges = [Judge(config.model_name, objective) for objective in objectives]
+    _check_items(items, judges, config)
+    judge = LocalJudge(config) if config.backend == "local" else Endpoint(config)
+    with (
+        exclusive(config.output),
+        exclusive(config.cache_path),
+        AnswerCache(config.cache_path) as cache,
+    ):
+        relabelling = _Relabelling(config, items, objectives, judge, cache)
+        result = RelabelResult(None, data.report)
+        if relabelling.ask(confirm):
+            relabelling.write(judges, result)
+        relabelling.count(result)
+    return result
+
+
+class _Relabelling:
+    """One run: which questions have answers, asking the others, and writing the rows."""
+
+    def __init__(
+        self,
+        config: RelabelConfig,
+        items: Sequence[Item],
+        objectives: Sequence[Objective],
+        judge: LocalJudge | Endpoint,
+        cache: AnswerCache,
+    ) -> None:
+        self.config, self.items, self.objectives = config, items, objectives
+        self.judge, self.cache = judge, cache
+        self.asked = judge.asked
+        self.meter = Meter(prices_of(config), config.max_cost, config.max_tokens)
+        self.pending: list[Pending] = []
+        self.known = self.done = 0
+        self.corrected = isinstance(judge, LocalJudge)  # whose tokens cost nothing
+
+    def ask(self, confirm: Confirm | None) -> bool:
+        """Ask what has no answer yet; return whether everything has one now."""
+        self._look_up()
+        self.corrected |= self.meter.replies >= CORRECTED_AFTER
+        if not self.pending:
+            return True
+        self._agree(confirm)
+        config = self.config
+        keep = keeper(self.cache, self.meter, self.asked)
+        with stage("questions", len(self.pending), disable=config.disable_tqdm) as step:
+
+            def noted(count: int) -> None:
+                self.done += count
+                step(count)
+                self._correct()
+
+            if isinstance(self.judge, LocalJudge):
+                ask_local(self.judge, self.pending, keep, noted)
+                return True
+            return ask_endpoint(
+                self.judge, self.pending, keep, self.meter, config.concurrency, noted
+            )
+
+    def _look_up(self) -> None:
+        """Find the questions without an answer, and count what the others cost."""
+        local = isinstance(self.judge, LocalJudge)
+        count = (lambda text: 0) if local else token_counter(self.config.tokenizer)
+        config = self.config
+        for question in questions_of(self.items, self.objectives, config.orders, config.votes):
+            text = question.text()
+            key, tokens = key_of(question.description(self.asked, text)), count(text)
+            kept = self.cache.get(key)
+            if kept is None:
+                self.pending.append(Pending(question, key, tokens))
+            else:
+                self.known += 1
+                self.meter.add(Reply.from_dict(kept), tokens)
+
+    def _agree(self, confirm: Confirm | None) -> None:
+        """Show what the questions will cost, and find out whether that is agreed to."""
+        estimate = self._estimate()
+        print(estimate, file=sys.stderr)
+        config = self.config
+        agreed = config.backend == "local" or config.yes or config.max_cost is not None
+        if not agreed and not (confirm is not None and confirm(estimate)):
+            raise ConfigError(
+                "Nothing was asked. --yes asks without this question, --max_cost up to a cost."
+            )
+
+    def _estimate(self) -> Estimate:
+        left = self.pending[self.done :]
+        tokens = sum(one.tokens for one in left)
+        priced = self.meter.prices is not None
+        return Estimate(
+            questions=len(left),
+            known=self.known + self.done,
+            whom=f"{self.config.model_name} ({self.asked['host']})",
+            tokens=None if self.config.backend == "local" else round(tokens * self.meter.ratio),
+            tokenizer=self.config.tokenizer,
+            cost=self.meter.expected(tokens, len(left)) if priced else None,
+            most=self.meter.most(tokens, len(left)) if priced else None,
+            spent=self.meter.spent,
+        )
+
+    def _correct(self) -> None:
+        """Show the estimate again as soon as enough replies say how many tokens they took."""
+        if self.corrected or self.meter.replies < CORRECTED_AFTER:
+            return
+        self.corrected = True
+        if self.done < len(self.pending):
+            print(
+                f"The server counts {self.meter.ratio:.2f} times the tokens that were expected. "
+                f"{self._estimate()}",
+                file=sys.stderr,
+            )
+
+    def write(self, judges: Sequence[Judge], result: RelabelResult) -> None:
+        """Write the rows from the cache alone."""
+        config = self.config
+        result.rows = write_jsonl(config.output_path, self._rows(judges, result))
+        result.path = config.output_path
+        write_yaml_config(f"{config.output}.config.yaml", config)
+
+    def _rows(self, judges: Sequence[Judge], result: RelabelResult) -> Iterator[dict[str, Any]]:
+        for item in self.items:
+            entries = [
+                (pair, self._entry(item, pair, judge, result))
+                for pair in item.pairs
+                for judge in judges
+            ]
+            yield judged_row(item, entries)
+
+    def _entry(
+        self, item: Item, pair: tuple[int, int], judge: Judge, result: RelabelResult
+    ) -> dict[str, Any]:
+        config, said = self.config, []
+        for question in questions_about(item, pair, judge.objective, config.orders, config.votes):
+            reply = self.cache.get(key_of(question.description(self.asked, question.text())))
+            if reply is None:
+                raise DataError(
+                    "an answer that was there is gone",
+                    file=self.cache.path,
+                    remedy="Run the same command again",
+                )
+            verdict = read_reply(Reply.from_dict(reply))
+            said.append((question, verdict))
+            if verdict.reason is not None:
+                result.reasons[verdict.reason] += 1
+        entry = judge.entry(pair, said, config.orders)
+        result.judged += "preference" in entry
+        result.abstained += "preference" not in entry
+        return entry
+
+    def count(self, result: RelabelResult) -> None:
+        """Say what was asked and what it cost."""
+        meter = self.meter
+        result.asked, result.known = self.done, self.known
+        result.left = len(self.pending) - self.done
+        result.input_tokens, result.output_tokens = meter.input_tokens, meter.output_tokens
+        result.uncounted = meter.uncounted
+        result.cost = None if meter.prices is None else meter.spent
+
+
+def _check_output(config: RelabelConfig) -> None:
+    """Check before any work that nothing is written over what is read."""
+    output = config.output_path
+    if output.is_dir():
+        raise StorageError(f"{output} is a folder; name a file to write, such as out.jsonl.")
+    if not output.name.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz")):
+        raise ConfigError(f"--output {output} has to end in .jsonl or .jsonl.gz.")
+    sources = files_of_split(config.data_path, config.data_subset, config.split)
+    written = (output, config.cache_path)
+    read = [*sources, *map(Path, filter(None, [config.objectives_file]))]
+    for path in read:
+        if any(path.resolve() == one.resolve() for one in written):
+            raise ConfigError(f"{path} is the input too; name another file to write.")
+
+
+def _check_items(items: Sequence[Item], judges: Sequence[Judge], config: RelabelConfig) -> None:
+    """Check before anything is paid for that there is something to judge, and that it fits in."""
+    if not any(item.pairs for item in items):
+        raise DataError(
+            "no row has two responses to compare",
+            file=config.data_path,
+            remedy="Rated texts have one; give pairs or rankings",
+        )
+    for item in items:
+        entries = [(pair, {"annotator": one.annotator}) for pair in item.pairs for one in judges]
+        judged_row(item, entries)

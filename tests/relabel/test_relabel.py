@@ -1,0 +1,300 @@
+"""A file through an endpoint: the right judgement or an abstention for every pair."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hidden_context.data.importers import read_row
+from hidden_context.data.judges import judges_of
+from hidden_context.data.sources import load_examples
+from hidden_context.errors import DataError
+from hidden_context.relabel.objectives import BUILT_IN, Objective
+from relabel.fake_endpoint import (
+    HANGS_UP,
+    Asked,
+    Response,
+    better,
+    fails,
+    numbered_rows,
+    quality,
+    says,
+)
+
+HELPFUL = Objective("helpful", BUILT_IN["helpful"])
+HARMLESS = Objective("harmless", BUILT_IN["harmless"])
+NAME = f"m/helpful/{HELPFUL.digest[:8]}"
+
+
+def troubled(asked: Asked) -> Response:
+    """The right answer, after one failure of most questions; some never get one."""
+    kind, first = asked.number % 10, asked.attempt == 0
+    if kind == 0 and first:
+        return fails(429, "slow down", retry_after="0.02")
+    if kind == 1 and first:
+        return HANGS_UP
+    if kind == 2 and first:
+        return fails(503, "overloaded")
+    if kind == 3 and first:
+        return Response("<html>gateway</html>")
+    if kind == 4:
+        return says("Bananas are yellow.")
+    if kind == 5:
+        return says("I'm sorry, but I can't compare these.")
+    if kind == 6:
+        return says("", finish="content_filter")
+    return says(better(asked), delay=0.03 if kind == 7 else 0.0)
+
+
+def reason_of(kind: int) -> str | None:
+    return {4: "unparseable", 5: "refusal", 6: "filter"}.get(kind)
+
+
+def test_every_pair_ends_with_the_right_judgement_or_an_abstention(serve, relabel):
+    rows = numbered_rows(60)
+    endpoint = serve(troubled)
+    result, written = relabel(rows, endpoint, objectives=["helpful", "harmless"], concurrency=16)
+    assert endpoint.most > 1
+    kinds = set()
+    for row, before in zip(written, rows, strict=True):
+        own, *entries = row.pop("annotations")
+        assert row == before
+        assert own == {"preference": 1.0}
+        assert [entry["annotator"] for entry in entries] == [
+            NAME,
+            f"m/harmless/{HARMLESS.digest[:8]}",
+        ]
+        for entry, objective in zip(entries, (HELPFUL, HARMLESS), strict=True):
+            kinds |= check(entry, before, objective)
+    assert kinds == {None, "unparseable", "refusal", "filter"}
+    assert result.judged + result.abstained == 120
+    assert result.asked == 240
+    assert len(set(endpoint.asked)) == 240
+    assert len(endpoint.answered) == len(set(endpoint.answered)) + endpoint_html(endpoint)
+
+
+def endpoint_html(endpoint):
+    """Answers that were no reply, and so had to be asked for again."""
+    return sum(int(digest[:8], 16) % 10 == 3 for digest in set(endpoint.asked))
+
+
+def check(entry, row, objective):
+    """Compare an entry with what the endpoint is known to say; return the reasons in it."""
+    texts = {0: row["chosen"].strip(), 1: row["rejected"].strip()}
+    dialogue = row["prompt"].strip().removesuffix("Assistant:").strip()
+    larger = quality(texts[0]) > quality(texts[1])
+    right = float(larger if objective is HELPFUL else not larger)
+    expected, reasons = [], set()
+    for shown in ((0, 1), (1, 0)):
+        text = objective.question(dialogue, *(texts[place] for place in shown))
+        reason = reason_of(Asked(text, 0, {}, {}).number % 10)
+        reasons.add(reason)
+        answer = {"shown": list(shown), "vote": 0}
+        said = {4: "Bananas are yellow.", 5: "I'm sorry, but I can't compare these.", 6: ""}
+        if reason is None:
+            expected.append({**answer, "preference": right})
+        else:
+            kind = Asked(text, 0, {}, {}).number % 10
+            expected.append({**answer, "abstains": True, "text": said[kind], "reason": reason})
+    assert entry["answers"] == expected
+    assert entry["judge"] == {"model": "m", "objective": objective.name, "prompt": objective.digest}
+    count = sum("preference" in answer for answer in expected)
+    assert entry.get("preference") == (right if count == 2 else None)
+    assert entry.get("abstains", False) is (count < 2)
+    assert entry.get("one_order", False) is (count == 1)
+    return reasons
+
+
+def test_the_rows_are_read_as_people_s_votes_and_a_judge_s(serve, relabel):
+    rows = [{**row, "annotator": "ann"} for row in numbered_rows(12)]
+    relabel(rows, serve(lambda asked: says(better(asked))))
+    examples = load_examples("out.jsonl").examples
+    assert [str(one.annotator) for one in examples[0].judgements] == ["ann", NAME]
+    assert [one.judgements[1].answer.preference for one in examples] == [0.0, 1.0] * 6
+    (judge,) = judges_of(examples)
+    assert (judge.name, judge.about["objective"]) == (NAME, "helpful")
+    assert judge.answers.sum((0, 2)).tolist() == [12, 12]  # in both orders
+    assert judge.people.sum() == 12
+
+
+def test_log_probabilities_are_averaged_over_orders(serve, relabel):
+    top = {"A": 0.6, " A": 0.1, "B": 0.2, "The": 0.1}
+    result, (row,) = relabel(numbered_rows(1), serve(lambda asked: says("A", top=top)))
+    entry = row["annotations"][1]
+    assert [one["preference"] for one in entry["answers"]] == pytest.approx([7 / 9, 2 / 9])
+    assert entry["preference"] == pytest.approx(0.5)
+    assert result.judged == 1
+
+
+def test_votes_are_averaged_within_each_order_first(serve, relabel):
+    """Three votes in one order, one of them an abstention, and three in the other."""
+    said = {(0, 0): "A", (0, 1): "?", (0, 2): "B", (1, 0): "B", (1, 1): "B", (1, 2): "A"}
+
+    def respond(asked: Asked) -> Response:
+        swapped = quality(asked.reply("A")) == 1
+        return says(said[swapped, asked.attempt])
+
+    endpoint = serve(respond)
+    result, (row,) = relabel(numbered_rows(1), endpoint, votes=3, concurrency=1, temperature=0.7)
+    entry = row["annotations"][1]
+    assert [one.get("preference") for one in entry["answers"]] == [1, None, 0, 1, 1, 0]
+    assert entry["preference"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert [one["vote"] for one in entry["answers"]] == [0, 1, 2] * 2
+    assert {body["temperature"] for body in endpoint.bodies} == {0.7}
+    assert result.reasons == {"unparseable": 1}
+
+
+def test_one_order_alone_is_a_judgement_only_where_it_was_asked_for(serve, relabel):
+    _, (row,) = relabel(numbered_rows(1), serve(lambda asked: says("A")), orders="first")
+    entry = row["annotations"][1]
+    assert (entry["preference"], entry["one_order"]) == (1.0, True)
+    assert [one["shown"] for one in entry["answers"]] == [[0, 1]]
+
+
+def test_a_ranking_is_judged_pair_by_pair(serve, relabel):
+    ends = (5, 9, 7)
+    row = {
+        "prompt": "Which number?",
+        "responses": [f"It is number {end}." for end in ends],
+        "ranks": [3, 1, 2],
+        "ratings": [1, None, 4],
+        "annotator": "ann",
+        "weight": 2.0,
+        "id": "r1",
+    }
+    _, (written,) = relabel([row], serve(lambda asked: says(better(asked))))
+    assert {"ranks", "ratings", "annotator"} & set(written) == set()
+    assert (written["responses"], written["id"], written["weight"]) == (row["responses"], "r1", 2.0)
+    people, judged = written["judgements"][:3], written["judgements"][3:]
+    assert people == [
+        {"annotator": "ann", "ranks": [3, 1, 2]},
+        {"response": 0, "rating": 1},
+        {"response": 2, "rating": 4},
+    ]
+    assert [(one["comparison"], one["preference"]) for one in judged] == [
+        ([0, 1], 0.0),
+        ([0, 2], 0.0),
+        ([1, 2], 1.0),
+    ]
+    assert judged[1]["answers"][1] == {"shown": [2, 0], "vote": 0, "preference": 0.0}
+    before, after = read_row(row).judgements, read_row(written).judgements
+    assert after[: len(before)] == before
+
+
+def test_entries_are_added_to_what_several_annotators_said(serve, relabel):
+    said = [{"annotator": "ann", "preference": 0.0, "note": "x"}, {"annotator": 7, "strength": 2}]
+    general = {
+        "prompt": "Which number?",
+        "responses": ["It is number 3.", "It is number 2."],
+        "judgements": [{"annotator": "bob", "comparison": [1, 0]}],
+    }
+    rows = [{**numbered_rows(1)[0], "annotations": said, "preference": 0.5}, general]
+    _, (pair, other) = relabel(rows, serve(lambda asked: says(better(asked))))
+    assert pair["annotations"][:2] == said
+    assert (len(pair["annotations"]), pair["preference"]) == (3, 0.5)
+    assert other["judgements"][0] == general["judgements"][0]
+    assert (other["judgements"][1]["comparison"], other["judgements"][1]["preference"]) == (
+        [0, 1],
+        1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "people"),
+    [
+        (
+            {"prompt": "p", "chosen": ["number 4", "number 5"], "rejected": ["number 1"]},
+            [
+                {"comparison": [0, 2], "preference": 1.0, "weight": 1.0},
+                {"comparison": [1, 2], "preference": 1.0, "weight": 1.0},
+            ],
+        ),
+        (
+            {
+                "prompt": "p",
+                "responses": ["number 4", "number 1"],
+                "rankings": [{"annotator": "ann", "ranks": [1, 2]}, {"annotator": "bob"}],
+            },
+            [{"annotator": "ann", "ranks": [1, 2]}, {"annotator": "bob", "abstains": True}],
+        ),
+    ],
+)
+def test_benchmarks_and_lists_of_rankings_become_judgements(serve, relabel, row, people):
+    _, (written,) = relabel([row], serve(lambda asked: says(better(asked))))
+    assert written["judgements"][: len(people)] == people
+    before, after = read_row(row), read_row(written)
+    assert after.responses == before.responses
+    assert after.judgements[: len(before.judgements)] == before.judgements
+
+
+def test_a_row_of_judgebench_is_a_pair(serve, relabel):
+    row = {"question": "q", "response_A": "number 1", "response_B": "number 2", "label": "B>A"}
+    _, (written,) = relabel([row], serve(lambda asked: says(better(asked))))
+    own, entry = written["annotations"]
+    assert (own, entry["preference"]) == ({"preference": 1.0}, 1.0)
+    assert {**written, **row} == written
+    assert read_row(written).responses == read_row(row).responses
+
+
+def test_blank_responses_are_not_asked_about_and_keep_their_places(serve, relabel):
+    row = {"prompt": "p", "responses": ["number 2", "  ", "number 5"], "ranks": [2, 3, 1]}
+    endpoint = serve(lambda asked: says(better(asked)))
+    _, (written,) = relabel([row], endpoint)
+    assert [one["comparison"] for one in written["judgements"][1:]] == [[0, 2]]
+    assert len(endpoint.asked) == 2
+
+
+def test_chats_are_shown_as_dialogues(serve, relabel):
+    chat = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Which?"}]
+    sides = [[*chat, {"role": "user", "content": "Any."}]] * 2
+    rows = [
+        {
+            "chosen": [*sides[0], {"role": "assistant", "content": "It is number 3."}],
+            "rejected": [*sides[1], {"role": "assistant", "content": "It is number 2."}],
+        }
+    ]
+    endpoint = serve(lambda asked: says(better(asked)))
+    _, (written,) = relabel(rows, endpoint, orders="first")
+    text = endpoint.bodies[0]["messages"][0]["content"]
+    dialogue = "user: Tea?\n\nassistant: Which?\n\nuser: Any."
+    assert text == HELPFUL.question(dialogue, "It is number 3.", "It is number 2.")
+    assert written["annotations"][1]["preference"] == 1.0
+
+
+def test_texts_without_a_known_prompt_are_shown_whole(serve, relabel):
+    rows = [{"chosen": "The tea is number 3.", "rejected": "The tea is number 2."}]
+    endpoint = serve(lambda asked: says(better(asked)))
+    relabel(rows, endpoint, orders="first")
+    text = endpoint.bodies[0]["messages"][0]["content"]
+    assert text == HELPFUL.question(None, rows[0]["chosen"], rows[0]["rejected"])
+
+
+def test_a_second_judgement_by_the_same_judge_is_refused_before_anything_is_asked(serve, relabel):
+    endpoint = serve(lambda asked: says(better(asked)))
+    _, written = relabel(numbered_rows(2), endpoint)
+    with pytest.raises(DataError, match=r"in\.jsonl, line 1, field 'annotations\[1\]\.annotator'"):
+        relabel(written, endpoint, output="again.jsonl")
+    assert len(endpoint.asked) == 4
+    _, again = relabel(written, endpoint, objectives=["overall"], output="again.jsonl")
+    assert [len(row["annotations"]) for row in again] == [3, 3]
+
+
+def test_rated_texts_alone_cannot_be_compared(serve, relabel):
+    endpoint = serve(lambda asked: says("A"))
+    with pytest.raises(DataError, match="no row has two responses to compare"):
+        relabel([{"text": "Tea.", "rating": 3}], endpoint)
+    _, rows = relabel([{"text": "Tea.", "rating": 3}, *numbered_rows(1)], endpoint)
+    assert rows[0] == {"text": "Tea.", "rating": 3}
+    assert len(endpoint.asked) == 2
+
+
+def test_the_same_answers_give_the_same_bytes_and_nothing_is_asked_again(serve, relabel, here):
+    endpoint = serve(troubled)
+    relabel(numbered_rows(20), endpoint, concurrency=8)
+    count, first = len(endpoint.asked), (here / "out.jsonl").read_bytes()
+    (here / "out.jsonl").unlink()
+    result, _ = relabel(numbered_rows(20), endpoint, concurrency=1)
+    assert (result.asked, result.known, len(endpoint.asked)) == (0, 40, count)
+    assert (here / "out.jsonl").read_bytes() == first
+    assert json.loads(first.splitlines()[0])["row"] == 0
