@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from hidden_context.data.annotators import Covariates
 from hidden_context.data.checks import Place, describe
 from hidden_context.data.collections.choices import ranks_of
-from hidden_context.data.collections.fields import id_of
+from hidden_context.data.collections.fields import id_of, object_of
 from hidden_context.data.collections.published import (
     choice_of,
     entries_of,
@@ -70,14 +70,14 @@ def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
 
 
 def _examples(row: Mapping[str, Any], place: Place, left_out: LeftOut) -> Iterator[Example]:
-    prompt = _messages(_object(row, "prompt", place), "prompt.", place)
+    prompt = _messages(object_of(row, "prompt", place), "prompt.", place)
     answers = {
         text_of(answer, "response_index", place, at).strip(): _messages(answer, at, place)
         for at, answer in entries_of(row, "responses", place)
     }
     if len(answers) < len(row["responses"]):
         raise place.error("two answers have one 'response_index'", "responses", _REMEDY)
-    assessments = list(entries_of(_object(row, "metadata", place), "assessments", place))
+    assessments = list(entries_of(object_of(row, "metadata", place), "assessments", place))
     for objective in OBJECTIVES:
         entries = [
             entry
@@ -111,7 +111,7 @@ def _rankings(
 ) -> Iterator[dict[str, Any]]:
     """Read the rankings of one assessment by one objective; none where it was not asked for."""
     who = person_of(said, "annotator_id", place, at)
-    blocks = _object(said, "ranking_blocks", place, at)
+    blocks = object_of(said, "ranking_blocks", place, at)
     at += "ranking_blocks."
     if blocks.get(objective) in (None, []):
         left_out[f"assessments without a {objective} ranking"] += 1
@@ -150,13 +150,6 @@ def _messages(holder: Mapping[str, Any], at: str, place: Place) -> _Messages:
     ]
 
 
-def _object(row: Mapping[str, Any], field: str, place: Place, at: str = "") -> Mapping[str, Any]:
-    value = row.get(field)
-    if not isinstance(value, Mapping):
-        raise place.error(f"an object is needed, not {describe(value)}", at + field, _REMEDY)
-    return value
-
-
 def _plain(value: Any) -> Any:
     """Write a text in plain letters: the words of a scale are published in mathematical bold."""
     return unicodedata.normalize("NFKC", value) if isinstance(value, str) else value
@@ -167,7 +160,7 @@ def _read_annotators(files: Sequence[Path]) -> Covariates:
     known: Covariates = {}
     for path in sort_files(files, _KINDS, _REMEDY)["annotators"]:
         for place, row in rows_of(path):
-            who, told = person_of(row, "annotator_id", place), _object(row, "demographics", place)
+            who, told = person_of(row, "annotator_id", place), object_of(row, "demographics", place)
             values = {name: _plain(told.get(name)) for name in _ABOUT}
             values = {name: value for name, value in values.items() if value not in _UNKNOWN}
             for name, value in values.items():

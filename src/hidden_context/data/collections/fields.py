@@ -1,4 +1,4 @@
-"""Published values beyond those of people and numbers: what a row goes by, and yes or no."""
+"""Published values beyond those of people and numbers: names, yes or no, and objects."""
 
 from __future__ import annotations
 
@@ -23,6 +23,23 @@ def id_of(row: Mapping[str, Any], field: str, place: Place, prefix: str = "") ->
         problem = f"text or an integer is needed, by which the row goes, not {describe(value)}"
         raise place.error(problem, prefix + field, _AS_PUBLISHED)
     return str(value)
+
+
+def object_of(
+    row: Mapping[str, Any], field: str, place: Place, prefix: str = "", *, needed: bool = True
+) -> Mapping[str, Any]:
+    """Return a column that has to be an object; where it is not needed, an empty one if missing.
+
+    Raises:
+        DataError: If it is something else.
+    """
+    value = row.get(field)
+    if not value and not needed:
+        return {}
+    if not isinstance(value, Mapping):
+        problem = f"an object is needed, not {describe(value)}"
+        raise place.error(problem, prefix + field, _AS_PUBLISHED)
+    return value
 
 
 def truth_of(row: Mapping[str, Any], field: str, place: Place, prefix: str = "") -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from hidden_context.data.checks import Place, describe
+from hidden_context.data.collections.helpsteer2 import read_turns
 from hidden_context.data.collections.published import (
     entries_of,
     kept,
@@ -34,7 +34,6 @@ _FILES: Final = (
     "such as 'quality:4,toxicity:0', as NeMo-Aligner makes them of this and other data sets"
 )
 _REMEDY: Final = f"Give {_FILES}"
-_TURN: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 _Chat: TypeAlias = "list[dict[str, str]]"
 
@@ -53,7 +52,7 @@ def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
 
 def _rated(row: Mapping[str, Any], place: Place, left_out: LeftOut) -> Iterator[Example]:
     """Read an answer; an attribute has one rating, or the list of those of several people."""
-    prompt, answer = _read_turns(text_of(row, "prompt", place)), text_of(row, "response", place)
+    prompt, answer = read_turns(text_of(row, "prompt", place)), text_of(row, "response", place)
     for name in ATTRIBUTES:
         values = row.get(name)
         values = values if isinstance(values, list) else [] if values is None else [values]
@@ -126,13 +125,6 @@ def _example(
         file=place.file,
         line=place.line,
     )
-
-
-def _read_turns(prompt: str) -> _Chat:
-    """Read the turns of a prompt as chat messages; the first is the user's and has no mark."""
-    first, *parts = _TURN.split(prompt)
-    turns = [("User", first), *zip(parts[::2], parts[1::2], strict=True)]
-    return [{"role": speaker.lower(), "content": text} for speaker, text in turns]
 
 
 SOURCE = Source(

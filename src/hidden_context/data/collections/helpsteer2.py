@@ -106,11 +106,11 @@ def _example(
     columns: dict[str, Any],
     place: Place,
 ) -> Example:
-    built = {"prompt": _read_turns(text_of(row, "prompt", place)), "responses": responses}
+    built = {"prompt": read_turns(text_of(row, "prompt", place)), "responses": responses}
     return read_row({**built, "judgements": said, **columns}, file=place.file, line=place.line)
 
 
-def _read_turns(prompt: str) -> list[dict[str, str]]:
+def read_turns(prompt: str) -> list[dict[str, str]]:
     """Read the turns of a prompt as chat messages; the first is the user's and has no mark."""
     first, *parts = _TURN.split(prompt)
     turns = [("User", first), *zip(parts[::2], parts[1::2], strict=True)]

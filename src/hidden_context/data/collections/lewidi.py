@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
 from hidden_context.data.checks import Place, describe
+from hidden_context.data.collections.fields import object_of
 from hidden_context.data.collections.lewidi_files import iter_entries, read_people, sort_files
 from hidden_context.data.collections.lewidi_labels import (
     TASKS,
     Task,
-    object_of,
     read_labels,
     split_names,
     task_of,
@@ -46,7 +46,7 @@ def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
         for place, item, row in iter_entries(path, _REMEDY):
             task = task_of(row, place)
             prompt, text = _texts(row, task, place)
-            info = object_of(row, "other_info", place)
+            info = object_of(row, "other_info", place, needed=False)
             for objective, said in read_labels(row, info, task, place):
                 if not said:
                     left_out["texts whose labels for an objective are withheld"] += 1
@@ -98,7 +98,7 @@ def _read_annotators(files: Sequence[Path]) -> Covariates:
     known: Covariates = {}
     for path in items:
         for place, _, row in iter_entries(path, _REMEDY):
-            task, info = task_of(row, place), object_of(row, "other_info", place)
+            task, info = task_of(row, place), object_of(row, "other_info", place, needed=False)
             names = split_names(row, "annotators", place)
             groups = split_names(info, "annotators group", place, "other_info.")
             groups = [str(info.get(group, group)) for group in groups] or [

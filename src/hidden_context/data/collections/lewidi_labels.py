@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from hidden_context.data.checks import Place, describe
+from hidden_context.data.collections.fields import object_of
 from hidden_context.data.collections.published import choice_of, level_of, text_of
 
 _REMEDY: Final = "Give the file as it is published"
@@ -84,7 +85,7 @@ def read_labels(
     names = split_names(row, "annotators", place)
     said = row.get("annotations")
     if not task.objective:
-        words = _words(object_of(row, "annotations", place), place)
+        words = _words(object_of(row, "annotations", place, needed=False), place)
         for label in LABELS:
             yield label, [(who, float(label in chosen)) for who, chosen in words]
     elif isinstance(said, Mapping):
@@ -94,7 +95,7 @@ def read_labels(
     else:
         yield task.objective, _paired(names, row, "annotations", task.low, task.high, place)
     for field in _OTHERS:
-        others = object_of(info, field, place, "other_info.")
+        others = object_of(info, field, place, "other_info.", needed=False)
         for name in others:
             objective = name.removesuffix(" detection").replace(" ", "_")
             yield objective, _paired(names, others, name, 0, 1, place, f"other_info.{field}.")
@@ -142,17 +143,3 @@ def split_names(row: Mapping[str, Any], field: str, place: Place, prefix: str = 
     if value is None or value != value:  # NaN, where a test set withholds it
         return []
     return [part.strip() for part in text_of(row, field, place, prefix).split(",") if part.strip()]
-
-
-def object_of(
-    row: Mapping[str, Any], field: str, place: Place, prefix: str = ""
-) -> Mapping[str, Any]:
-    """Return a column that has to be an object; an empty one where it is missing.
-
-    Raises:
-        DataError: If it is something else.
-    """
-    value = row.get(field) or {}
-    if not isinstance(value, Mapping):
-        raise place.error(f"an object is needed, not {describe(value)}", prefix + field, _REMEDY)
-    return value

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.checks import Place, describe
+from hidden_context.data.checks import Place
+from hidden_context.data.collections.fields import object_of
 from hidden_context.data.collections.published import (
     choice_of,
     entries_of,
@@ -195,10 +196,7 @@ def _read_annotators(files: Sequence[Path]) -> Covariates:
             if who in known:
                 raise place.error(f"{who!r} stands twice in the survey", "user_id", _REMEDY)
             known[who] = {name: str(value) for name, value in _groups(row) if value not in _UNKNOWN}
-            prefers = row.get("stated_prefs") or {}
-            if not isinstance(prefers, Mapping):
-                problem = f"an object is needed, not {describe(prefers)}"
-                raise place.error(problem, "stated_prefs", _REMEDY)
+            prefers = object_of(row, "stated_prefs", place, needed=False)
             for name, value in prefers.items():
                 if not name.startswith("other") and value is not None:
                     number = number_of(prefers, name, place, 0, 100, "stated_prefs.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from hidden_context.data.checks import Place, describe, read_list
+from hidden_context.data.collections.fields import object_of
 from hidden_context.data.collections.published import (
     level_of,
     number_of,
@@ -75,9 +76,7 @@ def _add_vote(
         "comparison": shown,
         "preference": 1.0 - level_of(row, "choice", place, 0, 1),
     }
-    extra = row.get("extra") or {}
-    if not isinstance(extra, Mapping):
-        raise place.error(f"an object is needed, not {describe(extra)}", "extra", _REMEDY)
+    extra = object_of(row, "extra", place, needed=False)
     if extra.get("confidence") is not None:
         entry["confidence"] = number_of(extra, "confidence", place, prefix="extra.")
     items[key]["judgements"].append(entry)
