@@ -84,6 +84,7 @@ def test_no_error_is_left_once_all_planned_votes_are_in():
     np.testing.assert_array_equal(posterior(PLANNED).expected_error("shares", rest), 0)
     full = SharePosterior(PRIOR, STRENGTH, COUNTS, COUNTS.sum(1) + (COUNTS.sum(1) == 0))
     np.testing.assert_allclose(full.estimate[0], [2 / 3, 0, 1 / 3])
+    np.testing.assert_array_equal(posterior().estimate, posterior().mean)
 
 
 def test_the_expected_drop_is_what_draws_of_the_shares_say():

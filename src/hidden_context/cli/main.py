@@ -15,6 +15,7 @@ from typing import Any
 VERBS = {
     "quickstart": "the whole story on a generated world, offline, in minutes",
     "check": "do the people behind a data set disagree, where, about what, and who?",
+    "next": "which items, and which annotators, to ask next",
     "train": "train a reward model on preference pairs",
     "evaluate": "score a preference data set and report accuracy, loss and r²",
     "score": "score texts, responses or pairs, streaming and resumable",
@@ -26,6 +27,7 @@ VERBS = {
     "figure": "figures for papers from an analysis: svg, pdf, png",
     "synthetic": "the synthetic experiments (Figure 1)",
     "data": "download, inspect and split preference data",
+    "relabel": "preference labels by a language model, at an endpoint or on this machine",
 }
 
 

@@ -1,0 +1,101 @@
+"""Options of a choice of votes; every field is also a flag of ``hidden-context next``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from hidden_context.config import check_options, option
+from hidden_context.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class NextConfig:
+    """Options of ``acquisition.run``. Fields are described by their help texts."""
+
+    data_path: str = option(
+        dataclasses.MISSING,
+        "file, folder or hub id of judged data: pairs, rankings or ratings, with who said what",
+        positional=True,
+    )
+    budget: float = option(
+        dataclasses.MISSING, "votes to ask for, or money where votes have a cost", least=0
+    )
+    pool: str | None = option(None, "file of items without votes that may be asked about as well")
+    output: str = option("next.jsonl", "file of the questions, in the order of their worth")
+    format: Literal["jsonl", "label_studio"] = option(
+        "jsonl", "one question a line, or a list of Label Studio tasks"
+    )
+    aim: Literal["shares", "lean", "contested"] = option(
+        "shares",
+        "what is to be known of items: the shares of first, equal and second; first + half of "
+        "equal; or whether that lies between .35 and .65",
+    )
+    target: Literal["everybody", "planned"] = option(
+        "everybody",
+        "whose shares: of everybody who could be asked, or of the max_votes votes an item is to "
+        "have in all",
+    )
+    max_votes: int | None = option(None, "votes of an item at most, old and new", least=1)
+    diversity: float = option(1.0, "share of the budget that one group gets at most", least=0)
+    ask: Literal["anyone", "known", "listed"] | None = option(
+        None,
+        "whom: anyone (no names), the annotators who have voted, or those of the table; listed "
+        "with --annotators, else anyone",
+    )
+    annotators: str | None = option(
+        None, "table of annotators who can be asked: a row each, a column for each thing known"
+    )
+    max_questions: int | None = option(None, "questions to one annotator at most", least=1)
+    cost: float | None = option(None, "cost of a vote; the budget is then money")
+    cost_column: str | None = option(
+        None, "column of the table of annotators that holds the cost of a vote by each"
+    )
+    data_subset: str = option("both", "both, or a subset's name")
+    split: str = option("train", "split to read; of no effect for a single file")
+    split_by: str | None = option(
+        None, "column of an item's group, such as a topic; the first user turn if unset"
+    )
+    on_malformed: Literal["error", "skip"] = option(
+        "error", "what to do at a malformed row: stop, or skip it and count"
+    )
+    embed: str | None = option(
+        None, "embedding model, a hub id or folder; words and length if unset"
+    )
+    max_length: int = option(512, "longest text of the embedding model, in tokens", least=1)
+    shuffle_sides: bool = option(True, "show the two responses of a pair in random order")
+    seed: int = option(0, "seed of the order of the sides, and of features")
+    quiet: bool = option(False, "no progress lines on the terminal")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.budget <= 0:
+            raise ConfigError(f"--budget is {self.budget}; it has to be above 0.")
+        if not 0 < self.diversity <= 1:
+            raise ConfigError(f"--diversity is {self.diversity}; it has to lie in (0, 1].")
+        if self.cost is not None and not 0 < self.cost < float("inf"):
+            raise ConfigError(f"--cost is {self.cost}; it has to be above 0.")
+        if self.target == "planned" and self.max_votes is None:
+            raise ConfigError("--target planned needs --max_votes, the votes planned for an item.")
+        if self.target == "planned" and self.aim == "contested":
+            raise ConfigError("--aim contested is about everybody; leave --target as it is.")
+        self._check_annotators()
+        if self.cost is None and self.cost_column is None and self.budget != int(self.budget):
+            raise ConfigError(f"--budget is {self.budget}; without a cost it is a whole number.")
+
+    def _check_annotators(self) -> None:
+        if self.whom == "listed" and self.annotators is None:
+            raise ConfigError("--ask listed needs --annotators, the table of who can be asked.")
+        if self.cost_column is not None and self.annotators is None:
+            raise ConfigError("--cost_column is a column of --annotators, which is not given.")
+        if self.cost_column is not None and self.cost is not None:
+            raise ConfigError("--cost and --cost_column both say what a vote costs; give one.")
+        if self.whom == "anyone":
+            for name in ("cost_column", "max_questions"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"--{name} needs names: give --ask known or listed.")
+
+    @property
+    def whom(self) -> Literal["anyone", "known", "listed"]:
+        """Who is asked: as the option says, else those of the table where there is one."""
+        return self.ask or ("anyone" if self.annotators is None else "listed")

@@ -1,0 +1,222 @@
+"""Shares of votes foretold by texts, by responses that come again, and by groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array, hstack
+from scipy.special import expit
+
+from hidden_context.acquisition.effects import Design, Scores, fit_scores
+from hidden_context.check.features import Features
+from hidden_context.check.items import NOBODY, Items
+from hidden_context.check.predict import LEAST, design_of
+from hidden_context.statistics.checks import Codes, Floats
+
+MOST_EFFECTS: Final = 1500
+"""Responses with an effect of their own at most, those in most items first."""
+_FEWEST_ITEMS: Final = 3
+_FEWEST_OF_GROUP: Final = 20
+_MOST_GROUPS: Final = 200
+_TIE_FEATURES: Final = 32
+_LEAN_TEXTS: Final = (0.0125, 0.05, 0.2)
+_LEAN_EFFECTS: Final = (0.125, 0.5, 1.5)
+_TIE_SCALES: Final = (0.25, 1.0, 4.0)
+_TIE_TEXTS, _TIE_EFFECTS, _TIE_GROUPS = 0.01, 0.1, 0.25
+_VAGUE: Final = 25.0
+_POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Variances of the priors, by which a forecast trusts texts more or less.
+
+    Attributes:
+        texts: Of the weights of texts, for which side is better.
+        effects: Of the effects of responses, likewise.
+        ties: What the usual variances are multiplied by, for ``equal``.
+    """
+
+    texts: float
+    effects: float
+    ties: float
+
+
+@dataclass(frozen=True, eq=False)
+class ShareForecast:
+    """Shares of I items, foretold without their own votes.
+
+    Attributes:
+        shares: Of first, equal and second, of shape ``(I, 3)``.
+        variance: Summed variance of the three shares, of shape ``(I,)``: how unsure the forecast
+            is of what a model of the texts would say with all votes.
+        linear: Probability that the first side is better by texts alone, of shape ``(I,)``.
+        sizes: Variances of the priors.
+    """
+
+    shares: Floats
+    variance: Floats
+    linear: Floats
+    sizes: Sizes
+
+
+def forecast_shares(items: Items, features: Features, sizes: Sizes | None = None) -> ShareForecast:
+    r"""Foretell shares of votes from the votes on other items.
+
+    Two logistic regressions with normal priors say how likely a vote is for ``equal``, and which
+    side is better otherwise:
+
+    .. math:: P(\text{first}) = (1 - e)\,p, \quad P(\text{equal}) = e, \quad
+        P(\text{second}) = (1 - e)(1 - p)
+
+    p is by differences: of the texts' features, and of an effect of each response that stands in
+    three items or more. e is by what does not change when the sides change places, by groups, and
+    by how far apart the sides are. The priors' variances are those of some few that make the
+    votes most likely. Each item is foretold as if its own votes were unknown.
+
+    Args:
+        items: The items, with or without votes.
+        features: Learns and computes the features of responses.
+        sizes: Variances of the priors; those that make the votes most likely if not given.
+
+    Returns:
+        The forecast.
+    """
+    columns = design_of(items, features, np.arange(len(items)))
+    sides = [items.first, np.where(items.second == NOBODY, len(items.responses), items.second)]
+    first, equal, second = items.counts.T
+    difference = columns[sides[0]] - columns[sides[1]]
+    lean, linear, found = _lean(items, difference, first, second, sizes)
+    if equal.sum() == 0:
+        mean, variance = _moments(lean.others, lean.others_variance)
+        shares = np.stack([mean, np.zeros_like(mean), 1 - mean], axis=1)
+        return ShareForecast(_inside(shares), 2 * variance, linear, found)
+    design = _tie_design(items, columns, sides, lean)
+    known = () if sizes is None else (sizes.ties,)
+    ties, scale = _ties(design, equal, first + second, known or _TIE_SCALES)
+    return _together(lean, ties, linear, replace(found, ties=scale))
+
+
+def _lean(
+    items: Items, texts: Floats, yes: Floats, no: Floats, sizes: Sizes | None
+) -> tuple[Scores, Floats, Sizes]:
+    """Fit which side is better; also by the texts alone."""
+    effects = _effects(items, len(items.responses), signs=(1.0, -1.0))
+    design = Design(texts, effects)
+    middle = Sizes(_LEAN_TEXTS[1], _LEAN_EFFECTS[1], 1.0)
+    best, chosen = _best(design, yes, no, [middle] if sizes is None else [sizes])
+    if sizes is None and effects.shape[1]:
+        tried = [replace(chosen, effects=size) for size in _LEAN_EFFECTS]
+        best, chosen = _best(design, yes, no, tried)
+    if sizes is None:
+        tried = [replace(chosen, texts=size) for size in _LEAN_TEXTS]
+        best, chosen = _best(design, yes, no, tried)
+    if not effects.shape[1]:
+        return best, expit(best.mean), chosen
+    alone = Design(texts, csr_array((len(texts), 0)))
+    linear = fit_scores(alone, yes, no, _lean_precision(alone, chosen))
+    return best, expit(linear.mean), chosen
+
+
+def _best(design: Design, yes: Floats, no: Floats, tried: list[Sizes]) -> tuple[Scores, Sizes]:
+    """Fit with each of some sizes, and keep the one that makes the votes most likely."""
+    found = [(fit_scores(design, yes, no, _lean_precision(design, each)), each) for each in tried]
+    return max(found, key=lambda pair: pair[0].evidence)
+
+
+def _lean_precision(design: Design, sizes: Sizes) -> Floats:
+    counts = [design.texts.shape[1], design.effects.shape[1]]
+    precision = np.repeat([1 / sizes.texts, 1 / sizes.effects], counts)
+    precision[0] = 1 / _VAGUE  # the text that ratings are compared with
+    return precision
+
+
+@dataclass(frozen=True, eq=False)
+class _TieDesign:
+    """A design, and the usual variances of its weights' priors."""
+
+    design: Design
+    variances: Floats
+
+
+def _tie_design(items: Items, columns: Floats, sides: list[Codes], lean: Scores) -> _TieDesign:
+    some = columns[:, : 2 + _TIE_FEATURES]
+    one, other = some[sides[0]], some[sides[1]]
+    ones, apart = np.ones((len(one), 1)), np.abs(lean.others)[:, None]
+    texts = np.concatenate([ones, apart, np.abs(one - other), one + other], axis=1)
+    effects = _effects(items, len(items.responses), signs=(1.0, 1.0))
+    groups = _group_effects(items)
+    counts = [texts.shape[1], effects.shape[1], groups.shape[1]]
+    variances = np.repeat([_TIE_TEXTS, _TIE_EFFECTS, _TIE_GROUPS], counts)
+    return _TieDesign(Design(texts, csr_array(hstack([effects, groups]))), variances)
+
+
+def _ties(
+    tie: _TieDesign, yes: Floats, no: Floats, scales: tuple[float, ...]
+) -> tuple[Scores, float]:
+    best, chosen = None, scales[0]
+    for scale in scales:
+        precision = 1 / (tie.variances * scale)
+        precision[:2] = 1 / _VAGUE, 1.0
+        scores = fit_scores(tie.design, yes, no, precision)
+        if best is None or scores.evidence > best.evidence:
+            best, chosen = scores, scale
+    assert best is not None
+    return best, chosen
+
+
+def _effects(items: Items, responses: int, signs: tuple[float, float]) -> csr_array:
+    """Effects of responses that stand in several items, sparse, ``(I, E)``."""
+    if not items.are_pairs:
+        return csr_array((len(items), 0))
+    uses = np.bincount(items.first, minlength=responses)
+    uses += np.bincount(items.second, minlength=responses)
+    chosen = np.argsort(-uses, kind="stable")[:MOST_EFFECTS]
+    chosen = chosen[uses[chosen] >= _FEWEST_ITEMS]
+    place = np.full(responses, NOBODY)
+    place[chosen] = np.arange(len(chosen))
+    return _sparse([place[items.first], place[items.second]], signs, len(chosen))
+
+
+def _group_effects(items: Items) -> csr_array:
+    """Effects of the groups that have many items, where there are several, ``(I, G)``."""
+    sizes = np.bincount(items.group)
+    chosen = np.argsort(-sizes, kind="stable")[:_MOST_GROUPS]
+    chosen = chosen[sizes[chosen] >= _FEWEST_OF_GROUP]
+    chosen = chosen if len(chosen) > 1 else chosen[:0]
+    place = np.full(len(sizes), NOBODY)
+    place[chosen] = np.arange(len(chosen))
+    return _sparse([place[items.group]], (1.0,), len(chosen))
+
+
+def _sparse(places: list[Codes], signs: tuple[float, ...], count: int) -> csr_array:
+    rows = [np.flatnonzero(place != NOBODY) for place in places]
+    values = np.concatenate([np.full(len(r), s) for r, s in zip(rows, signs, strict=True)])
+    columns = np.concatenate([place[r] for place, r in zip(places, rows, strict=True)])
+    shape = (len(places[0]), count)
+    return csr_array(coo_array((values, (np.concatenate(rows), columns)), shape))
+
+
+def _moments(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance of a probability whose log-odds are normal."""
+    points = expit(mean[:, None] + np.sqrt(variance)[:, None] * _POINTS)
+    weight = _WEIGHTS / _WEIGHTS.sum()
+    found = points @ weight
+    return np.asarray(found), np.asarray(((points - found[:, None]) ** 2) @ weight)
+
+
+def _together(lean: Scores, ties: Scores, linear: Floats, sizes: Sizes) -> ShareForecast:
+    """Shares of first, equal and second, the two regressions' errors taken for independent."""
+    p, p_variance = _moments(lean.others, lean.others_variance)
+    e, e_variance = _moments(ties.others, ties.others_variance)
+    shares = np.stack([(1 - e) * p, e, (1 - e) * (1 - p)], axis=1)
+    decided = (1 - e) ** 2 + e_variance
+    variance = e_variance + 2 * decided * p_variance + e_variance * (p**2 + (1 - p) ** 2)
+    return ShareForecast(_inside(shares), variance, linear, sizes)
+
+
+def _inside(shares: Floats) -> Floats:
+    shares = np.maximum(shares, LEAST)
+    return np.asarray(shares / shares.sum(1, keepdims=True))

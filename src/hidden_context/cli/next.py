@@ -1,0 +1,81 @@
+"""``hidden-context next``: which votes to ask for next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from hidden_context.acquisition.config import NextConfig
+from hidden_context.cli.arguments import parse
+from hidden_context.cli.offline import use_cache_without_network
+
+if TYPE_CHECKING:
+    from hidden_context.acquisition.results import Chosen, GroupSummary
+
+_MOST_GROUPS: Final = 12
+_NAME: Final = 32
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """Choose votes, write them as questions, and print what they are expected to tell.
+
+    Args:
+        argv: The arguments after the verb, or None for those of the process.
+
+    Returns:
+        0.
+    """
+    config = parse(
+        NextConfig,
+        argv,
+        prog="hidden-context next",
+        description="Which items, and which annotators, to ask next, so that each vote tells most "
+        "of how people are divided.",
+    )
+    use_cache_without_network()
+    from hidden_context.acquisition.workflow import run
+
+    def say(doing: str) -> None:
+        print(f"{doing} …", file=sys.stderr, flush=True)
+
+    chosen = run(config, None if config.quiet else say)
+    print("\n".join(summary_lines(chosen)))
+    print(f"wrote {config.output}")
+    return 0
+
+
+def summary_lines(chosen: Chosen) -> list[str]:
+    """Word a choice as lines for a terminal.
+
+    Args:
+        chosen: The choice.
+
+    Returns:
+        The lines.
+    """
+    total = chosen.total
+    items = len({question.item for question in chosen.questions})
+    lines = [
+        chosen.report,
+        f"{total.chosen} votes on {items} of {total.items} items "
+        f"({chosen.unjudged} without a vote), {chosen.spent:g} of a budget of {chosen.budget:g}",
+        f"expected error of an item ({chosen.aim}): {total.before:.4f} before, "
+        f"{total.after:.4f} after",
+        f"a forecast by text is worth up to {chosen.strength:.3g} votes",
+    ]
+    if len(chosen.groups) > 1:
+        lines += ["", f"{'group':<{_NAME}} {'items':>6} {'votes':>7} {'new':>6}  before   after"]
+        lines += [_group_line(each) for each in chosen.groups[:_MOST_GROUPS]]
+    if len(chosen.groups) > _MOST_GROUPS:
+        lines.append(f"and {len(chosen.groups) - _MOST_GROUPS} groups more")
+    return lines
+
+
+def _group_line(each: GroupSummary) -> str:
+    name = " ".join(each.name.split())
+    name = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+    return (
+        f"{name:<{_NAME}} {each.items:>6} {each.votes:>7g} {each.chosen:>6}  "
+        f"{each.before:.4f}  {each.after:.4f}"
+    )

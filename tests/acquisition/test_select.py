@@ -1,0 +1,134 @@
+"""The order of votes: the best order there is, and limits that are kept exactly."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from hidden_context.acquisition.people import People
+from hidden_context.acquisition.select import Limits, choose_votes
+
+DROPS = np.array([[8.0, 5.0, 3.0, 1.0], [4.0, 4.5, 2.9, 0.5], [2.0, 4.4, 0.1, 0.2]])
+FREE = np.full(4, 99)
+APART = np.arange(4)
+GROUP = np.array([0, 0, 1, 1])
+
+
+def limits(budget: float, **options):
+    return Limits(**{"budget": budget, "cost": 1.0, "each": FREE, "group": GROUP, **options})
+
+
+def people(cost, votes=None, voted=None, most=None):
+    cost = np.asarray(cost, float)
+    votes = np.zeros(len(cost), int) if votes is None else np.asarray(votes)
+    return People([f"p{n}" for n in range(len(cost))], cost, votes, voted or {}, most)
+
+
+def test_votes_come_in_the_order_of_their_drops():
+    choice = choose_votes(DROPS, limits(12), APART)
+    assert choice.drop == sorted(DROPS.reshape(-1).tolist(), reverse=True)
+    assert choice.item[:5] == [0, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("budget", range(1, 12))
+def test_no_other_choice_of_as_many_votes_drops_more(budget):
+    choice = choose_votes(DROPS, limits(budget), APART)
+    best = max(
+        sum(DROPS[:votes, item].sum() for item, votes in enumerate(each))
+        for each in itertools.product(range(4), repeat=4)
+        if sum(each) == budget
+    )
+    assert len(choice) == budget
+    assert sum(choice.drop) == pytest.approx(best)
+
+
+def test_an_item_gets_no_more_votes_than_it_may_have():
+    each = np.array([1, 0, 2, 99])
+    choice = choose_votes(DROPS, limits(99, each=each), APART)
+    assert choice.per_item(4).tolist() == [1, 0, 2, 3]
+
+
+def test_a_group_gets_no_more_than_its_share():
+    choice = choose_votes(DROPS, limits(4, share=0.5), APART)
+    assert Counter(GROUP[choice.item].tolist()) == {0: 2, 1: 2}
+    assert choice.drop == [8.0, 5.0, 3.0, 2.9]
+
+
+def test_twins_share_what_their_votes_tell():
+    drops = np.array([[4.0, 4.0, 3.0], [1.0, 1.0, 2.5]])
+    choice = choose_votes(drops, limits(3, each=FREE[:3], group=GROUP[:3]), np.array([0, 0, 1]))
+    assert choice.item == [0, 2, 2]
+
+
+def test_votes_that_tell_nothing_are_not_asked_for():
+    choice = choose_votes(np.array([[1.0, 0.0]]), limits(9, each=FREE[:2], group=GROUP[:2]), APART)
+    assert choice.item == [0]
+
+
+def test_a_budget_of_money_buys_as_many_votes_as_it_pays_for():
+    choice = choose_votes(DROPS, limits(1.0, cost=0.3), APART)
+    assert len(choice) == 3
+    assert sum(choice.cost) == pytest.approx(0.9)
+    assert len(choose_votes(DROPS, limits(0.9, cost=0.3), APART)) == 3  # 0.3 · 3 is not 0.9
+
+
+def test_nobody_is_asked_twice_about_an_item():
+    choice = choose_votes(DROPS, limits(99), APART, people([1, 1], voted={1: {0}}))
+    asked = list(zip(choice.item, choice.annotator, strict=True))
+    assert len(set(asked)) == len(asked) == 7
+    assert (1, 0) not in asked
+
+
+def test_questions_are_dealt_evenly_and_to_nobody_above_the_limit():
+    choice = choose_votes(DROPS, limits(6), APART, people([1, 1, 1]))
+    assert Counter(choice.annotator) == {0: 2, 1: 2, 2: 2}
+    choice = choose_votes(DROPS, limits(99), APART, people([1, 1, 1], most=2))
+    assert Counter(choice.annotator) == {0: 2, 1: 2, 2: 2}
+
+
+def test_the_cheaper_annotator_is_asked_first_as_long_as_there_is_one():
+    choice = choose_votes(DROPS, limits(4), APART, people([2.0, 0.5], most=3))
+    assert choice.annotator == [1, 1, 1, 0]
+    assert choice.cost == [0.5, 0.5, 0.5, 2.0]
+    # 8, then 5 and 4.5 … : the second vote on item 0 goes to the other at 4 times the cost
+    assert choice.item[0] == 0
+
+
+def test_those_who_have_voted_least_are_asked_first_until_all_have_voted_alike():
+    choice = choose_votes(DROPS, limits(6), APART, people([1, 1, 1], votes=[3, 0, 1]))
+    assert choice.annotator[0] == 1
+    said = Counter(choice.annotator)
+    assert sorted(said[n] + [3, 0, 1][n] for n in range(3)) == [3, 3, 4]
+
+
+def test_who_costs_more_than_is_left_is_passed_over():
+    choice = choose_votes(DROPS, limits(2.5), APART, people([2.0, 1.0], voted={1: {1}}))
+    assert choice.cost == [1.0, 1.0]
+    choice = choose_votes(DROPS[:1], limits(3.5), APART, people([2.0, 1.0], most=1))
+    assert choice.cost == [1.0, 2.0]
+
+
+def test_equal_items_come_in_their_order_and_always_the_same():
+    drops = np.ones((2, 4))
+    one, other = (choose_votes(drops, limits(5), APART) for _ in range(2))
+    assert one.item == other.item
+    assert sorted(one.item[:4] + one.item[4:])[:1] == [0]
+    assert one.item[0] == 0
+
+
+def test_thousands_of_items_and_annotators_keep_to_the_budget():
+    generator = np.random.default_rng(0)
+    drops = np.sort(generator.random((5, 3000)), axis=0)[::-1]
+    crowd = people(generator.choice([1.0, 2.0], 500), voted={0: {1, 2}}, most=7)
+    choice = choose_votes(
+        drops,
+        limits(2000, each=np.full(3000, 3), group=np.zeros(3000, int)),
+        np.arange(3000),
+        crowd,
+    )
+    assert 1998 < sum(choice.cost) <= 2000
+    assert choice.per_item(3000).max() <= 3
+    assert max(Counter(choice.annotator).values()) <= 7

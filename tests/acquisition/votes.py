@@ -1,0 +1,83 @@
+"""Small data sets of people's votes for the tests of the choice of votes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hidden_context.acquisition.config import NextConfig
+
+Row = dict[str, Any]
+GOOD = ("clear", "kind", "sound", "wise", "fair")
+POOR = ("vague", "rude", "wrong", "rash", "odd")
+
+
+def write(path: Path, rows: list[Row]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def responses(number: int) -> list[str]:
+    """A good and a poor response; the good one is second in every other item."""
+    good = f"{GOOD[number % 5]} answer about thing {number}"
+    poor = f"{POOR[number % 5]} reply about thing {number}"
+    return [good, poor] if number % 2 == 0 else [poor, good]
+
+
+def pair(number: int, votes: dict[str, float], **columns: Any) -> Row:
+    said = [{"annotator": who, "comparison": [0, 1], "preference": v} for who, v in votes.items()]
+    return {
+        "id": f"i{number}",
+        "prompt": f"question {number}?",
+        "responses": responses(number),
+        "judgements": said,
+        "topic": f"t{number % 3}",
+        **columns,
+    }
+
+
+def one_a_vote(row: Row) -> list[Row]:
+    """The same votes, one row each."""
+    first, second = row["responses"]
+    return [
+        {
+            "id": f"{row['id']}",
+            "prompt": row["prompt"],
+            "chosen": first,
+            "rejected": second,
+            "preference": said["preference"],
+            "annotator": said["annotator"],
+            "topic": row["topic"],
+        }
+        for said in row["judgements"]
+    ]
+
+
+def bare(number: int) -> Row:
+    """An item of a pool."""
+    row = pair(number, {})
+    del row["judgements"]
+    return row
+
+
+def table(items: int = 40, people: int = 5, seed: int = 0) -> list[Row]:
+    """Items with 1 to ``people`` votes, most of them for the good response, some equal."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for number in range(items):
+        good = 1.0 if number % 2 == 0 else 0.0
+        chosen = generator.permutation(people)[: 1 + number % people]
+        votes = {
+            f"p{who}": float(generator.choice([good, 0.5, 1 - good], p=[0.6, 0.15, 0.25]))
+            for who in chosen
+        }
+        rows.append(pair(number, votes))
+    return rows
+
+
+def config(path: Path, folder: Path, **options: Any) -> NextConfig:
+    options = {"budget": 20, "split_by": "topic", "quiet": True, **options}
+    return NextConfig(str(path), output=str(folder / "next.jsonl"), **options)
