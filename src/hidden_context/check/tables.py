@@ -167,15 +167,14 @@ def _choices(found: Found) -> Table | None:
 
 def _judges(found: Found) -> Table:
     title = "Language models as judges"
-    numbers = ["answers", "unsteady", "leans", "against people", "noise"]
+    numbers = ["answers", "unsteady", "against people", "noise"]
     table = make_table(title, ["judge"], numbers)
     for judge in found.judges:
         people = judge.people
         table.add_row(
-            _plain(judge.name),
+            _plain(judge.name, _TEXT),
             f"{judge.answers:,}",
             percent(judge.alone.other_order.estimate),
-            percent(judge.alone.leaning.estimate),
             "–" if people is None else percent(people.differ.estimate),
             "–" if people is None else percent(people.noise.estimate),
         )
