@@ -33,6 +33,7 @@ Noise = Literal["normal", "logistic"]
 NAMES: Final[tuple[WorldName, ...]] = ("objectives", "degree", "agreed")
 SEEDS: Final = (0, 1, 2, 3, 4)
 TUNING_SEEDS: Final = (100, 101)
+TUNING_WORLDS: Final[tuple[WorldName, ...]] = ("objectives", "degree")
 HELPFUL_SHARE: Final = 0.57
 NORMAL_SCALE: Final = 0.12
 """Standard deviation of the noise of one utility, as in the quickstart."""

@@ -1,0 +1,94 @@
+"""The study's figures: policies by their distance from the start, and over-optimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from policy.measure import SIZES
+
+# Okabe and Ito's colours; members of one family of rewards share a colour.
+_STYLES: Final[dict[str, tuple[str, Any]]] = {
+    "base": ("#000000", "-"),
+    "DPL mean": ("#666666", "--"),
+    "quantile": ("#0072B2", "-"),
+    "CVaR": ("#56B4E9", "--"),
+    "entropic": ("#CC79A7", "-"),
+    "relative quantile": ("#009E73", "-"),
+    "ensemble, worst member": ("#E69F00", "-"),
+    "ensemble, mean − λ·variance": ("#E69F00", ":"),
+    "PURM": ("#D55E00", "-"),
+}
+_ROWS: Final = {
+    "jailbreaks": "jailbreaks",
+    "reached": "mean utility,\nshare of the gap",
+    "worst_group": "utility of the\nworst group",
+}
+
+
+def draw(worlds: Mapping[Any, Any], folder: Path) -> list[Path]:
+    """Draw ``policy.svg`` and ``policy_overoptimisation.svg``.
+
+    Args:
+        worlds: What ``summarise`` gave, by world.
+        folder: Where to; created if need be.
+
+    Returns:
+        The files.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shape: dict[str, Any] = {"layout": "constrained", "squeeze": False}
+    curves, axes = plt.subplots(len(_ROWS), len(worlds), figsize=(9.6, 7.2), **shape)
+    for column, (world, found) in enumerate(worlds.items()):
+        for row, (metric, label) in enumerate(_ROWS.items()):
+            place = axes[row, column]
+            _lines(place, found["by_n"], "kl", metric, band=True)
+            _finish(place, "KL from the starting policy, nats" if metric == "worst_group" else "")
+            if column == 0:
+                place.set_ylabel(label)
+            if metric == "jailbreaks":  # an interval of a share near 0 may reach below it
+                place.set_ylim(bottom=0)
+        axes[0, column].set_title(world)
+    over, axes = plt.subplots(1, len(worlds), figsize=(9.6, 3.4), **shape)
+    for column, (world, found) in enumerate(worlds.items()):
+        _lines(axes[0, column], found["by_n"], "reward", "reached", band=False)
+        _finish(axes[0, column], "reward, standard deviations")
+        axes[0, column].set_title(world)
+    axes[0, 0].set_ylabel("mean utility,\nshare of the gap")
+    paths = []
+    for figure, name in ((curves, "policy"), (over, "policy_overoptimisation")):
+        handles = [
+            plt.Line2D([], [], color=colour, linestyle=line, label=title)
+            for title, (colour, line) in _STYLES.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+        paths.append(folder / f"{name}.svg")
+        figure.savefig(paths[-1], metadata={"Date": None})
+        plt.close(figure)
+    return paths
+
+
+def _lines(axes: Any, found: dict[str, Any], x: str, y: str, *, band: bool) -> None:
+    for title, (colour, line) in _STYLES.items():
+        across, up = (
+            np.array([found[title][metric][f"{n}"] for n in SIZES], dtype=float)
+            for metric in (x, y)
+        )
+        axes.plot(across[:, 0], up[:, 0], color=colour, linestyle=line, linewidth=1.4)
+        if band:
+            axes.fill_between(
+                across[:, 0], up[:, 1], up[:, 2], color=colour, alpha=0.1, linewidth=0
+            )
+
+
+def _finish(axes: Any, label: str) -> None:
+    axes.set_xlabel(label)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,205 @@
+"""Training the study's reward models, whose raw outputs are kept beside its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors
+import torch
+from ground_truth import PROBE
+from policy.rewards import MODELS
+from policy.worlds import PolicyWorld, Responses, WorldName, starting_policy
+from safetensors.torch import save
+from torch import Tensor
+
+from hidden_context import heads
+from hidden_context.data.files import atomic_write, read_json, write_json
+from hidden_context.distributions import RewardDistribution
+from hidden_context.errors import ConfigError
+from hidden_context.models.frozen import FrozenRewardModel
+from hidden_context.quickstart.backbone import BackboneConfig, build_backbone
+from hidden_context.training import TrainConfig, TrainResult, run
+from hidden_context.training.frozen import make_featurizer
+
+_ONE_PASS: Final = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How large the study is.
+
+    Attributes:
+        comparisons: Training comparisons of each reward model.
+        test: Test comparisons.
+        prompts: Harmful prompts that policies answer, and as many benign ones.
+        samples: Responses of the starting policy to each prompt.
+        pretraining: Steps of the language model.
+        epochs: Most passes of a reward model over the comparisons.
+    """
+
+    comparisons: int = 4000
+    test: int = 1000
+    prompts: int = 32
+    samples: int = 2040
+    pretraining: int = 200
+    epochs: int = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One world, seed and reward model; its results are one file."""
+
+    world: WorldName
+    seed: int
+    model: str
+
+    @property
+    def name(self) -> str:
+        """Its name among files."""
+        return f"{self.world}_{self.seed}_{self.model}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all units of one seed share.
+
+    Attributes:
+        backbone: Folder of the language model.
+        responses: The starting policy's responses.
+        features: Their features, shape ``(P·S, D)``.
+    """
+
+    backbone: str
+    responses: Responses
+    features: Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scored:
+    """What a reward model says of the starting policy's responses.
+
+    Attributes:
+        rewards: Reward distributions of batch shape ``(P, S)``.
+        test: Loss in nats and accuracy on the test comparisons.
+    """
+
+    rewards: RewardDistribution
+    test: dict[str, float]
+
+
+def prepare(seed: int, folder: Path, sizes: Sizes) -> Prepared:
+    """Train a seed's language model, draw the starting policy's responses and embed them."""
+    backbone = language_model(
+        folder / f"backbone_{seed}", seed, sizes.comparisons, sizes.pretraining
+    )
+    responses = starting_policy(seed, sizes.prompts, sizes.samples)
+    featurizer = make_featurizer(TrainConfig(**_options(str(backbone), seed, folder, sizes)))
+    flat = [text for row in responses.texts for text in row]
+    return Prepared(str(backbone), responses, featurizer.features(flat, _ONE_PASS))
+
+
+def language_model(folder: Path, seed: int, comparisons: int, steps: int) -> Path:
+    """Train the quickstart's language model on a world's responses, unless it is there.
+
+    Raises:
+        ConfigError: If one is there that was trained otherwise.
+    """
+    wanted = {"seed": seed, "comparisons": comparisons, "steps": steps}
+    if not same_as_kept(folder / "made.json", wanted):
+        rows = PolicyWorld("objectives", seed).comparisons(comparisons)
+        texts = [row[side] for row in rows for side in ("chosen", "rejected")]
+        build_backbone(folder, texts, BackboneConfig(seed=seed, pretraining_steps=steps))
+        write_json(folder / "made.json", wanted)
+    return folder
+
+
+def same_as_kept(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Tell whether a file of settings is there; what it holds has to be what is wanted.
+
+    Raises:
+        ConfigError: If it is not, naming file, field and remedy.
+    """
+    if not path.is_file():
+        return False
+    check_kept(path, read_json(path), wanted)
+    return True
+
+
+def score(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes) -> Scored:
+    """Train one reward model and run it on the starting policy's responses, or read what it said.
+
+    Raises:
+        ConfigError: If what is kept is of other sizes.
+    """
+    path = folder / "raw" / f"{unit.name}.safetensors"
+    if not path.is_file():
+        _keep(unit, prepared, folder, sizes, path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        about, raw = file.metadata(), file.get_tensor("raw").double()
+    check_kept(path, json.loads(about["sizes"]), dataclasses.asdict(sizes))
+    head = heads.from_dict(json.loads(about["head"]))
+    rewards = head.distribution(raw.unflatten(0, prepared.responses.kinds.shape))
+    return Scored(rewards, json.loads(about["test"]))
+
+
+def check_kept(path: Path, held: Any, wanted: Mapping[str, Any]) -> None:
+    """Check that what a file says of its making is what this run wants.
+
+    Raises:
+        ConfigError: If it is not, naming file, field and remedy.
+    """
+    for name, value in wanted.items():
+        found = held.get(name) if isinstance(held, Mapping) else None
+        if found != value:
+            raise ConfigError(
+                f"{path}: {name} is {found!r}, but this run has {value!r}. Give another --output, "
+                "or remove what is there."
+            )
+
+
+def train(unit: Unit, backbone: str, folder: Path, sizes: Sizes) -> TrainResult:
+    """Train one reward model on its world's comparisons."""
+    world, model = PolicyWorld(unit.world, unit.seed), MODELS[unit.model]
+    options = _options(backbone, unit.seed, folder, sizes)
+    options |= {"reward_model_type": model.head, **model.options}
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = TrainConfig(**options, output_dir=scratch)
+        judged = world.comparisons(sizes.comparisons)
+        return run(config, judged, world.comparisons(sizes.test, "test"))
+
+
+def _keep(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes, path: Path) -> None:
+    """Train one reward model and keep what it says of the starting policy's responses."""
+    trained = train(unit, prepared.backbone, folder, sizes)
+    assert isinstance(trained.model, FrozenRewardModel)
+    with torch.inference_mode():
+        raw = trained.model.probe(prepared.features)
+    about = {
+        "sizes": dataclasses.asdict(sizes),
+        "head": trained.model.head.to_dict(),
+        "test": {name: trained.metrics[name] for name in ("loss", "accuracy")},
+    }
+    content = save({"raw": raw}, {name: json.dumps(value) for name, value in about.items()})
+    with atomic_write(path, "wb") as file:
+        file.write(content)
+
+
+def _options(backbone: str, seed: int, folder: Path, sizes: Sizes) -> dict[str, Any]:
+    """Options of ``TrainConfig`` that all reward models of a seed share."""
+    return {
+        **PROBE,
+        "model_name": backbone,
+        "seed": seed,
+        "cache_dir": str(folder / "cache"),
+        "probe_epochs": sizes.epochs,
+        "evaluate_at_end": True,
+        "baselines": False,
+        "quiet": True,
+    }

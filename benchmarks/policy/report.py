@@ -1,0 +1,247 @@
+"""The study's tables and figures, all from its files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from policy.figures import draw
+from policy.measure import SIZES
+from policy.rewards import REWARDS
+from policy.summary import CHOSEN_AT, KLS, MOST_LOSS, Try, summarise, tuned
+from policy.worlds import NAMES
+
+from hidden_context.data.files import atomic_write, write_json
+
+_CAUTIOUS: Final = tuple(reward.title for reward in REWARDS if reward.cautious)
+Numbers = Mapping[Any, Any]
+
+
+def write_report(
+    folder: Path, seeds: Sequence[int], tuning: Sequence[int], path: Path, figures: Path | None
+) -> None:
+    """Write tables in Markdown, every number of them as JSON beside it, and the figures.
+
+    Args:
+        folder: The study's results.
+        seeds: Seeds of the study.
+        tuning: Seeds of tuning.
+        path: The Markdown file.
+        figures: Folder of the figures; None for none.
+
+    Raises:
+        DataError: If results are missing.
+    """
+    tries = tuned(folder, tuning)
+    chosen = {title: best.name for title, (best, _) in tries.items()}
+    worlds = {world: summarise(folder, world, seeds, chosen) for world in NAMES}
+    parts = [tuning_table(tries), quality_table(worlds)]
+    for world, found in worlds.items():
+        parts += [n_table(world, found, n) for n in CHOSEN_AT]
+        parts.append(kl_table(world, found))
+    parts += [
+        falls_table(worlds),
+        limits_table(worlds),
+        tries_table(worlds),
+        verdicts(worlds),
+        cost_table(worlds["agreed"]),
+    ]
+    with atomic_write(path) as file:
+        file.write("\n".join(parts))
+    numbers = {
+        "tuning": {
+            title: [dataclasses.asdict(t) for t in own] for title, (_, own) in tries.items()
+        },
+        "chosen": chosen,
+        "worlds": worlds,
+    }
+    write_json(path.with_suffix(".json"), numbers)
+    if figures is not None:
+        draw(worlds, figures)
+
+
+def tuning_table(tries: dict[str, tuple[Try, list[Try]]]) -> str:
+    """Every try on the tuning seeds; the one taken is bold."""
+    rows = []
+    for title, (best, own) in tries.items():
+        for each in own:
+            mark = "**" if each is best and len(own) > 1 else ""
+            name = f"{mark}{each.name}{mark}"
+            rows.append([title, name, percent(each.jailbreaks), percent(each.loss)])
+    return _table("Tuning", ["reward", "try", "jailbreaks", "loss, of the gap"], rows)
+
+
+def quality_table(worlds: Numbers) -> str:
+    """How well the reward models predict test comparisons."""
+    rows = [
+        [world, model, f"{each['loss'][0]:.4f}", percent(each["accuracy"][0])]
+        for world, found in worlds.items()
+        for model, each in found["test"].items()
+    ]
+    return _table("Reward models", ["world", "model", "loss, nats", "accuracy"], rows)
+
+
+def n_table(world: str, found: Numbers, n: int) -> str:
+    """All rewards at one n, those with the fewest jailbreaks first."""
+    return _rewards_table(f"{world}, best of {n}", found["by_n"], f"{n}")
+
+
+def kl_table(world: str, found: Numbers) -> str:
+    """Jailbreaks and share of the gap reached at equal KL."""
+    rows = []
+    for title, each in found["by_kl"].items():
+        row = [title]
+        for kl in KLS:
+            jailbreaks, reached = (each[m][f"{kl:g}"][0] for m in ("jailbreaks", "reached"))
+            row.append(f"{percent(jailbreaks)} / {percent(reached, 0)}")
+        rows.append(row)
+    heads = ["jailbreaks / share of the gap reached", *(f"KL {kl:g}" for kl in KLS)]
+    return _table(f"{world}, at equal KL", heads, rows)
+
+
+def falls_table(worlds: Numbers) -> str:
+    """Over-optimisation: what is lost again of the gap by the largest n."""
+    rows = [
+        [
+            title,
+            *(f"{_mean(f['falls'][title])} ({_most(f['falls'][title])})" for f in worlds.values()),
+        ]
+        for title in worlds["objectives"]["falls"]
+    ]
+    return _table("Over-optimisation", ["lost again of the gap, mean (most)", *worlds], rows)
+
+
+def _mean(values: Sequence[float]) -> str:
+    return percent(sum(values) / len(values), 2)
+
+
+def _most(values: Sequence[float]) -> str:
+    return percent(max(values), 2)
+
+
+def limits_table(worlds: Numbers) -> str:
+    """What a reward that knew the utilities would do."""
+    rows = []
+    for world, found in worlds.items():
+        known = found["limits"]
+        for n in CHOSEN_AT:
+            at = SIZES.index(n)
+            mean, shy = (known[name]["reached"][at] for name in ("mean", "no_jailbreak"))
+            least, base = (
+                known["no_jailbreak"]["jailbreaks"][at],
+                found["by_n"]["base"]["reached"][f"{n}"][0],
+            )
+            rows.append(
+                [
+                    world,
+                    f"{n}",
+                    percent(known["mean"]["jailbreaks"][at], 2),
+                    percent(least, 2),
+                    percent(mean - shy),
+                    percent(base - shy),
+                ]
+            )
+    heads = [
+        "world",
+        "n",
+        "jailbreaks by mean utility",
+        "least possible",
+        "its loss to mean utility",
+    ]
+    return _table("Limits", [*heads, "its loss to base"], rows)
+
+
+def tries_table(worlds: Numbers) -> str:
+    """Every try on the study's seeds: jailbreaks, and loss to base."""
+    rows = []
+    for name in worlds["objectives"]["all_tries"]:
+        row = [name]
+        for world in NAMES[:2]:
+            each = worlds[world]["all_tries"][name]
+            for n in CHOSEN_AT[:2]:
+                at = SIZES.index(n)
+                row.append(f"{percent(each['jailbreaks'][at])} / {percent(each['loss'][at])}")
+        rows.append(row)
+    heads = [f"{world}, n = {n}" for world in NAMES[:2] for n in CHOSEN_AT[:2]]
+    return _table("Every try", ["jailbreaks / loss to base", *heads], rows)
+
+
+def verdicts(worlds: Numbers) -> str:
+    """The claim, for each world, n and cautious reward, and the rivals that meet it too."""
+    rows = []
+    for world in NAMES[:2]:
+        for n in CHOSEN_AT:
+            met = [t for t in worlds[world]["by_n"] if holds(worlds[world]["by_n"][t], n)]
+            cautious = [title for title in _CAUTIOUS if title in met]
+            rivals = [title for title in met if title not in _CAUTIOUS]
+            answer = "yes" if cautious else "no"
+            rows.append([world, f"{n}", answer, *(", ".join(x) or "–" for x in (cautious, rivals))])
+    heads = ["world", "n", "claim holds", "by", "rivals that meet it too"]
+    return _table("The claim", heads, rows)
+
+
+def holds(each: Numbers, n: int) -> bool:
+    """Whether a reward has surely fewer jailbreaks than base and DPL mean, at a loss of ≤ 2 %."""
+    fewer = all(each[f"jailbreaks_{short}"][f"{n}"][2] < 0 for short in ("base", "dpl"))
+    return bool(fewer and each["loss_base"][f"{n}"][0] <= MOST_LOSS)
+
+
+def cost_table(found: Numbers) -> str:
+    """What each reward costs where nobody disagrees."""
+    rows = []
+    for title, each in found["by_n"].items():
+        row = [title]
+        for n in CHOSEN_AT:
+            row += [cell(each[f"loss_{short}"][f"{n}"]) for short in ("base", "dpl")]
+        rows.append(row)
+    heads = ["loss, of the gap"]
+    heads += [f"n = {n}, to {other}" for n in CHOSEN_AT for other in ("base", "DPL mean")]
+    return _table("What caution costs in agreed", heads, rows)
+
+
+def _rewards_table(title: str, found: Numbers, place: str) -> str:
+    ranked = sorted(found, key=lambda name: found[name]["jailbreaks"][place][0])
+    rows = [
+        [
+            name,
+            percent(found[name]["jailbreaks"][place][0], 2),
+            *(cell(found[name][f"jailbreaks_{short}"][place], 2) for short in ("base", "dpl")),
+            *(cell(found[name][f"loss_{short}"][place]) for short in ("base", "dpl")),
+            f"{found[name]['worst_group'][place][0]:.3f}",
+            plain(found[name]["worst_group_base"][place]),
+            f"{found[name]['kl'][place][0]:.2f}",
+        ]
+        for name in ranked
+    ]
+    heads = ["reward", "jailbreaks", "− base", "− DPL mean", "loss to base", "loss to DPL mean"]
+    return _table(title, [*heads, "worst group", "− base", "KL"], rows)
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Write a share in per cent."""
+    if value != value:
+        return "–"
+    return f"{100 * value:.{digits}f} %".replace("-", "−")
+
+
+def cell(value: Sequence[float], digits: int = 1) -> str:
+    """Write a difference of shares with its interval, in points."""
+    return _with_interval([100 * each for each in value], digits)
+
+
+def plain(value: Sequence[float]) -> str:
+    """Write a difference of utilities with its interval."""
+    return _with_interval(list(value), 3)
+
+
+def _with_interval(value: list[float], digits: int) -> str:
+    mean, low, high = (f"{each:+.{digits}f}".replace("-", "−") for each in value)
+    return mean if value[1] != value[1] else f"{mean} [{low}, {high}]"
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"### {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, ""])

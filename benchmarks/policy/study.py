@@ -1,0 +1,135 @@
+"""Does a cautious reward keep a policy from exploiting disagreement? Best-of-n in known worlds.
+
+    python benchmarks/policy/study.py --output results/policy
+    python benchmarks/policy/study.py --output results/policy --report policy.md --figures figures
+
+The numbers of docs/policy.md; half an hour on two cores. Each world, seed and reward model has a
+file of its own, so that a run that was stopped goes on where it was. `--quick` takes one seed of
+each sort and small sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from policy.measure import SIZES, gap, policy_metrics
+from policy.models import Prepared, Sizes, Unit, check_kept, prepare, score
+from policy.report import write_report
+from policy.rewards import MODELS, REWARDS, values
+from policy.worlds import NAMES, SEEDS, TUNING_SEEDS, TUNING_WORLDS, PolicyWorld
+
+from hidden_context.data.files import read_json, write_json
+from hidden_context.data.locks import exclusive_folder
+from hidden_context.errors import ConfigError
+
+FORMAT: Final = "hidden_context.policy_study"
+VERSION: Final = 1
+QUICK: Final = Sizes(400, 100, 4, 120, 20, 3)
+
+
+def units(seeds: Sequence[int], tuning_seeds: Sequence[int]) -> list[Unit]:
+    """List what is to be run, by seed, so that a seed's features are computed once."""
+    found = []
+    for seed in (*tuning_seeds, *seeds):
+        worlds = TUNING_WORLDS if seed in tuning_seeds else NAMES
+        found += [Unit(world, seed, model) for world in worlds for model in MODELS]
+    return found
+
+
+def is_done(unit: Unit, folder: Path, sizes: Sizes) -> bool:
+    """Tell whether a unit's file is there.
+
+    Raises:
+        ConfigError: If the file is there but of other sizes, or of another program.
+    """
+    path = folder / f"{unit.name}.json"
+    if not path.is_file():
+        return False
+    found = read_json(path)
+    is_ours = isinstance(found, dict) and found.get("format") == FORMAT
+    if not is_ours or found.get("version") != VERSION:
+        raise ConfigError(
+            f"{path} is no result of this study, version {VERSION}. Give another --output, or "
+            "remove the file."
+        )
+    check_kept(path, found.get("sizes"), dataclasses.asdict(sizes))
+    return True
+
+
+def run_unit(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes) -> dict[str, Any]:
+    """Train one reward model, and measure the policies of every reward that it gives."""
+    started = time.perf_counter()
+    world = PolicyWorld(unit.world, unit.seed)
+    scored = score(unit, prepared, folder, sizes)
+    policies = {}
+    for reward in REWARDS:
+        if reward.model == unit.model:
+            for name, value in values(reward, scored.rewards).items():
+                scores = value.numpy()
+                policies[name] = policy_metrics(world, prepared.responses, scores, SIZES)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "sizes": dataclasses.asdict(sizes),
+        "unit": dataclasses.asdict(unit),
+        "gap": gap(world, prepared.responses),
+        "test": scored.test,
+        "policies": policies,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def run_all(wanted: Sequence[Unit], folder: Path, sizes: Sizes, say: Callable[[str], Any]) -> int:
+    """Run the units that are not done yet, each file written whole.
+
+    Returns:
+        How many were run.
+    """
+    left = [unit for unit in wanted if not is_done(unit, folder, sizes)]
+    prepared: dict[int, Prepared] = {}
+    with exclusive_folder(folder):
+        for unit in left:
+            if unit.seed not in prepared:
+                started = time.perf_counter()
+                prepared = {unit.seed: prepare(unit.seed, folder, sizes)}
+                say(f"seed {unit.seed} prepared in {time.perf_counter() - started:.0f} s")
+            found = run_unit(unit, prepared[unit.seed], folder, sizes)
+            write_json(folder / f"{unit.name}.json", found)
+            say(f"{unit.name}: {found['seconds']:.0f} s")
+    return len(left)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of results")
+    parser.add_argument("--quick", action="store_true", help="a seed of each sort, small sizes")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--report", type=Path, help="write the tables here instead of running")
+    parser.add_argument("--figures", type=Path, help="folder of the report's figures")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    seeds, tuning = (SEEDS[:1], TUNING_SEEDS[:1]) if options.quick else (SEEDS, TUNING_SEEDS)
+    if options.report:
+        write_report(options.output, seeds, tuning, options.report, options.figures)
+        return
+    sizes = QUICK if options.quick else Sizes()
+    count = run_all(
+        units(seeds, tuning), options.output, sizes, lambda line: print(line, flush=True)
+    )
+    print(f"{count} units run; all are done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The study's results put together: tuned parameters, differences within seeds, intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from policy.measure import SIZES, gap, policy_metrics
+from policy.rewards import MODELS, REWARDS, Reward
+from policy.worlds import JAILBREAK, TUNING_WORLDS, PolicyWorld, WorldName, starting_policy
+from scipy import stats
+
+from hidden_context.data.files import read_json, require_file
+from hidden_context.quickstart.utilities import KINDS
+
+CHOSEN_AT: Final = (4, 16, 64)
+"""Values of n that tuning averages over, and the claim is about."""
+MOST_LOSS: Final = 0.02
+"""Share of the gap that caution may cost."""
+KLS: Final = (0.5, 1.0, 2.0, 3.0, 4.0)
+METRICS: Final = ("mean_utility", "worst_group", "jailbreaks", "reward", "kl")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """All policies of one world and seed.
+
+    Attributes:
+        gap: ``start``, ``best`` and ``gap`` in mean utility.
+        test: Loss and accuracy of each reward model.
+        policies: By reward model and try, a row of metrics for each n.
+    """
+
+    gap: Mapping[str, float]
+    test: Mapping[str, Mapping[str, float]]
+    policies: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+
+    def metric(self, model: str, name: str, metric: str) -> NDArray[np.float64]:
+        """Return a metric at every n, shape ``(N,)``."""
+        return np.array([row[metric] for row in self.policies[model, name]], dtype=float)
+
+    def loss(self, model: str, name: str, reference: tuple[str, str]) -> NDArray[np.float64]:
+        """Return the mean utility lost against a reference at every n, as a share of the gap."""
+        own = self.metric(model, name, "mean_utility")
+        return np.asarray((self.metric(*reference, "mean_utility") - own) / self.gap["gap"])
+
+
+BASE: Final = ("base", "mean")
+DPL_MEAN: Final = ("mean_and_variance", "mean")
+
+
+def load(folder: Path, world: str, seed: int) -> Run:
+    """Read one world and seed.
+
+    Raises:
+        DataError: If a file is missing.
+    """
+    found = {}
+    for model in MODELS:
+        path = folder / f"{world}_{seed}_{model}.json"
+        found[model] = read_json(require_file(path, "Run the study first"))
+    return Run(
+        next(iter(found.values()))["gap"],
+        {model: each["test"] for model, each in found.items()},
+        {
+            (model, name): rows
+            for model, each in found.items()
+            for name, rows in each["policies"].items()
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Try:
+    """One value of a reward's parameter on the tuning seeds.
+
+    Attributes:
+        name: Such as ``quantile:0.01``.
+        jailbreaks: Their mean over n, worlds and seeds.
+        loss: Mean loss against base, as a share of the gap.
+    """
+
+    name: str
+    jailbreaks: float
+    loss: float
+
+
+def tries(reward: Reward, runs: Sequence[Run]) -> list[Try]:
+    """Measure every try of a reward on the tuning runs."""
+    places = [SIZES.index(n) for n in CHOSEN_AT]
+    found = []
+    for name in reward.names:
+        jailbreaks = [run.metric(reward.model, name, "jailbreaks")[places] for run in runs]
+        losses = [run.loss(reward.model, name, BASE)[places] for run in runs]
+        found.append(Try(name, float(np.mean(jailbreaks)), float(np.mean(losses))))
+    return found
+
+
+def choose(found: Sequence[Try]) -> Try:
+    """Take the fewest jailbreaks among tries of at most 2 % loss; if none, the least loss."""
+    allowed = [each for each in found if each.loss <= MOST_LOSS]
+    if allowed:
+        return min(allowed, key=lambda each: each.jailbreaks)
+    return min(found, key=lambda each: each.loss)
+
+
+def tuned(folder: Path, seeds: Sequence[int]) -> dict[str, tuple[Try, list[Try]]]:
+    """Return what each reward was tuned to, and all its tries, by its title."""
+    runs = [load(folder, world, seed) for world in TUNING_WORLDS for seed in seeds]
+    found = {}
+    for reward in REWARDS:
+        all_tries = tries(reward, runs)
+        found[reward.title] = (choose(all_tries), all_tries)
+    return found
+
+
+def interval(values: ArrayLike) -> tuple[float, float, float]:
+    """Return mean and 95 % interval by Student's t; no interval (NaN) from a single value."""
+    given = np.asarray(values, dtype=float)
+    mean = float(given.mean())
+    if len(given) < 2:
+        return mean, float("nan"), float("nan")
+    half = stats.t.ppf(0.975, len(given) - 1) * given.std(ddof=1) / np.sqrt(len(given))
+    return mean, mean - float(half), mean + float(half)
+
+
+def at_kl(
+    run: Run, model: str, name: str, metric: str, kls: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return a metric at given divergences, linear between neighbouring n; NaN beyond them."""
+    kl = run.metric(model, name, "kl")
+    return np.interp(kls, kl, run.metric(model, name, metric), right=np.nan)
+
+
+def by_seed(
+    runs: Sequence[Run], reward: Reward, name: str, kls: Sequence[float] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Return what the tables show of a reward, each of shape (seeds, N), or (seeds, KLs).
+
+    Beside the metrics: their differences to base and DPL mean in the same seed, ``loss_base`` and
+    ``loss_dpl`` as shares of the gap, and ``reached``, the share of the gap that is reached.
+    """
+
+    def at(run: Run, key: tuple[str, str], metric: str) -> NDArray[np.float64]:
+        return run.metric(*key, metric) if kls is None else at_kl(run, *key, metric, kls)
+
+    key = (reward.model, name)
+    found = {metric: np.array([at(run, key, metric) for run in runs]) for metric in METRICS}
+    gaps = np.array([run.gap["gap"] for run in runs])[:, None]
+    starts = np.array([run.gap["start"] for run in runs])[:, None]
+    for short, reference in (("base", BASE), ("dpl", DPL_MEAN)):
+        for metric in ("jailbreaks", "worst_group", "mean_utility"):
+            theirs = np.array([at(run, reference, metric) for run in runs])
+            found[f"{metric}_{short}"] = found[metric] - theirs
+        found[f"loss_{short}"] = -found[f"mean_utility_{short}"] / gaps
+    found["reached"] = (found["mean_utility"] - starts) / gaps
+    return found
+
+
+def limits(world: str) -> dict[str, dict[str, list[float]]]:
+    """Return what a reward could do that knew the utilities, by n.
+
+    ``mean`` takes the response of the greatest mean utility; ``no_jailbreak`` does too, but takes
+    compliance only where there is nothing else.
+
+    Returns:
+        For each, ``jailbreaks`` and ``reached``, the share of the gap, of length N.
+    """
+    known = PolicyWorld(cast(WorldName, world))
+    responses = starting_policy(0, 1, 12)
+    utility = known.mean_utilities(list(KINDS))[responses.kinds]
+    shunned = utility - 100 * (responses.kinds == list(KINDS).index(JAILBREAK))
+    at = gap(known, responses)
+    found = {}
+    for name, scores in (("mean", utility), ("no_jailbreak", shunned)):
+        rows = policy_metrics(known, responses, scores, SIZES)
+        found[name] = {
+            "jailbreaks": [row["jailbreaks"] for row in rows],
+            "reached": [(row["mean_utility"] - at["start"]) / at["gap"] for row in rows],
+        }
+    return found
+
+
+def all_tries(folder: Path, world: str, seeds: Sequence[int]) -> dict[str, dict[str, list[float]]]:
+    """Return mean jailbreaks and loss to base by n of every try, which nothing is chosen by."""
+    runs = [load(folder, world, seed) for seed in seeds]
+    return {
+        f"{reward.title}, {name}": {
+            "jailbreaks": np.mean(
+                [run.metric(reward.model, name, "jailbreaks") for run in runs], axis=0
+            ).tolist(),
+            "loss": np.mean([run.loss(reward.model, name, BASE) for run in runs], axis=0).tolist(),
+        }
+        for reward in REWARDS
+        for name in reward.names
+    }
+
+
+def falls(runs: Sequence[Run], chosen: Mapping[str, str]) -> dict[str, list[float]]:
+    """Return how much of the gap each reward loses again by the largest n, for each seed."""
+    found = {}
+    for reward in REWARDS:
+        reached = by_seed(runs, reward, chosen[reward.title])["reached"]
+        found[reward.title] = (reached.max(1) - reached[:, -1]).tolist()
+    return found
+
+
+def summarise(
+    folder: Path, world: str, seeds: Sequence[int], chosen: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return every number of one world: mean and interval by reward, metric and n, or KL."""
+    runs = [load(folder, world, seed) for seed in seeds]
+    result: dict[str, Any] = {
+        "limits": limits(world),
+        "falls": falls(runs, chosen),
+        "all_tries": all_tries(folder, world, seeds),
+        "jailbreaks_by_seed": {
+            reward.title: {
+                f"{n}": [
+                    run.metric(reward.model, chosen[reward.title], "jailbreaks")[place]
+                    for run in runs
+                ]
+                for place, n in enumerate(SIZES)
+            }
+            for reward in REWARDS
+        },
+        "gap": {name: [run.gap[name] for run in runs] for name in ("start", "best", "gap")},
+        "test": {
+            model: {
+                name: interval([run.test[model][name] for run in runs])
+                for name in ("loss", "accuracy")
+            }
+            for model in MODELS
+        },
+    }
+    for part, kls in (("by_n", None), ("by_kl", KLS)):
+        places = SIZES if kls is None else kls
+        result[part] = {
+            reward.title: {
+                metric: {
+                    f"{place:g}": interval(column)
+                    for place, column in zip(places, values.T, strict=True)
+                }
+                for metric, values in by_seed(runs, reward, chosen[reward.title], kls).items()
+            }
+            for reward in REWARDS
+        }
+    return result
