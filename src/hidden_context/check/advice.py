@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from hidden_context.check.items import Items
-from hidden_context.check.results import Advice, Choice
+from hidden_context.check.results_explained import Advice, Choice
 from hidden_context.check.sums import mean_interval
 from hidden_context.check.words import percent
 from hidden_context.statistics.checks import Floats

@@ -7,7 +7,10 @@ from typing import Final
 import numpy as np
 
 from hidden_context.check.items import FEWEST_FOR_SHARES, Items
-from hidden_context.check.results import Answer, Explained, Observed, Predicted, Verdict
+from hidden_context.check.results import Answer, Verdict
+from hidden_context.check.results_explained import Explained
+from hidden_context.check.results_observed import Observed
+from hidden_context.check.results_predicted import Predicted
 from hidden_context.check.words import counted, p_value, percent, with_ends
 
 _MUCH: Final = 0.2

@@ -11,7 +11,8 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
 from hidden_context.check.items import NOBODY, Items
-from hidden_context.check.results import FEWEST_PEOPLE, Covariate, Level
+from hidden_context.check.results import FEWEST_PEOPLE
+from hidden_context.check.results_explained import Covariate, Level
 from hidden_context.check.sums import mean_interval
 from hidden_context.check.words import p_value, percent
 from hidden_context.statistics.checks import Codes, Floats

@@ -13,7 +13,8 @@ from hidden_context.check.features import Features
 from hidden_context.check.items import NOBODY, Items
 from hidden_context.check.predict import FOLDS, design_of
 from hidden_context.check.probe import SCALED_FROM, labels_of, turned
-from hidden_context.check.results import FEWEST_PEOPLE, KnownVoters
+from hidden_context.check.results import FEWEST_PEOPLE
+from hidden_context.check.results_predicted import KnownVoters
 from hidden_context.statistics.checks import Codes, Floats
 from hidden_context.statistics.interval import FEWEST, Interval
 from hidden_context.statistics.two_way_bootstrap import two_way_interval

@@ -8,7 +8,7 @@ import numpy as np
 
 from hidden_context.check.items import Items
 from hidden_context.check.predict import Forecast
-from hidden_context.check.results import Score
+from hidden_context.check.results_predicted import Score
 from hidden_context.check.split_items import split_given
 from hidden_context.check.sums import mean_interval
 from hidden_context.statistics.checks import Floats

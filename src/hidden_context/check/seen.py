@@ -9,7 +9,8 @@ import numpy as np
 
 from hidden_context.check.answer import across_sentence, who_sentence
 from hidden_context.check.items import Items
-from hidden_context.check.results import FEWEST_PEOPLE, Kind, Observed, Person, Test
+from hidden_context.check.results import FEWEST_PEOPLE
+from hidden_context.check.results_observed import Kind, Observed, Person, Test
 from hidden_context.data.observations import ObservedPeople, ObservedVotes
 from hidden_context.data.observed import Observing, observe
 from hidden_context.report.people import KINDS

@@ -10,7 +10,7 @@ from scipy.special import gammaln
 from hidden_context.baselines.pairs import group_folds
 from hidden_context.check.items import NOBODY, Items
 from hidden_context.check.predict import FOLDS
-from hidden_context.check.results import Item
+from hidden_context.check.results_predicted import Item
 from hidden_context.check.shares import fit_share
 from hidden_context.check.topics import Topics
 from hidden_context.check.words import shortened

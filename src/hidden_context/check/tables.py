@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from hidden_context.check.results import Found, Item, Observed, Predicted
+    from hidden_context.check.results import Found
+    from hidden_context.check.results_observed import Observed
+    from hidden_context.check.results_predicted import Item, Predicted
 
 _BAR: Final = 24
 _TOPICS: Final = 8

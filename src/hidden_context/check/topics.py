@@ -9,7 +9,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from hidden_context.check.items import Items
-from hidden_context.check.results import FEWEST_PEOPLE, Context, Topic
+from hidden_context.check.results import FEWEST_PEOPLE
+from hidden_context.check.results_explained import Context
+from hidden_context.check.results_predicted import Topic
 from hidden_context.check.sums import mean_interval
 from hidden_context.check.words import shortened
 from hidden_context.statistics.checks import Codes, Floats

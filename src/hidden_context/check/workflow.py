@@ -18,15 +18,10 @@ from hidden_context.check.items import Items, read_items
 from hidden_context.check.judges import compare_judges
 from hidden_context.check.known import know_voters
 from hidden_context.check.predict import Forecast, forecast
-from hidden_context.check.results import (
-    SPLIT_BY_SHARES,
-    VERSION,
-    Explained,
-    Found,
-    Observed,
-    Predicted,
-    Settings,
-)
+from hidden_context.check.results import SPLIT_BY_SHARES, VERSION, Found, Settings
+from hidden_context.check.results_explained import Explained
+from hidden_context.check.results_observed import Observed
+from hidden_context.check.results_predicted import Predicted
 from hidden_context.check.scores import floor_of, judge_models, score_models
 from hidden_context.check.seen import FEW, look
 from hidden_context.check.split_items import calibrated, chance_of_split, most_split
