@@ -16,6 +16,7 @@ from hidden_context.errors import CheckpointError, ConfigError
 from hidden_context.export import ExportConfig, export_model
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
+from support.close import close
 
 TEXTS = sample_texts(5)
 NORMAL = heads.make("mean_and_variance")
@@ -54,7 +55,7 @@ def test_every_member_loads_by_peft(backbones, checkpoints, load, tmp_path, kind
         ],
         dim=-1,
     )
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    close(found, expected)
     saved = json.loads((tmp_path / "out" / "member_1" / "adapter_config.json").read_text())
     if kind == "bert":
         assert saved["modules_to_save"] == ["bert.pooler.dense", "classifier"]
@@ -63,7 +64,7 @@ def test_every_member_loads_by_peft(backbones, checkpoints, load, tmp_path, kind
         assert (saved["modules_to_save"], exported.notes) == (["score"], ())
     again = load(tmp_path / "out")
     assert isinstance(again, AdapterEnsembleRewardModel)
-    torch.testing.assert_close(again.raw_outputs(TEXTS), expected, atol=1e-6, rtol=1e-6)
+    close(again.raw_outputs(TEXTS), expected)
     assert "loads with: PEFT" in (tmp_path / "out" / "README.md").read_text()
     assert not list(tmp_path.glob("*.partial*"))
 
@@ -74,7 +75,7 @@ def test_one_adapter_lies_in_the_folder_itself(backbones, checkpoints, load, tmp
     export(source, tmp_path / "out")
     found = logits(backbones("llama"), tmp_path / "out", tmp_path / "out")
     expected = load(source).raw_outputs(TEXTS)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    close(found, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
