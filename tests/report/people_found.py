@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hidden_context.check import results
+from hidden_context.check import results, results_explained, results_observed, results_predicted
 from hidden_context.statistics.interval import Interval
 
 NAN = float("nan")
@@ -16,7 +16,7 @@ def interval(estimate: float, half: float = NAN) -> Interval:
     return Interval(estimate, estimate - half, estimate + half, 0.95, "bootstrap")
 
 
-def kinds() -> list[results.Kind]:
+def kinds() -> list[results_observed.Kind]:
     """Six kinds of 1,000 pairs, of which 30 % are split."""
     rows = [
         ("unanimous", "all give the same answer", False, 150),
@@ -26,7 +26,9 @@ def kinds() -> list[results.Kind]:
         ("indifference", "most find both equal", True, 30),
         ("equal", "all find both equal", False, 20),
     ]
-    return [results.Kind(name, label, split, n, n / 1000) for name, label, split, n in rows]
+    return [
+        results_observed.Kind(name, label, split, n, n / 1000) for name, label, split, n in rows
+    ]
 
 
 def check(topics: int = 14, people: int = 23) -> dict[str, Any]:
@@ -63,12 +65,12 @@ def _found(topics: int, people: int) -> results.Found:
     )
 
 
-def _observed(people: int) -> results.Observed:
+def _observed(people: int) -> results_observed.Observed:
     who = [
-        results.Person(f"person {n}", 10 + n, interval(0.4 - 0.03 * n, 0.1), 0.5)
+        results_observed.Person(f"person {n}", 10 + n, interval(0.4 - 0.03 * n, 0.1), 0.5)
         for n in range(people)
     ]
-    return results.Observed(
+    return results_observed.Observed(
         items=1010,
         judged=1000,
         votes=5000,
@@ -80,15 +82,17 @@ def _observed(people: int) -> results.Observed:
         equal_votes=0.2,
         opposite=interval(0.31, 0.01),
         alpha=interval(0.24, 0.03),
-        annotator_test=results.Test("Do people differ?", 0.001, "People choose differently."),
+        annotator_test=results_observed.Test(
+            "Do people differ?", 0.001, "People choose differently."
+        ),
         deviation_means="how much more often than others",
         people=who,
-        across_test=results.Test("Do people differ?", 0.01, "Across items people differ."),
+        across_test=results_observed.Test("Do people differ?", 0.01, "Across items people differ."),
     )
 
 
-def _predicted(topics: int) -> results.Predicted:
-    item = results.Item(
+def _predicted(topics: int) -> results_predicted.Predicted:
+    item = results_predicted.Item(
         place="line 12",
         topic="topic 0",
         prompt="Which is better?",
@@ -99,10 +103,10 @@ def _predicted(topics: int) -> results.Predicted:
         predicted=[0.4, 0.2, 0.4],
         opposite=0.5,
     )
-    return results.Predicted(
+    return results_predicted.Predicted(
         topics_by="column",
         topics=[
-            results.Topic(
+            results_predicted.Topic(
                 name=f"topic {n}",
                 items=70,
                 votes=350,
@@ -117,12 +121,16 @@ def _predicted(topics: int) -> results.Predicted:
         topics_hidden=2,
         top=[item],
         scores=[
-            results.Score("model", "the model", interval(0.95, 0.02), interval(0.66, 0.02)),
-            results.Score("constant", "the same for all", interval(1.05, 0.02), interval(NAN)),
+            results_predicted.Score(
+                "model", "the model", interval(0.95, 0.02), interval(0.66, 0.02)
+            ),
+            results_predicted.Score(
+                "constant", "the same for all", interval(1.05, 0.02), interval(NAN)
+            ),
         ],
         floor=0.7,
         verdict="The model beats its baselines.",
-        voters=results.KnownVoters(
+        voters=results_predicted.KnownVoters(
             people=20,
             votes=900,
             loss=0.9,
@@ -136,12 +144,12 @@ def _predicted(topics: int) -> results.Predicted:
     )
 
 
-def _explained() -> results.Explained:
+def _explained() -> results_explained.Explained:
     levels = [
-        results.Level("18-29", 12, interval(0.02, 0.03), interval(0.0, 0.01)),
-        results.Level("30+", 11, interval(-0.02, 0.03), interval(NAN)),
+        results_explained.Level("18-29", 12, interval(0.02, 0.03), interval(0.0, 0.01)),
+        results_explained.Level("30+", 11, interval(-0.02, 0.03), interval(NAN)),
     ]
-    age = results.Covariate(
+    age = results_explained.Covariate(
         name="age",
         kind="group",
         people=23,
@@ -153,22 +161,24 @@ def _explained() -> results.Explained:
         levels_hidden=1,
         sentence="Age goes with the votes.",
     )
-    return results.Explained(
+    return results_explained.Explained(
         conflict_share=0.6,
         indifference_share=0.4,
         sentence="In 60 % of the split pairs people lean apart.",
         covariates=[age],
-        contexts=[results.Context("bottle, water", 3, 70, 0.4, "Which is better?")],
+        contexts=[results_explained.Context("bottle, water", 3, 70, 0.4, "Which is better?")],
         contexts_by="split",
     )
 
 
-def _advice() -> results.Advice:
+def _advice() -> results_explained.Advice:
     nothing = interval(NAN)
-    return results.Advice(
+    return results_explained.Advice(
         choices=[
-            results.Choice("mean", interval(0.0), interval(0.3), nothing, nothing, interval(0.4)),
-            results.Choice(
+            results_explained.Choice(
+                "mean", interval(0.0), interval(0.3), nothing, nothing, interval(0.4)
+            ),
+            results_explained.Choice(
                 "quantile:0.1",
                 interval(0.12, 0.02),
                 interval(0.32, 0.02),

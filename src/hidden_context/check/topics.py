@@ -30,11 +30,11 @@ class Topics:
     """Topics of I items.
 
     Attributes:
-        by: What they are; see ``results.Predicted.topics_by``.
+        by: What they are; see ``Predicted.topics_by``.
         names: Their names.
         topic: Each item's topic, of shape ``(I,)``; −1 for none.
         contexts: Contexts found in the prompts, the most split first.
-        contexts_by: How contexts were found; see ``results.Explained.contexts_by``.
+        contexts_by: How contexts were found; see ``Explained.contexts_by``.
     """
 
     by: Literal["column", "context", "none"]
