@@ -115,6 +115,7 @@ def test_a_question_that_is_too_long_by_itself_is_an_abstention(model):
     assert (long["abstains"], "preference" in long) == (True, False)
     assert 0 < short["preference"] < 1
     assert result.reasons == {"too_long": 2}
+    assert result.uncounted == 0  # no server failed to count anything
     assert (result.judged, result.abstained, result.asked) == (1, 1, 4)
 
 

@@ -53,7 +53,7 @@ class RelabelResult:
         left: Questions that were not asked.
         input_tokens: Tokens of all questions of this output, those of earlier runs included.
         output_tokens: Tokens of the replies likewise.
-        uncounted: Replies whose tokens the server did not count.
+        uncounted: Replies whose tokens a server did not count; none of a local model.
         cost: Cost of all answers likewise; None where prices are not known.
     """
 
@@ -257,7 +257,8 @@ class _Relabelling:
         result.asked, result.known = self.done, self.known
         result.left = len(self.pending) - self.done
         result.input_tokens, result.output_tokens = meter.input_tokens, meter.output_tokens
-        result.uncounted = meter.uncounted
+        if not isinstance(self.judge, LocalJudge):  # a local one refuses without counting
+            result.uncounted = meter.uncounted
         result.cost = None if meter.prices is None else meter.spent
 
 
