@@ -15,9 +15,9 @@ from ground_truth import PROBE
 from policy import rewards as policy_rewards
 from policy.best_of_n import divergence, divergence_bound, selection
 from policy.grammar_reading import kind_of
-from policy.grpo import UNPENALISED, PurmReward
 from policy.measure import gap, policy_metrics
 from policy.models import Sizes, Unit, language_model
+from policy.purm import UNPENALISED, PurmReward
 from policy.report import holds, verdicts
 from policy.study import is_done, run_all
 from policy.summary import Run, Try, at_kl, choose, interval, limits, load

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,11 @@ _ROWS: Final = {
     "jailbreaks": "jailbreaks",
     "reached": "mean utility,\nshare of the gap",
     "worst_group": "utility of the\nworst group",
+}
+_TRAINED: Final = {
+    "jailbreaks": "jailbreaks",
+    "mean_utility": "mean utility",
+    "unreadable": "texts outside the grammar",
 }
 
 
@@ -64,15 +69,53 @@ def draw(worlds: Mapping[Any, Any], folder: Path) -> list[Path]:
     axes[0, 0].set_ylabel("mean utility,\nshare of the gap")
     paths = []
     for figure, name in ((curves, "policy"), (over, "policy_overoptimisation")):
-        handles = [
-            plt.Line2D([], [], color=colour, linestyle=line, label=title)
-            for title, (colour, line) in _STYLES.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+        figure.legend(handles=_handles(_STYLES), loc="outside lower center", ncols=5, frameon=False)
         paths.append(folder / f"{name}.svg")
         figure.savefig(paths[-1], metadata={"Date": None})
         plt.close(figure)
     return paths
+
+
+def draw_trained(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], folder: Path) -> Path:
+    """Draw ``policy_grpo.svg``: trained policies by their KL, one thin line for each seed.
+
+    Args:
+        curves: By reward, for each seed, metrics of the policy as it trained.
+        folder: Where to; created if need be.
+
+    Returns:
+        The file.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, axes = plt.subplots(1, len(_TRAINED), figsize=(9.6, 3.6), layout="constrained")
+    for place, (metric, label) in zip(axes, _TRAINED.items(), strict=True):
+        for title, seeds in curves.items():
+            colour, line = _STYLES[title]
+            for points in seeds:
+                across, up = ([point[name] for point in points] for name in ("kl", metric))
+                place.plot(across, up, color=colour, linestyle=line, linewidth=0.8, alpha=0.8)
+        place.set_ylabel(label)
+        place.set_ylim(bottom=0 if metric != "mean_utility" else None)
+        _finish(place, "KL from the starting policy, nats")
+    figure.legend(handles=_handles(curves), loc="outside lower center", ncols=6, frameon=False)
+    path = folder / "policy_grpo.svg"
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def _handles(titles: Iterable[str]) -> list[Any]:
+    import matplotlib.pyplot as plt
+
+    return [
+        plt.Line2D([], [], color=_STYLES[title][0], linestyle=_STYLES[title][1], label=title)
+        for title in titles
+    ]
 
 
 def _lines(axes: Any, found: dict[str, Any], x: str, y: str, *, band: bool) -> None:

@@ -1,11 +1,12 @@
-"""A small policy trained by TRL's GRPO on one of the study's rewards, in the first world.
+"""Small policies trained by TRL's GRPO on the study's rewards, in the first world.
 
-    python benchmarks/policy/grpo.py --output results/policy_grpo --reward cvar:0.1 --seed 0
+    python benchmarks/policy/grpo.py --output results/grpo
+    python benchmarks/policy/grpo.py --output results/grpo --report grpo.md --figures figures
 
-The policy starts as a language model of the world's responses. It trains against the reward through
-`hidden_context.integrations.trl.reward_function`, saves as it goes, and goes on where it was; the
-result is one JSON file for each reward and seed. `base` names the scalar reward model, all measures
-of risk read a `mean_and_variance` model, `less_overlap:10` is PURM's reward.
+A policy starts as a language model of the world's responses. It trains against a reward through
+`hidden_context.integrations.trl.reward_function`, is measured as it goes, and goes on where it was
+if it is stopped. Each reward and seed has one JSON file. `base` names the scalar reward model, all
+measures of risk read a `mean_and_variance` model, and `less_overlap:3` is PURM's reward.
 """
 
 from __future__ import annotations
@@ -13,32 +14,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from policy.grammar_reading import kind_of
-from policy.models import Sizes, Unit, language_model, same_as_kept, train
-from policy.rewards import overlap
-from policy.worlds import JAILBREAK, NAMES, PolicyWorld
+from policy.models import Sizes, Unit, check_kept, language_model, same_as_kept, train
+from policy.purm import PURM, PurmReward
+from policy.sampled import MOST_TOKENS, Scores, measure
+from policy.worlds import NAMES, SEEDS, PolicyWorld
 
 from hidden_context.data.files import read_json, write_json
 from hidden_context.data.locks import exclusive_folder
-from hidden_context.distributions import NormalReward
 from hidden_context.integrations.trl import reward_function
-from hidden_context.models import RewardModel
 from hidden_context.models.loading import load_reward_model
-from hidden_context.quickstart.world import Prompt
 
-PURM: Final = "less_overlap"
-UNPENALISED: Final = 100
-"""PURM penalises a reward once it has seen so many others of the run."""
+REWARDS: Final = ("base", "mean", "quantile:0.01", "cvar:0.05", "less_overlap:3", "entropic:2")
+"""What best-of-n was tuned to on its own seeds."""
+POINTS: Final = "points.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +44,7 @@ class Settings:
 
     Attributes:
         steps: Updates of the policy.
+        every: Steps between two measurements, each of which saves the policy too.
         batch: Completions of a step.
         generations: Completions of one prompt.
         rate: Learning rate.
@@ -56,40 +54,20 @@ class Settings:
         prompts: Harmful test prompts, and as many benign ones.
     """
 
-    steps: int = 300
+    steps: int = 240
+    every: int = 20
     batch: int = 64
     generations: int = 8
-    rate: float = 3e-4
-    beta: float = 0.04
-    pretraining: int = 2000
+    rate: float = 1e-4
+    beta: float = 0.3
+    pretraining: int = 4000
     samples: int = 32
-    prompts: int = 32
+    prompts: int = 16
 
 
-class PurmReward:
-    """PURM's reward for TRL: the mean less its overlap with the rewards seen so far.
-
-    Args:
-        model: A reward model of normal rewards.
-        factor: λ.
-    """
-
-    def __init__(self, model: RewardModel, factor: float) -> None:
-        self.model, self.factor = model, factor
-        self.seen: list[tuple[float, float]] = []
-        self.__name__ = f"{PURM}:{factor:g}"
-
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
-        """Return the completions' rewards, and remember them for those to come."""
-        texts = [prompt + text for prompt, text in zip(prompts, completions, strict=True)]
-        rewards = self.model.head.distribution(self.model.raw_outputs(texts).double())
-        assert isinstance(rewards, NormalReward)
-        values = rewards.mean
-        if len(self.seen) >= UNPENALISED:
-            mean, stddev = torch.tensor(self.seen, dtype=torch.float64).T
-            values = values - self.factor * overlap(rewards, NormalReward(mean, stddev))
-        self.seen += zip(rewards.mean.tolist(), rewards.stddev.tolist(), strict=True)
-        return [float(value) for value in values]
+def file_name(reward: str, seed: int) -> str:
+    """Return the name of a reward's and seed's result."""
+    return f"{reward.replace(':', '_')}_{seed}.json"
 
 
 def reward_of(name: str, seed: int, folder: Path) -> Callable[..., Any]:
@@ -106,57 +84,38 @@ def reward_of(name: str, seed: int, folder: Path) -> Callable[..., Any]:
     measure, _, factor = name.partition(":")
     if measure == PURM:
         return PurmReward(model, float(factor))
-    return reward_function(model, "mean" if name == "base" else name)
-
-
-def _keeps_seen(reward: PurmReward, folder: Path) -> Any:
-    """Keep what PURM's reward has seen before a checkpoint is written, so that none lacks it."""
-    from transformers import TrainerCallback
-
-    class KeepsSeen(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if control.should_save:
-                write_json(folder / _seen_at(state.global_step), reward.seen, indent=None)
-
-    return KeepsSeen()
-
-
-def _seen_at(step: int | str) -> str:
-    return f"purm_seen_{step}.json"
+    return reward_function(model, "mean" if name == "base" else name, unscored="none")
 
 
 def optimise(name: str, seed: int, folder: Path, settings: Settings) -> dict[str, Any]:
-    """Train the policy and measure it; a training that was stopped goes on from its last save.
+    """Train the policy; a training that was stopped goes on from its last save.
 
     Raises:
         ConfigError: If what is there was trained by other settings.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.trainer_utils import get_last_checkpoint
 
+    begun = time.perf_counter()
     world = PolicyWorld(NAMES[0], seed)
     start = language_model(folder / f"policy_{seed}", seed, 4000, settings.pretraining)
-    own = folder / f"{name.replace(':', '_')}_{seed}"
+    own = folder / file_name(name, seed).removesuffix(".json")
     if not same_as_kept(own / "settings.json", dataclasses.asdict(settings)):
         write_json(own / "settings.json", dataclasses.asdict(settings))
     reward = reward_of(name, seed, folder)
     trainer = _trainer(start, own, reward, world, settings)
     last = get_last_checkpoint(str(own))
     if isinstance(reward, PurmReward):  # whose penalty depends on all that the run has seen
-        if last is not None:
-            kept = read_json(own / _seen_at(last.rpartition("-")[2]))
-            reward.seen = [(mean, stddev) for mean, stddev in kept]
-        trainer.add_callback(_keeps_seen(reward, own))
+        trainer.add_callback(reward.keeper(own, last))
+    points = _measurements(own, start, reward, world, settings)
+    trainer.add_callback(points)
     trainer.train(resume_from_checkpoint=last)
-    begun = AutoModelForCausalLM.from_pretrained(start)
-    tokenizer, policy = AutoTokenizer.from_pretrained(start), trainer.model
     return {
         "reward": name,
         "seed": seed,
         "settings": dataclasses.asdict(settings),
-        "start": measure(begun, begun, tokenizer, world, settings),
-        "policy": measure(policy, begun, tokenizer, world, settings),
+        "points": points.found,
         "log": trainer.state.log_history,
+        "seconds": time.perf_counter() - begun,
     }
 
 
@@ -178,12 +137,13 @@ def _trainer(
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch,
         num_generations=settings.generations,
-        max_completion_length=48,
+        max_completion_length=MOST_TOKENS,
         learning_rate=settings.rate,
         beta=settings.beta,
-        save_steps=max(1, settings.steps // 10),
+        gradient_checkpointing=False,
+        save_steps=settings.every,
         save_total_limit=1,
-        logging_steps=max(1, settings.steps // 20),
+        logging_steps=settings.every,
         use_cpu=True,
         bf16=False,
         report_to=[],
@@ -199,63 +159,41 @@ def _trainer(
     )
 
 
-def measure(
-    policy: Any, start: Any, tokenizer: Any, world: PolicyWorld, settings: Settings
-) -> dict[str, float]:
-    """Sample a policy on test prompts and hold it against the truth.
+def _measurements(
+    own: Path, start: Path, reward: Callable[..., Any], world: PolicyWorld, settings: Settings
+) -> Any:
+    """Measure the policy at the start and before each save; points beyond a save are dropped."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-    A text that the grammar does not have counts as ``unreadable``, and for as little as the worst
-    kind of response that its prompt can get.
-    """
-    torch.manual_seed(0)
-    policy.eval()
-    utility, jailbreaks, unreadable, divergence = [], [], [], []
-    for prompt in world.prompts(settings.prompts):
-        texts, logs = _sample(policy, start, tokenizer, prompt, settings.samples)
-        kinds = [kind_of(prompt, text) for text in texts]
-        names = [kind.name for kind in prompt.kinds]
-        worth = world.utilities(names)
-        worst = worth[:, int(world.mean_utilities(names).argmin())]
-        rows = [worst if kind is None else worth[:, names.index(kind)] for kind in kinds]
-        utility.append(np.mean(rows, axis=0))
-        unreadable.append(np.mean([kind is None for kind in kinds]))
-        divergence.append(float(logs.mean()))
-        if prompt.task.harmful:
-            jailbreaks.append(np.mean([kind == JAILBREAK for kind in kinds]))
-    groups = np.mean(utility, axis=0)
-    return {
-        "mean_utility": float(np.dot([group.share for group in world.groups], groups)),
-        "worst_group": float(groups.min()),
-        "jailbreaks": float(np.mean(jailbreaks)),
-        "unreadable": float(np.mean(unreadable)),
-        "kl": float(np.mean(divergence)),
-    }
+    begun = AutoModelForCausalLM.from_pretrained(start).eval()
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    prompts = world.prompts(settings.prompts)
+    scores: Scores = reward.values if isinstance(reward, PurmReward) else _plain(reward)
+
+    class Measurements(TrainerCallback):
+        found: Sequence[dict[str, Any]] = ()
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            kept = read_json(own / POINTS) if state.global_step else []
+            self.found = [point for point in kept if point["step"] <= state.global_step]
+            if not self.found:
+                self._add(0, given["model"])
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            if state.global_step % settings.every == 0:
+                self._add(state.global_step, given["model"])
+
+        def _add(self, step: int, policy: Any) -> None:
+            point = measure(policy, begun, tokenizer, world, prompts, settings.samples, scores)
+            self.found = [*self.found, {"step": step, **point}]
+            write_json(own / POINTS, self.found)
+
+    return Measurements()
 
 
-@torch.inference_mode()
-def _sample(
-    policy: Any, start: Any, tokenizer: Any, prompt: Prompt, count: int
-) -> tuple[list[str], Tensor]:
-    """Draw responses, and log π − log π_start of each, in nats."""
-    asked = torch.tensor([tokenizer(prompt.text)["input_ids"]])
-    made = policy.generate(
-        asked,
-        attention_mask=torch.ones_like(asked),
-        do_sample=True,
-        top_k=0,
-        max_new_tokens=48,
-        num_return_sequences=count,
-        pad_token_id=tokenizer.eos_token_id,
-    )
-    answers = made[:, asked.shape[1] :]
-    ends = (answers == tokenizer.eos_token_id).int()
-    counts = ends.cumsum(1) - ends == 0  # up to and with the first end of text
-    logs = [
-        model(made).logits[:, asked.shape[1] - 1 : -1].log_softmax(-1).gather(2, answers[..., None])
-        for model in (policy, start)
-    ]
-    gap = ((logs[0] - logs[1]).squeeze(2) * counts).sum(1)
-    return tokenizer.batch_decode(answers, skip_special_tokens=True), gap
+def _plain(reward: Callable[..., Any]) -> Scores:
+    """A reward function as TRL calls it, without its logging."""
+    return lambda prompts, texts: reward(prompts=prompts, completions=texts)
 
 
 def main() -> None:
@@ -263,19 +201,33 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of results")
-    parser.add_argument("--reward", required=True, help="base, a risk measure or less_overlap:λ")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rewards", nargs="+", default=REWARDS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--report", type=Path, help="write the tables here instead of training")
+    parser.add_argument("--figures", type=Path, help="folder of the report's figure")
     for field in dataclasses.fields(Settings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
     options = parser.parse_args()
+    if options.report:
+        from policy.grpo_report import write_report
+
+        write_report(
+            options.output, options.rewards, options.seeds, options.report, options.figures
+        )
+        return
     torch.set_num_threads(1)
     settings = Settings(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Settings)})
     with exclusive_folder(options.output):
-        found = optimise(options.reward, options.seed, options.output, settings)
-        name = f"{options.reward.replace(':', '_')}_{options.seed}.json"
-        write_json(options.output / name, found)
-    for part in ("start", "policy"):
-        print(part, {key: round(value, 4) for key, value in found[part].items()})
+        for seed in options.seeds:
+            for name in options.rewards:
+                path = options.output / file_name(name, seed)
+                if path.is_file():
+                    held = read_json(path)
+                    check_kept(path, held.get("settings"), dataclasses.asdict(settings))
+                    continue
+                found = optimise(name, seed, options.output, settings)
+                write_json(path, found)
+                print(f"{name}, seed {seed}: {found['seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def tuning_table(tries: dict[str, tuple[Try, list[Try]]]) -> str:
             mark = "**" if each is best and len(own) > 1 else ""
             name = f"{mark}{each.name}{mark}"
             rows.append([title, name, percent(each.jailbreaks), percent(each.loss)])
-    return _table("Tuning", ["reward", "try", "jailbreaks", "loss, of the gap"], rows)
+    return table("Tuning", ["reward", "try", "jailbreaks", "loss, of the gap"], rows)
 
 
 def quality_table(worlds: Numbers) -> str:
@@ -80,7 +80,7 @@ def quality_table(worlds: Numbers) -> str:
         for world, found in worlds.items()
         for model, each in found["test"].items()
     ]
-    return _table("Reward models", ["world", "model", "loss, nats", "accuracy"], rows)
+    return table("Reward models", ["world", "model", "loss, nats", "accuracy"], rows)
 
 
 def n_table(world: str, found: Numbers, n: int) -> str:
@@ -98,7 +98,7 @@ def kl_table(world: str, found: Numbers) -> str:
             row.append(f"{percent(jailbreaks)} / {percent(reached, 0)}")
         rows.append(row)
     heads = ["jailbreaks / share of the gap reached", *(f"KL {kl:g}" for kl in KLS)]
-    return _table(f"{world}, at equal KL", heads, rows)
+    return table(f"{world}, at equal KL", heads, rows)
 
 
 def falls_table(worlds: Numbers) -> str:
@@ -110,7 +110,7 @@ def falls_table(worlds: Numbers) -> str:
         ]
         for title in worlds["objectives"]["falls"]
     ]
-    return _table("Over-optimisation", ["lost again of the gap, mean (most)", *worlds], rows)
+    return table("Over-optimisation", ["lost again of the gap, mean (most)", *worlds], rows)
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -150,7 +150,7 @@ def limits_table(worlds: Numbers) -> str:
         "least possible",
         "its loss to mean utility",
     ]
-    return _table("Limits", [*heads, "its loss to base"], rows)
+    return table("Limits", [*heads, "its loss to base"], rows)
 
 
 def tries_table(worlds: Numbers) -> str:
@@ -165,7 +165,7 @@ def tries_table(worlds: Numbers) -> str:
                 row.append(f"{percent(each['jailbreaks'][at])} / {percent(each['loss'][at])}")
         rows.append(row)
     heads = [f"{world}, n = {n}" for world in NAMES[:2] for n in CHOSEN_AT[:2]]
-    return _table("Every try", ["jailbreaks / loss to base", *heads], rows)
+    return table("Every try", ["jailbreaks / loss to base", *heads], rows)
 
 
 def verdicts(worlds: Numbers) -> str:
@@ -179,7 +179,7 @@ def verdicts(worlds: Numbers) -> str:
             answer = "yes" if cautious else "no"
             rows.append([world, f"{n}", answer, *(", ".join(x) or "–" for x in (cautious, rivals))])
     heads = ["world", "n", "claim holds", "by", "rivals that meet it too"]
-    return _table("The claim", heads, rows)
+    return table("The claim", heads, rows)
 
 
 def holds(each: Numbers, n: int) -> bool:
@@ -198,7 +198,7 @@ def cost_table(found: Numbers) -> str:
         rows.append(row)
     heads = ["loss, of the gap"]
     heads += [f"n = {n}, to {other}" for n in CHOSEN_AT for other in ("base", "DPL mean")]
-    return _table("What caution costs in agreed", heads, rows)
+    return table("What caution costs in agreed", heads, rows)
 
 
 def _rewards_table(title: str, found: Numbers, place: str) -> str:
@@ -216,7 +216,7 @@ def _rewards_table(title: str, found: Numbers, place: str) -> str:
         for name in ranked
     ]
     heads = ["reward", "jailbreaks", "− base", "− DPL mean", "loss to base", "loss to DPL mean"]
-    return _table(title, [*heads, "worst group", "− base", "KL"], rows)
+    return table(title, [*heads, "worst group", "− base", "KL"], rows)
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -241,7 +241,8 @@ def _with_interval(value: list[float], digits: int) -> str:
     return mean if value[1] != value[1] else f"{mean} [{low}, {high}]"
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown under a heading."""
     lines = [f"### {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, ""])

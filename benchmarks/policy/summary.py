@@ -131,13 +131,26 @@ def interval(values: ArrayLike) -> tuple[float, float, float]:
 def at_kl(
     run: Run, model: str, name: str, metric: str, kls: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Return a metric at given divergences, linear between neighbouring n; NaN beyond them."""
-    kl = run.metric(model, name, "kl")
-    return np.interp(kls, kl, run.metric(model, name, metric), right=np.nan)
+    """Return a metric at given divergences; NaN beyond them.
+
+    Linear between the first two neighbouring policies that a divergence lies between.
+    """
+    kl, values = run.metric(model, name, "kl"), run.metric(model, name, metric)
+    found = np.full(len(kls), np.nan)
+    for place, wanted in enumerate(kls):
+        reached = np.flatnonzero(kl >= wanted)
+        if len(reached):
+            two = slice(max(reached[0] - 1, 0), reached[0] + 1)
+            found[place] = np.interp(wanted, kl[two], values[two])
+    return found
 
 
 def by_seed(
-    runs: Sequence[Run], reward: Reward, name: str, kls: Sequence[float] | None = None
+    runs: Sequence[Run],
+    reward: Reward,
+    name: str,
+    kls: Sequence[float] | None = None,
+    more: Sequence[str] = (),
 ) -> dict[str, NDArray[np.float64]]:
     """Return what the tables show of a reward, each of shape (seeds, N), or (seeds, KLs).
 
@@ -149,7 +162,9 @@ def by_seed(
         return run.metric(*key, metric) if kls is None else at_kl(run, *key, metric, kls)
 
     key = (reward.model, name)
-    found = {metric: np.array([at(run, key, metric) for run in runs]) for metric in METRICS}
+    found = {
+        metric: np.array([at(run, key, metric) for run in runs]) for metric in (*METRICS, *more)
+    }
     gaps = np.array([run.gap["gap"] for run in runs])[:, None]
     starts = np.array([run.gap["start"] for run in runs])[:, None]
     for short, reference in (("base", BASE), ("dpl", DPL_MEAN)):

@@ -1,0 +1,293 @@
+"""A language model's responses to prompts, kept row by row, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from policy.models import same_as_kept
+from policy.real.prompts import Question
+from torch import Tensor
+
+from hidden_context.data.files import iter_jsonl, json_line, write_json
+from hidden_context.errors import DataError
+from hidden_context.models.identity import weight_digests
+
+PROMPTS_AT_ONCE: Final = 4
+_TEXTS: Final = "responses"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn.
+
+    Attributes:
+        count: Responses to each prompt.
+        max_new_tokens: Most tokens of one; longer ones are cut off there.
+        dtype: Precision of the model, ``bfloat16`` or ``float32``.
+    """
+
+    count: int = 16
+    max_new_tokens: int = 48
+    dtype: str = "bfloat16"
+
+
+class Sampler:
+    """Draws responses of a chat model at temperature 1, from the whole distribution of its tokens.
+
+    Each prompt is run once, and its states are repeated for all its responses. A response is set by
+    its prompt's name, the model and the options, whatever else is drawn in the same pass, but for
+    the rounding of the model's arithmetic.
+
+    Args:
+        folder: The model; every layer attends to all positions.
+        options: Sizes and precision.
+        device: Where it runs.
+    """
+
+    def __init__(self, folder: str, options: Sampling, device: str = "cpu") -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.options, self.device = options, torch.device(device)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        dtype = getattr(torch, options.dtype)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        self.model.to(self.device)
+
+    @torch.inference_mode()
+    def answer(self, asked: Sequence[Question]) -> list[dict[str, Any]]:
+        """Draw the responses to a few prompts in one pass.
+
+        Returns:
+            The rows that are kept: ``id``, ``set``, ``prompt``; ``responses``, the texts;
+            ``tokens``, how many each has; ``ended``, whether it came to an end by itself.
+        """
+        count, longest = self.options.count, self.options.max_new_tokens
+        tokens = [self._tokens(question) for question in asked]
+        rows = [ids for ids in tokens for _ in range(count)]
+        fresh = torch.tensor([[ids[-1]] for ids in rows], device=self.device)
+        place = torch.tensor([[len(ids) - 1] for ids in rows], device=self.device)
+        width = max(map(len, tokens)) - 1
+        cache = self._run_once(tokens, width)
+        behind = width - place
+        mask = torch.arange(width + longest, device=self.device) >= behind
+        uniform = torch.cat([self._uniform(question) for question in asked]).to(self.device)
+        drawn = torch.full((len(rows), longest), self._end, device=self.device)
+        for step in range(longest):
+            out = self.model(
+                fresh,
+                attention_mask=mask[:, : width + step + 1].long(),
+                position_ids=place + step,
+                past_key_values=cache,
+            )
+            fresh = draw(out.logits[:, -1], uniform[:, step]).unsqueeze(1)
+            drawn[:, step] = fresh[:, 0]
+            if (drawn[:, : step + 1] == self._end).any(1).all():
+                break
+        own = drawn.split(count)
+        return [self._row(question, each) for question, each in zip(asked, own, strict=True)]
+
+    @property
+    def _end(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    def _tokens(self, question: Question) -> list[int]:
+        rendered = self.tokenizer.apply_chat_template(
+            question.messages(), add_generation_prompt=True, return_dict=True
+        )
+        return list(rendered["input_ids"])
+
+    def _uniform(self, question: Question) -> Tensor:
+        """Numbers that say what is drawn, one for each token, shape ``(count, longest)``."""
+        generator = torch.Generator().manual_seed(zlib.crc32(question.id.encode()))
+        size = (self.options.count, self.options.max_new_tokens)
+        return torch.rand(size, generator=generator, dtype=torch.float64)
+
+    def _run_once(self, tokens: Sequence[Sequence[int]], width: int) -> Any:
+        """Run every prompt but its last token, and put its states behind padding, repeated."""
+        from transformers.cache_utils import DynamicCache
+
+        room, count = width + self.options.max_new_tokens, self.options.count
+        found = roomy_cache(self.model.config, len(tokens) * count, room)
+        for number, ids in enumerate(tokens):
+            own = DynamicCache(config=self.model.config)
+            before = torch.tensor([ids[:-1]], device=self.device)
+            self.model(before, past_key_values=own, use_cache=True, logits_to_keep=1)
+            rows = slice(number * count, (number + 1) * count)
+            for layer, one in zip(found.layers, own.layers, strict=True):
+                layer.fill(rows, width, one.keys, one.values)
+        return found
+
+    def _row(self, question: Question, drawn: Tensor) -> dict[str, Any]:
+        going_on = (drawn == self._end).cumsum(1) == 0
+        texts = [own[keep] for own, keep in zip(drawn, going_on, strict=True)]
+        return {
+            **dataclasses.asdict(question),
+            _TEXTS: self.tokenizer.batch_decode(texts, skip_special_tokens=True),
+            "tokens": going_on.sum(1).tolist(),
+            "ended": (~going_on).any(1).tolist(),
+        }
+
+
+def draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    r"""Draw tokens by their distribution function: the first t with :math:`F(t) > u`.
+
+    Args:
+        logits: Of shape ``(R, V)``.
+        uniform: Numbers u in [0, 1), shape ``(R,)``.
+
+    Returns:
+        Tokens of shape ``(R,)``.
+    """
+    upto = logits.float().softmax(-1).cumsum(-1)
+    wanted = uniform.to(upto).unsqueeze(1) * upto[:, -1:]
+    return torch.searchsorted(upto, wanted, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+
+
+def roomy_cache(config: Any, rows: int, room: int) -> Any:
+    """Make a cache of attention states whose room is taken at once.
+
+    The ordinary one copies all states at every token, which takes most of the time on a processor.
+
+    Args:
+        config: The model's configuration.
+        rows: Responses.
+        room: Most positions.
+
+    Returns:
+        A cache of Transformers. ``fill`` of its layers sets the states of rows.
+    """
+    from transformers.cache_utils import Cache, DynamicLayer
+
+    class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+        """States of one layer at the beginning of longer arrays."""
+
+        def fill(self, own: slice, width: int, keys: Tensor, values: Tensor) -> None:
+            """Set the states of some rows before a width; what is before them is padding."""
+            if not self.is_initialized:
+                self.lazy_initialization(keys, values)
+                self.rooms = [
+                    each.new_zeros((rows, each.shape[1], room, each.shape[3]))
+                    for each in (keys, values)
+                ]
+            for whole, each in zip(self.rooms, (keys, values), strict=True):
+                whole[own, :, width - each.shape[2] : width] = each
+            self._show(width)
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+        ) -> tuple[Tensor, Tensor]:
+            """Add states, and return all."""
+            begin = self.keys.shape[2]
+            end = begin + key_states.shape[2]
+            for whole, each in zip(self.rooms, (key_states, value_states), strict=True):
+                whole[:, :, begin:end] = each
+            self._show(end)
+            return self.keys, self.values
+
+        def _show(self, end: int) -> None:
+            self.keys, self.values = (whole[:, :, :end] for whole in self.rooms)
+
+    count = config.get_text_config().num_hidden_layers
+    return Cache(layers=[RoomyLayer() for _ in range(count)])
+
+
+def answered(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the rows that are kept, by the prompt's ``id``; none where the file is not there.
+
+    Raises:
+        DataError: If a row is no row of responses, or one prompt has two, naming file and line.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for line, row in iter_jsonl(path) if path.is_file() else ():
+        name, texts = row.get("id"), row.get(_TEXTS)
+        if not isinstance(name, str) or not isinstance(texts, list) or not texts:
+            field = _TEXTS if isinstance(name, str) else "id"
+            remedy = "Remove the line: its prompt is then answered anew"
+            raise DataError(
+                "no responses to a prompt", file=path, line=line, field=field, remedy=remedy
+            )
+        if name in found:
+            remedy = "Remove one of the two lines"
+            raise DataError(
+                f"{name} is answered twice", file=path, line=line, field="id", remedy=remedy
+            )
+        found[name] = row
+    return found
+
+
+def answer_all(
+    asked: Sequence[Question],
+    path: Path,
+    made_by: Mapping[str, Any],
+    sampler: Callable[[], Callable[[Sequence[Question]], list[dict[str, Any]]]],
+    say: Callable[[str], Any],
+) -> list[dict[str, Any]]:
+    """Answer the prompts that are not answered yet; rows are written as soon as they are there.
+
+    Args:
+        asked: The prompts.
+        path: JSON Lines file of the rows; ``NAME.made.json`` beside it says how they were made.
+        made_by: What a row depends on besides its prompt.
+        sampler: Makes what answers a few prompts; not called where nothing is left to answer.
+        say: Told how it goes.
+
+    Returns:
+        The rows of all prompts, in their order.
+
+    Raises:
+        ConfigError: If what is there was made otherwise.
+        DataError: If what is there cannot be read, or answers another prompt of the same name.
+    """
+    about = path.with_suffix(".made.json")
+    if not same_as_kept(about, made_by):
+        write_json(about, made_by)
+    drop_torn_line(path)
+    known = answered(path)
+    for question in asked:
+        if question.id in known and known[question.id].get("prompt") != question.prompt:
+            remedy = "Give another --output, or remove the file"
+            problem = f"{question.id} answers another prompt than this run asks"
+            raise DataError(problem, file=path, field="prompt", remedy=remedy)
+    passes = in_passes([question for question in asked if question.id not in known])
+    answer = sampler() if passes else None
+    for number, some in enumerate(passes, start=1):
+        assert answer is not None
+        rows = answer(some)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("".join(map(json_line, rows)))
+        known |= {row["id"]: row for row in rows}
+        say(f"responses: pass {number} of {len(passes)}")
+    return [known[question.id] for question in asked]
+
+
+def in_passes(asked: Sequence[Question], size: int = PROMPTS_AT_ONCE) -> list[list[Question]]:
+    """Put prompts of like length together, so that little is padded.
+
+    The passes are shuffled: a run that is stopped early has prompts of all lengths and sets.
+    """
+    ranked = sorted(asked, key=lambda question: (len(question.prompt), question.id))
+    passes = [ranked[start : start + size] for start in range(0, len(ranked), size)]
+    random.Random(0).shuffle(passes)
+    return passes
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line that was not written whole."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with open(path, "r+b") as file:
+            file.truncate(whole)
+
+
+def made_by(folder: str, options: Sampling) -> dict[str, Any]:
+    """Return what responses depend on: the model's weights and the options."""
+    return {**dataclasses.asdict(options), "weights": weight_digests(folder)}
