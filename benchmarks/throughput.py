@@ -10,8 +10,13 @@ Same model, same pairs, same precision; rounds interleaved; medians with ranges.
   ``throughput_rankings.py``), left out unless asked for;
 - ``curve``: losses of the first 50 optimiser steps, the same pairs in each, in float32;
 - ``memory``: peak memory of an optimiser step, TRL's and ours, each in a process of its own, in the
-  first precision (CPU; on a GPU the peak stands in the tables of scoring and training);
-- ``roofline``: unique tokens × FLOPs per token over the measured matrix rate.
+  first precision (on a GPU of device memory, and left out unless asked for, because peaks stand in
+  the tables of scoring and training too);
+- ``roofline``: unique tokens × FLOPs per token over the measured matrix rate;
+- ``parity``, ``attention``, ``budget``, ``recovery``, ``qlora``: checks and measurements that
+  ``gpu.sh`` runs one by one, left out unless asked for (``throughput_parity.py``,
+  ``throughput_attention.py``, ``throughput_budget.py``; ``qlora`` compares and trains on weights
+  in 4 bits).
 
 With ``HIDDEN_CONTEXT_DATA`` set the pairs are the paper's relabelled ones, else synthetic ones of
 like lengths. On a quiet machine of two cores, about ten minutes:
@@ -49,9 +54,12 @@ if TYPE_CHECKING:
     from throughput_bench import Results
 
 PARTS = (
-    *("equality", "scoring", "responses", "training", "rankings"),
+    *("equality", "qlora", "scoring", "responses", "training", "rankings"),
     *("curve", "memory", "roofline"),
+    *("parity", "attention", "budget", "recovery"),
 )
+CHECKED = ("parity", "attention", "budget", "recovery")  # rows that say whether they are right
+ASKED_FOR = {"rankings", "parity", "attention", "budget", "recovery", "qlora"}
 
 
 def names(text: str) -> list[str]:
@@ -61,8 +69,19 @@ def names(text: str) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     add = made.add_argument
-    add("--part", type=names, help=f"some of {','.join(PARTS)}; all but rankings that fit if unset")
+    add(
+        "--part",
+        type=names,
+        help=f"some of {','.join(PARTS)}; if unset all that fit but {','.join(sorted(ASKED_FOR))}",
+    )
     add("--model", type=names, help="some of tiny,small,gpt2,tiny-llama,llama-8b")
+    add("--weights", type=Path, help="folder of a checkpoint to run instead of --model")
+    add(
+        "--row",
+        type=names,
+        help="some rows of training, such as tree,qlora; all but qlora if unset",
+    )
+    add("--peak_tflops", type=float, help="rate of the device's data sheet in bfloat16, for MFU")
     add("--precision", type=names, help="some of float32,bfloat16")
     add("--device", help="cpu or cuda; a GPU if there is one")
     add("--pairs", type=int, help="pairs scored in a round (8; on a GPU 256)")
@@ -103,7 +122,7 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     made = parser()
     options = made.parse_args(argv)
     import torch
-    from throughput_models import PRECISIONS, SHAPES
+    from throughput_models import PRECISIONS, SHAPES, WEIGHTS
 
     from hidden_context.models.placement import resolve_device
 
@@ -119,12 +138,19 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
             options.model or ["tiny"],
             options.precision or ["float32"],
         )
+    if options.weights:
+        if not (options.weights / "config.json").is_file():
+            made.error(f"--weights: {options.weights} is no checkpoint; it has no config.json")
+        options.model = [WEIGHTS]
+    elif WEIGHTS in (options.model or []):
+        made.error("--model weights needs --weights FOLDER")
     options.model = options.model or (["llama-8b"] if gpu else ["small", "gpt2"])
     if options.precision is None:
-        options.precision = ["bfloat16"] if "llama-8b" in options.model else list(PRECISIONS)
+        large = {"llama-8b", WEIGHTS} & set(options.model)
+        options.precision = ["bfloat16"] if large else list(PRECISIONS)
     if options.part is None:
         left_out = {"curve", "memory"} if gpu else {"memory"} if options.toy else set()
-        options.part = [part for part in PARTS if part not in {*left_out, "rankings"}]
+        options.part = [part for part in PARTS if part not in left_out | ASKED_FOR]
     for given, known in (
         (options.part, PARTS),
         (options.model, SHAPES),
@@ -142,6 +168,7 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
 def run_model(options: argparse.Namespace, shape: str, results: Results, first: bool) -> None:
     """Run the parts asked for with one model."""
     from throughput_bench import Bench
+    from throughput_checks import CHECKS
 
     if shape == "llama-8b" and options.device.type != "cuda":
         results.skipped.append("llama-8b: it needs a GPU with some 40 GB of memory")
@@ -154,13 +181,17 @@ def run_model(options: argparse.Namespace, shape: str, results: Results, first: 
             continue  # once is enough; it is about rounding, not about size
         if part == "responses" and shape == "small" and len(options.model) > 1:
             continue  # the larger model tells more
-        getattr(bench, part)()
+        if part in CHECKS:
+            CHECKS[part](bench)
+        else:
+            getattr(bench, part)()
 
 
 def finish(options: argparse.Namespace, results: Results) -> None:
     """Print what is not printed yet, and write the file."""
     from throughput_report import print_plain
     from throughput_targets import (
+        check_targets,
         curve_targets,
         equality_targets,
         memory_targets,
@@ -172,12 +203,16 @@ def finish(options: argparse.Namespace, results: Results) -> None:
     results.targets += ranking_targets(results.rows, results.rankings)
     if results.curve:
         results.targets += curve_targets(results.curve)
+    for kind in CHECKED:
+        results.targets += check_targets(kind, getattr(results, kind))
     gpu_rows = [row for row in results.rows if row["part"] == "training"]
     results.targets += memory_targets(results.memory or gpu_rows)
     print_plain("machine", [results.machine])
     print_plain("equality of tree and padded (relative)", results.equality)
     print_plain("memory of training beyond the model", results.memory)
     print_plain("roofline", results.roofline)
+    for kind in CHECKED:
+        print_plain(kind, getattr(results, kind))
     print_plain("targets", results.targets)
     for reason in results.skipped:
         print(f"skipped: {reason}")

@@ -9,27 +9,30 @@ import json
 import random
 import subprocess
 import sys
+from functools import cached_property
 from math import nan
 from pathlib import Path
 from typing import Any
 
+import torch
 from throughput_data import branches, load_pairs, number_tokenizer, sample
 from throughput_measure import (
     forget_peak,
     matrix_rate,
+    peak_rate,
     peak_resident_bytes,
     resident_bytes,
     time_rows,
     trl_version,
 )
-from throughput_models import GPT2_SHAPES, PRECISIONS, ModelSet, configuration
+from throughput_models import GPT2_SHAPES, PRECISIONS, Cost, ModelSet, bytes_of, configuration
 from throughput_rankings import draw_rankings, pairs_of, ranking_rows, steps_of
 from throughput_report import print_records, records, roofline
 from throughput_scoring import difference, equality, scoring_rows
 from throughput_training import TrainingOptions, loss_curves, trainers, training_rows
 
 SCRIPT = Path(__file__).with_name("throughput.py")
-MEMORY_ROWS = ("trl", "tree")
+MEMORY_ROWS = {"cpu": ("trl", "tree"), "cuda": ("trl", "padded", "tree")}
 RESPONSES, PROMPT_TOKENS, RESPONSE_TOKENS = 16, 400, 64
 
 
@@ -50,6 +53,10 @@ class Results:
     rankings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     curve: dict[str, Any] = dataclasses.field(default_factory=dict)
     memory: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    parity: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    attention: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    budget: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    recovery: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     targets: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
 
@@ -65,13 +72,26 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, shape: str, results: Results) -> None:
         self.options, self.shape, self.results = options, shape, results
-        vocabulary = min(configuration(shape).vocab_size, 32_000)
+        config = configuration(shape, options.weights).get_text_config()
+        vocabulary = min(config.vocab_size, 32_000)
         self.vocabulary = vocabulary
         self.pairs, results.data = load_pairs(options.cache, vocabulary, options.toy)
         self.tokenizer = number_tokenizer(vocabulary)
-        self.sets = {name: ModelSet(shape, name, options.device) for name in options.precision}
-        self.cost = next(iter(self.sets.values())).cost()
         self.dtypes = PRECISIONS
+
+    @cached_property
+    def sets(self) -> dict[str, ModelSet]:
+        """The models by precision, made when the first part asks for them."""
+        options = self.options
+        return {
+            name: ModelSet(self.shape, name, options.device, weights=options.weights)
+            for name in options.precision
+        }
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What a token costs."""
+        return next(iter(self.sets.values())).cost()
 
     def samples(self, count: int, longest: int, rounds: int) -> list[Any]:
         """Draw the pairs of each round."""
@@ -109,7 +129,8 @@ class Bench:
         timings = time_rows(rows, samples, warm_up, self.options.device, say)
         after = self.rates()
         rates = {name: (before[name] + after[name]) / 2 for name in before}
-        found = records(part, self.shape, timings, samples, self.cost, rates, expanded or {})
+        peak = peak_rate(self.options.device, self.options.peak_tflops)
+        found = records(part, self.shape, timings, samples, self.cost, rates, expanded or {}, peak)
         self.results.rows += found
         print_records(found, unit)
         if "roofline" in self.options.part:
@@ -166,11 +187,25 @@ class Bench:
         """Train on pairs in every way."""
         options = self.options
         rows = training_rows(
-            self.sets, self.tokenizer, self.training_options(options.pairs_per_step)
+            self.sets, self.tokenizer, self.training_options(options.pairs_per_step), options.row
         )
+        if not rows:
+            self.results.skipped.append(f"training, {self.shape}: no row is among those wanted")
+            return
         count = options.steps * options.pairs_per_step
         samples = self.samples(count, options.train_max_length, options.train_rounds)
         self.measure("training", "pairs", rows, samples, self.warm_up(count))
+        for record in self.results.rows:
+            if record["part"] == "training" and record["model"] == self.shape:
+                record["weights_bytes"] = self._weights_bytes(record)
+
+    def _weights_bytes(self, record: dict[str, Any]) -> int | None:
+        """Memory of the weights that a row trains on, adapters included."""
+        models = self.sets[record["precision"]]
+        if record["skipped"]:
+            return None
+        quantised = record["row"] == "qlora"
+        return bytes_of(models.quantised() if quantised else models.ours(lora=True))
 
     def rankings(self) -> None:
         """Train on rankings in every way, in the first precision, a step of each round."""
@@ -229,11 +264,8 @@ class Bench:
 
     def memory(self) -> None:
         """Measure TRL's memory and ours, in the first precision, each in its own process."""
-        if self.options.device.type != "cpu":
-            self.results.skipped.append("memory: on a GPU it stands in the tables")
-            return
         precision = self.options.precision[0]
-        for row in MEMORY_ROWS:
+        for row in MEMORY_ROWS.get(self.options.device.type, ()):
             if row == "trl" and trl_version() is None:
                 self.results.skipped.append("memory of TRL: it is not installed")
                 continue
@@ -242,8 +274,11 @@ class Bench:
 
     def _child(self, row: str, precision: str) -> dict[str, Any]:
         options = self.options
-        command = [sys.executable, str(SCRIPT), "--memory_of", row, "--model", self.shape]
-        command += ["--precision", precision, "--device", "cpu", "--seed", str(options.seed)]
+        command = [sys.executable, str(SCRIPT), "--memory_of", row]
+        command += [] if options.weights else ["--model", self.shape]
+        command += ["--precision", precision, "--device", str(options.device)]
+        command += ["--seed", str(options.seed)]
+        command += ["--weights", str(options.weights)] if options.weights else []
         command += ["--cache", str(options.cache), "--paper_cache", options.paper_cache]
         command += ["--train_max_length", str(options.train_max_length)]
         command += ["--pairs_per_step", str(options.pairs_per_step)]
@@ -260,7 +295,10 @@ class Bench:
 
 
 def memory_of(options: argparse.Namespace) -> dict[str, int]:
-    """Measure, in this process, the peak of one optimiser step above the model's own memory."""
+    """Measure, in this process, the peak of one optimiser step above the model's own memory.
+
+    On a GPU it is the device's memory, and the step after the one for which budgets are tuned.
+    """
     if options.memory_of == "trl":
         import trl.trainer.reward_trainer  # noqa: F401  its own size is no part of the peak
     bench = Bench(options, options.model[0], Results({}, {}))
@@ -269,8 +307,17 @@ def memory_of(options: argparse.Namespace) -> dict[str, int]:
     models.ours(lora=True) if options.memory_of in ("padded", "tree") else models.stock(lora=True)
     pairs = sample(bench.pairs, options.pairs_per_step, options.train_max_length, options.seed)
     wanted = bench.training_options(options.pairs_per_step)
-    gc.collect()
-    forget_peak()
-    before = resident_bytes()
-    train(pairs, wanted)
-    return {"model_bytes": before, "peak_bytes": peak_resident_bytes() - before}
+    if options.device.type == "cuda":
+        train(pairs, wanted)
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats(options.device)
+        before = torch.cuda.memory_allocated(options.device)
+        train(pairs, wanted)
+        peak = torch.cuda.max_memory_allocated(options.device)
+    else:
+        gc.collect()
+        forget_peak()
+        before = resident_bytes()
+        train(pairs, wanted)
+        peak = peak_resident_bytes()
+    return {"model_bytes": before, "peak_bytes": peak - before}

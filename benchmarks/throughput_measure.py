@@ -159,6 +159,26 @@ def matrix_rate(
     return best
 
 
+# dense products in bfloat16, FLOPs per second, of the makers' data sheets
+PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
+
+
+def peak_rate(device: torch.device, tflops: float | None = None) -> float | None:
+    """Look up the rate that a device's maker states for bfloat16; None where it is not known.
+
+    Args:
+        device: The device.
+        tflops: The rate in TFLOP/s, if it is told.
+
+    Returns:
+        FLOPs per second.
+    """
+    if tflops is not None:
+        return tflops * 1e12
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((rate for part, rate in PEAKS.items() if part in name), None)
+
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -204,6 +224,9 @@ def machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "gpu_bytes": (
+            torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+        ),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "peft": peft.__version__,

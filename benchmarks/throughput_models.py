@@ -8,17 +8,26 @@ that even an 8B model stands in memory once.
 from __future__ import annotations
 
 import copy
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from throughput_data import END, PAD, VOCABULARY
 from torch import nn
-from transformers import AutoModelForSequenceClassification, GPT2Config, LlamaConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, GPT2Config, LlamaConfig
 from transformers.pytorch_utils import Conv1D
 
 from hidden_context import heads
+from hidden_context.errors import HiddenContextError
 from hidden_context.likelihood import make_likelihood
-from hidden_context.models.backbone import LoraOptions, add_lora
+from hidden_context.models.backbone import (
+    LoraOptions,
+    add_lora,
+    build_model,
+    quantization_options,
+)
 from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.modules import specialise_for_rewards
 from hidden_context.models.sequence import SequenceRewardModel
@@ -35,7 +44,7 @@ LLAMA_SHAPES = {
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "intermediate_size": 160,
+        "intermediate_size": 192,  # 4 bits on a CPU take multiples of 64
         "vocab_size": 512,
     },
     "llama-8b": {
@@ -47,12 +56,17 @@ LLAMA_SHAPES = {
         "vocab_size": 128256,
     },
 }
-SHAPES = (*GPT2_SHAPES, *LLAMA_SHAPES)
+WEIGHTS = "weights"  # the shape of a checkpoint, whatever it is
+SHAPES = (*GPT2_SHAPES, *LLAMA_SHAPES, WEIGHTS)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SCORED = {**PRECISIONS, "float16": torch.float16}  # what texts are scored in, never trained
 
 
-def configuration(shape: str) -> Any:
+def configuration(shape: str, weights: Path | None = None) -> Any:
+    """Make the configuration of a shape, or read that of a checkpoint's folder."""
     common = {"num_labels": 1, "pad_token_id": PAD, "eos_token_id": END, "bos_token_id": None}
+    if shape == WEIGHTS:
+        return AutoConfig.from_pretrained(weights, **common)
     if shape in GPT2_SHAPES:
         return GPT2Config(n_positions=1024, **GPT2_SHAPES[shape], **_NO_DROPOUT, **common)
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
@@ -89,18 +103,35 @@ class ModelSet:
 
     Args:
         shape: One of ``SHAPES``.
-        precision: ``float32`` or ``bfloat16``.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
         device: Where the weights are drawn and stay.
         seed: Seed of the weights.
+        weights: A checkpoint's folder, whose weights are taken; they are drawn if None.
+        drawn: Precision that weights have before they are brought to theirs, so that those of
+            several precisions are as equal as can be; None for their own.
     """
 
-    def __init__(self, shape: str, precision: str, device: torch.device, seed: int = 0) -> None:
+    def __init__(
+        self,
+        shape: str,
+        precision: str,
+        device: torch.device,
+        seed: int = 0,
+        weights: Path | None = None,
+        drawn: str | None = None,
+    ) -> None:
         self.shape, self.precision, self.device = shape, precision, device
         torch.manual_seed(seed)
-        with torch.device(device):
-            self._original = AutoModelForSequenceClassification.from_config(
-                configuration(shape), dtype=PRECISIONS[precision]
-            ).eval()
+        config, kind = configuration(shape, weights), AutoModelForSequenceClassification
+        first = SCORED[drawn or precision]
+        if weights is None:
+            with torch.device(device):
+                model = kind.from_config(config, dtype=first)
+        else:
+            model = kind.from_pretrained(weights, config=config, dtype=first).to(device)
+        for parameter in model.parameters():  # not buffers: rotary frequencies stay exact
+            parameter.data = parameter.data.to(SCORED[precision])
+        self._original = model.eval()
         self._built: dict[str, Any] = {}
 
     def stock(self, lora: bool = False) -> Any:
@@ -131,6 +162,35 @@ class ModelSet:
             return model
 
         return self._once("unmasked", lora, build)
+
+    def quantised(self) -> Any:
+        """Return the same weights as ``--tuning qlora`` loads them: in 4 bits, with adapters.
+
+        They go through a checkpoint, as a user's would, in the folder for temporary files.
+
+        Raises:
+            HiddenContextError: If bitsandbytes is not installed, or the folder has no room.
+        """
+        if "quantised" not in self._built:
+            quantization_options()  # says what is missing before anything is written
+            room, needed = shutil.disk_usage(tempfile.gettempdir()), bytes_of(self._original)
+            if room.free < needed:
+                raise HiddenContextError(
+                    f"{tempfile.gettempdir()} has room for {room.free / 1e9:.1f} GB, but a "
+                    f"checkpoint of {needed / 1e9:.1f} GB is written there; name another folder "
+                    "with TMPDIR"
+                )
+            with tempfile.TemporaryDirectory() as folder:
+                self._original.save_pretrained(folder)
+                self._built["quantised"] = build_model(
+                    folder,
+                    heads.make("base"),
+                    tuning="qlora",
+                    lora=LoraOptions(dropout=0.0),
+                    dtype=torch.bfloat16,
+                    pad_token_id=PAD,
+                )
+        return self._built["quantised"]
 
     def _copy(self) -> Any:
         shared: dict[int, Any] = {id(p): p for p in self._original.base_model.parameters()}
@@ -169,6 +229,12 @@ class ModelSet:
         config = self._original.config
         width = config.hidden_size
         return width, getattr(config, "intermediate_size", None) or 4 * width
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Memory of a model's weights and buffers, in bytes."""
+    tensors = (*module.parameters(), *module.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _drop_mask(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

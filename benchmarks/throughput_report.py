@@ -15,10 +15,11 @@ LABELS = {
     "trl": "TRL RewardTrainer",
     "padded": "ours, engine padded",
     "tree": "ours, engine tree",
+    "qlora": "ours, engine tree, QLoRA",
     "pairs": "ours, pair by pair",
     "ranking": "ours, each response once",
 }
-SHARING = ("tree", "pairs", "ranking")  # rows that run once what a group shares
+SHARING = ("tree", "qlora", "pairs", "ranking")  # rows that run once what a group shares
 BEST = ("tree", "ranking")  # the package at its best
 Record = dict[str, Any]
 
@@ -44,6 +45,7 @@ def records(
     cost: Cost,
     rates: Mapping[str, float],
     expanded: Mapping[str, Sequence[Sequence[Group]]],
+    peak: float | None = None,
 ) -> list[Record]:
     """Turn timings into rows of the results.
 
@@ -55,6 +57,7 @@ def records(
         cost: What a token costs.
         rates: Measured FLOPs per second of matrix products, by precision.
         expanded: What rows make of the texts of each round, for rows that run something else.
+        peak: FLOPs per second that the device's maker states for bfloat16, if known.
 
     Returns:
         A record per row. Ratios are of times on the same texts in the same round, to the first row
@@ -88,12 +91,11 @@ def records(
                 [len(texts) / s for texts, s in zip(samples, timing.seconds, strict=True)]
             )
             record["tokens_per_second"] = spread([work.tokens / s for s, work in rounds])
-            record["utilisation"] = spread(
-                [
-                    amount / s / rates[key.precision]
-                    for amount, s in zip(done, timing.seconds, strict=True)
-                ]
-            )
+            speeds = [amount / s for amount, s in zip(done, timing.seconds, strict=True)]
+            record["flops_per_second"] = spread(speeds)
+            record["utilisation"] = spread([speed / rates[key.precision] for speed in speeds])
+            if peak is not None and key.precision == "bfloat16":
+                record["mfu_of_peak"] = spread([speed / peak for speed in speeds])
             for name, other in (
                 (f"ratio_to_{base}_{first}", timings[Key(base, first)]),
                 (f"ratio_to_{base}", timings[Key(base, key.precision)]),
@@ -174,7 +176,8 @@ def print_records(found: Sequence[Record], unit: str) -> None:
     table = Table(title=f"{found[0]['part']}, {found[0]['model']}")
     heads = ["precision", "way", f"{unit}/s", "tokens/s"]
     heads += [f"× {other}" if "," in other else f"× {other}, same" for other in others]
-    heads += ["MFU, %"] + (["peak, GiB"] if gpu else [])
+    stated = any("mfu_of_peak" in row for row in found)
+    heads += ["MFU, %"] + (["of stated, %"] if stated else []) + (["peak, GiB"] if gpu else [])
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number < 2 else "right")
     for row in found:
@@ -186,6 +189,8 @@ def print_records(found: Sequence[Record], unit: str) -> None:
         cells.append(_cell(row["tokens_per_second"], 0))
         cells += [_cell(row[name]) for name in ratios]
         cells.append(_cell(row["utilisation"], 0, 100))
+        if stated:
+            cells.append(_cell(row.get("mfu_of_peak"), 0, 100))
         if gpu:
             peak = row["peak_bytes"]
             cells.append("–" if peak is None else f"{peak / 2**30:.2f}")

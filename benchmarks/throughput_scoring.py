@@ -21,7 +21,7 @@ from throughput_models import ModelSet, reward_model
 from torch import Tensor
 
 from hidden_context.data.tokenize import pad_batch
-from hidden_context.errors import ConfigError
+from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.likelihood import Labels
 from hidden_context.models.engine.choose import EngineName, Way
 from hidden_context.models.engine.forward import tree_attention_in
@@ -124,32 +124,44 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
-def equality(models: ModelSet, groups: Sequence[Group], tokenizer: Any) -> dict[str, Any]:
+def equality(
+    models: ModelSet, groups: Sequence[Group], tokenizer: Any, quantised: bool = False
+) -> dict[str, Any]:
     """Compare tree and padded: rewards, and the gradients of LoRA adapters.
 
     Args:
         models: Models in the precision to check.
         groups: Some pairs.
         tokenizer: Any tokenizer with a padding token.
+        quantised: Whether the weights in 4 bits are checked.
 
     Returns:
         Largest relative difference of rewards, and relative difference of the whole gradient.
     """
     sequences = [sequence for group in groups for sequence in group]
-    runner = Runner(models.ours(), PAD)
+    runner = Runner(models.quantised() if quantised else models.ours(), PAD)
     ways: tuple[Way, ...] = ("padded", "tree")
     padded, tree = (runner.raw_outputs(sequences, 1, engine=way)[:, 0] for way in ways)
-    model = reward_model(models.ours(lora=True), tokenizer)
-    expected, found = (_gradient(model, groups, way) for way in ways)
+    trained = models.quantised() if quantised else models.ours(lora=True)
+    model = reward_model(trained, tokenizer)
+    expected, found = (gradient(model, groups, way) for way in ways)
+    if not expected.any():
+        raise HiddenContextError("all of the gradient is 0, so that there is nothing to compare")
     return {
-        "model": models.shape,
+        "model": f"{models.shape} in 4 bits" if quantised else models.shape,
         "precision": models.precision,
         "rewards": difference(tree, padded),
-        "gradients": float((found - expected).norm() / expected.norm().clamp(min=1e-12)),
+        "gradients": distance(found, expected),
     }
 
 
-def _gradient(model: SequenceRewardModel, pairs: Sequence[Group], way: Way) -> Tensor:
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Norm of a difference, relative to the norm of what is expected."""
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-12))
+
+
+def gradient(model: SequenceRewardModel, pairs: Sequence[Group], way: Way) -> Tensor:
+    """Gradient of the mean loss of pairs: all that is trained, in float64, on the CPU."""
     module = PreferenceModule(model.module, model.likelihood, way, PAD)
     module.zero_grad()
     with tree_attention_in(model.module) if way == "tree" else torch.enable_grad():

@@ -12,6 +12,8 @@
   attention mask, with the fused GELU: the best that can be had without sharing.
 - ``padded``: our loop with ``engine="padded"``.
 - ``tree``: our loop with ``engine="tree"``.
+- ``qlora``: the same on weights in 4 bits, as ``--tuning qlora`` loads them; left out unless it is
+  asked for.
 
 Timed is from the beginning of the first optimiser step to the end of the last: forward, backward,
 optimiser. Building the trainer and everything else before the first step is not. A short run before
@@ -23,22 +25,22 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from throughput_data import PAD, Group, text_of
-from throughput_measure import Key, Row, SkippedError, synchronize, trl_version
+from throughput_measure import Key, Row, SkippedError, trl_version
 from throughput_models import ModelSet, reward_model
 from throughput_scoring import PAPER_MULTIPLE, sorted_budgets, sorted_name
+from throughput_steps import Run, StepClock
 from torch import Tensor
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from hidden_context.data.example import Example, Judgement, Ranking
 from hidden_context.data.labels import labels_of
 from hidden_context.data.tokenize import pad_batch, tokenize_examples
-from hidden_context.errors import ConfigError
+from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.loop import TrainingLoop
@@ -47,14 +49,6 @@ from hidden_context.training.sampler import StepSampler
 PAPER_PAIRS = 2
 TRL_PAIRS = 8
 WINDOW = TrainConfig().length_window
-
-
-@dataclasses.dataclass
-class Run:
-    """What came of a training run: seconds of its steps, and the loss of each, in nats."""
-
-    seconds: float
-    losses: list[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,39 +78,6 @@ def example_of(group: Group) -> Example:
     """The example of a group of responses, best first; one of two is a pair."""
     ranking = Ranking(tuple(range(1, len(group) + 1)))
     return Example("", tuple(map(text_of, group)), (Judgement(ranking),))
-
-
-class StepClock(TrainerCallback):
-    """Times the steps and keeps the losses that are logged."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.started: float | None = None
-        self.ended = 0.0
-        self.losses: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Start the clock at the first step."""
-        if self.started is None:
-            synchronize(self.device)
-            self.started = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Take the time, in case this is the last step."""
-        synchronize(self.device)
-        self.ended = time.perf_counter()
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any
-    ) -> None:
-        """Keep the loss."""
-        if logs and "loss" in logs:
-            self.losses.append(float(logs["loss"]))
-
-    def run(self) -> Run:
-        """Return what was measured."""
-        assert self.started is not None
-        return Run(self.ended - self.started, self.losses)
 
 
 class PaperTrainer(Trainer):
@@ -254,6 +215,7 @@ def train_ours(
     engine: Literal["tree", "padded"],
     *,
     masked: bool = True,
+    quantised: bool = False,
     budget: int | None = None,
 ) -> Train:
     """Train by ``TrainingLoop``; ``budget`` comes before the options' token budget.
@@ -265,7 +227,7 @@ def train_ours(
 
     def train(groups: Sequence[Group], options: TrainingOptions) -> Run:
         clock = StepClock(models.device)
-        module = models.ours(lora=True) if masked else models.unmasked(lora=True)
+        module = _network(models, masked, quantised)
         tokens = budget or options.tokens_per_batch or (tuned[0] if tuned else None)
         model = reward_model(module, tokenizer)
         examples = [example_of(group) for group in groups]
@@ -298,9 +260,23 @@ def train_ours(
                 module.zero_grad()
         if models.device.type == "cuda" and not tuned:
             tuned.append(loop.runner.budget.tokens)
-        return clock.run()
+        return dataclasses.replace(clock.run(), budget=loop.runner.budget.tokens)
 
     return train
+
+
+def _network(models: ModelSet, masked: bool, quantised: bool) -> Any:
+    """What our loop trains.
+
+    Raises:
+        SkippedError: If weights in 4 bits are asked for, and cannot be had here.
+    """
+    if not quantised:
+        return models.ours(lora=True) if masked else models.unmasked(lora=True)
+    try:
+        return models.quantised()
+    except HiddenContextError as error:
+        raise SkippedError(str(error)) from error
 
 
 def trainers(models: ModelSet, tokenizer: Any, tokens_per_batch: int | None) -> dict[str, Train]:
@@ -312,17 +288,22 @@ def trainers(models: ModelSet, tokenizer: Any, tokens_per_batch: int | None) -> 
         )
     found["padded"] = train_ours(models, tokenizer, "padded")
     found["tree"] = train_ours(models, tokenizer, "tree")
+    found["qlora"] = train_ours(models, tokenizer, "tree", quantised=True)
     return found
 
 
 def training_rows(
-    sets: Mapping[str, ModelSet], tokenizer: Any, options: TrainingOptions
+    sets: Mapping[str, ModelSet],
+    tokenizer: Any,
+    options: TrainingOptions,
+    wanted: Sequence[str] | None = None,
 ) -> dict[Key, Row]:
-    """Make the rows."""
+    """Make the rows: those wanted, or all but QLoRA's."""
     rows: dict[Key, Row] = {}
     for precision, models in sets.items():
         for name, train in trainers(models, tokenizer, options.tokens_per_batch).items():
-            rows[Key(name, precision)] = _row(train, options)
+            if name in wanted if wanted else name != "qlora":
+                rows[Key(name, precision)] = _row(train, options)
     return rows
 
 
@@ -340,7 +321,7 @@ def loss_curves(
     curves: dict[str, list[float] | str] = {}
     ordered = dataclasses.replace(options, ordered=True)
     for name, train in trainers(models, tokenizer, options.tokens_per_batch).items():
-        if name.startswith("sorted"):
+        if name.startswith("sorted") or name == "qlora":
             continue
         models.reset_adapters()
         try:
