@@ -107,29 +107,30 @@ def divide(pairs: Sequence[Example], seed: int = 0) -> Division:
 
 
 def questions(
-    held_out: Sequence[Example], jailbreaks: Sequence[str], each: int, seed: int = 0
+    held_out: Sequence[Example], jailbreaks: Sequence[str], each: int, some: int, seed: int = 0
 ) -> list[Question]:
-    """List what is asked: as many held-out prompts of each part of HH-RLHF, and the jailbreaks.
+    """List what is asked: held-out prompts of each part of HH-RLHF, and jailbreaks.
 
-    The sets take turns, so that a run that is stopped early has some of each.
+    Fewer prompts of one seed are the first of more, by the same names.
 
     Args:
         held_out: Held-out pairs; of one first question one prompt is asked.
         jailbreaks: Jailbreak prompts.
         each: How many prompts of each part.
+        some: How many jailbreak prompts.
         seed: Seed of the draw.
 
     Raises:
-        DataError: If a part has fewer prompts.
+        DataError: If there are fewer prompts.
     """
-    drawn = {name: _prompts(held_out, name, each, seed) for name in SETS[:2]}
-    drawn["jailbreak"] = list(jailbreaks)
-    found = [
-        (place / len(prompts), Question(f"{name}-{place}", name, prompt))
-        for name, prompts in drawn.items()
-        for place, prompt in enumerate(prompts)
-    ]
-    return [question for _, question in sorted(found, key=lambda item: item[0])]
+    found: list[Question] = []
+    for name, count in zip(SETS, (each, each, some), strict=True):
+        there = sorted(set(jailbreaks)) if name == SETS[2] else _prompts(held_out, name)
+        if len(there) < count:
+            raise DataError(f"there are {len(there)} {name} prompts to ask, fewer than {count}")
+        random.Random(f"{name}/{seed}").shuffle(there)
+        found += [Question(f"{name}-{n}", name, prompt) for n, prompt in enumerate(there[:count])]
+    return found
 
 
 def load_jailbreaks(data: Path) -> list[str]:
@@ -150,15 +151,11 @@ def _prompt_of(row: dict[str, Any], path: Path, line: int) -> str:
     return prompt
 
 
-def _prompts(pairs: Sequence[Example], name: str, each: int, seed: int) -> list[str]:
-    """Draw prompts of one part, none of the same first question as another."""
+def _prompts(pairs: Sequence[Example], name: str) -> list[str]:
+    """List prompts of one part, one of each first question."""
     first: dict[str, str] = {}
     for pair in pairs:
         if pair.data_subset == name:
             prompt = str(pair.prompt)
             first.setdefault(first_user_turn(prompt), prompt)
-    if len(first) < each:
-        raise DataError(f"{len(first)} held-out prompts are {name}, fewer than {each}")
-    keys = sorted(first)
-    random.Random(seed).shuffle(keys)
-    return [first[key] for key in keys[:each]]
+    return [first[key] for key in sorted(first)]

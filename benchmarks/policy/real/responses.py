@@ -12,13 +12,15 @@ from typing import Any, Final
 import torch
 from policy.models import same_as_kept
 from policy.real.prompts import Question
+from policy.real.shared_prefix import ATTENTION, Prefix, register
 from torch import Tensor
 
 from hidden_context.data.files import iter_jsonl, json_line, write_json
 from hidden_context.errors import DataError
 from hidden_context.models.identity import weight_digests
 
-PROMPTS_AT_ONCE: Final = 4
+PROMPTS_AT_ONCE: Final = 16
+PLAIN: Final = "sdpa"
 _TEXTS: Final = "responses"
 
 
@@ -45,19 +47,23 @@ class Sampler:
     the rounding of the model's arithmetic.
 
     Args:
-        folder: The model; every layer attends to all positions.
+        model: A causal language model, every layer of which attends to all positions.
+        tokenizer: Its tokenizer, with a chat template.
         options: Sizes and precision.
-        device: Where it runs.
     """
 
-    def __init__(self, folder: str, options: Sampling, device: str = "cpu") -> None:
+    def __init__(self, model: Any, tokenizer: Any, options: Sampling) -> None:
+        register()
+        self.model, self.tokenizer, self.options = model, tokenizer, options
+
+    @classmethod
+    def load(cls, folder: str, options: Sampling) -> Sampler:
+        """Load the model of a folder in the options' precision."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.options, self.device = options, torch.device(device)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         dtype = getattr(torch, options.dtype)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        self.model.to(self.device)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        return cls(model, AutoTokenizer.from_pretrained(folder), options)
 
     @torch.inference_mode()
     def answer(self, asked: Sequence[Question]) -> list[dict[str, Any]]:
@@ -67,28 +73,32 @@ class Sampler:
             The rows that are kept: ``id``, ``set``, ``prompt``; ``responses``, the texts;
             ``tokens``, how many each has; ``ended``, whether it came to an end by itself.
         """
+        from transformers.cache_utils import DynamicCache
+
         count, longest = self.options.count, self.options.max_new_tokens
         tokens = [self._tokens(question) for question in asked]
+        prefixes = [self._run_once(ids[:-1]) for ids in tokens]
         rows = [ids for ids in tokens for _ in range(count)]
-        fresh = torch.tensor([[ids[-1]] for ids in rows], device=self.device)
-        place = torch.tensor([[len(ids) - 1] for ids in rows], device=self.device)
-        width = max(map(len, tokens)) - 1
-        cache = self._run_once(tokens, width)
-        behind = width - place
-        mask = torch.arange(width + longest, device=self.device) >= behind
-        uniform = torch.cat([self._uniform(question) for question in asked]).to(self.device)
-        drawn = torch.full((len(rows), longest), self._end, device=self.device)
+        fresh = torch.tensor([[ids[-1]] for ids in rows], device=self.model.device)
+        place = torch.tensor([[len(ids) - 1] for ids in rows], device=self.model.device)
+        uniform = torch.cat([self._uniform(question) for question in asked]).to(self.model.device)
+        drawn = torch.full((len(rows), longest), self._end, device=self.model.device)
+        going_on = torch.ones(len(rows), dtype=torch.bool, device=self.model.device)
+        cache = DynamicCache(config=self.model.config)
+        self.model.set_attn_implementation(ATTENTION)
         for step in range(longest):
             out = self.model(
                 fresh,
-                attention_mask=mask[:, : width + step + 1].long(),
                 position_ids=place + step,
                 past_key_values=cache,
+                prefixes=prefixes,
             )
             fresh = draw(out.logits[:, -1], uniform[:, step]).unsqueeze(1)
-            drawn[:, step] = fresh[:, 0]
-            if (drawn[:, : step + 1] == self._end).any(1).all():
+            going_on &= fresh[:, 0] != self._end
+            drawn[going_on, step] = fresh[going_on, 0]
+            if not going_on.any():
                 break
+        self.model.set_attn_implementation(PLAIN)
         own = drawn.split(count)
         return [self._row(question, each) for question, each in zip(asked, own, strict=True)]
 
@@ -108,20 +118,14 @@ class Sampler:
         size = (self.options.count, self.options.max_new_tokens)
         return torch.rand(size, generator=generator, dtype=torch.float64)
 
-    def _run_once(self, tokens: Sequence[Sequence[int]], width: int) -> Any:
-        """Run every prompt but its last token, and put its states behind padding, repeated."""
+    def _run_once(self, tokens: Sequence[int]) -> Prefix:
+        """Run a prompt but its last token; its states by layer."""
         from transformers.cache_utils import DynamicCache
 
-        room, count = width + self.options.max_new_tokens, self.options.count
-        found = roomy_cache(self.model.config, len(tokens) * count, room)
-        for number, ids in enumerate(tokens):
-            own = DynamicCache(config=self.model.config)
-            before = torch.tensor([ids[:-1]], device=self.device)
-            self.model(before, past_key_values=own, use_cache=True, logits_to_keep=1)
-            rows = slice(number * count, (number + 1) * count)
-            for layer, one in zip(found.layers, own.layers, strict=True):
-                layer.fill(rows, width, one.keys, one.values)
-        return found
+        cache = DynamicCache(config=self.model.config)
+        ids = torch.tensor([tokens], device=self.model.device)
+        self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return [(layer.keys, layer.values) for layer in cache.layers]
 
     def _row(self, question: Question, drawn: Tensor) -> dict[str, Any]:
         going_on = (drawn == self._end).cumsum(1) == 0
@@ -147,54 +151,6 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     upto = logits.float().softmax(-1).cumsum(-1)
     wanted = uniform.to(upto).unsqueeze(1) * upto[:, -1:]
     return torch.searchsorted(upto, wanted, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
-
-
-def roomy_cache(config: Any, rows: int, room: int) -> Any:
-    """Make a cache of attention states whose room is taken at once.
-
-    The ordinary one copies all states at every token, which takes most of the time on a processor.
-
-    Args:
-        config: The model's configuration.
-        rows: Responses.
-        room: Most positions.
-
-    Returns:
-        A cache of Transformers. ``fill`` of its layers sets the states of rows.
-    """
-    from transformers.cache_utils import Cache, DynamicLayer
-
-    class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-        """States of one layer at the beginning of longer arrays."""
-
-        def fill(self, own: slice, width: int, keys: Tensor, values: Tensor) -> None:
-            """Set the states of some rows before a width; what is before them is padding."""
-            if not self.is_initialized:
-                self.lazy_initialization(keys, values)
-                self.rooms = [
-                    each.new_zeros((rows, each.shape[1], room, each.shape[3]))
-                    for each in (keys, values)
-                ]
-            for whole, each in zip(self.rooms, (keys, values), strict=True):
-                whole[own, :, width - each.shape[2] : width] = each
-            self._show(width)
-
-        def update(
-            self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-        ) -> tuple[Tensor, Tensor]:
-            """Add states, and return all."""
-            begin = self.keys.shape[2]
-            end = begin + key_states.shape[2]
-            for whole, each in zip(self.rooms, (key_states, value_states), strict=True):
-                whole[:, :, begin:end] = each
-            self._show(end)
-            return self.keys, self.values
-
-        def _show(self, end: int) -> None:
-            self.keys, self.values = (whole[:, :, :end] for whole in self.rooms)
-
-    count = config.get_text_config().num_hidden_layers
-    return Cache(layers=[RoomyLayer() for _ in range(count)])
 
 
 def answered(path: Path) -> dict[str, dict[str, Any]]:

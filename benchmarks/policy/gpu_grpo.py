@@ -1,0 +1,340 @@
+"""SmolLM2-135M-Instruct trained by TRL's GRPO on cautious rewards, on one data-centre GPU.
+
+    python benchmarks/smollm2.py FOLDER
+    python benchmarks/policy/gpu_grpo.py --model FOLDER --data DATA --output results/gpu_grpo
+    python benchmarks/policy/gpu_grpo.py --toy --data DATA --output results/gpu_grpo_toy
+
+DATA is the folder that `hidden-context data download` makes. Reward models, judges and prompts are
+those of the best-of-n study in `real/`; nothing is fetched from the network. Each reward has one
+JSON file, and a training that was stopped goes on from its last checkpoint. `--estimate` prints the
+time of a run by its tokens. `--toy` takes a tiny random model through all of it on a processor, in
+a few minutes; its numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from policy.grpo import file_name
+from policy.models import check_kept, same_as_kept
+from policy.real.measures import JUDGES, refuses
+from policy.real.prompts import Division, Question, divide, load_jailbreaks, load_pairs, questions
+from policy.real.responses import Sampler, Sampling, in_passes
+from policy.real.reward_models import LAYER, LEARNERS, trained, training_options
+from policy.real.toy import toy_model
+
+from hidden_context.data.files import read_json, write_json
+from hidden_context.data.locks import exclusive_folder
+from hidden_context.integrations.trl import reward_function
+from hidden_context.models import RewardModel
+from hidden_context.models.identity import weight_digests
+from hidden_context.models.loading import load_reward_model
+
+REWARDS: Final = ("base", "mean", "quantile:0.01", "cvar:0.05")
+"""``base`` reads the scalar reward model, measures of risk a ``mean_and_variance`` one."""
+DECODING: Final = 0.02
+"""Assumed seconds of one decoding step of a batch; launching its kernels takes most of it."""
+FLOPS: Final = 6e13
+"""Assumed operations a second in training: a fifth of an A100's bfloat16."""
+WEIGHTS: Final = 135e6
+PROMPT: Final = 150
+"""Assumed tokens of a prompt."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Sizes of one training.
+
+    Attributes:
+        steps: Updates of the policy.
+        batch: Completions of a step.
+        passes: Passes that a step's completions are divided into.
+        generations: Completions of one prompt.
+        tokens: Longest completion, in tokens.
+        rate: Learning rate.
+        beta: Weight of the KL to the starting policy.
+        characters: Longest prompt that is trained on, in characters.
+        every: Steps between checkpoints.
+        each: Held-out prompts of each part of HH-RLHF that the policy is measured on.
+        jailbreaks: Jailbreak prompts that it is measured on.
+        samples: Responses to each of them.
+    """
+
+    steps: int = 500
+    batch: int = 256
+    passes: int = 4
+    generations: int = 16
+    tokens: int = 128
+    rate: float = 5e-6
+    beta: float = 0.04
+    characters: int = 1500
+    every: int = 50
+    each: int = 75
+    jailbreaks: int = 187
+    samples: int = 16
+
+
+TOY: Final = Settings(2, 4, 1, 2, 8, 1e-4, 0.04, 300, 1, 2, 2, 2)
+
+
+def estimate(settings: Settings) -> dict[str, float]:
+    """Estimate the time of one training by its tokens; nothing here was measured.
+
+    A step decodes ``tokens`` times, and runs prompt and completion forward twice and backward once:
+    2 + 2 + 4 operations a weight and token.
+
+    Returns:
+        ``tokens`` that are drawn in training, ``seconds`` of one training.
+    """
+    drawn = settings.batch * settings.tokens
+    decoding = settings.tokens * DECODING
+    learning = 8 * WEIGHTS * (drawn + settings.batch * PROMPT) / FLOPS
+    return {
+        "tokens": float(settings.steps * drawn),
+        "seconds": settings.steps * (decoding + learning),
+    }
+
+
+def prepare(
+    model: str, division: Division, folder: Path, layer: int, keeps: dict[str, Any]
+) -> dict[str, RewardModel]:
+    """Train the reward models and judges, or load what is there; by name."""
+    kept = same_as_kept(folder / "models" / "made.json", keeps)
+    found = {}
+    for learner in LEARNERS:
+        if learner.name in ("base", "mean_and_variance") or learner.side == "judges":
+            path = folder / "models" / learner.file_name
+            if not kept or not path.is_dir():
+                trained(learner, division, folder, training_options(model, folder, layer))
+            found[learner.name] = load_reward_model(path, dtype="bfloat16")
+    if not kept:
+        write_json(folder / "models" / "made.json", keeps)
+    return found
+
+
+def optimise(
+    name: str,
+    model: str,
+    judges: Callable[[Any, Any], dict[str, Any]],
+    reward: RewardModel,
+    prompts: Sequence[Any],
+    folder: Path,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Train one policy, or go on with it, and measure it.
+
+    Raises:
+        ConfigError: If what is there was trained by other settings.
+    """
+    from transformers.trainer_utils import get_last_checkpoint
+
+    begun = time.perf_counter()
+    own = folder / file_name(name, 0).removesuffix(".json")
+    if not same_as_kept(own / "settings.json", dataclasses.asdict(settings)):
+        write_json(own / "settings.json", dataclasses.asdict(settings))
+    trainer = _trainer(name, model, own, reward, prompts, settings)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(own)))
+    return {
+        "reward": name,
+        "settings": dataclasses.asdict(settings),
+        "policy": judges(trainer.model.eval(), trainer.processing_class),
+        "log": trainer.state.log_history,
+        "seconds": time.perf_counter() - begun,
+    }
+
+
+def _trainer(
+    name: str,
+    model: str,
+    own: Path,
+    reward: RewardModel,
+    prompts: Sequence[Any],
+    settings: Settings,
+) -> Any:
+    """TRL's trainer on the reward models' own training prompts."""
+    import trl
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    on_gpu = torch.cuda.is_available()
+    config = trl.GRPOConfig(
+        output_dir=str(own),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch // settings.passes,
+        gradient_accumulation_steps=settings.passes,
+        num_generations=settings.generations,
+        max_completion_length=settings.tokens,
+        learning_rate=settings.rate,
+        beta=settings.beta,
+        gradient_checkpointing=False,
+        save_steps=settings.every,
+        save_total_limit=1,
+        logging_steps=settings.every,
+        use_cpu=not on_gpu,
+        bf16=on_gpu,
+        report_to=[],
+        disable_tqdm=True,
+        seed=0,
+    )
+    measure = "mean" if name == "base" else name
+    return trl.GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        args=config,
+        reward_funcs=[reward_function(reward, measure, unscored="none")],
+        processing_class=AutoTokenizer.from_pretrained(model),
+        train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
+    )
+
+
+def judged(
+    policy: Any, tokenizer: Any, asked: Sequence[Question], judges: Any, settings: Settings
+) -> dict[str, Any]:
+    """Sample a policy and let the judges read it.
+
+    Returns:
+        By set of prompts: each prompt's mean rewards by the judges and their spread, in the judges'
+        own units; mean length in tokens; share of responses that begin with a refusal.
+    """
+    sampler = Sampler(policy, tokenizer, Sampling(settings.samples, settings.tokens))
+    found: dict[str, dict[str, list[Any]]] = {}
+    for some in in_passes(asked):
+        for question, row in zip(some, sampler.answer(some), strict=True):
+            texts = row["responses"]
+            own = found.setdefault(question.set, {})
+            for name, judge in judges.items():
+                raw = judge.raw_outputs(question.example([text or " " for text in texts]).inputs)
+                rewards = judge.head.distribution(raw.double()).mean.numpy()
+                own.setdefault(name, []).append(float(rewards.mean()))
+                own.setdefault(f"{name} variance", []).append(float(rewards.var()))
+            own.setdefault("tokens", []).append(float(np.mean(row["tokens"])))
+            own.setdefault("refusals", []).append(float(np.mean([refuses(t) for t in texts])))
+    return found
+
+
+def gains(start: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
+    """Return what each judge's reward gained on the start, in its standard deviations there.
+
+    Returns:
+        By set: gains of the judges and the lesser of the two, mean length and refusals.
+    """
+    spread = {
+        name: np.sqrt(np.mean([v for own in start.values() for v in own[f"{name} variance"]]))
+        for name in JUDGES
+    }
+    result: dict[str, Any] = {}
+    for group, own in policy.items():
+        result[group] = {
+            name: float((np.mean(own[name]) - np.mean(start[group][name])) / spread[name])
+            for name in JUDGES
+        }
+        result[group]["worse"] = min(result[group].values())
+        result[group] |= {what: float(np.mean(own[what])) for what in ("tokens", "refusals")}
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="folder of the language model")
+    parser.add_argument("--data", type=Path, help="folder of the paper's data")
+    parser.add_argument("--output", type=Path, help="folder of results")
+    parser.add_argument("--rewards", nargs="+", default=REWARDS)
+    parser.add_argument("--toy", action="store_true", help="a tiny random model, all the way")
+    parser.add_argument("--estimate", action="store_true", help="print the time of a run instead")
+    for field in dataclasses.fields(Settings):
+        parser.add_argument(f"--{field.name}", type=type(field.default))
+    options = parser.parse_args()
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Settings)}
+    settings = dataclasses.replace(
+        TOY if options.toy else Settings(), **{k: v for k, v in given.items() if v is not None}
+    )
+    if options.estimate:
+        one = estimate(settings)
+        print(
+            f"{len(options.rewards)} trainings of {one['tokens'] / 1e6:.1f} million drawn tokens, "
+            f"about {one['seconds'] / 60:.0f} minutes each: estimated, not measured"
+        )
+        return
+    if options.data is None or options.output is None or not (options.model or options.toy):
+        parser.error("--data, --output and --model (or --toy) are needed")
+    with exclusive_folder(options.output):
+        run(options.model, options.data, options.output, options.rewards, settings, options.toy)
+
+
+def run(
+    model: str | None,
+    data: Path,
+    folder: Path,
+    rewards: Sequence[str],
+    settings: Settings,
+    is_toy: bool,
+) -> None:
+    """Train reward models and policies, and write what the judges say of each."""
+    pairs = load_pairs(data)
+    pairs = pairs[::20] if is_toy else pairs
+    division = divide(pairs)
+    if is_toy:
+        model = toy_model(folder / "toy", [str(pair.text(0)) for pair in pairs])
+    assert model is not None
+    layer = 1 if is_toy else LAYER
+    keeps = {"weights": weight_digests(model), "layer": layer, "pairs": len(pairs)}
+    models = prepare(model, division, folder, layer, keeps)
+    judges = {name: models[f"{name} judge"] for name in JUDGES}
+    asked = questions(division.held_out, load_jailbreaks(data), settings.each, settings.jailbreaks)
+
+    def read(policy: Any, tokenizer: Any) -> dict[str, Any]:
+        return judged(policy, tokenizer, asked, judges, settings)
+
+    start = starting_point(model, folder / "start.json", settings, read)
+    prompts = [
+        Question("", str(pair.data_subset), str(pair.prompt)).messages()
+        for pair in division.train
+        if len(str(pair.prompt)) <= settings.characters
+    ]
+    for name in rewards:
+        path = folder / file_name(name, 0)
+        if path.is_file():
+            found = read_json(path)
+            check_kept(path, found.get("settings"), dataclasses.asdict(settings))
+        else:
+            reward = models["base" if name == "base" else "mean_and_variance"]
+            found = optimise(name, model, read, reward, prompts, folder, settings)
+            found["gains"] = gains(start, found["policy"])
+            write_json(path, found)
+        for group, each in found["gains"].items():
+            shown = ", ".join(f"{what} {value:+.2f}" for what, value in each.items())
+            print(f"{name}, {group}: {shown}", flush=True)
+
+
+def starting_point(
+    model: str, path: Path, settings: Settings, read: Callable[[Any, Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """Let the judges read the starting policy, or find what they said."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if path.is_file():
+        kept = read_json(path)
+        check_kept(path, kept.get("settings"), dataclasses.asdict(settings))
+        return dict(kept["policy"])
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    if torch.cuda.is_available():
+        policy.to("cuda")
+    found = read(policy, AutoTokenizer.from_pretrained(model))
+    write_json(path, {"settings": dataclasses.asdict(settings), "policy": found})
+    return found
+
+
+if __name__ == "__main__":
+    main()

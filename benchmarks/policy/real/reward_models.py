@@ -1,0 +1,198 @@
+"""The reward models and judges: probes on a frozen language model, and what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import safetensors
+import torch
+from frozen_layers import fill_cache, layer_featurizers
+from policy.models import check_kept
+from policy.real.prompts import Division
+from policy.rewards import MODELS
+from safetensors.torch import save
+from torch import Tensor
+
+from hidden_context import heads
+from hidden_context.data.example import Example
+from hidden_context.data.files import atomic_write
+from hidden_context.data.groups import BY_FIRST_TURN
+from hidden_context.distributions import RewardDistribution
+from hidden_context.models import RewardModel
+from hidden_context.models.feature_cache import FeatureCache
+from hidden_context.training import TrainConfig, run
+
+LAYER: Final = 20
+"""Two thirds deep, the package's default; what training pairs chose too (docs/reproduction.md)."""
+MAX_LENGTH: Final = 512
+_ONE_PASS: Final = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """One reward model.
+
+    Attributes:
+        name: Its name.
+        model: Its head and options, a name of ``policy.rewards.MODELS``.
+        side: ``train`` or ``judges``: whose pairs it learns from.
+        objective: The objective whose labels it sees; None for both.
+    """
+
+    name: str
+    model: str
+    side: str = "train"
+    objective: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Its name among files."""
+        return self.name.replace(" ", "_")
+
+    def pairs(self, division: Division) -> list[Example]:
+        """Return the pairs that it learns from."""
+        there = division.train if self.side == "train" else division.judges
+        return [pair for pair in there if self.objective in (None, pair.objective)]
+
+
+LEARNERS: Final = (
+    *(Learner(name, name) for name in MODELS),
+    Learner("helpful only", "base", objective="helpful"),
+    Learner("harmless only", "base", objective="harmless"),
+    Learner("helpful judge", "base", "judges", "helpful"),
+    Learner("harmless judge", "base", "judges", "harmless"),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Said:
+    """What a reward model says.
+
+    Attributes:
+        responses: Rewards of the responses, batch shape ``(P, S)``.
+        pairs: Rewards of the held-out pairs, the chosen response first, ``(M, 2)``.
+    """
+
+    responses: RewardDistribution
+    pairs: RewardDistribution
+
+
+def prepare(
+    backbone: str, texts: Sequence[Any], cache: Path, say: Callable[[str], Any], layer: int = LAYER
+) -> None:
+    """Compute the features of all texts into the cache, in bfloat16, no layer that is not read."""
+    (featurizer,) = layer_featurizers(
+        backbone, [layer], max_length=MAX_LENGTH, dtype=torch.bfloat16
+    )
+    featurizer.cache = FeatureCache(cache)
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        say(f"features: {done} of {len(texts)} texts")
+
+    fill_cache([featurizer], texts, _ONE_PASS, progress)
+
+
+def said(
+    learner: Learner,
+    division: Division,
+    answered: Sequence[Example],
+    folder: Path,
+    made_by: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> Said:
+    """Train one reward model and run it, or read what it said.
+
+    Args:
+        learner: Which.
+        division: The pairs.
+        answered: The prompts with the responses that are chosen among.
+        folder: Where raw outputs and models are kept.
+        made_by: What the outputs depend on, beside the learner.
+        training: Options of ``TrainConfig`` that all share.
+
+    Raises:
+        ConfigError: If what is kept was made otherwise.
+    """
+    path = folder / "raw" / f"{learner.file_name}.safetensors"
+    if not path.is_file():
+        _keep(learner, division, answered, folder, made_by, training)
+    with safetensors.safe_open(path, framework="pt") as file:
+        about = {name: json.loads(value) for name, value in file.metadata().items()}
+        raw = {name: file.get_tensor(name).double() for name in ("responses", "pairs")}
+    check_kept(path, about["made_by"], made_by)
+    head = heads.from_dict(about["head"])
+    shape = (len(answered), len(answered[0].responses))
+    return Said(
+        head.distribution(raw["responses"].unflatten(0, shape)),
+        head.distribution(raw["pairs"].unflatten(0, (-1, 2))),
+    )
+
+
+def _keep(
+    learner: Learner,
+    division: Division,
+    answered: Sequence[Example],
+    folder: Path,
+    made_by: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> None:
+    model = trained(learner, division, folder, training)
+    raw: dict[str, Tensor] = {
+        part: model.raw_outputs([text for each in examples for text in each.inputs])
+        for part, examples in (("responses", answered), ("pairs", division.held_out))
+    }
+    about = {"made_by": made_by, "head": model.head.to_dict()}
+    content = save(raw, {key: json.dumps(value) for key, value in about.items()})
+    with atomic_write(folder / "raw" / f"{learner.file_name}.safetensors", "wb") as file:
+        file.write(content)
+
+
+def trained(
+    learner: Learner, division: Division, folder: Path, training: Mapping[str, Any]
+) -> RewardModel:
+    """Train one reward model; it is saved under ``models`` in the folder, too."""
+    model = MODELS[learner.model]
+    options = {**training, "reward_model_type": model.head, **model.options}
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        final = str(folder / "models" / learner.file_name)
+        config = TrainConfig(**options, output_dir=scratch, final_dir=final)
+        return run(config, learner.pairs(division)).model
+
+
+def correct(rewards: RewardDistribution) -> np.ndarray:
+    """Tell of each pair whether the chosen response has the greater mean reward; ½ for a tie."""
+    chosen, rejected = rewards.mean.unbind(1)
+    return ((chosen > rejected).double() + (chosen >= rejected).double()).numpy() / 2
+
+
+def first_questions(pairs: Sequence[Example]) -> np.ndarray:
+    """Number the first question of each pair, ``(M,)``."""
+    places: dict[str, int] = {}
+    return np.array([places.setdefault(key, len(places)) for key in BY_FIRST_TURN.keys(pairs)])
+
+
+def training_options(model: str, folder: Path, layer: int = LAYER) -> dict[str, Any]:
+    """Return the options of ``TrainConfig`` that all reward models share."""
+    return {
+        "model_name": model,
+        "freeze_backbone": True,
+        "feature_layer": layer,
+        "max_length": MAX_LENGTH,
+        "over_length": "truncate",
+        "precision": "bfloat16",
+        "cache_dir": str(folder / "cache"),
+        "baselines": False,
+        "evaluate_at_end": False,
+        "quiet": True,
+    }

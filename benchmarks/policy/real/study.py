@@ -1,0 +1,119 @@
+"""Best of 16 responses of SmolLM2-135M-Instruct by cautious rewards, on one processor core.
+
+    python benchmarks/smollm2.py FOLDER
+    python benchmarks/policy/real/study.py --model FOLDER --data DATA --output results/policy_real
+    python benchmarks/policy/real/study.py --model FOLDER --data DATA --output results/policy_real \
+        --report policy_real.md
+
+DATA is the folder that `hidden-context data download` makes. Responses are written as they come,
+features and rewards are kept: a run that was stopped goes on where it was, and one of more prompts
+begins with those that are answered. The second command writes the tables and their numbers as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from policy.real.prompts import Division, Question, divide, load_jailbreaks, load_pairs, questions
+from policy.real.responses import Sampler, Sampling, answer_all, made_by
+from policy.real.reward_models import LAYER, LEARNERS, Said, prepare, said, training_options
+from policy.real.summary import summarise
+from policy.real.tables import write_tables
+
+from hidden_context.data.example import Example
+from hidden_context.data.locks import exclusive_folder
+from hidden_context.models.identity import weight_digests
+
+
+def rewards_for(
+    model: str,
+    division: Division,
+    asked: Sequence[Question],
+    rows: Sequence[dict[str, Any]],
+    folder: Path,
+    say: Callable[[str], Any],
+    layer: int = LAYER,
+) -> dict[str, Said]:
+    """Train all reward models and judges on the frozen model, and read the responses by them."""
+    answered = [
+        question.example(row["responses"]) for question, row in zip(asked, rows, strict=True)
+    ]
+    texts = [*division.train, *division.judges, *division.held_out, *answered]
+    prepare(model, [text for each in texts for text in each.inputs], folder / "cache", say, layer)
+    depends = {
+        "weights": weight_digests(model),
+        "layer": layer,
+        "responses": digest([row["responses"] for row in rows]),
+        **{side: digest(_texts(getattr(division, side))) for side in ("train", "judges")},
+    }
+    training = training_options(model, folder, layer)
+    found = {}
+    for learner in LEARNERS:
+        found[learner.name] = said(learner, division, answered, folder, depends, training)
+        say(f"{learner.name}: trained on {len(learner.pairs(division))} pairs")
+    return found
+
+
+def digest(content: Any) -> str:
+    """Return a checksum of what JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _texts(pairs: Sequence[Example]) -> list[Any]:
+    return [[pair.prompt, pair.responses, pair.objective] for pair in pairs]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="folder of the language model")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the paper's data")
+    parser.add_argument("--output", type=Path, required=True, help="folder of results")
+    parser.add_argument("--each", type=int, default=75, help="held-out prompts of each part")
+    parser.add_argument("--jailbreaks", type=int, default=187, help="jailbreak prompts")
+    parser.add_argument("--max_new_tokens", type=int, default=Sampling.max_new_tokens)
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=Sampling.dtype)
+    parser.add_argument("--layer", type=int, default=LAYER, help="hidden states of the features")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--report", type=Path, help="write tables and JSON here too")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    started = time.perf_counter()
+
+    def say(line: str) -> None:
+        print(f"{time.perf_counter() - started:6.0f} s  {line}", flush=True)
+
+    division = divide(load_pairs(options.data))
+    jailbreaks = load_jailbreaks(options.data)
+    asked = questions(division.held_out, jailbreaks, options.each, options.jailbreaks)
+    sampling = Sampling(max_new_tokens=options.max_new_tokens, dtype=options.dtype)
+    with exclusive_folder(options.output):
+        rows = answer_all(
+            asked,
+            options.output / "responses.jsonl",
+            made_by(options.model, sampling),
+            lambda: Sampler.load(options.model, sampling).answer,
+            say,
+        )
+        found = rewards_for(
+            options.model, division, asked, rows, options.output, say, options.layer
+        )
+    if options.report:
+        write_tables(summarise(rows, found, division), options.report)
+        say(f"{options.report} written")
+
+
+if __name__ == "__main__":
+    main()
