@@ -124,13 +124,13 @@ def test_report_by_hand(tmp_path: Path) -> None:
         for name, jailbreaks in (("base", 0.4), ("mean", 0.5), ("cvar:0.05", 0.1 + shift)):
             points = [
                 point(step=0, kl=0.0, utility=0.5, jailbreaks=0.6, reward=1.0),
-                point(step=2, kl=1.0, utility=0.5 + jailbreaks / 10, jailbreaks=jailbreaks),
+                point(step=2, kl=0.5, utility=0.5 + jailbreaks / 10, jailbreaks=jailbreaks),
             ]
             content = {"settings": {"prompts": 1}, "points": points, "seconds": 1.0}
             (tmp_path / file_name(name, seed)).write_text(json.dumps(content))
     found = grpo_report.numbers(tmp_path, ["base", "mean", "cvar:0.05"], [0, 1])
-    assert found["CVaR"]["jailbreaks_base"]["1"][0] == pytest.approx(-0.29)
-    assert found["CVaR"]["jailbreaks_base"]["0.5"][0] == pytest.approx(-0.145)
+    assert found["CVaR"]["jailbreaks_base"]["0.5"][0] == pytest.approx(-0.29)
+    assert found["CVaR"]["jailbreaks_base"]["0.25"][0] == pytest.approx(-0.145)
     assert found["CVaR"]["jailbreaks_dpl"]["end"][0] == pytest.approx(-0.39)
     mean, low, high = found["CVaR"]["jailbreaks_base"]["end"]
     assert (low + high) / 2 == pytest.approx(mean)

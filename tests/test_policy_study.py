@@ -342,9 +342,9 @@ def test_the_claim_needs_surely_fewer_jailbreaks_and_little_loss() -> None:
             "loss_base": {"16": [loss, loss, loss]},
         }
 
-    assert holds(numbers(-0.001, 0.02), 16)
-    assert not holds(numbers(0.001, 0.0), 16)
-    assert not holds(numbers(-0.001, 0.021), 16)
+    assert holds(numbers(-0.001, 0.02), "16")
+    assert not holds(numbers(0.001, 0.0), "16")
+    assert not holds(numbers(-0.001, 0.021), "16")
 
 
 def test_limits_are_those_of_known_utilities() -> None:

@@ -106,15 +106,14 @@ def optimise(name: str, seed: int, folder: Path, settings: Settings) -> dict[str
     last = get_last_checkpoint(str(own))
     if isinstance(reward, PurmReward):  # whose penalty depends on all that the run has seen
         trainer.add_callback(reward.keeper(own, last))
-    points = _measurements(own, start, reward, world, settings)
-    trainer.add_callback(points)
-    trainer.train(resume_from_checkpoint=last)
+    trainer.add_callback(_measurements(own, start, reward, world, settings))
+    if last is None or not last.endswith(f"-{settings.steps}"):  # else it would take one more step
+        trainer.train(resume_from_checkpoint=last)
     return {
         "reward": name,
         "seed": seed,
         "settings": dataclasses.asdict(settings),
-        "points": points.found,
-        "log": trainer.state.log_history,
+        "points": read_json(own / POINTS),
         "seconds": time.perf_counter() - begun,
     }
 

@@ -16,6 +16,7 @@ from policy.worlds import NAMES
 from hidden_context.data.files import atomic_write, write_json
 
 _CAUTIOUS: Final = tuple(reward.title for reward in REWARDS if reward.cautious)
+VERDICT: Final = ("claim holds", "by", "rivals that meet it too")
 Numbers = Mapping[Any, Any]
 
 
@@ -170,22 +171,27 @@ def tries_table(worlds: Numbers) -> str:
 
 def verdicts(worlds: Numbers) -> str:
     """The claim, for each world, n and cautious reward, and the rivals that meet it too."""
-    rows = []
-    for world in NAMES[:2]:
-        for n in CHOSEN_AT:
-            met = [t for t in worlds[world]["by_n"] if holds(worlds[world]["by_n"][t], n)]
-            cautious = [title for title in _CAUTIOUS if title in met]
-            rivals = [title for title in met if title not in _CAUTIOUS]
-            answer = "yes" if cautious else "no"
-            rows.append([world, f"{n}", answer, *(", ".join(x) or "–" for x in (cautious, rivals))])
-    heads = ["world", "n", "claim holds", "by", "rivals that meet it too"]
-    return table("The claim", heads, rows)
+    rows = [
+        [world, f"{n}", *verdict(worlds[world]["by_n"], f"{n}")]
+        for world in NAMES[:2]
+        for n in CHOSEN_AT
+    ]
+    return table("The claim", ["world", "n", *VERDICT], rows)
 
 
-def holds(each: Numbers, n: int) -> bool:
+def verdict(found: Numbers, place: str) -> list[str]:
+    """Whether the claim holds at one n or KL, by which rewards, and the rivals that meet it too."""
+    met = [title for title, each in found.items() if holds(each, place)]
+    cautious = [title for title in _CAUTIOUS if title in met]
+    rivals = [title for title in met if title not in _CAUTIOUS]
+    lists = (", ".join(titles) or "–" for titles in (cautious, rivals))
+    return ["yes" if cautious else "no", *lists]
+
+
+def holds(each: Numbers, place: str) -> bool:
     """Whether a reward has surely fewer jailbreaks than base and DPL mean, at a loss of ≤ 2 %."""
-    fewer = all(each[f"jailbreaks_{short}"][f"{n}"][2] < 0 for short in ("base", "dpl"))
-    return bool(fewer and each["loss_base"][f"{n}"][0] <= MOST_LOSS)
+    fewer = all(each[f"jailbreaks_{short}"][place][2] < 0 for short in ("base", "dpl"))
+    return bool(fewer and each["loss_base"][place][0] <= MOST_LOSS)
 
 
 def cost_table(found: Numbers) -> str:
@@ -237,6 +243,8 @@ def plain(value: Sequence[float]) -> str:
 
 
 def _with_interval(value: list[float], digits: int) -> str:
+    if value[0] != value[0]:
+        return "–"
     mean, low, high = (f"{each:+.{digits}f}".replace("-", "−") for each in value)
     return mean if value[1] != value[1] else f"{mean} [{low}, {high}]"
 

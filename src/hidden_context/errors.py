@@ -87,6 +87,10 @@ class DivergedError(HiddenContextError, ArithmeticError):
     """Training produced a loss or a gradient that is not finite; names step, rows and cause."""
 
 
+class OverOptimisedError(HiddenContextError, RuntimeError):
+    """A guard stopped a training whose responses became more contested than the data."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, to be quoted within one of ours."""
     text = str(error).strip()

@@ -65,8 +65,9 @@ def test_verl_finds_the_same_keys_in_every_row():
         Candidates("p", ["a"], [0]), Rewards([1], [1], [0], [[0.5]], {"noise": [math.nan]})
     )
     logged = verl._logged(Batch(1, [found], {}))
-    assert list(logged) == ["score", "mean", "stddev", "share_noise"]
+    assert list(logged) == ["score", "mean", "stddev", "log_sigma", "share_noise"]
     assert math.isnan(logged["share_noise"])
+    assert math.isnan(logged["log_sigma"])
 
 
 def test_openrlhf_queries_keep_their_special_tokens(models, folders, expected, url):

@@ -1,5 +1,6 @@
 import base64
 import json
+import math
 import struct
 
 import pytest
@@ -145,7 +146,9 @@ def test_openrlhf_gets_rewards_of_texts_that_carry_their_bos(client, numbers):
     assert reply["rewards"] == reply["scores"] == pytest.approx(numbers("normal", asked), abs=1e-6)
     assert reply["rewards"] == pytest.approx(numbers("normal", TEXTS[:2]), abs=1e-6)
     logs = reply["extra_logs"]
-    assert set(logs) == {"mean", "stddev", "quantile:0.05", "quantile:0.95", "share_unsplit"}
+    measures = {"quantile:0.05", "quantile:0.95"}
+    assert set(logs) == {"mean", "stddev", "log_sigma", "share_unsplit"} | measures
+    assert logs["log_sigma"] == pytest.approx([math.log(one) for one in logs["stddev"]])
     assert all(len(values) == 2 for values in logs.values())
     assert logs["quantile:0.05"] == pytest.approx(numbers("normal", asked, "quantile:0.05"))
     url = "/get_reward?model=factor@cvar:0.1"

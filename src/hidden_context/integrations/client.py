@@ -19,6 +19,7 @@ from hidden_context.errors import (
     DataError,
     HiddenContextError,
     MissingDependencyError,
+    OverOptimisedError,
     first_line,
 )
 
@@ -264,6 +265,8 @@ def _read(response: Any, problem: str | None, items: Sequence[int], url: str) ->
         place = error.get("item")
         if status < 500 and type(place) is int and 0 <= place < len(items):
             return UnscoredItemError(items[place], _message(error, status))
+        if error.get("type") == "over_optimised":
+            raise OverOptimisedError(f"{url} stopped the training: {_message(error, status)}.")
         raise _refusal(status, _message(error, status), items, url)
     try:
         answer = response.json()

@@ -9,11 +9,13 @@ from hidden_context.data.checks import NOWHERE
 from hidden_context.data.dialogue import Conversation, Message
 from hidden_context.data.model_input import Tools, read_tools
 from hidden_context.errors import CheckpointError, DataError
+from hidden_context.integrations.guard import Guard, GuardLike, check_guard
 from hidden_context.integrations.reward import Unscored, score
 from hidden_context.integrations.sources import LocalSource, Model, RewardSource, open_source
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.likelihood_file import load_likelihood
 from hidden_context.models.modules import specialise_for_rewards
+from hidden_context.models.reference import load_reference
 from hidden_context.models.repository import find_file
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.models.tokenizer import length_limit, load_tokenizer
@@ -27,6 +29,7 @@ def reward_orm(
     name: str | None = None,
     annotator: str | None = None,
     unscored: Unscored = "error",
+    guard: GuardLike = None,
 ) -> type:
     """Make a class for ``swift.rewards.orms``, whose name ``--reward_funcs`` takes.
 
@@ -37,11 +40,17 @@ def reward_orm(
         annotator: Whose rewards; None for the population's.
         unscored: A completion that cannot be scored stops the training (``error``), or has no
             reward (``none``), which ms-swift leaves out.
+        guard: Warns, or stops with an error, where responses become more contested than the data:
+            ``warn``, ``stop``, or a ``Guard``.
 
     Returns:
         The class.
+
+    Raises:
+        ConfigError: If there is a guard, but the model has no reference.
     """
     source = open_source(model_or_url, name=name, annotator=annotator)
+    own = check_guard(guard, source)
 
     class HiddenContextReward:
         """Scores completions; equal prompts are run once."""
@@ -62,12 +71,15 @@ def reward_orm(
                     field="messages",
                     remedy="Keep the column messages in the data set",
                 )
-            return _rewards(source, messages, tools or [None] * len(messages), risk, unscored)
+            known = tools or [None] * len(messages)
+            return _rewards(source, messages, known, risk, unscored, own)
 
     return HiddenContextReward
 
 
-def reward_plugin(risk: str = "mean", *, unscored: Unscored = "error") -> type:
+def reward_plugin(
+    risk: str = "mean", *, unscored: Unscored = "error", guard: GuardLike = None
+) -> type:
     """Make a class for ``swift.rewards.rm_plugins``, whose name ``--reward_model_plugin`` takes.
 
     ms-swift loads the checkpoint that ``--reward_model`` names, with all its outputs, and its own
@@ -77,6 +89,7 @@ def reward_plugin(risk: str = "mean", *, unscored: Unscored = "error") -> type:
     Args:
         risk: Name of the risk measure, such as ``cvar:0.05``.
         unscored: What happens to a completion that cannot be scored (see ``reward_orm``).
+        guard: What watches the responses (see ``reward_orm``).
 
     Returns:
         The class.
@@ -88,11 +101,12 @@ def reward_plugin(risk: str = "mean", *, unscored: Unscored = "error") -> type:
         def __init__(self, model: Any, template: Any = None) -> None:
             self.model, self.template = model, template
             self.source = LocalSource(Scorer(_reward_model(model)))
+            self.guard = check_guard(guard, self.source)
 
         def __call__(self, inputs: Sequence[Mapping[str, Any]], **_: Any) -> list[float | None]:
             messages = [row["messages"] for row in inputs]
             tools = [row.get("tools") for row in inputs]
-            return _rewards(self.source, messages, tools, risk, unscored)
+            return _rewards(self.source, messages, tools, risk, unscored, self.guard)
 
     return HiddenContextPlugin
 
@@ -103,6 +117,7 @@ def _rewards(
     tools: Sequence[Any],
     risk: str,
     unscored: Unscored,
+    guard: Guard | None,
 ) -> list[float | None]:
     prompts: list[Conversation | None] = [list(turns[:-1]) for turns in messages]
     responses: list[Conversation] = [list(turns[-1:]) for turns in messages]
@@ -110,7 +125,7 @@ def _rewards(
         read_tools({"tools": given}, list(turns), NOWHERE)
         for given, turns in zip(tools, messages, strict=True)
     ]
-    batch = score(source, prompts, responses, risk, tools=read, unscored=unscored)
+    batch = score(source, prompts, responses, risk, tools=read, unscored=unscored, guard=guard)
     return [None if item in batch.reasons else value for item, value in enumerate(batch.values)]
 
 
@@ -131,7 +146,7 @@ def _reward_model(module: Any) -> SequenceRewardModel:
         )
     specialise_for_rewards(module)
     tokenizer = load_tokenizer(folder)
-    return SequenceRewardModel(
+    model = SequenceRewardModel(
         module.eval(),
         tokenizer,
         load_likelihood(folder, stored.head),
@@ -139,3 +154,5 @@ def _reward_model(module: Any) -> SequenceRewardModel:
         base_model=stored.base_model,
         reward_scale=stored.reward_scale,
     )
+    model.reference = load_reference(folder, model.head, model.readout)
+    return model

@@ -12,6 +12,7 @@ from hidden_context import risk as risks
 from hidden_context.data.dialogue import Conversation
 from hidden_context.data.model_input import Tools
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.integrations.guard import Guard, check_guard, watch
 from hidden_context.integrations.sources import Answered, Candidates, Model, open_source
 
 Unscored = Literal["error", "none"]
@@ -45,6 +46,21 @@ class Batch:
     def stddev(self) -> list[float]:
         """Standard deviation of each response's reward, in reward units."""
         return self._in_order([found.rewards.stddev for found in self.answered])
+
+    @property
+    def log_sigma(self) -> list[float]:
+        """Logarithm of each standard deviation; NaN where nothing varies."""
+        return self._in_order([found.rewards.log_sigma for found in self.answered])
+
+    @property
+    def distance(self) -> list[float]:
+        """Percentile of each response's distance to the training texts, in [0, 1]."""
+        return self._in_order([found.rewards.distance for found in self.answered])
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the model has a reference, so that distances are known."""
+        return any(found.rewards.percentiles is not None for found in self.answered)
 
     @property
     def disagreement(self) -> list[float]:
@@ -116,6 +132,7 @@ def score(
     *,
     tools: Sequence[Tools | None] | None = None,
     unscored: Unscored = "error",
+    guard: Guard | None = None,
 ) -> Batch:
     """Score responses; equal prompts are put together and run once.
 
@@ -126,16 +143,22 @@ def score(
         risk: Name of the risk measure, such as ``mean`` or ``cvar:0.05``.
         tools: The tools of each prompt.
         unscored: Whether a response that cannot be scored is an error, or has no reward.
+        guard: What watches the responses (see ``Guard``).
 
     Returns:
         Values, σ and shares in the order given.
 
     Raises:
-        ConfigError: If the risk measure is not known or not defined for the model.
+        ConfigError: If the risk measure is not known or not defined for the model, or there is a
+            guard, but no reference.
         DataError: If a response cannot be scored; the message names the item.
+        OverOptimisedError: If the guard stops.
     """
-    groups = _groups(prompts, responses, tools, risk)
-    return _batch(groups, open_source(model).answer(groups, risk), unscored)
+    groups, source = _groups(prompts, responses, tools, risk), open_source(model)
+    guard = check_guard(guard, source)
+    batch = _batch(groups, source.answer(groups, risk), unscored)
+    watch(guard, batch.answered)
+    return batch
 
 
 async def score_async(
@@ -146,10 +169,15 @@ async def score_async(
     *,
     tools: Sequence[Tools | None] | None = None,
     unscored: Unscored = "error",
+    guard: Guard | None = None,
 ) -> Batch:
     """Do what ``score`` does without blocking the event loop."""
     groups = _groups(prompts, responses, tools, risk)
-    return _batch(groups, await open_source(model).answer_async(groups, risk), unscored)
+    source = open_source(model)
+    guard = check_guard(guard, source)
+    batch = _batch(groups, await source.answer_async(groups, risk), unscored)
+    watch(guard, batch.answered)
+    return batch
 
 
 def single_measure(risk: str) -> str:

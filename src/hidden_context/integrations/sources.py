@@ -28,7 +28,7 @@ from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.prepare import Asked
-from hidden_context.scoring.requests import Scorer
+from hidden_context.scoring.requests import Answers, Percentiles, Scorer, disagreement
 
 Model: TypeAlias = "str | Path | RewardModel | Scorer | RewardClient | RewardSource"
 """A checkpoint, the address of a server, or either of them opened already."""
@@ -80,6 +80,7 @@ class Rewards:
         preferred: Probability that somebody prefers response i to j, shape ``(n, n)``.
         shares: Share of each response's variance by cause: ``shared_context``, ``noise``,
             ``ignorance``, or ``unsplit`` where the head cannot tell; NaN where nothing varies.
+        percentiles: Where the responses stand in the model's reference; None where it has none.
     """
 
     values: list[float]
@@ -87,16 +88,23 @@ class Rewards:
     stddev: list[float]
     preferred: list[list[float]]
     shares: dict[str, list[float]]
+    percentiles: Percentiles | None = None
 
     @property
     def disagreement(self) -> float:
-        """Probability that two people choose differently between two of the responses.
+        """Probability that two people choose differently (see ``requests.disagreement``)."""
+        return disagreement(self.preferred)
 
-        The mean of 2P(1 − P) over pairs, in [0, ½]; NaN of a single response.
-        """
-        n = len(self.values)
-        pairs = [self.preferred[i][j] for i in range(n) for j in range(i)]
-        return sum(2 * p * (1 - p) for p in pairs) / len(pairs) if pairs else math.nan
+    @property
+    def log_sigma(self) -> list[float]:
+        """Logarithm of each standard deviation; NaN where nothing varies."""
+        return [math.log(one) if one > 0 else math.nan for one in self.stddev]
+
+    @property
+    def distance(self) -> list[float]:
+        """Percentile of each response's distance to the training texts; NaN without a reference."""
+        where = self.percentiles
+        return [math.nan] * len(self.values) if where is None else where.distance
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,8 @@ class LocalSource:
             ConfigError: If the risk measure is not known, or not defined for the model.
         """
         measure = risks.parse(risk)
-        raw, why = self.raw([text for group in asked for text in group.texts()])
+        answers = self.raw([text for group in asked for text in group.texts()])
+        raw, why, distance = answers.raw, answers.reasons, answers.distance
         result, start = [], 0
         for group in asked:
             end = start + len(group.items)
@@ -149,7 +158,7 @@ class LocalSource:
                 if reason is not None
             }
             kept = [n for n in range(start, end) if why[n] is None]
-            rewards = self._read(raw[kept], measure)
+            rewards = self._read(raw[kept], measure, None if distance is None else distance[kept])
             result.append(Answered(group.without(reasons), rewards, reasons))
             start = end
         return result
@@ -158,22 +167,22 @@ class LocalSource:
         """Score in another thread, which the event loop does not wait for."""
         return await asyncio.to_thread(self.answer, asked, risk)
 
-    def raw(self, asked: Sequence[Asked]) -> tuple[Tensor, list[str | None]]:
-        """Run texts, marked texts or token ids: raw outputs ``(B, K)``, and why some have none."""
+    def raw(self, asked: Sequence[Asked]) -> Answers:
+        """Run texts, marked texts or token ids: raw outputs, and why some have none."""
         with self._lock:
-            answers = self.scorer.raw(asked)
-        return answers.raw, answers.reasons
+            return self.scorer.raw(asked)
 
-    def _read(self, raw: Tensor, measure: risks.RiskMeasure) -> Rewards:
+    def _read(self, raw: Tensor, measure: risks.RiskMeasure, distance: Tensor | None) -> Rewards:
         if not len(raw):
             return _NOTHING
-        found = self.scorer.describe(raw, measure, annotator=self.annotator)
+        found = self.scorer.describe(raw, measure, annotator=self.annotator, distance=distance)
         return Rewards(
             found.values[str(measure)].tolist(),
             found.mean.tolist(),
             found.stddev.tolist(),
             found.preferred.tolist(),
             {name: share.tolist() for name, share in found.shares.items()},
+            found.percentiles,
         )
 
 
@@ -233,6 +242,7 @@ class RemoteSource:
                 _numbers(found["stddev"]),
                 [_numbers(row) for row in found["preferred"]],
                 {str(name): _numbers(share) for name, share in found["shares"].items()},
+                _percentiles(found.get("percentiles")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RewardServerError(
@@ -280,6 +290,14 @@ _opening = threading.Lock()
 def _numbers(values: Sequence[float | None]) -> list[float]:
     """Read numbers; null, which JSON has for NaN, is NaN."""
     return [math.nan if value is None else float(value) for value in values]
+
+
+def _percentiles(found: Mapping[str, Any] | None) -> Percentiles | None:
+    """Read percentiles; a server whose model has no reference, or an earlier one, sends none."""
+    if found is None:
+        return None
+    (divided,) = _numbers([found["disagreement"]])
+    return Percentiles(_numbers(found["sigma"]), _numbers(found["distance"]), divided)
 
 
 def open_source(

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 from hidden_context.data.dialogue import Message
 from hidden_context.errors import DataError
+from hidden_context.integrations.guard import Guard, GuardLike, check_guard
 from hidden_context.integrations.reward import score_async
 from hidden_context.integrations.sources import Model, RewardSource, open_source
+from hidden_context.scoring.guard import parse_guard
 
 _KEPT = ("role", "content", "tool_call_id", "name")
 
@@ -24,8 +26,8 @@ class Comparison(Protocol):
 class DistributionPreferenceModel:
     """Takes the place of tinker-cookbook's ``PreferenceModel``; see ``preference_model``."""
 
-    def __init__(self, source: RewardSource) -> None:
-        self.source = source
+    def __init__(self, source: RewardSource, guard: Guard | None = None) -> None:
+        self.source, self.guard = source, guard
 
     async def __call__(self, comparison: Comparison) -> float:
         """Compare two completions.
@@ -38,16 +40,21 @@ class DistributionPreferenceModel:
 
         Raises:
             DataError: If a completion cannot be scored: item 0 is A, item 1 is B.
+            OverOptimisedError: If the guard stops.
         """
         prompt = _messages(comparison.prompt_conversation)
         sides = [_messages(side) for side in (comparison.completion_A, comparison.completion_B)]
-        batch = await score_async(self.source, [prompt, prompt], sides)
+        batch = await score_async(self.source, [prompt, prompt], sides, guard=self.guard)
         preferred = batch.answered[0].rewards.preferred
         return preferred[1][0] - preferred[0][1]
 
 
 def preference_model(
-    model_or_url: Model, *, name: str | None = None, annotator: str | None = None
+    model_or_url: Model,
+    *,
+    name: str | None = None,
+    annotator: str | None = None,
+    guard: GuardLike = None,
 ) -> DistributionPreferenceModel:
     """Make a preference model that answers with probabilities instead of one verdict.
 
@@ -55,15 +62,29 @@ def preference_model(
         model_or_url: A checkpoint, a ``RewardModel``, or the address of a server.
         name: Name of one of a server's models.
         annotator: Whose rewards; None for the population's.
+        guard: Warns, or stops with an error, where completions become more contested than the data:
+            ``warn``, ``stop``, or a ``Guard``.
+
+    Raises:
+        ConfigError: If there is a guard, but the model has no reference.
     """
-    return DistributionPreferenceModel(open_source(model_or_url, name=name, annotator=annotator))
+    source = open_source(model_or_url, name=name, annotator=annotator)
+    return DistributionPreferenceModel(source, check_guard(guard, source))
 
 
 def preference_model_builder(
-    model_or_url: Model, *, name: str | None = None, annotator: str | None = None
+    model_or_url: Model,
+    *,
+    name: str | None = None,
+    annotator: str | None = None,
+    guard: GuardLike = None,
 ) -> Callable[[], DistributionPreferenceModel]:
-    """Make what the cookbook's data set builders take as ``preference_model_builder``."""
-    return lambda: preference_model(model_or_url, name=name, annotator=annotator)
+    """Make what the cookbook's data set builders take as ``preference_model_builder``.
+
+    All models that it builds share one guard.
+    """
+    own = None if guard is None else parse_guard(guard)
+    return lambda: preference_model(model_or_url, name=name, annotator=annotator, guard=own)
 
 
 def _messages(conversation: Sequence[Mapping[str, Any]]) -> list[Message]:

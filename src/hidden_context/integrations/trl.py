@@ -12,6 +12,7 @@ from typing import Any
 
 from hidden_context import risk as risks
 from hidden_context.data.dialogue import Conversation
+from hidden_context.integrations.guard import Guard, GuardLike, check_guard, stop_callback
 from hidden_context.integrations.reward import Batch, Unscored, finite_mean, score, score_async
 from hidden_context.integrations.sources import Model, open_source
 from hidden_context.integrations.trl_module import check_reward_functions, reward_module
@@ -19,6 +20,7 @@ from hidden_context.integrations.trl_pairs import BuiltPairs, PairBuilder, best_
 
 __all__ = [
     "BuiltPairs",
+    "Guard",
     "PairBuilder",
     "async_reward_function",
     "best_of_n",
@@ -26,6 +28,7 @@ __all__ = [
     "pair_builder",
     "reward_function",
     "reward_module",
+    "stop_callback",
 ]
 
 RewardFunction = Callable[..., list["float | None"]]
@@ -39,15 +42,18 @@ def reward_function(
     name: str | None = None,
     annotator: str | None = None,
     unscored: Unscored = "error",
+    guard: GuardLike = None,
 ) -> RewardFunction:
     """Make a reward function for ``reward_funcs`` of GRPOTrainer or RLOOTrainer.
 
     Completions of equal prompts are scored together, so that the prompt is run once. Prompts and
     completions are texts or chat messages, as TRL hands them over; a column ``tools`` is passed on
     to the chat template. Beside the rewards it logs, under ``rewards/{risk}/``: ``sigma``, the mean
-    standard deviation; ``disagreement``, the probability that two people choose differently between
-    two completions of a prompt; and the mean share of each part of the variance. Columns of the
-    table of completions hold σ and the disagreement of each.
+    standard deviation, and ``log_sigma``, the mean of its logarithm; ``disagreement``, the
+    probability that two people choose differently between two completions of a prompt;
+    ``distance``, the mean percentile of the distance to the training texts, where the model has a
+    reference; and the mean share of each part of the variance. Columns of the table of completions
+    hold σ, the disagreement and the distance of each.
 
     Args:
         model_or_url: A checkpoint, a ``RewardModel``, or the address of a server.
@@ -57,21 +63,28 @@ def reward_function(
         unscored: A completion that cannot be scored (blank, too long) stops the training
             (``error``), or has no reward (``none``): TRL leaves it out of its baseline and gives it
             no advantage, and the number of such completions is logged.
+        guard: Warns, or stops, where responses become more contested than the data: ``warn``,
+            ``stop``, or a ``Guard``; None for none.
+            A guard that stops raises an error, unless
+            ``stop_callback(guard)`` is among the trainer's callbacks, which saves and stops.
 
     Returns:
         The function.
 
     Raises:
-        ConfigError: If the risk measure is not known, or the model none.
+        ConfigError: If the risk measure is not known, the model none, or there is a guard, but the
+            model has no reference.
     """
     source = open_source(model_or_url, name=name, annotator=annotator)
-    title = str(risks.parse(risk))
+    title, own = str(risks.parse(risk)), check_guard(guard, source)
 
     def reward(
         prompts: Sequence[Conversation], completions: Sequence[Conversation], **columns: Any
     ) -> list[float | None]:
         tools = columns.get("tools")
-        batch = score(source, prompts, completions, title, tools=tools, unscored=unscored)
+        batch = score(
+            source, prompts, completions, title, tools=tools, unscored=unscored, guard=own
+        )
         return _logged(batch, title, columns)
 
     reward.__name__ = title
@@ -85,6 +98,7 @@ def async_reward_function(
     name: str | None = None,
     annotator: str | None = None,
     unscored: Unscored = "error",
+    guard: GuardLike = None,
 ) -> AsyncRewardFunction:
     """Make a reward function that TRL runs beside its other asynchronous ones.
 
@@ -94,19 +108,20 @@ def async_reward_function(
         name: Name of one of a server's models.
         annotator: Whose rewards; None for the population's.
         unscored: What happens to a completion that cannot be scored.
+        guard: What watches the completions.
 
     Returns:
         The coroutine function.
     """
     source = open_source(model_or_url, name=name, annotator=annotator)
-    title = str(risks.parse(risk))
+    title, own = str(risks.parse(risk)), check_guard(guard, source)
 
     async def reward(
         prompts: Sequence[Conversation], completions: Sequence[Conversation], **columns: Any
     ) -> list[float | None]:
         tools = columns.get("tools")
         batch = await score_async(
-            source, prompts, completions, title, tools=tools, unscored=unscored
+            source, prompts, completions, title, tools=tools, unscored=unscored, guard=own
         )
         return _logged(batch, title, columns)
 
@@ -117,9 +132,12 @@ def async_reward_function(
 def _logged(batch: Batch, title: str, columns: dict[str, Any]) -> list[float | None]:
     """Log what is known beside the rewards, and return these; None where there is none."""
     per_response = {"sigma": batch.stddev, "disagreement": batch.disagreement}
+    if batch.has_reference:
+        per_response["distance"] = batch.distance
     log_metric, log_extra = columns.get("log_metric"), columns.get("log_extra")
     if log_metric is not None:
-        for what, values in (per_response | batch.shares).items():
+        averaged = per_response | {"log_sigma": batch.log_sigma} | batch.shares
+        for what, values in averaged.items():
             mean = finite_mean(values)
             if mean is not None:
                 log_metric(f"rewards/{title}/{what}", mean)

@@ -14,14 +14,17 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from hidden_context import risk as risks
 from hidden_context.data.chat import frame, special_tokens
 from hidden_context.errors import CheckpointError, ConfigError, DataError
+from hidden_context.integrations.guard import GuardLike, check_guard, observe
 from hidden_context.integrations.reward import single_measure
+from hidden_context.integrations.sources import LocalSource
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.guard import Seen
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.prepare import TokenIds
-from hidden_context.scoring.requests import Scorer
+from hidden_context.scoring.requests import Answers, Scorer
 
 
 class RewardModule(nn.Module):
@@ -33,18 +36,22 @@ class RewardModule(nn.Module):
     Args:
         model: The reward model; it stays on its device.
         risk: Name of the risk measure.
+        guard: What watches the texts (see ``reward_module``).
 
     Attributes:
         config: Says that there is one output; its name is the risk measure's.
         tokenizer: To be given to the trainer as ``reward_processing_classes``.
     """
 
-    def __init__(self, model: SequenceRewardModel, risk: str = "mean") -> None:
+    def __init__(
+        self, model: SequenceRewardModel, risk: str = "mean", guard: GuardLike = None
+    ) -> None:
         super().__init__()
         self.measure = risks.parse(single_measure(risk))
         self.config = PretrainedConfig(num_labels=1, name_or_path=str(self.measure))
         self.tokenizer = model.tokenizer
         self._scorer = Scorer(model)
+        self.guard = check_guard(guard, LocalSource(self._scorer))
         self._special = special_tokens(model.tokenizer)
 
     def forward(
@@ -61,6 +68,7 @@ class RewardModule(nn.Module):
 
         Raises:
             DataError: If a text cannot be scored; the message names the item.
+            OverOptimisedError: If the guard stops.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
@@ -68,19 +76,34 @@ class RewardModule(nn.Module):
         for item, reason in enumerate(answers.reasons):
             if reason is not None:
                 raise DataError(f"item {item} cannot be scored: {reason}")
+        self._watch(rows, answers)
         values = self._scorer.values(answers.raw, self.measure)
         return SequenceClassifierOutput(logits=values[:, None].float().to(input_ids.device))
 
+    def _watch(self, rows: Sequence[Sequence[int]], answers: Answers) -> None:
+        if self.guard is None or answers.distance is None:
+            return
+        found = self._scorer.percentiles(answers.raw, answers.distance)
+        if found is not None:  # a network is not told what texts have in common
+            each = zip(rows, found.sigma, found.distance, strict=True)
+            observe(self.guard, [Seen(str(ids), [s], [d]) for ids, s, d in each])
 
-def reward_module(model: str | Path | RewardModel, risk: str = "mean") -> RewardModule:
+
+def reward_module(
+    model: str | Path | RewardModel, risk: str = "mean", *, guard: GuardLike = None
+) -> RewardModule:
     """Make a network whose ``logits[:, 0]`` is a risk measure of the reward.
 
     Args:
         model: A checkpoint, or a ``RewardModel``.
         risk: Name of the risk measure, such as ``cvar:0.05``.
+        guard: Warns, or stops, where texts become more contested than the data: ``warn``, ``stop``,
+            or a ``Guard``. A network is not told which texts answer one prompt, so it counts each
+            text by itself, and watches σ and distance alone; ``reward_function`` knows more.
 
     Raises:
-        ConfigError: If it is no reward model that reads tokens, or the measure is relative.
+        ConfigError: If it is no reward model that reads tokens, the measure is relative, or there
+            is a guard, but the model has no reference.
     """
     if isinstance(model, (str, Path)):
         model = load_model(str(model), ModelOptions())
@@ -89,7 +112,7 @@ def reward_module(model: str | Path | RewardModel, risk: str = "mean") -> Reward
             f"a network's one logit is made of a model that reads tokens, not of "
             f"{type(model).__name__}. Use reward_function, which takes every kind of model."
         )
-    return RewardModule(model, risk)
+    return RewardModule(model, risk, guard)
 
 
 def check_reward_functions(reward_funcs: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from hidden_context import risk as risks
 from hidden_context.data.dialogue import Conversation
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.integrations.guard import Guard, GuardLike, check_guard
 from hidden_context.integrations.reward import Unscored, score
 from hidden_context.integrations.sources import Model, RewardSource, open_source
 
@@ -56,6 +57,7 @@ class PairBuilder:
     pairs: int = 1
     copies: int = 4
     unscored: Unscored = "error"
+    guard: Guard | None = None
 
     def __post_init__(self) -> None:
         if self.contested not in ("skip", "soften", "keep"):
@@ -90,6 +92,7 @@ class PairBuilder:
             [examples[place]["responses"][n] for place, n in where],
             self.risk,
             unscored=self.unscored,
+            guard=self.guard,
         )
         values = batch.values
         # examples of equal prompts are scored together, but no pair is made across them
@@ -146,6 +149,7 @@ def pair_builder(
     pairs: int = 1,
     copies: int = 4,
     unscored: Unscored = "error",
+    guard: GuardLike = None,
 ) -> PairBuilder:
     """Make a function that turns prompts with scored responses into rows for DPOTrainer.
 
@@ -165,6 +169,8 @@ def pair_builder(
         pairs: Most pairs of an example.
         copies: Rows of a pair whose labels are softened.
         unscored: Whether a response that cannot be scored is an error, or is left out.
+        guard: Warns, or stops with an error, where responses become more contested than the data:
+            ``warn``, ``stop``, or a ``Guard``.
 
     Returns:
         The function; its result's ``rows`` go into ``datasets.Dataset.from_list``.
@@ -173,7 +179,8 @@ def pair_builder(
         ConfigError: If an option cannot work.
     """
     source, name = open_source(model_or_url), str(risks.parse(risk))
-    return PairBuilder(source, name, contested, agreement, pairs, copies, unscored)
+    own = check_guard(guard, source)
+    return PairBuilder(source, name, contested, agreement, pairs, copies, unscored, own)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ set has to repeat the prompt in ``extra_info``, as ``{"prompt": [messages]}``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from hidden_context.data.dialogue import Conversation
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.integrations.reward import Batch, score, score_async, single_measure
 from hidden_context.integrations.sources import Model, shared_source
+from hidden_context.scoring.guard import Guard, parse_guard
 
 
 def compute_score(
@@ -25,6 +27,7 @@ def compute_score(
     risk: str = "mean",
     name: str | None = None,
     prompt_key: str = "prompt",
+    guard: str | None = None,
     **_: Any,
 ) -> dict[str, float]:
     """Score one response; the keyword arguments come from ``reward_kwargs`` of the configuration.
@@ -38,17 +41,22 @@ def compute_score(
         risk: Name of the risk measure, such as ``cvar:0.05``.
         name: Name of one of a server's models.
         prompt_key: Where the prompt stands in ``extra_info``.
+        guard: Warns, or stops with an error, where the responses that this process scores become
+            more contested than the data, as text: ``warn``, ``stop:bound=0.2``.
 
     Returns:
-        ``score``, which is optimised; ``mean``, ``stddev`` and the shares of the variance, NaN
-        where nothing varies, are logged.
+        ``score``, which is optimised; ``mean``, ``stddev``, ``log_sigma`` and the shares of the
+        variance, NaN where nothing varies, are logged, and ``distance``, the percentile of the
+        distance to the training texts, where the model has a reference.
 
     Raises:
-        ConfigError: If no model is named, or the measure compares responses with each other.
+        ConfigError: If no model is named, the measure compares responses with each other, or there
+            is a guard, but no reference.
         DataError: If there is no prompt, or the response cannot be scored.
+        OverOptimisedError: If the guard stops.
     """
     asked = _asked(solution_str, extra_info, model, risk, name, prompt_key)
-    return _logged(score(*asked))
+    return _logged(score(*asked, guard=_guard(model, name, guard)))
 
 
 async def compute_score_async(
@@ -61,11 +69,12 @@ async def compute_score_async(
     risk: str = "mean",
     name: str | None = None,
     prompt_key: str = "prompt",
+    guard: str | None = None,
     **_: Any,
 ) -> dict[str, float]:
     """Do what ``compute_score`` does, beside verl's other requests."""
     asked = _asked(solution_str, extra_info, model, risk, name, prompt_key)
-    return _logged(await score_async(*asked))
+    return _logged(await score_async(*asked, guard=_guard(model, name, guard)))
 
 
 def _asked(
@@ -80,6 +89,12 @@ def _asked(
     measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
     source = shared_source(_named(model), name=name)
     return source, [prompt], [_response(prompt, response)], measure
+
+
+@lru_cache(maxsize=8)
+def _guard(model: str, name: str | None, guard: str | None) -> Guard | None:
+    """The guard of all responses that this process has of a model scored."""
+    return None if guard is None else parse_guard(guard)
 
 
 def _named(model: str) -> str:
@@ -109,5 +124,8 @@ def _response(prompt: Conversation, response: str) -> Conversation:
 
 def _logged(batch: Batch) -> dict[str, float]:
     facts = {"score": batch.values[0], "mean": batch.mean[0], "stddev": batch.stddev[0]}
+    facts["log_sigma"] = batch.log_sigma[0]
+    if batch.has_reference:
+        facts["distance"] = batch.distance[0]
     # verl looks for the keys of the first response in all of them: a share of nothing stays, as NaN
     return facts | {f"share_{name}": share[0] for name, share in batch.shares.items()}

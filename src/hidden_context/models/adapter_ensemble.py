@@ -103,30 +103,32 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         self.module.set_adapter(self.adapters[number])
         self.module.requires_grad_(False)  # PEFT takes what is active for what is to be trained
 
-    def raw_outputs_of_tokens(
+    def run_tokens(
         self,
         sequences: Sequence[Sequence[int]],
         batch_size: int = 16,
         *,
         engine: EngineName = "auto",
         tokens_per_batch: int | None = None,
-    ) -> Tensor:
+        with_features: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Compute raw outputs ``(B, M K)`` of token sequences (see the base class).
 
         All members are run the same way, which is tried with the first one.
         """
-
-        def member(number: int) -> Tensor:
+        found = []
+        for number in range(len(self.adapters)):
             self.activate(number)
-            return self.runner.raw_outputs(
-                sequences,
-                self.member.num_outputs,
-                engine=engine,
-                batch_size=batch_size,
-                tokens_per_batch=tokens_per_batch,
+            outputs = self.member.num_outputs
+            found.append(
+                self._run_network(
+                    sequences, outputs, batch_size, engine, tokens_per_batch, with_features
+                )
             )
-
-        return combine(map(member, range(len(self.adapters))), self.head)
+        features = [vectors for _, vectors in found if vectors is not None]
+        return combine((raw for raw, _ in found), self.head), (
+            torch.cat(features, dim=1) if features else None
+        )
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write every member, the ensemble's head, tokenizer and card (see the base class)."""

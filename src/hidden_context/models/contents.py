@@ -14,6 +14,8 @@ ENSEMBLE_CONFIG: Final = "adapter_ensemble.json"
 FROZEN_CONFIG: Final = "frozen_backbone.json"
 ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 PROBE_WEIGHTS: Final = "probe.safetensors"
+# In a folder of its own: vLLM and SGLang take every .safetensors file beside a network for weights.
+REFERENCE_FILE: Final = "reference/reference.safetensors"
 CONFIGS: Final = (CLASSIFIER_CONFIG, ADAPTER_CONFIG, ENSEMBLE_CONFIG, FROZEN_CONFIG)
 
 Kind = Literal["frozen", "ensemble", "adapter", "classifier"]

@@ -179,8 +179,12 @@ class FrozenRewardModel(RewardModel):
         *,
         engine: EngineName = "auto",
         tokens_per_batch: int | None = None,
+        with_features: bool = False,
     ) -> RawOutputs:
-        """Compute raw outputs (see the base class); lengths are those of what is embedded."""
+        """Compute raw outputs (see the base class); lengths are those of what is embedded.
+
+        ``with_features`` keeps the backbone's features, which the probe standardises.
+        """
         check_engine(engine)
         if engine not in ("auto", "padded"):
             raise ConfigError(
@@ -204,12 +208,25 @@ class FrozenRewardModel(RewardModel):
                 truncated += count > limit
         raw = torch.full((len(texts), self.head.num_outputs), torch.nan)
         scored = [index for index, reason in enumerate(reasons) if reason is None]
+        kept = None
+        if with_features:
+            kept = torch.full((len(texts), 1, len(self.probe.get_buffer("location"))), torch.nan)
         if scored:
             features = self.featurizer.features([texts[index] for index in scored], batch_size)
             self.probe.eval()
             with torch.inference_mode():
                 raw[scored] = self.probe(features)
-        return RawOutputs(raw, reasons, truncated, token_ids, refused)
+            if kept is not None:
+                kept[scored, 0] = features
+        return RawOutputs(raw, reasons, truncated, token_ids, refused, kept)
+
+    def readout(self) -> Tensor:
+        """Return the weights of the probe's linear part and of its members' last layers."""
+        weights = [self.probe.get_buffer("slope")]
+        for member in self.probe.members:
+            assert isinstance(member, nn.Sequential)
+            weights.append(member[-1].get_parameter("weight").detach())
+        return torch.cat([weight.float().cpu().flatten() for weight in weights])
 
     def token_ids(
         self,
@@ -243,6 +260,8 @@ class FrozenRewardModel(RewardModel):
             base = self.featurizer.backbone
             HeadFile(self.head, self.max_length, base, self.reward_scale).save(folder)
             save_likelihood(folder, self.likelihood)
+            if self.reference is not None:
+                self.reference.save(folder)
             self.tokenizer.save_pretrained(str(folder))
             text = model_card(
                 self.likelihood, base_model=base, max_length=self.max_length, **self.card

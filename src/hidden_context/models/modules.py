@@ -44,7 +44,19 @@ def final_linear(model: PreTrainedModel) -> tuple[str, nn.Linear]:
         model: A model for sequence classification.
 
     Returns:
-        Its dotted name within the model, and the layer.
+        Its dotted name within the model, and the layer (see ``output_layers`` for errors).
+    """
+    return output_layers(model)[-1]
+
+
+def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
+    """Find the linear layers of a head that give raw outputs; PEFT has one for each adapter.
+
+    Args:
+        model: A model for sequence classification.
+
+    Returns:
+        Their dotted names within the model, and the layers.
 
     Raises:
         CheckpointError: If no linear layer outside the backbone has ``config.num_labels`` outputs.
@@ -62,7 +74,7 @@ def final_linear(model: PreTrainedModel) -> tuple[str, nn.Linear]:
             f"{type(model).__name__} has no linear layer with {model.config.num_labels} outputs "
             "outside its backbone; hidden-context needs one as the reward head."
         )
-    return layers[-1]
+    return layers
 
 
 def keep_float32(module: nn.Module) -> None:

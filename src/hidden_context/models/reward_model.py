@@ -24,6 +24,7 @@ from hidden_context.likelihood import Likelihood, adapt
 from hidden_context.likelihood.labels import UNKNOWN
 from hidden_context.models.engine.choose import Engine, EngineName
 from hidden_context.models.head_file import RewardScale
+from hidden_context.models.reference import Reference
 
 Prompt: TypeAlias = Conversation
 
@@ -38,6 +39,8 @@ class RawOutputs:
         truncated: Number of texts whose beginning was cut.
         token_ids: What was run of each text (see ``RewardModel.token_ids``).
         refused: Places of texts without reward because the chat template refuses them.
+        features: What the raw outputs were read from, where asked for: float32 of shape
+            ``(B, M, D)``, NaN in the rows of texts without reward.
     """
 
     raw: Tensor
@@ -45,6 +48,7 @@ class RawOutputs:
     truncated: int = 0
     token_ids: Sequence[Any] = ()
     refused: Sequence[int] = ()
+    features: Tensor | None = None
 
 
 class RewardModel(abc.ABC):
@@ -60,6 +64,7 @@ class RewardModel(abc.ABC):
         max_length: Longest text in tokens; longer ones lose their beginning, with a warning.
         reward_scale: Location and scale of rewards on the evaluation set, or None.
         card: Facts for the model card: ``data`` and ``metrics``.
+        reference: What is usual among the texts of its data, or None (see ``Reference``).
     """
 
     likelihood: Likelihood
@@ -67,6 +72,7 @@ class RewardModel(abc.ABC):
     max_length: int
     reward_scale: RewardScale | None
     card: dict[str, Any]
+    reference: Reference | None = None
 
     @property
     def head(self) -> Head:
@@ -85,6 +91,7 @@ class RewardModel(abc.ABC):
         tokenizer_name: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        reference: bool = True,
     ) -> RewardModel:
         """Load a reward model of any kind.
 
@@ -104,6 +111,7 @@ class RewardModel(abc.ABC):
             tokenizer_name: Tokenizer, instead of the checkpoint's or the backbone's.
             revision: Branch, tag or commit of a hub repository.
             trust_remote_code: Whether code from the repository may run.
+            reference: Whether the checkpoint's reference comes with it, if there is one.
 
         Returns:
             The model, in evaluation mode.
@@ -124,6 +132,7 @@ class RewardModel(abc.ABC):
             tokenizer_name=tokenizer_name,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            reference=reference,
         )
 
     @abc.abstractmethod
@@ -228,6 +237,14 @@ class RewardModel(abc.ABC):
             if reason is not None:
                 raise DataError(f"text {index} cannot be scored: {reason}")
         return outputs.raw
+
+    def readout(self) -> Tensor:
+        """Return the weights that read rewards from features, by which a reference knows a model.
+
+        Returns:
+            Float32 of shape ``(P,)``, on the CPU.
+        """
+        raise ConfigError(f"{type(self).__name__} has no features, and so no reference.")
 
     def compile(self) -> None:
         """Let ``torch.compile`` build kernels for the backbone, where that is known to work."""

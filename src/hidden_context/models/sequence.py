@@ -14,11 +14,13 @@ from hidden_context.data.tokenize import tokenize_texts
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.card import model_card
 from hidden_context.models.engine.choose import Engine, EngineName
+from hidden_context.models.engine.features import Features
 from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.engine.runner import Runner
 from hidden_context.models.folders import replace_folder
 from hidden_context.models.head_file import HeadFile, RewardScale
 from hidden_context.models.likelihood_file import save_likelihood
+from hidden_context.models.modules import output_layers
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.models.tokenizer import padding_id
 
@@ -113,13 +115,64 @@ class SequenceRewardModel(RewardModel):
         Returns:
             Raw outputs in float32 of shape ``(B, K)``, on the CPU, in the order given.
         """
-        return self.runner.raw_outputs(
+        return self.run_tokens(
+            sequences, batch_size, engine=engine, tokens_per_batch=tokens_per_batch
+        )[0]
+
+    def run_tokens(
+        self,
+        sequences: Sequence[Sequence[int]],
+        batch_size: int = 16,
+        *,
+        engine: EngineName = "auto",
+        tokens_per_batch: int | None = None,
+        with_features: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute raw outputs of token sequences, and what they are read from where asked for.
+
+        Args:
+            sequences: B non-empty sequences of token ids.
+            batch_size: Most texts of a padded forward pass.
+            engine: Which way they are run (see ``raw_outputs``).
+            tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
+            with_features: Whether the pooled hidden states are kept.
+
+        Returns:
+            Raw outputs ``(B, K)``, and features ``(B, M, D)`` of M networks (1 but for ensembles)
+            or None; in float32, on the CPU, in the order given.
+        """
+        return self._run_network(
+            sequences, self.head.num_outputs, batch_size, engine, tokens_per_batch, with_features
+        )
+
+    def _run_network(
+        self,
+        sequences: Sequence[Sequence[int]],
+        num_outputs: int,
+        batch_size: int,
+        engine: EngineName,
+        tokens_per_batch: int | None,
+        with_features: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        features = None
+        if with_features:
+            layers = [layer for _, layer in output_layers(classifier_of(self.module))]
+            features = Features(layers, len(sequences))
+        raw = self.runner.raw_outputs(
             sequences,
-            self.head.num_outputs,
+            num_outputs,
             engine=engine,
             batch_size=batch_size,
             tokens_per_batch=tokens_per_batch,
+            features=features,
         )
+        return raw, None if features is None else features.vectors.unsqueeze(1)
+
+    def readout(self) -> Tensor:
+        """Return the output layer's weights (see the base class)."""
+        layers = output_layers(classifier_of(self.module))
+        used = [layer for name, layer in layers if ".original_module" not in name]
+        return torch.cat([layer.weight.detach().float().cpu().flatten() for layer in used])
 
     def compile(self) -> None:
         """Let ``torch.compile`` build kernels for the backbone, for rows of any length."""
@@ -147,6 +200,8 @@ class SequenceRewardModel(RewardModel):
         """Write what is not the classifier's own: the head, and what was learned beside it."""
         HeadFile(self.head, self.max_length, self.base_model, self.reward_scale).save(folder)
         save_likelihood(folder, self.likelihood)
+        if self.reference is not None:
+            self.reference.save(folder)
 
     def card_text(self) -> str:
         """Text of the model card."""

@@ -218,6 +218,6 @@ def _answers(batch: Sequence[_Job]) -> list[Answers | Exception]:
     start = 0
     for job in batch:
         end = start + len(job.ready)
-        found.append(Answers(whole.raw[start:end], whole.reasons[start:end]))
+        found.append(whole.part(start, end))
         start = end
     return found

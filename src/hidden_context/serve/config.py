@@ -11,6 +11,7 @@ from hidden_context import risk
 from hidden_context.config import check_options, option
 from hidden_context.errors import ConfigError
 from hidden_context.scoring.config import ModelOptions, names_of_models
+from hidden_context.scoring.guard import parse_guard
 
 TOKEN_VARIABLE: Final = "HIDDEN_CONTEXT_TOKEN"
 """Environment variable that holds the bearer token."""
@@ -33,6 +34,11 @@ class ServeConfig(ModelOptions):
     )
     over_length: Literal["error", "truncate"] = option(
         "error", "texts that are too long: an error of that text, or cut on the left"
+    )
+    guard: str | None = option(
+        None,
+        "warn in the log (warn), or answer 409 (stop), where responses become more contested than "
+        "the models' data; docs/guard.md",
     )
     coalesce_ms: float = option(
         3.0, "milliseconds that a request waits for others to be run together with", least=0
@@ -62,6 +68,8 @@ class ServeConfig(ModelOptions):
             )
         for name in (self.risk, *self.measures):
             risk.parse(name)
+        if self.guard is not None:
+            parse_guard(self.guard)
 
     @property
     def model_names(self) -> list[str]:

@@ -26,6 +26,7 @@ class Metrics:
         batch_tokens: Their tokens, shared ones counted each time.
         model_seconds: Durations of runs.
         left: Requests whose client left before the answer.
+        unusual: Share of a guard's window above the data's 95th percentile, by model and quantity.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,12 @@ class Metrics:
         self.batch_tokens = Histogram("batch_tokens", "Tokens run together", buckets=_TOKENS, **own)
         self.model_seconds = Histogram(
             "model_seconds", "Seconds of a run of the model", buckets=_SECONDS, **own
+        )
+        self.unusual = Gauge(
+            "guard_share",
+            "Share of the latest responses above the 95th percentile of the model's data",
+            ["model", "quantity"],
+            **own,
         )
         self.left = Counter("clients_left", "Requests whose client left", **own)
 

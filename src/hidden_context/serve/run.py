@@ -9,11 +9,13 @@ import socket
 from types import FrameType
 from typing import Final
 
+import torch
 import uvicorn
 
 from hidden_context.errors import ConfigError
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.requests import Scorer
+from hidden_context.scoring.settle import settle
 from hidden_context.serve.app import make_app
 from hidden_context.serve.config import ServeConfig, read_token
 from hidden_context.serve.logs import configure, log
@@ -73,6 +75,9 @@ def run(config: ServeConfig) -> None:
     token = read_token(config.host)
     listening = _listen(config.host, config.port)
     configure()
+    config, threads = settle(config)
+    if threads is not None:
+        torch.set_num_threads(threads)
     models = [
         Served(name, path, Scorer(load_model(path, config), config, config.over_length))
         for name, path in zip(config.model_names, config.models, strict=True)

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
@@ -16,11 +15,15 @@ from torch import Tensor
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.risk import RiskMeasure, parse
 from hidden_context.scoring.prepare import Asked, Prepared
-from hidden_context.scoring.requests import Answers, Scorer
+from hidden_context.scoring.requests import Answers
 from hidden_context.serve.batching import Batcher, BatchOptions
 from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.errors import RequestError
+from hidden_context.serve.guards import ServerGuards
 from hidden_context.serve.metrics import Metrics
+from hidden_context.serve.served import Found, Served
+
+__all__ = ["Found", "Served", "Service", "ServiceNow", "finite"]
 
 T = TypeVar("T")
 
@@ -28,51 +31,6 @@ _TRIAL: Final = (
     "\n\nHuman: Is tea hot?\n\nAssistant: Yes.",
     "\n\nHuman: Is tea hot?\n\nAssistant: No.",
 )
-
-
-@dataclass(frozen=True)
-class Served:
-    """A loaded model.
-
-    Attributes:
-        name: Its name in requests.
-        path: The folder or hub id it was loaded from, by which requests may call it too.
-        scorer: Answers requests.
-    """
-
-    name: str
-    path: str
-    scorer: Scorer
-
-    def check(self, measure: RiskMeasure) -> None:
-        """Check that a risk measure is defined for the model.
-
-        Raises:
-            ConfigError: If it is not.
-        """
-        head = self.scorer.model.head
-        if measure.is_relative and not head.has_context:
-            raise ConfigError(
-                f"{measure} needs a head that knows what the answers to a prompt have in common: "
-                f"factor, or an ensemble of such; {self.name} has a {head.member.type} head."
-            )
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found of the texts of a request.
-
-    Attributes:
-        served: The model.
-        risk: The risk measure that the request's numbers are of.
-        raw: Raw outputs, float32 of shape ``(B, K)``, all finite.
-        tokens: Number of tokens of each text.
-    """
-
-    served: Served
-    risk: RiskMeasure
-    raw: Tensor
-    tokens: list[int]
 
 
 class Service:
@@ -91,6 +49,7 @@ class Service:
         for served in self.models:
             for measure in (self.risk, *self.measures):
                 served.check(measure)
+        self.guards = ServerGuards(self.models, config.guard, self.metrics)
         self._by_name = {served.path: served for served in reversed(self.models)}
         self._by_name |= {served.name: served for served in self.models}
         options = BatchOptions(
@@ -170,7 +129,11 @@ class Service:
         return served, measure
 
     async def ask(
-        self, request: Request, model: tuple[Served, RiskMeasure], asked: Sequence[Asked]
+        self,
+        request: Request,
+        model: tuple[Served, RiskMeasure],
+        asked: Sequence[Asked],
+        prompts: Sequence[Any] | None = None,
     ) -> Found:
         """Compute raw outputs of the texts of a request; given up where its client leaves.
 
@@ -178,9 +141,10 @@ class Service:
             request: The request.
             model: The model and the measure (see ``find``).
             asked: The texts.
+            prompts: The prompt of each, where that is known; for the guard alone.
 
         Raises:
-            RequestError: If a text cannot be scored, or there are none or too many.
+            RequestError: If a text cannot be scored, there are none or too many, or a guard stops.
         """
         served, measure = model
         facts = request.scope["state"]["facts"]
@@ -201,7 +165,11 @@ class Service:
         facts["tokens"] = sum(tokens)
         _check_scored(ready, answers)
         self.metrics.texts.labels(served.name).inc(len(asked))
-        return Found(served, measure, answers.raw, tokens)
+        found = Found(served, measure, answers.raw, tokens, answers.distance)
+        if self.guards.watches(served.name):
+            keys = [repr(one) for one in (asked if prompts is None else prompts)]
+            await self.compute(lambda: self.guards.take(found, keys))
+        return found
 
     async def values(self, found: Found) -> list[float]:
         """Return the risk measure of each text.

@@ -35,6 +35,18 @@ def last_attended(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long() * positions).argmax(dim=-1)
 
 
+def equal_counts(counts: Tensor) -> list[Tensor]:
+    """Divide rows into those of equal counts, the order in which ``LastEosPooling`` runs them.
+
+    Args:
+        counts: Number of EOS tokens of each row, shape ``(B,)``.
+
+    Returns:
+        The rows of each number, in ascending order of the numbers.
+    """
+    return [torch.nonzero(counts == count)[:, 0] for count in counts.unique()]
+
+
 class LastEosPooling:
     """Mixin for encoder-decoders: the reward is read at the last EOS, however many a text holds.
 
@@ -61,7 +73,7 @@ class LastEosPooling:
                 "a text lacks the end-of-sequence token that this model reads its reward at",
                 remedy="Give the tokenizer that the model was trained with",
             )
-        parts = [torch.nonzero(counts == count)[:, 0] for count in counts.unique()]
+        parts = equal_counts(counts)
         forward: Any = super().forward  # type: ignore[misc]
         logits = torch.cat(
             [

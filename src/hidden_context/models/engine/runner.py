@@ -14,6 +14,7 @@ from hidden_context.data.trees import TokenTree, fill_batches, group_by_prefix, 
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.models.engine.budget import TokenBudget, default_tokens, is_out_of_memory, tune
 from hidden_context.models.engine.choose import EngineChoice, EngineName, Way, evaluating
+from hidden_context.models.engine.features import Features
 from hidden_context.models.engine.forward import (
     cached_outputs,
     classifier_of,
@@ -48,6 +49,7 @@ class Runner:
         engine: EngineName = "auto",
         batch_size: int = 16,
         tokens_per_batch: int | None = None,
+        features: Features | None = None,
     ) -> Tensor:
         """Run sequences in batches; where memory runs out, in smaller ones.
 
@@ -58,6 +60,7 @@ class Runner:
             batch_size: Most texts of a padded batch.
             tokens_per_batch: Most tokens of a forward pass; None leaves it to the device, and is
                 tuned once on a GPU.
+            features: Where the vectors that rewards are read from are kept; None keeps none.
 
         Returns:
             Raw outputs in float32 of shape ``(B, K)``, on the CPU, in the order given.
@@ -78,12 +81,15 @@ class Runner:
         if engine != "auto" or len(sequences) > 1:  # one text has nothing to share
             way = self.choice.choose(sequences, engine)
         attention = tree_attention_in(self.module) if way == "tree" else nullcontext()
-        with evaluating(self.module), torch.inference_mode(), attention:
+        listening = nullcontext() if features is None else features.listening()
+        with evaluating(self.module), torch.inference_mode(), attention, listening:
             budget = self._budget(sequences, way, batch_size, tokens_per_batch)
             pending = deque(plan(sequences, range(len(sequences)), way, budget, batch_size))
             while pending:
                 batch = pending.popleft()
                 members = [member for tree in batch for member in tree.members]
+                if features is not None:
+                    features.forget()
                 try:
                     outputs = self._run(sequences, batch, way, budget.tokens)
                 except Exception as error:
@@ -92,7 +98,7 @@ class Runner:
                     if len(members) == 1:
                         raise HiddenContextError(
                             f"there is no memory for one text of {batch[0].num_tokens} tokens. "
-                            "Take a smaller --max_length, or another --dtype or --device."
+                            "Take a smaller --max_length, or another --precision or --device."
                         ) from error
                     failed = True
                 else:
@@ -103,6 +109,8 @@ class Runner:
                     pending = deque(plan(sequences, left, way, budget, batch_size))
                 else:
                     raw[members] = outputs.float().cpu()
+                    if features is not None:
+                        features.keep(self.module, sequences, members)
         return raw
 
     def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -15,7 +16,7 @@ from hidden_context.errors import ConfigError
 from hidden_context.risk import RiskMeasure, parse
 from hidden_context.scoring.config import WORST_GROUP
 from hidden_context.scoring.prepare import Asked
-from hidden_context.scoring.requests import Described
+from hidden_context.scoring.requests import Described, Percentiles
 from hidden_context.serve.errors import RequestError, answer
 from hidden_context.serve.schema import Conversation, Object
 from hidden_context.serve.service import Found, ServiceNow, finite
@@ -58,6 +59,14 @@ class RiskValues(BaseModel):
     values: list[float]
 
 
+class PercentileValues(BaseModel):
+    """Shares of the model's reference with smaller values, in [0, 1]; null of a single response."""
+
+    sigma: list[float]
+    distance: list[float]
+    disagreement: float | None
+
+
 class Distribution(BaseModel):
     """Numbers of n responses, in reward units; ``shares`` are null where nothing varies."""
 
@@ -72,6 +81,7 @@ class Distribution(BaseModel):
     preferred: list[list[float]]
     shares: dict[str, list[float | None]]
     groups: dict[str, dict[str, list[float]]]
+    percentiles: PercentileValues | None = None
 
 
 @router.post("/v1/distribution", response_model=Distribution)
@@ -93,7 +103,9 @@ async def distribution(
     if body.groups is not None and WORST_GROUP in body.groups:
         message = f"{WORST_GROUP} is the name of the group that fares worst; choose another"
         raise RequestError(422, "invalid_request", message)
-    found = await service.ask(request, (served, risk), body.asked())
+    asked = body.asked()
+    prompts = None if body.prompt is None else [body.prompt] * len(asked)
+    found = await service.ask(request, (served, risk), asked, prompts)
     described = await service.compute(lambda: _describe(found, body, measures))
     return answer(await service.compute(lambda: _content(found, described, measures)))
 
@@ -103,7 +115,9 @@ def _describe(found: Found, body: DistributionRequest, measures: list[RiskMeasur
     groups = None
     if body.groups is not None:
         groups = {name: [str(member) for member in own] for name, own in body.groups.items()}
-    return found.served.scorer.describe(found.raw, found.risk, measures, annotator, groups)
+    return found.served.scorer.describe(
+        found.raw, found.risk, measures, annotator, groups, found.distance
+    )
 
 
 def _content(found: Found, described: Described, measures: list[RiskMeasure]) -> dict[str, Any]:
@@ -124,6 +138,19 @@ def _content(found: Found, described: Described, measures: list[RiskMeasure]) ->
             group: {name: finite(value, name) for name, value in by_measure.items()}
             for group, by_measure in described.groups.items()
         },
+        "percentiles": _percentiles(described.percentiles),
+    }
+
+
+def _percentiles(found: Percentiles | None) -> dict[str, Any] | None:
+    """Return percentiles, null without a reference, and null for what one response has not."""
+    if found is None:
+        return None
+    alone = math.isnan(found.disagreement)
+    return {
+        "sigma": found.sigma,
+        "distance": found.distance,
+        "disagreement": None if alone else found.disagreement,
     }
 
 

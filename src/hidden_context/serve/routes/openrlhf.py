@@ -22,7 +22,7 @@ class RewardRequest(Lenient):
     """Texts with their special tokens, as the trainer decodes them."""
 
     query: list[str]
-    prompts: list[Any] | None = Field(None, description="not needed: each query holds its own")
+    prompts: list[Any] | None = Field(None, description="tells a guard what belongs together")
     labels: list[Any] | None = Field(None, description="not needed")
 
 
@@ -43,7 +43,8 @@ async def get_reward(
 ) -> Response:
     """Rewards of texts that carry their special tokens; none are added."""
     asked = [MarkedText(text) for text in body.query]
-    found = await service.ask(request, service.single(model), asked)
+    prompts = body.prompts if body.prompts and len(body.prompts) == len(asked) else None
+    found = await service.ask(request, service.single(model), asked, prompts)
     return answer(await service.compute(lambda: _content(found, service)))
 
 
@@ -55,6 +56,11 @@ def _content(found: Found, service: Service) -> dict[str, Any]:
     numbers = {"mean": rewards.mean, "stddev": rewards.stddev}
     numbers |= measure_values(rewards, measures)
     logs = {name: finite(value, name) for name, value in numbers.items()}
+    log_sigma = rewards.stddev.log()
+    if bool(log_sigma.isfinite().all()):
+        logs["log_sigma"] = log_sigma.tolist()
+    if found.distance is not None:
+        logs["distance"] = found.distance.tolist()
     for name, part in variance_shares(rewards).items():
         if bool(part.isfinite().all()):  # a share of nothing is no number to be logged
             logs[f"share_{name}"] = part.tolist()

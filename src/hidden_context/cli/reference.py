@@ -1,0 +1,34 @@
+"""``hidden-context reference``: what is usual among the texts of a model's data, for guards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hidden_context.cli.arguments import parse
+from hidden_context.cli.offline import use_cache_without_network
+from hidden_context.scoring.reference_config import ReferenceConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, make the reference, print where it lies and what it was made of."""
+    config = parse(
+        ReferenceConfig,
+        argv,
+        prog="hidden-context reference",
+        description="Put into a model's folder what is usual among the texts of its data, so that "
+        "trainers can be guarded; see docs/guard.md.",
+    )
+    use_cache_without_network()
+    from hidden_context.scoring.reference import make_reference
+
+    path, found = make_reference(config)
+    facts = found.facts
+    shrinkage = ", ".join(f"{weight:.3f}" for weight in facts["shrinkage"])
+    print(f"{path}: {facts['texts']} texts of {facts['prompts']} prompts (seed {facts['seed']})")
+    if facts["without_reward"]:
+        print(f"  {facts['without_reward']} texts have no reward and were left out")
+    print(
+        f"  {len(found.distance)} of them say what distances are usual; correlations of the others "
+        f"shrunk by {shrinkage}"
+    )
+    return 0

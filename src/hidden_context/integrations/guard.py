@@ -1,0 +1,135 @@
+"""Guards of trainings: what ``guard=`` takes, how it acts, and stopping a trainer gracefully."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from hidden_context.data.dialogue import Conversation
+from hidden_context.errors import ConfigError, HiddenContextWarning, OverOptimisedError
+from hidden_context.integrations.sources import Answered, LocalSource, RewardSource
+from hidden_context.scoring.guard import Guard, Seen, parse_guard
+
+__all__ = ["Guard", "GuardLike", "check_guard", "observe", "seen_of", "stop_callback", "watch"]
+
+GuardLike: TypeAlias = "str | Guard | None"
+"""A guard, its text form such as ``stop:bound=0.2``, or None for none."""
+
+
+def check_guard(guard: GuardLike, source: RewardSource) -> Guard | None:
+    """Read a guard, and check that the model has the reference that it compares with.
+
+    Args:
+        guard: The guard.
+        source: Where rewards come from; whether a server's model has a reference shows at its
+            first answer.
+
+    Returns:
+        The guard; None for none.
+
+    Raises:
+        ConfigError: If the guard cannot be read, or the model has no reference.
+    """
+    if guard is None:
+        return None
+    found = parse_guard(guard)
+    if isinstance(source, LocalSource) and source.scorer.model.reference is None:
+        raise ConfigError(f"the guard needs the model's reference, but it has none. {_REMEDY}")
+    return found
+
+
+def watch(guard: Guard | None, answered: Iterable[Answered]) -> None:
+    """Show a guard what was answered, and act where it finds too much.
+
+    Raises:
+        ConfigError: If a server answers without percentiles.
+        OverOptimisedError: If the guard stops, and nobody stops gracefully for it.
+    """
+    if guard is None:
+        return
+    observe(guard, seen_of(answered))
+
+
+def seen_of(answered: Iterable[Answered]) -> list[Seen]:
+    """Take out of answers what a guard looks at.
+
+    Raises:
+        ConfigError: If a server answers without percentiles.
+    """
+    seen = []
+    for found in answered:
+        where = found.rewards.percentiles
+        if not found.candidates.items:
+            continue
+        if where is None:
+            raise ConfigError(
+                "the guard needs percentiles, but the server answers none: its model has no "
+                f"reference, or it runs an earlier release. {_REMEDY}"
+            )
+        prompt = found.candidates.prompt
+        key = prompt_key(found.candidates.responses[0] if prompt is None else prompt)
+        seen.append(Seen(key, where.sigma, where.distance, where.disagreement))
+    return seen
+
+
+def observe(guard: Guard, seen: Iterable[Seen]) -> None:
+    """Let a guard take responses, and warn or stop.
+
+    Raises:
+        OverOptimisedError: If the guard stops, and nobody stops gracefully for it.
+    """
+    alarm = guard.take(seen)
+    if alarm is None:
+        return
+    if guard.action == "stop" and not guard.stops_gracefully:
+        raise OverOptimisedError(alarm.message)
+    if alarm.begins:
+        warnings.warn(alarm.message, HiddenContextWarning, stacklevel=3)
+
+
+def prompt_key(prompt: Conversation) -> str:
+    """Write a prompt so that equal ones are known."""
+    return json.dumps(prompt, sort_keys=True, default=repr)
+
+
+def stop_callback(guard: Guard) -> Any:
+    """Make a ``TrainerCallback`` that saves and stops once a guard with ``stop`` speaks.
+
+    In a distributed training all processes stop at the step at which one of them has found enough.
+
+    Args:
+        guard: The guard that the reward function has too.
+
+    Returns:
+        What ``callbacks`` of a trainer of Transformers or TRL takes.
+
+    Raises:
+        ConfigError: If the guard only warns.
+    """
+    from transformers import TrainerCallback
+
+    if guard.action != "stop":
+        raise ConfigError("this guard only warns; make it Guard('stop') to stop the training.")
+
+    class StopOverOptimisation(TrainerCallback):
+        """Saves and stops at the end of a step."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            if _anywhere(guard.alarm is not None):
+                control.should_save = control.should_training_stop = True
+            return control
+
+    guard.stops_gracefully = True
+    return StopOverOptimisation()
+
+
+def _anywhere(found: bool) -> bool:
+    """Whether something was found in one of the processes of a training."""
+    from accelerate.utils import gather_object
+
+    return any(gather_object([found]))
+
+
+_REMEDY = "Make it once: hidden-context reference CHECKPOINT DATA (docs/guard.md)."

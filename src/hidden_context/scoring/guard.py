@@ -1,0 +1,249 @@
+"""A guard against over-optimisation: are a policy's responses more contested than the data?
+
+Of the data's own texts 5 % lie above the 95th percentile of the model's reference. The guard counts
+how many of a policy's latest responses do, and speaks where that is surely more than a bound.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from scipy.special import betaincinv
+
+from hidden_context.errors import ConfigError
+from hidden_context.models.reference import QUANTITIES, Quantity
+
+Action: TypeAlias = Literal["warn", "stop"]
+
+USUAL: Final = 0.95
+"""Percentile of the reference above which a value is unusual: 5 % of the data's own are."""
+
+_WORDS: Final[Mapping[Quantity, str]] = {
+    "sigma": "a reward whose standard deviation is above",
+    "disagreement": "a disagreement among the responses to their prompt above",
+    "distance": "a distance to the training texts above",
+}
+_REMEDY: Final = (
+    "Read some of these responses. Stop earlier, raise the weight of the KL term, or take a more "
+    "cautious risk measure; where prompts are meant to be unlike the data, raise the guard's bound"
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where the responses to one prompt stand in the reference.
+
+    Attributes:
+        prompt: Tells the prompt from others: responses to one prompt are alike.
+        sigma: Percentiles of their rewards' standard deviations, in [0, 1].
+        distance: Percentiles of their distances, in [0, 1].
+        disagreement: Percentile of the disagreement among them; NaN of a single one.
+    """
+
+    prompt: str
+    sigma: Sequence[float]
+    distance: Sequence[float]
+    disagreement: float = math.nan
+
+    def unusual(self, quantity: Quantity) -> list[float]:
+        """Return 1 for each value above the usual percentile and 0 for the others, NaN left out."""
+        found = self.disagreement if quantity == "disagreement" else getattr(self, quantity)
+        values = [found] if isinstance(found, float) else found
+        return [float(value > USUAL) for value in values if not math.isnan(value)]
+
+
+@dataclass(frozen=True)
+class Share:
+    """How large a share of a window's responses is unusual.
+
+    Attributes:
+        share: The mean over prompts of the share of their responses.
+        lower: Its lower confidence limit.
+        prompts: Number of different prompts.
+    """
+
+    share: float
+    lower: float
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """More responses are unusual than the bound allows.
+
+    Attributes:
+        shares: The shares that are above it.
+        begins: Whether one of them was not above it the last time.
+        message: What is wrong and what to do, for people.
+    """
+
+    shares: Mapping[Quantity, Share]
+    begins: bool
+    message: str
+
+
+def lower_limit(total: float, count: int, level: float) -> float:
+    r"""Return a lower confidence limit of a mean of shares: Clopper and Pearson's.
+
+    The limit p solves :math:`P(X \ge x) = 1 - \text{level}` for X binomial of n and p, continued to
+    any x. A share between 0 and 1 varies at most as much as a yes or no of the same mean, whatever
+    the responses to a prompt have in common; so each prompt counts as one draw.
+
+    Args:
+        total: Sum x of the n shares.
+        count: Their number n.
+        level: One-sided confidence, in (0, 1).
+
+    Returns:
+        The limit, in [0, 1]; 0 where nothing was counted.
+    """
+    if total <= 0:
+        return 0.0
+    return float(betaincinv(total, count - total + 1, 1 - level))
+
+
+def share_of(window: Iterable[Seen], quantity: Quantity, level: float) -> Share:
+    """Count the unusual values of one quantity, the responses to equal prompts together."""
+    by_prompt: dict[str, list[float]] = {}
+    for seen in window:
+        by_prompt.setdefault(seen.prompt, []).extend(seen.unusual(quantity))
+    shares = [math.fsum(own) / len(own) for own in by_prompt.values() if own]
+    total = math.fsum(shares)
+    mean = total / len(shares) if shares else 0.0
+    return Share(mean, lower_limit(total, len(shares), level), len(shares))
+
+
+class Guard:
+    """Watches the latest responses of a policy; safe to share between threads.
+
+    Each process has its own window, which begins empty and refills when training is resumed.
+
+    Args:
+        action: ``warn`` once each time a quantity begins to be unusual, or ``stop``.
+        window: Latest responses that are looked at; nothing is said before there are so many.
+        bound: Share of unusual responses that is let pass; the data's own is 0.05.
+        level: One-sided confidence that the share is above the bound, at each look; three prompts
+            at least have to be unusual before it speaks.
+        watch: What is looked at: ``sigma``, ``disagreement``, ``distance``.
+
+    Attributes:
+        stops_gracefully: Whether somebody looks at ``alarm`` and stops: no error is raised then.
+        alarm: What was found at the last look, or None.
+
+    Raises:
+        ConfigError: If an option cannot work.
+    """
+
+    def __init__(
+        self,
+        action: Action = "warn",
+        *,
+        window: int = 256,
+        bound: float = 0.1,
+        level: float = 0.999,
+        watch: Sequence[Quantity] = QUANTITIES,
+    ) -> None:
+        if action not in get_args(Action):
+            raise ConfigError(f"a guard warns or stops (warn, stop), but does not {action!r}.")
+        if window < 1 or not 0 < bound < 1 or not 0 < level < 1:
+            raise ConfigError(
+                f"a guard's window is at least 1, and its bound and level lie between 0 and 1; got "
+                f"{window}, {bound} and {level}."
+            )
+        if not watch or not set(watch) <= set(QUANTITIES):
+            raise ConfigError(
+                f"a guard watches {', '.join(QUANTITIES)}, or some of these, not {list(watch)}."
+            )
+        self.action, self.window, self.bound, self.level = action, window, bound, level
+        self.watch = tuple(watch)
+        self.stops_gracefully = False
+        self.alarm: Alarm | None = None
+        self._groups = deque[Seen]()
+        self._responses = 0
+        self._lock = threading.Lock()
+
+    def take(self, seen: Iterable[Seen]) -> Alarm | None:
+        """Take the latest responses, and say whether too many of the window are unusual."""
+        with self._lock:
+            for one in seen:
+                self._groups.append(one)
+                self._responses += len(one.sigma)
+            while self._responses - len(self._groups[0].sigma if self._groups else ()) >= (
+                self.window
+            ):
+                self._responses -= len(self._groups.popleft().sigma)
+            before = {} if self.alarm is None else self.alarm.shares
+            shares = {name: share for name, share in self._shares().items() if self._above(share)}
+            self.alarm = self._said(shares, not shares.keys() <= before.keys()) if shares else None
+            return self.alarm
+
+    def shares(self) -> dict[Quantity, Share]:
+        """Return the share of unusual values of what is watched, in the window."""
+        with self._lock:
+            return self._shares()
+
+    def _shares(self) -> dict[Quantity, Share]:
+        return {name: share_of(self._groups, name, self.level) for name in self.watch}
+
+    def _above(self, share: Share) -> bool:
+        return self._responses >= self.window and share.lower > self.bound
+
+    def _said(self, shares: Mapping[Quantity, Share], begins: bool) -> Alarm:
+        found = "; ".join(
+            f"{share.share:.0%} have {_WORDS[name]} the data's 95th percentile (at least "
+            f"{share.lower:.0%}, by {share.prompts} prompts)"
+            for name, share in shares.items()
+        )
+        message = (
+            f"the policy's responses are more contested than the data. Of the latest "
+            f"{self._responses}, {found}. Of the data's own texts 5% have, and the guard lets "
+            f"{self.bound:.0%} pass. {_REMEDY}."
+        )
+        return Alarm(dict(shares), begins, message)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # trainers send reward functions to other processes, whose windows are their own
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+
+def parse_guard(text: str | Guard) -> Guard:
+    """Read a guard as text configurations write it: ``warn``, ``stop:window=512,bound=0.2``.
+
+    Several quantities to watch are joined by a plus sign: ``warn:watch=distance+sigma``.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    if isinstance(text, Guard):
+        return text
+    action, _, rest = str(text).partition(":")
+    options: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        name, _, value = part.partition("=")
+        read = _OPTIONS.get(name.strip())
+        try:
+            if read is None:
+                raise ValueError
+            options[name.strip()] = read(value.strip())
+        except ValueError:
+            raise ConfigError(
+                f"the guard {text!r} cannot be read at {part!r}. Write warn or stop, and options "
+                "behind a colon: stop:window=512,bound=0.2,level=0.999,watch=distance+sigma."
+            ) from None
+    return Guard(action, **options)  # type: ignore[arg-type] # checked there
+
+
+_OPTIONS: Final[Mapping[str, Any]] = {
+    "window": int,
+    "bound": float,
+    "level": float,
+    "watch": lambda names: tuple(names.split("+")),
+}

@@ -1,0 +1,255 @@
+"""Making a model's reference: where the texts of its data lie, and how far they vary."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from hidden_context.data.example import Example
+from hidden_context.data.groups import first_question
+from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.sources import load_examples
+from hidden_context.errors import ConfigError, DataError
+from hidden_context.models.reference import Reference
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.reference_config import LEAST_TEXTS, ReferenceConfig
+from hidden_context.scoring.requests import Answers, Scorer, disagreement
+
+_LEAST_PROMPTS: Final = 10
+_JITTER: Final = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Place:
+    """Where features lie (see ``Reference``).
+
+    Attributes:
+        location: μ, of shape ``(M, D)``.
+        scale: s, of shape ``(M, D)``.
+        whitening: W, of shape ``(M, D, D)``.
+        shrinkage: Ledoit and Wolf's weight of the identity, in [0, 1], for each network.
+    """
+
+    location: Tensor
+    scale: Tensor
+    whitening: Tensor
+    shrinkage: list[float]
+
+
+def fit_place(features: Tensor) -> Place:
+    r"""Fit means and the shrunk correlations of features.
+
+    Features are standardised first, because those of a transformer differ in scale by orders of
+    magnitude, and Ledoit and Wolf (2004) shrink towards a multiple of the identity. With their
+    covariance matrix S and \ :math:`W^\top W = (S + 10^{-6} I)^{-1}`, W is lower triangular.
+
+    Args:
+        features: Of shape ``(N, M, D)``, all finite.
+
+    Returns:
+        The place, in float32.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    location, scale = features.double().mean(0), features.double().std(0, correction=0)
+    scale = torch.maximum(scale, 1e-5 * location.abs())  # rounding is no spread
+    scale = scale.masked_fill(scale == 0, 1.0)
+    whitening, shrinkage = [], []
+    for m in range(features.shape[1]):
+        standardised = (features[:, m].double() - location[m]) / scale[m]
+        shrunk, weight = ledoit_wolf(standardised.numpy(), assume_centered=True)
+        covariance = torch.from_numpy(shrunk)
+        identity = torch.eye(len(covariance), dtype=torch.float64)
+        lower = torch.linalg.cholesky(covariance + _JITTER * identity)
+        whitening.append(torch.linalg.solve_triangular(lower, identity, upper=False))
+        shrinkage.append(float(weight))
+    return Place(location.float(), scale.float(), torch.stack(whitening).float(), shrinkage)
+
+
+def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
+    """Make a model's reference of data, and put it into the model's folder.
+
+    Args:
+        config: The options.
+
+    Returns:
+        The file, and what is in it.
+
+    Raises:
+        MissingFileError: If the folder or the data is not there.
+        ConfigError: If the model is no local folder.
+        DataError: If a row is malformed, or there are too few prompts or texts.
+        CheckpointError: If the model cannot be loaded.
+        StorageError: If the file could not be written.
+    """
+    # an earlier reference is replaced, whosever it is
+    if not Path(config.checkpoint).expanduser().is_dir() and not looks_local(config.checkpoint):
+        raise ConfigError(
+            f"{config.checkpoint} is no local folder, which a reference could be put into; "
+            "download the model into one first."
+        )
+    model = load_model(config.checkpoint, config, reference=False)
+    data = load_examples(
+        config.data_path, config.data_subset, config.split, on_malformed=config.on_malformed
+    )
+    chosen = draw(data.examples, config.texts, config.seed)
+    found = reference_of(model, chosen, config, config.seed, config.data_path)
+    facts = {"data": data.report.source, "seed": config.seed}
+    found = dataclasses.replace(found, facts=facts | found.facts)
+    return found.save(Path(config.checkpoint).expanduser()), found
+
+
+def looks_local(name: str) -> bool:
+    """Tell whether a name can be no hub id, so that loading says what is missing."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def draw(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
+    """Draw examples of as many prompts as possible: one of each, then a second one, and so on.
+
+    Args:
+        examples: The examples.
+        most: Most distinct texts in all; an example is taken whole, or not at all.
+        seed: Seed of the order of prompts and of the examples of a prompt.
+
+    Returns:
+        The examples, those of one prompt in rounds.
+    """
+    generator = random.Random(seed)
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(first_question(example), []).append(example)
+    order = sorted(groups)
+    generator.shuffle(order)
+    for key in order:
+        generator.shuffle(groups[key])
+    drawn: list[Example] = []
+    seen: set[str] = set()
+    for turn in range(max(map(len, groups.values()), default=0)):
+        for key in order:
+            own = groups[key][turn : turn + 1]
+            new = {_spelt(text) for example in own for text in example.inputs} - seen
+            if len(seen) + len(new) > most:
+                return drawn
+            seen |= new
+            drawn += own
+    return drawn
+
+
+def reference_of(
+    model: RewardModel,
+    examples: Sequence[Example],
+    options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+    seed: int = 0,
+    source: str | None = None,
+) -> Reference:
+    """Make the reference of a model from examples.
+
+    Prompts (first user turns) are divided into halves at random. One half's distinct texts say
+    where texts lie, the other half's what distances are usual. σ and disagreement are those of all.
+
+    Args:
+        model: The model.
+        examples: Of the data it was trained on, or of more of its kind.
+        options: How texts are run.
+        seed: Seed of the division.
+        source: Where the examples come from, for errors.
+
+    Returns:
+        The reference.
+
+    Raises:
+        DataError: If a half has too few prompts or texts with a reward.
+    """
+    places: dict[str, int] = {}
+    texts: list[Text] = []
+    asked: list[list[int]] = []
+    for example in examples:
+        own = []
+        for text in example.inputs:
+            own.append(places.setdefault(_spelt(text), len(places)))
+            if own[-1] == len(texts):
+                texts.append(text)
+        asked.append(own)
+    scorer = Scorer(model, options, "truncate")
+    answers = scorer.run(scorer.prepare(texts), with_features=True)
+    prompts = [first_question(example) for example in examples]
+    halves = _halves(prompts, asked, answers, seed, source)
+    assert answers.features is not None
+    fitted = fit_place(answers.features[halves[0]])
+    scored = [n for n, reason in enumerate(answers.reasons) if reason is None]
+    sigma = scorer.rewards(answers.raw[scored]).stddev
+    divided = [_disagreement(scorer, answers, own) for own in asked]
+    found = Reference(
+        fitted.location,
+        fitted.scale,
+        fitted.whitening,
+        model.readout(),
+        torch.empty(0),
+        sigma.float().sort().values,
+        torch.tensor([one for one in divided if one is not None]).sort().values,
+        model.head.to_dict(),
+        {
+            "prompts": len(set(prompts)),
+            "texts": len(scored),
+            "without_reward": len(texts) - len(scored),
+            "shrinkage": fitted.shrinkage,
+        },
+    )
+    usual = found.distances(answers.features[halves[1]]).sort().values
+    return dataclasses.replace(found, distance=usual)
+
+
+def _halves(
+    prompts: Sequence[str],
+    asked: Sequence[Sequence[int]],
+    answers: Answers,
+    seed: int,
+    source: str | None,
+) -> tuple[list[int], list[int]]:
+    """Divide the texts with a reward by prompt; a text of prompts of both halves is in the first.
+
+    Raises:
+        DataError: If a half has too few prompts or texts.
+    """
+    order = sorted(set(prompts))
+    random.Random(seed).shuffle(order)
+    first = set(order[: len(order) // 2])
+    halves: tuple[dict[int, None], dict[int, None]] = ({}, {})
+    for prompt, own in zip(prompts, asked, strict=True):
+        scored = [place for place in own if answers.reasons[place] is None]
+        halves[prompt not in first].update(dict.fromkeys(scored))
+    fit = list(halves[0])
+    usual = [place for place in halves[1] if place not in halves[0]]
+    if len(first) < _LEAST_PROMPTS or min(len(fit), len(usual)) < LEAST_TEXTS:
+        raise DataError(
+            f"a reference is made of {2 * _LEAST_PROMPTS} prompts and {2 * LEAST_TEXTS} texts at "
+            f"least, but there are {len(order)} prompts, and {len(fit)} and {len(usual)} texts in "
+            "their halves",
+            file=source,
+            remedy="Give more of the data that the model was trained on",
+        )
+    return fit, usual
+
+
+def _disagreement(scorer: Scorer, answers: Answers, own: Sequence[int]) -> float | None:
+    """The disagreement among the responses of an example; None of fewer than two with a reward."""
+    scored = [place for place in dict.fromkeys(own) if answers.reasons[place] is None]
+    if len(scored) < 2:
+        return None
+    return disagreement(scorer.describe(answers.raw[scored]).preferred.tolist())
+
+
+def _spelt(text: Text) -> str:
+    """Write a text and its context so that equal ones are known."""
+    given: Any = as_input(text)
+    return json.dumps([given.conversation, given.tools], sort_keys=True, default=repr)

@@ -1,0 +1,110 @@
+"""Percentiles in answers, and guards of a server: what is logged, counted and refused."""
+
+import copy
+import json
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from hidden_context.data.dialogue import join
+from hidden_context.errors import ConfigError
+from hidden_context.models.reference import Reference
+from hidden_context.scoring.reference import fit_place
+from hidden_context.scoring.requests import Scorer
+from hidden_context.serve.config import ServeConfig
+from support.builders import sample_texts
+
+PROMPT = "\n\nHuman: What about tea?\n\nAssistant:"
+RESPONSES = ["It is kind.", "It is rude.", "Let me see."]
+
+
+@pytest.fixture(scope="module")
+def scorer(models):
+    """A model with a reference in which usual distances are those of some of its own texts."""
+    plain = Scorer(models["normal"])
+    features = plain.run(plain.prepare(sample_texts(60, 4)), with_features=True).features
+    place = fit_place(features)
+    model = copy.copy(models["normal"])
+    model.reference = Reference(
+        place.location, place.scale, place.whitening, model.readout(), torch.empty(0),
+        torch.linspace(0, 2, 101), torch.linspace(0, 0.5, 101), model.head.to_dict(), {},
+    )  # fmt: skip
+    usual = model.reference.distances(features).sort().values
+    model.reference = copy.copy(model.reference)
+    object.__setattr__(model.reference, "distance", usual)
+    return Scorer(model)
+
+
+def far(scorer):
+    """The same model, to whose reference every text is far."""
+    model = copy.copy(scorer.model)
+    model.reference = copy.copy(model.reference)
+    object.__setattr__(model.reference, "distance", torch.zeros(10))
+    object.__setattr__(model.reference, "disagreement", torch.full((10,), 0.5))
+    return Scorer(model)
+
+
+def test_a_distribution_has_the_percentiles_of_scoring_in_process(serving, scorer):
+    body = {"prompt": PROMPT, "responses": RESPONSES}
+    with TestClient(serving("normal", scorers={"normal": scorer})) as client:
+        reply = client.post("/v1/distribution", json=body).json()
+        alone = client.post("/v1/distribution", json={**body, "responses": RESPONSES[:1]}).json()
+        logs = client.post("/get_reward", json={"query": ["<s>Tea? No."]}).json()["extra_logs"]
+    answers = scorer.raw([join(PROMPT, one) for one in RESPONSES])
+    want = scorer.describe(answers.raw, distance=answers.distance).percentiles
+    assert reply["percentiles"]["distance"] == pytest.approx(want.distance, abs=0.02)
+    assert 0 < min(want.distance) <= max(want.distance) <= 1
+    assert reply["percentiles"]["sigma"] == pytest.approx(want.sigma, abs=0.011)
+    assert reply["percentiles"]["disagreement"] == pytest.approx(want.disagreement, abs=0.011)
+    assert alone["percentiles"]["disagreement"] is None
+    assert 0 <= logs["distance"][0] <= 1
+
+
+def test_without_a_reference_percentiles_are_null(client):
+    body = {"prompt": PROMPT, "responses": RESPONSES}
+    assert client.post("/v1/distribution", json=body).json()["percentiles"] is None
+    reply = client.post("/get_reward", json={"query": ["Tea? No."]}).json()
+    assert "distance" not in reply["extra_logs"]
+
+
+def test_a_guard_needs_references_and_words_that_it_knows(serving):
+    with pytest.raises(ConfigError, match=r"--guard needs the reference of .*hidden-context ref"):
+        serving("normal", guard="warn")
+    with pytest.raises(ConfigError, match="warns or stops"):
+        ServeConfig(models=["m"], guard="shout")
+
+
+def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, scorer, caplog):
+    app = serving("normal", scorers={"normal": far(scorer)}, guard="warn:window=6")
+    with TestClient(app) as client, caplog.at_level("WARNING", "hidden_context.serve"):
+        for n in range(3):
+            body = {"prompt": f"Tea {n}? ", "responses": ["Yes.", "No."]}
+            assert client.post("/v1/distribution", json=body).status_code == 200
+        client.post("/v1/embeddings", json={"model": None, "input": ["Rain? Never."]})
+        page = client.get("/metrics").text
+    found = [record for record in caplog.records if record.getMessage() == "guard"]
+    assert [record.fields for record in found] == [{"model": "normal", "shares": {"distance": 1.0}}]
+    assert 'guard_share{model="normal",quantity="distance"} 1.0' in page
+    assert 'guard_share{model="normal",quantity="sigma"} 0.0' in page
+
+
+def test_a_guard_that_stops_answers_409(serving, scorer):
+    app = serving("normal", scorers={"normal": far(scorer)}, guard="stop:window=4,level=0.995")
+    body = {"query": ["a b", "a c"], "prompts": ["x", "y"]}
+    with TestClient(app) as client:
+        assert client.post("/get_reward", json=body).status_code == 200
+        same = client.post("/get_reward", json=body)  # four responses, but two prompts
+        assert same.status_code == 200
+        for n in range(2):
+            other = {"query": ["a b"], "prompts": [f"z{n}"]}
+            reply = client.post("/get_reward", json=other)
+        assert reply.status_code == 409
+        error = reply.json()["error"]
+        assert (error["type"], error["item"]) == ("over_optimised", None)
+        assert "have a distance to the training texts above" in error["message"]
+        chat = [{"role": "user", "content": "Tea?"}]
+        asked = {"prompt": chat, "responses": ["No."]}
+        assert client.post("/v1/distribution", json=asked).status_code == 409
+        assert client.get("/ready").status_code == 200
+    assert json.dumps(error)
