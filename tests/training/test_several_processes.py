@@ -16,6 +16,7 @@ from hidden_context.training.labels import make_training_likelihood
 from hidden_context.training.workflow import as_examples
 from support.builders import preference_rows, train_config
 from support.paper_layout import one_thread
+from support.processes import labelled_rows, losses
 
 __all__ = ["one_thread"]
 
@@ -79,16 +80,6 @@ for line in Path(sys.argv[3]).read_text().splitlines():
 """
 
 
-def labelled_rows(count: int, seed: int) -> list[dict]:
-    """Pairs with strengths, three annotators and some ratings, which most cases leave out."""
-    rows = preference_rows(count, seed)
-    for number, row in enumerate(rows):
-        row |= {"strength": (1, 2, 0, -1)[number % 4], "annotator": "abc"[number % 3]}
-        row |= {"rating_chosen": (None, 2.0, None, 0.5)[number % 4]}
-        row |= {"rating_rejected": 2.0 if row["strength"] < 0 else 0.5}
-    return rows
-
-
 def rated_rows(count: int) -> list[dict]:
     """Single texts with a rating each."""
     return [
@@ -140,10 +131,6 @@ def two(backbones, tmp_path_factory):
         case: [json.loads((folder / f"{case}-{rank}.json").read_text()) for rank in (0, 1)]
         for case in (*CASES, "linked")
     }, folder / "out"
-
-
-def losses(history) -> list[float]:
-    return [line["loss"] for line in history if "loss" in line]
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from hidden_context.models.folders import replace_folder
 from hidden_context.models.likelihood_file import load_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.training.resume import RUN_FILE
+from hidden_context.training.sharding import Sharding
 
 STATE_FILE: Final = "trainer_state.json"
 _OPTIMIZER: Final = "optimizer.pt"
@@ -46,8 +47,7 @@ class Running:
     Attributes:
         accelerator: Of the processes.
         reward_model: The model that is trained.
-        model: Its network and likelihood as the accelerator prepared them.
-        optimizer: The optimiser.
+        sharding: What the processes divide among them, with the optimiser.
         scheduler: The schedule.
         exportable: Callbacks and controls that have a state of their own.
         output_dir: The run's folder.
@@ -57,8 +57,7 @@ class Running:
 
     accelerator: Accelerator
     reward_model: SequenceRewardModel
-    model: Any
-    optimizer: Any
+    sharding: Sharding
     scheduler: Any
     exportable: Sequence[ExportableState]
     output_dir: str
@@ -82,22 +81,22 @@ def save(run: Running, state: TrainerState) -> None:
         state.best_model_checkpoint = str(best)
     alone = run.accelerator.num_processes == 1
     states = [_random_state()] if alone else gather_object([_random_state()])
-    weights: Mapping[str, Any] | None = None
-    if run.accelerator.distributed_type.value in ("DEEPSPEED", "FSDP"):
-        whole = run.accelerator.get_state_dict(run.model)
-        own = {name: value for name, value in whole.items() if name.startswith("network.")}
-        weights = {name.removeprefix("network."): value for name, value in own.items()}
+    adapted = hasattr(run.reward_model.module, "peft_config")
+    weights = run.sharding.weights(trained=adapted)
+    optimizer_state = run.sharding.optimizer_state()
     state.stateful_callbacks = {type(each).__name__: each.state() for each in run.exportable}
+    with run.sharding.likelihood():
+        if run.accelerator.is_main_process:
+            with replace_folder(folder) as partial:
+                run.reward_model.write_weights(partial, weights)
+                _write(optimizer_state, partial / _OPTIMIZER)
+                _write(run.scheduler.state_dict(), partial / _SCHEDULER)
+                for rank, random_state in enumerate(states):
+                    _write(random_state, partial / _random_file(rank, len(states)))
+                if run.description is not None:
+                    write_json(partial / RUN_FILE, run.description)
+                state.save_to_json(str(partial / STATE_FILE))
     if run.accelerator.is_main_process:
-        with replace_folder(folder) as partial:
-            run.reward_model.write_weights(partial, weights)
-            _write(run.optimizer.state_dict(), partial / _OPTIMIZER)
-            _write(run.scheduler.state_dict(), partial / _SCHEDULER)
-            for rank, random_state in enumerate(states):
-                _write(random_state, partial / _random_file(rank, len(states)))
-            if run.description is not None:
-                write_json(partial / RUN_FILE, run.description)
-            state.save_to_json(str(partial / STATE_FILE))
         rotate_checkpoints(run.output_dir, run.limit, state.best_model_checkpoint, use_mtime=True)
     run.accelerator.wait_for_everyone()
 
@@ -131,8 +130,11 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
         raise CheckpointError(f"{folder} holds no {STATE_FILE}; it is no checkpoint of a run.")
     load_weights(run, folder)
     try:
-        for name, part in ((_OPTIMIZER, run.optimizer), (_SCHEDULER, run.scheduler)):
-            part.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
+        for name, restore in (
+            (_OPTIMIZER, run.sharding.load_optimizer_state),
+            (_SCHEDULER, run.scheduler.load_state_dict),
+        ):
+            restore(torch.load(folder / name, map_location="cpu", weights_only=True))
     except _UNREADABLE as error:
         raise CheckpointError(
             f"{folder}: the optimiser's state cannot be restored ({first_line(error)})."
@@ -200,17 +202,19 @@ def load_weights(run: Running, folder: str | Path) -> None:
         )
     network = run.reward_model.module
     try:
-        _load_network(network, folder)
+        with run.sharding.loading():
+            _load_network(network, folder, run.sharding)
+            likelihood.load_state_dict(stored.state_dict())
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {first_line(error)}") from error
-    likelihood.load_state_dict(stored.state_dict())
 
 
-def _load_network(network: Any, folder: Path) -> None:
+def _load_network(network: Any, folder: Path, sharding: Sharding) -> None:
     if hasattr(network, "peft_config"):
-        from peft import load_peft_weights, set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
-        weights = load_peft_weights(str(folder), device="cpu")
+        own = get_peft_model_state_dict(network)
+        weights = sharding.fitting(load_peft_weights(str(folder), device="cpu"), own)
         set_peft_model_state_dict(network, weights)
         check_matched(network, str(folder), "of the run", weights)
         return
@@ -222,7 +226,7 @@ def _load_network(network: Any, folder: Path) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise MissingFileError(folder / name, "The checkpoint is not complete")
-        weights = load_file(str(folder / name))
+        weights = sharding.fitting(load_file(str(folder / name)), network.state_dict())
         network.load_state_dict(weights, strict=False)
         seen |= set(weights)
     # what is saved once under one of several names is there under each

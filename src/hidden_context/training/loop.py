@@ -27,6 +27,7 @@ from transformers.trainer_utils import SaveStrategy
 from hidden_context.errors import DivergedError
 from hidden_context.models.engine.budget import TokenBudget, default_tokens
 from hidden_context.models.engine.choose import Way
+from hidden_context.models.engine.runner import Runner
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.statistics.judgement_metrics import (
     grouped_judgement_metrics,
@@ -38,7 +39,8 @@ from hidden_context.training.dataset import Batch, ExampleDataset
 from hidden_context.training.labels import prior_weight
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.optimizer import make_optimizer, make_scheduler
-from hidden_context.training.runner import NotFiniteError, StepRunner, make_accelerator
+from hidden_context.training.processes import is_sharded, make_accelerator, make_sharding
+from hidden_context.training.runner import NotFiniteError, StepRunner
 from hidden_context.training.sampler import StepSampler
 
 _SHOWN: Final = ("accuracy", "reward_mean", "reward_stddev", "r2")
@@ -95,10 +97,12 @@ class TrainingLoop:
             steps = max(1, -int(-arguments.num_train_epochs * len(self.sampler) // 1))
         optimizer = make_optimizer(module, arguments, config.objective_learning_rate)
         self.scheduler = make_scheduler(config.lr_scheduler_type, optimizer, arguments, steps)
-        model, self.optimizer = accelerator.prepare(module, optimizer)
+        self.sharding = make_sharding(accelerator, module)
+        self.sharding.prepare(optimizer)
+        model, self.optimizer = self.sharding.model, self.sharding.optimizer
         dtype = torch.bfloat16 if arguments.bf16 else torch.float32
         tokens = config.tokens_per_batch or default_tokens(accelerator.device, dtype)
-        self.runner = StepRunner(accelerator, module, model, TokenBudget(tokens))
+        self.runner = StepRunner(accelerator, module, model, TokenBudget(tokens), self.sharding)
         shown = PrinterCallback if arguments.disable_tqdm else ProgressCallback
         self.handler = CallbackHandler(
             [
@@ -124,8 +128,7 @@ class TrainingLoop:
         self.running = checkpoints.Running(
             accelerator,
             reward_model,
-            model,
-            self.optimizer,
+            self.sharding,
             self.scheduler,
             [c for c in (*self.handler.callbacks, self.control) if isinstance(c, ExportableState)],
             str(arguments.output_dir),
@@ -137,7 +140,9 @@ class TrainingLoop:
         self._event("on_init_end")
 
     def _make_module(self, accelerator: Accelerator) -> PreferenceModule:
-        network: Any = self.reward_model.module.to(accelerator.device)
+        network: Any = self.reward_model.module
+        if not (is_sharded(accelerator) and self.config.engine == "padded"):
+            network = network.to(accelerator.device)  # whole, to try a way of running it
         if self.recomputes:
             network.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
@@ -153,6 +158,7 @@ class TrainingLoop:
             way,
             self.reward_model.runner.pad_token_id,
             self.config.pad_to_multiple_of,
+            rounds=self.arguments.bf16 and is_sharded(accelerator),
         )
 
     def train(self, resume_from: str | None = None) -> None:
@@ -217,13 +223,12 @@ class TrainingLoop:
             self._stop_diverged(str(error), error.rows, error)
         self._event("on_pre_optimizer_step")
         limit = self.arguments.max_grad_norm or float("inf")
-        norm = self.runner.accelerator.clip_grad_norm_(self.runner.model.parameters(), limit)
-        norm = 0.0 if norm is None else float(norm)  # DeepSpeed clips by itself
+        norm = self.sharding.clip(limit)
         if not norm < float("inf"):
             self._stop_diverged("a gradient is not finite", batch.rows)
         self.optimizer.step()
         self._event("on_optimizer_step")
-        with torch.no_grad():
+        with torch.no_grad(), self.sharding.likelihood():
             labels = batch.labels.map(lambda values: values.to(result.raw.device))
             metrics = judgement_metrics(self.runner.module.likelihood, result.raw, labels)
         line = {"loss": result.loss, "grad_norm": norm}
@@ -285,7 +290,7 @@ class TrainingLoop:
         """Metrics on a dataset, by subset and objective too."""
         labels, raw = data.labels, self.raw_outputs_of(data)
         likelihood, device = self.runner.module.likelihood, self.runner.device
-        with torch.no_grad():
+        with torch.no_grad(), self.sharding.likelihood():
             labels = labels.map(lambda values: values.to(device))
             return grouped_judgement_metrics(likelihood, raw.to(device), labels, data.groups())
 
@@ -297,6 +302,14 @@ class TrainingLoop:
             raw = self.runner.raw_outputs_of(data, size)
             self._evaluated = known = (self.state.global_step, data, raw)
         return known[2]
+
+    def finish(self) -> None:
+        """Put the model together in every process; nothing is run by the loop afterwards."""
+        module = self.sharding.whole()
+        if module is not self.runner.module:
+            model = self.reward_model
+            model.module, model.likelihood = module.network, module.likelihood
+            model.runner = Runner(module.network, module.pad_token_id)
 
 
 def _means(lines: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from hidden_context.data.trees import tree_of
 from hidden_context.likelihood import Labels, Likelihood
 from hidden_context.models.engine.choose import Way
-from hidden_context.models.engine.forward import padded_outputs, tree_outputs
+from hidden_context.models.engine.forward import classifier_of, padded_outputs, tree_outputs
 from hidden_context.training.dataset import Tokens
 
 
@@ -57,6 +58,8 @@ class PreferenceModule(nn.Module):
         way: How token sequences are run; for ``tree`` within ``tree_attention_in``.
         pad_token_id: Id to pad with.
         pad_to_multiple_of: Padded lengths are rounded up to a multiple of this.
+        rounds: Whether the module lets the network compute in bfloat16 itself, where no accelerator
+            does.
     """
 
     def __init__(
@@ -66,10 +69,17 @@ class PreferenceModule(nn.Module):
         way: Way = "padded",
         pad_token_id: int = 0,
         pad_to_multiple_of: int = 1,
+        *,
+        rounds: bool = False,
     ) -> None:
         super().__init__()
         self.network, self.likelihood, self.way = network, likelihood, way
         self.pad_token_id, self.pad_to_multiple_of = pad_token_id, pad_to_multiple_of
+        self.rounds = rounds
+        inside = {type(part).__name__ for part in network.modules()}
+        layers = getattr(classifier_of(network), "_no_split_modules", None) or ()
+        # what Accelerate divides and gathers at a time; Transformers may name more than there is
+        self._no_split_modules = sorted(inside & set(layers))
 
     def forward(
         self, tokens: list[Tokens], labels: Labels | None = None, totals: Totals | None = None
@@ -84,11 +94,18 @@ class PreferenceModule(nn.Module):
         Returns:
             The output, or without labels raw outputs of shape ``(R, K)``.
         """
-        raw = self.raw_outputs(tokens)
+        with self._precision():
+            raw = self.raw_outputs(tokens)
         if labels is None:
             return raw
         with torch.autocast(device_type=raw.device.type, enabled=False):
             return self.loss(raw, labels, totals)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if not self.rounds:
+            return nullcontext()
+        device = next(self.parameters()).device.type
+        return torch.autocast(device_type=device, dtype=torch.bfloat16)
 
     def raw_outputs(self, tokens: list[Tokens]) -> Tensor:
         """Run every response once, what an example's responses share once in a tree: ``(R, K)``."""

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import TrainingArguments
 
 from hidden_context.errors import DivergedError
 from hidden_context.models.engine.budget import TokenBudget, tune
@@ -18,6 +17,7 @@ from hidden_context.models.engine.forward import tree_attention_in
 from hidden_context.training.dataset import Batch, ExampleDataset
 from hidden_context.training.module import PassOutput, PreferenceModule, Totals
 from hidden_context.training.passes import Pass, bring_to, divide, tokens_too_many
+from hidden_context.training.sharding import Sharding
 
 
 class StepResult(NamedTuple):
@@ -54,16 +54,21 @@ class StepRunner:
         module: Network and likelihood.
         model: The module as the accelerator prepared it.
         budget: Most tokens of a pass.
+        sharding: What the processes divide among them; None for nothing.
     """
 
     def __init__(
-        self, accelerator: Accelerator, module: PreferenceModule, model: Any, budget: TokenBudget
+        self,
+        accelerator: Accelerator,
+        module: PreferenceModule,
+        model: Any,
+        budget: TokenBudget,
+        sharding: Sharding | None = None,
     ) -> None:
         self.accelerator, self.module, self.model, self.budget = accelerator, module, model, budget
         self.device = accelerator.device
         self.alone = accelerator.num_processes == 1
-        self.kind = str(accelerator.distributed_type.value)
-        self.sharded = self.kind in ("DEEPSPEED", "FSDP")
+        self.sharding = sharding or Sharding(accelerator, module)
 
     def attention(self) -> AbstractContextManager[None]:
         """Attention of the way chosen, for forward and backward passes."""
@@ -73,14 +78,16 @@ class StepRunner:
 
     def passes(self, batch: Batch) -> list[Pass]:
         """Divide a step into forward passes, equally many in every process."""
-        if self.kind == "DEEPSPEED":  # it counts backward passes itself
-            return [Pass(list(range(len(batch))), 0)]
         found = divide(batch.tokens, self.module.way, self.budget.tokens, batch.together)
-        if self.alone:
-            return found
-        count = torch.tensor([len(found)], device=self.device)
+        return found if self.alone else self._equally_many(found, batch.together)
+
+    def _equally_many(
+        self, passes: list[Pass], together: Sequence[Sequence[int]] | None = None
+    ) -> list[Pass]:
+        """Divide passes further, so that every process has as many as the one with most."""
+        count = torch.tensor([len(passes)], device=self.device)
         most: Any = self.accelerator.gather(count)
-        return bring_to(int(most.max()), found, batch.together)
+        return bring_to(int(most.max()), passes, together)
 
     def step(self, batch: Batch, prior: float) -> StepResult:
         """Run a step's passes forward and backward.
@@ -109,7 +116,7 @@ class StepRunner:
                 with self.attention():
                     return self._accumulate(batch, passes, totals)
             except Exception as error:
-                alone = self.alone and not self.sharded
+                alone = self.alone and self.sharding.begins_anew
                 tried = tokens_too_many(error, passes, alone, batch.together)
             self.model.zero_grad()  # of passes that had run
             self.budget.halve(tried)
@@ -122,13 +129,13 @@ class StepRunner:
             share = float(part.labels.votes.sum()) / totals.votes
             own = totals._replace(prior=totals.prior * share)
             last = number == len(passes) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with nullcontext() if last else self.sharding.no_sync():
                 output: PassOutput = self.model(part.tokens, part.labels, own)
                 if not bool(torch.isfinite(output.loss)):
                     raise NotFiniteError(_not_finite(output, part))
                 # gradients are averaged over processes, so a part is scaled by their number
-                self.accelerator.backward(
-                    output.loss * (each.weight * self.accelerator.num_processes)
+                self.sharding.backward(
+                    output.loss * (each.weight * self.accelerator.num_processes), last=last
                 )
             if each.weight:
                 loss += output.loss.detach()
@@ -156,35 +163,45 @@ class StepRunner:
         with torch.random.fork_rng(devices=[self.device]):  # dropout shall draw as without this
             self.budget.tokens = tune(run, self.budget.tokens)
 
-    def raw_outputs_of(self, data: ExampleDataset, size: int) -> Tensor:
+    def raw_outputs_of(
+        self, data: ExampleDataset, size: int, rows: Sequence[int] | None = None
+    ) -> Tensor:
         """Raw outputs of a dataset's responses, without gradients.
 
         Args:
             data: The examples, of which each process runs its share.
             size: Examples that are looked at together.
+            rows: Which examples, in increasing order; None for all.
 
         Returns:
             Float32 of shape ``(R, K)`` on the CPU, the same in every process.
         """
-        # a sharded module has to run equally often in every process, so each runs all of it
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
-        own = range(len(data)) if self.sharded else range(rank, len(data), count)
-        # without gradients nothing is exchanged, so that the module itself will do
-        model = self.model if self.sharded else self.module
+        # without gradients nothing is exchanged, so that the module itself will do; one that is
+        # divided has to run equally often in every process, so each has as many examples
+        divided = self.sharding.divides
+        model = self.model if divided else self.module
+        wanted = list(range(len(data)) if rows is None else rows)
+        own = wanted[rank::count]
+        if divided and len(own) < -(-len(wanted) // count):
+            own.append(wanted[0])
         training = self.module.training
         model.eval()
         found: list[tuple[int, Tensor]] = []
         for start in range(0, len(own), size):
             found += self._evaluate(model, data.batch(own[start : start + size]))
         model.train(training)
-        if not self.alone and not self.sharded:
+        if not self.alone:
             found = gather_object(found)
-        return torch.cat([raw for _, raw in sorted(found, key=lambda each: each[0])])
+        once = dict(found)
+        return torch.cat([once[row] for row in wanted])
 
     def _evaluate(self, model: Any, batch: Batch) -> list[tuple[int, Tensor]]:
         """Rows and raw outputs of the examples of a batch."""
         while True:
             passes = divide(batch.tokens, self.module.way, self.budget.tokens)
+            if self.sharding.divides and not self.alone:
+                passes = self._equally_many(passes)
             found: list[tuple[int, Tensor]] = []
             try:
                 with torch.no_grad(), self.attention():
@@ -196,23 +213,6 @@ class StepRunner:
             except Exception as error:
                 tried = tokens_too_many(error, passes, self.alone)
             self.budget.halve(tried)
-
-
-def make_accelerator(arguments: TrainingArguments, recomputes: bool) -> Accelerator:
-    """Make the accelerator of the processes that a launcher started, or of this one alone.
-
-    Args:
-        arguments: Transformers' arguments.
-        recomputes: Whether layers run again in the backward pass to save memory.
-    """
-    unused = arguments.ddp_find_unused_parameters
-    if unused is None:
-        unused = not recomputes
-    return Accelerator(
-        mixed_precision="bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "no",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-        deepspeed_plugin=getattr(arguments, "deepspeed_plugin", None),
-    )
 
 
 def _not_finite(output: PassOutput, batch: Batch) -> list[int]:
