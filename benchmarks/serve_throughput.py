@@ -104,7 +104,7 @@ class OpenRLHF:
 
 async def measure(folder: str, rounds: int) -> dict[str, Any]:
     """Time all ways on one model."""
-    config = ServeConfig(models=[folder], names=["model"], device="cpu", dtype="float32")
+    config = ServeConfig(models=[folder], names=["model"], device="cpu", precision="float32")
     scorer = Scorer(load_model(folder, config), config)
     texts = make_texts(scorer.model.tokenizer)
     asked = [MarkedText(text) for text in texts]

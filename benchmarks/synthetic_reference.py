@@ -21,11 +21,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hidden_context.models.threads import cpu_threads
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.environments import Environment, make_environment
 from hidden_context.synthetic.mixed_precision import resolve_precision
 from hidden_context.synthetic.networks import LEARNERS, RewardLearner, make_learner
-from hidden_context.synthetic.train import FINAL_LR, cpu_threads, train
+from hidden_context.synthetic.train import FINAL_LR, train
 
 
 def plain_loss(learner: nn.Module, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from hidden_context.config import check_options, option
+from hidden_context.config import by_present_names, check_options, earlier_names, option
 from hidden_context.errors import ConfigError
 
 
@@ -43,3 +43,31 @@ def test_options_that_cannot_work_are_refused_by_name(options, message):
     with pytest.raises(ConfigError) as refused:
         Options(**options)
     assert str(refused.value) == message
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    precision: str = option(
+        "auto", "which", formerly={"bf16": {True: "bfloat16", False: "float32"}, "dtype": {}}
+    )
+    count: int = option(1, "a number", formerly={"number": {}})
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, {}),
+        ({"bf16": True, "count": 3}, {"precision": "bfloat16", "count": 3}),
+        ({"bf16": False}, {"precision": "float32"}),
+        ({"dtype": "float64", "number": 2}, {"precision": "float64", "count": 2}),
+        ({"dtype": ["a"]}, {"precision": ["a"]}),  # for the check of types to refuse
+        ({"bf16": True, "precision": "auto"}, {"precision": "auto"}),
+        ({"unknown": 1}, {"unknown": 1}),
+    ],
+)
+def test_options_of_earlier_versions_are_called_by_their_present_names(values, expected):
+    before = dict(values)
+    assert by_present_names(values, Renamed) == expected
+    assert values == before
+    assert set(earlier_names(Renamed)) == {"bf16", "dtype", "number"}
+    assert earlier_names(Options) == {}

@@ -47,7 +47,7 @@ def to_config(flags: PaperResponseFlags) -> ScoreConfig:
         kind="responses",
         prompt_from_first_human=True,
         base_model=flags.model_name,
-        dtype="bfloat16" if flags.bf16 else "float32",
+        precision="bfloat16" if flags.bf16 else "float32",
     )
 
 

@@ -52,7 +52,7 @@ def to_config(flags: PaperEvaluateFlags) -> EvaluateConfig:
         **values,
         checkpoint=flags.reward_model_checkpoint,
         base_model=flags.model_name,
-        dtype="bfloat16" if flags.bf16 else "float32",
+        precision="bfloat16" if flags.bf16 else "float32",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.main import run_safely
 from hidden_context.cli.train import run_training
-from hidden_context.config import option
+from hidden_context.config import FORMERLY_BF16, option
 from hidden_context.training.config import TrainConfig
 
 
@@ -35,7 +35,12 @@ class PaperTrainConfig(TrainConfig):
     length_window: int = option(
         0, "optimiser steps whose pairs are sorted by length together; 0 for random order"
     )
-    bf16: bool = option(True, "compute in bfloat16; the head stays float32")
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "bfloat16",
+        "what the backbone computes in; the paper's --bf16 is bfloat16, --bf16=false float32. The "
+        "head stays float32",
+        formerly=FORMERLY_BF16,
+    )
     optim: str = option("adamw_hf", "optimiser; the paper's name stands for adamw_torch")
     pad_to_multiple_of: int = option(64, "pad batches to a multiple of this many tokens")
     resume_from_checkpoint: str | None = option(

@@ -183,3 +183,79 @@ class TestConfigFiles:
     def test_a_file_that_is_not_there(self):
         with pytest.raises(MissingFileError, match=r"none.yaml does not exist. Give --config an"):
             run("--config", "none.yaml")
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto",
+        "which",
+        formerly={"bf16": {True: "bfloat16", False: "float32"}, "data_type": {"fp32": "float32"}},
+    )
+    threads: int | None = option(None, "how many", unset="auto")
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        ([], "auto"),
+        (["--bf16"], "bfloat16"),
+        (["--bf16", "yes"], "bfloat16"),
+        (["--bf16=false"], "float32"),
+        (["--no_bf16"], "float32"),
+        (["--no-bf16"], "float32"),
+        (["--data_type", "fp32"], "float32"),
+        (["--data-type=bfloat16"], "bfloat16"),
+        (["--bf16", "--precision=float32"], "float32"),  # the last one holds
+        (["--precision=float32", "--bf16"], "bfloat16"),
+    ],
+)
+def test_earlier_names_of_an_option_are_read(argv, value):
+    assert run(*argv, config=Renamed).precision == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bf16: true", ("bfloat16", None)),
+        ("bf16: no", ("float32", None)),
+        ("data_type: fp32\nthreads: 3", ("float32", 3)),
+        ("data_type: bfloat16\nthreads: auto", ("bfloat16", None)),
+        ("bf16: true\nprecision: auto\nthreads: null", ("auto", None)),
+    ],
+)
+def test_earlier_names_in_a_file_are_read(tmp_path, text, expected):
+    path = tmp_path / "options.yaml"
+    path.write_text(text)
+    found = run("--config", str(path), config=Renamed)
+    assert (found.precision, found.threads) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--bf16=maybe"], "argument --bf16: 'maybe' is not a truth value"),
+        (["--data_type=int3"], "argument --data_type/--data-type: invalid choice: 'int3'"),
+        (["--threads=many"], "argument --threads: invalid int value: 'many'"),
+    ],
+)
+def test_values_of_earlier_names_are_checked(capsys, argv, message):
+    with pytest.raises(SystemExit):
+        run(*argv, config=Renamed)
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_with_an_earlier_name_s_ill_value_is_refused(tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text("data_type: int3")
+    with pytest.raises(ConfigError, match="precision is 'int3'; choose from auto, float32"):
+        run("--config", str(path), config=Renamed)
+
+
+def test_the_word_for_no_number_is_read_and_earlier_names_stay_out_of_the_help():
+    assert run("--threads=auto", config=Renamed).threads is None
+    assert run("--threads", "4", config=Renamed).threads == 4
+    text = make_parser(Renamed, "prog", "About it.").format_help()
+    assert "--threads INT|auto" in text
+    assert "bf16" not in text.replace("bfloat16", "")
+    assert "data_type" not in text

@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 
 def test_defaults_that_differ_from_the_paper_s():
     config = parse(TrainConfig, [], prog="", description="")
-    assert (config.likelihood, config.bf16, config.optim) == ("probit", False, "adamw_torch")
+    assert (config.likelihood, config.precision, config.optim) == ("probit", "auto", "adamw_torch")
     assert (config.learning_rate, config.pad_to_multiple_of) == (1e-4, 8)
 
 

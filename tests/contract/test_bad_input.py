@@ -289,7 +289,7 @@ class TestOptions:
             ((*TRAIN, "--learning_rate=0"), "--learning_rate is 0.0; it must be positive."),
             ((*EVALUATE, "--batch_size=0"), "--batch_size is 0; it must be at least 1."),
             ((*EVALUATE, "--batch-siz=3"), "(did you mean --batch-size?)"),
-            ((*EVALUATE, "--data_path=pairs.jsonl", "--dtype=int3"), "dtype 'int3' is not known;"),
+            ((*EVALUATE, "--data_path=pairs.jsonl", "--precision=int3"), "invalid choice: 'int3'"),
             ((*EVALUATE, "--data_path=pairs.jsonl", "--device=abacus"), "device 'abacus' is not"),
             ((*EVALUATE, "--data_path=pairs.jsonl", "--eval_fraction=1.5"), "--eval_fraction has"),
         ],

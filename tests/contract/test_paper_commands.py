@@ -148,9 +148,11 @@ class TestFlags:
     def test_truth_values(self, argv, bf16):
         assert train_flags(*argv).bf16 is bf16
         assert evaluate_flags(*argv).bf16 is bf16
-        dtype = "bfloat16" if bf16 else "float32"
-        assert evaluate_llm_preference_model.to_config(evaluate_flags(*argv)).dtype == dtype
-        assert evaluate_assistant_responses.to_config(response_flags(*argv)).dtype == dtype
+        precision = "bfloat16" if bf16 else "float32"
+        evaluate = evaluate_llm_preference_model.to_config(evaluate_flags(*argv))
+        respond = evaluate_assistant_responses.to_config(response_flags(*argv))
+        train = train_llm_preference_model.to_config(train_flags(*argv))
+        assert {config.precision for config in (evaluate, respond, train)} == {precision}
 
     def test_other_truth_values(self):
         flags = train_flags("--gradient_checkpointing", "--eval_first_step=true")

@@ -248,7 +248,7 @@ def test_what_was_learned_beside_the_network_is_every_members_own(backbones, tmp
 def test_other_commands_load_it_and_know_when_a_member_has_changed(saved, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(saved, folder)
-    options = ModelOptions(dtype="float32")
+    options = ModelOptions(precision="float32")
     model = load_model(str(folder), options)
     assert isinstance(model, AdapterEnsembleRewardModel)
     before = weight_digests(folder)

@@ -113,3 +113,12 @@ def test_margins_are_told_and_default_options_are_not():
     assert "- Margins: 1.5 reward units per unit of the data's" in with_margins
     assert "Answers" not in with_margins
     assert "Learned beside" not in card(head)
+
+
+def test_the_precision_of_training_is_told_where_it_is_known():
+    likelihood = make_likelihood(heads.make("base"))
+    text = model_card(likelihood, base_model="gpt2", max_length=64, precision="bfloat16")
+    before = "- Longest text: 64 tokens\n"
+    assert f"{before}- Trained with the backbone in bfloat16\n\n## Use" in text
+    assert "Trained" not in card(likelihood.head)
+    assert text.replace("- Trained with the backbone in bfloat16\n", "") == card(likelihood.head)

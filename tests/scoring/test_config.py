@@ -57,6 +57,8 @@ def test_results_of_an_evaluation_lie_in_the_checkpoint():
     assert EvaluateConfig(checkpoint="run/final", output="x.jsonl").output_path == Path("x.jsonl")
     with pytest.raises(ConfigError, match="evaluate needs a checkpoint"):
         EvaluateConfig()
+    with pytest.raises(ConfigError, match="evaluate writes JSON Lines"):
+        EvaluateConfig(checkpoint="run/final", output="scores.parquet")
     with pytest.raises(ConfigError, match="--eval_dataset_size is -2; it must be at least 0"):
         EvaluateConfig(checkpoint="run/final", eval_dataset_size=-2)
 

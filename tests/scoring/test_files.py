@@ -353,7 +353,7 @@ class TestResuming:
             {"resume": False},
             {"max_length": 40},
             {"over_length": "drop"},
-            {"dtype": "bfloat16"},
+            {"precision": "bfloat16"},
             {"kind": "pair"},
             {"prompt_from_first_human": True},
         ],

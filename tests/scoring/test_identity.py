@@ -24,8 +24,8 @@ def test_options_that_change_rewards_count_and_others_do_not(checkpoint):
 
     plain = describe()
     assert plain == describe(batch_size=3, window=5, tokens_per_batch=9, disable_tqdm=True)
-    assert plain == describe(dtype="float32", device="cpu")
-    changes = [{"dtype": "bfloat16"}, {"engine": "padded"}, {"compile": True}]
+    assert plain == describe(precision="float32", device="cpu")
+    changes = [{"precision": "bfloat16"}, {"engine": "padded"}, {"compile": True}]
     for change in [*changes, {"over_length": "truncate"}]:
         assert describe(**change) != plain
     model.max_length -= 1

@@ -95,7 +95,7 @@ def test_a_ready_made_model_without_a_head_file_needs_no_name(tmp_path):
 def test_options_reach_the_model(checkpoint, tmp_path):
     import torch
 
-    model = load_model(checkpoint, ModelOptions(max_length=17, dtype="bfloat16", device="cpu"))
+    model = load_model(checkpoint, ModelOptions(max_length=17, precision="bfloat16", device="cpu"))
     assert model.max_length == 17
     assert {p.dtype for p in model.module.transformer.parameters()} == {torch.bfloat16}
 

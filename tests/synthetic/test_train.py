@@ -19,7 +19,7 @@ from hidden_context.synthetic.networks import (
     make_learner,
     perceptron,
 )
-from hidden_context.synthetic.train import cpu_threads, decay_per_step, train
+from hidden_context.synthetic.train import decay_per_step, train
 
 TINY = SyntheticConfig(batch_size=16, lr=1e-3, num_iterations=5, width=8)
 
@@ -148,13 +148,6 @@ def test_a_loss_that_is_not_finite_stops_training_with_its_step() -> None:
 
     with pytest.raises(DivergedError, match="base network is nan at step 3"):
         train("base", Poisoned(), TINY)
-
-
-def test_threads_are_set_for_the_block_only() -> None:
-    before = torch.get_num_threads()
-    with cpu_threads(1):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
 
 
 def test_classifier_borda_count_reads_pairs_both_ways_round() -> None:

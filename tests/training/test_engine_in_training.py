@@ -183,8 +183,8 @@ def test_engines_agree_in_bfloat16(backbones, tmp_path, tuning):
         losses(
             run(
                 train_config(
-                    backbones("llama"), tmp_path / engine, engine=engine, tuning=tuning, bf16=True,
-                    learning_rate=1e-3,
+                    backbones("llama"), tmp_path / engine, engine=engine, tuning=tuning,
+                    precision="bfloat16", learning_rate=1e-3,
                 ),
                 ROWS,
             )

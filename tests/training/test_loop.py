@@ -205,12 +205,12 @@ def test_bfloat16_on_the_cpu_keeps_the_head_in_float32(backbones, tmp_path, kind
     exact, half = (
         run(
             train_config(
-                backbones(kind), tmp_path / str(bf16), tuning="lora", bf16=bf16, learning_rate=1e-3
+                backbones(kind), tmp_path / name, tuning="lora", precision=name, learning_rate=1e-3
             ),
             ROWS,
             ROWS,
         )
-        for bf16 in (False, True)
+        for name in ("float32", "bfloat16")
     )
     module = half.model.module.get_base_model()
     assert final_linear(module)[1].weight.dtype == torch.float32
@@ -292,16 +292,17 @@ def test_checkpoints_are_reward_models(backbones, tmp_path):
     assert torch.allclose(checkpoint.raw_outputs(texts), result.model.raw_outputs(texts), atol=1e-6)
 
 
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
-def test_lora_trains_and_saves_the_head(backbones, tmp_path, kind, bf16):
+def test_lora_trains_and_saves_the_head(backbones, tmp_path, kind, precision):
     config = train_config(
-        backbones(kind), tmp_path, tuning="lora", bf16=bf16, reward_model_type="categorical"
-    )
+        backbones(kind), tmp_path, tuning="lora", precision=precision,
+        reward_model_type="categorical",
+    )  # fmt: skip
     start = build_reward_model(config, make_likelihood(make_head(config))).module.get_base_model()
     result = run(config, ROWS)
     module = result.model.module.get_base_model()
-    loaded = RewardModel.from_pretrained(result.path, dtype="bfloat16" if bf16 else "float32")
+    loaded = RewardModel.from_pretrained(result.path, dtype=precision)
     again = loaded.module.get_base_model()
     kept = [final_linear(part)[1] for part in (start, module, again)]
     assert (kept[0].weight - kept[1].weight).abs().max() > 1e-3

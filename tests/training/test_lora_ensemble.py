@@ -272,7 +272,7 @@ def test_other_commands_take_the_trained_ensemble(finished, tmp_path, monkeypatc
     data = write_rows("pairs.jsonl", TEST)
     for folder in (result.path, out):
         flags = ["--data_path", data, "--output", "scored.jsonl", "--disable_tqdm"]
-        code = main(["evaluate", str(folder), *flags, "--dtype=float32"])
+        code = main(["evaluate", str(folder), *flags, "--precision=float32"])
         assert code == (0 if folder == result.path else 2)
     rows = read_rows("scored.jsonl")
     chosen, _ = sides(result.model)

@@ -11,10 +11,11 @@ import dataclasses
 import difflib
 import json
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hidden_context.config import by_present_names, earlier_names
 from hidden_context.errors import ConfigError, MissingFileError
 
 ConfigT = TypeVar("ConfigT")
@@ -113,6 +114,9 @@ def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], h
         options.update(type=_parse_dict, metavar="JSON")
     else:
         options["type"] = kind if kind in (int, float, str) else str
+    if "unset" in field.metadata:
+        options.update(type=_or_unset(options["type"], field.metadata["unset"]))
+        options.setdefault("metavar", f"{kind.__name__.upper()}|{field.metadata['unset']}")
     if field.metadata.get("positional"):
         options.setdefault("nargs", "?")
         parser.add_argument(field.name, **options)
@@ -120,6 +124,35 @@ def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], h
         if "choices" not in options and "metavar" not in options:
             options["metavar"] = getattr(options["type"], "__name__", "value").upper()
         parser.add_argument(*flags, **options)
+    _add_earlier_names(parser, field, options)
+
+
+def _or_unset(kind: Callable[[str], Any], word: str) -> Callable[[str], Any]:
+    """Read a value, or the word for none."""
+
+    def read(text: str) -> Any:
+        return None if text == word else kind(text)
+
+    read.__name__ = kind.__name__  # as argparse calls what it could not read
+    return read
+
+
+def _add_earlier_names(
+    parser: argparse.ArgumentParser, field: dataclasses.Field[Any], options: dict[str, Any]
+) -> None:
+    """Take an option by the names it had, which ``--help`` leaves out."""
+    for name, values in field.metadata.get("formerly", {}).items():
+        flags = list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
+        own = {**options, "dest": field.name, "help": argparse.SUPPRESS}
+        if True not in values:
+            own["type"] = lambda text, v=values: v.get(text, text)
+            parser.add_argument(*flags, **own)
+            continue
+        truth = own | {"type": lambda text, v=values: v[parse_bool(text)]}
+        parser.add_argument(*flags, **truth, nargs="?", const="true")
+        negations = [flag.replace("--", f"--no{mark}", 1) for flag in flags for mark in "_-"]
+        own = {"dest": field.name, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+        parser.add_argument(*negations, action="store_const", const=values[False], **own)
 
 
 def make_parser(config_class: type, prog: str, description: str) -> argparse.ArgumentParser:
@@ -192,6 +225,8 @@ def _check_option(field: dataclasses.Field[Any], value: Any, hint: Any, path: st
     """Check a YAML value; where a bare flag is allowed, true stands for it and false for none."""
     if "bare" in field.metadata and isinstance(value, bool):
         return field.metadata["bare"] if value else field.default
+    if value == field.metadata.get("unset", ...):
+        return None
     return _check_type(field.name, value, hint, path)
 
 
@@ -221,7 +256,9 @@ def parse(
         hints = get_type_hints(config_class)
         from_file = {
             name: _check_option(fields[name], value, hints[name], path)
-            for name, value in _read_config_file(path, set(fields)).items()
+            for name, value in by_present_names(
+                _read_config_file(path, {*fields, *earlier_names(config_class)}), config_class
+            ).items()
         }
         values = {**from_file, **values}
     missing = [

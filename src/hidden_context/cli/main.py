@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "score a preference data set and report accuracy, loss and r²",
     "score": "score texts, responses or pairs, streaming and resumable",
     "export": "a reward model as a folder that Transformers, PEFT, vLLM and SGLang load",
+    "reference": "what is usual among the texts of a model's data, which guards compare with",
     "serve": "reward models over HTTP, by the contracts that trainers know",
     "analyze": "numbers with intervals, tests and comparisons from evaluations",
     "report": "one HTML file to look at: distributions, calibration, clusters, every comparison",

@@ -26,5 +26,5 @@ def run_scoring(config: ScoreConfig) -> int:
     from hidden_context.scoring.files import score_file
 
     result = score_file(config)
-    print(f"{result.path}: {result.counts}")
+    print(f"{result.place}: {result.counts}")
     return 0

@@ -94,6 +94,8 @@ def make_plain(
         base_model=source.base_model,
         reward_scale=scale,
     )
+    if config.form == "full":  # the mean alone has other rewards and no σ
+        plain.reference = source.reference
     return plain, dropped, [note for note in notes if note]
 
 

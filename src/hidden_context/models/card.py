@@ -23,6 +23,7 @@ def model_card(
     max_length: int | None,
     data: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
+    precision: str | None = None,
 ) -> str:
     """Write a model card in Markdown with the hub's YAML header.
 
@@ -32,6 +33,7 @@ def model_card(
         max_length: Longest text in tokens.
         data: Facts about the training data, shown as a list.
         metrics: Metrics on the evaluation set, shown as a table.
+        precision: What the backbone computed in while the model was trained.
 
     Returns:
         The text of ``README.md``.
@@ -65,6 +67,7 @@ def model_card(
         members=members_of(likelihood),
         data=data,
         metrics=metrics,
+        precision=precision,
     )
 
 

@@ -23,6 +23,7 @@ from hidden_context.models.head_file import HEAD_FILE, HeadFile, agreed_head, re
 from hidden_context.models.likelihood_file import load_likelihood
 from hidden_context.models.modules import final_linear
 from hidden_context.models.placement import resolve_device, resolve_dtype
+from hidden_context.models.reference import load_reference
 from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
@@ -47,9 +48,39 @@ def load_reward_model(
     tokenizer_name: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    reference: bool = True,
 ) -> RewardModel:
     """Load a reward model; see ``RewardModel.from_pretrained``."""
     name = existing(path_or_id)
+    model = _load(
+        name,
+        head=head,
+        base_model=base_model,
+        dtype=dtype,
+        device=device,
+        max_length=max_length,
+        tokenizer_name=tokenizer_name,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    if reference:
+        model.reference = load_reference(name, model.head, model.readout, revision)
+    return model
+
+
+def _load(
+    name: str,
+    *,
+    head: heads.Head | dict[str, Any] | str | None,
+    base_model: str | None,
+    dtype: str | torch.dtype,
+    device: str | torch.device,
+    max_length: int | None,
+    tokenizer_name: str | None,
+    revision: str | None,
+    trust_remote_code: bool,
+) -> RewardModel:
+    """Load a reward model of the kind that a folder or repository holds."""
     target = resolve_device(device)
     options: dict[str, Any] = {
         "head": head,

@@ -45,7 +45,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """Return the precision named; ``auto`` is bfloat16 on a GPU that has it, else float32.
 
-    Whatever the backbone's precision, the head and everything after it is float32.
+    A GPU that only imitates bfloat16 does not have it. Whatever the backbone's precision, the head
+    and everything after it is float32.
 
     Raises:
         ConfigError: If the name is unknown.
@@ -53,8 +54,8 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast else torch.float32
     if dtype not in _DTYPES:
-        raise ConfigError(f"dtype {dtype!r} is not known; choose auto, {', '.join(_DTYPES)}.")
+        raise ConfigError(f"precision {dtype!r} is not known; choose auto, {', '.join(_DTYPES)}.")
     return _DTYPES[dtype]

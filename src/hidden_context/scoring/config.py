@@ -7,10 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, check_options, option
+from hidden_context.config import (
+    SPLIT_BALANCE_HELP,
+    SPLIT_BY_HELP,
+    THREADS_HELP,
+    check_options,
+    option,
+)
 from hidden_context.errors import ConfigError
 
 OverLength = Literal["null", "truncate", "drop"]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 WORST_GROUP: Final = "worst_group"
 """Name, among the groups of annotators, of the value of the one that fares worst."""
@@ -35,7 +42,12 @@ class ModelOptions:
     tokenizer_name: str | None = option(None, "tokenizer, instead of the checkpoint's")
     revision: str | None = option(None, "branch, tag or commit of a hub checkpoint")
     trust_remote_code: bool = option(False, "let code from the model's repository run")
-    dtype: str = option("auto", "precision of the backbone: auto, float32, bfloat16")
+    precision: Literal["auto", Precision] = option(
+        "auto",
+        "what the backbone computes in; auto: bfloat16 on a GPU that has it, else float32. The "
+        "head stays float32",
+        formerly={"dtype": {"fp32": "float32", "bf16": "bfloat16"}},
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:0 …")
     max_length: int | None = option(
         None, "longest text in tokens; the checkpoint's own if unset", least=1
@@ -53,6 +65,7 @@ class ModelOptions:
     )
     batch_size: int = option(16, "most texts of a padded forward pass", least=1)
     compile: bool = option(False, "let torch.compile build kernels for the backbone")
+    threads: int | None = option(None, THREADS_HELP, least=1, unset="auto")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -94,7 +107,9 @@ class ScoreConfig(StreamOptions):
     input: str = option(
         "", "file to score: pairs, prompts with responses, or texts", positional=True
     )
-    output: str = option("", "JSON Lines file to write")
+    output: str = option(
+        "", "file to write, here or at an address: JSON Lines, or Parquet where it ends in .parquet"
+    )
     models: list[str] = option([], "checkpoints, one or more")
     names: list[str] = option([], "names of the checkpoints in the output; their folders' if unset")
     kind: Literal["pair", "responses", "text"] | None = option(
@@ -116,6 +131,25 @@ class ScoreConfig(StreamOptions):
         "of each group and of the one that fares worst",
     )
 
+    backend: Literal["own", "vllm"] = option(
+        "own", "what runs the network: this package, or vLLM's offline pooling, checked against it"
+    )
+    engine_cluster: Literal["ray"] | None = option(
+        None, "cluster that scores, ray; this process alone if unset"
+    )
+    cluster_address: str | None = option(
+        None, "address of a running cluster, such as auto; one is started here if unset"
+    )
+    workers: int | None = option(
+        None,
+        "workers on the cluster, each with the model and --threads (one if unset); as many as fit "
+        "if unset",
+        least=1,
+    )
+    worker_gpus: float | None = option(
+        None, "GPUs of each worker; one where there are any, unless --device is cpu", least=0
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         needed = {"an input file": self.input, "--output": self.output, "--models": self.models}
@@ -125,6 +159,7 @@ class ScoreConfig(StreamOptions):
                 f"score needs {' and '.join(missing)}, as in: "
                 "score INPUT --models CHECKPOINT --output FILE."
             )
+        self._check_backend()
         names = self.model_names
         if self.groups and {f"groups_{name}" for name in names} & {*names}:
             raise ConfigError(
@@ -137,6 +172,18 @@ class ScoreConfig(StreamOptions):
                 f"{' and '.join(given)} say whose risk measures are written, but none is named; "
                 "name some, as in --risk mean."
             )
+
+    def _check_backend(self) -> None:
+        if self.backend == "vllm":
+            others = ["engine", "tokens_per_batch", "compile", "base_model", "num_outputs", "head"]
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            given = [name for name in others if getattr(self, name) != defaults[name]]
+            if given:
+                raise ConfigError(f"--{given[0]} does not fit --backend vllm; leave it out.")
+        if self.engine_cluster is None:
+            for name in ("cluster_address", "workers", "worker_gpus"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"--{name} needs --engine_cluster ray.")
 
     @property
     def model_names(self) -> list[str]:
@@ -177,6 +224,8 @@ class EvaluateConfig(StreamOptions):
             raise ConfigError(f"--{given[0]} needs --eval_fraction, the share that was held out.")
         if not self.checkpoint:
             raise ConfigError("evaluate needs a checkpoint, as in: evaluate CHECKPOINT.")
+        if self.output_path.suffix == ".parquet":
+            raise ConfigError("evaluate writes JSON Lines; name an --output that ends in .jsonl.")
 
     @property
     def output_path(self) -> Path:

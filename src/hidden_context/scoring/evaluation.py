@@ -18,10 +18,18 @@ from hidden_context.data.locks import exclusive
 from hidden_context.data.report import ReadReport
 from hidden_context.errors import DataError, MissingFileError
 from hidden_context.likelihood import AnnotatorNames, Labels, Likelihood
+from hidden_context.models.threads import cpu_threads
 from hidden_context.scoring.config import EvaluateConfig
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
+from hidden_context.scoring.merge import (
+    LazyModel,
+    ScoreCounts,
+    check_output,
+    record_path,
+    write_scores,
+)
 from hidden_context.scoring.rows import Scored, read_scored, rows_of
+from hidden_context.scoring.settle import settle
 from hidden_context.scoring.trained_rows import warn_of_trained_rows
 from hidden_context.statistics.judged_items import judged_items
 from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
@@ -29,6 +37,7 @@ from hidden_context.statistics.vote_results import VoteMetrics
 
 _LEVEL: Final = 0.95
 _RESAMPLES: Final = 1000
+_NAME: Final = "evaluation"
 
 
 @dataclasses.dataclass
@@ -142,6 +151,14 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         StorageError: If the file could not be written, or another process is writing it.
     """
     output = config.output_path
+    records = [record_path(output, _NAME)] if config.resume else []
+    config, threads = settle(config, records)
+    with cpu_threads(threads):
+        return _evaluate(config, output)
+
+
+def _evaluate(config: EvaluateConfig, output: Path) -> EvaluationResult:
+    """Score and compute metrics, with the threads that are in use."""
     if config.output is None and not Path(config.checkpoint).is_dir():
         raise MissingFileError(
             config.checkpoint,
@@ -167,7 +184,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     with exclusive(output):
         counts = write_scores(
             lambda: rows,
-            {"evaluation": LazyModel(lambda: model, config.checkpoint)},
+            {_NAME: LazyModel(lambda: model, config.checkpoint)},
             output,
             config,
             over_length=config.over_length,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +13,23 @@ from hidden_context.data.files import require_file, write_yaml_config
 from hidden_context.data.locks import exclusive
 from hidden_context.data.responses import ScoringRow, read_scoring_rows
 from hidden_context.errors import DataError
+from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.threads import cpu_threads
 from hidden_context.scoring.config import ScoreConfig
 from hidden_context.scoring.identity import describe_file
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
+from hidden_context.scoring.merge import (
+    LazyModel,
+    ScoreCounts,
+    check_output,
+    record_path,
+    write_scores,
+)
+from hidden_context.scoring.partial import read_header
 from hidden_context.scoring.people import check_people, read_groups
+from hidden_context.scoring.remote import is_remote, local_files
+from hidden_context.scoring.running import Scorer
+from hidden_context.scoring.settle import settle
 
 
 @dataclasses.dataclass
@@ -26,10 +39,17 @@ class ScoreResult:
     Attributes:
         path: The file written.
         counts: What became of rows and texts.
+        address: Where the file was put, if on remote storage: it is not at the path any more.
     """
 
     path: Path
     counts: ScoreCounts
+    address: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the file is, for people."""
+        return self.address or str(self.path)
 
 
 def score_file(config: ScoreConfig) -> ScoreResult:
@@ -49,9 +69,18 @@ def score_file(config: ScoreConfig) -> ScoreResult:
             know the annotators asked for, or the output is the input.
         StorageError: If the output could not be written, or another process is writing it.
     """
+    with local_files(config) as here:
+        result = _score(here, config)
+    return result
+
+
+def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
+    """Score a file of this machine; ``named`` has the paths as they were given."""
     measures = [risk.parse(name) for name in config.risk]
     groups = None if config.groups is None else read_groups(config.groups)
     source, output = require_file(config.input), Path(config.output)
+    if config.engine_cluster is not None:
+        source = source.resolve()  # it is read by another process, in another folder
     check_output(output, source, *filter(None, [config.groups]))
     read = partial(
         read_scoring_rows,
@@ -63,21 +92,11 @@ def score_file(config: ScoreConfig) -> ScoreResult:
     for row in read():  # finds broken lines first too
         total, kind = row.index + 1, row.kind
     check_people(config, kind, measures, groups)
-    models = {
-        name: LazyModel(partial(load_model, checkpoint, config), checkpoint)
-        for name, checkpoint in zip(config.model_names, config.models, strict=True)
-    }
-
-    def rows() -> Iterable[ScoringRow]:
-        if describe_file(require_file(source)) != state:
-            raise DataError(
-                "it was changed while its rows were scored", file=source, remedy="Run it again"
-            )
-        return read()
-
-    with exclusive(output):
+    records = [record_path(output, name) for name in config.model_names if config.resume]
+    config, threads = settle(config, records, here=config.engine_cluster is None)
+    with exclusive(output), cpu_threads(threads), _scorers(config, records) as models:
         counts = write_scores(
-            rows,
+            partial(_unchanged, source, state, read),
             models,
             output,
             config,
@@ -91,5 +110,52 @@ def score_file(config: ScoreConfig) -> ScoreResult:
             annotator=config.annotator,
             groups=groups,
         )
-        write_yaml_config(output.with_name(output.name + ".config.yaml"), config)
-    return ScoreResult(output, counts)
+        used = dataclasses.replace(config, input=named.input, output=named.output)
+        write_yaml_config(output.with_name(output.name + ".config.yaml"), used)
+    return ScoreResult(output, counts, named.output if is_remote(named.output) else None)
+
+
+def _unchanged(
+    source: Path, state: list[str | int], read: Callable[[], Iterable[ScoringRow]]
+) -> Iterable[ScoringRow]:
+    """Read the rows of a file anew, which has to be what it was."""
+    if describe_file(require_file(source)) != state:
+        raise DataError(
+            "it was changed while its rows were scored", file=source, remedy="Run it again"
+        )
+    return read()
+
+
+def _loader(checkpoint: str, config: ScoreConfig) -> Callable[[], RewardModel]:
+    if config.backend == "vllm":
+        from hidden_context.scoring.vllm_backend import load_with_vllm
+
+        return partial(load_with_vllm, load_model, checkpoint, config)
+    return partial(load_model, checkpoint, config)
+
+
+@contextlib.contextmanager
+def _scorers(config: ScoreConfig, records: Iterable[Path]) -> Iterator[dict[str, Scorer]]:
+    """Have the models at hand, by name: in this process, or on a cluster inside the block."""
+    names = config.model_names
+    if config.engine_cluster is None:
+        yield {
+            name: LazyModel(_loader(checkpoint, config), checkpoint)
+            for name, checkpoint in zip(names, config.models, strict=True)
+        }
+        return
+    from hidden_context.scoring.ray_cluster import RayModel, local_path
+    from hidden_context.scoring.ray_session import ray_session
+
+    there = dataclasses.replace(
+        config,
+        base_model=config.base_model and local_path(config.base_model),
+        tokenizer_name=config.tokenizer_name and local_path(config.tokenizer_name),
+    )
+    begun = next(filter(None, map(read_header, records)), {})
+    threads = config.threads or begun.get("threads") or 1  # others would round otherwise
+    with ray_session(config, threads) as pool:
+        yield {
+            name: RayModel(_loader(checkpoint, there), checkpoint, pool)
+            for name, checkpoint in zip(names, map(local_path, config.models), strict=True)
+        }

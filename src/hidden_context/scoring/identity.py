@@ -32,15 +32,17 @@ def describe_run(
         over_length: What happens to too long texts.
     """
     device = resolve_device(options.device)
+    backend = getattr(model, "backend", None)  # where another program runs the network
     return {
         "files": weight_digests(checkpoint, options.base_model, options.revision),
         "head": model.head.to_dict(),
         "max_length": model.max_length,
         "over_length": over_length,
-        "dtype": str(resolve_dtype(options.dtype, device)),
+        "dtype": str(resolve_dtype(options.precision, device)),
         "device": device.type,
         "engine": options.engine,
         "compile": options.compile,
+        **({} if backend is None else {"backend": backend}),
     }
 
 

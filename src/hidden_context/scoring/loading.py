@@ -9,10 +9,16 @@ from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads.registry import options_for
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.contents import CONFIGS
+from hidden_context.models.engine.forward import classifier_of
+from hidden_context.models.frozen import FrozenRewardModel
 from hidden_context.models.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.likelihood_file import load_likelihood
+from hidden_context.models.placement import resolve_device, resolve_dtype
+from hidden_context.models.precision import warn_if_slow, width_of
 from hidden_context.models.repository import find_file
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.models.weights import load_config
 from hidden_context.scoring.config import ModelOptions
 
 
@@ -66,11 +72,11 @@ def read_likelihood(checkpoint: str, options: ModelOptions) -> Likelihood:
     return load_likelihood(checkpoint, head, options.revision)
 
 
-def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
+def load_model(checkpoint: str, options: ModelOptions, *, reference: bool = True) -> RewardModel:
     """Load a checkpoint to score with.
 
     Where the checkpoint says what its head is, the options may only agree in type and size; its
-    own likelihood holds.
+    own likelihood holds. With ``reference`` false the checkpoint's reference is not read.
 
     Raises:
         MissingFileError: If it is a local folder that is not there.
@@ -94,13 +100,30 @@ def load_model(checkpoint: str, options: ModelOptions) -> RewardModel:
         checkpoint,
         head=head,
         base_model=options.base_model,
-        dtype=options.dtype,
+        dtype=options.precision,
         device=options.device,
         max_length=options.max_length,
         tokenizer_name=options.tokenizer_name,
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
+        reference=reference,
     )
+    if options.precision != "auto":
+        device = resolve_device(options.device)
+        warn_if_slow(resolve_dtype(options.precision, device), device, _width(model))
     if options.compile:
         model.compile()
     return model
+
+
+def _width(model: RewardModel) -> int | None:
+    """Width of a model's backbone."""
+    if isinstance(model, FrozenRewardModel):
+        used = model.featurizer
+        remote = used.trust_remote_code
+        return width_of(
+            load_config(used.backbone, revision=used.revision, trust_remote_code=remote)
+        )
+    if isinstance(model, SequenceRewardModel):
+        return width_of(classifier_of(model.module).config)
+    return None

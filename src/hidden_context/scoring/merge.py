@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from hidden_context.data.files import atomic_write, json_line
+import torch
+
 from hidden_context.data.responses import ScoringRow
+from hidden_context.data.row_writer import row_writer
 from hidden_context.errors import ConfigError, DataError, StorageError
+from hidden_context.likelihood import Likelihood
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.score_heads import forget_heads, save_heads
 from hidden_context.risk import RiskMeasure
@@ -18,9 +22,8 @@ from hidden_context.scoring.columns import Groups, People, added_columns
 from hidden_context.scoring.config import OverLength, StreamOptions
 from hidden_context.scoring.identity import describe_run
 from hidden_context.scoring.partial import PartialScores
+from hidden_context.scoring.running import HowToScore, Rows, Running, Scorer
 from hidden_context.scoring.stream import score_rows
-
-Rows = Callable[[], Iterable[ScoringRow]]
 
 
 @dataclasses.dataclass
@@ -61,7 +64,7 @@ class ScoreCounts:
 
 @dataclasses.dataclass(frozen=True)
 class LazyModel:
-    """A model that is loaded when its turn comes.
+    """A model that is loaded when its turn comes, and scores in this process.
 
     Attributes:
         load: Loads it.
@@ -70,6 +73,40 @@ class LazyModel:
 
     load: Callable[[], RewardModel]
     checkpoint: str
+
+    @contextlib.contextmanager
+    def running(self, how: HowToScore) -> Iterator[Running]:
+        """Hold the model in memory inside the block."""
+        model = self.load()
+        identity = describe_run(self.checkpoint, model, how.options, how.over_length)
+        yield _Local(model, model.likelihood, identity, how)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Local:
+    """A model in this process."""
+
+    model: RewardModel
+    likelihood: Likelihood
+    identity: Mapping[str, Any]
+    how: HowToScore
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The threads: they change how rewards are rounded."""
+        return {"threads": torch.get_num_threads()}
+
+    def score(self, rows: Rows, record: PartialScores, progress: Callable[[int], Any]) -> None:
+        """Score all rows window by window."""
+        score_rows(
+            self.model,
+            rows(),
+            record,
+            options=self.how.options,
+            over_length=self.how.over_length,
+            on_malformed=self.how.on_malformed,
+            progress=progress,
+        )
 
 
 def record_path(output: Path, name: str) -> Path:
@@ -92,7 +129,7 @@ def check_output(output: Path, *inputs: str | Path) -> None:
 
 def write_scores(
     rows: Rows,
-    models: Mapping[str, LazyModel],
+    models: Mapping[str, Scorer],
     output: Path,
     options: StreamOptions,
     *,
@@ -112,7 +149,7 @@ def write_scores(
 
     Args:
         rows: Gives the rows, anew at each call.
-        models: The models, by name.
+        models: The models, by name, and where they run.
         output: The file to write.
         options: Batch size, window, and whether to resume.
         over_length: What happens to too long texts.
@@ -135,33 +172,27 @@ def write_scores(
 
     people: dict[str, People] = {}
     records: dict[str, PartialScores] = {}
-    for name, lazy_model in models.items():
-        model = lazy_model.load()
-        people[name] = People(model.likelihood, annotator, groups)
-        identity = {
-            **description,
-            "name": name,
-            **describe_run(lazy_model.checkpoint, model, options, over_length),
-        }
-        record = PartialScores(record_path(output, name), identity, options.resume)
-        shown = {"desc": name, "unit": "row", "disable": options.disable_tqdm}
-        with record, tqdm(total=total, **shown) as bar:
-            score_rows(
-                model,
-                rows(),
-                record,
-                options=options,
-                over_length=over_length,
-                on_malformed=on_malformed,
-                progress=bar.update,
+    how = HowToScore(options, over_length, on_malformed)
+    for name, scorer in models.items():
+        with scorer.running(how) as model:
+            people[name] = People(model.likelihood, annotator, groups)
+            identity = {**description, "name": name, **model.identity}
+            record = PartialScores(
+                record_path(output, name),
+                identity,
+                options.resume,
+                model.facts,
             )
+            shown = {"desc": name, "unit": "row", "disable": options.disable_tqdm}
+            with record, tqdm(total=total, **shown) as bar:
+                model.score(rows, record, bar.update)
         records[name] = record
         del model
     counts = ScoreCounts()
     forget_heads(output)
-    with atomic_write(output) as file:
+    with row_writer(output) as write:
         for columns in _merged(rows(), records, people, over_length, measures, counts):
-            file.write(json_line(columns))
+            write(columns)
         if counts.rows and not counts.written and not allow_empty:
             refused = f" ({counts.refused} texts)" if counts.refused else ""
             raise DataError(

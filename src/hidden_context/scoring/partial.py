@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Final
 
 from hidden_context.data.files import storage_error
@@ -33,15 +33,22 @@ class PartialScores:
     Args:
         path: The file.
         description: What identifies the run.
+        facts: What else its first line holds, which does not tell it from another.
         resume: Whether to go on where a record of the same description stops.
 
     Attributes:
         windows: Rows and digest of each window that is finished.
     """
 
-    def __init__(self, path: Path, description: dict[str, Any], resume: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        description: dict[str, Any],
+        resume: bool = True,
+        facts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         # as it will be read back: JSON knows no tuples
-        content = {_KEY: {"format": _FORMAT, **description}}
+        content = {_KEY: {"format": _FORMAT, **description}, **facts}
         self.path, self._description = path, json.loads(json.dumps(content))
         self.windows: list[tuple[int, str]] = []
         self._ends: list[int] = []  # of the header and of each window, in bytes
@@ -59,7 +66,7 @@ class PartialScores:
         """Read the windows that are finished, and cut off what follows them."""
         with self.path.open("rb") as file:
             header = file.readline()
-            if _parse(header) != self._description:
+            if (_parse(header) or {}).get(_KEY) != self._description[_KEY]:
                 self._warn(header)
                 return
             size = len(header)
@@ -163,6 +170,19 @@ class PartialScores:
             next(file)
             for line in file:
                 yield json.loads(line)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the first line of a record; nothing where there is none.
+
+    Args:
+        path: The record, which may not exist.
+    """
+    try:
+        with path.open("rb") as file:
+            return _parse(file.readline()) or {}
+    except OSError:
+        return {}
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

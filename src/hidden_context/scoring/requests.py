@@ -6,8 +6,9 @@ from the functions that ``score`` writes its columns with, so that names mean th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -40,11 +41,21 @@ class Answers:
         raw: Float32 of shape ``(B, K)``, on the CPU; NaN in the rows of texts without a reward.
         reasons: Why a text has no reward, or None.
         truncated: Number of texts whose beginning was cut.
+        distance: Where each text's distance to the model's reference stands among the usual ones,
+            in [0, 1], float64 of shape ``(B,)``; None where the model has no reference.
+        features: What the raw outputs were read from, ``(B, M, D)``; None unless asked for.
     """
 
     raw: Tensor
     reasons: list[str | None]
     truncated: int = 0
+    distance: Tensor | None = None
+    features: Tensor | None = None
+
+    def part(self, start: int, end: int) -> Answers:
+        """Return the answers of texts that stand together, without features."""
+        distance = None if self.distance is None else self.distance[start:end]
+        return Answers(self.raw[start:end], self.reasons[start:end], distance=distance)
 
     def complete(self) -> Tensor:
         """Return the raw outputs where every text has some.
@@ -56,6 +67,23 @@ class Answers:
             if reason is not None:
                 raise DataError(f"text {place} cannot be scored: {reason}")
         return self.raw
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Where the n candidates of one prompt stand among the texts of the model's reference.
+
+    Each is the share of the reference's texts, or prompts, with a smaller value: in [0, 1].
+
+    Attributes:
+        sigma: Of each reward's standard deviation.
+        distance: Of each text's distance to the training texts.
+        disagreement: Of the disagreement among the candidates; NaN of a single one.
+    """
+
+    sigma: list[float]
+    distance: list[float]
+    disagreement: float
 
 
 @dataclass(frozen=True)
@@ -71,6 +99,7 @@ class Described:
             reward does not vary, and no part at all for a head without variance.
         groups: Values of the risk measures by group of annotators, and of the group that fares
             worst (``worst_group``), by the measures' names.
+        percentiles: Where the candidates stand in the model's reference, or None.
     """
 
     mean: Tensor
@@ -79,6 +108,7 @@ class Described:
     preferred: Tensor
     shares: dict[str, Tensor]
     groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    percentiles: Percentiles | None = None
 
 
 class Scorer(Preparer):
@@ -114,23 +144,31 @@ class Scorer(Preparer):
         """
         return self.run(self.prepare(asked))
 
-    def run(self, ready: Sequence[Prepared]) -> Answers:
-        """Compute raw outputs of texts that were made ready (see ``raw``)."""
+    def run(self, ready: Sequence[Prepared], *, with_features: bool = False) -> Answers:
+        """Compute raw outputs of texts that were made ready (see ``raw``).
+
+        Args:
+            ready: B texts.
+            with_features: Whether what the raw outputs are read from is kept.
+        """
         model = self.model
+        asking = {"with_features": True} if with_features or model.reference is not None else {}
+        features: Tensor | None = None
         raw = torch.full((len(ready), model.head.num_outputs), torch.nan)
         reasons = [one.reason for one in ready]
         truncated = sum(one.truncated for one in ready)
         places = [n for n, reason in enumerate(reasons) if reason is None]
         if not places:
-            return Answers(raw, reasons, truncated)
+            return self._located(Answers(raw, reasons, truncated), None)
         options = self.options
         if isinstance(model, SequenceRewardModel):
             sequences = [ready[n].ids or () for n in places]
-            raw[places] = model.raw_outputs_of_tokens(
+            raw[places], features = model.run_tokens(
                 sequences,
                 options.batch_size,
                 engine=options.engine,
                 tokens_per_batch=options.tokens_per_batch,
+                **asking,
             )
         else:
             texts = [as_text(ready[n].asked) for n in places]
@@ -140,8 +178,9 @@ class Scorer(Preparer):
                 "truncate" if self.over_length == "truncate" else "drop",
                 engine=options.engine,
                 tokens_per_batch=options.tokens_per_batch,
+                **asking,
             )
-            raw[places] = outputs.raw
+            raw[places], features = outputs.raw, outputs.features
             truncated += outputs.truncated
             for place, reason in zip(places, reasons_of(outputs), strict=True):
                 reasons[place] = reason
@@ -151,7 +190,23 @@ class Scorer(Preparer):
                 reasons[place] = "the model's raw output is not finite"
             if reasons[place] is not None:
                 raw[place] = torch.nan
-        return Answers(raw, reasons, truncated)
+        found = Answers(raw, reasons, truncated)
+        if features is None:
+            return found
+        kept = torch.full((len(ready), *features.shape[1:]), torch.nan)
+        kept[places] = features
+        kept[raw.isnan().any(1)] = torch.nan
+        return self._located(replace(found, features=kept if with_features else None), kept)
+
+    def _located(self, answers: Answers, features: Tensor | None) -> Answers:
+        """Say where texts stand in the model's reference, if it has one."""
+        reference = self.model.reference
+        if reference is None:
+            return answers
+        distance = torch.full((len(answers.raw),), torch.nan, dtype=torch.float64)
+        if features is not None:
+            distance = reference.percentiles("distance", reference.distances(features))
+        return replace(answers, distance=distance)
 
     def describe(
         self,
@@ -160,6 +215,7 @@ class Scorer(Preparer):
         measures: Sequence[RiskMeasure] = (),
         annotator: str | None = None,
         groups: Groups | None = None,
+        distance: Tensor | None = None,
     ) -> Described:
         """Say what raw outputs mean, of the n candidates of one prompt together.
 
@@ -169,6 +225,7 @@ class Scorer(Preparer):
             measures: Other risk measures.
             annotator: Whose rewards; None for the population's.
             groups: Annotators by group, of whom the same risk measures are taken.
+            distance: Where the candidates' distances stand in the reference (``Answers.distance``).
 
         Returns:
             Moments, risk measures, preferences and shares, in float64.
@@ -193,6 +250,28 @@ class Scorer(Preparer):
             _preferences(rewards),
             variance_shares(rewards),
             by_group,
+            None if distance is None else self.percentiles(raw, distance),
+        )
+
+    def percentiles(self, raw: Tensor, distance: Tensor) -> Percentiles | None:
+        """Say where the candidates of one prompt stand in the reference: the population's rewards.
+
+        Args:
+            raw: Raw outputs of shape ``(n, K)``, all finite.
+            distance: Where their distances stand (``Answers.distance``), of shape ``(n,)``.
+
+        Returns:
+            The percentiles; None where the model has no reference.
+        """
+        reference = self.model.reference
+        if reference is None:
+            return None
+        rewards = self.rewards(raw)
+        divided = torch.tensor(disagreement(_preferences(rewards).tolist()))
+        return Percentiles(
+            reference.percentiles("sigma", rewards.stddev).tolist(),
+            distance.tolist(),
+            float(reference.percentiles("disagreement", divided)),
         )
 
     def values(
@@ -237,6 +316,21 @@ class Scorer(Preparer):
                     "for the population's rewards."
                 )
         return rewards_of_people(raw.double(), People(likelihood, annotator))
+
+
+def disagreement(preferred: Sequence[Sequence[float]]) -> float:
+    """Return the probability that two people choose differently between two of n responses.
+
+    The mean of 2P(1 − P) over pairs, in [0, ½].
+
+    Args:
+        preferred: P(i ≻ j), n rows of n.
+
+    Returns:
+        The probability; NaN of a single response.
+    """
+    pairs = [preferred[i][j] for i in range(len(preferred)) for j in range(i)]
+    return sum(2 * p * (1 - p) for p in pairs) / len(pairs) if pairs else math.nan
 
 
 def variance_shares(rewards: RewardDistribution) -> dict[str, Tensor]:

@@ -71,22 +71,57 @@ def score_rows(
         DataError: If the template refuses a text and that is an error, or the model cannot tell
             the texts of most of the first window's rows apart.
     """
-    how: Literal["truncate", "drop"] = "truncate" if over_length == "truncate" else "drop"
-    rows, again = iter(rows), list[ScoringRow]()
-    for number, (size, digest) in enumerate(partial.windows):
-        part = list(islice(rows, size))
-        if _digest(part, iter(model.token_ids(_texts(part), how))) != digest:
-            partial.keep(number)
-            again = part
-            break
+    rows = iter(rows)
+    again = recheck(rows, partial, lambda part: digest_rows(model, part, over_length))
     if progress is not None and partial.rows_done:
         progress(partial.rows_done)
     for number, part in enumerate(windows(chain(again, rows), options.window)):
         if number == 0:
-            model.check_rows([own for own in map(_inputs, part) if own], part[0].file)
-        partial.append(*_score_window(model, part, options, how, on_malformed))
+            check_rows(model, part)
+        partial.append(*score_window(model, part, options, over_length, on_malformed))
         if progress is not None:
             progress(len(part))
+
+
+def recheck(
+    rows: Iterator[ScoringRow],
+    partial: PartialScores,
+    digest: Callable[[Sequence[ScoringRow]], str],
+) -> list[ScoringRow]:
+    """Keep of a record the windows whose tokens are what they were when it was written.
+
+    Args:
+        rows: The rows, from the first on; those of the finished windows are taken.
+        partial: The record.
+        digest: Digests the tokens of a window (see ``digest_rows``).
+
+    Returns:
+        The rows of the first window that is other by now, which are to be scored anew.
+    """
+    for number, (size, expected) in enumerate(partial.windows):
+        part = list(islice(rows, size))
+        if digest(part) != expected:
+            partial.keep(number)
+            return part
+    return []
+
+
+def check_rows(model: RewardModel, rows: Sequence[ScoringRow]) -> None:
+    """Stop where the model cannot tell the texts of most of a window's rows apart.
+
+    Raises:
+        DataError: If that is so.
+    """
+    model.check_rows([own for own in map(_inputs, rows) if own], rows[0].file)
+
+
+def digest_rows(model: RewardModel, rows: Sequence[ScoringRow], over_length: OverLength) -> str:
+    """Tokenize a window of rows and digest the tokens."""
+    return _digest(rows, iter(model.token_ids(_texts(rows), _how(over_length))))
+
+
+def _how(over_length: OverLength) -> Literal["truncate", "drop"]:
+    return "truncate" if over_length == "truncate" else "drop"
 
 
 def _inputs(row: ScoringRow) -> list[Text]:
@@ -107,14 +142,21 @@ def _digest(rows: Sequence[ScoringRow], token_ids: Iterator[Any]) -> str:
     )
 
 
-def _score_window(
+def score_window(
     model: RewardModel,
     rows: Sequence[ScoringRow],
     options: StreamOptions,
-    over_length: Literal["truncate", "drop"],
-    on_malformed: Literal["error", "skip"],
+    over_length: OverLength,
+    on_malformed: Literal["error", "skip"] = "skip",
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the record's lines for a window of rows, and how many texts were cut."""
+    """Score a window of rows (see ``score_rows``).
+
+    Returns:
+        The record's lines, one for each row, and how many texts were cut.
+
+    Raises:
+        DataError: If the template refuses a text and that is an error.
+    """
     texts = _texts(rows)
     scores: Iterator[tuple[list[float], str | None]] = iter(())
     truncated, token_ids, refusals = 0, iter(()), Counter[int]()
@@ -122,7 +164,7 @@ def _score_window(
         outputs = model.try_raw_outputs(
             texts,
             options.batch_size,
-            over_length,
+            _how(over_length),
             engine=options.engine,
             tokens_per_batch=options.tokens_per_batch,
         )

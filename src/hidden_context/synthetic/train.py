@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -106,15 +105,3 @@ def _check_finite(losses: Tensor, first_step: int, name: str, lr: float) -> None
             f"The loss of the {name} network is {losses[int(bad[0])].item()} at step {step + 1}. "
             f"Try a smaller learning rate than {lr}."
         )
-
-
-@contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """Let PyTorch use this many threads inside the block; 0 changes nothing."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hidden_context.data.files import atomic_write, write_json, write_yaml_config
 from hidden_context.data.locks import exclusive_folder
+from hidden_context.models.threads import cpu_threads
 from hidden_context.progress import stage
 from hidden_context.synthetic.agreement import Agreement, rank_agreements
 from hidden_context.synthetic.config import SyntheticConfig
@@ -17,7 +18,7 @@ from hidden_context.synthetic.curves import Curves, evaluate
 from hidden_context.synthetic.environments import Environment, make_environment
 from hidden_context.synthetic.mixed_precision import resolve_precision
 from hidden_context.synthetic.networks import LEARNERS
-from hidden_context.synthetic.train import Trained, cpu_threads, train
+from hidden_context.synthetic.train import Trained, train
 
 
 @dataclass(frozen=True)

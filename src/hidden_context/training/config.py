@@ -6,7 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, check_options, option
+from hidden_context.config import (
+    FORMERLY_BF16,
+    SPLIT_BALANCE_HELP,
+    SPLIT_BY_HELP,
+    THREADS_HELP,
+    check_options,
+    option,
+)
 from hidden_context.errors import ConfigError
 
 
@@ -223,7 +230,13 @@ class TrainConfig:
         "cosine", "cosine (to a tenth), step (1, 0.1, 0.01), or any name Transformers knows"
     )
     optim: str = option("adamw_torch", "optimiser, by Transformers' names")
-    bf16: bool = option(False, "compute in bfloat16; the head stays float32")
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto",
+        "what the backbone computes in; auto: bfloat16 where it is measured to be faster. The head "
+        "stays float32",
+        formerly=FORMERLY_BF16,
+    )
+    threads: int | None = option(None, THREADS_HELP, least=1, unset="auto")
     gradient_checkpointing: bool = option(False, "trade compute for memory")
     seed: int = option(0, "seed of weights, order and dropout")
     pad_to_multiple_of: int = option(
@@ -302,6 +315,11 @@ class TrainConfig:
                 f"--ensemble lora trains adapters, so --tuning {self.tuning} does not fit it: take "
                 "--tuning lora or qlora, or --ensemble heads."
             )
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the backbone computes in bfloat16; not before ``auto`` is settled."""
+        return self.precision == "bfloat16"
 
     @property
     def final_path(self) -> Path:

@@ -52,6 +52,7 @@ _NOT_TAKEN = {
     *("use_liger_kernel", "liger_kernel_config", "neftune_noise_alpha", "label_smoothing_factor"),
     *("auto_find_batch_size", "train_sampling_strategy", "full_determinism", "ignore_data_skip"),
     *("save_only_model", "enable_jit_checkpoint", "bf16_full_eval", "fp16_full_eval"),
+    "bf16",
 }
 # Examples that tell the members' units: their root mean squares vary by a few per cent.
 _UNIT_EXAMPLES = 512
@@ -143,7 +144,8 @@ def training_arguments(
         raise ConfigError(f"TrainingArguments has no argument {', '.join(unknown)}.")
     not_taken = sorted(_NOT_TAKEN & set(config.training_arguments))
     if not_taken:
-        raise ConfigError(f"this training loop does not take {', '.join(not_taken)}.")
+        instead = "; bfloat16 is --precision bfloat16" if "bf16" in not_taken else ""
+        raise ConfigError(f"this training loop does not take {', '.join(not_taken)}{instead}.")
     values.update(config.training_arguments)
     try:
         arguments = TrainingArguments(**values)
@@ -209,11 +211,12 @@ def fit(
     if config.quiet:
         loop.handler.remove_callback(PrinterCallback)
     loop.train(resume)
-    _bring_to_one_unit(model, datasets["train"])
+    _bring_to_one_unit(loop, datasets["train"])
     metrics: dict[str, float] = {}
     if config.evaluate_at_end and "test" in datasets:
         metrics = loop.metrics_of(datasets["test"])
         model.reward_scale = reward_scale(model.head, loop.raw_outputs_of(datasets["test"]))
+    loop.finish()
     model.likelihood.cpu()
     return Fitted(
         model,
@@ -278,13 +281,14 @@ def tokenize_splits(
     return {name: part for name, part in datasets.items() if len(part)}
 
 
-def _bring_to_one_unit(model: SequenceRewardModel, dataset: ExampleDataset) -> None:
+def _bring_to_one_unit(loop: TrainingLoop, dataset: ExampleDataset) -> None:
     """Bring an ensemble's members to one unit by a sample of the training comparisons."""
+    model = loop.reward_model
     if not model.head.num_members:
         return
     rows = range(0, len(dataset), -(-len(dataset) // _UNIT_EXAMPLES))
     batch = dataset.batch(rows)
-    raw = model.raw_outputs_of_tokens([ids for tokens in batch.tokens for ids in tokens])
+    raw = loop.runner.raw_outputs_of(dataset, len(rows), rows)
     compared = batch.labels.comparisons
     if len(compared):
         likelihood = model.likelihood

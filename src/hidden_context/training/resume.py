@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from transformers.trainer_utils import get_last_checkpoint
 
+from hidden_context.config import by_present_names
 from hidden_context.data.chat import install_chat_template
 from hidden_context.data.example import Example
 from hidden_context.data.held_out import Splits
@@ -38,6 +40,7 @@ _PRINTED: Final = {
 _WITHOUT_INFLUENCE: Final = {
     *("output_dir", "final_dir", "cache_dir", "resume_from_checkpoint", "report_to", "quiet"),
     *("disable_tqdm", "local_rank", "push_to_hub", "hub_model_id", "trust_remote_code"),
+    "threads",  # what was in use is compared
 }
 # What these name is compared by content.
 _CONTENTS: Final = {
@@ -111,6 +114,7 @@ def describe_run(config: TrainConfig, splits: Splits) -> dict[str, Any]:
         "format": _FORMAT,
         "options": {n: value for n, value in options.items() if n not in _WITHOUT_INFLUENCE},
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "threads": torch.get_num_threads(),
         "day": day_of(tokenizer.chat_template),
         "data": {name: _digest(part, config.annotator_column) for name, part in sets.items()},
         "tokenizer": tokenizer_digest(tokenizer),
@@ -143,7 +147,7 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
     """
     if resume_wanted(config) is False:
         return
-    place, stored = _stored_run(config)
+    place, stored = stored_run(config)
     if stored is None:
         warnings.warn(
             f"{place} does not say what it was trained with, as one of an earlier version; data "
@@ -172,14 +176,26 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
         print(f"going on from {place} with other options: {'; '.join(printed)}", file=sys.stderr)
 
 
-def _stored_run(config: TrainConfig) -> tuple[Path, dict[str, Any] | None]:
-    """Return where a run left its description, and the description if it is there."""
+def stored_run(config: TrainConfig) -> tuple[Path, dict[str, Any] | None]:
+    """Return where a run left its description, and the description if it is there.
+
+    Args:
+        config: The options of a run that is to go on.
+
+    Raises:
+        MissingFileError: If there is nothing to go on from.
+        CheckpointError: If the description is damaged.
+    """
     if config.ensemble == "lora":
         place = Path(config.output_dir) / MEMBERS_FILE
-        return place, read_checkpoint_json(place).get("run") if place.is_file() else None
-    place = Path(resume_point(config) or config.output_dir)
-    file = place / RUN_FILE
-    return place, read_checkpoint_json(file) if file.is_file() else None
+        stored = read_checkpoint_json(place).get("run") if place.is_file() else None
+    else:
+        place = Path(resume_point(config) or config.output_dir)
+        file = place / RUN_FILE
+        stored = read_checkpoint_json(file) if file.is_file() else None
+    if stored is not None and isinstance(stored.get("options"), dict):
+        stored["options"] = by_present_names(stored["options"], TrainConfig)
+    return place, stored
 
 
 def _compare(
@@ -209,8 +225,8 @@ def _compare(
             refused.append(f"the {what} ({', '.join([*causes, *within]) or 'in content'})")
     printed += [
         f"{name} was {old.get(name)}, is {new.get(name)}"
-        for name in ("processes", "day")
-        if old.get(name) != new.get(name)
+        for name in ("processes", "day", "threads")
+        if old.get(name) != new.get(name) and (name in old or name != "threads")
     ]
     return refused, printed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,12 @@ from hidden_context.data.sources import ExampleData, limit_examples
 from hidden_context.errors import ConfigError, HiddenContextWarning
 from hidden_context.heads import Head
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.threads import cpu_threads
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.fitted import is_first_process
 from hidden_context.training.labels import check_labels, make_head
 from hidden_context.training.reporters import check_reporters
+from hidden_context.training.settle import threads_of, with_precision
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -154,10 +157,12 @@ def run(
     splits = load_run_data(config, train_dataset, eval_dataset)
     check_labels(config, splits.train)
     source = config.data_path if train_dataset is None else "in memory"
-    if not is_first_process():
-        return _train(config, head, splits, callbacks, source)
-    with exclusive_folder(config.output_dir), exclusive(config.final_path):
-        return _train(config, head, splits, callbacks, source)
+    with contextlib.ExitStack() as held:
+        if is_first_process():
+            held.enter_context(exclusive_folder(config.output_dir))
+            held.enter_context(exclusive(config.final_path))
+        held.enter_context(cpu_threads(threads_of(config)))
+        return _train(with_precision(config), head, splits, callbacks, source)
 
 
 def _train(
@@ -193,6 +198,7 @@ def _train(
             **{f"{name} examples": count for name, count in fitted.examples.items()},
         },
         "metrics": fitted.metrics,
+        "precision": config.precision,
     }
     if is_first_process():
         model.save_pretrained(config.final_path)
