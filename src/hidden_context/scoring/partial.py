@@ -178,6 +178,8 @@ def read_header(path: Path) -> dict[str, Any]:
     Args:
         path: The record, which may not exist.
     """
+    if not path.is_file():  # a device may have no end
+        return {}
     try:
         with path.open("rb") as file:
             return _parse(file.readline()) or {}
