@@ -47,7 +47,7 @@ def test_every_member_loads_by_peft(backbones, checkpoints, load, tmp_path, kind
     expected = load(source).raw_outputs(TEXTS)
     assert (expected[:, :2] - expected[:, 2:]).abs().max() > 0.1
     exported = export(source, tmp_path / "out")
-    assert exported.agreement.greatest <= 1e-6 * max(1, expected.abs().max())
+    assert exported.agreement.greatest <= 2e-6 * max(1, expected.abs().max())
     found = torch.cat(
         [
             logits(backbones(kind), tmp_path / "out" / name, tmp_path / "out")
@@ -95,7 +95,7 @@ def test_the_backbone_is_written_as_a_classifier(backbones, checkpoints, load, t
     expected = load(source).raw_outputs(texts)
     members = [tmp_path / "out" / f"member_{number}" for number in range(2)]
     found = torch.cat([logits(base, member, base, texts) for member in members], dim=-1)
-    tolerance = 1e-6 if dtype == "float32" else 0.1 * expected.abs().max().item()
+    tolerance = 2e-6 if dtype == "float32" else 0.1 * expected.abs().max().item()
     torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=1e-6)
     assert (found[5] - found[0]).abs().max() > 0.05
     torch.testing.assert_close(load(tmp_path / "out").raw_outputs(TEXTS), expected[:5])

@@ -57,7 +57,7 @@ def test_all_raw_outputs_come_back(backbones, checkpoints, load, tmp_path, kind,
     expected = load(source).raw_outputs(TEXTS, engine="padded")  # as a stranger runs them
     exported = export(source, tmp_path / "out")
     assert exported.folder == tmp_path / "out"
-    assert exported.agreement.greatest <= 1e-6 * max(1, expected.abs().max())
+    assert exported.agreement.greatest <= 2e-6 * max(1, expected.abs().max())
     found = logits(tmp_path / "out", TEXTS)
     close(found, expected)
     again = load(tmp_path / "out")
