@@ -414,7 +414,7 @@ class TestStorage:
     ):
         import errno
 
-        from hidden_context.scoring import merge
+        from hidden_context.data import row_writer
 
         output = tmp_path / "out.jsonl"
         output.write_text("old\n")
@@ -423,7 +423,7 @@ class TestStorage:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(merge, "json_line", full)
+            patch.setattr(row_writer, "json_line", full)
             with pytest.raises(StorageError, match=r"out.jsonl could not be written: No space"):
                 score(pairs, checkpoint, output)
         assert output.read_text() == "old\n"
