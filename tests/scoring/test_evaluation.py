@@ -97,7 +97,7 @@ def test_metrics_are_those_of_the_raw_outputs(base, tmp_path):
     assert stored["counts"] == {"rows": 12, "written": 12, **zeros}
     config = yaml.safe_load(Path(f"{result.path}.config.yaml").read_text())
     assert EvaluateConfig(**config) == EvaluateConfig(
-        checkpoint=base, data_path=data, disable_tqdm=True
+        checkpoint=base, data_path=data, disable_tqdm=True, precision="float32"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -113,7 +114,8 @@ def test_evaluations_along_the_way(finished):
 def test_everything_is_written(finished):
     config, result, folder = finished
     written = yaml.safe_load((folder / "config.yaml").read_text())
-    assert TrainConfig(**written) == config
+    settled = dataclasses.replace(config, precision="float32")  # too small a model to measure
+    assert TrainConfig(**written) == settled
     assert written == yaml.safe_load((folder / "final" / "training_config.yaml").read_text())
     report = json.loads((folder / "metrics.json").read_text())
     assert report["read"]["train"]["kept"] == 64
