@@ -86,9 +86,15 @@ def stop():
     raise KeyboardInterrupt
 
 
+def own_processes():
+    """Processes of this one; other tests leave servers of theirs."""
+    return set(psutil.Process().children(recursive=True))
+
+
 def test_a_killed_worker_changes_no_byte(
     short_folder, source, checkpoint, tmp_path, after_window, monkeypatch
 ):
+    others = own_processes()
     alone = score(source, checkpoint, tmp_path / "alone.jsonl")
     after_window(3, stop)
     output, record = tmp_path / "ray.jsonl", tmp_path / "ray.jsonl.m.partial"
@@ -120,7 +126,7 @@ def test_a_killed_worker_changes_no_byte(
     kept = [tmp_path / f"{name}.jsonl.heads/m/reward_head.json" for name in ("ray", "alone")]
     assert kept[0].read_bytes() == kept[1].read_bytes()
     assert not record.exists()
-    assert psutil.wait_procs(psutil.Process().children(recursive=True), timeout=200)[1] == []
+    assert psutil.wait_procs(own_processes() - others, timeout=200)[1] == []
 
 
 def test_a_killed_command_leaves_no_process_and_goes_on(short_folder, source, checkpoint, tmp_path):
