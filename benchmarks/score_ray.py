@@ -2,8 +2,9 @@
 
     python benchmarks/score_ray.py --output score_ray.json
 
-20 000 texts (5 000 prompts with four responses) and a tiny model of random weights, one thread per
-process. Scored
+20 000 texts (5 000 prompts with four responses) and a small model of random weights, one thread per
+process. (``--width 64`` makes it tiny: then what the cluster and the command do for each row weighs
+as much as a worker's share of the model.) Scored
 
 - *one*: by one process;
 - *ray*: by two workers on a cluster that is started here;
@@ -81,12 +82,15 @@ class Scoring:
             command, env=os.environ | ENVIRONMENT, stdout=subprocess.DEVNULL, text=True
         )
         self.marks: list[tuple[float, float, int]] = []
+        self._seen = self._lines = 0
 
     def rows_done(self) -> int:
         """Count the rows in the record."""
-        with contextlib.suppress(OSError):
-            return max(self.record.read_bytes().count(b"\n") - 1, 0)
-        return 0
+        with contextlib.suppress(OSError), self.record.open("rb") as file:
+            file.seek(self._seen)  # a record only grows, and reading all of it takes a core
+            new = file.read()
+            self._seen, self._lines = self._seen + len(new), self._lines + new.count(b"\n")
+        return max(self._lines - 1, 0)
 
     def watch(self, until: Callable[[int], bool] = lambda rows: False) -> None:
         """Note when rows arrive, until so many are done or the command has ended."""
@@ -204,6 +208,7 @@ def measure(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--texts", type=int, default=20_000)
+    parser.add_argument("--width", type=int, default=512, help="width of the model's layers")
     parser.add_argument("--window", type=int, default=64, help="rows of a window")
     parser.add_argument("--other_window", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
@@ -214,7 +219,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        model = tiny_folder(folder / "model")
+        model = tiny_folder(folder / "model", width=options.width)
         source = folder / "prompts.jsonl"
         write_prompts(source, rows)
         flags = ["--window", str(options.window)]
@@ -238,6 +243,7 @@ def main() -> int:
     }
     result = {
         "texts": options.texts,
+        "width": options.width,
         "window": options.window,
         "killed_run": killed,
         "compared_with_one_process": compared,

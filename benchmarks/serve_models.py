@@ -27,16 +27,20 @@ from hidden_context.models.head_file import HeadFile
 WORDS = ("tea", "rain", "maps", "bread", "music", "snow", "birds", "roads", "clocks", "rivers")
 
 
-def tiny_folder(folder: Path, num_outputs: int = 2) -> str:
-    """Save a Llama of two layers and width 64 with a byte tokenizer; return the folder's name."""
+def tiny_folder(folder: Path, num_outputs: int = 2, width: int = 64) -> str:
+    """Save a Llama of two layers with a byte tokenizer; return the folder's name."""
     letters = ["<pad>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     fast = Tokenizer(models.BPE({letter: n for n, letter in enumerate(letters)}, []))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast, model_max_length=2048, **names)
-    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    shape |= {"num_key_value_heads": 2, "intermediate_size": 160, "vocab_size": len(letters)}
+    shape = {"hidden_size": width, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape |= {
+        "num_key_value_heads": 2,
+        "intermediate_size": width * 5 // 2,
+        "vocab_size": len(letters),
+    }
     config = LlamaConfig(**shape, num_labels=num_outputs, max_position_embeddings=2048)
     config.pad_token_id = 0
     torch.manual_seed(0)

@@ -38,7 +38,7 @@ from hidden_context.scoring.stream import recheck
 T = TypeVar("T")
 
 # Windows that wait at each worker, beside the one that it scores: enough to hide the way there.
-_AHEAD: Final = 1
+_AHEAD: Final = 3
 # How often the worker that is asked first may be lost; Ray Data sees to the others.
 _RESTARTS: Final = 3
 
@@ -172,6 +172,7 @@ def _settings(ray: Any) -> Iterator[None]:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.memory_usage_poll_interval_s = None  # it reads all of a process's pages, each second
     log = logging.getLogger("ray.data")
     level = log.level
     log.setLevel(logging.ERROR)
