@@ -14,6 +14,7 @@ LABELS = {
     "paper": "paper's procedure",
     "trl": "TRL RewardTrainer",
     "padded": "ours, engine padded",
+    "padding-free": "padding-free, nothing shared",
     "tree": "ours, engine tree",
     "qlora": "ours, engine tree, QLoRA",
     "pairs": "ours, pair by pair",

@@ -6,6 +6,8 @@
 - ``sorted N``: padded batches of at most N tokens, sorted by length, without attention mask and
   cache, with our fused GELU: the best that can be had without sharing.
 - ``padded``: the package with ``engine="padded"``.
+- ``padding-free``: the texts one after another in rows, each by itself: the tree's attention and
+  layout, nothing shared. (TRL's RewardTrainer has no such mode.)
 - ``tree``: the package with ``engine="tree"``: every shared prompt once.
 """
 
@@ -17,14 +19,16 @@ from typing import Any
 import torch
 from throughput_data import PAD, Group
 from throughput_measure import Key, Row, SkippedError, seconds_of
-from throughput_models import ModelSet, reward_model
+from throughput_models import PRECISIONS, ModelSet, reward_model
 from torch import Tensor
 
 from hidden_context.data.tokenize import pad_batch
+from hidden_context.data.trees import fill_batches, tree_of
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.likelihood import Labels
-from hidden_context.models.engine.choose import EngineName, Way
-from hidden_context.models.engine.forward import tree_attention_in
+from hidden_context.models.engine.budget import default_tokens
+from hidden_context.models.engine.choose import EngineName, Way, evaluating
+from hidden_context.models.engine.forward import tree_attention_in, tree_outputs
 from hidden_context.models.engine.runner import Runner
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.training.module import PreferenceModule
@@ -74,10 +78,23 @@ def scorers(models: ModelSet, tokens_per_batch: int | None, paper_cache: bool) -
 
         return run
 
+    def padding_free(sequences: Sequence[list[int]]) -> Tensor:
+        module = models.ours()
+        alone = [tree_of(sequences, [number]) for number in range(len(sequences))]
+        budget = tokens_per_batch or default_tokens(models.device, PRECISIONS[models.precision])
+        batches = fill_batches([tree.num_tokens for tree in alone], budget)
+        with evaluating(module), torch.inference_mode(), tree_attention_in(module):
+            rows = [
+                tree_outputs(module, sequences, [alone[number] for number in batch])
+                for batch in batches
+            ]
+        return torch.cat(rows)[:, 0].float().cpu()
+
     found: dict[str, Scorer] = {"paper": paper}
     for budget in sorted_budgets(models.device, tokens_per_batch):
         found[sorted_name(budget)] = through(models.unmasked(), "padded", budget)
     found["padded"] = through(models.ours(), "padded", tokens_per_batch)
+    found["padding-free"] = padding_free
     found["tree"] = through(models.ours(), "tree", tokens_per_batch)
     return found
 

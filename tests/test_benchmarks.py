@@ -32,8 +32,8 @@ def rows_of(found: dict[str, Any], part: str) -> dict[str, dict[str, Any]]:
 
 def check_rows(found: dict[str, Any], precision: str) -> None:
     expected = {
-        "scoring": ["paper", *PADDED, "tree"],
-        "responses": ["paper", *PADDED, "tree"],
+        "scoring": ["paper", *PADDED, "padding-free", "tree"],
+        "responses": ["paper", *PADDED, "padding-free", "tree"],
         "training": ["paper", "trl", *PADDED, "tree"],
     }
     for part, names in expected.items():

@@ -15,6 +15,7 @@ from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import CheckpointError
 from hidden_context.models.activations import fuse_gelu
 from hidden_context.models.engine.pooling import LastAttendedPooling, LastEosPooling
+from hidden_context.models.feed_forward import GeluInProduct, gelu_blocks
 
 
 class Float32Linear(nn.Linear):
@@ -94,10 +95,13 @@ def specialise_for_rewards(model: PreTrainedModel) -> None:
     """Give a classification model a float32 head and, but for encoders, pooling by attention mask.
 
     The head is all that stands beside the backbone, for RoBERTa a dense layer too. Encoders keep
-    the pooling they were made with. Activations that PyTorch has a kernel for get it. Idempotent.
+    the pooling they were made with. Activations that PyTorch has a kernel for get it, and GPT-2's
+    is part of a product where that is faster. Idempotent.
     """
     keep_float32(final_linear(model)[1])
     fuse_gelu(model)
+    for block in gelu_blocks(model):
+        _specialise(block, GeluInProduct)
     if hasattr(model, model.base_model_prefix):
         for name, child in model.named_children():
             if name != model.base_model_prefix:

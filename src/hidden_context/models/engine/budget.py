@@ -12,7 +12,7 @@ import torch
 DEFAULT_TOKENS: Final = {"cpu": 1024, "mps": 4096, "cuda": 8192}
 """Tokens per forward pass where none are named: enough for matrices at full speed, no more."""
 
-_HALF_ON_CPU: Final = 4
+_HALF_ON_CPU: Final = 2
 
 _LEAST_GAIN: Final = 1.05
 _logger = logging.getLogger(__name__)
