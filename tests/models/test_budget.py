@@ -148,5 +148,5 @@ def test_defaults():
     assert default_tokens(torch.device("cuda", 1)) == DEFAULT_TOKENS["cuda"]
     assert default_tokens(torch.device("xpu")) == DEFAULT_TOKENS["cuda"]
     half = default_tokens(torch.device("cpu"), torch.bfloat16)
-    assert half == 4 * DEFAULT_TOKENS["cpu"]
+    assert half == 2 * DEFAULT_TOKENS["cpu"]
     assert default_tokens(torch.device("cuda"), torch.bfloat16) == DEFAULT_TOKENS["cuda"]
