@@ -27,7 +27,7 @@ from throughput_data import Group
 
 from hidden_context.data.trees import TokenTree, fill_batches, tree_of
 from hidden_context.models.engine.budget import TokenBudget
-from hidden_context.models.engine.runner import plan
+from hidden_context.models.engine.runner import distinct, plan
 from hidden_context.scoring.config import StreamOptions
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.passes import Pass, bring_to, divide
@@ -163,6 +163,8 @@ def scoring(groups: Sequence[Group], way: str, budget: int, window: int = WINDOW
             total += free([lengths[place] for place in batch] for batch in batches)
         else:
             kind: Literal["padded", "tree"] = "padded" if way == "sorted padded" else "tree"
+            if kind == "tree":  # the package runs equal texts once; the padded rows are others'
+                texts = [texts[place] for place in distinct(texts)[0]]
             for batch in plan(texts, range(len(texts)), kind, TokenBudget(budget), MOST_TEXTS):
                 total += batch_amount(texts, batch, kind)
     return total

@@ -120,6 +120,31 @@ def test_rewards_do_not_depend_on_the_budget(models, kind, way):
     assert runner.choice.engine.name == way
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_equal_texts_are_run_once_and_get_one_reward(models, way):
+    model = models[KINDS[way]]
+    runner = Runner(model, 0)
+    order = [3, 1, 0, 3, 2, 1, 1, 0, 3]
+    expected = runner.raw_outputs(TEXTS[:4], 2, engine=way)
+    memory = Memory(model, 10**6)
+    try:
+        assert torch.equal(runner.raw_outputs(TEXTS[:4], 2, engine=way), expected)
+        once, memory.passes = memory.passes, []
+        assert torch.allclose(
+            runner.raw_outputs([list(TEXTS[n]) for n in order], 2, engine=way),
+            expected[order],
+            atol=1e-6,
+        )
+        assert sum(memory.passes) == sum(once)
+        memory.passes = []
+        same = runner.raw_outputs([TEXTS[2]] * 5, 2)
+        assert torch.equal(same, same[:1].expand(5, 2))
+        assert torch.allclose(same[0], expected[2], atol=1e-6)
+        assert memory.passes == [len(TEXTS[2])]
+    finally:
+        memory.handle.remove()
+
+
 def test_encoders_too(models):
     expected = alone(models["bert"])
     for tokens in (1, 17, 10**6):

@@ -53,6 +53,8 @@ class Runner:
     ) -> Tensor:
         """Run sequences in batches; where memory runs out, in smaller ones.
 
+        Equal sequences are run once, as where the pairs of a ranking stand in rows of their own.
+
         Args:
             sequences: B non-empty sequences of token ids.
             num_outputs: Number K of raw outputs.
@@ -74,6 +76,17 @@ class Runner:
                 f"batch_size and tokens_per_batch are at least 1, not {batch_size} and "
                 f"{tokens_per_batch}."
             )
+        if features is None:
+            chosen, places = distinct(sequences)
+            if len(chosen) < len(sequences):
+                once = self.raw_outputs(
+                    [sequences[i] for i in chosen],
+                    num_outputs,
+                    engine=engine,
+                    batch_size=batch_size,
+                    tokens_per_batch=tokens_per_batch,
+                )
+                return once[places]
         raw = torch.empty(len(sequences), num_outputs)
         if not len(sequences):
             return raw
@@ -150,6 +163,27 @@ class Runner:
 
             self._tuned = TokenBudget(tune(run, untuned.tokens))
         return self._tuned
+
+
+def distinct(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """Find which sequences are equal.
+
+    Args:
+        sequences: N sequences of token ids.
+
+    Returns:
+        The places of the M different ones, each where it stands first, and for each of the N
+        which of the M it is.
+
+    >>> distinct([[1, 2], [3], [1, 2]])
+    ([0, 1], [0, 1, 0])
+    """
+    number: dict[tuple[int, ...], int] = {}
+    places = [number.setdefault(tuple(sequence), len(number)) for sequence in sequences]
+    first: dict[int, int] = {}
+    for place, which in enumerate(places):
+        first.setdefault(which, place)
+    return list(first.values()), places
 
 
 def plan(
