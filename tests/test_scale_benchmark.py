@@ -67,12 +67,11 @@ def test_rankings_give_all_comparisons_and_a_pair_of_each_runs_alone_in_training
     assert apart.tokens == 6 * (6 * 50 + 3 * (10 + 20 + 30 + 40 + 4))
 
 
-def test_scoring_finds_prompts_of_pairs_that_came_from_one_ranking() -> None:
+def test_scoring_finds_prompts_and_responses_of_pairs_that_came_from_one_ranking() -> None:
     groups = lengths.groups_of([(200, [9, 9, 9, 9])] * 5)
-    found = tokens.scoring(groups, "tree of pairs", 8192)
-    # one prompt, and each of the 12 texts of its 6 pairs: a repeated response is run again
-    assert found.tokens == 5 * (200 + 12 * 10)
-    assert tokens.scoring(groups, "tree", 8192).tokens == 5 * (200 + 4 * 10)
+    for way in ("tree of pairs", "tree"):  # each of the 4 responses stands in 3 of the 6 pairs
+        assert tokens.scoring(groups, way, 8192).tokens == 5 * (200 + 4 * 10)
+    assert tokens.scoring(groups, "padding-free", 8192).tokens == 5 * 12 * 210
 
 
 def test_lengths_are_drawn_as_throughput_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
