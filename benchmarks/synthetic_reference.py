@@ -2,9 +2,11 @@
 
     python benchmarks/synthetic_reference.py --batch_size 2048 --num_iterations 50 --rounds 5
 
-Ours is timed with its hidden layers in float32 and in bfloat16, the plain loop is float32. Rounds
-are interleaved, their order alternates, and medians are compared, so that other load on the machine
-falls on all alike.
+Ours is timed in each of its precisions (see ``arithmetic.resolve_precision``), the plain loop is
+float32. Rounds are interleaved, their order alternates, and medians are compared: other load on the
+machine then falls on all alike. ``--clock processor`` counts the processor time of the process,
+divided by its threads, which stands still while other programs run. ``ONEDNN_MAX_CPU_ISA=AVX2`` in
+the environment stands for a processor without instructions for bfloat16.
 """
 
 from __future__ import annotations
@@ -16,20 +18,20 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hidden_context.models.threads import cpu_threads
+from hidden_context.synthetic.arithmetic import Precision, resolve_precision
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.environments import Environment, make_environment
-from hidden_context.synthetic.mixed_precision import resolve_precision
-from hidden_context.synthetic.networks import LEARNERS, RewardLearner, make_learner
+from hidden_context.synthetic.networks import LEARNERS, Learner, RewardLearner, make_learner
 from hidden_context.synthetic.train import FINAL_LR, train
 
 
-def plain_loss(learner: nn.Module, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
+def plain_loss(learner: Learner, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
     """Two forward passes per step, one per side; both answers evaluated, then selected."""
     if not isinstance(learner, RewardLearner):
         return -learner.log_prob_preferred(first, second, prefer_second).mean()
@@ -61,45 +63,67 @@ def plain_training(name: str, environment: Environment, config: SyntheticConfig)
     return losses
 
 
-def seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+def seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    started = clock()
     run()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def measure(name: str, config: SyntheticConfig, rounds: int) -> dict[str, float]:
+def measure(
+    name: str, config: SyntheticConfig, rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
     """Median seconds per step of all, and medians of the rounds' ratios to the plain loop."""
     environment = make_environment(config.env)
 
-    def ours(precision: Literal["float32", "bfloat16"]) -> Callable[[], object]:
+    def ours(precision: Precision) -> Callable[[], object]:
         return lambda: train(name, environment, dataclasses.replace(config, precision=precision))
 
-    sides = {
-        "plain": lambda: plain_training(name, environment, config),
-        "float32": ours("float32"),
-        "bfloat16": ours("bfloat16"),
+    sides: dict[str, Callable[[], object]] = {
+        "plain": lambda: plain_training(name, environment, config)
     }
+    sides.update({precision: ours(precision) for precision in PRECISIONS})
     times: dict[str, list[float]] = {side: [] for side in sides}
     for round_number in range(-1, rounds):
         order = list(sides) if round_number % 2 else list(reversed(sides))
         for side in order:
-            elapsed = seconds(sides[side])
+            elapsed = seconds(sides[side], clock)
             if round_number >= 0:  # the first round warms up
                 times[side].append(elapsed / config.num_iterations)
     result = {f"{side}_seconds_per_step": statistics.median(times[side]) for side in sides}
-    for side in ("float32", "bfloat16"):
+    for side in PRECISIONS:
         ratios = [plain / own for plain, own in zip(times["plain"], times[side], strict=True)]
         result[f"{side}_speed_up"] = statistics.median(ratios)
     return result
 
 
-def whole_speed_up(results: dict[str, dict[str, float]], config: SyntheticConfig) -> float:
-    """Ratio of the plain loop to ours over all networks, in the precisions that auto picks."""
-    ours = sum(
-        result[f"{resolve_precision('auto', config.width, name)}_seconds_per_step"]
-        for name, result in results.items()
-    )
+def product_rates(config: SyntheticConfig, clock: Callable[[], float]) -> dict[str, float]:
+    """Rate of a hidden layer's product by precision, in multiplications and additions a second."""
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        inputs = torch.ones(2 * config.batch_size, config.width, dtype=dtype)
+        weight = torch.ones(config.width, config.width, dtype=dtype)
+        taken = [seconds(lambda: inputs @ weight, clock) for _ in range(10)]  # noqa: B023
+        operations = 2 * inputs.numel() * config.width
+        rates[str(dtype).removeprefix("torch.")] = operations / statistics.median(taken[2:])
+    return rates
+
+
+def whole_speed_up(results: dict[str, dict[str, float]], chosen: dict[str, Precision]) -> float:
+    """Ratio of the plain loop to ours over all networks, each in a precision of its own."""
+    ours = sum(results[name][f"{chosen[name]}_seconds_per_step"] for name in results)
     return sum(result["plain_seconds_per_step"] for result in results.values()) / ours
+
+
+def print_row(name: str, result: dict[str, float]) -> None:
+    times = "".join(f"{1e3 * result[f'{side}_seconds_per_step']:>10.2f}" for side in SIDES)
+    ratios = "".join(f"{result[f'{side}_speed_up']:>9.2f}x" for side in PRECISIONS)
+    print(f"{name:<16}{times}  {ratios}", flush=True)
+
+
+SIDES = ("plain", *PRECISIONS)
 
 
 def main() -> None:
@@ -110,6 +134,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--num_threads", type=int, default=0)
+    parser.add_argument("--clock", default="wall", choices=("wall", "processor"))
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     arguments = parser.parse_args()
     config = SyntheticConfig(
@@ -121,25 +146,30 @@ def main() -> None:
         likelihood="logistic",
         num_threads=arguments.num_threads,
     )
-    results = {}
+    results, chosen = {}, {}
     with cpu_threads(config.num_threads):
-        print(
-            f"{torch.get_num_threads()} threads, batch of {config.batch_size} pairs, {config.env}"
-        )
-        sides = ("plain", "float32", "bfloat16")
-        header = "".join(f"{side + ', ms':>14}" for side in sides)
-        print(f"{'network':<16}{header} {'speed-up: float32':>20} {'bfloat16':>9}")
+        threads = torch.get_num_threads()
+        by_processor = arguments.clock == "processor"
+        clock = (lambda: time.process_time() / threads) if by_processor else time.perf_counter
+        print(f"{threads} threads, batch of {config.batch_size} pairs, {config.env}")
+        rates = product_rates(config, clock)
+        print("products: " + ", ".join(f"{n} {r / 1e9:.0f} GFLOP/s" for n, r in rates.items()))
+        print(f"{'ms per step':<16}{''.join(f'{side:>10}' for side in SIDES)}   times as fast")
         for name in LEARNERS:
-            result = results[name] = measure(name, config, arguments.rounds)
-            times = "".join(f"{1e3 * result[f'{side}_seconds_per_step']:>14.2f}" for side in sides)
-            print(
-                f"{name:<16}{times} {result['float32_speed_up']:>19.2f}x "
-                f"{result['bfloat16_speed_up']:>8.2f}x",
-                flush=True,
-            )
-        print(f"all four, each in its default precision: {whole_speed_up(results, config):.2f}x")
+            results[name] = measure(name, config, arguments.rounds, clock)
+            chosen[name] = resolve_precision("auto", config.width, name)
+            print_row(name, results[name])
+        for precision in PRECISIONS:
+            ratio = whole_speed_up(results, dict.fromkeys(LEARNERS, precision))
+            print(f"all four in {precision}: {ratio:.2f}x")
+        print(f"all four by default ({chosen}): {whole_speed_up(results, chosen):.2f}x")
     if arguments.output:
-        document = {"config": dataclasses.asdict(config), "results": results}
+        document = {
+            "config": dataclasses.asdict(config),
+            "products": rates,
+            "default": chosen,
+            "results": results,
+        }
         arguments.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -124,18 +125,32 @@ def test_another_activation_stays(calls: list[int]) -> None:
     assert not calls
 
 
-@pytest.mark.parametrize("mistake", [1.0, 0.03])
+def exact_kernel(inputs: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tensor:
+    plain = functional.linear(inputs.float(), weight.float(), bias.float())
+    return functional.gelu(plain, approximate="tanh")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "used"),
+    [
+        (lambda values: values, True),
+        (lambda values: values + 1.0, False),
+        (lambda values: values - 0.03, False),
+        (lambda values: values.nan_to_num(), False),
+        (lambda values: values[:, :1], False),
+    ],
+    ids=["none", "far", "near", "hides NaN", "shape"],
+)
 def test_a_kernel_that_is_wrong_is_not_used(
-    mistake: float, monkeypatch: pytest.MonkeyPatch
+    mistake: Callable[[Tensor], Tensor], used: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(inputs: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tensor:
-        plain = functional.linear(inputs.float(), weight.float(), bias.float())
-        return functional.gelu(plain, approximate="tanh") + mistake
+    def wrong(*arguments: Any) -> Tensor:
+        return mistake(exact_kernel(*arguments))
 
     linear_gelu_kernel.cache_clear()
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong)
     try:
-        assert linear_gelu_kernel() is None
+        assert linear_gelu_kernel() == (wrong if used else None)
     finally:
         linear_gelu_kernel.cache_clear()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -137,7 +138,11 @@ def test_progress_counts_every_step_once() -> None:
     assert steps == [50, 50, 7]
 
 
-def test_a_loss_that_is_not_finite_stops_training_with_its_step() -> None:
+@pytest.mark.parametrize("name", ["base", "categorical"])
+@pytest.mark.parametrize("precision", ["float32", "folded", "mixed", "bfloat16"])
+def test_a_loss_that_is_not_finite_stops_training_with_its_step(
+    name: str, precision: Literal["float32", "folded", "mixed", "bfloat16"]
+) -> None:
     class Poisoned(OneDimensional):
         calls = 0
 
@@ -146,8 +151,8 @@ def test_a_loss_that_is_not_finite_stops_training_with_its_step() -> None:
             scale = math.nan if self.calls == 3 else 1.0
             return super().sample_alternatives(num, generator) * scale
 
-    with pytest.raises(DivergedError, match="base network is nan at step 3"):
-        train("base", Poisoned(), TINY)
+    with pytest.raises(DivergedError, match=f"{name} network is nan at step 3"):
+        train(name, Poisoned(), dataclasses.replace(TINY, precision=precision))
 
 
 def test_classifier_borda_count_reads_pairs_both_ways_round() -> None:

@@ -27,10 +27,11 @@ class SyntheticConfig:
         "probit", "comparison of two normal rewards: exact (probit) or the paper's code (logistic)"
     )
     width: int = option(512, "width of the hidden layers", least=1)
-    precision: Literal["auto", "float32", "bfloat16"] = option(
+    precision: Literal["auto", "float32", "folded", "mixed", "bfloat16"] = option(
         "auto",
-        "precision of the hidden layers in training; auto: bfloat16 where it is faster "
-        "(processors with AMX, wide layers) and learns the same curve, else float32",
+        "precision of the hidden layers in training: float32 layer by layer; folded, float32 by "
+        "fewer operations; mixed, float32 forward and bfloat16 backward; bfloat16; auto: the "
+        "fastest here that learns the same curve",
     )
     num_threads: int = option(0, "CPU threads for training; 0 leaves PyTorch's choice", least=0)
     figure_formats: list[str] = option(

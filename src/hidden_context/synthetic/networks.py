@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from hidden_context import heads
 from hidden_context.distributions import CategoricalReward, NormalReward, RewardDistribution
 from hidden_context.distributions.log_space import Likelihood
+from hidden_context.synthetic.arithmetic import Arithmetic
+from hidden_context.synthetic.comparison import log_prob_greater
 from hidden_context.synthetic.environments import Environment
-from hidden_context.synthetic.mixed_precision import mixed_precision_pass
+from hidden_context.synthetic.training_pass import training_pass
 
 NUM_LAYERS = 4
 LOG_STDDEV_SHIFT = 2.0
@@ -28,20 +30,20 @@ LEARNERS = ("base", "mean_and_stddev", "categorical", "classifier")
 
 
 class Perceptron(nn.Sequential):
-    """A sequence of layers; ``training_dtype`` changes the precision of training passes only.
+    """A sequence of layers; ``arithmetic`` changes how training passes compute, and nothing else.
 
     Evaluation, parameters and state dict are those of the layers in any case.
 
     Attributes:
-        training_dtype: Precision of the hidden layers in training mode; None for the weights' own.
+        arithmetic: Precision of the hidden layers in training mode; None for layer by layer.
     """
 
-    training_dtype: torch.dtype | None = None
+    arithmetic: Arithmetic | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layers in turn, ``(B, inputs) -> (B, outputs)``."""
-        if self.training and self.training_dtype is not None:
-            return mixed_precision_pass(self, inputs, self.training_dtype)
+        if self.training and self.arithmetic is not None:
+            return training_pass(self, inputs, self.arithmetic)
         outputs: Tensor = super().forward(inputs)
         return outputs
 
@@ -120,6 +122,21 @@ class RewardLearner(Learner):
         return self.compare(raw_chosen, raw_rejected)
 
 
+class CategoricalLearner(RewardLearner):
+    """A network that rewards each alternative by a categorical distribution on [0, 1]."""
+
+    def __init__(self, network: Perceptron) -> None:
+        super().__init__(network, CategoricalReward)
+
+    def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
+        """See the base class; by products of probabilities in a training pass of their own."""
+        if self.training and self.network.arithmetic is not None:
+            by_products = log_prob_greater(raw_chosen, raw_rejected)
+            if by_products is not None:
+                return by_products
+        return super().compare(raw_chosen, raw_rejected)
+
+
 def normal_reward(raw: Tensor, likelihood: Likelihood) -> NormalReward:
     """Read raw outputs ``(..., 2)`` as normal rewards of batch shape ``(...)``, σ = e^(raw₁−2)."""
     mean, log_stddev = raw.unbind(-1)
@@ -170,7 +187,7 @@ def make_learner(
         read = partial(normal_reward, likelihood=likelihood)
         return RewardLearner(perceptron(inputs, 2, width), read)
     if name == "categorical":
-        return RewardLearner(perceptron(inputs, atoms, width, batch_norm=True), CategoricalReward)
+        return CategoricalLearner(perceptron(inputs, atoms, width, batch_norm=True))
     if name == "classifier":
         return ClassifierLearner(perceptron(2 * inputs, 1, width))
     raise ValueError(f"{name!r} is no learner; choose from {', '.join(LEARNERS)}")

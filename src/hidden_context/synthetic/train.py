@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hidden_context.errors import DivergedError
+from hidden_context.synthetic.arithmetic import Precision, arithmetic, resolve_precision
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.environments import Environment
-from hidden_context.synthetic.mixed_precision import resolve_precision
 from hidden_context.synthetic.networks import Learner, make_learner
 
 FINAL_LR = 1e-5
@@ -27,11 +27,13 @@ class Trained:
         learner: The learner, in evaluation mode.
         losses: Mean negative log-likelihood of every step, ``(num_iterations,)``, in nats.
         seconds: Wall time of the training loop.
+        precision: How the hidden layers computed, see ``arithmetic.resolve_precision``.
     """
 
     learner: Learner
     losses: Tensor
     seconds: float
+    precision: Precision
 
 
 def decay_per_step(lr: float, num_iterations: int) -> float:
@@ -72,8 +74,8 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         learner = make_learner(name, environment, config.width, config.likelihood)
-    if resolve_precision(config.precision, config.width, name) == "bfloat16":
-        learner.network.training_dtype = torch.bfloat16
+    precision = resolve_precision(config.precision, config.width, name)
+    learner.network.arithmetic = arithmetic(precision)
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.Adam(learner.parameters(), lr=config.lr, fused=True)
     schedule = torch.optim.lr_scheduler.ExponentialLR(
@@ -94,7 +96,7 @@ def train(
             on_step(step + 1 - checked)
             checked = step + 1
     seconds = time.perf_counter() - started
-    return Trained(learner.eval(), losses, seconds)
+    return Trained(learner.eval(), losses, seconds, precision)
 
 
 def _check_finite(losses: Tensor, first_step: int, name: str, lr: float) -> None:

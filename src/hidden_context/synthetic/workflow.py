@@ -16,7 +16,6 @@ from hidden_context.synthetic.agreement import Agreement, rank_agreements
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.curves import Curves, evaluate
 from hidden_context.synthetic.environments import Environment, make_environment
-from hidden_context.synthetic.mixed_precision import resolve_precision
 from hidden_context.synthetic.networks import LEARNERS
 from hidden_context.synthetic.train import Trained, train
 
@@ -31,7 +30,8 @@ class SyntheticResult:
         agreements: Rank agreements by curve, see ``rank_agreements``.
         final_losses: Mean training loss over the last tenth of the steps by network, in nats.
         seconds: Wall time of training by network.
-        precision: That of the hidden layers in training by network, float32 or bfloat16.
+        precision: That of the hidden layers in training by network: float32, folded, mixed or
+            bfloat16.
         files: Every file written.
     """
 
@@ -79,9 +79,7 @@ def _run(config: SyntheticConfig) -> SyntheticResult:
         agreements=rank_agreements(curves),
         final_losses={name: float(t.losses[-tenth:].mean()) for name, t in trained.items()},
         seconds={name: t.seconds for name, t in trained.items()},
-        precision={
-            name: resolve_precision(config.precision, config.width, name) for name in trained
-        },
+        precision={name: t.precision for name, t in trained.items()},
         files=[],
     )
     losses = {name: t.losses.numpy() for name, t in trained.items()}
