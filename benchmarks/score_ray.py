@@ -83,6 +83,7 @@ class Scoring:
         )
         self.marks: list[tuple[float, float, int]] = []
         self._seen = self._lines = 0
+        self._used: dict[psutil.Process, float] = {}
 
     def rows_done(self) -> int:
         """Count the rows in the record."""
@@ -105,15 +106,14 @@ class Scoring:
             raise SystemExit(f"score ended with {self.process.returncode}")
 
     def processor_seconds(self) -> float:
-        """Processor time of the command and of all that it started and that lives."""
-        total = 0.0
+        """Processor time of the command and of all that it started, ended or not."""
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.process.pid)
             for each in (process, *process.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     used = each.cpu_times()
-                    total += used.user + used.system
-        return total
+                    self._used[each] = used.user + used.system
+        return sum(self._used.values())
 
     @property
     def rates(self) -> dict[str, float]:
