@@ -62,16 +62,20 @@ def parser() -> argparse.ArgumentParser:
 def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     made = parser()
     options = made.parse_args(argv)
+    from scale_check import read_measurement
     from scale_hardware import shape_of
 
     try:
         options.shapes = [shape_of(name) for name in options.model.split(",")]
     except KeyError as error:
-        made.error(f"--model: {error.args[0]} is not known")
+        made.error(f"--model: {error.args[0]} is not known; take tiny-llama, llama-8b or llama-70b")
     if options.responses < 3:
         made.error("--responses: a ranking has 3 or more; pairs are there anyway")
-    if min(options.gpus, options.comparisons_per_gpu, options.corpora, options.steps) < 1:
+    counts = (options.gpus, options.comparisons, options.comparisons_per_gpu)
+    if min(*counts, options.corpora, options.steps) < 1:
         made.error("GPUs, comparisons, corpora and steps are at least 1")
+    for path in options.checked or ():  # before the minutes that the simulation takes
+        read_measurement(path)
     return options
 
 

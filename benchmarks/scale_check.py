@@ -279,13 +279,34 @@ def check_seconds(rows: Sequence[Measured]) -> list[Check]:
     ]
 
 
+def read_measurement(path: Path) -> dict[str, Any]:
+    """Read the JSON file of a measurement.
+
+    Raises:
+        SystemExit: If it is missing, or is not what ``throughput.py --output`` writes.
+    """
+    remedy = "give a file that throughput.py --output or scale_measure.py --output wrote"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SystemExit(f"--checked: {path}: {error.strerror}; {remedy}") from error
+    except ValueError as error:
+        raise SystemExit(f"--checked: {path} is not JSON ({error}); {remedy}") from error
+    missing = {"machine", "options", "rows", "roofline"}
+    if isinstance(found, dict):
+        missing -= set(found)
+    if missing:
+        raise SystemExit(f"--checked: {path} has no {', '.join(sorted(missing))}; {remedy}")
+    return found
+
+
 def check(paths: Sequence[Path], cache: Path, tolerance: float = TOLERANCE) -> list[dict[str, Any]]:
     """Check the simulation against the JSON files of measurements, of which the first is fitted.
 
     Raises:
         SystemExit: If the measurement cannot be laid out again here.
     """
-    files = [json.loads(path.read_text()) for path in paths]
+    files = [read_measurement(path) for path in paths]
     rows = [row for found in files for row in measured_rows(found, cache)]
     return [each.record(tolerance) for each in check_ratios(rows) + check_seconds(rows)]
 

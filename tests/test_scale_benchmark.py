@@ -385,3 +385,26 @@ def test_wrong_options_are_named(
     with pytest.raises(SystemExit):
         scale.options_of(wrong)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), ("", "is not JSON"), ("[]", "machine"), ('{"rows": []}', "roofline")],
+)
+def test_a_measurement_that_is_none_is_named_before_anything_is_drawn(
+    content: str | None, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "measured.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=said) as stopped:
+        scale.options_of(["--model", "tiny-llama", "--checked", str(path)])
+    assert str(path) in str(stopped.value)
+    assert "scale_measure.py --output" in str(stopped.value)
+
+
+@pytest.mark.parametrize("option", ["gpus", "comparisons", "corpora", "steps"])
+def test_counts_below_one_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        scale.options_of([f"--{option}", "-5"])
+    assert "at least 1" in capsys.readouterr().err

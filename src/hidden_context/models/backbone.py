@@ -236,8 +236,8 @@ def quantization_options() -> dict[str, Any]:
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
-            "QLoRA needs bitsandbytes: pip install 'hidden-context[qlora]' (an NVIDIA GPU is "
-            "needed), or train with --tuning lora."
+            "QLoRA needs bitsandbytes: pip install 'hidden-context[qlora]', or train with "
+            "--tuning lora."
         )
     from transformers import BitsAndBytesConfig
 
