@@ -6,7 +6,7 @@ WORKERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: quickstart test lint format wheel clean
+.PHONY: quickstart test docs lint format wheel clean
 .DEFAULT_GOAL := quickstart
 
 # The trainers' own client code, for tests alone: small wheels without their dependencies.
@@ -31,6 +31,9 @@ test: $(VENV)/.installed $(VENV)/.clients ## the whole suite with coverage; neve
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include='*/distributions/*,*/heads/*,*/statistics/*,*/likelihood/*,*/risk/*'
 
+docs: $(VENV)/.installed ## the documentation site, in site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: $(VENV)/.installed ## formatting, style, types and the floors
 	PATH="$(CURDIR)/$(BIN):$$PATH" ./lint.sh
 
@@ -41,4 +44,4 @@ wheel: $(VENV)/.installed
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist results/quickstart .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) dist site results/quickstart .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*

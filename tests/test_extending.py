@@ -1,59 +1,63 @@
-"""What CONTRIBUTING.md shows as the smallest head, importer and risk measure works as it stands."""
+"""What the guide shows as the smallest head, importer and risk measure works as it stands."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from hidden_context import heads, risk
 from hidden_context.data import importers
-from hidden_context.data.checks import Place, read_conversation
-from hidden_context.data.example import Comparison, Example, Judgement
+from hidden_context.data.example import Comparison
 from hidden_context.distributions import NormalReward
-from hidden_context.distributions.log_space import at_least_float32
-from hidden_context.heads import Head
+from hidden_context.errors import ConfigError
 from hidden_context.heads import registry as head_registry
 from hidden_context.models import RewardModel
-from hidden_context.risk.measure import Measure
 from hidden_context.training import run
 from support.builders import preference_rows, train_config
 from support.fixtures import backbones, feature_cache_in_tmp  # noqa: F401
 
+GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "extending.md"
 
-@pytest.fixture(scope="module")
-def shown() -> dict[str, Any]:
-    """Names that the code blocks of CONTRIBUTING.md define."""
-    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    known = (Any, ClassVar, Comparison, Example, Final, Head, Judgement, Mapping, Measure)
-    names = {getattr(each, "__name__", str(each).split(".")[-1]): each for each in known}
-    names |= {"NormalReward": NormalReward, "Place": Place, "Tensor": Tensor, "torch": torch}
-    names |= {"at_least_float32": at_least_float32, "dataclass": dataclass}
-    names |= {"read_conversation": read_conversation, "__name__": __name__}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(block, "CONTRIBUTING.md", "exec", dont_inherit=True), names)
+
+@pytest.fixture
+def shown(monkeypatch) -> dict[str, Any]:
+    """Names that the guide's code blocks define; its head is known for one test."""
+    monkeypatch.setattr(head_registry, "_CLASSES", dict(head_registry._CLASSES))
+    names: dict[str, Any] = {"__name__": __name__}
+    for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, GUIDE.name, "exec", dont_inherit=True), names)
     return names
 
 
-def test_the_smallest_head_trains_and_loads(shown, backbones, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setitem(head_registry._CLASSES, "fixed_spread", shown["FixedSpreadHead"])
-    head = heads.make("fixed_spread")
+def test_the_smallest_head_trains_and_loads(shown, backbones, tmp_path):  # noqa: F811
+    head = heads.make("fixed_spread", spread=2.0)
     found = head.log_prob_preferred(torch.tensor([1.5]), torch.tensor([0.5]))
-    assert found.exp().item() == pytest.approx(0.5 * math.erfc(-1 / math.sqrt(2) / math.sqrt(2)))
+    assert found.exp().item() == pytest.approx(0.5 * math.erfc(-1 / math.sqrt(8) / math.sqrt(2)))
     config = train_config(
-        backbones("gpt2"), tmp_path, reward_model_type="fixed_spread", max_steps=2
+        backbones("gpt2"),
+        tmp_path,
+        reward_model_type="fixed_spread",
+        head_options={"spread": 2.0},
+        max_steps=2,
     )
     result = run(config, preference_rows(8))
     loaded = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
     assert loaded.head == head
-    assert loaded.score(["a text"]).stddev.tolist() == [1.0]
+    assert loaded.score(["a text"]).stddev.tolist() == [2.0]
+
+
+def test_a_head_registered_again_replaces_itself_alone(shown):
+    assert heads.register(shown["FixedSpreadHead"]) is shown["FixedSpreadHead"]
+    again = type("FixedSpreadHead", (shown["FixedSpreadHead"],), {"__module__": __name__})
+    assert type(heads.register(again)()) is type(heads.make("fixed_spread")) is again
+    other = type("Other", (shown["FixedSpreadHead"],), {})
+    with pytest.raises(ConfigError, match="'fixed_spread' is taken by FixedSpreadHead; rename"):
+        heads.register(other)
 
 
 def test_the_smallest_importer_reads_its_rows(shown, monkeypatch):

@@ -13,6 +13,7 @@ from hidden_context.heads.registry import (
     for_width,
     from_dict,
     make,
+    register,
     types,
 )
 from hidden_context.heads.scalar import ScalarHead
@@ -32,5 +33,6 @@ __all__ = [
     "for_width",
     "from_dict",
     "make",
+    "register",
     "types",
 ]

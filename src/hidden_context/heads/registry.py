@@ -42,10 +42,34 @@ def types() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
+def register(head: builtins.type[Head]) -> builtins.type[Head]:
+    """Make a head known by its type's name, for this process; works as a decorator.
+
+    Args:
+        head: A frozen dataclass derived from ``Head``.
+
+    Returns:
+        The same class. A class defined anew, as when a notebook's cell is run again, takes the
+        place of the earlier one.
+
+    Raises:
+        ConfigError: If another head has that name.
+    """
+    name = _ALIASES.get(head.type, head.type)
+    other = _CLASSES.get(name, head)
+    if (other.__module__, other.__qualname__) != (head.__module__, head.__qualname__):
+        raise ConfigError(f"head type {head.type!r} is taken by {other.__qualname__}; rename it.")
+    _CLASSES[name] = head
+    return head
+
+
 def _class_of(type: str) -> builtins.type[Head]:
     head_class = _CLASSES.get(_ALIASES.get(type, type))
     if head_class is None:
-        raise ConfigError(f"head type {type!r} is not known; choose one of {', '.join(_CLASSES)}.")
+        raise ConfigError(
+            f"head type {type!r} is not known; choose one of {', '.join(_CLASSES)}, "
+            "or make it known by heads.register."
+        )
     return head_class
 
 
