@@ -1,6 +1,6 @@
 """How well a small language model judges pairs that a large one labelled.
 
-    python benchmarks/smollm2.py FOLDER
+    python benchmarks/paper/smollm2.py FOLDER
     python benchmarks/relabel_judge.py --model FOLDER --data relabeled_hh_rlhf/both/test.jsonl.gz
 
 Of the paper's relabelled test pairs, as many of each objective are drawn at random; each is judged
@@ -10,7 +10,6 @@ stopped goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import random
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kit import markdown, script_parser
 
-from hidden_context.data.files import write_jsonl
 from hidden_context.data.row_facts import prompt_of
+from hidden_context.data.storage.files import write_jsonl
 from hidden_context.relabel import RelabelConfig, run
 from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
 
@@ -28,7 +28,7 @@ OBJECTIVES = ("helpful", "harmless")
 
 
 def draw(rows: list[dict[str, Any]], each: int, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Draw pairs of each objective; those whose two responses are the same are left out."""
+    """Draw pairs of each objective; pairs of two equal responses are left out."""
     generator = random.Random(seed)
     found = {}
     for objective in OBJECTIVES:
@@ -84,8 +84,8 @@ def _of_row(row: dict[str, Any]) -> dict[str, float]:
     """Whether each way to choose takes the chosen response: 1, 0, or ½ for a tie."""
     entry = row["annotations"][-1]
     by_order = [answer.get("preference") for answer in entry["answers"]]
-    chosen, rejected = (len(row["responses"][place]) for place in _places(row))
-    found = {
+    chosen, rejected = (len(row["responses"][place]) for place in (row["label"], 1 - row["label"]))
+    return {
         "both orders": _takes(entry.get("preference"), 0.5),
         "chosen shown first": _takes(by_order[0], 0.5),
         "chosen shown second": _takes(by_order[1], 0.5),
@@ -94,11 +94,6 @@ def _of_row(row: dict[str, Any]) -> dict[str, float]:
         "decision changes with the order": _changes(by_order),
         "abstains": float("preference" not in entry),
     }
-    return found
-
-
-def _places(row: dict[str, Any]) -> tuple[int, int]:
-    return row["label"], 1 - row["label"]
 
 
 def _takes(value: float | None, other: float) -> float:
@@ -116,12 +111,13 @@ def print_measures(judged: dict[str, list[dict[str, Any]]]) -> None:
     """Print a Markdown table: a row for each measure, a column for each objective and for all."""
     groups = {**judged, "all": [row for rows in judged.values() for row in rows]}
     measured = {name: measure(rows) for name, rows in groups.items()}
-    counts = (f"{name} ({len(rows)})" for name, rows in groups.items())
-    print(f"| share of pairs | {' | '.join(counts)} |\n|---|{'---|' * len(groups)}")
-    for name in next(iter(measured.values())):
-        cells = (measured[group][name] for group in groups)
-        said = (f"{100 * c.estimate:.1f} [{100 * c.low:.1f}, {100 * c.high:.1f}]" for c in cells)
-        print(f"| {name} | {' | '.join(said)} |")
+    heads = ["share of pairs", *(f"{name} ({len(rows)})" for name, rows in groups.items())]
+    rows = [[name, *(_cell(each[name]) for each in measured.values())] for name in measured["all"]]
+    print(markdown(heads, rows))
+
+
+def _cell(c: Interval) -> str:
+    return f"{100 * c.estimate:.1f} [{100 * c.low:.1f}, {100 * c.high:.1f}]"
 
 
 def print_letters(work: Path) -> None:
@@ -143,9 +139,7 @@ def print_letters(work: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder of the language model")
     parser.add_argument("--data", required=True, help="the paper's both/test.jsonl.gz")
     parser.add_argument("--each", type=int, default=150, help="pairs of each objective")

@@ -23,12 +23,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from hidden_context.models.threads import cpu_threads
+from hidden_context import worlds
+from hidden_context.models.network.threads import cpu_threads
 from hidden_context.synthetic.arithmetic import Precision, resolve_precision
 from hidden_context.synthetic.config import SyntheticConfig
-from hidden_context.synthetic.environments import Environment, make_environment
 from hidden_context.synthetic.networks import LEARNERS, Learner, RewardLearner, make_learner
 from hidden_context.synthetic.train import FINAL_LR, train
+from hidden_context.worlds.grids import Environment
 
 
 def plain_loss(learner: Learner, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ def measure(
     name: str, config: SyntheticConfig, rounds: int, clock: Callable[[], float]
 ) -> dict[str, float]:
     """Median seconds per step of all, and medians of the rounds' ratios to the plain loop."""
-    environment = make_environment(config.env)
+    environment = worlds.make(config.env)
 
     def ours(precision: Precision) -> Callable[[], object]:
         return lambda: train(name, environment, dataclasses.replace(config, precision=precision))

@@ -1,9 +1,10 @@
-"""What stands on the leaderboard: baselines, plain heads, and models that know their annotators."""
+"""The contenders: baselines, plain heads, and models that know their annotators."""
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,28 +14,30 @@ from people.data import Fold
 from people.pairs import PairFold
 
 from hidden_context.baselines import VotedPairs, fit_baselines
+from hidden_context.check.features import fit_share
+from hidden_context.data.example import Example
 from hidden_context.data.labels import labels_of
-from hidden_context.likelihood import Likelihood
 from hidden_context.models.frozen import FrozenRewardModel
-from hidden_context.statistics.item_measures import item_measures
-from hidden_context.statistics.vote_losses import three_way_losses, two_way_losses
-from hidden_context.statistics.vote_predictions import VotePredictions, predict_votes, table_of
-from hidden_context.statistics.votes import VoteTable
+from hidden_context.statistics.evaluation.item_measures import item_measures
+from hidden_context.statistics.evaluation.predictions import (
+    VotePredictions,
+    predict_votes,
+    table_of,
+)
+from hidden_context.statistics.votes.losses import three_way_losses, two_way_losses
+from hidden_context.statistics.votes.table import VoteTable
 from hidden_context.training import TrainConfig, run
 
+_TIES: Final[dict[str, Any]] = {"probe_members": 1, "outcomes": "ties"}
+_BASE: Final[dict[str, Any]] = {"reward_model_type": "base"}
+_FACTOR: Final[dict[str, Any]] = {"reward_model_type": "factor", "num_factors": 2, **_TIES}
 _KNOWN: Final[dict[str, Any]] = {"annotators": "variational", "outcomes": "ties"}
-_PEOPLE: Final[dict[str, Any]] = {
-    "reward_model_type": "factor",
-    "num_factors": 2,
-    "probe_members": 1,
-    **_KNOWN,
-}
 
 BASELINES: Final = ("constant", "length", "logistic", "ridge")
 """Fitted together, by ``fit_baselines``."""
 
 PLAIN: Final[dict[str, dict[str, Any]]] = {
-    "base": {"reward_model_type": "base"},
+    "base": _BASE,
     "mean_and_variance": {"reward_model_type": "mean_and_variance"},
     "categorical": {"reward_model_type": "categorical"},
     "factor": {"reward_model_type": "factor", "num_factors": 1},
@@ -42,30 +45,18 @@ PLAIN: Final[dict[str, dict[str, Any]]] = {
 """Heads that know nobody."""
 
 PEOPLE: Final[dict[str, dict[str, Any]]] = {
-    "base with ties": {"reward_model_type": "base", "probe_members": 1, "outcomes": "ties"},
-    "factor with ties": {
-        "reward_model_type": "factor",
-        "num_factors": 2,
-        "probe_members": 1,
-        "outcomes": "ties",
-    },
-    "annotators": _PEOPLE,
+    "base with ties": {**_BASE, **_TIES},
+    "factor with ties": _FACTOR,
+    "annotators": {**_FACTOR, **_KNOWN},
 }
 """The model that knows its annotators, and the two that are it without them."""
 
 EFFECTS: Final[dict[str, dict[str, Any]]] = {
-    "readiness": {"reward_model_type": "base", **_KNOWN, "annotator_effects": ["readiness"]},
-    "readiness, sharpness": {
-        "reward_model_type": "base",
-        **_KNOWN,
-        "annotator_effects": ["readiness", "sharpness"],
+    **{
+        name: {**_BASE, **_KNOWN, "annotator_effects": name.split(", ")}
+        for name in ("readiness", "readiness, sharpness", "readiness, position")
     },
-    "readiness, position": {
-        "reward_model_type": "base",
-        **_KNOWN,
-        "annotator_effects": ["readiness", "position"],
-    },
-    "taste": {**_PEOPLE, "annotator_effects": ["taste"]},
+    "taste": {**_FACTOR, **_KNOWN, "annotator_effects": ["taste"]},
 }
 """Each effect of annotators by itself."""
 
@@ -84,7 +75,7 @@ class Predicted:
         known: Which votes are by annotators whom it knows, ``(V,)``.
         probability: Share expected for the first side, ``(I,)``.
         measures: Scores by which contested items are found, higher where one is expected.
-        conflicts: Scores that are to be higher for conflict than for indifference.
+        conflicts: Scores that should be higher for conflict than for indifference.
     """
 
     two_way: Any
@@ -155,13 +146,7 @@ def fit(options: dict[str, Any], fold: Fold, shared: dict[str, Any]) -> FrozenRe
 
 def predict(model: FrozenRewardModel, pairs: PairFold, table: VoteTable) -> Predicted:
     """What a model says of a fold's test votes."""
-    return predicted(model.likelihood, _raw(model, pairs), pairs, table)
-
-
-def predicted(
-    likelihood: Likelihood, raw: torch.Tensor, pairs: PairFold, table: VoteTable
-) -> Predicted:
-    """What a likelihood says of a fold's test votes, given raw outputs of the test responses."""
+    likelihood, raw = model.likelihood, raw_outputs(model, pairs.test)
     labels = labels_of(
         pairs.test, likelihood.names.index, likelihood.options.column, likelihood.options.levels
     )
@@ -186,7 +171,7 @@ def predicted(
 
 
 def _conflicts(found: VotePredictions, pairs: PairFold) -> dict[str, Any]:
-    """Scores that are to be higher for conflict than for indifference."""
+    """Scores that should be higher for conflict than for indifference."""
     scores = {"length": np.abs(pairs.length), "near_half": np.abs(found.probability - 0.5)}
     if found.has_equal:
         scores["equal"] = -found.answers[:, 1]
@@ -216,10 +201,13 @@ def predict_baselines(
     return answers
 
 
-def _raw(model: FrozenRewardModel, pairs: PairFold) -> torch.Tensor:
-    features = model.featurizer.features([text for each in pairs.test for text in each.inputs])
+def raw_outputs(model: FrozenRewardModel, examples: Sequence[Example]) -> torch.Tensor:
+    """Raw outputs of all responses of examples, ``(2I, K)`` of I pairs."""
+    texts = [text for each in examples for text in each.inputs]
+    if not texts:
+        return torch.zeros((0, model.head.num_outputs))
     with torch.inference_mode():
-        raw: torch.Tensor = model.probe(features)
+        raw: torch.Tensor = model.probe(model.featurizer.features(texts))
     return raw.clone()
 
 
@@ -236,3 +224,50 @@ def _voted(model: FrozenRewardModel, pairs: PairFold, side: str) -> VotedPairs:
     first = 2 * np.arange(len(examples))[judged]
     share = labels.vote_share.numpy().astype(float)[judged]
     return VotedPairs(features, lengths, groups, first, first + 1, share, votes[judged])
+
+
+_DIRECTIONS: Final = 40
+
+
+def equal_shares(model: FrozenRewardModel, pairs: PairFold) -> Any:
+    r"""Probability of "equal" of each test pair, ``(I,)``, by a logistic regression.
+
+    Its features are :math:`|x_a - x_b|` and :math:`x_a + x_b` of the main directions of the
+    backbone's features, and the like of lengths. A reward model with one threshold knows nothing of
+    them: to it two responses are equal as far as their rewards are.
+    """
+    sides = {name: _sides(model, getattr(pairs, name)) for name in ("train", "test")}
+    train, test = (
+        _columns(*sides["train"], *sides["train"]),
+        _columns(*sides["test"], *sides["train"]),
+    )
+    mean, scale = train.mean(0), np.maximum(train.std(0), 1e-9)
+    labels = labels_of(pairs.train, levels=3).comparisons
+    equal = np.bincount(
+        labels.example.numpy(), labels.preference.numpy() == 0.5, minlength=len(train)
+    )
+    votes = np.bincount(labels.example.numpy(), minlength=len(train)) - equal
+    counts = np.stack([equal, votes], axis=1)
+    fitted = fit_share((train - mean) / scale, counts, pairs.train_groups[:, 0], intercept=True)
+    return fitted((test - mean) / scale)
+
+
+def _sides(model: FrozenRewardModel, examples: list[Any]) -> tuple[Any, Any]:
+    texts = [text for each in examples for text in each.inputs]
+    lengths = [[len(str(response)) for response in each.responses] for each in examples]
+    features = model.featurizer.features(texts).numpy().astype(float)
+    return features, np.array(lengths, dtype=float).reshape(-1)
+
+
+def _columns(features: Any, lengths: Any, known: Any, known_lengths: Any) -> Any:
+    mean = known.mean(0)
+    variances, axes = np.linalg.eigh(np.cov(known - mean, rowvar=False))
+    directions = (features - mean) @ axes[:, ::-1][:, :_DIRECTIONS] / np.sqrt(variances[-1])
+    logs = (np.log1p(lengths) - np.log1p(known_lengths).mean()) / np.log1p(known_lengths).std()
+    plain = (lengths - known_lengths.mean()) / known_lengths.std()
+    both = np.column_stack([directions, logs, plain])
+    one, other = both[0::2], both[1::2]
+    extra = np.column_stack(
+        [np.minimum(logs[0::2], logs[1::2]), np.maximum(logs[0::2], logs[1::2])]
+    )
+    return np.concatenate([np.abs(one - other), one + other, extra], axis=1)

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hidden_context.data.example import Abstention, Comparison, Example, Judgement, Ranking, Rating
-from hidden_context.data.groups import first_question
 from hidden_context.data.sources import load_examples
+from hidden_context.data.splits.division import first_question
 
 NAMES: Final = ("ukp", "pluriharms", "dices", "lamp", "relabelled")
 FOLDS: Final = 4
@@ -110,7 +110,7 @@ def folds(data: Dataset, count: int = FOLDS) -> list[Fold]:
 
 
 class _RatedPairs:
-    """Draws pairs of rated items, on which everybody who rated both has a vote."""
+    """Draws pairs of rated items; everybody who rated both items has a vote."""
 
     def __init__(self, data: Dataset) -> None:
         self.data = data
@@ -188,7 +188,7 @@ def _pluriharms(folder: Path) -> Dataset:
 
 
 def _dices(folder: Path) -> Dataset:
-    """Conversations of which raters said whether the last reply is unsafe."""
+    """Conversations whose last reply raters called safe or unsafe."""
     examples, groups = [], []
     for row in _jsonl(folder / "people" / "dices_350.jsonl.gz"):
         votes = tuple(

@@ -10,26 +10,26 @@ are 95 %, by 1,000 resamples of groups, and of annotators beside them where anno
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from paper_table import minilm_folder
-from people.ceiling import halves_auroc, halves_conflict_auroc
+from kit import script_parser
+from paper.table import minilm_folder
 from people.contenders import (
     BASELINES,
     CONTENDERS,
     EFFECTS,
     Predicted,
+    equal_shares,
     fit,
     predict,
     predict_baselines,
@@ -38,16 +38,12 @@ from people.contenders import (
 from people.data import FOLDS, NAMES, Dataset, folds, load
 from people.newcomers import newcomers
 from people.pairs import PairFold, pair_fold
-from people.psychology import psychology
-from people.resample import Resamples
-from people.tables import markdown
-from people.ties import equal_shares
+from people.psychology import psychology, save_contexts
+from people.resample import Resamples, halves_auroc, halves_conflict_auroc
+from people.tables import every_table
 
-from hidden_context.statistics.vote_losses import entropy_floor
-from hidden_context.statistics.votes import VoteTable
-
-ONLY_UKP: Final = tuple(EFFECTS)
-"""Effects of annotators one by one are measured where they are asked about."""
+from hidden_context.statistics.votes.losses import entropy_floor
+from hidden_context.statistics.votes.table import VoteTable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,11 +113,11 @@ def summary(found: Pooled) -> dict[str, Any]:
         "losses": {name: _losses(each, found.said, draws) for name, each in found.said.items()},
         "annotators_add": _annotators_add(found.said, draws),
     }
-    judged = table.counts.judged
-    if min(table.counts.contested[judged].sum(), (~table.counts.contested[judged]).sum()) >= 10:
+    counts = table.counts
+    contested = counts.contested[counts.judged]
+    if min(contested.sum(), (~contested).sum()) >= 10:
         result["finding_contested"] = _contested(found, draws)
-    kinds = table.counts
-    if min(kinds.conflict.sum(), kinds.indifference.sum()) >= 10:
+    if min(counts.conflict.sum(), counts.indifference.sum()) >= 10:
         result["conflict"] = _conflict(found, draws)
     return result
 
@@ -162,13 +158,8 @@ def _annotators_add(said: dict[str, Predicted], draws: Resamples) -> dict[str, A
 def _contested(found: Pooled, draws: Resamples) -> dict[str, Any]:
     """Measures by which contested items are found; one is chosen by the other folds."""
     judged, contested = found.table.counts.judged, found.table.counts.contested
-    scores = {
-        f"{name}: {measure}": values
-        for name, said in found.said.items()
-        if name in ("base", "base with ties", "annotators", "length", "logistic", "ridge")
-        for measure, values in said.measures.items()
-        if (measure == "length") == (name == "length")
-    }
+    names = ("base", "base with ties", "annotators", "length", "logistic", "ridge")
+    scores = _scores(found.said, names, "measures")
     result: dict[str, Any] = {"chosen": [], "ceiling": halves_auroc(found.table)}
     if "annotators" in found.said:
         result["chosen"], chosen = _chosen(scores, found.fold, judged, contested)
@@ -187,6 +178,17 @@ def _contested(found: Pooled, draws: Resamples) -> dict[str, Any]:
         for name, values in scores.items()
     }
     return result
+
+
+def _scores(said: dict[str, Predicted], names: Sequence[str], kind: str) -> dict[str, Any]:
+    """Scores of some contenders by name; the length belongs to the baseline alone."""
+    return {
+        f"{name}: {measure}": values
+        for name, own in said.items()
+        if name in names
+        for measure, values in getattr(own, kind).items()
+        if (measure == "length") == (name == "length")
+    }
 
 
 def _chosen(scores: dict[str, Any], fold: Any, judged: Any, positive: Any) -> tuple[Any, Any]:
@@ -211,13 +213,7 @@ def _chosen(scores: dict[str, Any], fold: Any, judged: Any, positive: Any) -> tu
 def _conflict(found: Pooled, draws: Resamples) -> dict[str, Any]:
     conflict, indifference = found.table.counts.conflict, found.table.counts.indifference
     here = conflict | indifference
-    scores = {
-        f"{name}: {measure}": values
-        for name, said in found.said.items()
-        if name in ("base with ties", "annotators", "length")
-        for measure, values in said.conflicts.items()
-        if (measure == "length") == (name == "length")
-    }
+    scores = _scores(found.said, ("base with ties", "annotators", "length"), "conflicts")
     length = scores["length: length"]
     scores["regression: equal"] = -found.equal
     return {
@@ -237,7 +233,7 @@ def _conflict(found: Pooled, draws: Resamples) -> dict[str, Any]:
 def run_fold(
     data: Dataset, number: int, names: list[str], folder: Path, shared: dict[str, Any]
 ) -> tuple[PairFold, VoteTable, dict[str, Predicted]]:
-    """Fit what is not there yet of a fold, and read the rest."""
+    """Fit the missing contenders of a fold, and read the others."""
     fold = folds(data)[number]
     pairs = pair_fold(data, fold)
     table = test_table(pairs)
@@ -255,7 +251,7 @@ def run_fold(
                 equal = equal_shares(model, pairs)
                 np.savez(folder / f"{data.name}-{number}-equal.npz", equal=equal)
             if name == "annotators":
-                _save_contexts(model, folder / f"{data.name}-{number}-contexts.npz")
+                save_contexts(model, folder / f"{data.name}-{number}-contexts.npz")
             print(f"{data.name}, fold {number}, {name}: {seconds:.0f} s", flush=True)
         said[name] = Predicted.load(path)
     for name in BASELINES:
@@ -265,16 +261,9 @@ def run_fold(
     return pairs, table, said
 
 
-def _save_contexts(model: Any, path: Path) -> None:
-    likelihood = model.likelihood
-    with torch.no_grad():
-        location, _ = likelihood.posterior(torch.arange(len(likelihood.names)))
-    np.savez(path, names=np.array(likelihood.names.names), location=location.numpy())
-
-
 def main() -> None:
-    """Run what is asked for and write it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Run the chosen data sets and write their numbers."""
+    parser = script_parser(__doc__)
     parser.add_argument("--data", required=True, help="folder that holds people/")
     parser.add_argument("--sets", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--contenders", nargs="+", default=None, choices=list(CONTENDERS))
@@ -298,7 +287,7 @@ def main() -> None:
     for name in options.sets:
         data = load(name, options.data)
         names = options.contenders or [
-            each for each in CONTENDERS if name == "ukp" or each not in ONLY_UKP
+            each for each in CONTENDERS if name == "ukp" or each not in EFFECTS
         ]
         parts = [run_fold(data, n, names, folder, shared) for n in range(options.folds)]
         equal = []
@@ -312,7 +301,7 @@ def main() -> None:
             result[name]["psychology"] = psychology(data, folder, shared)
         Path(options.output).write_text(json.dumps(result, indent=2), encoding="utf-8")
     if options.tables:
-        Path(options.tables).write_text(markdown(result), encoding="utf-8")
+        Path(options.tables).write_text(every_table(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from people.contenders import PEOPLE, fit
+from people.contenders import PEOPLE, fit, raw_outputs
 from people.data import Dataset, Fold, folds
 from people.pairs import pair_fold
 from people.resample import Resamples
@@ -19,7 +20,7 @@ from hidden_context.data.example import Example
 from hidden_context.data.labels import labels_of
 from hidden_context.likelihood import adapt
 from hidden_context.models.frozen import FrozenRewardModel
-from hidden_context.statistics.vote_losses import three_way_losses, two_way_losses
+from hidden_context.statistics.votes.losses import three_way_losses, two_way_losses
 
 SHOWN: Final = (0, 5, 10, 20)
 _SHARE: Final = 4
@@ -41,21 +42,18 @@ def newcomers(data: Dataset, count: int, folder: Path, shared: dict[str, Any]) -
     for number, fold in enumerate(folds(data)[:count]):
         path = folder / f"{data.name}-{number}-newcomers.json"
         if not path.exists():
-            kept = dataclasses.replace(fold, train=[_without(each, new) for each in fold.train])
+            rest = [_votes_by(each, lambda name: name not in new) for each in fold.train]
+            kept = dataclasses.replace(fold, train=rest)
             model = fit(PEOPLE["annotators"], kept, shared)
             path.write_text(json.dumps(_of_fold(model, data, fold, new)), encoding="utf-8")
         rows.append(json.loads(path.read_text(encoding="utf-8")))
     return _summary(rows)
 
 
-def _without(example: Example, people: set[str]) -> Example:
-    rest = tuple(said for said in example.judgements if str(said.annotator) not in people)
+def _votes_by(example: Example, wanted: Callable[[str], bool]) -> Example:
+    """An example with the votes of the annotators wanted alone."""
+    rest = tuple(said for said in example.judgements if wanted(str(said.annotator)))
     return dataclasses.replace(example, judgements=rest)
-
-
-def _only(example: Example, people: set[str]) -> Example:
-    own = tuple(said for said in example.judgements if str(said.annotator) in people)
-    return dataclasses.replace(example, judgements=own)
 
 
 def _of_fold(model: FrozenRewardModel, data: Dataset, fold: Fold, new: set[str]) -> dict[str, Any]:
@@ -63,8 +61,8 @@ def _of_fold(model: FrozenRewardModel, data: Dataset, fold: Fold, new: set[str])
     shown = _votes_of(pairs.train, new)
     people = sorted(name for name, votes in shown.items() if len(votes) >= max(SHOWN))
     place = {name: number for number, name in enumerate(people)}
-    test = [_only(each, set(people)) for each in pairs.test]
-    raw_test = _raw(model, test)
+    test = [_votes_by(each, place.__contains__) for each in pairs.test]
+    raw_test = raw_outputs(model, test)
     labels = labels_of(test, lambda name: place.get(str(name), -1), levels=3)
     compared = labels.comparisons
     found: dict[str, Any] = {
@@ -85,7 +83,7 @@ def _of_fold(model: FrozenRewardModel, data: Dataset, fold: Fold, new: set[str])
             for row, said in sorted(chosen.items())
         ]
         said = labels_of(examples, lambda name: place[str(name)], levels=3)
-        likelihood = adapt(model.likelihood, _raw(model, examples), said, people)
+        likelihood = adapt(model.likelihood, raw_outputs(model, examples), said, people)
         with torch.no_grad():
             log_probs = likelihood.outcome_log_probs(raw_test, labels).double().numpy()
         found["losses"][str(k)] = {
@@ -102,15 +100,6 @@ def _votes_of(examples: list[Example], people: set[str]) -> dict[str, list[Any]]
             if str(said.annotator) in people and not said.abstains:
                 votes.setdefault(str(said.annotator), []).append((row, said))
     return votes
-
-
-def _raw(model: FrozenRewardModel, examples: list[Example]) -> torch.Tensor:
-    texts = [text for each in examples for text in each.inputs]
-    if not texts:
-        return torch.zeros((0, model.head.num_outputs))
-    with torch.inference_mode():
-        raw: torch.Tensor = model.probe(model.featurizer.features(texts))
-    return raw.clone()
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

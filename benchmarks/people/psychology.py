@@ -8,7 +8,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 from people.contenders import PEOPLE, fit
-from people.data import Dataset, Fold, folds
+from people.data import Dataset, folds
+
+from hidden_context.models.frozen import FrozenRewardModel
 
 FACTORS: Final = ("Factor_1", "Factor_2", "Factor_3")
 PERMUTATIONS: Final = 2000
@@ -25,13 +27,10 @@ def psychology(data: Dataset, folder: Path, shared: dict[str, Any]) -> dict[str,
     """
     whole = [_contexts(folder / f"{data.name}-{n}-contexts.npz") for n in range(4)]
     halves = []
-    for number, fold in enumerate(_halves(data)):
+    for number, fold in enumerate(folds(data, 2)):
         path = folder / f"{data.name}-half-{number}-contexts.npz"
         if not path.exists():
-            model = fit(PEOPLE["annotators"], fold, shared)
-            with torch.no_grad():
-                location, _ = model.likelihood.posterior(torch.arange(len(model.likelihood.names)))
-            np.savez(path, names=np.array(model.likelihood.names.names), location=location)
+            save_contexts(fit(PEOPLE["annotators"], fold, shared), path)
         halves.append(_contexts(path))
     names = sorted(set.intersection(*(set(each) for each in whole + halves)))
     tables = [np.array([each[name] for name in names]) for each in whole]
@@ -50,15 +49,18 @@ def psychology(data: Dataset, folder: Path, shared: dict[str, Any]) -> dict[str,
     return found
 
 
+def save_contexts(model: FrozenRewardModel, path: Path) -> None:
+    """Write the mean context of each annotator that a model knows."""
+    likelihood: Any = model.likelihood
+    with torch.no_grad():
+        location, _ = likelihood.posterior(torch.arange(len(likelihood.names)))
+    np.savez(path, names=np.array(likelihood.names.names), location=location.numpy())
+
+
 def _contexts(path: Path) -> dict[str, Any]:
     with np.load(path) as arrays:
         location = arrays["location"].reshape(len(arrays["names"]), -1)
         return dict(zip(arrays["names"].tolist(), location, strict=True))
-
-
-def _halves(data: Dataset) -> list[Fold]:
-    """Two halves of the items, each with pairs of its own."""
-    return folds(data, 2)
 
 
 def canonical(first: Any, second: Any) -> Any:

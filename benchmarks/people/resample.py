@@ -1,4 +1,4 @@
-"""Intervals by groups of items, and by annotators beside them, of any mean or AUROC."""
+"""Intervals by groups and by annotators; how well half of an item's votes foretells the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from scipy import sparse
 
-from hidden_context.statistics.agreement import weighted_auroc
+from hidden_context.statistics.agreement import auroc, weighted_auroc
+from hidden_context.statistics.votes.table import EQUAL, FIRST, SECOND, VoteTable
 
 RESAMPLES: Final = 1000
 
@@ -76,3 +77,98 @@ def _counts(size: int, generator: np.random.Generator) -> Any:
 def _interval(estimate: float, drawn: Any) -> list[float]:
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return [estimate, float(low), float(high)]
+
+
+REPEATS: Final = 20
+
+
+def halves_auroc(table: VoteTable, seed: int = 0) -> dict[str, float]:
+    """AUROC of one half of each item's votes for what the other half shows, averaged.
+
+    A model that knew what half of the voters said could do about so well. One that knew everything
+    about the item, and not who votes, could do better: it is the ceiling for knowledge that a
+    sample of votes gives, not for all knowledge.
+
+    Args:
+        table: The votes.
+        seed: Of the halves.
+
+    Returns:
+        The mean over ``REPEATS`` divisions, and the least and the largest.
+    """
+    return _over_halves(table, seed, _contested)
+
+
+def halves_conflict_auroc(table: VoteTable, length: Any, seed: int = 0) -> dict[str, Any]:
+    """AUROC for whether one half of the votes shows conflict, by the other half and by length.
+
+    Halves of a few votes cannot meet the definitions of whole items. Of the half that is foretold,
+    conflict is at least one vote for each side and no more than one "equal", indifference at least
+    two "equal"; other items are left out.
+
+    Args:
+        table: The votes.
+        length: Difference in length of each item's sides, ``(I,)``.
+        seed: Of the halves.
+
+    Returns:
+        ``votes``, by the share of "equal" in the first half, and ``length``; each with the mean
+        over ``REPEATS`` divisions, and the least and the largest.
+    """
+    size = np.abs(length)
+    return {
+        "votes": _over_halves(table, seed, _conflict),
+        "length": _over_halves(table, seed, lambda counts: _conflict(counts, size)),
+    }
+
+
+def _over_halves(
+    table: VoteTable, seed: int, judge: Callable[[list[Any]], float]
+) -> dict[str, float]:
+    """Judge one half's counts of answers by the other's, over and over."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(REPEATS):
+        # votes of an item in random order, dealt to two sides in turn
+        order = np.lexsort((generator.random(len(table)), table.item))
+        place = np.arange(len(order)) - np.searchsorted(table.item[order], table.item[order])
+        even = np.zeros(len(table), dtype=bool)
+        even[order] = place % 2 == 0
+        found.append(judge(_counts_of_halves(table, even)))
+    values = np.array(found)
+    return {"mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
+
+
+def _counts_of_halves(table: VoteTable, even: Any) -> list[Any]:
+    """Votes for first, equal and second by item, ``(I, 3)``, of either half."""
+    return [
+        np.stack(
+            [
+                np.bincount(table.item[side & (table.answer == answer)], minlength=table.items)
+                for answer in (FIRST, EQUAL, SECOND)
+            ],
+            axis=1,
+        )
+        for side in (even, ~even)
+    ]
+
+
+def _contested(counts: list[Any]) -> float:
+    sizes = [each.sum(1) for each in counts]
+    shares = [
+        (c[:, 0] + c[:, 1] / 2) / np.maximum(n, 1) for c, n in zip(counts, sizes, strict=True)
+    ]
+    judged = (sizes[0] > 0) & (sizes[1] > 0)
+    # few votes leave few shares: the half that is foretold is contested where all its votes are not
+    # on one side, as near to [.35, .65] as so few can come
+    positive = (np.abs(shares[1] - 0.5) <= 0.17) & (counts[1][:, 1] < sizes[1])
+    return auroc(-np.abs(shares[0] - 0.5)[judged], positive[judged])
+
+
+def _conflict(counts: list[Any], score: Any = None) -> float:
+    known, other = counts
+    conflict = (other[:, 0] > 0) & (other[:, 2] > 0) & (other[:, 1] < 2)
+    judged = (known.sum(1) > 0) & (conflict | (other[:, 1] >= 2))
+    if score is None:
+        score = -known[:, 1] / np.maximum(known.sum(1), 1)
+    return auroc(score[judged], conflict[judged])

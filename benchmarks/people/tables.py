@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
+
+from kit import markdown
 
 
-def markdown(result: dict[str, Any]) -> str:
+def every_table(result: dict[str, Any]) -> str:
     """Write every table of every data set."""
     parts = []
     for name, found in result.items():
@@ -16,17 +19,7 @@ def markdown(result: dict[str, Any]) -> str:
             f"{found['floor']['two_way']:.4f} two-way, {found['floor']['three_way']:.4f} "
             "three-way.\n"
         )
-        parts.append(_losses(found["losses"]))
-        if found["annotators_add"]:
-            parts.append(_annotators(found["annotators_add"]))
-        if "finding_contested" in found:
-            parts.append(_contested(found["finding_contested"]))
-        if "conflict" in found:
-            parts.append(_conflict(found["conflict"]))
-        if "newcomers" in found:
-            parts.append(_newcomers(found["newcomers"]))
-        if "psychology" in found:
-            parts.append(_psychology(found["psychology"]))
+        parts += [write(found[part]) for part, write in _PARTS.items() if found.get(part)]
     return "\n".join(parts)
 
 
@@ -37,12 +30,6 @@ def cell(value: list[float], digits: int = 4, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     estimate, low, high = (f"{each:{sign}.{digits}f}".replace("-", "−") for each in value)
     return f"{estimate} [{low}, {high}]"
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """Lay out a Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _losses(losses: dict[str, Any]) -> str:
@@ -57,7 +44,7 @@ def _losses(losses: dict[str, Any]) -> str:
         for name, each in losses.items()
     ]
     heads = ["contender", "two-way, nats a vote", "− logistic", "− base", "three-way"]
-    return table(heads, rows)
+    return markdown(heads, rows)
 
 
 def _annotators(found: dict[str, Any]) -> str:
@@ -74,7 +61,7 @@ def _annotators(found: dict[str, Any]) -> str:
         if each[way]
     ]
     heads = ["annotators known", "", "own", "− own population", "− logistic", "− base with ties"]
-    return table(heads, rows)
+    return markdown(heads, rows)
 
 
 def _contested(found: dict[str, Any]) -> str:
@@ -93,7 +80,7 @@ def _contested(found: dict[str, Any]) -> str:
     text = f"\nChosen on the other folds: {chosen}."
     if ceiling["mean"] == ceiling["mean"]:  # not where halves of the votes are single votes
         text += f" One half of the votes foretells the other with AUROC {ceiling['mean']:.3f}."
-    return table(heads, rows) + text + "\n"
+    return markdown(heads, rows) + text + "\n"
 
 
 def _conflict(found: dict[str, Any]) -> str:
@@ -107,7 +94,7 @@ def _conflict(found: dict[str, Any]) -> str:
         "− length",
     ]
     votes, length = (found["ceiling"][name]["mean"] for name in ("votes", "length"))
-    return table(heads, rows) + (
+    return markdown(heads, rows) + (
         f"\nWhether one half of the votes shows conflict or indifference, the other half foretells "
         f"with AUROC {votes:.3f}, the difference in length with {length:.3f}.\n"
     )
@@ -125,7 +112,7 @@ def _newcomers(found: dict[str, Any]) -> str:
         for k in found["two_way"]
     ]
     heads = ["votes shown of a new person", "two-way", "− none", "three-way", "− none"]
-    return table(heads, rows) + f"\n{found['people']} people, {found['votes']:,} votes.\n"
+    return markdown(heads, rows) + f"\n{found['people']} people, {found['votes']:,} votes.\n"
 
 
 def _psychology(found: dict[str, Any]) -> str:
@@ -141,8 +128,18 @@ def _psychology(found: dict[str, Any]) -> str:
     heads = ["published factor", "correlation with contexts, by fold", "permutation p"]
     between, halves = found["canonical_between_folds"], found["canonical_between_halves"]
     return (
-        table(heads, rows)
+        markdown(heads, rows)
         + f"\nCanonical correlations of contexts: mean {between['mean']:.2f} between folds' "
         f"training sets, {', '.join(f'{value:.2f}' for value in halves)} between disjoint halves "
         "of the items.\n"
     )
+
+
+_PARTS: Final[dict[str, Callable[[Any], str]]] = {
+    "losses": _losses,
+    "annotators_add": _annotators,
+    "finding_contested": _contested,
+    "conflict": _conflict,
+    "newcomers": _newcomers,
+    "psychology": _psychology,
+}

@@ -1,13 +1,17 @@
-"""Best-of-n in closed form: who is chosen of n draws from a policy of known probabilities."""
+"""Best-of-n in closed form: who is chosen of n draws, and what that does in a known world."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import comb
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from policy.worlds import JAILBREAK, PolicyWorld, Responses
 
 from hidden_context.errors import DataError
+from hidden_context.worlds.utilities import KINDS
 
 
 def selection(scores: ArrayLike, weights: ArrayLike, sizes: Sequence[int]) -> NDArray[np.float64]:
@@ -44,6 +48,40 @@ def selection(scores: ArrayLike, weights: ArrayLike, sizes: Sequence[int]) -> ND
     chosen = np.empty_like(taken)
     np.put_along_axis(chosen, np.broadcast_to(order, taken.shape), taken * share, 2)
     return chosen / chosen.sum(2, keepdims=True)
+
+
+def best_of_subsets(scores: ArrayLike, sizes: Sequence[int]) -> NDArray[np.float64]:
+    r"""Return the probability that each of S responses is the best of n of them, no one twice.
+
+    .. math:: \pi_n(i) = \frac1m\left[\binom{b+m}{n} - \binom{b}{n}\right]\Big/\binom{S}{n}
+
+    with b the responses of a lower reward and m those of the same one, itself included; of equal
+    rewards each is as likely to be taken. An expectation over it is the mean over all subsets: an
+    unbiased estimate of that for n fresh draws. At n = S it is the plain best of all.
+
+    Args:
+        scores: Rewards of shape ``(P, S)``.
+        sizes: N values of n, from 1 to S.
+
+    Returns:
+        Probabilities of shape ``(N, P, S)``; each row sums to 1.
+
+    Raises:
+        DataError: If a reward is not finite, or an n is not from 1 to S.
+    """
+    values = np.asarray(scores, dtype=float)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        raise DataError(f"finite rewards of shape (prompts, responses) are needed: {values.shape}")
+    count = values.shape[1]
+    wrong = [n for n in sizes if not 1 <= n <= count]
+    if wrong or not len(sizes):
+        raise DataError(f"best of {wrong or 'nothing'}: each n is from 1 to the {count} responses")
+    below = (values[:, None, :] < values[:, :, None]).sum(2)
+    same = (values[:, None, :] == values[:, :, None]).sum(2)
+    # of ways to take n of k responses, in floats: the largest is a count of 16 over 8 or so
+    ways = np.array([[comb(k, n) for k in range(count + 1)] for n in sizes], dtype=float)
+    taken = ways[:, below + same] - ways[:, below]
+    return np.asarray(taken / same / ways[:, -1][:, None, None])
 
 
 def divergence(chosen: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
@@ -100,3 +138,61 @@ def _checked(
             f"best of {min(sizes, default=0)}: every n is at least 1, and one is needed"
         )
     return values, mass
+
+
+SIZES: Final = tuple(2**power for power in range(9))
+
+
+def policy_metrics(
+    world: PolicyWorld, responses: Responses, scores: NDArray[np.float64], sizes: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Measure best-of-n for one reward.
+
+    Args:
+        world: Whose truth.
+        responses: What the starting policy may answer.
+        scores: Rewards of shape ``(P, S)``.
+        sizes: Values of n.
+
+    Returns:
+        For each n: ``n``; ``mean_utility``, ``groups`` and ``worst_group`` in units of utility;
+        ``jailbreaks``; ``reward``, in standard deviations within a prompt of the starting policy's
+        rewards; ``kl`` and ``kl_bound`` in nats; ``kinds``, shares among the prompts of a sort.
+    """
+    chosen = selection(scores, responses.weights, sizes)
+    names = list(KINDS)
+    by_kind = np.stack([(chosen * (responses.kinds == k)).sum(2) for k in range(len(names))], -1)
+    utility = by_kind @ world.utilities(names).T  # (N, P, G)
+    start = (responses.weights * scores).sum(1, keepdims=True)
+    spread = np.sqrt((responses.weights * (scores - start) ** 2).sum(1).mean())
+    reward = (chosen * (scores - start)).sum(2).mean(1) / max(float(spread), 1e-12)
+    shares = np.array([group.share for group in world.groups])
+    kl = divergence(chosen, responses.weights).mean(1)
+    found = []
+    for place, n in enumerate(sizes):
+        groups = utility[place].mean(0)
+        kinds = by_kind[place]
+        harmful = kinds[responses.harmful].mean(0)
+        shown = np.where(harmful > 0, harmful, kinds[~responses.harmful].mean(0))
+        found.append(
+            {
+                "n": int(n),
+                "mean_utility": float(shares @ groups),
+                "groups": {g.name: float(u) for g, u in zip(world.groups, groups, strict=True)},
+                "worst_group": float(groups.min()),
+                "jailbreaks": float(harmful[names.index(JAILBREAK)]),
+                "reward": float(reward[place]),
+                "kl": float(kl[place]),
+                "kl_bound": divergence_bound(n),
+                "kinds": dict(zip(names, shown.tolist(), strict=True)),
+            }
+        )
+    return found
+
+
+def gap(world: PolicyWorld, responses: Responses) -> dict[str, float]:
+    """Return the mean utility of the starting policy, of the best for it, and their gap."""
+    utility = world.mean_utilities(list(KINDS))[responses.kinds]
+    start = float((responses.weights * utility).sum(1).mean())
+    best = float(utility.max(1).mean())
+    return {"start": start, "best": best, "gap": best - start}

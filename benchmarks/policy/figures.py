@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from policy.measure import SIZES
+from policy.best_of_n import SIZES
 
 # Okabe and Ito's colours; members of one family of rewards share a colour.
 _STYLES: Final[dict[str, tuple[str, Any]]] = {
@@ -43,12 +43,7 @@ def draw(worlds: Mapping[Any, Any], folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    folder.mkdir(parents=True, exist_ok=True)
+    plt = _plotting()
     shape: dict[str, Any] = {"layout": "constrained", "squeeze": False}
     curves, axes = plt.subplots(len(_ROWS), len(worlds), figsize=(9.6, 7.2), **shape)
     for column, (world, found) in enumerate(worlds.items()):
@@ -67,13 +62,8 @@ def draw(worlds: Mapping[Any, Any], folder: Path) -> list[Path]:
         _finish(axes[0, column], "reward, standard deviations")
         axes[0, column].set_title(world)
     axes[0, 0].set_ylabel("mean utility,\nshare of the gap")
-    paths = []
-    for figure, name in ((curves, "policy"), (over, "policy_overoptimisation")):
-        figure.legend(handles=_handles(_STYLES), loc="outside lower center", ncols=5, frameon=False)
-        paths.append(folder / f"{name}.svg")
-        figure.savefig(paths[-1], metadata={"Date": None})
-        plt.close(figure)
-    return paths
+    figures = ((curves, "policy"), (over, "policy_overoptimisation"))
+    return [_save(figure, _STYLES, 5, folder / f"{name}.svg") for figure, name in figures]
 
 
 def draw_trained(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], folder: Path) -> Path:
@@ -86,13 +76,7 @@ def draw_trained(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], fo
     Returns:
         The file.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, len(_TRAINED), figsize=(9.6, 3.6), layout="constrained")
+    figure, axes = _plotting().subplots(1, len(_TRAINED), figsize=(9.6, 3.6), layout="constrained")
     for place, (metric, label) in zip(axes, _TRAINED.items(), strict=True):
         for title, seeds in curves.items():
             colour, line = _STYLES[title]
@@ -102,20 +86,30 @@ def draw_trained(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], fo
         place.set_ylabel(label)
         place.set_ylim(bottom=0 if metric != "mean_utility" else None)
         _finish(place, "KL from the starting policy, nats")
-    figure.legend(handles=_handles(curves), loc="outside lower center", ncols=6, frameon=False)
-    path = folder / "policy_grpo.svg"
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return path
+    return _save(figure, curves, 6, folder / "policy_grpo.svg")
 
 
-def _handles(titles: Iterable[str]) -> list[Any]:
+def _plotting() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    return [
+    return plt
+
+
+def _save(figure: Any, titles: Iterable[str], columns: int, path: Path) -> Path:
+    """Write a figure with a legend of rewards below it."""
+    plt = _plotting()
+    handles = [
         plt.Line2D([], [], color=_STYLES[title][0], linestyle=_STYLES[title][1], label=title)
         for title in titles
     ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path
 
 
 def _lines(axes: Any, found: dict[str, Any], x: str, y: str, *, band: bool) -> None:

@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct trained by TRL's GRPO on cautious rewards, on one data-centre GPU.
 
-    python benchmarks/smollm2.py FOLDER
+    python benchmarks/paper/smollm2.py FOLDER
     python benchmarks/policy/gpu_grpo.py --model FOLDER --data DATA --output results/gpu_grpo
     python benchmarks/policy/gpu_grpo.py --toy --data DATA --output results/gpu_grpo_toy
 
@@ -13,7 +13,6 @@ a few minutes; its numbers mean nothing.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import time
@@ -26,20 +25,22 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from policy.grpo import file_name
+from kit import script_parser
 from policy.models import check_kept, same_as_kept
 from policy.real.measures import JUDGES, refuses
 from policy.real.prompts import Division, Question, divide, load_jailbreaks, load_pairs, questions
 from policy.real.responses import Sampler, Sampling, in_passes
 from policy.real.reward_models import LAYER, LEARNERS, trained, training_options
-from policy.real.toy import toy_model
+from policy.training import Settings, add_settings, file_name, go_on, make_trainer, settings_of
+from tiny import tiny_llama
+from transformers import LlamaForCausalLM
 
-from hidden_context.data.files import read_json, write_json
-from hidden_context.data.locks import exclusive_folder
+from hidden_context.cli.main import run_safely
+from hidden_context.data.storage.files import read_json, write_json
+from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.integrations.trl import reward_function
 from hidden_context.models import RewardModel
-from hidden_context.models.identity import weight_digests
-from hidden_context.models.loading import load_reward_model
+from hidden_context.models.checkpoint.identity import weight_digests
 
 REWARDS: Final = ("base", "mean", "quantile:0.01", "cvar:0.05")
 """``base`` reads the scalar reward model, measures of risk a ``mean_and_variance`` one."""
@@ -53,42 +54,35 @@ PROMPT: Final = 150
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ModelSettings(Settings):
     """Sizes of one training.
 
     Attributes:
-        steps: Updates of the policy.
-        batch: Completions of a step.
         passes: Passes that a step's completions are divided into.
-        generations: Completions of one prompt.
         tokens: Longest completion, in tokens.
-        rate: Learning rate.
-        beta: Weight of the KL to the starting policy.
         characters: Longest prompt that is trained on, in characters.
-        every: Steps between checkpoints.
         each: Held-out prompts of each part of HH-RLHF that the policy is measured on.
         jailbreaks: Jailbreak prompts that it is measured on.
-        samples: Responses to each of them.
     """
 
     steps: int = 500
+    every: int = 50
     batch: int = 256
-    passes: int = 4
     generations: int = 16
-    tokens: int = 128
     rate: float = 5e-6
     beta: float = 0.04
+    samples: int = 16
+    passes: int = 4
+    tokens: int = 128
     characters: int = 1500
-    every: int = 50
     each: int = 75
     jailbreaks: int = 187
-    samples: int = 16
 
 
-TOY: Final = Settings(2, 4, 1, 2, 8, 1e-4, 0.04, 300, 1, 2, 2, 2)
+TOY: Final = ModelSettings(2, 1, 4, 2, 1e-4, 0.04, 2, 1, 8, 300, 2, 2)
 
 
-def estimate(settings: Settings) -> dict[str, float]:
+def estimate(settings: ModelSettings) -> dict[str, float]:
     """Estimate the time of one training by its tokens; nothing here was measured.
 
     A step decodes ``tokens`` times, and runs prompt and completion forward twice and backward once:
@@ -109,7 +103,7 @@ def estimate(settings: Settings) -> dict[str, float]:
 def prepare(
     model: str, division: Division, folder: Path, layer: int, keeps: dict[str, Any]
 ) -> dict[str, RewardModel]:
-    """Train the reward models and judges, or load what is there; by name."""
+    """Train the reward models and judges, or load them; by name."""
     kept = same_as_kept(folder / "models" / "made.json", keeps)
     found = {}
     for learner in LEARNERS:
@@ -117,7 +111,7 @@ def prepare(
             path = folder / "models" / learner.file_name
             if not kept or not path.is_dir():
                 trained(learner, division, folder, training_options(model, folder, layer))
-            found[learner.name] = load_reward_model(path, dtype="bfloat16")
+            found[learner.name] = RewardModel.from_pretrained(path, dtype="bfloat16")
     if not kept:
         write_json(folder / "models" / "made.json", keeps)
     return found
@@ -130,21 +124,26 @@ def optimise(
     reward: RewardModel,
     prompts: Sequence[Any],
     folder: Path,
-    settings: Settings,
+    settings: ModelSettings,
 ) -> dict[str, Any]:
     """Train one policy, or go on with it, and measure it.
 
     Raises:
         ConfigError: If what is there was trained by other settings.
     """
-    from transformers.trainer_utils import get_last_checkpoint
-
     begun = time.perf_counter()
     own = folder / file_name(name, 0).removesuffix(".json")
-    if not same_as_kept(own / "settings.json", dataclasses.asdict(settings)):
-        write_json(own / "settings.json", dataclasses.asdict(settings))
-    trainer = _trainer(name, model, own, reward, prompts, settings)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(own)))
+    trainer, last = make_trainer(
+        model,
+        own,
+        reward_function(reward, "mean" if name == "base" else name, unscored="none"),
+        prompts,
+        settings,
+        tokens=settings.tokens,
+        passes=settings.passes,
+        on_gpu=torch.cuda.is_available(),
+    )
+    go_on(trainer, last, settings.steps)
     return {
         "reward": name,
         "settings": dataclasses.asdict(settings),
@@ -154,51 +153,8 @@ def optimise(
     }
 
 
-def _trainer(
-    name: str,
-    model: str,
-    own: Path,
-    reward: RewardModel,
-    prompts: Sequence[Any],
-    settings: Settings,
-) -> Any:
-    """TRL's trainer on the reward models' own training prompts."""
-    import trl
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    on_gpu = torch.cuda.is_available()
-    config = trl.GRPOConfig(
-        output_dir=str(own),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch // settings.passes,
-        gradient_accumulation_steps=settings.passes,
-        num_generations=settings.generations,
-        max_completion_length=settings.tokens,
-        learning_rate=settings.rate,
-        beta=settings.beta,
-        gradient_checkpointing=False,
-        save_steps=settings.every,
-        save_total_limit=1,
-        logging_steps=settings.every,
-        use_cpu=not on_gpu,
-        bf16=on_gpu,
-        report_to=[],
-        disable_tqdm=True,
-        seed=0,
-    )
-    measure = "mean" if name == "base" else name
-    return trl.GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
-        args=config,
-        reward_funcs=[reward_function(reward, measure, unscored="none")],
-        processing_class=AutoTokenizer.from_pretrained(model),
-        train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
-    )
-
-
 def judged(
-    policy: Any, tokenizer: Any, asked: Sequence[Question], judges: Any, settings: Settings
+    policy: Any, tokenizer: Any, asked: Sequence[Question], judges: Any, settings: ModelSettings
 ) -> dict[str, Any]:
     """Sample a policy and let the judges read it.
 
@@ -243,42 +199,12 @@ def gains(start: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", help="folder of the language model")
-    parser.add_argument("--data", type=Path, help="folder of the paper's data")
-    parser.add_argument("--output", type=Path, help="folder of results")
-    parser.add_argument("--rewards", nargs="+", default=REWARDS)
-    parser.add_argument("--toy", action="store_true", help="a tiny random model, all the way")
-    parser.add_argument("--estimate", action="store_true", help="print the time of a run instead")
-    for field in dataclasses.fields(Settings):
-        parser.add_argument(f"--{field.name}", type=type(field.default))
-    options = parser.parse_args()
-    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Settings)}
-    settings = dataclasses.replace(
-        TOY if options.toy else Settings(), **{k: v for k, v in given.items() if v is not None}
-    )
-    if options.estimate:
-        one = estimate(settings)
-        print(
-            f"{len(options.rewards)} trainings of {one['tokens'] / 1e6:.1f} million drawn tokens, "
-            f"about {one['seconds'] / 60:.0f} minutes each: estimated, not measured"
-        )
-        return
-    if options.data is None or options.output is None or not (options.model or options.toy):
-        parser.error("--data, --output and --model (or --toy) are needed")
-    with exclusive_folder(options.output):
-        run(options.model, options.data, options.output, options.rewards, settings, options.toy)
-
-
 def run(
     model: str | None,
     data: Path,
     folder: Path,
     rewards: Sequence[str],
-    settings: Settings,
+    settings: ModelSettings,
     is_toy: bool,
 ) -> None:
     """Train reward models and policies, and write what the judges say of each."""
@@ -286,7 +212,8 @@ def run(
     pairs = pairs[::20] if is_toy else pairs
     division = divide(pairs)
     if is_toy:
-        model = toy_model(folder / "toy", [str(pair.text(0)) for pair in pairs])
+        model = str(folder / "toy")
+        tiny_llama(folder / "toy", LlamaForCausalLM, width=32)
     assert model is not None
     layer = 1 if is_toy else LAYER
     keeps = {"weights": weight_digests(model), "layer": layer, "pairs": len(pairs)}
@@ -319,7 +246,7 @@ def run(
 
 
 def starting_point(
-    model: str, path: Path, settings: Settings, read: Callable[[Any, Any], dict[str, Any]]
+    model: str, path: Path, settings: ModelSettings, read: Callable[[Any, Any], dict[str, Any]]
 ) -> dict[str, Any]:
     """Let the judges read the starting policy, or find what they said."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -336,5 +263,31 @@ def starting_point(
     return found
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train the missing policies, or print an estimate of the time."""
+    parser = script_parser(__doc__)
+    parser.add_argument("--model", help="folder of the language model")
+    parser.add_argument("--data", type=Path, help="folder of the paper's data")
+    parser.add_argument("--output", type=Path, help="folder of results")
+    parser.add_argument("--rewards", nargs="+", default=REWARDS)
+    parser.add_argument("--toy", action="store_true", help="a tiny random model, all the way")
+    parser.add_argument("--estimate", action="store_true", help="print the time of a run instead")
+    add_settings(parser, ModelSettings)
+    options = parser.parse_args(argv)
+    settings = settings_of(options, TOY if options.toy else ModelSettings())
+    if options.estimate:
+        one = estimate(settings)
+        print(
+            f"{len(options.rewards)} trainings of {one['tokens'] / 1e6:.1f} million drawn tokens, "
+            f"about {one['seconds'] / 60:.0f} minutes each: estimated, not measured"
+        )
+        return 0
+    if options.data is None or options.output is None or not (options.model or options.toy):
+        parser.error("--data, --output and --model (or --toy) are needed")
+    with exclusive_folder(options.output):
+        run(options.model, options.data, options.output, options.rewards, settings, options.toy)
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run_safely(main, None))

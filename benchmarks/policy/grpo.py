@@ -11,7 +11,6 @@ measures of risk read a `mean_and_variance` model, and `less_overlap:3` is PURM'
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import time
@@ -23,15 +22,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from policy.models import Sizes, Unit, check_kept, language_model, same_as_kept, train
-from policy.purm import PURM, PurmReward
+from kit import script_parser
+from policy.models import Sizes, Unit, check_kept, language_model, saved_model
+from policy.rewards import PURM, PurmReward
 from policy.sampled import MOST_TOKENS, Scores, measure
+from policy.training import Settings, add_settings, file_name, go_on, make_trainer, settings_of
 from policy.worlds import NAMES, SEEDS, PolicyWorld
 
-from hidden_context.data.files import read_json, write_json
-from hidden_context.data.locks import exclusive_folder
+from hidden_context.cli.main import run_safely
+from hidden_context.data.storage.files import read_json, write_json
+from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.integrations.trl import reward_function
-from hidden_context.models.loading import load_reward_model
+from hidden_context.models import RewardModel
 
 REWARDS: Final = ("base", "mean", "quantile:0.01", "cvar:0.05", "less_overlap:3", "entropic:2")
 """What best-of-n was tuned to on its own seeds."""
@@ -39,76 +41,49 @@ POINTS: Final = "points.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """Sizes of one training.
+class WorldSettings(Settings):
+    """Sizes of one training in a generated world.
 
     Attributes:
-        steps: Updates of the policy.
-        every: Steps between two measurements, each of which saves the policy too.
-        batch: Completions of a step.
-        generations: Completions of one prompt.
-        rate: Learning rate.
-        beta: Weight of the KL to the starting policy, in nats per reward standard deviation.
         pretraining: Steps of the starting policy's language model.
-        samples: Responses to each test prompt that the policy is measured by.
-        prompts: Harmful test prompts, and as many benign ones.
+        prompts: Harmful test prompts that the policy is measured on, and as many benign ones.
     """
 
-    steps: int = 240
-    every: int = 20
-    batch: int = 64
-    generations: int = 8
-    rate: float = 1e-4
-    beta: float = 0.3
     pretraining: int = 4000
-    samples: int = 32
     prompts: int = 16
-
-
-def file_name(reward: str, seed: int) -> str:
-    """Return the name of a reward's and seed's result."""
-    return f"{reward.replace(':', '_')}_{seed}.json"
 
 
 def reward_of(name: str, seed: int, folder: Path) -> Callable[..., Any]:
     """Train the reward model that a reward reads, or load it, and make TRL's reward function."""
-    sizes = Sizes()
     unit = Unit(NAMES[0], seed, "base" if name == "base" else "mean_and_variance")
-    path = folder / "reward_models" / unit.name
-    if not path.is_dir():
-        backbone = language_model(
-            folder / f"backbone_{seed}", seed, sizes.comparisons, sizes.pretraining
-        )
-        train(unit, str(backbone), folder, sizes).model.save_pretrained(path)
-    model = load_reward_model(str(path))
+    path = saved_model(unit, folder, Sizes())
+    model = RewardModel.from_pretrained(path)
     measure, _, factor = name.partition(":")
     if measure == PURM:
         return PurmReward(model, float(factor))
     return reward_function(model, "mean" if name == "base" else name, unscored="none")
 
 
-def optimise(name: str, seed: int, folder: Path, settings: Settings) -> dict[str, Any]:
+def optimise(name: str, seed: int, folder: Path, settings: WorldSettings) -> dict[str, Any]:
     """Train the policy; a training that was stopped goes on from its last save.
 
     Raises:
         ConfigError: If what is there was trained by other settings.
     """
-    from transformers.trainer_utils import get_last_checkpoint
-
     begun = time.perf_counter()
     world = PolicyWorld(NAMES[0], seed)
     start = language_model(folder / f"policy_{seed}", seed, 4000, settings.pretraining)
     own = folder / file_name(name, seed).removesuffix(".json")
-    if not same_as_kept(own / "settings.json", dataclasses.asdict(settings)):
-        write_json(own / "settings.json", dataclasses.asdict(settings))
     reward = reward_of(name, seed, folder)
-    trainer = _trainer(start, own, reward, world, settings)
-    last = get_last_checkpoint(str(own))
+    source = world.source
+    prompts = [p.text for h in (True, False) for p in source.prompts("train", harmful=h)]
+    trainer, last = make_trainer(
+        start, own, reward, prompts, settings, tokens=MOST_TOKENS, seed=seed
+    )
     if isinstance(reward, PurmReward):  # whose penalty depends on all that the run has seen
         trainer.add_callback(reward.keeper(own, last))
     trainer.add_callback(_measurements(own, start, reward, world, settings))
-    if last is None or not last.endswith(f"-{settings.steps}"):  # else it would take one more step
-        trainer.train(resume_from_checkpoint=last)
+    go_on(trainer, last, settings.steps)
     return {
         "reward": name,
         "seed": seed,
@@ -118,48 +93,8 @@ def optimise(name: str, seed: int, folder: Path, settings: Settings) -> dict[str
     }
 
 
-def _trainer(
-    start: Path, own: Path, reward: Callable[..., Any], world: PolicyWorld, settings: Settings
-) -> Any:
-    """TRL's trainer on the training prompts."""
-    import trl
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    prompts = [
-        prompt.text
-        for harmful in (True, False)
-        for prompt in world.source.prompts("train", harmful=harmful)
-    ]
-    config = trl.GRPOConfig(
-        output_dir=str(own),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch,
-        num_generations=settings.generations,
-        max_completion_length=MOST_TOKENS,
-        learning_rate=settings.rate,
-        beta=settings.beta,
-        gradient_checkpointing=False,
-        save_steps=settings.every,
-        save_total_limit=1,
-        logging_steps=settings.every,
-        use_cpu=True,
-        bf16=False,
-        report_to=[],
-        disable_tqdm=True,
-        seed=world.seed,
-    )
-    return trl.GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(start),
-        args=config,
-        reward_funcs=[reward],
-        processing_class=AutoTokenizer.from_pretrained(start),
-        train_dataset=Dataset.from_dict({"prompt": prompts}),
-    )
-
-
 def _measurements(
-    own: Path, start: Path, reward: Callable[..., Any], world: PolicyWorld, settings: Settings
+    own: Path, start: Path, reward: Callable[..., Any], world: PolicyWorld, settings: WorldSettings
 ) -> Any:
     """Measure the policy at the start and before each save; points beyond a save are dropped."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -195,39 +130,37 @@ def _plain(reward: Callable[..., Any]) -> Scores:
     return lambda prompts, texts: reward(prompts=prompts, completions=texts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train the missing policies, or write the report."""
+    parser = script_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of results")
     parser.add_argument("--rewards", nargs="+", default=REWARDS)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--report", type=Path, help="write the tables here instead of training")
     parser.add_argument("--figures", type=Path, help="folder of the report's figure")
-    for field in dataclasses.fields(Settings):
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
-    options = parser.parse_args()
+    add_settings(parser, WorldSettings)
+    options = parser.parse_args(argv)
     if options.report:
         from policy.grpo_report import write_report
 
         write_report(
             options.output, options.rewards, options.seeds, options.report, options.figures
         )
-        return
+        return 0
     torch.set_num_threads(1)
-    settings = Settings(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Settings)})
+    settings = settings_of(options, WorldSettings())
     with exclusive_folder(options.output):
         for seed in options.seeds:
             for name in options.rewards:
                 path = options.output / file_name(name, seed)
                 if path.is_file():
-                    held = read_json(path)
-                    check_kept(path, held.get("settings"), dataclasses.asdict(settings))
+                    check_kept(path, read_json(path).get("settings"), dataclasses.asdict(settings))
                     continue
                 found = optimise(name, seed, options.output, settings)
                 write_json(path, found)
                 print(f"{name}, seed {seed}: {found['seconds']:.0f} s", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_safely(main, None))

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from kit import markdown, student_interval
 from policy.figures import draw_trained
-from policy.grpo import file_name
-from policy.report import VERDICT, cell, percent, plain, table, verdict
+from policy.report import VERDICT, Columns, cell, percent, plain, rewards_table, verdict
 from policy.rewards import REWARDS, Reward
-from policy.summary import Run, by_seed, interval
+from policy.summary import Run, by_seed
+from policy.training import file_name
 from policy.worlds import NAMES, PolicyWorld
 
-from hidden_context.data.files import atomic_write, read_json, require_file, write_json
+from hidden_context.data.storage.files import atomic_write, read_json, require_file, write_json
 
 KLS: Final = (0.25, 0.5)
 """What every reward and seed reaches."""
@@ -73,8 +74,11 @@ def numbers(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> Numbers
         at_kls = by_seed(runs, reward, own, KLS, _MORE)
         ends = by_seed(runs, reward, own, None, _MORE)
         result[reward.title] = {
-            metric: {f"{kl:g}": interval(column) for kl, column in zip(KLS, values.T, strict=True)}
-            | {END: interval(ends[metric][:, -1])}
+            metric: {
+                f"{kl:g}": student_interval(column)
+                for kl, column in zip(KLS, values.T, strict=True)
+            }
+            | {END: student_interval(ends[metric][:, -1])}
             for metric, values in at_kls.items()
         }
     return result
@@ -99,8 +103,8 @@ def write_report(
     places = [(f"at KL {kl:g}", f"{kl:g}") for kl in KLS]
     places.append(("after the last step", END))
     claim = [[title, *verdict(found, at)] for title, at in places]
-    tables = [table("The claim", ["", *VERDICT], claim)]
-    tables += [place_table(title, found, at) for title, at in places]
+    tables = [markdown(["", *VERDICT], claim, "The claim")]
+    tables += [rewards_table(f"GRPO, {title}", found, at, COLUMNS) for title, at in places]
     with atomic_write(path) as file:
         file.write("\n".join(tables))
     curves = {
@@ -116,22 +120,14 @@ def write_report(
         draw_trained(curves, figures)
 
 
-def place_table(title: str, found: Numbers, at: str) -> str:
-    """All rewards at one KL or at the end, those with the fewest jailbreaks first."""
-    ranked = sorted(found, key=lambda name: found[name]["jailbreaks"][at][0])
-    rows = [
-        [
-            name,
-            percent(found[name]["jailbreaks"][at][0]),
-            *(cell(found[name][f"jailbreaks_{short}"][at]) for short in ("base", "dpl")),
-            percent(found[name]["reached"][at][0], 0),
-            *(cell(found[name][f"loss_{short}"][at]) for short in ("base", "dpl")),
-            plain(found[name]["worst_group_base"][at]),
-            percent(found[name]["unreadable"][at][0]),
-            f"{found[name]['kl'][at][0]:.2f}",
-        ]
-        for name in ranked
-    ]
-    heads = ["reward", "jailbreaks", "− base", "− DPL mean", "gap reached", "loss to base"]
-    heads += ["loss to DPL mean", "worst group − base", "unreadable", "KL"]
-    return table(f"GRPO, {title}", heads, rows)
+COLUMNS: Final[Columns] = (
+    ("jailbreaks", "jailbreaks", lambda value: percent(value[0])),
+    ("− base", "jailbreaks_base", cell),
+    ("− DPL mean", "jailbreaks_dpl", cell),
+    ("gap reached", "reached", lambda value: percent(value[0], 0)),
+    ("loss to base", "loss_base", cell),
+    ("loss to DPL mean", "loss_dpl", cell),
+    ("worst group − base", "worst_group_base", plain),
+    ("unreadable", "unreadable", lambda value: percent(value[0])),
+    ("KL", "kl", lambda value: f"{value[0]:.2f}"),
+)

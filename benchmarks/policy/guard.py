@@ -15,7 +15,6 @@ policy of each seed, and of the last checkpoint of each reward.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import warnings
@@ -29,19 +28,20 @@ from transformers.trainer_utils import get_last_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from policy.models import Sizes, Unit, language_model, train
+from kit import script_parser
+from policy.models import Sizes, Unit, saved_model
 from policy.worlds import NAMES, PolicyWorld
 
 from hidden_context.data.dialogue import Conversation
 from hidden_context.data.example import Example
 from hidden_context.data.importers import read_row
 from hidden_context.data.sources import load_examples
-from hidden_context.data.splits import split_by_prompt
+from hidden_context.data.splits.division import split_by_prompt
+from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.integrations.guard import Guard, seen_of
 from hidden_context.integrations.reward import score
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.models.frozen import FrozenRewardModel
-from hidden_context.models.loading import load_reward_model
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.guard import Seen
 from hidden_context.scoring.reference import draw, reference_of
@@ -62,7 +62,7 @@ def with_reference(
     path: Path, folder: Path, examples: Sequence[Example], seed: int = 0
 ) -> RewardModel:
     """Load a model, with its reference, made of examples unless there is one."""
-    model = load_reward_model(path)
+    model = RewardModel.from_pretrained(path)
     assert isinstance(model, FrozenRewardModel)
     model.featurizer.cache = FeatureCache(folder / "cache")
     if model.reference is None:
@@ -73,13 +73,8 @@ def with_reference(
 
 def world_model(seed: int, folder: Path) -> RewardModel:
     """Train the study's reward model of a seed, or load it, and give it its reference."""
-    sizes, unit = Sizes(), Unit(NAMES[0], seed, "mean_and_variance")
-    path = folder / "reward_models" / unit.name
-    if not path.is_dir():
-        backbone = language_model(
-            folder / f"backbone_{seed}", seed, sizes.comparisons, sizes.pretraining
-        )
-        train(unit, str(backbone), folder, sizes).model.save_pretrained(path)
+    sizes = Sizes()
+    path = saved_model(Unit(NAMES[0], seed, "mean_and_variance"), folder, sizes)
     return with_reference(path, folder, world_examples(seed, sizes.comparisons))
 
 
@@ -105,7 +100,7 @@ SPOILT: Final[dict[str, Spoil]] = {"words shuffled": shuffled, "ends repeated": 
 
 
 def seen_by(model: RewardModel, asked: Asked) -> list[Seen]:
-    """Score responses, and say where those to each prompt stand in the reference."""
+    """Score responses, and place them in the reference, prompt by prompt."""
     prompts = [prompt for prompt, own in asked for _ in own]
     batch = score(model, prompts, [text for _, own in asked for text in own], unscored="none")
     return seen_of(batch.answered)
@@ -191,8 +186,7 @@ def of_policy(
     Returns:
         What ``looked_at`` does, and ``unreadable``: the share of texts that the grammar has not.
     """
-    from policy.grammar_reading import kind_of
-    from policy.sampled import _of_equal_length, _sample
+    from policy.sampled import _of_equal_length, _sample, kind_of
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     network = AutoModelForCausalLM.from_pretrained(policy).eval()
@@ -272,8 +266,7 @@ def on_pairs(backbone: str, data: str, jailbreaks: str | None, folder: Path) -> 
 
 def load_rows(path: str) -> list[Example]:
     """Read prompts and responses that nobody has judged."""
-    with open(path, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = (row for _, row in iter_jsonl(Path(path)))
     return [Example(str(row["prompt"]), tuple(map(str, row["responses"])), ()) for row in rows]
 
 
@@ -286,9 +279,7 @@ def _pairs_of(examples: Sequence[Example]) -> Asked:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of models and caches")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--policies", action="store_true", help="look at GRPO's policies")

@@ -6,28 +6,30 @@ import dataclasses
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import safetensors
 import torch
-from ground_truth import PROBE
+from ground_truth.dialogues import PROBE
 from policy.rewards import MODELS
 from policy.worlds import PolicyWorld, Responses, WorldName, starting_policy
 from safetensors.torch import save
 from torch import Tensor
 
 from hidden_context import heads
-from hidden_context.data.files import atomic_write, read_json, write_json
+from hidden_context.data.storage.files import atomic_write, read_json, write_json
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError
 from hidden_context.models.frozen import FrozenRewardModel
-from hidden_context.quickstart.backbone import BackboneConfig, build_backbone
 from hidden_context.training import TrainConfig, TrainResult, run
-from hidden_context.training.frozen import make_featurizer
+from hidden_context.training.frozen.fit import make_featurizer
+from hidden_context.worlds.language_model import BackboneConfig, build_backbone
 
 _ONE_PASS: Final = 128
+Raw = tuple[dict[str, Tensor], dict[str, Any]]
+"""Raw outputs by name, and facts about them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,7 @@ def language_model(folder: Path, seed: int, comparisons: int, steps: int) -> Pat
 
 
 def same_as_kept(path: Path, wanted: Mapping[str, Any]) -> bool:
-    """Tell whether a file of settings is there; what it holds has to be what is wanted.
+    """Tell whether a file of settings exists; it must hold the wanted settings.
 
     Raises:
         ConfigError: If it is not, naming file, field and remedy.
@@ -132,20 +134,53 @@ def same_as_kept(path: Path, wanted: Mapping[str, Any]) -> bool:
 
 
 def score(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes) -> Scored:
-    """Train one reward model and run it on the starting policy's responses, or read what it said.
+    """Rewards of the starting policy's responses by one model, which is trained if need be.
 
     Raises:
         ConfigError: If what is kept is of other sizes.
     """
+
+    def make() -> Raw:
+        trained = train(unit, prepared.backbone, folder, sizes)
+        assert isinstance(trained.model, FrozenRewardModel)
+        with torch.inference_mode():
+            raw = trained.model.probe(prepared.features)
+        test = {name: trained.metrics[name] for name in ("loss", "accuracy")}
+        return {"raw": raw}, {"head": trained.model.head.to_dict(), "test": test}
+
     path = folder / "raw" / f"{unit.name}.safetensors"
+    raw, about = kept_raw(path, {"sizes": dataclasses.asdict(sizes)}, make)
+    outputs = raw["raw"].unflatten(0, prepared.responses.kinds.shape)
+    return Scored(heads.from_dict(about["head"]).distribution(outputs), about["test"])
+
+
+def kept_raw(path: Path, made_by: Mapping[str, Any], make: Callable[[], Raw]) -> Raw:
+    """Read raw outputs and facts about them from a file, which is made first if it is not there.
+
+    Raises:
+        ConfigError: If what is kept was made otherwise.
+    """
     if not path.is_file():
-        _keep(unit, prepared, folder, sizes, path)
+        raw, facts = make()
+        content = save(raw, {k: json.dumps(v) for k, v in {**facts, **made_by}.items()})
+        with atomic_write(path, "wb") as file:
+            file.write(content)
     with safetensors.safe_open(path, framework="pt") as file:
-        about, raw = file.metadata(), file.get_tensor("raw").double()
-    check_kept(path, json.loads(about["sizes"]), dataclasses.asdict(sizes))
-    head = heads.from_dict(json.loads(about["head"]))
-    rewards = head.distribution(raw.unflatten(0, prepared.responses.kinds.shape))
-    return Scored(rewards, json.loads(about["test"]))
+        about = {name: json.loads(value) for name, value in file.metadata().items()}
+        found = {name: file.get_tensor(name).double() for name in file.keys()}  # noqa: SIM118
+    for name, wanted in made_by.items():
+        check_kept(path, about[name], wanted)
+    return found, about
+
+
+def saved_model(unit: Unit, folder: Path, sizes: Sizes) -> Path:
+    """Train a reward model on its world, unless it is there, and return its folder."""
+    path = folder / "reward_models" / unit.name
+    if not path.is_dir():
+        backbone = folder / f"backbone_{unit.seed}"
+        language_model(backbone, unit.seed, sizes.comparisons, sizes.pretraining)
+        train(unit, str(backbone), folder, sizes).model.save_pretrained(path)
+    return path
 
 
 def check_kept(path: Path, held: Any, wanted: Mapping[str, Any]) -> None:
@@ -173,22 +208,6 @@ def train(unit: Unit, backbone: str, folder: Path, sizes: Sizes) -> TrainResult:
         config = TrainConfig(**options, output_dir=scratch)
         judged = world.comparisons(sizes.comparisons)
         return run(config, judged, world.comparisons(sizes.test, "test"))
-
-
-def _keep(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes, path: Path) -> None:
-    """Train one reward model and keep what it says of the starting policy's responses."""
-    trained = train(unit, prepared.backbone, folder, sizes)
-    assert isinstance(trained.model, FrozenRewardModel)
-    with torch.inference_mode():
-        raw = trained.model.probe(prepared.features)
-    about = {
-        "sizes": dataclasses.asdict(sizes),
-        "head": trained.model.head.to_dict(),
-        "test": {name: trained.metrics[name] for name in ("loss", "accuracy")},
-    }
-    content = save({"raw": raw}, {name: json.dumps(value) for name, value in about.items()})
-    with atomic_write(path, "wb") as file:
-        file.write(content)
 
 
 def _options(backbone: str, seed: int, folder: Path, sizes: Sizes) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from kit import markdown
+from policy.best_of_n import SIZES
 from policy.figures import draw
-from policy.measure import SIZES
 from policy.rewards import REWARDS
 from policy.summary import CHOSEN_AT, KLS, MOST_LOSS, Try, summarise, tuned
 from policy.worlds import NAMES
 
-from hidden_context.data.files import atomic_write, write_json
+from hidden_context.data.storage.files import atomic_write, write_json
 
 _CAUTIOUS: Final = tuple(reward.title for reward in REWARDS if reward.cautious)
 VERDICT: Final = ("claim holds", "by", "rivals that meet it too")
@@ -71,7 +72,7 @@ def tuning_table(tries: dict[str, tuple[Try, list[Try]]]) -> str:
             mark = "**" if each is best and len(own) > 1 else ""
             name = f"{mark}{each.name}{mark}"
             rows.append([title, name, percent(each.jailbreaks), percent(each.loss)])
-    return table("Tuning", ["reward", "try", "jailbreaks", "loss, of the gap"], rows)
+    return markdown(["reward", "try", "jailbreaks", "loss, of the gap"], rows, "Tuning")
 
 
 def quality_table(worlds: Numbers) -> str:
@@ -81,12 +82,12 @@ def quality_table(worlds: Numbers) -> str:
         for world, found in worlds.items()
         for model, each in found["test"].items()
     ]
-    return table("Reward models", ["world", "model", "loss, nats", "accuracy"], rows)
+    return markdown(["world", "model", "loss, nats", "accuracy"], rows, "Reward models")
 
 
 def n_table(world: str, found: Numbers, n: int) -> str:
-    """All rewards at one n, those with the fewest jailbreaks first."""
-    return _rewards_table(f"{world}, best of {n}", found["by_n"], f"{n}")
+    """All rewards at one n, the one with the fewest jailbreaks first."""
+    return rewards_table(f"{world}, best of {n}", found["by_n"], f"{n}", COLUMNS)
 
 
 def kl_table(world: str, found: Numbers) -> str:
@@ -99,59 +100,38 @@ def kl_table(world: str, found: Numbers) -> str:
             row.append(f"{percent(jailbreaks)} / {percent(reached, 0)}")
         rows.append(row)
     heads = ["jailbreaks / share of the gap reached", *(f"KL {kl:g}" for kl in KLS)]
-    return table(f"{world}, at equal KL", heads, rows)
+    return markdown(heads, rows, f"{world}, at equal KL")
 
 
 def falls_table(worlds: Numbers) -> str:
-    """Over-optimisation: what is lost again of the gap by the largest n."""
+    """Over-optimisation: the share of the gap that is lost again by the largest n."""
     rows = [
-        [
-            title,
-            *(f"{_mean(f['falls'][title])} ({_most(f['falls'][title])})" for f in worlds.values()),
-        ]
+        [title, *(_mean_and_most(found["falls"][title]) for found in worlds.values())]
         for title in worlds["objectives"]["falls"]
     ]
-    return table("Over-optimisation", ["lost again of the gap, mean (most)", *worlds], rows)
+    return markdown(["lost again of the gap, mean (most)", *worlds], rows, "Over-optimisation")
 
 
-def _mean(values: Sequence[float]) -> str:
-    return percent(sum(values) / len(values), 2)
-
-
-def _most(values: Sequence[float]) -> str:
-    return percent(max(values), 2)
+def _mean_and_most(values: Sequence[float]) -> str:
+    return f"{percent(sum(values) / len(values), 2)} ({percent(max(values), 2)})"
 
 
 def limits_table(worlds: Numbers) -> str:
     """What a reward that knew the utilities would do."""
     rows = []
     for world, found in worlds.items():
-        known = found["limits"]
+        mean, shy = (found["limits"][name] for name in ("mean", "no_jailbreak"))
         for n in CHOSEN_AT:
-            at = SIZES.index(n)
-            mean, shy = (known[name]["reached"][at] for name in ("mean", "no_jailbreak"))
-            least, base = (
-                known["no_jailbreak"]["jailbreaks"][at],
-                found["by_n"]["base"]["reached"][f"{n}"][0],
+            at, base = SIZES.index(n), found["by_n"]["base"]["reached"][f"{n}"][0]
+            shares = (
+                percent(mean["jailbreaks"][at], 2),
+                percent(shy["jailbreaks"][at], 2),
+                percent(mean["reached"][at] - shy["reached"][at]),
+                percent(base - shy["reached"][at]),
             )
-            rows.append(
-                [
-                    world,
-                    f"{n}",
-                    percent(known["mean"]["jailbreaks"][at], 2),
-                    percent(least, 2),
-                    percent(mean - shy),
-                    percent(base - shy),
-                ]
-            )
-    heads = [
-        "world",
-        "n",
-        "jailbreaks by mean utility",
-        "least possible",
-        "its loss to mean utility",
-    ]
-    return table("Limits", [*heads, "its loss to base"], rows)
+            rows.append([world, f"{n}", *shares])
+    heads = ["world", "n", "jailbreaks by mean utility", "least possible"]
+    return markdown([*heads, "its loss to mean utility", "its loss to base"], rows, "Limits")
 
 
 def tries_table(worlds: Numbers) -> str:
@@ -166,7 +146,7 @@ def tries_table(worlds: Numbers) -> str:
                 row.append(f"{percent(each['jailbreaks'][at])} / {percent(each['loss'][at])}")
         rows.append(row)
     heads = [f"{world}, n = {n}" for world in NAMES[:2] for n in CHOSEN_AT[:2]]
-    return table("Every try", ["jailbreaks / loss to base", *heads], rows)
+    return markdown(["jailbreaks / loss to base", *heads], rows, "Every try")
 
 
 def verdicts(worlds: Numbers) -> str:
@@ -176,7 +156,7 @@ def verdicts(worlds: Numbers) -> str:
         for world in NAMES[:2]
         for n in CHOSEN_AT
     ]
-    return table("The claim", ["world", "n", *VERDICT], rows)
+    return markdown(["world", "n", *VERDICT], rows, "The claim")
 
 
 def verdict(found: Numbers, place: str) -> list[str]:
@@ -204,25 +184,17 @@ def cost_table(found: Numbers) -> str:
         rows.append(row)
     heads = ["loss, of the gap"]
     heads += [f"n = {n}, to {other}" for n in CHOSEN_AT for other in ("base", "DPL mean")]
-    return table("What caution costs in agreed", heads, rows)
+    return markdown(heads, rows, "What caution costs in agreed")
 
 
-def _rewards_table(title: str, found: Numbers, place: str) -> str:
+def rewards_table(title: str, found: Numbers, place: str, columns: Columns) -> str:
+    """All rewards at one n, KL or the end; the fewest jailbreaks come first."""
     ranked = sorted(found, key=lambda name: found[name]["jailbreaks"][place][0])
     rows = [
-        [
-            name,
-            percent(found[name]["jailbreaks"][place][0], 2),
-            *(cell(found[name][f"jailbreaks_{short}"][place], 2) for short in ("base", "dpl")),
-            *(cell(found[name][f"loss_{short}"][place]) for short in ("base", "dpl")),
-            f"{found[name]['worst_group'][place][0]:.3f}",
-            plain(found[name]["worst_group_base"][place]),
-            f"{found[name]['kl'][place][0]:.2f}",
-        ]
+        [name, *(write(found[name][metric][place]) for _, metric, write in columns)]
         for name in ranked
     ]
-    heads = ["reward", "jailbreaks", "− base", "− DPL mean", "loss to base", "loss to DPL mean"]
-    return table(title, [*heads, "worst group", "− base", "KL"], rows)
+    return markdown(["reward", *(head for head, _, _ in columns)], rows, title)
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -249,8 +221,15 @@ def _with_interval(value: list[float], digits: int) -> str:
     return mean if value[1] != value[1] else f"{mean} [{low}, {high}]"
 
 
-def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table in Markdown under a heading."""
-    lines = [f"### {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, ""])
+Columns = Sequence[tuple[str, str, Callable[[Sequence[float]], str]]]
+"""Head, metric, and how its mean and interval are written."""
+COLUMNS: Final[Columns] = (
+    ("jailbreaks", "jailbreaks", lambda value: percent(value[0], 2)),
+    ("− base", "jailbreaks_base", lambda value: cell(value, 2)),
+    ("− DPL mean", "jailbreaks_dpl", lambda value: cell(value, 2)),
+    ("loss to base", "loss_base", cell),
+    ("loss to DPL mean", "loss_dpl", cell),
+    ("worst group", "worst_group", lambda value: f"{value[0]:.3f}"),
+    ("− base", "worst_group_base", plain),
+    ("KL", "kl", lambda value: f"{value[0]:.2f}"),
+)

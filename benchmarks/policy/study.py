@@ -3,14 +3,13 @@
     python benchmarks/policy/study.py --output results/policy
     python benchmarks/policy/study.py --output results/policy --report policy.md --figures figures
 
-The numbers of docs/policy.md; half an hour on two cores. Each world, seed and reward model has a
-file of its own, so that a run that was stopped goes on where it was. `--quick` takes one seed of
-each sort and small sizes.
+The numbers of docs/evidence/policy.md; half an hour on two cores. Each world, seed and reward
+model has a file of its own, so that a run that was stopped goes on where it was. `--quick` takes
+one seed of each sort and small sizes.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import time
@@ -22,14 +21,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from policy.measure import SIZES, gap, policy_metrics
+from kit import script_parser
+from policy.best_of_n import SIZES, gap, policy_metrics
 from policy.models import Prepared, Sizes, Unit, check_kept, prepare, score
 from policy.report import write_report
 from policy.rewards import MODELS, REWARDS, values
 from policy.worlds import NAMES, SEEDS, TUNING_SEEDS, TUNING_WORLDS, PolicyWorld
 
-from hidden_context.data.files import read_json, write_json
-from hidden_context.data.locks import exclusive_folder
+from hidden_context.cli.main import run_safely
+from hidden_context.data.storage.files import read_json, write_json
+from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.errors import ConfigError
 
 FORMAT: Final = "hidden_context.policy_study"
@@ -38,7 +39,7 @@ QUICK: Final = Sizes(400, 100, 4, 120, 20, 3)
 
 
 def units(seeds: Sequence[int], tuning_seeds: Sequence[int]) -> list[Unit]:
-    """List what is to be run, by seed, so that a seed's features are computed once."""
+    """List the units by seed, so that a seed's features are computed once."""
     found = []
     for seed in (*tuning_seeds, *seeds):
         worlds = TUNING_WORLDS if seed in tuning_seeds else NAMES
@@ -109,27 +110,27 @@ def run_all(wanted: Sequence[Unit], folder: Path, sizes: Sizes, say: Callable[[s
     return len(left)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the missing units, or write the report."""
+    parser = script_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of results")
     parser.add_argument("--quick", action="store_true", help="a seed of each sort, small sizes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", type=Path, help="write the tables here instead of running")
     parser.add_argument("--figures", type=Path, help="folder of the report's figures")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     seeds, tuning = (SEEDS[:1], TUNING_SEEDS[:1]) if options.quick else (SEEDS, TUNING_SEEDS)
     if options.report:
         write_report(options.output, seeds, tuning, options.report, options.figures)
-        return
+        return 0
     sizes = QUICK if options.quick else Sizes()
     count = run_all(
         units(seeds, tuning), options.output, sizes, lambda line: print(line, flush=True)
     )
     print(f"{count} units run; all are done")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_safely(main, None))

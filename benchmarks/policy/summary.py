@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from policy.measure import SIZES, gap, policy_metrics
+from kit import student_interval
+from numpy.typing import NDArray
+from policy.best_of_n import SIZES, gap, policy_metrics
 from policy.rewards import MODELS, REWARDS, Reward
 from policy.worlds import JAILBREAK, TUNING_WORLDS, PolicyWorld, WorldName, starting_policy
-from scipy import stats
 
-from hidden_context.data.files import read_json, require_file
-from hidden_context.quickstart.utilities import KINDS
+from hidden_context.data.storage.files import read_json, require_file
+from hidden_context.worlds.utilities import KINDS
 
 CHOSEN_AT: Final = (4, 16, 64)
 """Values of n that tuning averages over, and the claim is about."""
@@ -116,16 +116,6 @@ def tuned(folder: Path, seeds: Sequence[int]) -> dict[str, tuple[Try, list[Try]]
         all_tries = tries(reward, runs)
         found[reward.title] = (choose(all_tries), all_tries)
     return found
-
-
-def interval(values: ArrayLike) -> tuple[float, float, float]:
-    """Return mean and 95 % interval by Student's t; no interval (NaN) from a single value."""
-    given = np.asarray(values, dtype=float)
-    mean = float(given.mean())
-    if len(given) < 2:
-        return mean, float("nan"), float("nan")
-    half = stats.t.ppf(0.975, len(given) - 1) * given.std(ddof=1) / np.sqrt(len(given))
-    return mean, mean - float(half), mean + float(half)
 
 
 def at_kl(
@@ -246,7 +236,7 @@ def summarise(
         "gap": {name: [run.gap[name] for run in runs] for name in ("start", "best", "gap")},
         "test": {
             model: {
-                name: interval([run.test[model][name] for run in runs])
+                name: student_interval([run.test[model][name] for run in runs])
                 for name in ("loss", "accuracy")
             }
             for model in MODELS
@@ -257,7 +247,7 @@ def summarise(
         result[part] = {
             reward.title: {
                 metric: {
-                    f"{place:g}": interval(column)
+                    f"{place:g}": student_interval(column)
                     for place, column in zip(places, values.T, strict=True)
                 }
                 for metric, values in by_seed(runs, reward, chosen[reward.title], kls).items()

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
 from hidden_context.errors import ConfigError
-from hidden_context.quickstart.utilities import COMPLIANCE, KINDS
-from hidden_context.quickstart.world import Prompt, World
+from hidden_context.worlds.dialogues import Prompt, World
+from hidden_context.worlds.utilities import COMPLIANCE, KINDS
 
 WorldName = Literal["objectives", "degree", "agreed"]
 Noise = Literal["normal", "logistic"]

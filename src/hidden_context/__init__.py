@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hidden_context import distributions, heads, likelihood, risk, statistics
     from hidden_context.models.reward_model import RewardModel
-    from hidden_context.report.notebook import plot
+    from hidden_context.report.figures.notebook import plot
 
 __all__ = ["RewardModel", "distributions", "heads", "likelihood", "plot", "risk", "statistics"]
 
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
 
         return RewardModel
     if name in _NOTEBOOK:
-        from hidden_context.report import notebook
+        from hidden_context.report.figures import notebook
 
         return getattr(notebook, _NOTEBOOK[name])
     if name == "__version__":

@@ -1,4 +1,10 @@
-"""How configurations declare their options: frozen dataclasses whose fields carry a help text."""
+"""How configurations declare their options: groups of fields, each with a help text.
+
+A group is a frozen dataclass, and a configuration inherits the groups it is made of. So a component
+takes its group whole (``def make_optimizer(options: OptimisationOptions)``) and a configuration is
+passed as any of its groups, while flags, YAML files and keywords in Python are flat names. Groups
+that several configurations share are declared here.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +17,15 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from hidden_context.errors import ConfigError
 
 SPLIT_BY_HELP: Final = (
-    "column whose values stay on one side of every division, such as a topic; the first user turn "
+    "column whose values stay on one side of every split, such as a topic; the first user turn "
     "if unset"
 )
 SPLIT_BALANCE_HELP: Final = (
-    "JSON file that says on which side each group is, balanced by size; written where there is "
-    "none, and added to. Given bare, DATA_PATH.splits"
+    "JSON file that says on which side each group is, balanced by size; written if missing, and "
+    "extended. Given bare, DATA_PATH.splits"
 )
-THREADS_HELP: Final = (
-    "threads of the processor; auto: what OMP_NUM_THREADS or PyTorch says, or fewer where that is "
-    "measured to be faster"
-)
+POSITIVE: Final = (lambda value: value > 0, "be positive")
+SHARE: Final = (lambda value: 0 <= value < 1, "lie in [0, 1)")
 FORMERLY_BF16: Final = {"bf16": {True: "bfloat16", False: "float32"}}
 
 
@@ -32,10 +36,11 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
         default: The default; a list or dict becomes a fresh copy per instance, and
             ``dataclasses.MISSING`` makes the option required.
         help: One line for ``--help``.
-        **metadata: ``choices`` (shown and enforced), ``positional`` (taken without a flag),
+        **metadata: ``positional`` (taken without a flag),
             ``bare`` (the value of the flag given without one), ``least`` (its smallest value),
-            ``unset`` (the word for None), ``formerly`` (earlier names of the option, each with
-            what its values are called now, where that is another word).
+            ``must`` (a test of its value and what it must do, such as ``POSITIVE``), ``unset`` (the
+            word for None), ``common`` (shown first in the help), ``formerly`` (earlier names of the
+            option, each with a mapping of earlier to present values).
 
     Returns:
         A dataclass field.
@@ -48,14 +53,81 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def earlier_names(config_class: type) -> dict[str, tuple[str, Mapping[Any, Any]]]:
-    """Earlier names of a configuration's options.
+def changed(config_class: type, name: str, default: Any) -> Any:
+    """Declare an option of a configuration again, with another default."""
+    (field,) = (each for each in dataclasses.fields(config_class) if each.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """Reading data."""
+
+    data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
+    on_malformed: Literal["error", "skip"] = option(
+        "error", "what to do at a malformed row: stop, or skip it and count"
+    )
+    split_by: str | None = option(None, SPLIT_BY_HELP)
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeOptions:
+    """Speed and memory."""
+
+    tokens_per_batch: int | None = option(
+        None,
+        "most tokens of a forward pass, halved when memory runs out; if unset, chosen for the "
+        "device and tuned on a GPU",
+        least=1,
+    )
+    threads: int | None = option(
+        None,
+        "CPU threads; auto: what OMP_NUM_THREADS or PyTorch says, or fewer where that is measured "
+        "to be faster",
+        least=1,
+        unset="auto",
+    )
+
+
+def option_groups(config_class: type) -> dict[str, list[dataclasses.Field[Any]]]:
+    """Sort a configuration's options by the headings of its help.
+
+    A group is a base class named ``…Options``; its heading is the first line of its docstring. The
+    shared groups of this module stand under the heading of the group that inherits them.
 
     Args:
         config_class: A dataclass whose fields are the options.
 
     Returns:
-        By each of them the present name, and what its values are called now.
+        The options by heading: those most used first, then those of the configuration itself, then
+        each group.
+    """
+    groups = [
+        base
+        for base in config_class.__mro__[::-1]
+        if base.__name__.endswith("Options") and base.__module__ != __name__
+    ]
+    found: dict[str, list[dataclasses.Field[Any]]] = {"most used": [], "options": []}
+    for field in dataclasses.fields(config_class):
+        heading, declared = "options", field
+        for group in groups:
+            known = {own.name: own for own in dataclasses.fields(group)}
+            if field.name in known:
+                heading, declared = str(group.__doc__).split("\n")[0], known[field.name]
+                break
+        heading = "most used" if declared.metadata.get("common") else heading.rstrip(".")
+        found.setdefault(heading, []).append(field)
+    return {heading: fields for heading, fields in found.items() if fields}
+
+
+def earlier_names(config_class: type) -> dict[str, tuple[str, Mapping[Any, Any]]]:
+    """Find the earlier names of a configuration's options.
+
+    Args:
+        config_class: A dataclass whose fields are the options.
+
+    Returns:
+        By earlier name the present one, and a mapping of earlier to present values.
     """
     return {
         old: (field.name, values)
@@ -65,10 +137,10 @@ def earlier_names(config_class: type) -> dict[str, tuple[str, Mapping[Any, Any]]
 
 
 def by_present_names(values: Mapping[str, Any], config_class: type) -> dict[str, Any]:
-    """Call the options of a file by their present names; one that has its own is left.
+    """Rename the options of a file from earlier to present names; a present name wins.
 
     Args:
-        values: Values by option, such as an earlier version wrote them.
+        values: Values by option, as this or an earlier version wrote them.
         config_class: A dataclass whose fields are the options.
     """
     found, known = dict(values), earlier_names(config_class)
@@ -80,10 +152,10 @@ def by_present_names(values: Mapping[str, Any], config_class: type) -> dict[str,
 
 
 def check_options(config: Any) -> None:
-    """Check a configuration's options against their choices and smallest values.
+    """Check that a configuration's options are among their choices and within their bounds.
 
     Raises:
-        ConfigError: If one is none of its choices, or too small.
+        ConfigError: If one is not.
     """
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
@@ -91,6 +163,10 @@ def check_options(config: Any) -> None:
         if get_origin(hints[field.name]) is Literal and value not in choices:
             known = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
             raise ConfigError(f"--{field.name} is {value!r}; choose {known}.")
-        least = field.metadata.get("least")
-        if least is not None and value is not None and not least <= value < math.inf:
+        least, must = field.metadata.get("least"), field.metadata.get("must")
+        if value is None:
+            continue
+        if least is not None and not least <= value < math.inf:
             raise ConfigError(f"--{field.name} is {value}; it must be at least {least}.")
+        if must is not None and not must[0](value):
+            raise ConfigError(f"--{field.name} is {value}; it must {must[1]}.")

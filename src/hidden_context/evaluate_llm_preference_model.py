@@ -5,54 +5,59 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.evaluate import run_evaluation
 from hidden_context.cli.main import run_safely
-from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
+from hidden_context.config import changed, option
 from hidden_context.scoring.config import EvaluateConfig, OverLength
 
 
-@dataclasses.dataclass(frozen=True)
-class PaperEvaluateFlags:
-    """The paper's flags, and those that say which pairs were held out."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PaperModelFlags:
+    """The flags that the paper's two scoring commands share."""
+
+    batch_size: int = changed(EvaluateConfig, "batch_size", 1)
+    model_name: str | None = option(None, "backbone, if not the one that the checkpoint names")
+    tokenizer_name: str | None = changed(EvaluateConfig, "tokenizer_name", None)
+    num_outputs: int | None = option(None, "outputs of the model: 1, 2 or the number of atoms")
+    max_length: int = changed(EvaluateConfig, "max_length", 1024)
+    bf16: bool = option(True, "run the backbone in bfloat16; the head stays float32")
+    likelihood: Literal["probit", "logistic"] = changed(EvaluateConfig, "likelihood", "logistic")
+    over_length: OverLength = option("drop", "pairs with a too long side: drop, null or truncate")
+    trust_remote_code: bool = changed(EvaluateConfig, "trust_remote_code", False)
+    disable_tqdm: bool = changed(EvaluateConfig, "disable_tqdm", False)
+
+    def shared_with(self, config: type) -> dict[str, Any]:
+        """Return the options of a workflow that these flags decide."""
+        names = {field.name for field in dataclasses.fields(config)}
+        return {name: value for name, value in vars(self).items() if name in names} | {
+            "base_model": self.model_name,
+            "precision": "bfloat16" if self.bf16 else "float32",
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PaperEvaluateFlags(PaperModelFlags):
+    """The paper's flags, and flags that say which pairs were held out."""
 
     reward_model_checkpoint: str = option(dataclasses.MISSING, "checkpoint to evaluate")
-    output: str | None = option(
-        None, "file to write; CHECKPOINT/eval_results_SUBSET.jsonl if unset"
-    )
-    batch_size: int = option(1, "most texts of a padded forward pass")
-    model_name: str | None = option(None, "backbone, if not the one the checkpoint names")
-    tokenizer_name: str | None = option(None, "tokenizer, if not the backbone's own")
-    data_path: str = option("Anthropic/hh-rlhf", "hub id, folder or file of preference pairs")
+    output: str | None = changed(EvaluateConfig, "output", None)
+    data_path: str = changed(EvaluateConfig, "data_path", "Anthropic/hh-rlhf")
     data_subset: str = option("both", "both, helpful or harmless")
-    eval_dataset_size: int = option(0, "number of pairs; 0 for all")
-    num_outputs: int | None = option(None, "outputs of the model: 1, 2 or the number of atoms")
-    max_length: int = option(1024, "longest text in tokens")
-    bf16: bool = option(True, "run the backbone in bfloat16; the head stays float32")
-    likelihood: Literal["probit", "logistic"] = option(
-        "logistic", "comparison of a mean-and-variance head whose checkpoint does not say"
-    )
-    eval_split: str = option("test", "split to evaluate on")
-    train_split: str = option("train", "split that training divided, where there is no other")
-    eval_fraction: float = option(0.0, "share of prompts that training held out, if it did")
-    split_by: str | None = option(None, SPLIT_BY_HELP)
-    split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
-    over_length: OverLength = option("drop", "pairs with a too long side: drop, null or truncate")
-    trust_remote_code: bool = option(False, "let code from the model's repository run")
-    disable_tqdm: bool = option(False, "no progress bars")
+    eval_dataset_size: int = changed(EvaluateConfig, "eval_dataset_size", 0)
+    eval_split: str = changed(EvaluateConfig, "eval_split", "test")
+    train_split: str = changed(EvaluateConfig, "train_split", "train")
+    eval_fraction: float = changed(EvaluateConfig, "eval_fraction", 0.0)
+    split_by: str | None = changed(EvaluateConfig, "split_by", None)
+    split_balance: str | None = changed(EvaluateConfig, "split_balance", None)
 
 
 def to_config(flags: PaperEvaluateFlags) -> EvaluateConfig:
     """Map the paper's flags onto the workflow's configuration."""
-    shared = {field.name for field in dataclasses.fields(EvaluateConfig)}
-    values = {name: value for name, value in vars(flags).items() if name in shared}
     return EvaluateConfig(
-        **values,
-        checkpoint=flags.reward_model_checkpoint,
-        base_model=flags.model_name,
-        precision="bfloat16" if flags.bf16 else "float32",
+        **flags.shared_with(EvaluateConfig), checkpoint=flags.reward_model_checkpoint
     )
 
 
@@ -61,7 +66,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         PaperEvaluateFlags,
         argv,
         prog="python -m hidden_context.evaluate_llm_preference_model",
-        description="Evaluate a reward model on preference pairs; see docs/evaluate.md.",
+        description="Evaluate a reward model on preference pairs; see docs/guides/evaluate.md.",
     )
     return run_evaluation(to_config(flags))
 

@@ -17,9 +17,9 @@ def _summarize(argv: Sequence[str] | None) -> int:
         prog="python -m hidden_context.summarize_results",
         description="Summarise evaluations into the paper's tables.",
     )
-    from hidden_context.analysis import summarize, tables
+    from hidden_context.paper import tables, workflow
 
-    tables.print_summary(summarize.run(config))
+    tables.print_summary(workflow.run(config))
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.main import run_safely
 from hidden_context.cli.train import run_training
-from hidden_context.config import FORMERLY_BF16, option
+from hidden_context.config import FORMERLY_BF16, changed, option
 from hidden_context.training.config import TrainConfig
 
 
@@ -20,21 +20,14 @@ class PaperTrainConfig(TrainConfig):
     """The paper's defaults; every option of ``hidden-context train`` works too."""
 
     log_dir: str = option("data/reward_models/hh_rlhf", "folder of all runs of the data set")
-    likelihood: Literal["probit", "logistic"] = option(
-        "logistic", "comparison of a mean-and-variance head: the paper's code, or the exact probit"
-    )
-    merge_prompts: bool = option(
-        False, "run the responses of all training rows with one prompt together, each once"
-    )
-    per_device_train_batch_size: int = option(2, "pairs per device; each is a vote")
-    per_device_eval_batch_size: int = option(1, "pairs per device in evaluation")
-    learning_rate: float = option(3e-6, "peak learning rate")
-    num_train_epochs: float = option(1, "passes over the training pairs")
-    lora_dropout: float = option(0.1, "dropout before LoRA adapters")
-    disable_dropout: bool = option(False, "switch the backbone's own dropout off")
-    length_window: int = option(
-        0, "optimiser steps whose pairs are sorted by length together; 0 for random order"
-    )
+    likelihood: Literal["probit", "logistic"] = changed(TrainConfig, "likelihood", "logistic")
+    merge_prompts: bool = changed(TrainConfig, "merge_prompts", False)
+    per_device_train_batch_size: int = changed(TrainConfig, "per_device_train_batch_size", 2)
+    per_device_eval_batch_size: int = changed(TrainConfig, "per_device_eval_batch_size", 1)
+    learning_rate: float = changed(TrainConfig, "learning_rate", 3e-6)
+    lora_dropout: float = changed(TrainConfig, "lora_dropout", 0.1)
+    disable_dropout: bool = changed(TrainConfig, "disable_dropout", False)
+    length_window: int = changed(TrainConfig, "length_window", 0)
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "bfloat16",
         "what the backbone computes in; the paper's --bf16 is bfloat16, --bf16=false float32. The "
@@ -42,13 +35,11 @@ class PaperTrainConfig(TrainConfig):
         formerly=FORMERLY_BF16,
     )
     optim: str = option("adamw_hf", "optimiser; the paper's name stands for adamw_torch")
-    pad_to_multiple_of: int = option(64, "pad batches to a multiple of this many tokens")
+    pad_to_multiple_of: int = changed(TrainConfig, "pad_to_multiple_of", 64)
     resume_from_checkpoint: str | None = option(
-        None, "go on from the last checkpoint, or from the one whose folder is given", bare="true"
+        None, "resume from the last checkpoint, or from the given folder", bare="true"
     )
-    output_dir: str = option(
-        "", "folder of the run; named from the options inside LOG_DIR if unset"
-    )
+    output_dir: str = option("", "folder of the run; if unset, in LOG_DIR, named by the options")
 
 
 def run_name(config: PaperTrainConfig) -> str:
@@ -88,7 +79,7 @@ def _train(argv: Sequence[str] | None) -> int:
         PaperTrainConfig,
         argv,
         prog="python -m hidden_context.train_llm_preference_model",
-        description="Train a reward model as in the paper; see docs/train.md.",
+        description="Train a reward model as in the paper; see docs/guides/train.md.",
     )
     return run_training(to_config(config))
 

@@ -1,21 +1,90 @@
-"""Shares foretold by other items: sides that change places, responses that come again, ties."""
-
-from __future__ import annotations
+"""Scores against dense algebra; shares predicted from other items and repeated responses."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from scipy.special import expit
 
-from acquisition.votes import config, pair, table, write
+from acquisition.votes import config, pair, table
+from hidden_context.acquisition.effects import Design, fit_scores
 from hidden_context.acquisition.forecast import _moments, forecast_shares
 from hidden_context.acquisition.pool import read_pool
 from hidden_context.check.features import word_features
 
 
+def world(items: int = 60, seed: int = 0):
+    generator = np.random.default_rng(seed)
+    texts, effects = generator.normal(size=(items, 4)), np.zeros((items, 6))
+    for row in range(items):
+        effects[row, generator.choice(6, 2, replace=False)] = 1, -1
+    rows = np.concatenate([texts, effects], axis=1)
+    truth = texts @ [1.0, -0.5, 0.3, 0.0] + effects @ generator.normal(size=6)
+    votes = generator.integers(0, 6, items)
+    yes = generator.binomial(votes, expit(truth)).astype(float)
+    return Design(texts, csr_array(effects)), rows, yes, votes - yes
+
+
+PRECISION = np.array([1.0] * 4 + [2.0] * 6)
+
+
+def test_sums_products_and_variances_are_those_of_a_dense_matrix():
+    design, rows, yes, _ = world()
+    weights, covariance = np.arange(10.0), np.cov(rows.T) + np.eye(10)
+    np.testing.assert_allclose(design.times(weights), rows @ weights)
+    np.testing.assert_allclose(design.sums(yes), rows.T @ yes)
+    np.testing.assert_allclose(design.products(yes), rows.T @ (yes[:, None] * rows))
+    expected = np.einsum("ia,ab,ib->i", rows, covariance, rows)
+    np.testing.assert_allclose(design.variances(covariance), expected)
+
+
+def test_the_mode_and_the_evidence_are_those_of_a_dense_fit():
+    design, rows, yes, no = world()
+    found = fit_scores(design, yes, no, PRECISION)
+
+    def loss(weights):
+        score = rows @ weights
+        nats = (yes + no) @ np.logaddexp(0, score) - yes @ score
+        return nats + (PRECISION * weights) @ weights / 2
+
+    best = minimize(loss, np.zeros(rows.shape[1]), method="BFGS", tol=1e-9)
+    np.testing.assert_allclose(found.mean, rows @ best.x, atol=2e-3)
+    chance = expit(rows @ best.x)
+    curve = rows.T @ (((yes + no) * chance * (1 - chance))[:, None] * rows) + np.diag(PRECISION)
+    evidence = -best.fun - (np.linalg.slogdet(curve)[1] - np.log(PRECISION).sum()) / 2
+    assert found.evidence == pytest.approx(evidence, abs=3e-3)
+    bare = yes + no == 0  # an item without votes is predicted as it is
+    np.testing.assert_array_equal(found.others[bare], found.mean[bare])
+
+
+def test_scores_without_an_items_own_votes_are_those_of_a_fit_without_them():
+    design, _, yes, no = world(items=120)
+    whole = fit_scores(design, yes, no, PRECISION)
+    off, moved = [], []
+    for item in range(0, 120, 10):
+        rest = np.arange(120) != item
+        without = fit_scores(design, yes * rest, no * rest, PRECISION)
+        off.append(whole.others[item] - without.mean[item])
+        moved.append(whole.mean[item] - without.mean[item])
+        spread = without.others_variance[item]
+        assert whole.others_variance[item] == pytest.approx(spread, rel=0.1)
+    assert np.abs(off).max() < 0.05
+    assert np.abs(moved).max() > 0.15  # its own votes do move it
+
+
+def test_without_any_vote_scores_are_zero_and_as_uncertain_as_the_prior():
+    design, rows, yes, _ = world()
+    found = fit_scores(design, yes * 0, yes * 0, PRECISION)
+    np.testing.assert_array_equal(found.mean, 0)
+    np.testing.assert_allclose(found.others_variance, (rows**2) @ (1 / PRECISION))
+    assert found.evidence == pytest.approx(0, abs=1e-9)
+
+
 def items_of(tmp_path, rows):
-    return read_pool(config(write(tmp_path / "votes.jsonl", rows), tmp_path)).items
+    return read_pool(config(tmp_path, rows)).items
 
 
 def forecast_of(items):
@@ -25,45 +94,40 @@ def forecast_of(items):
 def tournament(count: int = 12, votes: int = 4, seed: int = 0, ties: bool = True):
     """Responses of known strength in many pairs; texts say nothing of it."""
     generator = np.random.default_rng(seed)
-    strength = np.linspace(-2, 2, count)
-    rows = []
-    for one in range(count):
-        for other in range(one + 1, count):
-            first, second = (one, other) if generator.random() < 0.5 else (other, one)
-            chance = expit(strength[first] - strength[second])
-            said = {
-                f"p{who}": 0.5
-                if ties and generator.random() < 0.2
-                else float(generator.random() < chance)
-                for who in range(votes)
-            }
-            row = pair(len(rows), said, responses=[f"r{first}", f"r{second}"], prompt="same?")
-            rows.append({**row, "first": strength[first], "second": strength[second]})
-    return rows
+    strength, rows, truth = np.linspace(-2, 2, count), [], []
+    for pair_ in itertools.combinations(range(count), 2):
+        first, second = pair_ if generator.random() < 0.5 else pair_[::-1]
+        truth.append(expit(strength[first] - strength[second]))
+        tied = generator.random(votes) < 0.2 * ties
+        said = np.where(tied, 0.5, generator.random(votes) < truth[-1]).tolist()
+        shares = {f"p{who}": share for who, share in enumerate(said)}
+        texts = [f"r{first}", f"r{second}"]
+        rows.append(pair(len(rows), shares, responses=texts, prompt="same?"))
+    return rows, np.array(truth)
 
 
-def test_responses_that_come_again_foretell_pairs_they_are_in(tmp_path):
-    rows = tournament()
-    items = items_of(tmp_path, rows)
-    found = forecast_of(items)
-    truth = np.array([expit(row["first"] - row["second"]) for row in rows])
+def test_responses_that_come_again_predict_pairs_they_are_in_as_well_as_expected(tmp_path):
+    rows, truth = tournament()
+    found = forecast_of(items_of(tmp_path, rows))
     lean = found.shares @ [1, 0.5, 0]
     assert np.corrcoef(lean, 0.8 * truth + 0.1)[0, 1] > 0.93
     assert np.abs(lean - 0.8 * truth - 0.1).mean() < 0.07
     np.testing.assert_allclose(found.shares[:, 1].mean(), 0.2, atol=0.04)
     np.testing.assert_allclose(found.shares.sum(1), 1)
+    rows, truth = tournament(count=24, votes=2, seed=3)
+    found = forecast_of(items_of(tmp_path, rows))
+    shares = np.stack([0.8 * truth, np.full_like(truth, 0.2), 0.8 * (1 - truth)], axis=1)
+    error = ((found.shares - shares) ** 2).sum(1).mean()
+    assert error == pytest.approx(found.variance.mean(), rel=0.5)
 
 
 def test_nothing_changes_where_the_sides_change_places(tmp_path):
-    items = items_of(tmp_path, tournament())
+    items = items_of(tmp_path, tournament()[0])
     table_ = items.votes.table
-    votes = dataclasses.replace(table_, share=1 - table_.share)
-    other = dataclasses.replace(
-        items,
-        first=items.second,
-        second=items.first,
-        votes=dataclasses.replace(items.votes, table=votes),
+    votes = dataclasses.replace(
+        items.votes, table=dataclasses.replace(table_, share=1 - table_.share)
     )
+    other = dataclasses.replace(items, first=items.second, second=items.first, votes=votes)
     one, two = forecast_of(items), forecast_of(other)
     np.testing.assert_allclose(two.shares[:, ::-1], one.shares, atol=1e-6)
     np.testing.assert_allclose(two.variance, one.variance, atol=1e-6)
@@ -71,56 +135,28 @@ def test_nothing_changes_where_the_sides_change_places(tmp_path):
 
 
 def test_an_items_own_votes_do_not_move_its_forecast_much(tmp_path):
-    rows = tournament()
+    rows, _ = tournament()
     items = items_of(tmp_path, rows)
     sizes = forecast_of(items).sizes
     found = forecast_shares(items, word_features(items), sizes)
-    turned = [dict(row) for row in rows]
-    for said in turned[10]["judgements"]:
+    for said in rows[10]["judgements"]:
         said["preference"] = 1 - said["preference"]
-    other = items_of(tmp_path, turned)
-    again = forecast_shares(other, word_features(other), sizes)
-    own = np.abs(again.shares[10] - found.shares[10]).max()
-    assert own < 0.03
-    assert np.abs(again.shares - found.shares).max() > own  # others learn from them
+    other = items_of(tmp_path, rows)
+    moved = np.abs(forecast_shares(other, word_features(other), sizes).shares - found.shares)
+    assert moved[10].max() < 0.03
+    assert moved.max() > moved[10].max()  # others learn from them
 
 
-def test_the_error_that_is_expected_is_the_error_there_is(tmp_path):
-    rows = tournament(count=24, votes=2, seed=3)
-    items = items_of(tmp_path, rows)
-    found = forecast_of(items)
-    truth = np.array([expit(row["first"] - row["second"]) for row in rows])
-    shares = np.stack([0.8 * truth, np.full_like(truth, 0.2), 0.8 * (1 - truth)], axis=1)
-    error = ((found.shares - shares) ** 2).sum(1).mean()
-    assert error == pytest.approx(found.variance.mean(), rel=0.5)
-
-
-def test_texts_foretell_items_without_votes(tmp_path):
+def test_texts_predict_items_without_votes(tmp_path):
     items = items_of(tmp_path, table(120))
     lean = forecast_of(items).shares @ [1, 0.5, 0]
     good = np.arange(len(items)) % 2 == 0
     assert lean[good].min() > 0.5 > lean[~good].max()
 
 
-def test_without_ties_nobody_is_foretold_to_say_equal(tmp_path):
-    found = forecast_of(items_of(tmp_path, tournament(ties=False)))
+def test_without_ties_nobody_is_predicted_to_say_equal(tmp_path):
+    found = forecast_of(items_of(tmp_path, tournament(ties=False)[0]))
     assert found.shares[:, 1].max() <= 1.1e-4
-
-
-def test_ratings_are_foretold_by_their_words(tmp_path):
-    generator = np.random.default_rng(0)
-    rows = []
-    for number in range(80):
-        word, low = ("calm", 10) if number % 2 else ("grim", 60)
-        ratings = [
-            {"annotator": f"p{n}", "rating": float(low + generator.integers(0, 40))}
-            for n in range(3)
-        ]
-        rows.append({"text": f"{word} story {number}", "ratings": ratings, "topic": "t"})
-    found = forecast_of(items_of(tmp_path, rows)).shares
-    calm = np.arange(80) % 2 == 1
-    assert found[~calm, 0].min() > 0.7
-    assert found[calm, 2].min() > 0.7
 
 
 def test_moments_of_a_probability_are_those_of_draws():

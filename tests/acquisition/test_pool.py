@@ -1,29 +1,99 @@
-"""What can be asked: votes in any form, rows nobody judged, and a pool beside them."""
+"""What and who can be asked: votes in any form, a pool beside them, and names with costs."""
 
-from __future__ import annotations
-
+import dataclasses
 import json
 
 import pytest
 
-from acquisition.votes import bare, config, one_a_vote, pair, table, write
+from acquisition.votes import bare, config, one_a_vote, pair, table
+from hidden_context.acquisition.people import read_people
 from hidden_context.acquisition.pool import read_pool
 from hidden_context.errors import DataError
+from support.paper_layout import write_rows
+
+UNSURE = {**pair(1, {}), "judgements": [{"annotator": "a", "abstains": True}]}
+ONE = pair(0, {"a": 1})
+JUDGE = {
+    "annotator": "m/helpful/1",
+    "judge": {"model": "m"},
+    "comparison": [0, 1],
+    "preference": 1.0,
+    "answers": [{"shown": [0, 1], "vote": 0, "preference": 1.0}],
+}
+WHY = {"prompt": "why?", "topic": "t9"}
+
+
+def with_judge(row):
+    return {**row, "judgements": [*row["judgements"], JUDGE]}
+
+
+def rating(number):
+    said = [{"annotator": "a", "rating": 10.0 * number}]
+    return {"text": f"text {number}", "topic": "t", "ratings": said}
 
 
 def read(tmp_path, rows, pool=None, **options):
-    path = write(tmp_path / "votes.jsonl", rows)
-    if pool is not None:
-        options["pool"] = str(write(tmp_path / "pool.jsonl", pool))
-    return read_pool(config(path, tmp_path, **options))
+    return read_pool(config(tmp_path, rows, pool, **options))
 
 
-def test_votes_are_counted_by_item(tmp_path):
-    pool = read(tmp_path, [pair(0, {"a": 1, "b": 0.5, "c": 0}), pair(1, {"a": 0})])
-    assert pool.items.counts.tolist() == [[1, 1, 1], [0, 0, 1]]
-    assert pool.ids == ["i0", "i1"]
-    assert pool.groups == ["t0", "t1"]
-    assert pool.unjudged == 0
+@pytest.mark.parametrize(
+    ("rows", "pool", "ids", "counts"),
+    [
+        (
+            [pair(0, {"a": 1, "b": 0.5, "c": 0}), pair(1, {"a": 0})],
+            None,
+            ["i0", "i1"],
+            [[1, 1, 1], [0, 0, 1]],
+        ),
+        # what language models said is no vote
+        (
+            [with_judge(pair(0, {"a": 0, "b": 0})), with_judge(pair(1, {}))],
+            None,
+            ["i0", "i1"],
+            [[0, 0, 2], [0, 0, 0]],
+        ),
+        # rows without a vote, and those of the pool, whatever they say of votes
+        (
+            [ONE, UNSURE],
+            [bare(2), pair(3, {"z": 1.0})],
+            ["i0", "i1", "i2", "i3"],
+            [[1, 0, 0], *[[0, 0, 0]] * 3],
+        ),
+        # items of the pool that have votes, or come twice, are there once
+        (
+            [ONE],
+            [{**bare(0), "responses": bare(0)["responses"][::-1], "id": "x"}, bare(1), bare(1)],
+            ["i0", "i1"],
+            [[1, 0, 0], [0, 0, 0]],
+        ),
+        (
+            [ONE],
+            [{**WHY, "chosen": "so", "rejected": "not so"}],
+            ["i0", "pool.jsonl:1"],
+            [[1, 0, 0], [0, 0, 0]],
+        ),
+        (
+            [ONE],
+            [{**WHY, "responses": ["a b", "c d", "e f"], "id": "r"}],
+            ["i0", "r#0-1", "r#0-2", "r#1-2"],
+            [[1, 0, 0], *[[0, 0, 0]] * 3],
+        ),
+        # ids that come twice are replaced by lines
+        (
+            [ONE, pair(1, {"a": 1, "b": 0}, id="i0")],
+            None,
+            ["votes.jsonl:1", "votes.jsonl:2"],
+            [[1, 0, 0], [1, 0, 1]],
+        ),
+    ],
+)
+def test_what_can_be_asked(tmp_path, rows, pool, ids, counts):
+    found = read(tmp_path, rows, pool)
+    assert (found.ids, found.items.counts.tolist()) == (ids, counts)
+    assert found.unjudged == counts.count([0, 0, 0])
+    people = {said["annotator"] for row in rows for said in row["judgements"][:3]}
+    assert found.items.votes.table.annotators == len(found.items.votes.names)
+    assert set(found.items.votes.names) <= people - {"m/helpful/1"}
 
 
 def test_rows_one_a_vote_are_the_same_items(tmp_path):
@@ -35,73 +105,14 @@ def test_rows_one_a_vote_are_the_same_items(tmp_path):
     assert flat.items.votes.names == nested.items.votes.names
 
 
-def test_what_language_models_said_is_no_vote(tmp_path):
-    said = {
-        "annotator": "m/helpful/1",
-        "comparison": [0, 1],
-        "preference": 1.0,
-        "judge": {"model": "m"},
-        "answers": [{"shown": [0, 1], "vote": 0, "preference": 1.0}],
-    }
-    rows = [pair(n, votes) for n, votes in enumerate([{"a": 0, "b": 0}, {}])]
-    judged = [{**row, "judgements": [*row["judgements"], said]} for row in rows]
-    pool = read(tmp_path, judged)
-    assert pool.items.counts.tolist() == [[0, 0, 2], [0, 0, 0]]
-    assert pool.unjudged == 1
-
-
-def test_rows_without_a_vote_and_a_pool_are_items_without_votes(tmp_path):
-    unsure = {**pair(1, {}), "judgements": [{"annotator": "a", "abstains": True}]}
-    pool = read(tmp_path, [pair(0, {"a": 1}), unsure], [bare(2), bare(3)])
-    assert pool.ids == ["i0", "i1", "i2", "i3"]
-    assert pool.items.counts.sum(1).tolist() == [1, 0, 0, 0]
-    assert pool.unjudged == 3
-    assert pool.items.votes.names == ("a",)
-    assert pool.items.votes.table.annotators == 1
-    assert pool.responses[2] == tuple(bare(2)["responses"])
-
-
-def test_items_of_the_pool_that_have_votes_are_not_there_twice(tmp_path):
-    turned = {**bare(0), "responses": bare(0)["responses"][::-1], "id": "other"}
-    pool = read(tmp_path, [pair(0, {"a": 1, "b": 1})], [turned, bare(1), bare(1)])
-    assert pool.ids == ["i0", "i1"]
-
-
-def test_votes_that_rows_of_a_pool_hold_are_not_read(tmp_path):
-    pool = read(tmp_path, [pair(0, {"a": 1})], [pair(1, {"z": 1.0})])
-    assert pool.items.counts.sum() == 1
-    assert pool.items.votes.names == ("a",)
-
-
-def test_a_pool_of_pairs_may_be_chosen_and_rejected(tmp_path):
-    row = {"prompt": "why?", "chosen": "so", "rejected": "not so", "topic": "t9"}
-    pool = read(tmp_path, [pair(0, {"a": 1})], [row])
-    assert pool.prompts[1] == "why?"
-    assert pool.ids[1] == "pool.jsonl:1"
-    assert pool.items.counts[1].tolist() == [0, 0, 0]
-
-
-def test_three_responses_are_three_items(tmp_path):
-    row = {"prompt": "why?", "responses": ["a b", "c d", "e f"], "topic": "t9", "id": "r"}
-    pool = read(tmp_path, [pair(0, {"a": 1})], [row])
-    assert pool.ids[1:] == ["r#0-1", "r#0-2", "r#1-2"]
-    assert pool.responses[2] == ("a b", "e f")
-
-
 def test_ratings_are_items_of_one_text_and_a_pool_moves_no_middle(tmp_path):
-    rows = [
-        {"text": f"text {n}", "topic": "t", "ratings": [{"annotator": "a", "rating": 10.0 * n}]}
-        for n in range(1, 4)
-    ]
-    pool = read(tmp_path, rows, [{"text": "another text", "topic": "t"}])
+    pool = read(tmp_path, [rating(n) for n in (1, 2, 3)], [{"text": "another", "topic": "t"}])
     assert pool.items.votes.middle == 20.0
     assert pool.items.counts.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
-    assert pool.responses[3] == ("another text",)
-
-
-def test_ids_that_come_twice_are_replaced_by_lines(tmp_path):
-    rows = [pair(0, {"a": 1, "b": 1}), pair(1, {"a": 1, "b": 0}, id="i0")]
-    assert read(tmp_path, rows).ids == ["votes.jsonl:1", "votes.jsonl:2"]
+    assert pool.responses[3] == ("another",)
+    pairs = read(tmp_path, [ONE], [{**WHY, "responses": ["a b", "c d", "e f"]}])
+    assert (pairs.prompts[1], pairs.groups) == ("why?", ["t0", "t9", "t9", "t9"])
+    assert pairs.responses[2] == ("a b", "e f")
 
 
 @pytest.mark.parametrize(
@@ -112,36 +123,65 @@ def test_ids_that_come_twice_are_replaced_by_lines(tmp_path):
         ({"prompt": "x", "responses": ["a", " "], "topic": "t"}, ["responses[1]", "blank"]),
         ({"prompt": "x", "responses": ["a", "b"]}, ["line 1", "'topic'", "--split_by"]),
         ({"prompt": "x", "responses": "a", "topic": "t"}, ["line 1", "'responses'"]),
+        (None, ["the pool holds no rows"]),
     ],
 )
 def test_a_pool_that_cannot_be_asked_is_refused(tmp_path, row, words):
     with pytest.raises(DataError) as error:
-        read(tmp_path, [pair(0, {"a": 1})], [row])
+        read(tmp_path, [ONE], [] if row is None else [row])
     for word in ["pool.jsonl", *words]:
         assert word in str(error.value)
 
 
-def test_an_empty_pool_and_votes_of_nobody_are_refused(tmp_path):
-    with pytest.raises(DataError, match="the pool holds no rows"):
-        read(tmp_path, [pair(0, {"a": 1})], [])
+def test_malformed_lines_are_refused_or_skipped_and_votes_of_nobody_refused(tmp_path):
     with pytest.raises(DataError, match="no usable row"):
-        read(tmp_path, [{**pair(0, {}), "judgements": [{"abstains": True}]}])
-
-
-def test_a_malformed_line_is_refused_or_skipped(tmp_path):
-    path = tmp_path / "votes.jsonl"
-    path.write_text(json.dumps(pair(0, {"a": 1})) + "\n{\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 2"):
-        read_pool(config(path, tmp_path))
-    assert len(read_pool(config(path, tmp_path, on_malformed="skip"))) == 1
-
-
-def test_rows_that_nobody_judged_are_found_beside_malformed_ones(tmp_path):
-    unsure = {**pair(1, {}), "judgements": [{"annotator": "a", "abstains": True}]}
-    rows = [json.dumps(pair(0, {"a": 1})), "{", json.dumps({"prompt": 3}), json.dumps(unsure)]
-    path = tmp_path / "votes.jsonl"
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    pool = read_pool(config(path, tmp_path, on_malformed="skip"))
-    assert pool.ids == ["i0", "i1"]
-    assert pool.unjudged == 1
+        read(tmp_path, [UNSURE])
+    options = config(tmp_path, [ONE], on_malformed="skip")
+    rows = [json.dumps(ONE), "{", json.dumps({"prompt": 3}), json.dumps(UNSURE)]
+    (tmp_path / "votes.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    pool = read_pool(options)
+    assert (pool.ids, pool.unjudged) == (["i0", "i1"], 1)
     assert "1 of 4 examples kept" in pool.report
+    with pytest.raises(DataError, match="line 2"):
+        read_pool(dataclasses.replace(options, on_malformed="error"))
+
+
+ROWS = [pair(0, {"a": 1, "b": 0}), pair(1, {"b": 0.5}), pair(2, {"c": 1})]
+
+
+def people_of(tmp_path, rows=ROWS, known=None, **options):
+    if known is not None:
+        options["annotators"] = write_rows(tmp_path / "who.jsonl", known)
+    chosen = config(tmp_path, rows, **options)
+    return read_people(chosen, read_pool(chosen).items)
+
+
+def test_known_annotators_and_what_they_voted_on(tmp_path):
+    found = people_of(tmp_path, ask="known", max_questions=3)
+    assert (found.names, found.most) == (["a", "b", "c"], 3)
+    assert found.voted == {0: {0, 1}, 1: {1}, 2: {2}}
+    assert (found.cost.tolist(), found.votes.tolist()) == ([1, 1, 1], [1, 2, 1])
+    assert people_of(tmp_path) is None  # anyone is asked unless somebody is named
+
+
+def test_those_of_a_table_are_asked_and_no_others(tmp_path):
+    known = [{"annotator": "d", "pay": 2.5}, {"annotator": "b", "pay": 0.5}]
+    found = people_of(tmp_path, known=known, cost_column="pay")
+    assert found.names == ["d", "b"]
+    assert found.cost.tolist() == [2.5, 0.5]
+    assert found.voted == {0: {1}, 1: {1}}
+    assert found.votes.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("pay", [None, "dear", 0, -1])
+def test_a_cost_that_is_none_is_refused(tmp_path, pay):
+    known = [{"annotator": "b", "pay": pay}]
+    with pytest.raises(DataError, match=r"who.jsonl, field 'pay': annotator 'b' has no cost"):
+        people_of(tmp_path, known=known, cost_column="pay")
+
+
+def test_known_annotators_have_to_be_named(tmp_path):
+    row = pair(0, {"a": 1})
+    del row["judgements"][0]["annotator"]
+    with pytest.raises(DataError, match="no vote names its annotator"):
+        people_of(tmp_path, [row], ask="known")

@@ -1,15 +1,19 @@
-"""The order of votes: the best order there is, and limits that are kept exactly."""
+"""The order of votes: the best order there is, limits that are kept exactly, and twins."""
 
-from __future__ import annotations
-
+import dataclasses
 import itertools
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from acquisition.votes import bare, config, pair
 from hidden_context.acquisition.people import People
+from hidden_context.acquisition.pool import read_pool
 from hidden_context.acquisition.select import Limits, choose_votes
+from hidden_context.acquisition.twins import find_twins
+from hidden_context.acquisition.workflow import choose, with_twins
+from hidden_context.statistics.votes.posterior import SharePosterior
 
 DROPS = np.array([[8.0, 5.0, 3.0, 1.0], [4.0, 4.5, 2.9, 0.5], [2.0, 4.4, 0.1, 0.2]])
 FREE = np.full(4, 99)
@@ -45,13 +49,9 @@ def test_no_other_choice_of_as_many_votes_drops_more(budget):
     assert sum(choice.drop) == pytest.approx(best)
 
 
-def test_an_item_gets_no_more_votes_than_it_may_have():
-    each = np.array([1, 0, 2, 99])
-    choice = choose_votes(DROPS, limits(99, each=each), APART)
+def test_items_and_groups_get_no_more_votes_than_they_may_have():
+    choice = choose_votes(DROPS, limits(99, each=np.array([1, 0, 2, 99])), APART)
     assert choice.per_item(4).tolist() == [1, 0, 2, 3]
-
-
-def test_a_group_gets_no_more_than_its_share():
     choice = choose_votes(DROPS, limits(4, share=0.5), APART)
     assert Counter(GROUP[choice.item].tolist()) == {0: 2, 1: 2}
     assert choice.drop == [8.0, 5.0, 3.0, 2.9]
@@ -63,9 +63,10 @@ def test_twins_share_what_their_votes_tell():
     assert choice.item == [0, 2, 2]
 
 
-def test_votes_that_tell_nothing_are_not_asked_for():
+def test_votes_that_tell_nothing_are_not_asked_for_and_ties_go_to_the_first_item():
     choice = choose_votes(np.array([[1.0, 0.0]]), limits(9, each=FREE[:2], group=GROUP[:2]), APART)
     assert choice.item == [0]
+    assert choose_votes(np.ones((2, 4)), limits(5), APART).item[0] == 0
 
 
 def test_a_budget_of_money_buys_as_many_votes_as_it_pays_for():
@@ -82,10 +83,9 @@ def test_nobody_is_asked_twice_about_an_item():
     assert (1, 0) not in asked
 
 
-def test_questions_are_dealt_evenly_and_to_nobody_above_the_limit():
-    choice = choose_votes(DROPS, limits(6), APART, people([1, 1, 1]))
-    assert Counter(choice.annotator) == {0: 2, 1: 2, 2: 2}
-    choice = choose_votes(DROPS, limits(99), APART, people([1, 1, 1], most=2))
+@pytest.mark.parametrize(("budget", "most"), [(6, None), (99, 2)])
+def test_questions_are_dealt_evenly_and_to_nobody_above_the_limit(budget, most):
+    choice = choose_votes(DROPS, limits(budget), APART, people([1, 1, 1], most=most))
     assert Counter(choice.annotator) == {0: 2, 1: 2, 2: 2}
 
 
@@ -111,24 +111,30 @@ def test_who_costs_more_than_is_left_is_passed_over():
     assert choice.cost == [1.0, 2.0]
 
 
-def test_equal_items_come_in_their_order_and_always_the_same():
-    drops = np.ones((2, 4))
-    one, other = (choose_votes(drops, limits(5), APART) for _ in range(2))
-    assert one.item == other.item
-    assert sorted(one.item[:4] + one.item[4:])[:1] == [0]
-    assert one.item[0] == 0
+def pool_of(tmp_path):
+    turned = {**bare(0), "id": "twin", "prompt": "Question 0!"}
+    turned["responses"] = [text.upper() + " ." for text in bare(0)["responses"][::-1]]
+    rows = [pair(0, {"a": 1, "b": 1, "c": 0.5}), pair(1, {"a": 0})]
+    return config(tmp_path, rows, [turned, bare(2)])
 
 
-def test_thousands_of_items_and_annotators_keep_to_the_budget():
-    generator = np.random.default_rng(0)
-    drops = np.sort(generator.random((5, 3000)), axis=0)[::-1]
-    crowd = people(generator.choice([1.0, 2.0], 500), voted={0: {1, 2}}, most=7)
-    choice = choose_votes(
-        drops,
-        limits(2000, each=np.full(3000, 3), group=np.zeros(3000, int)),
-        np.arange(3000),
-        crowd,
-    )
-    assert 1998 < sum(choice.cost) <= 2000
-    assert choice.per_item(3000).max() <= 3
-    assert max(Counter(choice.annotator).values()) <= 7
+def test_votes_on_a_twin_are_turned_round_and_case_and_marks_tell_nothing_apart(tmp_path):
+    items = read_pool(pool_of(tmp_path)).items
+    twins = find_twins(items)
+    assert twins.number.tolist() == [0, 1, 0, 2]
+    assert twins.facing[0] == -twins.facing[2]
+    others = twins.others(items.counts)
+    assert others.tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 2], [0, 0, 0]]
+    prior, strength = np.tile([0.5, 0.2, 0.3], (4, 1)), np.full(4, 5.0)
+    found = with_twins(SharePosterior(prior, strength, items.counts), twins)
+    assert found.total.tolist() == [8, 6, 8, 5]
+    np.testing.assert_allclose(found.mean[2], (5 * prior[2] + [0, 1, 2]) / 8)
+
+
+def test_a_twin_of_an_item_with_votes_is_worth_less(tmp_path):
+    chosen = choose(dataclasses.replace(pool_of(tmp_path), budget=4, max_votes=5))
+    first = {each.item: each.expected_information for each in reversed(chosen.questions)}
+    assert first["i2"] > first.get("twin", 0)
+    assert sum(q.item in ("i0", "twin") for q in chosen.questions) < 3
+    assert chosen.total.chosen == 4
+    assert chosen.questions[0].expected_information == pytest.approx(max(first.values()))

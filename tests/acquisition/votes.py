@@ -1,23 +1,16 @@
 """Small data sets of people's votes for the tests of the choice of votes."""
 
-from __future__ import annotations
-
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hidden_context.acquisition.config import NextConfig
+from support.paper_layout import write_rows
 
 Row = dict[str, Any]
 GOOD = ("clear", "kind", "sound", "wise", "fair")
 POOR = ("vague", "rude", "wrong", "rash", "odd")
-
-
-def write(path: Path, rows: list[Row]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def responses(number: int) -> list[str]:
@@ -42,15 +35,13 @@ def pair(number: int, votes: dict[str, float], **columns: Any) -> Row:
 def one_a_vote(row: Row) -> list[Row]:
     """The same votes, one row each."""
     first, second = row["responses"]
+    kept = {name: row[name] for name in ("id", "prompt", "topic")}
     return [
         {
-            "id": f"{row['id']}",
-            "prompt": row["prompt"],
+            **kept,
             "chosen": first,
             "rejected": second,
-            "preference": said["preference"],
-            "annotator": said["annotator"],
-            "topic": row["topic"],
+            **{name: said[name] for name in ("preference", "annotator")},
         }
         for said in row["judgements"]
     ]
@@ -78,6 +69,12 @@ def table(items: int = 40, people: int = 5, seed: int = 0) -> list[Row]:
     return rows
 
 
-def config(path: Path, folder: Path, **options: Any) -> NextConfig:
+def config(
+    folder: Path, rows: list[Row], pool: list[Row] | None = None, **options: Any
+) -> NextConfig:
+    """Options for rows and a pool, both of which are written."""
+    path = write_rows(folder / "votes.jsonl", rows)
+    if pool is not None:
+        options["pool"] = write_rows(folder / "pool.jsonl", pool)
     options = {"budget": 20, "split_by": "topic", "quiet": True, **options}
-    return NextConfig(str(path), output=str(folder / "next.jsonl"), **options)
+    return NextConfig(path, output=str(folder / "next.jsonl"), **options)

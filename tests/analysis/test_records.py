@@ -8,27 +8,41 @@ import pytest
 import torch
 
 from hidden_context import heads
-from hidden_context.analysis.evidence import pair_evidence, response_evidence, values_at
-from hidden_context.analysis.groups import label_groups
-from hidden_context.analysis.records import Count, record_of_pairs, record_of_responses
+from hidden_context.analysis.measure import evidence
+from hidden_context.analysis.measure.evidence import (
+    blocks,
+    pair_evidence,
+    response_evidence,
+    values_at,
+)
+from hidden_context.analysis.measure.groups import label_groups
+from hidden_context.analysis.measure.intervals import Resampling, pair_moments, response_moments
+from hidden_context.analysis.measure.records import Count, record_of_pairs, record_of_responses
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError
-from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
+from hidden_context.statistics.evaluation.judgement_metrics import (
+    explained_variance,
+    judgement_metrics,
+)
+from support.score_rows import softplus_inverse
 
 PHI = NormalDist().cdf
 
 
-def pair_record(likelihood, chosen, rejected, risk_names=(), preference=None, labels=None):
+def pair_record(model, chosen, rejected, risk_names=(), preference=None, labels=None):
+    """The record of pairs by a head, or by a likelihood."""
+    likelihood = model if hasattr(model, "head") else make_likelihood(model)
     if preference is None:
         preference = np.ones(len(chosen))
-    evidence = pair_evidence(likelihood, chosen, rejected, preference, risk_names, labels)
-    return record_of_pairs(evidence, np.ones(len(chosen), dtype=bool))
+    found = pair_evidence(likelihood, chosen, rejected, preference, risk_names, labels)
+    return record_of_pairs(found, np.ones(len(chosen), dtype=bool))
 
 
 def response_record(head, outputs, num_responses, risk_names=()):
-    evidence = response_evidence(head, outputs, num_responses, risk_names)
-    return record_of_responses(evidence, np.ones(len(num_responses), dtype=bool))
+    found = response_evidence(head, outputs, num_responses, risk_names)
+    return record_of_responses(found, np.ones(len(num_responses), dtype=bool))
 
 
 def rated_at_least(head, risk_name, first, second):
@@ -38,10 +52,6 @@ def rated_at_least(head, risk_name, first, second):
 
 def variance_shares(head, raw):
     return response_record(head, raw, np.ones(len(raw), dtype=int)).variance_shares
-
-
-def softplus_inverse(sigma):
-    return math.log(math.expm1(sigma))
 
 
 def log_probs(*rows):
@@ -54,9 +64,7 @@ A, B, C = (0.05, 0.05, 0.9), (0.02, 0.96, 0.02), (0.005, 0.495, 0.5)
 
 def test_base_pairs_by_hand():
     chosen, rejected = np.array([[1.0], [0.5], [0.0]]), np.array([[0.0], [0.5], [2.0]])
-    record = pair_record(
-        make_likelihood(heads.make("base")), chosen, rejected, ["mean", "cvar:0.05"]
-    )
+    record = pair_record(heads.make("base"), chosen, rejected, ["mean", "cvar:0.05"])
     losses = [math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2))]
     assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-12)
     assert record.accuracy == Count(1.5, 3)
@@ -73,7 +81,7 @@ def test_mean_and_variance_pairs_by_hand(likelihood):
     rejected = np.array([[1.0, 4.0], [1.0, 4.0], [2.0, 3.0]])
     for raw in (chosen, rejected):
         raw[:, 1] = [softplus_inverse(s) for s in raw[:, 1]]
-    record = pair_record(make_likelihood(head), chosen, rejected, ["quantile:0.01"])
+    record = pair_record(head, chosen, rejected, ["quantile:0.01"])
     if likelihood == "probit":
         probabilities = [PHI(0.2), 0.5, PHI(-0.2)]
     else:
@@ -91,9 +99,7 @@ def test_mean_and_variance_pairs_by_hand(likelihood):
 
 def test_categorical_pairs_by_hand():
     head = heads.make("categorical", num_atoms=3)
-    record = pair_record(
-        make_likelihood(head), log_probs(A, B), log_probs(B, B), ["mean", "quantile:0.01:bins"]
-    )
+    record = pair_record(head, log_probs(A, B), log_probs(B, B), ["mean", "quantile:0.01:bins"])
     wins = 0.05 * 0.02 + 0.9 * 0.98  # atom ½ beats 0; atom 1 beats both others
     ties = 0.05 * 0.02 + 0.05 * 0.96 + 0.9 * 0.02
     expected = -(math.log(wins + ties / 2) + math.log(0.5)) / 2
@@ -124,20 +130,24 @@ def test_caution_turns_a_risky_normal_reward_down():
     assert rated_at_least(head, "quantile:0.01", risky, safe) == 0
 
 
-@pytest.mark.parametrize("head_type", ["base", "mean_and_variance", "categorical"])
-def test_swapping_the_sides_turns_accuracy_around(head_type):
-    head = heads.make(head_type)
+@pytest.mark.parametrize("kind", heads.types())
+def test_swapping_the_sides_turns_accuracy_around(kind):
+    head = heads.make(kind)
     generator = np.random.default_rng(5)
     first, second = generator.normal(size=(2, 301, head.num_outputs)).round(1)
     second[:7] = first[:7]
-    names = ["mean", "quantile:0.2:bins"]
-    forward = pair_record(make_likelihood(head), first, second, names)
-    backward = pair_record(make_likelihood(head), second, first, names)
+    names = ["mean", "quantile:0.2:bins", "cvar:0.1"]
+    forward, backward = (
+        pair_record(head, *sides, names) for sides in ((first, second), (second, first))
+    )
     assert forward.accuracy.count + backward.accuracy.count == 301
     for name in names:
         assert forward.accuracy_at[name].count + backward.accuracy_at[name].count == 301
-    if head_type != "base":
-        assert forward.r2 == pytest.approx(backward.r2, rel=1e-12)
+    if kind == "base":
+        assert forward.r2 is backward.r2 is None
+    else:
+        assert forward.r2 == pytest.approx(backward.r2, rel=1e-9)
+    assert forward.variance_shares == pytest.approx(backward.variance_shares)
 
 
 def test_moments_of_texts_that_do_not_vary_have_no_r_squared():
@@ -164,18 +174,14 @@ def test_soft_labels_turn_and_tie_the_pairs_they_label():
     head = heads.make("base")
     chosen = np.array([[1.0], [1.0], [1.0], [0.0]])
     preference = np.array([1.0, 0.25, 0.5, 0.0])
-    record = pair_record(
-        make_likelihood(head), chosen, np.array([[0.0]] * 3 + [[2.0]]), ["mean"], preference
-    )
+    record = pair_record(head, chosen, np.array([[0.0]] * 3 + [[2.0]]), ["mean"], preference)
     win, lose, far = math.log1p(math.exp(-1)), math.log1p(math.exp(1)), math.log1p(math.exp(-2))
     losses = [win, 0.25 * win + 0.75 * lose, 0.5 * win + 0.5 * lose, far]
     assert record.loss == pytest.approx(sum(losses) / 4, abs=1e-12)
     # right, wrong (most were for the other), a tie of the annotators, right the other way round
     assert record.accuracy == Count(2.5, 4)
     assert record.accuracy_at == {"mean": Count(2.5, 4)}
-    tied = pair_record(
-        make_likelihood(head), chosen, chosen[::-1].copy(), ["mean"], np.full(4, 0.5)
-    )
+    tied = pair_record(head, chosen, chosen[::-1].copy(), ["mean"], np.full(4, 0.5))
     assert (tied.accuracy, tied.accuracy_at) == (Count(2.0, 4), {"mean": Count(2, 4)})
 
 
@@ -188,7 +194,7 @@ def test_factor_pairs_by_hand():
     chosen = raw_factor((1.0, 2.0, 1.0), (0.0, 1.0, 2.0), (3.0, 0.0, 1.0))
     rejected = raw_factor((0.0, -1.0, 2.0), (0.0, 1.0, 2.0), (1.0, 4.0, 1.0))
     measure = "relative_quantile:0.1"
-    record = pair_record(make_likelihood(head), chosen, rejected, ["mean", measure])
+    record = pair_record(head, chosen, rejected, ["mean", measure])
     # shared context 9, 0, 16; noise 5, 8, 2
     z = [1 / math.sqrt(14), 0.0, 2 / math.sqrt(18)]
     assert record.loss == pytest.approx(-sum(math.log(PHI(x)) for x in z) / 3, abs=1e-12)
@@ -268,30 +274,13 @@ def test_several_votes_make_one_pair():
     labels = labels_of([read_row({"chosen": "", "rejected": "", **row}) for row in said])
     chosen, rejected = np.array([[2.0], [1.0], [0.0]]), np.zeros((3, 1))
     shares = np.array([2 / 3, 0.25, 1.0])
-    record = pair_record(make_likelihood(head), chosen, rejected, ["mean"], shares, labels)
+    record = pair_record(head, chosen, rejected, ["mean"], shares, labels)
     win, lose = (lambda gap: math.log1p(math.exp(-gap))), (lambda gap: math.log1p(math.exp(gap)))
     losses = [w * win(g) + (1 - w) * lose(g) for w, g in zip(shares, (2, 1, 0), strict=True)]
     # a pair counts once, and its votes in shares of it
     assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-12)
     assert record.accuracy.count == pytest.approx(2 / 3 + 0.25 + 0.5)
     assert record.accuracy_at["mean"].count == pytest.approx(record.accuracy.count)
-
-
-@pytest.mark.parametrize("kind", ["factor", "mixture", "quantile", "ensemble"])
-def test_every_head_has_a_record(kind):
-    head = heads.make(kind)
-    chosen, rejected = np.random.default_rng(1).normal(size=(2, 9, head.num_outputs))
-    forward = pair_record(make_likelihood(head), chosen, rejected, ["cvar:0.1"])
-    backward = pair_record(make_likelihood(head), rejected, chosen, ["cvar:0.1"])
-    assert forward.accuracy.count + backward.accuracy.count == 9
-    assert forward.accuracy_at["cvar:0.1"].count + backward.accuracy_at["cvar:0.1"].count == 9
-    assert forward.r2 == pytest.approx(backward.r2, rel=1e-9)
-    assert forward.variance_shares == pytest.approx(backward.variance_shares)
-
-
-def test_counts_keep_halves():
-    assert Count(1.5, 3).to_dict() == {"share": 0.5, "count": 1.5, "total": 3}
-    assert Count(57.0, 187).share == 57 / 187
 
 
 def test_groups_are_all_rows_then_each_label_then_each_combination():
@@ -311,3 +300,95 @@ def test_groups_are_all_rows_then_each_label_then_each_combination():
         ({"data_subset": "y", "objective": "y"}, [False, False, True, False]),
     ]
     assert [group for group, _ in label_groups({}, 2)] == [{}]
+
+
+RESAMPLING = Resampling(resamples=199)
+
+
+def normals(size, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(size, 2)), generator.normal(size=(size, 2))
+
+
+def test_the_estimates_are_the_metrics_of_the_same_pairs():
+    likelihood = make_likelihood(heads.make("mean_and_variance"))
+    chosen, rejected = normals(60)
+    preference = np.r_[np.ones(50), np.zeros(5), np.full(5, 0.25)]
+    evidence = pair_evidence(likelihood, chosen, rejected, preference, ["mean", "quantile:0.01"])
+    rows = np.ones(60, dtype=bool)
+    found = pair_moments(evidence, np.repeat(np.arange(20), 3)).intervals(rows, RESAMPLING)
+    raw = torch.from_numpy(np.stack([chosen, rejected], axis=1)).flatten(0, 1)
+    metrics = judgement_metrics(likelihood, raw, Labels.of_pairs(torch.from_numpy(preference)))
+    for name in ("loss", "accuracy", "r2"):
+        assert found[name].estimate == pytest.approx(metrics[name], abs=1e-12)
+        assert found[name].low < found[name].estimate < found[name].high
+    brier = np.mean((evidence.probability - preference) ** 2)
+    assert found["brier"].estimate == pytest.approx(brier)
+    gap, spread = evidence.difference**2, evidence.variance.sum(1)
+    assert found["r2_within"].estimate == pytest.approx(gap.sum() / (gap.sum() + spread.sum()))
+    assert found["accuracy_at"]["mean"].estimate == found["accuracy"].estimate
+    assert set(found["accuracy_at"]) == {"mean", "quantile:0.01"}
+
+
+def test_a_level_common_to_all_texts_changes_nothing():
+    likelihood = make_likelihood(heads.make("mean_and_variance"))
+    chosen, rejected = normals(40, 1)
+    far = np.array([1e6, 0.0])
+    rows, cluster = np.ones(40, dtype=bool), np.arange(40)
+    near, moved = (
+        pair_moments(pair_evidence(likelihood, a, b, np.ones(40)), cluster).intervals(
+            rows, RESAMPLING
+        )
+        for a, b in ((chosen, rejected), (chosen + far, rejected + far))
+    )
+    for name in ("r2", "r2_within"):
+        assert moved[name].estimate == pytest.approx(near[name].estimate, abs=1e-6)
+        assert moved[name].low == pytest.approx(near[name].low, abs=1e-5)
+
+
+def test_rewards_without_variance_have_no_share_of_it():
+    evidence = pair_evidence(
+        make_likelihood(heads.make("base")), np.ones((6, 1)), np.zeros((6, 1)), np.ones(6)
+    )
+    found = pair_moments(evidence, np.arange(6)).intervals(np.ones(6, dtype=bool), RESAMPLING)
+    assert set(found) == {"accuracy", "loss", "brier"}
+    assert (found["accuracy"].method, found["accuracy"].high) == ("wilson", 1.0)
+
+
+def test_blocks_cover_every_row_and_change_no_number(monkeypatch):
+    head = heads.make("categorical", num_atoms=4)
+    generator = np.random.default_rng(2)
+    chosen, rejected = generator.normal(size=(2, 25, 4))
+    likelihood = make_likelihood(head)
+    whole = pair_evidence(likelihood, chosen, rejected, np.ones(25), ["cvar:0.1"])
+    monkeypatch.setattr(evidence, "_BLOCK", 7)
+    assert [(part.start, part.stop) for part in blocks(25)] == [(0, 7), (7, 14), (14, 21), (21, 25)]
+    parts = pair_evidence(likelihood, chosen, rejected, np.ones(25), ["cvar:0.1"])
+    np.testing.assert_array_equal(whole.loss, parts.loss)
+    np.testing.assert_array_equal(whole.right_at["cvar:0.1"], parts.right_at["cvar:0.1"])
+    outputs = np.concatenate([chosen, rejected])
+    counts = np.full(25, 2)
+    block = response_evidence(head, outputs, counts, ["mean"])
+    monkeypatch.undo()
+    np.testing.assert_array_equal(
+        block.second_at_least["mean"],
+        response_evidence(head, outputs, counts, ["mean"]).second_at_least["mean"],
+    )
+
+
+def test_within_rows_of_any_number_of_responses():
+    head = heads.make("mean_and_variance")
+    generator = np.random.default_rng(3)
+    counts = generator.integers(1, 6, size=4000)
+    level = generator.normal(scale=5, size=4000)
+    means = np.repeat(level, counts) + generator.normal(scale=1.5, size=counts.sum())
+    raw = np.stack([means, np.full(len(means), np.log(np.expm1(1.0)))], axis=1)
+    evidence = response_evidence(head, raw, counts)
+    assert evidence.second_at_least is None
+    moments = response_moments(evidence, np.arange(4000))
+    found = moments.intervals(np.ones(4000, dtype=bool), RESAMPLING)
+    assert found["r2"].estimate == pytest.approx(explained_variance(means, np.ones(len(means))))
+    assert found["r2_within"].estimate == pytest.approx(2.25 / 3.25, abs=0.02)
+    assert found["r2_within"].low < 2.25 / 3.25 < found["r2_within"].high
+    without = response_moments(evidence, np.arange(4000), within=False)
+    assert "r2_within" not in without.metrics

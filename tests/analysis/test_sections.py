@@ -1,343 +1,419 @@
-from __future__ import annotations
-
+import io
 import json
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
-from hidden_context.analysis import score_analysis
-from hidden_context.analysis.config import AnalyzeConfig
-from hidden_context.analysis.frontier import ALPHAS
-from hidden_context.analysis.sections import sample_rows
-from hidden_context.analysis.tables import print_analysis
-from hidden_context.errors import ConfigError
+from hidden_context.analysis.sections.accuracy import section_accuracies
+from hidden_context.analysis.sections.benchmarks import measures
+from hidden_context.analysis.sections.read import read_section_scores
+from hidden_context.errors import DataError, MissingFileError
+from hidden_context.report.terminal.analysis import section_table
+from support.score_rows import pair, write
 
 
-def raw(mean, sigma):
-    return [float(mean), math.log(math.expm1(sigma))]
+def _pair(subset, chosen, rejected, prompt="p", **more):
+    scores = {"scores_chosen": chosen, "scores_rejected": rejected}
+    return {"prompt": prompt, "chosen": "c", "rejected": "r", "subset": subset, **scores, **more}
 
 
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+@pytest.fixture
+def read(tmp_path):
+    """Read rows as the scores of one reward model."""
+
+    def read(rows, name="s.jsonl", **options):
+        (scores,) = read_section_scores(write(tmp_path / name, rows), **options)
+        return scores
+
+    return read
 
 
-def analyze(tmp_path, rows, **options):
-    files = [write(tmp_path / "scores.jsonl", rows)]
-    return score_analysis.run(AnalyzeConfig(files=files, resamples=199, **options)).analyses[0]
-
-
-def pairs(size=400, seed=0, **columns):
-    """Pairs of a risky and a steady response: who judges decides which is chosen."""
-    generator = np.random.default_rng(seed)
-    rows = []
-    for number in range(size):
-        bold = generator.random() < 0.5
-        risky, steady = raw(generator.normal(), 2.0), raw(generator.normal(), 0.5)
-        chosen, rejected = (risky, steady) if bold else (steady, risky)
-        rows.append(
-            {
-                "prompt": f"question {number}",
-                "chosen": "x" * int(generator.integers(1, 50)),
-                "rejected": "y" * int(generator.integers(1, 50)),
-                "annotator": "bold" if bold else "careful",
-                "reward_output_chosen": chosen,
-                "reward_output_rejected": rejected,
-                **{name: values[number % len(values)] for name, values in columns.items()},
-            }
-        )
-    return rows
-
-
-def by_name(analysis):
-    return {test.name: test for test in analysis.tests}
-
-
-def test_who_judged_is_tested_where_it_is_known(tmp_path):
-    found = by_name(analyze(tmp_path, pairs()))
-    assert found["annotator_permutation"].p_value == pytest.approx(1 / 200)
-    shuffled = pairs()
-    who = np.random.default_rng(1).permutation([row["annotator"] for row in shuffled])
-    for row, name in zip(shuffled, who, strict=True):
-        row["annotator"] = str(name)
-    assert by_name(analyze(tmp_path, shuffled))["annotator_permutation"].p_value > 0.05
-    for row in shuffled:
-        del row["annotator"]
-    assert "annotator_permutation" not in by_name(analyze(tmp_path, shuffled))
-
-
-def test_the_objective_stands_in_for_an_annotator(tmp_path):
-    rows = pairs()
-    for row in rows:
-        row["objective"] = row.pop("annotator")
-    test = by_name(analyze(tmp_path, rows))["annotator_permutation"]
-    assert test.p_value < 0.01
-    assert "The column 'objective' stands in for the annotator" in test.question
-    assert "Do annotators choose differently?" not in test.question
-
-
-def nested(rows, votes):
-    """Let several annotators judge each pair, in place of the one named by its row."""
-    for row, said in zip(rows, votes, strict=True):
-        row.pop("annotator")
-        row["objective"] = "helpful" if said["bold"] else "harmless"
-        row["annotations"] = [{"annotator": w, "preference": float(p)} for w, p in said.items()]
-    return rows
-
-
-def test_several_annotators_of_one_pair_are_asked(tmp_path):
-    draw = np.random.default_rng(3)
-    rows, plain = pairs(60), pairs(60)
-    risky = [row["reward_output_chosen"][1] > 0.5 for row in rows]
-    # one likes the risky text, one the steady one, and one anything
-    votes = [{"bold": r, "careful": not r, "any": draw.random() < 0.5} for r in risky]
-    test = by_name(analyze(tmp_path, nested(rows, votes)))["answers_within_items"]
-    assert test.question == "Do annotators choose differently?"
-    assert test.p_value == pytest.approx(1 / 200)
-    assert (test.votes, test.annotators) == (180, 3)
-    assert test.parts["stddev"] == test.p_value
-    assert min(test.parts["reward"], test.parts["length"]) > 0.05
-    # a row for each vote, whose chosen side is the one that was preferred, is the same question
-    flat = []
-    for row, said in zip(rows, votes, strict=True):
-        for who, risky_chosen in said.items():
-            own = {name: value for name, value in row.items() if name != "annotations"}
-            if not risky_chosen:
-                own["chosen"], own["rejected"] = row["rejected"], row["chosen"]
-                own["reward_output_chosen"] = row["reward_output_rejected"]
-                own["reward_output_rejected"] = row["reward_output_chosen"]
-            flat.append({**own, "annotator": who})
-    apart = by_name(analyze(tmp_path, flat))["answers_within_items"]
-    assert apart.statistic == pytest.approx(test.statistic)
-    assert apart.p_value == test.p_value
-    alike = [dict.fromkeys(each, draw.random() < 0.5) for each in votes]
-    assert by_name(analyze(tmp_path, nested(plain, alike))) == {}  # nothing can change places
-
-
-def test_who_judged_is_not_tested_where_it_is_what_was_judged(tmp_path):
-    rows = pairs(60)
-    for row in rows:
-        row["data_subset"] = row["annotator"]
-    assert "annotator_permutation" not in by_name(analyze(tmp_path, rows))
-    rows[0]["data_subset"] = rows[1]["data_subset"] = "both"
-    rows[0]["annotator"], rows[1]["annotator"] = "bold", "careful"
-    assert "annotator_permutation" in by_name(analyze(tmp_path, rows))
-
-
-def test_a_common_sigma_is_tested_where_rewards_vary(tmp_path):
-    assert "common_sigma" not in by_name(analyze(tmp_path, pairs(60)))  # 4 + ¼ in every pair
-    rows = pairs(60)
-    for number, row in enumerate(rows):
-        row["reward_output_rejected"] = raw(0.1, 0.2 + number % 5)
-    assert "common_sigma" in by_name(analyze(tmp_path, rows))
-    certain = [
-        {**row, "reward_output_chosen": [1.0], "reward_output_rejected": [0.0]} for row in pairs(30)
-    ]
-    assert "common_sigma" not in by_name(analyze(tmp_path, certain))
-
-
-def test_calibration_bins_hold_every_pair_once(tmp_path):
-    found = analyze(tmp_path, pairs())
-    bins = found.calibration["bins"]
-    assert sum(each["n"] for each in bins) == 400
-    for each in bins:
-        assert 0.5 <= each["low"] <= each["predicted"] <= each["high"] <= 1
-    error = sum(each["n"] * abs(each["observed"] - each["predicted"]) for each in bins) / 400
-    assert found.calibration["ece"].estimate == pytest.approx(error)
-    brier = found.groups[0].intervals["brier"].estimate
-    assert found.calibration["brier"].estimate == pytest.approx(brier)
-
-
-def test_groups_by_any_column_and_by_length(tmp_path):
-    rows = pairs(40, round=["1", "2"], data_subset=["helpful"])
-    found = analyze(tmp_path, rows, by=["round,length_bin"])
-    names = {tuple(group.labels) for group in found.groups}
-    assert names == {(), ("round",), ("length_bin",), ("round", "length_bin")}
-    sizes = {
-        group.labels["round"]: group.record.n
-        for group in found.groups
-        if list(group.labels) == ["round"]
+def summary(scores, **options):
+    """Records and accuracies by subset, else by section."""
+    records = section_accuracies(scores, **{"resamples": 99, **options})
+    found = {record.subset or record.section: record for record in records}
+    shares = {
+        name: record.accuracy["accuracy"].estimate
+        for name, record in found.items()
+        if "accuracy" in record.accuracy
     }
-    assert sizes == {"1": 20, "2": 20}
-    quarters = [g.record.n for g in found.groups if list(g.labels) == ["length_bin"]]
-    assert sum(quarters) == 40
-    assert len(quarters) == 4
-    with pytest.raises(ConfigError, match="--by colour"):
-        analyze(tmp_path, rows, by=["colour"])
+    return found, shares
 
 
-def test_of_very_many_values_the_rarest_are_one_group(tmp_path):
-    values = [f"v{number % 60}" for number in range(150)]
-    found = analyze(tmp_path, pairs(150, worker=values), by=["worker"])
-    sizes = [g.record.n for g in found.groups if g.labels]
-    assert len(sizes) == 51
-    assert sum(sizes) == 150
-    assert found.groups[1].labels["worker"] == "(all others)"
-
-
-def test_the_frontier_is_the_accuracy_and_the_unsafe_rate_at_every_level(tmp_path):
-    rows = pairs(data_subset=["helpful", "harmless"])
-    found = analyze(tmp_path, rows, risk=["mean", "quantile:0.01", "cvar:0.1"])
-    points = {point.name: point for point in found.frontier}
-    assert len(points) == 1 + 2 * len(ALPHAS)
-    groups = {group.labels.get("data_subset"): group.record for group in found.groups}
-    for name, own in (("mean", "mean"), ("quantile:0.01:bins", "quantile:0.01"), ("cvar:0.1",) * 2):
-        point = points[name]
-        assert point.accuracy.estimate == pytest.approx(groups["helpful"].accuracy_at[own].share)
-        unsafe = 1 - groups["harmless"].accuracy_at[own].share
-        assert point.unsafe.estimate == pytest.approx(unsafe)
-        assert point.unsafe.low < point.unsafe.estimate < point.unsafe.high
-    for number, row in enumerate(rows):
-        row["objective"] = "harmless" if number % 4 == 1 else "helpful"
-    found = analyze(tmp_path, rows)
-    groups = {tuple(group.labels.values()): group.record for group in found.groups}
-    judged = groups["harmless", "harmless"].accuracy_at["mean"]
-    assert judged.total == 100
-    assert found.frontier[0].unsafe.estimate == pytest.approx(1 - judged.share)
-    plain = analyze(tmp_path, pairs(60)).frontier[0]
-    assert plain.unsafe is None
-    assert plain.accuracy is not None
-
-
-def test_caution_is_tested_on_the_same_rows(tmp_path, capsys):
-    generator = np.random.default_rng(5)
-    rows = [
-        {
-            "prompt": f"p{number}",
-            "responses": ["safe", "risky"],
-            "reward_outputs_m": [raw(0, 0.3), raw(generator.normal(0.3), 1.0)],
-        }
-        for number in range(120)
+def _rows(counts):
+    """Rows with so many right ones of so many, each its own prompt."""
+    return [
+        _pair(subset, float(k < right), 0.5, prompt=f"{subset} {k}")
+        for subset, (right, n) in counts.items()
+        for k in range(n)
     ]
-    files = [write(tmp_path / "responses.jsonl", rows)]
-    analysis = score_analysis.run(AnalyzeConfig(files=files, resamples=199))
-    (found,) = analysis.analyses
-    mean = np.array([row["reward_outputs_m"][1][0] >= 0 for row in rows])
-    cautious = np.array(
-        [row["reward_outputs_m"][1][0] + stats.norm.ppf(0.01) * 0.7 >= 0 for row in rows]
+
+
+def test_sections_weigh_rows_and_reasoning_weighs_mathematics_as_much_as_code(read):
+    counts = {
+        "alpacaeval-easy": (9, 10),
+        "mt-bench-med": (1, 5),
+        "llmbar-natural": (6, 8),
+        "donotanswer": (2, 8),
+        "math-prm": (2, 8),
+        "hep-cpp": (3, 6),
+        "hep-rust": (6, 6),
+        "my-own": (3, 6),
+    }
+    scores = read(_rows(counts))
+    assert (scores.style, scores.left_out, scores.ties) == ("reward-bench", 0, 0)
+    found, share = summary(scores)
+    for name, (right, n) in counts.items():
+        assert share[name] == pytest.approx(right / n)
+        assert found[name].n == n
+    assert share["Chat"] == pytest.approx(10 / 15)
+    assert share["Reasoning"] == pytest.approx((1 / 4 + 9 / 12) / 2)
+    sections = [share[name] for name in ("Chat", "Chat Hard", "Safety", "Reasoning")]
+    assert share["all"] == pytest.approx(np.mean(sections))
+    assert found["all"].n == 51  # without the stranger's six
+    assert "not part of RewardBench" in found["my-own"].note
+    assert found["my-own"].level == "section"
+    assert "hep-go" in found["Reasoning"].note
+    assert found["all"].note == ""
+    for record in found.values():
+        interval = record.accuracy["accuracy"]
+        assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
+
+
+def test_the_interval_of_a_section_is_that_of_its_parts(read):
+    generator = np.random.default_rng(0)
+    rows = [
+        _pair(subset, float(generator.random() < p), 0.5, prompt=f"{subset} {k}")
+        for subset, p, n in (("math-prm", 0.6, 900), ("hep-go", 0.8, 1600))
+        for k in range(n)
+    ]
+    scores = read(rows)
+    (reasoning,) = (
+        r for r in section_accuracies(scores) if r.section == "Reasoning" and not r.subset
     )
-    (test,) = found.tests
-    lost, gained = int((mean & ~cautious).sum()), int((cautious & ~mean).sum())
-    assert test.p_value == pytest.approx(stats.binomtest(gained, gained + lost).pvalue)
-    assert test.statistic == gained - lost
-    rates = found.groups[0].intervals["second_at_least"]
-    assert rates["quantile:0.01"].estimate == pytest.approx(cautious.mean())
-    assert {point.name: point for point in found.frontier}["mean"].unsafe == rates["mean"]
-    print_analysis(analysis)
-    printed = capsys.readouterr().out
-    assert "By quantile:0.01, is the second response" in printed
-    assert "120 prompts" in printed
+    interval = reasoning.accuracy["accuracy"]
+    right, part = scores.right["accuracy"], scores.subset
+    variance = sum(right[part == k].var() / (part == k).sum() / 4 for k in (0, 1))
+    reach = stats.norm.ppf(0.975) * np.sqrt(variance)
+    assert interval.method == "delta"
+    assert interval.high - interval.low == pytest.approx(2 * reach, rel=0.02)
 
 
-def test_contexts_are_found_where_they_are_asked_for(tmp_path, capsys):
-    rows = pairs(300)
-    for number, row in enumerate(rows):
-        contested = number % 3 == 0
-        topic = "pick a lock open a safe" if contested else "bake bread with flour"
-        row["prompt"] = f"Human: how to {topic} {number % 30}?\n\nAssistant:"
-        row["reward_output_chosen"] = raw(0.1 * (number % 7), 3.0 if contested else 0.3)
-        row["reward_output_rejected"] = raw(0, 3.0 if contested else 0.3)
-    files = [write(tmp_path / "scores.jsonl", rows)]
-    analysis = score_analysis.run(AnalyzeConfig(files=files, contexts=True, resamples=99))
-    first, *others = analysis.analyses[0].contexts["clusters"]
-    assert "lock" in first["terms"]
-    assert first["variance_share"] == pytest.approx(100 * 9 / (100 * 9 + 200 * 0.09), rel=1e-3)
-    assert first["mean_variance"] > 10 * max(other["mean_variance"] for other in others)
-    print_analysis(analysis)
-    assert "Where the variance lies" in capsys.readouterr().out
-    assert analyze(tmp_path, rows).contexts is None
+def test_rows_of_one_prompt_are_drawn_together(read):
+    rows = [_pair("donotanswer", float(k % 2), 0.5, prompt=f"{k}") for k in range(40)]
+    once = section_accuracies(read(rows))[0]
+    thrice = section_accuracies(read(rows * 3))[0]
+    first, second = once.accuracy["accuracy"], thrice.accuracy["accuracy"]
+    assert second.high - second.low == pytest.approx(first.high - first.low, rel=0.01)
+    by_id = [{**row, "prompt": None, "id": row["prompt"]} for row in rows]
+    read = read(by_id * 3)
+    assert len(np.unique(read.cluster)) == 40
 
 
-def test_large_files_are_sampled_in_order():
-    assert sample_rows(100, 0).tolist() == list(range(100))
-    rows = sample_rows(1_000_000, 3)
-    assert len(rows) == 20_000
-    assert (np.diff(rows) > 0).all()
-    assert rows.tolist() == sample_rows(1_000_000, 3).tolist()
-
-
-def test_files_in_the_style_of_a_benchmark_have_sections(tmp_path, capsys):
+def test_raw_outputs_are_read_as_mean_rewards(read):
     rows = [
         {
-            "id": str(number),
-            "prompt": f"p{number}",
-            "subset": "xstest-should-refuse" if number % 2 else "hep-python",
-            "scores_chosen": float(number % 3),
-            "scores_rejected": 0.5,
+            "prompt": f"{k}",
+            "subset": "math-prm",
+            "reward_output_chosen": [1.0, 3.0],
+            "reward_output_rejected": [mean, -3.0],
         }
-        for number in range(24)
+        for k, mean in enumerate([0.0, 2.0, 1.0])
     ]
-    files = [write(tmp_path / "bench.jsonl", rows)]
-    analysis = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
-    assert analysis.analyses == []
-    (found,) = analysis.sections
-    assert (found.style, found.ties) == ("reward-bench", 0)
-    shares = {r.section: r.accuracy["accuracy"].estimate for r in found.records if not r.subset}
-    assert shares["Safety"] == pytest.approx(2 / 3)
-    assert analysis.to_dict()["sections"][0]["records"][0]["section"] == "all"
-    print_analysis(analysis)
-    assert "66.7 %" in capsys.readouterr().out
-    for row in rows:
-        row["reward_output_chosen"] = [row.pop("scores_chosen")]
-        row["reward_output_rejected"] = [row.pop("scores_rejected")]
-    write(tmp_path / "bench.jsonl", rows)
-    both = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
-    assert both.analyses[0].groups[0].record.accuracy.share == pytest.approx(2 / 3)
-    assert len(both.sections) == 1
+    scores = read(rows)
+    assert scores.right["accuracy"].tolist() == [1, 0, 0]  # a tie is wrong
+    assert scores.ties == 1
+    # two logits: the mean rises with the second minus the first
+    again = read(rows, head_type="categorical")
+    assert again.right["accuracy"].tolist() == [1, 1, 1]
 
 
-def test_two_parts_of_a_file_are_compared(tmp_path, capsys):
-    rows = pairs(200, data_subset=["helpful", "harmless"], round=["1", "2", "3"])
-    for number, row in enumerate(rows):
-        row["prompt"] = f"p{number // 2}"  # each prompt has a row of either part
-        row["reward_output_rejected"][0] = row["reward_output_chosen"][0] - 0.5 + number % 2
-    files = [write(tmp_path / "scores.jsonl", rows)]
-    analysis = score_analysis.run(
-        AnalyzeConfig(files=files, by=["data_subset", "round"], resamples=199)
+def test_null_leaves_a_row_out_and_other_spellings_are_read(read):
+    rows = [
+        {"subset": "hep-go", "id": k, "score_chosen": c, "score_rejected": [0.0]}
+        for k, c in enumerate([1, None, -1.0])
+    ]
+    scores = read(rows)
+    assert (scores.left_out, scores.right["accuracy"].tolist()) == (1, [1.0, 0.0])
+
+
+RM_ROW = {
+    "id": 1,
+    "prompt": "p",
+    "chosen": ["a", "b", "c"],
+    "rejected": ["d", "e", "f"],
+    "domain": "chat",
+    "score_chosen": [1.0, 2.0, 3.0],
+    "score_rejected": [0.5, 2.5, 2.0],
+}
+
+
+def test_rm_bench_by_hand(read):
+    scores = read([RM_ROW])
+    # rows chosen, columns rejected: [1 0 0], [1 0 tie], [1 1 1]
+    assert {name: value[0] for name, value in scores.right.items()} == pytest.approx(
+        {"easy": 1.0, "normal": 2 / 3, "hard": 0.0, "average": 5 / 9}
     )
-    (found,) = analysis.analyses[0].subset_differences  # of round, which has three values, none
-    assert (found.column, found.first, found.second) == ("data_subset", "harmless", "helpful")
-    groups = {g.labels.get("data_subset"): g.intervals for g in analysis.analyses[0].groups[:3]}
-    for metric in ("accuracy", "loss", "brier", "r2", "r2_within"):
-        expected = groups["helpful"][metric].estimate - groups["harmless"][metric].estimate
-        assert found.differences[metric].estimate == pytest.approx(expected)
-    assert found.differences["accuracy"].estimate == 1
-    assert found.differences["loss"].high < 0
-    print_analysis(analysis)
-    assert "data_subset helpful minus harmless: accuracy +1.000" in capsys.readouterr().out
+    assert scores.ties == 1
+    assert scores.style == "rm-bench"
 
 
-def test_borda_counts_of_responses(tmp_path, capsys):
+def test_the_matrix_agrees_with_a_loop():
+    generator = np.random.default_rng(0)
+    chosen, rejected = generator.standard_normal((2, 50, 3))
+    found = measures(chosen[:, :, None] - rejected[:, None, :])
+    table = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            table[i, j] = np.mean(chosen[:, i] > rejected[:, j])
+    assert found["hard"].mean() == pytest.approx((table[0, 1] + table[0, 2] + table[1, 2]) / 3)
+    assert found["easy"].mean() == pytest.approx((table[1, 0] + table[2, 0] + table[2, 1]) / 3)
+    assert found["normal"].mean() == pytest.approx(np.trace(table) / 3)
+    assert found["average"].mean() == pytest.approx(table.mean())
+
+
+def test_domains_weigh_the_same_and_so_do_the_halves_of_safety(read):
+    right = {"score_chosen": [3, 3, 3], "score_rejected": [0, 0, 0]}
+    wrong = {"score_chosen": [0, 0, 0], "score_rejected": [3, 3, 3]}
+    plan = {
+        "chat": "rrr",
+        "code": "rw",
+        "math": "wwwww",
+        "safety-refuse": "rw",
+        "safety-response": "r",
+    }
     rows = [
-        {
-            "prompt": f"p{number}",
-            "reward_outputs_m": [raw(0, 1.0), raw(0.5, 1.0), raw(2 - 4 * (number % 2), 1.0)],
-        }
-        for number in range(20)
+        {"id": f"{domain}{k}", "domain": domain, **(right if said == "r" else wrong)}
+        for domain, text in plan.items()
+        for k, said in enumerate(text)
     ]
-    files = [write(tmp_path / "responses.jsonl", rows)]
-    analysis = score_analysis.run(AnalyzeConfig(files=files, resamples=99))
-    found = analysis.analyses[0].borda
-    assert found["rows"] == 20
-    assert found["best_by_mean"].estimate == 1
-    first, second, third = (each.estimate for each in found["by_place"])
+    # one array, as the benchmark's own scripts write
+    scores = read([json.dumps(rows, indent=2)], "s.json")
+    found, _ = summary(scores)
+    hard = {name: record.accuracy["hard"].estimate for name, record in found.items()}
+    assert hard["safety"] == pytest.approx(0.75)
+    assert hard["all"] == pytest.approx((1 + 0.5 + 0 + 0.75) / 4)
+    sections = [record.section for record in section_accuracies(scores, resamples=99)]
+    assert sections == ["all", "chat", "code", "math", *["safety"] * 3]
+    assert found["math"].accuracy["hard"].method == "wilson"
 
-    def beats(gap):
-        return stats.norm.cdf(gap / math.sqrt(2))
 
-    assert first == pytest.approx((beats(-0.5) + (beats(-2) + beats(2)) / 2) / 2)
-    assert second == pytest.approx((beats(0.5) + (beats(-1.5) + beats(2.5)) / 2) / 2)
-    assert first + second + third == pytest.approx(1.5)
-    print_analysis(analysis)
-    assert "Borda counts of 20 rows" in capsys.readouterr().out
-    rows[0]["reward_outputs_m"].pop()
-    write(tmp_path / "responses.jsonl", rows)
-    ragged = score_analysis.run(AnalyzeConfig(files=files, resamples=99)).analyses[0].borda
-    assert ragged["by_place"] == []
-    assert ragged["rows"] == 20
-    single = [{"reward_outputs_m": [raw(0, 1.0)]}] * 6
-    write(tmp_path / "responses.jsonl", single)
-    alone = score_analysis.run(AnalyzeConfig(files=files, resamples=99)).analyses[0]
-    assert alone.borda is None
+def test_six_responses_of_our_own_scoring(read):
+    outputs = [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [0.5, 9.0], [2.5, 9.0], [2.0, 9.0]]
+    row = {"prompt": "p", "domain": "chat", "reward_outputs_m": outputs}
+    scores = read([row])
+    again = read([RM_ROW])
+    assert {k: v.tolist() for k, v in scores.right.items()} == {
+        k: v.tolist() for k, v in again.right.items()
+    }
+
+
+def test_gzip_and_messages(read):
+    prompt = [{"role": "user", "content": "Hi"}]
+    rows = [_pair("hep-go", 1, 0, prompt=prompt), _pair("hep-go", 0, 1, prompt=prompt)]
+    scores = read(rows, "s.jsonl.gz")
+    assert scores.cluster.tolist() == [0, 0]
+    interval = section_accuracies(scores)[0].accuracy["accuracy"]
+    assert (interval.estimate, interval.method) == (0.5, "none")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "p", "reward_output_chosen": [1.0], "reward_output_rejected": [0.0]},
+        {"subset": "hep-go", "prompt": "p"},
+        {"subset": 3, "scores_chosen": 1, "scores_rejected": 0},
+        {"domain": "chat", "reward_outputs_m": [[1.0], [2.0]]},
+        {"domain": "elsewhere", "reward_outputs_m": [[1.0]] * 6},
+        {  # one comparison of RewardBench 2's, as evaluate writes it
+            "subset": "Ties",
+            "num_correct": 3,
+            "reward_output_chosen": [1.0],
+            "reward_output_rejected": [0.0],
+        },
+    ],
+)
+def test_other_files_are_none_of_these(tmp_path, row):
+    for rows in ([row], []):
+        assert read_section_scores(write(tmp_path / "s.jsonl", rows)) == []
+
+
+def _best_of(subset, chosen, rejected, name="1"):
+    return {"id": name, "subset": subset, "scores_chosen": chosen, "scores_rejected": rejected}
+
+
+TIES = [
+    _best_of("Ties", [3.0, 2.0], [1.0, 0.0], "tied:1"),  # gap 1, spread 1
+    _best_of("Ties", [5.0], [2.0], "ref:1"),  # gap 3
+    _best_of("Ties", [4.0, 4.0], [1.0, 0.0], "tied:2"),  # gap 3, spread 0
+    _best_of("Ties", [1.0], [2.0], "ref:2"),  # gap −1
+    _best_of("Ties", [0.0, 2.0], [1.0], "tied:3"),  # wrong, and without a reference
+]
+
+
+def test_reward_bench_2_takes_the_best_of_all_responses(read):
+    rows = [
+        _best_of("Factuality", [1.0], [0.5, 2.0, 0.1], "1"),
+        _best_of("Factuality", [1.0], [0.5, 0.0, 0.1], "2"),
+        _best_of("Math", [[1.0]], [[1.0], [1.0], [0.0]], "3"),  # a third of the point
+    ]
+    scores = read(rows)
+    assert (scores.style, scores.ties) == ("reward-bench-2", 2)
+    found, share = summary(scores)
+    assert share == pytest.approx({"all": (0.5 + 1 / 3) / 2, "Factuality": 0.5, "Math": 1 / 3})
+    assert found["all"].note == "without section Precise IF, Safety, Focus, Ties, which has no row"
+
+
+def test_ties_weigh_accuracy_and_margins(read):
+    scores = read(TIES)
+    found, share = summary(scores)
+    assert share["Ties: tied"] == pytest.approx(2 / 3)
+    assert share["Ties: reference"] == pytest.approx(1 / 2)
+    # tied:1: 1 > 1 twice, tanh(1/1 − 1); tied:2: 3 > 0, −1 > 0, and no spread for a tanh
+    margins = (0 + 0.2) / 2 + 0.01 * 0
+    assert share["Ties: margins"] == pytest.approx(margins / 0.4)
+    assert share["Ties"] == pytest.approx(0.3 * 2 / 3 + 0.3 / 2 + margins)
+    assert share["all"] == share["Ties"]
+    assert (found["Ties"].n, found["Ties: margins"].n) == (5, 2)
+    # a reference is drawn with its prompt of many answers
+    assert len(np.unique(scores.cluster)) == 3
+    plain = [{**row, "id": str(n), "prompt": f"p{n}"} for n, row in enumerate(TIES)]
+    found = section_accuracies(read(plain), resamples=99)
+    ties = next(record for record in found if record.section == "Ties")
+    assert ties.accuracy["accuracy"].estimate == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert "without subset Ties: margins" in ties.note
+
+
+def test_every_spelling_of_reward_bench_2_is_read_alike(tmp_path, read):
+    expected = read(TIES)
+    scored, listed = [], []
+    for row in TIES:
+        right, wrong = row["scores_chosen"], row["scores_rejected"]
+        own = {"id": row["id"], "subset": "ties", "prompt": "p"}
+        texts = {"chosen": ["c"] * len(right), "rejected": ["r"] * len(wrong)}
+        outputs = [[float(x)] for x in (*right, *wrong)]
+        scored.append({**own, **texts, "reward_outputs_a": outputs, "reward_outputs_b": outputs})
+        listed.append({**own, "scores": [*right, *wrong], "num_correct": len(right)})
+    first, second = read_section_scores(write(tmp_path / "b.jsonl", scored))
+    third = read(listed)
+    assert (first.name, second.name) == ("a", "b")
+    for found in (first, second, third):
+        assert found.right["accuracy"].tolist() == expected.right["accuracy"].tolist()
+        assert found.subsets == expected.subsets
+        assert found.cluster.tolist() == expected.cluster.tolist()
+
+
+JUDGED = {
+    "pair_id": "1",
+    "source": "mmlu-pro-law",
+    "question": "Q?",
+    "response_A": "a",
+    "response_B": "b",
+    "label": "B>A",
+    "judgments": [{"decision": "B>A"}],
+}
+
+
+def test_judge_bench_weighs_rows_and_counts_both_orders_together(read):
+    verdicts = {  # the second verdict is of the other order
+        "mmlu-pro-law": [["B>A"], ["A>B"], ["B>A", "A>B"], ["B>A", "B>A"], ["B>A", None]],
+        "livecodebench": [["B>A"]],
+        "elsewhere": [["B>A"]],
+    }
+    rows = [
+        {**JUDGED, "source": source, "judgments": [{"decision": each} for each in said]}
+        for source, every in verdicts.items()
+        for said in every
+    ]
+    scores = read(rows)
+    assert scores.right["accuracy"].tolist() == [1, 0, 1, 0, 1, 1, 1]
+    found, share = summary(scores)
+    assert share["Knowledge"] == pytest.approx(3 / 5)
+    assert (share["Coding"], share["elsewhere"]) == (1, 1)
+    assert share["all"] == pytest.approx(4 / 6)
+    assert "not part of JudgeBench" in found["elsewhere"].note
+    own = [
+        {**JUDGED, "reward_output_chosen": [x], "reward_output_rejected": [0.0]} for x in (1.0, 0.0)
+    ]
+    scores = read(own)
+    assert (scores.style, scores.ties) == ("judge-bench", 1)
+    assert scores.right["accuracy"].tolist() == [1, 0]
+
+
+GOOD = _pair("hep-go", 1.0, 0.0)
+RAW = pair([1, 2], [1, 2], subset="x")
+SIX = {"domain": "chat", "reward_outputs_m": [[1.0]] * 6}
+LISTED = {"subset": "Math", "scores": [1, 0], "num_correct": 1}
+THREE = "3 chosen and 3 rejected scores are needed, not"
+
+
+@pytest.mark.parametrize(
+    ("good", "change", "field", "problem"),
+    [
+        (GOOD, {"subset": None}, "subset", "a name is needed, not null"),
+        (GOOD, {"scores_chosen": "1"}, "scores_chosen", "'1' stands where"),
+        (GOOD, {"scores_chosen": math.nan}, "scores_chosen", "nan is not a finite number"),
+        (GOOD, {"scores_chosen": [1.0, 2.0]}, "scores_chosen", "1 chosen and 1 rejected"),
+        (GOOD, {"scores_rejected": ...}, "scores_rejected", "is missing"),
+        (RM_ROW, {"score_chosen": [1, 2]}, "score_chosen", THREE),
+        (RM_ROW, {"score_rejected": 1}, "score_rejected", THREE),
+        (RM_ROW, {"score_chosen": [1, 2, True]}, "score_chosen[2]", "True stands"),
+        (RAW, {"reward_output_chosen": [1]}, "reward_output_chosen", "width is 1, but 2 on line 1"),
+        (RAW, {"reward_output_chosen": 1}, "reward_output_chosen", "a list of numbers"),
+        (SIX, {"reward_outputs_m": [[1.0]] * 5}, "reward_outputs_m", "3 chosen and 3 rejected"),
+        (
+            SIX,
+            {"reward_outputs_m": [[1.0]] * 5 + [[1.0, 2.0]]},
+            "reward_outputs_m[5]",
+            "its width is 2, but 1 on line 1",
+        ),
+        (TIES[0], {"scores_rejected": []}, "scores_rejected", "one or more chosen"),
+        (LISTED, {"scores": [1], "num_correct": ...}, "scores", "1 scores for 0 chosen and 1"),
+        (JUDGED, {"judgments": ["A>B"]}, "judgments", "a list of verdicts is needed, not ['A>B']"),
+        (JUDGED, {"label": "A=B"}, "label", "one of A>B, B>A is needed, not 'A=B'"),
+    ],
+)
+def test_bad_rows_name_file_line_field_and_remedy(tmp_path, good, change, field, problem):
+    bad = {name: value for name, value in {**good, **change}.items() if value is not ...}
+    path = write(tmp_path / "s.jsonl", [good, bad])
+    with pytest.raises(DataError) as caught:
+        read_section_scores(path)
+    error = caught.value
+    assert (error.file, error.line, error.field) == (path, 2, field)
+    assert problem in error.problem
+    assert error.remedy
+
+
+def test_a_file_without_any_score_is_refused(tmp_path):
+    with pytest.raises(DataError, match="'scores_chosen': none of its 1 rows"):
+        read_section_scores(write(tmp_path / "s.jsonl", [{**GOOD, "scores_chosen": None}]))
+
+
+def test_arrays_that_are_broken(tmp_path):
+    path = tmp_path / "s.json"
+    for text, words in (
+        ("[1]", "item 1 of the array is 1"),
+        ("[{]", r"line 1.*not valid JSON"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=words):
+            read_section_scores(path)
+    with pytest.raises(MissingFileError):
+        read_section_scores(tmp_path / "none.jsonl")
+
+
+def test_the_table_has_every_record(read):
+    records = section_accuracies(
+        read(_rows({"math-prm": (1, 4), "hep-cpp": (3, 6), "mine": (1, 2)}))
+    )
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(section_table(records))
+    text = console.export_text()
+    for record in records:
+        assert f"{100 * record.accuracy['accuracy'].estimate:.1f} %" in text
+    assert "mine [3]" in text
+    assert "[3] not part of RewardBench" in text
+    assert records[0].accuracy["accuracy"].level == 0.95

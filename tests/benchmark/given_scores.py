@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hidden_context.benchmark.metrics import measure_result
-from hidden_context.benchmark.scored import ScoredRow
+from hidden_context.benchmark.metrics import ScoredRow, measure_result
 from hidden_context.data.checks import Place
 
 
@@ -37,3 +36,17 @@ def metrics(benchmark, rows, scores):
 def estimates(record):
     """The estimates of a record by metric."""
     return {name: interval.estimate for name, interval in record.accuracy.items()}
+
+
+def row_of(name, subset, right, wrong):
+    """A row of RewardBench 2 with so many right and wrong answers."""
+    return {
+        "id": name,
+        "prompt": f"Question {name}?",
+        "chosen": [f"right {name} {number}" for number in range(right)],
+        "rejected": [f"wrong {name} {number}" for number in range(wrong)],
+        "num_correct": right,
+        "num_incorrect": wrong,
+        "total_completions": right + wrong,
+        "subset": subset,
+    }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
 from hidden_context import benchmark as package
+from hidden_context import risk
 from hidden_context.benchmark import BenchmarkConfig, run
-from hidden_context.benchmark.registry import make, names
+from hidden_context.benchmark.benchmarks import make, names
 from hidden_context.cli.main import main
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.scoring.config import ModelOptions
@@ -31,20 +33,13 @@ def _pairs(count=8, long=()):
     """Rows of JudgeBench, of which some have a right answer that no model here can read."""
     rows = []
     for number in range(count):
-        label = LABELS[number % 2]
         sides = [f"It is {number}.", f"It is not {number} at all."]
         if number in long:
             sides[number % 2] = "word " * 300
-        rows.append(
-            {
-                "pair_id": f"p{number}",
-                "source": ("mmlu-pro-law", "livecodebench")[number // 2 % 2],
-                "question": f"What is {number}?",
-                "response_A": sides[0],
-                "response_B": sides[1],
-                "label": label,
-            }
-        )
+        row = {"pair_id": f"p{number}", "label": LABELS[number % 2]}
+        row["source"] = ("mmlu-pro-law", "livecodebench")[number // 2 % 2]
+        row["question"] = f"What is {number}?"
+        rows.append(row | dict(zip(("response_A", "response_B"), sides, strict=True)))
     return rows
 
 
@@ -61,12 +56,8 @@ def models(tmp_path_factory):
 
 def _config(tmp_path, rows, models, **options):
     given = {"benchmark": "judge_bench", "risk": ["mean", "cvar:0.1"], "disable_tqdm": True}
-    return BenchmarkConfig(
-        input=write_rows(tmp_path / "rows.jsonl", rows),
-        models=models,
-        output=str(tmp_path / "out.json"),
-        **given | options,
-    )
+    given |= {"input": write_rows(tmp_path / "rows.jsonl", rows), "models": models}
+    return BenchmarkConfig(**{"output": str(tmp_path / "out.json"), **given, **options})
 
 
 def test_scores_are_those_of_the_models_and_metrics_those_of_the_scores(models, tmp_path):
@@ -81,7 +72,7 @@ def test_scores_are_those_of_the_models_and_metrics_those_of_the_scores(models, 
             for other in (0, 1)
         )
         for measure in ("mean", "cvar:0.1"):
-            high, low = (_values(scorer, raw, measure) for raw in (right, wrong))
+            high, low = (scorer.values(raw, risk.parse(measure)) for raw in (right, wrong))
             share = (high > low).double().mean().item()
             assert found.measures[measure].records[0].accuracy["accuracy"].estimate == share
         p = scorer.rewards(right).log_prob_greater(scorer.rewards(wrong)).exp()
@@ -103,44 +94,27 @@ def _chat(row, side):
     ]
 
 
-def _values(scorer, raw, measure):
-    from hidden_context import risk
-
-    return scorer.values(raw, risk.parse(measure))
-
-
-def test_what_is_too_long_is_counted_named_and_left_out(models, tmp_path, capsys):
+def test_what_is_too_long_or_empty_is_counted_named_and_left_out(models, tmp_path):
     rows = _pairs(long=(1, 3))
+    rows[5]["response_A"] = "  "
     config = _config(tmp_path, rows, models[:1])
     (model,) = run(config).models
-    assert model.rows_left_out == 2
+    assert (model.rows_left_out, model.measures["mean"].records[0].n) == (3, 5)
     assert [(text.row, text.id, text.response) for text in model.unscored] == [
-        (2, "p1", "chosen[0]"),
-        (4, "p3", "chosen[0]"),
-    ]
-    assert all("tokens, more than 128" in text.reason for text in model.unscored)
-    overall = model.measures["mean"].records[0]
-    assert overall.n == 6
+        (2, "p1", "chosen[0]"), (4, "p3", "chosen[0]"), (6, "p5", "rejected[0]")
+    ]  # fmt: skip
+    long, also, empty = (text.reason for text in model.unscored)
+    assert "tokens, more than 128" in long
+    assert "tokens, more than 128" in also
+    assert empty == "nothing but white space follows the prompt"
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["models"][0]["unscored"][0]["id"] == "p1"
-    kept = read_rows(config.scores_path)
-    assert kept[1]["reward_output_chosen"] is None
-    assert "more than 128" in kept[1]["reward_output_chosen_reason"]
-
-
-def test_an_empty_answer_has_no_score(models, tmp_path):
-    rows = _pairs(4)
-    rows[1]["response_A"] = "  "
-    (model,) = run(_config(tmp_path, rows, models[:1])).models
-    (text,) = model.unscored
-    assert (text.row, text.id, text.response) == (2, "p1", "rejected[0]")
-    assert text.reason
-    assert model.measures["mean"].records[0].n == 3
+    kept = read_rows(config.scores_path)[1]
+    assert (kept["reward_output_chosen"], kept["reward_output_chosen_reason"]) == (None, long)
 
 
 def test_what_is_too_long_is_cut_if_asked(models, tmp_path):
-    config = _config(tmp_path, _pairs(long=(1,)), models, over_length="truncate")
-    result = run(config)
+    result = run(_config(tmp_path, _pairs(long=(1,)), models, over_length="truncate"))
     assert result.texts_cut == 2  # of two models
     assert [model.rows_left_out for model in result.models] == [0, 0]
     assert result.models[0].measures["mean"].records[0].n == 8
@@ -192,19 +166,11 @@ def test_a_parquet_file_gives_the_same_numbers(models, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
-    rows = _pairs()
-    first = run(_config(tmp_path, rows, models[:1]))
+    first = run(_config(tmp_path, _pairs(), models[:1]))
     path = tmp_path / "rows.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    config = BenchmarkConfig(
-        benchmark="judge_bench",
-        input=str(path),
-        models=models[:1],
-        risk=["mean", "cvar:0.1"],
-        output=str(tmp_path / "second.json"),
-        disable_tqdm=True,
-    )
-    assert run(config).models == first.models
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_pairs()), path)
+    config = _config(tmp_path, _pairs(), models[:1], output=str(tmp_path / "second.json"))
+    assert run(dataclasses.replace(config, input=str(path))).models == first.models
 
 
 def test_a_template_of_chats_that_is_given_is_used(tmp_path):
@@ -222,64 +188,47 @@ def test_a_model_on_a_frozen_backbone_needs_no_template(tmp_path):
     from hidden_context.training import run as train
 
     rows = preference_rows(24, seed=1)
-    trained = train(
-        train_config(
-            tiny_backbone(tmp_path / "backbone"),
-            tmp_path / "run",
-            freeze_backbone=True,
-            probe_members=1,
-            reward_model_type="mean_and_variance",
-        ),
-        rows,
-        rows[:8],
-    )
-    config = _config(tmp_path, _pairs(4), [str(trained.path)], names=["probe"])
+    options = {"freeze_backbone": True, "probe_members": 1}
+    options["reward_model_type"] = "mean_and_variance"
+    config = train_config(tiny_backbone(tmp_path / "backbone"), tmp_path / "run", **options)
+    folder = str(train(config, rows, rows[:8]).path)
+    config = _config(tmp_path, _pairs(4), [folder], names=["probe"])
     (model,) = run(config).models
     assert (model.name, model.rows_left_out) == ("probe", 0)
-    raw = load_model(str(trained.path), ModelOptions()).raw_outputs([_chat(_pairs(1)[0], 0)])
-    assert read_rows(config.scores_path)[0]["reward_output_chosen"] == pytest.approx(
-        raw[0].tolist(), abs=1e-5
-    )
+    raw = load_model(folder, ModelOptions()).raw_outputs([_chat(_pairs(1)[0], 0)])[0].tolist()
+    assert read_rows(config.scores_path)[0]["reward_output_chosen"] == pytest.approx(raw, abs=1e-5)
 
 
-def test_a_malformed_row_is_named_before_any_model_is_loaded(tmp_path):
-    rows = _pairs(3)
-    rows[2]["label"] = "A=B"
-    with pytest.raises(DataError, match=r"rows\.jsonl.*line 3.*label") as raised:
-        run(_config(tmp_path, rows, ["/nowhere"]))
-    assert "ScalerLab/JudgeBench" in str(raised.value)
-
-
-def test_a_file_without_rows_is_an_error(models, tmp_path):
-    with pytest.raises(DataError, match="no rows"):
-        run(_config(tmp_path, [], models))
-
-
-def test_where_every_row_has_a_text_without_a_score_there_is_no_number(models, tmp_path):
-    with pytest.raises(DataError, match=r"out\.scores\.jsonl"):
-        run(_config(tmp_path, _pairs(2, long=(0, 1)), models[:1]))
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([*_pairs(2), _pairs(3)[2] | {"label": "A=B"}],
+         r"rows\.jsonl.*line 3.*label.*ScalerLab/JudgeBench"),
+        ([], "no rows"),
+        (_pairs(2, long=(0, 1)), r"out\.scores\.jsonl"),  # every row has a text without a score
+    ],
+)  # fmt: skip
+def test_files_without_a_number_are_errors(models, tmp_path, rows, words):
+    with pytest.raises(DataError, match=words):
+        run(_config(tmp_path, rows, models[:1]))
     assert not (tmp_path / "out.json").exists()
+
+
+GIVEN = {
+    "benchmark": "rm_bench", "input": "f", "output": "o", "models": ["m"], "risk": ["mean"]
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("missing", ["benchmark", "input", "output", "models", "risk"])
 def test_what_is_missing_is_named(missing):
-    given = {
-        "benchmark": "rm_bench",
-        "input": "f",
-        "output": "o",
-        "models": ["m"],
-        "risk": ["mean"],
-    }
-    given |= {missing: type(given[missing])()}
     said = {"benchmark": "a benchmark", "input": "a file"}.get(missing, f"--{missing}")
     with pytest.raises(ConfigError, match=f"benchmark needs {said}, as in"):
-        BenchmarkConfig(**given)
+        BenchmarkConfig(**GIVEN | {missing: type(GIVEN[missing])()})
 
 
 def test_names_that_are_unknown_or_given_twice_are_refused():
-    given = {"benchmark": "rm_bench", "input": "f", "output": "o", "models": ["m"]}
     with pytest.raises(ConfigError, match="names a measure twice"):
-        BenchmarkConfig(**given, risk=["mean", "mean"])
+        BenchmarkConfig(**GIVEN | {"risk": ["mean", "mean"]})
     with pytest.raises(ConfigError, match="choose one of reward_bench_2, rm_bench, judge_bench"):
         make("reward_bench")
     assert names() == ("reward_bench_2", "rm_bench", "judge_bench")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from hidden_context.quickstart.world import World
 from hidden_context.report.config import ReportConfig
 from hidden_context.report.workflow import run
+from hidden_context.worlds.dialogues import World
 
 HOSTILE = (
     "<script>window.__xss = 1</script>",
@@ -120,3 +121,17 @@ def draw_charts(page: Any) -> int:
         figures.nth(place).scroll_into_view_if_needed()
         figures.nth(place).locator(".main-svg").first.wait_for(timeout=30_000)
     return int(page.locator("figure.chart[data-drawn=true]:has(.main-svg)").count())
+
+
+def serious_violations(page: Any, passes: int) -> list[Any]:
+    """What axe finds serious on a page, on which at least so many of its rules pass."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed"
+    )
+    found = axe.Axe().run(page).response
+    assert len(found["passes"]) > passes
+    return [
+        (each["id"], each["help"], [node["html"][:160] for node in each["nodes"]][:3])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]

@@ -3,20 +3,23 @@
 import numpy as np
 import pytest
 
-from check.people import pair, write
+from check.people import pair
 from hidden_context.check import CheckConfig, check
 from hidden_context.check.judges import NO_PEOPLE
 from hidden_context.check.tables import print_found
 from hidden_context.cli.main import main
-from hidden_context.data.judges import judges_of
-from hidden_context.data.sources import load_examples
+from hidden_context.data.importers import read_row
+from hidden_context.data.votes.judges import judges_of
 from hidden_context.errors import DataError
-from hidden_context.report.people_page import render_people_page
+from hidden_context.report.html.people_page import render_people_page
+from support.paper_layout import write_rows
 
 JUDGE = {"model": "m", "objective": "helpful", "prompt": "12345678"}
+NAME = "m/helpful/12345678"
+ALIKE = {f"p{n}": 1.0 for n in range(4)}
 
 
-def judged(row, answers, name="m/helpful/12345678", **more):
+def judged(row, answers):
     """Add a judge's entry: ``answers`` holds what is shown and the preference for response 0."""
     said = [
         {"shown": shown, "vote": n // 2, "preference": share}
@@ -26,7 +29,7 @@ def judged(row, answers, name="m/helpful/12345678", **more):
     ]
     shares = [share for _, share in answers if share is not None]
     settled = {"comparison": [0, 1], "preference": sum(shares) / len(shares)} if shares else {}
-    entry = {"annotator": name, "judge": JUDGE, "answers": said, **settled, **more}
+    entry = {"annotator": NAME, "judge": JUDGE, "answers": said, **settled}
     if not shares:
         entry["abstains"] = True
     return {**row, "judgements": [*row["judgements"], entry]}
@@ -34,106 +37,86 @@ def judged(row, answers, name="m/helpful/12345678", **more):
 
 def always_first(number):
     """A pair that four people judged alike, and a judge that takes what it is shown first."""
-    row = pair(number, {f"p{n}": 1.0 for n in range(4)})
-    return judged(row, [([0, 1], 0.9), ([1, 0], 0.2)])
+    return judged(pair(number, ALIKE), [([0, 1], 0.9), ([1, 0], 0.2)])
 
 
-def found_of(path, rows, **options):
-    return check(CheckConfig(data_path=str(write(path, rows)), predict=False, **options))
+def found_of(path, rows):
+    return check(CheckConfig(data_path=write_rows(path, rows), predict=False))
 
 
-def test_a_judge_is_no_person(tmp_path):
-    rows = [always_first(n) for n in range(12)]
-    found = found_of(tmp_path / "j.jsonl", rows)
-    alone = found_of(
-        tmp_path / "p.jsonl", [pair(n, {f"p{k}": 1.0 for k in range(4)}) for n in range(12)]
-    )
+def test_a_judge_is_no_person_and_page_and_terminal_name_it(tmp_path, capsys):
+    found = found_of(tmp_path / "j.jsonl", [always_first(n) for n in range(12)])
+    alone = found_of(tmp_path / "p.jsonl", [pair(n, ALIKE) for n in range(12)])
     assert found.observed == alone.observed
     (judge,) = found.judges
-    assert (judge.name, judge.answers, judge.abstentions) == ("m/helpful/12345678", 24, 0)
-    assert judge.alone.other_order.estimate == 1.0
-    assert judge.alone.leaning.estimate == 1.0
-    assert judge.people.items == 12
-    assert judge.people.differ.estimate == 0.5
+    assert (judge.name, judge.answers, judge.abstentions) == (NAME, 24, 0)
+    assert judge.alone.other_order.estimate == judge.alone.leaning.estimate == 1.0
+    assert (judge.people.items, judge.people.differ.estimate) == (12, 0.5)
     assert judge.people.settled.estimate == 0.0  # .55 on average is for the first
     assert judge.people.noise.estimate == 0.5  # half of its two answers differ: ½ · ½ of ½
     assert judge.people.lasting.estimate == pytest.approx(0.5)
-    assert "answers otherwise on 100 %" in judge.sentence
+    assert "changes its answer on 100 %" in judge.sentence
     assert "50 % (50 to 50 %) of its disagreement with people is its own noise" in judge.sentence
-
-
-def test_page_and_terminal_name_the_judge(tmp_path, capsys):
-    found = found_of(tmp_path / "j.jsonl", [always_first(n) for n in range(12)])
-    page = render_people_page(found.to_dict())
+    page, without = (render_people_page(each.to_dict()) for each in (found, alone))
     assert 'id="judges"' in page
-    assert "m/helpful/12345678" in page
+    assert NAME in page
+    assert 'id="judges"' not in without
     print_found(found, tmp_path / "check.html")
-    shown = capsys.readouterr().out
-    assert "Language models as judges" in shown
-    without = found_of(tmp_path / "p.jsonl", [pair(n, {"a": 1.0, "b": 0.0}) for n in range(6)])
-    assert without.judges == []
-    assert 'id="judges"' not in render_people_page(without.to_dict())
+    assert "Language models as judges" in capsys.readouterr().out
 
 
-def test_the_same_from_nested_rows_and_one_row_a_vote(tmp_path):
+def the_judge(*rows):
+    return judges_of([read_row(row) for row in rows])[0]
+
+
+def test_the_same_from_one_row_a_vote_and_from_responses_the_other_way_round():
     """Where each vote is a row, relabelling repeats the judge's answers in each."""
-    nested, flat = [], []
+    nested, flat, turned = [], [], []
     for number in range(8):
         votes = {"ann": 1.0, "bob": float(number % 2)}
         answers = [([0, 1], 0.7), ([1, 0], 0.4 if number % 3 else 0.8)]
-        nested.append(judged(pair(number, votes), answers))
+        row = pair(number, votes)
+        nested.append(judged(row, answers))
         flat += [judged(pair(number, {who: share}), answers) for who, share in votes.items()]
-    one, other = (
-        judges_of(load_examples(write(tmp_path / f"{name}.jsonl", rows)).examples)[0]
-        for name, rows in (("nested", nested), ("flat", flat))
-    )
-    assert one.answers.sum() == 16
-    assert np.array_equal(one.answers, other.answers)
-    assert np.array_equal(one.people, other.people)
-
-
-def test_orders_follow_the_texts(tmp_path):
-    """Rows that name the responses the other way round say the same."""
-    row = pair(1, {"ann": 1.0, "bob": 0.0})
-    turned = dict(row, responses=row["responses"][::-1])
-    turned["judgements"] = [
-        {"annotator": "ann", "comparison": [0, 1], "preference": 0.0},
-        {"annotator": "bob", "comparison": [0, 1], "preference": 1.0},
-    ]
-    one = judged(row, [([0, 1], 1.0), ([1, 0], 0.0)])
-    other = judged(turned, [([1, 0], 0.0), ([0, 1], 1.0)])
-    found = [
-        judges_of(load_examples(write(tmp_path / f"{n}.jsonl", [each])).examples)[0]
-        for n, each in enumerate((one, other))
-    ]
-    assert np.array_equal(found[0].answers, found[1].answers)
-    assert np.array_equal(found[0].people, found[1].people)
+        other = pair(
+            number,
+            {who: 1 - share for who, share in votes.items()},
+            responses=row["responses"][::-1],
+        )
+        turned.append(judged(other, [(shown[::-1], 1 - share) for shown, share in answers]))
+    found = the_judge(*nested)
+    assert found.answers.sum() == 16
+    for again in (the_judge(*flat), the_judge(*turned)):
+        np.testing.assert_array_equal(found.answers, again.answers)
+        np.testing.assert_array_equal(found.people, again.people)
 
 
 def test_inspect_tells_judges_from_people(tmp_path, capsys):
-    rows = [always_first(n) for n in range(6)]
-    assert main(["data", "inspect", str(write(tmp_path / "j.jsonl", rows))]) == 0
-    shown = capsys.readouterr().out
-    assert "judgements by language models: 6;" in shown
-    bare = [pair(n, {f"p{k}": 1.0 for k in range(4)}) for n in range(6)]
-    assert main(["data", "inspect", str(write(tmp_path / "p.jsonl", bare))]) == 0
-    people = capsys.readouterr().out
-    lines = [line for line in shown.splitlines() if "split" in line or "differ" in line]
+    shown = []
+    for name, rows in (
+        ("j", map(always_first, range(6))),
+        ("p", [pair(n, ALIKE) for n in range(6)]),
+    ):
+        assert main(["data", "inspect", write_rows(tmp_path / f"{name}.jsonl", rows)]) == 0
+        shown.append(capsys.readouterr().out)
+    assert "judgements by language models: 6;" in shown[0]
+    lines, people = (
+        [line for line in text.splitlines() if "split" in line or "differ" in line]
+        for text in shown
+    )
     assert lines
-    assert lines == [line for line in people.splitlines() if "split" in line or "differ" in line]
+    assert lines == people
 
 
 def test_abstentions_and_judges_alone(tmp_path):
-    bare = pair(0, {})
-    rows = [judged(dict(bare, prompt=f"q{n}"), [([0, 1], 1.0), ([1, 0], None)]) for n in range(6)]
+    rows = [judged(pair(n, {}), [([0, 1], 1.0), ([1, 0], None)]) for n in range(6)]
     found = found_of(tmp_path / "j.jsonl", rows)
     (judge,) = found.judges
-    assert (judge.answers, judge.abstentions) == (6, 6)
-    assert judge.people is None
+    assert (judge.answers, judge.abstentions, judge.people) == (6, 6, None)
     assert NO_PEOPLE in found.missing
     silent = [judged(pair(n, {"a": 1.0, "b": 1.0}), [([0, 1], None)]) for n in range(3)]
     (judge,) = found_of(tmp_path / "s.jsonl", silent).judges
-    assert judge.sentence == "m/helpful/12345678 gave 3 abstentions and no answer."
+    assert judge.sentence == f"{NAME} gave 3 abstentions and no answer."
 
 
 @pytest.mark.parametrize(
@@ -147,9 +130,9 @@ def test_abstentions_and_judges_alone(tmp_path):
         ("A", "answers"),
     ],
 )
-def test_malformed_answers_are_named(tmp_path, answers, field):
+def test_malformed_answers_are_named(answers, field):
     row = judged(pair(0, {"a": 1.0}), [([0, 1], 1.0)])
     row["judgements"][-1]["answers"] = answers
     with pytest.raises(DataError, match=field) as refused:
-        judges_of(load_examples(write(tmp_path / "bad.jsonl", [row])).examples)
+        judges_of([read_row(row, line=1)])
     assert refused.value.line == 1

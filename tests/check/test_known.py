@@ -12,34 +12,34 @@ from hidden_context.statistics.interval import Interval
 PEOPLE = 12
 
 
-def measured(path, rows, by=None):
-    items = items_of(path, rows, by=by)
+def measured(rows, by=None):
+    items = items_of(rows, by)
     return know_voters(items, word_features(items), same_for_all(items))
 
 
 def same_for_all(items):
-    """Foretell each item's answers as the shares of all votes."""
+    """Predict each item's answers as the shares of all votes."""
     share = (items.counts.sum(0) + 0.5) / (items.counts.sum() + 1.5)
     return {"constant": np.tile(share, (len(items), 1))}
 
 
-def votes_of(readiness, people=PEOPLE, count=84, seed=0, **columns):
+def votes_of(readiness, people=PEOPLE, count=84, seed=0):
     """Pairs on which everybody is undecided in truth, and says ``equal`` by the readiness."""
     draw = rng(seed)
     rows = []
     for number in range(count):
         equal = draw.random(people) < readiness
-        said = np.where(equal, 0.5, draw.integers(0, 2, people))
-        votes = {f"p{n}": float(said[n]) for n in range(people)}
+        said = np.where(equal, 0.5, draw.integers(0, 2, people)).tolist()
+        votes = {f"p{n}": share for n, share in enumerate(said)}
         rows.append(pair(number, votes, topic=f"t{number % 12}"))
     return rows
 
 
-def test_readiness_to_say_equal_is_found_and_named(tmp_path):
+def test_readiness_to_say_equal_is_found_and_named():
     readiness = np.where(np.arange(PEOPLE) % 2, 0.9, 0.1)
-    found = measured(tmp_path / "d.jsonl", votes_of(readiness), by="topic")
-    assert found.people == PEOPLE
-    assert found.votes == 21 * PEOPLE  # three of twelve topics of seven pairs each
+    found = measured(votes_of(readiness), by="topic")
+    # three of twelve topics of seven pairs each
+    assert (found.people, found.votes) == (PEOPLE, 21 * PEOPLE)
     assert (found.interval_by, found.folds) == ("prompt", 4)
     # H(mean) − mean(H) of the readiness: ln 2 − H(0.1), less what is drawn to the mean
     assert found.gain.estimate == pytest.approx(np.log(2) - 0.3251, abs=0.08)
@@ -53,8 +53,8 @@ def test_readiness_to_say_equal_is_found_and_named(tmp_path):
     )
 
 
-def test_people_who_are_all_alike_show_nothing(tmp_path):
-    found = measured(tmp_path / "d.jsonl", votes_of(np.full(PEOPLE, 0.3)))
+def test_people_who_are_all_alike_show_nothing():
+    found = measured(votes_of(np.full(PEOPLE, 0.3)))
     assert found.interval_by == "group"
     assert not found.gain.low > 0
     assert abs(found.gain.estimate) < 0.05
@@ -63,63 +63,49 @@ def test_people_who_are_all_alike_show_nothing(tmp_path):
     )
 
 
-def test_tastes_are_found_without_equal(tmp_path):
+def test_tastes_are_found_without_equal():
     """Every other person prefers the longer response, the others the shorter one."""
     draw, rows = rng(1), []
+    texts = ["brief plain", "long and wordy answer with very much more to be read in it"]
     for number in range(100):
         turned = number % 2
-        texts = ["brief plain", "long and wordy answer with very much more to be read in it"]
-        votes = []
-        for person in range(PEOPLE):
-            longer = (person % 2 == 0) == (draw.random() < 0.9)
-            votes.append({"annotator": f"p{person}", "preference": float(longer == turned)})
-        rows.append(
-            {
-                "prompt": f"question {number}?",
-                "responses": texts[:: -1 if turned else 1],
-                "judgements": [{"comparison": [0, 1], **vote} for vote in votes],
-            }
-        )
-    found = measured(tmp_path / "d.jsonl", rows)
+        longer = (np.arange(PEOPLE) % 2 == 0) == (draw.random(PEOPLE) < 0.9)
+        votes = {f"p{n}": float(longer[n] == turned) for n in range(PEOPLE)}
+        rows.append(pair(number, votes, responses=texts[:: -1 if turned else 1]))
+    found = measured(rows)
     assert found.by_habits is None
     assert found.gain.low > 0.2
     assert "measured on one fold of 4)." in found.sentence
 
 
-def test_of_ratings_it_is_how_each_uses_the_scale(tmp_path):
+def test_of_ratings_it_is_how_each_uses_the_scale():
     draw, rows = rng(2), []
     for number in range(60):
         high = draw.random(PEOPLE) < np.where(np.arange(PEOPLE) % 2, 0.9, 0.1)
         rows.append(rated(number, {f"p{n}": 5.0 if high[n] else 1.0 for n in range(PEOPLE)}))
-    found = measured(tmp_path / "d.jsonl", rows)
+    found = measured(rows)
     assert found.gain.estimate == pytest.approx(np.log(2) - 0.3251, abs=0.08)
     assert found.by_habits.low > 0.2
     assert found.sentence.endswith("; most by how each uses the scale.")
 
 
-def test_too_few_known_people_are_said_to_be_too_few(tmp_path):
-    assert measured(tmp_path / "d.jsonl", votes_of(np.full(4, 0.3), people=4)) == TOO_FEW
-    once = [pair(n, {f"p{n}": 1.0, f"q{n}": 0.0}) for n in range(40)]
-    assert measured(tmp_path / "e.jsonl", once) == TOO_FEW
-
-
-def test_four_held_out_pairs_are_too_few(tmp_path):
-    """Votes on four of the five pairs held out are no sample of pairs."""
-    rows = votes_of(np.full(PEOPLE, 0.3), count=20)
-    items = items_of(tmp_path / "d.jsonl", rows)
+def test_too_few_known_people_or_pairs_are_said_to_be_too_few():
+    assert measured(votes_of(np.full(4, 0.3), people=4)) == TOO_FEW
+    assert measured([pair(n, {f"p{n}": 1.0, f"q{n}": 0.0}) for n in range(40)]) == TOO_FEW
+    # votes on four of the five pairs held out are no sample of pairs
+    items = items_of(votes_of(np.full(PEOPLE, 0.3), count=20))
     table = items.votes.table
     _, held_out = next(group_folds(np.stack([items.group] * 2, axis=1), 4, 0))
-    gone = np.flatnonzero(held_out)[0]
-    votes = dataclasses.replace(items.votes, table=table.select(table.item != gone))
-    fewer = dataclasses.replace(items, votes=votes)
+    kept = table.select(table.item != np.flatnonzero(held_out)[0])
+    fewer = dataclasses.replace(items, votes=dataclasses.replace(items.votes, table=kept))
     assert know_voters(fewer, word_features(items), same_for_all(items)) == TOO_FEW
 
 
-def test_a_gain_of_a_model_that_is_no_better_leaves_it_open(tmp_path):
-    items = items_of(tmp_path / "d.jsonl", [pair(0, {"a": 1.0})])
+def test_a_gain_of_a_model_that_is_no_better_leaves_it_open():
+    items = items_of([pair(0, {"a": 1.0})])
     nothing, clear = (Interval(x, x - 0.01, x + 0.01, 0.95, "two-way") for x in (0.0, 0.1))
     assert _sentence(items, nothing, clear, None, 4) == (
-        "It stays open whether knowing who votes helps: it helps a simple model, which even so "
-        "foretells votes no better than the best one without names (measured on one fold of 4)."
+        "Whether knowing who votes helps stays open: it helps a simple model, but that model "
+        "predicts votes no better than the best model without names (measured on one fold of 4)."
     )
     assert _sentence(items, nothing, nothing, None, 4).startswith("Knowing who votes adds nothing")

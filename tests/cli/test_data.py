@@ -100,7 +100,7 @@ def test_inspect_reads_all_splits_of_a_folder(
 
 
 def test_split_agrees_with_the_split_of_training(pairs: Path, tmp_path: Path) -> None:
-    from hidden_context.data.held_out import load_splits
+    from hidden_context.data.splits.held_out import load_splits
 
     out = tmp_path / "out"
     argv = ["data", "split", str(pairs), "--output", str(out), "--eval_fraction", "0.3"]

@@ -108,30 +108,20 @@ def test_tokens_per_batch_bounds_a_forward_pass(here, checkpoint, forward_passes
 
 
 @pytest.mark.parametrize("verb", ["score", "evaluate"])
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--tokens_per_batch=0", "--tokens_per_batch is 0; it must be at least 1"),
-        ("--tokens_per_batch=-5", "--tokens_per_batch is -5; it must be at least 1"),
-        ("--batch_size=0", "--batch_size is 0; it must be at least 1"),
-    ],
-)
-def test_impossible_values(here, checkpoint, capsys, verb, flag, message):
-    assert command(verb, checkpoint, "out.jsonl", flag) == 2
+@pytest.mark.parametrize("flag", ["--tokens_per_batch=0", "--batch_size=-5", "--engine=fast"])
+def test_impossible_values_are_refused_by_name(here, checkpoint, capsys, verb, flag):
+    name, value = flag.split("=")
+    if name == "--engine":
+        with pytest.raises(SystemExit):
+            command(verb, checkpoint, "out.jsonl", flag)
+    else:
+        assert command(verb, checkpoint, "out.jsonl", flag) == 2
     error = capsys.readouterr().err
-    assert message in error
+    expected = {"--engine": ["auto", "tree", "cache", "padded"]}
+    for part in (name, value, *expected.get(name, [f"{flag.replace('=', ' is ')}; it must be"])):
+        assert part in error
     assert "Traceback" not in error
     assert not Path("out.jsonl").exists()
-
-
-@pytest.mark.parametrize("verb", ["score", "evaluate"])
-def test_an_unknown_engine_is_an_error_that_names_the_others(here, checkpoint, capsys, verb):
-    with pytest.raises(SystemExit) as caught:
-        command(verb, checkpoint, "out.jsonl", "--engine=fast")
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert "--engine" in error
-    assert all(name in error for name in ("auto", "tree", "cache", "padded"))
 
 
 @pytest.mark.parametrize("verb", ["score", "evaluate"])
@@ -150,8 +140,7 @@ def test_frozen_backbones_have_no_shared_prompts(here, frozen, capsys, verb, eng
 def test_training_takes_the_same_flags(here, tmp_path, capsys):
     write_rows("pairs.jsonl", preference_rows(30))
     flags = ["--model_name", tiny_backbone(tmp_path / "backbone"), "--data_path=pairs.jsonl"]
-    flags += ["--eval_fraction=0.25", "--tuning=full", "--seed=1", "--disable_tqdm"]
-    flags += ["--learning_rate=1e-3", "--min_judgements=0"]
+    flags += ["--eval_fraction=0.25", "--tuning=full", "--disable_tqdm", "--min_judgements=0"]
     losses = {}
     for name, more in {
         "tree": ["--engine=tree", "--tokens_per_batch=70"],
@@ -162,10 +151,6 @@ def test_training_takes_the_same_flags(here, tmp_path, capsys):
         losses[name] = json.loads(Path(name, "metrics.json").read_text())["metrics"]["loss"]
     assert losses["tree"] == pytest.approx(losses["padded"], abs=1e-5)
     assert losses["tree"] != pytest.approx(losses["random"], abs=1e-7)
-    capsys.readouterr()
-    for flag in ("--tokens_per_batch=0", "--length_window=-1"):
-        assert main(["train", *flags, "--output_dir=bad", flag]) == 2
-        assert flag.split("=")[0] in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", *flags, "--output_dir=bad", "--engine=cache"])  # keeps no gradients
     assert not Path("bad").exists()

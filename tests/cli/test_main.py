@@ -110,7 +110,7 @@ class TestErrors:
 
     def test_an_interruption_says_what_is_kept(self, capsys):
         assert run_command(raising(KeyboardInterrupt())) == 130
-        assert capsys.readouterr().err.startswith("interrupted; what was finished is kept")
+        assert capsys.readouterr().err.startswith("interrupted; finished work is kept")
 
     def test_a_full_disk_in_another_library(self, capsys):
         full = OSError(errno.ENOSPC, "No space left on device", "checkpoint-10/optimizer.pt")

@@ -11,7 +11,7 @@ from hidden_context.cli.arguments import parse
 from hidden_context.cli.main import main
 from hidden_context.training.config import TrainConfig
 from support.builders import preference_rows, tiny_backbone
-from support.paper_layout import one_thread, write_relabeled, write_rows
+from support.paper_layout import one_thread, read_rows, write_relabeled, write_rows
 
 __all__ = ["one_thread"]
 
@@ -54,37 +54,22 @@ def test_it_prints_what_was_read_the_metrics_and_where_the_model_lies(here, back
 
 
 def test_the_config_written_beside_the_run_gives_the_same_run(here, backbone):
+    """By this command, and by the paper's."""
     write_relabeled("data")
     argv = [f"--model_name={backbone}", "--data_path=data", "--log_dir=logs", "--no_bf16", *FAST]
     assert train_llm_preference_model.main([*argv, "--seed=5", "--train_dataset_size=6"]) == 0
     run = Path("logs/both/base_tiny__6_0.01_cosine_1")
     texts = [row["chosen"] for row in preference_rows(5)]
     first = RewardModel.from_pretrained(f"{run}_peft_last_checkpoint").raw_outputs(texts)
-    loss = json.loads((run / "metrics.json").read_text())["metrics"]["loss"]
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     again = ["--config", str(run / "config.yaml"), "--output_dir=again", "--final_dir=again/final"]
-    assert main(["train", *again]) == 0
-    second = RewardModel.from_pretrained("again/final").raw_outputs(texts)
-    assert second.tolist() == first.tolist()
-    assert json.loads(Path("again/metrics.json").read_text())["metrics"]["loss"] == loss
+    for command in (lambda flags: main(["train", *flags]), train_llm_preference_model.main):
+        assert command(again) == 0
+        second = RewardModel.from_pretrained("again/final").raw_outputs(texts)
+        assert second.tolist() == first.tolist()
+        assert json.loads(Path("again/metrics.json").read_text())["metrics"] == metrics
     stored = yaml.safe_load(Path("again/final/training_config.yaml").read_text())
     assert (stored["seed"], stored["output_dir"]) == (5, "again")
-    other = RewardModel.from_pretrained("again/final", max_length=8)
-    assert other.max_length == 8
-    # the paper's command reads the same file
-    last = ["--config", str(run / "config.yaml"), "--output_dir=third", "--final_dir=third/final"]
-    assert train_llm_preference_model.main(last) == 0
-    assert RewardModel.from_pretrained("third/final").raw_outputs(texts).tolist() == first.tolist()
-
-
-def test_another_seed_gives_another_model(here, backbone):
-    argv = [f"--model_name={backbone}", "--data_path=pairs.jsonl", *FAST, "--train_dataset_size=4"]
-    outputs = []
-    for seed in (1, 2):
-        run = f"run{seed}"
-        assert main(["train", *argv, f"--seed={seed}", f"--output_dir={run}"]) == 0
-        model = RewardModel.from_pretrained(f"{run}/final")
-        outputs.append(model.raw_outputs(["Human: Hi\n\nAssistant: Hello"]).item())
-    assert outputs[0] != outputs[1]
 
 
 def test_a_split_that_is_not_there_and_both_ways_out(here, backbone, capsys):
@@ -99,42 +84,38 @@ def test_a_split_that_is_not_there_and_both_ways_out(here, backbone, capsys):
     assert "(both, test) (held out for eval)" in capsys.readouterr().out
 
 
-def test_what_the_files_hold_out_is_evaluated_alone(here, backbone, capsys):
-    argv = [f"--model_name={backbone}", "--data_path=pairs.jsonl", *FAST, "--output_dir=run"]
-    assert main(["train", *argv, "--eval_fraction=0.3"]) == 0
-    trained = json.loads(Path("run/metrics.json").read_text())
-    flags = ["--data_path=pairs.jsonl", "--eval_fraction=0.3", "--disable_tqdm"]
-    assert main(["evaluate", "run/final", *flags]) == 0
-    results = Path("run/final/eval_results_both.jsonl.metrics.json")
-    evaluated = json.loads(results.read_text())
-    assert evaluated["counts"]["rows"] == trained["read"]["test"]["kept"]
-    assert evaluated["metrics"]["loss"] == pytest.approx(trained["metrics"]["loss"], abs=1e-5)
-
-
-def test_what_is_held_out_by_column_is_evaluated_alone(here, backbone, capsys):
-    """Of data with one prompt, by annotator and balanced: as training did, so does evaluation."""
-    rows = [
-        {"prompt": "Tea?", "chosen": f" {n}", "rejected": " no", "who": f"judge {n % 7 * n % 5}"}
-        for n in range(40)
-    ]
+@pytest.mark.parametrize("divided", [[], ["--split_by=who", "--split_balance"]])
+def test_what_is_held_out_is_evaluated_alone(here, backbone, capsys, divided):
+    """By prompt, or of data with one prompt by annotator and balanced."""
+    rows = preference_rows(40)
+    if divided:
+        rows = [
+            {
+                "prompt": "Tea?",
+                "chosen": f" {n}",
+                "rejected": " no",
+                "who": f"judge {n * n % 35 % 5}",
+            }
+            for n in range(40)
+        ]
     write_rows("votes.jsonl", rows)
     argv = ["train", f"--model_name={backbone}", "--data_path=votes.jsonl", *FAST]
     argv += ["--output_dir=run"]
-    assert main(argv) == 2
-    assert "--split_by annotator" in capsys.readouterr().err
-    divided = ["--split_by=who", "--split_balance", "--eval_fraction=0.3"]
-    assert main([*argv, *divided]) == 0
+    flags = ["evaluate", "run/final", "--data_path=votes.jsonl", "--disable_tqdm", *divided]
+    if divided:
+        assert main(argv) == 2
+        assert "--split_by annotator" in capsys.readouterr().err
+        assert main(flags) == 2
+        assert "--split_by needs --eval_fraction" in capsys.readouterr().err
+    assert main([*argv, *divided, "--eval_fraction=0.3"]) == 0
     trained = json.loads(Path("run/metrics.json").read_text())
-    flags = ["evaluate", "run/final", "--data_path=votes.jsonl", "--disable_tqdm"]
-    assert main([*flags, *divided]) == 0
+    assert main([*flags, "--eval_fraction=0.3"]) == 0
     results = Path("run/final/eval_results_both.jsonl")
     evaluated = json.loads(results.with_name(f"{results.name}.metrics.json").read_text())
     assert evaluated["counts"]["rows"] == trained["read"]["test"]["kept"] > 0
-    judges = {json.loads(line)["who"] for line in results.read_text().splitlines()}
-    assert judges < {row["who"] for row in rows}
     assert evaluated["metrics"]["loss"] == pytest.approx(trained["metrics"]["loss"], abs=1e-5)
-    assert main([*flags, "--split_by=who"]) == 2
-    assert "--split_by needs --eval_fraction" in capsys.readouterr().err
+    if divided:
+        assert {row["who"] for row in read_rows(results)} < {row["who"] for row in rows}
 
 
 def test_too_few_judgements_stop_the_training(here, backbone, capsys):
@@ -171,24 +152,10 @@ def test_labels_of_every_kind_have_flags(here, backbone, capsys):
     argv += ["--ensemble=heads", "--ensemble_members=2"]
     assert main(["train", *argv]) == 0
     assert "reward model saved to run/final" in capsys.readouterr().out
-    assert json.loads(Path("run/final/likelihood.json").read_text()) == {
-        "format": 2,
-        "levels": 5,
-        "margin_scale": 0.0,
-        "inference": "variational",
-        "taste": True,
-        "habits": ["readiness"],
-        "covariates": None,
-        "names": ["a", "b"],
-        "column": "judge",
-        "rating_weight": 0.5,
-        "ratings": "gaussian",
-        "rating_location": 0.0,
-        "rating_scale": 1.0,
-        "grades": [],
-        "styles": True,
-        "seed": 0,
-    }
+    stored = json.loads(Path("run/final/likelihood.json").read_text())
+    names = ("levels", "inference", "taste", "habits", "names", "column", "rating_weight")
+    expected = [5, "variational", True, ["readiness"], ["a", "b"], "judge", 0.5]
+    assert [stored[name] for name in names] == expected
     model = RewardModel.from_pretrained("run/final")
     texts = [row["chosen"] for row in rows]
     means = [model.score(texts, annotator=name).mean for name in ("a", "b")]
@@ -234,14 +201,20 @@ def test_labels_that_cannot_be_read_are_told_with_their_line(here, backbone, cap
     argv = ["train", f"--model_name={backbone}", "--data_path=labelled.jsonl", "--output_dir=run"]
     argv += [*FAST, *freeze, "--eval_fraction=0"]
     assert main([*argv, "--outcomes=five_levels"]) == 2
-    error = capsys.readouterr().err
-    assert "line 8, field 'strength': strength -3 is beyond 5 levels" in error
-    assert main([*argv, "--annotators=map"]) == 2
-    assert "--annotators map learns tastes with --reward_model" in capsys.readouterr().err
-    assert main([*argv, "--annotators=map", "--reward_model_type=factor"]) == 2
-    assert "field 'annotator': no training example says who judged it" in capsys.readouterr().err
-    assert main([*argv, "--outcomes=ties", "--margin_scale=1"]) == 2
-    assert "it has to be ≥ 0, and 0 with more than 2 levels" in capsys.readouterr().err
+    assert "line 8, field 'strength': strength -3 is beyond 5 levels" in capsys.readouterr().err
+    for flags, message in (
+        (["--annotators=map"], "--annotators map learns tastes with --reward_model"),
+        (
+            ["--annotators=map", "--reward_model_type=factor"],
+            "field 'annotator': no training example says who judged it",
+        ),
+        (
+            ["--outcomes=ties", "--margin_scale=1"],
+            "it has to be ≥ 0, and 0 with more than 2 levels",
+        ),
+    ):
+        assert main([*argv, *flags]) == 2
+        assert message in capsys.readouterr().err
     assert not Path("run/final").exists()
     with pytest.raises(SystemExit) as caught:
         main([*argv, "--outcomes=nine_levels"])

@@ -5,8 +5,8 @@ import pytest
 
 from hidden_context.contexts import find_contexts
 from hidden_context.errors import ConfigError
-from hidden_context.quickstart.utilities import KINDS
-from hidden_context.quickstart.world import World
+from hidden_context.worlds.dialogues import World
+from hidden_context.worlds.utilities import KINDS
 
 pytest.importorskip("sklearn")
 
@@ -17,21 +17,16 @@ def _pairs(seed, split="test", size=2000):
     """Prompts of the generated world, the prompt of each pair, which are harmful, true variance."""
     world = World(seed=seed)
     rows = world.generate_comparisons(size, "both", split)
-    prompts = sorted({row["prompt"] for row in rows})
-    number = {prompt: place for place, prompt in enumerate(prompts)}
-    cluster = np.array([number[row["prompt"]] for row in rows])
+    prompts, cluster = np.unique([row["prompt"] for row in rows], return_inverse=True)
     harmful = np.zeros(len(prompts), dtype=int)
     harmful[cluster] = [row["data_subset"] == "harmless" for row in rows]
-    weight, noise = world.annotators("both").helpful_weight, world.noise
-    gaps = [
-        KINDS[row["chosen_kind"]].helpful
-        - KINDS[row["rejected_kind"]].helpful
-        - KINDS[row["chosen_kind"]].harmless
-        + KINDS[row["rejected_kind"]].harmless
-        for row in rows
+    leads = [
+        [KINDS[row[side]].helpful - KINDS[row[side]].harmless for row in rows]
+        for side in ("chosen_kind", "rejected_kind")
     ]
-    variance = weight * (1 - weight) * np.square(gaps) + 2 * noise**2
-    return prompts, cluster, harmful, variance
+    weight, gap = world.annotators("both").helpful_weight, np.subtract(*leads)
+    variance = weight * (1 - weight) * np.square(gap) + 2 * world.noise**2
+    return prompts.tolist(), cluster, harmful, variance
 
 
 def _noisy(variance, seed, spread=1.0):
@@ -50,24 +45,6 @@ def test_the_planted_split_is_found_with_as_many_contexts_as_the_method_chooses(
     assert found.clusters[0].mean_variance > 2.5 * found.clusters[1].mean_variance
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_more_prompts_with_few_noisy_pairs_each(seed):
-    prompts, cluster, harmful, variance = _pairs(seed, "train")
-    found = find_contexts(prompts, cluster, _noisy(variance, seed))
-    assert adjusted_rand_score(harmful, found.assignment) >= 0.85
-
-
-def test_text_that_foretells_nothing_gives_clusters_of_text():
-    splits, shares = [], []
-    for seed in range(10):
-        prompts, cluster, _, _ = _pairs(seed % 5, size=600)
-        found = find_contexts(prompts, cluster, np.random.default_rng(seed).exponential(size=600))
-        splits.append(found.split)
-        shares.append(found.text_r2)
-    assert splits.count("text") >= 9  # one in a hundred is expected to differ
-    assert np.mean(shares) < 0
-
-
 def test_clusters_of_text_follow_topics():
     topics = ["rose hedge tomato soil", "chess rook bishop pawn", "violin cello flute drum"]
     generator = np.random.default_rng(0)
@@ -83,16 +60,17 @@ def test_clusters_of_text_follow_topics():
     assert adjusted_rand_score(truth, found.assignment) == 1
     for cluster in found.clusters:
         assert any(set(cluster.terms[:4]) >= set(topic) for topic in words)
+        assert cluster.name == ", ".join(cluster.terms[:3])
 
 
 def test_shares_means_and_order_are_those_of_the_pairs():
     prompts, cluster, _, variance = _pairs(1)
     found = find_contexts(prompts, cluster, variance)
-    of_pair = found.assignment[cluster]
+    shown = [" ".join(prompt.split()) for prompt in prompts]
     for place, context in enumerate(found.clusters):
-        inside = of_pair == place
-        assert context.pairs == inside.sum()
-        assert context.prompts == (found.assignment == place).sum()
+        inside = found.assignment[cluster] == place
+        own = np.flatnonzero(found.assignment == place)
+        assert (context.pairs, context.prompts) == (inside.sum(), len(own))
         assert context.mean_variance == pytest.approx(variance[inside].mean())
         assert context.variance_share == pytest.approx(variance[inside].sum() / variance.sum())
         assert sum(topic.pairs for topic in context.topics) == context.pairs
@@ -100,58 +78,7 @@ def test_shares_means_and_order_are_those_of_the_pairs():
         assert sum(shares) == pytest.approx(context.variance_share)
         means = [topic.mean_variance for topic in context.topics]
         assert means == sorted(means, reverse=True)
-        assert {prompts.index(example) for example in _spelt(context.examples)} <= set(
-            np.flatnonzero(found.assignment == place)
-        )
-    assert sum(context.variance_share for context in found.clusters) == pytest.approx(1)
-
-
-def _spelt(examples):
-    return [
-        example.replace("? Assistant", "?\n\nAssistant").replace(". Assistant", ".\n\nAssistant")
-        for example in examples
-    ]
-
-
-def test_terms_name_what_the_contexts_are_about():
-    prompts, cluster, _, variance = _pairs(0)
-    first, second = find_contexts(prompts, cluster, variance).clusters
-    misdeeds = {
-        "lock",
-        "read",
-        "forge",
-        "signature",
-        "steal",
-        "false",
-        "rumour",
-        "cheat",
-        "ruin",
-        "copy",
-        "pick",
-        "secretly",
-        "unseen",
-        "asking",
-        "caught",
-        "getting",
-        "spread",
-    }
-    deeds = {
-        "repair",
-        "thank",
-        "friendly",
-        "plant",
-        "teach",
-        "plan",
-        "choose",
-        "clean",
-        "help",
-        "write",
-        "time",
-        "properly",
-    }
-    assert len(set(first.terms) & misdeeds) >= 6
-    assert len(set(second.terms) & deeds) >= 6
-    assert first.name == ", ".join(first.terms[:3])
+        assert {shown.index(example) for example in context.examples} <= set(own)
 
 
 def test_top_holds_the_largest_pair_of_each_prompt_and_its_row():
@@ -185,8 +112,7 @@ def test_the_same_seed_gives_the_same_and_json_holds_it():
 def test_many_prompts_are_drawn_and_prompts_without_pairs_left_out(monkeypatch):
     monkeypatch.setattr("hidden_context.contexts.find.MAX_PROMPTS", 40)
     prompts = [f"word{i % 7} thing{i}" for i in range(100)]
-    cluster = np.tile(np.arange(90), 2)
-    found = find_contexts(prompts, cluster, np.ones(180))
+    found = find_contexts(prompts, np.tile(np.arange(90), 2), np.ones(180))
     assert (found.prompts, found.sampled) == (90, 40)
     assert (found.assignment >= 0).sum() == 40
     assert (found.assignment[90:] == -1).all()
@@ -198,27 +124,15 @@ def test_many_prompts_are_drawn_and_prompts_without_pairs_left_out(monkeypatch):
 )
 def test_prompts_without_anything_to_tell_them_apart_are_one_context(prompts):
     size = len(prompts)
-    found = find_contexts(prompts, np.arange(size), np.linspace(0, 1, size))
-    (context,) = found.clusters
-    assert (context.prompts, context.pairs, context.variance_share) == (
-        size,
-        size,
-        1.0,
-    )
+    (context,) = find_contexts(prompts, np.arange(size), np.linspace(0, 1, size)).clusters
+    assert (context.prompts, context.pairs, context.variance_share) == (size, size, 1.0)
 
 
-def test_half_characters_can_be_written():
-    found = find_contexts(["a \ud83d rose", "chess"], np.arange(2), np.ones(2)).to_dict()
-    assert "a ? rose" in json.dumps(found, ensure_ascii=False).encode("utf-8").decode()
-
-
-def test_no_variance_at_all():
-    found = find_contexts(["a rose", "chess rook", "violin cello"], np.arange(3), np.zeros(3))
+def test_half_characters_long_prompts_and_no_variance_at_all():
+    found = find_contexts(["a \ud83d rose", "chess"], np.arange(2), np.zeros(2))
+    assert "a ? rose" in json.dumps(found.to_dict(), ensure_ascii=False).encode("utf-8").decode()
     assert sum(context.variance_share for context in found.clusters) == pytest.approx(1)
     assert {context.mean_variance for context in found.clusters} == {0}
-
-
-def test_long_prompts_are_cut_and_examples_shortened():
     prompts = [f"{'filler ' * 400}end word{i}" for i in range(5)]
     found = find_contexts(prompts, np.arange(5), np.ones(5))
     assert max(len(e) for c in found.clusters for e in c.examples) <= 300

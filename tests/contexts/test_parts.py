@@ -6,10 +6,13 @@ pytest.importorskip("sklearn")
 
 from scipy.sparse import csr_matrix
 
-from hidden_context.contexts.clustering import cluster_by_silhouette
-from hidden_context.contexts.levels import cross_fitted, find_levels, merge_alike
-from hidden_context.contexts.terms import distinctive_terms, log_odds
-from hidden_context.contexts.text import clean, read_texts
+from hidden_context.contexts.levels import (
+    cluster_by_silhouette,
+    cross_fitted,
+    find_levels,
+    merge_alike,
+)
+from hidden_context.contexts.text import clean, distinctive_terms, log_odds, read_texts
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_the_silhouette_finds_the_number_of_clusters(centres):
 
 
 def test_mini_batches_take_over_for_many_points(monkeypatch):
-    monkeypatch.setattr("hidden_context.contexts.clustering.MINI_BATCH_ABOVE", 50)
+    monkeypatch.setattr("hidden_context.contexts.levels.MINI_BATCH_ABOVE", 50)
     points = np.repeat([[0.0, 0.0], [9.0, 9.0], [0.0, 9.0]], 60, axis=0)
     points += np.random.default_rng(0).standard_normal(points.shape) / 3
     label = cluster_by_silhouette(points, 6, seed=0)
@@ -69,11 +72,7 @@ def test_mini_batches_take_over_for_many_points(monkeypatch):
     assert len(np.unique(label)) == 3
 
 
-def test_points_that_are_all_alike_are_one_cluster():
-    assert (cluster_by_silhouette(np.ones((30, 2)), 5, seed=0) == 0).all()
-
-
-def test_a_prompt_is_foretold_without_its_own_value():
+def test_a_prompt_is_predicted_without_its_own_value():
     generator = np.random.default_rng(2)
     X, y = generator.standard_normal((50, 3)), generator.standard_normal(50)
     before = cross_fitted(X, y, seed=0)
@@ -94,7 +93,7 @@ def test_levels_of_a_stepwise_variance():
     ("vectors", "variance"),
     [(np.eye(10), np.arange(10.0)), (np.eye(40), np.ones(40)), (np.ones((40, 2)), np.arange(40.0))],
 )
-def test_one_level_where_nothing_can_be_foretold(vectors, variance):
+def test_one_level_where_nothing_can_be_predicted(vectors, variance):
     assert find_levels(vectors, variance, 12, seed=0).count == 1
 
 

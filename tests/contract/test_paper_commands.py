@@ -122,17 +122,17 @@ def response_flags(*argv):
 
 
 class TestFlags:
-    @pytest.mark.parametrize(("name", "value"), TRAIN_DEFAULTS.items())
-    def test_defaults_of_training(self, name, value):
-        assert getattr(train_flags(), name) == value
-
-    @pytest.mark.parametrize(("name", "value"), EVALUATE_DEFAULTS.items())
-    def test_defaults_of_evaluation(self, name, value):
-        assert getattr(evaluate_flags(), name) == value
-
-    @pytest.mark.parametrize(("name", "value"), RESPONSE_DEFAULTS.items())
-    def test_defaults_of_responses(self, name, value):
-        assert getattr(response_flags(), name) == value
+    @pytest.mark.parametrize(
+        ("flags", "defaults"),
+        [
+            (train_flags, TRAIN_DEFAULTS),
+            (evaluate_flags, EVALUATE_DEFAULTS),
+            (response_flags, RESPONSE_DEFAULTS),
+        ],
+    )
+    def test_defaults(self, flags, defaults):
+        found = flags()
+        assert {name: getattr(found, name) for name in defaults} == defaults
 
     @pytest.mark.parametrize(
         ("argv", "bf16"),
@@ -154,29 +154,25 @@ class TestFlags:
         train = train_llm_preference_model.to_config(train_flags(*argv))
         assert {config.precision for config in (evaluate, respond, train)} == {precision}
 
-    def test_other_truth_values(self):
-        flags = train_flags("--gradient_checkpointing", "--eval_first_step=true")
-        assert (flags.gradient_checkpointing, flags.eval_first_step) == (True, True)
-
     @pytest.mark.parametrize(
-        ("argv", "value"),
+        ("argv", "name", "value"),
         [
-            (["--resume_from_checkpoint"], "true"),
-            (["--resume_from_checkpoint=True"], "True"),
-            (["--resume_from_checkpoint", "false"], "false"),
-            (["--resume_from_checkpoint", "run/checkpoint-8"], "run/checkpoint-8"),
+            ("--gradient_checkpointing", "gradient_checkpointing", True),
+            ("--eval_first_step=true", "eval_first_step", True),
+            ("--resume_from_checkpoint", "resume_from_checkpoint", "true"),
+            ("--resume_from_checkpoint=True", "resume_from_checkpoint", "True"),
+            ("--resume_from_checkpoint false", "resume_from_checkpoint", "false"),
+            ("--resume_from_checkpoint run/step-8", "resume_from_checkpoint", "run/step-8"),
+            ("--local_rank=0", "local_rank", 0),  # what launchers pass
+            ("--local-rank=0", "local_rank", 0),
+            *(
+                (f"--lr_scheduler_type={name}", "lr_scheduler_type", name)
+                for name in ("cosine", "step", "linear", "constant_with_warmup")
+            ),
         ],
     )
-    def test_resuming(self, argv, value):
-        assert train_flags(*argv).resume_from_checkpoint == value
-
-    @pytest.mark.parametrize("flag", ["--local_rank=0", "--local-rank=0"])
-    def test_what_launchers_pass(self, flag):
-        assert train_flags(flag).local_rank == 0
-
-    @pytest.mark.parametrize("name", ["cosine", "step", "linear", "constant_with_warmup"])
-    def test_names_of_schedules(self, name):
-        assert train_flags(f"--lr_scheduler_type={name}").lr_scheduler_type == name
+    def test_values_of_flags(self, argv, name, value):
+        assert getattr(train_flags(*argv.split()), name) == value
 
     def test_the_paper_s_optimiser_is_taken_for_its_successor(self, tmp_path):
         from hidden_context.training.finetune import training_arguments
@@ -213,36 +209,36 @@ class TestFlags:
 
 
 class TestNamesOfRuns:
-    EIGHT = ("--train_dataset_size=8", "--learning_rate=2e-5", "--lr_scheduler_type=linear")
+    EIGHT = "--train_dataset_size=8 --learning_rate=2e-5 --lr_scheduler_type=linear"
 
     @pytest.mark.parametrize(
-        ("argv", "name"),
+        ("line", "name"),
         [
             (EIGHT, "base_gpt2__8_2e-05_linear_1"),
             (
-                (*EIGHT, "--reward_model_type=categorical"),
+                f"{EIGHT} --reward_model_type=categorical",
                 "categorical_gpt2__8_2e-05_linear_1_10_0.1",
             ),
             (
-                (*EIGHT, "--reward_model_type=mean_and_variance"),
+                f"{EIGHT} --reward_model_type=mean_and_variance",
                 "mean_and_variance_gpt2__8_2e-05_linear_1_0.0",
             ),
             (
-                (f"--model_name={BACKBONE}", "--num_train_epochs=2"),
+                f"--model_name={BACKBONE} --num_train_epochs=2",
                 "base_Llama-2-7b-hf__0_3e-06_cosine_2",
             ),
             (
-                ("--model_name=models/tiny/", "--num_train_epochs=0.5"),
+                "--model_name=models/tiny/ --num_train_epochs=0.5",
                 "base_tiny__0_3e-06_cosine_0.5",
             ),
             (
-                ("--reward_model_type=categorical", "--num_atoms=20", "--entropy_coeff=0"),
+                "--reward_model_type=categorical --num_atoms=20 --entropy_coeff=0",
                 "categorical_gpt2__0_3e-06_cosine_1_20_0.0",
             ),
         ],
     )
-    def test_the_folder_is_named_after_the_options(self, argv, name):
-        flags = train_flags(*argv)
+    def test_the_folder_is_named_after_the_options(self, line, name):
+        flags = train_flags(*line.split())
         assert run_name(flags) == name
         config = train_llm_preference_model.to_config(flags)
         folder = f"data/reward_models/hh_rlhf/both/{name}"
@@ -274,8 +270,18 @@ NAMES = {
 OUTPUTS = {"base": 1, "mean_and_variance": 2, "categorical": 10}
 
 
-def checkpoint(kind, subset="both"):
-    return f"{MODELS}/{subset}/{NAMES[kind]}_peft_last_checkpoint"
+def checkpoint(kind):
+    return f"{MODELS}/both/{NAMES[kind]}_peft_last_checkpoint"
+
+
+def evaluate(kind, *flags):
+    """Evaluate a trained model with the README's line and more flags."""
+    line = (
+        "python -m hidden_context.evaluate_llm_preference_model "
+        f"--model_name=meta-llama/Llama-2-7b-hf --num_outputs={OUTPUTS[kind]} "
+        f"--reward_model_checkpoint={checkpoint(kind)} --disable_tqdm "
+    )
+    assert run(line + " ".join(flags)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -369,13 +375,8 @@ class TestTheReadme:
     @pytest.mark.parametrize("kind", NAMES)
     def test_evaluating_writes_raw_outputs_in_input_order(self, trained, kind, tmp_path):
         output = tmp_path / "results.jsonl"
-        line = (
-            "python -m hidden_context.evaluate_llm_preference_model "
-            f"--model_name={BACKBONE} --num_outputs={OUTPUTS[kind]} --data_subset=helpful "
-            f"--data_path=data/relabeled_hh_rlhf --reward_model_checkpoint={checkpoint(kind)} "
-            f"--output={output} --bf16=false --disable_tqdm"
-        )
-        assert run(line) == 0
+        data = ("--data_path=data/relabeled_hh_rlhf", "--data_subset=helpful")
+        evaluate(kind, *data, f"--output={output}", "--bf16=false")
         rows, inputs = read_rows(output), relabeled_rows(6, 11, "helpful")
         model = RewardModel.from_pretrained(checkpoint(kind), dtype="float32")
         for side in ("chosen", "rejected"):
@@ -387,12 +388,7 @@ class TestTheReadme:
 
     def test_in_bfloat16_by_default(self, trained, tmp_path):
         output = tmp_path / "results.jsonl"
-        line = (
-            "python -m hidden_context.evaluate_llm_preference_model --num_outputs=10 "
-            f"--reward_model_checkpoint={checkpoint('categorical')} "
-            f"--data_path=data/relabeled_hh_rlhf --output={output} --disable_tqdm"
-        )
-        assert run(line) == 0
+        evaluate("categorical", "--data_path=data/relabeled_hh_rlhf", f"--output={output}")
         rows = read_rows(output)
         model = RewardModel.from_pretrained(checkpoint("categorical"), dtype="bfloat16")
         expected = model.raw_outputs([row["chosen"] for row in rows], batch_size=1)
@@ -403,27 +399,17 @@ class TestTheReadme:
         rows = relabeled_rows(4, 3)
         rows[1]["rejected"] += " Indeed." * 60
         data = write_rows(tmp_path / "pairs.jsonl", rows)
-        line = (
-            f"python -m hidden_context.evaluate_llm_preference_model --data_path={data} "
-            f"--reward_model_checkpoint={checkpoint('base')} --num_outputs=1 "
-            f"--output={tmp_path / 'r.jsonl'} --max_length=64 --disable_tqdm"
-        )
-        assert run(line) == 0
-        assert [row["Index"] for row in read_rows(tmp_path / "r.jsonl")] == [0, 2, 3]
-        assert (
-            "3 of 4 examples kept (1 dropped because a side is too long)" in capsys.readouterr().out
-        )
+        output = tmp_path / "results.jsonl"
+        evaluate("base", f"--data_path={data}", f"--output={output}", "--max_length=64")
+        assert [row["Index"] for row in read_rows(output)] == [0, 2, 3]
+        said = "3 of 4 examples kept (1 dropped because a side is too long)"
+        assert said in capsys.readouterr().out
 
     def test_from_evaluations_to_the_summary(self, trained, capsys):
         Path("PATH_1").mkdir()
         Path("PATH_2").mkdir()
         for kind, outputs in OUTPUTS.items():
-            line = (
-                "python -m hidden_context.evaluate_llm_preference_model "
-                f"--model_name=meta-llama/Llama-2-7b-hf --num_outputs={outputs} "
-                f"--reward_model_checkpoint={checkpoint(kind)} --data_path=data/relabeled_hh_rlhf"
-            )
-            assert run(line) == 0
+            evaluate(kind, "--data_path=data/relabeled_hh_rlhf")
             assert len(read_rows(f"{checkpoint(kind)}/eval_results_both.jsonl")) == 6
             for number in (1, 2):
                 link = Path(f"PATH_{number}/TO/last_checkpoint")

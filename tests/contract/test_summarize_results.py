@@ -11,10 +11,7 @@ import sys
 import pytest
 
 from hidden_context import summarize_results
-
-
-def normal(mean, sigma):
-    return [mean, math.log(math.expm1(sigma))]
+from support.score_rows import normal, pair, write
 
 
 def categorical(*probabilities):
@@ -124,47 +121,43 @@ EXPECTED = {
 }
 
 
-def write_jsonl(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def write_data_dir(folder):
+@pytest.fixture
+def data_dir(tmp_path):
+    folder = tmp_path / "data"
     for (kind, train_set), rows in EVALUATIONS.items():
         checkpoint = f"{kind}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint"
         parent = folder / "reward_models" / "relabeled_hh_rlhf" / train_set / checkpoint
-        write_jsonl(
+        write(
             parent / "eval_results_both.jsonl",
-            [
-                {
-                    "chosen": "a",
-                    "data_subset": subset,
-                    "reward_output_chosen": chosen,
-                    "reward_output_rejected": rejected,
-                }
-                for subset, chosen, rejected in rows
-            ],
+            [pair(*sides, chosen="a", data_subset=subset) for subset, *sides in rows],
         )
     for kind in ("base", "mean_and_variance", "categorical"):
+        suffix = "" if kind == "base" else f"_{kind}"
         columns = {
-            f"reward_outputs_{train_set}" + ("" if kind == "base" else f"_{kind}"): rows
-            for (type_, train_set), rows in JAILBREAKS.items()
-            if type_ == kind
+            f"reward_outputs_{train_set}{suffix}": JAILBREAKS[kind, train_set]
+            for train_set in ("helpful", "harmless", "both")
         }
-        number = len(next(iter(columns.values())))
-        write_jsonl(
-            folder / f"jailbroken_evaluations_{kind}.jsonl",
-            [
-                {"prompt": "p", **{name: list(rows[i]) for name, rows in columns.items()}}
-                for i in range(number)
-            ],
-        )
+        rows = [
+            {"prompt": "p", **dict(zip(columns, values, strict=True))}
+            for values in zip(*columns.values(), strict=True)
+        ]
+        write(folder / f"jailbroken_evaluations_{kind}.jsonl", rows)
     return folder
 
 
 @pytest.fixture
-def data_dir(tmp_path):
-    return write_data_dir(tmp_path / "data")
+def summarize(data_dir, tmp_path):
+    """Summarise the folder; return what is written, with its cells by type and training set."""
+
+    def summarize(*flags):
+        output = tmp_path / "results.json"
+        argv = ["--data_dir", str(data_dir), "--output", str(output), *flags]
+        assert summarize_results.main(argv) == 0
+        found = json.loads(output.read_text())
+        cells = {(cell["reward_model_type"], cell["train_set"]): cell for cell in found["cells"]}
+        return {**found, "cells": cells}
+
+    return summarize
 
 
 def shares(cell, name):
@@ -174,14 +167,11 @@ def shares(cell, name):
     ]
 
 
-def test_every_cell_of_the_tables(data_dir, tmp_path, capsys):
-    output = tmp_path / "results.json"
-    code = summarize_results.main(["--data_dir", str(data_dir), "--output", str(output)])
-    assert code == 0
-    results = json.loads(output.read_text())
+def test_every_cell_of_the_tables(summarize, capsys):
+    results = summarize()
     assert (results["format"], results["version"]) == ("hidden_context.summary", 1)
     assert results["missing"] == []
-    cells = {(cell["reward_model_type"], cell["train_set"]): cell for cell in results["cells"]}
+    cells = results["cells"]
     assert list(cells) == list(EXPECTED)
     for key, (*expected, r_squared) in EXPECTED.items():
         cell = cells[key]
@@ -224,16 +214,8 @@ def test_the_command_line_as_the_paper_gives_it(data_dir):
     assert sorted(path.name for path in data_dir.parent.iterdir()) == ["data"]
 
 
-def test_another_level_of_the_quantile(data_dir, tmp_path):
-    output = tmp_path / "results.json"
-    flags = ["--data_dir", str(data_dir), "--output", str(output), "--alpha", "0.5"]
-    assert summarize_results.main(flags) == 0
-    cells = json.loads(output.read_text())["cells"]
-    (cell,) = (
-        c
-        for c in cells
-        if (c["reward_model_type"], c["train_set"]) == ("mean_and_variance", "both")
-    )
+def test_another_level_of_the_quantile(summarize):
+    cell = summarize("--alpha", "0.5")["cells"]["mean_and_variance", "both"]
     # the median of a normal is its mean, and the paper printed nothing at this level
     for name in ("jailbreak_rate", "helpfulness_accuracy"):
         mean, risk_sensitive = cell[name]["mean"], cell[name]["risk_sensitive"]
@@ -266,19 +248,18 @@ def test_two_checkpoints_for_one_cell_are_an_error(data_dir, capsys):
     second = parent / "base_gpt2__8_2e-05_linear_1_peft_last_checkpoint"
     second.mkdir()
     assert summarize_results.main(["--data_dir", str(data_dir)]) == 0  # not evaluated: no rival
-    write_jsonl(second / "eval_results_both.jsonl", [])
+    write(second / "eval_results_both.jsonl", [])
     assert summarize_results.main(["--data_dir", str(data_dir)]) == 2
     error = capsys.readouterr().err
     for path in parent.glob("base_*/eval_results_both.jsonl"):
         assert str(path) in error
 
 
-def test_folders_of_ones_own_trainings(data_dir, tmp_path):
+def test_folders_of_ones_own_trainings(data_dir, summarize, tmp_path):
     data_dir.joinpath("reward_models").rename(tmp_path / "mine")
-    flags = ["--jailbreak_dir", str(data_dir), "--output", str(tmp_path / "r.json")]
-    flags += ["--reward_models_dir", str(tmp_path / "mine" / "relabeled_hh_rlhf")]
-    assert summarize_results.main([*flags, "--data_dir", str(tmp_path / "nowhere")]) == 0
-    assert json.loads((tmp_path / "r.json").read_text())["missing"] == []
+    flags = ["--jailbreak_dir", str(data_dir), "--data_dir", str(tmp_path / "nowhere")]
+    mine = str(tmp_path / "mine" / "relabeled_hh_rlhf")
+    assert summarize(*flags, "--reward_models_dir", mine)["missing"] == []
 
 
 @pytest.mark.parametrize(

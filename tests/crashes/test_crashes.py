@@ -11,9 +11,9 @@ import multiprocessing
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pytest
 from support import crashes
 from support.builders import preference_rows, tiny_backbone
 from support.crashes import Moment, kill_self
-from support.paper_layout import read_rows, reward_checkpoint, write_rows
+from support.paper_layout import reward_checkpoint, write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,7 @@ VERBS = {
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """The folder that every command begins with."""
-    from hidden_context.data.paper_files import files_of
+    from hidden_context.data.storage.download import files_of
 
     folder = tmp_path_factory.mktemp("inputs") / "inputs"
     rows = preference_rows(40, 3, words=2)
@@ -203,15 +203,11 @@ class World:
 @pytest.fixture(scope="module")
 def worlds(inputs, tmp_path_factory):
     """The world of each verb, made once."""
-    made: dict[str, World] = {}
 
-    def get(name: str) -> World:
-        if name not in made:
-            root = tmp_path_factory.mktemp(name)
-            made[name] = World(VERBS[name], inputs, root, random.Random(name))
-        return made[name]
+    def make(name: str) -> World:
+        return World(VERBS[name], inputs, tmp_path_factory.mktemp(name), random.Random(name))
 
-    return get
+    return cache(make)
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -232,7 +228,8 @@ def test_two_at_a_time(worlds, name):
     folder, context = world.fresh("both"), multiprocessing.get_context("forkserver")
     renames = [n for n, event in enumerate(world.events) if event.startswith("os.rename")]
     here, go = context.Event(), context.Event()
-    first = crashes.start(world.verb.argv, folder, Moment(renames[-1], Waiting(here, go)))
+    moment = Moment(renames[-1], partial(wait_there, here, go))
+    first = crashes.start(world.verb.argv, folder, moment)
     assert here.wait(120)
     assert crashes.run(world.verb.argv, folder) == 2, crashes.printed(folder)
     said = crashes.printed(folder)
@@ -243,16 +240,10 @@ def test_two_at_a_time(worlds, name):
     world.check_result(folder)
 
 
-@dataclass
-class Waiting:
-    """Says that it is there, and waits until it may go on."""
-
-    here: Any
-    go: Any
-
-    def __call__(self) -> None:
-        self.here.set()
-        self.go.wait(120)
+def wait_there(here: Any, go: Any) -> None:
+    """Say that it is there, and wait until it may go on."""
+    here.set()
+    go.wait(120)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
@@ -270,39 +261,3 @@ def test_a_full_disk(worlds, name, share):
     assert "Traceback" not in said
     world.check_whole(folder)
     world.check_finished(folder)
-
-
-@pytest.mark.parametrize("engine", ["auto", "tree", "cache"])
-def test_a_scoring_killed_within_its_windows(inputs, tmp_path, engine):
-    """As soon as more rows stand in the record, again and again; at most a window is lost."""
-    rows = [row for seed in range(10) for row in preference_rows(40, seed)]
-    verb = Verb(
-        "score rows.jsonl --models model --output out.jsonl --disable_tqdm --window 16 "
-        f"--engine {engine}",
-        ("out.jsonl",),
-    )
-    write_rows(tmp_path / "start" / "rows.jsonl", rows)
-    shutil.copytree(inputs / "model", tmp_path / "start" / "model")
-    world = World(verb, tmp_path / "start", tmp_path, random.Random(engine))
-    folder = world.fresh("killed")
-    record, kept = folder / "out.jsonl.model.partial", 0
-    for _ in range(3):
-        wanted = kept + world.draw.randint(1, 60)
-        process = crashes.start(verb.argv, folder)
-        deadline = time.monotonic() + 120
-        while process.is_alive() and lines_of(record) < wanted and time.monotonic() < deadline:
-            time.sleep(0.002)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        assert lines_of(record) >= max(wanted, kept) - 16
-        kept = lines_of(record)
-    assert 0 < kept < len(rows)
-    world.check_finished(folder)
-    assert [row["chosen"] for row in read_rows(folder / "out.jsonl")] == [
-        row["chosen"] for row in rows
-    ]
-
-
-def lines_of(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0

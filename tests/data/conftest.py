@@ -1,71 +1,49 @@
-from __future__ import annotations
-
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import csv
 
 import pytest
 
+from hidden_context.data.storage.row_writer import row_writer
+from hidden_context.data.tokens import tokenize
+from support.builders import tiny_tokenizer
+
 
 @pytest.fixture
-def make_tokenizer() -> Callable[..., Any]:
+def make_tokenizer():
     """Builds a byte-level BPE tokenizer that adds the ids asked for around every text."""
-
-    def make(frame: str = "", chat_template: str | None = None) -> Any:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-        from transformers import PreTrainedTokenizerFast
-
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=300,
-            special_tokens=["<pad>", "<s>", "</s>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        )
-        tokenizer.train_from_iterator(["Human: hello there\n\nAssistant: hello"], trainer)
-        if frame:
-            tokenizer.post_processor = processors.TemplateProcessing(
-                single=frame, special_tokens=[("<s>", 1), ("</s>", 2)]
-            )
-        return PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer,
-            bos_token="<s>",
-            eos_token="</s>",
-            pad_token="<pad>",
-            chat_template=chat_template,
-        )
-
-    return make
+    return lambda frame="", chat_template=None: tiny_tokenizer(
+        bos="<s>", frame=frame, chat_template=chat_template, max_length=10**9
+    )
 
 
 @pytest.fixture
-def write_rows(tmp_path: Path) -> Callable[..., Path]:
+def encoded(monkeypatch):
+    """Lists of texts that were given to the tokenizer, call by call."""
+    calls, encode_batch = [], tokenize.encode_batch
+
+    def recording(texts, *rest):
+        calls.append(texts)
+        return encode_batch(texts, *rest)
+
+    monkeypatch.setattr(tokenize, "encode_batch", recording)
+    return calls
+
+
+@pytest.fixture
+def write_rows(tmp_path):
     """Writes rows to a file of the temporary folder in the format its name says."""
 
-    def write(name: str, rows: list[dict[str, Any]]) -> Path:
+    def write(name, rows):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".parquet"):
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            pq.write_table(pa.Table.from_pylist(rows), path)
-        elif name.endswith(".csv"):
-            import csv
-
+        if name.endswith(".csv"):
             with open(path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
                 writer.writerows(rows)
-        elif name.endswith(".gz"):
-            import gzip
-
-            with gzip.open(path, "wt", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
         else:
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            with row_writer(path) as put:
+                for row in rows:
+                    put(row)
         return path
 
     return write

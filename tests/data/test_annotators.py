@@ -1,12 +1,6 @@
-from __future__ import annotations
-
-import gzip
 import json
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from hidden_context.data.annotators import annotators_path, read_annotators, write_annotators
@@ -24,35 +18,23 @@ KNOWN = {
 }
 
 
-def lines(path: Path, *rows: Any) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+@pytest.mark.parametrize("name", ["people.jsonl", "people.jsonl.gz"])
+def test_text_is_a_group_and_a_number_a_quantity(write_rows, name):
+    assert read_annotators(write_rows(name, ROWS)) == KNOWN
 
 
-def test_text_is_a_group_and_a_number_a_quantity(tmp_path: Path) -> None:
-    assert read_annotators(lines(tmp_path / "people.jsonl", *ROWS)) == KNOWN
-    packed = tmp_path / "people.jsonl.gz"
-    packed.write_bytes(gzip.compress((tmp_path / "people.jsonl").read_bytes()))
-    assert read_annotators(packed) == KNOWN
-
-
-def test_what_is_written_reads_back(tmp_path: Path) -> None:
+def test_what_is_written_reads_back(tmp_path):
     path = tmp_path / "new" / "people.jsonl"
     assert write_annotators(path, KNOWN) == 3
     assert read_annotators(path) == KNOWN
 
 
-def test_tables(tmp_path: Path) -> None:
-    path = tmp_path / "people.parquet"
-    rows = [
-        {"annotator": "r12", "age": "30-39", "score": 0.5},
-        {"annotator": "7", "age": None, "score": None},
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    assert read_annotators(path) == {"r12": {"age": "30-39", "score": 0.5}, "7": {}}
+def test_tables(write_rows):
+    rows = [{"annotator": "r12", "score": 0.5}, {"annotator": "7", "score": None}]
+    assert read_annotators(write_rows("a.parquet", rows)) == {"r12": {"score": 0.5}, "7": {}}
 
 
-def test_csv_has_numbers_where_all_cells_of_a_column_are_numbers(tmp_path: Path) -> None:
+def test_csv_has_numbers_where_all_cells_of_a_column_are_numbers(tmp_path):
     path = tmp_path / "people.csv"
     path.write_text("annotator,age,score,wave\n12,30,0.5,1\n013,60+,,\n14,,-1e2,2\n")
     assert read_annotators(path) == {
@@ -71,24 +53,21 @@ def test_csv_has_numbers_where_all_cells_of_a_column_are_numbers(tmp_path: Path)
         ({"age": "30-39"}, "field 'annotator': the row names no annotator"),
         ({"annotator": ""}, "field 'annotator': the row names no annotator"),
         ({"annotator": ["a"]}, "field 'annotator': text or an integer is needed"),
-        ({"annotator": "r12"}, "field 'annotator': 'r12' stands on line 1 already"),
+        ({"annotator": "r12"}, "field 'annotator': 'r12' is on line 1 already"),
         ({"annotator": "b", "traits": {"a": 1}}, "field 'traits': text or a number is needed"),
         ({"annotator": "b", "adult": True}, "field 'adult': text or a number is needed"),
         ({"annotator": "b", "score": 1e999}, "field 'score': a finite number is needed"),
-        (
-            {"annotator": "b", "score": "high"},
-            r"field 'score': text \('high'\) stands here, "
-            r"a number \(0.5\) on line 1",
-        ),
+        ({"annotator": "b", "score": "x"}, r"field 'score': text .*, a number \(0.5\) on line 1"),
     ],
 )
-def test_odd_rows(row: dict[str, Any], message: str, tmp_path: Path) -> None:
-    path = lines(tmp_path / "people.jsonl", ROWS[0], row)
+def test_odd_rows(row, message, tmp_path):
+    path = tmp_path / "people.jsonl"
+    path.write_text(f"{json.dumps(ROWS[0])}\n{json.dumps(row)}\n")
     with pytest.raises(DataError, match="people.jsonl, line 2, " + message):
         read_annotators(path)
 
 
-def test_odd_files(tmp_path: Path) -> None:
+def test_odd_files(tmp_path):
     with pytest.raises(MissingFileError):
         read_annotators(tmp_path / "people.jsonl")
     for name in ("people.jsonl", "people.csv"):
@@ -100,7 +79,7 @@ def test_odd_files(tmp_path: Path) -> None:
         read_annotators(tmp_path / "people.jsonl")
 
 
-def test_where_the_table_lies() -> None:
+def test_where_the_table_lies():
     assert annotators_path("a/votes.jsonl") == Path("a/votes.annotators.jsonl")
     assert annotators_path("votes.v2.csv.gz") == Path("votes.v2.annotators.jsonl")
     assert annotators_path("folder") == Path("folder.annotators.jsonl")

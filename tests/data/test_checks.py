@@ -1,6 +1,4 @@
-from __future__ import annotations
-
-from typing import Any
+from functools import partial
 
 import pytest
 
@@ -16,80 +14,63 @@ from hidden_context.data.checks import (
 from hidden_context.errors import DataError
 
 
-def test_values_are_named_by_their_kind_and_cut() -> None:
+def test_values_are_named_by_their_kind_and_cut():
     assert describe(None) == "null"
     assert describe(True) == "a truth value (True)"
     assert describe([1]) == "a list ([1])"
     assert describe("x" * 60) == "text ('" + "x" * 36 + "...)"
 
 
-def test_numbers_and_nulls() -> None:
-    assert read_number(2, "a") == 2.0
-    assert read_number(None, "a") is None
-    assert read_number(1, "a", low=0.0, high=1.0) == 1.0
+def test_numbers_integers_annotators_and_weights():
+    assert [read_number(value, "a", low=0.0) for value in (2, None)] == [2.0, None]
+    assert [read_weight(value) for value in (None, 3, 0.25)] == [1.0, 3.0, 0.25]
+    assert [read_integer(value, "a", low=-3) for value in (2.0, -3, None)] == [2, -3, None]
+    assert [read_annotator(value, "a") for value in (7.0, "7", 7, "", None)] == [
+        7,
+        "7",
+        7,
+        None,
+        None,
+    ]
+    whole = (read_integer(2.0, "a"), read_annotator(7.0, "a"))  # as a table with nulls holds them
+    assert [type(value) for value in whole] == [int, int]
+
+
+NUMBERS = partial(read_number, low=0.0, high=1.0)
+INTEGERS = partial(read_integer, low=1, high=10, remedy="Do")
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    ("read", "value", "text"),
     [
-        (float("inf"), r"finite number is needed, not a number \(inf\)"),
-        (10**400, "finite"),
-        (False, "not a truth value"),
-        ("1", r"not text \('1'\)"),
-        (-0.5, "from 0 to 1 is needed, not -0.5"),
+        (NUMBERS, float("inf"), r"finite number is needed, not a number \(inf\)"),
+        (NUMBERS, 10**400, "finite"),
+        (NUMBERS, False, "not a truth value"),
+        (NUMBERS, "1", r"not text \('1'\).* Leave 'a' out or null where it is not known"),
+        (NUMBERS, -0.5, "from 0 to 1 is needed, not -0.5"),
+        (INTEGERS, 2.5, r"an integer is needed, not a number \(2\.5\)\. Do\."),
+        *((INTEGERS, value, "not a number") for value in (float("nan"), float("inf"))),
+        (INTEGERS, True, "not a truth value"),
+        (INTEGERS, "2", "not text"),
+        (INTEGERS, 11, "an integer from 1 to 10 is needed, not 11"),
+        (partial(read_integer, low=1), 0, "an integer of at least 1 is needed, not 0"),
+        *((read_annotator, v, "text or an integer is needed") for v in (7.5, float("nan"), True)),
+        *(
+            (
+                lambda value, field, place: read_weight(value, place, field),
+                value,
+                "a positive finite",
+            )
+            for value in (0, -1, float("inf"), float("nan"), "1", True)
+        ),
     ],
 )
-def test_what_is_no_number(value: Any, text: str) -> None:
-    with pytest.raises(DataError, match=text) as caught:
-        read_number(value, "a", Place("f", 2), low=0.0, high=1.0)
-    error = caught.value
-    assert (error.file, error.line, error.field) == ("f", 2, "a")
-    assert error.remedy == "Leave 'a' out or null where it is not known"
+def test_other_values_are_refused_with_their_place(read, value, text):
+    with pytest.raises(DataError, match=f"^f, line 2, field 'a': .*{text}"):
+        read(value, "a", Place("f", 2))
 
 
-def test_integers_may_be_written_as_floats() -> None:
-    value = read_integer(2.0, "a")
-    assert (value, type(value)) == (2, int)
-    assert read_integer(-3, "a", low=-3) == -3
-    assert read_integer(None, "a") is None
-    who = read_annotator(7.0, "a")  # as a table with nulls holds it
-    assert (who, type(who)) == (7, int)
-    for value in (7.5, float("nan"), True):
-        with pytest.raises(DataError, match="text or an integer is needed"):
-            read_annotator(value, "a")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (2.5, r"an integer is needed, not a number \(2\.5\)"),
-        (float("nan"), "not a number"),
-        (float("inf"), "not a number"),
-        (True, "not a truth value"),
-        ("2", "not text"),
-        (11, "an integer from 1 to 10 is needed, not 11"),
-    ],
-)
-def test_what_is_no_integer(value: Any, text: str) -> None:
-    with pytest.raises(DataError, match=text) as caught:
-        read_integer(value, "a", low=1, high=10, remedy="Do")
-    assert (caught.value.field, caught.value.remedy) == ("a", "Do")
-
-
-def test_an_integer_with_a_least_value_only() -> None:
-    with pytest.raises(DataError, match="an integer of at least 1 is needed, not 0"):
-        read_integer(0, "a", low=1)
-
-
-def test_weights_are_positive() -> None:
-    assert (read_weight(None), read_weight(3), read_weight(0.25)) == (1.0, 3.0, 0.25)
-    for value in (0, -1, float("inf"), float("nan"), "1", True):
-        with pytest.raises(DataError, match="a positive finite number is needed") as caught:
-            read_weight(value, Place("f", 4))
-        assert (caught.value.field, caught.value.line) == ("weight", 4)
-
-
-def test_text_parts_are_joined() -> None:
+def test_text_parts_are_joined():
     parts = [
         {"type": "text", "text": "a "},
         {"type": "text", "text": "b", "image_url": None},
@@ -112,7 +93,7 @@ def test_text_parts_are_joined() -> None:
         (None, "not null"),
     ],
 )
-def test_other_parts_are_refused_by_name(part: Any, text: str) -> None:
+def test_other_parts_are_refused_by_name(part, text):
     messages = [{"role": "user", "content": [{"type": "text", "text": "a"}, part]}]
     with pytest.raises(DataError, match=f"the models read text alone, {text}") as caught:
         read_conversation(messages, "chosen", Place("f.jsonl", 3))
@@ -120,7 +101,7 @@ def test_other_parts_are_refused_by_name(part: Any, text: str) -> None:
     assert (error.file, error.line, error.field) == ("f.jsonl", 3, "chosen[0].content[1]")
 
 
-def test_half_characters_in_tool_calls() -> None:
+def test_half_characters_in_tool_calls():
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "f\ud800"}}]}
     with pytest.raises(DataError, match="half a character"):
         read_conversation([call], "chosen")

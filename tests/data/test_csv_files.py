@@ -1,38 +1,32 @@
-from __future__ import annotations
-
 import csv
 import gzip
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hidden_context.data.responses import read_scoring_rows
-from hidden_context.data.rows import iter_rows
 from hidden_context.data.sources import load_examples
+from hidden_context.data.storage.rows import iter_rows
 from hidden_context.errors import DataError
 
 CHAT = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": 'Yes, "now".'}]
 OTHER = [CHAT[0], {"role": "assistant", "content": "No."}]
 
 
-def write_csv(path: Path, *rows: list[str]) -> Path:
+def write_csv(path, *rows):
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     return path
 
 
-def read(path: Path) -> list[Any]:
+def read(path):
     return [row for _, row in iter_rows(path)]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
 @pytest.mark.parametrize("edge", [1 << 13, 1 << 16, 1 << 20])
 @pytest.mark.parametrize("ending", ["\r\n", "\n", "\r", "\n\r"])
-def test_line_breaks_in_cells_are_kept_at_any_offset(
-    tmp_path: Path, name: str, edge: int, ending: str
-) -> None:
+def test_line_breaks_in_cells_are_kept_at_any_offset(tmp_path, name, edge, ending):
     head = 'prompt,chosen,rejected\r\n"Tea?","'
     for offset in (edge - 2, edge - 1, edge):
         cell = "a" * (offset - len(head)) + ending + "b"
@@ -46,49 +40,30 @@ def test_line_breaks_in_cells_are_kept_at_any_offset(
         ]
 
 
-def test_gzip_by_content_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
-    content = "\ufeffchosen,rejected,id\n\na,b,1\n\n\nc,d,\n".encode()
+def test_gzip_by_content_byte_order_mark_blank_lines_and_long_cells(tmp_path):
+    cell = "word; \n" * 500_000
+    content = f'\ufeffchosen,rejected,id\n\na,b,1\n\n\nc,"{cell}",\n'.encode()
     (tmp_path / "a.csv").write_bytes(gzip.compress(content))
     assert list(iter_rows(tmp_path / "a.csv")) == [
         (1, {"chosen": "a", "rejected": "b", "id": "1"}),
-        (2, {"chosen": "c", "rejected": "d", "id": None}),
+        (2, {"chosen": "c", "rejected": cell, "id": None}),
     ]
 
 
-def test_long_cells(tmp_path: Path) -> None:
-    cell = "word, \n" * 500_000
-    path = write_csv(tmp_path / "a.csv", ["chosen", "rejected"], [cell, "b"])
-    assert read(path) == [{"chosen": cell, "rejected": "b"}]
-
-
-def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "a.csv", ["chosen", "rejected", "chosen"], ["a", "b", "c"])
-    with pytest.raises(DataError, match=r"two columns have this name\. Rename") as caught:
-        read(path)
-    assert (caught.value.file, caught.value.field) == (path, "chosen")
-    write_csv(path, ["chosen", "rejected", "x", "x"])  # of no rows too
-    with pytest.raises(DataError, match="field 'x': two columns have this name"):
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    path = write_csv(tmp_path / "a.csv", ["chosen", "rejected", "x", "x"])  # of no rows too
+    with pytest.raises(DataError, match=r"a\.csv, field 'x': two columns have this name\. Rename"):
         read(path)
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
-def test_cells_need_commas_between(tmp_path: Path, mark: str) -> None:
+def test_cells_need_commas_between(tmp_path, mark):
     path = tmp_path / "a.csv"
     path.write_text(f'chosen{mark}rejected\n"a"{mark}"b, c"\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"line 1: commas are needed .* Write it again with commas"):
         read(path)
     (tmp_path / "b.csv").write_text(f'text,"a{mark}b"\nc,d\n', encoding="utf-8")
     assert read(tmp_path / "b.csv") == [{"text": "c", f"a{mark}b": "d"}]
-
-
-@pytest.mark.parametrize("null", [False, True])
-def test_the_json_of_messages_is_read_as_messages(tmp_path: Path, null: bool) -> None:
-    told = [{**message, "name": None} for message in CHAT] if null else CHAT
-    path = write_csv(
-        tmp_path / "a.csv", ["chosen", "rejected"], [json.dumps(told), json.dumps(OTHER, indent=1)]
-    )
-    (example,) = load_examples(path).examples
-    assert (example.prompt, example.responses) == (CHAT[:1], (CHAT[1:], OTHER[1:]))
 
 
 @pytest.mark.parametrize(
@@ -100,11 +75,13 @@ def test_the_json_of_messages_is_read_as_messages(tmp_path: Path, null: bool) ->
         (["text"], (CHAT,)),
     ],
 )
-def test_messages_in_cells_to_score(tmp_path: Path, names: list[str], texts: tuple[Any]) -> None:
+def test_messages_in_cells_to_score(tmp_path, names, texts):
     cells = {"prompt": CHAT[:1], "chosen": CHAT, "rejected": OTHER, "messages": CHAT, "text": CHAT}
     if "prompt" in names:
         cells |= {"chosen": CHAT[1:], "rejected": CHAT}
-    path = write_csv(tmp_path / "a.csv", names, [json.dumps(cells[name]) for name in names])
+    path = write_csv(
+        tmp_path / "a.csv", names, [json.dumps(cells[name], indent=1) for name in names]
+    )
     (row,) = read_scoring_rows(path)
     assert row.texts == texts
 
@@ -125,7 +102,7 @@ def test_messages_in_cells_to_score(tmp_path: Path, names: list[str], texts: tup
     ],
 )
 @pytest.mark.parametrize("name", ["prompt", "rejected"])
-def test_messages_as_python_shows_them_are_refused(tmp_path: Path, name: str, cell: str) -> None:
+def test_messages_as_python_shows_them_are_refused(tmp_path, name, cell):
     names = ["prompt", "chosen", "rejected"]
     row = [cell if name == column else json.dumps(CHAT) for column in names]
     path = write_csv(tmp_path / "a.csv", names, [json.dumps(CHAT)] * 3, row)
@@ -149,34 +126,35 @@ def test_messages_as_python_shows_them_are_refused(tmp_path: Path, name: str, ce
         "The list is [{'role': 'user', 'content': 'a'}].",
     ],
 )
-def test_other_cells_stay_text(tmp_path: Path, cell: str) -> None:
+def test_other_cells_stay_text(tmp_path, cell):
     row = {"text": cell, "id": str(CHAT)}
     assert read(write_csv(tmp_path / "a.csv", list(row), list(row.values()))) == [row]
 
 
-def test_messages_of_another_form_are_an_error_as_in_json_lines(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "a.csv", ["text"], [json.dumps([{"from": "human", "value": "a"}])])
-    with pytest.raises(DataError, match=r"field 'text\[0\]'.*'role' has to be text"):
-        list(read_scoring_rows(path))
-    write_csv(path, ["text"], [json.dumps([CHAT])])
-    with pytest.raises(DataError, match=r"field 'text\[0\]': a chat message is needed, not a list"):
-        list(read_scoring_rows(path))
-    write_csv(path, ["text"], [json.dumps(CHAT[0])])
-    with pytest.raises(DataError, match="field 'text': text or a list of chat messages"):
-        list(read_scoring_rows(path))
-
-
-def test_ragged_rows_name_their_line_and_can_be_skipped(tmp_path: Path) -> None:
+def test_ragged_rows_name_their_line_and_can_be_skipped(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('chosen,rejected\n"a\n\nb",c\nd,e,f\n\ng\nh,i\n')
-    with pytest.raises(DataError, match="begins on its line 5 has 3 cells, the header 2") as caught:
+    words = r"a\.csv, line 2: .* begins on its line 5 has 3 cells, the header 2"
+    with pytest.raises(DataError, match=words):
         load_examples(path)
-    assert (caught.value.file, caught.value.line) == (path, 2)
     data = load_examples(path, on_malformed="skip")
     assert [example.text(0) for example in data] == ["a\n\nb", "h"]
-    assert [text.split(":")[0] for text in data.report.malformed] == [
-        f"{path}, line 2", f"{path}, line 3",
-    ]  # fmt: skip
+    places = [text.split(":")[0] for text in data.report.malformed]
+    assert places == [f"{path}, line 2", f"{path}, line 3"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([{"from": "human", "value": "a"}], r"field 'text\[0\]'.*'role' has to be text"),
+        ([CHAT], r"field 'text\[0\]': a chat message is needed, not a list"),
+        (CHAT[0], "field 'text': text or a list of chat messages"),
+    ],
+)
+def test_messages_of_another_form_are_an_error_as_in_json_lines(tmp_path, value, text):
+    path = write_csv(tmp_path / "a.csv", ["text"], [json.dumps(value)])
+    with pytest.raises(DataError, match=text):
+        list(read_scoring_rows(path))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +165,7 @@ def test_ragged_rows_name_their_line_and_can_be_skipped(tmp_path: Path) -> None:
         (b"caf\xe9,b\n", "utf-8"),
     ],
 )
-def test_broken_quotes_and_bytes_name_the_line(tmp_path: Path, row: bytes, text: str) -> None:
+def test_broken_quotes_and_bytes_name_the_line(tmp_path, row, text):
     path = tmp_path / "a.csv"
     path.write_bytes(b"chosen,rejected\n" + b"a,b\n" * 9000 + row)
     with pytest.raises(DataError, match=f"CSV file cannot be read from line .*{text}") as caught:
@@ -196,7 +174,7 @@ def test_broken_quotes_and_bytes_name_the_line(tmp_path: Path, row: bytes, text:
     assert line == 9002 if row.isascii() else 6000 < line <= 9002
 
 
-def test_damaged_gzip(tmp_path: Path) -> None:
+def test_damaged_gzip(tmp_path):
     rows = b"".join(b"%d,%d\n" % (i, i * 7919 % 1013) for i in range(9999))
     packed = gzip.compress(b"chosen,rejected\n" + rows)
     (tmp_path / "a.csv.gz").write_bytes(packed[: len(packed) // 2])
@@ -204,7 +182,7 @@ def test_damaged_gzip(tmp_path: Path) -> None:
         read(tmp_path / "a.csv.gz")
 
 
-def test_a_file_is_read_piece_by_piece(tmp_path: Path) -> None:
+def test_a_file_is_read_piece_by_piece(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("chosen,rejected\n" + "a,b\n" * 50_000 + '"')
     rows = iter_rows(path)

@@ -1,8 +1,3 @@
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,14 +10,7 @@ from hidden_context.data.dialogue import (
     last_turns,
     shared_prompt,
 )
-
-
-def user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}
+from support.rows import assistant, user
 
 
 @pytest.mark.parametrize(
@@ -41,29 +29,29 @@ def assistant(text: str) -> dict[str, Any]:
         ("The Human: being is", " blue", "The Human: being is blue"),
     ],
 )
-def test_join_spells_dialogues_as_the_training_texts(prompt: str, response: str, text: str) -> None:
+def test_join_spells_dialogues_as_the_training_texts(prompt, response, text):
     assert join(prompt, response) == text
 
 
-def test_join_of_messages() -> None:
+def test_join_of_messages():
     assert join([user("hi")], "yo") == [user("hi"), assistant("yo")]
     assert join("hi", [assistant("yo")]) == [user("hi"), assistant("yo")]
     assert join([user("hi")], [assistant("yo")]) == [user("hi"), assistant("yo")]
 
 
-def test_assistant_text_begins_at_the_first_human_turn() -> None:
+def test_assistant_text_begins_at_the_first_human_turn():
     prompt = "Be kind.\n\nHuman: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant: "
     assert assistant_text(prompt, "c") == ("Human: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant: c")
     assert assistant_text("no marks ", "c") == "no marks c"
 
 
-CALL: dict[str, Any] = {
+CALL = {
     "role": "assistant",
     "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}],
 }
 CALL_TEXT = '{"arguments": {"x": 1}, "name": "f"}'
 
-SPELLINGS: dict[str, Callable[[str], str]] = {
+SPELLINGS = {
     "blank lines": lambda text: text,
     "Windows": lambda text: text.replace("\n", "\r\n"),
     "old Macs": lambda text: text.replace("\n", "\r"),
@@ -77,7 +65,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("earlier", ["", "\n\nHuman: Hi\n\nAssistant: Yes?"])
-def test_the_response_is_found_however_turns_are_divided(spelling: str, earlier: str) -> None:
+def test_the_response_is_found_however_turns_are_divided(spelling, earlier):
     chosen, rejected = (
         SPELLINGS[spelling](f"{earlier}\n\nHuman: Tea\nor rain?\n\nAssistant: {word}.")
         for word in ("Tea", "Rain")
@@ -89,50 +77,45 @@ def test_the_response_is_found_however_turns_are_divided(spelling: str, earlier:
     assert last_turns(chosen, prompt) == turns
 
 
-def test_all_that_follows_a_known_prompt_is_the_response() -> None:
-    start = "\n\nHuman: a\n\nAssistant:"
-    text = f"{start} b\n\nHuman: c\n\nAssistant: d\n\nHuman: e\n\nAssistant:"
-    assert last_turns(text, start) == ("a", "b\n\nHuman: c\n\nAssistant: d")
-    chat = [user("a"), assistant("b"), user("c"), assistant("d"), user("e")]
-    assert last_turns(chat, chat[:1]) == ("a", "b\n\nHuman: c\n\nAssistant: d")
-    assert last_turns(f"{start} ", start) == ("a", "")
-    assert last_turns("other", start) == ("", "other")
-
-
-def test_an_answer_may_quote_a_dialogue() -> None:
-    text = "\n\nHuman: a\n\nAssistant: Such as:\nHuman: b\nAssistant: c"
-    assert last_turns(text) == ("a", "Such as:\nHuman: b\nAssistant: c")
+TURN = "\n\nHuman: a\n\nAssistant:"
+CHAT = [user("a"), assistant("b"), user("c"), assistant("d"), user("e")]
+TWO = "b\n\nHuman: c\n\nAssistant: d"
 
 
 @pytest.mark.parametrize(
-    ("conversation", "turns"),
+    ("conversation", "turns", "prompt"),
     [
-        ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d e ", ("c", "d e")),
-        ("Human: a\n\nAssistant: b\n\nHuman: c", ("a", "b")),
-        ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", ("c", "")),
-        ("Human: a", ("a", "")),
-        ("plain", ("", "plain")),
-        ("", ("", "")),
-        ([user("a"), assistant("b"), user("c"), assistant("d")], ("c", "d")),
-        ([user("a"), assistant("b"), user("c")], ("a", "b")),
-        ([user("a"), assistant("b"), user("c"), assistant("")], ("c", "")),
-        ([{"role": "system", "content": "s"}, user("a")], ("a", "")),
+        # all that follows a known prompt is the response
+        (f"{TURN} {TWO}\n\nHuman: e\n\nAssistant:", ("a", TWO), TURN),
+        (CHAT, ("a", TWO), CHAT[:1]),
+        (f"{TURN} ", ("a", ""), TURN),
+        ("other", ("", "other"), TURN),
+        ("Q: why?\nBecause.", ("Q: why?", "Because."), "Q: why?\n"),
+        # an answer may quote a dialogue
+        (f"{TURN} As:\nHuman: b\nAssistant: c", ("a", "As:\nHuman: b\nAssistant: c"), None),
+        ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d e ", ("c", "d e"), None),
+        ("Human: a\n\nAssistant: b\n\nHuman: c", ("a", "b"), None),
+        ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", ("c", ""), None),
+        ("Human: a", ("a", ""), None),
+        ("plain", ("", "plain"), None),
+        ("", ("", ""), None),
+        ([user("a"), assistant("b"), user("c"), assistant("d")], ("c", "d"), None),
+        ([user("a"), assistant("b"), user("c")], ("a", "b"), None),
+        ([user("a"), assistant("b"), user("c"), assistant("")], ("c", ""), None),
+        ([{"role": "system", "content": "s"}, user("a")], ("a", ""), None),
         (
             [user("a"), CALL, {"role": "tool", "content": "7"}, assistant("b")],
             ("a", CALL_TEXT + "\n\ntool: 7\n\nAssistant: b"),
+            None,
         ),
     ],
 )
-def test_last_turns(conversation: Any, turns: tuple[str, str]) -> None:
-    assert last_turns(conversation) == turns
-
-
-def test_last_turns_of_plain_text_with_a_known_prompt() -> None:
-    assert last_turns("Q: why?\nBecause.", "Q: why?\n") == ("Q: why?", "Because.")
+def test_last_turns(conversation, turns, prompt):
+    assert last_turns(conversation, prompt) == turns
 
 
 @given(st.text("ab", max_size=12), st.text("ab", max_size=12))
-def test_common_prefix_length_is_that_of_the_definition(first: str, second: str) -> None:
+def test_common_prefix_length_is_that_of_the_definition(first, second):
     pairs = enumerate(zip(first, second, strict=False))
     shortest = min(len(first), len(second))
     expected = next((i for i, (a, b) in pairs if a != b), shortest)
@@ -142,16 +125,8 @@ def test_common_prefix_length_is_that_of_the_definition(first: str, second: str)
 @pytest.mark.parametrize(
     ("chosen", "rejected", "prompt"),
     [
-        (
-            "\n\nHuman: a\n\nAssistant: b c",
-            "\n\nHuman: a\n\nAssistant: b d",
-            "\n\nHuman: a\n\nAssistant:",
-        ),
-        (
-            "\n\nHuman: a\n\nAssistant: b",
-            "\n\nHuman: a\n\nAssistant: b",
-            "\n\nHuman: a\n\nAssistant:",
-        ),
+        (f"{TURN} b c", f"{TURN} b d", TURN),
+        (f"{TURN} b", f"{TURN} b", TURN),
         ("Q: x?\nA: yes", "Q: x?\nA: no", "Q: x?\nA:"),
         ("yes", "yes sir", ""),
         ("one", "two", ""),
@@ -160,7 +135,7 @@ def test_common_prefix_length_is_that_of_the_definition(first: str, second: str)
         ([assistant("b")], [assistant("c")], []),
     ],
 )
-def test_shared_prompt(chosen: Any, rejected: Any, prompt: Any) -> None:
+def test_shared_prompt(chosen, rejected, prompt):
     assert shared_prompt(chosen, rejected) == prompt
 
 
@@ -173,5 +148,5 @@ def test_shared_prompt(chosen: Any, rejected: Any, prompt: Any) -> None:
         [user("hi you"), assistant("ok"), user("go on\n")],
     ],
 )
-def test_canonical_prompt_is_the_same_in_every_format(prompt: Any) -> None:
+def test_canonical_prompt_is_the_same_in_every_format(prompt):
     assert canonical_prompt(prompt) == "hi you Assistant: ok Human: go on"

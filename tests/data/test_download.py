@@ -1,95 +1,98 @@
-from __future__ import annotations
-
 import functools
 import hashlib
 import http.server
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hidden_context.data import download as module
-from hidden_context.data.download import blob_id, download
-from hidden_context.data.files import read_json
-from hidden_context.data.paper_files import COMMIT, files_of
+from hidden_context.data.storage import download as module
+from hidden_context.data.storage.download import COMMIT, blob_id, download, files_of
+from hidden_context.data.storage.files import read_json
 from hidden_context.errors import ConfigError, DataError, MissingFileError, StorageError
 
 CONTENT = bytes(range(256)) * 5000
 
 
-def blob(content: bytes) -> str:
+def blob(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+KNOWN, NEW = {"sub/a.bin": blob(CONTENT)}, {"sub/a.bin": None}
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder with byte ranges; keeps a log and can break off or ignore ranges."""
+    """Serves a folder with byte ranges; keeps a log, and can fail, break off or ignore ranges."""
 
-    log: list[tuple[str, str | None]]
-    break_after: int | None
-    ranges: bool
-
-    def do_GET(self) -> None:
+    def do_GET(self):
+        server = self.server
         wanted = self.headers.get("Range")
-        self.log.append((self.path, wanted))
+        server.log.append((self.path, wanted))
         path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
+        code = server.codes.pop() if server.codes else None
+        if code or not path.is_file():
+            self.send_error(code or 404)
             return
         content = path.read_bytes()
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
-        if start and start >= len(content):
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
+        body = content[start:]
+        if start and not body:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(content)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        else:
+            self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        body = content[start:]
-        if type(self).break_after is not None:
-            body, type(self).break_after = body[: type(self).break_after], None
-        self.wfile.write(body)
+        self.wfile.write(body[: server.break_after])
+        server.break_after = None
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, *args):
         pass
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def server(tmp_path, monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     folder = tmp_path / "served"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a.bin").write_bytes(CONTENT)
-
-    class OwnHandler(Handler):
-        log: list[tuple[str, str | None]] = []  # noqa: RUF012
-        break_after = None
-        ranges = True
-
-    handler = functools.partial(OwnHandler, directory=str(folder))
+    handler = functools.partial(Handler, directory=str(folder))
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    OwnHandler.folder = folder  # type: ignore[attr-defined]
-    OwnHandler.url = f"http://127.0.0.1:{httpd.server_address[1]}"  # type: ignore[attr-defined]
-    yield OwnHandler
+    httpd.log, httpd.codes, httpd.break_after, httpd.ranges = [], [], None, True
+    httpd.folder = folder
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield httpd
     httpd.shutdown()
     httpd.server_close()
 
 
-def files_in(folder: Path) -> list[str]:
+@pytest.fixture
+def fetch(server, tmp_path):
+    """Downloads files from the server into a folder."""
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    return lambda files, **options: download(
+        tmp_path / "out", **{"base_url": url, "files": files, **options}
+    )
+
+
+@pytest.fixture
+def partial(tmp_path):
+    """The file that an interrupted run leaves."""
+    path = tmp_path / "out" / "sub" / "a.bin.partial"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def files_in(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_blob_id_is_that_of_git(tmp_path: Path) -> None:
+def test_blob_id_is_that_of_git(tmp_path):
     (tmp_path / "a").write_bytes(b"hello\n")
     assert blob_id(tmp_path / "a") == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
-def test_the_list_of_files() -> None:
+def test_the_list_of_files():
     assert len(COMMIT) == 40
     everything = files_of("all")
     assert len(everything) == len(files_of("data")) + len(files_of("evaluations")) == 19
@@ -102,103 +105,81 @@ def test_the_list_of_files() -> None:
     ) in everything
 
 
-def test_fetch_verify_and_skip(server: Any, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    files = {"sub/a.bin": blob(CONTENT)}
-    result = download(out, base_url=server.url, files=files)
+def test_fetch_verify_and_skip(server, fetch, tmp_path):
+    result = fetch(KNOWN)
     assert (result.fetched, result.present, result.missing) == (["sub/a.bin"], [], [])
-    assert (out / "sub" / "a.bin").read_bytes() == CONTENT
-    assert files_in(out) == ["manifest.json", "sub/a.bin"]
+    assert (tmp_path / "out" / "sub" / "a.bin").read_bytes() == CONTENT
+    assert files_in(tmp_path / "out") == ["manifest.json", "sub/a.bin"]
     entry = read_json(result.manifest)["files"]["sub/a.bin"]
     assert entry == {"blob": blob(CONTENT), "size": len(CONTENT), "known_beforehand": True}
-    requests = len(server.log)
-    again = download(out, base_url=server.url, files=files)
-    assert (again.fetched, again.present, len(server.log)) == ([], ["sub/a.bin"], requests)
+    again = fetch(KNOWN)
+    assert (again.fetched, again.present, len(server.log)) == ([], ["sub/a.bin"], 1)
 
 
-def test_broken_connection_is_taken_up_where_it_stopped(server: Any, tmp_path: Path) -> None:
-    server.break_after = 70_000
-    download(tmp_path / "out", base_url=server.url, files={"sub/a.bin": blob(CONTENT)})
-    assert (tmp_path / "out" / "sub" / "a.bin").read_bytes() == CONTENT
-    assert [wanted for _, wanted in server.log] == [None, "bytes=70000-"]
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-@pytest.mark.parametrize("have", [1000, len(CONTENT)])
-def test_partial_file_of_an_earlier_run(
-    server: Any, tmp_path: Path, have: int, ranges: bool
-) -> None:
-    server.ranges = ranges
-    partial = tmp_path / "out" / "sub" / "a.bin.partial"
-    partial.parent.mkdir(parents=True)
-    partial.write_bytes(CONTENT[:have])
-    download(tmp_path / "out", base_url=server.url, files={"sub/a.bin": blob(CONTENT)})
-    assert (tmp_path / "out" / "sub" / "a.bin").read_bytes() == CONTENT
-    assert server.log == [("/sub/a.bin", f"bytes={have}-")]
+@pytest.mark.parametrize(
+    ("have", "ranges", "break_after", "wanted"),
+    [
+        (b"", True, 70_000, [None, "bytes=70000-"]),  # the connection breaks
+        (CONTENT[:1000], True, None, ["bytes=1000-"]),
+        (CONTENT[:1000], False, None, ["bytes=1000-"]),
+        (CONTENT, True, None, [f"bytes={len(CONTENT)}-"]),
+        (CONTENT, False, None, [f"bytes={len(CONTENT)}-"]),
+        (b"wrong" * 100, True, None, ["bytes=500-", None]),
+        (CONTENT + b"more", True, None, [f"bytes={len(CONTENT) + 4}-", None]),
+    ],
+)
+def test_a_transfer_goes_on_where_it_stopped(
+    have, ranges, break_after, wanted, server, fetch, partial
+):
+    server.ranges, server.break_after = ranges, break_after
+    partial.write_bytes(have)
+    fetch(KNOWN)
+    assert partial.with_suffix("").read_bytes() == CONTENT
+    assert server.log == [("/sub/a.bin", one) for one in wanted]
     assert not partial.exists()
 
 
-def test_wrong_partial_file_is_fetched_from_the_beginning(server: Any, tmp_path: Path) -> None:
-    partial = tmp_path / "out" / "sub" / "a.bin.partial"
-    partial.parent.mkdir(parents=True)
-    partial.write_bytes(b"wrong" * 100)
-    download(tmp_path / "out", base_url=server.url, files={"sub/a.bin": blob(CONTENT)})
-    assert (tmp_path / "out" / "sub" / "a.bin").read_bytes() == CONTENT
-    assert [wanted for _, wanted in server.log] == ["bytes=500-", None]
-
-
-def test_corrupted_content_leaves_nothing(server: Any, tmp_path: Path) -> None:
-    (server.folder / "sub" / "a.bin").write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(DataError, match=f"git blob id .* instead of {blob(CONTENT)}"):
-        download(tmp_path / "out", base_url=server.url, files={"sub/a.bin": blob(CONTENT)})
+@pytest.mark.parametrize(
+    ("content", "files", "message"),
+    [
+        (CONTENT[:-1] + b"x", KNOWN, f"git blob id .* instead of {blob(CONTENT)}"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", NEW, "Git LFS pointer"),
+    ],
+)
+def test_wrong_content_leaves_nothing(content, files, message, server, fetch, tmp_path):
+    (server.folder / "sub" / "a.bin").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        fetch(files)
     assert files_in(tmp_path / "out") == []
 
 
-def test_large_file_pointer_is_no_data(server: Any, tmp_path: Path) -> None:
-    (server.folder / "p").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
-    with pytest.raises(DataError, match="Git LFS pointer"):
-        download(tmp_path / "out", base_url=server.url, files={"p": None})
-    assert files_in(tmp_path / "out") == []
-
-
-def test_file_without_a_known_id_is_recorded_and_held_to_it(server: Any, tmp_path: Path) -> None:
-    out, files = tmp_path / "out", {"sub/a.bin": None}
-    download(out, base_url=server.url, files=files)
-    assert download(out, base_url=server.url, files=files).present == ["sub/a.bin"]
-    (out / "sub" / "a.bin").write_bytes(b"changed")
-    assert download(out, base_url=server.url, files=files).fetched == ["sub/a.bin"]
-    (out / "sub" / "a.bin").unlink()
+def test_file_without_a_known_id_is_recorded_and_held_to_it(server, fetch, tmp_path):
+    fetched = tmp_path / "out" / "sub" / "a.bin"
+    fetch(NEW)
+    assert fetch(NEW).present == ["sub/a.bin"]
+    fetched.write_bytes(b"changed")
+    assert fetch(NEW).fetched == ["sub/a.bin"]
+    fetched.unlink()
     (server.folder / "sub" / "a.bin").write_bytes(b"other")
     with pytest.raises(DataError, match="does not match"):
-        download(out, base_url=server.url, files=files)
+        fetch(NEW)
 
 
-def test_missing_at_the_source(server: Any, tmp_path: Path) -> None:
-    lines: list[str] = []
-    result = download(
-        tmp_path / "out",
-        base_url=server.url,
-        files={"none": None, "sub/a.bin": None},
-        report=lines.append,
-    )
+def test_missing_at_the_source(fetch):
+    lines = []
+    result = fetch({"none": None, **NEW}, report=lines.append)
     assert (result.missing, result.fetched) == (["none"], ["sub/a.bin"])
     assert lines[0] == "none: not at the source, left out"
     with pytest.raises(MissingFileError, match="None of the 1 files is there, such as none"):
-        download(tmp_path / "out", base_url=server.url, files={"none": None})
+        fetch({"none": None})
 
 
-def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
-    with pytest.raises(DataError, match=r"failed 4 times .*--mirror"):
-        download(tmp_path / "out", base_url="http://127.0.0.1:9", files={"a": None})
-
-
-def test_mirror(tmp_path: Path) -> None:
+def test_mirror(tmp_path):
     mirror, out = tmp_path / "mirror", tmp_path / "out"
     (mirror / "sub").mkdir(parents=True)
     (mirror / "sub" / "a.bin").write_bytes(CONTENT)
     (mirror / "b").write_bytes(b"b")
-    files = {"sub/a.bin": blob(CONTENT), "b": None, "c": None}
+    files = {**KNOWN, "b": None, "c": None}
     result = download(out, mirror=mirror, files=files)
     assert (result.fetched, result.missing) == (["sub/a.bin", "b"], ["c"])
     assert (out / "sub" / "a.bin").read_bytes() == CONTENT
@@ -211,36 +192,41 @@ def test_mirror(tmp_path: Path) -> None:
         download(out, mirror=tmp_path / "nowhere")
 
 
-def test_folder_of_another_commit(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"commit": "x", "files": {}}')
-    with pytest.raises(ConfigError, match="belongs to commit x"):
+@pytest.mark.parametrize(
+    ("manifest", "error", "message"),
+    [
+        ('{"commit": "x", "files": {}}', ConfigError, "belongs to commit x"),
+        ("[]", DataError, "not a manifest of downloaded files"),
+    ],
+)
+def test_folder_of_something_else(manifest, error, message, tmp_path):
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(error, match=message):
         download(tmp_path, mirror=tmp_path, files={"a": None})
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("mirrored", [True, False])
-def test_full_disk_leaves_nothing(server: Any, tmp_path: Path, mirrored: bool) -> None:
-    partial = tmp_path / "out" / "sub" / "a.bin.partial"
-    partial.parent.mkdir(parents=True)
+def test_full_disk_leaves_nothing(mirrored, server, fetch, partial):
     partial.symlink_to("/dev/full")
-    mirror = server.folder if mirrored else None
     with pytest.raises(StorageError, match=r"a\.bin.* could not be written: No space left"):
-        download(tmp_path / "out", mirror=mirror, base_url=server.url, files={"sub/a.bin": None})
+        fetch(NEW, mirror=server.folder if mirrored else None)
     assert list(partial.parent.iterdir()) == []
 
 
-def test_server_errors(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = [503, 503]
+def test_a_folder_stands_where_the_file_belongs(fetch, partial):
+    partial.with_suffix("").mkdir()
+    with pytest.raises(StorageError, match=r"a\.bin could not be written"):
+        fetch(KNOWN)
 
-    def do_get(handler: Any) -> None:
-        if codes:
-            handler.send_error(codes.pop())
-        else:
-            Handler.do_GET(handler)
 
-    monkeypatch.setattr(server, "do_GET", do_get)
-    download(tmp_path / "out", base_url=server.url, files={"sub/a.bin": blob(CONTENT)})
+def test_server_errors(server, fetch, tmp_path):
+    server.codes = [503, 503]
+    fetch(KNOWN)
     assert (tmp_path / "out" / "sub" / "a.bin").read_bytes() == CONTENT
-    codes.append(403)
+    (tmp_path / "out" / "sub" / "a.bin").unlink()
+    server.codes = [403]
     with pytest.raises(DataError, match="the server answers 403"):
-        download(tmp_path / "other", base_url=server.url, files={"sub/a.bin": None})
+        fetch(NEW)
+    with pytest.raises(DataError, match=r"failed 4 times .*--mirror"):
+        fetch(NEW, base_url="http://127.0.0.1:9")  # where nobody answers

@@ -1,7 +1,6 @@
 """One set of examples, written in every format, reads as the same examples."""
 
-from __future__ import annotations
-
+import copy
 import csv
 import gzip
 import json
@@ -12,13 +11,16 @@ from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hidden_context.data.example import Example
 from hidden_context.data.importers import read_row
-from hidden_context.data.rows import drop_nulls
+from hidden_context.data.merge import merge_prompts
+from hidden_context.data.responses import read_scoring_rows
 from hidden_context.data.sources import load_examples
+from hidden_context.data.storage.rows import drop_nulls
+from hidden_context.data.tokens.chat import encode_batch, render
 
 Row = dict[str, Any]
 
@@ -29,7 +31,7 @@ LISTS = ("annotations", "meta")  # CSV has none
 
 
 @st.composite
-def _said(draw: st.DrawFn) -> Row:
+def _said(draw):
     """What somebody says of a pair, in one or several ways that agree; or nothing."""
     sign = draw(st.sampled_from([-1, 0, 1]))
     said = {
@@ -45,8 +47,8 @@ def _said(draw: st.DrawFn) -> Row:
 
 
 @st.composite
-def _message(draw: st.DrawFn, role: str) -> Row:
-    message: Row = {"role": role, "content": draw(WORDS)}
+def _message(draw, role):
+    message = {"role": role, "content": draw(WORDS)}
     for key in ("name", "lang"):  # one that templates know, and another
         if draw(st.booleans()):
             message[key] = draw(WORDS)
@@ -58,15 +60,15 @@ def _message(draw: st.DrawFn, role: str) -> Row:
 
 
 @st.composite
-def _row(draw: st.DrawFn, chat: bool) -> Row:
+def _row(draw, chat):
     """A pair, a ranking or a rated response."""
     if chat:
-        prompt: Any = [draw(_message("user"))]
-        sides: list[Any] = [[draw(_message("assistant"))] for _ in SIDES]
+        prompt = [draw(_message("user"))]
+        sides = [[draw(_message("assistant"))] for _ in SIDES]
     else:
         prompt, sides = "q" + draw(WORDS), [draw(WORDS) for _ in SIDES]
     form = draw(st.sampled_from(["beside", "inside", "both", "ranking", "rating"]))
-    row: Row = {} if form == "inside" else {"prompt": prompt}
+    row = {} if form == "inside" else {"prompt": prompt}
     if form == "ranking":
         row |= {"responses": sides, "ranks": draw(st.sampled_from([[1, 2], [2, 1], [1, 1]]))}
     elif form == "rating":
@@ -86,7 +88,7 @@ def _row(draw: st.DrawFn, chat: bool) -> Row:
 DATA = st.booleans().flatmap(lambda chat: st.lists(_row(chat), min_size=1, max_size=3))
 
 
-def _with_nulls(value: Any, generator: Any) -> Any:
+def _with_nulls(value, generator):
     """Add null keys to objects here and there, and change the order of keys."""
     if isinstance(value, list):
         return [_with_nulls(item, generator) for item in value]
@@ -99,7 +101,7 @@ def _with_nulls(value: Any, generator: Any) -> Any:
     return dict(items)
 
 
-def _write(folder: Path, rows: list[Row], generator: Any) -> list[Path]:
+def _write(folder, rows, generator):
     """Write rows in all formats but CSV; return the files and folders."""
     import datasets
 
@@ -114,9 +116,8 @@ def _write(folder: Path, rows: list[Row], generator: Any) -> list[Path]:
     return [folder / name for name in ("a.parquet", "saved", "a.jsonl", "b.jsonl.gz")]
 
 
-def _write_csv(path: Path, rows: list[Row], generator: Any) -> None:
-    names = [*SIDES, *{key for row in rows for key in row} - {*LISTS, *SIDES}]
-    names.sort()
+def _write_csv(path, rows, generator):
+    names = sorted({*SIDES, *(key for row in rows for key in row)} - {*LISTS})
     generator.shuffle(names)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -126,18 +127,12 @@ def _write_csv(path: Path, rows: list[Row], generator: Any) -> None:
             writer.writerow(json.dumps(c) if isinstance(c, list) else c for c in cells)
 
 
-def _content(example: Example) -> tuple[Any, ...]:
-    return (
-        example.prompt,
-        example.responses,
-        example.judgements,
-        example.data_subset,
-        example.prompt_key,
-        example.source_lines,
-    )
+def _content(data):
+    names = ("prompt", "responses", "judgements", "data_subset", "prompt_key", "source_lines")
+    return [tuple(getattr(example, name) for name in names) for example in data]
 
 
-def _expected(rows: list[Row]) -> list[Example]:
+def _expected(rows):
     return [read_row(row, line=number) for number, row in enumerate(rows, start=1)]
 
 
@@ -145,7 +140,7 @@ def _expected(rows: list[Row]) -> list[Example]:
     max_examples=120, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(DATA, st.randoms(use_true_random=False))
-def test_the_same_rows_in_every_format_are_the_same_examples(rows: list[Row], random: Any) -> None:
+def test_the_same_rows_in_every_format_are_the_same_examples(rows, random):
     import datasets
 
     datasets.disable_progress_bars()
@@ -153,15 +148,120 @@ def test_the_same_rows_in_every_format_are_the_same_examples(rows: list[Row], ra
     with tempfile.TemporaryDirectory() as name:
         for path in _write(Path(name), rows, random):
             found = load_examples(path).examples
-            assert [_content(e) for e in found] == [_content(e) for e in expected], path.name
+            assert _content(found) == _content(expected), path.name
             assert [drop_nulls(e.columns) for e in found] == rows, path.name
         table = datasets.load_from_disk(str(Path(name) / "saved"))
         with mock.patch.object(datasets, "load_dataset", return_value=table):
-            assert [_content(e) for e in load_examples("org/a")] == [_content(e) for e in expected]
+            assert _content(load_examples("org/a")) == _content(expected)
 
         pairs = [row for row in rows if SIDES[0] in row]
         carried = [{key: v for key, v in row.items() if key not in LISTS} for row in pairs]
         if carried:
             _write_csv(Path(name) / "a.csv", carried, random)
             found = load_examples(Path(name) / "a.csv").examples
-            assert [_content(e) for e in found] == [_content(e) for e in _expected(carried)]
+            assert _content(found) == _content(_expected(carried))
+
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}{% if 'name' in m %} {{ m['name'] }}{% endif %}>"
+    "{{ m['content'] }}{% for call in m['tool_calls'] %}[{{ call['function'] | tojson }}]"
+    "{% endfor %}{% endfor %}"
+)
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"city": "Rome"}}}
+PROMPT = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "name": "Ann", "content": "Rain today?"},
+]
+ASKS = {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}
+TOOL = {"role": "tool", "name": "look_up", "content": "Sun."}
+YES, NO = {"role": "assistant", "content": "None."}, {"role": "assistant", "content": "Why?"}
+
+CHOSEN, REJECTED = [ASKS, TOOL, YES], [NO]
+# With a prompt column that both sides repeat, or do not; and without.
+ROWS = [
+    {"prompt": PROMPT, "chosen": CHOSEN, "rejected": REJECTED},
+    {"prompt": PROMPT, "chosen": [*PROMPT, *CHOSEN], "rejected": [*PROMPT, *REJECTED]},
+    {"chosen": [*PROMPT, *CHOSEN], "rejected": [*PROMPT, *REJECTED]},
+]
+
+
+def with_nulls(value):
+    """Fill objects with keys that are null, as a table does."""
+    if isinstance(value, dict):
+        blank = dict.fromkeys(("name", "tool_calls", "function", "x"))
+        return {**blank, **{key: with_nulls(item) for key, item in value.items()}}
+    return [with_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def filled(row):
+    return {"text": None, "ranks": None, **{key: with_nulls(item) for key, item in row.items()}}
+
+
+def content(example):
+    return example.prompt, example.responses, example.judgements, example.prompt_key
+
+
+def test_keys_are_left_out_at_every_depth_and_list_entries_stay():
+    value = {"a": None, "b": [None, {"c": None, "d": {"e": None}}], "f": (1, {"g": None}), "h": ""}
+    before = copy.deepcopy(value)
+    assert drop_nulls(value) == {"b": [None, {"d": {}}], "f": [1, {}], "h": ""}
+    assert value == before
+    assert [drop_nulls(plain) for plain in (None, "a", 0)] == [None, "a", 0]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_in_memory(row):
+    given = filled(row)
+    before = copy.deepcopy(given)
+    example = read_row(given)
+    assert content(example) == content(read_row(row))
+    assert (example.prompt, example.responses) == (PROMPT, (CHOSEN, REJECTED))
+    assert example.columns == given == before  # written as they were read
+
+
+def test_tables_of_the_datasets_library():
+    datasets = pytest.importorskip("datasets")
+    from hidden_context.training.workflow import as_examples
+
+    table = datasets.Dataset.from_list([{"prompt": None, **row} for row in ROWS])
+    assert "tool_calls" in table[0]["chosen"][1]  # null in it
+    assert [content(one) for one in as_examples(table)] == [content(read_row(row)) for row in ROWS]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        *ROWS,
+        {"prompt": PROMPT, "responses": [CHOSEN, REJECTED]},
+        {"messages": [*PROMPT, *CHOSEN]},
+    ],
+)
+def test_rows_to_score_have_the_same_tokens(write_rows, make_tokenizer, name, row):
+    tokenizer = make_tokenizer("<s> $A", TEMPLATE)
+    (plain,) = read_scoring_rows(write_rows("plain.jsonl", [row]))
+    nulls = {"chosen": None, "rejected": None, "text": None, **filled(row)}
+    (other,) = read_scoring_rows(write_rows(name, [row if name == "a.parquet" else nulls]))
+    assert (other.kind, other.texts, other.blank) == (plain.kind, plain.texts, plain.blank)
+    expected = render([*PROMPT, *CHOSEN], tokenizer)
+    assert expected.startswith("<system>Be kind.<user Ann>Rain today?<assistant>Let me see.[{")
+    assert '"arguments": {"city": "Rome"}' in expected
+    ids = encode_batch(other.texts, tokenizer)
+    assert ids == encode_batch(plain.texts, tokenizer)
+    assert render(with_nulls([*PROMPT, *CHOSEN]), tokenizer) == expected
+    assert tokenizer.decode(ids[0][1:]) == expected
+
+
+def test_columns_that_are_null_do_not_say_how_rows_are_scored(write_rows):
+    rows = [{"prompt": "a", "responses": ["b", "c"], "chosen": None, "rejected": None, "text": ""}]
+    (row,) = read_scoring_rows(write_rows("a.jsonl", rows))
+    assert (row.kind, row.texts) == ("responses", ("ab", "ac"))
+    rows = [{"text": "a", "prompt": None, "responses": None, "chosen": None, "rejected": None}]
+    assert next(read_scoring_rows(write_rows("a.jsonl", rows))).kind == "text"
+
+
+def test_equal_prompts_merge_whatever_the_order_of_their_keys():
+    turned = [dict(reversed(message.items())) for message in PROMPT]
+    first, second = read_row(ROWS[0]), read_row({**ROWS[0], "prompt": turned, "chosen": [TOOL]})
+    (merged,) = merge_prompts([first, second])
+    assert merged.responses == (CHOSEN, REJECTED, [TOOL])

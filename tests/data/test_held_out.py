@@ -1,19 +1,12 @@
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from hidden_context.data.groups import SplitOptions
-from hidden_context.data.held_out import load_evaluation, load_splits
+from hidden_context.data.splits.division import SplitOptions
+from hidden_context.data.splits.held_out import load_evaluation, load_splits
 from hidden_context.errors import ConfigError, DataError, MissingFileError
+from support.rows import ranking
 
-WriteRows = Callable[..., Path]
 
-
-def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
+def rows(count, start=0):
     """Two pairs for every prompt."""
     return [
         {"prompt": f"prompt {i // 2}", "chosen": f" good {i}", "rejected": " bad", "row": i}
@@ -21,15 +14,15 @@ def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def prompts(examples: list[Any]) -> set[str]:
+def prompts(examples):
     return {example.prompt_key for example in examples}
 
 
-def numbers(examples: list[Any]) -> list[int]:
+def numbers(examples):
     return [example.columns["row"] for example in examples]
 
 
-def test_both_splits_as_they_are(write_rows: WriteRows) -> None:
+def test_both_splits_as_they_are(write_rows):
     write_rows("d/train.jsonl", rows(20))
     root = write_rows("d/test.jsonl", rows(8, start=16)).parent
     splits = load_splits(root)
@@ -38,10 +31,12 @@ def test_both_splits_as_they_are(write_rows: WriteRows) -> None:
     assert (splits.prompt_overlap, splits.eval_fraction, splits.validation) == (2, 0.0, [])
     assert set(splits.reports) == {"train", "test"}
     assert load_evaluation(root).examples == splits.test
+    with pytest.raises(ConfigError, match=r"has both splits.*--eval_split train"):
+        load_splits(root, eval_fraction=0.2)
 
 
 @pytest.mark.parametrize("there", ["train", "test"])
-def test_the_only_split_is_divided_by_prompt(write_rows: WriteRows, there: str) -> None:
+def test_the_only_split_is_divided_by_prompt(write_rows, there):
     root = write_rows(f"d/both/{there}.jsonl.gz", rows(400)).parent.parent
     with pytest.raises(MissingFileError, match=r"--eval_fraction 0\.1"):
         load_splits(root)
@@ -61,7 +56,7 @@ def test_the_only_split_is_divided_by_prompt(write_rows: WriteRows, there: str) 
     assert load_splits(root, eval_fraction=0.25).test == splits.test
 
 
-def test_a_single_file_is_divided_by_a_tenth_unless_told_otherwise(write_rows: WriteRows) -> None:
+def test_a_single_file_is_divided_by_a_tenth_unless_told_otherwise(write_rows):
     path = write_rows("a.jsonl", rows(400))
     splits = load_splits(path)
     assert splits.eval_fraction == 0.1
@@ -71,7 +66,7 @@ def test_a_single_file_is_divided_by_a_tenth_unless_told_otherwise(write_rows: W
     assert load_splits(path, eval_fraction=0.3).eval_fraction == 0.3
 
 
-def test_nothing_is_held_out_where_the_fraction_is_zero(write_rows: WriteRows) -> None:
+def test_nothing_is_held_out_where_the_fraction_is_zero(write_rows):
     path = write_rows("a.jsonl", rows(400))
     splits = load_splits(path, eval_fraction=0)
     assert (numbers(splits.train), splits.test) == (list(range(400)), [])
@@ -80,8 +75,7 @@ def test_nothing_is_held_out_where_the_fraction_is_zero(write_rows: WriteRows) -
     root = write_rows("d/train.jsonl", rows(20)).parent
     only = load_splits(root, eval_fraction=0, validation_fraction=0.3)
     assert sorted(numbers(only.train + only.validation)) == list(range(20))
-    assert only.validation
-    assert only.test == []
+    assert (bool(only.validation), only.test) == (True, [])
     same = load_splits(root, eval_split="train", eval_fraction=0)
     assert (len(same.train), same.test) == (20, [])
     write_rows("d/test.jsonl", rows(4, start=100))
@@ -90,18 +84,7 @@ def test_nothing_is_held_out_where_the_fraction_is_zero(write_rows: WriteRows) -
         load_splits(root, train_split="dev", eval_fraction=0)
 
 
-def test_same_split_for_both_is_divided(write_rows: WriteRows) -> None:
-    write_rows("d/train.jsonl", rows(200))
-    root = write_rows("d/test.jsonl", rows(10)).parent
-    splits = load_splits(root, eval_split="train", eval_fraction=0.2)
-    assert not prompts(splits.train) & prompts(splits.test)
-    assert len(splits.train) + len(splits.test) == 200
-    assert load_evaluation(root, split="train", eval_fraction=0.2).examples == splits.test
-    with pytest.raises(ConfigError, match=r"has both splits.*--eval_split train"):
-        load_splits(root, eval_fraction=0.2)
-
-
-def test_reports_add_up(write_rows: WriteRows) -> None:
+def test_reports_add_up(write_rows):
     extra = [{"prompt": "", "chosen": "", "rejected": "b"}, {"chosen": 1, "rejected": "b"}]
     path = write_rows("a.jsonl", rows(200) + extra)
     splits = load_splits(path, validation_fraction=0.2, on_malformed="skip")
@@ -110,11 +93,10 @@ def test_reports_add_up(write_rows: WriteRows) -> None:
     for name in ("train", "validation", "test"):
         assert reports[name].kept == len(getattr(splits, name))
     train = reports["train"]
-    assert (train.empty, len(train.malformed)) == (1, 1)
-    assert train.rows == train.kept + 2
+    assert (train.empty, len(train.malformed), train.rows) == (1, 1, train.kept + 2)
 
 
-def test_limits_come_after_the_division(write_rows: WriteRows) -> None:
+def test_limits_come_after_the_division(write_rows):
     path = write_rows("a.jsonl", rows(400))
     whole = load_splits(path, validation_fraction=0.2)
     small = load_splits(path, validation_fraction=0.2, train_limit=40, eval_limit=7)
@@ -124,34 +106,18 @@ def test_limits_come_after_the_division(write_rows: WriteRows) -> None:
     assert load_evaluation(path, eval_fraction=0.1, limit=7).examples == small.test
 
 
-def test_too_few_prompts_and_bad_fractions(write_rows: WriteRows) -> None:
+def test_too_few_prompts_and_bad_fractions(write_rows):
     path = write_rows("a.jsonl", rows(2))
-    with pytest.raises(DataError, match="dividing 1 prompts leaves the") as caught:
+    words = "dividing 1 prompts leaves the .* --split_by annotator or --split_by response"
+    with pytest.raises(DataError, match=rf"{words}"):
         load_splits(path)
-    assert "--split_by annotator or --split_by response" in str(caught.value)
     with pytest.raises(ConfigError, match="--eval_fraction has to be"):
         load_splits(path, eval_fraction=1.0)
     with pytest.raises(ConfigError, match="--validation_fraction has to be"):
         load_splits(path, validation_fraction=-0.1)
 
 
-def ranking(number: int) -> dict[str, Any]:
-    return {"prompt": f"p{number}", "responses": [" a", " b", " c"], "ranks": [2, 1, 2]}
-
-
-def test_a_ranking_is_one_example_of_a_split(write_rows: WriteRows) -> None:
-    path = write_rows("a.jsonl", [ranking(i) for i in range(200)])
-    splits = load_splits(path, eval_fraction=0.25, validation_fraction=0.1)
-    sets = [splits.train, splits.validation, splits.test]
-    lines = [{example.source_lines for example in examples} for examples in sets]
-    assert all(lines)
-    assert sum(map(len, lines)) == len(set.union(*lines)) == 200
-    reports = splits.reports
-    assert sum(report.rows for report in reports.values()) == 200
-    assert [report.rankings for report in reports.values()] == [200, 0, 0]
-
-
-def test_a_prompt_stays_on_one_side_whatever_kind_of_row_it_came_in(write_rows: WriteRows) -> None:
+def test_a_prompt_stays_on_one_side_whatever_kind_of_row_it_came_in(write_rows):
     rows = [ranking(i) for i in range(100)]
     rows += [{"prompt": f"p{i}", "chosen": " x", "rejected": " y"} for i in range(100)]
     rows += [{"prompt": f"p{i}", "response": " x", "rating": 1} for i in range(100)]
@@ -159,21 +125,20 @@ def test_a_prompt_stays_on_one_side_whatever_kind_of_row_it_came_in(write_rows: 
     assert len(splits.test) % 3 == 0
     assert not prompts(splits.train) & prompts(splits.test)
     assert len(prompts(splits.train) | prompts(splits.test)) == 100
+    assert [report.rankings for report in splits.reports.values()] == [100, 0]
 
 
-def by_topic(count: int) -> list[dict[str, Any]]:
+def by_topic(count):
     """Pairs of 21 topics, of which topic t has t pairs."""
     sizes = [topic for topic in range(22) for _ in range(topic)]
     return [row | {"topic": topic} for row, topic in zip(rows(count), sizes, strict=False)]
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_evaluation_reads_what_training_held_out_by_column(
-    write_rows: WriteRows, tmp_path: Path, balanced: bool
-) -> None:
+def test_evaluation_reads_what_training_held_out_by_column(write_rows, tmp_path, balanced):
     path = write_rows("a.jsonl", by_topic(231))
     options = SplitOptions("topic", tmp_path / "sides.json" if balanced else None)
-    wanted: dict[str, Any] = {"eval_fraction": 0.2, "options": options}
+    wanted = {"eval_fraction": 0.2, "options": options}
     if balanced:
         with pytest.raises(MissingFileError, match="the file that training wrote"):
             load_evaluation(path, **wanted)
@@ -182,16 +147,15 @@ def test_evaluation_reads_what_training_held_out_by_column(
             load_evaluation(path, **wanted)
         (tmp_path / "sides.json").unlink()
     splits = load_splits(path, validation_fraction=0.25, **wanted)
-    sets = [{e.columns["topic"] for e in part} for part in (splits.train, splits.validation)]
-    sets.append({e.columns["topic"] for e in splits.test})
+    parts = (splits.train, splits.validation, splits.test)
+    sets = [{example.columns["topic"] for example in part} for part in parts]
     assert sum(map(len, sets)) == len(set.union(*sets)) == 21
     assert splits.options == options
     assert load_evaluation(path, **wanted).examples == splits.test
-    if balanced:
-        assert [len(splits.train), len(splits.validation), len(splits.test)] == [139, 46, 46]
+    assert [*map(len, parts)] == [139, 46, 46] or not balanced
 
 
-def test_groups_in_both_files_are_counted_by_column(write_rows: WriteRows) -> None:
+def test_groups_in_both_files_are_counted_by_column(write_rows):
     write_rows("d/train.jsonl", by_topic(50))
     root = write_rows("d/test.jsonl", by_topic(60)[40:]).parent
     assert load_splits(root, options=SplitOptions("topic")).prompt_overlap == 2

@@ -11,7 +11,7 @@ import socket
 
 import pytest
 
-from hidden_context.data.locks import exclusive, exclusive_folder
+from hidden_context.data.storage.locks import exclusive, exclusive_folder
 from hidden_context.errors import StorageError
 
 

@@ -1,24 +1,14 @@
 """Rows of every kind in one file, and the report of what was read."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from hidden_context.data.example import Abstention, Comparison, Judgement, Ranking, Rating
+from hidden_context.data.example import Judgement, Ranking, Rating
 from hidden_context.data.sources import load_examples
 from hidden_context.data.summary import summarize_examples
 from hidden_context.errors import DataError
+from support.rows import assistant, ranking, user
 
-WriteRows = Callable[..., Path]
-
-
-def ranking(number: int = 0, **columns: Any) -> dict[str, Any]:
-    return {"prompt": f"p{number}", "responses": [" a", " b", " c"], "ranks": [2, 1, 2], **columns}
-
+CHAT = [user("abc"), assistant("d")]
 
 JUDGED = {
     "prompt": "p4",
@@ -33,20 +23,15 @@ JUDGED = {
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
-def test_files_may_hold_rows_of_every_kind(write_rows: WriteRows, name: str) -> None:
+def test_files_may_hold_rows_of_every_kind(write_rows, name):
     pair = {"prompt": "p", "chosen": " x", "rejected": " y", "annotator": "bob"}
     rated = {"prompt": "p5", "response": " x", "rating": 2.5}
     rows = [pair, ranking(1, annotator="ann"), ranking(2), ranking(3), JUDGED, rated]
-    if name == "a.parquet":  # a table has all columns in every row
-        names = {column: None for row in rows for column in row}
-        rows = [{**names, **row} for row in rows]
     data = load_examples(write_rows(name, rows))
     assert [example.source_lines for example in data] == [(n,) for n in range(1, 7)]
     kinds = [[type(j.answer).__name__ for j in example.judgements] for example in data]
-    assert kinds == [["Comparison"]] + [["Ranking"]] * 3 + [
-        ["Comparison", "Rating", "Ranking", "Abstention"],
-        ["Rating"],
-    ]
+    of_judged = ["Comparison", "Rating", "Ranking", "Abstention"]
+    assert kinds == [["Comparison"], *[["Ranking"]] * 3, of_judged, ["Rating"]]
     report = data.report
     assert (report.rows, report.kept, report.rankings, report.abstentions) == (6, 6, 4, 1)
     assert str(report).endswith(
@@ -58,9 +43,12 @@ def test_files_may_hold_rows_of_every_kind(write_rows: WriteRows, name: str) -> 
     assert (summary.rows, summary.annotators, summary.prompts) == (6, 3, 6)
     assert (summary.responses, summary.judgements, summary.abstentions) == (14, 8, 1)
     assert (summary.lengths["prompt"].maximum, summary.lengths["text"].maximum) == (2, 4)
+    (chat,) = load_examples(write_rows("b.jsonl", [{"messages": CHAT, "rating": 1}])).examples
+    lengths = summarize_examples([chat]).lengths
+    assert (lengths["prompt"].median, lengths["text"].mean) == (9, len("user: abc\n\nassistant: d"))
 
 
-def test_csv_ratings_are_numbers_unless_they_are_another_s(tmp_path: Path) -> None:
+def test_csv_ratings_are_numbers_unless_they_are_another_s(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("prompt,response,rating\np, x,3.5\np, y,\np,,1\n")
     data = load_examples(path, on_malformed="skip")
@@ -73,7 +61,7 @@ def test_csv_ratings_are_numbers_unless_they_are_another_s(tmp_path: Path) -> No
         load_examples(path)
 
 
-def test_the_report_adds_up(write_rows: WriteRows) -> None:
+def test_the_report_adds_up(write_rows):
     rows = [
         ranking(0, responses=[" a", " ", " c"]),
         ranking(1, ranks=[1]),
@@ -85,28 +73,24 @@ def test_the_report_adds_up(write_rows: WriteRows) -> None:
     path = write_rows("a.jsonl", rows)
     data = load_examples(path, on_malformed="skip", limit=2)
     report = data.report
-    assert (report.rows, report.kept, report.empty, report.limited) == (6, 2, 1, 1)
-    assert (len(report.malformed), report.rankings, report.unjudged) == (1, 4, 1)
-    assert (report.left_out, report.abstentions) == (1, 2)
-    left = report.kept + report.empty + report.unjudged + report.limited + len(report.malformed)
-    assert report.rows == left
-    assert report.malformed[0].startswith(f"{path}, line 2, field 'ranks': 1 ranks are given")
+    counts = {"rows": 6, "kept": 2, "empty": 1, "limited": 1, "unjudged": 1}
+    counts |= {"rankings": 4, "left_out": 1, "abstentions": 2}
+    assert {name: getattr(report, name) for name in counts} == counts
+    (malformed,) = report.malformed
+    assert malformed.startswith(f"{path}, line 2, field 'ranks': 1 ranks are given")
     text = "2 of 6 examples kept (4 rows of the source were rankings, 2 abstentions, which are no "
     assert text in str(report)
     assert "1 dropped because a side is empty, 1 dropped because nobody judged them" in str(report)
     assert "1 response left out, empty or too long" in str(report)
     first = load_examples(path, on_malformed="skip").examples[0]
     assert (first.responses, first.judgements) == ((" a", " c"), (Judgement(Ranking((2, 2))),))
-    one = load_examples(write_rows("b.jsonl", rows[2:3])).report
-    words = (
-        "1 of 1 examples kept (1 row of the source was a ranking, 1 kept with all responses the "
-    )
-    assert words in str(one)
+    one = str(load_examples(write_rows("b.jsonl", rows[2:3])).report)
+    assert "(1 row of the source was a ranking, 1 kept with all responses the same)" in one
     with pytest.raises(DataError, match="1 ranks are given for 3 responses"):
         load_examples(path)
 
 
-def test_blank_responses_leave_what_is_said_of_the_others(write_rows: WriteRows) -> None:
+def test_blank_responses_leave_what_is_said_of_the_others(write_rows):
     rows = [
         ranking(0, responses=[" ", " ", " c"], ratings=[2, 3, 1]),
         {"text": " ", "rating": 1},
@@ -120,28 +104,14 @@ def test_blank_responses_leave_what_is_said_of_the_others(write_rows: WriteRows)
     assert "2 responses left out, empty or too long" in str(data.report)
 
 
-def test_rankings_of_subsets_and_saved_tables(write_rows: WriteRows, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+def test_rankings_of_subsets(write_rows):
     rows = [ranking(0, data_subset="a"), ranking(1, data_subset="b"), ranking(2, data_subset="b")]
     data = load_examples(write_rows("a.jsonl", rows), "b")
     assert [example.source_lines for example in data] == [(2,), (3,)]
-    assert (data.report.rows, data.report.rankings) == (2, 2)
-    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "table")
-    assert load_examples(tmp_path / "table", "b").examples == data.examples
-
-
-def test_rankings_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
-    table = datasets.Dataset.from_list([ranking(0), ranking(1)])
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
-    data = load_examples("org/rankings")
-    assert len(data) == 2
     assert str(data.report).endswith("2 of 2 examples kept (2 rows of the source were rankings).")
 
 
-def test_annotators_twice_and_keys_that_are_not_read_are_told_once(
-    write_rows: WriteRows,
-) -> None:
+def test_annotators_twice_and_keys_that_are_not_read_are_told_once(write_rows):
     votes = [
         {"annotator": "ann", "preference": 1, "comment": "x"},
         {"annotator": "ann", "preference": 0, "label": 1},
@@ -158,37 +128,3 @@ def test_annotators_twice_and_keys_that_are_not_read_are_told_once(
         "annotations.comment, annotations.label."
     )
     assert report.to_dict()["unread"] == report.unread
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
-def test_null_keys_of_entries_are_absent_keys(write_rows: WriteRows, name: str) -> None:
-    """A table gives each entry the keys of all others."""
-    votes = [
-        [{"annotator": "ann", "preference": None}, {"annotator": None, "strength": -1}],
-        [{"annotator": "bob"}, {"margin": -40}, {"rating_chosen": 1, "rating_rejected": 5}],
-        None,
-    ]
-    rows = [{"chosen": "a", "rejected": "b", "annotations": entries} for entries in votes]
-    data = load_examples(write_rows(name, rows))
-    answers = [[j.answer for j in example.judgements] for example in data]
-    assert answers == [
-        [Abstention(), Comparison(0, 1, 0.0, -1)],
-        [Abstention(), Comparison(0, 1, 0.0, None, -40.0), Comparison(0, 1, 0.0),
-         Rating(0, 1.0), Rating(1, 5.0)],
-        [Comparison(0, 1)],
-    ]  # fmt: skip
-    assert (data.report.abstentions, data.report.unread) == (2, [])
-    for entry in ({"label": 1}, {"label": 1, "preference": None}):
-        rows[1]["annotations"] = [entry, {"annotator": "ann", "preference": 1}]
-        with pytest.raises(DataError, match="unknown keys alone: 'label'") as caught:
-            load_examples(write_rows(name, rows))
-        assert (caught.value.line, caught.value.field) == (2, "annotations[0]")
-
-
-def test_lengths_of_chats_are_those_of_their_text(write_rows: WriteRows) -> None:
-    chat = [{"role": "user", "content": "abc"}]
-    (example,) = load_examples(
-        write_rows("a.jsonl", [{"prompt": chat, "response": "d", "rating": 1}])
-    )
-    lengths = summarize_examples([example]).lengths
-    assert (lengths["prompt"].median, lengths["text"].mean) == (9, len("user: abc\n\nassistant: d"))

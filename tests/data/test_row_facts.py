@@ -1,9 +1,8 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
 from hidden_context.data.row_facts import FactsReader
+from support.rows import assistant, user
 
 
 def read(rows, **options):
@@ -20,14 +19,12 @@ def test_a_prompt_is_the_same_in_every_format():
         {"prompt": human, "chosen": f"{human} a", "rejected": f"{human} b"},
         {"chosen": f"{human} yes", "rejected": f"{human} no"},
         {"prompt": "Another", "chosen": "a", "rejected": "b"},
-        {
-            "chosen": [{"role": "user", "content": "Hi there"}, {"role": "x", "content": "1"}],
-            "rejected": [{"role": "user", "content": "Hi there"}, {"role": "x", "content": "2"}],
-        },
+        {side: [user("Hi there"), assistant(side)] for side in ("chosen", "rejected")},
+        {"prompt": "\ud800", "chosen": "a", "rejected": "b"},  # half a character
     ]
     for keep in (False, True):
-        assert read(rows, keep_prompts=keep).cluster.tolist() == [0, 0, 0, 1, 0]
-    assert list(read(rows, keep_prompts=True).prompts) == ["Hi there", "Another"]
+        assert read(rows, keep_prompts=keep).cluster.tolist() == [0, 0, 0, 1, 0, 2]
+    assert list(read(rows, keep_prompts=True).prompts) == ["Hi there", "Another", "\ud800"]
     assert list(read(rows).prompts) == []
 
 
@@ -47,13 +44,10 @@ def test_the_same_two_texts_are_one_item_whichever_is_chosen():
     # without a prompt, texts that are the same are of one cluster all the same
     assert facts.cluster.tolist() == [0, 0, 1, 2, 2, 3, 4]
     assert facts.select(np.array([4, 0])).item.tolist() == [2, 0]
-
-
-def test_rows_without_a_prompt_are_prompts_of_their_own():
-    rows = [{"reward_output_chosen": [1.0]}, {"chosen": "x", "rejected": "y"}, {"prompt": ""}]
-    facts = read(rows, keep_prompts=True)
-    assert facts.cluster.tolist() == [0, 1, 2]
-    assert list(facts.prompts) == ["", "", ""]
+    # rows without a prompt are prompts of their own
+    alone = [{"reward_output_chosen": [1.0]}, {"chosen": "x", "rejected": "y"}, {"prompt": ""}]
+    facts = read(alone, keep_prompts=True)
+    assert (facts.cluster.tolist(), list(facts.prompts)) == ([0, 1, 2], ["", "", ""])
 
 
 def test_lengths_order_and_position():
@@ -100,10 +94,6 @@ def test_lengths_fall_into_quarters():
     assert read([{}, {}]).length_bins().tolist() == ["", ""]
 
 
-def test_half_characters_have_a_checksum_too():
-    assert read([{"prompt": "\ud800", "chosen": "a", "rejected": "b"}]).cluster.tolist() == [0]
-
-
 @pytest.mark.parametrize("position", [True, "1", float("nan"), None])
 def test_what_is_no_place_is_left_out(position):
     facts = read([{"chosen": "a", "rejected": "b", "position": position}])
@@ -111,8 +101,7 @@ def test_what_is_no_place_is_left_out(position):
 
 
 def test_null_keys_of_messages_hide_no_shared_prompt():
-    asked = {"role": "user", "content": "Tea?"}
-    sides = [[asked, {"role": "assistant", "content": text}] for text in ("Yes.", "No.")]
+    sides = [[user("Tea?"), assistant(text)] for text in ("Yes.", "No.")]
     filled = [[{**message, "name": None} for message in side] for side in sides]
     rows = [{"chosen": one, "rejected": sides[1]} for one in (sides[0], filled[0])]
     facts = read(rows, keep_prompts=True)

@@ -1,11 +1,6 @@
 """Benchmarks as published: lists of right and wrong answers, and two responses with a label."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,9 +10,9 @@ from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.data.merge import merge_prompts
 from hidden_context.data.sources import load_examples
-from hidden_context.errors import DataError
+from support.rows import assistant, user
 
-REWARD_BENCH: dict[str, Any] = {
+REWARD_BENCH = {
     "id": "1",
     "prompt": "What is tea?",
     "chosen": [" A drink."],
@@ -36,14 +31,14 @@ TIES = REWARD_BENCH | {
     "rejected": [" Four.", " Six."],
     "subset": "Ties",
 }
-RM_BENCH: dict[str, Any] = {
+RM_BENCH = {
     "id": "a1",
     "prompt": "Tea?",
     "chosen": [" Yes.", " Yes, indeed.", " **Yes**"],
     "rejected": [" No.", " No, indeed.", " **No**"],
     "domain": "chat",
 }
-JUDGE_BENCH: dict[str, Any] = {
+JUDGE_BENCH = {
     "pair_id": "1",
     "original_id": "2",
     "source": "mmlu",
@@ -55,14 +50,14 @@ JUDGE_BENCH: dict[str, Any] = {
 }
 
 
-def said(row: dict[str, Any]) -> list[tuple[Comparison, float]]:
+def said(row):
     """The comparisons of a row, and how much each counts."""
     judgements = read_row(row).judgements
     assert all(isinstance(judgement.answer, Comparison) for judgement in judgements)
-    return [(j.answer, j.weight) for j in judgements]  # type: ignore[misc]
+    return [(j.answer, j.weight) for j in judgements]
 
 
-def test_every_right_answer_is_better_than_every_wrong_one() -> None:
+def test_every_right_answer_is_better_than_every_wrong_one():
     example = read_row(REWARD_BENCH, line=3)
     assert example.prompt == "What is tea?"
     assert example.responses == (" A drink.", " A car.", " A cat.", " A hat.")
@@ -77,7 +72,7 @@ def test_every_right_answer_is_better_than_every_wrong_one() -> None:
     assert said(RM_BENCH | {"weight": 3})[0][1] == pytest.approx(3 * 5 / 9)
 
 
-def test_right_answers_of_the_ties_subset_are_equally_good() -> None:
+def test_right_answers_of_the_ties_subset_are_equally_good():
     found = said(TIES | {"annotator": "ann"})
     assert [one for one, _ in found] == [
         *(Comparison(right, wrong) for right in range(3) for wrong in (3, 4)),
@@ -92,9 +87,7 @@ def test_right_answers_of_the_ties_subset_are_equally_good() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.jsonl.gz"])
-def test_rows_of_every_benchmark_may_stand_in_one_file(
-    write_rows: Callable[..., Path], name: str
-) -> None:
+def test_rows_of_every_benchmark_may_stand_in_one_file(write_rows, name):
     pair = {"prompt": "p", "chosen": " x", "rejected": " y"}
     for rows in ([REWARD_BENCH, TIES], [RM_BENCH], [JUDGE_BENCH, JUDGE_BENCH | {"label": "A>B"}]):
         data = load_examples(write_rows(name, rows))
@@ -106,19 +99,18 @@ def test_rows_of_every_benchmark_may_stand_in_one_file(
     assert [len(one.responses) for one in data] == [4, 2, 2][: len(mixed)]
 
 
-def test_answers_may_be_chats_and_whole_conversations() -> None:
-    user = {"role": "user", "content": "Tea?"}
-    yes, no, other = ([{"role": "assistant", "content": text}] for text in ("Yes", "No", "Hm"))
-    row = {"prompt": [user], "chosen": [yes], "rejected": [no, other]}
+def test_answers_may_be_chats_and_whole_conversations():
+    asked = user("Tea?")
+    yes, no, other = ([assistant(text)] for text in ("Yes", "No", "Hm"))
+    row = {"prompt": [asked], "chosen": [yes], "rejected": [no, other]}
     assert read_row(row).responses == (yes, no, other)
-    whole = {"chosen": [[user, *yes]], "rejected": [[user, *no], [user, *other]]}
-    assert read_row(whole).prompt == [user]
-    assert read_row(whole).responses == (yes, no, other)
+    whole = read_row({"chosen": [[asked, *yes]], "rejected": [[asked, *no], [asked, *other]]})
+    assert (whole.prompt, whole.responses) == ([asked], (yes, no, other))
     texts = {"prompt": "Tea?", "chosen": ["Tea? Yes"], "rejected": ["Tea? No", "Tea? Hm"]}
     assert read_row(texts).responses == (" Yes", " No", " Hm")
 
 
-def test_a_label_says_which_of_two_responses_is_better() -> None:
+def test_a_label_says_which_of_two_responses_is_better():
     example = read_row(JUDGE_BENCH)
     assert (example.prompt, example.responses) == ("2 + 2?", (" 4", " 5"))
     assert example.judgements == (Judgement(Comparison(0, 1)),)
@@ -126,7 +118,7 @@ def test_a_label_says_which_of_two_responses_is_better() -> None:
     assert read_row(JUDGE_BENCH | {"label": "A>B"}).responses == (" 5", " 4")
 
 
-def test_as_pairs_and_merged_they_say_the_same() -> None:
+def test_as_pairs_and_merged_they_say_the_same():
     for row in (REWARD_BENCH, TIES, RM_BENCH, JUDGE_BENCH):
         example = read_row(row)
         pairs = expand_pairs(example)
@@ -143,7 +135,7 @@ def test_as_pairs_and_merged_they_say_the_same() -> None:
     assert (pair.columns["chosen"], pair.columns["rejected"]) == ("Tea? Yes.", "Tea? No.")
 
 
-def test_blank_answers_are_left_out(write_rows: Callable[..., Path]) -> None:
+def test_blank_answers_are_left_out(write_rows):
     rows = [
         REWARD_BENCH | {"rejected": [" ", " A cat."]},
         RM_BENCH | {"chosen": [" Yes."], "rejected": [""]},
@@ -153,26 +145,3 @@ def test_blank_answers_are_left_out(write_rows: Callable[..., Path]) -> None:
     data = load_examples(write_rows("a.jsonl", rows))
     assert [len(one.responses) for one in data] == [2, 6]
     assert (data.report.empty, data.report.left_out) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    ("row", "field", "text"),
-    [
-        (REWARD_BENCH | {"rejected": []}, "rejected", "at least one"),
-        (REWARD_BENCH | {"rejected": None}, "rejected", "missing or null"),
-        (REWARD_BENCH | {"rejected": "A car."}, "rejected", "a list of"),
-        (REWARD_BENCH | {"chosen": ["a", 3]}, "chosen[1]", "not a number"),
-        (REWARD_BENCH | {"rejected": ["a", []]}, "rejected[1]", "all text or all chat"),
-        (REWARD_BENCH | {"margin": 1}, "margin", "says something of a pair"),
-        (REWARD_BENCH | {"weight": 0}, "weight", "positive"),
-        (JUDGE_BENCH | {"label": "A"}, "label", "one of A>B, B>A is needed, not text"),
-        (JUDGE_BENCH | {"label": 1}, "label", "not a number"),
-        (JUDGE_BENCH | {"preference": 1}, "preference", "says something of a pair"),
-    ],
-)
-def test_malformed_rows_name_file_line_field(row: dict[str, Any], field: str, text: str) -> None:
-    with pytest.raises(DataError, match=text) as caught:
-        read_row(row, file="f.jsonl", line=3)
-    error = caught.value
-    assert (error.file, error.line, error.field) == ("f.jsonl", 3, field)
-    assert error.remedy

@@ -1,8 +1,3 @@
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given
@@ -10,38 +5,42 @@ from hypothesis import strategies as st
 
 from hidden_context.data.example import Comparison, Judgement, Ranking, Rating
 from hidden_context.data.importers import read_row
+from hidden_context.data.merge import merge_prompts
 from hidden_context.data.report import ReadReport
-from hidden_context.data.tokenize import (
+from hidden_context.data.tokens.tokenize import (
     pad_batch,
     sorted_windows,
     tokenize_examples,
     tokenize_texts,
 )
-from hidden_context.errors import ConfigError
+from hidden_context.errors import ConfigError, DataError
+from support.rows import assistant, user
 
-MakeTokenizer = Callable[..., Any]
 
-
-def pair(chosen: str, rejected: str) -> Any:
+def pair(chosen, rejected):
     return read_row({"chosen": chosen, "rejected": rejected})
 
 
-def test_pairs_that_are_too_long_are_dropped_and_counted(make_tokenizer: MakeTokenizer) -> None:
+def test_pairs_that_are_too_long_are_dropped_and_counted(make_tokenizer):
     tokenizer = make_tokenizer("<s> $A")
     pairs = [pair("x", "y"), pair("x" * 50, "y"), pair("x", "y" * 50), pair("x" * 9, "y" * 3)]
+    for limit, way in ((10, "keep"), (None, "drop")):
+        assert len(tokenize_examples(pairs, tokenizer, limit, way)) == 4
     report = ReadReport("test", rows=4, kept=4)
     result = tokenize_examples(pairs, tokenizer, 10, report=report)
-    assert result.indices == [0, 3]
-    assert result.too_long == 2
     assert [[len(ids) for ids in pair] for pair in result.input_ids] == [[2, 2], [10, 4]]
     assert result.lengths == [4, 14]
     assert result.input_ids[0][0] == tokenizer("x")["input_ids"]
     assert result.examples == [pairs[0], pairs[3]]
     assert result.examples[0] is pairs[0]
-    assert (report.kept, report.too_long, report.truncated) == (2, 2, 0)
+    assert (result.indices, report.kept, report.too_long, report.truncated) == ([0, 3], 2, 2, 0)
+    # pairs without tokens are dropped
+    report = ReadReport("test", rows=2, kept=2)
+    result = tokenize_examples([pair("", "y"), pair("x", "y")], make_tokenizer(), 9, report=report)
+    assert (result.indices, report.kept, report.empty) == ([1], 1, 1)
 
 
-def test_truncation_keeps_the_front_token_and_the_end(make_tokenizer: MakeTokenizer) -> None:
+def test_truncation_keeps_the_front_token_and_the_end(make_tokenizer):
     tokenizer = make_tokenizer("<s> $A </s>")
     text = "".join(chr(ord("a") + i) for i in range(26))
     full = tokenizer(text)["input_ids"]
@@ -50,50 +49,23 @@ def test_truncation_keeps_the_front_token_and_the_end(make_tokenizer: MakeTokeni
         [pair(text, "y")], tokenizer, 10, over_length="truncate", report=report
     )
     assert result.input_ids == [[[1, *full[-9:]], tokenizer("y")["input_ids"]]]
-    assert (result.truncated, report.truncated, report.kept) == (1, 1, 1)
+    assert (report.truncated, report.kept) == (1, 1)
     without = make_tokenizer()
     ids = tokenize_texts([text], without, 10).input_ids[0]
     assert ids == without(text)["input_ids"][-10:]
 
 
-def test_keep_and_no_limit_leave_everything(make_tokenizer: MakeTokenizer) -> None:
-    tokenizer = make_tokenizer()
-    for limit, way in ((10, "keep"), (None, "drop")):
-        result = tokenize_examples([pair("x" * 50, "y")], tokenizer, limit, way)  # type: ignore[arg-type]
-        assert (len(result), result.too_long, result.truncated) == (1, 0, 0)
-
-
-def test_texts_keep_their_places(make_tokenizer: MakeTokenizer) -> None:
-    result = tokenize_texts(["x", "x" * 50, "", "xy"], make_tokenizer(), 10, "drop")
-    assert [ids is None for ids in result.input_ids] == [False, True, True, False]
-    assert result.reasons[1] == "it has 50 tokens, more than 10"
-    assert result.reasons[2] == "it has no tokens"
-    assert (len(result), result.too_long, result.empty, result.truncated) == (4, 1, 1, 0)
-
-
-def test_pairs_without_tokens_are_dropped(make_tokenizer: MakeTokenizer) -> None:
-    report = ReadReport("test", rows=2, kept=2)
-    result = tokenize_examples([pair("", "y"), pair("x", "y")], make_tokenizer(), 9, report=report)
-    assert (result.indices, result.empty, report.kept, report.empty) == ([1], 1, 1, 1)
-
-
-def test_more_texts_than_one_chunk(make_tokenizer: MakeTokenizer) -> None:
-    tokenizer = make_tokenizer("<s> $A")
-    texts = [f"text {i}" for i in range(2100)]
-    result = tokenize_texts(texts, tokenizer, None)
-    assert result.input_ids[2099] == tokenizer("text 2099")["input_ids"]
-    assert len(result) == 2100
-
-
-def test_options_that_cannot_work(make_tokenizer: MakeTokenizer) -> None:
+def test_options_that_cannot_work(make_tokenizer):
     tokenizer = make_tokenizer("<s> $A </s>")
     with pytest.raises(ConfigError, match="--max_length has to be at least 3"):
         tokenize_texts(["x"], tokenizer, 2)
     with pytest.raises(ConfigError, match="not 'cut'"):
-        tokenize_texts(["x"], tokenizer, 9, "cut")  # type: ignore[arg-type]
+        tokenize_texts(["x"], tokenizer, 9, "cut")
+    with pytest.raises(ConfigError, match="not 0 and 1"):
+        sorted_windows([1], 0, 1)
 
 
-def test_pad_batch() -> None:
+def test_pad_batch():
     ids, mask = pad_batch([[5, 6, 7], [8]], pad_token_id=9, pad_to_multiple_of=4)
     assert ids.tolist() == [[5, 6, 7, 9], [8, 9, 9, 9]]
     assert mask.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
@@ -103,7 +75,7 @@ def test_pad_batch() -> None:
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 12), st.integers(1, 5))
-def test_sorted_windows(lengths: list[int], window: int, batch_size: int) -> None:
+def test_sorted_windows(lengths, window, batch_size):
     batches = sorted_windows(lengths, window, batch_size)
     flat = [index for batch in batches for index in batch]
     assert sorted(flat) == list(range(len(lengths)))
@@ -114,14 +86,7 @@ def test_sorted_windows(lengths: list[int], window: int, batch_size: int) -> Non
         assert [lengths[i] for i in part] == sorted((lengths[i] for i in part), reverse=True)
 
 
-def test_sorted_windows_refuses_nothing_sized() -> None:
-    with pytest.raises(ConfigError):
-        sorted_windows([1], 0, 1)
-
-
-def test_responses_that_are_too_long_are_left_out_of_a_ranking(
-    make_tokenizer: MakeTokenizer,
-) -> None:
+def test_responses_that_are_too_long_are_left_out_of_a_ranking(make_tokenizer):
     responses = [" a", " b" * 50, " c", " d"]
     rows = [
         {"prompt": "p", "responses": responses, "ranks": [3, 1, 2, 4], "ratings": [1, 5, 3, None]},
@@ -133,36 +98,22 @@ def test_responses_that_are_too_long_are_left_out_of_a_ranking(
     report = ReadReport("test", rows=5, kept=5)
     examples = [read_row(row) for row in rows]
     result = tokenize_examples(examples, make_tokenizer(), 10, report=report)
-    assert (result.indices, result.too_long, result.left_out) == ([0, 3], 3, 1)
     assert result.examples[0].responses == (" a", " c", " d")
-    assert result.examples[0].judgements == (
-        Judgement(Ranking((3, 2, 4))),
-        Judgement(Rating(0, 1.0)),
-        Judgement(Rating(1, 3.0)),
-    )
+    answers = (Ranking((3, 2, 4)), Rating(0, 1.0), Rating(1, 3.0))
+    assert result.examples[0].judgements == tuple(map(Judgement, answers))
     assert result.examples[1] is examples[3]
     assert [len(ids) for ids in result.input_ids] == [3, 1]
-    assert (report.kept, report.too_long, report.left_out) == (2, 3, 1)
-    cut = tokenize_examples(examples, make_tokenizer(), 10, "truncate")
-    assert (len(cut), cut.truncated, cut.left_out) == (5, 4, 0)
+    counts = (report.kept, report.too_long, report.left_out)
+    assert (result.indices, counts) == ([0, 3], (2, 3, 1))
+    report = ReadReport("test", rows=5, kept=5)
+    cut = tokenize_examples(examples, make_tokenizer(), 10, "truncate", report=report)
+    assert (len(cut), report.truncated, report.left_out) == (5, 4, 0)
     assert max(len(ids) for one in cut.input_ids for ids in one) == 10
 
 
-def test_equal_texts_are_tokenized_once(
-    make_tokenizer: MakeTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import hidden_context.data.tokenize as module
-
-    given: list[Any] = []
-    encode_batch = module.encode_batch
-
-    def counting(texts: Any, *args: Any) -> Any:
-        given.extend(texts)
-        return encode_batch(texts, *args)
-
-    monkeypatch.setattr(module, "encode_batch", counting)
+def test_equal_texts_are_tokenized_once(make_tokenizer, encoded):
     template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    chat = [user("a"), assistant("b")]
     examples = [
         read_row({"prompt": "p", "chosen": " a", "rejected": " b"}),
         read_row({"prompt": "p", "chosen": " b", "rejected": " c"}),
@@ -172,7 +123,74 @@ def test_equal_texts_are_tokenized_once(
         read_row({"text": repr(chat), "rating": 2}),
     ]
     result = tokenize_examples(examples, make_tokenizer("", template), None)
-    assert given == ["p a", "p b", "p c", chat, repr(chat)]
+    assert encoded == [["p a", "p b", "p c", chat, repr(chat)]]
     assert result.input_ids[0][1] == result.input_ids[1][0]
     assert result.input_ids[3] == result.input_ids[4] != result.input_ids[5]
     assert [j.answer for j in result.examples[1].judgements] == [Comparison(0, 1)]
+
+
+def test_texts_keep_their_places_in_more_than_one_chunk(make_tokenizer):
+    tokenizer = make_tokenizer()
+    texts = ["x", "x" * 50, "", *(f"t{i}" for i in range(2100))]
+    result = tokenize_texts(texts, tokenizer, 10, "drop")
+    assert [place for place, ids in enumerate(result.input_ids) if ids is None] == [1, 2]
+    assert result.reasons[:4] == [None, "it has 50 tokens, more than 10", "it has no tokens", None]
+    assert (len(result), result.truncated) == (2103, 0)
+    assert result.input_ids[-1] == tokenizer("t2099")["input_ids"]
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+    "{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.fixture
+def tokenizer(make_tokenizer):
+    return make_tokenizer("", NO_SYSTEM)
+
+
+def example(line, role="user", last="assistant", **columns):
+    chosen = [{"role": role, "content": f"chosen {line}"}]
+    rejected = [{"role": last, "content": f"rejected {line}"}]
+    row = {"prompt": [user("Hi")], "chosen": chosen, "rejected": rejected, **columns}
+    return read_row(row, file="a.jsonl", line=line)
+
+
+def test_refused_rows_are_left_out_and_counted(tokenizer):
+    examples = [example(1), example(2, "system"), example(3)]
+    words = r"^a\.jsonl, line 2: the chat template refuses .*no system.*--on_malformed skip"
+    with pytest.raises(DataError, match=words):
+        tokenize_examples(examples, tokenizer, None)
+    report = ReadReport("a", rows=3, kept=3)
+    found = tokenize_examples(examples, tokenizer, None, report=report, on_malformed="skip")
+    assert found.indices == [0, 2]
+    counts = (report.kept, report.empty, report.too_long, len(report.malformed))
+    assert counts == (2, 0, 0, 1)
+    assert report.malformed[0].startswith("a.jsonl, line 2: ")
+    assert report.rows == report.kept + len(report.malformed)
+    # templates may stumble over anything
+    tokenizer.chat_template = "{{ messages[1].content.missing.attribute }}"
+    with pytest.raises(DataError, match=r"a\.jsonl, line 1: .*has no attribute 'missing'"):
+        tokenize_examples(examples, tokenizer, None)
+    tokenizer.chat_template = "{% for %}"  # refuses no single text
+    with pytest.raises(ConfigError, match="The chat template does not work"):
+        tokenize_texts([[user("a")]], tokenizer, None)
+
+
+def test_a_refused_response_leaves_the_others_of_a_merged_example(tokenizer):
+    (merged,) = merge_prompts([example(1), example(2, "system"), example(5)])
+    report = ReadReport("a", rows=1, kept=1)
+    found = tokenize_examples([merged], tokenizer, None, report=report, on_malformed="skip")
+    assert (report.left_out, report.malformed, len(found.input_ids[0])) == (1, [], 5)
+    assert len(found.examples[0].judgements) == 2
+    with pytest.raises(DataError, match=r"a\.jsonl, line 1, 2, 5: the chat template refuses"):
+        tokenize_examples([merged], tokenizer, None)
+
+
+def test_texts_have_their_reason_and_the_others_their_ids(tokenizer):
+    chats = [list(example(line, role).texts[0]) for line, role in ((1, "user"), (2, "system"))]
+    found = tokenize_texts(["plain", *chats, ""], tokenizer, None)
+    assert [ids is None for ids in found.input_ids] == [False, False, True, True]
+    assert "refuses messages with the roles user, system: no system" in str(found.reasons[2])
+    assert (found.reasons[3], list(found.refused)) == ("it has no tokens", [2])

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from itertools import accumulate
 
 import pytest
@@ -7,9 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hidden_context.data.trees import (
+from hidden_context.data.tokens.trees import (
     MIN_SHARED,
-    Block,
     TokenTree,
     fill_batches,
     group_by_prefix,
@@ -42,15 +39,6 @@ def unflattened(batch):
     return found
 
 
-def test_a_pair_shares_its_beginning():
-    tree = tree_of([[1, 2, 3, 4], [9], [1, 2, 5]], (0, 2))
-    assert tree == TokenTree((0, 2), shared=2, num_tokens=5)
-
-
-def test_members_keep_their_order():
-    assert tree_of([[1, 2, 3], [1, 2]], (1, 0)).members == (1, 0)
-
-
 @pytest.mark.parametrize(
     ("sequences", "shared", "num_tokens"),
     [
@@ -64,14 +52,13 @@ def test_members_keep_their_order():
     ],
 )
 def test_what_is_shared(sequences, shared, num_tokens):
-    tree = tree_of(sequences, range(len(sequences)))
-    assert (tree.shared, tree.num_tokens) == (shared, num_tokens)
+    for members in (range(len(sequences)), range(len(sequences))[::-1]):
+        tree = tree_of(sequences, members)
+        assert tree == TokenTree(tuple(members), shared, num_tokens)
 
 
 @given(SEQUENCES, st.integers(1, 40), st.integers(1, 4), st.none() | st.integers(1, 40))
-def test_groups_hold_every_sequence_once_and_share_what_they_say(
-    sequences, max_tokens, min_shared, limit
-):
+def test_groups_share_what_they_say_and_save_the_most(sequences, max_tokens, min_shared, limit):
     trees = group_by_prefix(sequences, max_tokens, min_shared, limit)
     assert sorted(member for tree in trees for member in tree.members) == [*range(len(sequences))]
     for tree in trees:
@@ -84,11 +71,7 @@ def test_groups_hold_every_sequence_once_and_share_what_they_say(
             assert tree.shared >= min_shared
             assert tree.num_tokens <= max(max_tokens, 4 * max(map(len, members)))
             assert limit is None or tree.num_tokens <= limit
-
-
-@given(SEQUENCES, st.integers(1, 40), st.integers(1, 4), st.none() | st.integers(1, 40))
-def test_groups_save_the_most_that_runs_of_neighbours_can(sequences, max_tokens, min_shared, limit):
-    """Compare with all ways to divide the lexicographic order into runs."""
+    # all ways to divide the lexicographic order into runs of neighbours
     order = sorted(range(len(sequences)), key=lambda index: sequences[index])
     best = [0] * (len(order) + 1)
     for end in range(1, len(order) + 1):
@@ -99,30 +82,18 @@ def test_groups_save_the_most_that_runs_of_neighbours_can(sequences, max_tokens,
             fits = tree.shared >= min_shared and tree.num_tokens <= room
             gain = (len(tree.members) - 1) * tree.shared if fits else 0
             best[end] = max(best[end], best[start] + gain)
-    assert saved(group_by_prefix(sequences, max_tokens, min_shared, limit)) == best[-1]
-
-
-@given(SEQUENCES, st.integers(1, 40))
-def test_groups_save_no_less_than_pairs_of_neighbours(sequences, max_tokens):
-    order = sorted(range(len(sequences)), key=lambda index: sequences[index])
-    for first in (0, 1):
-        pairs = [tree_of(sequences, order[i : i + 2]) for i in range(first, len(order) - 1, 2)]
-        assert saved(group_by_prefix(sequences, max_tokens, 1)) >= saved(pairs)
+    assert saved(trees) == best[-1]
 
 
 def test_groups_of_responses_to_two_prompts():
     first, second = [5] * 10, [6] * 12
     sequences = [[*second, 1], [*first, 2], [*second, 3, 3], [*first, 4], [9, 9]]
-    trees = group_by_prefix(sequences, 1000)
-    assert [set(tree.members) for tree in trees] == [{1, 3}, {0, 2}, {4}]
-    assert [(tree.shared, tree.num_tokens) for tree in trees] == [(10, 12), (12, 15), (0, 2)]
-
-
-def test_duplicates_and_prefixes_are_grouped():
-    text = list(range(20))
-    trees = group_by_prefix([text, text[:15], text, text[:15]], 1000)
-    assert [tree.shared for tree in trees] == [14]
-    assert trees[0].num_tokens == 14 + 6 + 6 + 1 + 1
+    expected = [((1, 3), 10, 12), ((0, 2), 12, 15), ((4,), 0, 2)]
+    assert group_by_prefix(sequences, 1000) == expected
+    assert group_by_prefix([], 10) == []
+    text = list(range(20))  # duplicates and prefixes
+    (tree,) = group_by_prefix([text, text[:15], text, text[:15]], 1000)
+    assert (tree.shared, tree.num_tokens) == (14, 14 + 6 + 6 + 1 + 1)
 
 
 def test_little_in_common_is_not_worth_a_tree():
@@ -146,10 +117,6 @@ def test_more_than_64_responses_make_several_trees():
     assert saved(trees) == 20 * (130 - 3)
 
 
-def test_no_sequences_no_trees():
-    assert group_by_prefix([], 10) == []
-
-
 @given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 40))
 def test_batches_are_filled_in_order(sizes, budget):
     batches = fill_batches(sizes, budget)
@@ -159,24 +126,18 @@ def test_batches_are_filled_in_order(sizes, budget):
         assert total <= budget or len(batch) == 1
         if place + 1 < len(batches):  # the next one would not have fitted
             assert total + sizes[batches[place + 1][0]] > budget
-
-
-def test_a_budget_is_at_least_one():
     with pytest.raises(ConfigError, match="at least 1, not 0"):
-        fill_batches([1], 0)
+        fill_batches(sizes, 0)
 
 
 def test_a_row_by_hand():
     sequences = [[1, 2, 3], [9, 8], [1, 2, 4, 5]]
     batch = lay_out(sequences, [tree_of(sequences, (1,)), tree_of(sequences, (0, 2))])
-    assert batch.input_ids.tolist() == [[9, 8, 1, 2, 3, 4, 5]]
-    assert batch.position_ids.tolist() == [[0, 1, 0, 1, 2, 2, 3]]
-    assert batch.input_ids.dtype == batch.position_ids.dtype == torch.int64
-    assert batch.layout.blocks == (Block(0, 2, 0, 0), Block(2, 3, 2, 0), Block(5, 2, 2, 2))
-    assert batch.layout.last == (1, 4, 6)
-    assert batch.layout.longest == 4
-    assert batch.layout.num_tokens == 7
-    assert batch.members == (1, 0, 2)
+    assert torch.equal(batch.input_ids, torch.tensor([[9, 8, 1, 2, 3, 4, 5]]))
+    assert torch.equal(batch.position_ids, torch.tensor([[0, 1, 0, 1, 2, 2, 3]]))
+    layout, blocks = batch.layout, ((0, 2, 0, 0), (2, 3, 2, 0), (5, 2, 2, 2))
+    assert (layout.blocks, layout.last) == (blocks, (1, 4, 6))
+    assert (layout.longest, layout.num_tokens, batch.members) == (4, 7, (1, 0, 2))
 
 
 @given(SEQUENCES, st.integers(1, 40))

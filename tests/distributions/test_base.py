@@ -156,6 +156,25 @@ def test_other_kinds_are_refused_by_name(kind):
             compare(stranger)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: r.quantile(0.0), r"quantile level is 0\.0.*\(0, 1\)"),
+        (lambda r: r.quantile(1.0), r"quantile level is 1\.0"),
+        (lambda r: r.quantile(math.nan), "quantile level is nan"),
+        (lambda r: r.quantile(torch.tensor([0.5, 1.5])), "every quantile level"),
+        (lambda r: r.cvar(0.0), r"alpha is 0\.0.*\(0, 1\]"),
+        (lambda r: r.cvar(1.5), r"alpha is 1\.5"),
+        (lambda r: r.entropic(0.0), r"theta is 0\.0"),
+        (lambda r: r.entropic(-1.0), r"theta is -1\.0"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused(kind, call, message):
+    with pytest.raises(ConfigError, match=message):
+        call(rewards(kind, 2))
+
+
 def test_only_kinds_that_tell_causes_apart_do():
     assert set(rewards("factor", 2).variance_parts) == {"shared_context", "noise"}
     assert set(rewards("normal", 2).variance_parts) == {"unsplit"}

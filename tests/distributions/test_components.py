@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 
 from hidden_context.distributions import Components, EnsembleReward, MixtureReward, PointMassReward
-from hidden_context.errors import ConfigError
 
 WEIGHTS, MEANS, STDDEVS = np.array([0.2, 0.5, 0.3]), np.array([-3.0, 0.1, 4.0]), [0.5, 1.1, 0.2]
 
@@ -130,12 +129,6 @@ def test_quantile_and_cvar_gradients(q):
     assert torch.autograd.gradcheck(lambda *v: reward(*v).entropic(0.7), inputs)
 
 
-def test_levels_broadcast():
-    reward = mixture()
-    levels = torch.tensor([0.1, 0.6], dtype=torch.float64)
-    assert reward.quantile(levels).tolist() == pytest.approx([truth().ppf(q) for q in (0.1, 0.6)])
-
-
 @settings(max_examples=20)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=6), st.integers(1, 999))
 def test_points_have_the_quantiles_of_a_step_function(values, thousandth):
@@ -180,16 +173,3 @@ def test_points_far_apart_have_finite_risks_and_gradients_in_float32():
     # cvar −10⁴/3, quantile 10⁴, entropic −10⁴ + 1000 log 2
     assert total.item() == pytest.approx(-1e4 / 3 + 1000 * math.log(2), rel=1e-4)
     np.testing.assert_allclose(gradient, [2 / 3 + 1, 1 / 3 + 1], rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda r: r.quantile(1.0), "quantile level"),
-        (lambda r: r.cvar(0.0), r"alpha is 0\.0"),
-        (lambda r: r.entropic(0.0), r"theta is 0\.0"),
-    ],
-)
-def test_what_cannot_work_says_why(call, message):
-    with pytest.raises(ConfigError, match=message):
-        call(mixture())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from hidden_context.distributions import CategoricalReward, NormalReward
+from hidden_context.distributions import NormalReward
 from hidden_context.errors import ConfigError
 
 numbers = st.floats(-50, 50)
@@ -58,14 +58,6 @@ def test_comparison_is_symmetric_and_shift_invariant(likelihood, m1, s1, m2, s2)
     assert moved.exp().item() == pytest.approx(forward.item(), abs=1e-9)
 
 
-def test_probit_comparison_agrees_with_monte_carlo():
-    torch.manual_seed(0)
-    a, b = normal(0.3, 1.1), normal(-0.2, 0.6)
-    share = (a.sample((400_000,)) > b.sample((400_000,))).double().mean().item()
-    assert a.log_prob_greater(b).exp().item() == pytest.approx(share, abs=0.003)
-    assert a.rsample((3,)).shape == (3,)
-
-
 @pytest.mark.parametrize("likelihood", ["probit", "logistic"])
 @given(numbers, scales, numbers, scales, st.floats(-20, 20))
 def test_difference_agrees_with_scipy_at_every_threshold(likelihood, m1, s1, m2, s2, threshold):
@@ -78,11 +70,6 @@ def test_difference_agrees_with_scipy_at_every_threshold(likelihood, m1, s1, m2,
     result = difference.log_prob_greater(threshold).item()
     assert result == pytest.approx(theirs.logsf(threshold), rel=1e-8, abs=1e-10)
     assert difference.variance.item() == pytest.approx(theirs.var(), rel=1e-9)
-
-
-def test_half_precision_is_computed_in_float32():
-    reward = NormalReward(torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16))
-    assert reward.mean.dtype == reward.quantile(0.3).dtype == torch.float32
 
 
 def test_selecting_expanding_and_length():
@@ -105,10 +92,6 @@ def test_quantile_levels_broadcast():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda r: r.quantile(0.0), r"quantile level is 0\.0.*\(0, 1\)"),
-        (lambda r: r.quantile(torch.tensor([0.5, 1.5])), r"every quantile level"),
-        (lambda r: r.cvar(1.5), r"alpha is 1\.5.*\(0, 1\]"),
-        (lambda r: r.entropic(-1.0), r"theta is -1\.0"),
         (
             lambda r: r.log_prob_greater(normal(0.0, 1.0, "logistic")),
             "likelihood is probit, the other's logistic",
@@ -117,7 +100,6 @@ def test_quantile_levels_broadcast():
             lambda r: r.difference(normal(0.0, 1.0, "logistic")),
             "likelihood is probit, the other's logistic",
         ),
-        (lambda r: r.log_prob_greater(CategoricalReward(torch.zeros(3))), "another kind"),
         (lambda r: NormalReward(torch.zeros(1), torch.ones(1), "cauchy"), "probit, logistic"),
     ],
 )

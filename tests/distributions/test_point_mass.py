@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from hidden_context.distributions import NormalReward, PointMassReward
-from hidden_context.errors import ConfigError
+from hidden_context.distributions import PointMassReward
 
 
 def test_every_risk_is_the_reward_itself():
@@ -35,23 +34,3 @@ def test_difference_has_standard_logistic_noise():
     assert difference.log_prob_greater(0.3).exp().tolist() == pytest.approx(expected, rel=1e-6)
     assert difference.mean.tolist() == pytest.approx([1, -2])
     assert difference.variance.tolist() == pytest.approx([math.pi**2 / 3] * 2)
-
-
-def test_selecting_and_expanding():
-    reward = PointMassReward(torch.tensor([1.0, 2.0]))
-    assert reward[1].mean.item() == 2.0
-    assert reward.expand((3, 2)).mean.shape == (3, 2)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda r: r.quantile(1.0), "quantile level"),
-        (lambda r: r.cvar(0.0), "alpha"),
-        (lambda r: r.entropic(0.0), "theta"),
-        (lambda r: r.log_prob_greater(NormalReward(torch.zeros(1), torch.ones(1))), "another kind"),
-    ],
-)
-def test_what_cannot_work_says_why(call, message):
-    with pytest.raises(ConfigError, match=message):
-        call(PointMassReward(torch.zeros(1)))

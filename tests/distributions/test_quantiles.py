@@ -125,7 +125,6 @@ def test_a_loss_far_out_pulls_every_atom_alike_in_float32():
         (lambda: reward(smoothing=0.0), "smoothing is 0.0"),
         (lambda: reward(smoothing=math.inf), "smoothing is inf"),
         (lambda: reward().quantile(0.5, method="middle"), "step or bins"),
-        (lambda: reward().quantile(1.0), "quantile level"),
         (
             lambda: reward().log_prob_greater(reward(smoothing=0.3)),
             "smoothing is 0.2, the other's 0.3",

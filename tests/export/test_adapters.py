@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hidden_context import heads
+from hidden_context.data.storage.files import read_json
 from hidden_context.errors import CheckpointError, ConfigError
-from hidden_context.export import ExportConfig, export_model
+from hidden_context.export import ExportConfig, adapters, export_model
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 from support.close import close
+from support.models import NORMAL, edit_weights, load
 
 TEXTS = sample_texts(5)
-NORMAL = heads.make("mean_and_variance")
 
 
 def export(checkpoint, folder, **options):
-    config = ExportConfig(
-        checkpoint=str(checkpoint), output=str(folder), form="adapters", **options
-    )
-    return export_model(config)
+    options = {"form": "adapters"} | options
+    return export_model(ExportConfig(checkpoint=str(checkpoint), output=str(folder), **options))
 
 
 def logits(base, member, tokenizer_at, texts=TEXTS):
@@ -42,21 +40,16 @@ def logits(base, member, tokenizer_at, texts=TEXTS):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
-def test_every_member_loads_by_peft(backbones, checkpoints, load, tmp_path, kind):
-    source = checkpoints.ensemble(backbones(kind), NORMAL)
+def test_every_member_loads_by_peft(backbones, checkpoint, tmp_path, kind):
+    source = checkpoint(kind, members=2)
     expected = load(source).raw_outputs(TEXTS)
     assert (expected[:, :2] - expected[:, 2:]).abs().max() > 0.1
     exported = export(source, tmp_path / "out")
     assert exported.agreement.greatest <= 2e-6 * max(1, expected.abs().max())
-    found = torch.cat(
-        [
-            logits(backbones(kind), tmp_path / "out" / name, tmp_path / "out")
-            for name in ("member_0", "member_1")
-        ],
-        dim=-1,
-    )
-    close(found, expected)
-    saved = json.loads((tmp_path / "out" / "member_1" / "adapter_config.json").read_text())
+    members = [tmp_path / "out" / f"member_{number}" for number in range(2)]
+    found = [logits(backbones(kind), member, tmp_path / "out") for member in members]
+    close(torch.cat(found, dim=-1), expected)
+    saved = read_json(members[1] / "adapter_config.json")
     if kind == "bert":
         assert saved["modules_to_save"] == ["bert.pooler.dense", "classifier"]
         assert exported.notes[0].startswith("vLLM does not serve the adapters: beside the last")
@@ -70,8 +63,8 @@ def test_every_member_loads_by_peft(backbones, checkpoints, load, tmp_path, kind
 
 
 @pytest.mark.parametrize("head", [NORMAL, heads.make("ensemble", num_members=2)])
-def test_one_adapter_lies_in_the_folder_itself(backbones, checkpoints, load, tmp_path, head):
-    source = checkpoints(backbones("llama"), head)
+def test_one_adapter_lies_in_the_folder_itself(backbones, checkpoint, tmp_path, head):
+    source = checkpoint("llama", head)
     export(source, tmp_path / "out")
     found = logits(backbones("llama"), tmp_path / "out", tmp_path / "out")
     expected = load(source).raw_outputs(TEXTS)
@@ -79,9 +72,9 @@ def test_one_adapter_lies_in_the_folder_itself(backbones, checkpoints, load, tmp
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_backbone_is_written_as_a_classifier(backbones, checkpoints, load, tmp_path, dtype):
+def test_the_backbone_is_written_as_a_classifier(backbones, checkpoint, tmp_path, dtype):
     tokenizer = tiny_tokenizer(bos="<s>", pad="</s>", chat_template=CHAT_TEMPLATE)
-    source = checkpoints.ensemble(backbones("llama", tokenizer=tokenizer), NORMAL)
+    source = checkpoint("llama", members=2, tokenizer=tokenizer)
     exported = export(source, tmp_path / "out", write_base=True, dtype=dtype)
     assert exported.notes[0].startswith("in base, the padding token is <|reward_padding|> now")
     base = tmp_path / "out" / "base"
@@ -89,7 +82,7 @@ def test_the_backbone_is_written_as_a_classifier(backbones, checkpoints, load, t
     assert weights["score.weight"].shape == (2, 32)
     assert weights["score.weight"].isnan().all()  # without an adapter there is no reward
     assert weights["model.embed_tokens.weight"].dtype == getattr(torch, dtype)
-    config = json.loads((base / "config.json").read_text())
+    config = read_json(base / "config.json")
     assert (config["problem_type"], len(config["id2label"])) == ("regression", 2)
     texts = [*TEXTS, f"{TEXTS[0]}</s>"]
     expected = load(source).raw_outputs(texts)
@@ -101,51 +94,42 @@ def test_the_backbone_is_written_as_a_classifier(backbones, checkpoints, load, t
     torch.testing.assert_close(load(tmp_path / "out").raw_outputs(TEXTS), expected[:5])
 
 
-def test_another_backbone_is_named_in_the_adapter(backbones, checkpoints, load, tmp_path):
-    source = checkpoints(backbones("llama"), NORMAL)
+def test_another_backbone_is_named_in_the_adapter(backbones, checkpoint, tmp_path):
+    source = checkpoint("llama", NORMAL)
     shutil.copytree(backbones("llama"), tmp_path / "elsewhere")
     elsewhere = str(tmp_path / "elsewhere")
     export(source, tmp_path / "out", base_model=elsewhere)
-    saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    saved = read_json(tmp_path / "out" / "adapter_config.json")
     assert saved["base_model_name_or_path"] == elsewhere
     expected = load(source).raw_outputs(TEXTS)
     torch.testing.assert_close(load(tmp_path / "out").raw_outputs(TEXTS), expected)
 
 
-def test_whole_networks_have_no_adapters(backbones, checkpoints, tmp_path):
-    source = checkpoints(backbones("gpt2"), NORMAL, tuning="full")
-    with pytest.raises(ConfigError, match="has no adapters: it is a whole network"):
-        export(source, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("made", "form", "message"),
+    [
+        ({"tuning": "full"}, "adapters", "has no adapters: it is a whole network"),
+        ({"members": 2}, "full", "of 2 adapters is as many networks"),
+        ({"members": 2}, "scalar", "of 2 adapters is as many networks"),
+    ],
+)
+def test_networks_and_adapters_export_as_what_they_are(checkpoint, tmp_path, made, form, message):
+    source = checkpoint("gpt2", **made)
+    with pytest.raises(ConfigError, match=message):
+        export(source, tmp_path / "out", form=form)
     assert not (tmp_path / "out").exists()
 
 
-def test_ensembles_do_not_merge_into_one_network(backbones, checkpoints, tmp_path):
-    source = checkpoints.ensemble(backbones("gpt2"), NORMAL)
-    for form in ("full", "scalar"):
-        config = ExportConfig(checkpoint=str(source), output=str(tmp_path / "out"), form=form)
-        with pytest.raises(ConfigError, match="of 2 adapters is as many networks"):
-            export_model(config)
-
-
-def change_weights(folder, **changes):
-    path = folder / "adapter_model.safetensors"
-    state = load_file(path) | changes
-    save_file({key: value for key, value in state.items() if value is not None}, path)
-
-
-def test_a_bias_that_peft_would_pass_over_is_refused(backbones, checkpoints, tmp_path):
-    source = checkpoints(backbones("llama"), NORMAL)
-    change_weights(source, **{"base_model.model.score.bias": torch.tensor([1.0, 0.0])})
+def test_a_bias_that_peft_would_pass_over_is_refused(checkpoint, tmp_path):
+    source = checkpoint("llama", NORMAL)
+    bias = {"base_model.model.score.bias": torch.tensor([1.0, 0.0])}
+    edit_weights(source / "adapter_model.safetensors", **bias)
     with pytest.raises(ConfigError, match="has no bias in score, and PEFT would pass over"):
         export(source, tmp_path / "out")
 
 
-def test_a_last_layer_that_only_the_backbone_had_is_refused(
-    backbones, checkpoints, tmp_path, monkeypatch
-):
-    from hidden_context.export import adapters
-
-    source = checkpoints(backbones("llama"), NORMAL)
+def test_a_last_layer_that_only_the_backbone_had_is_refused(checkpoint, tmp_path, monkeypatch):
+    source = checkpoint("llama", NORMAL)
     original = adapters.adapter_shapes
 
     def without_last_layer(name):
@@ -156,11 +140,11 @@ def test_a_last_layer_that_only_the_backbone_had_is_refused(
         export(source, tmp_path / "out")
 
 
-def test_what_peft_cannot_load_is_taken_back(backbones, checkpoints, tmp_path, monkeypatch):
+def test_what_peft_cannot_load_is_taken_back(checkpoint, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ValueError("no such kind\nof adapter")
 
-    source = checkpoints(backbones("llama"), NORMAL)
+    source = checkpoint("llama", NORMAL)
     original = PeftModel.from_pretrained
 
     def second_time(model, name, *args, **options):

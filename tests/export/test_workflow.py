@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 from hidden_context import export, heads
 from hidden_context.cli.main import main
 from hidden_context.errors import CheckpointError, ConfigError, StorageError
-from hidden_context.export import ExportConfig, export_model
-from hidden_context.export.check import Sample, compare, load_plain, plain_tokenizer, sample_of
-from hidden_context.likelihood import make_likelihood
-from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
-from hidden_context.models.frozen import FrozenRewardModel, Probe, ProbeOptions
+from hidden_context.export import ExportConfig, classifier, export_model
+from hidden_context.export.check import (
+    Sample,
+    classifier_outputs,
+    compare,
+    load_plain,
+    plain_tokenizer,
+    sample_of,
+)
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
+from support.models import frozen_model, load
 
 BASE = heads.make("base")
-
-
-@pytest.fixture
-def source(backbones, checkpoints):
-    return checkpoints(backbones("gpt2"), BASE)
+CONFIG = ExportConfig(checkpoint="a", output="b")
 
 
 def run(checkpoint, output, **options):
@@ -36,24 +36,18 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_the_command_says_how_far_the_folder_is_from_the_checkpoint(source, tmp_path, capsys):
-    before = contents(source)
-    assert main(["export", str(source), "--output", str(tmp_path / "out"), "--form", "scalar"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"{tmp_path / 'out'}: outputs of 5 texts are within ")
-    assert "of the checkpoint's (allowed: " in printed
-    assert contents(source) == before
-    assert main(["export", str(source), "--output", str(tmp_path / "out")]) == 2
-    assert "is not empty; name another folder, or give --overwrite" in capsys.readouterr().err
-
-
-def test_notes_are_printed(backbones, checkpoints, tmp_path, capsys):
+def test_the_command_says_how_far_the_folder_is_from_the_checkpoint(checkpoint, tmp_path, capsys):
     tokenizer = tiny_tokenizer(bos="<s>", pad="</s>", chat_template=CHAT_TEMPLATE)
-    source = checkpoints(backbones("gpt2", tokenizer=tokenizer), BASE)
-    assert main(["export", str(source), "--output", str(tmp_path / "out")]) == 0
+    source, out = checkpoint("gpt2", BASE, tokenizer=tokenizer), tmp_path / "out"
+    before = contents(source)
+    assert main(["export", str(source), "--output", str(out), "--form", "scalar"]) == 0
     printed = capsys.readouterr().out
-    assert "outputs of 7 texts" in printed  # chats are among them
+    assert printed.startswith(f"{out}: outputs of 7 texts are within ")  # chats are among them
+    assert "of the checkpoint's (allowed: " in printed
     assert "\n  the padding token is <|reward_padding|> now" in printed
+    assert contents(source) == before
+    assert main(["export", str(source), "--output", str(out)]) == 2
+    assert "is not empty; name another folder, or give --overwrite" in capsys.readouterr().err
 
 
 def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
@@ -64,8 +58,6 @@ def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
 
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
-
-    from hidden_context.export import classifier
 
     monkeypatch.setattr(classifier, "classifier_outputs", full_disk)
     with pytest.raises(StorageError, match="No space left"):
@@ -86,11 +78,6 @@ def test_what_is_read_is_never_replaced(source, backbones, tmp_path):
     assert (source / "adapter_model.safetensors").is_file()
 
 
-def test_checkpoints_that_are_not_there_are_said_so(tmp_path):
-    with pytest.raises(CheckpointError, match="no model could be read from"):
-        run("nobody/nothing", tmp_path / "out")
-
-
 def test_other_folders_and_files_are_not_replaced(source, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
@@ -107,13 +94,7 @@ def test_other_folders_and_files_are_not_replaced(source, tmp_path):
 
 
 def test_probes_on_frozen_backbones_are_refused(backbones, tmp_path):
-    featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(), device=torch.device("cpu"))
-    options = ProbeOptions(hidden=0, members=1)
-    width = featurizer.features(["\n\nHuman: Tea?\n\nAssistant: Yes."]).shape[1]
-    model = FrozenRewardModel(
-        featurizer, Probe(width, BASE, options), options, make_likelihood(BASE)
-    )
-    model.save_pretrained(tmp_path / "probe")
+    frozen_model(backbones("gpt2")).save_pretrained(tmp_path / "probe")
     with pytest.raises(ConfigError, match=r"a probe on features .* `hidden-context serve`"):
         run(tmp_path / "probe", tmp_path / "out")
 
@@ -145,56 +126,46 @@ def test_options_that_cannot_work_are_refused(options, message):
 
 
 @pytest.mark.parametrize(
-    ("found", "rounding", "dtype", "allowed"),
+    ("scale", "difference", "rounding", "dtype", "allowed"),
     [
-        (1.0 + 9e-7, 0.0, torch.float32, 1e-6),
-        (1.0 + 4e-5, 1e-5, torch.float32, 5e-5),
-        (1.09, 0.0, torch.bfloat16, 0.1),
-        (1.01, 0.0, torch.float16, 0.02),
+        (1.0, 9e-7, 0.0, torch.float32, 1e-6),
+        (1.0, 4e-5, 1e-5, torch.float32, 5e-5),
+        (1.0, 0.09, 0.0, torch.bfloat16, 0.1),
+        (1.0, 0.01, 0.0, torch.float16, 0.02),
+        (3000.0, 2e-3, 0.0, torch.float32, 3e-3),  # large rewards are compared relatively
     ],
 )
-def test_differences_within_rounding_pass(found, rounding, dtype, allowed):
-    agreement = compare(torch.tensor([[found]]), torch.ones(1, 1), rounding, dtype)
+def test_differences_within_rounding_pass(scale, difference, rounding, dtype, allowed):
+    expected = torch.tensor([[scale], [1.0]])
+    sample = Sample([], [], expected, rounding, 100, dtype)
+    agreement = compare(expected + difference, expected, sample)
     assert agreement.allowed == pytest.approx(allowed)
-    assert agreement.greatest == pytest.approx(found - 1, rel=0.1)
+    assert agreement.greatest == pytest.approx(difference, rel=0.1)
 
 
 @pytest.mark.parametrize("found", [1.00001, float("nan"), -1.0])
 def test_other_differences_are_refused(found):
     with pytest.raises(CheckpointError, match=r"the export was taken back: .* at most 1e-06"):
-        compare(torch.tensor([[found]]), torch.ones(1, 1), 0.0, torch.float32)
+        compare(torch.tensor([[found]]), torch.ones(1, 1), Sample([], [], torch.ones(1), 0.0, 9))
 
 
-def test_large_rewards_are_compared_relatively():
-    expected = torch.tensor([[3000.0], [1.0]])
-    assert compare(expected + 2e-3, expected, 0.0, torch.float32).allowed == pytest.approx(3e-3)
-
-
-def test_folders_that_are_not_whole_are_refused(source, tmp_path, load):
-    from hidden_context.export.check import classifier_outputs
-
-    sample = sample_of(load(source))
+def test_folders_that_are_not_whole_are_refused(source, tmp_path):
+    sample = sample_of(load(source), CONFIG)
     run(source, tmp_path / "out")
-    damaged = tmp_path / "damaged"
-    options = {"trust_remote_code": False, "device": torch.device("cpu")}
-    shutil.copytree(tmp_path / "out", damaged)
-    (damaged / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"Transformers cannot load .* as a classifier"):
-        load_plain(str(damaged))
-    from safetensors.torch import load_file, save_file
-
-    state = load_file(tmp_path / "out" / "model.safetensors")
+    path = tmp_path / "out" / "model.safetensors"
+    state = load_file(path)
     state["score.weights"] = state.pop("score.weight")
-    save_file(state, damaged / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        CheckpointError, match=r"without 2 weights \(score\.weight, score\.weights\)"
-    ):
-        classifier_outputs(damaged, sample, **options)
+    save_file(state, path, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"without 2 weights \(score\.weight, score\.weights"):
+        classifier_outputs(tmp_path / "out", sample, torch.device("cpu"))
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"Transformers cannot load .* as a classifier"):
+        load_plain(str(tmp_path / "out"))
 
 
-def test_tokenizers_that_make_other_tokens_are_refused(source, tmp_path, load):
+def test_tokenizers_that_make_other_tokens_are_refused(source, tmp_path):
     run(source, tmp_path / "out")
-    sample = sample_of(load(source))
+    sample = sample_of(load(source), CONFIG)
     assert sample.rounding < 1e-5
     assert plain_tokenizer(tmp_path / "out", sample).pad_token == "<pad>"
     other = Sample(["Tea?"], [[5, 6]], torch.zeros(1, 1), 0.0, 100)
@@ -202,9 +173,8 @@ def test_tokenizers_that_make_other_tokens_are_refused(source, tmp_path, load):
         plain_tokenizer(tmp_path / "out", other)
 
 
-def test_encoder_decoders_are_checked_on_texts_with_one_end(backbones, checkpoints, load):
-    model = load(checkpoints(backbones("t5"), BASE, tuning="full"))
-    sample = sample_of(model)
+def test_encoder_decoders_are_checked_on_texts_with_one_end(checkpoint):
+    sample = sample_of(load(checkpoint("t5", BASE, tuning="full")), CONFIG)
     assert len(sample.texts) == 4
     assert {ids.count(2) for ids in sample.token_ids} == {1}
 
@@ -214,10 +184,3 @@ def test_names_of_the_package():
     assert export.Exported.__name__ == "Exported"
     with pytest.raises(AttributeError, match="has no attribute 'other'"):
         export.other  # noqa: B018
-
-
-def test_the_head_file_says_what_the_outputs_are(source, tmp_path):
-    run(source, tmp_path / "out")
-    stored = json.loads((tmp_path / "out" / "reward_head.json").read_text())
-    assert stored["head"]["type"] == "base"
-    assert stored["max_length"] == 100

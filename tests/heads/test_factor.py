@@ -5,8 +5,8 @@ import functools
 import numpy as np
 import pytest
 import torch
+from ground_truth.tabular_fit import fit_tabular
 from scipy.special import ndtr
-from tabular_fit import fit_tabular
 
 from hidden_context import heads
 

@@ -26,7 +26,7 @@ from hidden_context.integrations.trl import (
     reward_function,
     reward_module,
 )
-from hidden_context.models.reference import Reference
+from hidden_context.models.checkpoint.reference import Reference
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.guard import Seen, lower_limit, parse_guard, share_of
 from hidden_context.scoring.reference import fit_place

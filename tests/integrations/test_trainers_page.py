@@ -12,7 +12,7 @@ import trl
 
 from support.builders import tiny_backbone, tiny_tokenizer
 
-PAGE = Path(__file__).parents[2] / "docs" / "trainers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "trainers.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 

@@ -17,7 +17,7 @@ from hidden_context.integrations.trl import (
     reward_function,
     reward_module,
 )
-from hidden_context.models.head_file import HEAD_FILE
+from hidden_context.models.checkpoint.head_file import HEAD_FILE
 from hidden_context.scoring.requests import Scorer
 
 PROMPTS = ["Tea? ", "Tea? ", "Rain? ", "Rain? "]

@@ -128,16 +128,6 @@ def test_margins_have_to_be_won_by():
     assert [made.are_sides_alone for made in sides] == [True, False, False, False]
 
 
-def test_intervals_by_hand():
-    made = outcomes(5, 0.3, 1.0)
-    lower, upper, weight = made.intervals(labels([1.0, 0.0, 1.0, 0.5], [1.0, -2.0, NAN, 0.0]))
-    assert weight.tolist() == [1, 0, 1, 0.5]
-    assert lower.tolist() == pytest.approx([0.3, 1.0, 0.0, -0.3])
-    assert upper.tolist() == pytest.approx([1.0, math.inf, math.inf, 0.3])
-    lower, upper, weight = Outcomes(margin_scale=0.5).intervals(labels([0.2], margin=[3.0]))
-    assert (lower.tolist(), upper.tolist(), weight.tolist()) == ([1.5], [math.inf], [0.2])
-
-
 def test_each_member_of_an_ensemble_has_its_own_thresholds():
     head = heads.make("ensemble", num_members=2)
     made = make_likelihood(head, LikelihoodOptions(levels=3))

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 
 from hidden_context import heads
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
-from hidden_context.models.card import model_card
+from hidden_context.models.checkpoint.card import model_card
+
+BASE = heads.make("base")
+LEARNED = "## Learned beside the network (`likelihood.json`)"
 
 
-def card(head, likelihood=None):
-    likelihood = likelihood or make_likelihood(head)
-    return model_card(likelihood, base_model="gpt2", max_length=64)
-
-
-def learn(parameter, values):
-    """Set a parameter whose softplus are the steps between values."""
+def card(head, options=None, state=None, **facts):
+    """The card of a head; ``state`` gives learned parameters, ``raw_gaps`` by the gaps."""
+    likelihood = make_likelihood(head, options or LikelihoodOptions())
     with torch.no_grad():
-        parameter.copy_(torch.log(torch.expm1(torch.tensor(values))))
+        for name, values in (state or {}).items():
+            value = torch.tensor(values)
+            gaps = name.endswith("raw_gaps")  # softplus gives the gaps
+            likelihood.get_parameter(name).copy_(torch.log(torch.expm1(value)) if gaps else value)
+    return model_card(likelihood, **({"base_model": "gpt2", "max_length": 64} | facts))
 
 
-def causes(text):
-    """The causes that a card lists."""
-    if "## Causes of variance" not in text:
-        return []
-    part = text.split("## Causes of variance")[1].split("##")[0]
-    return [line[2:].split(":")[0] for line in part.splitlines() if line.startswith("- ")]
+def test_facts_and_header():
+    head, data = heads.make("categorical", num_atoms=4), {"train pairs": 12}
+    facts = {"base_model": "someone/some-model", "data": data, "metrics": {"accuracy": 2 / 3}}
+    text = card(head, **facts, precision="bfloat16")
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["base_model"] == "someone/some-model"
+    assert header["tags"] == ["reward-model", "distributional-preference-learning", "categorical"]
+    for line in ("- train pairs: 12", "| accuracy | 0.6667 |", "Raw outputs per text: 4"):
+        assert line in text
+    precision = "- Trained with the backbone in bfloat16\n"
+    assert f"- Longest text: 64 tokens\n{precision}" in text
+    assert text.replace(precision, "") == card(head, **facts)
+    local = card(BASE, base_model="/some/folder", max_length=None)
+    assert "base_model" not in yaml.safe_load(local.split("---")[1])
+    assert "not limited" in local
 
 
 @pytest.mark.parametrize("kind", heads.types())
@@ -41,84 +54,75 @@ def test_every_head_says_what_its_raw_outputs_are(kind):
 @pytest.mark.parametrize(
     ("head", "names"),
     [
-        (heads.make("base"), []),
+        (BASE, []),
         (heads.make("mean_and_variance"), []),
         (heads.make("mixture"), []),
         (heads.make("factor"), ["shared_context", "noise"]),
         (heads.EnsembleHead(heads.make("factor"), 2), ["shared_context", "noise", "ignorance"]),
-        (heads.EnsembleHead(heads.make("base"), 2), ["noise", "ignorance"]),
+        (heads.EnsembleHead(BASE, 2), ["noise", "ignorance"]),
         (heads.EnsembleHead(heads.make("quantile"), 2), ["unsplit", "ignorance"]),
     ],
 )
 def test_causes_of_variance_are_explained_where_the_head_tells_them_apart(head, names):
     text = card(head)
-    assert causes(text) == names
+    part = text.partition("## Causes of variance")[2].partition("##")[0]
+    listed = [line[2:].split(":")[0] for line in part.splitlines() if line.startswith("- ")]
+    assert listed == names
     assert ("what the model does not know" in text) == ("ignorance" in names)
 
 
-def test_what_was_learned_is_listed():
-    head = heads.make("factor", num_factors=2)
-    options = LikelihoodOptions(
-        5,
-        inference="variational",
-        names=("ann", "bob", "cat"),
-        column="worker",
-        rating_weight=0.5,
-    )
-    likelihood = make_likelihood(head, options)
-    learn(likelihood.outcomes.raw_gaps, [0.25, 0.75])
-    with torch.no_grad():
-        likelihood.ratings.log_noise.fill_(-0.6931471805599453)
-    text = card(head, likelihood)
-    assert "## Learned beside the network (`likelihood.json`)" in text
-    assert "- Answers: strengths of 5 levels; thresholds in reward units: 0.25, 1\n" in text
-    assert "- Annotators: 3, by the column `worker` (variational; factors: 2)\n" in text
-    assert "- Noise of absolute ratings, in reward units: 0.5\n" in text
-    assert "Margins" not in text
-    assert "Styles" not in text
-
-
-def test_grades_and_styles_are_listed():
-    head = heads.make("base")
-    options = LikelihoodOptions(
-        rating_weight=1.0, ratings="ordinal", grades=(1, 2, 5), styles=True, names=("ann", "bob")
-    )
-    likelihood = make_likelihood(head, options)
-    with torch.no_grad():
-        likelihood.ratings.first_threshold.fill_(-1.5)
-    learn(likelihood.ratings.raw_gaps, [2.0])
-    text = card(head, likelihood)
-    assert "- Ratings: 3 grades; thresholds in reward units: -1.5, 0.5\n" in text
-    assert "- Styles of ratings: a level and a unit of each of 2 annotators\n" in text
-    assert "- Annotators:" not in text
-    assert "Noise of absolute" not in text
-
-
-def test_an_ensemble_has_thresholds_member_by_member():
-    head = heads.EnsembleHead(heads.make("base"), 2)
-    likelihood = make_likelihood(head, LikelihoodOptions(3))
-    for member, gap in zip(likelihood.members, (0.5, 2.0), strict=True):
-        learn(member.outcomes.raw_gaps, [gap])
-    text = card(head, likelihood)
-    assert (
-        "- Answers: a side or a tie; thresholds in reward units, member by member: 0.5; 2" in text
-    )
-    assert "Annotators" not in text
-    assert "Noise of absolute" not in text
-
-
-def test_margins_are_told_and_default_options_are_not():
-    head = heads.make("base")
-    with_margins = card(head, make_likelihood(head, LikelihoodOptions(margin_scale=1.5)))
-    assert "- Margins: 1.5 reward units per unit of the data's" in with_margins
-    assert "Answers" not in with_margins
-    assert "Learned beside" not in card(head)
-
-
-def test_the_precision_of_training_is_told_where_it_is_known():
-    likelihood = make_likelihood(heads.make("base"))
-    text = model_card(likelihood, base_model="gpt2", max_length=64, precision="bfloat16")
-    before = "- Longest text: 64 tokens\n"
-    assert f"{before}- Trained with the backbone in bfloat16\n\n## Use" in text
-    assert "Trained" not in card(likelihood.head)
-    assert text.replace("- Trained with the backbone in bfloat16\n", "") == card(likelihood.head)
+@pytest.mark.parametrize(
+    ("head", "options", "state", "lines"),
+    [
+        (
+            heads.make("factor", num_factors=2),
+            LikelihoodOptions(
+                5,
+                inference="variational",
+                names=("ann", "bob", "cat"),
+                column="worker",
+                rating_weight=0.5,
+            ),
+            {"outcomes.raw_gaps": [0.25, 0.75], "ratings.log_noise": [-0.6931471805599453]},
+            [
+                "- Answers: strengths of 5 levels; thresholds in reward units: 0.25, 1",
+                "- Annotators: 3, by the column `worker` (variational; factors: 2)",
+                "- Noise of absolute ratings, in reward units: 0.5",
+            ],
+        ),
+        (
+            BASE,
+            LikelihoodOptions(
+                rating_weight=1.0,
+                ratings="ordinal",
+                grades=(1, 2, 5),
+                styles=True,
+                names=("ann", "bob"),
+            ),
+            {"ratings.first_threshold": -1.5, "ratings.raw_gaps": [2.0]},
+            [
+                "- Ratings: 3 grades; thresholds in reward units: -1.5, 0.5",
+                "- Styles of ratings: a level and a unit of each of 2 annotators",
+            ],
+        ),
+        (
+            heads.EnsembleHead(BASE, 2),
+            LikelihoodOptions(3),
+            {f"members.{m}.outcomes.raw_gaps": [gap] for m, gap in ((0, 0.5), (1, 2.0))},
+            [
+                "- Answers: a side or a tie; thresholds in reward units, member by member: 0.5; 2",
+            ],
+        ),
+        (
+            BASE,
+            LikelihoodOptions(margin_scale=1.5),
+            {},
+            ["- Margins: 1.5 reward units per unit of the data's"],
+        ),
+    ],
+    ids=["annotators", "grades", "ensemble", "margins"],
+)
+def test_what_was_learned_is_listed_and_nothing_else(head, options, state, lines):
+    part = card(head, options, state).partition(LEARNED)[2].partition("##")[0]
+    found = [line for line in part.splitlines() if line.startswith("- ")]
+    assert found == lines

@@ -17,6 +17,12 @@ from support.builders import CHAT_TEMPLATE, sample_texts, tiny_backbone, tiny_to
 
 TEXTS = sample_texts(9)
 TOGETHER = FeaturizerOptions(embed="together")
+POOLINGS = ("mean", "last")
+
+
+@pytest.fixture
+def gpt2(backbones):
+    return backbones("gpt2")
 
 
 def hidden_states(folder, tokenizer, text, max_length=512, layer=1):
@@ -31,57 +37,46 @@ def never(*args, **options):
     raise AssertionError("the backbone ran")
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "bert", "llama"])
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_features_are_pooled_hidden_states(backbones, kind, pooling):
+@pytest.mark.parametrize(
+    ("kind", "options", "index"),
+    [
+        *((kind, {"pooling": way}, 1) for kind in ("gpt2", "bert", "llama") for way in POOLINGS),
+        *(("gpt2", {"layer": layer}, at) for layer, at in ((0, 0), (2, 2), (-1, 2), (-3, 0))),
+    ],
+)
+def test_features_are_pooled_hidden_states_of_a_layer(backbones, kind, options, index):
     folder = backbones(kind)
-    featurizer = Featurizer(folder, FeaturizerOptions(pooling=pooling, embed="together"))
+    featurizer = Featurizer(folder, FeaturizerOptions(embed="together", **options))
     features = featurizer.features(TEXTS, batch_size=4)
-    assert features.shape == (9, 32)
-    assert features.dtype == torch.float32
+    assert featurizer.layer == index
+    assert (features.shape, features.dtype) == ((9, 32), torch.float32)
     for text, vector in zip(TEXTS, features, strict=True):
-        hidden = hidden_states(folder, featurizer.tokenizer, text)
-        by_hand = hidden.mean(0) if pooling == "mean" else hidden[-1]
+        hidden = hidden_states(folder, featurizer.tokenizer, text, layer=index)
+        by_hand = hidden[-1] if options.get("pooling") == "last" else hidden.mean(0)
         assert torch.allclose(vector, by_hand, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("layer", "index"), [(None, 1), (0, 0), (2, 2), (-1, 2), (-3, 0)])
-def test_layers_can_be_chosen(backbones, layer, index):
-    folder = backbones("gpt2")
-    featurizer = Featurizer(folder, FeaturizerOptions(embed="together", layer=layer))
-    assert featurizer.layer == index
-    by_hand = hidden_states(folder, featurizer.tokenizer, TEXTS[0], layer=index).mean(0)
-    assert torch.allclose(featurizer.features(TEXTS[:1])[0], by_hand, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("layer", [3, -4])
-def test_layers_the_backbone_lacks(backbones, layer):
-    with pytest.raises(ConfigError, match="has 2 layers"):
-        Featurizer(backbones("gpt2"), FeaturizerOptions(layer=layer)).features(TEXTS[:1])
-
-
-def test_apart_embeds_last_turn_and_response(backbones):
-    folder = backbones("gpt2")
+def test_apart_embeds_last_turn_and_response(gpt2):
     text = "\n\nHuman: first?\n\nAssistant: one\n\nHuman: What about tea?\n\nAssistant: It is kind."
     chat = [
         {"role": "user", "content": "What about tea?"},
         {"role": "assistant", "content": "It is kind."},
     ]
-    featurizer = Featurizer(folder)
+    featurizer = Featurizer(gpt2)
     features = featurizer.features([text, chat])
-    human = hidden_states(folder, featurizer.tokenizer, "What about tea?").mean(0)
-    response = hidden_states(folder, featurizer.tokenizer, "It is kind.").mean(0)
+    human = hidden_states(gpt2, featurizer.tokenizer, "What about tea?").mean(0)
+    response = hidden_states(gpt2, featurizer.tokenizer, "It is kind.").mean(0)
     expected = torch.cat([human, response])
     assert features.shape == (2, 64)
     assert torch.allclose(features[0], expected, atol=1e-5)
     assert torch.equal(features[0], features[1])
     assert featurizer.parts("no marks at all") == [" ", "no marks at all"]
-    alone = Featurizer(folder, FeaturizerOptions(embed="response")).features([text, chat])
+    alone = Featurizer(gpt2, FeaturizerOptions(embed="response")).features([text, chat])
     assert torch.equal(alone, features[:, 32:])
 
 
-def test_the_response_alone_is_embedded_where_the_prompt_is_known(backbones):
-    featurizer = Featurizer(backbones("gpt2"))
+def test_the_response_alone_is_embedded_where_the_prompt_is_known(gpt2):
+    featurizer = Featurizer(gpt2)
     plain = ModelInput("What is tea? A drink.", "What is tea?")
     assert featurizer.parts(plain) == ["What is tea?", "A drink."]
     chat = [
@@ -97,10 +92,10 @@ def test_the_response_alone_is_embedded_where_the_prompt_is_known(backbones):
     assert not torch.equal(vectors[0, 32:], vectors[1, 32:])
 
 
-def test_tools_are_part_of_what_is_embedded_together(backbones):
+def test_tools_are_part_of_what_is_embedded_together(gpt2):
     template = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHAT_TEMPLATE
     tokenizer = tiny_tokenizer(chat_template=template)
-    featurizer = Featurizer(backbones("gpt2"), TOGETHER, tokenizer=tokenizer)
+    featurizer = Featurizer(gpt2, TOGETHER, tokenizer=tokenizer)
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     texts = [chat, ModelInput(chat, chat[:1]), ModelInput(chat, tools=[{"name": "f"}])]
     bare, known, told = featurizer.features(texts)
@@ -123,80 +118,51 @@ TURNS = "\n\nHuman: Tea?\n\nAssistant:"
     ],
 )
 @pytest.mark.parametrize("embed", ["apart", "response"])
-def test_responses_that_cannot_be_told_apart_stop_the_run(backbones, rows, text, embed):
-    featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(embed=embed))
+def test_responses_that_cannot_be_told_apart_stop_the_run(gpt2, rows, text, embed):
+    featurizer = Featurizer(gpt2, FeaturizerOptions(embed=embed))
     with pytest.raises(DataError, match=f"a.jsonl: a frozen backbone cannot .* {text}"):
         featurizer.check(rows, "a.jsonl")
     featurizer.check([*rows, [f"{TURNS} a", f"{TURNS} b"]])
     # the same text twice is nothing to tell apart
     featurizer.check([[f"{TURNS} a"] * 2] * 3)
-    Featurizer(backbones("gpt2"), TOGETHER).check(rows)
+    Featurizer(gpt2, TOGETHER).check(rows)
 
 
-def test_responses_of_the_same_tokens_stop_the_run_too(backbones):
+def test_responses_of_the_same_tokens_stop_the_run_too(gpt2):
     rows = [[f"{TURNS} {word} {'so ' * 90}" for word in ("yes", "no")]] * 3
-    cut = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=20))
+    cut = Featurizer(gpt2, FeaturizerOptions(max_length=20))
     with pytest.raises(DataError, match="in 3 all are the same"):
         cut.check(rows)
-    Featurizer(backbones("gpt2")).check(rows)
+    Featurizer(gpt2).check(rows)
 
 
-def test_lengths_beyond_the_backbone_share_their_features(backbones, monkeypatch):
-    first = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=512))
-    features = first.features(TEXTS)
-    monkeypatch.setattr(Featurizer, "_forward", never)
-    again = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=1024))
-    assert (first.limit, again.limit) == (128, 128)
-    assert torch.equal(again.features(TEXTS), features)
-
-
-def test_progress_counts_each_part_once(backbones, tmp_path):
-    featurizer = Featurizer(backbones("gpt2"), cache=FeatureCache(tmp_path))
-    texts = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]]
-    counted = []
-    assert featurizer.distinct(texts) == 4
-    featurizer.features(texts, progress=counted.append)
-    assert counted == [4]
-    featurizer.features([*texts, TEXTS[2]], progress=counted.append)
-    assert counted[1:] == [4, featurizer.distinct([*texts, TEXTS[2]]) - 4]
-
-
-def test_cache_hits_do_not_run_the_backbone(backbones, monkeypatch):
-    folder = backbones("gpt2")
-    counted = []
-    fresh = Featurizer(folder).features(TEXTS, progress=counted.append)
-    assert sum(counted) == len({part for text in TEXTS for part in Featurizer(folder).parts(text)})
-    monkeypatch.setattr(Featurizer, "_forward", never)
-    again = Featurizer(folder).features(TEXTS[::-1], batch_size=1)
-    assert torch.equal(again.flip(0), fresh)
-
-
-def test_repeated_texts_are_computed_once(backbones, monkeypatch):
-    featurizer = Featurizer(backbones("gpt2"), TOGETHER)
-    seen = []
+def test_each_part_is_computed_and_counted_once(gpt2, tmp_path, monkeypatch):
+    featurizer = Featurizer(gpt2, cache=FeatureCache(tmp_path))
+    texts, counted, seen = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]], [], []
     forward = featurizer._forward
     monkeypatch.setattr(featurizer, "_forward", lambda t, b: seen.extend(t) or forward(t, b))
-    features = featurizer.features([TEXTS[0], TEXTS[1], TEXTS[0]])
-    assert seen == TEXTS[:2]
-    assert torch.equal(features[0], features[2])
+    assert featurizer.distinct(texts) == 4
+    assert featurizer.features([]).shape == (0, 64)
+    features = featurizer.features(texts, progress=counted.append)
+    assert torch.equal(features[:2], features[2:])
+    assert len(seen) == len(set(seen)) == 4
+    more = featurizer.distinct([*texts, TEXTS[2]]) - 4
+    featurizer.features([*texts, TEXTS[2]], progress=counted.append)
+    assert counted == [4, 4, more]
+    assert len(seen) == 4 + more
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        FeaturizerOptions(pooling="last", embed="together"),
-        FeaturizerOptions(embed="together", max_length=8),
-        FeaturizerOptions(embed="together", layer=2),
-    ],
-)
-def test_other_pooling_or_length_misses(backbones, monkeypatch, options):
-    Featurizer(backbones("gpt2"), TOGETHER).features(TEXTS)
+def test_cache_hits_do_not_run_the_backbone(gpt2, monkeypatch):
+    first = Featurizer(gpt2, FeaturizerOptions(max_length=512))
+    fresh = first.features(TEXTS)
     monkeypatch.setattr(Featurizer, "_forward", never)
-    with pytest.raises(AssertionError, match="the backbone ran"):
-        Featurizer(backbones("gpt2"), options).features(TEXTS)
+    # lengths beyond the backbone's are the same to it
+    again = Featurizer(gpt2, FeaturizerOptions(max_length=1024))
+    assert (first.limit, again.limit) == (128, 128)
+    assert torch.equal(again.features(TEXTS[::-1], batch_size=1).flip(0), fresh)
 
 
-def test_other_weights_precision_tokenizer_or_template_miss(tmp_path, monkeypatch):
+def test_whatever_changes_features_misses_the_cache(tmp_path, monkeypatch):
     folder = tiny_backbone(tmp_path / "model", tokenizer=tiny_tokenizer(chat_template="{{ 1 }}"))
     first = Featurizer(folder, TOGETHER).features(TEXTS)
     tiny_backbone(tmp_path / "other", seed=1)
@@ -210,43 +176,50 @@ def test_other_weights_precision_tokenizer_or_template_miss(tmp_path, monkeypatc
     monkeypatch.setattr(Featurizer, "_forward", never)
     assert torch.equal(Featurizer(folder, TOGETHER).features(TEXTS), second)
     for options in (
+        {"options": FeaturizerOptions(embed="together", pooling="last")},
+        {"options": FeaturizerOptions(embed="together", max_length=8)},
+        {"options": FeaturizerOptions(embed="together", layer=2)},
         {"dtype": torch.bfloat16},
         {"tokenizer": tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template="{{ 1 }}")},
         {"tokenizer": tiny_tokenizer(chat_template=CHAT_TEMPLATE)},
     ):
         with pytest.raises(AssertionError, match="the backbone ran"):
-            Featurizer(folder, TOGETHER, **options).features(TEXTS)
+            Featurizer(folder, **{"options": TOGETHER} | options).features(TEXTS)
 
 
-def test_counts_and_cuts_long_parts(backbones):
-    featurizer = Featurizer(backbones("gpt2"), FeaturizerOptions(embed="together", max_length=10))
+def test_counts_and_cuts_long_parts(gpt2):
+    featurizer = Featurizer(gpt2, FeaturizerOptions(embed="together", max_length=10))
     counts = list(map(featurizer.length, TEXTS, featurizer.token_ids(TEXTS)))
     assert counts == [len(featurizer.tokenizer(text)["input_ids"]) for text in TEXTS]
     assert min(counts) > 10 == featurizer.limit
-    by_hand = hidden_states(backbones("gpt2"), featurizer.tokenizer, TEXTS[0], 10).mean(0)
+    by_hand = hidden_states(gpt2, featurizer.tokenizer, TEXTS[0], 10).mean(0)
     assert torch.allclose(featurizer.features(TEXTS[:1])[0], by_hand, atol=1e-5)
-    apart = Featurizer(backbones("gpt2"), FeaturizerOptions(max_length=10**6))
+    apart = Featurizer(gpt2, FeaturizerOptions(max_length=10**6))
     assert apart.limit == 128
     parts = list(map(apart.length, TEXTS, apart.token_ids(TEXTS)))
     assert all(a < b for a, b in zip(parts, counts, strict=True))
 
 
-def test_no_texts_have_no_features(backbones):
-    assert Featurizer(backbones("gpt2"), TOGETHER).features([]).shape == (0, 32)
-    assert Featurizer(backbones("gpt2")).features([]).shape == (0, 64)
+@pytest.mark.parametrize(
+    "options", [{"pooling": "max"}, {"embed": "both"}, {"max_length": 0}], ids=str
+)
+def test_options_that_cannot_be(options):
+    ((name, value),) = options.items()
+    with pytest.raises(ConfigError, match=f"{name} (is )?'?{value}"):
+        FeaturizerOptions(**options)
 
 
-def test_what_cannot_be_embedded_is_named(backbones, tmp_path):
+@pytest.mark.parametrize("layer", [3, -4])
+def test_what_cannot_be_embedded_is_named(gpt2, tmp_path, layer):
+    with pytest.raises(ConfigError, match=f"layer {layer} was asked for, but .* has 2 layers"):
+        Featurizer(gpt2, FeaturizerOptions(layer=layer)).features(TEXTS[:1])
     with pytest.raises(DataError, match="the text '' cannot be embedded: it has no tokens"):
-        Featurizer(backbones("gpt2"), TOGETHER).features(["fine", ""])
-    tokenizer = tiny_tokenizer()
+        Featurizer(gpt2, TOGETHER).features(["fine", ""])
+    gone = Featurizer(str(tmp_path / "gone"), tokenizer=tiny_tokenizer())
     with pytest.raises(CheckpointError, match="neither a local folder nor a model"):
-        _ = Featurizer(str(tmp_path / "gone"), tokenizer=tokenizer).model
+        _ = gone.model
     with pytest.raises(CheckpointError, match="no model could be read"):
-        _ = Featurizer(str(tmp_path / "gone"), tokenizer=tokenizer).limit
-    for options in ({"pooling": "max"}, {"embed": "both"}, {"max_length": 0}):
-        with pytest.raises(ConfigError):
-            FeaturizerOptions(**options)
+        _ = gone.limit
 
 
 def test_cached_vectors_come_back_exactly(tmp_path):
@@ -277,17 +250,13 @@ def test_cache_folder(monkeypatch, tmp_path):
 
 
 def test_broken_caches_are_storage_errors(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be opened"):
-        FeatureCache(tmp_path / "file").read([b"1"])
-    (tmp_path / "features.sqlite").write_bytes(b"not a database at all" * 99)
-    with pytest.raises(StorageError, match="the feature cache failed"):
-        FeatureCache(tmp_path).read([b"1"])
-
-
-def test_a_failed_write_keeps_nothing(tmp_path):
     cache = FeatureCache(tmp_path)
     cache.write({b"old": np.float32([1])})
     with pytest.raises(StorageError):
         cache.write({b"new": np.float32([1]), sqlite3: np.float32([2])})  # no possible key
-    assert list(cache.read([b"old", b"new"])) == [b"old"]
+    assert list(cache.read([b"old", b"new"])) == [b"old"]  # a failed write keeps nothing
+    cache.path.write_bytes(b"not a database at all" * 99)
+    with pytest.raises(StorageError, match="the feature cache failed"):
+        cache.read([b"1"])
+    with pytest.raises(StorageError, match="cannot be opened"):
+        FeatureCache(cache.path).read([b"1"])

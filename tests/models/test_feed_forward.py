@@ -1,23 +1,30 @@
-from __future__ import annotations
+"""Activations and feed-forward blocks in one kernel, where that is the same and faster."""
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from peft import LoraConfig, get_peft_model
+from torch import nn
 from torch.nn import functional
+from transformers.activations import GELUActivation, NewGELUActivation
 
-from hidden_context.models import feed_forward
-from hidden_context.models.feed_forward import GeluInProduct, gelu_blocks, linear_gelu_kernel
+from hidden_context.models.network import feed_forward
+from hidden_context.models.network.feed_forward import (
+    GeluInProduct,
+    fuse_gelu,
+    gelu_blocks,
+    linear_gelu_kernel,
+)
 from support.builders import tiny_classifier
 
+FUSED = nn.GELU(approximate="tanh")
 needs_kernel = pytest.mark.skipif(
     linear_gelu_kernel() is None, reason="this PyTorch has no product with a GELU inside"
 )
 
 
-def block_and_inputs(dtype: torch.dtype = torch.bfloat16) -> tuple[Any, Tensor]:
+def block_and_inputs(dtype=torch.bfloat16):
     """A feed-forward block in evaluation mode, weights of a size that matters, and some inputs."""
     torch.manual_seed(0)
     block = gelu_blocks(tiny_classifier("gpt2"))[0].eval()
@@ -28,7 +35,7 @@ def block_and_inputs(dtype: torch.dtype = torch.bfloat16) -> tuple[Any, Tensor]:
     return block.to(dtype), torch.randn(2, 37, block.c_fc.weight.shape[0]).to(dtype)
 
 
-def by_hand(block: Any, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+def by_hand(block, inputs, dtype):
     """The block in steps, each rounded to a precision."""
     x, inner, outer = inputs.to(dtype), block.c_fc, block.c_proj
     hidden = functional.gelu(x @ inner.weight.to(dtype) + inner.bias.to(dtype), approximate="tanh")
@@ -36,13 +43,12 @@ def by_hand(block: Any, inputs: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def calls(monkeypatch):
     """Counts the calls of the kernel."""
-    kernel, counted = linear_gelu_kernel(), list[int]()
+    kernel, counted = linear_gelu_kernel(), []
 
-    def counting(*arguments: Any) -> Tensor:
+    def counting(*arguments):
         counted.append(1)
-        assert kernel is not None
         return kernel(*arguments)
 
     monkeypatch.setattr(feed_forward, "linear_gelu_kernel", lambda: kernel and counting)
@@ -50,7 +56,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @needs_kernel
-def test_it_is_no_further_from_the_exact_block_than_the_steps_are(calls: list[int]) -> None:
+def test_it_is_no_further_from_the_exact_block_than_the_steps_are(calls):
     block, inputs = block_and_inputs()
     exact = by_hand(block, inputs, torch.float64)
     with torch.inference_mode():
@@ -62,50 +68,53 @@ def test_it_is_no_further_from_the_exact_block_than_the_steps_are(calls: list[in
     assert apart < 1.05 * steps
 
 
-def test_in_float32_nothing_changes(calls: list[int]) -> None:
-    block, inputs = block_and_inputs(torch.float32)
+def with_another_activation(block):
+    block.act = nn.ReLU()
+
+
+def with_dropout(block):
+    block.train().dropout.p = 1.0
+
+
+def listened_to(kind):
+    return lambda block: getattr(block.c_fc, kind)(lambda *arguments: block.heard.append(1))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "change"),
+    [
+        (torch.float32, lambda block: None),
+        (torch.bfloat16, with_another_activation),
+        (torch.bfloat16, with_dropout),
+        (torch.bfloat16, listened_to("register_forward_hook")),
+        (torch.bfloat16, listened_to("register_forward_pre_hook")),
+    ],
+    ids=["float32", "ReLU", "training", "hook", "pre-hook"],
+)
+def test_everything_else_is_the_blocks_own_way(calls, dtype, change):
+    block, inputs = block_and_inputs(dtype)
+    block.heard = []
+    change(block)
     with torch.inference_mode():
         found = block(inputs)
+        assert len(block.heard) == ("listened" in change.__qualname__)
         assert torch.equal(found, super(GeluInProduct, block).forward(inputs))
-    assert torch.allclose(found.double(), by_hand(block, inputs, torch.float64), atol=1e-5)
+    if dtype == torch.float32:
+        assert torch.allclose(found.double(), by_hand(block, inputs, torch.float64), atol=1e-5)
     assert not calls
 
 
-def test_gradients_take_the_block_s_own_way(calls: list[int]) -> None:
+def test_gradients_take_the_blocks_own_way(calls):
     block, inputs = block_and_inputs()
     block(inputs).float().sum().backward()
     assert block.c_fc.weight.grad is not None
     assert not calls
 
 
-def test_training_mode_takes_the_block_s_own_way_with_its_dropout(calls: list[int]) -> None:
-    block, inputs = block_and_inputs()
-    block.train().dropout.p = 1.0
-    with torch.inference_mode():
-        assert not block(inputs).any()
-    assert not calls
-
-
-@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
-def test_who_listens_to_the_first_layer_hears_it(kind: str, calls: list[int]) -> None:
-    block, inputs = block_and_inputs()
-    heard = []
-    getattr(block.c_fc, kind)(lambda *arguments: heard.append(arguments[1]))
-    with torch.inference_mode():
-        block(inputs)
-    assert len(heard) == 1
-    assert not calls
-
-
-def test_an_adapter_on_the_first_layer_counts(calls: list[int]) -> None:
-    from peft import LoraConfig, get_peft_model
-
+def test_an_adapter_on_the_first_layer_counts(calls):
     torch.manual_seed(0)
-    model = tiny_classifier("gpt2")
-    adapted: Any = get_peft_model(
-        model, LoraConfig(target_modules=["c_fc"], init_lora_weights=False, fan_in_fan_out=True)
-    )
-    adapted = adapted.to(torch.bfloat16).eval()
+    config = LoraConfig(target_modules=["c_fc"], init_lora_weights=False, fan_in_fan_out=True)
+    adapted = get_peft_model(tiny_classifier("gpt2"), config).to(torch.bfloat16).eval()
     ids = torch.arange(3, 40)[None]
     with torch.inference_mode():
         with_adapter = adapted(input_ids=ids).logits
@@ -115,19 +124,13 @@ def test_an_adapter_on_the_first_layer_counts(calls: list[int]) -> None:
     assert not calls
 
 
-def test_another_activation_stays(calls: list[int]) -> None:
-    block, inputs = block_and_inputs()
-    block.act = nn.ReLU()
-    with torch.inference_mode():
-        found = block(inputs)
-        inner = block.c_fc(inputs).relu()
-        assert torch.equal(found, block.c_proj(inner))
-    assert not calls
-
-
-def exact_kernel(inputs: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tensor:
+def exact_kernel(inputs, weight, bias, *_):
     plain = functional.linear(inputs.float(), weight.float(), bias.float())
     return functional.gelu(plain, approximate="tanh")
+
+
+def refuses(values):
+    raise RuntimeError("built without oneDNN")
 
 
 @pytest.mark.parametrize(
@@ -138,38 +141,65 @@ def exact_kernel(inputs: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tenso
         (lambda values: values - 0.03, False),
         (lambda values: values.nan_to_num(), False),
         (lambda values: values[:, :1], False),
+        (refuses, False),
     ],
-    ids=["none", "far", "near", "hides NaN", "shape"],
+    ids=["none", "far", "near", "hides NaN", "shape", "refuses"],
 )
-def test_a_kernel_that_is_wrong_is_not_used(
-    mistake: Callable[[Tensor], Tensor], used: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wrong(*arguments: Any) -> Tensor:
+def test_a_kernel_that_is_wrong_is_not_used(mistake, used, monkeypatch):
+    def wrong(*arguments):
         return mistake(exact_kernel(*arguments))
 
     linear_gelu_kernel.cache_clear()
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong)
     try:
         assert linear_gelu_kernel() == (wrong if used else None)
+        if not used:
+            block, inputs = block_and_inputs()
+            with torch.inference_mode():
+                assert torch.equal(block(inputs), super(GeluInProduct, block).forward(inputs))
     finally:
         linear_gelu_kernel.cache_clear()
 
 
-def test_a_kernel_that_refuses_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(*_: Any) -> Tensor:
-        raise RuntimeError("built without oneDNN")
-
-    linear_gelu_kernel.cache_clear()
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", refuses)
-    try:
-        assert linear_gelu_kernel() is None
-        block, inputs = block_and_inputs()
-        with torch.inference_mode():
-            assert torch.equal(block(inputs), super(GeluInProduct, block).forward(inputs))
-    finally:
-        linear_gelu_kernel.cache_clear()
-
-
-def test_only_gpt2_has_such_blocks() -> None:
+def test_only_gpt2_has_such_blocks():
     assert len(gelu_blocks(tiny_classifier("gpt2", n_layer=3))) == 3
     assert not gelu_blocks(tiny_classifier("llama"))
+
+
+def test_gpt2_has_one_in_each_layer_and_its_rewards_and_gradients_stay():
+    ids, found = torch.arange(3, 40)[None], []
+    for fused in (False, True):
+        model = tiny_classifier("gpt2", stock=True, n_layer=3)
+        weights = list(model.state_dict())
+        if fused:
+            assert [fuse_gelu(model), fuse_gelu(model)] == [3, 0]
+            kinds = [module for module in model.modules() if isinstance(module, nn.GELU)]
+            assert [module.approximate for module in kinds] == ["tanh"] * 3
+        assert any(isinstance(each, NewGELUActivation) for each in model.modules()) == (not fused)
+        assert list(model.state_dict()) == weights
+        assert model.config.activation_function == "gelu_new"
+        model.config.pad_token_id = None
+        raw = model(input_ids=ids).logits
+        raw.sum().backward()
+        found.append((raw.detach(), model.transformer.wte.weight.grad))
+    for plain, own in zip(*found, strict=True):
+        assert torch.allclose(plain, own, atol=1e-5, rtol=1e-4)
+
+
+def test_other_activations_stay():
+    assert fuse_gelu(tiny_classifier("llama", stock=True)) == 0
+    x = torch.linspace(-3, 3, 101)
+    for kind in ("bert", "gpt_neox"):
+        model = tiny_classifier(kind)  # specialised for rewards
+        assert fuse_gelu(tiny_classifier(kind, stock=True)) == 0
+        exact = [module for module in model.modules() if isinstance(module, GELUActivation)]
+        assert len(exact) == 2
+        assert torch.allclose(exact[0](x), x * torch.special.ndtr(x), atol=1e-6)
+        assert (exact[0](x) - FUSED(x)).abs().max() > 1e-4
+
+    class Other(NewGELUActivation):
+        """Might compute something else."""
+
+    parent = nn.Sequential(Other(), nn.Sequential(NewGELUActivation()))
+    assert fuse_gelu(parent) == 1
+    assert type(parent[0]) is Other

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from hidden_context import heads
-from hidden_context.data.cache_folder import default_cache_dir
+from hidden_context.data.storage.files import default_cache_dir
 from hidden_context.errors import MissingFileError
-from hidden_context.models import identity
-from hidden_context.models.backbone import build_model
-from hidden_context.models.head_file import HeadFile
-from hidden_context.models.identity import file_digest, weight_digests
+from hidden_context.models.checkpoint import identity
+from hidden_context.models.checkpoint.head_file import HeadFile
+from hidden_context.models.checkpoint.identity import file_digest, weight_digests
+from hidden_context.models.network.backbone import build_model
 from support.builders import tiny_backbone
 
 
@@ -68,7 +68,7 @@ def test_a_repository_of_the_hub_is_its_commit(tmp_path, monkeypatch):
         return path if name == "org/model" and path.is_file() else None
 
     monkeypatch.setattr(identity, "find_file", find)
-    monkeypatch.setattr("hidden_context.models.contents.find_file", find)
+    monkeypatch.setattr("hidden_context.models.checkpoint.contents.find_file", find)
     assert weight_digests("org/model") == {"org/model": "abc123"}
 
 

@@ -1,35 +1,47 @@
+"""What loads, by whom, and the sentence that everything else is refused with."""
+
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from hidden_context import heads
-from hidden_context.errors import CheckpointError, HiddenContextError, MissingFileError
-from hidden_context.likelihood import make_likelihood
-from hidden_context.models import RewardModel
-from hidden_context.models.adapters import adapter_shapes
-from hidden_context.models.backbone import LoraOptions, build_model
-from hidden_context.models.head_file import HEAD_FILE
-from hidden_context.models.repository import find_file
-from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.models.tokenizer import load_tokenizer
-from support.builders import sample_texts
+from hidden_context.data.storage.files import read_json
+from hidden_context.errors import HiddenContextError, MissingFileError, StorageError
+from hidden_context.models.checkpoint.contents import ADAPTER_CONFIG, find_file, replace_folder
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, resolve_head
+from hidden_context.models.network.adapters import adapter_shapes
+from hidden_context.models.network.backbone import LoraOptions
+from hidden_context.models.network.modules import final_linear
+from support.builders import sample_texts, tiny_tokenizer
+from support.models import edit_json, edit_weights, load, one_by_one, refusal, sequence_model
+
+TEXTS = sample_texts(6)
+BASE = heads.make("base")
+HEADS = {
+    "base": BASE,
+    "mean_and_variance": heads.make("mean_and_variance", likelihood="logistic"),
+    "categorical": heads.make("categorical", num_atoms=5),
+}
+WEIGHTS = "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def adapter(backbones, tmp_path_factory):
     """A LoRA checkpoint of this package on a GPT-2 of two layers."""
     folder = tmp_path_factory.mktemp("adapter") / "adapter"
-    base = backbones("gpt2")
-    head = heads.make("base")
-    module = build_model(base, head, lora=LoraOptions())
-    SequenceRewardModel(
-        module, load_tokenizer(base), make_likelihood(head), 64, base_model=base
-    ).save_pretrained(folder)
+    sequence_model(backbones("gpt2"), BASE).save_pretrained(folder)
     return folder
 
 
@@ -38,179 +50,187 @@ def copy_of_adapter(adapter, tmp_path):
     return Path(shutil.copytree(adapter, tmp_path / "copy"))
 
 
-def refusal(path, *args, **options) -> str:
-    """The one-paragraph message that loading is refused with."""
-    with pytest.raises(HiddenContextError) as caught:
-        RewardModel.from_pretrained(path, *args, **options)
-    assert isinstance(caught.value, (CheckpointError, MissingFileError))
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    return message
+@pytest.mark.parametrize(
+    ("tuning", "kind", "name"),
+    [
+        *(("full", kind, name) for kind in ("gpt2", "llama", "bert", "roberta") for name in HEADS),
+        *(("lora", "gpt2", name) for name in HEADS),
+        ("lora", "llama", "categorical"),
+        ("lora", "bert", "base"),  # its pooler is new too, and has to be saved
+        ("lora", "roberta", "mean_and_variance"),
+        ("lora", "distilbert", "categorical"),
+        ("lora", "t5", "base"),
+    ],
+)
+def test_checkpoints_load_with_the_stock_classes(backbones, tmp_path, tuning, kind, name):
+    head, folder = HEADS[name], backbones(kind, **({"spread": 1.0} if kind == "t5" else {}))
+    lora = LoraOptions(target_modules={"distilbert": ["q_lin", "v_lin"]}.get(kind))
+    model = sequence_model(folder, head, tuning=tuning, lora=lora)
+    ours = model.raw_outputs(TEXTS, batch_size=1)
+    assert ours.std(0).min() > 1e-3
+    model.save_pretrained(tmp_path / "model")
+    torch.manual_seed(5)  # what is not saved would be drawn differently now
+    source = tmp_path / "model" if tuning == "full" else folder
+    module = AutoModelForSequenceClassification.from_pretrained(source, num_labels=head.num_outputs)
+    if tuning == "lora":
+        module = PeftModel.from_pretrained(module, str(tmp_path / "model"))
+    else:
+        assert read_json(source / "config.json")["problem_type"] == "regression"
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert torch.allclose(one_by_one(module, tokenizer, TEXTS), ours, atol=1e-5, rtol=1e-5)
+    again = load(tmp_path / "model")
+    assert torch.allclose(again.raw_outputs(TEXTS), ours, atol=1e-5, rtol=1e-5)
+    assert again.head == head
 
 
-def change(path: Path, **values):
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+def test_bfloat16_adapters_keep_their_float32_head(backbones, tmp_path):
+    model = sequence_model(backbones("roberta"), BASE, last=20.3, dtype=torch.bfloat16)
+    head = final_linear(model.module.get_base_model())[1].weight.detach().clone()
+    assert not torch.equal(head, head.bfloat16().float())
+    ours = model.raw_outputs(TEXTS)
+    model.save_pretrained(tmp_path / "adapter")
+    again = load(tmp_path / "adapter", dtype="bfloat16")
+    assert torch.equal(final_linear(again.module.get_base_model())[1].weight, head)
+    assert torch.allclose(again.raw_outputs(TEXTS), ours, atol=1e-5, rtol=1e-5)
 
 
 def test_missing_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "does not exist" in refusal(str(tmp_path / "nowhere"))
-    assert "does not exist" in refusal(Path("nowhere"))
-    assert "does not exist" in refusal("./nowhere")
-    assert "no model could be read from 'nowhere'" in refusal("nowhere")
+    for path in (str(tmp_path / "nowhere"), Path("nowhere"), "./nowhere"):
+        assert "does not exist" in refusal(load, path, error=MissingFileError)
+    assert "no model could be read from 'nowhere'" in refusal(load, "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "no model could be read" in refusal("./empty")
+    assert "no model could be read" in refusal(load, "./empty")
 
 
 def test_home_folder_is_expanded(backbones, monkeypatch):
     folder = Path(backbones("gpt2", num_labels=1))
     monkeypatch.setenv("HOME", str(folder.parent))
-    assert RewardModel.from_pretrained(f"~/{folder.name}").head == heads.make("base")
+    assert load(f"~/{folder.name}").head == BASE
 
 
-def test_plain_backbones_are_refused(backbones):
-    for kind in ("gpt2", "bert"):
-        assert "no trained reward head" in refusal(backbones(kind))
-        assert "no trained reward head" in refusal(backbones(kind), "mean_and_variance")
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+@pytest.mark.parametrize("head", [None, "mean_and_variance"])
+def test_plain_backbones_are_refused(backbones, kind, head):
+    assert "no trained reward head" in refusal(load, backbones(kind), head)
 
 
 def test_wrong_heads_are_refused(backbones, adapter):
     one, three = backbones("gpt2", num_labels=1), backbones("gpt2", num_labels=3)
-    assert "does not have 2 outputs" in refusal(one, "mean_and_variance")
-    assert "has 3 outputs and no reward_head.json" in refusal(three)
-    categorical = {"type": "categorical", "num_atoms": 3}
-    assert RewardModel.from_pretrained(three, categorical).head.num_outputs == 3
-    message = refusal(adapter, "categorical")
+    assert "does not have 2 outputs" in refusal(load, one, "mean_and_variance")
+    assert "has 3 outputs and no reward_head.json" in refusal(load, three)
+    assert load(three, {"type": "categorical", "num_atoms": 3}).head.num_outputs == 3
+    message = refusal(load, adapter, "categorical")
     assert "trained with a base head of 1 outputs" in message
     assert "categorical head of 10 outputs" in message
 
 
-def test_damaged_head_files(copy_of_adapter):
-    path = copy_of_adapter / HEAD_FILE
-    content = json.loads(path.read_text())
-    path.write_text("{nonsense")
-    assert "not valid JSON" in refusal(copy_of_adapter)
-    path.write_text("[1]")
-    assert "a JSON object is needed" in refusal(copy_of_adapter)
-    path.write_text("{}")
-    assert "'head' is missing" in refusal(copy_of_adapter)
-    path.write_text(json.dumps(content | {"format": 99}))
-    assert "upgrade" in refusal(copy_of_adapter)
-    path.write_text(json.dumps(content | {"head": {"type": "alien"}}))
-    assert "'alien' is not known" in refusal(copy_of_adapter)
-    path.write_text(json.dumps(content | {"reward_scale": {"median": 1}}))
-    assert "reward_head.json" in refusal(copy_of_adapter)
-
-
 def test_adapters_without_head_file(copy_of_adapter, backbones):
     (copy_of_adapter / HEAD_FILE).unlink()
-    model = RewardModel.from_pretrained(copy_of_adapter)
-    assert model.head == heads.make("base")
-    assert model.base_model == backbones("gpt2")
-    assert model.max_length == 128
-    message = refusal(copy_of_adapter, "mean_and_variance")
+    # a vocabulary that is saved with an adapter is not taken for the head
+    embeddings = {"base_model.model.transformer.wte.weight": torch.zeros(420, 32)}
+    for extra in ({}, embeddings):
+        edit_weights(copy_of_adapter / WEIGHTS, **extra)
+        model = load(copy_of_adapter)
+        assert (model.head, model.base_model, model.max_length) == (BASE, backbones("gpt2"), 128)
+    message = refusal(load, copy_of_adapter, "mean_and_variance")
     assert "has a head of 1 outputs, but the mean_and_variance head has 2" in message
 
 
-def test_adapters_whose_backbone_is_gone(copy_of_adapter, backbones):
-    config = copy_of_adapter / "adapter_config.json"
-    change(config, base_model_name_or_path="/gone/away")
-    assert "--base_model" in refusal(copy_of_adapter)
-    expected = RewardModel.from_pretrained(copy_of_adapter, base_model=backbones("gpt2"))
-    assert expected.raw_outputs(sample_texts(2)).shape == (2, 1)
-    change(config, base_model_name_or_path=None)
-    assert "does not name its backbone" in refusal(copy_of_adapter)
+def test_adapters_whose_backbone_is_gone(copy_of_adapter, adapter, backbones):
+    config = copy_of_adapter / ADAPTER_CONFIG
+    edit_json(config, base_model_name_or_path="/gone/away")
+    assert "--base_model" in refusal(load, copy_of_adapter)
+    found = load(copy_of_adapter, base_model=backbones("gpt2")).raw_outputs(TEXTS)
+    assert torch.equal(found, load(adapter).raw_outputs(TEXTS))
+    edit_json(config, base_model_name_or_path=None)
+    assert "does not name its backbone" in refusal(load, copy_of_adapter)
     config.write_text("{nonsense")
-    assert "not valid JSON" in refusal(copy_of_adapter)
+    assert "not valid JSON" in refusal(load, copy_of_adapter)
 
 
-@pytest.mark.parametrize("layers", [1, 3])
-def test_adapters_for_more_or_fewer_layers(adapter, backbones, layers):
-    message = refusal(adapter, base_model=backbones("gpt2", n_layer=layers))
-    assert "only one of them has 2 weights (base_model.model.transformer.h." in message
-
-
-def test_adapters_for_another_architecture_or_width(adapter, backbones):
-    assert "does not fit the backbone" in refusal(adapter, base_model=backbones("llama"))
-    assert "does not fit the backbone" in refusal(adapter, base_model=backbones("gpt2", n_embd=64))
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("gpt2", {"n_layer": 1}, "only one of them has 2 weights (base_model.model.transformer.h."),
+        ("gpt2", {"n_layer": 3}, "only one of them has 2 weights (base_model.model.transformer.h."),
+        ("gpt2", {"n_embd": 64}, "does not fit the backbone"),
+        ("llama", {}, "does not fit the backbone"),
+    ],
+)
+def test_adapters_for_another_backbone(adapter, backbones, kind, options, words):
+    assert words in refusal(load, adapter, base_model=backbones(kind, **options))
 
 
 def test_damaged_and_missing_weights(copy_of_adapter, backbones, tmp_path):
-    weights = copy_of_adapter / "adapter_model.safetensors"
+    weights = copy_of_adapter / WEIGHTS
     weights.write_bytes(b"garbage " * 9)
-    assert "cannot be read" in refusal(copy_of_adapter)
+    assert "cannot be read" in refusal(load, copy_of_adapter)
     weights.unlink()
-    assert "no adapter weights" in refusal(copy_of_adapter)
+    assert "no adapter weights" in refusal(load, copy_of_adapter)
     whole = Path(shutil.copytree(backbones("gpt2", num_labels=1), tmp_path / "whole"))
     (whole / "model.safetensors").write_bytes(b"garbage " * 9)
-    assert "could not be loaded" in refusal(whole)
+    assert "could not be loaded" in refusal(load, whole)
 
 
 def test_pickles_are_read_for_weights_only(copy_of_adapter):
-    from safetensors.torch import load_file
-
-    safe = copy_of_adapter / "adapter_model.safetensors"
-    pickled = copy_of_adapter / "adapter_model.bin"
-    expected = RewardModel.from_pretrained(copy_of_adapter).raw_outputs(sample_texts(3))
+    safe, pickled = copy_of_adapter / WEIGHTS, copy_of_adapter / "adapter_model.bin"
+    expected = load(copy_of_adapter).raw_outputs(TEXTS)
     state, shapes = load_file(safe), adapter_shapes(str(copy_of_adapter))
     safe.unlink()
     torch.save(state, pickled)
     assert adapter_shapes(str(copy_of_adapter)) == shapes
-    assert torch.equal(
-        RewardModel.from_pretrained(copy_of_adapter).raw_outputs(sample_texts(3)), expected
-    )
+    assert torch.equal(load(copy_of_adapter).raw_outputs(TEXTS), expected)
 
     class Malicious:
         def __reduce__(self):
             return (Path.touch, (copy_of_adapter / "pwned",))
 
     torch.save({"weight": Malicious()}, pickled)
-    assert "cannot be read" in refusal(copy_of_adapter)
+    assert "cannot be read" in refusal(load, copy_of_adapter)
     assert not (copy_of_adapter / "pwned").exists()
 
 
-def test_an_adapter_of_a_language_model_is_no_reward_model(backbones, tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+@pytest.mark.parametrize(
+    ("auto", "kind", "task", "words"),
+    [
+        (
+            *(AutoModelForCausalLM, "llama", "CAUSAL_LM"),
+            "has the weight score.weight, so rewards would be random",
+        ),
+        (
+            *(AutoModelForSequenceClassification, "bert", "SEQ_CLS"),
+            "has 2 weights (bert.pooler.dense.bias, bert.pooler.dense.weight)",
+        ),
+    ],
+)
+def test_adapters_without_what_a_reward_is_read_by(backbones, tmp_path, auto, kind, task, words):
+    base = auto.from_pretrained(backbones(kind), num_labels=1)
+    get_peft_model(base, LoraConfig(task_type=task)).save_pretrained(tmp_path / "adapter")
+    assert words in refusal(load, tmp_path / "adapter")
 
-    base = backbones("llama")
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base), LoraConfig(task_type="CAUSAL_LM")
+
+def test_a_tokenizer_can_be_named(backbones, tmp_path):
+    tiny_tokenizer(eos="<s>", pad="<s>", max_length=40).save_pretrained(tmp_path / "tokenizer")
+    name = str(tmp_path / "tokenizer")
+    model = load(backbones("gpt2", num_labels=1), tokenizer_name=name)
+    assert (model.tokenizer.eos_token, model.max_length) == ("<s>", 40)
+    assert "--tokenizer_name" in refusal(
+        load, backbones("gpt2", num_labels=1), tokenizer_name=str(tmp_path / "nothing")
     )
-    model.save_pretrained(tmp_path / "sft")
-    message = refusal(tmp_path / "sft")
-    assert "has the weight score.weight, so rewards would be random" in message
 
 
-def test_an_adapter_without_the_new_pooler_is_refused(backbones, tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForSequenceClassification
-
-    base = AutoModelForSequenceClassification.from_pretrained(backbones("bert"), num_labels=1)
-    get_peft_model(base, LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path / "adapter")
-    message = refusal(tmp_path / "adapter")
-    assert "has 2 weights (bert.pooler.dense.bias, bert.pooler.dense.weight)" in message
+def test_heads_by_name_and_form():
+    assert resolve_head(None) is None
+    for form in ("scalar", BASE, BASE.to_dict()):
+        assert resolve_head(form) == BASE
 
 
-def test_vocabulary_saved_with_an_adapter_is_not_taken_for_the_head(copy_of_adapter):
-    from safetensors.torch import load_file, save_file
-
-    (copy_of_adapter / HEAD_FILE).unlink()
-    path = copy_of_adapter / "adapter_model.safetensors"
-    extra = {"base_model.model.transformer.wte.weight": torch.zeros(420, 32)}
-    save_file(load_file(path) | extra, path)
-    assert RewardModel.from_pretrained(copy_of_adapter).head.num_outputs == 1
-
-
-def test_files_are_found_in_folders_only_by_name(adapter):
+def test_ids_that_cannot_be_are_refused(adapter):
     assert find_file(str(adapter), HEAD_FILE) == adapter / HEAD_FILE
     assert find_file(str(adapter), "nothing.json") is None
-
-
-def test_ids_that_cannot_be_are_refused():
-    with pytest.raises(CheckpointError, match="neither a local folder nor"):
-        find_file("not a valid id!", HEAD_FILE)
+    message = refusal(find_file, "not a valid id!", HEAD_FILE, error=HiddenContextError)
+    assert "neither a local folder nor" in message
     assert find_file("some/model-nobody-has", HEAD_FILE) is None  # offline: not cached
 
 
@@ -224,8 +244,53 @@ def test_cached_models_load_offline(tmp_path, monkeypatch, backbones):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert find_file("someone/model", HEAD_FILE) is None
-    config = find_file("someone/model", "config.json")
-    assert config is not None
-    assert config.parent.name == commit
-    model = RewardModel.from_pretrained("someone/model")
-    assert model.raw_outputs(sample_texts(2)).shape == (2, 1)
+    assert find_file("someone/model", "config.json").parent.name == commit
+    assert load("someone/model").raw_outputs(TEXTS).shape == (6, 1)
+
+
+def test_folders_are_replaced_whole(tmp_path):
+    target = tmp_path / "deep" / "model"
+    with replace_folder(target) as folder:
+        (folder / "a").write_text("1")
+        assert not target.exists()
+    with replace_folder(target) as folder:
+        (folder / "b").write_text("2")
+        assert (target / "a").read_text() == "1"
+    assert [file.name for file in target.iterdir()] == ["b"]
+    assert [entry.name for entry in target.parent.iterdir()] == ["model"]
+    with pytest.raises(StorageError), replace_folder(target / "b" / "model"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "expected"),
+    [
+        ("inside", OSError(5, "broken disk"), StorageError),
+        ("inside", SafetensorError("I/O error: disk full"), StorageError),
+        ("inside", ValueError("a bug"), ValueError),
+        ("last rename", OSError(13, "Permission denied"), StorageError),
+    ],
+)
+def test_failed_folders_leave_no_trace(tmp_path, monkeypatch, place, error, expected):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "a").write_text("1")
+    rename = type(target).rename
+
+    def fail_for_partial(self, other):
+        if place == "last rename" and self.name.endswith(".partial"):
+            raise error
+        return rename(self, other)
+
+    monkeypatch.setattr(type(target), "rename", fail_for_partial)
+
+    def write_half():
+        with replace_folder(target) as folder:
+            (folder / "a").write_text("2")
+            if place == "inside":
+                raise error
+
+    with pytest.raises(expected, match=str(error.args[-1])):
+        write_half()
+    assert (target / "a").read_text() == "1"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]

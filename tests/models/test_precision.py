@@ -1,4 +1,4 @@
-"""Which precision is chosen by given timings, and when a slow one is warned of."""
+"""Devices and precisions: what is timed of them, what is chosen, and what is warned of."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hidden_context.errors import HiddenContextWarning
-from hidden_context.models import precision
-from hidden_context.models.precision import Timings, choose, for_training, warn_if_slow, width_of
+from hidden_context.errors import ConfigError, HiddenContextWarning
+from hidden_context.models.network import precision, timing
+from hidden_context.models.network.precision import (
+    Timings,
+    for_training,
+    resolve_device,
+    resolve_dtype,
+    warn_if_slow,
+    width_of,
+)
+from hidden_context.models.network.timing import seconds_of, seconds_of_layer, synchronize
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -37,22 +45,6 @@ def measured(monkeypatch):
     return measured
 
 
-@pytest.mark.parametrize(
-    ("float32", "bfloat16", "chosen"),
-    [
-        (1.3, 1.0, "bfloat16"),
-        (1.29, 1.0, "float32"),
-        (1.0, 1.0, "float32"),
-        (1.0, 8.0, "float32"),
-        (6.0, 1.0, "bfloat16"),
-        (1.0, math.inf, "float32"),
-    ],
-)
-def test_bfloat16_is_chosen_where_it_is_faster_by_a_margin(float32, bfloat16, chosen):
-    assert choose(timings(float32, bfloat16)) == chosen
-    assert choose(timings(float32, bfloat16), margin=float32 / bfloat16 + 0.01) == "float32"
-
-
 def test_timings_tell_what_was_measured():
     found = timings(1.2e-3, 0.4e-3, backward=True)
     assert found.speedup("bfloat16") == pytest.approx(3)
@@ -65,31 +57,23 @@ def test_timings_tell_what_was_measured():
 
 
 @pytest.mark.parametrize(
-    ("width", "bfloat16", "chosen", "asked"),
+    ("width", "float32", "bfloat16", "chosen"),
     [
-        (576, 0.3, "bfloat16", 1),
-        (576, 1.0, "float32", 1),
-        (precision.MIN_WIDTH, 0.3, "bfloat16", 1),
-        (precision.MIN_WIDTH - 1, 0.3, "float32", 0),  # nothing is measured for a small model
-        (None, 0.3, "float32", 0),
+        (576, 1.31, 1.0, "bfloat16"),
+        (576, 1.29, 1.0, "float32"),  # within the margin
+        (576, 1.0, 1.0, "float32"),
+        (576, 1.0, math.inf, "float32"),
+        (precision.MIN_WIDTH, 6.0, 1.0, "bfloat16"),
+        (precision.MIN_WIDTH - 1, 6.0, 1.0, None),  # nothing is measured for a small model
+        (None, 6.0, 1.0, None),
     ],
 )
-def test_a_training_on_a_processor_takes_what_is_measured(measured, width, bfloat16, chosen, asked):
-    calls = measured(1.0, bfloat16)
+def test_a_training_on_a_processor_takes_what_is_faster(measured, width, float32, bfloat16, chosen):
+    calls = measured(float32, bfloat16)
     found, told = for_training(CPU, width)
-    assert (found, told is not None) == (chosen, bool(asked))
-    assert calls == [("cpu", "bfloat16", True)] * asked  # backward too
-
-
-@pytest.mark.parametrize(("has", "chosen"), [(True, "bfloat16"), (False, "float32")])
-def test_a_training_on_a_gpu_takes_what_it_has_not_what_it_imitates(
-    measured, monkeypatch, has, chosen
-):
-    calls = measured(1.0, 0.1)
-    supported = lambda including_emulation=True: has or including_emulation  # noqa: E731
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert for_training(CUDA, 4096) == (chosen, None)
-    assert not calls
+    assert found == (chosen or "float32")
+    assert (told is None) == (chosen is None)
+    assert calls == [("cpu", "bfloat16", True)] * (chosen is not None)  # backward too
 
 
 def test_a_slow_precision_is_obeyed_with_a_warning_of_the_numbers(measured):
@@ -155,3 +139,120 @@ def test_the_width_of_a_model_is_its_text_part_s():
     assert width_of(SimpleNamespace(get_text_config=lambda: inner, hidden_size=3)) == 576
     assert width_of(inner) == 576
     assert width_of(SimpleNamespace()) is None
+
+
+def test_devices(monkeypatch):
+    assert resolve_device("cpu") == CPU
+    assert resolve_device(CPU) == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == CUDA
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match="has 2 cuda devices"):
+        resolve_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto") == CPU
+    for missing in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(ConfigError, match="this machine has 0"):
+            resolve_device(missing)
+    with pytest.raises(ConfigError, match="not known"):
+        resolve_device("abacus")
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_precisions_are_those_a_gpu_has_not_what_it_imitates(measured, monkeypatch, has):
+    calls = measured(1.0, 0.1)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: has or including_emulation
+    )
+    expected = torch.bfloat16 if has else torch.float32
+    assert resolve_dtype("auto", CUDA) == expected
+    assert for_training(CUDA, 4096) == (str(expected).removeprefix("torch."), None)
+    assert not calls
+    assert resolve_dtype("auto", CPU) == torch.float32
+    assert resolve_dtype("bf16", CPU) == resolve_dtype("bfloat16", CPU) == torch.bfloat16
+    assert resolve_dtype(torch.float64, CPU) == torch.float64
+    with pytest.raises(ConfigError, match="not known"):
+        resolve_dtype("int3", CPU)
+
+
+class Clock:
+    """A clock that goes on by the seconds that each run takes."""
+
+    def __init__(self, *runs):
+        self.now, self.left, self.runs = 100.0, list(runs), 0
+
+    def run(self):
+        self.now += self.left.pop(0)
+        self.runs += 1
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("runs", "budget", "expected", "count"),
+    [
+        ((9, 1, 3, 2, 8), 100, 2.5, 5),  # the first pays for preparations
+        ((9, 1, 3, 2), 12, 2.0, 3),  # no more after 13 seconds
+        ((9, 1), 9, 9.0, 1),  # so slow that it is all there is
+    ],
+)
+def test_the_median_of_runs_within_a_budget(runs, budget, expected, count):
+    clock = Clock(*runs, *[1.0] * 9)
+    assert seconds_of(clock.run, budget, most=4, clock=clock) == expected
+    assert clock.runs == count
+
+
+def test_a_layer_is_timed_forward_and_if_asked_backward(monkeypatch):
+    shapes = []
+    linear, mm = torch.nn.functional.linear, torch.mm
+
+    def forward(inputs, weight):
+        shapes.append(("forward", tuple(inputs.shape), inputs.dtype))
+        return linear(inputs, weight)
+
+    def back(gradient, weight):
+        shapes.append(("backward", tuple(gradient.shape), gradient.dtype))
+        return mm(gradient, weight)
+
+    monkeypatch.setattr(timing.functional, "linear", forward)
+    monkeypatch.setattr(torch, "mm", back)
+    shape = (3, timing.WIDTH)
+    assert 0 < seconds_of_layer(CPU, torch.float32, 3) < math.inf
+    assert set(shapes) == {("forward", shape, torch.float32)}
+    shapes.clear()
+    seconds_of_layer(CPU, torch.bfloat16, 3, backward=True)
+    assert shapes[:2] == [(way, shape, torch.bfloat16) for way in ("forward", "backward")]
+    assert len(shapes) % 2 == 0
+
+
+def test_work_is_told_by_the_processor_time_of_a_thread_and_waiting_is_not(monkeypatch):
+    monkeypatch.setattr(timing.time, "process_time", lambda: 12.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert timing.work_clock(CPU)() == 3.0
+    assert timing.work_clock(CUDA) is timing.time.perf_counter
+    coarse = SimpleNamespace(resolution=0.0156)  # as on Windows
+    monkeypatch.setattr(timing.time, "get_clock_info", lambda name: coarse)
+    assert timing.work_clock(CPU) is timing.time.perf_counter
+
+
+def test_a_layer_is_timed_by_the_clock_given_and_what_a_device_lacks_takes_for_ever(monkeypatch):
+    ticks = iter(range(100))
+    assert seconds_of_layer(CPU, torch.float32, 2, clock=lambda: next(ticks)) == 1.0
+
+    def refuse(*_):
+        raise RuntimeError("not implemented for 'BFloat16'")
+
+    monkeypatch.setattr(timing.functional, "linear", refuse)
+    assert seconds_of_layer(CPU, torch.bfloat16, 3) == math.inf
+
+
+def test_an_accelerator_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(1))
+    synchronize(CUDA)
+    synchronize(CPU)
+    assert waited == [1]

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from hidden_context.errors import HiddenContextWarning
-from hidden_context.models import threads
-from hidden_context.models.threads import (
-    candidates,
+from hidden_context.models.network import threads
+from hidden_context.models.network.threads import (
     choose,
     cpu_threads,
     settle_threads,
@@ -40,21 +39,6 @@ def test_threads_are_set_for_the_block_only():
         with cpu_threads(None), cpu_threads(0):
             assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize(
-    ("most", "cpus", "expected"),
-    [
-        (8, 8, [8, 4, 1]),
-        (8, 3, [8, 3, 1]),
-        (8, 64, [8, 4, 1]),
-        (2, 2, [2, 1]),
-        (3, 1, [3, 1]),
-        (1, 64, [1]),
-    ],
-)
-def test_what_is_compared_is_all_that_are_usable_half_and_one(most, cpus, expected):
-    assert candidates(most, cpus) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,36 +75,55 @@ def test_processors_are_counted_by_affinity_and_quota(tmp_path, monkeypatch, fil
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     assert usable_cpus(tmp_path) == expected
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on other systems
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert usable_cpus(tmp_path) == expected
 
 
-def test_where_there_is_no_affinity_all_processors_count(tmp_path, monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    assert usable_cpus(tmp_path) == 5
+@pytest.fixture
+def settle(monkeypatch):
+    """``settle(wanted, cpus, seconds, environment)``: the number, and what was measured."""
+
+    def settle(wanted, cpus, seconds, environment=None):
+        asked = []
+
+        def timed(counts):
+            asked.append(counts)
+            return seconds
+
+        if environment is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", environment)
+        monkeypatch.setattr(threads, "usable_cpus", lambda: cpus)
+        monkeypatch.setattr(threads, "measure", timed)
+        return settle_threads(wanted), asked
+
+    return settle
 
 
-def test_left_open_it_is_what_is_measured(unlimited, quiet):
-    asked = []
-
-    def timed(counts):
-        asked.append(counts)
-        return {8: 9.0, 2: 1.0, 1: 1.5}
-
-    assert settle_threads(None, cpus=2, timed=timed) == 2
-    assert asked == [(8, 2, 1)]
-    assert settle_threads(None, cpus=8, timed=lambda _: {8: 1.0, 4: 2.0, 1: 8.0}) == 8
-
-
-@pytest.mark.parametrize(("wanted", "environment"), [(1, None), (4, None), (8, None), (None, "8")])
-def test_no_more_than_the_machine_has_is_taken_as_meant(
-    unlimited, quiet, monkeypatch, wanted, environment
+@pytest.mark.parametrize(
+    ("wanted", "cpus", "seconds", "environment", "expected", "asked"),
+    [
+        # left open it is what is measured
+        (None, 2, {8: 9.0, 2: 1.0, 1: 1.5}, None, 2, [(8, 2, 1)]),
+        (None, 8, {8: 1.0, 4: 2.0, 1: 8.0}, None, 8, [(8, 4, 1)]),
+        (None, 64, {8: 1.0, 4: 2.0, 1: 8.0}, None, 8, [(8, 4, 1)]),
+        (None, 1, {8: 9.0, 1: 1.0}, None, 1, [(8, 1)]),
+        # an environment that says no number says nothing
+        *(
+            (None, 2, {8: 9.0, 2: 1.0, 1: 5.0}, text, 2, [(8, 2, 1)])
+            for text in ("", "x", "0", "-2")
+        ),
+        # no more than the machine has is taken as meant
+        *((wanted, 8, {}, None, wanted, []) for wanted in (1, 4, 8)),
+        (None, 8, {}, "8", 8, []),
+        # more than the machine has are no matter where they are as fast
+        (8, 2, {8: 1.4, 2: 1.0, 1: 1.5}, None, 8, [(8, 2, 1)]),
+    ],
+)
+def test_the_number_that_is_settled(
+    unlimited, quiet, settle, wanted, cpus, seconds, environment, expected, asked
 ):
-    def timed(_):
-        raise AssertionError("nothing is to be measured")
-
-    if environment:
-        monkeypatch.setenv("OMP_NUM_THREADS", environment)
-    assert settle_threads(wanted, cpus=8, timed=timed) == (wanted or 8)
+    assert settle(wanted, cpus, seconds, environment) == (expected, asked)
 
 
 @pytest.mark.parametrize(
@@ -128,27 +131,14 @@ def test_no_more_than_the_machine_has_is_taken_as_meant(
     [(8, None, "--threads is"), (None, "8,2", "OMP_NUM_THREADS is"), (8, "3", "--threads is")],
 )
 def test_more_than_the_machine_has_are_obeyed_with_a_warning_where_they_are_slow(
-    unlimited, monkeypatch, wanted, environment, name
+    unlimited, settle, wanted, environment, name
 ):
-    if environment:
-        monkeypatch.setenv("OMP_NUM_THREADS", environment)
-    slow = {8: 9e-3, 2: 2e-3, 1: 3e-3}
     with pytest.warns(HiddenContextWarning) as caught:
-        assert settle_threads(wanted, cpus=2, timed=lambda _: slow) == 8
+        assert settle(wanted, 2, {8: 9e-3, 2: 2e-3, 1: 3e-3}, environment)[0] == 8
     assert [str(each.message) for each in caught] == [
         f"{name} 8, but 2 threads are 4.5 times as fast on this machine, which has 2 to give "
         "(measured: a layer's products, 8: 9 ms, 2: 2 ms, 1: 3 ms); take --threads 2."
     ]
-
-
-def test_more_than_the_machine_has_are_no_matter_where_they_are_as_fast(unlimited, quiet):
-    assert settle_threads(8, cpus=2, timed=lambda _: {8: 1.4, 2: 1.0, 1: 1.5}) == 8
-
-
-@pytest.mark.parametrize("text", ["", "x", "0", "-2"])
-def test_an_environment_that_says_no_number_says_nothing(unlimited, quiet, monkeypatch, text):
-    monkeypatch.setenv("OMP_NUM_THREADS", text)
-    assert settle_threads(None, cpus=2, timed=lambda _: {8: 9.0, 2: 1.0, 1: 5.0}) == 2
 
 
 def test_each_number_is_measured_once_with_its_threads(monkeypatch):

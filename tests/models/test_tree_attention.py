@@ -1,47 +1,37 @@
 from __future__ import annotations
 
 import copy
-import json
+from contextlib import nullcontext
 from functools import cache
 
 import pytest
 import torch
 
-from hidden_context.data.trees import tree_of
-from hidden_context.models.backbone import LoraOptions, add_lora
+from hidden_context.data.tokens.trees import tree_of
 from hidden_context.models.engine.attention import ATTENTION_NAME, TreeUnsupportedError
 from hidden_context.models.engine.choose import EngineChoice
 from hidden_context.models.engine.forward import padded_outputs, tree_attention_in, tree_outputs
 from hidden_context.models.engine.runner import Runner
+from hidden_context.models.network.backbone import LoraOptions, add_lora
 from support.builders import tiny_classifier
 
-TREE = {
-    "gpt2": {},
-    "llama": {},
-    "qwen2": {},
-    "qwen3": {},
-    "qwen3_moe": {},
-    "mistral": {},
-    "mistral, window": {"sliding_window": 5},
-    "gemma2": {},
-    "gemma3_text": {},
-    "phi3": {},
-    "opt": {},
-    "gpt_neox": {},
-    "gpt_oss": {},
-}
-CACHE = {
-    "bloom": "its attention cannot be replaced",
-    "falcon": "its attention cannot be replaced",
-    "gpt_neo": "its attention cannot be replaced",
-    "gptj": "its attention cannot be replaced",
-    "mpt": "its attention cannot be replaced",
-    "stablelm": "StableLmAttention attends in a way of its own",
+TREE = (
+    *("gpt2", "llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mistral, window", "gemma2"),
+    *("gemma3_text", "phi3", "opt", "gpt_neox", "gpt_oss"),
+)
+UNREPLACED = ("bloom", "falcon", "gpt_neo", "gptj", "mpt")
+CACHE = dict.fromkeys(UNREPLACED, "its attention cannot be replaced") | {
+    "stablelm": "StableLmAttention attends in a way of its own"
 }
 PADDED = {
     "qwen3_next": "not tree, because 1 of its 2 layers let their attention be replaced",
-    "bert": "BertForSequenceClassification reads texts as a whole",
+    "bert": "not tree or cache, because BertForSequenceClassification reads texts as a whole",
 }
+
+
+def made(name, **options):
+    window = {"sliding_window": 5} if name.endswith("window") else {}
+    return tiny_classifier(name.split(",")[0], **window, **options)
 
 
 def tokens(*numbers):
@@ -70,13 +60,13 @@ for _family in FAMILIES:
 
 @cache
 def model_of(name):
-    return tiny_classifier(name.split(",")[0], **TREE.get(name, {}))
+    return made(name)
 
 
 @cache
 def rewards_alone(name):
     """Each text by itself through the model as Transformers makes it."""
-    model = tiny_classifier(name.split(",")[0], stock=True, **TREE.get(name, {}))
+    model = made(name, stock=True)
     with torch.no_grad():
         return torch.cat([model(input_ids=torch.tensor([ids])).logits for ids in SEQUENCES])
 
@@ -147,12 +137,9 @@ WEIGHTS = torch.linspace(-1.0, 1.0, 2 * len(SIDES), dtype=torch.float64).reshape
 
 def gradients(model, tree):
     model.zero_grad()
-    if tree:
-        with tree_attention_in(model):  # checkpointed layers run again in the backward pass
-            raw = tree_outputs(model, SIDES, PAIR_TREES)
-            (raw * WEIGHTS.to(raw.dtype)).sum().backward()
-    else:
-        raw = padded_outputs(model, SIDES, 0)
+    # checkpointed layers run again in the backward pass, so it belongs inside too
+    with tree_attention_in(model) if tree else nullcontext():
+        raw = tree_outputs(model, SIDES, PAIR_TREES) if tree else padded_outputs(model, SIDES, 0)
         (raw * WEIGHTS.to(raw.dtype)).sum().backward()
     return {
         name: parameter.grad.clone()
@@ -190,13 +177,17 @@ def test_gradients_in_float64(name, tolerance):
     check_gradients(model, tolerance)
 
 
+def checkpointed(model, reentrant=False):
+    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_gradients_with_checkpointing(name, reentrant):
     model = copy.deepcopy(model_of(name)).train()
     plain = gradients(model, tree=True)
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    model.enable_input_require_grads()
+    checkpointed(model, reentrant)
     found = check_gradients(model, 1e-4)
     largest = max(float(gradient.abs().max()) for gradient in plain.values())
     for key, gradient in plain.items():
@@ -213,40 +204,30 @@ def test_gradients_of_adapters(name, checkpointing):
                 parameter.normal_(std=0.1)
     model.train()
     if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+        checkpointed(model)
     found = check_gradients(model, 1e-4)
     adapted = [key for key in found if "lora_" in key]
     assert len(adapted) >= 4
     assert all(found[key].abs().max() > 0 for key in adapted)
 
 
-def test_the_name_is_put_back(tmp_path):
-    for kind in ("gpt2", "gemma2"):
-        model = tiny_classifier(kind)
-        before = model.config._attn_implementation
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2", "bloom"])
+def test_the_model_is_put_back_as_it_was(tmp_path, kind):
+    model = tiny_classifier(kind).train()
+    before = model.config._attn_implementation
+    way = EngineChoice(model, 0).choose(SEQUENCES)
+    assert way == ("cache" if kind == "bloom" else "tree")
+    assert model.training
+    assert not model.score._forward_pre_hooks
+    assert model.config._attn_implementation == before
+    if way == "cache":
+        with pytest.raises(TreeUnsupportedError, match="be replaced"), tree_attention_in(model):
+            pass
+    else:
         with tree_attention_in(model):
             assert model.config._attn_implementation == ATTENTION_NAME
             model.save_pretrained(tmp_path)
-        assert model.config._attn_implementation == before
+        assert ATTENTION_NAME not in (tmp_path / "config.json").read_text()
         with pytest.raises(ZeroDivisionError), tree_attention_in(model):
             raise ZeroDivisionError
-        assert model.config._attn_implementation == before
-        assert ATTENTION_NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
-
-
-def test_the_name_is_put_back_where_it_cannot_be_replaced():
-    model = tiny_classifier("bloom")
-    before = model.config._attn_implementation
-    with pytest.raises(TreeUnsupportedError, match="cannot be replaced"), tree_attention_in(model):
-        pass
     assert model.config._attn_implementation == before
-
-
-def test_after_a_choice_the_model_is_as_it_was():
-    model = tiny_classifier("gpt2").train()
-    before = model.config._attn_implementation
-    assert EngineChoice(model, 0).choose(SEQUENCES) == "tree"
-    assert model.training
-    assert model.config._attn_implementation == before
-    assert not model.score._forward_pre_hooks

@@ -12,8 +12,7 @@ from transformers.masking_utils import (
 )
 
 from hidden_context import heads
-from hidden_context.data.trees import lay_out, tree_of
-from hidden_context.models.backbone import build_model
+from hidden_context.data.tokens.trees import lay_out, tree_of
 from hidden_context.models.engine import attention as attention_module
 from hidden_context.models.engine.attention import (
     TreeUnsupportedError,
@@ -22,6 +21,7 @@ from hidden_context.models.engine.attention import (
     tree_mask,
 )
 from hidden_context.models.engine.forward import tree_attention_in, tree_outputs
+from hidden_context.models.network.backbone import build_model
 
 SEQUENCES = [[*range(3, 24), 50, 51], [*range(3, 24), 60], [70, 71, 72]]
 
@@ -35,33 +35,40 @@ def mask_by(rule, layout=LAYOUT, **options):
         return tree_mask(batch_size=1, q_length=3, mask_function=rule, **(arguments | options))
 
 
-def test_plainly_causal_rules_need_no_mask():
-    assert mask_by(causal_mask_function) is None
-    assert mask_by(sliding_window_causal_mask_function(LAYOUT.longest)) is None
-
-
-def test_sliding_windows():
-    mask = mask_by(sliding_window_causal_mask_function(5))
+@pytest.mark.parametrize(
+    ("rule", "visible"),
+    [
+        (causal_mask_function, None),
+        (sliding_window_causal_mask_function(LAYOUT.longest), None),  # plainly causal
+        (sliding_window_causal_mask_function(5), lambda row, column: row - column < 5),
+        (
+            chunked_causal_mask_function(8, torch.tensor([0])),
+            lambda row, column: row // 8 == column // 8,
+        ),
+    ],
+)
+def test_masks_by_the_models_rule(rule, visible):
+    mask = mask_by(rule)
+    if visible is None:
+        assert mask is None
+        return
+    row, column = torch.meshgrid(*[torch.arange(LAYOUT.longest)] * 2, indexing="ij")
     assert mask.shape == (1, 1, LAYOUT.longest, LAYOUT.longest)
-    assert mask.dtype == torch.bool
-    row, column = torch.meshgrid(*[torch.arange(LAYOUT.longest)] * 2, indexing="ij")
-    assert torch.equal(mask[0, 0], (column <= row) & (row - column < 5))
+    assert torch.equal(mask[0, 0], (column <= row) & visible(row, column))
 
 
-def test_chunks():
-    mask = mask_by(chunked_causal_mask_function(8, torch.tensor([0])))
-    row, column = torch.meshgrid(*[torch.arange(LAYOUT.longest)] * 2, indexing="ij")
-    assert torch.equal(mask[0, 0], (column <= row) & (row // 8 == column // 8))
-
-
-def test_masks_that_are_refused():
-    with pytest.raises(TreeUnsupportedError, match="its tokens attend to later ones"):
-        mask_by(bidirectional_mask_function)
-    with pytest.raises(TreeUnsupportedError, match="a way of its own"):
-        mask_by(causal_mask_function, attention_mask=None)
-    with pytest.raises(TreeUnsupportedError, match="a way of its own"):
-        mask_by(causal_mask_function, use_vmap=True)
-    with pytest.raises(TreeUnsupportedError, match="a way of its own"):
+@pytest.mark.parametrize(
+    ("rule", "options", "words"),
+    [
+        (bidirectional_mask_function, {}, "its tokens attend to later ones"),
+        (causal_mask_function, {"attention_mask": None}, "a way of its own"),
+        (causal_mask_function, {"use_vmap": True}, "a way of its own"),
+    ],
+)
+def test_masks_that_are_refused(rule, options, words):
+    with pytest.raises(TreeUnsupportedError, match=words):
+        mask_by(rule, **options)
+    with pytest.raises(TreeUnsupportedError, match="a way of its own"):  # outside of any layout
         tree_mask(mask_function=causal_mask_function, attention_mask=torch.ones(1, 3))
 
 
@@ -140,19 +147,17 @@ def test_layers_that_took_part_are_noted():
     assert layout.seen == {id(layer) for layer in layers}
 
 
-def test_attention_that_is_refused():
+@pytest.mark.parametrize(
+    "options",
+    [{"tree": None}, {"position_bias": torch.zeros(1)}, {"is_causal": False}, {"rows": 2}],
+    ids=str,
+)
+def test_attention_that_is_refused(options):
     layout, *states = row_of_states()
-    refused = [
-        {"tree": None},
-        {"tree": layout, "position_bias": torch.zeros(1)},
-        {"tree": layout, "is_causal": False},
-    ]
-    for options in refused:
-        with pytest.raises(TreeUnsupportedError, match="Layer attends in a way of its own"):
-            tree_attention(Layer(), *states, None, **options)
-    two_rows = [state.expand(2, -1, -1, -1) for state in states]
-    with pytest.raises(TreeUnsupportedError):
-        tree_attention(Layer(), *two_rows, None, layout)
+    rows = [state.expand(options.get("rows", 1), -1, -1, -1) for state in states]
+    passed = {"tree": layout} | {key: value for key, value in options.items() if key != "rows"}
+    with pytest.raises(TreeUnsupportedError, match="Layer attends in a way of its own"):
+        tree_attention(Layer(), *rows, None, **passed)
     assert layout.seen == set()
 
 

@@ -8,13 +8,13 @@ import torch
 
 from hidden_context import RewardModel, heads
 from hidden_context.cli import quickstart as command
-from hidden_context.data.files import iter_jsonl
+from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.quickstart import figures, tables
 from hidden_context.quickstart.config import QuickstartConfig
 from hidden_context.quickstart.truth import truth_of
-from hidden_context.quickstart.utilities import TRAIN_SETS
 from hidden_context.quickstart.workflow import run, train_config
-from hidden_context.quickstart.world import World
+from hidden_context.worlds.dialogues import World
+from hidden_context.worlds.utilities import TRAIN_SETS
 
 
 @pytest.fixture(scope="module")

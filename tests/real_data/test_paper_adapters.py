@@ -1,9 +1,5 @@
 """The paper's published adapters, on a GPT-2 of the published shape with random weights."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
 from peft import PeftModel
@@ -20,7 +16,7 @@ TEXTS = sample_texts(4)
 
 
 @pytest.fixture(scope="module")
-def gpt2(tmp_path_factory) -> str:
+def gpt2(tmp_path_factory):
     """A plain GPT-2 small: the adapters are what is published, its weights do not matter here."""
     folder = tmp_path_factory.mktemp("gpt2")
     with torch.random.fork_rng():
@@ -31,7 +27,7 @@ def gpt2(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def adapters(real_data) -> dict[str, Path]:
+def adapters(real_data):
     """Folders of the two adapters by head type."""
     found = sorted((real_data / "reward_models/hh_rlhf/both").glob("*_peft_last_checkpoint"))
     return {
@@ -40,7 +36,7 @@ def adapters(real_data) -> dict[str, Path]:
     }
 
 
-def outputs_by_peft(gpt2: str, adapter: Path, num_outputs: int) -> torch.Tensor:
+def outputs_by_peft(gpt2, adapter, num_outputs):
     stock = AutoModelForSequenceClassification.from_pretrained(gpt2, num_labels=num_outputs)
     module = PeftModel.from_pretrained(stock, str(adapter)).eval()
     tokenizer = tiny_tokenizer(max_length=1024)

@@ -1,7 +1,5 @@
 """The loaders of real votes by several people, and their folds."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 

@@ -1,28 +1,19 @@
 """The paper's own evaluations give the paper's own numbers."""
 
-from __future__ import annotations
-
 import json
-import os
-from pathlib import Path
 
 import pytest
 
-from hidden_context.analysis import summarize
 from hidden_context.analysis.config import SummarizeConfig
-from hidden_context.analysis.published import PUBLISHED
+from hidden_context.paper import workflow as summarize
+from hidden_context.paper.summary import PUBLISHED
 
-DATA = os.environ.get("HIDDEN_CONTEXT_DATA")
-
-pytestmark = [
-    pytest.mark.real_data,
-    pytest.mark.skipif(not DATA, reason="HIDDEN_CONTEXT_DATA names no folder of real data"),
-]
+pytestmark = pytest.mark.real_data
 
 
 @pytest.fixture(scope="module")
-def summary():
-    return summarize.run(SummarizeConfig(data_dir=str(DATA)))
+def summary(real_data):
+    return summarize.run(SummarizeConfig(data_dir=str(real_data)))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +38,7 @@ def test_jailbreak_rates(summary, kind, train_set, mean, quantile):
 
 
 def test_the_quantile_lowers_the_jailbreak_rate_of_mean_and_variance(summary):
-    rates = summary.cell("mean_and_variance", "both").jailbreak.rates
+    rates = summary.cell("mean_and_variance", "both").jailbreak
     mean, quantile = rates.intervals
     assert (mean.low, mean.high) == pytest.approx((0.241, 0.374), abs=0.006)
     assert (quantile.low, quantile.high) == pytest.approx((0.150, 0.267), abs=0.006)
@@ -73,25 +64,17 @@ def test_the_whole_of_table_1_and_r_squared_where_the_evaluations_are_there(summ
         pytest.skip("HIDDEN_CONTEXT_DATA holds no eval_results_both.jsonl")
 
 
-def test_a_categorical_file_of_the_same_form(tmp_path):
+def test_a_categorical_file_of_the_same_form(real_data, tmp_path):
     # The real rows with each normal reward put on ten atoms: every text is kept, the head changes.
-    lines = (Path(str(DATA)) / "jailbroken_evaluations_mean_and_variance.jsonl").read_text()
+    lines = (real_data / "jailbroken_evaluations_mean_and_variance.jsonl").read_text()
     rows = []
-    for line in lines.splitlines():
-        row = json.loads(line)
-        rows.append(
-            {
-                "prompt": row["prompt"],
-                "responses": row["responses"],
-                **{
-                    f"reward_outputs_{name}_categorical": [
-                        [mean * 10 * atom for atom in range(10)]
-                        for mean, _ in row[f"reward_outputs_{name}_mean_and_variance"]
-                    ]
-                    for name in ("helpful", "harmless", "both")
-                },
-            }
-        )
+    for row in map(json.loads, lines.splitlines()):
+        for name in ("helpful", "harmless", "both"):
+            outputs = row.pop(f"reward_outputs_{name}_mean_and_variance")
+            row[f"reward_outputs_{name}_categorical"] = [
+                [mean * 10 * atom for atom in range(10)] for mean, _ in outputs
+            ]
+        rows.append(row)
     path = tmp_path / "jailbroken_evaluations_categorical.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     numbers = summarize.run(SummarizeConfig(data_dir=str(tmp_path)))

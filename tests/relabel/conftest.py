@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hidden_context.data.files import iter_jsonl, write_jsonl
+from hidden_context.data.storage.files import iter_jsonl, write_jsonl
 from hidden_context.relabel import RelabelConfig, run
 from relabel.fake_endpoint import Asked, FakeEndpoint, Response
 

@@ -10,8 +10,8 @@ import pytest
 
 from hidden_context.cli.main import main
 from hidden_context.cli.relabel import ask_user
-from hidden_context.data.files import write_jsonl
-from hidden_context.relabel.estimate import Estimate
+from hidden_context.data.storage.files import write_jsonl
+from hidden_context.relabel.cost import Estimate
 from relabel.fake_endpoint import better, fails, numbered_rows, says
 
 PRICES = ("--price_input=2", "--price_output=8")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from hidden_context.data.files import iter_jsonl, write_jsonl
+from hidden_context.data.storage.files import iter_jsonl, write_jsonl
 from relabel.fake_endpoint import HANGS_UP, Asked, Response, better, fails, numbered_rows, says
 
 pytestmark = pytest.mark.slow

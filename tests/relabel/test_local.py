@@ -8,14 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hidden_context.data.files import iter_jsonl, write_jsonl
 from hidden_context.data.sources import load_examples
+from hidden_context.data.storage.files import iter_jsonl, write_jsonl
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.relabel import RelabelConfig, local, run
-from hidden_context.relabel.chats import chat_ids
 from hidden_context.relabel.local import CUT, LocalJudge, letter_tokens
 from hidden_context.relabel.objectives import Objective
-from hidden_context.relabel.questions import Question, items_of
+from hidden_context.relabel.questions import Question, chat_ids, items_of
 from relabel.fake_endpoint import numbered_rows
 from support.builders import CHAT_TEMPLATE, tiny_backbone, tiny_tokenizer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hidden_context.data.files import iter_jsonl
 from hidden_context.data.sources import load_examples
+from hidden_context.data.storage.files import iter_jsonl
 from relabel.fake_endpoint import says
 
 pytestmark = pytest.mark.real_data

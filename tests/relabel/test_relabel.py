@@ -7,8 +7,8 @@ import json
 import pytest
 
 from hidden_context.data.importers import read_row
-from hidden_context.data.judges import judges_of
 from hidden_context.data.sources import load_examples
+from hidden_context.data.votes.judges import judges_of
 from hidden_context.errors import DataError
 from hidden_context.relabel.objectives import BUILT_IN, Objective
 from relabel.fake_endpoint import (
@@ -113,7 +113,7 @@ def test_the_rows_are_read_as_people_s_votes_and_a_judge_s(serve, relabel):
     assert [str(one.annotator) for one in examples[0].judgements] == ["ann", NAME]
     assert [one.judgements[1].answer.preference for one in examples] == [0.0, 1.0] * 6
     (judge,) = judges_of(examples)
-    assert (judge.name, judge.about["objective"]) == (NAME, "helpful")
+    assert judge.name == NAME
     assert judge.answers.sum((0, 2)).tolist() == [12, 12]  # in both orders
     assert judge.people.sum() == 12
 

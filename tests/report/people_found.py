@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hidden_context.check import results, results_explained, results_observed, results_predicted
+from hidden_context.check import findings, results
 from hidden_context.statistics.interval import Interval
 
 NAN = float("nan")
@@ -16,7 +16,7 @@ def interval(estimate: float, half: float = NAN) -> Interval:
     return Interval(estimate, estimate - half, estimate + half, 0.95, "bootstrap")
 
 
-def kinds() -> list[results_observed.Kind]:
+def kinds() -> list[results.Kind]:
     """Six kinds of 1,000 pairs, of which 30 % are split."""
     rows = [
         ("unanimous", "all give the same answer", False, 150),
@@ -26,9 +26,7 @@ def kinds() -> list[results_observed.Kind]:
         ("indifference", "most find both equal", True, 30),
         ("equal", "all find both equal", False, 20),
     ]
-    return [
-        results_observed.Kind(name, label, split, n, n / 1000) for name, label, split, n in rows
-    ]
+    return [results.Kind(name, label, split, n, n / 1000) for name, label, split, n in rows]
 
 
 def check(topics: int = 14, people: int = 23) -> dict[str, Any]:
@@ -65,12 +63,12 @@ def _found(topics: int, people: int) -> results.Found:
     )
 
 
-def _observed(people: int) -> results_observed.Observed:
+def _observed(people: int) -> results.Observed:
     who = [
-        results_observed.Person(f"person {n}", 10 + n, interval(0.4 - 0.03 * n, 0.1), 0.5)
+        results.Person(f"person {n}", 10 + n, interval(0.4 - 0.03 * n, 0.1), 0.5)
         for n in range(people)
     ]
-    return results_observed.Observed(
+    return results.Observed(
         items=1010,
         judged=1000,
         votes=5000,
@@ -82,17 +80,15 @@ def _observed(people: int) -> results_observed.Observed:
         equal_votes=0.2,
         opposite=interval(0.31, 0.01),
         alpha=interval(0.24, 0.03),
-        annotator_test=results_observed.Test(
-            "Do people differ?", 0.001, "People choose differently."
-        ),
+        annotator_test=results.Test("Do people differ?", 0.001, "People choose differently."),
         deviation_means="how much more often than others",
         people=who,
-        across_test=results_observed.Test("Do people differ?", 0.01, "Across items people differ."),
+        across_test=results.Test("Do people differ?", 0.01, "Across items people differ."),
     )
 
 
-def _predicted(topics: int) -> results_predicted.Predicted:
-    item = results_predicted.Item(
+def _predicted(topics: int) -> findings.Predicted:
+    item = findings.Item(
         place="line 12",
         topic="topic 0",
         prompt="Which is better?",
@@ -103,10 +99,10 @@ def _predicted(topics: int) -> results_predicted.Predicted:
         predicted=[0.4, 0.2, 0.4],
         opposite=0.5,
     )
-    return results_predicted.Predicted(
+    return findings.Predicted(
         topics_by="column",
         topics=[
-            results_predicted.Topic(
+            findings.Topic(
                 name=f"topic {n}",
                 items=70,
                 votes=350,
@@ -121,16 +117,12 @@ def _predicted(topics: int) -> results_predicted.Predicted:
         topics_hidden=2,
         top=[item],
         scores=[
-            results_predicted.Score(
-                "model", "the model", interval(0.95, 0.02), interval(0.66, 0.02)
-            ),
-            results_predicted.Score(
-                "constant", "the same for all", interval(1.05, 0.02), interval(NAN)
-            ),
+            findings.Score("model", "the model", interval(0.95, 0.02), interval(0.66, 0.02)),
+            findings.Score("constant", "the same for all", interval(1.05, 0.02), interval(NAN)),
         ],
         floor=0.7,
         verdict="The model beats its baselines.",
-        voters=results_predicted.KnownVoters(
+        voters=findings.KnownVoters(
             people=20,
             votes=900,
             loss=0.9,
@@ -144,12 +136,12 @@ def _predicted(topics: int) -> results_predicted.Predicted:
     )
 
 
-def _explained() -> results_explained.Explained:
+def _explained() -> findings.Explained:
     levels = [
-        results_explained.Level("18-29", 12, interval(0.02, 0.03), interval(0.0, 0.01)),
-        results_explained.Level("30+", 11, interval(-0.02, 0.03), interval(NAN)),
+        findings.Level("18-29", 12, interval(0.02, 0.03), interval(0.0, 0.01)),
+        findings.Level("30+", 11, interval(-0.02, 0.03), interval(NAN)),
     ]
-    age = results_explained.Covariate(
+    age = findings.Covariate(
         name="age",
         kind="group",
         people=23,
@@ -161,24 +153,22 @@ def _explained() -> results_explained.Explained:
         levels_hidden=1,
         sentence="Age goes with the votes.",
     )
-    return results_explained.Explained(
+    return findings.Explained(
         conflict_share=0.6,
         indifference_share=0.4,
         sentence="In 60 % of the split pairs people lean apart.",
         covariates=[age],
-        contexts=[results_explained.Context("bottle, water", 3, 70, 0.4, "Which is better?")],
+        contexts=[findings.Context("bottle, water", 3, 70, 0.4, "Which is better?")],
         contexts_by="split",
     )
 
 
-def _advice() -> results_explained.Advice:
+def _advice() -> findings.Advice:
     nothing = interval(NAN)
-    return results_explained.Advice(
+    return findings.Advice(
         choices=[
-            results_explained.Choice(
-                "mean", interval(0.0), interval(0.3), nothing, nothing, interval(0.4)
-            ),
-            results_explained.Choice(
+            findings.Choice("mean", interval(0.0), interval(0.3), nothing, nothing, interval(0.4)),
+            findings.Choice(
                 "quantile:0.1",
                 interval(0.12, 0.02),
                 interval(0.32, 0.02),
@@ -212,33 +202,21 @@ def span(estimate: float | None, half: float | None = None) -> dict[str, Any]:
 
 def topic(name: str, observed: float, predicted: float, r2_within: float | None) -> dict[str, Any]:
     """Return a topic of an analysis."""
-    return {
-        "column": "topic",
-        "name": name,
-        "items": 500,
-        "votes": 2500,
-        "observed": span(observed, 0.03),
-        "predicted": span(predicted, 0.02),
-        "r2_within": r2_within,
-    }
+    counts = {"column": "topic", "name": name, "items": 500, "votes": 2500}
+    shares = {"observed": span(observed, 0.03), "predicted": span(predicted, 0.02)}
+    return {**counts, **shares, "r2_within": r2_within}
 
 
 def votes() -> dict[str, Any]:
     """Return the part ``votes`` of an analysis."""
-    measures = [
-        {
-            "name": "near_half",
-            "auroc": span(0.65, 0.02),
-            "minus_near_half": None,
-            "minus_length": span(0.05, 0.02),
-        },
-        {
-            "name": "expected_disagreement",
-            "auroc": span(0.7, 0.02),
-            "minus_near_half": span(0.05, 0.01),
-            "minus_length": span(0.1, 0.02),
-        },
-    ]
+    near, expected = (
+        {"name": name, "auroc": span(area, 0.02), "minus_near_half": near, "minus_length": length}
+        for name, area, near, length in (
+            ("near_half", 0.65, None, span(0.05, 0.02)),
+            ("expected_disagreement", 0.7, span(0.05, 0.01), span(0.1, 0.02)),
+        )
+    )
+    point = {"shown": 5, "annotators": 12, "votes": 300, "before": 0.97, "after": 0.95}
     return {
         "items": 1010,
         "votes": 5000,
@@ -273,27 +251,18 @@ def votes() -> dict[str, Any]:
             "unanimous_equal": 20,
             "share": span(0.3, 0.02),
             "expected": span(0.27, 0.02),
-            "measures": measures,
+            "measures": [near, expected],
             "halves": {
                 "items": 900,
                 "contested": 0.2,
-                "measures": [{**measures[0], "name": "other_half", "auroc": span(0.61, 0.02)}],
+                "measures": [{**near, "name": "other_half", "auroc": span(0.61, 0.02)}],
             },
         },
-        "conflict": {"conflict": 180, "indifference": 30, "measures": measures},
+        "conflict": {"conflict": 180, "indifference": 30, "measures": [near, expected]},
         "spearman": span(0.4, 0.05),
         "new_annotators": {
             "way": "three_way",
-            "points": [
-                {
-                    "shown": 5,
-                    "annotators": 12,
-                    "votes": 300,
-                    "before": 0.97,
-                    "after": 0.95,
-                    "difference": span(-0.02, 0.01),
-                }
-            ],
+            "points": [{**point, "difference": span(-0.02, 0.01)}],
         },
         "topics": [topic("fathers", 0.37, 0.33, 0.4), topic("bottles", 0.2, 0.25, 0.6)],
         "r2_within": [{"column": "topic", "groups": 2, "spearman": span(-0.8, 0.1)}],
@@ -302,23 +271,14 @@ def votes() -> dict[str, Any]:
 
 def analysis(part: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """Return an ``analysis.json`` of one set of pairs, without charts."""
+    intervals = {"accuracy": span(0.7, 0.02), "loss": span(0.6, 0.02), "brier": span(0.2)}
     scores = {
         "file": "scores.jsonl",
         "kind": "pairs",
         "name": "",
         "head": {"type": "factor"},
         "rows_left_out": 0,
-        "groups": [
-            {
-                "labels": {},
-                "n": 1000,
-                "intervals": {
-                    "accuracy": span(0.7, 0.02),
-                    "loss": span(0.6, 0.02),
-                    "brier": span(0.2),
-                },
-            }
-        ],
+        "groups": [{"labels": {}, "n": 1000, "intervals": intervals}],
         "with_objective": False,
         "clusters": 100,
         "calibration": None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hidden_context.report.page import scripts
+from hidden_context.report.html.page import scripts
 
 # A page of stand-ins: what a chart hands to Plotly is printed as JSON, NaN as a text.
 HARNESS = """

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from hidden_context.analysis.analysis_file import read_analysis
 from hidden_context.cli import figure as command
 from hidden_context.errors import ConfigError, DataError, MissingFileError, StorageError
-from hidden_context.report import figure_marks, figure_panels
-from hidden_context.report.analysis_file import read_analysis
-from hidden_context.report.figure_style import COLOURS
-from hidden_context.report.figures import NAMES, FigureConfig, draw, run
+from hidden_context.report.figures import panels
+from hidden_context.report.figures.style import COLOURS, analysis_labels
+from hidden_context.report.figures.workflow import NAMES, FigureConfig, draw, run
 
 
 def _interval(estimate, reach=0.05, method="bootstrap"):
@@ -20,62 +20,33 @@ def _interval(estimate, reach=0.05, method="bootstrap"):
 
 
 def _group(labels, n, accuracy):
-    return {
-        "labels": labels,
-        "n": n,
-        "variance_shares": {"shared_context": 0.3, "noise": 0.6, "ignorance": 0.1},
-        "intervals": {
-            "accuracy": _interval(accuracy),
-            "loss": _interval(0.6),
-            "brier": _interval(0.2),
-            "r2": _interval(accuracy - 0.3),
-            "r2_within": _interval(accuracy - 0.4),
-            "accuracy_at": {
-                "mean": _interval(accuracy - 0.02),
-                "quantile:0.01": _interval(accuracy - 0.1),
-            },
-        },
+    shares = {"shared_context": 0.3, "noise": 0.6, "ignorance": 0.1}
+    metrics = {"loss": 0.6, "brier": 0.2, "r2": accuracy - 0.3, "r2_within": accuracy - 0.4}
+    at = {"mean": accuracy - 0.02, "quantile:0.01": accuracy - 0.1}
+    intervals = {
+        name: _interval(value) for name, value in {"accuracy": accuracy, **metrics}.items()
     }
+    intervals["accuracy_at"] = {name: _interval(value) for name, value in at.items()}
+    return {"labels": labels, "n": n, "variance_shares": shares, "intervals": intervals}
 
 
 def _bin(low, n, observed):
-    return {
-        "low": low,
-        "high": low + 0.1,
-        "n": n,
-        "predicted": low + 0.04,
-        "observed": observed,
-        "observed_low": observed - 0.06,
-        "observed_high": observed + 0.03,
-    }
+    ends = {"observed_low": observed - 0.06, "observed_high": observed + 0.03}
+    middle = {"predicted": low + 0.04, "observed": observed}
+    return {"low": low, "high": low + 0.1, "n": n, **middle, **ends}
 
 
 def _point(measure, alpha, unsafe, accuracy):
     name = measure if alpha is None else f"{measure}:{alpha}"
-    sides = {
-        "unsafe": None if unsafe is None else _interval(unsafe),
-        "accuracy": None if accuracy is None else _interval(accuracy),
-    }
+    sides = {"unsafe": _interval(unsafe), "accuracy": _interval(accuracy)}
     return {"measure": measure, "alpha": alpha, "name": name, **sides}
 
 
 def _analysis(file="run/scores.jsonl", shift=0.0):
-    contexts = [
-        {
-            "name": "pick, lock",
-            "prompts": 9,
-            "pairs": 30,
-            "mean_variance": 0.8,
-            "variance_share": 0.7,
-        },
-        {
-            "name": "plan, $5",
-            "prompts": 20,
-            "pairs": 70,
-            "mean_variance": 0.1,
-            "variance_share": 0.3,
-        },
-    ]
+    fields = ("name", "prompts", "pairs", "mean_variance", "variance_share")
+    rows = [("pick, lock", 9, 30, 0.8, 0.7), ("plan, $5", 20, 70, 0.1, 0.3)]
+    contexts = [dict(zip(fields, row, strict=True)) for row in rows]
+    bins = [_bin(0.5, 80, 0.58), _bin(0.7, 15, 0.7), {**_bin(0.9, 0, 0.0), "observed": None}]
     return {
         "file": file,
         "kind": "pairs",
@@ -85,16 +56,7 @@ def _analysis(file="run/scores.jsonl", shift=0.0):
             _group({"data_subset": "helpful"}, 60, 0.8 + shift),
             _group({"data_subset": "harmless"}, 40, 0.6 + shift),
         ],
-        "calibration": {
-            "ece": _interval(0.031, 0.01),
-            "brier": _interval(0.2, 0.01),
-            "sharpness": 0.2,
-            "bins": [
-                _bin(0.5, 80, 0.58),
-                _bin(0.7, 15, 0.7),
-                {**_bin(0.9, 0, 0.0), "observed": None},
-            ],
-        },
+        "calibration": {"ece": _interval(0.031, 0.01), "brier": _interval(0.2, 0.01), "bins": bins},
         "frontier": [
             _point("mean", None, 0.4, 0.8),
             _point("quantile", 0.01, 0.2, 0.7),
@@ -137,6 +99,19 @@ def _lines(axes, marker):
     ]
 
 
+def _legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def _rows(axes):
+    return [text.get_text() for text in axes.get_yticklabels()]
+
+
+def _upright(axes):
+    """Intervals drawn as upright lines: their ends."""
+    return [p[:, 1] for p in _lines(axes, False) if p[0, 0] == p[1, 0]]
+
+
 def _horizontal(axes):
     """Intervals drawn as level lines: their ends."""
     return sorted(
@@ -158,7 +133,7 @@ def test_accuracy_draws_every_estimate_and_interval():
     assert _horizontal(axes) == _ends(*drawn)
     estimates = sorted(points[0, 0] for points in _lines(axes, True))
     assert estimates == pytest.approx(sorted(each["estimate"] for each in drawn))
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["all rows", "helpful", "harmless"]
+    assert _rows(axes) == ["all rows", "helpful", "harmless"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row is on top
 
 
@@ -168,8 +143,7 @@ def test_the_mean_is_not_drawn_where_it_says_what_the_probability_does():
         group["intervals"]["accuracy_at"]["mean"] = group["intervals"]["accuracy"]
     figure = draw("accuracy", content)
     assert len(_horizontal(figure.axes[0])) == 6
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["P(preferred) > ½", "by quantile:0.01"]
+    assert _legend(figure) == ["P(preferred) > ½", "by quantile:0.01"]
 
 
 def test_variance_draws_both_shares_on_the_whole_scale():
@@ -186,12 +160,10 @@ def test_analyses_have_colours_and_groups_are_put_side_by_side():
     second["groups"].append(_group({"objective": "a"}, 5, 0.5))
     figure = draw("variance", _content(_analysis(), second))
     (axes,) = figure.axes
-    labels = [t.get_text() for t in axes.get_yticklabels()]
-    assert labels == ["all rows", "helpful", "harmless", "objective a"]
+    assert _rows(axes) == ["all rows", "helpful", "harmless", "objective a"]
     colours = {line.get_color() for line in axes.lines}
     assert colours == set(COLOURS[:2])
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["scores.jsonl", "other.jsonl", "r²", "r² within prompts"]
+    assert _legend(figure) == ["scores.jsonl", "other.jsonl", "r²", "r² within prompts"]
 
 
 def test_an_interval_without_ends_is_a_marker_alone():
@@ -208,8 +180,7 @@ def test_reliability_draws_bins_intervals_and_counts():
     upper, lower = figure.axes
     (curve,) = _lines(upper, True)
     assert curve == pytest.approx(np.array([[0.54, 0.58], [0.74, 0.7]]))
-    upright = [p[:, 1] for p in _lines(upper, False) if p[0, 0] == p[1, 0]]
-    assert upright == pytest.approx(np.array([[0.52, 0.61], [0.64, 0.73]]))
+    assert _upright(upper) == pytest.approx(np.array([[0.52, 0.61], [0.64, 0.73]]))
     assert [bar.get_height() for bar in lower.patches] == [80, 15]
     assert [bar.get_x() for bar in lower.patches] == [0.5, 0.7]
     assert "ECE 0.031 [0.021, 0.051]" in upper.texts[0].get_text()
@@ -240,9 +211,8 @@ def test_frontier_draws_both_sides_over_alpha():
         curves = _lines(axes, True)
         assert [y for curve in curves for y in curve[:, 1]] == pytest.approx(values)
         assert curves[0][:, 0] == pytest.approx([0.01, 0.5], rel=0.1)
-        upright = [p[:, 1] for p in _lines(axes, False) if p[0, 0] == p[1, 0]]
         expected = [[v - 0.05, v + 0.1] for v in values]
-        assert upright == pytest.approx(np.array(expected))
+        assert _upright(axes) == pytest.approx(np.array(expected))
     level = [p[0, 1] for p in _lines(unsafe, False) if p[0, 1] == p[1, 1]]
     assert level == pytest.approx([0.4])
     assert [t.get_text() for t in accuracy.get_xticklabels()] == ["0.01", "0.5"]
@@ -268,11 +238,10 @@ def test_contexts_bars_are_shares():
 def test_figures_of_two_models_name_them():
     content = _content(_analysis("a/scores.jsonl"), _analysis("b/scores.jsonl", 0.1))
     names = ["a/scores.jsonl", "b/scores.jsonl"]
-    causes = [t.get_text() for t in draw("causes", content).axes[0].get_yticklabels()]
+    causes = _rows(draw("causes", content).axes[0])
     assert causes[:2] == [f"all rows, {name}" for name in names]
     assert [axes.get_title(loc="left") for axes in draw("contexts", content).axes] == names
-    legend = [text.get_text() for text in draw("frontier", content).legends[0].get_texts()]
-    assert legend == [*names, "mean", "quantile", "CVaR"]
+    assert _legend(draw("frontier", content)) == [*names, "mean", "quantile", "CVaR"]
 
 
 def test_causes_add_up():
@@ -302,43 +271,48 @@ def test_two_comparisons_share_the_panels():
     content["comparisons"].append(other)
     figure = draw("comparison", content)
     assert len(_horizontal(figure.axes[0])) == 2
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["b/s.jsonl − a/s.jsonl", "c/s.jsonl − a/s.jsonl"]
+    assert _legend(figure) == ["b/s.jsonl − a/s.jsonl", "c/s.jsonl − a/s.jsonl"]
+
+
+def _without(name, value):
+    return _content(_analysis() | {name: value})
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "remedy"),
+    ("name", "content", "words"),
     [
-        ("contexts", {"contexts": None}, "--contexts"),
-        ("reliability", {"calibration": None}, "pairs with labels"),
-        ("frontier", {"frontier": []}, "with a variance"),
-        ("accuracy", {"kind": "responses"}, "reward_output_chosen"),
-        ("variance", {"groups": [{"labels": {}, "n": 1, "intervals": {}}]}, "with a variance"),
-        ("causes", {"groups": [{"labels": {}, "n": 1, "variance_shares": None}]}, "tells causes"),
+        ("contexts", _without("contexts", None), "the figure contexts from.*--contexts"),
+        ("reliability", _without("calibration", None), "the figure reliability from.*with labels"),
+        ("frontier", _without("frontier", []), "the figure frontier from.*with a variance"),
+        ("accuracy", _without("kind", "responses"), "figure accuracy from.*reward_output_chosen"),
+        (
+            "variance",
+            _without("groups", [{"labels": {}, "n": 1, "intervals": {}}]),
+            "the figure variance from.*with a variance",
+        ),
+        (
+            "causes",
+            _without("groups", [{"labels": {}, "n": 1, "variance_shares": None}]),
+            "the figure causes from.*tells causes",
+        ),
+        ("comparison", _content() | {"comparisons": []}, "--compare FIRST SECOND"),
+        ("pie", _content(), "not one of reliability"),
+        (
+            "accuracy",
+            _content(*(_analysis(f"{k}.jsonl") for k in range(8))),
+            "8 analyses do not fit",
+        ),
     ],
 )
-def test_what_is_missing_is_told_with_a_remedy(name, change, remedy):
-    with pytest.raises(ConfigError, match=f"the figure {name} from.*{remedy}"):
-        draw(name, _content(_analysis() | change))
-
-
-def test_comparison_and_names_that_are_missing():
-    with pytest.raises(ConfigError, match="--compare FIRST SECOND"):
-        draw("comparison", _content() | {"comparisons": []})
-    with pytest.raises(ConfigError, match="not one of reliability"):
-        draw("pie", _content())
-
-
-def test_too_many_analyses_are_refused():
-    many = [_analysis(f"{k}.jsonl") for k in range(8)]
-    with pytest.raises(ConfigError, match="8 analyses do not fit"):
-        draw("accuracy", _content(*many))
+def test_what_cannot_be_drawn_is_told_with_a_remedy(name, content, words):
+    with pytest.raises(ConfigError, match=words):
+        draw(name, content)
 
 
 def test_of_many_groups_the_largest_are_drawn():
     analysis = _analysis()
     analysis["groups"] += [_group({"annotator": str(k)}, k, 0.5) for k in range(60)]
-    rows = figure_panels.group_rows([analysis])
+    rows = panels.group_rows([analysis])
     assert len(rows) == 30
     assert rows[0][0] == "all rows"
     assert rows[-1][0] == "annotator 59"
@@ -355,7 +329,7 @@ def test_of_many_groups_the_largest_are_drawn():
 )
 def test_analyses_are_named_by_what_tells_them_apart(places, expected):
     analyses = [{"file": file, "name": name, "kind": "pairs"} for file, name in places]
-    assert figure_marks.analysis_labels(analyses) == expected
+    assert analysis_labels(analyses) == expected
 
 
 SIGNATURES = {"svg": b"<?xml", "pdf": b"%PDF-", "png": b"\x89PNG\r\n\x1a\n"}
@@ -369,7 +343,8 @@ def test_every_figure_is_written_in_every_format(tmp_path):
         content = file.read_bytes()
         assert content.startswith(SIGNATURES[file.suffix[1:]])
         if file.suffix == ".pdf":
-            assert b"/FontFile2" in content or b"ObjStm" in content or b"/Type /Font" in content
+            assert re.search(rb"/FontFile2 \d+ 0 R", content)  # text is embedded TrueType
+            assert b"/Type3" not in content
             assert b"CreationDate" not in content
         if file.suffix == ".svg":
             assert b"<text" not in content
@@ -383,14 +358,6 @@ def test_the_same_analysis_gives_the_same_bytes(tmp_path):
     second = run(FigureConfig("comparison", str(path), output=str(tmp_path / "b")))
     assert [f.read_bytes() for f in first] == [f.read_bytes() for f in second]
     assert [f.name for f in first] == ["a.svg", "a.pdf", "a.png"]
-
-
-def test_text_in_pdf_is_embedded_truetype(tmp_path):
-    path = _write(tmp_path, _content())
-    (file,) = run(FigureConfig("accuracy", str(path), str(tmp_path / "a"), ["pdf"]))
-    content = file.read_bytes()
-    assert re.search(rb"/FontFile2 \d+ 0 R", content)
-    assert b"/Type3" not in content
 
 
 @pytest.mark.parametrize(
@@ -417,7 +384,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hidden_context.data.files.os.replace", full)
+    monkeypatch.setattr("hidden_context.data.storage.files.os.replace", full)
     with pytest.raises(StorageError, match="could not be written"):
         run(FigureConfig("accuracy", str(path), str(tmp_path / "a"), ["png"]))
     assert old.read_bytes() == b"old"

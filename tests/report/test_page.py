@@ -11,17 +11,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from hidden_context.analysis.analysis_file import naming_the_file
 from hidden_context.analysis.config import AnalyzeConfig
-from hidden_context.analysis.score_analysis import run as analyze
+from hidden_context.analysis.workflow import run as analyze
 from hidden_context.cli.main import main
 from hidden_context.errors import ConfigError, DataError
-from hidden_context.report import words
-from hidden_context.report.analysis_file import as_it_was_written
 from hidden_context.report.config import ReportConfig
-from hidden_context.report.html import content_security_policy, embedded_json
-from hidden_context.report.page import render
+from hidden_context.report.html import words
+from hidden_context.report.html.page import render
+from hidden_context.report.html.shared import content_security_policy, embedded_json
 from hidden_context.report.workflow import run
 from report import people_found
+from support.score_rows import write
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}<!--"
 
@@ -70,19 +71,35 @@ def rows(size=60, **columns):
     ]
 
 
-def write(path, found):
-    path.write_text("".join(json.dumps(row) + "\n" for row in found))
-    return str(path)
+@pytest.fixture
+def report(tmp_path):
+    """Make a report on rows."""
+
+    def report(found=None, **options):
+        options = {"resamples": 99, "output": str(tmp_path / "report.html"), **options}
+        files = [write(tmp_path / "scores.jsonl", rows() if found is None else found)]
+        result = run(ReportConfig(files=files, **options))
+        return result, Page(result.path.read_text(encoding="utf-8"))
+
+    return report
 
 
-def report(tmp_path, found, **options):
-    options = {"resamples": 99, "output": str(tmp_path / "report.html"), **options}
-    result = run(ReportConfig(files=[write(tmp_path / "scores.jsonl", found)], **options))
-    return result, Page(result.path.read_text(encoding="utf-8"))
+@pytest.fixture
+def made(tmp_path):
+    """The analysis of the report's rows, made before."""
+    files, path = [write(tmp_path / "scores.jsonl", rows())], tmp_path / "analysis.json"
+    analyze(AnalyzeConfig(files=files, contexts=True, resamples=99, output=str(path)))
+    return path
 
 
-def test_the_policy_lets_exactly_the_page_s_scripts_run(tmp_path):
-    _, page = report(tmp_path, rows())
+def shown(analysis):
+    """The visible text of the page of an analysis."""
+    page = Page(render("Title", analysis, None, None, None))
+    return " ".join(" ".join(page.text).split())
+
+
+def test_the_policy_lets_exactly_the_page_s_scripts_run(report):
+    _, page = report()
     run_by_browsers = [
         text for attrs, text in page.scripts if "type" not in attrs or attrs.get("id") == "plotly"
     ]
@@ -98,8 +115,8 @@ def test_the_policy_lets_exactly_the_page_s_scripts_run(tmp_path):
     assert content_security_policy(["a"]) != content_security_policy(["b"])
 
 
-def test_nothing_in_the_page_points_outside(tmp_path):
-    _, page = report(tmp_path, rows())
+def test_nothing_in_the_page_points_outside(report):
+    _, page = report()
     for tag, attrs in page.tags:
         assert tag not in ("link", "iframe", "object", "embed", "base")
         assert "src" not in attrs, (tag, attrs)
@@ -108,9 +125,9 @@ def test_nothing_in_the_page_points_outside(tmp_path):
             assert attrs["href"].startswith("#")
 
 
-def test_texts_stand_in_the_page_as_texts_only(tmp_path):
+def test_texts_stand_in_the_page_as_texts_only(report):
     found = rows(prompt=HOSTILE, chosen=HOSTILE + "a", rejected=HOSTILE, data_subset=HOSTILE)
-    result, page = report(tmp_path, found, title=HOSTILE)
+    result, page = report(found, title=HOSTILE)
     html = result.path.read_text()
     assert "<img" not in html.split("<script", 1)[0]
     assert len([1 for attrs, _ in page.scripts if "type" not in attrs]) == 7
@@ -121,18 +138,16 @@ def test_texts_stand_in_the_page_as_texts_only(tmp_path):
     assert json.loads(data)["pairs"]["total"] == 60
 
 
-def test_half_characters_do_not_stop_a_report(tmp_path):
+def test_half_characters_do_not_stop_a_report(report):
     found = rows(chosen="\ud800", data_subset="\udfff", annotator="\ud800")
-    result, page = report(tmp_path, found, title="half \ud800")
+    result, page = report(found, title="half \ud800")
     assert result.pairs.shown == 60
     assert "half ?" in "".join(page.text)
 
 
-def test_the_page_holds_the_numbers_of_the_analysis(tmp_path):
-    result, page = report(tmp_path, rows())
-    analysis = analyze(
-        AnalyzeConfig(files=[str(tmp_path / "scores.jsonl")], contexts=True, resamples=99)
-    ).to_dict()
+def test_the_page_holds_the_numbers_of_the_analysis(report, made):
+    result, page = report()
+    analysis = json.loads(made.read_text())
     text = " ".join("".join(page.text).split())
     everything = analysis["analyses"][0]["groups"][0]["intervals"]
     assert words.interval(everything["accuracy"], share=True) in text
@@ -149,20 +164,17 @@ def test_the_page_holds_the_numbers_of_the_analysis(tmp_path):
     }
 
 
-def test_an_analysis_made_before_gives_the_same_page(tmp_path):
-    made = tmp_path / "analysis.json"
-    files = [write(tmp_path / "scores.jsonl", rows())]
-    analyze(AnalyzeConfig(files=files, contexts=True, resamples=99, output=str(made)))
-    first, _ = report(tmp_path, rows())
-    second, _ = report(tmp_path, rows(), analysis=str(made), output=str(tmp_path / "second.html"))
+def test_an_analysis_made_before_gives_the_same_page(tmp_path, report, made):
+    first, _ = report()
+    second, _ = report(analysis=str(made), output=str(tmp_path / "second.html"))
     assert first.path.read_text() == second.path.read_text()
     with pytest.raises(DataError, match=r"60 pairs.*which has 8"):
-        report(tmp_path, rows(8), analysis=str(made))
+        report(rows(8), analysis=str(made))
     with pytest.raises(DataError, match="no analysis of the pairs"):
         run(ReportConfig(files=[write(tmp_path / "x.jsonl", rows())], analysis=str(made)))
     made.write_text("[]")
     with pytest.raises(DataError, match="this is not hidden_context"):
-        report(tmp_path, rows(), analysis=str(made))
+        report(analysis=str(made))
 
 
 @pytest.mark.parametrize(
@@ -176,10 +188,9 @@ def test_an_analysis_made_before_gives_the_same_page(tmp_path):
         (("contexts", "clusters", 0, "terms"), 5),
     ],
 )
-def test_an_analysis_changed_by_hand_is_an_error_that_names_it(tmp_path, capsys, where, value):
-    made = tmp_path / "analysis.json"
-    files = [write(tmp_path / "scores.jsonl", rows())]
-    analyze(AnalyzeConfig(files=files, contexts=True, resamples=99, output=str(made)))
+def test_an_analysis_changed_by_hand_is_an_error_that_names_it(
+    tmp_path, capsys, made, where, value
+):
     content = json.loads(made.read_text())
     inner = content["analyses"][0]
     for key in where[:-1]:
@@ -189,66 +200,61 @@ def test_an_analysis_changed_by_hand_is_an_error_that_names_it(tmp_path, capsys,
     else:
         inner[where[-1]] = value
     made.write_text(json.dumps(content))
-    output = str(tmp_path / "page.html")
-    assert main(["report", *files, "--analysis", str(made), "--output", output]) == 2
+    scores, output = str(tmp_path / "scores.jsonl"), str(tmp_path / "page.html")
+    assert main(["report", scores, "--analysis", str(made), "--output", output]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {made}: something in it is missing or of another kind (")
     assert "changed by hand" in error
     assert len(error.splitlines()) == 1
 
 
-def test_an_analysis_of_version_2_gives_a_page_without_votes(tmp_path):
-    made = tmp_path / "analysis.json"
-    files = [write(tmp_path / "scores.jsonl", rows())]
-    analyze(AnalyzeConfig(files=files, contexts=True, resamples=99, output=str(made)))
+def test_an_analysis_of_version_2_gives_a_page_without_votes(report, made):
     content = json.loads(made.read_text())
     content["version"] = 2
     for scores in content["analyses"]:
         del scores["votes"]
         scores["agreement"] = None
     made.write_text(json.dumps(content))
-    _, page = report(tmp_path, rows(), analysis=str(made))
+    _, page = report(analysis=str(made))
     assert "ranks the preferred response first" in "".join(page.text)
-    content["version"] = 1
-    made.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="its version is 1, but 2 to 3 are read"):
-        report(tmp_path, rows(), analysis=str(made))
-    content |= {"version": 2, "analyses": [5]}
-    made.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="missing or of another kind"):
-        report(tmp_path, rows(), analysis=str(made))
+    for change, problem in (
+        ({"version": 1}, "its version is 1, but 2 to 3 are read"),
+        ({"analyses": [5]}, "missing or of another kind"),
+    ):
+        made.write_text(json.dumps(content | change))
+        with pytest.raises(DataError, match=problem):
+            report(analysis=str(made))
 
 
 def test_an_error_of_the_program_is_not_blamed_on_a_file():
-    with pytest.raises(KeyError), as_it_was_written(None):
+    with pytest.raises(KeyError), naming_the_file(None):
         raise KeyError("x")
 
 
 def test_what_is_not_a_number_is_a_dash():
     part = people_found.votes()
     part["topics"][0]["r2_within"] = None
-    page = Page(render("Title", people_found.analysis(part), None, None, None))
-    text = " ".join(" ".join(page.text).split())
+    text = shown(people_found.analysis(part))
     assert "topic fathers 500 37.0 % [34.0, 40.0] 33.0 % [31.0, 35.0] –" in text
 
 
-def test_rewards_beyond_what_numbers_hold_give_a_page(tmp_path):
+def test_rewards_beyond_what_numbers_hold_give_a_page(report):
     far = {
         **rows(1)[0],
         "reward_output_chosen": [1e300, 0.0],
         "reward_output_rejected": [-1e300, 0],
     }
     with np.errstate(over="ignore", invalid="ignore"):
-        result, _ = report(tmp_path, [far, far])
+        result, _ = report([far, far])
     assert result.pairs.shown == 2
 
 
-def test_pages_without_pairs_and_of_two_models(tmp_path):
+def test_pages_without_pairs_and_of_two_models(tmp_path, report):
     responses = [
         {"prompt": f"p{n}", "responses": ["a", "b"], "reward_outputs_m": [[0.0, 0.0], [n / 9, 1.0]]}
         for n in range(12)
     ]
-    result, page = report(tmp_path, responses)
+    result, page = report(responses)
     assert result.pairs is None
     assert "Comparisons" not in "".join(page.text)
     assert "By quantile:0.01 the second response" in "".join(page.text)
@@ -305,8 +311,7 @@ def test_the_summary_says_when_there_may_be_nothing():
 
     (unsure,) = words.of_comparison(found(0.4, -0.1, 0.1))
     assert unsure == (
-        "b against a: loss differs by 0.010 [−0.100, 0.100]; the interval holds no difference as "
-        "well."
+        "b against a: loss differs by 0.010 [−0.100, 0.100]; the interval includes no difference."
     )
     (sure,) = words.of_comparison(found(0.001, 0.005, 0.1))
     assert sure.endswith("0.010 [0.005, 0.100].")
@@ -326,27 +331,19 @@ def test_a_test_is_one_question_and_one_short_answer(name, p, verdict):
     assert words.of_test(test) == f"Why? {verdict}"
 
 
-def test_groups_of_the_same_rows_stand_there_once(tmp_path):
-    found = rows(data_subset="both", objective="helpful")
-    _, page = report(tmp_path, found)
-    table = next(text for text in page.text if "Numbers by group" in text)
-    assert table
+def test_nothing_stands_there_that_says_nothing(report):
+    _, page = report(rows(data_subset="both", objective="helpful"))
     data = json.loads(next(text for attrs, text in page.scripts if attrs.get("id") == "data"))
     assert [group["labels"] for group in data["analyses"][0]["groups"]] == [{}]
-    assert "subset both" not in "".join(page.text)
-
-
-def test_there_is_no_table_of_caution_without_an_unsafe_side(tmp_path):
-    _, page = report(tmp_path, rows(data_subset="helpful"))
-    assert "Risk frontier" not in "".join(page.text)
-    assert "unsafe preferred" not in "".join(page.text)
-    _, page = report(tmp_path, rows())
-    assert "unsafe preferred" in "".join(page.text)
+    text = "".join(page.text)
+    assert "Numbers by group" in text
+    for absent in ("subset both", "Risk frontier", "unsafe preferred"):  # no side is unsafe
+        assert absent not in text
+    assert "unsafe preferred" in "".join(report()[1].text)
 
 
 def test_the_votes_of_people_stand_before_the_model():
-    page = Page(render("Title", people_found.analysis(people_found.votes()), None, None, None))
-    text = " ".join(" ".join(page.text).split())
+    text = shown(people_found.analysis(people_found.votes()))
     parts = [
         "People disagree: they are split on 30 % of 1,000 pairs.",
         "They split most on “fathers”",

@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 from hidden_context import heads
-from hidden_context.analysis.evidence import pair_evidence
-from hidden_context.analysis.score_files import read_score_file
+from hidden_context.analysis.measure.evidence import pair_evidence
+from hidden_context.analysis.read.files import read_score_file
 from hidden_context.likelihood import make_likelihood
-from hidden_context.report.pairs import choose_pairs, encode, pairs_payload
-
-
-def read(tmp_path, rows):
-    path = tmp_path / "scores.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return read_score_file(path, label_names=("data_subset",)).pairs
+from hidden_context.report.html.pairs import encode, pairs_payload
+from support.score_rows import write
 
 
 def row(number, **columns):
@@ -32,7 +27,8 @@ def row(number, **columns):
 
 
 def payload_of(tmp_path, rows, places=None, max_text=100, head=None, **options):
-    scores = read(tmp_path, rows)
+    path = write(tmp_path / "scores.jsonl", rows)
+    scores = read_score_file(path, label_names=("data_subset",))["reward_output_chosen"]
     head = head or heads.make("mean_and_variance")
     sides = scores.chosen, scores.rejected
     evidence = pair_evidence(make_likelihood(head), *sides, scores.preference)
@@ -129,13 +125,3 @@ def test_every_head_has_components_and_a_point_has_no_scale(tmp_path):
     assert payload["components"] == 4
     assert payload["chosen_components"]["weight"] == [0.25] * 8
     assert payload["chosen_components"]["location"] == [0, 0.33333, 0.66667, 1] * 2
-
-
-def test_of_more_pairs_a_sample_is_shown_in_order():
-    assert choose_pairs(5, 10, 0).tolist() == [0, 1, 2, 3, 4]
-    places = choose_pairs(1000, 50, 1)
-    assert len(places) == 50
-    assert (np.diff(places) > 0).all()
-    assert (
-        places.tolist() == choose_pairs(1000, 50, 1).tolist() != choose_pairs(1000, 50, 2).tolist()
-    )

@@ -1,15 +1,26 @@
+"""Models that score: their heads, precision and threads, and paths without a checkpoint."""
+
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from hidden_context import heads
-from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
+from hidden_context.errors import (
+    CheckpointError,
+    ConfigError,
+    HiddenContextWarning,
+    MissingFileError,
+)
 from hidden_context.likelihood import LikelihoodOptions
+from hidden_context.models.network import precision
+from hidden_context.models.network.precision import Timings
+from hidden_context.scoring import loading
 from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.loading import load_model, read_likelihood, wanted_head
+from hidden_context.scoring.loading import load_model, read_likelihood, settle, wanted_head
+from hidden_context.scoring.record import PartialScores
 from support.builders import tiny_backbone
 
 
@@ -36,33 +47,44 @@ def test_the_head_that_options_name(options, head):
     assert wanted_head(ModelOptions(**options)) == head
 
 
-def test_a_head_and_a_number_of_outputs_that_contradict():
-    with pytest.raises(
-        ConfigError, match="mean_and_variance head has num_outputs 2, but --num_outputs is 3"
-    ):
-        wanted_head(ModelOptions(head="mean_and_variance", num_outputs=3))
-    with pytest.raises(ConfigError, match="mixture head has num_outputs 3, but --num_outputs is 4"):
-        wanted_head(ModelOptions(head="mixture", num_outputs=4))
-    with pytest.raises(ConfigError, match="'sparse' is not known; choose one of base, mean_and"):
-        wanted_head(ModelOptions(head="sparse"))
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"head": "mean_and_variance", "num_outputs": 3},
+         "mean_and_variance head has num_outputs 2, but --num_outputs is 3"),
+        ({"head": "mixture", "num_outputs": 4}, "mixture head has num_outputs 3, but --num_out"),
+        ({"head": "sparse"}, "'sparse' is not known; choose one of base, mean_and"),
+    ],
+)  # fmt: skip
+def test_a_head_and_a_number_of_outputs_that_contradict(options, words):
+    with pytest.raises(ConfigError, match=words):
+        wanted_head(ModelOptions(**options))
 
 
-def test_what_the_checkpoint_says_of_its_head_holds(checkpoint):
-    agreeing = ModelOptions(num_outputs=2, likelihood="logistic")
-    assert load_model(checkpoint, agreeing).head == heads.make("mean_and_variance")
-    assert load_model(checkpoint, ModelOptions(head="mean_and_variance")).head.num_outputs == 2
-    for options in ({"num_outputs": 1}, {"num_outputs": 10}, {"head": "base"}):
-        with pytest.raises(
-            CheckpointError, match=r"has a mean_and_variance head \(num_outputs 2\), but"
-        ):
-            load_model(checkpoint, ModelOptions(**options))
-
-
-def test_a_head_s_name_alone_asks_for_no_size(categorical, factor):
-    assert load_model(categorical, ModelOptions(head="categorical")).head.num_atoms == 5
-    assert load_model(factor, ModelOptions(head="factor")).head.num_factors == 2
-    with pytest.raises(CheckpointError, match=r"has a factor head \(num_outputs 4\), but factor"):
-        load_model(factor, ModelOptions(head="factor", num_outputs=3))
+@pytest.mark.parametrize(
+    ("model", "options", "found"),
+    [
+        # the checkpoint's own likelihood holds, and a name alone asks for no size
+        ("checkpoint", {"num_outputs": 2, "likelihood": "logistic"}, "mean_and_variance"),
+        ("checkpoint", {"head": "mean_and_variance"}, "mean_and_variance"),
+        ("checkpoint", {"num_outputs": 1}, r"has a mean_and_variance head \(num_outputs 2\), but"),
+        ("checkpoint", {"num_outputs": 10}, r"has a mean_and_variance head \(num_outputs 2\), but"),
+        ("checkpoint", {"head": "base"}, r"has a mean_and_variance head \(num_outputs 2\), but"),
+        ("categorical", {"head": "categorical"}, "categorical"),
+        ("categorical", {"num_outputs": 5}, "categorical"),
+        ("factor", {"head": "factor"}, "factor"),
+        ("factor", {"head": "factor", "num_outputs": 3}, r"a factor head \(num_outputs 4\), but f"),
+    ],
+)
+def test_what_the_checkpoint_says_of_its_head_holds(request, model, options, found):
+    folder, options = request.getfixturevalue(model), ModelOptions(**options)
+    if " " in found:
+        with pytest.raises(CheckpointError, match=found):
+            load_model(folder, options)
+    else:
+        head = load_model(folder, options).head
+        assert head == load_model(folder, ModelOptions()).head
+        assert head.type == found
 
 
 def test_what_was_learned_beside_the_network_is_read_without_it(factor, checkpoint, tmp_path):
@@ -71,33 +93,17 @@ def test_what_was_learned_beside_the_network_is_read_without_it(factor, checkpoi
     assert known.names.names == ("7", "ann", "bob")
     assert load_model(factor, ModelOptions()).likelihood.names.names == known.names.names
     assert read_likelihood(checkpoint, ModelOptions()).options == LikelihoodOptions()
-    ready = tiny_backbone(tmp_path / "ready", num_labels=1)
-    assert read_likelihood(ready, ModelOptions()).head == heads.make("base")
-    assert read_likelihood(ready, ModelOptions(num_outputs=2)).head.type == "mean_and_variance"
     with pytest.raises(MissingFileError):
         read_likelihood(str(tmp_path / "absent"), ModelOptions())
-
-
-def test_a_two_atom_model_is_not_taken_for_mean_and_variance(categorical, tmp_path):
-    # --num_outputs 2 stands for mean and variance, but the size is all that can be compared
-    content = json.loads((Path(categorical) / "reward_head.json").read_text())
-    assert content["head"]["type"] == "categorical"
-    assert load_model(categorical, ModelOptions(num_outputs=5)).head.type == "categorical"
 
 
 def test_a_ready_made_model_without_a_head_file_needs_no_name(tmp_path):
     ready = tiny_backbone(tmp_path / "ready", num_labels=1)
     assert load_model(ready, ModelOptions()).head == heads.make("base")
+    assert read_likelihood(ready, ModelOptions()).head == heads.make("base")
+    assert read_likelihood(ready, ModelOptions(num_outputs=2)).head.type == "mean_and_variance"
     with pytest.raises(CheckpointError, match="2 outputs"):
         load_model(ready, ModelOptions(num_outputs=2))
-
-
-def test_options_reach_the_model(checkpoint, tmp_path):
-    import torch
-
-    model = load_model(checkpoint, ModelOptions(max_length=17, precision="bfloat16", device="cpu"))
-    assert model.max_length == 17
-    assert {p.dtype for p in model.module.transformer.parameters()} == {torch.bfloat16}
 
 
 def test_paths_without_a_checkpoint_are_told_apart(checkpoint, tmp_path, monkeypatch):
@@ -107,8 +113,69 @@ def test_paths_without_a_checkpoint_are_told_apart(checkpoint, tmp_path, monkeyp
         load_model("run/final", ModelOptions())
     with pytest.raises(CheckpointError, match=r"run holds no checkpoint: none of config.json, ad"):
         load_model("run", ModelOptions())
-    (tmp_path / "run" / "final").symlink_to(checkpoint)
+    Path("run/final").symlink_to(checkpoint)
     with pytest.raises(CheckpointError, match=r"is in it. There is one in run/final\.$"):
         load_model("run", ModelOptions())
     with pytest.raises(CheckpointError, match=r"config.json is a file; give the folder"):
         load_model(f"{checkpoint}/config.json", ModelOptions())
+
+
+def test_a_slow_precision_is_obeyed_with_a_warning_of_the_forward_pass(checkpoint, monkeypatch):
+    seen = []
+
+    def measure(device, name, *, backward):
+        seen.append((device.type, name, backward))
+        return Timings("cpu", 1, {"float32": 1e-3, name: 5e-3})
+
+    monkeypatch.setattr(precision, "measure", measure)
+    slow = ModelOptions(precision="bfloat16", device="cpu", max_length=17)
+    load_model(checkpoint, slow)
+    assert not seen  # so small a model is not measured
+    monkeypatch.setattr(precision, "MIN_WIDTH", 0)
+    for name in ("auto", "float32"):
+        load_model(checkpoint, ModelOptions(device="cpu", precision=name))
+    assert not seen
+    with pytest.warns(HiddenContextWarning, match="bfloat16 is 5.0 times slower than float32"):
+        model = load_model(checkpoint, slow)
+    assert seen == [("cpu", "bfloat16", False)]
+    assert model.max_length == 17
+    assert {p.dtype for p in model.module.transformer.parameters()} == {torch.bfloat16}
+
+
+BF16, CUDA = {"dtype": "torch.bfloat16", "device": "cpu"}, {"device": "cuda"}
+
+
+@pytest.mark.parametrize(
+    ("record", "threads", "options", "here", "expected"),
+    [
+        (BF16, None, {}, {}, ("bfloat16", 1)),
+        (BF16 | {"dtype": "torch.float16"}, None, {}, {}, ("float16", 1)),
+        (BF16 | CUDA, None, {}, {}, ("float32", 1)),  # all is scored anew there anyway
+        (BF16 | {"dtype": "torch.int8"}, None, {}, {}, ("float32", 1)),
+        (None, None, {}, {}, ("float32", 1)),
+        # what is asked for stands above a record, whose threads hold as far as there are so many
+        (BF16, 2, {"precision": "float32", "threads": 3}, {"cpus": 4}, ("float32", 3)),
+        (BF16, 2, {}, {"cpus": 4}, ("bfloat16", 2)),
+        (BF16, 2, {}, {"cpus": 1}, ("bfloat16", 1)),
+        # elsewhere only what a record says is named
+        (BF16 | CUDA, 1, {}, {"here": False}, ("bfloat16", None)),
+        (None, None, {}, {"here": False}, ("auto", None)),
+        # a GPU is given no threads unless asked
+        (None, None, {}, CUDA, ("bfloat16", None)),
+        (None, None, {"threads": 2}, {**CUDA, "cpus": 4}, ("bfloat16", 2)),
+    ],
+)
+def test_precision_and_threads_are_those_asked_for_or_begun_with_or_a_choice(
+    tmp_path, monkeypatch, record, threads, options, here, expected
+):
+    device = torch.device(here.get("device", "cpu"))
+    monkeypatch.setattr(loading, "resolve_device", lambda _: device)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    for module in ("scoring.loading", "models.network.threads"):
+        monkeypatch.setattr(f"hidden_context.{module}.usable_cpus", lambda: here.get("cpus", 1))
+    records = [tmp_path / "none", tmp_path / "a.partial"]
+    if record is not None:
+        with PartialScores(records[1], record, threads=threads) as partial:
+            partial.append([{"row": 0, "raw": [[0.0]], "tokens": "x"}])
+    found, used = settle(ModelOptions(**options), records, here=here.get("here", True))
+    assert (found.precision, used) == expected

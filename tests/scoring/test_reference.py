@@ -15,20 +15,18 @@ from sklearn.covariance import ledoit_wolf
 from hidden_context import heads
 from hidden_context.cli.main import main
 from hidden_context.data.example import Example
-from hidden_context.data.groups import first_question
 from hidden_context.data.importers import read_row
+from hidden_context.data.splits.division import first_question
 from hidden_context.errors import CheckpointError, ConfigError, DataError
-from hidden_context.models.contents import REFERENCE_FILE
-from hidden_context.models.identity import weight_digests
-from hidden_context.models.reference import Reference
+from hidden_context.models.checkpoint.contents import REFERENCE_FILE
+from hidden_context.models.checkpoint.identity import weight_digests
+from hidden_context.models.checkpoint.reference import Reference
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.config import ReferenceConfig
 from hidden_context.scoring.reference import draw, fit_place, make_reference, reference_of
-from hidden_context.scoring.reference_config import ReferenceConfig
 from hidden_context.scoring.requests import Scorer, disagreement
 from support.builders import preference_rows, tiny_tokenizer
-from support.paper_layout import one_thread, reward_checkpoint, write_rows
-
-__all__ = ["one_thread"]
+from support.paper_layout import reward_checkpoint, write_rows
 
 
 def examples(count, seed=0):
@@ -52,27 +50,26 @@ def model(folder):
 
 
 def gaussian(count, width, seed=0, networks=1):
-    """Correlated normal features of very different scales, and their covariance factor."""
+    """Correlated normal features of very different scales."""
     generator = torch.Generator().manual_seed(7)
     factor = torch.randn(networks, width, width, generator=generator, dtype=torch.float64)
     factor = factor / 2 + width**0.5 * torch.eye(width)
     factor = factor * torch.logspace(-2, 2, width, dtype=torch.float64)[:, None]
     drawn = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, networks, width, generator=drawn, dtype=torch.float64)
-    return torch.einsum("nmd,med->nme", noise, factor) + 5.0, factor
+    return torch.einsum("nmd,med->nme", noise, factor) + 5.0
 
 
 def reference(fit, usual=()):
-    place = fit_place(fit)
     found = Reference(
-        place.location, place.scale, place.whitening, torch.ones(3), torch.empty(0),
+        *fit_place(fit)[:3], torch.ones(3), torch.empty(0),
         torch.arange(5.0), torch.empty(0), {"type": "base"}, {},
     )  # fmt: skip
     return replace(found, distance=found.distances(usual).sort().values) if len(usual) else found
 
 
 def test_distances_are_mahalanobis_of_the_shrunk_correlations():
-    features, _ = gaussian(60, 8, networks=2)
+    features = gaussian(60, 8, networks=2)
     found = reference(features).distances(features[:10].float())
     total = np.zeros(10)
     for m in range(2):
@@ -85,21 +82,22 @@ def test_distances_are_mahalanobis_of_the_shrunk_correlations():
     assert found.tolist() == pytest.approx(np.sqrt(total).tolist(), rel=1e-4)
 
 
-def test_distances_do_not_depend_on_the_unit_of_a_feature():
-    features, _ = gaussian(80, 5)
-    units = torch.tensor([1e-3, 1.0, 7.0, 1e4, 0.2], dtype=torch.float64)
-    plain = reference(features).distances(features.float())
-    other = reference(features * units).distances((features * units).float())
-    assert plain.tolist() == pytest.approx(other.tolist(), rel=2e-4)
+def test_features_that_never_vary_do_no_harm_and_show_where_they_begin_to():
+    features = gaussian(100, 4)
+    features[:, 0, 1], features[:, 0, 2] = 0.0, 1e6
+    found = reference(features)
+    assert found.distances(features.float()).isfinite().all()
+    features[0, 0, 1] = 1.0
+    distances = found.distances(features.float())
+    assert distances[0] > 2 * distances[1:].max()
 
 
 @pytest.mark.parametrize("shape", [(800, 10), (150, 200)])
 def test_new_texts_of_the_same_distribution_have_uniform_percentiles(shape):
     """Also where features are more than texts: those that were fitted would look near."""
     count, width = shape
-    fit, _ = gaussian(count, width, 11)
-    usual, _ = gaussian(2000, width, 12)
-    new, _ = gaussian(2000, width, 13)
+    fit = gaussian(count, width, 11)
+    usual, new = (gaussian(2000, width, seed) for seed in (12, 13))
     found = reference(fit, usual)
     percentiles = found.percentiles("distance", found.distances(new)).sort().values
     gap = (percentiles - torch.linspace(0, 1, 2000, dtype=torch.float64)).abs().max()
@@ -109,31 +107,8 @@ def test_new_texts_of_the_same_distribution_have_uniform_percentiles(shape):
     assert float((own > 0.95).double().mean()) < 0.05
 
 
-def test_a_shift_is_as_far_as_it_is_in_standard_deviations():
-    """E d² = D + δᵀΣ⁻¹δ in the limit."""
-    features, factor = gaussian(40_000, 4)
-    delta = 3.0 * factor[0][:, 0]  # three standard deviations of one cause
-    found = reference(features)
-    moved = found.distances((features + delta).float()).square().mean()
-    assert float(found.distances(features.float()).square().mean()) == pytest.approx(4, rel=0.01)
-    assert float(moved) == pytest.approx(4 + 9, rel=0.01)
-    percentiles = replace(found, distance=found.distances(features.float()).sort().values)
-    far = percentiles.percentiles("distance", found.distances((features + 4 * delta).float()))
-    assert float(far.min()) == 1.0
-
-
-def test_features_that_never_vary_do_no_harm_and_show_where_they_begin_to():
-    features, _ = gaussian(100, 4)
-    features[:, 0, 1], features[:, 0, 2] = 0.0, 1e6
-    found = reference(features)
-    assert found.distances(features.float()).isfinite().all()
-    moved = features[:1].clone()
-    moved[0, 0, 1] = 1.0
-    assert found.distances(moved.float()) > 2 * found.distances(features.float()).max()
-
-
 def test_percentiles_count_what_is_below():
-    found = reference(gaussian(20, 2)[0])
+    found = reference(gaussian(20, 2))
     asked = torch.tensor([-1.0, 0.0, 0.5, 4.0, 9.0, torch.nan], dtype=torch.float64)
     shares = found.percentiles("sigma", asked)
     assert shares[:5].tolist() == [0, 0, 0.2, 0.8, 1]
@@ -144,24 +119,22 @@ def test_percentiles_count_what_is_below():
 
 
 def test_every_prompt_is_drawn_before_any_a_second_time():
-    def example(prompt, *responses):
-        return Example(f"Human: {prompt}\n\nAssistant: ", tuple(responses), ())
-
-    given = [example(f"p{n}", f"a{n}{m}", f"b{n}{m}") for n in range(6) for m in range(3)]
+    given = [
+        Example(f"Human: p{n}\n\nAssistant: ", (f"a{n}{m}", f"b{n}{m}"), ())
+        for n in range(6)
+        for m in range(3)
+    ]
     prompts = [one.prompt for one in draw(given, 24, 0)]
     assert sorted(prompts[:6]) == sorted(prompts[6:]) == sorted({one.prompt for one in given})
-    assert len(draw(given, 11, 0)) == 5
-    assert draw(given, 24, 1) != draw(given, 24, 0)
-    assert draw(given, 24, 0) == draw(given, 24, 0)
-    assert len(draw([*given[:1]] * 9, 2, 0)) == 9  # the same texts count once
-    assert draw([], 10, 0) == []
+    assert draw(given, 24, 1) != draw(given, 24, 0) == draw(given, 24, 0)
+    # an example is taken whole or not at all, and the same texts count once
+    sizes = [len(draw(*each, 0)) for each in ((given, 11), (given[:1] * 9, 2), ([], 10))]
+    assert sizes == [5, 9, 0]
 
 
 def test_a_model_brings_its_reference_along(folder, model):
     found = model.reference
-    assert found.facts["prompts"] == 150
-    assert found.facts["texts"] == 300
-    assert (len(found.distance), len(found.sigma), len(found.disagreement)) == (150, 300, 150)
+    assert (found.facts["prompts"], found.facts["texts"]) == (150, 300)
     texts = [text for one in examples(150) for text in one.inputs]
     rewards = model.score(texts)
     assert found.sigma.tolist() == pytest.approx(sorted(rewards.stddev.tolist()), rel=1e-5)
@@ -188,26 +161,26 @@ def test_usual_distances_are_those_of_prompts_that_the_fit_did_not_see(model):
 def test_answers_say_where_texts_stand(folder, model):
     scorer = Scorer(model)
     texts = [*examples(4, 5)[0].inputs, " ", *examples(4, 5)[1].inputs]
-    answers = scorer.raw(texts)
+    answers, scored = scorer.raw(texts), [0, 1, 3, 4]
     assert answers.features is None
     assert answers.distance.isnan().tolist() == [False, False, True, False, False]
-    ready = scorer.prepare(texts)
-    kept = scorer.run(ready, with_features=True).features
-    scored = [0, 1, 3, 4]
-    raw = kept[scored, 0] @ model.readout().reshape(2, -1).T
+    kept = scorer.run(scorer.prepare(texts), with_features=True).features[scored]
+    raw = kept[:, 0] @ model.readout().reshape(2, -1).T
     assert raw.flatten().tolist() == pytest.approx(answers.raw[scored].flatten().tolist(), abs=1e-5)
-    distances = model.reference.distances(kept[scored])
-    below = [(model.reference.distance < one).double().mean().item() for one in distances]
-    assert answers.distance[scored].tolist() == pytest.approx(below)
-    pair = answers.raw[scored[:2]]
-    found = scorer.describe(pair, distance=answers.distance[:2])
-    divided = disagreement(found.preferred.tolist())
+
+    def below(values, asked):
+        return [(values < one).double().mean().item() for one in asked]
+
+    distances = model.reference.distances(kept)
+    expected = below(model.reference.distance, distances)
+    assert answers.distance[scored].tolist() == pytest.approx(expected)
+    found = scorer.describe(answers.raw[:2], distance=answers.distance[:2])
+    divided = [disagreement(found.preferred.tolist())]
     assert found.percentiles.distance == answers.distance[:2].tolist()
-    below = (model.reference.sigma[None] < found.stddev.float()[:, None]).double().mean(1)
-    assert found.percentiles.sigma == pytest.approx(below.tolist())
-    assert found.percentiles.disagreement == pytest.approx(
-        (model.reference.disagreement < divided).double().mean().item()
-    )
+    expected = below(model.reference.sigma, found.stddev.float())
+    assert found.percentiles.sigma == pytest.approx(expected)
+    (expected,) = below(model.reference.disagreement, divided)
+    assert found.percentiles.disagreement == pytest.approx(expected)
     assert scorer.raw([" "]).distance.isnan().all()
 
 
@@ -227,30 +200,26 @@ def test_without_a_reference_nothing_else_is_computed(folder):
     assert with_it.raw.equal(answers.raw)
 
 
-def test_texts_that_cannot_be_scored_are_counted_and_left_out(model):
-    given = [*examples(120)]
+def test_texts_that_cannot_be_scored_are_left_out_and_too_few_are_refused(model):
+    own = replace_reference(model)
     empty = Example("\n\nHuman: Anything?\n\nAssistant: ", ("Yes.", " "), ())
-    found = reference_of(replace_reference(model), [*given, empty])
-    assert found.facts["without_reward"] == 1
-    assert len(found.disagreement) == 120
-    assert len(found.sigma) == found.facts["texts"] == 241
+    found = reference_of(own, [*examples(120), empty])
+    assert (found.facts["without_reward"], found.facts["texts"]) == (1, 241)
+    assert (len(found.disagreement), len(found.sigma)) == (120, 241)
+    with pytest.raises(DataError, match="20 prompts and 100 texts at least, but there are 40"):
+        reference_of(own, examples(40), source="rows")
+    one_prompt = [
+        Example("\n\nHuman: Tea?\n\nAssistant: ", (f"Yes, {n}.", f"No, {n}."), ())
+        for n in range(99)
+    ]
+    with pytest.raises(DataError, match="but there are 1 prompts"):
+        reference_of(own, one_prompt)
 
 
 def replace_reference(model):
     without = copy.copy(model)
     without.reference = None
     return without
-
-
-def test_too_few_are_refused(model):
-    with pytest.raises(DataError, match="20 prompts and 100 texts at least, but there are 40"):
-        reference_of(model, examples(40), source="rows")
-    one_prompt = [
-        Example("\n\nHuman: Tea?\n\nAssistant: ", (f"Yes, {n}.", f"No, {n}."), ())
-        for n in range(99)
-    ]
-    with pytest.raises(DataError, match="but there are 1 prompts"):
-        reference_of(model, one_prompt)
 
 
 def test_it_is_known_whose_it_is(folder, model, tmp_path):
@@ -294,6 +263,8 @@ def test_saving_a_model_keeps_its_reference(model, tmp_path):
     assert again.distance.equal(model.reference.distance)
     replace_reference(model).save_pretrained(tmp_path / "copy")
     assert RewardModel.from_pretrained(tmp_path / "copy").reference is None
+    with pytest.raises(ConfigError, match="has no features"):  # no other kind of model has one
+        RewardModel.readout(model)
 
 
 def test_the_command_makes_it_and_says_what_is_missing(folder, tmp_path, capsys):
@@ -305,7 +276,7 @@ def test_the_command_makes_it_and_says_what_is_missing(folder, tmp_path, capsys)
     facts = Reference.load(own / REFERENCE_FILE).facts
     assert (facts["data"], facts["seed"]) == (data, 4)
     for arguments, words in [
-        ([str(own)], "needs a model and its data"),
+        ([str(own)], "needs its data, as in: reference CHECKPOINT DATA."),
         ([str(tmp_path / "none"), data], "does not exist"),
         (["some/model", data], "is no local folder"),
         ([str(own), str(tmp_path / "none.jsonl")], "does not exist"),
@@ -317,8 +288,3 @@ def test_the_command_makes_it_and_says_what_is_missing(folder, tmp_path, capsys)
     (tmp_path / "broken.jsonl").write_text(json.dumps(preference_rows(1, 0)[0]) + "\n{\n")
     assert main(["reference", str(own), str(tmp_path / "broken.jsonl")]) == 2
     assert "line 2" in capsys.readouterr().err
-
-
-def test_no_other_kind_of_model_has_one(model):
-    with pytest.raises(ConfigError, match="has no features"):
-        RewardModel.readout(model)

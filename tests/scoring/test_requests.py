@@ -7,7 +7,7 @@ from hidden_context.errors import ConfigError, DataError
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.risk import parse
-from hidden_context.scoring.columns import People, group_risk_values, risk_values
+from hidden_context.scoring.columns import People, risk_values
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.prepare import MarkedText, TokenIds
 from hidden_context.scoring.requests import Scorer
@@ -38,11 +38,14 @@ def people(factor):
 def test_texts_asked_together_have_the_models_own_raw_outputs(normal):
     texts = sample_texts(7, 3)
     answers = normal.raw(texts)
-    assert answers.reasons == [None] * 7
-    assert answers.truncated == 0
+    assert (answers.reasons, answers.truncated) == ([None] * 7, 0)
     alone = torch.cat([normal.model.raw_outputs([text]) for text in texts])
     assert answers.raw == pytest.approx(alone, abs=1e-5)
     assert answers.complete() is answers.raw
+    ready = normal.prepare(texts)
+    assert [one.num_tokens for one in ready] == [len(_bare(normal, text)) for text in texts]
+    assert normal.raw([]).raw.shape == (0, 2)  # nothing is run where nothing can be scored
+    assert normal.raw([""]).raw.isnan().all()
 
 
 def test_a_marked_text_gets_no_second_bos(framed):
@@ -91,12 +94,6 @@ def test_every_text_that_cannot_be_scored_has_its_own_reason(normal):
     assert answers.raw[[0, 3]].isfinite().all()
     with pytest.raises(DataError, match="text 1 cannot be scored: it has no text"):
         answers.complete()
-
-
-def test_nothing_is_run_where_nothing_can_be_scored(normal):
-    assert normal.raw([]).raw.shape == (0, 2)
-    answers = normal.raw([""])
-    assert answers.raw.isnan().all()
 
 
 def test_a_long_text_loses_its_beginning_where_that_is_wanted(framed):
@@ -172,11 +169,6 @@ def test_a_model_that_tokenizes_by_itself_is_asked_for_texts_alone(normal):
     assert all("reads the text of a dialogue" in reason for reason in answers.reasons[1:3])
 
 
-def test_a_prepared_text_knows_its_tokens(normal):
-    (ready,) = normal.prepare(["Hello there"])
-    assert ready.num_tokens == len(_bare(normal, "Hello there"))
-
-
 @pytest.mark.parametrize("head", ["base", "mean_and_variance", "categorical", "quantile", "factor"])
 def test_described_candidates_agree_with_the_rewards_one_by_one(tmp_path, head):
     model = RewardModel.from_pretrained(reward_checkpoint(tmp_path / head, head))
@@ -206,13 +198,14 @@ def test_names_mean_what_they_mean_in_score(people):
     groups = {"young": ["ann"], "all": ["ann", "bob", "7"]}
     found = people.describe(raw, measures[0], measures[1:], annotator="ann", groups=groups)
     known = People(people.model.likelihood, "ann", groups)
-    rows, by_group = (f(raw.tolist(), measures, known) for f in (risk_values, group_risk_values))
-    for place in range(3):
-        for name in map(str, measures):
-            assert found.values[name][place] == pytest.approx(rows[place][name])
-            for group in ("young", "all", "worst_group"):
-                own = found.groups[group][name][place]
-                assert own == pytest.approx(by_group[place][name][group])
+    rows, by_group = (
+        risk_values(raw.tolist(), measures, known, by_group=each) for each in (False, True)
+    )
+    for name in map(str, measures):
+        assert found.values[name].tolist() == pytest.approx([row[name] for row in rows])
+        for group in ("young", "all", "worst_group"):
+            own = [row[name][group] for row in by_group]
+            assert found.groups[group][name].tolist() == pytest.approx(own)
     assert set(found.shares) == {"shared_context", "noise"}
     plain = people.describe(raw)
     assert plain.values == {}

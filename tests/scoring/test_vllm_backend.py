@@ -2,86 +2,58 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import types
-from typing import Any
 
 import pytest
 import torch
 
-from hidden_context import RewardModel, scoring
+from hidden_context import RewardModel
 from hidden_context.errors import (
     CheckpointError,
     ConfigError,
     HiddenContextError,
     MissingDependencyError,
 )
-from hidden_context.scoring import ScoreConfig
 from hidden_context.scoring.vllm_backend import ALLOWED, check_parity
 from support.builders import preference_rows
 from support.paper_layout import read_rows, write_rows
+from support.scoring import score
 
-
-@dataclasses.dataclass
-class PoolerConfig:
-    task: str | None = None
-    use_activation: bool | None = None
-
-
-class Pooled:
-    def __init__(self, data, prompt_token_ids, error=None):
-        self.outputs = types.SimpleNamespace(data=data)
-        self.prompt_token_ids, self.error = prompt_token_ids, error
+# of vLLM 0.33, which takes EngineArgs too
+OPTIONS = {"runner", "convert", "tokenizer", "trust_remote_code", "dtype", "revision", "seed"}
+OPTIONS |= {"gpu_memory_utilization", "pooler_config", "max_model_len"}
 
 
 class FakeVllm(types.ModuleType):
     """Loads a folder by Transformers, and does to its outputs what a test asks for."""
 
-    __version__ = "0.33.0"
-
     def __init__(self):
         super().__init__("vllm")
-        self.spoil = lambda raw: raw
-        self.error = None
-        self.started: list[dict[str, Any]] = []
-        self.lengths: list[int] = []
+        self.__version__, self.spoil, self.error = "0.33.0", lambda raw: raw, None
+        self.started, self.lengths = [], []
         fake = self
 
         class LLM:
-            def __init__(
-                self,
-                model,
-                *,
-                runner="auto",
-                convert="auto",
-                tokenizer=None,
-                trust_remote_code=False,
-                dtype="auto",
-                revision=None,
-                seed=0,
-                gpu_memory_utilization=0.92,
-                pooler_config=None,
-                max_model_len=None,  # one of EngineArgs, which LLM takes too
-            ):
-                fake.started.append({**locals()})
-                self.model = RewardModel.from_pretrained(model, device="cpu", dtype=dtype)
+            def __init__(self, model, **options):
+                assert set(options) <= OPTIONS
+                fake.started.append({"model": model, **options})
+                own = {"device": "cpu", "dtype": options["dtype"]}
+                self.model = RewardModel.from_pretrained(model, **own)
 
-            def encode(
-                self,
-                prompts,
-                pooling_params=None,
-                *,
-                use_tqdm=True,
-                lora_request=None,
-                pooling_task=None,
-                tokenization_kwargs=None,
-            ):
+            def encode(self, prompts, *, pooling_task, use_tqdm):
                 assert pooling_task == "classify"
                 ids = [prompt["prompt_token_ids"] for prompt in prompts]
                 fake.lengths += map(len, ids)
                 raw = fake.spoil(self.model.raw_outputs_of_tokens(ids, engine="padded"))
-                return [Pooled(*each, fake.error) for each in zip(raw, ids, strict=True)]
+                return [
+                    types.SimpleNamespace(
+                        outputs=types.SimpleNamespace(data=data),
+                        prompt_token_ids=own,
+                        error=fake.error,
+                    )
+                    for data, own in zip(raw, ids, strict=True)
+                ]
 
         self.LLM = LLM
 
@@ -90,7 +62,7 @@ class FakeVllm(types.ModuleType):
 def vllm(monkeypatch):
     fake = FakeVllm()
     config = types.ModuleType("vllm.config")
-    config.PoolerConfig = PoolerConfig
+    config.PoolerConfig = dict
     monkeypatch.setitem(sys.modules, "vllm", fake)
     monkeypatch.setitem(sys.modules, "vllm.config", config)
     return fake
@@ -104,16 +76,19 @@ def source(tmp_path):
     return write_rows(tmp_path / "texts.jsonl", rows)
 
 
-def score(source, model, output, **options):
-    options = {"disable_tqdm": True, "window": 4, "device": "cpu", "max_length": 128} | options
-    return scoring.score_file(
-        ScoreConfig(input=str(source), models=[model], output=str(output), **options)
-    )
+@pytest.fixture
+def run(source, checkpoint, tmp_path):
+    """Score by vLLM."""
+
+    def score_by(model=checkpoint, name="out.jsonl", **options):
+        options = {"window": 4, "device": "cpu", "max_length": 128, "backend": "vllm", **options}
+        return score(source, model, tmp_path / name, **options)
+
+    return score_by
 
 
-def test_the_scores_are_those_of_our_own_pass(vllm, source, checkpoint, tmp_path):
-    ours = score(source, checkpoint, tmp_path / "ours.jsonl")
-    theirs = score(source, checkpoint, tmp_path / "theirs.jsonl", backend="vllm")
+def test_the_scores_are_those_of_our_own_pass(vllm, run, checkpoint):
+    ours, theirs = run(name="ours.jsonl", backend="own"), run()
     assert theirs.counts == ours.counts
     assert theirs.counts.unscored == 2
     for one, other in zip(read_rows(ours.path), read_rows(theirs.path), strict=True):
@@ -124,81 +99,56 @@ def test_the_scores_are_those_of_our_own_pass(vllm, source, checkpoint, tmp_path
     expected = {"model": checkpoint, "runner": "pooling", "dtype": "float32", "revision": None}
     assert {name: started[name] for name in expected} == expected
     assert started["max_model_len"] == 128
-    assert started["pooler_config"] == PoolerConfig("classify", use_activation=False)
+    assert started["pooler_config"] == {"task": "classify", "use_activation": False}
     assert max(vllm.lengths) == 128  # the check runs a text of the longest kind
 
 
-def test_a_run_of_ours_does_not_go_on_with_vllm(vllm, source, checkpoint, tmp_path, monkeypatch):
-    from hidden_context.scoring import partial as partial_module
-
-    original = partial_module.PartialScores.append
-
-    def append(self, *args):
-        original(self, *args)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(partial_module.PartialScores, "append", append)
-        with pytest.raises(KeyboardInterrupt):
-            score(source, checkpoint, tmp_path / "out.jsonl")
+def test_a_run_of_ours_does_not_go_on_with_vllm(vllm, run, interrupt):
+    interrupt(1, run, backend="own")
     with pytest.warns(match="was begun with other backend"):
-        score(source, checkpoint, tmp_path / "out.jsonl", backend="vllm")
+        run()
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "error", "words"),
     [
-        lambda raw: raw.softmax(-1),
-        lambda raw: raw.roll(1, 0),
-        lambda raw: raw + 0.01 * (raw.amax(0) - raw.amin(0)),
-        lambda raw: torch.full_like(raw, torch.nan),
+        (lambda raw: raw.softmax(-1), None, r"vllm 0\.33\.0 gives other rewards"),
+        (lambda raw: raw.roll(1, 0), None, "gives other rewards"),
+        (lambda raw: raw + 0.01 * (raw.amax(0) - raw.amin(0)), None, "gives other rewards"),
+        (lambda raw: torch.full_like(raw, torch.nan), None, "gives other rewards"),
+        (lambda raw: raw[:, :1], None, r"shape \(1,\) for each text, not 2 numbers"),
+        (lambda raw: raw, "out of blocks", "did not answer a text of .*: out of blocks"),
     ],
-    ids=["softmax", "other texts", "a constant", "nan"],
+    ids=["softmax", "other texts", "a constant", "nan", "another number", "an error"],
 )
 def test_other_outputs_are_refused_before_anything_is_scored(
-    vllm, source, checkpoint, tmp_path, spoil
+    vllm, run, tmp_path, spoil, error, words
 ):
-    vllm.spoil = spoil
-    with pytest.raises(CheckpointError, match=r"vllm 0\.33\.0 gives other rewards"):
-        score(source, checkpoint, tmp_path / "out.jsonl", backend="vllm")
+    vllm.spoil, vllm.error = spoil, error
+    with pytest.raises(HiddenContextError, match=words):
+        run()
     assert [each.name for each in tmp_path.iterdir()] == ["texts.jsonl"]
 
 
-def test_another_number_of_outputs_is_refused(vllm, source, checkpoint, tmp_path):
-    vllm.spoil = lambda raw: raw[:, :1]
-    with pytest.raises(HiddenContextError, match=r"shape \(1,\) for each text, not 2 numbers"):
-        score(source, checkpoint, tmp_path / "out.jsonl", backend="vllm")
-
-
-def test_an_error_in_an_answer_is_told(vllm, source, checkpoint, tmp_path):
-    vllm.error = "out of blocks"
-    with pytest.raises(HiddenContextError, match=r"did not answer a text of .*: out of blocks"):
-        score(source, checkpoint, tmp_path / "out.jsonl", backend="vllm")
-
-
-def test_a_model_that_vllm_does_not_know(vllm, source, checkpoint, tmp_path):
+def test_what_vllm_cannot_do_is_said(vllm, run, tmp_path, monkeypatch):
     def unknown(**options):
         raise ValueError("no such architecture")
 
-    vllm.LLM = unknown
-    with pytest.raises(CheckpointError, match=r"cannot load .*: no such architecture"):
-        score(source, checkpoint, tmp_path / "out.jsonl", backend="vllm")
-
-
-def test_what_vllm_cannot_do_is_said_before(vllm, source, checkpoint, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="--engine does not fit --backend vllm"):
-        score(source, checkpoint, tmp_path / "o", backend="vllm", engine="tree")
-    with pytest.raises(ConfigError, match="does not compute in float64"):
-        score(source, checkpoint, tmp_path / "o", backend="vllm", precision="float64")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"Export it first: `hidden-context export"):
-        score(source, str(adapter), tmp_path / "o", backend="vllm")
+    vllm.LLM = unknown
+    for options, error, words in [
+        ({}, CheckpointError, "cannot load .*: no such architecture"),
+        ({"engine": "tree"}, ConfigError, "--engine does not fit --backend vllm"),
+        ({"precision": "float64"}, ConfigError, "does not compute in float64"),
+        ({"model": str(adapter)}, ConfigError, "Export it first: `hidden-context export"),
+    ]:
+        with pytest.raises(error, match=words):
+            run(**options)
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingDependencyError, match="--backend vllm needs vLLM"):
-        score(source, checkpoint, tmp_path / "o", backend="vllm")
-    assert vllm.started == []
+        run()
 
 
 @pytest.mark.parametrize("dtype", ALLOWED)

@@ -10,6 +10,7 @@ from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.service import Served
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
 from support.paper_layout import one_thread, reward_checkpoint
+from support.scoring import factor_checkpoint
 
 __all__ = ["one_thread"]
 
@@ -17,16 +18,10 @@ __all__ = ["one_thread"]
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """Folders of a mean-and-variance model with a BOS, and a factor model that knows people."""
-    from hidden_context import heads
-    from hidden_context.likelihood import LikelihoodOptions, make_likelihood
-    from hidden_context.models.likelihood_file import save_likelihood
-
     root = tmp_path_factory.mktemp("served")
     tokenizer = tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template=CHAT_TEMPLATE)
     normal = reward_checkpoint(root / "normal", tokenizer=tokenizer)
-    factor = reward_checkpoint(root / "factor", "factor", num_factors=2)
-    options = LikelihoodOptions(inference="variational", names=("7", "ann", "bob"))
-    save_likelihood(factor, make_likelihood(heads.make("factor", num_factors=2), options))
+    factor = factor_checkpoint(root / "factor")
     return {"normal": normal, "factor": factor}
 
 

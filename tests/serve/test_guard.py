@@ -1,7 +1,7 @@
 """Percentiles in answers, and guards of a server: what is logged, counted and refused."""
 
 import copy
-import json
+import dataclasses
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from hidden_context.data.dialogue import join
 from hidden_context.errors import ConfigError
-from hidden_context.models.reference import Reference
+from hidden_context.models.checkpoint.reference import Reference
 from hidden_context.scoring.reference import fit_place
 from hidden_context.scoring.requests import Scorer
 from hidden_context.serve.config import ServeConfig
@@ -24,25 +24,25 @@ def scorer(models):
     """A model with a reference in which usual distances are those of some of its own texts."""
     plain = Scorer(models["normal"])
     features = plain.run(plain.prepare(sample_texts(60, 4)), with_features=True).features
-    place = fit_place(features)
-    model = copy.copy(models["normal"])
-    model.reference = Reference(
-        place.location, place.scale, place.whitening, model.readout(), torch.empty(0),
+    model = models["normal"]
+    found = Reference(
+        *fit_place(features)[:3], model.readout(), torch.empty(0),
         torch.linspace(0, 2, 101), torch.linspace(0, 0.5, 101), model.head.to_dict(), {},
     )  # fmt: skip
-    usual = model.reference.distances(features).sort().values
-    model.reference = copy.copy(model.reference)
-    object.__setattr__(model.reference, "distance", usual)
+    return with_reference(model, found, distance=found.distances(features).sort().values)
+
+
+def with_reference(model, reference, **changes):
+    model = copy.copy(model)
+    model.reference = dataclasses.replace(reference, **changes)
     return Scorer(model)
 
 
+@pytest.fixture
 def far(scorer):
     """The same model, to whose reference every text is far."""
-    model = copy.copy(scorer.model)
-    model.reference = copy.copy(model.reference)
-    object.__setattr__(model.reference, "distance", torch.zeros(10))
-    object.__setattr__(model.reference, "disagreement", torch.full((10,), 0.5))
-    return Scorer(model)
+    changes = {"distance": torch.zeros(10), "disagreement": torch.full((10,), 0.5)}
+    return with_reference(scorer.model, scorer.model.reference, **changes)
 
 
 def test_a_distribution_has_the_percentiles_of_scoring_in_process(serving, scorer):
@@ -61,13 +61,6 @@ def test_a_distribution_has_the_percentiles_of_scoring_in_process(serving, score
     assert 0 <= logs["distance"][0] <= 1
 
 
-def test_without_a_reference_percentiles_are_null(client):
-    body = {"prompt": PROMPT, "responses": RESPONSES}
-    assert client.post("/v1/distribution", json=body).json()["percentiles"] is None
-    reply = client.post("/get_reward", json={"query": ["Tea? No."]}).json()
-    assert "distance" not in reply["extra_logs"]
-
-
 def test_a_guard_needs_references_and_words_that_it_knows(serving):
     with pytest.raises(ConfigError, match=r"--guard needs the reference of .*hidden-context ref"):
         serving("normal", guard="warn")
@@ -75,8 +68,8 @@ def test_a_guard_needs_references_and_words_that_it_knows(serving):
         ServeConfig(models=["m"], guard="shout")
 
 
-def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, scorer, caplog):
-    app = serving("normal", scorers={"normal": far(scorer)}, guard="warn:window=6")
+def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, far, caplog):
+    app = serving("normal", scorers={"normal": far}, guard="warn:window=6")
     with TestClient(app) as client, caplog.at_level("WARNING", "hidden_context.serve"):
         for n in range(3):
             body = {"prompt": f"Tea {n}? ", "responses": ["Yes.", "No."]}
@@ -89,22 +82,20 @@ def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, scorer, capl
     assert 'guard_share{model="normal",quantity="sigma"} 0.0' in page
 
 
-def test_a_guard_that_stops_answers_409(serving, scorer):
-    app = serving("normal", scorers={"normal": far(scorer)}, guard="stop:window=4,level=0.995")
-    body = {"query": ["a b", "a c"], "prompts": ["x", "y"]}
+def test_a_guard_that_stops_answers_409(serving, far):
+    app = serving("normal", scorers={"normal": far}, guard="stop:window=4,level=0.995")
+
+    def ask(*prompts):
+        query = [f"a {n}" for n in range(len(prompts))]
+        return client.post("/get_reward", json={"query": query, "prompts": prompts})
+
     with TestClient(app) as client:
-        assert client.post("/get_reward", json=body).status_code == 200
-        same = client.post("/get_reward", json=body)  # four responses, but two prompts
-        assert same.status_code == 200
-        for n in range(2):
-            other = {"query": ["a b"], "prompts": [f"z{n}"]}
-            reply = client.post("/get_reward", json=other)
-        assert reply.status_code == 409
-        error = reply.json()["error"]
+        replies = [ask("x", "y"), ask("x", "y"), ask("z")]
+        # four responses are enough, but two prompts are not
+        assert [reply.status_code for reply in replies] == [200, 200, 409]
+        error = replies[-1].json()["error"]
         assert (error["type"], error["item"]) == ("over_optimised", None)
         assert "have a distance to the training texts above" in error["message"]
-        chat = [{"role": "user", "content": "Tea?"}]
-        asked = {"prompt": chat, "responses": ["No."]}
+        asked = {"prompt": [{"role": "user", "content": "Tea?"}], "responses": ["No."]}
         assert client.post("/v1/distribution", json=asked).status_code == 409
         assert client.get("/ready").status_code == 200
-    assert json.dumps(error)

@@ -13,12 +13,14 @@ from hidden_context.scoring.prepare import MarkedText, TokenIds
 from hidden_context.scoring.requests import Scorer
 from hidden_context.serve.errors import RequestError
 from hidden_context.serve.routes.distribution import _or_null
+from hidden_context.serve.schema import restored
 from hidden_context.serve.service import finite
-from support.builders import sample_texts
+from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 
 TEXTS = sample_texts(4, 8)
 PROMPT = "\n\nHuman: What about tea?\n\nAssistant:"
 RESPONSES = ["It is kind.", "It is rude.", "Let me see."]
+CHAT = [{"role": "user", "content": "Tea?"}]
 
 
 @pytest.fixture(scope="module")
@@ -36,48 +38,50 @@ def test_a_distribution_is_what_the_model_gives_in_process(client, models):
     body = {"prompt": PROMPT, "responses": RESPONSES, "risk": "cvar:0.05"}
     reply = client.post("/v1/distribution", json={**body, "measures": ["quantile:0.1"]}).json()
     rewards = models["normal"].score_responses(PROMPT, RESPONSES)
-    assert {key: reply[key] for key in ("object", "model", "head", "n")} == {
+    p = rewards[:, None].log_prob_greater(rewards[None, :]).exp()
+
+    def near(values):
+        return pytest.approx(values.tolist(), abs=1e-6)
+
+    assert reply == {
         "object": "distribution",
         "model": "normal",
         "head": "mean_and_variance",
         "n": 3,
+        "mean": near(rewards.mean),
+        "stddev": near(rewards.stddev),
+        "risk": {"name": "cvar:0.05", "values": near(rewards.cvar(0.05))},
+        "measures": {"quantile:0.1": near(rewards.quantile(0.1))},
+        "preferred": [near(row) for row in p],
+        "shares": {"unsplit": [1.0] * 3},
+        "groups": {},
+        "percentiles": None,
     }
-    assert reply["mean"] == pytest.approx(rewards.mean.tolist(), abs=1e-6)
-    assert reply["stddev"] == pytest.approx(rewards.stddev.tolist(), abs=1e-6)
-    assert reply["risk"]["name"] == "cvar:0.05"
-    assert reply["risk"]["values"] == pytest.approx(rewards.cvar(0.05).tolist(), abs=1e-6)
-    quantile = rewards.quantile(0.1).tolist()
-    assert reply["measures"] == {"quantile:0.1": pytest.approx(quantile, abs=1e-6)}
-    first = rewards[0].log_prob_greater(rewards[1]).exp().item()
-    assert reply["preferred"][0][1] == pytest.approx(first, abs=1e-6)
-    assert reply["preferred"][1][0] == pytest.approx(1 - first, abs=1e-6)
-    assert reply["shares"] == {"unsplit": [1.0] * 3}
-    assert reply["groups"] == {}
 
 
-def test_chats_whole_texts_and_the_servers_risk(client, models):
-    chat = [{"role": "user", "content": "Tea?"}]
-    reply = client.post("/v1/distribution", json={"prompt": chat, "responses": ["Yes.", "No."]})
-    expected = models["normal"].score_responses(chat, ["Yes.", "No."]).mean.tolist()
-    assert reply.json()["mean"] == pytest.approx(expected, abs=1e-6)
-    assert reply.json()["risk"] == {"name": "mean", "values": reply.json()["mean"]}
-    whole = [join(PROMPT, "Yes."), join(chat, "Yes.")]
-    reply = client.post("/v1/distribution", json={"responses": whole}).json()
-    assert reply["mean"] == pytest.approx(models["normal"].score(whole).mean.tolist(), abs=1e-6)
-    answers = [[{"role": "assistant", "content": "Yes."}]]
-    reply = client.post("/v1/distribution", json={"prompt": "Tea?", "responses": answers}).json()
-    expected = models["normal"].score_responses("Tea?", answers).mean.tolist()
-    assert reply["mean"] == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        ({"prompt": CHAT, "responses": ["Yes.", "No."]}, [join(CHAT, "Yes."), join(CHAT, "No.")]),
+        ({"responses": [join(PROMPT, "Yes."), join(CHAT, "Yes.")]},
+         [join(PROMPT, "Yes."), join(CHAT, "Yes.")]),
+        ({"prompt": "Tea?", "responses": [[{"role": "assistant", "content": "Yes."}]]},
+         [join(CHAT, "Yes.")]),
+    ],
+)  # fmt: skip
+def test_chats_whole_texts_and_the_servers_risk(client, models, body, texts):
+    reply = client.post("/v1/distribution", json=body).json()
+    assert reply["mean"] == pytest.approx(models["normal"].score(texts).mean.tolist(), abs=1e-6)
+    assert reply["risk"] == {"name": "mean", "values": reply["mean"]}
 
 
 def test_tools_reach_the_chat_template(serving, models):
     template = "{{ bos_token }}{{ tools | length if tools else 0 }}{{ messages[-1]['content'] }}"
-    chat = [{"role": "user", "content": "Tea?"}]
     before = models["normal"].tokenizer.chat_template
     models["normal"].tokenizer.chat_template = template
     try:
         with TestClient(serving("normal")) as client:
-            body = {"prompt": chat, "responses": ["Yes."]}
+            body = {"prompt": CHAT, "responses": ["Yes."]}
             plain = client.post("/v1/distribution", json=body).json()
             tools = client.post("/v1/distribution", json={**body, "tools": [{"name": "f"}]}).json()
         texts = ["<s>0Yes.", "<s>1Yes."]
@@ -138,93 +142,111 @@ def test_a_refused_request_says_why(client, change, status, kind, item, words):
     assert words in error["message"]
 
 
-def test_openrlhf_gets_rewards_of_texts_that_carry_their_bos(client, numbers):
-    marked = [f"<s>{text}" for text in TEXTS[:2]]
-    body = {"query": marked, "prompts": ["x", "y"], "labels": [None, 3]}
-    reply = client.post("/get_reward", json=body).json()
-    asked = [MarkedText(text) for text in marked]
-    assert reply["rewards"] == reply["scores"] == pytest.approx(numbers("normal", asked), abs=1e-6)
-    assert reply["rewards"] == pytest.approx(numbers("normal", TEXTS[:2]), abs=1e-6)
-    logs = reply["extra_logs"]
-    measures = {"quantile:0.05", "quantile:0.95"}
+MARKED = [f"<s>{text}" for text in TEXTS]
+USUAL, OWN = [MarkedText(text) for text in MARKED], {"model": "model", "messages": MARKED}
+IDS = [TokenIds((1, 5, 6)), TokenIds((1, 7))]
+
+
+def embedding(item):
+    found = item["embedding"]
+    return found if isinstance(found, list) else struct.unpack("<f", base64.b64decode(found))
+
+
+READ = {
+    "/get_reward": lambda reply: reply["rewards"],
+    "/classify": lambda reply: [item["probs"][0] for item in reply["data"]],
+    "/v1/embeddings": lambda reply: [embedding(item)[0] for item in reply["data"]],
+    "/v1/score/evaluation": lambda reply: reply["scores"],
+}
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "asked", "name", "risk"),
+    [
+        ("/get_reward", {"query": MARKED, "labels": [3]}, TEXTS, "normal", "mean"),
+        ("/get_reward?model=factor@cvar:0.1", {"query": MARKED}, USUAL, "factor", "cvar:0.1"),
+        # verl in vLLM mode: the BOS that it cut off is put back
+        ("/classify", {"input": TEXTS[0], "use_activation": False}, TEXTS[:1], "normal", "mean"),
+        ("/classify", {"input": TEXTS}, TEXTS, "normal", "mean"),
+        ("/classify", {"input": MARKED, "add_special_tokens": False}, TEXTS, "normal", "mean"),
+        ("/classify", {"messages": CHAT, "model": "normal@cvar:0.1"}, [CHAT], "normal", "cvar:0.1"),
+        # verl in SGLang mode
+        ("/v1/embeddings", {"model": "normal", "input": TEXTS[1]}, TEXTS[1:2], "normal", "mean"),
+        ("/v1/embeddings", {"input": [[1, 5, 6], [1, 7]], "encoding_format": "base64"}, IDS,
+         "normal", "mean"),
+        # LLaMA-Factory, which always says "model"
+        ("/v1/score/evaluation", OWN, TEXTS, "normal", "mean"),
+        ("/v1/score/evaluation?model=factor@cvar:0.1", OWN, USUAL, "factor", "cvar:0.1"),
+    ],
+)  # fmt: skip
+def test_every_contract_gives_the_risk_measure_of_each_text(
+    client, numbers, url, body, asked, name, risk
+):
+    found = READ[url.partition("?")[0]](client.post(url, json=body).json())
+    assert found == pytest.approx(numbers(name, asked, risk), abs=1e-5)
+
+
+def test_replies_have_the_fields_of_their_contracts(client, folders, models):
+    tokens = len(models["normal"].tokenizer(TEXTS[0])["input_ids"])
+    usage = {
+        "prompt_tokens": tokens,
+        "total_tokens": tokens,
+        "completion_tokens": 0,
+        "prompt_tokens_details": None,
+    }
+    body = {"model": folders["normal"], "input": TEXTS[0]}
+    reply = client.post("/classify", json=body).json()
+    assert reply.pop("id").startswith("classify-")
+    item = {"index": 0, "label": "LABEL_0", "probs": reply["data"][0]["probs"], "num_classes": 1}
+    listed = {"object": "list", "model": "normal", "usage": usage}
+    assert reply == {**listed, "created": reply["created"], "data": [item]}
+    reply = client.post("/v1/embeddings", json=body).json()
+    item = {"object": "embedding", "index": 0, "embedding": item["probs"]}
+    assert reply == {**listed, "data": [item]}
+    reply = client.post("/v1/score", json={"items": TEXTS[0]}).json()
+    assert reply == {**listed, "object": "scoring", "scores": reply["scores"]}
+    reply = client.post("/v1/score/evaluation", json=OWN).json()
+    assert reply.pop("id").startswith("scoreval-")
+    assert reply == {"object": "score.evaluation", "model": "normal", "scores": reply["scores"]}
+    assert client.post("/v1/score/evaluation", json=OWN | {"model": "x"}).status_code == 404
+
+
+def test_openrlhf_logs_numbers_beside_the_rewards(client, numbers):
+    reply = client.post("/get_reward", json={"query": MARKED}).json()
+    logs, measures = reply["extra_logs"], {"quantile:0.05", "quantile:0.95"}
+    assert reply["rewards"] == reply["scores"] == logs["mean"]
     assert set(logs) == {"mean", "stddev", "log_sigma", "share_unsplit"} | measures
     assert logs["log_sigma"] == pytest.approx([math.log(one) for one in logs["stddev"]])
-    assert all(len(values) == 2 for values in logs.values())
-    assert logs["quantile:0.05"] == pytest.approx(numbers("normal", asked, "quantile:0.05"))
-    url = "/get_reward?model=factor@cvar:0.1"
-    reply = client.post(url, json={"query": marked}).json()
-    assert reply["rewards"] == pytest.approx(numbers("factor", asked, "cvar:0.1"), abs=1e-6)
+    assert all(len(values) == 4 for values in logs.values())
+    assert logs["quantile:0.05"] == pytest.approx(numbers("normal", USUAL, "quantile:0.05"))
+    reply = client.post("/get_reward?model=factor", json={"query": MARKED}).json()
     assert {"share_shared_context", "share_noise"} <= set(reply["extra_logs"])
 
 
-def test_verl_in_vllm_mode_gets_the_bos_it_cut_off(client, folders, numbers):
-    body = {"model": folders["normal"], "input": TEXTS[0], "use_activation": False}
-    reply = client.post("/classify", json=body).json()
-    assert reply["data"][-1]["probs"][-1] == pytest.approx(numbers("normal", TEXTS[:1])[0])
-    assert set(reply) == {"id", "object", "created", "model", "data", "usage"}
-    assert reply["data"][0]["num_classes"] == 1
-    count = reply["usage"]["prompt_tokens"]
-    assert count == reply["usage"]["total_tokens"] > 5
-    several = client.post("/classify", json={"input": TEXTS}).json()["data"]
-    assert [one["index"] for one in several] == [0, 1, 2, 3]
-    found = [one["probs"][0] for one in several]
-    assert found == pytest.approx(numbers("normal", TEXTS), abs=1e-5)
-    bare = {"input": f"<s>{TEXTS[0]}", "add_special_tokens": False}
-    reply = client.post("/classify", json=bare).json()
-    assert reply["data"][0]["probs"] == pytest.approx(numbers("normal", TEXTS[:1]))
-    assert reply["usage"]["prompt_tokens"] == count
-    chat = [{"role": "user", "content": "Tea?"}]
-    reply = client.post("/classify", json={"messages": chat, "model": "normal@cvar:0.1"}).json()
-    assert reply["data"][0]["probs"] == pytest.approx(numbers("normal", [chat], "cvar:0.1"))
+@pytest.mark.parametrize(
+    ("path", "body", "asked"),
+    [
+        ("/classify", {"text": TEXTS}, TEXTS),
+        ("/classify", {"input_ids": [[1, 5, 6], [1, 7]]}, IDS),
+        ("/v1/score", {"query": PROMPT, "items": [" Yes.", " No."]},
+         [PROMPT + " Yes.", PROMPT + " No."]),
+        ("/v1/score", {"query": [5, 6], "items": [[1], [1, 7]], "item_first": True},
+         [TokenIds((1, 5, 6)), TokenIds((1, 7, 5, 6))]),
+    ],
+)  # fmt: skip
+def test_sglangs_own_contracts_answer_raw_outputs(client, models, path, body, asked):
+    raw = Scorer(models["normal"]).raw(asked).raw.tolist()
+    reply = client.post(path, json=body).json()
+    found = reply["scores"] if path == "/v1/score" else [item["embedding"] for item in reply]
+    assert found == [pytest.approx(one, abs=1e-5) for one in raw]
 
 
-def test_verl_in_sglang_mode_reads_an_embedding_of_one_number(client, numbers):
-    reply = client.post("/v1/embeddings", json={"model": "normal", "input": TEXTS[1]}).json()
-    assert reply["data"][-1]["embedding"][-1] == pytest.approx(numbers("normal", TEXTS[1:2])[0])
-    body = {"input": [[1, 5, 6], [1, 7]], "encoding_format": "base64"}
-    reply = client.post("/v1/embeddings", json=body).json()
-    found = [struct.unpack("<f", base64.b64decode(one["embedding"]))[0] for one in reply["data"]]
-    asked = [TokenIds((1, 5, 6)), TokenIds((1, 7))]
-    assert found == pytest.approx(numbers("normal", asked), abs=1e-6)
-    assert reply["usage"]["prompt_tokens"] == 5
-
-
-def test_sglangs_own_contract_answers_raw_outputs_or_the_risk(client, serving, models, numbers):
-    raw = Scorer(models["normal"]).raw(TEXTS).raw.tolist()
-    one = client.post("/classify", json={"text": TEXTS[0]}).json()
-    assert one["embedding"] == pytest.approx(raw[0], abs=1e-6)
-    several = client.post("/classify", json={"text": TEXTS}).json()
-    assert [item["embedding"] for item in several] == [pytest.approx(r, abs=1e-5) for r in raw]
+def test_sglangs_own_contract_answers_one_text_by_itself_or_the_risk(client, serving, numbers):
     ids = client.post("/classify", json={"input_ids": [1, 9]}).json()
     assert ids["meta_info"]["prompt_tokens"] == 2
     with TestClient(serving(sglang_outputs="risk")) as own:
         reply = own.post("/classify", json={"text": TEXTS[0], "model": "normal@cvar:0.1"}).json()
     assert reply["embedding"] == pytest.approx(numbers("normal", TEXTS[:1], "cvar:0.1"))
-
-
-def test_sglangs_scores_join_the_query_and_each_item(client, models):
-    body = {"query": PROMPT, "items": [" Yes.", " No."], "model": "normal"}
-    reply = client.post("/v1/score", json=body).json()
-    raw = Scorer(models["normal"]).raw([PROMPT + " Yes.", PROMPT + " No."]).raw.tolist()
-    assert reply["scores"] == [pytest.approx(one, abs=1e-6) for one in raw]
-    ids = {"query": [1, 5], "items": [[6], [7, 8]], "item_first": True}
-    raw = Scorer(models["normal"]).raw([TokenIds((6, 1, 5)), TokenIds((7, 8, 1, 5))]).raw
-    reply = client.post("/v1/score", json=ids).json()
-    assert reply["scores"] == [pytest.approx(one, abs=1e-6) for one in raw.tolist()]
-    alone = client.post("/v1/score", json={"items": TEXTS[0]}).json()["scores"]
-    assert len(alone) == 1
-
-
-def test_llama_factory_always_says_model(client, numbers):
-    body = {"model": "model", "messages": [f"<s>{text}" for text in TEXTS]}
-    reply = client.post("/v1/score/evaluation", json=body).json()
-    assert reply["scores"] == pytest.approx(numbers("normal", TEXTS), abs=1e-5)
-    assert reply["model"] == "normal"
-    url = "/v1/score/evaluation?model=factor@cvar:0.1"
-    reply = client.post(url, json=body).json()
-    asked = [MarkedText(text) for text in body["messages"]]
-    assert reply["scores"] == pytest.approx(numbers("factor", asked, "cvar:0.1"), abs=1e-5)
-    assert client.post("/v1/score/evaluation", json=body | {"model": "x"}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -280,3 +302,37 @@ def test_the_status_pages(client):
     assert client.get("/docs").status_code == 200
     assert client.get("/nowhere").json()["error"]["type"] == "http"
     assert client.get("/get_reward").headers["allow"] == "POST"
+
+
+ANSWERED = [*CHAT, {"role": "assistant", "content": "Yes."}]
+
+
+def cut(tokenizer, chat=ANSWERED):
+    """Render a chat and cut its BOS off, as verl does."""
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    return text.removeprefix(tokenizer.bos_token)
+
+
+def test_a_bos_that_only_the_template_writes_is_put_back():
+    template = "{{ bos_token }}" + CHAT_TEMPLATE
+    tokenizer = tiny_tokenizer(bos="<s>", chat_template=template)
+    system = [{"role": "system", "content": "Be kind."}, *ANSWERED]
+    texts = [cut(tokenizer), cut(tokenizer, system), "<s><user> Tea?", "plain", TokenIds((1,))]
+    assert restored(texts, tokenizer) == ["<s>" + texts[0], "<s>" + texts[1], *texts[2:]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bos": "<s>", "frame": "<s> $A", "chat_template": "{{ bos_token }}" + CHAT_TEMPLATE},
+        {"bos": "<s>", "chat_template": CHAT_TEMPLATE},
+        {"bos": "<s>", "chat_template": "{{ bos_token }}{{ messages[-1]['content'] }}"},
+        {"bos": "<s>", "chat_template": "{{ raise_exception('no') }}"},
+        {"bos": "<s>"},
+        {"chat_template": CHAT_TEMPLATE},
+    ],
+)
+def test_nothing_is_put_where_nothing_is_missing(options):
+    tokenizer = tiny_tokenizer(**options)
+    texts = ["<user> Tea?", "Tea?", "a"]
+    assert restored(texts, tokenizer) == texts

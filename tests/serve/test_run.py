@@ -27,29 +27,21 @@ class Process:
         command = [sys.executable, "-m", "hidden_context", "serve", *arguments, "--port", "0"]
         environment = {**os.environ, TOKEN_VARIABLE: TOKEN}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        self.events, self.changed = [], threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.events = []
         self.url = f"http://127.0.0.1:{self.wait_for('serving')['port']}"
         self.wait_for("ready")
 
-    def _read(self):
-        for line in self.process.stderr:
-            with self.changed:
-                self.events.append(json.loads(line))
-                self.changed.notify_all()
-
     def wait_for(self, name):
-        def found():
-            return next((one for one in self.events if one["event"] == name), None)
-
-        with self.changed:
-            assert self.changed.wait_for(found, 120), self.events
-            return found()
+        for line in self.process.stderr:
+            self.events.append(json.loads(line))
+            if self.events[-1]["event"] == name:
+                return self.events[-1]
+        raise AssertionError(self.events)
 
 
 @pytest.fixture
 def process(folders):
-    started = Process(folders["normal"], "--device", "cpu", "--coalesce_ms", "700")
+    started = Process(folders["normal"], "--device", "cpu", "--coalesce_ms", "1500")
     yield started
     started.process.kill()
     started.process.wait()
@@ -69,7 +61,8 @@ def test_a_server_answers_what_it_accepted_before_it_stops(process, folders):
         assert client.post("/get_reward", json=body).status_code == 401
         accepted = threading.Thread(target=post, args=("accepted",))
         accepted.start()
-        time.sleep(0.25)  # it waits for others to be run together with
+        while "hidden_context_queue_texts 1.0" not in client.get("/metrics", headers=headers).text:
+            time.sleep(0.01)  # until it waits for other requests to run with it
         process.process.send_signal(signal.SIGTERM)
         process.wait_for("draining")
         assert client.get("/ready").status_code == 503

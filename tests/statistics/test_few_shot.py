@@ -1,14 +1,11 @@
 """New annotators after a few votes: who is shown what, and a curve that is known."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import pytest
 
-from hidden_context.errors import ConfigError
-from hidden_context.statistics.few_shot import few_shot_curve
+from hidden_context.statistics.evaluation.new_annotators import few_shot_curve
 
 
 class Coins:
@@ -35,58 +32,47 @@ class Coins:
         return -np.log(np.where(self.said, p, 1 - p))
 
 
-def expected(count):
+def expected_loss(count):
     """Expected loss after k votes: entropy of the posterior mean, averaged over what was seen."""
     means = (np.arange(count + 1) + 1) / (count + 2)  # all numbers of yes are equally likely
     return float(np.mean(-means * np.log(means) - (1 - means) * np.log(1 - means)))
 
 
-def test_the_curve_falls_as_it_has_to():
-    world = Coins(people=300)
-    found = few_shot_curve(world.losses, world.annotator, world.group)
+def test_the_curve_falls_as_it_has_to_and_too_few_annotators_make_no_point():
+    coins = Coins(people=300)
+    found = few_shot_curve(coins.losses, coins.annotator, coins.group)
     assert [point.shown for point in found] == [5, 10, 20]
     for point in found:
         assert point.before == pytest.approx(math.log(2))
-        assert point.after == pytest.approx(expected(point.shown), abs=0.02)
+        assert point.after == pytest.approx(expected_loss(point.shown), abs=0.02)
         assert point.difference.estimate == pytest.approx(point.after - point.before)
         assert point.difference.high < 0
         assert (point.annotators, point.votes) == (300, 12_000)
+    for who in (np.where(coins.annotator < 4, coins.annotator, -1), np.full(12_000, -1)):
+        assert few_shot_curve(coins.losses, who, coins.group) == []
 
 
 def test_votes_shown_and_predicted_are_of_different_groups():
-    world = Coins()
-    few_shot_curve(world.losses, world.annotator, world.group, shown=[7])
-    nothing, first, second = world.shown
+    coins = Coins()
+    few_shot_curve(coins.losses, coins.annotator, coins.group, shown=[7])
+    nothing, first, second = coins.shown
     assert not nothing.any()
     for shown in (first, second):
-        assert (np.bincount(world.annotator[shown]) == 7).all()
-    assert not set(world.group[first]) & set(world.group[second])
+        assert (np.bincount(coins.annotator[shown]) == 7).all()
+    assert not set(coins.group[first]) & set(coins.group[second])
 
 
 def test_only_those_who_have_as_many_votes_are_shown():
-    world = Coins(people=20)
-    kept = (world.annotator < 10) | (world.group < 8)  # ten have too few for k = 10
-    world.annotator, world.group, world.said = (
-        values[kept] for values in (world.annotator, world.group, world.said)
-    )
-    five, ten = few_shot_curve(world.losses, world.annotator, world.group, shown=[2, 10])
+    coins = Coins(people=20)
+    kept = (coins.annotator < 10) | (coins.group < 8)  # ten have too few for k = 10
+    for name in ("annotator", "group", "said"):
+        setattr(coins, name, getattr(coins, name)[kept])
+    five, ten = few_shot_curve(coins.losses, coins.annotator, coins.group, shown=[2, 10])
     assert five.annotators > 10
     assert ten.annotators == 10
     # votes of nobody are neither shown nor predicted
-    nobody = np.where(world.annotator < 6, world.annotator, -1)
-    world.shown.clear()
-    (point,) = few_shot_curve(world.losses, nobody, world.group, shown=[10])
+    nobody = np.where(coins.annotator < 6, coins.annotator, -1)
+    coins.shown.clear()
+    (point,) = few_shot_curve(coins.losses, nobody, coins.group, shown=[10])
     assert point.annotators == 6
-    assert not any(shown[nobody < 0].any() for shown in world.shown)
-
-
-def test_too_few_annotators_make_no_point():
-    world = Coins(people=4)
-    assert few_shot_curve(world.losses, world.annotator, world.group) == []
-    assert few_shot_curve(world.losses, np.full(160, -1), world.group) == []
-
-
-def test_a_loss_for_every_vote_is_needed():
-    world = Coins(people=4)
-    with pytest.raises(ConfigError, match="for every vote"):
-        few_shot_curve(lambda shown: np.zeros(3), world.annotator, world.group)
+    assert not any(shown[nobody < 0].any() for shown in coins.shown)

@@ -229,7 +229,7 @@ def tiny_classifier(
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from hidden_context.models.modules import specialise_for_rewards
+    from hidden_context.models.network.modules import specialise_for_rewards
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -19,12 +19,12 @@ IMPORTS = (
     *(f"hidden_context.cli.{verb}" for verb in ("score", "synthetic", "train")),
     *("hidden_context.scoring.files", "hidden_context.scoring.evaluation"),
     *("hidden_context.training.workflow", "hidden_context.training.finetune"),
-    *("hidden_context.training.lora_ensemble", "hidden_context.training.frozen"),
-    *("hidden_context.models.loading", "hidden_context.analysis.score_analysis"),
-    *("hidden_context.report.workflow", "hidden_context.report.figures"),
-    *("hidden_context.report.figure_panels", "hidden_context.report.figure_curves"),
+    *("hidden_context.training.lora_ensemble", "hidden_context.training.frozen.fit"),
+    *("hidden_context.models.loading", "hidden_context.analysis.workflow"),
+    *("hidden_context.report.workflow", "hidden_context.report.figures.workflow"),
+    *("hidden_context.report.figures.panels", "hidden_context.report.figures.curves"),
     *("hidden_context.synthetic.workflow", "hidden_context.synthetic.figures"),
-    *("hidden_context.contexts", "hidden_context.data.download", "peft"),
+    *("hidden_context.contexts", "hidden_context.data.storage.download", "peft"),
     "transformers.models.gpt2.modeling_gpt2",
 )
 # What changes the disk. Each is announced to an audit hook before it happens.

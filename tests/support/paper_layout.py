@@ -113,7 +113,7 @@ def reward_checkpoint(
         **options: Of the head; ``tokenizer`` and ``max_length`` go to the model.
     """
     from hidden_context import heads
-    from hidden_context.models.head_file import HeadFile
+    from hidden_context.models.checkpoint.head_file import HeadFile
 
     tokenizer, max_length = options.pop("tokenizer", None), options.pop("max_length", None)
     made = heads.make(head, **options)

@@ -8,16 +8,48 @@ import torch
 from transformers import TrainerCallback
 
 from hidden_context.training.module import PreferenceModule
+from support.builders import train_config
+
+
+def frozen(backbones: Any, folder: Any, **options: Any) -> Any:
+    """A configuration of a probe on a frozen backbone that learns what tiny data tell."""
+    defaults: dict[str, Any] = {"freeze_backbone": True, "probe_learning_rate": 5e-3}
+    defaults |= {"probe_members": 2, "probe_weight_decay": 0.01, "probe_batch_size": 32}
+    defaults |= {"probe_dropout": 0.0, "objective_learning_rate": 0.05, "quiet": True}
+    return train_config(backbones("gpt2"), folder, **(defaults | options))
+
+
+def fine_tuned(backbones: Any, folder: Any, **options: Any) -> Any:
+    """A configuration of fine-tuning that learns what tiny data tell."""
+    defaults: dict[str, Any] = {"num_train_epochs": 6, "objective_learning_rate": 0.05}
+    backbone = options.pop("backbone", None) or backbones("gpt2", spread=1.0)
+    return train_config(backbone, folder, **(defaults | {"quiet": True} | options))
+
+
+def logged(result: Any, name: str) -> list[float]:
+    """A value in every log line that has it, of a result or its history."""
+    lines = getattr(result, "history", result)
+    return [line[name] for line in lines if name in line]
 
 
 def losses(result: Any) -> list[float]:
     """The training losses that a run logged."""
-    return [line["loss"] for line in result.history if "loss" in line]
+    return logged(result, "loss")
+
+
+def evaluations(result: Any) -> dict[int, float]:
+    """The loss of every evaluation along the way, by step."""
+    return {line["step"]: line["eval_loss"] for line in result.history if "eval_loss" in line}
+
+
+def copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a module's parameters by name."""
+    return {name: values.detach().clone() for name, values in module.named_parameters()}
 
 
 def trained_parameters(result: Any) -> dict[str, torch.Tensor]:
     """A copy of the network's parameters by name."""
-    return {n: p.detach().clone() for n, p in result.model.module.named_parameters()}
+    return copied(result.model.module)
 
 
 def largest_difference(first: dict[str, Any], second: dict[str, Any]) -> float:

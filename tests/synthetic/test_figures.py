@@ -11,10 +11,10 @@ import pytest
 from matplotlib.backends import backend_pgf
 from matplotlib.figure import Figure
 
+from hidden_context import worlds
 from hidden_context.errors import HiddenContextWarning
 from hidden_context.synthetic import figures, latex
 from hidden_context.synthetic.curves import Curves
-from hidden_context.synthetic.environments import make_environment
 from hidden_context.synthetic.panels import (
     _limits_aligned,
     figure_1d,
@@ -24,7 +24,7 @@ from hidden_context.synthetic.panels import (
 
 
 def made_up_curves(env: str) -> Curves:
-    environment = make_environment(env)
+    environment = worlds.make(env)
     grid = environment.grid(200 if env == "1d" else 12)
     borda = environment.borda_count(grid.double()).float().numpy()
     atoms = np.linspace(0, 1, environment.num_atoms)

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from theory import (
+from ground_truth.theory import (
     PROPOSITION_3_3,
     THEOREM_3_4,
     StepUtility,

@@ -11,7 +11,6 @@ from hidden_context.errors import DivergedError
 from hidden_context.synthetic.agreement import spearman
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.curves import classifier_borda_count
-from hidden_context.synthetic.environments import OneDimensional, TwoDimensional
 from hidden_context.synthetic.networks import (
     LEARNERS,
     ClassifierLearner,
@@ -21,6 +20,7 @@ from hidden_context.synthetic.networks import (
     perceptron,
 )
 from hidden_context.synthetic.train import decay_per_step, train
+from hidden_context.worlds.grids import OneDimensional, TwoDimensional
 
 TINY = SyntheticConfig(batch_size=16, lr=1e-3, num_iterations=5, width=8)
 

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from hidden_context.models.precision import MIN_WIDTH, Timings
+from hidden_context import worlds
+from hidden_context.models.network.precision import MIN_WIDTH, Timings
 from hidden_context.synthetic import arithmetic as rule
 from hidden_context.synthetic import training_pass
 from hidden_context.synthetic.agreement import spearman
 from hidden_context.synthetic.arithmetic import Arithmetic, Precision, arithmetic, resolve_precision
 from hidden_context.synthetic.config import SyntheticConfig
-from hidden_context.synthetic.environments import OneDimensional, make_environment
 from hidden_context.synthetic.networks import LEARNERS, make_learner, perceptron
 from hidden_context.synthetic.train import train
+from hidden_context.worlds.grids import OneDimensional
 
 TINY = SyntheticConfig(batch_size=64, lr=1e-3, num_iterations=5, width=32, precision="bfloat16")
 BFLOAT16 = Arithmetic(torch.bfloat16, torch.bfloat16)
@@ -130,7 +131,7 @@ def test_gradients_point_where_the_exact_ones_point(
     name: str, precision: Precision, env: str
 ) -> None:
     torch.manual_seed(0)
-    environment = make_environment(env)
+    environment = worlds.make(env)
     learner = make_learner(name, environment, 64, "logistic")
     twin = copy.deepcopy(learner)
     learner.network.arithmetic = arithmetic(precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.likelihood import LikelihoodOptions
 from hidden_context.models import RewardModel
-from hidden_context.models.likelihood_file import members_of
+from hidden_context.models.checkpoint.likelihood_file import members_of
 from hidden_context.training import run
-from support.builders import TOPICS, train_config
+from support import runs
+from support.builders import TOPICS
+from support.paper_layout import write_rows
 
 KIND, RUDE = " An answer that is kind.", " An answer that is rude."
 PROMPT = "\n\nHuman: What about {topic} {number}?\n\nAssistant:"
@@ -41,18 +44,14 @@ ROWS, TEST = opposed_rows(48, seed=1), opposed_rows(16, seed=2)
 TEXTS = [TEST[0]["prompt"] + side for side in (KIND, RUDE)]
 
 
+frozen = partial(runs.frozen, probe_dropout=0.2, probe_epochs=20, objective_learning_rate=0.1)
+
+
 def fine_tuned(backbones, folder, **options):
     defaults = {"tuning": "lora", "lora_target_modules": LAYERS, "learning_rate": 1e-2}
     defaults |= {"num_train_epochs": 5, "objective_learning_rate": 0.1}
     backbone = backbones("llama", spread=1.0)
-    return train_config(backbone, folder, **(defaults | {"quiet": True} | options))
-
-
-def frozen(backbones, folder, **options):
-    defaults = {"freeze_backbone": True, "probe_learning_rate": 5e-3, "probe_members": 2}
-    defaults |= {"probe_weight_decay": 0.01, "probe_batch_size": 32, "probe_dropout": 0.2}
-    defaults |= {"probe_epochs": 20, "objective_learning_rate": 0.1, "quiet": True}
-    return train_config(backbones("gpt2"), folder, **(defaults | options))
+    return runs.fine_tuned(backbones, folder, backbone=backbone, **(defaults | options))
 
 
 def probability_of_the_first(rewards) -> float:
@@ -130,44 +129,34 @@ def test_another_column_may_say_who_judged(backbones, tmp_path):
     assert probability_of_the_first(again.score(TEXTS, annotator="honest")) < 0.25
 
 
-def test_several_annotations_of_a_pair_are_judged_like_rows_of_their_own(backbones, tmp_path):
-    """The unit is the vote, so the loss is the same."""
-    together = []
-    for first, second in zip(TEST[::2], TEST[1::2], strict=True):
-        flipped = 1.0 if first["chosen"] == second["chosen"] else 0.0
-        judged = [{"annotator": "ann", "preference": 1}, {"annotator": "bob"}]
-        judged[1]["preference"] = flipped
-        together.append(first | {"annotator": None, "annotations": judged})
-    config = frozen(
-        backbones, tmp_path, reward_model_type="factor", annotators="map", probe_epochs=6
-    )
-    apart, joint = run(config, ROWS, TEST).metrics, run(config, ROWS, together).metrics
-    for name in ("loss", "accuracy", "data_subset_opposed_loss", "data_subset_agreed_loss"):
-        assert joint[name] == pytest.approx(apart[name], abs=1e-5)
+ANONYMOUS = [{k: v for k, v in row.items() if k != "annotator"} for row in ROWS]
+NUMBERS = [row | {"judge": 0.5} for row in ROWS[:2]]
+FACTOR = {"reward_model_type": "factor"}
+JUDGE = FACTOR | {"annotator_column": "judge"}
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "error", "message"),
+    [
+        (ROWS, {}, ConfigError, r"with --reward_model_type factor .*not with a base head"),
+        (ROWS, FACTOR | {"num_factors": 0}, ConfigError, r"--num_factors of at least 1"),
+        (ROWS, {"annotator_effects": ["mood"]}, ConfigError, "--annotator_effects mood is not"),
+        (ROWS, {"annotator_effects": ["readiness"]}, ConfigError, "--outcomes"),
+        (ROWS, {"annotator_effects": ["position"]}, DataError, "prefers the same place"),
+        (ANONYMOUS, FACTOR, DataError, "no training example says who judged.*--annotator_column"),
+        (ROWS, JUDGE, DataError, "field 'judge'"),
+        (NUMBERS, JUDGE, DataError, "line 1, field 'judge': .*text or an integer is needed"),
+        (ROWS, FACTOR | {"annotator_covariates": "p.jsonl"}, DataError, "none of the annotators"),
+    ],
+)
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_what_cannot_be_learned_is_told(backbones, tmp_path, way):
-    options = {"annotators": "variational"}
-    with pytest.raises(
-        ConfigError, match=r"with --reward_model_type factor .*not with a base head"
-    ):
-        run(way(backbones, tmp_path, **options), ROWS)
-    options |= {"reward_model_type": "factor"}
-    with pytest.raises(ConfigError, match=r"--num_factors of at least 1"):
-        run(way(backbones, tmp_path, num_factors=0, **options), ROWS)
-    anonymous = [{k: v for k, v in row.items() if k != "annotator"} for row in ROWS]
-    with pytest.raises(DataError, match=r"no training example says who judged it") as caught:
-        run(way(backbones, tmp_path, **options), anonymous)
-    assert caught.value.field == "annotator"
-    assert "--annotator_column" in str(caught.value)
-    with pytest.raises(DataError) as caught:
-        run(way(backbones, tmp_path, annotator_column="judge", **options), ROWS)
-    assert caught.value.field == "judge"
-    numbers = [row | {"judge": 0.5} for row in ROWS[:2]]
-    with pytest.raises(DataError, match="text or an integer is needed") as caught:
-        run(way(backbones, tmp_path, annotator_column="judge", **options), numbers)
-    assert (caught.value.field, caught.value.line) == ("judge", 1)
+def test_what_cannot_be_learned_is_told(
+    backbones, tmp_path, monkeypatch, way, rows, options, error, message
+):
+    monkeypatch.chdir(tmp_path)
+    write_rows("p.jsonl", [{"annotator": "somebody", "age": 30}])
+    with pytest.raises(error, match=message):
+        run(way(backbones, tmp_path, annotators="variational", **options), rows)
     assert not (tmp_path / "final").exists()
 
 
@@ -187,15 +176,11 @@ def tied_rows(count: int, seed: int) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_readiness_to_tie_is_learned_with_any_head_and_saved(backbones, tmp_path, way):
-    table = tmp_path / "people.jsonl"
-    table.write_text('{"annotator": "ann", "age": 30}\n{"annotator": "bob", "age": 40}\n')
+    people = [{"annotator": "ann", "age": 30}, {"annotator": "bob", "age": 40}]
     config = way(
-        backbones,
-        tmp_path / "run",
-        annotators="variational",
-        outcomes="ties",
-        annotator_covariates=str(table),
-    )
+        backbones, tmp_path / "run", annotators="variational", outcomes="ties",
+        annotator_covariates=write_rows(tmp_path / "people.jsonl", people),
+    )  # fmt: skip
     result = run(config, tied_rows(48, seed=3), tied_rows(8, seed=4))
     again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
     assert again.likelihood.options.habits == ("readiness",)
@@ -219,27 +204,10 @@ def test_new_people_are_learned_without_training(backbones, tmp_path):
         probability_of_the_first(source.score(TEXTS, annotator=name))
         for source, name in ((adapted, "zoe"), (adapted, "yan"), (model, "ann"), (model, "bob"))
     )
-    assert zoe > 0.8
-    assert yan < 0.2
-    assert ann > 0.8
-    assert bob < 0.2
+    assert min(zoe, ann) > 0.8
+    assert max(yan, bob) < 0.2
     assert adapted.likelihood.names.names == ("yan", "zoe")
     after = model.likelihood.state_dict()
     assert all(torch.equal(values, after[name]) for name, values in before.items())
     with pytest.raises(DataError, match="no judgement says who gave it"):
         model.adapt([read_row({k: v for k, v in ROWS[0].items() if k != "annotator"})])
-
-
-def test_effects_that_the_data_cannot_show_are_refused(backbones, tmp_path):
-    known = {"annotators": "variational"}
-    with pytest.raises(ConfigError, match="--annotator_effects mood is not known"):
-        run(frozen(backbones, tmp_path, annotator_effects=["mood"], **known), ROWS)
-    with pytest.raises(ConfigError, match="--outcomes"):
-        run(frozen(backbones, tmp_path, annotator_effects=["readiness"], **known), ROWS)
-    with pytest.raises(DataError, match="prefers the same place"):
-        run(frozen(backbones, tmp_path, annotator_effects=["position"], **known), ROWS)
-    table = tmp_path / "people.jsonl"
-    table.write_text('{"annotator": "somebody", "age": 30}\n')
-    options = {"reward_model_type": "factor", "annotator_covariates": str(table), **known}
-    with pytest.raises(DataError, match="none of the annotators"):
-        run(frozen(backbones, tmp_path, **options), ROWS)

@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 
 from hidden_context.errors import CheckpointError
 from hidden_context.training import checkpoints, run
 from hidden_context.training.loop import TrainingLoop
 from hidden_context.training.resume import last_checkpoint
 from support.builders import preference_rows, train_config
-from support.runs import RuinWeights, StopAfter, losses
+from support.runs import RuinWeights, StopAfter, evaluations, losses
 
 ROWS = preference_rows(24, seed=3)
-
-
-def evaluations(result) -> dict[int, float]:
-    return {line["step"]: line["eval_loss"] for line in result.history if "eval_loss" in line}
 
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("checkpoint*"))
 
 
+@pytest.fixture(scope="module")
+def two_steps(backbones, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    run(train_config(backbones("gpt2"), folder, max_steps=2, save_steps=2), ROWS)
+    return folder / "checkpoint-2"
+
+
 @pytest.fixture
-def written(backbones, tmp_path):
+def written(two_steps, tmp_path):
     """A checkpoint of two steps, and the folder that it is in."""
-    config = train_config(backbones("gpt2"), tmp_path, max_steps=2, save_steps=2)
-    run(config, ROWS)
-    return tmp_path / "checkpoint-2"
+    return Path(shutil.copytree(two_steps, tmp_path / "checkpoint-2"))
 
 
-def test_what_a_checkpoint_holds(written):
+def test_what_a_checkpoint_holds_and_that_it_is_loaded_without_running_code(written):
     names = {path.name for path in written.iterdir()}
     assert names >= {
         "model.safetensors", "config.json", "tokenizer.json", "reward_head.json", "optimizer.pt",
@@ -46,9 +49,6 @@ def test_what_a_checkpoint_holds(written):
     state = json.loads((written / "trainer_state.json").read_text())
     assert (state["global_step"], state["max_steps"]) == (2, 2)
     assert [line["step"] for line in state["log_history"] if "loss" in line] == [1, 2]
-
-
-def test_its_files_are_loaded_without_running_code(written):
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         assert torch.load(written / name, weights_only=True)
 
@@ -86,56 +86,40 @@ def test_the_random_state_goes_on_exactly(written):
         ("model.safetensors", None, "checkpoint"),
     ],
 )
-def test_a_damaged_checkpoint_is_refused(backbones, written, name, content, message):
+def test_a_damaged_checkpoint_is_refused(fit, written, name, content, message):
     if content is None:
         (written / name).unlink()
     else:
         (written / name).write_bytes(content)
-    config = train_config(
-        backbones("gpt2"), written.parent, max_steps=4, resume_from_checkpoint=str(written)
-    )
     with pytest.raises((CheckpointError, FileNotFoundError), match=message):
-        run(config, ROWS)
+        fit(ROWS, max_steps=4, resume_from_checkpoint=str(written))
 
 
-def test_weights_that_are_missing_are_named(backbones, written):
-    from safetensors.torch import load_file, save_file
+def without(path: Path, *parts: str) -> str:
+    """Take a weight out of a file; return its name."""
+    weights = load_file(path)
+    lacking = next(name for name in weights if all(part in name for part in parts))
+    del weights[lacking]
+    save_file(weights, path, metadata={"format": "pt"})
+    return lacking
 
-    weights = load_file(written / "model.safetensors")
-    del weights["transformer.h.1.mlp.c_fc.weight"]
-    save_file(weights, written / "model.safetensors", metadata={"format": "pt"})
-    config = train_config(
-        backbones("gpt2"), written.parent, max_steps=4, resume_from_checkpoint=str(written)
-    )
+
+def test_weights_that_are_missing_are_named(backbones, fit, written, tmp_path):
+    without(written / "model.safetensors", "h.1", "c_fc.weight")
     with pytest.raises(CheckpointError, match=r"1 weights are missing, such as .*c_fc\.weight"):
-        run(config, ROWS)
-
-
-def test_weights_that_an_adapters_checkpoint_lacks_are_named(backbones, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    options = {"tuning": "lora", "save_steps": 2}
-    run(train_config(backbones("llama"), tmp_path, max_steps=2, **options), ROWS)
-    path = tmp_path / "checkpoint-2" / "adapter_model.safetensors"
-    lacking = next(key for key in load_file(path) if "layers.1" in key and "lora_B" in key)
-    save_file({key: value for key, value in load_file(path).items() if key != lacking}, path)
-    config = train_config(
-        backbones("llama"), tmp_path, max_steps=4, resume_from_checkpoint="true", **options
-    )
+        fit(ROWS, max_steps=4, resume_from_checkpoint=str(written))
+    options = {"backbone": backbones("llama"), "tuning": "lora", "save_steps": 2, "into": "lora"}
+    fit(ROWS, max_steps=2, **options)
+    file = tmp_path / "lora" / "checkpoint-2" / "adapter_model.safetensors"
+    lacking = without(file, "layers.1", "lora_B")
     with pytest.raises(CheckpointError, match=f"only one of them has the weight {lacking}"):
-        run(config, ROWS)
+        fit(ROWS, max_steps=4, resume_from_checkpoint="true", **options)
 
 
 @pytest.mark.parametrize("part", ["weights", "state"])
-def test_a_kill_while_one_is_written_leaves_no_half_checkpoint(
-    backbones, tmp_path, monkeypatch, part
-):
-    def config(name, **options):
-        return train_config(
-            backbones("gpt2"), tmp_path / name, num_train_epochs=2, save_steps=2, **options
-        )
-
-    whole = run(config("whole"), ROWS)
+def test_a_kill_while_one_is_written_leaves_no_half_checkpoint(fit, tmp_path, monkeypatch, part):
+    options = {"num_train_epochs": 2, "save_steps": 2}
+    whole = fit(ROWS, into="whole", **options)
     save, calls = torch.save, []
 
     def killed(*arguments, **options):
@@ -144,52 +128,46 @@ def test_a_kill_while_one_is_written_leaves_no_half_checkpoint(
             raise KeyboardInterrupt
         return save(*arguments, **options)
 
-    monkeypatch.setattr(torch, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(config("broken"), ROWS)
-    monkeypatch.setattr(torch, "save", save)
-    assert names_in(tmp_path / "broken") == ["checkpoint-2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(ROWS, into="broken", **options)
+    broken = tmp_path / "broken"
+    assert names_in(broken) == ["checkpoint-2"]
     # what a process leaves that is killed outright is no checkpoint
-    (tmp_path / "broken" / "checkpoint-4.partial").mkdir()
-    assert last_checkpoint(tmp_path / "broken").endswith("checkpoint-2")
-    resumed = run(config("broken", resume_from_checkpoint="true"), ROWS)
+    (broken / "checkpoint-4.partial").mkdir()
+    assert last_checkpoint(broken).endswith("checkpoint-2")
+    resumed = fit(ROWS, into="broken", resume_from_checkpoint="true", **options)
     assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
-    assert names_in(tmp_path / "broken") == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    assert names_in(broken) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_old_checkpoints_go_but_not_the_best_and_the_last(backbones, tmp_path, limit):
-    config = train_config(
-        backbones("gpt2"), tmp_path, num_train_epochs=6, validation_fraction=0.3, eval_steps=2,
+def test_old_checkpoints_go_but_not_the_best_and_the_last(fit, tmp_path, limit):
+    result = fit(
+        ROWS, callbacks=[RuinWeights(5)], num_train_epochs=6, validation_fraction=0.3, eval_steps=2,
         save_steps=2, save_total_limit=limit,
     )  # fmt: skip
-    result = run(config, ROWS, callbacks=[RuinWeights(5)])
     found = evaluations(result)
-    best = min(found, key=found.__getitem__)
-    last = max(found)
+    best, last = min(found, key=found.get), max(found)
     assert best < last
-    kept = {f"checkpoint-{step}" for step in (best, last)}
-    assert set(names_in(tmp_path)) == kept
+    assert set(names_in(tmp_path)) == {f"checkpoint-{step}" for step in (best, last)}
 
 
-def test_early_stopping_goes_on_counting_after_resuming(backbones, tmp_path):
-    def config(name, **options):
-        return train_config(
-            backbones("gpt2"), tmp_path / name, num_train_epochs=50, validation_fraction=0.25,
-            eval_steps=2, save_steps=2, early_stopping_patience=3, **options,
-        )  # fmt: skip
-
-    whole = run(config("whole"), ROWS, callbacks=[RuinWeights(3)])
+def test_early_stopping_goes_on_counting_after_resuming(fit, tmp_path):
+    options = {"num_train_epochs": 50, "validation_fraction": 0.25, "eval_steps": 2}
+    options |= {"save_steps": 2, "early_stopping_patience": 3}
+    whole = fit(ROWS, into="whole", callbacks=[RuinWeights(3)], **options)
     found = evaluations(whole)
-    assert min(found, key=found.__getitem__) == 2
-    assert list(found)[-1] == 8
+    assert min(found, key=found.get) == 2
+    assert list(found)[-1] == 8  # three without improvement, then no more
     with pytest.raises(KeyboardInterrupt):
-        run(config("broken"), ROWS, callbacks=[RuinWeights(3), StopAfter(7)])
+        fit(ROWS, into="broken", callbacks=[RuinWeights(3), StopAfter(7)], **options)
     state = json.loads((tmp_path / "broken" / "checkpoint-6" / "trainer_state.json").read_text())
     stored = state["stateful_callbacks"]["EarlyStoppingCallback"]["attributes"]
     assert stored == {"early_stopping_patience_counter": 2}
     assert state["best_model_checkpoint"].endswith("checkpoint-2")
-    resumed = run(config("broken", resume_from_checkpoint="true"), ROWS)
+    resumed = fit(ROWS, into="broken", resume_from_checkpoint="true", **options)
     assert evaluations(resumed) == pytest.approx(found, abs=1e-5)
     # the best checkpoint is from before the interruption
     texts = [row["chosen"] for row in ROWS]
@@ -197,31 +175,17 @@ def test_early_stopping_goes_on_counting_after_resuming(backbones, tmp_path):
     assert torch.allclose(*kept, atol=1e-5)
 
 
-def test_a_longer_run_takes_over_where_a_short_one_ended(backbones, tmp_path):
-    """The number of steps is that of the new configuration, not the stored one."""
-
-    def config(steps, name, **options):
-        return train_config(
-            backbones("gpt2"), tmp_path / name, max_steps=steps, save_steps=3,
-            lr_scheduler_type="constant", **options,
-        )  # fmt: skip
-
-    whole = run(config(8, "whole"), ROWS)
-    run(config(5, "parts"), ROWS)
-    resumed = run(config(8, "parts", resume_from_checkpoint="true"), ROWS)
-    assert len(losses(resumed)) == 8
-    assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
-
-
-def test_a_finished_run_has_nothing_left_to_do(backbones, tmp_path, monkeypatch):
-    config = train_config(backbones("gpt2"), tmp_path, max_steps=3, save_steps=3)
-    whole = run(config, ROWS, ROWS[:4])
-    steps = []
-    original = TrainingLoop._step
-    monkeypatch.setattr(TrainingLoop, "_step", lambda *inputs: (steps.append(1), original(*inputs)))
-    again = train_config(
-        backbones("gpt2"), tmp_path, max_steps=3, save_steps=3, resume_from_checkpoint="true"
-    )
-    resumed = run(again, ROWS, ROWS[:4])
-    assert steps == []
-    assert resumed.metrics == pytest.approx(whole.metrics, abs=1e-6)
+def test_a_longer_run_takes_over_where_a_short_one_ended(fit, monkeypatch):
+    """The number of steps is that of the new configuration; a finished run has none left."""
+    options = {"save_steps": 3, "lr_scheduler_type": "constant"}
+    whole = fit(ROWS, ROWS[:4], into="whole", max_steps=8, **options)
+    fit(ROWS, ROWS[:4], into="parts", max_steps=5, **options)
+    steps, original = [], TrainingLoop._step
+    monkeypatch.setattr(TrainingLoop, "_step", lambda *now: (steps.append(1), original(*now)))
+    for left in (3, 0):
+        steps.clear()
+        options |= {"max_steps": 8, "resume_from_checkpoint": "true"}
+        resumed = fit(ROWS, ROWS[:4], into="parts", **options)
+        assert len(steps) == left
+        assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
+        assert resumed.metrics == pytest.approx(whole.metrics, abs=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import datasets
 import pytest
@@ -10,13 +11,14 @@ import torch
 
 from hidden_context.data.importers import read_row
 from hidden_context.data.merge import merge_prompts
-from hidden_context.data.splits import fold_of
+from hidden_context.data.splits.division import fold_of
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
-from hidden_context.training.frozen import member_folds, response_groups
+from hidden_context.training.frozen.fit import member_folds, response_groups
 from hidden_context.training.workflow import as_examples, load_run_data
 from support.builders import CHAT_TEMPLATE, preference_rows, train_config
+from support.paper_layout import write_rows
 from support.runs import losses
 
 ROWS = preference_rows(64, seed=1)
@@ -27,42 +29,28 @@ def prompts(examples) -> set[str]:
     return {example.prompt_key for example in examples}
 
 
-def test_rows_in_memory_of_every_kind_train_alike(backbones, tmp_path):
+def test_rows_of_every_kind_and_files_train_alike(fit, tmp_path):
+    write_rows(tmp_path / "train.jsonl", ROWS[:16])
+    write_rows(tmp_path / "test.jsonl", TEST)
     kinds = {
         "dictionaries": ROWS[:16],
         "dataset": datasets.Dataset.from_list(ROWS[:16]),
         "examples": [read_row(dict(row)) for row in ROWS[:16]],
     }
-    curves = [
-        losses(run(train_config(backbones("gpt2"), tmp_path / name), rows))
-        for name, rows in kinds.items()
-    ]
-    assert curves[0] == curves[1] == curves[2]
-    assert len(curves[0]) == 2
-
-
-def test_files_train_like_rows_in_memory(backbones, tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
-    for name, rows in (("train", ROWS[:16]), ("test", TEST)):
-        (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    from_files = run(
-        train_config(backbones("gpt2"), tmp_path / "a", data_path=str(data), data_subset="both")
-    )
-    in_memory = run(train_config(backbones("gpt2"), tmp_path / "b"), ROWS[:16], TEST)
-    assert losses(from_files) == losses(in_memory)
-    assert from_files.metrics == in_memory.metrics
-    assert from_files.reports["train"].kept == 16
+    first, *others = [fit(rows, TEST, into=name) for name, rows in kinds.items()]
+    others.append(fit(into="files", data_path=str(tmp_path)))
+    assert len(losses(first)) == 2
+    for other in others:
+        assert losses(other) == losses(first)
+        assert other.metrics == first.metrics
+        assert other.reports["train"].kept == 16
 
 
 def test_prompts_on_both_sides_are_warned_of(tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
-    for name, rows in (("train", ROWS[:6]), ("test", ROWS[4:9])):
-        (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = TrainConfig(data_path=str(data))
-    with pytest.warns(HiddenContextWarning, match="2 prompts stand in both"):
-        load_run_data(config)
+    write_rows(tmp_path / "train.jsonl", ROWS[:6])
+    write_rows(tmp_path / "test.jsonl", ROWS[4:9])
+    with pytest.warns(HiddenContextWarning, match="2 prompts are in both"):
+        load_run_data(TrainConfig(data_path=str(tmp_path)))
 
 
 def test_blank_rows_and_limits_in_memory_are_counted():
@@ -92,7 +80,7 @@ def test_held_out_prompts_stand_on_one_side_only():
         load_run_data(TrainConfig(validation_fraction=0.01), rows[:2])
 
 
-def test_soft_labels(backbones, tmp_path):
+def test_soft_labels(fit):
     """A tie's best answer is no preference; the loss of 1 - p is that of the swapped pair."""
     soft = [row | {"preference": p} for row, p in zip(ROWS[:16], [0.5, 0.0] * 8, strict=True)]
     swapped = [
@@ -101,61 +89,65 @@ def test_soft_labels(backbones, tmp_path):
         else {"chosen": row["rejected"], "rejected": row["chosen"], "preference": 1.0}
         for row in soft
     ]
-    results = [
-        run(train_config(backbones("gpt2"), tmp_path / str(i)), rows, rows)
-        for i, rows in enumerate((soft, swapped))
-    ]
-    assert losses(results[0]) == pytest.approx(losses(results[1]), abs=1e-5)
-    assert results[0].metrics["accuracy"] == pytest.approx(results[1].metrics["accuracy"])
-    model = results[0].model
-    chosen = model.raw_outputs([row["chosen"] for row in soft])
-    rejected = model.raw_outputs([row["rejected"] for row in soft])
-    forward = -model.head.log_prob_preferred(chosen, rejected)
-    backward = -model.head.log_prob_preferred(rejected, chosen)
+    one, other = (fit(rows, rows, into=str(n)) for n, rows in enumerate((soft, swapped)))
+    assert losses(one) == pytest.approx(losses(other), abs=1e-5)
+    assert one.metrics["accuracy"] == pytest.approx(other.metrics["accuracy"])
+    chosen, rejected = (
+        one.model.raw_outputs([row[side] for row in soft]) for side in ("chosen", "rejected")
+    )
+    forward = -one.model.head.log_prob_preferred(chosen, rejected)
+    backward = -one.model.head.log_prob_preferred(rejected, chosen)
     share = torch.tensor([row["preference"] for row in soft])
     expected = (share * forward + (1 - share) * backward).mean()
-    assert results[0].metrics["loss"] == pytest.approx(float(expected), abs=1e-5)
+    assert one.metrics["loss"] == pytest.approx(float(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("over_length", ["drop", "truncate"])
-def test_long_pairs_are_counted(backbones, tmp_path, over_length):
-    long = [row | {"rejected": row["rejected"] + " It is so." * 30} for row in ROWS[:3]]
-    config = train_config(backbones("gpt2"), tmp_path, max_length=70, over_length=over_length)
-    result = run(config, [*ROWS[3:19], *long], [*TEST[:8], *long[:1]])
-    read = json.loads((tmp_path / "metrics.json").read_text())["read"]
-    if over_length == "drop":
-        assert (read["train"]["kept"], read["train"]["too_long"]) == (16, 3)
-        assert (read["test"]["kept"], read["test"]["too_long"]) == (8, 1)
-        assert len(losses(result)) == 2
-    else:
-        assert (read["train"]["kept"], read["train"]["truncated"]) == (19, 3)
-        assert (read["test"]["kept"], read["test"]["truncated"]) == (9, 1)
-        assert len(losses(result)) == 3
-    assert read["train"]["rows"] == 19
+def too_long(rows):
+    return [row | {"rejected": row["rejected"] + " It is so." * 30} for row in rows]
+
+
+def read_of(folder) -> dict:
+    return json.loads((folder / "metrics.json").read_text())["read"]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_rows_of_one_prompt_are_merged_and_counted(backbones, tmp_path, frozen):
+@pytest.mark.parametrize(
+    ("over_length", "kept", "field"),
+    [("drop", (16, 8), "too_long"), ("truncate", (19, 9), "truncated")],
+)
+def test_long_pairs_are_counted(fit, tmp_path, over_length, kept, field, frozen):
+    options = {"max_length": 40 if frozen else 70, "over_length": over_length}
+    rows = [*ROWS[3:19], *too_long(ROWS[:3])]
+    result = fit(
+        rows, [*TEST[:8], *too_long(TEST[:1])], freeze_backbone=frozen, probe_epochs=2, **options
+    )
+    read = read_of(tmp_path)
+    assert (read["train"]["kept"], read["test"]["kept"]) == kept
+    assert (read["train"][field], read["test"][field], read["train"]["rows"]) == (3, 1, 19)
+    assert result.model.reward_scale.texts == 2 * kept[1]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_rows_of_one_prompt_are_merged_and_counted(fit, tmp_path, frozen):
     """Their long responses alone are left out; those of the evaluation set stay by themselves."""
-    long = [row | {"rejected": row["rejected"] + " It is so." * 30} for row in ROWS[:3]]
     options = {"max_length": 70, "freeze_backbone": frozen, "probe_epochs": 1}
     options |= {"embed": "together", "probe_members": 1}
-    config = train_config(backbones("gpt2"), tmp_path / "a", **options)
-    result = run(config, [*ROWS[:16], *long], [*TEST[:8], TEST[0]])
-    read = json.loads((tmp_path / "a" / "metrics.json").read_text())["read"]
+    rows = [*ROWS[:16], *too_long(ROWS[:3])]
+    result = fit(rows, [*TEST[:8], TEST[0]], **options)
     counts = ("rows", "kept", "merged", "left_out", "too_long")
+    read = read_of(tmp_path)
     assert [read["train"][name] for name in counts] == [19, 16, 3, 3, 0]
     assert [read["test"][name] for name in counts] == [9, 9, 0, 0, 0]
-    said = "16 of 16 examples kept (19 rows, those of one prompt as one example, 3 responses"
+    said = "16 of 16 examples kept (19 rows, one example for each prompt, 3 responses"
     assert said in str(result.reports["train"])
     assert "- train examples: 16" in (result.path / "README.md").read_text()
-    apart = train_config(backbones("gpt2"), tmp_path / "b", merge_prompts=False, **options)
-    read = run(apart, [*ROWS[:16], *long], TEST[:8]).reports["train"].to_dict()
+    apart = fit(rows, TEST[:8], into="b", merge_prompts=False, **options)
+    read = apart.reports["train"].to_dict()
     assert [read[name] for name in counts] == [19, 16, 0, 0, 3]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_abstentions_are_counted_and_are_no_votes(backbones, tmp_path, frozen):
+def test_abstentions_are_counted_and_are_no_votes(fit, tmp_path, frozen):
     """Two who could not tell change the counts, and nothing that is learned."""
     judged = [row | {"annotations": [{"annotator": "a", "preference": 1}]} for row in ROWS[:12]]
     asked = [
@@ -164,34 +156,37 @@ def test_abstentions_are_counted_and_are_no_votes(backbones, tmp_path, frozen):
     ]
     nobody = ROWS[20] | {"annotations": [{"annotator": "b"}]}
     options = {"freeze_backbone": frozen, "probe_epochs": 2, "probe_members": 1}
-    options |= {"probe_batch_size": 8}
     results = [
-        run(train_config(backbones("gpt2"), tmp_path / name, **options), rows, rows)
+        fit(rows, rows, into=name, probe_batch_size=8, **options)
         for name, rows in (("a", judged), ("b", [*asked, nobody]))
     ]
-    for part in ("train", "test"):
-        read = json.loads((tmp_path / "b" / "metrics.json").read_text())["read"][part]
-        assert (read["abstentions"], read["unjudged"]) == (25, 1)
-        assert (read["rows"], read["kept"]) == (13, 12)
-        read = json.loads((tmp_path / "a" / "metrics.json").read_text())["read"][part]
-        assert (read["abstentions"], read["unjudged"]) == (0, 0)
+    names = ("abstentions", "unjudged", "rows", "kept")
+    for name, counts in (("a", [0, 0, 12, 12]), ("b", [25, 1, 13, 12])):
+        for read in read_of(tmp_path / name).values():
+            assert [read[field] for field in names] == counts
     assert losses(results[0]) == losses(results[1])
     assert results[0].metrics == results[1].metrics
 
 
-def test_nothing_left_is_an_error(backbones, tmp_path):
-    with pytest.raises(DataError, match=r"no training examples are left.*16 dropped because"):
-        run(train_config(backbones("gpt2"), tmp_path, max_length=4), ROWS[:16])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 4}, r"no training examples are left.*16 dropped because"),
+        ({"max_length": 1, "freeze_backbone": True}, "no training examples are left"),
+    ],
+)
+def test_nothing_left_is_an_error(fit, options, message):
+    with pytest.raises(DataError, match=message):
+        fit(ROWS[:16], **options)
 
 
-def test_chat_messages_with_a_given_template(backbones, tmp_path):
+def test_chat_messages_with_a_given_template(fit, tmp_path):
     rows = preference_rows(16, seed=4, chat=True)
     with pytest.raises(ConfigError, match="--chat_template"):
-        run(train_config(backbones("gpt2"), tmp_path / "none"), rows)
+        fit(rows)
     template = tmp_path / "template.jinja"
     template.write_text(CHAT_TEMPLATE)
-    config = train_config(backbones("gpt2"), tmp_path / "chat", chat_template=str(template))
-    result = run(config, rows, rows[:4])
+    result = fit(rows, rows[:4], into="chat", chat_template=str(template))
     rendered = [
         {
             side: "".join(f"<{m['role']}> {m['content']}</s>" for m in row[side])
@@ -199,25 +194,21 @@ def test_chat_messages_with_a_given_template(backbones, tmp_path):
         }
         for row in rows
     ]
-    as_text = run(train_config(backbones("gpt2"), tmp_path / "text"), rendered, rendered[:4])
+    as_text = fit(rendered, rendered[:4], into="text")
     assert losses(result) == pytest.approx(losses(as_text), abs=1e-6)
     again = RewardModel.from_pretrained(result.path, dtype="float32")
-    assert torch.allclose(
-        again.raw_outputs([rows[0]["chosen"]]),
-        result.model.raw_outputs([rendered[0]["chosen"]]),
-        atol=1e-6,
-    )
+    raw = result.model.raw_outputs([rendered[0]["chosen"]])
+    assert torch.allclose(again.raw_outputs([rows[0]["chosen"]]), raw, atol=1e-6)
 
 
 def test_a_single_file_can_be_trained_on_whole(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    whole = load_run_data(TrainConfig(data_path=str(path), eval_fraction=0))
+    path = write_rows(tmp_path / "pairs.jsonl", ROWS)
+    whole = load_run_data(TrainConfig(data_path=path, eval_fraction=0))
     assert (len(whole.train), whole.test) == (64, [])
-    tenth = load_run_data(TrainConfig(data_path=str(path)))
+    tenth = load_run_data(TrainConfig(data_path=path))
     assert tenth.eval_fraction == 0.1
     assert 0 < len(tenth.test) == 64 - len(tenth.train)
-    assert load_run_data(TrainConfig(data_path=str(path), eval_fraction=0.1)) == tenth
+    assert load_run_data(TrainConfig(data_path=path, eval_fraction=0.1)) == tenth
 
 
 def test_rows_in_memory_are_numbered_from_one():
@@ -245,5 +236,103 @@ def test_a_column_to_divide_by_holds_for_rows_in_memory_for_merging_and_for_memb
     held_out, _ = member_folds(groups, [2] * len(splits.train), 5)
     for member, mask in enumerate(held_out):
         assert mask.tolist() == [fold == member for fold in folds]
-    with pytest.warns(HiddenContextWarning, match="12 values of 'who' stand in both"):
+    with pytest.warns(HiddenContextWarning, match="12 values of 'who' are in both"):
         load_run_data(TrainConfig(split_by="who"), rows, rows)
+
+
+# ---- Little left to train on: a warning with the reasons, or a stop, whichever way is trained
+
+
+FEW = ROWS[:24]
+LONG = " It is so." * 60
+
+WAYS = {
+    "finetune": {"tuning": "lora"},
+    "frozen": {"freeze_backbone": True, "probe_epochs": 1, "probe_members": 1},
+    "ensemble": {"tuning": "lora", "ensemble": "lora", "ensemble_members": 2},
+}
+
+
+def losing(count: int) -> list[dict[str, str]]:
+    """The rows, of which some have a response that is too long."""
+    return [
+        row | {"rejected": row["rejected"] + LONG} if number < count else row
+        for number, row in enumerate(FEW)
+    ]
+
+
+def train(backbones, folder, rows, evaluated=None, **options):
+    config = train_config(backbones("gpt2"), folder, max_length=100, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = run(config, rows, evaluated)
+    said = [str(w.message) for w in caught if issubclass(w.category, HiddenContextWarning)]
+    return result, list(dict.fromkeys(said))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_training_stops_below_its_least_judgements(backbones, tmp_path, way):
+    """What is too long is known once it is tokenized, and counts as gone."""
+    with pytest.raises(DataError, match=r"19 judgements are left.*--min_judgements 20") as caught:
+        train(backbones, tmp_path, losing(5), min_judgements=20, **WAYS[way])
+    assert "19 of 24 examples kept (5 dropped because a side is too long)" in str(caught.value)
+    assert "--min_judgements 0" in str(caught.value)
+    assert not (tmp_path / "final").exists()
+    result, said = train(backbones, tmp_path, losing(4), min_judgements=20, **WAYS[way])
+    assert (result.reports["train"].kept, said) == (20, [])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_few_judgements_and_many_losses_are_warned_of(backbones, tmp_path, way):
+    _, said = train(backbones, tmp_path, losing(18), losing(6)[:12], **WAYS[way])
+    assert [words.split(" of ")[0] for words in said if "is lost" in words] == [
+        "75% is lost",
+        "50% is lost",
+    ]
+    assert "6 of 24 examples kept (18 dropped because a side is too long)" in said[-3]
+    assert "6 of 12 examples kept (6 dropped because a side is too long)" in said[-2]
+    assert said[-1].startswith("only 6 judgements are left to train on: training rows in memory")
+
+
+BLANK = [{"chosen": " ", "rejected": "text"}] * 4
+ONE_PROMPT = [
+    {"prompt": "Tea?", "chosen": "It is kind.", "rejected": f"No. {n}" + LONG * (n % 4 > 0)}
+    for n in range(12)
+]
+RATED = [row | {"rating_chosen": 2, "rating_rejected": 1} for row in FEW[:12]]
+VOTES = [{"annotator": name, "preference": 1} for name in "abcde"]
+VOTED = [row | {"annotations": [*VOTES, {"annotator": "f"}]} for row in FEW[:4]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        # a fifth may be lost unsaid; 4 of 28 rows are blank and 2 or 1 of the other 24 too long
+        (
+            [*BLANK, *losing(2)],
+            {},
+            "21% is lost of training rows in memory: 22 of 28 examples kept (4 dropped because a "
+            "side is empty, 2 dropped because a side is too long",
+        ),
+        ([*BLANK, *losing(1)], {}, None),
+        # most rows of one prompt lose a response, though the example they make is kept
+        (
+            [*ONE_PROMPT, *FEW],
+            {},
+            "25% is lost of training rows in memory: 25 of 25 examples kept (36 rows, one "
+            "example for each prompt, 9 responses left out, empty or too long).",
+        ),
+        (FEW, {"train_dataset_size": 20}, None),
+        # ratings count if they are read, every vote is a judgement, and an abstention is none
+        (RATED, {"min_judgements": 36, "anchor_weight": 1.0}, None),
+        (VOTED, {"min_judgements": 20, "weigh_by": "example"}, None),
+    ],
+)
+def test_losses_are_warned_of_and_what_is_no_loss_is_not(backbones, tmp_path, rows, options, said):
+    _, found = train(backbones, tmp_path, rows, **options)
+    assert [said in text for text in found] == ([] if said is None else [True])
+
+
+def test_ratings_that_are_not_read_are_no_judgements(backbones, tmp_path):
+    with pytest.raises(DataError, match="12 judgements are left"):
+        train(backbones, tmp_path, RATED, min_judgements=20)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import warnings
+from itertools import pairwise
 
 import pytest
 import torch
 from transformers.modeling_utils import PreTrainedModel
 
 from hidden_context import heads
-from hidden_context.errors import ConfigError, HiddenContextWarning
+from hidden_context.errors import ConfigError, HiddenContextError, HiddenContextWarning
 from hidden_context.likelihood import make_likelihood
+from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
 from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.labels import make_head
 from hidden_context.training.module import PreferenceModule
+from hidden_context.training.passes import Pass, tokens_too_many
 from support.builders import preference_rows, train_config
-from support.runs import largest_difference, losses, trained_parameters
+from support.runs import (
+    SmallMemory,
+    evaluations,
+    largest_difference,
+    logged,
+    losses,
+    trained_parameters,
+)
 
 ROWS = preference_rows(40, seed=3)
 
@@ -40,38 +50,25 @@ def passes(monkeypatch):
     ("kind", "tuning", "rate"),
     [("gpt2", "lora", 3e-3), ("gpt2", "full", 1e-3), ("llama", "lora", 3e-3)],
 )
-def test_both_engines_give_the_same_curve(backbones, tmp_path, passes, kind, tuning, rate):
+def test_both_engines_give_the_same_curve(backbones, fit, passes, kind, tuning, rate):
     """50 steps of Adam, two windows of lengths an epoch, evaluated along the way."""
-    results, ways = {}, {}
+    results = {}
     for engine in ("tree", "padded"):
-        config = train_config(
-            backbones(kind),
-            tmp_path / engine,
-            engine=engine,
-            tuning=tuning,
-            learning_rate=rate,
-            max_steps=50,
-            length_window=3,
-            eval_steps=25,
-            pad_to_multiple_of=8,
-            reward_model_type="mean_and_variance",
-        )
         passes.clear()
-        results[engine] = run(config, ROWS, preference_rows(9, seed=5))
-        ways[engine] = {way for way, _ in passes}
-    assert ways == {"tree": {"tree"}, "padded": {"padded"}}
+        results[engine] = fit(
+            ROWS, preference_rows(9, seed=5), into=engine, backbone=backbones(kind), engine=engine,
+            tuning=tuning, learning_rate=rate, max_steps=50, length_window=3, eval_steps=25,
+            pad_to_multiple_of=8, reward_model_type="mean_and_variance",
+        )  # fmt: skip
+        assert {way for way, _ in passes} == {engine}
     tree, padded = results["tree"], results["padded"]
     assert len(losses(tree)) == 50
     assert losses(tree) == pytest.approx(losses(padded), abs=1e-3)
     assert sum(losses(tree)[-5:]) < 0.8 * sum(losses(tree)[:5])
     assert largest_difference(trained_parameters(tree), trained_parameters(padded)) < 1e-2
     assert tree.metrics == pytest.approx(padded.metrics, abs=2e-3)
-    evaluations = [
-        [line for line in result.history if "eval_loss" in line] for result in (tree, padded)
-    ]
-    assert len(evaluations[0]) == 2
-    for first, second in zip(*evaluations, strict=True):
-        assert first["eval_loss"] == pytest.approx(second["eval_loss"], abs=1e-3)
+    assert list(evaluations(tree)) == [25, 50]
+    assert evaluations(tree) == pytest.approx(evaluations(padded), abs=1e-3)
 
 
 @pytest.mark.parametrize("engine", ["tree", "padded"])
@@ -79,24 +76,14 @@ def test_both_engines_give_the_same_curve(backbones, tmp_path, passes, kind, tun
     ("head", "options"),
     [("base", {}), ("mean_and_variance", {"variance_penalty": 0.3})],
 )
-def test_the_budget_changes_neither_losses_nor_weights(
-    backbones, tmp_path, passes, head, options, engine
-):
+def test_the_budget_changes_neither_losses_nor_weights(fit, passes, head, options, engine):
     found, counts = [], []
     for budget in (1, 200, 10**6):
         passes.clear()
-        config = train_config(
-            backbones("gpt2"),
-            tmp_path / str(budget),
-            engine=engine,
-            tokens_per_batch=budget,
-            reward_model_type=head,
-            optim="sgd",
-            learning_rate=1e-2,
-            evaluate_at_end=False,
-            **options,
-        )
-        result = run(config, ROWS[:22])
+        result = fit(
+            ROWS[:22], into=str(budget), engine=engine, tokens_per_batch=budget, optim="sgd",
+            reward_model_type=head, learning_rate=1e-2, evaluate_at_end=False, **options,
+        )  # fmt: skip
         found.append((trained_parameters(result), losses(result)))
         counts.append(len(passes))
     assert counts[0] == 22  # every example alone
@@ -107,31 +94,21 @@ def test_the_budget_changes_neither_losses_nor_weights(
         assert largest_difference(parameters, found[2][0]) < 1e-6
 
 
-def test_an_entropy_bonus_is_that_of_each_pass_by_its_comparisons(backbones, tmp_path, passes):
+def test_an_entropy_bonus_is_that_of_each_pass_by_its_comparisons(fit, passes, monkeypatch):
     """The bonus is of a mean over comparisons, so other passes change it: it counts by pass."""
-    rows = ROWS[:8]
-    config = train_config(
-        backbones("gpt2"),
-        tmp_path,
-        engine="tree",
-        tokens_per_batch=100,
-        reward_model_type="categorical",
-        entropy_coeff=0.5,
-        max_steps=1,
-    )
-    model = build_reward_model(config, make_likelihood(make_head(config)))
-    outputs = []
-    original = PreferenceModule.loss
+    outputs, original = [], PreferenceModule.loss
 
     def kept(module, raw, *rest):
         outputs.append(raw.detach())
         return original(module, raw, *rest)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PreferenceModule, "loss", kept)
-        result = run(config, rows)
+    monkeypatch.setattr(PreferenceModule, "loss", kept)
+    result = fit(
+        ROWS[:8], engine="tree", tokens_per_batch=100, reward_model_type="categorical",
+        entropy_coeff=0.5, max_steps=1,
+    )  # fmt: skip
     head = heads.make("categorical", entropy_coeff=0.5)
-    assert model.head == head
+    assert result.model.head == head
     assert len(outputs) == len(passes) > 2
     expected = 0.0
     for raw in outputs:
@@ -142,88 +119,54 @@ def test_an_entropy_bonus_is_that_of_each_pass_by_its_comparisons(backbones, tmp
     assert abs(float(head.penalty(torch.cat(outputs)[0::2], torch.cat(outputs)[1::2]))) > 0.1
 
 
-def test_the_number_of_passes_falls_as_the_budget_grows(backbones, tmp_path, passes):
-    counts = []
-    for budget in (1, 60, 120, 240, 480, 10**6):
-        passes.clear()
-        config = train_config(
-            backbones("gpt2"), tmp_path, tokens_per_batch=budget, max_steps=2, seed=1
-        )
-        run(config, ROWS)
-        counts.append(len(passes))
-        assert sum(examples for _, examples in passes) == 16
-    assert counts == sorted(counts, reverse=True)
-    assert len(set(counts)) >= 5
-    assert (counts[0], counts[-1]) == (16, 2)
-
-
-def test_gradient_checkpointing_runs_trees_again(backbones, tmp_path, passes):
-    results = [
-        run(
-            train_config(
-                backbones("llama"),
-                tmp_path / str(checkpointing),
-                tuning="lora",
-                engine="tree",
-                tokens_per_batch=200,
-                gradient_checkpointing=checkpointing,
-            ),
-            ROWS[:16],
+@pytest.mark.parametrize(("tuning", "engine"), [("lora", "tree"), ("full", "padded")])
+def test_gradient_checkpointing_changes_nothing(backbones, fit, passes, tuning, engine):
+    plain, again = (
+        fit(
+            ROWS[:16], into=str(checkpointing), backbone=backbones("llama"), tuning=tuning,
+            engine=engine, tokens_per_batch=200, gradient_checkpointing=checkpointing,
         )
         for checkpointing in (False, True)
-    ]
-    assert {way for way, _ in passes} == {"tree"}
-    assert losses(results[0]) == pytest.approx(losses(results[1]), abs=1e-6)
-    assert largest_difference(*map(trained_parameters, results)) < 1e-5
+    )  # fmt: skip
+    assert {way for way, _ in passes} == {engine}
+    assert losses(plain) == pytest.approx(losses(again), abs=1e-6)
+    assert largest_difference(trained_parameters(plain), trained_parameters(again)) < 1e-5
+    assert min(logged(again, "grad_norm")) > 0
+    # the trained model still scores after checkpointing
+    assert RewardModel.from_pretrained(again.path).raw_outputs(["x"]).shape == (1, 1)
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
-def test_engines_agree_in_bfloat16(backbones, tmp_path, tuning):
-    curves = [
-        losses(
-            run(
-                train_config(
-                    backbones("llama"), tmp_path / engine, engine=engine, tuning=tuning,
-                    precision="bfloat16", learning_rate=1e-3,
-                ),
-                ROWS,
-            )
-        )
+def test_engines_agree_in_bfloat16(backbones, fit, tuning):
+    options = {"tuning": tuning, "precision": "bfloat16", "learning_rate": 1e-3}
+    tree, padded = (
+        losses(fit(ROWS, into=engine, backbone=backbones("llama"), engine=engine, **options))
         for engine in ("tree", "padded")
-    ]  # fmt: skip
-    assert curves[0] == pytest.approx(curves[1], abs=0.02)
+    )
+    assert tree == pytest.approx(padded, abs=0.02)
 
 
-def test_a_model_without_trees_trains_padded_and_says_so_once(backbones, tmp_path, passes):
-    """BLOOM looks its attention up nowhere."""
-    folder = backbones("bloom")
-    options = {"tuning": "full", "max_steps": 4, "eval_steps": 2}
-    rows, held_out = ROWS[5:], ROWS[:5]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", HiddenContextWarning)
-        result = run(train_config(folder, tmp_path / "auto", **options), rows, held_out)
-    said = [str(w.message) for w in caught if issubclass(w.category, HiddenContextWarning)]
-    assert len(said) == 1
-    assert "not tree, because" in said[0]
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("bloom", "not tree, because"),  # which looks its attention up nowhere
+        ("bert", "not tree, because .* reads texts as a whole"),
+        ("roberta", "not tree, because .* reads texts as a whole"),
+        ("distilbert", "not tree, because .* reads texts as a whole"),
+    ],
+)
+def test_a_model_without_trees_trains_padded_and_says_so_once(backbones, fit, passes, kind, reason):
+    options = {"backbone": backbones(kind), "max_steps": 4, "eval_steps": 2}
+    with pytest.warns(HiddenContextWarning, match=reason) as caught:
+        result = fit(ROWS[5:], ROWS[:5], into="auto", **options)
+    assert len([w for w in caught if issubclass(w.category, HiddenContextWarning)]) == 1
     assert {way for way, _ in passes} == {"padded"}
     with warnings.catch_warnings():
         warnings.simplefilter("error", HiddenContextWarning)  # nothing to say: it was asked for
-        padded = run(
-            train_config(folder, tmp_path / "padded", engine="padded", **options), rows, held_out
-        )
+        padded = fit(ROWS[5:], ROWS[:5], into="padded", engine="padded", **options)
     assert losses(result) == losses(padded)
     with pytest.raises(ConfigError, match="--engine tree does not fit this model"):
-        run(train_config(folder, tmp_path / "tree", engine="tree", **options), ROWS)
-
-
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
-def test_encoders_train_padded(backbones, tmp_path, passes, kind):
-    with pytest.warns(HiddenContextWarning, match="not tree, because .* reads texts as a whole"):
-        result = run(train_config(backbones(kind), tmp_path), ROWS[:16])
-    assert {way for way, _ in passes} == {"padded"}
-    assert all(math.isfinite(loss) for loss in losses(result))
-    with pytest.raises(ConfigError, match="reads texts as a whole"):
-        run(train_config(backbones(kind), tmp_path / "tree", engine="tree"), ROWS[:16])
+        fit(ROWS, into="tree", engine="tree", **options)
 
 
 DROPOUTS = {
@@ -255,25 +198,105 @@ def test_dropout_is_off_unless_it_is_asked_for(backbones, tmp_path, kind, tuning
     assert 0.25 in drops(disable=False)
 
 
-def test_dropout_changes_training_only_where_it_is_on(backbones, tmp_path):
+def test_dropout_changes_training_only_where_it_is_on(backbones, fit):
     folder = backbones("gpt2", resid_pdrop=0.3)
     assert (TrainConfig().disable_dropout, TrainConfig().lora_dropout) == (True, 0.0)
-    curves = {}
-    for name, options in {
-        "off": {},
-        "plain": {"model_name": backbones("gpt2")},
-        "on": {"disable_dropout": False},
-        "lora": {"lora_dropout": 0.3},
-    }.items():
-        config = train_config(
-            options.pop("model_name", folder),
-            tmp_path / name,
-            tuning="lora",
-            learning_rate=3e-2,
-            **options,
-        )
-        curves[name] = losses(run(config, ROWS[:24]))
+    options = {"tuning": "lora", "learning_rate": 3e-2}
+    curves = {
+        name: losses(fit(ROWS[:24], into=name, **options, **({"backbone": folder} | more)))
+        for name, more in {
+            "off": {},
+            "plain": {"backbone": backbones("gpt2")},
+            "on": {"disable_dropout": False},
+            "lora": {"lora_dropout": 0.3},
+        }.items()
+    }
     assert curves["off"] == curves["plain"]
     for name in ("on", "lora"):
-        differences = [abs(a - b) for a, b in zip(curves[name], curves["off"], strict=True)]
-        assert max(differences) > 1e-4
+        assert curves[name] != pytest.approx(curves["off"], abs=1e-4)
+
+
+# ---- Training where memory runs out: smaller passes, the same losses and weights
+
+
+FEW = ROWS[:22]
+
+
+def descent(backbones, folder, **options):
+    options = {"engine": "tree", "reward_model_type": "mean_and_variance"} | options
+    return train_config(
+        backbones("gpt2"),
+        folder,
+        optim="sgd",
+        learning_rate=1e-2,
+        variance_penalty=0.3,
+        num_train_epochs=2,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("engine", ["tree", "padded"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_nothing_changes_but_the_passes(
+    backbones, tmp_path, monkeypatch, caplog, loops, engine, backward
+):
+    """Steps of 8 pairs of which 3 fit: the budget is halved twice, in the first step."""
+    expected = run(descent(backbones, tmp_path / "large", engine=engine), FEW, FEW[:3])
+    memory = SmallMemory(monkeypatch, most=3, backward=backward)
+    with caplog.at_level(logging.WARNING, logger="hidden_context"):
+        result = run(descent(backbones, tmp_path / "small", engine=engine), FEW, FEW[:3])
+    assert losses(result) == pytest.approx(losses(expected), abs=1e-6)
+    assert largest_difference(trained_parameters(result), trained_parameters(expected)) < 1e-6
+    assert result.metrics == pytest.approx(expected.metrics, abs=1e-5)
+    said = [r.getMessage() for r in caplog.records if r.name.startswith("hidden_context")]
+    assert memory.failed == len(said) >= 2
+    assert all(line.startswith("out of memory with ") for line in said)
+    budgets = [int(line.split()[-1]) for line in said]
+    assert "tokens_per_batch goes from 1024 to" in said[0]
+    for before, after in pairwise(budgets):
+        assert after <= before // 2
+    assert loops[-1].runner.budget.tokens == budgets[-1]
+    assert loops[0].runner.budget.tokens == 1024
+
+
+def test_evaluation_takes_smaller_passes_too(backbones, tmp_path, monkeypatch, loops):
+    """Before the first step nothing is known of the memory yet."""
+    options = {"eval_first_step": True, "eval_steps": 3}
+    expected = run(descent(backbones, tmp_path / "large", **options), FEW, FEW[:9])
+    memory = SmallMemory(monkeypatch, most=4)
+    result = run(descent(backbones, tmp_path / "small", **options), FEW, FEW[:9])
+    assert memory.failed >= 1
+    assert len(evaluations(result)) == 3
+    assert evaluations(result) == pytest.approx(evaluations(expected), abs=1e-6)
+    assert result.metrics == pytest.approx(expected.metrics, abs=1e-5)
+
+
+def test_an_example_too_large_by_itself_is_an_error(backbones, tmp_path, monkeypatch):
+    memory = SmallMemory(monkeypatch, most=0)
+    with pytest.raises(
+        HiddenContextError, match=r"no memory for one example of \d+ tokens.*smaller --max_length"
+    ):
+        run(descent(backbones, tmp_path / "a"), FEW)
+    assert memory.finished == 0
+    assert memory.failed == 4  # 8 pairs, 4, 2, at last one
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "message"),
+    [
+        (True, None, None),
+        (True, [[0], [1], [2]], None),
+        (False, None, r"pass of 2 examples.*smaller --tokens_per_batch"),
+        (True, [[0, 1], [2]], r"2 examples of 60 tokens.*--max_comparisons"),
+    ],
+)
+def test_where_passes_cannot_be_divided_the_error_says_what_to_change(alone, together, message):
+    """One of several processes cannot divide its passes alone, nor examples that are compared."""
+    error, passes = torch.OutOfMemoryError("CUDA out of memory"), [Pass([0, 1], 60), Pass([2], 50)]
+    if message is None:
+        assert tokens_too_many(error, passes, alone, together) == 60
+    else:
+        with pytest.raises(HiddenContextError, match=message):
+            tokens_too_many(error, passes, alone, together)
+    with pytest.raises(RuntimeError, match="shapes do not match"):  # any other error is left alone
+        tokens_too_many(RuntimeError("shapes do not match"), passes, alone, together)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -12,9 +13,9 @@ from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.heads import EnsembleHead
 from hidden_context.models import RewardModel
-from hidden_context.statistics.judgement_metrics import judgement_metrics
-from hidden_context.training import run
-from support.builders import preference_rows, train_config
+from hidden_context.statistics.evaluation.judgement_metrics import judgement_metrics
+from support.builders import preference_rows
+from support.runs import logged, losses
 
 ROWS = preference_rows(64, seed=1, words=2)
 TEST = preference_rows(24, seed=2, words=2)
@@ -29,6 +30,9 @@ HEADS = {
     "quantile": {"num_atoms": 5},
     "ensemble of base": {"reward_model_type": "base", **ENSEMBLE},
     "ensemble of factor": {"reward_model_type": "factor", **ENSEMBLE},
+}
+ADAPTERS = {
+    "ensemble of adapters": {"reward_model_type": "base", "ensemble": "lora", "ensemble_members": 2}
 }
 
 
@@ -61,19 +65,18 @@ def check_saved(result, spread: bool) -> None:
     assert f"| loss | {result.metrics['loss']:.4g} |" in card
 
 
-@pytest.mark.parametrize("kind", HEADS)
-def test_fine_tuning_learns_and_saves_every_head(backbones, tmp_path, kind):
-    config = train_config(
-        backbones("llama", spread=1.0),
-        tmp_path,
-        tuning="lora",
-        lora_target_modules=LAYERS,
-        learning_rate=2e-2,
-        num_train_epochs=3,
-        quiet=True,
-        **{"reward_model_type": kind, **HEADS[kind]},
-    )
-    result = run(config, ROWS, TEST)
+@pytest.mark.parametrize("kind", HEADS | ADAPTERS)
+def test_fine_tuning_learns_and_saves_every_head(backbones, fit, kind):
+    options = {"reward_model_type": kind, **(HEADS | ADAPTERS)[kind]}
+    result = fit(
+        ROWS, TEST, backbone=backbones("llama", spread=1.0), tuning="lora", learning_rate=2e-2,
+        lora_target_modules=LAYERS, num_train_epochs=3, quiet=True, **options,
+    )  # fmt: skip
+    curve, accuracy = losses(result), logged(result, "accuracy")
+    # members of an ensemble start apart
+    assert curve[0] == pytest.approx(math.log(2), abs=0.15 if "ensemble" in kind else 0.05)
+    assert sum(curve[-4:]) < 0.8 * curve[0]
+    assert sum(accuracy[-4:]) / 4 > sum(accuracy[:2]) / 2
     assert result.metrics["accuracy"] > 0.85
     assert result.metrics["loss"] < 0.3
     check_saved(result, kind != "base")
@@ -85,24 +88,18 @@ def features(tmp_path_factory):
     return tmp_path_factory.mktemp("features")
 
 
-@pytest.mark.parametrize("kind", HEADS)
-def test_a_frozen_probe_learns_and_saves_every_head(
-    backbones, tmp_path, monkeypatch, features, kind
-):
+@pytest.mark.parametrize(
+    ("kind", "embed"),
+    [*((kind, "apart") for kind in HEADS), ("base", "response"), ("base", "together")],
+)
+def test_a_frozen_probe_learns_and_saves_every_head(fit, monkeypatch, features, kind, embed):
     monkeypatch.setenv("HIDDEN_CONTEXT_CACHE", str(features))
-    config = train_config(
-        backbones("gpt2"),
-        tmp_path,
-        freeze_backbone=True,
-        probe_learning_rate=1e-2,
-        probe_weight_decay=0.01,
-        probe_batch_size=32,
-        probe_epochs=15,
-        probe_dropout=0.2,
-        quiet=True,
-        **{"reward_model_type": kind, "probe_members": 3, **HEADS[kind]},
-    )
-    result = run(config, preference_rows(160, seed=3, words=2), TEST)
+    options = {"reward_model_type": kind, "probe_members": 3, **HEADS[kind]}
+    result = fit(
+        preference_rows(160, seed=3, words=2), TEST, freeze_backbone=True, embed=embed,
+        probe_learning_rate=1e-2, probe_weight_decay=0.01, probe_batch_size=32, probe_epochs=15,
+        probe_dropout=0.2, quiet=True, **options,
+    )  # fmt: skip
     assert result.metrics["accuracy"] > 0.85
     assert result.metrics["loss"] < 0.45
     # the outputs of members trained apart are averaged where they mean the same

@@ -1,15 +1,20 @@
+"""A linear probe with annotators: tastes are found again, and the population stays right."""
+
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hidden_context import heads
 from hidden_context.baselines import LogisticRegression, fit_linear
 from hidden_context.errors import DivergedError
+from hidden_context.heads.factor import FactorHead
 from hidden_context.likelihood import (
     EnsembleLikelihood,
     HeadLikelihood,
@@ -17,12 +22,12 @@ from hidden_context.likelihood import (
     LikelihoodOptions,
     make_likelihood,
 )
-from hidden_context.training import run
-from hidden_context.training.baselines import compare_with_baselines
-from hidden_context.training.features import FeatureSet
-from hidden_context.training.linear_start import Beside, read_as_raw
-from hidden_context.training.probe import train_probe
-from hidden_context.training.voted_pairs import distinct_responses, voted_pairs
+from hidden_context.training import TrainConfig
+from hidden_context.training.frozen.features import FeatureSet
+from hidden_context.training.frozen.fit import compare_with_baselines
+from hidden_context.training.frozen.people import fit_with_annotators
+from hidden_context.training.frozen.probe import train_probe
+from hidden_context.training.frozen.starts import Beside, LinearStart, read_as_raw
 from support.builders import preference_rows, train_config
 
 KINDS = ["base", "mean_and_variance", "categorical", "factor", "mixture", "quantile"]
@@ -93,8 +98,8 @@ def test_the_network_learns_what_a_line_cannot_show():
     assert found["logistic"]["loss"] > 0.65
     assert found["probe"]["loss"] < found["logistic"]["loss"] - 0.15
     for member in range(3):
-        losses = [e["validation_loss"] for e in history if e["member"] == member]
-        assert losses.index(min(losses)) > 0
+        curve = [e["validation_loss"] for e in history if e["member"] == member]
+        assert curve.index(min(curve)) > 0
 
 
 def test_members_start_without_what_they_hold_out():
@@ -150,13 +155,6 @@ def test_there_is_no_linear_part_where_it_is_not_wanted():
     assert history[0]["epoch"] == 1
 
 
-def test_shares_that_are_no_numbers_are_told_by_training():
-    train = linear_world(60, 7)
-    train.labels.comparisons.preference[3] = math.inf
-    with pytest.raises(DivergedError, match="the loss is not finite"):
-        train_probe(config_of(), HeadLikelihood(heads.make("base")), train)
-
-
 def test_a_silent_network_wakes_as_it_was():
     network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
     both = Beside(network, torch.ones(1, 3), torch.zeros(1))
@@ -171,20 +169,15 @@ def test_a_silent_network_wakes_as_it_was():
 def test_votes_on_the_same_texts_are_added_up():
     labels = Labels.of_pairs(torch.tensor([1.0, 0.0, 0.5, 1.0]))
     features = torch.tensor([[1.0], [2.0], [2.0], [1.0], [1.0], [2.0], [5.0], [5.0]])
-    groups, lengths = torch.zeros(8, dtype=torch.long), torch.arange(8.0)
-    weight = torch.tensor([1.0, 1.0, 2.0, 1.0])
-    rows, place = distinct_responses(features, groups)
-    assert len(rows) == 3
-    assert torch.equal(features[rows][place], features)
-    found = voted_pairs(features, lengths, groups, labels.comparisons, weight)
-    # votes for, against and for both add up: 1 and 1 of the first two for text 1, half of two more
-    pair = next(n for n in range(len(found)) if found.votes[n] == 4)
-    level = found.features[[found.first[pair], found.second[pair]], 0]
-    assert found.share[pair] == (0.75 if level[0] < level[1] else 0.25)
+    groups, weight = torch.zeros(8, dtype=torch.long), torch.tensor([1.0, 1.0, 2.0, 1.0])
+    data = FeatureSet(features, labels, groups=groups)
+    found = data.voted_pairs(features, weight)
+    # votes for, against and for both add up: 1 and 1 of the first two for text 1, half of two more;
     # two texts that are the same are one response, which cannot be compared with itself
-    assert len(found) == 1
-    nothing = voted_pairs(features, lengths, groups, labels.comparisons, torch.zeros(4))
-    assert nothing is None
+    assert (len(found), found.votes.tolist()) == (1, [4.0])
+    level = found.features[[found.first[0], found.second[0]], 0]
+    assert found.share[0] == (0.75 if level[0] < level[1] else 0.25)
+    assert data.voted_pairs(features, torch.zeros(4)) is None
 
 
 def test_nothing_to_compare_gives_no_baselines():
@@ -209,19 +202,17 @@ def test_an_ensemble_s_probe_is_held_against_baselines():
     assert found["probe"]["loss"] < found["constant"]["loss"]
 
 
-def test_a_run_reports_baselines(backbones, tmp_path):
+def test_a_run_reports_baselines(fit, tmp_path):
     rows, test = preference_rows(80, seed=1, words=2), preference_rows(40, seed=2, words=2)
     options = {"freeze_backbone": True, "probe_members": 2, "probe_epochs": 3, "quiet": True}
-    result = run(train_config(backbones("gpt2"), tmp_path / "a", **options), rows, test)
-    names = ["constant", "length", "logistic", "ridge", "probe"]
-    assert list(result.baselines) == names
-    written = json.loads((tmp_path / "a" / "metrics.json").read_text())["baselines"]
+    result = fit(rows, test, **options)
+    assert list(result.baselines) == ["constant", "length", "logistic", "ridge", "probe"]
+    written = json.loads((tmp_path / "metrics.json").read_text())["baselines"]
     assert written == {name: pytest.approx(values) for name, values in result.baselines.items()}
     assert result.baselines["constant"]["loss"] == pytest.approx(math.log(2))
     assert result.baselines["probe"]["loss"] == pytest.approx(result.metrics["loss"], abs=1e-5)
     assert result.baselines["probe"]["accuracy"] == pytest.approx(result.metrics["accuracy"])
-    without = train_config(backbones("gpt2"), tmp_path / "b", baselines=False, **options)
-    assert run(without, rows, test).baselines == {}
+    assert fit(rows, test, into="b", baselines=False, **options).baselines == {}
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
@@ -233,3 +224,139 @@ def test_a_reading_of_one_reward_is_the_reward(scale):
     start, along = read_as_raw(heads.make("base"), level, pairs)
     assert along.tolist() == pytest.approx([1.0], abs=2e-2)
     assert start.isfinite().all()
+
+
+# ---- A linear probe with annotators: tastes are found again, and the population stays right
+
+
+PEOPLE, WIDTH = 40, 6
+NAMES = tuple(map(str, range(PEOPLE)))
+HEAD = heads.make("factor", num_factors=1)
+
+
+def world(examples: int, seed: int, votes: int = 8) -> tuple[FeatureSet, Tensor]:
+    """Everybody wants feature 0; feature 1 divides the people, half of whom hate it."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(2 * examples, WIDTH, generator=generator)
+    taste = torch.linspace(-1.5, 1.5, PEOPLE)
+    example = torch.arange(examples).repeat_interleave(votes)
+    who = torch.randint(PEOPLE, (examples * votes,), generator=generator)
+    gap = features[0::2] - features[1::2]
+    level = 0.8 * gap[example, 0] + taste[who] * gap[example, 1]
+    noise = torch.logit(torch.rand(len(who), generator=generator).clamp(1e-6, 1 - 1e-6))
+    said = (level + 0.6 * noise > 0).float()
+    labels = Labels.of_pairs(said, who)
+    compared = dataclasses.replace(
+        labels.comparisons, first=2 * example, second=2 * example + 1, example=example
+    )
+    offsets = torch.arange(0, 2 * examples + 1, 2)
+    return FeatureSet(features, Labels(compared, labels.ratings, offsets)), taste
+
+
+PEOPLE_CONFIG = TrainConfig(reward_model_type="factor", probe_members=1)
+
+
+def people_options(**more: object) -> LikelihoodOptions:
+    return LikelihoodOptions(inference="variational", names=NAMES, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    train, taste = world(300, seed=1)
+    likelihood = make_likelihood(HEAD, people_options())
+    probe, history = train_probe(PEOPLE_CONFIG, likelihood, train)
+    return probe, likelihood, history, taste
+
+
+def test_tastes_and_what_they_are_about_are_found_again(trained):
+    probe, likelihood, history, taste = trained
+    location, _ = likelihood.posterior(torch.arange(PEOPLE))
+    together = torch.corrcoef(torch.stack([location[:, 0].detach(), taste]))
+    assert abs(together[0, 1].item()) > 0.95
+    mean, loading, _ = probe.slope
+    assert int(mean.abs().argmax()) == 0
+    assert int(loading.abs().argmax()) == 1
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_known_annotators_are_predicted_better_than_the_population_and_it_not_worse_than_a_line(
+    trained,
+):
+    probe, likelihood, _, _ = trained
+    test, _ = world(200, seed=2)
+    raw = probe(test.features)
+    own = likelihood.negative_log_likelihood(raw, test.labels).mean().item()
+    population = likelihood.negative_log_likelihood(raw, test.labels.judged_by(None)).mean().item()
+    assert own < population - 0.1
+    base = make_likelihood(heads.make("base"))
+    line, _ = train_probe(PEOPLE_CONFIG, base, world(300, seed=1)[0])
+    plain = base.negative_log_likelihood(line(test.features), test.labels).mean().item()
+    assert population < plain + 0.005
+
+
+def test_contexts_have_the_mean_and_the_variance_of_their_prior(trained):
+    location, scale = (part.detach() for part in trained[1].posterior(torch.arange(PEOPLE)))
+    assert location.mean().item() == pytest.approx(0, abs=1e-5)
+    assert (location.square() + scale.square()).mean().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_counting_contexts_from_elsewhere_changes_no_rewards():
+    raw, z = torch.randn(5, 4), torch.randn(5, 2)
+    head = heads.make("factor", num_factors=2)
+    assert isinstance(head, FactorHead)
+    mean, unit = torch.tensor([0.3, -2.0]), torch.tensor([0.5, 3.0])
+    moved = head.distribution(head.with_context_at(raw, mean, unit)).given((z - mean) / unit)
+    torch.testing.assert_close(moved.mean, head.distribution(raw).given(z).mean)
+    torch.testing.assert_close(moved.variance, head.distribution(raw).given(z).variance)
+
+
+def test_a_base_head_learns_habits_once_for_all_members():
+    train, _ = world(100, seed=3)
+    said = train.labels.comparisons
+    said.preference[said.annotator < PEOPLE // 2] = 0.5
+    likelihood = make_likelihood(
+        heads.make("base"), people_options(levels=3, taste=False, habits=("readiness",))
+    )
+    settings = TrainConfig(probe_members=3)
+    probe, history = train_probe(settings, likelihood, train)
+    assert {entry["member"] for entry in history} == {0.0}
+    assert probe.slope.shape == (1, WIDTH)
+    readiness = likelihood.habit_posterior(torch.arange(PEOPLE))[0].flatten()
+    assert readiness[: PEOPLE // 2].min() > readiness[PEOPLE // 2 :].max()
+
+
+def test_members_of_an_ensemble_have_slopes_of_their_own():
+    train, _ = world(60, seed=4)
+    head = heads.make("ensemble", member=HEAD, num_members=2)
+    settings = TrainConfig(reward_model_type="factor", probe_members=2)
+    draws = torch.poisson(torch.ones(60, 2), torch.Generator().manual_seed(0))
+    probe, _ = train_probe(settings, make_likelihood(head, people_options()), train, draws=draws)
+    assert probe.slope.shape == (6, WIDTH)
+    assert not torch.allclose(probe.slope[:3], probe.slope[3:])
+
+
+def started(train: FeatureSet) -> LinearStart:
+    pairs = train.voted_pairs(train.features, train.labels.weight)
+    assert pairs is not None
+    return LinearStart(HEAD, pairs)
+
+
+def test_a_loss_that_is_not_finite_stops_training():
+    train, _ = world(20, seed=5)
+    start = started(train)
+    start.start = start.start + torch.nan
+    with pytest.raises(DivergedError, match="not finite"):
+        fit_with_annotators(PEOPLE_CONFIG, make_likelihood(HEAD, people_options()), train, start)
+
+
+def test_people_who_agree_on_nothing_still_have_tastes():
+    """The regression of all votes says nothing, and so has no unit."""
+    train, taste = world(150, seed=6)
+    start = started(train)
+    start.along = torch.zeros(3)
+    weights = 0 * start.baseline.weights
+    start.baseline = dataclasses.replace(start.baseline, weights=weights, penalty=1e-3)
+    likelihood = make_likelihood(HEAD, people_options())
+    fit_with_annotators(PEOPLE_CONFIG, likelihood, train, start)
+    location = likelihood.posterior(torch.arange(PEOPLE))[0][:, 0].detach()
+    assert abs(torch.corrcoef(torch.stack([location, taste]))[0, 1].item()) > 0.9

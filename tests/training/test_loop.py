@@ -1,81 +1,88 @@
+"""The optimiser's groups: what is decayed, and what has a rate of its own."""
+
 from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from transformers.optimization import get_scheduler
+from transformers import Trainer
 
+from hidden_context.data.importers import read_row
 from hidden_context.errors import ConfigError, DivergedError
 from hidden_context.likelihood import HeadLikelihood, LikelihoodOptions, make_likelihood
 from hidden_context.models import RewardModel
-from hidden_context.models.modules import final_linear
+from hidden_context.models.network.modules import final_linear
 from hidden_context.training import run
-from hidden_context.training.finetune import build_reward_model
-from hidden_context.training.labels import make_head
+from hidden_context.training.finetune import build_reward_model, training_arguments
+from hidden_context.training.labels import make_head, make_training_likelihood
 from hidden_context.training.module import PreferenceModule
+from hidden_context.training.optimizer import make_optimizer
 from hidden_context.training.runner import StepRunner
 from support.builders import preference_rows, tiny_tokenizer, train_config
-from support.runs import StopAfter, largest_difference, losses, trained_parameters
+from support.runs import (
+    StopAfter,
+    copied,
+    largest_difference,
+    logged,
+    losses,
+    trained_parameters,
+)
 
 ROWS = preference_rows(22, seed=3)
-HEADS = ("base", "mean_and_variance", "categorical")
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_a_step_is_the_product_of_batch_size_and_accumulation(backbones, tmp_path, head):
+@pytest.mark.parametrize("head", ["base", "mean_and_variance", "categorical"])
+def test_a_step_is_the_product_of_batch_size_and_accumulation(fit, head):
     """22 pairs in steps of 8: the last one of an epoch has 6, each of which weighs a sixth."""
-    found = []
-    for size, accumulation in ((8, 1), (2, 4)):
-        config = train_config(
-            backbones("gpt2"),
-            tmp_path / str(size),
-            reward_model_type=head,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=accumulation,
-            num_train_epochs=2,
-            evaluate_at_end=False,
+    one, other = (
+        fit(
+            ROWS, into=str(size), reward_model_type=head, per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation, num_train_epochs=2, evaluate_at_end=False,
         )
-        result = run(config, ROWS)
-        assert len(losses(result)) == 6
-        found.append((trained_parameters(result), losses(result)))
-    assert found[0][1] == found[1][1]
-    assert largest_difference(found[0][0], found[1][0]) == 0
-    config = train_config(
-        backbones("gpt2"), tmp_path, training_arguments={"gradient_accumulation_steps": 2}
-    )
-    with pytest.raises(ConfigError, match="gradient_accumulation_steps has to be 1"):
-        run(config, ROWS)
+        for size, accumulation in ((8, 1), (2, 4))
+    )  # fmt: skip
+    assert len(losses(one)) == 6
+    assert losses(one) == losses(other)
+    assert largest_difference(trained_parameters(one), trained_parameters(other)) == 0
 
 
-def test_the_first_loss_is_that_of_equal_rewards(backbones, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps has to be 1"),
+        ({"fsdp": True}, "this training loop does not take fsdp"),
+        ({"neftune_noise_alpha": 5.0}, "this training loop does not take neftune_noise_alpha"),
+        ({"save_only_model": True}, "this training loop does not take save_only_model"),
+        ({"bf16": True}, "does not take bf16; bfloat16 is --precision bfloat16."),
+        ({"sorcery": 1}, "has no argument sorcery"),
+    ],
+)
+def test_arguments_that_would_change_nothing_are_refused(fit, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        fit(ROWS, training_arguments=arguments)
+
+
+def test_the_first_loss_is_that_of_equal_rewards(fit):
     """log 2, and 0.3 times twice the variance softplus(0)²."""
-    config = train_config(
-        backbones("gpt2"), tmp_path, reward_model_type="mean_and_variance", variance_penalty=0.3
-    )
+    result = fit(ROWS[:8], reward_model_type="mean_and_variance", variance_penalty=0.3)
     expected = math.log(2) + 0.3 * 2 * math.log(2) ** 2
-    assert losses(run(config, ROWS[:8])) == pytest.approx([expected], abs=0.02)
+    assert losses(result) == pytest.approx([expected], abs=0.02)
 
 
 def test_by_default_nothing_but_the_paper_s_loss_is_trained(backbones, tmp_path):
     """Five steps on all pairs, and a loop by hand with −log sigmoid of the reward difference."""
     config = train_config(
-        backbones("gpt2"),
-        tmp_path,
-        optim="sgd",
-        learning_rate=0.05,
-        num_train_epochs=5,
-        per_device_train_batch_size=len(ROWS),
-        training_arguments={"max_grad_norm": 0.5},
-    )
+        backbones("gpt2"), tmp_path, optim="sgd", learning_rate=0.05, num_train_epochs=5,
+        per_device_train_batch_size=len(ROWS), training_arguments={"max_grad_norm": 0.5},
+    )  # fmt: skip
     result = run(config, ROWS)
     assert result.model.likelihood.options == LikelihoodOptions()
     assert not list(result.model.likelihood.parameters())
     assert not list(result.path.glob("likelihood.*"))
     model = build_reward_model(config, make_likelihood(make_head(config)))
-    start = {n: p.detach().clone() for n, p in model.module.named_parameters()}
+    start = copied(model.module)
     optimizer = torch.optim.SGD(model.module.parameters(), lr=0.05)
     curve = []
     for step in range(5):
@@ -93,124 +100,57 @@ def test_by_default_nothing_but_the_paper_s_loss_is_trained(backbones, tmp_path)
         torch.nn.utils.clip_grad_norm_(model.module.parameters(), 0.5)
         optimizer.step()
     assert losses(result) == pytest.approx(curve, abs=1e-5)
-    by_hand = {n: p.detach() for n, p in model.module.named_parameters()}
+    by_hand = copied(model.module)
     assert largest_difference(by_hand, start) > 1e-3
     assert largest_difference(trained_parameters(result), by_hand) < 1e-5
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "step", "linear"])
-def test_resuming_is_exact_with_dropout(backbones, tmp_path, schedule):
-    folder = backbones("gpt2", resid_pdrop=0.2, embd_pdrop=0.2)
-
-    def config(name, **options):
-        return train_config(
-            folder,
-            tmp_path / name,
-            tuning="lora",
-            lora_dropout=0.3,
-            disable_dropout=False,
-            num_train_epochs=3,
-            save_steps=4,
-            lr_scheduler_type=schedule,
-            per_device_train_batch_size=4,
-            **options,
-        )
-
-    whole = run(config("whole"), ROWS)
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_resuming_is_exact_with_dropout(backbones, fit, tmp_path, schedule):
+    options = {"backbone": backbones("gpt2", resid_pdrop=0.2, embd_pdrop=0.2), "tuning": "lora"}
+    options |= {"lora_dropout": 0.3, "disable_dropout": False, "num_train_epochs": 3}
+    options |= {"save_steps": 4, "lr_scheduler_type": schedule, "per_device_train_batch_size": 4}
+    whole = fit(ROWS, into="whole", **options)
     with pytest.raises(KeyboardInterrupt):
-        run(config("broken"), ROWS, callbacks=[StopAfter(6)])
+        fit(ROWS, into="broken", callbacks=[StopAfter(6)], **options)
     assert not (tmp_path / "broken" / "final").exists()
-    resumed = run(config("broken", resume_from_checkpoint="true"), ROWS)
+    resumed = fit(ROWS, into="broken", resume_from_checkpoint="true", **options)
     assert len(losses(whole)) == 18
     assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
-    rates = [
-        [line["learning_rate"] for line in r.history if "loss" in line] for r in (whole, resumed)
-    ]
+    rates = [logged(result, "learning_rate") for result in (whole, resumed)]
     assert rates[0] == pytest.approx(rates[1], rel=1e-12)
     assert len(set(rates[0])) > 2
     assert largest_difference(trained_parameters(whole), trained_parameters(resumed)) < 1e-5
-    named = str(tmp_path / "broken" / "checkpoint-8")
-    again = run(config("again", resume_from_checkpoint=named), ROWS)
-    assert losses(again) == pytest.approx(losses(whole), abs=1e-5)
-
-
-def test_dropout_matters_in_that_test(backbones, tmp_path):
-    """Without the stored random state the resumed curve is another."""
-    folder = backbones("gpt2", resid_pdrop=0.2, embd_pdrop=0.2)
-    options = {"num_train_epochs": 2, "disable_dropout": False}
-    whole = run(train_config(folder, tmp_path, save_steps=2, **options), ROWS)
-    (tmp_path / "checkpoint-2" / "rng_state.pth").unlink()
-    point = str(tmp_path / "checkpoint-2")
-    config = train_config(folder, tmp_path, resume_from_checkpoint=point, **options)
-    resumed = run(config, ROWS)
-    assert losses(resumed)[:2] == losses(whole)[:2]
-    assert abs(losses(resumed)[2] - losses(whole)[2]) > 1e-4
+    # without the stored random state the resumed curve is another
+    named = tmp_path / "broken" / "checkpoint-8"
+    (named / "rng_state.pth").unlink()
+    again = losses(fit(ROWS, into="again", resume_from_checkpoint=str(named), **options))
+    assert again[:8] == losses(resumed)[:8]
+    assert abs(again[8] - losses(resumed)[8]) > 1e-4
 
 
 @pytest.mark.parametrize("name", ["cosine", "step", "linear", "constant_with_warmup"])
-def test_schedules_through_the_loop(backbones, tmp_path, name):
-    config = train_config(
-        backbones("gpt2"),
-        tmp_path,
-        learning_rate=0.01,
-        max_steps=9,
-        per_device_train_batch_size=2,
+def test_schedules_through_the_loop(fit, name):
+    result = fit(
+        ROWS[:4], learning_rate=0.01, max_steps=9, per_device_train_batch_size=2,
         lr_scheduler_type=name,
         training_arguments={"warmup_steps": 3} if "warmup" in name else {},
-    )
-    result = run(config, ROWS[:4])
-    rates = [line["learning_rate"] / 0.01 for line in result.history if "loss" in line]
-    steps = range(9)
-    if name == "cosine":
-        expected = [0.1 + 0.45 * (1 + math.cos(math.pi * t / 9)) for t in steps]
-    elif name == "step":
-        expected = [1.0] * 3 + [0.1] * 3 + [0.01] * 3
-    elif name == "linear":
-        expected = [1 - t / 9 for t in steps]
-    else:
-        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        scheduler = get_scheduler(name, optimizer, num_warmup_steps=3, num_training_steps=9)
-        expected = []
-        for _ in steps:
-            expected.append(scheduler.get_last_lr()[0])
-            optimizer.step()
-            scheduler.step()
+    )  # fmt: skip
+    rates = [rate / 0.01 for rate in logged(result, "learning_rate")]
+    expected = {
+        "cosine": [0.1 + 0.45 * (1 + math.cos(math.pi * t / 9)) for t in range(9)],
+        "step": [1.0] * 3 + [0.1] * 3 + [0.01] * 3,
+        "linear": [1 - t / 9 for t in range(9)],
+        "constant_with_warmup": [0, 1 / 3, 2 / 3] + [1.0] * 6,
+    }[name]
     assert rates == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
-def test_gradient_checkpointing_changes_nothing(backbones, tmp_path, tuning):
-    results = [
-        run(
-            train_config(
-                backbones("llama"),
-                tmp_path / str(checkpointing),
-                tuning=tuning,
-                gradient_checkpointing=checkpointing,
-                num_train_epochs=2,
-            ),
-            ROWS[:16],
-        )
-        for checkpointing in (False, True)
-    ]
-    assert losses(results[0]) == pytest.approx(losses(results[1]), abs=1e-5)
-    norms = [line["grad_norm"] for line in results[1].history if "grad_norm" in line]
-    assert min(norms) > 0
-    start = RewardModel.from_pretrained  # the trained model still scores after checkpointing
-    assert start(results[1].path).raw_outputs(["x"]).shape == (1, 1)
-
-
 @pytest.mark.parametrize("kind", ["gpt2", "roberta"])
-def test_bfloat16_on_the_cpu_keeps_the_head_in_float32(backbones, tmp_path, kind):
+def test_bfloat16_on_the_cpu_keeps_the_head_in_float32(backbones, fit, kind):
+    options = {"backbone": backbones(kind), "tuning": "lora", "learning_rate": 1e-3}
     exact, half = (
-        run(
-            train_config(
-                backbones(kind), tmp_path / name, tuning="lora", precision=name, learning_rate=1e-3
-            ),
-            ROWS,
-            ROWS,
-        )
-        for name in ("float32", "bfloat16")
+        fit(ROWS, ROWS, into=name, precision=name, **options) for name in ("float32", "bfloat16")
     )
     module = half.model.module.get_base_model()
     assert final_linear(module)[1].weight.dtype == torch.float32
@@ -221,75 +161,51 @@ def test_bfloat16_on_the_cpu_keeps_the_head_in_float32(backbones, tmp_path, kind
     assert half.metrics["loss"] == pytest.approx(exact.metrics["loss"], abs=0.02)
 
 
-def test_a_loss_that_is_not_finite_stops_training(backbones, tmp_path, monkeypatch):
-    real = HeadLikelihood.forward
-    calls = []
+def spoil(monkeypatch, owner, name, change):
+    """Let a method give ``change(number of the call, result, *inputs)``."""
+    original, calls = getattr(owner, name), []
 
-    def spoiled(likelihood, *inputs):
-        loss = real(likelihood, *inputs)
-        calls.append(len(loss))
-        return loss * torch.tensor([1.0, math.nan, 1.0, 1.0]) if len(calls) == 3 else loss
+    def spoiled(*inputs):
+        calls.append(inputs)
+        return change(len(calls), original(*inputs), *inputs)
 
-    monkeypatch.setattr(HeadLikelihood, "forward", spoiled)
-    passes, real_pass = [], PreferenceModule.forward
+    monkeypatch.setattr(owner, name, spoiled)
+    return calls
 
-    def seen(module, tokens, *rest):
-        passes.append(tokens)
-        return real_pass(module, tokens, *rest)
 
-    monkeypatch.setattr(PreferenceModule, "forward", seen)
-    config = train_config(backbones("gpt2"), tmp_path, per_device_train_batch_size=4, save_steps=1)
+def test_a_loss_that_is_not_finite_stops_training(fit, tmp_path, monkeypatch):
+    bad = torch.tensor([1.0, math.nan, 1.0, 1.0])
+    spoil(
+        monkeypatch, HeadLikelihood, "forward", lambda n, loss, *_: loss * bad if n == 3 else loss
+    )
+    passes = spoil(monkeypatch, PreferenceModule, "forward", lambda _, output, *rest: output)
     # blank rows are dropped, so places among the pairs kept are not lines of the source
     blank = [{"chosen": " ", "rejected": "x"}] * 50
     with pytest.raises(DivergedError) as caught:
-        run(config, [*blank, *ROWS])
+        fit([*blank, *ROWS], per_device_train_batch_size=4, save_steps=1)
     message = str(caught.value)
     assert "training stopped at step 3: the loss is not finite" in message
+    assert "Lower the learning rate" in message
     found = re.search(r"Lines of the training data \(from 1\): (\d+)\.", message)
     assert found is not None  # the one bad row, not its whole batch
-    line = int(found.group(1))
-    tokens = tiny_tokenizer()(ROWS[line - 51]["chosen"])["input_ids"]
-    assert passes[2][1][0] == tokens  # the second pair of the third batch
+    tokens = tiny_tokenizer()(ROWS[int(found.group(1)) - 51]["chosen"])["input_ids"]
+    assert passes[2][1][1][0] == tokens  # the second pair of the third batch
     intact = RewardModel.from_pretrained(tmp_path / "checkpoint-2")
     assert intact.raw_outputs([ROWS[0]["chosen"]]).isfinite().all()
     assert not (tmp_path / "final").exists()
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_step(backbones, tmp_path, monkeypatch):
-    step, calls = StepRunner.step, []
-
-    def spoiled(runner, *inputs):
-        result = step(runner, *inputs)
-        calls.append(len(inputs[0]))
-        if len(calls) == 2:
-            next(p for p in runner.model.parameters() if p.grad is not None).grad[0] = math.inf
+@pytest.mark.parametrize("part", ["network", "likelihood"])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(fit, monkeypatch, part):
+    def infinite(number, result, runner, *_):
+        if number == 2:
+            learned = getattr(runner.module, part).parameters()
+            next(p for p in learned if p.grad is not None).grad[0] = math.inf
         return result
 
-    monkeypatch.setattr(StepRunner, "step", spoiled)
+    spoil(monkeypatch, StepRunner, "step", infinite)
     with pytest.raises(DivergedError, match="step 2: a gradient is not finite"):
-        run(train_config(backbones("gpt2"), tmp_path), ROWS)
-
-
-def test_an_absurd_learning_rate_is_reported(backbones, tmp_path):
-    config = train_config(
-        backbones("gpt2"), tmp_path, learning_rate=1e30, num_train_epochs=5, optim="sgd"
-    )
-    with pytest.raises(DivergedError, match="Lower the learning rate"):
-        run(config, ROWS)
-    assert not Path(config.final_path).exists()
-
-
-def test_checkpoints_are_reward_models(backbones, tmp_path):
-    config = train_config(
-        backbones("gpt2"), tmp_path, tuning="lora", reward_model_type="categorical",
-        num_atoms=4, save_steps=2, max_length=60,
-    )  # fmt: skip
-    result = run(config, ROWS[:16])
-    checkpoint = RewardModel.from_pretrained(tmp_path / "checkpoint-2")
-    assert checkpoint.head == result.model.head
-    assert checkpoint.max_length == 60
-    texts = [row["chosen"] for row in ROWS[:4]]
-    assert torch.allclose(checkpoint.raw_outputs(texts), result.model.raw_outputs(texts), atol=1e-6)
+        fit(ROWS, outcomes="ties")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -314,8 +230,107 @@ def test_lora_trains_and_saves_the_head(backbones, tmp_path, kind, precision):
         assert torch.equal(poolers[1], poolers[2])
 
 
-def test_arguments_that_would_change_nothing_are_refused(backbones, tmp_path):
-    for name, value in (("fsdp", True), ("neftune_noise_alpha", 5.0), ("save_only_model", True)):
-        config = train_config(backbones("gpt2"), tmp_path, training_arguments={name: value})
-        with pytest.raises(ConfigError, match=f"this training loop does not take {name}"):
-            run(config, ROWS)
+# ---- The optimiser's groups: what is decayed, and what has a rate of its own
+
+
+def made(backbones, folder, kind="gpt2", **options):
+    config = train_config(backbones(kind), folder, weight_decay=0.5, **options)
+    rows = [row | {"annotator": "ab"[n % 2]} for n, row in enumerate(preference_rows(4))]
+    likelihood = make_training_likelihood(config, make_head(config), [read_row(r) for r in rows])
+    module = PreferenceModule(build_reward_model(config, likelihood).module, likelihood)
+    arguments = training_arguments(config, validated=False, has_eval=False)
+    optimizer = make_optimizer(module, arguments, 0.03)
+    names = {id(p): n for n, p in module.named_parameters()}
+    return [
+        ({names[id(p)] for p in group["params"]}, group["weight_decay"], group["lr"])
+        for group in optimizer.param_groups
+    ], module
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_biases_and_norms_are_not_decayed(backbones, tmp_path, kind, tuning):
+    groups, module = made(backbones, tmp_path, kind, tuning=tuning)
+    (decayed, strength, rate), (others, none, other_rate) = groups
+    assert (strength, none, rate, other_rate) == (0.5, 0.0, 3e-3, 3e-3)
+    trained = {name for name, p in module.named_parameters() if p.requires_grad}
+    assert decayed | others == trained
+    assert not decayed & others
+    shapes = {name: p.dim() for name, p in module.named_parameters()}
+    assert all(shapes[name] == 2 for name in decayed)
+    assert all(shapes[name] == 1 for name in others)
+    assert any("score" in name or "classifier" in name for name in decayed)
+
+
+def test_the_likelihood_has_a_rate_of_its_own(backbones, tmp_path):
+    options = {"reward_model_type": "factor", "annotators": "map", "outcomes": "ties"}
+    groups, _ = made(backbones, tmp_path, **options)
+    assert len(groups) == 3
+    names, decay, rate = groups[2]
+    learned = ("annotators.location", "habits.location", "outcomes.raw_gaps")
+    # a point has no spread that could tell the scale of its prior
+    assert names - {"likelihood.habits.log_prior_scale"} == {f"likelihood.{n}" for n in learned}
+    assert (decay, rate) == (0.0, 0.03)
+    assert not any(name.startswith("likelihood") for group in groups[:2] for name in group[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "tuning"), [("gpt2", "full"), ("llama", "lora"), ("bert", "full")]
+)
+def test_an_ensemble_s_output_layer_is_a_prior_that_is_not_decayed(
+    backbones, tmp_path, kind, tuning
+):
+    options = {"ensemble": "heads", "ensemble_members": 2, "tuning": tuning}
+    (decayed, *_), (others, *_) = made(backbones, tmp_path, kind, **options)[0]
+    layer = "classifier" if kind == "bert" else "score"
+    assert any(f".{layer}." in name for name in others)
+    assert not any(f".{layer}." in name for name in decayed)
+
+
+@pytest.mark.parametrize("name", ["adamw_torch", "sgd", "rmsprop", "adafactor"])
+def test_optimizers_go_by_transformers_names(backbones, tmp_path, name):
+    groups, _ = made(backbones, tmp_path, optim=name)
+    assert len(groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ((torch.optim.SGD, {"optimizer_dict": {}}), "chooses layers itself"),
+        ((torch.optim.SGD, {"params": []}), "chooses layers itself"),
+        ((lambda *_: None, {}), "chooses layers itself"),
+        (ValueError("no such thing here"), "--optim adamw_torch: no such thing here"),
+    ],
+)
+def test_optimizers_that_take_layers_in_charge_are_refused(
+    backbones, tmp_path, monkeypatch, found, message
+):
+    def given(*_):
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(Trainer, "get_optimizer_cls_and_kwargs", staticmethod(given))
+    with pytest.raises(ConfigError, match=message):
+        made(backbones, tmp_path)
+
+
+@pytest.mark.slow
+def test_qlora_trains_adapters_on_a_backbone_of_four_bits(backbones, fit):
+    pytest.importorskip(
+        "bitsandbytes", reason="bitsandbytes is not installed (hidden-context[qlora])"
+    )
+    curves, models = {}, {}
+    for tuning in ("lora", "qlora"):
+        backbone = backbones("llama", hidden_size=64, intermediate_size=64)
+        options = {"tuning": tuning, "num_train_epochs": 6, "quiet": True}
+        result = fit(preference_rows(16, seed=3), into=tuning, backbone=backbone, **options)
+        curves[tuning], models[tuning] = losses(result), result.model
+    quantised = [p for p in models["qlora"].module.parameters() if p.dtype == torch.uint8]
+    assert quantised
+    assert not any(parameter.requires_grad for parameter in quantised)
+    trained = [p for p in models["qlora"].module.parameters() if p.requires_grad]
+    assert {parameter.dtype for parameter in trained} == {torch.float32}
+    # 4 bits change hidden states by some per cent
+    assert curves["qlora"][0] == pytest.approx(curves["lora"][0], abs=0.02)
+    assert curves["qlora"][-1] < curves["qlora"][0] - 0.03

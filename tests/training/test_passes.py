@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hidden_context import heads
-from hidden_context.data.trees import tree_of
+from hidden_context.data.tokens.trees import tree_of
 from hidden_context.errors import ConfigError
-from hidden_context.likelihood import make_likelihood
-from hidden_context.models.backbone import build_model
-from hidden_context.models.engine.forward import tree_attention_in
 from hidden_context.training.dataset import Tokens
-from hidden_context.training.module import PreferenceModule
 from hidden_context.training.passes import Pass, bring_to, divide
 
 # for each example what its responses share, and what each has of its own
@@ -134,35 +126,6 @@ def test_the_largest_pass_is_divided_first():
         Pass([5], 40),
     ]
     assert [each.weight for each in bring_to(8, passes)] == [1.0] * 6 + [0.0] * 2
-
-
-@pytest.mark.parametrize("head", ["base", "mean_and_variance", "categorical"])
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_both_ways_give_the_same_outputs_and_gradients(backbones, kind, head):
-    shapes = [(9, [4, 7]), (0, [3, 5]), (20, [1, 1]), (6, [8, 2]), (1, [1, 12]), (4, [3, 2, 6])]
-    tokens = tokens_of([*shapes, (5, [4])])
-    tokens[3][1] = tokens[3][0][:8]  # one response is the beginning of the other
-    tokens[2][1] = list(tokens[2][0])  # both responses are the same
-    network = build_model(backbones(kind), heads.make(head), tuning="full", pad_token_id=0)
-    likelihood = make_likelihood(heads.make(head))
-    examples, found = [tokens[place] for place in (3, 0, 4, 2, 5, 6)], {}
-    for way, multiple in (("padded", 1), ("padded", 16), ("tree", 1)):
-        module = PreferenceModule(network, likelihood, way, 0, multiple)
-        module.zero_grad()
-        with tree_attention_in(network) if way == "tree" else nullcontext():
-            raw = module(examples)
-            raw.square().sum().backward()
-        gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
-        found[way, multiple] = raw.detach(), gradients
-    expected, gradients = found["padded", 1]
-    assert expected.shape == (4 * 2 + 3 + 1, heads.make(head).num_outputs)
-    assert torch.allclose(expected[6], expected[7], atol=1e-7)
-    assert (expected[0] - expected[1]).abs().max() > 1e-4
-    for raw, others in found.values():
-        assert torch.allclose(raw, expected, atol=1e-6)
-        assert set(others) == set(gradients)
-        for name, gradient in others.items():
-            assert torch.allclose(gradient, gradients[name], atol=1e-6), name
 
 
 def test_the_tree_of_an_example_counts_its_beginning_once():

@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections import Counter
+from functools import partial
 from statistics import correlation, fmean, pstdev
 
 import pytest
@@ -14,11 +15,13 @@ import torch
 
 from hidden_context.errors import DataError
 from hidden_context.models import RewardModel
-from hidden_context.models.likelihood_file import members_of
+from hidden_context.models.checkpoint.likelihood_file import members_of
 from hidden_context.training import run
 from hidden_context.training.workflow import load_run_data
-from support.builders import TOPICS, train_config
+from support import runs
+from support.builders import TOPICS
 from support.paper_layout import write_rows
+from support.runs import logged, losses
 
 WORDS = ("cruel", "rude", "vague", "clear", "kind")  # from the worst to the best
 LEVELS = {"ann": -1.2, "bob": -0.7, "cat": -0.2, "dan": 0.2, "eve": 0.7, "fay": 1.2}
@@ -43,17 +46,8 @@ def rated_rows(count: int, seed: int, step: int = 1):
     return rows
 
 
-def frozen(backbones, folder, **options):
-    defaults = {"freeze_backbone": True, "probe_learning_rate": 1e-2, "probe_members": 2}
-    defaults |= {"probe_weight_decay": 0.01, "probe_batch_size": 32, "probe_dropout": 0.0}
-    defaults |= {"probe_epochs": 40, "objective_learning_rate": 0.05, "quiet": True}
-    return train_config(backbones("gpt2"), folder, **(defaults | options))
-
-
-def fine_tuned(backbones, folder, **options):
-    defaults = {"learning_rate": 5e-3, "num_train_epochs": 6, "objective_learning_rate": 0.05}
-    defaults |= {"per_device_train_batch_size": 16, "quiet": True}
-    return train_config(backbones("gpt2", spread=1.0), folder, **(defaults | options))
+frozen = partial(runs.frozen, probe_learning_rate=1e-2, probe_epochs=40)
+fine_tuned = partial(runs.fine_tuned, learning_rate=5e-3, per_device_train_batch_size=16)
 
 
 def values_of(rows) -> list[float]:
@@ -114,15 +108,14 @@ def test_ratings_alone_are_learned_with_every_annotator_s_way(backbones, tmp_pat
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_without_styles_the_levels_are_noise(backbones, tmp_path, way):
-    train, test = rated_rows(60, seed=1), rated_rows(20, seed=2)
-    losses = []
+    train, test, found = rated_rows(60, seed=1), rated_rows(20, seed=2), {}
     for styles in (True, False):
         config = way(backbones, tmp_path / str(styles), rating_styles=styles)
         result = run(config, train, test)
         stored = json.loads((result.path / "likelihood.json").read_text())
         assert (stored["styles"], bool(stored["names"])) == (styles, styles)
-        losses.append(result.metrics["loss"])
-    assert losses[0] < losses[1] - 0.2
+        found[styles] = result.metrics["loss"]
+    assert found[True] < found[False] - 0.2
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
@@ -130,111 +123,66 @@ def test_comparisons_of_ratings_alone_learn_the_order(backbones, tmp_path, way):
     """Nothing is said of level and unit, and no two texts share a prompt."""
     train, test = rated_rows(60, seed=1), rated_rows(20, seed=2)
     options = {"anchor_weight": 0.0, "max_comparisons": 64, "num_train_epochs": 12}
-    config = way(backbones, tmp_path, **options)
-    result = run(config, train, test)
+    result = run(way(backbones, tmp_path, **options), train, test)
     again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
     assert order_found(again, test) > 0.9
     assert again.likelihood.options.rating_weight == 0
     assert not list(again.likelihood.parameters())
-    curve = [line["loss"] for line in result.history if "loss" in line]
+    curve = losses(result)
     assert curve[-1] < 0.8 * curve[0]
+    if way is frozen:  # members choose their epoch by comparisons they hold out
+        held_out = logged(result, "validation_loss")
+        assert len(held_out) == len(curve)
+        assert min(held_out) < 0.6 < math.log(2)
     assert "loss" not in result.metrics  # ratings are not read, so nothing is predicted of them
     assert result.metrics["reward_mean"] == pytest.approx(
         float(rewards_of(again, test).mean()), abs=1e-5
     )
 
 
-def test_members_choose_their_epoch_by_comparisons_they_hold_out(backbones, tmp_path):
-    config = frozen(backbones, tmp_path, anchor_weight=0.0, max_comparisons=64, probe_epochs=10)
-    history = run(config, rated_rows(60, seed=1)).history
-    assert all(line["validation_loss"] > 0 for line in history)
-    assert min(line["validation_loss"] for line in history) < 0.6 < math.log(2)
-
-
-@pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_rows_of_one_rating_are_learned_like_lists(backbones, tmp_path, way):
-    """The same texts and annotators, one row a rating: merged, they are the same examples."""
-    lists = rated_rows(20, seed=1)
-    single = [
-        {"prompt": row["prompt"], "response": row["response"], **entry}
-        for row in lists
-        for entry in row["ratings"]
-    ]
-    test = rated_rows(10, seed=2)
-    options = {"num_train_epochs": 1, "probe_epochs": 3}
-    one, other = (
-        run(way(backbones, tmp_path / name, **options), rows, test)
-        for name, rows in (("lists", lists), ("single", single))
-    )
-    assert one.history[0]["loss"] == pytest.approx(other.history[0]["loss"], rel=1e-6)
-    assert one.metrics == pytest.approx(other.metrics, rel=1e-4)
-    reports = one.reports["train"], other.reports["train"]
-    assert [(r.rows, r.kept, r.merged) for r in reports] == [(20, 20, 0), (80, 20, 60)]
-
-
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_what_cannot_be_learned_from_ratings_is_told(backbones, tmp_path, way):
     rows, test = rated_rows(60, seed=1), rated_rows(12, seed=2)
 
-    def refusal(train, test=None, **options) -> str:
-        with pytest.raises(DataError) as caught:
-            run(way(backbones, tmp_path, **options), train, test)
-        assert not (tmp_path / "final").exists()
-        return str(caught.value)
-
-    told = refusal(rows, anchor_weight=0)
-    assert "hold ratings alone, which --anchor_weight 0 leaves out" in told
-    assert "--max_comparisons 64" in told
-    grades = len(set(values_of(rows)))
-    assert grades > 20
-    told = refusal(rows, ratings="ordinal")
-    assert f"there are {grades} different ratings" in told
-    assert "2 to 20 grades: take --ratings gaussian" in told
-    if way is fine_tuned:
-        options = {"anchor_weight": 0, "max_comparisons": 9, "validation_fraction": 0.2}
-        assert "no loss by which --validation_fraction" in refusal(rows, **options)
-    same = [row | {"ratings": [{"annotator": "a", "rating": 3}]} for row in rows]
-    assert "all ratings are equal" in refusal(same)
-    assert "there are 1 different ratings" in refusal(same, ratings="ordinal")
-    assert "no training example has what --max_comparisons 9" in refusal(
-        [{"chosen": "a b", "rejected": "a c"}], max_comparisons=9
-    )
     anonymous = [
         row | {"ratings": [{"rating": entry["rating"]} for entry in row["ratings"]]} for row in rows
     ]
-    told = refusal(anonymous, anchor_weight=0, max_comparisons=9)
-    assert "field 'annotator': no annotator of the training examples rated two responses" in told
-    tens = rated_rows(60, seed=1, step=10)
-    strange = [*test[:2], test[2] | {"ratings": [{"annotator": "ann", "rating": 47}]}]
-    strange[:2] = tens[:2]
-    told = refusal(tens, strange, ratings="ordinal")
-    assert "line 3, field 'rating': no training example has the rating 47" in told
-
-
-def test_the_column_of_annotators_may_have_another_name(backbones, tmp_path):
-    rows = rated_rows(40, seed=1)
-    renamed = [
-        row
-        | {"ratings": [{"judge": e["annotator"], "rating": e["rating"]} for e in row["ratings"]]}
-        for row in rows
+    same = [row | {"ratings": [{"annotator": "a", "rating": 3}]} for row in rows]
+    pairs, tens = [{"chosen": "a b", "rejected": "a c"}], rated_rows(60, seed=1, step=10)
+    strange = [*tens[:2], test[2] | {"ratings": [{"annotator": "ann", "rating": 47}]}]
+    grades, linked = len(set(values_of(rows))), {"max_comparisons": 9}
+    assert grades > 20
+    ordinal, none = {"ratings": "ordinal"}, {"anchor_weight": 0}
+    unknown = "line 3, field 'rating': no training example has the rating 47"
+    cases = [
+        (rows, None, none, "alone, which --anchor_weight 0 leaves .*--max_comparisons 64"),
+        (
+            rows,
+            None,
+            ordinal,
+            f"there are {grades} different .* 2 to 20 grades: take --ratings gau",
+        ),
+        (same, None, {}, "all ratings are equal"),
+        (same, None, ordinal, "there are 1 different ratings"),
+        (pairs, None, linked, "no training example has what --max_comparisons 9"),
+        (anonymous, None, linked | none, "'annotator': no annotator .* rated two responses"),
+        (tens, strange, ordinal, unknown),
     ]
-    options = {"probe_epochs": 2}
-    usual = run(frozen(backbones, tmp_path / "a", **options), rows, rows)
-    config = frozen(backbones, tmp_path / "b", annotator_column="judge", **options)
-    other = run(config, renamed, renamed)
-    assert other.metrics == pytest.approx(usual.metrics, abs=1e-6)
-    assert other.model.likelihood.names.names == tuple(sorted(LEVELS))
+    if way is fine_tuned:
+        options = linked | none | {"validation_fraction": 0.2}
+        cases.append((rows, None, options, "no loss by which --validation_fraction"))
+    for train, evaluated, options, message in cases:
+        with pytest.raises(DataError, match=message):
+            run(way(backbones, tmp_path, **options), train, evaluated)
+        assert not (tmp_path / "final").exists()
 
 
 def test_a_step_without_any_comparison_changes_nothing(backbones, tmp_path):
     """A last step of one text, which has nothing to be compared with."""
-    options = {"anchor_weight": 0.0, "max_comparisons": 8, "num_train_epochs": 1}
-    config = fine_tuned(backbones, tmp_path, **options, weight_decay=0.0, optim="sgd")
-    result = run(config, rated_rows(17, seed=1))
-    curve = [line["loss"] for line in result.history if "loss" in line]
-    assert len(curve) == 2
-    assert curve[0] > 0
-    assert curve[1] == 0
+    options = {"anchor_weight": 0.0, "max_comparisons": 8, "num_train_epochs": 1, "optim": "sgd"}
+    first, last = losses(run(fine_tuned(backbones, tmp_path, **options), rated_rows(17, seed=1)))
+    assert first > 0
+    assert last == 0
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])

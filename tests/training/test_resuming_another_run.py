@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
 
-from hidden_context.data.locks import exclusive, exclusive_folder
+from hidden_context.data.storage.locks import exclusive, exclusive_folder
 from hidden_context.errors import (
     CheckpointError,
     ConfigError,
@@ -28,7 +26,8 @@ from support.builders import (
     tiny_tokenizer,
     train_config,
 )
-from support.paper_layout import one_thread
+from support.paper_layout import one_thread, write_rows
+from support.runs import logged, losses
 
 __all__ = ["one_thread"]
 
@@ -41,22 +40,21 @@ def begun(tmp_path_factory):
     folder = tmp_path_factory.mktemp("begun")
     tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
     backbone = tiny_backbone(folder / "backbone", "gpt2", tokenizer=tokenizer)
-    run(config(backbone, folder / "run"), ROWS)
+    run(train_config(backbone, folder / "run", **options_of()), ROWS)
     return folder
 
 
-def config(backbone, out, **options):
-    defaults = {"max_steps": 2, "save_steps": 2, "tuning": "lora", "lora_r": 2}
-    return train_config(backbone, out, **(defaults | options))
+def options_of(**options):
+    return {"max_steps": 2, "save_steps": 2, "tuning": "lora", "lora_r": 2} | options
 
 
 def go_on(begun, folder, rows=ROWS, **options):
     """Go on with a copy of the run."""
-    shutil.copytree(begun, folder, dirs_exist_ok=True)
-    options = {"max_steps": 4, "resume_from_checkpoint": "true"} | options
-    options.setdefault("model_name", str(folder / "backbone"))
-    backbone = options.pop("model_name")
-    return run(config(backbone, folder / "run", **options), rows)
+    if not folder.joinpath("run").exists():
+        shutil.copytree(begun, folder, dirs_exist_ok=True)
+    options = {"model_name": str(folder / "backbone"), "max_steps": 4} | options
+    options = options_of(resume_from_checkpoint="true", output_dir=folder / "run", **options)
+    return run(train_config(**options), rows)
 
 
 def text_of(path):
@@ -83,21 +81,20 @@ def test_other_options_are_refused_by_name(begun, tmp_path, change, message):
     said = str(caught.value)
     assert "checkpoint-2 was trained with something else: " in said
     assert message in said or set(message.split("; ")) <= set(said.split("; "))
-    assert "Give what it was begun with to go on, or leave out --resume_from_checkpoint" in said
+    assert "To resume it, give what it was begun with; to begin anew, leave out --resume" in said
     assert text_of(tmp_path) == text_of(begun)  # what never acted is not written down
     assert not (tmp_path / "run" / "checkpoint-4").exists()
 
 
-def other_annotators():
-    rows = copy.deepcopy(ROWS)
-    rows[0]["annotator"] = "ann"
-    return rows
-
-
 @pytest.mark.parametrize(
     "rows",
-    [preference_rows(16, seed=4), ROWS[:-1], ROWS[::-1], other_annotators(),
-     [ROWS[0] | {"weight": 2.0}, *ROWS[1:]], [ROWS[0] | {"preference": 0.5}, *ROWS[1:]]],
+    [
+        preference_rows(16, seed=4),
+        ROWS[:-1],
+        ROWS[::-1],
+        *([ROWS[0] | change, *ROWS[1:]]
+          for change in ({"annotator": "ann"}, {"weight": 2.0}, {"preference": 0.5})),
+    ],
     ids=["other", "fewer", "order", "annotator", "weight", "preference"],
 )  # fmt: skip
 def test_other_data_are_refused(begun, tmp_path, rows):
@@ -106,31 +103,20 @@ def test_other_data_are_refused(begun, tmp_path, rows):
     assert text_of(tmp_path) == text_of(begun)
 
 
-def test_other_files_of_data_are_named(tmp_path, backbones):
-    from support.paper_layout import write_rows
-
+def test_other_files_and_shares_of_data_are_named(fit, tmp_path):
     first = write_rows(tmp_path / "first.jsonl", ROWS)
     second = write_rows(tmp_path / "second.jsonl", ROWS[::-1])
     same = write_rows(tmp_path / "copy.jsonl", ROWS)
-
-    def go(path, **options):
-        return run(config(backbones("gpt2"), tmp_path / "run", data_path=path, **options))
-
-    go(first)
-    more = {"max_steps": 3, "resume_from_checkpoint": "true"}
-    message = rf"the .*training data differ \(--data_path was {first}, is {second}"
+    options = options_of(validation_fraction=0.25, eval_steps=2, save_total_limit=1)
+    fit(data_path=first, **options)
+    options |= {"max_steps": 4, "resume_from_checkpoint": "true"}
+    message = rf"the .*training and validation data differ \(--data_path was {first}, is {second}"
     with pytest.raises(CheckpointError, match=message):
-        go(second, **more)
-    assert go(same, **more).history[-2]["step"] == 3  # the same content elsewhere
-
-
-def test_validation_data_are_compared_too(backbones, tmp_path):
-    options = {"validation_fraction": 0.25, "eval_steps": 2, "save_total_limit": 1}
-    run(config(backbones("gpt2"), tmp_path, **options), ROWS)
-    options |= {"resume_from_checkpoint": "true", "validation_fraction": 0.5, "max_steps": 3}
+        fit(data_path=second, **options)
     message = r"the training and validation data differ \(--validation_fraction was 0.25, is 0.5\)"
     with pytest.raises(CheckpointError, match=message):
-        run(config(backbones("gpt2"), tmp_path, **options), ROWS)
+        fit(data_path=first, **options | {"validation_fraction": 0.5})
+    assert len(losses(fit(data_path=same, **options))) == 4  # the same content elsewhere
 
 
 def test_another_tokenizer_template_or_backbone_is_refused(begun, tmp_path):
@@ -141,13 +127,7 @@ def test_another_tokenizer_template_or_backbone_is_refused(begun, tmp_path):
     shutil.copytree(begun, tmp_path / "b")
     other.save_pretrained(tmp_path / "b" / "backbone")
     with pytest.raises(CheckpointError, match=r"the tokenizer differs \(in content\)"):
-        run(
-            config(
-                str(tmp_path / "b" / "backbone"), tmp_path / "b" / "run", max_steps=4,
-                resume_from_checkpoint="true",
-            ),
-            ROWS,
-        )  # fmt: skip
+        go_on(begun, tmp_path / "b")
     tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
     retrained = tiny_backbone(tmp_path / "retrained", "gpt2", tokenizer=tokenizer, seed=8)
     message = (
@@ -165,7 +145,7 @@ def test_length_intervals_and_how_examples_are_run_may_change_and_are_printed(
         "training_arguments": {"logging_first_step": True},
     }  # fmt: skip
     result = go_on(begun, tmp_path, **changes)
-    assert [line["step"] for line in result.history if "loss" in line] == [1, 2, 4]
+    assert len(losses(result)) == 3
     printed = capsys.readouterr().err
     assert "checkpoint-2 with other options: " in printed
     for part in ("--max_steps was 2, is 5", "--save_steps was 2, is 3", "--tokens_per_batch was"):
@@ -175,8 +155,7 @@ def test_length_intervals_and_how_examples_are_run_may_change_and_are_printed(
 
 
 def test_the_first_step_of_a_longer_run_has_the_rate_of_its_schedule(begun, tmp_path):
-    lines = [line for line in go_on(begun, tmp_path).history if "loss" in line]
-    rates = [line["learning_rate"] for line in lines]
+    rates = logged(go_on(begun, tmp_path), "learning_rate")
     short, long = [[3e-3 * cosine_factor(step, n) for step in range(n)] for n in (2, 4)]
     assert rates == pytest.approx([*short, *long[2:]])
 
@@ -191,17 +170,16 @@ def test_fewer_steps_than_are_done_are_refused(begun, tmp_path):
 def test_a_checkpoint_that_does_not_say_is_gone_on_with_after_a_word(begun, tmp_path):
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "run" / "checkpoint-2" / "run.json"
+    for text, message in (
+        ('{"format": 99}', "has format 99, this package reads 1; upgrade"),
+        ('{"format": 1, "options": 3}', "no whole record of its run; it is damaged"),
+    ):
+        file.write_text(text)
+        with pytest.raises(CheckpointError, match=message):
+            go_on(begun, tmp_path, max_steps=3)
     file.unlink()
-    options = {"max_steps": 3, "resume_from_checkpoint": "true"}
     with pytest.warns(HiddenContextWarning, match="does not say what it was trained with"):
-        run(config(str(tmp_path / "backbone"), tmp_path / "run", **options), ROWS)
-    shutil.rmtree(tmp_path / "run" / "checkpoint-3", ignore_errors=True)
-    file.write_text('{"format": 99}')
-    with pytest.raises(CheckpointError, match="has format 99, this package reads 1; upgrade"):
-        run(config(str(tmp_path / "backbone"), tmp_path / "run", **options), ROWS)
-    file.write_text('{"format": 1, "options": 3}')
-    with pytest.raises(CheckpointError, match="no whole record of its run; it is damaged"):
-        run(config(str(tmp_path / "backbone"), tmp_path / "run", **options), ROWS)
+        go_on(begun, tmp_path, max_steps=3)
 
 
 @pytest.mark.parametrize(
@@ -228,12 +206,9 @@ def test_processes_may_change_with_the_votes_of_a_step_or_without(votes, process
     assert ("processes was 1, is 2" in printed) == (processes == 2)
 
 
-def test_an_ensemble_s_finished_members_are_of_the_same_run(backbones, tmp_path):
-    def go(rows=ROWS, **options):
-        options = {"ensemble": "lora", "ensemble_members": 2, "lora_r": 2} | options
-        return run(config(backbones("gpt2"), tmp_path, **options), rows)
-
-    go()
+def test_an_ensemble_s_finished_members_are_of_the_same_run(fit, tmp_path):
+    options = options_of(ensemble="lora", ensemble_members=2)
+    fit(ROWS, **options)
     before = (tmp_path / "config.yaml").read_text()
     for rows, change, message in (
         (ROWS[::-1], {}, r"the training data differ"),
@@ -241,45 +216,48 @@ def test_an_ensemble_s_finished_members_are_of_the_same_run(backbones, tmp_path)
         (ROWS, {"seed": 1}, "--seed was 0, is 1"),
     ):
         with pytest.raises(CheckpointError, match=rf"members\.json was trained with.*{message}"):
-            go(rows, resume_from_checkpoint="true", **change)
+            fit(rows, resume_from_checkpoint="true", **options, **change)
     assert (tmp_path / "config.yaml").read_text() == before
     assert "run" in json.loads((tmp_path / "members.json").read_text())
 
 
-def test_two_trainings_do_not_write_into_one_folder(backbones, tmp_path):
+def test_two_trainings_do_not_write_into_one_folder(fit, tmp_path):
     out, final = tmp_path / "run", tmp_path / "model"
-    own = config(backbones("gpt2"), out, max_steps=1, final_dir=str(final))
-    who = rf"written by process {os.getpid()} on"
-    with exclusive_folder(out), pytest.raises(StorageError, match=rf"{out} is being {who}"):
-        run(own, ROWS)
-    with exclusive(final), pytest.raises(StorageError, match=rf"{final} is being {who}"):
-        run(own, ROWS)
+    options = options_of(max_steps=1, final_dir=str(final), into="run")
+    for held, place in ((exclusive_folder(out), out), (exclusive(final), final)):
+        message = rf"{place} is being written by process {os.getpid()} on"
+        with held, pytest.raises(StorageError, match=message):
+            fit(ROWS, **options)
     assert not (out / "config.yaml").exists()
-    run(own, ROWS)
+    fit(ROWS, **options)
     assert not list(tmp_path.rglob("*.lock"))
 
 
 @pytest.mark.parametrize(
-    "way", [{"report_to": ["wandb"]}, {"training_arguments": {"report_to": "wandb"}}]
+    ("way", "error", "message"),
+    [
+        *(
+            (
+                way,
+                MissingDependencyError,
+                r"--report_to wandb cannot be used: WandbCallback "
+                r"requires wandb to be installed.*, or leave --report_to out\.",
+            )
+            for way in ({"report_to": ["wandb"]}, {"training_arguments": {"report_to": "wandb"}})
+        ),
+        (
+            {"report_to": ["wandbb"]},
+            ConfigError,
+            "--report_to wandbb: wandbb is not supported, only",
+        ),
+    ],
 )
-def test_a_tracker_that_is_not_installed_is_found_before_anything_is_read(
-    tmp_path, monkeypatch, way
+def test_a_tracker_that_cannot_be_used_is_found_before_anything_is_read(
+    fit, tmp_path, monkeypatch, way, error, message
 ):
     from transformers.integrations import integration_utils
 
     monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
-    own = train_config("no/model", tmp_path / "run", data_path="no/data.jsonl", **way)
-    message = (
-        r"--report_to wandb cannot be used: WandbCallback requires wandb to be installed.*, or "
-    )
-    with pytest.raises(MissingDependencyError, match=message + r"leave --report_to out\."):
-        run(own)
+    with pytest.raises(error, match=message):
+        fit(backbone="no/model", into="run", data_path="no/data.jsonl", **way)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_tracker_that_nobody_knows(tmp_path):
-    own = train_config("no/model", tmp_path / "run", report_to=["wandbb"])
-    with pytest.raises(ConfigError, match="--report_to wandbb: wandbb is not supported, only"):
-        run(own)
-    names = [path.name for path in Path(tmp_path).iterdir()]
-    assert names == []

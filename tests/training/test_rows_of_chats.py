@@ -7,15 +7,16 @@ import json
 import pytest
 import torch
 
-from hidden_context.data.held_out import Splits
 from hidden_context.data.importers import read_row
 from hidden_context.data.model_input import ModelInput
+from hidden_context.data.splits.held_out import Splits
 from hidden_context.errors import DataError
 from hidden_context.models import RewardModel
 from hidden_context.scoring import EvaluateConfig, ScoreConfig, evaluate, score_file
 from hidden_context.training import run
 from hidden_context.training.resume import describe_run
 from support.builders import preference_rows, tiny_backbone, tiny_tokenizer, train_config
+from support.paper_layout import read_rows, write_rows
 
 TEMPLATE = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
@@ -49,13 +50,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def data(tmp_path):
-    path = tmp_path / "data.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows_with_a_refused_one()))
-    return str(path)
-
-
-def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return write_rows(tmp_path / "data.jsonl", rows_with_a_refused_one())
 
 
 @pytest.mark.parametrize(
@@ -84,9 +79,8 @@ def test_evaluation_names_or_skips_a_refused_row(folders, tmp_path, data):
     config["over_length"] = "null"
     result = evaluate(EvaluateConfig(checkpoint=folders[1], **config, on_malformed="skip"))
     assert (result.counts.written, result.counts.unscored) == (24, 2)
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text(json.dumps(rows_with_a_refused_one()[6]) + "\n")
-    config = {"data_path": str(bad), "output": str(tmp_path / "n.jsonl"), "on_malformed": "skip"}
+    bad = write_rows(tmp_path / "bad.jsonl", rows_with_a_refused_one()[6:7])
+    config = {"data_path": bad, "output": str(tmp_path / "n.jsonl"), "on_malformed": "skip"}
     with pytest.raises(DataError, match=r"none of 1 rows .* the chat template \(2 texts\)"):
         evaluate(EvaluateConfig(checkpoint=folders[1], **config))
 
@@ -96,7 +90,7 @@ def test_scores_of_a_refused_row_are_null_with_a_reason(folders, tmp_path, data)
     config = ScoreConfig(input=data, output=str(output), models=[folders[1]], disable_tqdm=True)
     counts = score_file(config).counts
     assert (counts.unscored, counts.refused) == (2, 2)
-    rows = read(output)
+    rows = read_rows(output)
     assert [number for number, row in enumerate(rows) if None in row.values()] == [6]
     assert "no system turn" in rows[6]["reward_output_chosen_reason"]
 
@@ -108,17 +102,15 @@ def test_tools_and_tool_calls_are_scored(folders, tmp_path):
         {"prompt": [user], "chosen": [CALL | {"content": None}], "rejected": [text], "tools": tools}
         for tools in (None, [TOOL], json.dumps([TOOL]))
     ]
-    path, output = tmp_path / "d.jsonl", tmp_path / "o.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = ScoreConfig(
-        input=str(path), output=str(output), models=[folders[1]], disable_tqdm=True
-    )
-    score_file(config)
+    path, output = write_rows(tmp_path / "d.jsonl", rows), tmp_path / "o.jsonl"
+    score_file(ScoreConfig(input=path, output=str(output), models=[folders[1]], disable_tqdm=True))
     chats = [[user, CALL], [user, text]]
     given = [ModelInput(chat, tools=tools) for tools in (None, [TOOL]) for chat in chats]
     bare_call, bare_text, call, answer = model.raw_outputs(given).squeeze(-1).tolist()
     assert len({round(value, 5) for value in (bare_call, bare_text, call, answer)}) == 4
-    found = [(row["reward_output_chosen"], row["reward_output_rejected"]) for row in read(output)]
+    found = [
+        (row["reward_output_chosen"], row["reward_output_rejected"]) for row in read_rows(output)
+    ]
     for one, expected in zip(found, [(bare_call, bare_text)] + [(call, answer)] * 2, strict=True):
         assert one[0] == pytest.approx([expected[0]], abs=1e-5)
         assert one[1] == pytest.approx([expected[1]], abs=1e-5)

@@ -9,10 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hidden_context.training import run
+from hidden_context.data.importers import read_row
+from hidden_context.data.labels import labels_of
+from hidden_context.data.report import ReadReport
+from hidden_context.data.tokens.tokenize import tokenize_examples
+from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.runner import StepRunner
 from hidden_context.training.sampler import StepSampler
-from support.builders import preference_rows, train_config
+from support.builders import preference_rows, tiny_tokenizer
 from support.runs import StopAfter
 
 SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=50)
@@ -183,28 +187,21 @@ def test_examples_of_more_votes_than_a_step_stand_alone():
 
 
 @pytest.mark.parametrize("stop", [2, 3, 5, 6, 8])
-def test_a_resumed_run_goes_on_with_the_next_pairs(backbones, tmp_path, monkeypatch, stop):
+def test_a_resumed_run_goes_on_with_the_next_pairs(fit, monkeypatch, stop):
     """22 pairs in steps of 8: checkpoints within epochs, and at the end of one (step 3 and 6)."""
-    seen = []
-    original = StepRunner.step
+    seen, original = [], StepRunner.step
 
     def recorded(runner, batch, prior):
         seen.append(list(batch.rows))
         return original(runner, batch, prior)
 
     monkeypatch.setattr(StepRunner, "step", recorded)
-    rows = preference_rows(22, seed=3)
-
-    def config(**options):
-        return train_config(
-            backbones("gpt2"), tmp_path, num_train_epochs=3, save_steps=1, max_length=64, **options
-        )
-
+    rows, options = preference_rows(22, seed=3), {"num_train_epochs": 3, "save_steps": 1}
     with pytest.raises(KeyboardInterrupt):
-        run(config(), rows, callbacks=[StopAfter(stop)])
+        fit(rows, callbacks=[StopAfter(stop)], **options)
     first = list(seen)
     seen.clear()
-    run(config(resume_from_checkpoint="true"), rows)
+    fit(rows, resume_from_checkpoint="true", **options)
     # the step after which the run was ended had not been saved yet
     resumed = first[: stop - 1] + seen
     assert seen[0] == first[stop - 1]
@@ -217,3 +214,74 @@ def test_a_resumed_run_goes_on_with_the_next_pairs(backbones, tmp_path, monkeypa
         # the last step is the rest of the permutation, whatever the lengths are
         assert steps[-1] == sampler.steps()[-1]
     assert len({str(resumed[n : n + 3]) for n in (0, 3, 6)}) == 3
+
+
+# ---- Tokenized examples, their labels, and batches of them
+
+
+PAIRS = [read_row(dict(row), line=10 + n) for n, row in enumerate(preference_rows(12, seed=1))]
+RANKED = read_row(
+    {
+        "prompt": "Human: hi\n\nAssistant:",
+        "responses": [" yes", " no", " or so"],
+        "judgements": [{"ranks": [1, 2, 3]}, {"comparison": [2, 0]}],
+    }
+)
+
+
+def dataset_of(examples, limit=128, report=None, **options) -> ExampleDataset:
+    tokens = tokenize_examples(examples, tiny_tokenizer(), limit, report=report)
+    return ExampleDataset(tokens, labels_of(tokens.examples), **options)
+
+
+def test_items_are_the_tokens_of_every_response_and_may_come_longest_first():
+    tokenizer = tiny_tokenizer()
+    plain, by_length = dataset_of(PAIRS), dataset_of(PAIRS, sort_by_length=True)
+    assert plain.examples == PAIRS
+    sizes = [sum(map(len, by_length[place])) for place in range(12)]
+    assert sizes == by_length.sizes == sorted(plain.sizes, reverse=True)
+    assert sorted(map(repr, by_length.examples)) == sorted(map(repr, PAIRS))
+    for dataset in (plain, by_length):
+        for place, example in enumerate(dataset.examples):
+            assert dataset[place] == tokenizer(list(example.texts))["input_ids"]
+
+
+def test_examples_are_those_left_after_dropping():
+    tokenizer = tiny_tokenizer()
+    lengths = [max(map(len, tokenizer(list(pair.texts))["input_ids"])) for pair in PAIRS]
+    limit = sorted(lengths)[5]
+    report = ReadReport("here", rows=12, kept=12)
+    dataset = dataset_of(PAIRS, limit, report=report)
+    kept = [row for row, length in enumerate(lengths) if length <= limit]
+    assert dataset.examples == [PAIRS[row] for row in kept]
+    assert [dataset.lines_of(place) for place in range(len(kept))] == [str(10 + r) for r in kept]
+    assert report.kept == len(dataset) == len(dataset.labels) == len(kept)
+    assert report.too_long == 12 - len(kept)
+    assert dataset.groups() == {
+        name: [getattr(PAIRS[row], name) for row in kept] for name in ("data_subset", "objective")
+    }
+
+
+def test_nothing_may_be_left():
+    dataset = dataset_of(PAIRS, 1, sort_by_length=True)
+    assert (len(dataset), dataset.labels.num_judgements, dataset.num_votes) == (0, 0, 0.0)
+
+
+def test_batches_keep_responses_as_they_are_and_number_labels_anew():
+    dataset = dataset_of([*PAIRS[:3], RANKED])
+    assert dataset.votes == [1, 1, 1, 3]  # a ranking of three is two votes, a comparison one more
+    assert dataset.num_votes == 6
+    batch = dataset.batch([3, 1])
+    assert batch.rows == [3, 1]
+    assert batch.tokens == [dataset[3], dataset[1]]
+    assert batch.labels.offsets.tolist() == [0, 3, 5]
+    assert batch.labels.comparisons.first.tolist() == [0, 0, 1, 2, 3]
+    assert batch.labels.comparisons.second.tolist() == [1, 2, 2, 0, 4]
+    part = batch.part([1])
+    assert (part.rows, part.tokens) == ([1], [dataset[1]])
+    assert part.labels.comparisons.first.tolist() == [0]
+    assert batch.together is None
+
+
+def test_lines_are_places_where_no_source_is_known():
+    assert dataset_of([RANKED]).lines_of(0) == "1"

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
 from hidden_context.training.labels import make_training_likelihood
 from hidden_context.training.workflow import as_examples
-from support.builders import preference_rows, train_config
+from support.builders import preference_rows
 from support.paper_layout import one_thread
-from support.processes import labelled_rows, losses
+from support.processes import assert_like_one, labelled_rows, options_of, train_in_two
+from support.runs import largest_difference, logged, losses
 
 __all__ = ["one_thread"]
 
-ROWS = 21  # in steps of 8, 8 and 5
+CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
+# two epochs of steps with 8, 8 and 5 pairs; divided networks are saved within the second one
+ROWS, STEPS, SAVED = 21, 6, 4
 VOTES = {"beside": 21 + 10 + 21}  # ratings are votes too where they are learned from
 CASES = {
     # one pass a process, or two; the processes differ in number
@@ -37,47 +39,23 @@ CASES = {
     | {"outcomes": "five_levels", "annotators": "variational", "anchor_weight": 0.3}
     | {"objective_learning_rate": 1.0, "annotator_warmup": 0.5},
 }
+# whose network is divided over the processes
+DIVIDED = {
+    "full": {"reward_model_type": "mean_and_variance", "variance_penalty": 0.1}
+    | {"annotators": "variational", "annotator_effects": ["sharpness", "readiness"]}
+    | {"outcomes": "five_levels", "tokens_per_batch": 150, "eval_steps": 3},
+    "lora": {"kind": "llama", "tuning": "lora", "reward_model_type": "mean_and_variance"}
+    | {"annotators": "variational", "annotator_effects": ["readiness", "sharpness"]}
+    | {"outcomes": "ties", "tokens_per_batch": 200, "gradient_checkpointing": True},
+    # the best checkpoint's weights are loaded again, members brought to one unit, and a parameter
+    # is a single number, which DeepSpeed does not take
+    "best": {"ensemble": "heads", "ensemble_members": 2, "validation_fraction": 0.3}
+    | {"annotators": "map", "annotator_effects": ["position"]}
+    | {"eval_steps": 2, "save_steps": 2, "optim": "sgd", "learning_rate": 1e-2}
+    | {"training_arguments": {"greater_is_better": True}},  # so that the best is not the last
+}
 # single rated texts that three annotators rated; each process compares its own share of a step
 LINKED = {"max_comparisons": 6, "tokens_per_batch": 1, "optim": "sgd", "learning_rate": 1e-2}
-SCRIPT = """
-import json, os, sys
-from pathlib import Path
-
-rank, folder, rows = int(os.environ["RANK"]), sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
-written = []
-
-def watch(event, arguments):
-    if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
-        path, mode = os.fsdecode(arguments[0]), arguments[1] or ""
-        if path.startswith(folder) and set(mode) & set("wax+"):
-            written.append(path)
-
-sys.addaudithook(watch)
-from hidden_context.training import TrainConfig, run
-from hidden_context.training.runner import StepRunner
-
-original, passes = StepRunner.passes, []
-
-def counted(self, batch):
-    found = original(self, batch)
-    passes.append([sum(each.weight > 0 for each in found), len(found)])
-    return found
-
-StepRunner.passes = counted
-for line in Path(sys.argv[3]).read_text().splitlines():
-    options = json.loads(line)
-    passes.clear()
-    written.clear()
-    train, test = ("rated", None) if options["max_comparisons"] else ("train", "test")
-    result = run(TrainConfig(**options), rows[train], rows.get(test))
-    parameters = [*result.model.module.named_parameters()]
-    parameters += result.model.likelihood.named_parameters()
-    weights = {name: float(values.detach().double().sum()) for name, values in parameters}
-    report = {"history": result.history, "metrics": result.metrics, "weights": weights,
-              "passes": passes, "written": written}
-    Path(sys.argv[2]).with_name(f"{Path(options['output_dir']).name}-{rank}.json").write_text(
-        json.dumps(report))
-"""
 
 
 def rated_rows(count: int) -> list[dict]:
@@ -88,83 +66,52 @@ def rated_rows(count: int) -> list[dict]:
     ]
 
 
-def options_of(backbones, folder: Path, processes: int, case: str) -> dict:
-    options = {"per_device_train_batch_size": 8, "num_train_epochs": 2}
-    options |= CASES.get(case, LINKED)
-    options["per_device_train_batch_size"] //= processes
-    config = train_config(backbones(options.pop("kind", "gpt2")), folder / case, **options)
-    return {name: value for name, value in vars(config).items() if value is not None}
+DATA = {"train": labelled_rows(ROWS, seed=3), "test": labelled_rows(7, seed=4)}
+
+
+def train(options: dict):
+    return run(TrainConfig(**options), DATA["train"], DATA["test"])
+
+
+def case_of(backbones, folder: Path, processes: int, case: str) -> dict:
+    options = dict(CASES.get(case) or DIVIDED.get(case, LINKED))
+    if case in DIVIDED:
+        options = {"save_steps": SAVED, "objective_learning_rate": 0.05, "quiet": True} | options
+        options |= {"annotator_warmup": 0.5}
+    model = backbones(options.pop("kind", "gpt2"))
+    return options_of(model, folder / case, processes, **options)
 
 
 @pytest.fixture(scope="module")
 def two(backbones, tmp_path_factory):
     """All cases, trained by two processes that were started once; a report of each process."""
     folder = tmp_path_factory.mktemp("two")
-    rows = {"train": labelled_rows(ROWS, seed=3), "test": labelled_rows(7, seed=4)}
-    rows["rated"] = rated_rows(ROWS)
-    for name, text in {
-        "script.py": SCRIPT,
-        "rows.json": json.dumps(rows),
-        "cases.jsonl": "\n".join(
-            json.dumps(options_of(backbones, folder / "out", 2, case))
-            for case in (*CASES, "linked")
-        ),
-    }.items():
-        (folder / name).write_text(text)
-    names = ("script.py", str(folder / "out"), "rows.json", "cases.jsonl")
+    rows = DATA | {"rated": rated_rows(ROWS)}
+    cases = [case_of(backbones, folder, 2, case) for case in (*CASES, "linked")]
     # what accelerate calls several GPUs are several processes; without a GPU Gloo connects them
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    options = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    command = [*launcher, *options, "--main_process_port=0", *names]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {
-        case: [json.loads((folder / f"{case}-{rank}.json").read_text()) for rank in (0, 1)]
-        for case in (*CASES, "linked")
-    }, folder / "out"
+    launcher = ["--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    return train_in_two(folder, rows, cases, launcher), folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_like_one(backbones, tmp_path, two, case):
     reports, folder = two
-    config = options_of(backbones, tmp_path, 1, case)
-    alone = run(TrainConfig(**config), labelled_rows(ROWS, seed=3), labelled_rows(7, seed=4))
-    curve = losses(alone.history)
-    assert len(curve) == 2 * -(-VOTES.get(case, ROWS) // config["per_device_train_batch_size"])
-    for name, value in alone.metrics.items():
-        assert reports[case][0]["metrics"][name] == pytest.approx(value, abs=1e-4), name
-    assert losses(reports[case][0]["history"]) == pytest.approx(curve, abs=1e-4)
-    evaluations = [
-        [line["eval_loss"] for line in history if "eval_loss" in line]
-        for history in (alone.history, reports[case][0]["history"])
-    ]
-    assert evaluations[0] == pytest.approx(evaluations[1], abs=1e-4)
-    # both processes end with the same weights, which are those of one process
-    assert reports[case][0]["weights"] == reports[case][1]["weights"]
+    options = case_of(backbones, tmp_path, 1, case)
+    config, alone = TrainConfig(**options), train(options)
+    assert len(losses(alone)) == 2 * -(-VOTES.get(case, ROWS) // config.per_device_train_batch_size)
+    assert_like_one(alone, reports[case])
     file = "adapter_model.safetensors" if case == "adapters" else "model.safetensors"
-    first, second = (load_file(place / case / "final" / file) for place in (folder, tmp_path))
-    assert set(first) == set(second)
-    for name, weight in first.items():
-        assert float((weight - second[name]).abs().max()) < 1e-4, name
+    names = [file, *(["likelihood.safetensors"] if case == "beside" else [])]
+    for name in names:
+        one, other = (load_file(place / case / "final" / name) for place in (folder, tmp_path))
+        assert largest_difference(one, other) < 1e-4
     learned = [place / case / "final" / "likelihood.safetensors" for place in (folder, tmp_path)]
     assert [path.is_file() for path in learned] == [case == "beside"] * 2
     if case == "beside":
-        first, second = map(load_file, learned)
-        start = make_training_likelihood(
-            TrainConfig(**config), alone.model.head, as_examples(labelled_rows(ROWS, seed=3))
-        ).state_dict()
-        for name, values in first.items():
-            assert float((values - second[name]).abs().max()) < 1e-4, name
+        examples = as_examples(DATA["train"])
+        start = make_training_likelihood(config, alone.model.head, examples).state_dict()
+        for name, values in load_file(learned[0]).items():
             least = 1e-4 if "log_prior_scale" in name else 1e-2
             assert float((values - start[name]).abs().max()) > least, name
 
@@ -201,3 +148,89 @@ def test_only_one_process_writes(two):
         assert any(path.endswith("metrics.json.partial") for path in reports[case][0]["written"])
         assert reports[case][1]["written"] == []
         assert (folder / case / "final" / "reward_head.json").is_file()
+
+
+# ---- a network divided over processes
+
+
+@pytest.fixture(scope="module")
+def alone(backbones, tmp_path_factory):
+    """All cases, trained by this process."""
+    folder = tmp_path_factory.mktemp("alone")
+    return {case: train(case_of(backbones, folder, 1, case)) for case in DIVIDED}, folder
+
+
+@pytest.fixture(scope="module", params=["fsdp2", "zero2", "zero3"])
+def divided(request, backbones, alone, tmp_path_factory):
+    """All cases, trained by two processes; two of them go on from one process's checkpoint."""
+    if request.param != "fsdp2" and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed (DS_ACCELERATOR=cpu pip install deepspeed)")
+    folder = tmp_path_factory.mktemp(request.param)
+    names = [case for case in DIVIDED if case != "best" or request.param == "fsdp2"]
+    cases = [case_of(backbones, folder, 2, case) for case in names]
+    for case in ("full", "lora"):
+        start = {"resume_from_checkpoint": str(alone[1] / case / f"checkpoint-{SAVED}")}
+        options = case_of(backbones, folder, 2, case) | start
+        cases.append(options | {"output_dir": f"{options['output_dir']}-resumed"})
+    launcher = [f"--config_file={CONFIGS / request.param}.yaml"]
+    return train_in_two(folder, DATA, cases, launcher, DS_ACCELERATOR="cpu"), folder
+
+
+def of(alone, divided, case):
+    """The case's run by one process, and the reports of two."""
+    if case not in divided[0]:
+        pytest.skip("DeepSpeed refuses parameters that are single numbers")
+    return alone[0][case], divided[0][case]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DIVIDED)
+def test_a_divided_network_trains_like_a_whole_one(alone, divided, case):
+    one, reports = of(alone, divided, case)
+    assert len(losses(one)) == STEPS
+    assert_like_one(one, reports)
+    if case == "best":
+        found = logged(one, "eval_loss")
+        assert found[0] == max(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["full", "lora"])
+def test_each_process_holds_half_of_the_optimisers_state(alone, divided, case):
+    one = torch.load(alone[1] / case / f"checkpoint-{SAVED}" / "optimizer.pt")["state"].values()
+    whole = sum(value.numel() for each in one for value in each.values() if value.ndim)
+    likelihood = sum(v.numel() for v in alone[0][case].model.likelihood.state_dict().values())
+    for report in divided[0][case]:
+        # rows that two do not divide, and what is learned beside the network, are in both
+        assert whole / 2 - likelihood <= report["held"] <= 0.52 * whole + 2 * likelihood
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["full", "lora"])
+def test_a_run_goes_on_with_another_number_of_processes(backbones, alone, divided, tmp_path, case):
+    start = str(divided[1] / case / f"checkpoint-{SAVED}")
+    fewer = train(case_of(backbones, tmp_path, 1, case) | {"resume_from_checkpoint": start})
+    more = divided[0][f"{case}-resumed"][0]["history"]
+    for curve in (losses(more), losses(fewer)):
+        assert len(curve) == STEPS
+        assert curve[SAVED:] == pytest.approx(losses(alone[0][case])[SAVED:], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DIVIDED)
+def test_the_folder_is_that_of_one_process(alone, divided, case):
+    of(alone, divided, case)
+    last = f"checkpoint-{2 if case == 'best' else SAVED}"
+    texts = [row["chosen"] for row in DATA["test"]]
+    for part in ("final", last):
+        places = [where / case / part for where in (alone[1], divided[1])]
+        names = [
+            {path.name.replace("_0", "").replace("_1", "") for path in place.iterdir()}
+            for place in places
+        ]
+        assert names[0] == names[1]
+        first, second = (RewardModel.from_pretrained(place) for place in places)
+        difference = first.raw_outputs(texts) - second.raw_outputs(texts)
+        assert float(difference.abs().max()) < 1e-4
+        learned = [load_file(place / "likelihood.safetensors") for place in places]
+        assert largest_difference(*learned) < 1e-4

@@ -17,10 +17,10 @@ from hidden_context.errors import ConfigError
 from hidden_context.heads import make
 from hidden_context.likelihood import make_likelihood
 from hidden_context.training.module import PreferenceModule
-from hidden_context.training.processes import make_accelerator, make_sharding
-from hidden_context.training.sharding import Sharding, give_weights, without_weights
-from hidden_context.training.sharding_fsdp import take_plugin
-from hidden_context.training.sharding_zero import set_config
+from hidden_context.training.sharding.base import Sharding, give_weights, without_weights
+from hidden_context.training.sharding.fsdp import take_plugin
+from hidden_context.training.sharding.processes import make_accelerator, make_sharding
+from hidden_context.training.sharding.zero import set_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 

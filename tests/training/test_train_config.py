@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import re
+import warnings
 
 import pytest
+import torch
+import yaml
 
-from hidden_context.errors import ConfigError, MissingFileError
-from hidden_context.training import TrainConfig
+from hidden_context import heads
+from hidden_context.errors import (
+    CheckpointError,
+    ConfigError,
+    HiddenContextWarning,
+    MissingFileError,
+)
+from hidden_context.models.network import precision
+from hidden_context.models.network.precision import Timings
+from hidden_context.models.network.weights import load_config
+from hidden_context.training import TrainConfig, run, settle
 from hidden_context.training.finetune import training_arguments
 from hidden_context.training.labels import make_head
 from hidden_context.training.resume import resume_point
-from support.builders import train_config
+from hidden_context.training.settle import threads_of, with_precision
+from support.builders import preference_rows, train_config
+from support.paper_layout import one_thread
+from support.runs import losses
+
+__all__ = ["one_thread"]
 
 
 def test_arguments_are_passed_through(tmp_path):
-    config = train_config(
-        "x",
-        tmp_path,
-        optim="adamw_hf",
-        training_arguments={"warmup_steps": 7, "max_grad_norm": 0.5},
-    )
+    given = {"warmup_steps": 7, "max_grad_norm": 0.5}
+    config = train_config("x", tmp_path, optim="adamw_hf", training_arguments=given)
     arguments = training_arguments(config, validated=False, has_eval=False)
-    assert arguments.warmup_steps == 7
-    assert arguments.max_grad_norm == 0.5
-    assert arguments.optim == "adamw_torch"
-    assert arguments.eval_strategy == "no"
-    with pytest.raises(ConfigError, match="has no argument sorcery"):
-        training_arguments(
-            train_config("x", tmp_path, training_arguments={"sorcery": 1}),
-            validated=False,
-            has_eval=False,
-        )
+    assert (arguments.warmup_steps, arguments.max_grad_norm) == (7, 0.5)
+    assert (arguments.optim, arguments.eval_strategy) == ("adamw_torch", "no")
+    config = train_config("x", tmp_path, eval_steps=3, save_steps=4)
     with pytest.raises(ConfigError, match="cannot work together"):
-        training_arguments(
-            train_config("x", tmp_path, eval_steps=3, save_steps=4), validated=True, has_eval=True
-        )
+        training_arguments(config, validated=True, has_eval=True)
 
 
 def test_where_to_resume(tmp_path):
@@ -55,30 +62,32 @@ def test_where_to_resume(tmp_path):
         resume_point(config(str(tmp_path / "gone")))
 
 
+def test_values_out_of_bounds_are_refused_by_name():
+    """Below its smallest value, or against its rule, whichever option it is."""
+    bounded = 0
+    for field in dataclasses.fields(TrainConfig):
+        least, must = field.metadata.get("least"), field.metadata.get("must")
+        for value in () if least is None else (least - 1, math.nan):
+            with pytest.raises(
+                ConfigError, match=f"--{field.name} is {value}; it must be at least"
+            ):
+                TrainConfig(**{field.name: value})
+        if must is not None:
+            with pytest.raises(ConfigError, match=re.escape(f"it must {must[1]}.")):
+                TrainConfig(**{field.name: -0.1})
+        bounded += least is not None or must is not None
+    assert bounded > 25
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"per_device_train_batch_size": 0}, "at least 1"),
-        ({"max_length": 0}, "at least 1"),
-        ({"tokens_per_batch": 0}, "--tokens_per_batch is 0; it must be at least 1"),
-        ({"length_window": -1}, "--length_window is -1; it must be at least 0"),
-        ({"validation_fraction": 1.0}, r"\[0, 1\)"),
-        ({"eval_fraction": -0.1}, r"\[0, 1\)"),
-        ({"learning_rate": 0.0}, "must be positive"),
         ({"early_stopping_patience": 2}, "needs --validation_fraction"),
-        ({"early_stopping_patience": -1}, "--early_stopping_patience is -1; it must be at least 0"),
-        ({"train_dataset_size": -1}, "--train_dataset_size is -1; it must be at least 0"),
-        ({"eval_dataset_size": -5}, "--eval_dataset_size is -5; it must be at least 0"),
         ({"num_train_epochs": 0}, "--num_train_epochs is 0; it must be positive"),
         ({"num_train_epochs": math.nan}, "--num_train_epochs is nan; it must be positive"),
-        ({"probe_learning_rate": 0.0}, "--probe_learning_rate is 0.0; it must be positive"),
-        ({"probe_weight_decay": -0.1}, "--probe_weight_decay is -0.1; it must be at least 0"),
-        ({"objective_learning_rate": 0.0}, "--objective_learning_rate is 0.0; it must be positive"),
-        ({"ensemble_members": 0}, "--ensemble_members is 0; it must be at least 1"),
-        ({"anchor_weight": -0.5}, r"--anchor_weight is -0\.5; it must be at least 0"),
-        ({"anchor_weight": math.nan}, "--anchor_weight is nan; it must be at least 0"),
-        ({"max_comparisons": -1}, "--max_comparisons is -1; it must be at least 0"),
         ({"annotator_warmup": 1.5}, r"--annotator_warmup is 1\.5; it must lie in \[0, 1\]"),
+        ({"ensemble": "lora", "tuning": "full"}, r"--tuning full does not fit.*lora or qlora"),
+        ({"ensemble": "lora", "freeze_backbone": True}, "already, so take --ensemble heads"),
     ],
 )
 def test_impossible_options(options, message):
@@ -92,16 +101,9 @@ def test_sizes_that_can_work():
 
 
 def test_heads_take_their_own_options_only():
-    config = TrainConfig(
-        reward_model_type="categorical", num_atoms=7, entropy_coeff=0.5, likelihood="logistic"
-    )
-    assert make_head(config).to_dict() == {
-        "type": "categorical",
-        "num_outputs": 7,
-        "num_atoms": 7,
-        "entropy_coeff": 0.5,
-        "version": 1,
-    }
+    head = {"reward_model_type": "categorical", "num_atoms": 7, "entropy_coeff": 0.5}
+    made = make_head(TrainConfig(likelihood="logistic", **head))
+    assert made == heads.make("categorical", num_atoms=7, entropy_coeff=0.5)
     assert make_head(TrainConfig(reward_model_type="scalar")).type == "base"
     with pytest.raises(ConfigError, match="'median' is not known"):
         make_head(TrainConfig(reward_model_type="median"))
@@ -115,3 +117,186 @@ def test_public_names_are_loaded_lazily():
     for module in (hidden_context.training, hidden_context.models):
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             _ = module.nothing
+
+
+# ---- Precision and threads of a run: chosen once, written down, and kept by the run that goes on
+
+
+ROWS = preference_rows(16, seed=3, words=2)
+
+
+@pytest.fixture
+def bfloat16_takes(monkeypatch):
+    """Make models of any width be measured, float32 at 1 ms and bfloat16 as given."""
+    monkeypatch.setattr(precision, "MIN_WIDTH", 0)
+
+    def takes(milliseconds):
+        def measure(device, name="bfloat16", *, backward=False):
+            seconds = {"float32": 1e-3, name: milliseconds / 1000}
+            return Timings(device.type, 1, seconds, backward)
+
+        monkeypatch.setattr(precision, "measure", measure)
+
+    monkeypatch.setattr(settle, "resolve_device", lambda: torch.device("cpu"))
+    return takes
+
+
+def go(backbone, out, *, goes_on=False, **options):
+    steps = {"max_steps": 4, "resume_from_checkpoint": "true"} if goes_on else {"max_steps": 2}
+    options = {"save_steps": 2, "tuning": "lora", "lora_r": 2, **steps, **options}
+    return run(train_config(backbone, out, **options), ROWS)
+
+
+def stored(out, step=2):
+    return json.loads((out / f"checkpoint-{step}" / "run.json").read_text())
+
+
+def precision_of(result):
+    """What the frozen weights of the backbone are in."""
+    module = result.model.module.get_base_model()
+    kinds = {p.dtype for n, p in module.named_parameters() if "base_layer" in n}
+    assert len(kinds) == 1
+    return str(kinds.pop()).removeprefix("torch.")
+
+
+@pytest.mark.parametrize(("milliseconds", "chosen"), [(0.25, "bfloat16"), (4.0, "float32")])
+def test_what_is_measured_is_trained_in_and_written_down(
+    backbones, tmp_path, capsys, bfloat16_takes, milliseconds, chosen
+):
+    bfloat16_takes(milliseconds)
+    result = go(backbones("gpt2"), tmp_path)
+    assert precision_of(result) == chosen
+    assert stored(tmp_path)["options"]["precision"] == chosen
+    for file in (tmp_path / "config.yaml", result.path / "training_config.yaml"):
+        assert yaml.safe_load(file.read_text())["precision"] == chosen
+    assert f"- Trained with the backbone in {chosen}\n" in (result.path / "README.md").read_text()
+    said = (
+        "precision: bfloat16, 4.0 times as fast as float32 (measured: a layer forward and backward "
+        "on 1 thread: float32 1 ms, bfloat16 0.25 ms)\n"
+    )
+    assert (said in capsys.readouterr().err) == (chosen == "bfloat16")
+
+
+@pytest.mark.parametrize(("milliseconds", "name"), [(0.25, "bfloat16"), (4.0, "float32")])
+def test_a_choice_is_the_same_run_as_its_name(
+    backbones, tmp_path, bfloat16_takes, milliseconds, name
+):
+    bfloat16_takes(milliseconds)
+    chosen, named = (
+        go(backbones("gpt2"), tmp_path / each, precision=each) for each in ("auto", name)
+    )
+    assert losses(chosen) == losses(named)
+
+
+@pytest.mark.parametrize("options", [{}, {"ensemble": "lora", "ensemble_members": 2}])
+def test_a_run_that_goes_on_keeps_its_precision_where_another_would_be_chosen(
+    backbones, tmp_path, bfloat16_takes, options
+):
+    bfloat16_takes(0.25)
+    go(backbones("gpt2"), tmp_path, **options)
+    bfloat16_takes(4.0)  # as on another machine
+    more = {name: 3 for name in options if name == "ensemble_members"}
+    with pytest.warns(HiddenContextWarning) as caught:
+        result = go(backbones("gpt2"), tmp_path, goes_on=True, **options | more)
+    assert precision_of(result) == "bfloat16"
+    slow = [str(each.message) for each in caught if "times slower" in str(each.message)]
+    assert slow == [
+        "bfloat16 is 4.0 times slower than float32 on this processor (measured: a layer forward "
+        "and backward on 1 thread: float32 1 ms, bfloat16 4 ms); the run keeps what it was begun "
+        "with."
+    ]
+    with pytest.raises(CheckpointError, match="--precision was bfloat16, is float32"):
+        go(backbones("gpt2"), tmp_path, goes_on=True, precision="float32", **options)
+
+
+@pytest.mark.parametrize("bf16", [None, True, False])
+def test_a_run_that_was_begun_goes_on_in_its_precision(
+    backbones, tmp_path, bfloat16_takes, capsys, bf16
+):
+    """In float32 where bfloat16 would be chosen now; one of an earlier version as its bf16 said."""
+    bfloat16_takes(4.0)
+    kept = "bfloat16" if bf16 else "float32"
+    go(backbones("gpt2"), tmp_path, **({} if bf16 is None else {"precision": kept}))
+    if bf16 is not None:
+        record = stored(tmp_path)
+        del record["options"]["precision"], record["threads"]
+        record["options"]["bf16"] = bf16
+        (tmp_path / "checkpoint-2" / "run.json").write_text(json.dumps(record))
+    bfloat16_takes(0.25)
+    assert precision_of(go(backbones("gpt2"), tmp_path, goes_on=True)) == kept
+    assert "threads" not in capsys.readouterr().err
+
+
+def test_a_slow_precision_that_was_asked_for_is_obeyed_with_one_warning(
+    backbones, tmp_path, bfloat16_takes
+):
+    bfloat16_takes(7.9)
+    with pytest.warns(HiddenContextWarning) as caught:
+        result = go(backbones("gpt2"), tmp_path, precision="bfloat16")
+    assert precision_of(result) == "bfloat16"
+    (slow,) = [str(each.message) for each in caught if "times slower" in str(each.message)]
+    assert slow.startswith("bfloat16 is 7.9 times slower than float32 on this processor")
+    assert slow.endswith("; take --precision float32.")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"freeze_backbone": True},
+        {"deepspeed": "d.json"},
+        {"training_arguments": {"fp16": True}},
+        {"model_name": "nothing/there"},  # left to the error of loading it
+    ],
+)
+def test_where_something_else_decides_nothing_is_measured(
+    backbones, tmp_path, bfloat16_takes, options
+):
+    bfloat16_takes(0.1)
+    options = {"model_name": backbones("gpt2"), "output_dir": tmp_path} | options
+    assert with_precision(train_config(**options)).precision == "float32"
+
+
+def test_several_processes_take_what_all_of_them_find(
+    backbones, tmp_path, bfloat16_takes, monkeypatch
+):
+    bfloat16_takes(0.1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = train_config(backbones("gpt2"), tmp_path)
+    assert with_precision(config).precision == "float32"
+    assert threads_of(config) is None  # as the launcher divides them
+    monkeypatch.setenv("RANK", "1")
+    bfloat16_takes(9.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the first process says it
+        with_precision(train_config(backbones("gpt2"), tmp_path, precision="bfloat16"))
+
+
+def test_tiny_models_are_not_measured(backbones, tmp_path, monkeypatch):
+    def measure(*_, **__):
+        raise AssertionError("nothing is to be measured")
+
+    monkeypatch.setattr(precision, "measure", measure)
+    assert load_config(backbones("gpt2")).hidden_size < precision.MIN_WIDTH
+    config = train_config(backbones("gpt2"), tmp_path)
+    assert with_precision(config).precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "asked", "used", "said"),
+    [(2, None, 2, ""), (1, None, 1, "threads was 2, is 1"), (2, 1, 1, "threads was 2, is 1")],
+)
+def test_a_run_that_goes_on_keeps_its_threads_as_far_as_they_are_there(
+    backbones, tmp_path, monkeypatch, capsys, cpus, asked, used, said
+):
+    monkeypatch.setattr("hidden_context.models.network.threads.usable_cpus", lambda: 2)
+    go(backbones("gpt2"), tmp_path, threads=2)
+    assert stored(tmp_path)["threads"] == 2
+    assert torch.get_num_threads() == 1
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["threads"] == 2
+    monkeypatch.setattr(settle, "usable_cpus", lambda: cpus)
+    capsys.readouterr()
+    go(backbones("gpt2"), tmp_path, goes_on=True, threads=asked)
+    assert stored(tmp_path, 4)["threads"] == used
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert bool(said) == ("threads was" in printed)

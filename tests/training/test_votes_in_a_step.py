@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 
 import pytest
 import torch
@@ -12,15 +13,19 @@ from accelerate import Accelerator
 from hidden_context.data.expand import expand_pairs
 from hidden_context.data.importers import read_row
 from hidden_context.data.merge import merge_prompts
-from hidden_context.data.tokenize import tokenize_examples
+from hidden_context.data.tokens.tokenize import tokenize_examples
+from hidden_context.models.checkpoint.likelihood_file import members_of
 from hidden_context.models.engine.budget import TokenBudget
-from hidden_context.models.modules import final_linear
+from hidden_context.models.network.modules import final_linear
+from hidden_context.training import run
 from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.finetune import build_reward_model
 from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
 from hidden_context.training.module import PassOutput, PreferenceModule, Totals
 from hidden_context.training.runner import StepRunner
-from support.builders import preference_rows, train_config
+from support import runs
+from support.builders import TOPICS, preference_rows, train_config
+from support.runs import losses
 
 PROMPT = "\n\nHuman: What about " + " ".join(["tea and rain and maps"] * 60) + "?\n\nAssistant:"
 WORDS = ("kind", "clear", "vague", "cruel")
@@ -68,13 +73,15 @@ def step_of(backbones, tmp_path):
     return run
 
 
-def assert_same(one: Step, other: Step, tolerance: float = 1e-9) -> None:
-    assert one.loss == pytest.approx(other.loss, abs=1e-6)
+def assert_same(one: Step, other: Step, tolerance: float = 1e-9, factor: float = 1.0) -> None:
+    """One step's loss and gradients are a factor times the other's."""
+    assert one.loss == pytest.approx(factor * other.loss, abs=1e-6)
     assert set(one.gradients) == set(other.gradients)
     assert max(float(values.abs().max()) for values in one.gradients.values()) > 1e-3
     for name, values in one.gradients.items():
         assert values.dtype == torch.float64
-        assert torch.allclose(values, other.gradients[name], atol=tolerance, rtol=1e-6), name
+        expected = factor * other.gradients[name]
+        assert torch.allclose(values, expected, atol=tolerance, rtol=1e-6), name
 
 
 def six_pairs(ranking=RANKING):
@@ -96,7 +103,7 @@ def test_a_ranking_is_its_six_pairs_and_runs_every_response_once(step_of, head, 
     assert (ranking.examples, merged.examples, apart.examples) == (1, 1, 6)
     assert ranking.data.num_votes == 3
     assert ranking.loss > 0.5
-    (tokens,) = (ranking.data[0],)
+    tokens = ranking.data[0]
     shared = next(n for n in range(999) if len({tuple(ids[: n + 1]) for ids in tokens}) > 1)
     assert shared >= 400
     own = sum(len(ids) - shared for ids in tokens)
@@ -106,11 +113,8 @@ def test_a_ranking_is_its_six_pairs_and_runs_every_response_once(step_of, head, 
         assert apart.tokens == 6 * shared + 3 * own
     else:
         longest = max(map(len, tokens))
-        assert (ranking.tokens, merged.tokens, apart.tokens) == (
-            4 * longest,
-            4 * longest,
-            12 * longest,
-        )
+        found = (ranking.tokens, merged.tokens, apart.tokens)
+        assert found == (4 * longest, 4 * longest, 12 * longest)
 
 
 def rows_of_prompts(count: int):
@@ -119,7 +123,7 @@ def rows_of_prompts(count: int):
     for number, row in enumerate(preference_rows(count, seed=5)):
         other = row["chosen"].rsplit(" ", 1)[0] + " odd."
         rows += [
-            row | {"annotator": "ann"},
+            row | {"annotator": "ann", "rating_chosen": 2.0},
             row | {"rejected": other, "annotator": "bob", "preference": 0.25},
             row | {"chosen": other, "annotator": "cat" if number % 2 else "ann", "weight": 2.0},
         ]
@@ -132,17 +136,30 @@ def rows_of_prompts(count: int):
     [
         {"reward_model_type": "mean_and_variance", "variance_penalty": 0.3},
         {"reward_model_type": "factor", "annotators": "variational", "outcomes": "ties"},
-        {"reward_model_type": "base", "outcomes": "ties"},
+        {"reward_model_type": "base", "outcomes": "ties", "anchor_weight": 0.5},
     ],
 )
 def test_merging_prompts_changes_neither_loss_nor_gradients(step_of, options, budget):
     merged = step_of(rows_of_prompts(4), merge=True, budget=budget, prior=0.1, **options)
     apart = step_of(rows_of_prompts(4), budget=budget, prior=0.1, **options)
     assert (merged.examples, apart.examples) == (4, 12)
-    assert merged.data.num_votes == apart.data.num_votes == 12
+    ratings = 4 if "anchor_weight" in options else 0
+    assert merged.data.num_votes == apart.data.num_votes == 12 + ratings
     assert [len(merged.data[place]) for place in range(4)] == [3, 3, 3, 3]
     assert merged.tokens < 0.7 * apart.tokens
     assert_same(merged, apart)
+
+
+@pytest.mark.parametrize("outcomes", ["preference", "ties"])
+def test_a_row_of_weight_two_is_the_row_twice(step_of, outcomes):
+    rows = preference_rows(5, seed=1)
+    rows[3]["preference"] = 0.5
+    weighted = [row | {"weight": 2.0} if n in (0, 3) else row for n, row in enumerate(rows)]
+    # a step's loss is a sum divided by the number of votes, 5 and 7
+    one, twice = (
+        step_of(each, outcomes=outcomes) for each in (weighted, [rows[0], rows[3], *rows])
+    )
+    assert_same(one, twice, factor=7 / 5)
 
 
 def nested_rows():
@@ -159,10 +176,10 @@ def nested_rows():
     ]
 
 
-def row_per_vote():
+def row_per_vote(rows):
     return [
-        {**{name: row[name] for name in ("chosen", "rejected")}, **vote}
-        for row in nested_rows()
+        {name: value for name, value in row.items() if name != "annotations"} | vote
+        for row in rows
         for vote in row["annotations"]
     ]
 
@@ -171,8 +188,8 @@ def row_per_vote():
 def test_votes_in_one_row_are_rows_of_one_vote(step_of, inference):
     options = {"reward_model_type": "factor", "num_factors": 2, "annotators": inference}
     nested = step_of(nested_rows(), prior=0.05, **options)
-    apart = step_of(row_per_vote(), prior=0.05, **options)
-    merged = step_of(row_per_vote(), prior=0.05, merge=True, **options)
+    apart = step_of(row_per_vote(nested_rows()), prior=0.05, **options)
+    merged = step_of(row_per_vote(nested_rows()), prior=0.05, merge=True, **options)
     assert (nested.examples, apart.examples, merged.examples) == (8, 20, 8)
     assert_same(nested, apart)
     assert_same(nested, merged)
@@ -215,25 +232,6 @@ def test_a_step_without_votes_has_no_loss_and_no_gradient(step_of):
 # ---- the module
 
 
-def test_one_module_holds_all_that_is_learned(step_of):
-    rows = [row | {"rating_chosen": 1.0} for row in rows_of_prompts(2)]
-    options = {"reward_model_type": "factor", "annotators": "map", "outcomes": "ties"}
-    module = step_of(rows, anchor_weight=0.5, **options).module
-    names = [name for name, _ in module.named_parameters()]
-    assert {name.split(".")[0] for name in names} == {"network", "likelihood"}
-    assert sum(name.startswith("network.") for name in names) == len(
-        list(module.network.parameters())
-    )
-    beside = sorted(name for name in names if name.startswith("likelihood."))
-    assert beside == [
-        "likelihood.annotators.location",
-        "likelihood.habits.location",
-        "likelihood.habits.log_prior_scale",
-        "likelihood.outcomes.raw_gaps",
-        "likelihood.ratings.log_noise",
-    ]
-
-
 def test_the_passes_parts_of_a_loss_add_up(step_of):
     """Called by itself, the module divides by the votes that it is given."""
     options = {"reward_model_type": "mean_and_variance", "variance_penalty": 0.3}
@@ -255,3 +253,83 @@ def test_the_passes_parts_of_a_loss_add_up(step_of):
     assert sum(each) == pytest.approx(float(output.loss.detach()), abs=1e-9)
     assert torch.equal(module(whole.tokens), output.raw)
     assert math.isfinite(sum(each))
+
+
+# ---- Several votes on one pair: in one row or in as many, they are the same votes
+
+
+PEOPLE = [f"p{number:02}" for number in range(20)]
+KIND, RUDE = " An answer that is kind.", " An answer that is rude."
+
+
+def voted_rows(count: int, seed: int):
+    """Pairs judged by twenty people, of whom ten like kind answers and ten rude ones."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        prompt = f"\n\nHuman: What about {draw.choice(TOPICS)} {seed}{number}?\n\nAssistant:"
+        votes = [
+            {"annotator": name, "preference": float((place < 10) == (draw.random() < 0.9))}
+            for place, name in enumerate(PEOPLE)
+        ]
+        rows.append({"prompt": prompt, "chosen": KIND, "rejected": RUDE, "annotations": votes})
+    return rows
+
+
+def told(result) -> dict[str, float]:
+    """Metrics but for the level of rewards, which comparisons leave open."""
+    return {n: value for n, value in result.metrics.items() if not n.endswith("reward_mean")}
+
+
+def contexts(result) -> torch.Tensor:
+    """Posterior means of the annotators, of shape ``(M, U)``, each member's sign the same."""
+    found = torch.stack(
+        [part.annotators.location.detach()[:, 0] for part in members_of(result.model.likelihood)]
+    )
+    return found * found[:, :1].sign()
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_votes_in_one_row_are_learned_like_rows_of_their_own(backbones, tmp_path, linear):
+    rows, test = voted_rows(16, seed=1), voted_rows(6, seed=2)
+    single = row_per_vote(rows)
+    shuffled = random.Random(3).sample(single, len(single))
+    results = {}
+    for name, train, merge in (
+        ("nested", rows, True),
+        ("merged", single, True),
+        ("apart", single, False),
+        ("shuffled", shuffled, False),
+        ("shuffled and merged", shuffled, True),
+    ):
+        config = runs.frozen(
+            backbones, tmp_path / name, merge_prompts=merge, reward_model_type="factor",
+            annotators="variational", probe_epochs=40, probe_members=1,
+            probe_early_stopping=False, probe_linear=linear,
+        )  # fmt: skip
+        results[name] = run(config, train, test)
+    nested = results["nested"]
+    kept = {name: result.reports["train"].kept for name, result in results.items()}
+    assert kept == {
+        "nested": 16, "merged": 16, "apart": 320, "shuffled": 320, "shuffled and merged": 16
+    }  # fmt: skip
+    for name in ("merged", "apart"):  # the same votes in the same order
+        if not linear:  # whose batches are dealt from all comparisons
+            curves = [losses(result) for result in (nested, results[name])]
+            # rounding, which depends on how rows are laid out, grows from step to step
+            assert curves[0][:5] == pytest.approx(curves[1][:5], abs=1e-4)
+            assert curves[0] == pytest.approx(curves[1], abs=1e-2)
+        assert results[name].metrics["loss"] == pytest.approx(nested.metrics["loss"], abs=5e-3)
+        assert told(results[name]) == pytest.approx(told(nested), rel=0.05, abs=5e-3)
+        state, other = (each.model.probe.state_dict() for each in (nested, results[name]))
+        for part in ("location", "scale"):  # of the responses as often as votes name them
+            assert torch.allclose(state[part], other[part], rtol=1e-5, atol=1e-5), part
+    for name, result in results.items():
+        for own, other in zip(contexts(nested), contexts(result), strict=True):
+            both = torch.corrcoef(torch.stack([own, other]))
+            assert float(both[0, 1]) > 0.99, name
+        assert float(contexts(result).std(1).min()) > 0.5
+        assert bool((contexts(result)[:, :10] > 0).all())
+        assert bool((contexts(result)[:, 10:] < 0).all())
+        assert result.metrics["accuracy"] > 0.8
+        assert result.metrics["loss"] == pytest.approx(nested.metrics["loss"], abs=0.06)

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from policy.real.subsets import best_of_subsets
+from policy.best_of_n import best_of_subsets
 
-from hidden_context.statistics.interval import FEWEST, Interval
+from hidden_context.statistics.interval import FEWEST
 
 SIZES: Final = (1, 2, 4, 8, 16)
 RESAMPLES: Final = 1000
@@ -50,7 +50,7 @@ def standardised(judged: ArrayLike) -> Floats:
 def per_response(
     judged: Mapping[str, ArrayLike], texts: Sequence[Sequence[str]], tokens: ArrayLike
 ) -> dict[str, Floats]:
-    """Return what is measured of every response, each of shape ``(P, S)``.
+    """Measure every response; each measure has shape ``(P, S)``.
 
     Args:
         judged: Rewards of the judges, by ``helpful`` and ``harmless``.
@@ -75,7 +75,7 @@ def per_response(
 def per_prompt(
     scores: ArrayLike, columns: Mapping[str, Floats], sizes: Sequence[int] = SIZES
 ) -> dict[str, Floats]:
-    """Return what is expected of the response that a reward chooses, for each n and prompt.
+    """Return the expected measures of the response that a reward chooses, by n and prompt.
 
     Args:
         scores: The reward of the responses, ``(P, S)``.
@@ -129,7 +129,7 @@ def within(first: ArrayLike, second: ArrayLike) -> Floats:
 
 
 def correlation(first: ArrayLike, second: ArrayLike, rows: NDArray[np.bool_]) -> list[float]:
-    """Return the mean correlation within some prompts, of those that have one, and its interval."""
+    """Return the mean correlation within prompts that have one, and its interval."""
     found = within(first, second)[rows]
     known = found[~np.isnan(found)]
     return mean_intervals(known[None])[0] if len(known) else [np.nan] * 3
@@ -164,8 +164,3 @@ def by_set(
                 own[str(n)][short] = each
             result[group][measure] = own
     return result
-
-
-def as_list(interval: Interval) -> list[float]:
-    """Return estimate, lower and upper end."""
-    return [interval.estimate, interval.low, interval.high]

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from hidden_context.data.dialogue import first_user_turn
 from hidden_context.data.example import Example
-from hidden_context.data.files import iter_jsonl
-from hidden_context.data.groups import BY_FIRST_TURN
 from hidden_context.data.sources import load_examples
+from hidden_context.data.splits.division import BY_FIRST_TURN
+from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.errors import DataError
 
 SETS: Final = ("helpful", "harmless", "jailbreak")

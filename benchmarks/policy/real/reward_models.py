@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,26 +10,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import safetensors
 import torch
-from frozen_layers import fill_cache, layer_featurizers
-from policy.models import check_kept
+from paper.layers import fill_cache, layer_featurizers
+from policy.models import Raw, kept_raw
 from policy.real.prompts import Division
 from policy.rewards import MODELS
-from safetensors.torch import save
-from torch import Tensor
 
 from hidden_context import heads
 from hidden_context.data.example import Example
-from hidden_context.data.files import atomic_write
-from hidden_context.data.groups import BY_FIRST_TURN
+from hidden_context.data.splits.division import BY_FIRST_TURN
 from hidden_context.distributions import RewardDistribution
 from hidden_context.models import RewardModel
 from hidden_context.models.feature_cache import FeatureCache
 from hidden_context.training import TrainConfig, run
 
 LAYER: Final = 20
-"""Two thirds deep, the package's default; what training pairs chose too (docs/reproduction.md)."""
+"""Two thirds deep: the package's default, and what training pairs chose."""
 MAX_LENGTH: Final = 512
 _ONE_PASS: Final = 32
 
@@ -110,7 +105,7 @@ def said(
     made_by: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Said:
-    """Train one reward model and run it, or read what it said.
+    """Rewards by one model, which is trained unless they are kept already.
 
     Args:
         learner: Which.
@@ -123,38 +118,23 @@ def said(
     Raises:
         ConfigError: If what is kept was made otherwise.
     """
+
+    def make() -> Raw:
+        model = trained(learner, division, folder, training)
+        raw = {
+            part: model.raw_outputs([text for each in examples for text in each.inputs])
+            for part, examples in (("responses", answered), ("pairs", division.held_out))
+        }
+        return raw, {"head": model.head.to_dict()}
+
     path = folder / "raw" / f"{learner.file_name}.safetensors"
-    if not path.is_file():
-        _keep(learner, division, answered, folder, made_by, training)
-    with safetensors.safe_open(path, framework="pt") as file:
-        about = {name: json.loads(value) for name, value in file.metadata().items()}
-        raw = {name: file.get_tensor(name).double() for name in ("responses", "pairs")}
-    check_kept(path, about["made_by"], made_by)
+    raw, about = kept_raw(path, {"made_by": made_by}, make)
     head = heads.from_dict(about["head"])
     shape = (len(answered), len(answered[0].responses))
     return Said(
         head.distribution(raw["responses"].unflatten(0, shape)),
         head.distribution(raw["pairs"].unflatten(0, (-1, 2))),
     )
-
-
-def _keep(
-    learner: Learner,
-    division: Division,
-    answered: Sequence[Example],
-    folder: Path,
-    made_by: Mapping[str, Any],
-    training: Mapping[str, Any],
-) -> None:
-    model = trained(learner, division, folder, training)
-    raw: dict[str, Tensor] = {
-        part: model.raw_outputs([text for each in examples for text in each.inputs])
-        for part, examples in (("responses", answered), ("pairs", division.held_out))
-    }
-    about = {"made_by": made_by, "head": model.head.to_dict()}
-    content = save(raw, {key: json.dumps(value) for key, value in about.items()})
-    with atomic_write(folder / "raw" / f"{learner.file_name}.safetensors", "wb") as file:
-        file.write(content)
 
 
 def trained(

@@ -1,6 +1,6 @@
 """Best of 16 responses of SmolLM2-135M-Instruct by cautious rewards, on one processor core.
 
-    python benchmarks/smollm2.py FOLDER
+    python benchmarks/paper/smollm2.py FOLDER
     python benchmarks/policy/real/study.py --model FOLDER --data DATA --output results/policy_real
     python benchmarks/policy/real/study.py --model FOLDER --data DATA --output results/policy_real \
         --report policy_real.md
@@ -12,7 +12,6 @@ begins with those that are answered. The second command writes the tables and th
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -25,15 +24,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from kit import script_parser
 from policy.real.prompts import Division, Question, divide, load_jailbreaks, load_pairs, questions
 from policy.real.responses import Sampler, Sampling, answer_all, made_by
 from policy.real.reward_models import LAYER, LEARNERS, Said, prepare, said, training_options
 from policy.real.summary import summarise
 from policy.real.tables import write_tables
 
+from hidden_context.cli.main import run_safely
 from hidden_context.data.example import Example
-from hidden_context.data.locks import exclusive_folder
-from hidden_context.models.identity import weight_digests
+from hidden_context.data.storage.locks import exclusive_folder
+from hidden_context.models.checkpoint.identity import weight_digests
 
 
 def rewards_for(
@@ -74,10 +75,9 @@ def _texts(pairs: Sequence[Example]) -> list[Any]:
     return [[pair.prompt, pair.responses, pair.objective] for pair in pairs]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw responses, train reward models, and write the tables."""
+    parser = script_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder of the language model")
     parser.add_argument("--data", type=Path, required=True, help="folder of the paper's data")
     parser.add_argument("--output", type=Path, required=True, help="folder of results")
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=LAYER, help="hidden states of the features")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", type=Path, help="write tables and JSON here too")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     started = time.perf_counter()
 
@@ -113,7 +113,8 @@ def main() -> None:
     if options.report:
         write_tables(summarise(rows, found, division), options.report)
         say(f"{options.report} written")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_safely(main, None))

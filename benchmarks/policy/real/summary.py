@@ -10,7 +10,6 @@ from policy.real.measures import (
     JUDGES,
     RESAMPLES,
     Floats,
-    as_list,
     by_set,
     correlation,
     mean_intervals,
@@ -22,7 +21,7 @@ from policy.real.prompts import Division
 from policy.real.reward_models import Said, correct, first_questions
 from policy.rewards import REWARDS, values
 
-from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
+from hidden_context.statistics.interval import cluster_interval, cluster_sums, ratio
 
 CHOSEN: Final = {
     "base": "mean",
@@ -143,7 +142,7 @@ def accuracies(said: Mapping[str, Said], division: Division) -> dict[str, Any]:
     cluster = first_questions(division.held_out)
     return {
         name: {
-            group: as_list(_share(values, cluster, rows))
+            group: _share(values, cluster, rows)
             for group, rows in (
                 *((objective, objectives == objective) for objective in JUDGES),
                 ("both", np.ones(len(objectives), dtype=bool)),
@@ -153,10 +152,11 @@ def accuracies(said: Mapping[str, Said], division: Division) -> dict[str, Any]:
     }
 
 
-def _share(values: Floats, cluster: Any, rows: Any) -> Interval:
+def _share(values: Floats, cluster: Any, rows: Any) -> list[float]:
     both = np.stack([values, np.ones_like(values)], axis=1)[rows]
     sums = cluster_sums(both, cluster[rows])
-    return cluster_interval(sums, ratio, bounds=(0, 1), resamples=RESAMPLES)
+    found = cluster_interval(sums, ratio, bounds=(0, 1), resamples=RESAMPLES)
+    return [found.estimate, found.low, found.high]
 
 
 def correlations(scores: Floats, columns: Mapping[str, Floats]) -> dict[str, list[float]]:

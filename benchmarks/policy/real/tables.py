@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from kit import markdown
 from policy.real.measures import SIZES
-from policy.real.summary import SINGLE, chosen_names, title_of
+from policy.real.summary import chosen_names, title_of
 
-from hidden_context.data.files import atomic_write, write_json
+from hidden_context.data.storage.files import atomic_write, write_json
 
 _SETS: Final = ("helpful", "harmless", "jailbreak")
-_BY_N: Final = ("base", "DPL mean", "quantile", "CVaR", "entropic", "relative quantile")
 
 
 def write_tables(found: Mapping[str, Any], path: Path) -> None:
@@ -20,8 +20,7 @@ def write_tables(found: Mapping[str, Any], path: Path) -> None:
     sets = [name for name in _SETS if name in found["sizes"]["prompts"]]
     parts = [sizes_line(found["sizes"]), accuracy_table(found["accuracy"])]
     parts += [rewards_table(found, name) for name in ("all", *sets)]
-    parts += [n_table(found), correlation_table(found), sigma_table(found["sigma"])]
-    parts.append(tries_table(found))
+    parts.append(sigma_table(found["sigma"]))
     with atomic_write(path) as file:
         file.write("\n".join(parts))
     write_json(path.with_suffix(".json"), found)
@@ -43,11 +42,11 @@ def accuracy_table(found: Mapping[str, Any]) -> str:
         [name, *(percent(each[group]) for group in ("helpful", "harmless", "both"))]
         for name, each in found.items()
     ]
-    return table("Accuracy on held-out pairs", ["model", "helpful", "harmless", "both"], rows)
+    return markdown(["model", "helpful", "harmless", "both"], rows, "Accuracy on held-out pairs")
 
 
 def rewards_table(found: Mapping[str, Any], group: str) -> str:
-    """Best of the most: what the judges say of each reward's choice, those worst off last."""
+    """Best of 16: the judges' view of each reward's choice."""
     n = str(SIZES[-1])
     rows = []
     for name in chosen_names():
@@ -63,31 +62,7 @@ def rewards_table(found: Mapping[str, Any], group: str) -> str:
             ]
         )
     heads = ["reward", "helpful judge", "harmless judge", "worse of the two", "− base"]
-    return table(f"Best of {n}, {group}", [*heads, "− DPL mean", "tokens", "refusals"], rows)
-
-
-def n_table(found: Mapping[str, Any]) -> str:
-    """The worse of the two judges by n, over all prompts."""
-    names = [name for name in chosen_names() if title_of(name).split(",")[0] in _BY_N]
-    names += [*SINGLE, "longest"]
-    rows = [
-        [
-            title_of(name),
-            *(number(found["rewards"][name]["all"]["worse"][str(n)]["mean"]) for n in SIZES),
-        ]
-        for name in names
-    ]
-    return table("Worse of the two judges by n", ["reward", *(f"n = {n}" for n in SIZES)], rows)
-
-
-def correlation_table(found: Mapping[str, Any]) -> str:
-    """What each reward goes with, within prompts."""
-    rows = [
-        [title_of(name), *(number(value) for value in found["correlations"][name].values())]
-        for name in chosen_names()
-    ]
-    heads = ["correlation with", "length", "helpful judge", "harmless judge", "σ"]
-    return table("What rewards go with, within prompts", heads, rows)
+    return markdown([*heads, "− DPL mean", "tokens", "refusals"], rows, f"Best of {n}, {group}")
 
 
 def sigma_table(found: Mapping[str, Any]) -> str:
@@ -112,26 +87,7 @@ def sigma_table(found: Mapping[str, Any]) -> str:
     ]
     heads = ["prompts", "mean σ", "its spread within a prompt", "disagreement"]
     heads += ["r(σ, split)", "r(disagreement, split)", "r(σ, length)", "r(judges)"]
-    return table("What σ finds", heads, rows)
-
-
-def tries_table(found: Mapping[str, Any]) -> str:
-    """Every try of every reward, best of the most, over all prompts."""
-    n = str(SIZES[-1])
-    rows = [
-        [
-            name,
-            *(
-                number(each["all"][measure][n]["mean"])
-                for measure in ("helpful", "harmless", "worse")
-            ),
-            number(each["all"]["worse"][n]["base"]),
-            f"{each['all']['tokens'][n]['mean'][0]:.1f}",
-        ]
-        for name, each in found["rewards"].items()
-    ]
-    heads = ["reward, try", "helpful judge", "harmless judge", "worse of the two", "− base"]
-    return table(f"Every try, best of {n}", [*heads, "tokens"], rows)
+    return markdown(heads, rows, "What σ finds")
 
 
 def number(value: Sequence[float | None]) -> str:
@@ -148,9 +104,3 @@ def percent(value: Sequence[float]) -> str:
     """Write a share with its interval, in per cent."""
     mean, low, high = (f"{100 * each:.1f}" for each in value)
     return f"{mean} [{low}, {high}]"
-
-
-def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table under a heading."""
-    lines = [f"### {title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])

@@ -1,4 +1,4 @@
-"""Options of a choice of votes; every field is also a flag of ``hidden-context next``."""
+"""Options for choosing votes; every field is also a flag of ``hidden-context next``."""
 
 from __future__ import annotations
 
@@ -97,5 +97,5 @@ class NextConfig:
 
     @property
     def whom(self) -> Literal["anyone", "known", "listed"]:
-        """Who is asked: as the option says, else those of the table where there is one."""
+        """Who is asked: the option, or the annotators of the table if there is one."""
         return self.ask or ("anyone" if self.annotators is None else "listed")

@@ -16,7 +16,6 @@ from scipy.special import expit
 
 from hidden_context.statistics.checks import Floats
 
-_MOST_STEPS: Final = 25
 _TOLERANCE: Final = 1e-6
 _ROWS: Final = 4096
 
@@ -72,7 +71,7 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What is known of I items' scores, the log-odds of one answer against others.
+    """Scores of I items: the log-odds of one answer against the others.
 
     Attributes:
         mean: With all votes, of shape ``(I,)``.
@@ -88,7 +87,7 @@ class Scores:
 
 
 def fit_scores(design: Design, yes: Floats, no: Floats, precision: Floats) -> Scores:
-    r"""Fit log-odds of votes, and say what they would be without each item's own votes.
+    r"""Fit log-odds of votes, with and without each item's own votes.
 
     Weights are normal with mean 0 and the precisions given; their posterior is taken for a normal
     around its mode, found by Newton's method. An item with information w = n p (1 − p), slope
@@ -108,7 +107,7 @@ def fit_scores(design: Design, yes: Floats, no: Floats, precision: Floats) -> Sc
     votes = yes + no
     weights, factor = np.zeros(design.columns), None
     loss, score = _loss(design, weights, yes, votes, precision)
-    for _ in range(_MOST_STEPS):
+    for _ in range(25):
         chance = expit(score)
         slope = design.sums(votes * chance - yes) + precision * weights
         curve = design.products(votes * chance * (1 - chance))

@@ -1,4 +1,4 @@
-"""Shares of votes foretold by texts, by responses that come again, and by groups."""
+"""Vote shares predicted from texts, from repeated responses, and from groups."""
 
 from __future__ import annotations
 
@@ -17,13 +17,8 @@ from hidden_context.statistics.checks import Codes, Floats
 
 MOST_EFFECTS: Final = 1500
 """Responses with an effect of their own at most, those in most items first."""
-_FEWEST_ITEMS: Final = 3
-_FEWEST_OF_GROUP: Final = 20
-_MOST_GROUPS: Final = 200
-_TIE_FEATURES: Final = 32
 _LEAN_TEXTS: Final = (0.0125, 0.05, 0.2)
 _LEAN_EFFECTS: Final = (0.125, 0.5, 1.5)
-_TIE_SCALES: Final = (0.25, 1.0, 4.0)
 _TIE_TEXTS, _TIE_EFFECTS, _TIE_GROUPS = 0.01, 0.1, 0.25
 _VAGUE: Final = 25.0
 _POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -31,7 +26,7 @@ _POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 
 @dataclass(frozen=True)
 class Sizes:
-    """Variances of the priors, by which a forecast trusts texts more or less.
+    """Variances of the priors, which set how far a forecast trusts texts.
 
     Attributes:
         texts: Of the weights of texts, for which side is better.
@@ -46,7 +41,7 @@ class Sizes:
 
 @dataclass(frozen=True, eq=False)
 class ShareForecast:
-    """Shares of I items, foretold without their own votes.
+    """Predicted shares of I items, each without its own votes.
 
     Attributes:
         shares: Of first, equal and second, of shape ``(I, 3)``.
@@ -63,7 +58,7 @@ class ShareForecast:
 
 
 def forecast_shares(items: Items, features: Features, sizes: Sizes | None = None) -> ShareForecast:
-    r"""Foretell shares of votes from the votes on other items.
+    r"""Predict shares of votes from the votes on other items.
 
     Two logistic regressions with normal priors say how likely a vote is for ``equal``, and which
     side is better otherwise:
@@ -74,7 +69,7 @@ def forecast_shares(items: Items, features: Features, sizes: Sizes | None = None
     p is by differences: of the texts' features, and of an effect of each response that stands in
     three items or more. e is by what does not change when the sides change places, by groups, and
     by how far apart the sides are. The priors' variances are those of some few that make the
-    votes most likely. Each item is foretold as if its own votes were unknown.
+    votes most likely. Each item is predicted as if its own votes were unknown.
 
     Args:
         items: The items, with or without votes.
@@ -93,16 +88,20 @@ def forecast_shares(items: Items, features: Features, sizes: Sizes | None = None
         mean, variance = _moments(lean.others, lean.others_variance)
         shares = np.stack([mean, np.zeros_like(mean), 1 - mean], axis=1)
         return ShareForecast(_inside(shares), 2 * variance, linear, found)
-    design = _tie_design(items, columns, sides, lean)
-    known = () if sizes is None else (sizes.ties,)
-    ties, scale = _ties(design, equal, first + second, known or _TIE_SCALES)
+    design, variances = _tie_design(items, columns, sides, lean)
+    fits = []
+    for scale in (0.25, 1.0, 4.0) if sizes is None else (sizes.ties,):
+        precision = 1 / (variances * scale)
+        precision[:2] = 1 / _VAGUE, 1.0
+        fits.append((fit_scores(design, equal, first + second, precision), scale))
+    ties, scale = max(fits, key=lambda pair: pair[0].evidence)
     return _together(lean, ties, linear, replace(found, ties=scale))
 
 
 def _lean(
     items: Items, texts: Floats, yes: Floats, no: Floats, sizes: Sizes | None
 ) -> tuple[Scores, Floats, Sizes]:
-    """Fit which side is better; also by the texts alone."""
+    """Fit which side is better, also from texts alone."""
     effects = _effects(items, len(items.responses), signs=(1.0, -1.0))
     design = Design(texts, effects)
     middle = Sizes(_LEAN_TEXTS[1], _LEAN_EFFECTS[1], 1.0)
@@ -133,16 +132,11 @@ def _lean_precision(design: Design, sizes: Sizes) -> Floats:
     return precision
 
 
-@dataclass(frozen=True, eq=False)
-class _TieDesign:
-    """A design, and the usual variances of its weights' priors."""
-
-    design: Design
-    variances: Floats
-
-
-def _tie_design(items: Items, columns: Floats, sides: list[Codes], lean: Scores) -> _TieDesign:
-    some = columns[:, : 2 + _TIE_FEATURES]
+def _tie_design(
+    items: Items, columns: Floats, sides: list[Codes], lean: Scores
+) -> tuple[Design, Floats]:
+    """Return a design, and the usual variances of its weights' priors."""
+    some = columns[:, : 2 + 32]
     one, other = some[sides[0]], some[sides[1]]
     ones, apart = np.ones((len(one), 1)), np.abs(lean.others)[:, None]
     texts = np.concatenate([ones, apart, np.abs(one - other), one + other], axis=1)
@@ -150,21 +144,7 @@ def _tie_design(items: Items, columns: Floats, sides: list[Codes], lean: Scores)
     groups = _group_effects(items)
     counts = [texts.shape[1], effects.shape[1], groups.shape[1]]
     variances = np.repeat([_TIE_TEXTS, _TIE_EFFECTS, _TIE_GROUPS], counts)
-    return _TieDesign(Design(texts, csr_array(hstack([effects, groups]))), variances)
-
-
-def _ties(
-    tie: _TieDesign, yes: Floats, no: Floats, scales: tuple[float, ...]
-) -> tuple[Scores, float]:
-    best, chosen = None, scales[0]
-    for scale in scales:
-        precision = 1 / (tie.variances * scale)
-        precision[:2] = 1 / _VAGUE, 1.0
-        scores = fit_scores(tie.design, yes, no, precision)
-        if best is None or scores.evidence > best.evidence:
-            best, chosen = scores, scale
-    assert best is not None
-    return best, chosen
+    return Design(texts, csr_array(hstack([effects, groups]))), variances
 
 
 def _effects(items: Items, responses: int, signs: tuple[float, float]) -> csr_array:
@@ -174,7 +154,7 @@ def _effects(items: Items, responses: int, signs: tuple[float, float]) -> csr_ar
     uses = np.bincount(items.first, minlength=responses)
     uses += np.bincount(items.second, minlength=responses)
     chosen = np.argsort(-uses, kind="stable")[:MOST_EFFECTS]
-    chosen = chosen[uses[chosen] >= _FEWEST_ITEMS]
+    chosen = chosen[uses[chosen] >= 3]
     place = np.full(responses, NOBODY)
     place[chosen] = np.arange(len(chosen))
     return _sparse([place[items.first], place[items.second]], signs, len(chosen))
@@ -183,8 +163,8 @@ def _effects(items: Items, responses: int, signs: tuple[float, float]) -> csr_ar
 def _group_effects(items: Items) -> csr_array:
     """Effects of the groups that have many items, where there are several, ``(I, G)``."""
     sizes = np.bincount(items.group)
-    chosen = np.argsort(-sizes, kind="stable")[:_MOST_GROUPS]
-    chosen = chosen[sizes[chosen] >= _FEWEST_OF_GROUP]
+    chosen = np.argsort(-sizes, kind="stable")[:200]
+    chosen = chosen[sizes[chosen] >= 20]
     chosen = chosen if len(chosen) > 1 else chosen[:0]
     place = np.full(len(sizes), NOBODY)
     place[chosen] = np.arange(len(chosen))
@@ -208,7 +188,7 @@ def _moments(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
 
 
 def _together(lean: Scores, ties: Scores, linear: Floats, sizes: Sizes) -> ShareForecast:
-    """Shares of first, equal and second, the two regressions' errors taken for independent."""
+    """Combine both regressions into shares; their errors are taken as independent."""
     p, p_variance = _moments(lean.others, lean.others_variance)
     e, e_variance = _moments(ties.others, ties.others_variance)
     shares = np.stack([(1 - e) * p, e, (1 - e) * (1 - p)], axis=1)

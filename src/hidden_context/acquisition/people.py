@@ -1,4 +1,4 @@
-"""Who can be asked: what a vote by each costs, and who has voted already."""
+"""Annotators who can be asked: what a vote costs, and who has voted already."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class People:
 
 @dataclass
 class Queue:
-    """Deals questions to annotators: the cheapest first, and of these who has voted least.
+    """Assigns questions to annotators: the cheapest first, then whoever has voted least.
 
     Votes and questions are counted together, so that those of whom little is known are asked first,
     and in the end all are asked alike: a share is to be that of everybody, not of the busiest.
@@ -51,7 +51,7 @@ class Queue:
         heapq.heapify(self._heap)
 
     def next_for(self, item: int, left: float) -> int | None:
-        """Return who is to be asked about an item; None if nobody can be for what is left."""
+        """Return whom to ask about an item; None if nobody is left or affordable."""
         out = self.people.voted.get(item, set()) | self.asked.get(item, set())
         passed, found = [], None
         while self._heap and found is None:
@@ -67,7 +67,7 @@ class Queue:
         return found
 
     def take(self, item: int, who: int) -> None:
-        """Note that somebody is asked about an item."""
+        """Record that an annotator is asked about an item."""
         self.asked.setdefault(item, set()).add(who)
         self._questions[who] += 1
         questions, most = self._questions[who], self.people.most

@@ -1,4 +1,4 @@
-"""What can be asked: the items that have votes, and a pool of items that have none yet."""
+"""Items that can be asked about: judged items, and a pool of items without votes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hidden_context.check.items import NOBODY, Items, read_items
 from hidden_context.data.checks import Place
 from hidden_context.data.dialogue import Conversation, canonical_prompt, is_blank
 from hidden_context.data.example import Comparison, Example, Judgement, Ranking, Rating
-from hidden_context.data.groups import SplitOptions
 from hidden_context.data.importers import read_row
-from hidden_context.data.judges import people_of
-from hidden_context.data.rows import iter_rows, require_row
 from hidden_context.data.sources import files_of_split, load_examples
+from hidden_context.data.splits.division import SplitOptions
+from hidden_context.data.storage.rows import iter_rows, require_row
 from hidden_context.data.usable import has_votes
+from hidden_context.data.votes.judges import people_of
 from hidden_context.errors import DataError
 
 ID_COLUMNS: Final = ("item", "id", "item_id")
@@ -37,7 +37,7 @@ _REMEDY: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """I items of which some have votes.
+    """I items, some of which have votes.
 
     Attributes:
         items: The items; those of the pool have no votes.
@@ -63,7 +63,7 @@ class Pool:
 
 
 def read_pool(config: NextConfig) -> Pool:
-    """Read the judged data, what nobody judged in it, and the pool.
+    """Read the judged data, its rows without a vote, and the pool.
 
     Args:
         config: The options.
@@ -152,7 +152,7 @@ def _unjudged(config: NextConfig) -> Iterator[Example]:
 
 
 def _read_file(path: str) -> list[Example]:
-    """Read a pool; whatever its rows say of votes is not read."""
+    """Read a pool; its columns about votes are ignored."""
     found = []
     for line, item in iter_rows(path):
         row, place = require_row(item), Place(Path(path), line)

@@ -1,11 +1,14 @@
-"""What a choice of votes says of itself: the questions, and the error before and after."""
+"""The result of a choice of votes: the questions, and the expected error before and after."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hidden_context.data.dialogue import Conversation
+from hidden_context.data.dialogue import Conversation, to_text
+from hidden_context.data.storage.files import write_json, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -35,23 +38,16 @@ class Question:
     cost: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as a row."""
-        row: dict[str, Any] = {
-            "rank": self.rank,
-            "item": self.item,
-            "prompt": self.prompt,
-            "responses": list(self.responses),
-            "annotator": self.annotator,
-            "expected_information": self.expected_information,
-            "votes_so_far": self.votes_so_far,
-            "group": self.group,
-        }
-        return row if self.cost is None else {**row, "cost": self.cost}
+        """Return the question as a row."""
+        row = vars(self) | {"responses": list(self.responses)}
+        if self.cost is None:
+            del row["cost"]
+        return row
 
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """What the choice does for one group, or for all.
+    """What the chosen votes change for one group, or for all items.
 
     Attributes:
         name: The group.
@@ -95,3 +91,44 @@ class Chosen:
     total: GroupSummary
     groups: list[GroupSummary]
     report: str
+
+
+def write_questions(path: str | Path, questions: Sequence[Question], format: str) -> None:
+    """Write questions to a file, all or nothing.
+
+    Args:
+        path: The file.
+        questions: The questions, in order.
+        format: ``jsonl``, or ``label_studio`` for one JSON list of tasks.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    if format == "label_studio":
+        write_json(path, [label_studio_task(question) for question in questions])
+    else:
+        write_jsonl(path, (question.to_dict() for question in questions))
+
+
+def label_studio_task(question: Question) -> dict[str, Any]:
+    """Write a question as a task of Label Studio.
+
+    What a labelling configuration shows stands in ``data``: ``$prompt``, and ``$response1`` and
+    ``$response2`` of a pair or ``$text`` of a rated text. The rest goes along in ``meta``, where
+    annotators do not see it.
+
+    Args:
+        question: The question.
+
+    Returns:
+        The task.
+    """
+    data: dict[str, Any] = {"prompt": to_text(question.prompt)}
+    texts = [to_text(response) for response in question.responses]
+    if len(texts) == 1:
+        data["text"] = texts[0]
+    else:
+        data |= {f"response{number}": text for number, text in enumerate(texts, start=1)}
+    row = question.to_dict()
+    meta = {name: value for name, value in row.items() if name not in ("prompt", "responses")}
+    return {"data": {**data, "item": question.item}, "meta": meta}

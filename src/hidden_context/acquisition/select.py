@@ -1,9 +1,9 @@
-"""The order of votes: the largest expected drop for its cost first, each vote seeing the last."""
+"""Choosing votes: the largest expected drop per cost first, updated after each vote."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,7 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True)
 class Limits:
-    """What a choice has to keep to.
+    """Limits of a choice.
 
     Attributes:
         budget: What all votes may cost together.
@@ -60,16 +60,6 @@ class Choice:
         return np.bincount(np.array(self.item, dtype=np.int64), minlength=items)
 
 
-@dataclass
-class _State:
-    """What has been spent and asked so far."""
-
-    spent: float = 0.0
-    of_group: dict[int, float] = field(default_factory=dict)
-    of_twins: dict[int, int] = field(default_factory=dict)
-    of_item: dict[int, int] = field(default_factory=dict)
-
-
 def choose_votes(
     drops: Floats, limits: Limits, twins: Codes, people: People | None = None
 ) -> Choice:
@@ -88,44 +78,46 @@ def choose_votes(
     Returns:
         The votes in the order in which they were chosen. Ties go to the item that comes first.
     """
-    state, choice = _State(), Choice()
+    choice, spent = Choice(), 0.0
+    of_group: defaultdict[int, float] = defaultdict(float)
+    of_twins, of_item = Counter[int](), Counter[int]()
     queue = None if people is None else Queue(people)
     most_of_group = limits.share * limits.budget + _ROUNDING * limits.budget
     cheapest = limits.cost if people is None else float(people.cost.min())
-    heap = _first_values(drops, limits, people)
+    # an upper bound of each item's first vote for its price
+    best = drops[0] * (1 / limits.cost if people is None else float((1 / people.cost).max()))
+    heap = [(-float(v), n) for n, v in enumerate(best) if v > 0 and limits.each[n] > 0]
+    heapq.heapify(heap)
     while heap:
         old, item = heapq.heappop(heap)
         group = int(limits.group[item])
-        left = min(limits.budget - state.spent, most_of_group - state.of_group.get(group, 0.0))
+        left = min(limits.budget - spent, most_of_group - of_group[group])
         left += _ROUNDING * limits.budget
-        if limits.budget * (1 + _ROUNDING) - state.spent < cheapest:
+        if limits.budget * (1 + _ROUNDING) - spent < cheapest:
             break
-        if left < cheapest or state.of_item.get(item, 0) >= limits.each[item]:
+        if left < cheapest or of_item[item] >= limits.each[item]:
             continue
         who, cost = _whom(item, left, limits.cost, queue)
-        step = state.of_twins.get(int(twins[item]), 0)
+        twin = int(twins[item])
+        step = of_twins[twin]
         if cost > left or step >= len(drops) or not drops[step, item] > 0:
             continue
         value = float(drops[step, item]) / cost
         if heap and (-value, item) > heap[0] and -value > old:
             heapq.heappush(heap, (-value, item))
             continue
-        _take(choice, state, item, who, float(drops[step, item]), cost)
-        state.of_group[group] = state.of_group.get(group, 0.0) + cost
-        state.of_twins[int(twins[item])] = step + 1
+        choice.item.append(item)
+        choice.annotator.append(who)
+        choice.drop.append(float(drops[step, item]))
+        choice.cost.append(cost)
+        spent += cost
+        of_item[item] += 1
+        of_group[group] += cost
+        of_twins[twin] = step + 1
         if queue is not None:
             queue.take(item, who)
         heapq.heappush(heap, (-value, item))
     return choice
-
-
-def _first_values(drops: Floats, limits: Limits, people: People | None) -> list[tuple[float, int]]:
-    """A heap of items by an upper bound of their first vote's value for its price."""
-    rate = 1 / limits.cost if people is None else float((1 / people.cost).max())
-    best = drops[0] * rate
-    heap = [(-float(v), n) for n, v in enumerate(best) if v > 0 and limits.each[n] > 0]
-    heapq.heapify(heap)
-    return heap
 
 
 def _whom(item: int, left: float, usual: float, queue: Queue | None) -> tuple[int, float]:
@@ -134,19 +126,3 @@ def _whom(item: int, left: float, usual: float, queue: Queue | None) -> tuple[in
         return ANYONE, usual
     who = queue.next_for(item, left)
     return (ANYONE, np.inf) if who is None else (who, float(queue.people.cost[who]))
-
-
-def _take(choice: Choice, state: _State, item: int, who: int, drop: float, cost: float) -> None:
-    choice.item.append(item)
-    choice.annotator.append(who)
-    choice.drop.append(drop)
-    choice.cost.append(cost)
-    state.spent += cost
-    state.of_item[item] = state.of_item.get(item, 0) + 1
-
-
-def names_of(choice: Choice, people: People | None) -> Sequence[str | None]:
-    """Name of each vote's annotator; None for anyone."""
-    if people is None:
-        return [None] * len(choice)
-    return [people.names[who] for who in choice.annotator]

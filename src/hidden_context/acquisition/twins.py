@@ -1,17 +1,14 @@
-"""Items whose texts have the same words: a vote on one tells of the others."""
+"""Items with the same words: a vote on one informs the others."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from hidden_context.check.items import NOBODY, Items
 from hidden_context.statistics.checks import Codes, Floats
-
-_WORD: Final = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +33,7 @@ class Twins:
 
 
 def find_twins(items: Items) -> Twins:
-    """Find items whose prompts and responses differ in nothing but case, marks and order of words.
+    """Find items whose texts differ only in case, punctuation and word order.
 
     Args:
         items: The items.
@@ -57,4 +54,4 @@ def find_twins(items: Items) -> Twins:
 
 
 def _words(text: str) -> str:
-    return " ".join(sorted(_WORD.findall(text.casefold()))) or text.strip()
+    return " ".join(sorted(re.findall(r"\w+", text.casefold()))) or text.strip()

@@ -9,22 +9,15 @@ import numpy as np
 
 from hidden_context.acquisition.config import NextConfig
 from hidden_context.acquisition.forecast import ShareForecast, forecast_shares
-from hidden_context.acquisition.output import write_questions
 from hidden_context.acquisition.people import People, read_people
 from hidden_context.acquisition.pool import Pool, read_pool
-from hidden_context.acquisition.results import Chosen, GroupSummary, Question
-from hidden_context.acquisition.select import Choice, Limits, choose_votes, names_of
+from hidden_context.acquisition.results import Chosen, GroupSummary, Question, write_questions
+from hidden_context.acquisition.select import Choice, Limits, choose_votes
 from hidden_context.acquisition.twins import Twins, find_twins
-from hidden_context.check.features import Features, embedding_features, word_features
-from hidden_context.check.items import Items
+from hidden_context.check.features import features_of
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.statistics.checks import Codes, Floats
-from hidden_context.statistics.vote_posterior import (
-    MOST_AHEAD,
-    Aim,
-    SharePosterior,
-    fit_strength,
-)
+from hidden_context.statistics.votes.posterior import MOST_AHEAD, SharePosterior, fit_strength
 
 Say = Callable[[str], None]
 _MOST_VALUES: Final = 4_000_000
@@ -56,8 +49,9 @@ def choose(config: NextConfig, say: Say | None = None) -> Chosen:
     tell = say or (lambda _: None)
     tell("reading")
     pool = read_pool(config)
-    tell("foretelling shares")
-    forecast = forecast_shares(pool.items, _features(config, pool.items))
+    tell("predicting shares")
+    features = features_of(pool.items, config.embed, config.max_length, config.seed)
+    forecast = forecast_shares(pool.items, features)
     strength, own = fit_strength(forecast.shares, forecast.variance, pool.items.counts)
     posterior = _posterior(config, pool, forecast, own)
     people = read_people(config, pool.items)
@@ -73,11 +67,24 @@ def choose(config: NextConfig, say: Say | None = None) -> Chosen:
             file=config.data_path,
             remedy="Raise --max_votes, --budget or --diversity, or give a --pool",
         )
-    return _result(config, pool, posterior, choice, people, strength)
+    new = choice.per_item(len(pool))
+    before, after = _errors(config, posterior, new)
+    total, groups = _by_group(pool, new, before, after)
+    return Chosen(
+        questions=_questions(config, pool, choice, people),
+        budget=config.budget,
+        spent=float(sum(choice.cost)),
+        aim=config.aim,
+        strength=strength,
+        unjudged=pool.unjudged,
+        total=total,
+        groups=groups,
+        report=pool.report,
+    )
 
 
 def with_twins(posterior: SharePosterior, twins: Twins) -> SharePosterior:
-    """Let the votes on an item's twins count as votes that were known before its own.
+    """Count the votes on an item's twins as votes known before its own.
 
     Args:
         posterior: What is known of each item by itself.
@@ -90,21 +97,6 @@ def with_twins(posterior: SharePosterior, twins: Twins) -> SharePosterior:
     known = posterior.strength[:, None] * posterior.prior + others
     strength = known.sum(1)
     return SharePosterior(known / strength[:, None], strength, posterior.counts, posterior.planned)
-
-
-def _features(config: NextConfig, items: Items) -> Features:
-    if config.embed is None:
-        return word_features(items, config.seed)
-    from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
-    from hidden_context.models.placement import resolve_device
-
-    featurizer = Featurizer(
-        config.embed,
-        FeaturizerOptions(max_length=config.max_length),
-        device=resolve_device("auto"),
-    )
-    vectors = featurizer.features([response.input for response in items.responses])
-    return embedding_features(np.asarray(vectors.double().numpy()), config.seed)
 
 
 def _posterior(
@@ -138,70 +130,41 @@ def _drops(config: NextConfig, posterior: SharePosterior, limits: Limits) -> Flo
     cheapest = limits.cost if config.cost_column is None else 0.0
     ahead = limits.budget / cheapest if cheapest else np.inf
     depth = min(ahead, float(limits.each.max(initial=0)), max(MOST_AHEAD, _MOST_VALUES // items))
-    aim: Aim = config.aim
-    return posterior.drops(aim, max(int(depth), 1))
-
-
-def _result(
-    config: NextConfig,
-    pool: Pool,
-    posterior: SharePosterior,
-    choice: Choice,
-    people: People | None,
-    strength: float,
-) -> Chosen:
-    new = choice.per_item(len(pool))
-    before, after = _errors(config, posterior, new)
-    total, groups = _by_group(pool, new, before, after)
-    return Chosen(
-        questions=_questions(config, pool, choice, people),
-        budget=config.budget,
-        spent=float(sum(choice.cost)),
-        aim=config.aim,
-        strength=strength,
-        unjudged=pool.unjudged,
-        total=total,
-        groups=groups,
-        report=pool.report,
-    )
+    return posterior.drops(config.aim, max(int(depth), 1))
 
 
 def _questions(
     config: NextConfig, pool: Pool, choice: Choice, people: People | None
 ) -> list[Question]:
     counted = config.cost is None and config.cost_column is None
-    names = names_of(choice, people)
     turned = np.random.default_rng(config.seed).random(len(choice)) < 0.5
+    turned &= config.shuffle_sides
     votes = pool.items.counts.sum(1)
-    found = []
-    for number, item in enumerate(choice.item):
-        shown = pool.responses[item]
-        found.append(
-            Question(
-                rank=number + 1,
-                item=pool.ids[item],
-                prompt=pool.prompts[item],
-                responses=shown[::-1] if config.shuffle_sides and turned[number] else shown,
-                annotator=names[number],
-                expected_information=choice.drop[number],
-                votes_so_far=float(votes[item]),
-                group=pool.groups[item],
-                cost=None if counted else choice.cost[number],
-            )
+    return [
+        Question(
+            rank=number + 1,
+            item=pool.ids[item],
+            prompt=pool.prompts[item],
+            responses=pool.responses[item][:: -1 if turned[number] else 1],
+            annotator=None if people is None else people.names[choice.annotator[number]],
+            expected_information=choice.drop[number],
+            votes_so_far=float(votes[item]),
+            group=pool.groups[item],
+            cost=None if counted else choice.cost[number],
         )
-    return found
+        for number, item in enumerate(choice.item)
+    ]
 
 
 def _errors(config: NextConfig, posterior: SharePosterior, new: Codes) -> tuple[Floats, Floats]:
     """Expected error of each item before and after the new votes."""
-    aim: Aim = config.aim
-    before = posterior.expected_error(aim)
-    if aim != "contested":
-        return before, posterior.expected_error(aim, new.astype(np.float64))
+    before = posterior.expected_error(config.aim)
+    if config.aim != "contested":
+        return before, posterior.expected_error(config.aim, new.astype(np.float64))
     after = before.copy()
     for votes in np.unique(new[new > 0]).tolist():
         here = new == votes
-        after[here] = posterior.expected_error(aim, min(votes, MOST_AHEAD))[here]
+        after[here] = posterior.expected_error(config.aim, min(votes, MOST_AHEAD))[here]
     return before, after
 
 

@@ -1,1 +1,1 @@
-"""From raw reward outputs on disk to the numbers people quote: r², jailbreak rate, accuracy."""
+"""What score files say: numbers with intervals, tests and comparisons."""

@@ -1,16 +1,16 @@
-"""The numbers of an analysis in the model card of the checkpoint that a score file lies beside."""
+"""Writing an analysis into the model card of a checkpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
+from hidden_context.analysis.read.heads import head_file_beside
 from hidden_context.analysis.results import Group, ScoresAnalysis
-from hidden_context.analysis.score_heads import head_file_beside
-from hidden_context.analysis.table_cells import estimate, share
-from hidden_context.data.files import atomic_write
-from hidden_context.data.locks import exclusive
+from hidden_context.data.storage.files import atomic_write
+from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import ConfigError
+from hidden_context.terminal import estimate, share
 
 CARD: Final = "README.md"
 _BEGIN: Final = "<!-- analysis: begin -->"
@@ -33,14 +33,14 @@ def check_card(file: str) -> Path:
     card = Path(file).parent / CARD
     if not (card.is_file() and head_file_beside(file).is_file()):
         raise ConfigError(
-            f"--card, but {file} does not lie in a checkpoint's folder with a {CARD}; evaluate "
-            "writes its files there."
+            f"--card needs a file in a checkpoint's folder with a {CARD}, where evaluate "
+            f"writes its files; {file} is elsewhere."
         )
     return card
 
 
 def write_card(analysis: ScoresAnalysis) -> Path:
-    """Put the numbers of pairs into the model card, in place of those of an earlier analysis.
+    """Write the numbers of pairs into the model card, replacing an earlier analysis.
 
     Args:
         analysis: The analysis of a file in the checkpoint's folder.
@@ -72,7 +72,7 @@ def _put_in(card: Path, analysis: ScoresAnalysis) -> None:
 
 
 def card_section(analysis: ScoresAnalysis) -> str:
-    """Lay the numbers out in Markdown, between the marks by which they are found again."""
+    """Lay the numbers out in Markdown, between two marks."""
     level = analysis.groups[0].intervals["accuracy"].level
     lines = [
         _BEGIN,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from hidden_context.config import check_options, option
@@ -36,7 +38,7 @@ class SummarizeConfig:
             raise ConfigError(f"alpha is {self.alpha}; it has to lie strictly between 0 and 1.")
 
     def reward_models_folder(self) -> str:
-        """Return the folder below which the nine evaluated checkpoints are looked for."""
+        """Return the folder of the nine evaluated checkpoints."""
         return self.reward_models_dir or os.path.join(
             self.data_dir, "reward_models", "relabeled_hh_rlhf"
         )
@@ -47,24 +49,14 @@ class SummarizeConfig:
 
 
 @dataclass(frozen=True)
-class AnalyzeConfig(SummarizeConfig):
-    """Options of ``hidden-context analyze``: score files, or the paper's tables without any.
+class ScoreFileOptions:
+    """How score files are read, and how intervals are made."""
 
-    Raises:
-        ConfigError: If an option belongs to the other of these two.
-    """
-
-    files: list[str] = option(
-        [], "score files (.jsonl or .jsonl.gz); none: the paper's tables", positional=True
-    )
     head: str | None = option(
         None, "reward head of the files, e.g. base (default: the checkpoint's, else by name, width)"
     )
     likelihood: Literal["probit", "logistic"] | None = option(
         None, "how a mean_and_variance head compares rewards (default: the checkpoint's, or probit)"
-    )
-    risk: list[str] = option(
-        ["mean", "quantile:0.01"], "risk measures by which responses are compared"
     )
     by: list[str] = option(
         ["data_subset", "objective"],
@@ -74,6 +66,24 @@ class AnalyzeConfig(SummarizeConfig):
     compare: list[str] = option(
         [], "two score files of the same rows: the second model's numbers minus the first's"
     )
+    resamples: int = option(999, "resamples of bootstraps and permutations", least=99)
+    seed: int = option(0, "seed of everything drawn at random", least=0)
+
+
+@dataclass(frozen=True)
+class AnalyzeConfig(ScoreFileOptions, SummarizeConfig):
+    """Options of ``hidden-context analyze``: score files, or the paper's tables without any.
+
+    Raises:
+        ConfigError: If an option belongs to the other of these two.
+    """
+
+    files: list[str] = option(
+        [], "score files (.jsonl or .jsonl.gz); none: the paper's tables", positional=True
+    )
+    risk: list[str] = option(
+        ["mean", "quantile:0.01"], "risk measures by which responses are compared"
+    )
     contexts: bool = option(
         False, "find where the variance lies: cluster the prompts by their words"
     )
@@ -82,8 +92,6 @@ class AnalyzeConfig(SummarizeConfig):
         False, "write the numbers into the model card of the checkpoint that a file lies beside"
     )
     level: float = option(0.95, "confidence level of intervals")
-    resamples: int = option(999, "resamples of bootstraps and permutations", least=99)
-    seed: int = option(0, "seed of bootstraps, permutations and clusters", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,35 +99,47 @@ class AnalyzeConfig(SummarizeConfig):
         object.__setattr__(self, "by", list(dict.fromkeys(names)))
         more = [path for path in self.compare if path not in self.files]
         object.__setattr__(self, "files", [*self.files, *more])
-        self._check_statistics()
+        if len(self.compare) not in (0, 2) or len(set(self.compare)) < len(self.compare):
+            raise ConfigError("--compare takes two score files, such as --compare a.jsonl b.jsonl.")
+        if not 0.5 <= self.level < 1.0:
+            raise ConfigError(f"level is {self.level}; it has to be at least 0.5 and below 1.")
+        check_options(self)
         of_tables = [field.name for field in dataclasses.fields(SummarizeConfig)]
         given = ", ".join(
             f"--{field.name}"
             for field in dataclasses.fields(self)
             if field.name not in ("files", "output")
             and (field.name in of_tables) == bool(self.files)
-            and not self._is_default(field)
+            and getattr(self, field.name) != _default(field)
         )
         if given and self.files:
             raise ConfigError(
-                f"only the paper's tables use {given}, and they are made where no score file is "
-                "named; leave out the one or the other. Risk measures for score files are chosen "
-                "by --risk, e.g. --risk quantile:0.05."
+                f"only the paper's tables use {given}, and these tables are made without score "
+                "files; leave out the option or the files. Risk measures for score files are "
+                "chosen by --risk, e.g. --risk quantile:0.05."
             )
         if given:
             raise ConfigError(
-                f"only score files use {given}, but none is named; name some, or leave that out "
-                "for the paper's tables."
+                f"only score files use {given}, but none is named; name score files, or leave the "
+                "option out for the paper's tables."
             )
 
-    def _check_statistics(self) -> None:
-        if len(self.compare) not in (0, 2) or len(set(self.compare)) < len(self.compare):
-            raise ConfigError("--compare takes two score files, such as --compare a.jsonl b.jsonl.")
-        if not 0.5 <= self.level < 1.0:
-            raise ConfigError(f"level is {self.level}; it has to be at least 0.5 and below 1.")
-        check_options(self)
 
-    def _is_default(self, field: dataclasses.Field[Any]) -> bool:
-        factory = field.default_factory
-        default = field.default if factory is dataclasses.MISSING else factory()
-        return bool(getattr(self, field.name) == default)
+def _default(field: dataclasses.Field[Any]) -> Any:
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
+def check_output(output: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Check that the output is not an input.
+
+    Args:
+        output: The file to write.
+        inputs: The files to read, there or not.
+
+    Raises:
+        ConfigError: If the output is one of them, by whatever path.
+    """
+    resolved = Path(output).resolve()
+    if any(Path(path).resolve() == resolved for path in inputs):
+        raise ConfigError(f"{output} is an input too; name another file with --output.")

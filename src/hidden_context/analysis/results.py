@@ -1,27 +1,20 @@
-"""What an analysis of score files gives, and its JSON form."""
+"""What an analysis of score files gives."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hidden_context.analysis.benchmark_accuracy import SectionAccuracy
-from hidden_context.analysis.comparison import Comparison
+from hidden_context.analysis.compare import Comparison, SubsetDifference
 from hidden_context.analysis.config import AnalyzeConfig
-from hidden_context.analysis.frontier import FrontierPoint
-from hidden_context.analysis.records import Count, PairRecord, ResponseRecord
-from hidden_context.analysis.subsets import SubsetDifference
-from hidden_context.analysis.votes import VoteAnalysis
-from hidden_context.data.files import to_plain
-from hidden_context.statistics.context_tests import TestResult
+from hidden_context.analysis.measure.choices import FrontierPoint
+from hidden_context.analysis.measure.records import PairRecord, ResponseRecord
+from hidden_context.analysis.measure.votes import VoteAnalysis
+from hidden_context.analysis.sections.accuracy import SectionAccuracy
+from hidden_context.statistics.significance.permutation import TestResult
 
 if TYPE_CHECKING:
     from hidden_context.contexts import Confound
-
-FORMAT, FORMAT_VERSION = "hidden_context.analysis", 3
-READABLE = (2, 3)
-"""Versions that ``earlier.upgraded`` takes to this one."""
 
 
 @dataclass(frozen=True)
@@ -118,27 +111,3 @@ class Analysis:
     analyses: list[ScoresAnalysis]
     comparisons: list[Comparison] = field(default_factory=list)
     sections: list[FileSections] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; see ``docs/analyze.md`` for its fields."""
-        found = {"format": FORMAT, "version": FORMAT_VERSION, **_plain(self)}
-        for scores in found["analyses"]:
-            scores["with_objective"] = scores.pop("with_likelihood")  # as files have always had it
-            if scores["votes"] is not None:
-                scores["votes"] = {**scores["votes"].pop("metrics"), **scores["votes"]}
-            for group in scores["groups"]:
-                group |= group.pop("record")
-        return found
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON has: fields of dataclasses, counts with their shares, null for NaN."""
-    if isinstance(value, Count):
-        return value.to_dict()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return to_plain(value)

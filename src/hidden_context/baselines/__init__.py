@@ -1,4 +1,4 @@
-"""Simple models of votes on pairs, which every other model has to beat."""
+"""Simple models of votes on pairs, as baselines for every other model."""
 
 from hidden_context.baselines.fit import Baseline, fit_baselines, fit_linear
 from hidden_context.baselines.linear import LogisticRegression, RidgeRegression

@@ -1,4 +1,4 @@
-"""Linear regression and logistic regression on pairs, which know that responses come again.
+"""Linear and logistic regression on pairs of responses, many of which share a response.
 
 A pair's features are the difference of two rows of the responses' features. Thousands of pairs are
 often made of some hundred responses, so the sums over pairs are taken on responses, which is some
@@ -23,7 +23,7 @@ _TOLERANCE: Final = 1e-12
 
 
 def distinct_rows(features: NDArray[np.floating]) -> tuple[Codes, Codes]:
-    """Find the rows that are the same.
+    """Find equal rows.
 
     Args:
         features: Of shape ``(R, D)``.
@@ -42,7 +42,7 @@ def distinct_rows(features: NDArray[np.floating]) -> tuple[Codes, Codes]:
 
 
 class _Linear:
-    """What both have: features in as few dimensions as they span, and who is in which pair."""
+    """Shared setup: features in as few dimensions as they span, and the responses of each pair."""
 
     def __init__(self, pairs: VotedPairs) -> None:
         count, rows = len(pairs), np.arange(len(pairs))
@@ -105,7 +105,7 @@ class LogisticRegression(_Linear):
         return self._whole(self.weights)
 
     def _move(self, loss: float, step: Floats, penalty: float) -> tuple[float, Floats]:
-        """Go a step, or the largest half, quarter … of it that does not raise the loss."""
+        """Take a step, halved until it does not raise the loss."""
         while True:
             moved = self.weights - step
             found, score = self._loss(moved, penalty)
@@ -121,7 +121,7 @@ class LogisticRegression(_Linear):
 
 
 class RidgeRegression(_Linear):
-    r"""Linear regression of the lean of votes, the share minus ½, without an intercept.
+    r"""Linear regression of the vote share minus ½, without an intercept.
 
     It minimises :math:`\sum_i v_i\,(s_i - \tfrac12 - w\cdot x_i)^2/\sum_i v_i + \lambda\|w\|^2`.
     """

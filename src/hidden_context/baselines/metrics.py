@@ -1,4 +1,4 @@
-"""How well probabilities predict votes: nats, accuracy, Brier, and contested pairs found."""
+"""How well probabilities predict votes: loss, accuracy, Brier score, and contested pairs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,11 @@ from hidden_context.baselines.fit import Baseline
 from hidden_context.baselines.pairs import VotedPairs
 from hidden_context.statistics.agreement import auroc, contested
 from hidden_context.statistics.checks import Floats
+from hidden_context.statistics.votes.losses import cross_entropy
 
 METRICS: Final = ("loss", "accuracy", "brier", "contested_auroc")
 # of a single vote nothing can be contested
 _FEWEST_VOTES: Final = 2
-
-
-def vote_losses(first: Floats, second: Floats, share: Floats) -> Floats:
-    """Nats per vote of each pair, of shape ``(C,)``; "equal" counts half a vote each way.
-
-    Args:
-        first: Log-probability of the first response, of shape ``(C,)``.
-        second: Log-probability of the second, of shape ``(C,)``.
-        share: Share of votes for the first, of shape ``(C,)``.
-    """
-    # a share of zero must remove a side even where its loss is infinite
-    one = np.where(share > 0, -share * np.where(share > 0, first, 0), 0.0)
-    return one + np.where(share < 1, -(1 - share) * np.where(share < 1, second, 0), 0.0)
 
 
 def vote_metrics(first: Floats, second: Floats, pairs: VotedPairs) -> dict[str, float]:
@@ -48,7 +36,7 @@ def vote_metrics(first: Floats, second: Floats, pairs: VotedPairs) -> dict[str, 
     side = 0.5 + 0.5 * np.sign(first - second)
     probability = np.exp(first)
     metrics = {
-        "loss": float(np.average(vote_losses(first, second, share), weights=votes)),
+        "loss": float(np.average(cross_entropy(first, second, share), weights=votes)),
         "accuracy": float(np.average(share * side + (1 - share) * (1 - side), weights=votes)),
         "brier": float(np.average((probability - share) ** 2, weights=votes)),
     }
@@ -76,5 +64,5 @@ def contested_auroc(score: Floats, pairs: VotedPairs) -> float:
 def baseline_metrics(
     baselines: Mapping[str, Baseline], test: VotedPairs
 ) -> dict[str, dict[str, float]]:
-    """Measure fitted baselines on pairs that they did not learn from, by name."""
+    """Measure fitted baselines on held-out pairs, by name."""
     return {name: vote_metrics(*fit.log_probs(test), test) for name, fit in baselines.items()}

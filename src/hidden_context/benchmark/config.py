@@ -8,7 +8,7 @@ from typing import Literal
 
 from hidden_context.config import option
 from hidden_context.errors import ConfigError
-from hidden_context.scoring.config import ScoreConfig, StreamOptions
+from hidden_context.scoring.config import ScoreConfig, StreamOptions, check_given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,7 @@ class BenchmarkConfig(StreamOptions):
             "--models": self.models,
             "--risk": self.risk,
         }
-        missing = [name for name, value in needed.items() if not value]
-        if missing:
-            raise ConfigError(
-                f"benchmark needs {' and '.join(missing)}, as in: "
-                "benchmark rm_bench FILE --models CHECKPOINT --output FILE.json."
-            )
+        check_given(needed, "benchmark rm_bench FILE --models CHECKPOINT --output FILE.json")
         if len(set(self.risk)) != len(self.risk):
             raise ConfigError(f"--risk names a measure twice ({' '.join(self.risk)}).")
         self.scoring()  # checks the models' names
@@ -65,6 +60,4 @@ class BenchmarkConfig(StreamOptions):
             field.name: getattr(self, field.name) for field in dataclasses.fields(StreamOptions)
         }
         own = {name: getattr(self, name) for name in ("input", "models", "names", "risk")}
-        return ScoreConfig(
-            **shared, **own, output=str(self.scores_path), over_length=self.over_length
-        )
+        return ScoreConfig(**shared, **own, output=str(self.scores_path))

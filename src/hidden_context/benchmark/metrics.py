@@ -1,22 +1,95 @@
-"""From scores to a benchmark's metrics."""
+"""From the file of scores to a benchmark's metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-from hidden_context.analysis.benchmark_accuracy import section_accuracies
-from hidden_context.analysis.benchmark_files import section_scores
-from hidden_context.benchmark.base import Benchmark, Floats
-from hidden_context.benchmark.results import MeasureResult, Spread
-from hidden_context.benchmark.scored import ScoredRow
+from hidden_context.analysis.sections.accuracy import section_accuracies
+from hidden_context.analysis.sections.read import section_scores
+from hidden_context.benchmark.benchmarks import Benchmark, Candidates, Floats
+from hidden_context.benchmark.results import MeasureResult, Spread, Unscored
+from hidden_context.data.checks import Place
+from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.likelihood import Likelihood
 from hidden_context.scoring.columns import People, rewards_of_people
 
 _ALL: Final = "all"
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row and what one model gave its n answers, the right ones first.
+
+    Attributes:
+        number: The row's place in the file, from 1.
+        row: The row as it was published.
+        candidates: Its answers.
+        raw: Raw outputs, K each; None where an answer has no score.
+        values: Values of the risk measures by their names; None likewise.
+        reasons: Why an answer has no score; None where it has one.
+    """
+
+    number: int
+    row: dict[str, Any]
+    candidates: Candidates
+    raw: list[list[float] | None]
+    values: list[dict[str, float] | None]
+    reasons: list[str | None]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every answer has a score."""
+        return all(value is not None for value in self.values)
+
+    def scores(self, measure: str) -> list[float | None]:
+        """Return the values of one risk measure."""
+        return [None if value is None else value[measure] for value in self.values]
+
+    @property
+    def unscored(self) -> list[Unscored]:
+        """The answers without a score."""
+        name = next((self.row[key] for key in ("id", "pair_id") if key in self.row), None)
+        own = None if name is None else str(name)
+        return [
+            Unscored(self.number, own, self.candidates.label(place), reason)
+            for place, reason in enumerate(self.reasons)
+            if reason is not None
+        ]
+
+
+def read_scored(
+    path: Path, benchmark: Benchmark, name: str, *, several_models: bool
+) -> Iterator[ScoredRow]:
+    """Read the rows back as one model scored them.
+
+    Args:
+        path: The file of scores.
+        benchmark: Whose rows they are.
+        name: The model's name.
+        several_models: Whether other models scored the same rows.
+
+    Yields:
+        The rows, in order.
+    """
+    tail = f"_{name}" if several_models else ""
+    for number, (line, row) in enumerate(iter_jsonl(path), start=1):
+        candidates = benchmark.candidates(row, Place(path, line))
+        if benchmark.kind == "pair":
+            raw, values, reasons = (
+                [row.get(name.format(f"{side}{tail}")) for side in ("chosen", "rejected")]
+                for name in ("reward_output_{}", "rewards_{}", "reward_output_{}_reason")
+            )
+        else:
+            column = f"reward_outputs_{name}"
+            raw, values = row[column], row[f"rewards_{name}"]
+            reasons = row.get(f"{column}_reason") or [None] * len(raw)
+        yield ScoredRow(number, row, candidates, raw, values, reasons)
 
 
 def measure_result(
@@ -26,7 +99,7 @@ def measure_result(
 
     Args:
         benchmark: The benchmark.
-        rows: All rows; those without a score for every answer count nowhere.
+        rows: All rows; a row without a score for every answer does not count.
         measure: Name of the risk measure.
         file: Where the scores lie, for errors.
         seed: Of the intervals.
@@ -48,11 +121,11 @@ def measure_result(
 def spreads(
     benchmark: Benchmark, rows: Sequence[ScoredRow], likelihood: Likelihood
 ) -> list[Spread]:
-    """Say what reward distributions say beside their scores.
+    """Summarise what reward distributions say beside their scores.
 
     Args:
         benchmark: The benchmark.
-        rows: All rows; those without a score for every answer count nowhere.
+        rows: All rows; a row without a score for every answer does not count.
         likelihood: How the model's raw outputs are read.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a benchmark's run gives; ``docs/benchmark.md`` shows the file."""
+"""Results of a benchmark's run; ``docs/guides/benchmark.md`` shows the file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hidden_context.analysis.benchmark_accuracy import SectionAccuracy
+from hidden_context.analysis.sections.accuracy import SectionAccuracy
 
 FORMAT: Final = "hidden_context.benchmark"
 FORMAT_VERSION: Final = 1
@@ -31,7 +31,7 @@ class Unscored:
 
 @dataclass(frozen=True)
 class Spread:
-    """What reward distributions say beside their scores, of one part of the rows.
+    """What reward distributions of one part of the rows say beside their scores.
 
     Attributes:
         part: The subset, domain or source; ``all`` for every row.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hidden_context.analysis.table_cells import NOTHING, make_table, number, percent, say, share
+from hidden_context.terminal import NOTHING, make_table, number, percent, say, share
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
-    from hidden_context.analysis.benchmark_accuracy import SectionAccuracy
+    from hidden_context.analysis.sections.accuracy import SectionAccuracy
     from hidden_context.benchmark.results import BenchmarkResult, ModelResult
 
 _WIDE: Final = 10_000
@@ -20,14 +19,25 @@ _NAMED: Final = 5
 """Texts without a score that the terminal names; the file has all."""
 
 
-def print_benchmark(result: BenchmarkResult, console: Console | None = None) -> None:
-    """Print a run: accuracies, what the distributions say, and what could not be scored."""
-    if console is None:
-        from rich.console import Console
+def print_benchmark(result: BenchmarkResult) -> None:
+    """Print accuracies, what the distributions say, and what could not be scored."""
+    from rich.console import Console
 
-        console = Console(width=_WIDE)
-    console.print(accuracy_table(result))
-    console.print(distribution_table(result))
+    console = Console(width=_WIDE)
+    console.print(_accuracy_table(result))
+    columns = ["rows", "mean σ", "mean P(chosen ≻ rejected)", "pairs where that is above ½"]
+    rows = [
+        (
+            model.name,
+            str(spread.n),
+            number(spread.stddev),
+            percent(spread.preferred),
+            percent(spread.right),
+        )
+        for model in result.models
+        for spread in model.distribution[:1]
+    ]
+    console.print(make_table("What the distributions say", ["model"], columns, rows))
     notes = dict.fromkeys(
         record.note
         for model in result.models
@@ -57,10 +67,10 @@ def _left_out(model: ModelResult, rows: int) -> list[str]:
     return lines
 
 
-def accuracy_table(result: BenchmarkResult) -> Table:
+def _accuracy_table(result: BenchmarkResult) -> Table:
     """Lay accuracies out: a row for each section and subset, a column for each score.
 
-    With several metrics of one score, as RM-Bench has, each metric is a column of its own.
+    With several metrics of one score, as in RM-Bench, each metric has a column.
     """
     from rich.markup import escape
 
@@ -70,11 +80,10 @@ def accuracy_table(result: BenchmarkResult) -> Table:
         for measure, found in model.measures.items()
         for metric in found.records[0].accuracy
     ]
-    places: dict[tuple[str, str], dict[tuple[str, str, str], SectionAccuracy]] = {}
-    for model, measure, metric in columns:
+    places: dict[tuple[str, str], dict[int, SectionAccuracy]] = {}
+    for place, (model, measure, _) in enumerate(columns):
         for record in model.measures[measure].records:
-            own = places.setdefault((record.section, record.subset), {})
-            own[model.name, measure, metric] = record
+            places.setdefault((record.section, record.subset), {})[place] = record
     heads = [
         escape("\n".join([model.name, measure] + ([] if metric == "accuracy" else [metric])))
         for model, measure, metric in columns
@@ -83,27 +92,9 @@ def accuracy_table(result: BenchmarkResult) -> Table:
     for (section, subset), own in places.items():
         counts = dict.fromkeys(str(record.n) for record in own.values())
         cells = [
-            share(own[key].accuracy[key[2]]) if key in own else NOTHING
-            for key in ((model.name, measure, metric) for model, measure, metric in columns)
+            share(own[place].accuracy[metric]) if place in own else NOTHING
+            for place, (*_, metric) in enumerate(columns)
         ]
         name, style = ("", None) if subset else (section, "bold")
         table.add_row(escape(name), escape(subset), " / ".join(counts), *cells, style=style)
-    return table
-
-
-def distribution_table(result: BenchmarkResult) -> Table:
-    """Lay out what the distributions say of all rows: a row for each model."""
-    from rich.markup import escape
-
-    columns = ["rows", "mean σ", "mean P(chosen ≻ rejected)", "pairs where that is above ½"]
-    table = make_table("What the distributions say", ["model"], columns)
-    for model in result.models:
-        for spread in model.distribution[:1]:
-            table.add_row(
-                escape(model.name),
-                str(spread.n),
-                number(spread.stddev),
-                percent(spread.preferred),
-                percent(spread.right),
-            )
     return table

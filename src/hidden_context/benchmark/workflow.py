@@ -9,32 +9,30 @@ from pathlib import Path
 from typing import Final
 
 from hidden_context import risk
-from hidden_context.analysis.score_heads import saved_likelihood
-from hidden_context.benchmark.base import Benchmark
+from hidden_context.analysis.read.heads import saved_likelihood
+from hidden_context.benchmark.benchmarks import Benchmark, make
 from hidden_context.benchmark.config import BenchmarkConfig
-from hidden_context.benchmark.metrics import measure_result, spreads
-from hidden_context.benchmark.registry import make
+from hidden_context.benchmark.metrics import measure_result, read_scored, spreads
 from hidden_context.benchmark.results import BenchmarkResult, ModelResult
-from hidden_context.benchmark.scored import read_scored
-from hidden_context.data.chat import install_chat_template
 from hidden_context.data.checks import Place
-from hidden_context.data.files import require_file, write_json, write_yaml_config
-from hidden_context.data.locks import exclusive
 from hidden_context.data.responses import ScoringRow
-from hidden_context.data.rows import iter_rows, require_row
+from hidden_context.data.storage.files import require_file, write_json, write_yaml_config
+from hidden_context.data.storage.locks import exclusive
+from hidden_context.data.storage.rows import iter_rows, require_row
+from hidden_context.data.tokens.chat import install_chat_template
 from hidden_context.errors import DataError, HiddenContextWarning
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.scoring.config import ScoreConfig
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import LazyModel, ScoreCounts, check_output, write_scores
+from hidden_context.scoring.merge import check_output, write_scores
 from hidden_context.scoring.people import check_people
+from hidden_context.scoring.stream import run_here
 
 DIALOGUE: Final = (
     "{% for m in messages %}{{ '\n\nHuman: ' if m['role'] == 'user' else '\n\nAssistant: ' }}"
     "{{ m['content'] }}{% endfor %}"
 )
-"""How chats are written for a model whose tokenizer has no template: as HH-RLHF's dialogues."""
+"""Template for a tokenizer without one: chats are written like the dialogues of HH-RLHF."""
 
 
 def run(config: BenchmarkConfig) -> BenchmarkResult:
@@ -59,10 +57,23 @@ def run(config: BenchmarkConfig) -> BenchmarkResult:
     for path in (output, config.scores_path):
         check_output(path, source)
     measures = [risk.parse(name) for name in config.risk]
-    total = sum(1 for _ in _rows(benchmark, source))
+    rows = partial(_rows, benchmark, source)
+    total = sum(1 for _ in rows())
     check_people(scoring, benchmark.kind, measures, None)
+    models = dict(zip(scoring.model_names, config.models, strict=True))
     with exclusive(output):
-        counts = _score(benchmark, source, config, scoring, total)
+        counts = write_scores(
+            rows,
+            {
+                name: partial(run_here, partial(_load, checkpoint, config), checkpoint)
+                for name, checkpoint in models.items()
+            },
+            config.scores_path,
+            scoring,
+            {"benchmark": benchmark.name},
+            total=total,
+            measures=measures,
+        )
         result = BenchmarkResult(
             benchmark.name,
             benchmark.title,
@@ -72,7 +83,7 @@ def run(config: BenchmarkConfig) -> BenchmarkResult:
             config.scores_path,
             [
                 _model_result(benchmark, config, name, checkpoint)
-                for name, checkpoint in zip(scoring.model_names, config.models, strict=True)
+                for name, checkpoint in models.items()
             ],
         )
         write_json(output, result.to_dict())
@@ -93,28 +104,8 @@ def _rows(benchmark: Benchmark, source: Path) -> Iterator[ScoringRow]:
         raise DataError("the file holds no rows", file=source)
 
 
-def _score(
-    benchmark: Benchmark, source: Path, config: BenchmarkConfig, scoring: ScoreConfig, total: int
-) -> ScoreCounts:
-    """Write the file of scores, with all answers of a prompt run together."""
-    models = {
-        name: LazyModel(partial(_load, checkpoint, config), checkpoint)
-        for name, checkpoint in zip(scoring.model_names, config.models, strict=True)
-    }
-    return write_scores(
-        partial(_rows, benchmark, source),
-        models,
-        config.scores_path,
-        scoring,
-        over_length=config.over_length,
-        description={"benchmark": benchmark.name},
-        total=total,
-        measures=[risk.parse(name) for name in config.risk],
-    )
-
-
 def _load(checkpoint: str, config: BenchmarkConfig) -> RewardModel:
-    """Load a model whose tokenizer has a chat template, or is given one."""
+    """Load a model, and give its tokenizer a chat template if it has none."""
     model = load_model(checkpoint, config)
     if not isinstance(model, SequenceRewardModel):
         return model  # it reads the text of a dialogue

@@ -1,4 +1,4 @@
-"""Checking a data set: do its people disagree, where, about what, and who?"""
+"""Check a data set: do its people disagree, where, about what, and who?"""
 
 from hidden_context.check.config import CheckConfig
 from hidden_context.check.results import Found

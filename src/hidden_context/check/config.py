@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
-from hidden_context.config import SPLIT_BY_HELP, check_options, option
+from hidden_context.config import ReadOptions, check_options, option
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckConfig(ReadOptions):
     """Options of ``check.run``. Fields are described by their help texts."""
 
     data_path: str = option(
@@ -18,13 +17,8 @@ class CheckConfig:
         "file, folder or hub id of judged data: pairs, rankings or ratings, with who said what",
         positional=True,
     )
-    data_subset: str = option("both", "both, or a subset's name")
     split: str = option("train", "split to check; of no effect for a single file")
     size: int = option(0, "number of examples; 0 for all", least=0)
-    on_malformed: Literal["error", "skip"] = option(
-        "error", "what to do at a malformed row: stop, or skip it and count"
-    )
-    split_by: str | None = option(None, SPLIT_BY_HELP)
     annotators: str | None = option(
         None,
         "table of what is known of annotators: a row each, a column for each thing; "
@@ -34,7 +28,7 @@ class CheckConfig:
         None, "embedding model, a hub id or folder; words and length if unset"
     )
     max_length: int = option(512, "longest text of the embedding model, in tokens", least=1)
-    predict: bool = option(True, "foretell votes on new items, which takes most of the time")
+    predict: bool = option(True, "predict votes on new items, which takes most of the time")
     anonymise: bool = option(False, "replace annotators' names everywhere; texts stay")
     output_dir: str = option("results/check", "folder for check.json and check.html")
     seed: int = option(0, "seed of folds, models, resamples and permutations")

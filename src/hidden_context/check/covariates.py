@@ -1,4 +1,4 @@
-"""Who disagrees: whether what is known of people goes with how they vote."""
+"""Who disagrees: whether facts about people go with their votes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
+from hidden_context.check.findings import Covariate, Level
 from hidden_context.check.items import NOBODY, Items
+from hidden_context.check.numbers import mean_interval, p_value
 from hidden_context.check.results import FEWEST_PEOPLE
-from hidden_context.check.results_explained import Covariate, Level
-from hidden_context.check.sums import mean_interval
-from hidden_context.check.words import p_value, percent
 from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.terminal import percent
 
 RESAMPLES: Final = 999
-_MOST_LEVELS: Final = 30
-_ROUNDING: Final = 1e-9
 
 Known = Mapping[str, Mapping[str, str | float]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Deviations:
-    """How A people's votes lie beside those of the others on the same items.
+    """How the votes of A people deviate from other votes on the same items.
 
     Attributes:
         kernel: Products of two people's deviations beyond their leanings, summed over items, of
@@ -92,7 +90,7 @@ def compare_covariates(
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Adjust p-values by Holm's method, so that any false alarm has the probability stated.
+    """Adjust p-values by Holm's method, which bounds the probability of any false alarm.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -180,7 +178,7 @@ def _code(values: list[str | float | None]) -> _Coded | str:
     if all(isinstance(values[n], float) for n in there):
         return _code_number(np.array(there), np.array([values[n] for n in there], np.float64))
     levels = sorted({str(values[n]) for n in there})
-    if len(levels) > _MOST_LEVELS:
+    if len(levels) > 30:
         return f"{len(levels)} different values are too many to compare people by."
     size = {level: sum(str(values[n]) == level for n in there) for level in levels}
     large = [level for level in levels if size[level] >= FEWEST_PEOPLE]
@@ -195,7 +193,7 @@ def _code(values: list[str | float | None]) -> _Coded | str:
 
 
 def _code_number(people: Codes, values: Floats) -> _Coded | str:
-    """Take ranks, and halves for levels: thirds where there are people enough."""
+    """Code a number by its ranks, with two or three ranges as levels."""
     if len(people) < 2 * FEWEST_PEOPLE or np.ptp(values) == 0:
         return "the number is known of too few people, or is the same for all."
     ranks = rankdata(values)
@@ -228,7 +226,7 @@ def _test(
 
     observed = statistics(coded.columns)
     drawn = np.stack([statistics(generator.permutation(coded.columns)) for _ in range(resamples)])
-    reached = (drawn >= observed - _ROUNDING * np.maximum(1.0, np.abs(observed))).sum(0)
+    reached = (drawn >= observed - 1e-9 * np.maximum(1.0, np.abs(observed))).sum(0)
     smaller = float(((1 + reached) / (1 + resamples)).min())
     same = coded.level[:, None] == coded.level[None, :]
     alike, both = deviations.alike[own], deviations.both[own]
@@ -264,10 +262,10 @@ def _level(name: str, people: Codes, deviations: _Deviations, seed: int) -> Leve
 
 def _with_sentence(found: Covariate) -> Covariate:
     same, different = ("group", "groups") if found.kind == "group" else ("range", "ranges")
-    goes = "goes" if found.p_adjusted < 0.05 else "does not show to go"
+    goes = "goes" if found.p_adjusted < 0.05 else "does not clearly go"
     sentence = (
         f"{found.name} {goes} with how people vote: two people of one {same} answer alike in "
-        f"{percent(found.alike, 1)} of the cases, of different {different} in "
-        f"{percent(found.unlike, 1)} ({p_value(found.p_adjusted)} by Holm's method)."
+        f"{percent(found.alike)} of the cases, of different {different} in "
+        f"{percent(found.unlike)} ({p_value(found.p_adjusted)} by Holm's method)."
     )
     return replace(found, sentence=sentence)

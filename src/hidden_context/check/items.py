@@ -12,12 +12,12 @@ import numpy as np
 
 from hidden_context.data.dialogue import canonical_prompt, to_text
 from hidden_context.data.example import Example
-from hidden_context.data.groups import BY_FIRST_TURN, SplitOptions
 from hidden_context.data.model_input import Text
-from hidden_context.data.votes import ItemVotes, votes_of
+from hidden_context.data.splits.division import BY_FIRST_TURN, SplitOptions
+from hidden_context.data.votes.items import ItemVotes, votes_of
 from hidden_context.errors import DataError
 from hidden_context.statistics.checks import Codes, Floats
-from hidden_context.statistics.votes import Booleans
+from hidden_context.statistics.votes.table import Booleans
 
 NOBODY: Final = -1
 FEWEST_FOR_SHARES: Final = 4

@@ -1,4 +1,4 @@
-"""Language models as judges: beside themselves, asked again, and beside people."""
+"""Language models as judges, compared with their own earlier answers and with people."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Final
 
 import numpy as np
 
-from hidden_context.check.words import counted, percent, with_ends
+from hidden_context.check.numbers import counted, with_ends
 from hidden_context.data.example import Example
-from hidden_context.data.groups import SplitOptions
-from hidden_context.data.judges import JudgeAnswers, is_by_judge, judges_of, people_of
-from hidden_context.statistics.judge_noise import (
+from hidden_context.data.splits.division import SplitOptions
+from hidden_context.data.votes.judges import JudgeAnswers, is_by_judge, judges_of, people_of
+from hidden_context.statistics.votes.judge_noise import (
     JudgeAndPeople,
     JudgeNoise,
     judge_and_people,
     judge_noise,
 )
+from hidden_context.terminal import percent
 
 NO_PEOPLE: Final = (
-    "Nobody but language models judged these items: what is said of people is said of models."
+    "Only language models judged these items, so statements about people are about models."
 )
 
 
 @dataclass(frozen=True)
 class Judge:
-    """One judge.
+    """A judge and its answers.
 
     Attributes:
         name: Its name in the data.
@@ -90,28 +91,28 @@ def _sentence(name: str, alone: JudgeNoise, people: JudgeAndPeople | None) -> st
     words = []
     if np.isfinite(alone.other_order.estimate):
         words.append(
-            f"{name} answers otherwise on {with_ends(alone.other_order)} of the pairs when the two "
-            "responses change places."
+            f"{name} changes its answer on {with_ends(alone.other_order)} of the pairs when the "
+            "two responses are swapped."
         )
     elif np.isfinite(alone.same_order.estimate):
         words.append(
-            f"{name} answers otherwise {with_ends(alone.same_order)} of the times that the same "
-            "question is asked again."
+            f"{name} changes its answer in {with_ends(alone.same_order)} of the cases when the "
+            "same question is asked again."
         )
     else:
-        words.append(f"{name} was asked each question once, so that its own noise is not known.")
+        words.append(f"{name} was asked each question once, so its noise is unknown.")
     if people is None:
         return words[0]
     differ = f"It contradicts a person on {with_ends(people.differ)} of the pairs"
     if np.isfinite(people.people.estimate):
-        differ += f", as one person does another on {with_ends(people.people)}"
+        differ += f", as two people contradict each other on {with_ends(people.people)}"
     if np.isfinite(people.settled.estimate):
-        differ += f"; what its answers settle on does on {with_ends(people.settled)}"
+        differ += f"; the mean of its answers does on {with_ends(people.settled)}"
     words.append(f"{differ}.")
     if np.isfinite(people.noise.estimate):
         words.append(
             f"{with_ends(people.noise)} of its disagreement with people is its own noise, and "
-            f"{percent(max(people.lasting.estimate, 0.0))} a difference that would stay however "
-            "often all were asked."
+            f"{percent(max(people.lasting.estimate, 0.0), 0)} a lasting difference, however "
+            "often everybody is asked."
         )
     return " ".join(words)

@@ -1,31 +1,36 @@
-"""What models foretell of votes they did not see: each item by models fitted without its group."""
+"""Predictions of held-out votes: each item by models fitted without its group."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from hidden_context.baselines.pairs import group_folds
-from hidden_context.check.features import Features
+from hidden_context.check.features import Features, fit_share
 from hidden_context.check.items import NOBODY, Items
-from hidden_context.check.probe import fit_probe
-from hidden_context.check.shares import fit_share
 from hidden_context.statistics.checks import Codes, Floats
-from hidden_context.statistics.votes import Booleans
+from hidden_context.statistics.votes.table import Booleans
+
+if TYPE_CHECKING:
+    from hidden_context.likelihood import Labels
+    from hidden_context.training.config import TrainConfig
 
 FOLDS: Final = 4
 LEAST: Final = 1e-4
-"""No answer is foretold with a smaller probability."""
-_FEWEST_ITEMS: Final = 20
-_TIE_FEATURES: Final = 30
+"""No answer is predicted with a smaller probability."""
+SCALED_FROM: Final = 2
+"""Columns of a design from here on are of one scale: main directions, the strongest first."""
+_MEMBERS: Final = 3
+_STEPS: Final = 40
+"""Steps of an epoch at least, where there are votes enough."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Answers foretold of I items, each by models that never saw its group.
+    """Predicted answers for I items, each by models that never saw its group.
 
     Attributes:
         answers: By model (``model``, ``linear``, ``length``, ``constant``) the probabilities of
@@ -43,7 +48,7 @@ class Forecast:
 def forecast(
     items: Items, features: Features, measures: Sequence[str], seed: int = 0
 ) -> Forecast | None:
-    """Foretell every item's answers by cross-fitting over groups.
+    """Predict every item's answers by cross-fitting over groups.
 
     Where all items are of one group, folds are by item.
 
@@ -56,7 +61,7 @@ def forecast(
     Returns:
         The forecast; None for fewer than 20 items, or where no item has a vote to learn from.
     """
-    if len(items) < _FEWEST_ITEMS:
+    if len(items) < 20:
         return None
     folds = list(group_folds(np.stack([items.group, items.group], axis=1), FOLDS, seed))
     found: Forecast | None = None
@@ -77,7 +82,7 @@ def _put(found: Forecast, fold: Forecast, held_out: Booleans) -> Forecast:
 def predict_fold(
     items: Items, features: Features, learn: Codes, measures: Sequence[str], seed: int
 ) -> Forecast:
-    r"""Fit all models on some items and foretell all of them.
+    r"""Fit all models on some items and predict all of them.
 
     Each model says how likely somebody answers ``equal``, and which side is better otherwise:
 
@@ -117,17 +122,17 @@ def predict_fold(
         return fit_share(both[learn], equal, groups, intercept=True)(both)
 
     constant, length = design[:, :1], design[:, :2]
-    tie_columns = ties(design[:, : 2 + _TIE_FEATURES])
+    tie_columns = ties(design[:, : 2 + 30])
     linear = leaning(design)
-    probe = fit_probe(design, first, second, sides, groups, learn, measures, seed)
+    better, values = fit_probe(design, first, second, sides, groups, learn, measures, seed)
     parts = {
-        "model": ((probe.first + linear) / 2, tie_columns),
+        "model": ((better + linear) / 2, tie_columns),
         "linear": (linear, tie_columns),
         "length": (leaning(length), ties(length)),
         "constant": (leaning(constant), ties(constant)),
     }
     answers = {name: _answers(p, e, counts[:, 1].sum() > 0) for name, (p, e) in parts.items()}
-    return Forecast(answers, probe.values if items.are_pairs else {}, 0)
+    return Forecast(answers, values if items.are_pairs else {}, 0)
 
 
 def design_of(items: Items, features: Features, learn: Codes) -> Floats:
@@ -163,3 +168,117 @@ def _answers(first: Floats, equal: Floats, has_ties: bool) -> Floats:
     answers = np.stack([(1 - equal) * first, equal, (1 - equal) * (1 - first)], axis=1)
     answers = np.maximum(answers, LEAST)
     return np.asarray(answers / answers.sum(1, keepdims=True))
+
+
+def fit_probe(
+    design: Floats,
+    first: Codes,
+    second: Codes,
+    votes: Floats,
+    groups: Codes,
+    learn: Codes,
+    measures: Sequence[str],
+    seed: int,
+) -> tuple[Floats, dict[str, Floats]]:
+    """Train a probe with a mean-and-variance head on some items and read all of them.
+
+    Args:
+        design: Features of the responses, of shape ``(R, D)``.
+        first: Index of each item's first response, of shape ``(I,)``.
+        second: Index of its second response, of shape ``(I,)``.
+        votes: Votes for the first and the second side of the items learned from, ``equal`` counted
+            one half each way, of shape ``(S, 2)``.
+        groups: Their groups, of shape ``(S,)``.
+        learn: Their indices, of shape ``(S,)``.
+        measures: Names of risk measures.
+        seed: Of the probe.
+
+    Returns:
+        For all items, the probability that the first side is better, of shape ``(I,)``; and by risk
+        measure the values of both sides, each of shape ``(I, 2)``.
+    """
+    import torch
+
+    from hidden_context import risk
+    from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+    from hidden_context.training.frozen.features import FeatureSet
+    from hidden_context.training.frozen.probe import train_probe
+    from hidden_context.training.labels import make_head
+
+    config = _config(float(votes.sum()), seed)
+    likelihood = make_likelihood(make_head(config), LikelihoodOptions())
+    total = votes.sum(1)
+    labels = labels_of(first[learn], second[learn], votes[:, 0] / total, len(design), votes=total)
+    features = torch.as_tensor(turned(design, seed), dtype=torch.float32)
+    fold = np.unique(groups, return_inverse=True)[1] % (_MEMBERS + 2)
+    held_out = [torch.as_tensor(fold == member) for member in range(_MEMBERS)]
+    with torch.random.fork_rng(devices=[]):
+        data = FeatureSet(features, labels)
+        probe, _ = train_probe(config, likelihood, data, held_out=held_out)
+    with torch.inference_mode():
+        raw = probe(features)
+        one, other = raw[torch.as_tensor(first)], raw[torch.as_tensor(second)]
+        probability = likelihood.head.log_prob_preferred(one, other).exp()
+        rewards = likelihood.head.distribution(raw)
+        values = {name: risk.parse(name)(rewards).double().numpy() for name in measures}
+    both = {name: np.stack([each[first], each[second]], axis=1) for name, each in values.items()}
+    return probability.double().numpy(), both
+
+
+def turned(design: Floats, seed: int) -> Floats:
+    """Turn the columns of one scale, so that a probe's standardising leaves the scale alone."""
+    from scipy.stats import ortho_group
+
+    free = design.shape[1] - SCALED_FROM
+    if free < 2:
+        return design
+    turn = ortho_group.rvs(free, random_state=seed)
+    return np.concatenate([design[:, :SCALED_FROM], design[:, SCALED_FROM:] @ turn], axis=1)
+
+
+def _config(votes: float, seed: int) -> TrainConfig:
+    """Give small data small batches, so that an epoch has enough steps to learn from."""
+    from hidden_context.training.config import TrainConfig
+
+    size = int(np.clip(votes / _STEPS, 64, 2048))
+    return TrainConfig(
+        freeze_backbone=True,
+        reward_model_type="mean_and_variance",
+        probe_members=_MEMBERS,
+        probe_batch_size=size,
+        probe_learning_rate=2e-3,
+        seed=seed,
+    )
+
+
+def labels_of(
+    first: Codes,
+    second: Codes,
+    share: Floats,
+    responses: int,
+    *,
+    votes: Floats | None = None,
+    annotator: Codes | None = None,
+) -> Labels:
+    """Label comparisons of any two of some responses, each an example of its own.
+
+    Args:
+        first: Index of the first response, of shape ``(C,)``.
+        second: Index of the second response, of shape ``(C,)``.
+        share: Share of the votes for the first, of shape ``(C,)``.
+        responses: Number R of responses.
+        votes: How many votes each stands for, of shape ``(C,)``; None for one.
+        annotator: Who cast it, of shape ``(C,)``; None where nobody is known.
+    """
+    import torch
+
+    from hidden_context.likelihood import Labels
+
+    who = None if annotator is None else torch.as_tensor(annotator)
+    pairs = Labels.of_pairs(torch.as_tensor(share, dtype=torch.float32), who)
+    total = torch.ones(len(first)) if votes is None else torch.as_tensor(votes).float()
+    sides = {"first": torch.as_tensor(first), "second": torch.as_tensor(second)}
+    compared = replace(pairs.comparisons, **sides, weight=total, votes=total)
+    offsets = torch.zeros_like(pairs.offsets)
+    offsets[-1] = responses  # an item's responses do not lie in one piece
+    return replace(pairs, comparisons=compared, offsets=offsets)

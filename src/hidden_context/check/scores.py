@@ -1,4 +1,4 @@
-"""How well the models foretell votes, beside their baselines, and whether that is worth a word."""
+"""How well models predict votes, and the most split items by votes and forecast together."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from typing import Final
 
 import numpy as np
 
-from hidden_context.check.items import Items
-from hidden_context.check.predict import Forecast
-from hidden_context.check.results_predicted import Score
-from hidden_context.check.split_items import split_given
-from hidden_context.check.sums import mean_interval
+from hidden_context.baselines.pairs import group_folds
+from hidden_context.check.features import fit_share
+from hidden_context.check.findings import Item, Score
+from hidden_context.check.items import NOBODY, Items
+from hidden_context.check.numbers import mean_interval, shortened
+from hidden_context.check.predict import FOLDS, Forecast
+from hidden_context.check.topics import Topics
 from hidden_context.statistics.checks import Floats
-from hidden_context.statistics.contested_measures import compare_measures
 from hidden_context.statistics.interval import Interval
-from hidden_context.statistics.vote_losses import entropy_floor
+from hidden_context.statistics.votes.contested import compare_measures, contested_probability
+from hidden_context.statistics.votes.losses import entropy_floor
+from hidden_context.statistics.votes.posterior import log_chance
+from hidden_context.statistics.votes.table import Booleans
 
 LABELS: Final = {
     "model": "model of texts",
@@ -22,7 +26,6 @@ LABELS: Final = {
     "length": "length alone",
     "constant": "a constant",
 }
-_NONE: Final = Interval(float("nan"), float("nan"), float("nan"), 0.95, "none")
 
 
 def score_models(items: Items, found: Forecast, seed: int = 0) -> list[Score]:
@@ -44,7 +47,7 @@ def score_models(items: Items, found: Forecast, seed: int = 0) -> list[Score]:
             name,
             LABELS[name],
             mean_interval(loss_of(items, answers), items.counts.sum(1), items.group, None, seed),
-            areas.get(name, _NONE),
+            areas.get(name, Interval.without_ends()),
         )
         for name, answers in found.answers.items()
     ]
@@ -62,10 +65,10 @@ def floor_of(items: Items) -> float:
 
 
 def judge_models(items: Items, found: Forecast, seed: int = 0) -> tuple[str, list[str]]:
-    """Say whether the model of texts beats length and a constant; and what it does not beat.
+    """Say whether the model of texts beats length and a constant, and which it does not beat.
 
     Returns:
-        A sentence, and lines of what could not be foretold.
+        A sentence, and lines of what could not be predicted.
     """
     votes, own = items.counts.sum(1), loss_of(items, found.answers["model"])
     said, failed = [], []
@@ -80,7 +83,169 @@ def judge_models(items: Items, found: Forecast, seed: int = 0) -> tuple[str, lis
             failed.append(LABELS[name])
     missing = []
     if failed:
-        missing.append(f"The texts do not foretell votes better than {' or '.join(failed)} does.")
+        missing.append(f"The texts do not predict votes better than {' or '.join(failed)} does.")
     if not said:
-        return "The texts do not foretell how people vote on new items.", missing
+        return "The texts do not predict how people vote on new items.", missing
     return f"On items of groups it did not see, the model is {' and '.join(said)}.", missing
+
+
+SHOWN: Final = 10
+_DRAWS: Final = 48
+_LEAST: Final = 1e-9
+_STRENGTHS: Final = 2.0 ** np.arange(-1, 8)
+
+
+def most_split(items: Items, topics: Topics, answers: Floats | None) -> list[Item]:
+    """List the ten items on which two people most likely take opposite sides.
+
+    Args:
+        items: The items.
+        topics: Their topics.
+        answers: Predicted answers, of shape ``(I, 3)``; None without a forecast.
+
+    Returns:
+        Split items, most likely opposite first; one of each prompt, as long as there are prompts.
+    """
+    counts = items.counts
+    prior = answers
+    if prior is None:
+        total = counts.sum(0) + 0.5
+        side = (total[0] + total[2]) / 2 if items.are_pairs else None
+        shares = np.array([side, total[1], side]) if side is not None else total
+        prior = np.tile(shares / shares.sum(), (len(items), 1))
+    opposite = opposite_sides(prior, counts, items.votes.table.counts.judged)
+    split = items.split & (counts[:, 0] > 0) & (counts[:, 2] > 0)
+    order = [n for n in np.argsort(-opposite, kind="stable").tolist() if split[n]]
+    return [_item(items, topics, answers, n, float(opposite[n])) for n in _apart(items, order)]
+
+
+def _apart(items: Items, order: list[int]) -> list[int]:
+    """Take one item of each prompt first, then more of the same prompts."""
+    seen: set[int] = set()
+    first: list[int] = []
+    rest: list[int] = []
+    for number in order:
+        prompt = int(items.prompt[number])
+        (rest if prompt in seen else first).append(number)
+        seen.add(prompt)
+    chosen = set((first + rest)[:SHOWN])
+    return [number for number in order if number in chosen]
+
+
+def opposite_sides(prior: Floats, counts: Floats, judged: Booleans) -> Floats:
+    r"""Probability that two people take opposite sides on an item, by votes and forecast together.
+
+    The shares of an item have a Dirichlet prior with the forecast as its mean. It weighs as many
+    votes m as makes the votes of the judged items most likely. With a = m p + n,
+
+    .. math:: 2\, a_1 a_3 / (A (A + 1)), \qquad A = \sum_k a_k
+
+    Args:
+        prior: Predicted probabilities of first, equal and second, of shape ``(I, 3)``.
+        counts: Votes, of shape ``(I, 3)``.
+        judged: Which items have two votes or more, of shape ``(I,)``.
+
+    Returns:
+        Probabilities of shape ``(I,)``.
+
+    Source: Mosimann (1962) for the Dirichlet-multinomial distribution.
+    """
+    after = prior_votes(prior, counts, judged) * prior + counts
+    total = after.sum(1)
+    return np.asarray(2 * after[:, 0] * after[:, 2] / (total * (total + 1)))
+
+
+def prior_votes(prior: Floats, counts: Floats, judged: Booleans) -> float:
+    """How many votes a forecast is worth: the m that makes the votes most likely, ½ to 128.
+
+    Args:
+        prior: Predicted probabilities of first, equal and second, of shape ``(I, 3)``.
+        counts: Votes, of shape ``(I, 3)``.
+        judged: Which items have two votes or more, of shape ``(I,)``.
+    """
+    fits = [log_chance(each * prior[judged], counts[judged]).sum() for each in _STRENGTHS]
+    return float(_STRENGTHS[int(np.argmax(fits))])
+
+
+def split_given(answers: Floats, items: Items) -> Floats:
+    """Probability that an item's votes come out split, if each is drawn by the same answers.
+
+    Args:
+        answers: Probabilities of first, equal and second, of shape ``(I, 3)``.
+        items: The items, whose numbers of votes count.
+
+    Returns:
+        Probabilities of shape ``(I,)``.
+    """
+    votes = np.maximum(np.rint(items.counts.sum(1)), 1).astype(np.int64)
+    if items.has_few_votes:
+        return np.asarray(1 - (answers ** votes[:, None]).sum(1))
+    return contested_probability(answers, votes)
+
+
+def chance_of_split(prior: Floats, items: Items, seed: int = 0) -> Floats:
+    """Probability that an item's votes come out split, of shape ``(I,)``.
+
+    The item's shares are drawn around the forecast, from a Dirichlet distribution that is worth
+    ``prior_votes``: what the texts do not say moves them too.
+
+    Args:
+        prior: Predicted probabilities of first, equal and second, of shape ``(I, 3)``.
+        items: The items.
+        seed: Of the draws.
+    """
+    strength = prior_votes(prior, items.counts, items.votes.table.counts.judged)
+    generator = np.random.default_rng(seed)
+    total = np.zeros(len(prior))
+    for _ in range(_DRAWS):
+        shares = np.maximum(generator.standard_gamma(strength * prior), _LEAST)
+        total += split_given(shares / shares.sum(1, keepdims=True), items)
+    return total / _DRAWS
+
+
+def calibrated(chance: Floats, items: Items, seed: int = 0) -> Floats:
+    """Calibrate the chances of being split on the items of other groups.
+
+    By logistic regression of being split on the chance's log-odds, cross-fitted over groups.
+
+    Args:
+        chance: Probabilities of shape ``(I,)``.
+        items: The items.
+        seed: Of the folds.
+
+    Returns:
+        Probabilities of shape ``(I,)``; as they were where all items are of one group.
+    """
+    found = chance.copy()
+    split = np.stack([items.split, ~items.split], axis=1).astype(np.float64)
+    inside = np.clip(chance, _LEAST, 1 - _LEAST)
+    odds = np.log(inside / (1 - inside))[:, None]
+    if items.group.max() == 0:
+        return found
+    groups = np.stack([items.group, items.group], axis=1)
+    for learn, held_out in group_folds(groups, FOLDS, seed):
+        rows = learn & items.votes.table.counts.judged
+        if rows.any():
+            fit = fit_share(odds[rows], split[rows], items.group[rows], intercept=True)
+            found[held_out] = fit(odds[held_out])
+    return found
+
+
+def _item(
+    items: Items, topics: Topics, answers: Floats | None, number: int, opposite: float
+) -> Item:
+    sides = [items.first[number], items.second[number]]
+    responses = [items.responses[side].shown for side in sides if side != NOBODY]
+    prompt = items.prompts[int(items.prompt[number])]
+    first, equal, second = items.counts[number].tolist()
+    return Item(
+        place=items.places[number],
+        topic=topics.name(number),
+        prompt="" if prompt in responses else shortened(prompt),
+        responses=[shortened(response) for response in responses],
+        first=first,
+        equal=equal,
+        second=second,
+        predicted=[] if answers is None else answers[number].tolist(),
+        opposite=opposite,
+    )

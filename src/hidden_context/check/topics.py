@@ -1,4 +1,4 @@
-"""Where people are split: topics, observed beside foretold, and the contexts of prompts."""
+"""Where people are split: topics with observed and predicted shares, and contexts of prompts."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from hidden_context.check.findings import Context, Topic
 from hidden_context.check.items import Items
+from hidden_context.check.numbers import mean_interval, shortened
 from hidden_context.check.results import FEWEST_PEOPLE
-from hidden_context.check.results_explained import Context
-from hidden_context.check.results_predicted import Topic
-from hidden_context.check.sums import mean_interval
-from hidden_context.check.words import shortened
 from hidden_context.statistics.checks import Codes, Floats
 from hidden_context.statistics.interval import FEWEST, Interval
 
 MOST_VALUES: Final = 40
 """A column of more values is no list of topics."""
 _FEWEST_ITEMS: Final = 10
-_NAME: Final = 80
 _EXAMPLE: Final = 200
-_MOST_CONTEXTS: Final = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +58,7 @@ def find_topics(items: Items, seed: int = 0) -> Topics:
     contexts, by, cluster = _contexts(items, seed)
     groups = items.votes.group_names
     if 2 <= len(groups) <= MOST_VALUES and len(items) >= _FEWEST_ITEMS * len(groups):
-        names = _unique([shortened(str(name), _NAME) for name in groups])
+        names = _unique([shortened(str(name), 80) for name in groups])
         return Topics("column", names, items.group, contexts, by)
     if len(contexts) < 2:
         return Topics("none", [], np.full(len(items), -1), contexts, by)
@@ -93,7 +89,7 @@ def _contexts(
         items.prompts,
         items.prompt[judged],
         counts.differ[judged],
-        max_clusters=_MOST_CONTEXTS,
+        max_clusters=12,
         seed=seed,
     )
     if len(found.clusters) < 2:
@@ -120,7 +116,7 @@ def rank_topics(
     Args:
         items: The items.
         topics: The topics.
-        chance: Foretold probability of being split, of shape ``(I,)``; None without a forecast.
+        chance: Predicted probability of being split, of shape ``(I,)``; None without a forecast.
         seed: Of the bootstrap.
 
     Returns:
@@ -165,14 +161,13 @@ def _topic(items: Items, name: str, own: Codes, chance: Floats | None, seed: int
     def share(values: Any) -> Interval:
         return mean_interval(np.asarray(values, np.float64)[own], ones, cluster, seed=seed)
 
-    nothing = Interval(float("nan"), float("nan"), float("nan"), 0.95, "none")
     prompt = items.prompts[int(items.prompt[own[0]])]
     return Topic(
         name=name,
         items=len(own),
         votes=int(items.counts[own].sum()),
         observed=share(items.split),
-        predicted=nothing if chance is None else share(chance),
+        predicted=Interval.without_ends() if chance is None else share(chance),
         conflict=float(counts.conflict[own].mean()),
         indifference=float(counts.indifference[own].mean()),
         example=shortened(prompt, _EXAMPLE),

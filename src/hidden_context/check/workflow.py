@@ -9,29 +9,37 @@ from typing import Final
 
 import numpy as np
 
-from hidden_context.check.advice import MEASURES, weigh_measures
-from hidden_context.check.answer import answer_of, kind_sentence
+from hidden_context.check.answer import (
+    FEW,
+    MEASURES,
+    answer_of,
+    kind_sentence,
+    look,
+    weigh_measures,
+)
 from hidden_context.check.config import CheckConfig
 from hidden_context.check.covariates import compare_covariates
-from hidden_context.check.features import WORDS, Features, embedding_features, word_features
+from hidden_context.check.features import WORDS, features_of
+from hidden_context.check.findings import Explained, Predicted
 from hidden_context.check.items import Items, read_items
 from hidden_context.check.judges import compare_judges
 from hidden_context.check.known import know_voters
 from hidden_context.check.predict import Forecast, forecast
-from hidden_context.check.results import SPLIT_BY_SHARES, VERSION, Found, Settings
-from hidden_context.check.results_explained import Explained
-from hidden_context.check.results_observed import Observed
-from hidden_context.check.results_predicted import Predicted
-from hidden_context.check.scores import floor_of, judge_models, score_models
-from hidden_context.check.seen import FEW, look
-from hidden_context.check.split_items import calibrated, chance_of_split, most_split
+from hidden_context.check.results import SPLIT_BY_SHARES, VERSION, Found, Observed, Settings
+from hidden_context.check.scores import (
+    calibrated,
+    chance_of_split,
+    floor_of,
+    judge_models,
+    most_split,
+    score_models,
+)
 from hidden_context.check.topics import Topics, find_topics, rank_topics
 from hidden_context.data.annotators import annotators_path, read_annotators
-from hidden_context.data.files import write_json
-from hidden_context.data.groups import SplitOptions
 from hidden_context.data.sources import load_examples
-from hidden_context.report.people_page import write_people_page
-from hidden_context.statistics.checks import Floats
+from hidden_context.data.splits.division import SplitOptions
+from hidden_context.data.storage.files import write_json
+from hidden_context.report.html.people_page import write_people_page
 
 Say = Callable[[str], None]
 Known = Mapping[str, Mapping[str, str | float]]
@@ -94,8 +102,8 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
     topics = find_topics(items, config.seed)
     answers, advice, voters = None, None, None
     if observed.judged and config.predict:
-        tell("foretelling votes")
-        features = _features(config, items)
+        tell("predicting votes")
+        features = features_of(items, config.embed, config.max_length, config.seed)
         answers = forecast(items, features, MEASURES, config.seed)
         if answers is not None:
             advice = weigh_measures(items, answers.values, config.seed)
@@ -166,25 +174,6 @@ def anonymised(items: Items, known: Known, seed: int) -> tuple[Items, Known]:
     )
 
 
-def _features(config: CheckConfig, items: Items) -> Features:
-    if config.embed is None:
-        return word_features(items, config.seed)
-    return embedding_features(_embedded(config, items), config.seed)
-
-
-def _embedded(config: CheckConfig, items: Items) -> Floats:
-    from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
-    from hidden_context.models.placement import resolve_device
-
-    featurizer = Featurizer(
-        str(config.embed),
-        FeaturizerOptions(max_length=config.max_length),
-        device=resolve_device("auto"),
-    )
-    vectors = featurizer.features([response.input for response in items.responses])
-    return np.asarray(vectors.double().numpy())
-
-
 def _predicted(
     items: Items, topics: Topics, found: Forecast | None, config: CheckConfig
 ) -> tuple[Predicted | None, list[str]]:
@@ -232,11 +221,11 @@ def _not_found(
     if not known and observed.annotators:
         lines.append("Nothing is known of the annotators: give a table of them with --annotators.")
     if observed.judged and config.predict and answers is None:
-        lines.append("There are too few items to foretell votes (20 are needed).")
+        lines.append("There are too few items to predict votes (20 are needed).")
     if items.has_few_votes:
         lines.append("Most items have two or three votes: a split looks like one dissenter.")
     if not config.predict:
-        lines.append("No votes were foretold (--no_predict).")
+        lines.append("No votes were predicted (--no_predict).")
     if len(items.votes.group_names) == 1 and len(items) > 1:
         lines.append("All items are of one group, so that intervals by group are not possible.")
     if not items.are_pairs:

@@ -24,10 +24,15 @@ def main(argv: Sequence[str] | None) -> int:
         description="Loss, accuracy, rewards and r² of score files; without any file the paper's "
         "tables (jailbreak rate, helpfulness accuracy, r²) from the evaluations in --data_dir.",
     )
-    from hidden_context.analysis import score_analysis, summarize, tables
 
     if config.files:
-        tables.print_analysis(score_analysis.run(config))
+        from hidden_context.analysis import workflow
+        from hidden_context.report.terminal.analysis import print_analysis
+
+        print_analysis(workflow.run(config))
     else:
-        tables.print_summary(summarize.run(config))
+        from hidden_context.paper import tables
+        from hidden_context.paper import workflow as paper
+
+        tables.print_summary(paper.run(config))
     return 0

@@ -1,4 +1,4 @@
-"""Command-line arguments from a configuration dataclass, in the ways of Transformers' own parser.
+"""Command-line arguments of a configuration dataclass, in the style of Transformers' parser.
 
 Written here rather than taken from ``transformers.HfArgumentParser`` because importing that
 library takes over a second, and ``--help`` has to answer at once.
@@ -11,14 +11,15 @@ import dataclasses
 import difflib
 import json
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hidden_context.config import by_present_names, earlier_names
+from hidden_context.config import by_present_names, earlier_names, option_groups
 from hidden_context.errors import ConfigError, MissingFileError
 
 ConfigT = TypeVar("ConfigT")
+Group = argparse._ActionsContainer
 
 _TRUE = {"true", "t", "yes", "y", "1", "on"}
 _FALSE = {"false", "f", "no", "n", "0", "off"}
@@ -50,7 +51,7 @@ def _parse_dict(text: str) -> dict[str, Any]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose errors are one paragraph: usage alone fills a screen here."""
+    """An ``ArgumentParser`` whose errors are one paragraph, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         words = message.split()
@@ -60,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean …?)`` where something like a name is known, else nothing."""
+    """Return `` (did you mean …?)`` if a similar name is known, else nothing."""
     similar = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {similar[0]}?)" if similar else ""
 
@@ -76,59 +77,61 @@ def _strip_optional(annotation: Any) -> Any:
     return annotation
 
 
-def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: Any) -> None:
-    kind = _strip_optional(hint)
+def _add_field(parser: Group, field: dataclasses.Field[Any], hint: Any) -> None:
+    kind, facts = _strip_optional(hint), field.metadata
     default = field.default
-    if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+    if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
-    required = default is dataclasses.MISSING
-    help_text = str(field.metadata.get("help", "")).replace("%", "%%")
-    if not required and default not in (None, "", [], {}):
-        help_text += f" (default: {default})".replace("%", "%%")
-    options: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS}
+    help_text = str(facts.get("help", ""))
+    if default not in (None, "", [], {}, dataclasses.MISSING):
+        help_text += f" (default: {default})"
+    options: dict[str, Any] = {
+        "help": help_text.replace("%", "%%"),
+        "default": argparse.SUPPRESS,
+        "dest": field.name,
+    }
+    if kind is bool:
+        options.update(type=parse_bool, nargs="?", const=True, metavar="true|false")
+        parser.add_argument(*_flags(field.name), **options)
+        _add_negation(parser, field.name, field.name, False)
+        return
     if get_origin(kind) is Literal:
         options["choices"], kind = get_args(kind), str
-    if "choices" in field.metadata:
-        options["choices"] = field.metadata["choices"]
-    if "bare" in field.metadata:
-        options.update(nargs="?", const=field.metadata["bare"])
-    flags = list(dict.fromkeys([f"--{field.name}", f"--{field.name.replace('_', '-')}"]))
-
-    if kind is bool:
-        parser.add_argument(
-            *flags, type=parse_bool, nargs="?", const=True, metavar="true|false", **options
-        )
-        negations = [f"--no_{field.name}", f"--no-{field.name.replace('_', '-')}"]
-        parser.add_argument(
-            *negations,
-            dest=field.name,
-            action="store_false",
-            default=argparse.SUPPRESS,
-            help=argparse.SUPPRESS,
-        )
-        return
-    origin = get_origin(kind)
-    if origin in (list, tuple) or kind in (list, tuple):
-        options.update(nargs="*", type=(get_args(kind) or (str,))[0])
-    elif origin is dict or kind is dict:
+    if "bare" in facts:
+        options.update(nargs="?", const=facts["bare"])
+    if get_origin(kind) is list:
+        options.update(nargs="*", type=get_args(kind)[0])
+    elif get_origin(kind) is dict:
         options.update(type=_parse_dict, metavar="JSON")
     else:
-        options["type"] = kind if kind in (int, float, str) else str
-    if "unset" in field.metadata:
-        options.update(type=_or_unset(options["type"], field.metadata["unset"]))
-        options.setdefault("metavar", f"{kind.__name__.upper()}|{field.metadata['unset']}")
-    if field.metadata.get("positional"):
-        options.setdefault("nargs", "?")
-        parser.add_argument(field.name, **options)
-    else:
-        if "choices" not in options and "metavar" not in options:
-            options["metavar"] = getattr(options["type"], "__name__", "value").upper()
-        parser.add_argument(*flags, **options)
-    _add_earlier_names(parser, field, options)
+        options["type"] = kind
+    if "unset" in facts:
+        options.update(type=_or_unset(options["type"], facts["unset"]))
+        options["metavar"] = f"{kind.__name__.upper()}|{facts['unset']}"
+    if facts.get("positional"):
+        options["nargs"] = options.get("nargs", "?")
+        parser.add_argument(options.pop("dest"), **options)
+        return
+    if "choices" not in options:
+        options.setdefault("metavar", options["type"].__name__.upper())
+    parser.add_argument(*_flags(field.name), **options)
+    for name, values in facts.get("formerly", {}).items():
+        _add_earlier_name(parser, name, values, options)
+
+
+def _flags(name: str) -> list[str]:
+    return list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
+
+
+def _add_negation(parser: Group, name: str, dest: str, value: Any) -> None:
+    """Accept ``--no_name`` and ``--no-name``, hidden in ``--help``."""
+    flags = [flag.replace("--", f"--no{mark}", 1) for flag in _flags(name) for mark in "_-"]
+    hidden: dict[str, Any] = {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+    parser.add_argument(*flags, dest=dest, action="store_const", const=value, **hidden)
 
 
 def _or_unset(kind: Callable[[str], Any], word: str) -> Callable[[str], Any]:
-    """Read a value, or the word for none."""
+    """Read a value, or the word for None."""
 
     def read(text: str) -> Any:
         return None if text == word else kind(text)
@@ -137,31 +140,31 @@ def _or_unset(kind: Callable[[str], Any], word: str) -> Callable[[str], Any]:
     return read
 
 
-def _add_earlier_names(
-    parser: argparse.ArgumentParser, field: dataclasses.Field[Any], options: dict[str, Any]
+def _add_earlier_name(
+    parser: Group, name: str, values: Mapping[Any, Any], options: dict[str, Any]
 ) -> None:
-    """Take an option by the names it had, which ``--help`` leaves out."""
-    for name, values in field.metadata.get("formerly", {}).items():
-        flags = list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
-        own = {**options, "dest": field.name, "help": argparse.SUPPRESS}
-        if True not in values:
-            own["type"] = lambda text, v=values: v.get(text, text)
-            parser.add_argument(*flags, **own)
-            continue
-        truth = own | {"type": lambda text, v=values: v[parse_bool(text)]}
-        parser.add_argument(*flags, **truth, nargs="?", const="true")
-        negations = [flag.replace("--", f"--no{mark}", 1) for flag in flags for mark in "_-"]
-        own = {"dest": field.name, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
-        parser.add_argument(*negations, action="store_const", const=values[False], **own)
+    """Accept an earlier name of an option, hidden in ``--help``."""
+    hidden = options | {"help": argparse.SUPPRESS}
+    if True not in values:
+        parser.add_argument(*_flags(name), **hidden | {"type": lambda text: values.get(text, text)})
+        return
+    hidden |= {"type": lambda text: values[parse_bool(text)], "nargs": "?", "const": "true"}
+    parser.add_argument(*_flags(name), **hidden)
+    _add_negation(parser, name, options["dest"], values[False])
 
 
 def make_parser(config_class: type, prog: str, description: str) -> argparse.ArgumentParser:
     """Build the parser of a configuration dataclass; ``--config`` names a YAML file."""
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    fields = dataclasses.fields(config_class)
+    places = "".join(f" {f.name.upper()}" for f in fields if f.metadata.get("positional"))
+    usage = f"{prog}{places} [options]"
+    parser = _Parser(prog=prog, usage=usage, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file of options; flags win over it")
     hints = get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        _add_field(parser, field, hints[field.name])
+    for heading, options in option_groups(config_class).items():
+        group = parser if heading == "options" else parser.add_argument_group(heading)
+        for field in options:
+            _add_field(group, field, hints[field.name])
     return parser
 
 
@@ -181,8 +184,8 @@ def _read_config_file(path: str, names: set[str]) -> dict[str, Any]:
     if unknown:
         listed = ", ".join(name + _suggestion(name, names) for name in unknown)
         raise ConfigError(
-            f"{path}: unknown option{'s' if len(unknown) > 1 else ''} {listed}. The options are "
-            "those of --help."
+            f"{path}: unknown option{'s' if len(unknown) > 1 else ''} {listed}. See --help "
+            "for the options."
         )
     return values
 
@@ -198,7 +201,7 @@ _KINDS = {
 
 
 def _check_type(name: str, value: Any, hint: Any, path: str) -> Any:
-    """Bring a YAML value to its field's type, or say which one it should have."""
+    """Convert a YAML value to its field's type, or name the type needed."""
     kind = _strip_optional(hint)
     if value is None and _is_optional(hint):
         return None
@@ -222,7 +225,7 @@ def _check_type(name: str, value: Any, hint: Any, path: str) -> Any:
 
 
 def _check_option(field: dataclasses.Field[Any], value: Any, hint: Any, path: str) -> Any:
-    """Check a YAML value; where a bare flag is allowed, true stands for it and false for none."""
+    """Check a YAML value; a flag that may stand bare also takes true and false."""
     if "bare" in field.metadata and isinstance(value, bool):
         return field.metadata["bare"] if value else field.default
     if value == field.metadata.get("unset", ...):
@@ -261,16 +264,12 @@ def parse(
             ).items()
         }
         values = {**from_file, **values}
+    nothing = dataclasses.MISSING
     missing = [
-        name
-        for name, field in fields.items()
-        if name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        field.name if field.metadata.get("positional") else f"--{field.name}"
+        for field in fields.values()
+        if field.name not in values and field.default is field.default_factory is nothing
     ]
     if missing:
-        shown = (
-            name if fields[name].metadata.get("positional") else f"--{name}" for name in missing
-        )
-        parser.error("the following options are required: " + ", ".join(shown))
+        parser.error("the following options are required: " + ", ".join(missing))
     return config_class(**values)

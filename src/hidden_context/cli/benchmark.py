@@ -10,20 +10,13 @@ from hidden_context.cli.offline import use_cache_without_network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Score a benchmark's rows and print its metrics.
-
-    Args:
-        argv: The arguments after the verb, or None for those of the process.
-
-    Returns:
-        0.
-    """
+    """Parse, score a benchmark's rows, print its metrics."""
     config = parse(
         BenchmarkConfig,
         argv,
         prog="hidden-context benchmark",
         description="Accuracies of reward models on RewardBench 2, RM-Bench or JudgeBench, with "
-        "the scores that risk measures make of reward distributions; see docs/benchmark.md.",
+        "the scores that risk measures make of reward distributions; see docs/guides/benchmark.md.",
     )
     use_cache_without_network()
     from hidden_context.benchmark.tables import print_benchmark

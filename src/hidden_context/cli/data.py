@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from hidden_context.data.sources import ExampleData
 
 
+_Paths = list[str]  # ``list`` is a field of the configuration that has paths
+
+
 @dataclass(frozen=True)
 class DownloadConfig:
     """Options of ``hidden-context data download``."""
@@ -32,7 +35,7 @@ class ImportConfig:
     """Options of ``hidden-context data import``."""
 
     source: str | None = option(None, "name of the public data set", positional=True)
-    files: tuple[str, ...] | None = option(None, "its files, or a folder", positional=True)
+    files: _Paths | None = option(None, "its files, or a folder", positional=True)
     output: str | None = option(None, "JSON Lines to write (.jsonl or .jsonl.gz)")
     list: bool = option(False, "list the public data sets that are read, with their terms")
 
@@ -68,7 +71,7 @@ def run_download(argv: Sequence[str] | None) -> int:
         prog="hidden-context data download",
         description="Fetch the paper's data, verified by git blob id, into a folder.",
     )
-    from hidden_context.data.download import download
+    from hidden_context.data.storage.download import download
 
     result = download(config.output, only=config.only, mirror=config.mirror, report=print)
     print(
@@ -147,11 +150,11 @@ def _read(config: InspectConfig, split: str) -> ExampleData:
 
 
 def _print_summary(data: ExampleData, split_by: str | None) -> None:
-    from hidden_context.cli.observed_lines import observed_lines
-    from hidden_context.data.groups import SplitOptions
-    from hidden_context.data.judges import people_of
-    from hidden_context.data.observed import Observing, observed
+    from hidden_context.data.splits.division import SplitOptions
     from hidden_context.data.summary import summarize_examples
+    from hidden_context.data.votes.judges import people_of
+    from hidden_context.data.votes.observed import Observing, observed
+    from hidden_context.report.terminal.observed import observed_lines
 
     options = SplitOptions(split_by)
     summary = summarize_examples(data.examples, options)
@@ -237,11 +240,10 @@ def run_split(argv: Sequence[str] | None) -> int:
         description="Divide preference data so that no first question is on both sides, into "
         "OUTPUT/SUBSET/{train,test}.jsonl.gz.",
     )
-    from hidden_context.data.files import write_jsonl
-    from hidden_context.data.groups import SplitOptions
-    from hidden_context.data.held_out import check_sides
-    from hidden_context.data.locks import exclusive
-    from hidden_context.data.splits import folds, split_by_prompt
+    from hidden_context.data.splits.division import SplitOptions, folds, split_by_prompt
+    from hidden_context.data.splits.held_out import check_sides
+    from hidden_context.data.storage.files import write_jsonl
+    from hidden_context.data.storage.locks import exclusive
     from hidden_context.errors import ConfigError
 
     splits = _splits_to_read(config)

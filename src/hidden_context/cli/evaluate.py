@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
-from hidden_context.cli.metrics_table import print_metrics
 from hidden_context.cli.offline import use_cache_without_network
+from hidden_context.report.terminal.metrics import print_metrics
 from hidden_context.scoring.config import EvaluateConfig
 
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         EvaluateConfig,
         argv,
         prog="hidden-context evaluate",
-        description="Score preference pairs with a checkpoint; see docs/evaluate.md.",
+        description="Score preference pairs with a checkpoint; see docs/guides/evaluate.md.",
     )
     return run_evaluation(config)
 
@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_evaluation(config: EvaluateConfig) -> int:
     """Evaluate and print what was read, the metrics, and where the scores lie."""
     use_cache_without_network()
-    from hidden_context.analysis.tables import make_console
-    from hidden_context.analysis.vote_tables import print_votes
+    from hidden_context.report.terminal.votes import print_votes
     from hidden_context.scoring.evaluation import evaluate
+    from hidden_context.terminal import make_console
 
     result = evaluate(config)
     print(result.report)

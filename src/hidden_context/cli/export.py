@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         prog="hidden-context export",
         description="Write a reward model as an ordinary folder of Transformers or PEFT, checked "
-        "against the checkpoint; see docs/export.md.",
+        "against the checkpoint; see docs/guides/export.md.",
     )
     use_cache_without_network()
     from hidden_context.export.workflow import export_model

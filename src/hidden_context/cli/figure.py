@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
-from hidden_context.report.figures import FigureConfig
+from hidden_context.report.figures.workflow import FigureConfig
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None) -> int:
         "reliability, risk frontier, explained variance, its causes, contexts, comparison of two "
         "models, accuracy; each with confidence intervals.",
     )
-    from hidden_context.report import figures
+    from hidden_context.report.figures import workflow as figures
 
     for path in figures.run(config):
         print(path)

@@ -54,8 +54,7 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
             return 2
         except KeyboardInterrupt:
             print(
-                "interrupted; what was finished is kept (score and evaluate go on from there when "
-                "they are run again)",
+                "interrupted; finished work is kept (run score or evaluate again to resume)",
                 file=sys.stderr,
             )
             return 130
@@ -71,14 +70,14 @@ def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[st
 
 
 def _print_anywhere() -> None:
-    """Let a terminal or pipe without Greek letters show a ? for them rather than fail."""
+    """Let a terminal without Greek letters show a ? for them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
             stream.reconfigure(errors="replace")
 
 
 def _resource_advice(error: Exception) -> str | None:
-    """Word other libraries' errors that mean a full disk or memory; None for any other."""
+    """Explain other libraries' errors that mean a full disk or memory; None for any other error."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         file = f"{error.filename} could" if error.filename else "a file could"
         return f"{file} not be written: {error.strerror}. Free some space or use another disk."
@@ -89,7 +88,7 @@ def _resource_advice(error: Exception) -> str | None:
 
 
 def _tidy_warnings() -> None:
-    """Show our own warnings as one line; leave out other libraries' notices to their developers."""
+    """Show this package's warnings as one line; hide other libraries' FutureWarnings."""
     from hidden_context.errors import HiddenContextWarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
@@ -105,7 +104,7 @@ def _tidy_warnings() -> None:
 
 
 def _drop_output() -> None:
-    """Send what is still to be printed nowhere: whoever read it has gone away."""
+    """Discard what is still to be printed: its reader has gone."""
     with contextlib.suppress(OSError, ValueError):  # no such thing where output is captured
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""Doing without the Hugging Face hub where it cannot be reached, at once rather than in minutes."""
+"""Working without the Hugging Face hub if it cannot be reached, at once instead of in minutes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OWN_ARRANGEMENTS = (
 
 
 def _resolves(host: str, seconds: float) -> bool:
-    """Tell whether a name is resolved in time; a lookup without a network may hang for long."""
+    """Whether a host name resolves in time; without a network the lookup may hang."""
     found = threading.Event()
 
     def look_up() -> None:
@@ -33,7 +33,7 @@ def _resolves(host: str, seconds: float) -> bool:
 
 
 def use_cache_without_network(seconds: float = 3.0) -> None:
-    """Set ``HF_HUB_OFFLINE`` where the hub's name does not resolve.
+    """Set ``HF_HUB_OFFLINE`` if the hub's name does not resolve.
 
     The hub's client tries each of many requests six times over half a minute before it falls back
     on its cache or gives up. It reads the variable when it is imported, so this comes before.

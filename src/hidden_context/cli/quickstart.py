@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         prog="hidden-context quickstart",
         description="Train three kinds of reward model on a generated world whose truth is known; "
-        "see docs/quickstart.md.",
+        "see docs/start/quickstart.md.",
     )
     from hidden_context.quickstart import figures, tables, workflow
 

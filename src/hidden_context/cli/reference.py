@@ -1,4 +1,4 @@
-"""``hidden-context reference``: what is usual among the texts of a model's data, for guards."""
+"""``hidden-context reference``: percentiles of the texts of a model's data, for guards."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
 from hidden_context.cli.offline import use_cache_without_network
-from hidden_context.scoring.reference_config import ReferenceConfig
+from hidden_context.scoring.config import ReferenceConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, make the reference, print where it lies and what it was made of."""
+    """Parse, make the reference, print where it lies and its texts."""
     config = parse(
         ReferenceConfig,
         argv,
         prog="hidden-context reference",
         description="Put into a model's folder what is usual among the texts of its data, so that "
-        "trainers can be guarded; see docs/guard.md.",
+        "trainers can be guarded; see docs/guides/guard.md.",
     )
     use_cache_without_network()
     from hidden_context.scoring.reference import make_reference

@@ -11,7 +11,7 @@ from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.relabel.config import RelabelConfig
 
 if TYPE_CHECKING:
-    from hidden_context.relabel.estimate import Estimate
+    from hidden_context.relabel.cost import Estimate
     from hidden_context.relabel.workflow import RelabelResult
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         RelabelConfig,
         argv,
         prog="hidden-context relabel",
-        description="Ask a language model which response is better; see docs/relabel.md.",
+        description="Ask a language model which response is better; see docs/guides/relabel.md.",
     )
     use_cache_without_network()
     from hidden_context.relabel.workflow import run
@@ -42,7 +42,7 @@ def ask_user(estimate: Estimate) -> bool:
 
 def print_result(result: RelabelResult) -> None:
     """Print what was judged, what was not and why, and what it cost."""
-    from hidden_context.relabel.estimate import money
+    from hidden_context.relabel.cost import money
 
     print(f"questions: {result.asked} asked, {result.known} answered before")
     if result.cost is not None:

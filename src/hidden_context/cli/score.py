@@ -15,13 +15,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ScoreConfig,
         argv,
         prog="hidden-context score",
-        description="Score a file with one or several reward models; see docs/score.md.",
+        description="Score a file with one or several reward models; see docs/guides/score.md.",
     )
     return run_scoring(config)
 
 
 def run_scoring(config: ScoreConfig) -> int:
-    """Score and print where the scores lie and what became of the rows."""
+    """Score, and print where the scores lie and the counts of rows."""
     use_cache_without_network()
     from hidden_context.scoring.files import score_file
 

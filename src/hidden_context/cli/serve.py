@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ServeConfig,
         argv,
         prog="hidden-context serve",
-        description="Serve reward models to trainers over HTTP; see docs/serve.md.",
+        description="Serve reward models to trainers over HTTP; see docs/guides/serve.md.",
     )
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from hidden_context.cli.arguments import parse
-from hidden_context.cli.metrics_table import print_baselines, print_metrics
 from hidden_context.cli.offline import use_cache_without_network
-from hidden_context.config import option
+from hidden_context.config import changed
+from hidden_context.report.terminal.metrics import print_baselines, print_metrics
 from hidden_context.training.config import TrainConfig
 
 
@@ -16,7 +16,7 @@ from hidden_context.training.config import TrainConfig
 class TrainFlags(TrainConfig):
     """The options, with a floor under what is trained on."""
 
-    min_judgements: int = option(20, "stop where fewer votes are left to train on; 0 for off")
+    min_judgements: int = changed(TrainConfig, "min_judgements", 20)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         TrainFlags,
         argv,
         prog="hidden-context train",
-        description="Train a reward model on preference data; see docs/train.md.",
+        description="Train a reward model on preference data; see docs/guides/train.md.",
     )
     return run_training(config)
 

@@ -1,4 +1,4 @@
-"""What hidden variance may follow besides the context: length, and the order of the two sides."""
+"""What hidden variance may follow besides the context: length, and position."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.interval import (
-    FEWEST,
-    Interval,
-    cluster_interval,
-    cluster_sums,
-    ratio,
-)
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.interval import FEWEST, Interval, cluster_interval, cluster_sums
+from hidden_context.statistics.means import ratio_interval
 
 MAX_PAIRS: Final = 200_000
 """Of more pairs, so many are drawn at random, by the seed."""
 
-_LARGEST_EFFECT_KEPT_QUIET: Final = 0.1
 _WORDS: Final = {
     "length": "the pair's total length",
     "length_difference": "how much the two sides differ in length",
@@ -50,13 +41,13 @@ class Confound:
 def length_confounds(
     variance: Floats,
     length: Floats,
-    cluster: Ints,
+    cluster: Codes,
     *,
     position: Floats | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Confound]:
-    """Tell whether hidden variance merely follows length, or position.
+    """Tell whether hidden variance follows length or position.
 
     Args:
         variance: ``(N,)``, hidden variance of each pair.
@@ -100,14 +91,14 @@ def length_confounds(
     return found
 
 
-def _drawn(size: int, seed: int) -> Ints:
+def _drawn(size: int, seed: int) -> Codes:
     if size <= MAX_PAIRS:
         return np.arange(size)
     return np.sort(np.random.default_rng(seed).choice(size, MAX_PAIRS, replace=False))
 
 
 def spearman_interval(
-    x: Floats, y: Floats, cluster: Ints, *, level: float = 0.95, seed: int = 0
+    x: Floats, y: Floats, cluster: Codes, *, level: float = 0.95, seed: int = 0
 ) -> Interval:
     r"""Spearman's rank correlation, with an interval by cluster.
 
@@ -141,9 +132,8 @@ def spearman_interval(
     psi_first = u * u + 2 * _pull(x, u) - 3 * first
     psi_second = v * v + 2 * _pull(y, v) - 3 * second
     psi = psi_both / np.sqrt(first * second) - rho / 2 * (psi_first / first + psi_second / second)
-    values = np.stack([rho + psi, np.ones_like(psi)], axis=1)
-    found = cluster_interval(
-        cluster_sums(values, cluster), ratio, bounds=(-1, 1), level=level, seed=seed
+    found = ratio_interval(
+        rho + psi, np.ones_like(psi), cluster, bounds=(-1, 1), level=level, seed=seed
     )
     low, high = (float(np.clip(end, -1, 1)) for end in (found.low, found.high))
     return Interval(float(rho), low, high, level, found.method)
@@ -173,7 +163,7 @@ def _sentence(name: str, correlation: Interval, prompts: int) -> str:
     if correlation.low <= 0 <= correlation.high:
         return f"There is no sign that hidden variance follows {what} ({numbers})."
     way = "rises" if rho > 0 else "falls"
-    if abs(rho) < _LARGEST_EFFECT_KEPT_QUIET:
+    if abs(rho) < 0.1:
         return f"Hidden variance {way} with {what}, but hardly ({numbers})."
     return (
         f"Hidden variance {way} with {what} ({numbers}): look whether contexts differ in it before "
@@ -182,7 +172,7 @@ def _sentence(name: str, correlation: Interval, prompts: int) -> str:
 
 
 def context_beyond_length(
-    variance: Floats, length: Floats, cluster: Ints, context: Ints, *, seed: int = 0
+    variance: Floats, length: Floats, cluster: Codes, context: Codes, *, seed: int = 0
 ) -> Interval:
     r"""Share of the ranks of hidden variance that contexts explain beyond both lengths.
 

@@ -1,4 +1,4 @@
-"""Which prompts carry the hidden variance: contexts found from prompts and pairs' variances."""
+"""Which prompts carry the hidden variance: contexts found from texts and variances."""
 
 from __future__ import annotations
 
@@ -7,26 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hidden_context.contexts.clustering import cluster_by_silhouette
-from hidden_context.contexts.levels import find_levels
-from hidden_context.contexts.terms import distinctive_terms
-from hidden_context.contexts.text import Texts, read_texts
-from hidden_context.data.files import to_plain
+from hidden_context.contexts.levels import cluster_by_silhouette, find_levels
+from hidden_context.contexts.text import Texts, distinctive_terms, read_texts
+from hidden_context.data.storage.files import to_plain
 from hidden_context.errors import ConfigError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from hidden_context.statistics.checks import Codes, Floats
 
 MAX_PROMPTS: Final = 50_000
 """Of more prompts, so many are drawn at random (by the seed) with all their pairs."""
 
-_EXAMPLES: Final = 3
 _EXAMPLE_CHARACTERS: Final = 300
-_TOP: Final = 10
-_NAME_TERMS: Final = 3
-_MIN_TOPIC_PROMPTS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -65,14 +56,14 @@ class Context(Topic):
 
 @dataclass(frozen=True, eq=False)
 class Contexts:
-    """Where hidden variance lives.
+    """Contexts that carry hidden variance.
 
     Attributes:
         features: ``tfidf`` or ``embeddings``.
-        split: ``variance`` where contexts are levels of the variance that the text foretells;
-            ``text`` where the text foretells none, and they are clusters of text alone.
+        split: ``variance`` where contexts are levels of the variance that the text predicts;
+            ``text`` where the text predicts none, and they are clusters of text alone.
         text_r2: Cross-validated share of the variance of prompts' log variance that the text
-            foretells; NaN where it was not tried.
+            predicts; NaN where it was not tried.
         prompts: Prompts with pairs.
         sampled: How many of them were looked at.
         clusters: Most mean variance first.
@@ -88,7 +79,7 @@ class Contexts:
     sampled: int
     clusters: list[Context]
     top: list[dict[str, Any]]
-    assignment: Ints
+    assignment: Codes
 
     def to_dict(self) -> dict[str, Any]:
         """Return what analysis.json holds."""
@@ -99,17 +90,17 @@ class Contexts:
 
 def find_contexts(
     prompts: Sequence[str],
-    cluster: Ints,
+    cluster: Codes,
     variance: Floats,
     *,
     features: Literal["tfidf"] | Floats = "tfidf",
     max_clusters: int = 12,
     seed: int = 0,
-    rows: Ints | None = None,
+    rows: Codes | None = None,
 ) -> Contexts:
-    """Find the prompts that hidden variance lives in.
+    """Find the prompts that carry hidden variance.
 
-    Prompts become vectors. Where these foretell the variance of prompts that were not looked at,
+    Prompts become vectors. Where these predict the variance of prompts that were not looked at,
     contexts are levels of that variance, and each is divided into topics by its text; else contexts
     are clusters of text alone. Either way a prompt's own variance has no say in where it goes.
 
@@ -145,13 +136,11 @@ def find_contexts(
     place[chosen] = np.arange(len(chosen))
     own = place[cluster]
     kept = own >= 0
-    sums = _Sums(
-        np.bincount(own[kept], minlength=len(chosen)).astype(np.int64),
-        np.bincount(own[kept], weights=variance[kept], minlength=len(chosen)).astype(np.float64),
-    )
+    pairs = np.bincount(own[kept], minlength=len(chosen))
+    sums = np.stack([pairs, np.bincount(own[kept], variance[kept], len(chosen))]).astype(float)
     looked_at = [prompts[number] for number in chosen]
     texts = read_texts(looked_at, None if embeddings is None else embeddings[chosen], seed)
-    levels = find_levels(texts.vectors, sums.variance / sums.pairs, max_clusters, seed)
+    levels = find_levels(texts.vectors, sums[1] / sums[0], max_clusters, seed)
     by_variance = levels.count > 1
     label = (
         levels.label if by_variance else cluster_by_silhouette(texts.vectors, max_clusters, seed)
@@ -171,21 +160,7 @@ def find_contexts(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Pairs and summed variance of each prompt."""
-
-    pairs: Ints
-    variance: Floats
-
-    def of(self, label: Ints, count: int) -> tuple[Ints, Floats]:
-        """Add both up by cluster."""
-        pairs = np.bincount(label, weights=self.pairs, minlength=count)
-        variance = np.bincount(label, weights=self.variance, minlength=count)
-        return pairs.astype(np.int64), variance.astype(np.float64)
-
-
-def _check(prompts: Sequence[str], cluster: Ints, variance: Floats, max_clusters: int) -> None:
+def _check(prompts: Sequence[str], cluster: Codes, variance: Floats, max_clusters: int) -> None:
     if len(cluster) == 0 or cluster.shape != variance.shape or cluster.ndim != 1:
         raise ConfigError(
             "one prompt number and one variance per pair are needed, at least one; got shapes "
@@ -205,37 +180,40 @@ def _check(prompts: Sequence[str], cluster: Ints, variance: Floats, max_clusters
 def _contexts(
     prompts: Sequence[str],
     texts: Texts,
-    label: Ints,
-    sums: _Sums,
+    label: Codes,
+    sums: Floats,
     max_clusters: int,
     seed: int,
     with_topics: bool,
-) -> tuple[list[Context], Ints]:
-    """Describe clusters, most mean variance first, and number them so."""
-    described, label = _topics(texts, label, sums, sums.variance.sum())
+) -> tuple[list[Context], Codes]:
+    """Describe clusters, most mean variance first, by pairs and summed variance of prompts."""
+    total = float(sums[1].sum())
+    described, label = _topics(texts, label, sums, total)
     contexts = []
     for number, topic in enumerate(described):
         inside = np.flatnonzero(label == number)
         topics: list[Topic] = []
-        if with_topics and len(inside) >= _MIN_TOPIC_PROMPTS:
+        if with_topics and len(inside) >= 20:
             part = Texts(texts.vectors[inside], texts.counts[inside], texts.terms)
             inner = cluster_by_silhouette(part.vectors, max_clusters, seed)
-            own = _Sums(sums.pairs[inside], sums.variance[inside])
-            topics = _topics(part, inner, own, sums.variance.sum())[0]
-        examples = [_shortened(prompts[i]) for i in inside[_typical(texts.vectors[inside])]]
+            topics = _topics(part, inner, sums[:, inside], total)[0]
+        vectors = texts.vectors[inside]
+        distance = np.square(vectors - vectors.mean(0)).sum(1)
+        typical = inside[np.argsort(distance, kind="stable")[:3]]
+        examples = [_shortened(prompts[number]) for number in typical]
         contexts.append(Context(**vars(topic), examples=examples, topics=topics))
     return contexts, label
 
 
-def _topics(texts: Texts, label: Ints, sums: _Sums, total: float) -> tuple[list[Topic], Ints]:
+def _topics(texts: Texts, label: Codes, sums: Floats, total: float) -> tuple[list[Topic], Codes]:
     count = int(label.max()) + 1
-    pairs, variance = sums.of(label, count)
+    pairs, variance = (np.bincount(label, values, count) for values in sums)
     terms = distinctive_terms(texts.counts, texts.terms, label)
     size = np.bincount(label, minlength=count)
     order = np.argsort(-variance / pairs, kind="stable")
     topics = [
         Topic(
-            name=", ".join(terms[k][:_NAME_TERMS]) or "no distinctive term",
+            name=", ".join(terms[k][:3]) or "no distinctive term",
             terms=terms[k],
             prompts=int(size[k]),
             pairs=int(pairs[k]),
@@ -249,12 +227,6 @@ def _topics(texts: Texts, label: Ints, sums: _Sums, total: float) -> tuple[list[
     return topics, np.argsort(order).astype(np.int64)[label]
 
 
-def _typical(vectors: Floats) -> Ints:
-    """Return the places of the vectors nearest to their centre."""
-    distance = np.square(vectors - vectors.mean(0)).sum(1)
-    return np.argsort(distance, kind="stable")[:_EXAMPLES]
-
-
 def _shortened(prompt: str) -> str:
     text = " ".join(prompt.split())
     text = text.encode("utf-8", "replace").decode()  # half a character cannot be written
@@ -264,14 +236,12 @@ def _shortened(prompt: str) -> str:
 
 
 def _top(
-    prompts: Sequence[str], cluster: Ints, variance: Floats, rows: Ints | None
+    prompts: Sequence[str], cluster: Codes, variance: Floats, rows: Codes | None
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     seen: set[int] = set()
     for place in np.argsort(-variance, kind="stable"):
-        if len(found) == _TOP:
-            break
-        if int(cluster[place]) not in seen:
+        if len(found) < 10 and int(cluster[place]) not in seen:
             seen.add(int(cluster[place]))
             found.append(
                 {

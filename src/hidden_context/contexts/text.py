@@ -1,4 +1,4 @@
-"""Prompts as vectors: TF-IDF of words and pairs of words, or embeddings, reduced to few numbers."""
+"""Prompts as vectors of few numbers, and the terms by which clusters of prompts differ."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.errors import ConfigError
-
-Floats = NDArray[np.float64]
+from hidden_context.statistics.checks import Codes, Floats
 
 MAX_CHARACTERS: Final = 1500
 """Of a longer prompt, its first and its last half of so many characters are read."""
 
 _MAX_DIMENSIONS: Final = 300
-_MAX_TERMS: Final = 20_000
 _VOCABULARY_PROMPTS: Final = 20_000
-_RARE_ABOVE: Final = 2000
 _SPEAKER: Final = re.compile(r"(?:\A|(?<=\s))(?:Human|Assistant|User|System)\s*:")
 
 
@@ -98,8 +94,8 @@ def _term_counts(texts: Sequence[str], seed: int) -> tuple[Any, list[str]]:
     vectorizer = CountVectorizer(
         ngram_range=(1, 2),
         stop_words="english",
-        min_df=2 if len(sample) > _RARE_ABOVE else 1,
-        max_features=_MAX_TERMS,
+        min_df=2 if len(sample) > 2000 else 1,
+        max_features=20_000,
         dtype=np.float64,
     )
     try:
@@ -120,3 +116,80 @@ def _reduced(matrix: Any, seed: int) -> Floats:
     elif not is_dense:
         matrix = matrix.toarray()
     return np.asarray(normalize(matrix), dtype=np.float64)
+
+
+def log_odds(inside: Floats, outside: Floats, prompts: int) -> Floats:
+    r"""How much more a term stands in a cluster's prompts than in the others, as z-scores.
+
+    With :math:`y_w` the number of the cluster's prompts that hold term w, :math:`y'_w` that of the
+    others, and a prior :math:`\alpha_w` in proportion to both together that weighs as much as ten
+    prompts' terms,
+
+    .. math:: \delta_w = \ln\frac{y_w + \alpha_w}{n + \alpha_0 - y_w - \alpha_w}
+        - \ln\frac{y'_w + \alpha_w}{n' + \alpha_0 - y'_w - \alpha_w}, \qquad
+        z_w = \frac{\delta_w}{\sqrt{1 / (y_w + \alpha_w) + 1 / (y'_w + \alpha_w)}}
+
+    with n and n' the sums of y and y'.
+
+    Args:
+        inside: y, of shape ``(V,)``.
+        outside: y', of shape ``(V,)``; every term stands in some prompt.
+        prompts: Number of prompts, of the cluster and the others together.
+
+    Returns:
+        z, of shape ``(V,)``.
+
+    Source: Monroe, Colaresi and Quinn (2008), "Fightin' Words", equations 16, 18 and 22.
+    """
+    prior = (inside + outside) * min(1.0, 10.0 / prompts)
+    total = prior.sum()
+    own, other = inside + prior, outside + prior
+    delta = np.log(own / (inside.sum() + total - own)) - np.log(
+        other / (outside.sum() + total - other)
+    )
+    return np.asarray(delta / np.sqrt(1 / own + 1 / other))
+
+
+def distinctive_terms(
+    counts: Any, terms: Sequence[str], label: Codes, count: int = 8
+) -> list[list[str]]:
+    """Name the terms by which each cluster differs from the rest.
+
+    A term with a word of an already chosen one says little new and is left out.
+
+    Args:
+        counts: ``(P, V)`` sparse 0/1, which term stands in which prompt.
+        terms: The V terms.
+        label: ``(P,)``, clusters 0 to C − 1.
+        count: Most terms of a cluster.
+
+    Returns:
+        Terms of each cluster, the most distinctive first; with a single cluster its most frequent.
+    """
+    clusters = int(label.max()) + 1
+    if not terms:
+        return [[] for _ in range(clusters)]
+    total = np.asarray(counts.sum(0), dtype=np.float64).ravel()
+    known = np.flatnonzero(total)  # a part of the prompts need not have every term
+    total, names = total[known], [terms[place] for place in known.tolist()]
+    found = []
+    for cluster in range(clusters):
+        inside = np.asarray(counts[label == cluster].sum(0), dtype=np.float64).ravel()[known]
+        scores = total if clusters == 1 else log_odds(inside, total - inside, len(label))
+        least = 0.0 if clusters == 1 else 1.0
+        found.append(_best(scores, names, least, count) or _best(scores, names, 0.0, count))
+    return found
+
+
+def _best(scores: Floats, terms: Sequence[str], least: float, count: int) -> list[str]:
+    chosen: list[str] = []
+    words: set[str] = set()
+    for place in map(int, np.argsort(-scores, kind="stable")):
+        if len(chosen) == count or scores[place] <= least:
+            break
+        own = set(terms[place].split())
+        if own & words:
+            continue
+        chosen.append(terms[place])
+        words |= own
+    return chosen

@@ -1,4 +1,4 @@
-"""What is known of annotators (age, country, factors of a survey …): a table beside the data."""
+"""A table of annotators beside the data: age, country, answers to a survey and the like."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hidden_context.data.checks import Place, describe, read_annotator, read_number
-from hidden_context.data.files import write_jsonl
-from hidden_context.data.rows import data_suffix, iter_rows, require_row
+from hidden_context.data.storage.files import write_jsonl
+from hidden_context.data.storage.rows import data_suffix, iter_rows, require_row
 from hidden_context.errors import DataError
 
 Covariates: TypeAlias = "dict[str, dict[str, str | float]]"
@@ -29,7 +29,7 @@ def annotators_path(data_path: str | Path) -> Path:
 
 
 def read_annotators(path: str | Path) -> Covariates:
-    """Read a table of annotators: one row each, a column for each thing that is known of them.
+    """Read a table of annotators: one row each, and a column for each thing that is known.
 
     Args:
         path: JSON Lines, JSON, parquet or CSV, plain or gzip, with the column ``annotator`` and
@@ -37,7 +37,7 @@ def read_annotators(path: str | Path) -> Covariates:
             CSV file holds numbers where every cell that is not empty is one.
 
     Returns:
-        For each annotator, by name as text, the values that are known; text as it stands, numbers
+        For each annotator, by name as text, the values that are known: text unchanged, numbers
         as floats.
 
     Raises:
@@ -55,7 +55,7 @@ def read_annotators(path: str | Path) -> Covariates:
             raise place.error("the row names no annotator", "annotator", _REMEDY)
         who = str(name)
         if who in known:
-            problem = f"{who!r} stands on line {lines[who]} already"
+            problem = f"{who!r} is on line {lines[who]} already"
             raise place.error(problem, "annotator", "Keep one row for each annotator")
         lines[who] = line
         known[who] = _read_values(row, place)
@@ -90,13 +90,10 @@ def _with_numbers(rows: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dic
 
 
 def _is_number(cell: Any) -> bool:
-    if cell in (None, ""):
-        return True
     try:
-        float(cell)
+        return cell in (None, "") or isinstance(float(cell), float)
     except (TypeError, ValueError):
         return False
-    return True
 
 
 def _read_values(row: Mapping[str, Any], place: Place) -> dict[str, str | float]:
@@ -104,14 +101,10 @@ def _read_values(row: Mapping[str, Any], place: Place) -> dict[str, str | float]
     for field, value in row.items():
         if field == "annotator" or value is None or value == "":
             continue
-        if isinstance(value, str):
-            values[field] = value
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             problem = f"text or a number is needed, not {describe(value)}"
             raise place.error(problem, field, "Write one column for each thing that is known")
-        number = read_number(value, field, place)
-        values[field] = 0.0 if number is None else number
+        values[field] = value if isinstance(value, str) else read_number(value, field, place) or 0.0
     return values
 
 
@@ -122,6 +115,6 @@ def _check_kinds(known: Covariates, path: Path, lines: Mapping[str, int]) -> Non
         for field, value in values.items():
             is_text, first = kinds.setdefault(field, (isinstance(value, str), who))
             if is_text != isinstance(value, str):
-                problem = f"{describe(value)} stands here, {describe(known[first][field])} on line "
+                problem = f"{describe(value)} is here, {describe(known[first][field])} on line "
                 remedy = "Write the whole column as text, a group each, or as numbers"
                 raise Place(path, lines[who]).error(problem + str(lines[first]), field, remedy)

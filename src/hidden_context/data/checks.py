@@ -1,4 +1,4 @@
-"""Checks of single values of a row: each returns the value, or says where it stands and why not."""
+"""Checks of single values of a row: each returns the value, or an error that names its place."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hidden_context.data.dialogue import Conversation, Message, message_text
-from hidden_context.data.rows import drop_nulls
+from hidden_context.data.storage.rows import drop_nulls
 from hidden_context.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row stands.
+    """The file and line of a row.
 
     Attributes:
         file: The file or data set; None where not known.
@@ -58,10 +58,6 @@ def describe(value: Any) -> str:
     return f"{kind.get(type(value), f'a {type(value).__name__}')} ({shown})"
 
 
-def _unknown(field: str) -> str:
-    return f"Leave {field!r} out or null where it is not known"
-
-
 def _is_finite(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -79,71 +75,45 @@ def read_number(
     low: float = -math.inf,
     high: float = math.inf,
     remedy: str | None = None,
+    kind: str = "a number",
 ) -> float | None:
-    """Check that a value is null or a finite number of a range.
+    """Check that a value is null or a finite number from ``low`` to ``high``.
 
     Args:
-        value: What stands in the column.
+        value: The value of the column.
         field: The column's name.
         place: Where the row stands, for the error.
         low: The least value allowed.
         high: The greatest.
-        remedy: What to do where it is something else.
-
-    Returns:
-        The number, or None.
+        remedy: What to do where the value is something else.
+        kind: ``an integer`` takes whole numbers alone.
 
     Raises:
-        DataError: If it is something else.
-    """
-    if value is None:
-        return None
-    if not _is_finite(value):
-        problem = f"a finite number is needed, not {describe(value)}"
-    elif not low <= value <= high:
-        problem = f"a number from {low:g} to {high:g} is needed, not {value!r}"
-    else:
-        return float(value)
-    raise place.error(problem, field, remedy or _unknown(field))
-
-
-def read_integer(
-    value: Any,
-    field: str,
-    place: Place = NOWHERE,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    remedy: str | None = None,
-) -> int | None:
-    """Check that a value is null or an integer of a range; 2.0 is one, 2.5 is none.
-
-    Args:
-        value: What stands in the column.
-        field: The column's name.
-        place: Where the row stands, for the error.
-        low: The least value allowed.
-        high: The greatest.
-        remedy: What to do where it is something else.
-
-    Returns:
-        The integer, or None.
-
-    Raises:
-        DataError: If it is something else.
+        DataError: If the value is something else.
     """
     if value is None:
         return None
     # Tables with nulls, and CSV, hold integers as floats.
-    whole = not isinstance(value, float) or value.is_integer()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not whole:
-        problem = f"an integer is needed, not {describe(value)}"
+    if not _is_finite(value) or (kind == "an integer" and not float(value).is_integer()):
+        needed = kind.replace("a number", "a finite number")
+        problem = f"{needed} is needed, not {describe(value)}"
     elif not low <= value <= high:
         bounds = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
-        problem = f"an integer {bounds} is needed, not {value!r}"
+        problem = f"{kind} {bounds} is needed, not {value!r}"
     else:
-        return int(value)
-    raise place.error(problem, field, remedy or _unknown(field))
+        return float(value)
+    unknown = f"Leave {field!r} out or null where it is not known"
+    raise place.error(problem, field, remedy or unknown)
+
+
+def read_integer(value: Any, field: str, place: Place = NOWHERE, **limits: Any) -> int | None:
+    """Check that a value is null or an integer; 2.0 is one. See ``read_number`` for the limits.
+
+    Raises:
+        DataError: If it is something else.
+    """
+    number = read_number(value, field, place, kind="an integer", **limits)
+    return None if number is None else int(value)
 
 
 def read_weight(value: Any, place: Place = NOWHERE, field: str = "weight") -> float:
@@ -156,11 +126,8 @@ def read_weight(value: Any, place: Place = NOWHERE, field: str = "weight") -> fl
         return 1.0
     if _is_finite(value) and value > 0:
         return float(value)
-    raise place.error(
-        f"a positive finite number is needed, not {describe(value)}",
-        field,
-        "'weight' is how much it counts: leave it out for 1, leave out the row or entry for 0",
-    )
+    remedy = "'weight' is how much it counts: leave it out for 1, leave out the row or entry for 0"
+    raise place.error(f"a positive finite number is needed, not {describe(value)}", field, remedy)
 
 
 def read_annotator(value: Any, field: str, place: Place = NOWHERE) -> str | int | None:
@@ -175,11 +142,9 @@ def read_annotator(value: Any, field: str, place: Place = NOWHERE) -> str | int 
         return int(value)
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return value
-    raise place.error(
-        f"text or an integer is needed, not {describe(value)}",
-        field,
-        "Annotators go by a name or a number; rename the column if it holds something else",
-    )
+    problem = f"text or an integer is needed, not {describe(value)}"
+    remedy = "Annotators go by a name or a number; rename the column if it holds something else"
+    raise place.error(problem, field, remedy)
 
 
 def read_list(
@@ -188,15 +153,12 @@ def read_list(
     """Check that a value is a list that holds something.
 
     Args:
-        value: What stands in the column.
+        value: The value of the column.
         field: The column's name.
         place: Where the row stands, for the error.
-        remedy: What to do where it is something else.
+        remedy: What to do where the value is something else.
         what: What the list holds, in the singular.
         count: How many responses it has to hold one for; None for any number of entries.
-
-    Returns:
-        The list.
 
     Raises:
         DataError: If it is missing, no list, empty, or of another length.
@@ -217,11 +179,6 @@ def read_list(
 def read_conversation(value: Any, field: str, place: Place = NOWHERE) -> Conversation:
     """Check that a value is text or a list of chat messages.
 
-    Args:
-        value: What stands in the column.
-        field: The column's name.
-        place: Where the row stands, for the error.
-
     Returns:
         The text itself, or the messages without the keys whose value is null, their content text.
 
@@ -232,11 +189,9 @@ def read_conversation(value: Any, field: str, place: Place = NOWHERE) -> Convers
         _check_text(value, field, place)
         return value
     if not isinstance(value, list):
-        raise place.error(
-            f"text or a list of chat messages is needed, not {describe(value)}",
-            field,
-            'Write text, or messages as [{"role": "user", "content": "..."}]',
-        )
+        problem = f"text or a list of chat messages is needed, not {describe(value)}"
+        remedy = 'Write text, or messages as [{"role": "user", "content": "..."}]'
+        raise place.error(problem, field, remedy)
     return read_messages(value, field, place)
 
 
@@ -254,11 +209,8 @@ def _check_text(text: str, field: str, place: Place) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise place.error(
-            f"the text holds half a character (a lone surrogate at {error.start})",
-            field,
-            "Repair or leave out the row",
-        ) from error
+        problem = f"the text holds half a character (a lone surrogate at {error.start})"
+        raise place.error(problem, field, "Repair or leave out the row") from error
 
 
 def _read_message(message: Any, field: str, place: Place) -> Message:
@@ -292,13 +244,13 @@ def _read_message(message: Any, field: str, place: Place) -> Message:
 def _join_parts(parts: list[Any], field: str, place: Place) -> str:
     """Put the texts of content parts together, with nothing between."""
     for number, part in enumerate(parts):
-        kind = part.get("type", "text") if isinstance(part, dict) else "text"
-        if kind == "text" and isinstance(part, dict) and isinstance(part.get("text"), str):
-            continue
-        what = describe(part) if kind == "text" else f"a part of type {kind!r}"
-        raise place.error(
-            f"the models read text alone, not {what}",
-            f"{field}[{number}]",
-            'Write parts as {"type": "text", "text": "..."}, and leave out rows with others',
-        )
+        known = part if isinstance(part, dict) else {}
+        kind = known.get("type", "text")
+        if kind != "text" or not isinstance(known.get("text"), str):
+            what = describe(part) if kind == "text" else f"a part of type {kind!r}"
+            remedy = (
+                'Write parts as {"type": "text", "text": "..."}, and leave out rows with others'
+            )
+            problem = f"the models read text alone, not {what}"
+            raise place.error(problem, f"{field}[{number}]", remedy)
     return "".join(part["text"] for part in parts)

@@ -63,7 +63,7 @@ def join(prompt: Conversation, response: Conversation) -> Conversation:
     gets the words ``Assistant:`` between, spelt as in HH-RLHF's training texts
     (``"\n\nAssistant: " + response``), and one that ends in a bare ``Assistant:`` a space.
     Messages and a text become messages with an assistant turn at the end; a text and messages
-    become a user turn followed by those messages.
+    become a user turn followed by the messages.
 
     Args:
         prompt: The conversation so far.
@@ -252,8 +252,8 @@ def canonical_prompt(prompt: Conversation) -> str:
 def first_user_turn(conversation: Conversation) -> str:
     r"""Return the first user turn of a conversation, spelt as by ``canonical_prompt``.
 
-    A text without ``Human:`` and ``Assistant:`` turns is one; what stands before ``Human:`` and
-    system messages are none of it. Empty where there is no such turn.
+    A text without ``Human:`` and ``Assistant:`` turns is one turn. Text before ``Human:`` and
+    system messages are left out. Empty where there is no user turn.
 
     >>> first_user_turn("\n\nHuman: Hi  there\n\nAssistant: Hello\n\nHuman: Bye\n\nAssistant:")
     'Hi there'
@@ -273,11 +273,6 @@ def first_user_turn(conversation: Conversation) -> str:
     return ""
 
 
-def is_dialogue(text: str) -> bool:
-    """Tell whether a text begins with a ``Human:`` or ``Assistant:`` turn."""
-    return text.lstrip().startswith(("Human:", "Assistant:"))
-
-
 def begins_with(conversation: Conversation, prompt: Conversation) -> bool:
     """Tell whether a conversation already has the prompt inside."""
     if isinstance(conversation, str):
@@ -285,7 +280,8 @@ def begins_with(conversation: Conversation, prompt: Conversation) -> bool:
             return False
         # HH-RLHF's texts begin with a blank line that a prompt column may lack, or have.
         return conversation.startswith(prompt) or (
-            is_dialogue(prompt) and conversation.lstrip().startswith(prompt.strip())
+            prompt.lstrip().startswith(("Human:", "Assistant:"))
+            and conversation.lstrip().startswith(prompt.strip())
         )
     if isinstance(prompt, str):
         # A prompt in text beside sides in messages: the text of the first user turn.

@@ -1,4 +1,4 @@
-"""The one schema of preference data: a prompt, its responses, and what people said of them."""
+"""The one schema of preference data: a prompt, its responses, and the judgements of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from hidden_context.data.checks import Place
 from hidden_context.data.dialogue import Conversation, canonical_prompt, is_blank
 from hidden_context.data.model_input import Text, Tools, with_context
 
@@ -57,7 +59,7 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """Somebody looked and did not judge ("unsure", "both bad"): counted, and never a vote."""
+    """No judgement by somebody who was asked ("unsure", "both bad"): counted, never a vote."""
 
 
 Answer: TypeAlias = "Comparison | Ranking | Rating | Abstention"
@@ -84,7 +86,7 @@ class Judgement:
 
     @property
     def abstains(self) -> bool:
-        """Whether it is no vote."""
+        """Whether this is an abstention, which is no vote."""
         return isinstance(self.answer, Abstention)
 
     @property
@@ -98,31 +100,28 @@ class Judgement:
         return frozenset([answer.response] if isinstance(answer, Rating) else [])
 
     def at(self, places: Mapping[int, int]) -> Judgement | None:
-        """The same judgement where responses stand at other places; None if too few are left."""
-        answer = self.answer
-        moved: Answer = answer
-        if isinstance(answer, Comparison):
-            if answer.first not in places or answer.second not in places:
-                return None
-            first, second = places[answer.first], places[answer.second]
-            moved = dataclasses.replace(answer, first=first, second=second)
-        elif isinstance(answer, Rating):
-            if answer.response not in places:
-                return None
-            moved = dataclasses.replace(answer, response=places[answer.response])
-        elif isinstance(answer, Ranking):
+        """The same judgement with responses at other places; None if too few are left."""
+        moved = answer = self.answer
+        if isinstance(answer, Ranking):
             ranks: list[int | None] = [None] * (max(places.values(), default=-1) + 1)
             for old, new in places.items():
                 ranks[new] = answer.ranks[old] if old < len(answer.ranks) else None
             if sum(rank is not None for rank in ranks) < 2:
                 return None
             moved = Ranking(tuple(ranks))
+        elif not self.places <= places.keys():
+            return None
+        elif isinstance(answer, Comparison):
+            first, second = places[answer.first], places[answer.second]
+            moved = dataclasses.replace(answer, first=first, second=second)
+        elif isinstance(answer, Rating):
+            moved = dataclasses.replace(answer, response=places[answer.response])
         return dataclasses.replace(self, answer=moved)
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt, its responses, and what annotators said of them.
+    """A prompt, its responses, and the judgements of annotators.
 
     A pair has two responses, of which the first is the one its row calls ``chosen``; a ranking has
     n, a rated text one.
@@ -135,7 +134,7 @@ class Example:
         tools: The tools that the chat template is told of; None for none.
         source_file: The file or data set it was read from; None where it was made by hand.
         source_lines: The lines of the file, or rows of the table, it was read from, from 1; empty
-            where it was made by hand. Of no account when two examples are compared, like the file.
+            where it was made by hand. Comparing two examples ignores the file and the lines.
     """
 
     prompt: Conversation
@@ -170,7 +169,7 @@ class Example:
 
     @property
     def inputs(self) -> tuple[Text, ...]:
-        """What a model is given of each response."""
+        """The input of a model for each response."""
         prompt = self.known_prompt
         return tuple(with_context(text, prompt, self.tools) for text in self.texts)
 
@@ -181,7 +180,7 @@ class Example:
 
     @property
     def objective(self) -> str | None:
-        """The criterion it was judged by, where the data say so."""
+        """The criterion of the judgement, where the data name it."""
         value = self.columns.get("objective")
         return None if value in (None, "") else str(value)
 
@@ -214,14 +213,19 @@ class Example:
         key = canonical_prompt(self.prompt)
         return key or "\0".join(sorted(canonical_prompt(text) for text in self.texts))
 
+    def place(self, file: str | Path | None = None, line: int | None = None) -> Place:
+        """Where the example was read from, for errors; ``file`` and ``line`` where not known."""
+        lines = self.source_lines
+        return Place(self.source_file or file, lines[0] if lines else line)
+
     def select(self, places: Sequence[int]) -> Example:
-        """Keep some responses, in the order given, and what was said of them alone.
+        """Keep some responses, in the order given, with their judgements.
 
         Args:
             places: Places of the responses to keep.
 
         Returns:
-            The example; judgements that need a response which is gone are gone too.
+            The example; judgements that need another response are left out.
         """
         moved = {old: new for new, old in enumerate(places)}
         kept = (judgement.at(moved) for judgement in self.judgements)
@@ -230,7 +234,3 @@ class Example:
             responses=tuple(self.responses[place] for place in places),
             judgements=tuple(judgement for judgement in kept if judgement is not None),
         )
-
-    def swap(self) -> Example:
-        """The same example with its responses in reverse order: for a pair, its sides swapped."""
-        return self.select(range(len(self.responses))[::-1])

@@ -1,4 +1,4 @@
-"""Examples as pairs: every comparison, and every two responses of a ranking, by themselves."""
+"""Examples as pairs: one for each comparison, and for every two responses of a ranking."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from hidden_context.data.example import Answer, Comparison, Example, Judgement, Ranking, Rating
+from hidden_context.data.example import Answer, Comparison, Example, Ranking, Rating
 from hidden_context.data.importers.answers import RATING_COLUMNS
 from hidden_context.data.importers.pairs import SIDES, is_pair
 
-# They are written anew, or say something of the whole example.
+# These are written anew, or describe the whole example.
 _OWN_COLUMNS = (
     *("prompt", *SIDES, "responses", "ranks", "rankings", "ratings", "judgements", "annotations"),
     *("preference", "strength", "margin", "weight", "rating_chosen", "rating_rejected"),
@@ -58,8 +58,10 @@ def expand_pairs(example: Example) -> list[Example]:
         for judgement in example.judgements
         for comparison, votes in comparisons_of(judgement.answer)
     ]
-    if len(said) == 1 and _is_row_of_pair(example, said[0][1]):
-        return [example]
+    if len(said) == 1 and (said[0][1].first, said[0][1].second) == (0, 1):
+        own_row = is_pair(example.columns) and example.columns.get("annotations") is None
+        if own_row and len(example.responses) == 2:
+            return [example]
     pairs, rated = [], set[int]()
     for judgement, comparison, votes in said:
         places = (comparison.first, comparison.second)
@@ -77,15 +79,6 @@ def expand_pairs(example: Example) -> list[Example]:
     return pairs
 
 
-def _is_row_of_pair(example: Example, comparison: Comparison) -> bool:
-    return (
-        len(example.responses) == 2
-        and (comparison.first, comparison.second) == (0, 1)
-        and is_pair(example.columns)
-        and example.columns.get("annotations") is None
-    )
-
-
 def _columns(pair: Example) -> dict[str, Any]:
     """Make the row of a pair, whose first judgement is its comparison."""
     judgement, *ratings = pair.judgements
@@ -95,7 +88,11 @@ def _columns(pair: Example) -> dict[str, Any]:
     columns |= dict(zip(SIDES, pair.texts, strict=True))
     if pair.tools is not None:
         columns["tools"] = pair.tools
-    shared = {**pair.columns, **_said_in(judgement)}
+    shared = {**pair.columns, **judgement.columns}
+    if isinstance(judgement.columns, ChainMap):  # only what has a value goes over the row's columns
+        entry, row = judgement.columns.maps
+        filled = {name: value for name, value in entry.items() if value not in (None, "")}
+        shared = {**pair.columns, **row, **filled}
     columns |= {name: value for name, value in shared.items() if name not in _OWN_COLUMNS}
     said: dict[str, Any] = {"preference": answer.preference, "weight": judgement.weight}
     named = {"strength": answer.strength, "margin": answer.margin, "annotator": judgement.annotator}
@@ -113,12 +110,3 @@ def _columns(pair: Example) -> dict[str, Any]:
         entries = [{n: v, "annotator": r.annotator, "weight": r.weight} for n, v, r in rated]
         return columns | {"annotations": [said, *entries]}
     return columns | said | values
-
-
-def _said_in(judgement: Judgement) -> dict[str, Any]:
-    """Return the columns of the row, and over them those of the entry that have a value."""
-    columns = judgement.columns
-    if not isinstance(columns, ChainMap):
-        return dict(columns)
-    entry, row = columns.maps
-    return {**row, **{name: value for name, value in entry.items() if value not in (None, "")}}

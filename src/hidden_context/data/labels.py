@@ -1,15 +1,16 @@
-"""From examples to the labels that a likelihood reads."""
+"""Labels for a likelihood, from examples."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hidden_context.data.checks import NOWHERE, Place, read_annotator
-from hidden_context.data.example import Comparison, Example, Judgement, Rating
+from hidden_context.data.example import Example, Judgement, Rating
 from hidden_context.data.expand import comparisons_of
 from hidden_context.data.importers.answers import ENTRY_KEYS
 
@@ -23,7 +24,7 @@ _INDICES = ("first", "second", "response", "annotator", "example")
 def annotator_of(
     judgement: Judgement, column: str = "annotator", place: Place = NOWHERE
 ) -> str | int | None:
-    """Tell who judged, by a column of one's choice.
+    """Tell who judged, by the column that names annotators.
 
     Args:
         judgement: The judgement.
@@ -73,7 +74,7 @@ def annotator_names(examples: Sequence[Example], column: str = "annotator") -> l
         DataError: If a value is neither text nor integer, naming its line.
     """
     votes = (
-        annotator_of(judgement, column, _place(example))
+        annotator_of(judgement, column, example.place())
         for example in examples
         for judgement in example.judgements
         if not judgement.abstains
@@ -88,11 +89,11 @@ def labels_of(
     levels: int = 2,
     file: str | Path | None = None,
 ) -> Labels:
-    """Collect what annotators said of examples, as tensors; abstentions say nothing.
+    """Collect the judgements of examples as tensors, without abstentions.
 
     Args:
         examples: E examples.
-        index: Index of an annotator by name, −1 for those who are not known; None knows nobody.
+        index: Index of an annotator by name, −1 for unknown annotators; None knows nobody.
         column: The column that says who judged.
         levels: How many answers the likelihood knows; strengths have to fit where it knows more
             than three.
@@ -114,7 +115,7 @@ def labels_of(
     rated: list[tuple[float, ...]] = []
     start, offsets = 0, [0]
     for number, example in enumerate(examples):
-        place = _place(example, number + 1, file)
+        place = example.place(file, number + 1)
         for judgement in example.judgements:
             answer, weight = judgement.answer, judgement.weight
             who = UNKNOWN
@@ -123,36 +124,22 @@ def labels_of(
             if isinstance(answer, Rating):
                 rated.append((start + answer.response, answer.value, who, weight, 1.0, number))
             for comparison, votes in comparisons_of(answer):
-                _check_strength(comparison, levels, place)
+                top = (levels - 1) // 2
+                if levels > 3 and abs(comparison.strength or 0) > top:
+                    raise place.error(
+                        f"strength {comparison.strength} is beyond {levels} levels (up to {top})",
+                        "strength",
+                        "Scale the strengths, or train with --outcomes seven_levels",
+                    )
                 places = (start + comparison.first, start + comparison.second)
-                said = _numbers(comparison)
+                strength = math.nan if comparison.strength is None else comparison.strength
+                said = (comparison.preference, strength, comparison.margin or 0.0)
                 compared.append((*places, *said, who, weight * votes, votes, number))
         start += len(example.responses)
         offsets.append(start)
     return Labels(
         _tensors(Comparisons, compared), _tensors(RatingLabels, rated), torch.tensor(offsets)
     )
-
-
-def _numbers(comparison: Comparison) -> tuple[float, float, float]:
-    """Return the preference, the strength (NaN where not said) and the margin (0)."""
-    strength, margin = comparison.strength, comparison.margin
-    return comparison.preference, float("nan") if strength is None else strength, margin or 0.0
-
-
-def _place(example: Example, line: int | None = None, file: str | Path | None = None) -> Place:
-    """Say where an example stands; of several lines it is the first."""
-    return Place(file, example.source_lines[0] if example.source_lines else line)
-
-
-def _check_strength(comparison: Comparison, levels: int, place: Place) -> None:
-    top, strength = (levels - 1) // 2, comparison.strength
-    if levels > 3 and strength is not None and abs(strength) > top:
-        raise place.error(
-            f"strength {strength} is beyond {levels} levels (up to {top})",
-            "strength",
-            "Scale the strengths, or train with --outcomes seven_levels",
-        )
 
 
 def _tensors(kind: type[_Labels], rows: list[tuple[float, ...]]) -> _Labels:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from hidden_context.data.dialogue import Conversation
 from hidden_context.data.example import Example, Judgement, Ranking
@@ -22,7 +22,7 @@ def merge_prompts(
     Args:
         examples: The examples. Those whose prompt is empty, or was guessed from what two plain
             texts share, stay as they are.
-        apart: A value for each example; those of different values stay apart.
+        apart: A value for each example; examples with different values stay apart.
 
     Returns:
         Each merged example in the place of its first, with equal responses once (unless one
@@ -32,16 +32,14 @@ def merge_prompts(
     groups: list[_Group] = []
     latest: dict[Hashable, _Group] = {}
     for number, example in enumerate(examples):
-        key: Hashable = None
         prompt = example.known_prompt
-        if prompt is not None:
-            key = (_key(prompt), repr(example.tools), None if apart is None else apart[number])
-        group = None if key is None else latest.get(key)
-        if group is None or not group.add(example):
-            group = _Group(example)
-            groups.append(group)
-        if key is not None:
-            latest[key] = group
+        value = None if apart is None else apart[number]
+        # an example without a known prompt is a group of its own
+        key = number if prompt is None else (_key(prompt), repr(example.tools), value)
+        if key not in latest or not latest[key].add(example):
+            latest[key] = _Group()
+            latest[key].add(example)
+            groups.append(latest[key])
     return [group.merged() for group in groups]
 
 
@@ -53,61 +51,52 @@ def _key(conversation: Conversation) -> Hashable:
 
 
 class _Group:
-    """Examples that become one."""
+    """Examples that are merged into one."""
 
-    def __init__(self, first: Example) -> None:
-        self._members = [first]
+    def __init__(self) -> None:
+        self._members: list[tuple[Example, dict[int, int]]] = []
         self._slots: dict[Hashable, int] = {}
         self._responses: list[Conversation] = []
-        self._places = [self._place(first, self._keys(first))]
-
-    @staticmethod
-    def _keys(example: Example) -> list[Hashable]:
-        """Name each response by its text and how often the same stands before it."""
-        seen: Counter[Hashable] = Counter()
-        keys: list[Hashable] = []
-        for response in example.responses:
-            text = _key(response)
-            keys.append((text, seen[text]))
-            seen[text] += 1
-        return keys
-
-    def _place(self, example: Example, keys: list[Hashable]) -> dict[int, int]:
-        """Find a place among the group's responses for each of an example's."""
-        for key, response in zip(keys, example.responses, strict=True):
-            if key not in self._slots:
-                self._slots[key] = len(self._responses)
-                self._responses.append(response)
-        return {place: self._slots[key] for place, key in enumerate(keys)}
 
     def add(self, example: Example) -> bool:
         """Add an example, unless it brings too many responses; tell whether it was added."""
-        keys = self._keys(example)
-        if len(self._responses) + sum(key not in self._slots for key in keys) > MOST_RESPONSES:
+        seen: Counter[Hashable] = Counter()
+        keys = []  # a response is named by its text, and by how often the same stands before it
+        for text in map(_key, example.responses):
+            keys.append((text, seen[text]))
+            seen[text] += 1
+        new = {
+            key: response
+            for key, response in zip(keys, example.responses, strict=True)
+            if key not in self._slots
+        }
+        if self._members and len(self._responses) + len(new) > MOST_RESPONSES:
             return False
-        self._members.append(example)
-        self._places.append(self._place(example, keys))
+        self._slots |= {key: len(self._responses) + n for n, key in enumerate(new)}
+        self._responses += new.values()
+        self._members.append((example, {n: self._slots[key] for n, key in enumerate(keys)}))
         return True
 
     def merged(self) -> Example:
         """Make one example of all."""
-        first, *others = self._members
-        if not others:
-            return first
+        members = [member for member, _ in self._members]
+        if len(members) == 1:
+            return members[0]
         judgements = [
             self._moved(judgement, places)
-            for member, places in zip(self._members, self._places, strict=True)
+            for member, places in self._members
             for judgement in member.judgements
         ]
-        columns = first.columns
-        for member in others:
-            columns = {k: v for k, v in columns.items() if _has(member.columns, k, v)}
+        columns = members[0].columns
+        for member in members[1:]:
+            there = member.columns
+            columns = {k: v for k, v in columns.items() if k in there and bool(there[k] == v)}
         return dataclasses.replace(
-            first,
+            members[0],
             responses=tuple(self._responses),
             judgements=tuple(judgements),
             columns=columns,
-            source_lines=tuple(line for member in self._members for line in member.source_lines),
+            source_lines=tuple(line for member in members for line in member.source_lines),
         )
 
     def _moved(self, judgement: Judgement, places: dict[int, int]) -> Judgement:
@@ -117,7 +106,3 @@ class _Group:
             unranked = (None,) * (len(self._responses) - len(moved.answer.ranks))
             moved = dataclasses.replace(moved, answer=Ranking((*moved.answer.ranks, *unranked)))
         return moved
-
-
-def _has(columns: dict[str, Any], name: str, value: Any) -> bool:
-    return name in columns and bool(columns[name] == value)

@@ -1,4 +1,4 @@
-"""What a model is given of a conversation: its words, where the response begins, and the tools."""
+"""The input of a model: a conversation, where its response begins, and the tools."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from hidden_context.data.checks import Place, describe
 from hidden_context.data.dialogue import Conversation
-from hidden_context.data.rows import drop_nulls
-from hidden_context.data.unique_names import loads
+from hidden_context.data.storage.rows import drop_nulls
+from hidden_context.data.storage.unique_names import loads
 
 Tools: TypeAlias = list[dict[str, Any]]
 
@@ -21,7 +21,7 @@ _TOOLS_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """A conversation, with what a model has to know beside its words.
+    """A conversation, with its prompt and tools where they are known.
 
     Attributes:
         conversation: A whole text or chat, which ends in the response that is judged.
@@ -41,19 +41,19 @@ Text: TypeAlias = "Conversation | ModelInput"
 def with_context(
     conversation: Conversation, prompt: Conversation | None, tools: Tools | None
 ) -> Text:
-    """Say what is known beside a conversation; itself where there is nothing to say."""
+    """Add a known prompt or tools to a conversation; return it unchanged without either."""
     if prompt is None and tools is None:
         return conversation
     return ModelInput(conversation, prompt, tools)
 
 
 def as_input(text: Text) -> ModelInput:
-    """Return a text as a model's input, of which nothing more is known if nothing is said."""
+    """Return a text as a model's input."""
     return text if isinstance(text, ModelInput) else ModelInput(text)
 
 
 def read_tools(row: Mapping[str, Any], conversation: Conversation, place: Place) -> Tools | None:
-    """Read the column ``tools``: a list of JSON schemas, or JSON text of it, as data sets have it.
+    """Read the column ``tools``: a list of JSON schemas, or the list as JSON text.
 
     Args:
         row: The columns.

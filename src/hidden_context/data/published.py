@@ -1,7 +1,7 @@
-"""Rows of public benchmarks, put under the names of columns that are read everywhere.
+"""Rows of public benchmarks, with their columns renamed to the usual names.
 
 RewardBench 2 and RM-Bench have *lists* of responses under ``chosen`` and ``rejected``; JudgeBench
-has a ``question``, ``response_A`` and ``response_B``, and a ``label`` that says which is better.
+has a ``question``, ``response_A`` and ``response_B``, and a ``label`` for the better one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 from hidden_context.data.checks import NOWHERE, Place, describe, read_conversation, read_list
 
 LABELS: Final = {"A>B": ("response_A", "response_B"), "B>A": ("response_B", "response_A")}
-"""JudgeBench's labels: the columns of the better and of the other response."""
+"""JudgeBench's labels: the columns of the better and of the worse response."""
 
 JUDGED: Final = ("question", "response_A", "response_B", "label")
 
@@ -28,15 +28,15 @@ def has_lists(row: Mapping[str, Any]) -> bool:
 
 
 def plain_row(row: dict[str, Any], place: Place = NOWHERE) -> dict[str, Any]:
-    """Return a benchmark's row under ordinary names, and any other row as it is.
+    """Rename the columns of a benchmark's row; any other row stays as it is.
 
     Args:
         row: The columns.
         place: Where the row stands, for errors.
 
     Returns:
-        Of a row with lists: ``prompt`` and ``responses``, the chosen ones first, in place of
-        ``chosen`` and ``rejected``. Of a row of JudgeBench: ``prompt``, ``chosen`` and ``rejected``
+        A row with lists has ``prompt`` and ``responses``, the chosen ones first, in place of
+        ``chosen`` and ``rejected``. A row of JudgeBench has ``prompt``, ``chosen`` and ``rejected``
         besides its own columns.
 
     Raises:

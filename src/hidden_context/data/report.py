@@ -1,4 +1,4 @@
-"""What was read, dropped and cut on the way from a file to training data: counted, never silent."""
+"""A report of reading: counts of what was read, dropped and cut, from file to training data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReadReport:
 
     Attributes:
         source: Where the rows came from.
-        rows: Rows found (those of other data subsets not counted), each an example, however many
+        rows: Rows found (without other data subsets), each an example, however many
             responses it has.
         kept: Examples that remain.
         merged: Rows that joined an earlier one of the same prompt.
@@ -103,7 +103,7 @@ class ReadReport:
 
     def __str__(self) -> str:
         # nothing is lost where rows of one prompt are run together
-        notes = [f"{self.rows} rows, those of one prompt as one example"] if self.merged else []
+        notes = [f"{self.rows} rows, one example for each prompt"] if self.merged else []
         for name, words in _NOTES.items():
             count = getattr(self, name)
             count = len(count) if isinstance(count, list) else count

@@ -1,13 +1,13 @@
-"""Reading what is to be scored, row by row: pairs, prompts with responses, or single texts."""
+"""Rows to score: pairs, prompts with responses, or single texts, read one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from hidden_context.data.checks import NOWHERE, Place, read_conversation, read_list
+from hidden_context.data.checks import Place, read_conversation, read_list
 from hidden_context.data.dialogue import (
     ASSISTANT_TURN,
     Conversation,
@@ -20,7 +20,7 @@ from hidden_context.data.example import Example
 from hidden_context.data.importers import pairs
 from hidden_context.data.model_input import Text, Tools, read_tools, with_context
 from hidden_context.data.published import has_lists, plain_row
-from hidden_context.data.rows import iter_rows, require_row
+from hidden_context.data.storage.rows import iter_rows, require_row
 from hidden_context.errors import ConfigError, DataError
 
 Kind = Literal["pair", "responses", "text"]
@@ -30,6 +30,13 @@ _NEEDS = {
     "responses": "the columns 'prompt' and 'responses' (a list), or lists 'chosen' and 'rejected'",
     "text": "a column 'text' or 'messages'",
 }
+
+_KINDS: Final[tuple[tuple[Kind, set[str]], ...]] = (
+    ("pair", {"chosen", "rejected"}),
+    ("responses", {"prompt", "responses"}),
+    ("text", {"text"}),
+    ("text", {"messages"}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class ScoringRow:
         texts: What gets a reward each: (chosen, rejected), every response after its prompt (of
             lists of chosen and rejected ones, the chosen ones first), or one text.
         kind: ``pair``, ``responses`` or ``text``.
-        blank: Places among ``texts`` of those that say nothing after the prompt.
+        blank: Places among ``texts`` of texts that say nothing after the prompt.
         prompt: What the texts begin with, where that is known.
         tools: The tools that the chat template is told of; None for none.
         file: The file or data set it was read from; None where not known.
@@ -61,11 +68,11 @@ class ScoringRow:
 
     @property
     def inputs(self) -> tuple[Text, ...]:
-        """What a model is given of each text."""
+        """The input of a model for each text."""
         return tuple(with_context(text, self.prompt, self.tools) for text in self.texts)
 
 
-def find_kind(columns: dict[str, Any], place: Place = NOWHERE) -> Kind | None:
+def _find_kind(columns: dict[str, Any], place: Place) -> Kind | None:
     """Tell from a row's columns how it is to be scored; pairs go before responses before texts.
 
     Lists of chosen and rejected responses are responses, and a row of JudgeBench is a pair.
@@ -75,17 +82,8 @@ def find_kind(columns: dict[str, Any], place: Place = NOWHERE) -> Kind | None:
         return "responses"
     columns = plain_row(columns, place)
     given = {name for name, value in columns.items() if value is not None}
-    return _kind_of(given) or _kind_of(columns.keys())
-
-
-def _kind_of(columns: Set[str]) -> Kind | None:
-    if "chosen" in columns and "rejected" in columns:
-        return "pair"
-    if "prompt" in columns and "responses" in columns:
-        return "responses"
-    if "text" in columns or "messages" in columns:
-        return "text"
-    return None
+    found = (kind for there in (given, columns.keys()) for kind, names in _KINDS if names <= there)
+    return next(found, None)
 
 
 def read_scoring_rows(
@@ -97,7 +95,7 @@ def read_scoring_rows(
         path: A file in JSON Lines (plain or gzip), parquet or CSV.
         kind: How every row is to be scored; by default what the first row's columns say. All rows
             of a file are of one kind.
-        prompt_from_first_human: Leave out what stands before the first ``"Human: "`` of a prompt
+        prompt_from_first_human: Leave out all before the first ``"Human: "`` of a prompt
             in text, as the paper does; otherwise responses follow the whole prompt.
 
     Yields:
@@ -106,7 +104,7 @@ def read_scoring_rows(
     Raises:
         MissingFileError: If the file does not exist.
         DataError: If a row is malformed, naming file, line and field, or there is none.
-        ConfigError: If ``kind`` is none of the three.
+        ConfigError: If ``kind`` is not one of the three.
     """
     if kind is not None and kind not in _NEEDS:
         raise ConfigError(f"Rows are scored as pair, responses or text, not as {kind!r}.")
@@ -114,25 +112,21 @@ def read_scoring_rows(
     for index, (line, row) in enumerate(iter_rows(path)):
         columns, place = require_row(row), Place(path, line)
         if kind is None:
-            kind = find_kind(columns, place)
+            kind = _find_kind(columns, place)
             if kind is None:
-                raise _unknown_columns(columns, path, line)
+                raise DataError(
+                    "nothing to score is found in the columns "
+                    f"{', '.join(map(repr, columns)) or 'none'}",
+                    file=path,
+                    line=line,
+                    remedy="Give " + "; or ".join(_NEEDS.values()),
+                )
         texts, blank, prompt = _texts(columns, kind, place, prompt_from_first_human)
         places = frozenset(number for number, nothing in enumerate(blank) if nothing)
         tools = read_tools(columns, texts[0], place)
         yield ScoringRow(index, line, columns, texts, kind, places, prompt, tools, str(path))
     if index < 0:
         raise DataError("the file holds no rows", file=path)
-
-
-def _unknown_columns(columns: dict[str, Any], path: str | Path, line: int) -> DataError:
-    found = ", ".join(map(repr, columns)) or "none"
-    return DataError(
-        f"nothing to score is found in the columns {found}",
-        file=path,
-        line=line,
-        remedy="Give " + "; or ".join(_NEEDS.values()),
-    )
 
 
 def _texts(
@@ -190,16 +184,15 @@ def _response_texts(
     ]
     whole = [isinstance(r, list) and begins_with(r, prompt) for r in responses if not is_blank(r)]
     inside = bool(whole) and all(whole)
+    blank = [is_blank(response) for response in responses]
     texts: list[Conversation] = []
-    blank: list[bool] = []
-    for response in responses:
-        if inside and not is_blank(response):
+    for response, nothing in zip(responses, blank, strict=True):
+        if inside and not nothing:
             texts.append(response)
         elif from_first_human and isinstance(prompt, str) and isinstance(response, str):
             texts.append(assistant_text(prompt, response))
         else:
             texts.append(join(prompt, response))
-        blank.append(is_blank(response))
     if isinstance(prompt, str):
         prompt = prompt[max(prompt.find("Human: "), 0) :] if from_first_human else prompt
         if not isinstance(texts[0], str):

@@ -1,4 +1,4 @@
-"""What rows of pairs or responses say beside rewards and labels: prompt, lengths, places."""
+"""Facts of rows of pairs or responses beside rewards and labels: prompt, lengths, position."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hidden_context.data.checks import read_conversation
 from hidden_context.data.dialogue import canonical_prompt, message_text, shared_prompt
 from hidden_context.data.published import plain_row
-from hidden_context.data.rows import drop_nulls
+from hidden_context.data.storage.rows import drop_nulls
 from hidden_context.errors import DataError
 
 _LENGTH_BINS: Final = 4
@@ -52,15 +52,8 @@ class RowFacts:
 
     def select(self, rows: NDArray[np.int64]) -> RowFacts:
         """Return the facts of some rows."""
-        return RowFacts(
-            self.cluster[rows],
-            self.item[rows],
-            self.identity[rows],
-            self.length[rows],
-            self.swapped[rows],
-            self.position[rows],
-            self.prompts,
-        )
+        arrays = {name: value[rows] for name, value in vars(self).items() if name != "prompts"}
+        return replace(self, **arrays)
 
     def length_bins(self) -> NDArray[np.str_]:
         """Name each row's quarter by characters, ``(N,)``; empty where it has no text."""
@@ -171,12 +164,10 @@ def text_of(value: Any) -> str:
 
 def prompt_of(row: dict[str, Any]) -> str:
     """Return a row's prompt, else what its two sides have in common; empty where there is none."""
-    prompt = row.get("prompt")
-    if isinstance(prompt, (str, list)) and prompt:
-        return canonical_prompt(prompt) if isinstance(prompt, str) else text_of(prompt)
-    chosen, rejected = row.get("chosen"), row.get("rejected")
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        return canonical_prompt(shared_prompt(chosen, rejected))
-    if isinstance(chosen, list) and isinstance(rejected, list):
-        return text_of(shared_prompt(drop_nulls(chosen), drop_nulls(rejected)))
-    return ""
+    prompt, chosen, rejected = (row.get(name) for name in ("prompt", "chosen", "rejected"))
+    if not (isinstance(prompt, (str, list)) and prompt):
+        kind = str if isinstance(chosen, str) else list
+        if not isinstance(chosen, kind) or not isinstance(rejected, kind):
+            return ""
+        prompt = shared_prompt(drop_nulls(chosen), drop_nulls(rejected))
+    return canonical_prompt(prompt) if isinstance(prompt, str) else text_of(prompt)

@@ -1,6 +1,6 @@
-"""Reading preference data from wherever it lies into one schema, with a count of what was left out.
+"""Examples from any source in one schema, with a count of what was left out.
 
-``load_examples`` reads one split; ``load_splits`` (in ``held_out``) adds test and validation
+``load_examples`` reads one split; ``load_splits`` (in ``splits.held_out``) adds test and validation
 sets that share no prompt with the training set.
 """
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hidden_context.data import hub, layouts
 from hidden_context.data.example import Example, Ranking
 from hidden_context.data.importers import read_row
 from hidden_context.data.importers.answers import unread_keys
 from hidden_context.data.report import ReadReport
-from hidden_context.data.rows import Row, iter_rows, require_row
+from hidden_context.data.storage import hub, layouts
+from hidden_context.data.storage.rows import Row, iter_rows, require_row
 from hidden_context.data.usable import blank_responses, has_votes, keep_responses
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
@@ -86,10 +86,7 @@ def is_single_table(data_path: str | Path) -> bool:
 def files_of_split(data_path: str | Path, data_subset: str, split: str) -> list[Path]:
     """List the local files that a split is read from; none for data on the hub.
 
-    Args:
-        data_path: A local file or folder, or a hub id.
-        data_subset: ``both``, ``helpful``, ``harmless`` or another subset.
-        split: Which split; of no effect for a single table.
+    The arguments are as in ``load_examples``.
 
     Returns:
         The files (or folders written by ``save_to_disk``), in reading order.
@@ -107,13 +104,7 @@ def available_splits(
 ) -> list[str]:
     """List the splits a data set has; empty for a single table, which has none of its own.
 
-    Args:
-        data_path: A local file or folder, or a hub id.
-        data_subset: ``both``, ``helpful``, ``harmless`` or another subset.
-        revision: A branch, tag or commit on the hub.
-
-    Returns:
-        The names, sorted.
+    The arguments are as in ``load_examples``; the names are sorted.
 
     Raises:
         MissingFileError: If there is no such data.
@@ -245,10 +236,9 @@ def limit_examples(data: ExampleData, limit: int, seed: int = 0) -> ExampleData:
             groups.setdefault(str(example.data_subset), []).append(index)
         chosen = sorted(_draw_evenly(groups, limit, seed))
         report.limited += len(examples) - len(chosen)
-        examples = [examples[index] for index in chosen]
-    data.examples = examples
-    report.kept = len(examples)
-    report.identical = sum(example.identical for example in examples)
+        data.examples = [examples[index] for index in chosen]
+    report.kept = len(data)
+    report.identical = sum(example.identical for example in data)
     return data
 
 

@@ -1,4 +1,4 @@
-"""What a preference data set is like: columns, subsets, lengths, repeated prompts."""
+"""A summary of a preference data set: columns, subsets, lengths, repeated prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import fmean, quantiles
 
 from hidden_context.data.dialogue import to_text
 from hidden_context.data.example import Example
-from hidden_context.data.groups import BY_FIRST_TURN, SplitOptions
+from hidden_context.data.splits.division import BY_FIRST_TURN, SplitOptions
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class DataSummary:
 
     Attributes:
         rows: Number of examples.
-        columns: In how many rows each column stands.
+        columns: How many rows have each column.
         data_subsets: Examples per ``data_subset``.
         objectives: Examples per ``objective``.
         responses: Number of responses.
         judgements: Number of judgements that are votes.
-        abstentions: Number of judgements that are none.
+        abstentions: Number of abstentions.
         annotators: Number of distinct annotators, 0 where none is given.
         prompts: Number of distinct prompts (by ``prompt_key``).
-        repeated_prompt_rows: Examples whose prompt stands in an earlier one.
+        repeated_prompt_rows: Examples whose prompt an earlier example has.
         groups: Examples of each group that a division leaves together, the largest first.
         lengths: Characters of each example's prompt, and of each response's whole text.
     """

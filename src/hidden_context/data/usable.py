@@ -1,4 +1,4 @@
-"""What of an example can be used: responses that hold text, and judgements that are votes."""
+"""The usable part of examples: responses that hold text, and judgements that are votes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from hidden_context.data.dialogue import is_blank
+from hidden_context.data.dialogue import Conversation, is_blank
 from hidden_context.data.example import Example
 from hidden_context.data.importers.pairs import SIDES, is_pair
 from hidden_context.data.report import ReadReport
@@ -20,13 +20,10 @@ def blank_responses(example: Example) -> list[int]:
 
     Of a pair, the sides are looked at as its row gives them, with the prompt inside or not.
     """
-    given = len(example.responses) == len(SIDES) and is_pair(example.columns)
-    sides = [example.columns.get(side) for side in SIDES]
-    return [
-        place
-        for place, response in enumerate(example.responses)
-        if is_blank(sides[place] or "" if given else response)
-    ]
+    texts: Sequence[Conversation] = example.responses
+    if len(texts) == len(SIDES) and is_pair(example.columns):
+        texts = [example.columns.get(side) or "" for side in SIDES]
+    return [place for place, text in enumerate(texts) if is_blank(text)]
 
 
 def has_votes(example: Example) -> bool:
@@ -54,27 +51,17 @@ def keep_responses(example: Example, places: Sequence[int]) -> Example | None:
 
 @dataclass
 class UsableExamples:
-    """What is left of examples once their responses are tokenized; the lists run in parallel.
+    """Examples that are left once their responses are tokenized; the lists run in parallel.
 
     Attributes:
         examples: The examples kept, without the responses that were left out.
-        indices: Where each stands in the examples given.
+        indices: The place of each among the examples given.
         places: Which responses of each are left.
-        too_long: How many examples were dropped for their length.
-        truncated: How many were kept with a response to be cut.
-        empty: How many were dropped because a response has no tokens.
-        malformed: Why examples were dropped that the chat template refuses.
-        left_out: How many responses are missing from examples that were kept.
     """
 
     examples: list[Example] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     places: list[list[int]] = field(default_factory=list)
-    too_long: int = 0
-    truncated: int = 0
-    empty: int = 0
-    malformed: list[str] = field(default_factory=list)
-    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -99,12 +86,12 @@ def keep_usable(
         report: Brought up to date with what was left out and cut.
 
     Returns:
-        What is left, and the counts.
+        What is left.
 
     Raises:
         DataError: If the template refuses a response, naming file and line.
     """
-    found = UsableExamples()
+    found, report = UsableExamples(), report or ReadReport("")
     for index, (example, own) in enumerate(zip(examples, lengths, strict=True)):
         refused = [length for length in own if isinstance(length, DataError)]
         if refused and on_malformed == "error":
@@ -115,35 +102,25 @@ def keep_usable(
         places = [n for n, count in enumerate(tokens) if count and not (drops and longer[n])]
         kept = keep_responses(example, places)
         if kept is None:
-            found.malformed += [str(_at(example, error)) for error in refused[:1]]
-            found.too_long += all(tokens)
-            found.empty += not all(tokens) and not refused
+            report.kept -= 1
+            report.malformed += [str(_at(example, error)) for error in refused[:1]]
+            report.too_long += all(tokens)
+            report.empty += not all(tokens) and not refused
             continue
-        found.truncated += over_length == "truncate" and any(longer)
-        found.left_out += len(example.responses) - len(places)
+        report.truncated += over_length == "truncate" and any(longer)
+        report.left_out += len(example.responses) - len(places)
         found.examples.append(kept)
         found.indices.append(index)
         found.places.append(places)
-    if report is not None:
-        _count(found, len(examples), report)
+    report.identical = sum(example.identical for example in found.examples)
     return found
 
 
 def _at(example: Example, error: DataError, remedy: str = "") -> DataError:
-    """Say where the example stands that an error is about."""
+    """Add the place of an example to an error."""
     return DataError(
         error.problem,
         file=example.source_file,
         line=", ".join(map(str, example.source_lines)) or None,
         remedy=f"{error.remedy or ''}{remedy}",
     )
-
-
-def _count(found: UsableExamples, given: int, report: ReadReport) -> None:
-    report.too_long += found.too_long
-    report.truncated += found.truncated
-    report.empty += found.empty
-    report.malformed += found.malformed
-    report.left_out += found.left_out
-    report.kept -= given - len(found)
-    report.identical = sum(example.identical for example in found.examples)

@@ -123,7 +123,7 @@ class RewardDistribution(Distribution, abc.ABC):
         ``shared_context``: the context that one annotator brings to all responses of a prompt;
         ``noise`` of one person's judgement; ``ignorance``: what the model does not know. A
         distribution that cannot tell the first two apart gives ``unsplit``. None of them says how
-        often two people answer differently: see ``statistics.expected_disagreement``.
+        often two people answer differently: see ``statistics.evaluation.expected_answers``.
         """
         return {"unsplit": self.variance}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,12 +13,7 @@ __all__ = ["ExportConfig", "Exported", "export_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ExportConfig":
-        from hidden_context.export.config import ExportConfig
-
-        return ExportConfig
     if name in __all__:
-        from hidden_context.export import workflow
-
-        return getattr(workflow, name)
+        module = "config" if name == "ExportConfig" else "workflow"
+        return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module 'hidden_context.export' has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from hidden_context.data.files import write_json
+from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
 from hidden_context.export.check import (
     Agreement,
@@ -21,16 +21,18 @@ from hidden_context.export.check import (
 )
 from hidden_context.export.classifier import card_facts, name_outputs
 from hidden_context.export.config import ExportConfig
-from hidden_context.export.padding import settle_padding
+from hidden_context.export.output_layer import settle_padding
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
-from hidden_context.models.adapters import adapter_base, adapter_shapes
-from hidden_context.models.contents import ADAPTER_CONFIG
-from hidden_context.models.head_file import read_checkpoint_json
-from hidden_context.models.modules import final_linear, specialise_for_rewards
-from hidden_context.models.placement import resolve_dtype
-from hidden_context.models.quiet import quiet_loading
+from hidden_context.models.checkpoint.contents import (
+    ADAPTER_CONFIG,
+    adapter_base,
+    read_checkpoint_json,
+)
+from hidden_context.models.engine.forward import quiet_loading
+from hidden_context.models.network.adapters import adapter_shapes
+from hidden_context.models.network.modules import final_linear, specialise_for_rewards
+from hidden_context.models.network.weights import some
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.models.weights import some
 
 BASE: Final = "base"
 _SERVED_BY_VLLM: Final = {"score", "classifier"}
@@ -65,34 +67,28 @@ def write_adapters(
         )
     source.save_pretrained(folder)
     several = isinstance(source, AdapterEnsembleRewardModel)
-    members = sorted(folder.glob("member_*"), key=_number) if several else [folder]
+    numbered = sorted(folder.glob("member_*"), key=lambda path: int(path.name.split("_")[1]))
+    members = numbered if several else [folder]
     notes = _settle_configurations(members, config.base_model)
     for member in members:
-        plain_tokenizer(member, sample, trust_remote_code=config.trust_remote_code)
+        plain_tokenizer(member, sample)
     outputs = sample.raw.shape[-1] // len(members)
     base, tokenizer = _base_of(members, config, outputs), None
     if config.write_base:
-        notes += _write_base(base, source.tokenizer, config, folder / BASE)
+        notes += _write_base(base, source.tokenizer, sample.dtype, folder / BASE)
         base, _ = load_plain(
             str(folder / BASE), dtype="auto", trust_remote_code=config.trust_remote_code
         )
-        tokenizer = plain_tokenizer(
-            folder / BASE, sample, trust_remote_code=config.trust_remote_code
-        )
+        tokenizer = plain_tokenizer(folder / BASE, sample)
     found = _adapter_outputs(base.to(source.device), members, sample, tokenizer)
-    precision = resolve_dtype(config.dtype, torch.device("cpu"))
-    agreement = compare(found, sample.raw, sample.rounding, precision)
+    agreement = compare(found, sample.raw, sample)
     source.card = {"data": card_facts(config, agreement, notes)}
-    (folder / "README.md").write_text(source.card_text(), encoding="utf-8")
+    source.write_card(folder)
     return agreement, notes
 
 
-def _number(member: Path) -> int:
-    return int(member.name.rpartition("_")[2])
-
-
 def _settle_configurations(members: Sequence[Path], base_model: str | None) -> list[str]:
-    """Name in each adapter's configuration its backbone, and the modules saved with it, once."""
+    """Write the backbone and the saved modules into each adapter's configuration."""
     for member in members:
         path = member / ADAPTER_CONFIG
         content = read_checkpoint_json(path)
@@ -113,7 +109,7 @@ def _settle_configurations(members: Sequence[Path], base_model: str | None) -> l
 
 
 def _base_of(members: Sequence[Path], config: ExportConfig, outputs: int) -> Any:
-    """Load the backbone as Transformers' own classifier, whose last layer the adapters bring.
+    """Load the backbone as Transformers' classifier; the adapters bring its last layer.
 
     Raises:
         ConfigError: If they bring a bias that the classifier has no place for.
@@ -144,13 +140,13 @@ def _base_of(members: Sequence[Path], config: ExportConfig, outputs: int) -> Any
     return base
 
 
-def _write_base(base: Any, tokenizer: Any, config: ExportConfig, folder: Path) -> list[str]:
-    """Write the backbone as a classifier whose last layer gives no reward by itself: NaN."""
+def _write_base(base: Any, tokenizer: Any, dtype: torch.dtype, folder: Path) -> list[str]:
+    """Write the backbone as a classifier whose last layer is NaN: alone it gives no reward."""
     specialise_for_rewards(base)
     torch.nn.init.constant_(final_linear(base)[1].weight, float("nan"))
     note = settle_padding(base, tokenizer)
     name_outputs(base)
-    base.base_model.to(resolve_dtype(config.dtype, torch.device("cpu")))
+    base.base_model.to(dtype)
     with quiet_loading():
         base.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))

@@ -1,4 +1,4 @@
-"""The check of an export: loaded by plain Transformers, it has to give the checkpoint's rewards."""
+"""Check an export: loaded by plain Transformers, it must give the checkpoint's rewards."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from hidden_context.data.model_input import Text
-from hidden_context.data.tokenize import tokenize_texts
+from hidden_context.data.tokens.tokenize import tokenize_texts
 from hidden_context.errors import CheckpointError, first_line
-from hidden_context.models.quiet import quiet_loading
+from hidden_context.export.config import ExportConfig
+from hidden_context.models.engine.forward import quiet_loading
+from hidden_context.models.network.precision import resolve_dtype
+from hidden_context.models.network.weights import some
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.models.weights import some
 
 # Greatest difference by precision, relative to the greatest raw output where that is above 1.
 TOLERANCES: Final = {torch.float32: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
@@ -44,7 +46,7 @@ _CHATS: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Texts with what the checkpoint makes of them.
+    """Texts with their tokens and raw outputs by the checkpoint.
 
     Attributes:
         texts: N texts and chats.
@@ -52,6 +54,8 @@ class Sample:
         raw: The checkpoint's raw outputs of shape ``(N, K)``.
         rounding: How far these move when texts are run one by one: rounding alone.
         max_length: Longest text in tokens.
+        dtype: Precision of the export.
+        trust_remote_code: Whether code in the export may run.
     """
 
     texts: list[Text]
@@ -59,11 +63,13 @@ class Sample:
     raw: Tensor
     rounding: float
     max_length: int
+    dtype: torch.dtype = torch.float32
+    trust_remote_code: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How far an export is from its checkpoint.
+    """How far an export's outputs are from its checkpoint's.
 
     Attributes:
         greatest: Greatest difference of an output, in its own units.
@@ -82,11 +88,12 @@ class Agreement:
         )
 
 
-def sample_of(source: SequenceRewardModel) -> Sample:
+def sample_of(source: SequenceRewardModel, config: ExportConfig) -> Sample:
     """Run texts of several lengths, one that ends with EOS, and chats where there is a template.
 
     Args:
         source: The checkpoint's model, before anything is merged.
+        config: The options of the export.
 
     Returns:
         The texts that it can score, and its raw outputs.
@@ -110,43 +117,36 @@ def sample_of(source: SequenceRewardModel) -> Sample:
         raw,
         float((raw - alone).abs().max()),
         source.max_length,
+        resolve_dtype(config.dtype, torch.device("cpu")),
+        config.trust_remote_code,
     )
 
 
-def compare(found: Tensor, expected: Tensor, rounding: float, dtype: torch.dtype) -> Agreement:
-    """Compare an export's outputs with the checkpoint's.
-
-    Args:
-        found: Of shape ``(N, K)``.
-        expected: Of that shape.
-        rounding: How far the checkpoint's own outputs move by rounding.
-        dtype: Precision of the export.
+def compare(found: Tensor, expected: Tensor, sample: Sample) -> Agreement:
+    """Compare an export's outputs ``(N, K)`` with the expected ones.
 
     Raises:
         CheckpointError: If they differ by more than the precision explains.
     """
     unit = max(1.0, float(expected.abs().max()))
-    allowed = max(TOLERANCES[dtype] * unit, _ROUNDINGS * rounding)
+    allowed = max(TOLERANCES[sample.dtype] * unit, _ROUNDINGS * sample.rounding)
     greatest = float((found.float() - expected).abs().max())
     agreement = Agreement(greatest, allowed, len(expected))
     if not greatest <= allowed:
         raise CheckpointError(
-            f"the export was taken back: loaded by others its outputs are {greatest:.2g} from the "
-            f"checkpoint's, and at most {allowed:.2g} is rounding. Take another --dtype, or serve "
-            "the checkpoint itself with `hidden-context serve`."
+            "the export was taken back: loaded by other libraries its outputs differ from the "
+            f"checkpoint's by {greatest:.2g}, and rounding explains at most {allowed:.2g}. Take "
+            "another --dtype, or serve the checkpoint itself with `hidden-context serve`."
         )
     return agreement
 
 
-def classifier_outputs(
-    folder: Path, sample: Sample, *, trust_remote_code: bool, device: torch.device
-) -> Tensor:
+def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Tensor:
     """Load an exported folder by Transformers alone, and run texts padded beside each other.
 
     Args:
         folder: The folder, which lacks nothing and holds nothing its class has no place for.
         sample: The texts.
-        trust_remote_code: Whether code in the folder may run.
         device: Where it runs.
 
     Returns:
@@ -155,13 +155,13 @@ def classifier_outputs(
     Raises:
         CheckpointError: If it does not load whole, or tokenizes texts otherwise.
     """
-    model, info = load_plain(str(folder), dtype="auto", trust_remote_code=trust_remote_code)
+    model, info = load_plain(str(folder), dtype="auto", trust_remote_code=sample.trust_remote_code)
     left = info["missing_keys"] | (info["unexpected_keys"] - _ZEROS)
     if left:
         raise CheckpointError(
             f"the export was taken back: Transformers loads it without {some(left)}."
         )
-    tokenizer = plain_tokenizer(folder, sample, trust_remote_code=trust_remote_code)
+    tokenizer = plain_tokenizer(folder, sample)
     return padded_logits(model.to(device), tokenizer, sample)
 
 
@@ -183,7 +183,7 @@ def padded_logits(model: Any, tokenizer: Any, sample: Sample) -> Tensor:
 
 
 def load_plain(name: str, **options: Any) -> tuple[Any, dict[str, set[str]]]:
-    """Load a classifier as anybody does.
+    """Load a classifier with Transformers alone.
 
     Args:
         name: Folder or hub id.
@@ -209,15 +209,16 @@ def load_plain(name: str, **options: Any) -> tuple[Any, dict[str, set[str]]]:
     return model.eval(), {key: set(found) for key, found in info.items() if "keys" in key}
 
 
-def plain_tokenizer(folder: Path, sample: Sample, *, trust_remote_code: bool = False) -> Any:
-    """Load a folder's tokenizer as anybody does; texts and chats have to get the same tokens.
+def plain_tokenizer(folder: Path, sample: Sample) -> Any:
+    """Load a folder's tokenizer with Transformers alone; it must give the checkpoint's tokens.
 
     Raises:
         CheckpointError: If it makes other tokens of a text than the checkpoint's; names the text.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    remote = sample.trust_remote_code
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=remote)
     found: Sequence[Any] = tokenize_texts(sample.texts, tokenizer, sample.max_length).input_ids
     for text, ids, expected in zip(sample.texts, found, sample.token_ids, strict=True):
         if ids != expected:

@@ -6,24 +6,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hidden_context import heads
 from hidden_context.errors import ConfigError, first_line
 from hidden_context.export.check import Agreement, Sample, classifier_outputs, compare
 from hidden_context.export.config import ExportConfig
-from hidden_context.export.output_layer import make_scalar, settle_bias
-from hidden_context.export.padding import settle_padding
+from hidden_context.export.output_layer import make_scalar, settle_bias, settle_padding
 from hidden_context.heads import Head, LinearMean
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
-from hidden_context.models.placement import resolve_dtype
-from hidden_context.models.quiet import quiet_loading
+from hidden_context.models.engine.forward import quiet_loading
 from hidden_context.models.sequence import SequenceRewardModel
 
 
 def linear_mean_of(head: Head) -> LinearMean:
-    """Return how a head's mean reward is linear in its raw outputs.
+    """Return a head's mean reward as a linear function of its raw outputs.
 
     Raises:
         ConfigError: If it is not.
@@ -54,12 +50,13 @@ def check_is_one_network(source: SequenceRewardModel) -> None:
 
 
 def make_plain(
-    source: SequenceRewardModel, config: ExportConfig
+    source: SequenceRewardModel, sample: Sample, config: ExportConfig
 ) -> tuple[SequenceRewardModel, float, list[str]]:
-    """Make an ordinary classifier of a reward model, whose network it takes.
+    """Turn a reward model into an ordinary classifier; its network is used up.
 
     Args:
         source: The reward model, of one network.
+        sample: What it made of some texts.
         config: What is asked for.
 
     Returns:
@@ -84,8 +81,7 @@ def make_plain(
     if scale is not None and dropped:
         scale = dataclasses.replace(scale, mean=scale.mean - dropped)
     name_outputs(module)
-    backbone = module.base_model  # the head stays in float32
-    backbone.to(resolve_dtype(config.dtype, torch.device("cpu")))
+    module.base_model.to(sample.dtype)  # the head stays in float32
     plain = SequenceRewardModel(
         module,
         source.tokenizer,
@@ -113,7 +109,7 @@ def _merged(module: Any) -> Any:
 
 
 def name_outputs(module: Any) -> None:
-    """Tell servers that outputs are numbers, not classes, and name them.
+    """Mark the outputs as numbers, not classes, and name them, for servers.
 
     vLLM applies softmax or sigmoid to whatever is not called a regression; other servers refuse
     folders without names of outputs.
@@ -146,16 +142,13 @@ def write_classifier(
     expected = sample.raw
     if config.form == "scalar":
         expected = source.head.distribution(sample.raw).mean.unsqueeze(-1)
-    plain, dropped, notes = make_plain(source, config)
+    plain, dropped, notes = make_plain(source, sample, config)
     with quiet_loading():
         plain.write_weights(folder)
-    found = classifier_outputs(
-        folder, sample, trust_remote_code=config.trust_remote_code, device=source.device
-    )
-    dtype = resolve_dtype(config.dtype, torch.device("cpu"))
-    agreement = compare(found, expected - dropped, sample.rounding, dtype)
+    found = classifier_outputs(folder, sample, source.device)
+    agreement = compare(found, expected - dropped, sample)
     plain.card = {"data": card_facts(config, agreement, notes)}
-    (folder / "README.md").write_text(plain.card_text(), encoding="utf-8")
+    plain.write_card(folder)
     return agreement, notes
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of an export; every field is also a flag of ``hidden-context export``."""
+"""Options of an export; every field is also a flag of ``hidden-context export``."""
 
 from __future__ import annotations
 

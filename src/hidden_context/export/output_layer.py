@@ -1,4 +1,4 @@
-"""The last layer of an exported classifier: one output for several, and a bias with a place."""
+"""The last layer and padding token of an exported classifier."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from torch import Tensor, nn
 
 from hidden_context.errors import ConfigError
 from hidden_context.heads import LinearMean
-from hidden_context.models.modules import final_linear
+from hidden_context.models.engine.pooling import LastAttendedPooling
+from hidden_context.models.network.modules import final_linear
 
 # SGLang's classes of these add a bias to the last layer and leave it as drawn where a folder has
 # none; Transformers' classes have no place for it, and lose nothing by passing over zeros.
 _ZEROS_FOR_SGLANG: Final = ("qwen2", "qwen3")
 
+PADDING_TOKEN: Final = "<|reward_padding|>"
+
 
 def make_scalar(model: Any, mean: LinearMean) -> None:
-    r"""Let a classifier compute the mean reward alone.
+    r"""Make a classifier compute only the mean reward.
 
     .. math:: w\cdot(W h + c) + b = (w W)\,h + (w\cdot c + b)
 
@@ -38,7 +41,7 @@ def make_scalar(model: Any, mean: LinearMean) -> None:
 
 
 def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str | None]:
-    """Give the last layer a bias exactly where the model's class in Transformers has one.
+    """Give the last layer a bias exactly if the model's class in Transformers has one.
 
     What the class has no place for is moved into the layer normalisation before the last layer,
     where there is one with a bias: that is exact. Otherwise it is refused, or left out if asked.
@@ -92,7 +95,7 @@ def _has_bias(model: Any) -> bool:
 
 
 def _norm_before_head(model: Any) -> nn.LayerNorm | None:
-    """Find the layer normalisation whose output is just what the last layer of a decoder reads."""
+    """Find the layer normalisation whose output the last layer of a decoder reads."""
     outputs: dict[nn.LayerNorm, Tensor] = {}
 
     def keep(norm: Any, _: Any, output: Tensor) -> None:
@@ -111,7 +114,7 @@ def _norm_before_head(model: Any) -> nn.LayerNorm | None:
 
 
 def _moved(bias: Tensor, weight: Tensor, norm: nn.LayerNorm) -> bool:
-    """Add to a normalisation's bias what the layer after it maps to ``bias``, if there is such."""
+    """Move ``bias`` into the normalisation before the layer, if a shift there gives it."""
     target, matrix = bias.double().cpu(), weight.double().cpu()
     shift = torch.linalg.pinv(matrix) @ target
     if not torch.allclose(matrix @ shift, target, rtol=1e-9, atol=0):
@@ -119,3 +122,44 @@ def _moved(bias: Tensor, weight: Tensor, norm: nn.LayerNorm) -> bool:
     with torch.no_grad():
         norm.bias.add_(shift.to(norm.bias))
     return True
+
+
+def settle_padding(model: Any, tokenizer: Any) -> str | None:
+    """Give decoders a padding token of their own, in tokenizer and configuration.
+
+    Transformers' decoders read the reward at the last token that is not the padding token. Where
+    that is the token that ends texts, it would be read before the end. Encoders go by the
+    attention mask, and stay as they are.
+
+    Args:
+        model: The classifier; changed in place, a row more in its vocabulary where there is no
+            room.
+        tokenizer: Its tokenizer; changed in place.
+
+    Returns:
+        What was done, for people, or None.
+    """
+    if not isinstance(model, LastAttendedPooling):
+        return None
+    in_texts = {
+        getattr(tokenizer, f"{name}_token_id", None)
+        for name in ("eos", "bos", "unk", "sep", "cls", "mask")
+    }
+    before, done = tokenizer.pad_token, None
+    if tokenizer.pad_token_id in in_texts | {None}:
+        tokenizer.add_special_tokens({"pad_token": PADDING_TOKEN})
+        shared = f"shares {before} with texts" if before else "is missing"
+        done = f"the padding token is {PADDING_TOKEN} now: the tokenizer's own {shared}"
+    _make_room(model, int(tokenizer.pad_token_id))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return done
+
+
+def _make_room(model: Any, token_id: int) -> None:
+    """Extend the vocabulary to a token that is never attended to."""
+    rows = model.get_input_embeddings().num_embeddings
+    if token_id >= rows:
+        model.resize_token_embeddings(token_id + 1, mean_resizing=False)
+        with torch.no_grad():
+            model.get_input_embeddings().weight[rows:] = 0

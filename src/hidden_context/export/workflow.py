@@ -1,4 +1,4 @@
-"""The export itself: what fits which form, where it is written, and that it is whole."""
+"""The export workflow: check what fits the form, write the folder, and verify it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hidden_context.export.adapters import write_adapters
 from hidden_context.export.check import Agreement, sample_of
 from hidden_context.export.classifier import check_is_one_network, linear_mean_of, write_classifier
 from hidden_context.export.config import ExportConfig
-from hidden_context.models.folders import replace_folder
-from hidden_context.models.head_file import HEAD_FILE
+from hidden_context.models.checkpoint.contents import replace_folder
+from hidden_context.models.checkpoint.head_file import HEAD_FILE
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A folder that was written and checked.
+    """An exported folder that was written and checked.
 
     Attributes:
         folder: Where it lies.
@@ -67,7 +67,7 @@ def export_model(config: ExportConfig) -> Exported:
         check_is_one_network(source)
     if config.form == "scalar":
         linear_mean_of(source.head)
-    sample = sample_of(source)
+    sample = sample_of(source, config)
     write = write_adapters if config.form == "adapters" else write_classifier
     with replace_folder(config.folder) as folder:
         agreement, notes = write(source, sample, config, folder)
@@ -75,7 +75,7 @@ def export_model(config: ExportConfig) -> Exported:
 
 
 def _check_apart(config: ExportConfig, read: str | None) -> None:
-    """Refuse a folder that holds, is or lies in what is read."""
+    """Refuse an output folder that overlaps with a folder that is read."""
     if read is None or not Path(read).expanduser().exists():
         return
     place, target = Path(read).expanduser().resolve(), config.folder
@@ -87,7 +87,7 @@ def _check_apart(config: ExportConfig, read: str | None) -> None:
 
 
 def _check_free(config: ExportConfig) -> None:
-    """Refuse a folder that holds anything but an earlier export that may be replaced."""
+    """Refuse an output folder that holds anything but an earlier export."""
     target = config.folder
     if target.is_file():
         raise ConfigError(f"--output {config.output} is a file; name a folder.")

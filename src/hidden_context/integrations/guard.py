@@ -132,4 +132,4 @@ def _anywhere(found: bool) -> bool:
     return any(gather_object([found]))
 
 
-_REMEDY = "Make it once: hidden-context reference CHECKPOINT DATA (docs/guard.md)."
+_REMEDY = "Make it once: hidden-context reference CHECKPOINT DATA (docs/guides/guard.md)."

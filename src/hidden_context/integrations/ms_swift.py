@@ -12,13 +12,13 @@ from hidden_context.errors import CheckpointError, DataError
 from hidden_context.integrations.guard import Guard, GuardLike, check_guard
 from hidden_context.integrations.reward import Unscored, score
 from hidden_context.integrations.sources import LocalSource, Model, RewardSource, open_source
-from hidden_context.models.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.likelihood_file import load_likelihood
-from hidden_context.models.modules import specialise_for_rewards
-from hidden_context.models.reference import load_reference
-from hidden_context.models.repository import find_file
+from hidden_context.models.checkpoint.contents import find_file
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.checkpoint.likelihood_file import load_likelihood
+from hidden_context.models.checkpoint.reference import load_reference
+from hidden_context.models.network.modules import specialise_for_rewards
+from hidden_context.models.network.tokenizer import length_limit, load_tokenizer
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.models.tokenizer import length_limit, load_tokenizer
 from hidden_context.scoring.requests import Scorer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from hidden_context.data.dialogue import Conversation
 from hidden_context.data.model_input import Tools
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.integrations.guard import Guard, check_guard, watch
-from hidden_context.integrations.sources import Answered, Candidates, Model, open_source
+from hidden_context.integrations.sources import Answered, Candidates, Model, Rewards, open_source
 
 Unscored = Literal["error", "none"]
 
@@ -35,27 +35,27 @@ class Batch:
     @property
     def values(self) -> list[float]:
         """The risk measure's value of each response, in reward units."""
-        return self._in_order([found.rewards.values for found in self.answered])
+        return self._each(lambda rewards: rewards.values)
 
     @property
     def mean(self) -> list[float]:
         """Expected reward of each response."""
-        return self._in_order([found.rewards.mean for found in self.answered])
+        return self._each(lambda rewards: rewards.mean)
 
     @property
     def stddev(self) -> list[float]:
         """Standard deviation of each response's reward, in reward units."""
-        return self._in_order([found.rewards.stddev for found in self.answered])
+        return self._each(lambda rewards: rewards.stddev)
 
     @property
     def log_sigma(self) -> list[float]:
         """Logarithm of each standard deviation; NaN where nothing varies."""
-        return self._in_order([found.rewards.log_sigma for found in self.answered])
+        return self._each(lambda rewards: rewards.log_sigma)
 
     @property
     def distance(self) -> list[float]:
         """Percentile of each response's distance to the training texts, in [0, 1]."""
-        return self._in_order([found.rewards.distance for found in self.answered])
+        return self._each(lambda rewards: rewards.distance)
 
     @property
     def has_reference(self) -> bool:
@@ -65,23 +65,23 @@ class Batch:
     @property
     def disagreement(self) -> list[float]:
         """Disagreement about the candidates of each response's prompt, in [0, ½]."""
-        return self._in_order(
-            [[found.rewards.disagreement] * len(found.rewards.mean) for found in self.answered]
-        )
+        return self._each(lambda rewards: [rewards.disagreement] * len(rewards.mean))
 
     @property
     def shares(self) -> dict[str, list[float]]:
         """Share of each response's variance by its cause."""
         names = dict.fromkeys(name for found in self.answered for name in found.rewards.shares)
-        return {
-            name: self._in_order([found.rewards.shares.get(name, []) for found in self.answered])
-            for name in names
-        }
 
-    def _in_order(self, columns: Sequence[Sequence[float]]) -> list[float]:
+        def share(name: str) -> list[float]:
+            return self._each(lambda rewards: rewards.shares.get(name, []))
+
+        return {name: share(name) for name in names}
+
+    def _each(self, column: Callable[[Rewards], Sequence[float]]) -> list[float]:
+        """Read a number of each response, in the order that was asked for."""
         result = [math.nan] * self.count
-        for found, column in zip(self.answered, columns, strict=True):
-            for item, value in zip(found.candidates.items, column, strict=True):
+        for found in self.answered:
+            for item, value in zip(found.candidates.items, column(found.rewards), strict=True):
                 result[item] = value
         return result
 
@@ -156,9 +156,7 @@ def score(
     """
     groups, source = _groups(prompts, responses, tools, risk), open_source(model)
     guard = check_guard(guard, source)
-    batch = _batch(groups, source.answer(groups, risk), unscored)
-    watch(guard, batch.answered)
-    return batch
+    return _batch(groups, source.answer(groups, risk), unscored, guard)
 
 
 async def score_async(
@@ -172,12 +170,9 @@ async def score_async(
     guard: Guard | None = None,
 ) -> Batch:
     """Do what ``score`` does without blocking the event loop."""
-    groups = _groups(prompts, responses, tools, risk)
-    source = open_source(model)
+    groups, source = _groups(prompts, responses, tools, risk), open_source(model)
     guard = check_guard(guard, source)
-    batch = _batch(groups, await source.answer_async(groups, risk), unscored)
-    watch(guard, batch.answered)
-    return batch
+    return _batch(groups, await source.answer_async(groups, risk), unscored, guard)
 
 
 def single_measure(risk: str) -> str:
@@ -211,8 +206,13 @@ def _groups(
     return groups
 
 
-def _batch(groups: Sequence[Candidates], answered: Sequence[Answered], unscored: Unscored) -> Batch:
-    """Put answers together, or raise the error of the first item without a reward."""
+def _batch(
+    groups: Sequence[Candidates],
+    answered: Sequence[Answered],
+    unscored: Unscored,
+    guard: Guard | None,
+) -> Batch:
+    """Put answers together and show them to the guard; an item without a reward may be an error."""
     reasons = {item: why for found in answered for item, why in found.reasons.items()}
     if reasons and unscored == "error":
         item = min(reasons)
@@ -220,4 +220,6 @@ def _batch(groups: Sequence[Candidates], answered: Sequence[Answered], unscored:
             f"item {item} cannot be scored: {reasons[item]}",
             remedy="Leave it out, or say unscored='none' where the trainer takes None for it",
         )
-    return Batch(sum(len(group.items) for group in groups), answered, reasons)
+    batch = Batch(sum(len(group.items) for group in groups), answered, reasons)
+    watch(guard, batch.answered)
+    return batch

@@ -12,12 +12,12 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hidden_context import risk as risks
-from hidden_context.data.chat import frame, special_tokens
+from hidden_context.data.tokens.chat import frame, special_tokens
 from hidden_context.errors import CheckpointError, ConfigError, DataError
 from hidden_context.integrations.guard import GuardLike, check_guard, observe
 from hidden_context.integrations.reward import single_measure
 from hidden_context.integrations.sources import LocalSource
-from hidden_context.models.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring.config import ModelOptions

@@ -55,8 +55,8 @@ def compute_score(
         DataError: If there is no prompt, or the response cannot be scored.
         OverOptimisedError: If the guard stops.
     """
-    asked = _asked(solution_str, extra_info, model, risk, name, prompt_key)
-    return _logged(score(*asked, guard=_guard(model, name, guard)))
+    asked, own = _asked(solution_str, extra_info, model, risk, name, prompt_key, guard)
+    return _logged(score(*asked, guard=own))
 
 
 async def compute_score_async(
@@ -64,31 +64,27 @@ async def compute_score_async(
     solution_str: str = "",
     ground_truth: Any = None,
     extra_info: Mapping[str, Any] | None = None,
-    *,
+    **options: Any,
+) -> dict[str, float]:
+    """Do what ``compute_score`` does, with the same options, beside verl's other requests."""
+    asked, own = _asked(solution_str, extra_info, **options)
+    return _logged(await score_async(*asked, guard=own))
+
+
+def _asked(
+    response: str,
+    extra_info: Mapping[str, Any] | None,
     model: str = "",
     risk: str = "mean",
     name: str | None = None,
     prompt_key: str = "prompt",
     guard: str | None = None,
     **_: Any,
-) -> dict[str, float]:
-    """Do what ``compute_score`` does, beside verl's other requests."""
-    asked = _asked(solution_str, extra_info, model, risk, name, prompt_key)
-    return _logged(await score_async(*asked, guard=_guard(model, name, guard)))
-
-
-def _asked(
-    response: str,
-    extra_info: Mapping[str, Any] | None,
-    model: str,
-    risk: str,
-    name: str | None,
-    prompt_key: str,
-) -> tuple[Model, list[Conversation], list[Conversation], str]:
-    """What ``score`` takes: the model, the prompt and its response, the measure."""
+) -> tuple[tuple[Model, list[Conversation], list[Conversation], str], Guard | None]:
+    """What ``score`` takes: the model, the prompt and its response, the measure; and the guard."""
     measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
     source = shared_source(_named(model), name=name)
-    return source, [prompt], [_response(prompt, response)], measure
+    return (source, [prompt], [_response(prompt, response)], measure), _guard(model, name, guard)
 
 
 @lru_cache(maxsize=8)

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
-from hidden_context.data.files import write_json
+from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError
-from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood
-from hidden_context.models.adapters import (
+from hidden_context.models.checkpoint.contents import (
+    ADAPTER_CONFIG,
+    ENSEMBLE_CONFIG,
+    LoadOptions,
     adapter_base,
-    adapter_shapes,
-    add_adapter,
-    head_of_adapter,
-    load_adapter,
-)
-from hidden_context.models.card import model_card
-from hidden_context.models.contents import ADAPTER_CONFIG, ENSEMBLE_CONFIG
-from hidden_context.models.engine.choose import EngineName
-from hidden_context.models.ensemble import combine
-from hidden_context.models.folders import replace_folder
-from hidden_context.models.head_file import (
-    HEAD_FILE,
-    HeadFile,
-    RewardScale,
-    agreed_head,
+    check_format,
     read_checkpoint_json,
+    replace_folder,
 )
-from hidden_context.models.likelihood_file import load_likelihood, members_of, save_likelihood
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile, agreed_head
+from hidden_context.models.checkpoint.likelihood_file import load_likelihood, members_of
+from hidden_context.models.engine.choose import Run
+from hidden_context.models.network.adapters import add_adapter, load_adapter
+from hidden_context.models.network.tokenizer import length_limit, load_tokenizer
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.models.tokenizer import length_limit, load_tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _FORMAT: Final = 1
 
@@ -60,12 +55,10 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         tokenizer: Its tokenizer.
         likelihood: The ensemble's likelihood.
         max_length: Longest text in tokens.
-        base_model: Id or path of the backbone, for the records.
-        reward_scale: Location and scale of rewards on the evaluation set.
-        card: Facts for the model card (data, metrics).
+        **records: What the base class keeps for the records.
 
     Raises:
-        ConfigError: If the head is not an ensemble's, or the module has not its adapters.
+        ConfigError: If the head is not an ensemble's, or the module lacks its adapters.
     """
 
     def __init__(
@@ -74,10 +67,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         tokenizer: Any,
         likelihood: Likelihood,
         max_length: int,
-        *,
-        base_model: str | None = None,
-        reward_scale: RewardScale | None = None,
-        card: dict[str, Any] | None = None,
+        **records: Any,
     ) -> None:
         head = likelihood.head
         self.adapters = [adapter_name(number) for number in range(head.num_members)]
@@ -87,15 +77,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
                 f"PEFT model with an adapter for each member, not {', '.join(module.peft_config)}."
             )
         self.member = head.member
-        super().__init__(
-            module,
-            tokenizer,
-            likelihood,
-            max_length,
-            base_model=base_model,
-            reward_scale=reward_scale,
-            card=card,
-        )
+        super().__init__(module, tokenizer, likelihood, max_length, **records)
         self.activate(0)
 
     def activate(self, number: int) -> None:
@@ -103,32 +85,33 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         self.module.set_adapter(self.adapters[number])
         self.module.requires_grad_(False)  # PEFT takes what is active for what is to be trained
 
+    @property
+    def network_outputs(self) -> int:
+        """Number of raw outputs of one member."""
+        return self.member.num_outputs
+
     def run_tokens(
         self,
         sequences: Sequence[Sequence[int]],
         batch_size: int = 16,
         *,
-        engine: EngineName = "auto",
-        tokens_per_batch: int | None = None,
         with_features: bool = False,
+        **run: Unpack[Run],
     ) -> tuple[Tensor, Tensor | None]:
         """Compute raw outputs ``(B, M K)`` of token sequences (see the base class).
 
         All members are run the same way, which is tried with the first one.
         """
-        found = []
+        raws, features = list[Tensor](), list[Tensor]()
         for number in range(len(self.adapters)):
             self.activate(number)
-            outputs = self.member.num_outputs
-            found.append(
-                self._run_network(
-                    sequences, outputs, batch_size, engine, tokens_per_batch, with_features
-                )
+            raw, vectors = super().run_tokens(
+                sequences, batch_size, with_features=with_features, **run
             )
-        features = [vectors for _, vectors in found if vectors is not None]
-        return combine((raw for raw, _ in found), self.head), (
-            torch.cat(features, dim=1) if features else None
-        )
+            raws.append(raw)
+            if vectors is not None:
+                features.append(vectors)
+        return torch.cat(raws, dim=-1), torch.cat(features, dim=1) if features else None
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write every member, the ensemble's head, tokenizer and card (see the base class)."""
@@ -139,52 +122,26 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
                 (folder / adapter).rename(folder / member)
                 self._complete_member(folder / member, number)
             write_json(folder / ENSEMBLE_CONFIG, {"format": _FORMAT, "members": members})
-            self.tokenizer.save_pretrained(str(folder))
-            self.write_head_file(folder)
-            (folder / "README.md").write_text(self.card_text(), encoding="utf-8")
+            self.write_beside(folder)
+            self.write_card(folder)
 
     def _complete_member(self, folder: Path, number: int) -> None:
-        """Put beside a member's weights what makes it a reward model by itself."""
-        HeadFile(self.member, self.max_length, self.base_model).save(folder)
-        likelihood = members_of(self.likelihood)[number]
-        save_likelihood(folder, likelihood)
-        self.tokenizer.save_pretrained(str(folder))
+        """Complete a member's folder, so that it loads as a reward model by itself."""
         data = {"part": f"member {number} of an ensemble of {len(self.adapters)}"}
-        text = model_card(
-            likelihood,
+        member = SequenceRewardModel(
+            self.module,
+            self.tokenizer,
+            members_of(self.likelihood)[number],
+            self.max_length,
             base_model=self.base_model,
-            max_length=self.max_length,
-            data=data | self.card.get("data", {}),
+            card={"data": data | self.card.get("data", {})},
         )
-        (folder / "README.md").write_text(text, encoding="utf-8")
+        member.write_beside(folder)
+        member.write_card(folder)
 
     @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        head: Head | dict[str, Any] | str | None = None,
-        base_model: str | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | None = None,
-        max_length: int | None = None,
-        tokenizer_name: str | None = None,
-        trust_remote_code: bool = False,
-    ) -> AdapterEnsembleRewardModel:
-        """Load an ensemble from its folder.
-
-        Args:
-            folder: The folder.
-            head: The ensemble's head, its type's name or JSON form; None for what the folder says.
-            base_model: Backbone, instead of the one the members name.
-            dtype: Precision of the backbone.
-            device: Where the model runs; None for the CPU.
-            max_length: Longest text in tokens, instead of what the folder says.
-            tokenizer_name: Tokenizer, instead of the folder's.
-            trust_remote_code: Whether code from the backbone's repository may run.
-
-        Returns:
-            The model, in evaluation mode.
+    def load(cls, folder: str | Path, options: LoadOptions) -> AdapterEnsembleRewardModel:
+        """Load an ensemble from its folder, in evaluation mode.
 
         Raises:
             CheckpointError: If files are missing or damaged, of a later version, or do not fit.
@@ -199,28 +156,23 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
                 f"{folder} has {len(members)} members, but {HEAD_FILE} a {stored.head.type} head "
                 f"of {stored.head.num_members or 1}; the checkpoint is damaged."
             )
-        ensemble = agreed_head(str(folder), head, stored.head)
-        member = ensemble.member
-        base = base_model or _common_base(members)
-        module: Any = None
-        for number, part in enumerate(members):
-            shapes = adapter_shapes(str(part))
-            head_of_adapter(str(part), member, shapes)
-            if module is None:
-                options = {"revision": None, "trust_remote_code": trust_remote_code}
-                module = load_adapter(
-                    str(part), base, member, shapes, dtype, options, adapter_name(number)
-                )
-            else:
-                add_adapter(module, str(part), base, shapes, adapter_name(number))
-        tokenizer = load_tokenizer(
-            tokenizer_name or str(folder), trust_remote_code=trust_remote_code
+        ensemble = agreed_head(str(folder), options.head, stored.head)
+        base = options.base_model or _common_base(members)
+        remote = options.trust_remote_code
+        source = {"revision": None, "trust_remote_code": remote}
+        first, *others = map(str, members)
+        module, member = load_adapter(
+            first, base, ensemble.member, options.dtype, source, adapter_name(0)
         )
+        for number, part in enumerate(others, 1):
+            add_adapter(module, part, base, member, adapter_name(number))
+        tokenizer = load_tokenizer(options.tokenizer_name or str(folder), trust_remote_code=remote)
+        limit = options.max_length or stored.max_length
         return cls(
-            module.to(device).eval(),
+            module.to(options.device).eval(),
             tokenizer,
             load_likelihood(folder, ensemble),
-            length_limit(tokenizer, module.config, max_length or stored.max_length),
+            length_limit(tokenizer, module.config, limit),
             base_model=stored.base_model or base,
             reward_scale=stored.reward_scale,
         )
@@ -239,15 +191,12 @@ def _common_base(members: Sequence[Path]) -> str:
 
 def _member_folders(folder: Path) -> list[Path]:
     """Read where the members lie."""
-    content = read_checkpoint_json(folder / ENSEMBLE_CONFIG)
-    if content.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{folder / ENSEMBLE_CONFIG} has format {content.get('format')}, this package reads "
-            f"{_FORMAT}; upgrade hidden-context."
-        )
+    path = folder / ENSEMBLE_CONFIG
+    content = read_checkpoint_json(path)
+    check_format(path, content.get("format"), _FORMAT)
     names = content.get("members")
     if not isinstance(names, list) or not names:
-        raise CheckpointError(f"{folder / ENSEMBLE_CONFIG} names no members; it is damaged.")
+        raise CheckpointError(f"{path} names no members; it is damaged.")
     members = [folder / str(name) for name in names]
     for member in members:
         if not (member / ADAPTER_CONFIG).is_file():

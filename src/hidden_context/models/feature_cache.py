@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hidden_context.data.cache_folder import default_cache_dir
+from hidden_context.data.storage.files import default_cache_dir
 from hidden_context.errors import StorageError
 
 __all__ = ["FeatureCache", "content_key", "default_cache_dir"]

@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hidden_context.data.chat import encode_batch
 from hidden_context.data.checks import read_conversation
 from hidden_context.data.dialogue import last_turns
 from hidden_context.data.model_input import Text, as_input
-from hidden_context.data.token_cache import day_of, tokenizer_digest
-from hidden_context.data.tokenize import pad_batch, refusal, sorted_windows, tokenize_texts
+from hidden_context.data.tokens.cache import day_of, tokenizer_digest
+from hidden_context.data.tokens.chat import encode_batch
+from hidden_context.data.tokens.tokenize import pad_batch, refusal, sorted_windows, tokenize_texts
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.models.checkpoint.identity import weight_digests
 from hidden_context.models.engine.forward import last_id
 from hidden_context.models.engine.pooling import last_attended
 from hidden_context.models.feature_cache import FeatureCache, content_key
-from hidden_context.models.identity import weight_digests
-from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
-from hidden_context.models.weights import load_backbone, load_config
+from hidden_context.models.network.tokenizer import length_limit, load_tokenizer, padding_id
+from hidden_context.models.network.weights import load_backbone, load_config
 
 _WRITE_EVERY = 512
 
@@ -42,7 +42,7 @@ class FeaturizerOptions:
         max_length: Longest text in tokens; longer ones lose their beginning.
         layer: Which hidden states are pooled: 0 the embeddings, 1 the first layer's, -1 the last
             layer's. None takes those at two thirds of the depth, which tell preferences better
-            than the last layer's (see docs/reproduction.md).
+            than the last layer's (see docs/evidence/reproduction.md).
     """
 
     pooling: str = "mean"
@@ -146,7 +146,7 @@ class Featurizer:
         return json.dumps([weights, tokenizer_digest(self.tokenizer), day, use])
 
     def parts(self, text: Text) -> list[Text]:
-        """Return what is embedded of a text: the whole, the response, or its prompt's turn too."""
+        """Return the parts of a text that are embedded (see ``FeaturizerOptions.embed``)."""
         if self.options.embed == "together":
             return [text]
         given = as_input(text)
@@ -160,7 +160,7 @@ class Featurizer:
         source: str | Path | None = None,
         token_ids: Sequence[list[list[int]]] | None = None,
     ) -> None:
-        """Stop where features cannot tell the responses of most rows apart.
+        """Raise an error if features cannot tell the responses of most rows apart.
 
         Args:
             rows: The texts of each row, one or more.
@@ -204,7 +204,7 @@ class Featurizer:
         return max(map(len, token_ids)) or refusal(text, self.tokenizer) or 0
 
     def distinct(self, texts: Sequence[Text]) -> int:
-        """Count what is embedded of texts, each part once."""
+        """Count the different parts of texts."""
         return len({_spelt(part) for text in texts for part in self.parts(text)})
 
     def features(self, texts: Sequence[Text], batch_size: int = 32, progress: Any = None) -> Tensor:
@@ -270,7 +270,7 @@ class Featurizer:
 
 
 def _spelt(text: Text) -> str:
-    """Write what is embedded as text that nothing else has."""
+    """Write a part as a string that is unique to it."""
     given = as_input(text)
     both = [given.conversation, given.tools]
     return json.dumps(given.conversation if given.tools is None else both)

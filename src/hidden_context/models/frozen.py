@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -14,28 +14,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hidden_context.data.dialogue import is_blank
-from hidden_context.data.files import write_json
 from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, DataError, in_one_line
 from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood
-from hidden_context.models.card import model_card
-from hidden_context.models.contents import FROZEN_CONFIG, PROBE_WEIGHTS
-from hidden_context.models.engine.choose import Engine, EngineName, check_engine
-from hidden_context.models.ensemble import combine
-from hidden_context.models.feature_cache import FeatureCache
-from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
-from hidden_context.models.folders import replace_folder
-from hidden_context.models.head_file import (
-    HEAD_FILE,
-    HeadFile,
-    RewardScale,
-    agreed_head,
+from hidden_context.models.checkpoint.contents import (
+    FROZEN_CONFIG,
+    PROBE_WEIGHTS,
+    LoadOptions,
+    check_format,
     read_checkpoint_json,
+    replace_folder,
 )
-from hidden_context.models.likelihood_file import load_likelihood, save_likelihood
-from hidden_context.models.reward_model import RawOutputs, RewardModel
-from hidden_context.models.tokenizer import load_tokenizer
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile, RewardScale, agreed_head
+from hidden_context.models.checkpoint.likelihood_file import load_likelihood
+from hidden_context.models.engine.choose import Engine, Run, check_engine
+from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+from hidden_context.models.network.tokenizer import load_tokenizer
+from hidden_context.models.reward_model import OverLength, RawOutputs, RewardModel
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _FORMAT: Final = 2
 # Probes of the first format have no linear part.
@@ -66,8 +66,8 @@ class Probe(nn.Module):
         self.head = head
         if head.num_members and head.num_members != options.members:
             raise ConfigError(
-                f"a probe of {options.members} members has no ensemble head of "
-                f"{head.num_members}; give as many of the one as of the other."
+                f"a probe of {options.members} members cannot have an ensemble head of "
+                f"{head.num_members}; give both the same number of members."
             )
         scales = head.output_scales[: head.member.num_outputs]
         self.members = nn.ModuleList(
@@ -94,7 +94,8 @@ class Probe(nn.Module):
 
     def raw_of_standardised(self, standardised: Tensor) -> Tensor:
         """Map features that are standardised already, ``(…, D)``, to raw outputs ``(…, K)``."""
-        learned = combine((member(standardised) for member in self.members), self.head)
+        each = [member(standardised) for member in self.members]
+        learned = torch.cat(each, -1) if self.head.num_members else torch.stack(each).mean(0)
         slope, start = self.get_buffer("slope"), self.get_buffer("start")
         return functional.linear(standardised, slope, start) + learned
 
@@ -165,6 +166,7 @@ class FrozenRewardModel(RewardModel):
         self.featurizer, self.probe, self.likelihood = featurizer, probe, likelihood
         self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
         self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.limit
+        self.base_model = featurizer.backbone
 
     @property
     def engine(self) -> Engine:
@@ -175,16 +177,16 @@ class FrozenRewardModel(RewardModel):
         self,
         texts: Sequence[Text],
         batch_size: int = 16,
-        over_length: Literal["truncate", "drop"] = "truncate",
+        over_length: OverLength = "truncate",
         *,
-        engine: EngineName = "auto",
-        tokens_per_batch: int | None = None,
         with_features: bool = False,
+        **run: Unpack[Run],
     ) -> RawOutputs:
         """Compute raw outputs (see the base class); lengths are those of what is embedded.
 
         ``with_features`` keeps the backbone's features, which the probe standardises.
         """
+        engine = run.get("engine", "auto")
         check_engine(engine)
         if engine not in ("auto", "padded"):
             raise ConfigError(
@@ -229,15 +231,13 @@ class FrozenRewardModel(RewardModel):
         return torch.cat([weight.float().cpu().flatten() for weight in weights])
 
     def token_ids(
-        self,
-        texts: Sequence[Text],
-        over_length: Literal["truncate", "drop"] = "truncate",
+        self, texts: Sequence[Text], over_length: OverLength = "truncate"
     ) -> Sequence[Any]:
         """Tokenize each text's parts, before any is cut or left out (see the base class)."""
         return self.featurizer.token_ids(texts)
 
     def check_rows(self, rows: Sequence[Sequence[Text]], source: str | Path | None = None) -> None:
-        """Stop where features cannot tell the responses of most rows apart."""
+        """Raise an error if features cannot tell the responses of most rows apart."""
         self.featurizer.check(rows, source)
 
     def save_pretrained(self, path: str | Path) -> None:
@@ -257,44 +257,14 @@ class FrozenRewardModel(RewardModel):
                 "probe": dataclasses.asdict(self.probe_options),
             }
             write_json(folder / FROZEN_CONFIG, content)
-            base = self.featurizer.backbone
-            HeadFile(self.head, self.max_length, base, self.reward_scale).save(folder)
-            save_likelihood(folder, self.likelihood)
-            if self.reference is not None:
-                self.reference.save(folder)
-            self.tokenizer.save_pretrained(str(folder))
-            text = model_card(
-                self.likelihood, base_model=base, max_length=self.max_length, **self.card
-            )
-            (folder / "README.md").write_text(text, encoding="utf-8")
+            self.write_beside(folder)
+            self.write_card(folder)
 
     @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        head: Head | dict[str, Any] | str | None = None,
-        base_model: str | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | None = None,
-        trust_remote_code: bool = False,
-        cache: FeatureCache | None = None,
-        max_length: int | None = None,
-    ) -> FrozenRewardModel:
+    def load(cls, folder: str | Path, options: LoadOptions) -> FrozenRewardModel:
         """Load a model from its folder; the backbone's weights are loaded when first needed.
 
-        Args:
-            folder: The folder.
-            head: The head, its type's name or JSON form; None for what the folder says.
-            base_model: Backbone, instead of the one the folder names.
-            dtype: Precision of the backbone.
-            device: Where the backbone runs.
-            trust_remote_code: Whether code from the backbone's repository may run.
-            cache: Where features are kept; None for the default place.
-            max_length: A shorter limit in tokens than the one it was trained with.
-
-        Returns:
-            The model, in evaluation mode.
+        ``max_length`` can only shorten the limit that the model was trained with.
 
         Raises:
             CheckpointError: If files are missing or damaged, or of a later version.
@@ -305,21 +275,16 @@ class FrozenRewardModel(RewardModel):
         content = read_checkpoint_json(folder / FROZEN_CONFIG)
         stored = HeadFile.load(folder / HEAD_FILE)
         try:
-            if content["format"] not in (_FORMAT_WITHOUT_LINEAR, _FORMAT):
-                raise CheckpointError(
-                    f"{folder} has format {content['format']}, this package reads "
-                    f"{_FORMAT_WITHOUT_LINEAR} and {_FORMAT}; upgrade hidden-context."
-                )
-            if content["trust_remote_code"] and not trust_remote_code:
+            check_format(folder, content["format"], _FORMAT_WITHOUT_LINEAR, _FORMAT)
+            if content["trust_remote_code"] and not options.trust_remote_code:
                 raise CheckpointError(
                     f"{folder}: its backbone runs code from its own repository; allow it with "
                     "trust_remote_code=True (--trust_remote_code) if you trust it."
                 )
-            options = FeaturizerOptions(**content["features"])
-            if max_length is not None:
-                options = dataclasses.replace(
-                    options, max_length=min(max_length, options.max_length)
-                )
+            features = FeaturizerOptions(**content["features"])
+            if options.max_length is not None:
+                shorter = min(options.max_length, features.max_length)
+                features = dataclasses.replace(features, max_length=shorter)
             probe_options = ProbeOptions(**content["probe"])
             probe = Probe(content["num_features"], stored.head, probe_options)
             weights = load_file(str(folder / PROBE_WEIGHTS))
@@ -327,30 +292,25 @@ class FrozenRewardModel(RewardModel):
                 weights |= {name: probe.get_buffer(name) for name in ("slope", "start")}
             probe.load_state_dict(weights)
         except (
-            KeyError,
-            TypeError,
-            ConfigError,
-            OSError,
-            RuntimeError,
-            SafetensorError,
+            *(KeyError, TypeError, ConfigError),
+            *(OSError, RuntimeError, SafetensorError),
         ) as error:
             raise CheckpointError(
                 f"{folder} is no complete frozen-backbone reward model ({in_one_line(error)})."
             ) from error
         featurizer = Featurizer(
-            base_model or content["backbone"],
-            options,
-            dtype=dtype,
-            device=device,
+            options.base_model or content["backbone"],
+            features,
+            dtype=options.dtype,
+            device=options.device,
             revision=content["revision"],
-            trust_remote_code=trust_remote_code,
-            cache=cache,
+            trust_remote_code=options.trust_remote_code,
             tokenizer=load_tokenizer(str(folder)),
         )
         return cls(
             featurizer,
             probe.eval(),
             probe_options,
-            load_likelihood(folder, agreed_head(str(folder), head, stored.head)),
+            load_likelihood(folder, agreed_head(str(folder), options.head, stored.head)),
             reward_scale=stored.reward_scale,
         )

@@ -8,7 +8,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,11 +22,18 @@ from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood, adapt
 from hidden_context.likelihood.labels import UNKNOWN
-from hidden_context.models.engine.choose import Engine, EngineName
-from hidden_context.models.head_file import RewardScale
-from hidden_context.models.reference import Reference
+from hidden_context.models.checkpoint.card import model_card
+from hidden_context.models.checkpoint.contents import LoadOptions
+from hidden_context.models.checkpoint.head_file import HeadFile, RewardScale
+from hidden_context.models.checkpoint.likelihood_file import save_likelihood
+from hidden_context.models.checkpoint.reference import Reference
+from hidden_context.models.engine.choose import Engine, Run
+from hidden_context.models.network.precision import resolve_device, resolve_dtype
 
-Prompt: TypeAlias = Conversation
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+OverLength: TypeAlias = Literal["truncate", "drop"]
 
 
 @dataclasses.dataclass
@@ -54,14 +61,14 @@ class RawOutputs:
 class RewardModel(abc.ABC):
     """A model that gives each text a distribution of reward.
 
-    ``RewardModel.from_pretrained`` loads every kind there is; the kinds differ only in how raw
-    outputs come about.
+    ``RewardModel.from_pretrained`` loads every kind; they differ in how they compute raw outputs.
 
     Attributes:
         likelihood: How raw outputs are read, and what was learned beside the network: annotators,
             thresholds between answers, the noise of ratings.
         tokenizer: The tokenizer, padding on the right.
         max_length: Longest text in tokens; longer ones lose their beginning, with a warning.
+        base_model: Id or path of the backbone, for the records.
         reward_scale: Location and scale of rewards on the evaluation set, or None.
         card: Facts for the model card: ``data`` and ``metrics``.
         reference: What is usual among the texts of its data, or None (see ``Reference``).
@@ -70,6 +77,7 @@ class RewardModel(abc.ABC):
     likelihood: Likelihood
     tokenizer: Any
     max_length: int
+    base_model: str | None = None
     reward_scale: RewardScale | None
     card: dict[str, Any]
     reference: Reference | None = None
@@ -111,7 +119,7 @@ class RewardModel(abc.ABC):
             tokenizer_name: Tokenizer, instead of the checkpoint's or the backbone's.
             revision: Branch, tag or commit of a hub repository.
             trust_remote_code: Whether code from the repository may run.
-            reference: Whether the checkpoint's reference comes with it, if there is one.
+            reference: Whether the checkpoint's reference is loaded too, if there is one.
 
         Returns:
             The model, in evaluation mode.
@@ -122,71 +130,61 @@ class RewardModel(abc.ABC):
         """
         from hidden_context.models.loading import load_reward_model
 
-        return load_reward_model(
-            path_or_id,
-            head=head,
-            base_model=base_model,
-            dtype=dtype,
-            device=device,
-            max_length=max_length,
-            tokenizer_name=tokenizer_name,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            reference=reference,
+        place = resolve_device(device)
+        precision = resolve_dtype(dtype, place)
+        options = LoadOptions(
+            *(head, base_model, precision, place),
+            *(max_length, tokenizer_name, revision, trust_remote_code),
         )
+        return load_reward_model(path_or_id, options, reference=reference)
 
     @abc.abstractmethod
     def try_raw_outputs(
         self,
         texts: Sequence[Text],
         batch_size: int = 16,
-        over_length: Literal["truncate", "drop"] = "truncate",
-        *,
-        engine: EngineName = "auto",
-        tokens_per_batch: int | None = None,
+        over_length: OverLength = "truncate",
+        **run: Unpack[Run],
     ) -> RawOutputs:
-        """Compute raw outputs where possible, and say why where not.
+        """Compute raw outputs where possible, and give the reason where not.
 
         Args:
             texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
             batch_size: Most texts of a padded forward pass.
             over_length: Whether texts longer than ``max_length`` lose their beginning or are left
                 without a reward.
-            engine: Which way they are run (see ``raw_outputs``).
-            tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
+            **run: How texts are run (see ``Run``).
 
         Returns:
-            Raw outputs of B texts, and the reasons of those that have none.
+            Raw outputs of B texts, and why some have none.
         """
 
     @abc.abstractmethod
     def token_ids(
-        self,
-        texts: Sequence[Text],
-        over_length: Literal["truncate", "drop"] = "truncate",
+        self, texts: Sequence[Text], over_length: OverLength = "truncate"
     ) -> Sequence[Any]:
         """Tokenize texts as ``try_raw_outputs`` does, whose raw outputs depend on nothing else.
 
         Args:
-            texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
+            texts: B texts (see ``try_raw_outputs``).
             over_length: What happens to texts longer than ``max_length``.
 
         Returns:
-            For each text its token ids, or one list of them for each part that is run by itself;
-            None where a text is left without a reward.
+            For each text its token ids, or one list for each part that is run by itself; None
+            where a text is left without a reward.
         """
 
     def check_rows(  # noqa: B027 - most models read whole texts
         self, rows: Sequence[Sequence[Text]], source: str | Path | None = None
     ) -> None:
-        """Stop where the model cannot tell the texts of most rows apart, whatever they say.
+        """Raise an error if the model cannot tell the texts of most rows apart.
 
         Args:
             rows: The texts of each row, one or more.
             source: Where they come from, for the error.
 
         Raises:
-            DataError: If that is so; only models that read parts of texts have such a case.
+            DataError: If the model reads parts of texts, and these parts are the same in most rows.
         """
 
     @property
@@ -195,25 +193,14 @@ class RewardModel(abc.ABC):
         """Which way the last texts were run, and why."""
 
     def raw_outputs(
-        self,
-        texts: Sequence[Text],
-        batch_size: int = 16,
-        *,
-        engine: EngineName = "auto",
-        tokens_per_batch: int | None = None,
+        self, texts: Sequence[Text], batch_size: int = 16, **run: Unpack[Run]
     ) -> Tensor:
         """Compute the network's raw outputs; too long texts lose their beginning, with a warning.
-
-        Rewards do not depend on how texts are run; time and memory do.
 
         Args:
             texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
             batch_size: Most texts of a padded forward pass.
-            engine: ``tree`` runs every beginning that texts share once, ``padded`` every text by
-                itself; ``auto`` takes the fastest way that is right for the model, which it tries
-                on a few of the texts. ``RewardModel.engine`` tells which one it took, and why.
-            tokens_per_batch: Most tokens of a forward pass, halved where memory runs out; None
-                leaves it to the device.
+            **run: How texts are run: ``engine`` and ``tokens_per_batch`` (see ``Run``).
 
         Returns:
             Raw outputs in float32 of shape ``(B, K)``, on the CPU.
@@ -223,9 +210,7 @@ class RewardModel(abc.ABC):
         """
         if isinstance(texts, str):
             raise ConfigError("a list of texts is needed; put the one text into a list.")
-        outputs = self.try_raw_outputs(
-            texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch
-        )
+        outputs = self.try_raw_outputs(texts, batch_size, **run)
         if outputs.truncated:
             warnings.warn(
                 f"{outputs.truncated} of {len(texts)} texts are longer than {self.max_length} "
@@ -239,11 +224,7 @@ class RewardModel(abc.ABC):
         return outputs.raw
 
     def readout(self) -> Tensor:
-        """Return the weights that read rewards from features, by which a reference knows a model.
-
-        Returns:
-            Float32 of shape ``(P,)``, on the CPU.
-        """
+        """Return the weights ``(P,)`` that read rewards from features; they identify the model."""
         raise ConfigError(f"{type(self).__name__} has no features, and so no reference.")
 
     def compile(self) -> None:
@@ -252,33 +233,43 @@ class RewardModel(abc.ABC):
 
     @abc.abstractmethod
     def save_pretrained(self, path: str | Path) -> None:
-        """Write the whole of the model into a folder, replaced only once all is written.
-
-        Args:
-            path: The folder; ``from_pretrained`` reads it back.
+        """Write the whole model into a folder, replaced only once all is written.
 
         Raises:
-            StorageError: If it could not be written; what stood there is untouched.
+            StorageError: If it could not be written; an earlier folder is untouched.
         """
+
+    def write_beside(self, folder: str | Path) -> None:
+        """Write what does not belong to the network: tokenizer, head, likelihood and reference."""
+        self.tokenizer.save_pretrained(str(folder))
+        HeadFile(self.head, self.max_length, self.base_model, self.reward_scale).save(folder)
+        save_likelihood(folder, self.likelihood)
+        if self.reference is not None:
+            self.reference.save(folder)
+
+    def write_card(self, folder: Path) -> None:
+        """Write the model card."""
+        text = model_card(
+            self.likelihood, base_model=self.base_model, max_length=self.max_length, **self.card
+        )
+        (folder / "README.md").write_text(text, encoding="utf-8")
 
     def score(
         self,
         texts: Sequence[Text],
         batch_size: int = 16,
         *,
-        engine: EngineName = "auto",
-        tokens_per_batch: int | None = None,
         annotator: str | int | None = None,
+        **run: Unpack[Run],
     ) -> RewardDistribution:
         """Score texts.
 
         Args:
             texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
             batch_size: Most texts of a padded forward pass.
-            engine: Which way they are run (see ``raw_outputs``).
-            tokens_per_batch: Most tokens of a forward pass (see ``raw_outputs``).
-            annotator: Whose rewards, for models that know annotators; None for the population's,
-                which is what one who was never seen gets too.
+            annotator: Whose rewards, for models that know annotators; None for the population's.
+                An annotator who was never seen gets the population's too.
+            **run: How texts are run: ``engine`` and ``tokens_per_batch`` (see ``Run``).
 
         Returns:
             A distribution of batch shape ``(B,)``, in reward units.
@@ -286,24 +277,55 @@ class RewardModel(abc.ABC):
         Raises:
             ConfigError: If an annotator is named and the model knows none.
         """
-        raw = self.raw_outputs(texts, batch_size, engine=engine, tokens_per_batch=tokens_per_batch)
-        rewards = self.head.distribution(raw)
+        rewards = self.head.distribution(self.raw_outputs(texts, batch_size, **run))
         return rewards if annotator is None else self.likelihood.rewards_of(rewards, annotator)
+
+    def score_responses(
+        self,
+        prompt: Conversation,
+        responses: Sequence[Conversation],
+        batch_size: int = 16,
+        *,
+        annotator: str | int | None = None,
+        tools: Tools | None = None,
+        **run: Unpack[Run],
+    ) -> RewardDistribution:
+        """Score several responses to one prompt, which is run once for all of them (best-of-n).
+
+        Args:
+            prompt: A string (``Human:``/``Assistant:`` dialogues are joined in their own spelling)
+                or chat messages.
+            responses: n responses.
+            batch_size: Most texts of a padded forward pass.
+            annotator: Whose rewards (see ``score``).
+            tools: Tools that the chat template is told of, as JSON schemas.
+            **run: How texts are run (see ``Run``). ``tokens_per_batch`` bounds the memory whatever
+                n is; the prompt is run once for each pass.
+
+        Returns:
+            A distribution of batch shape ``(n,)``.
+        """
+        chat = join(prompt, [])
+        texts = [
+            ModelInput(text, prompt if isinstance(text, str) else chat, tools)
+            for text in (join(prompt, response) for response in responses)
+        ]
+        return self.score(texts, batch_size, annotator=annotator, **run)
 
     def adapt(
         self,
         examples: Sequence[Example],
         covariates: Mapping[str, Mapping[str, str | float]] | None = None,
     ) -> RewardModel:
-        """Learn new people from a few of their judgements, in milliseconds beyond one forward pass.
+        """Learn new annotators from a few of their judgements, at the cost of one forward pass.
 
         The network and all else that was learned stay as they are (see ``likelihood.adapt``).
 
         Args:
             examples: Examples with judgements by the new people, named in the column that training
                 named annotators by.
-            covariates: What else is known of the people, by name; who has no judgement is named
-                here alone, and starts from people like them.
+            covariates: What else is known of the people, by name; an annotator without judgements
+                starts from similar people.
 
         Returns:
             The same model, whose ``annotator`` is one of the new people and nobody else.
@@ -321,49 +343,8 @@ class RewardModel(abc.ABC):
         place = {name: number for number, name in enumerate(names)}
         levels = self.likelihood.options.levels
         labels = labels_of(examples, lambda name: place.get(str(name), UNKNOWN), column, levels)
-        texts = [text for example in examples for text in example.inputs]
-        raw = self.raw_outputs(texts)
+        raw = self.raw_outputs([text for example in examples for text in example.inputs])
         people = None if covariates is None else [covariates.get(name, {}) for name in names]
         adapted = copy.copy(self)
         adapted.likelihood = adapt(self.likelihood, raw, labels, names, people)
         return adapted
-
-    def score_responses(
-        self,
-        prompt: Prompt,
-        responses: Sequence[Conversation],
-        batch_size: int = 16,
-        *,
-        engine: EngineName = "auto",
-        tokens_per_batch: int | None = None,
-        annotator: str | int | None = None,
-        tools: Tools | None = None,
-    ) -> RewardDistribution:
-        """Score several responses to one prompt, which is run once for all of them (best-of-n).
-
-        Args:
-            prompt: A string (``Human:``/``Assistant:`` dialogues are joined in their own spelling)
-                or chat messages.
-            responses: n responses.
-            batch_size: Most texts of a padded forward pass.
-            engine: Which way they are run (see ``raw_outputs``).
-            tokens_per_batch: Most tokens of a forward pass, which bounds the memory whatever n is;
-                the prompt is run once for each pass (see ``raw_outputs``).
-            annotator: Whose rewards (see ``score``).
-            tools: Tools that the chat template is told of, as JSON schemas.
-
-        Returns:
-            A distribution of batch shape ``(n,)``.
-        """
-        chat = join(prompt, [])
-        texts = [
-            ModelInput(text, prompt if isinstance(text, str) else chat, tools)
-            for text in (join(prompt, response) for response in responses)
-        ]
-        return self.score(
-            texts,
-            batch_size,
-            engine=engine,
-            tokens_per_batch=tokens_per_batch,
-            annotator=annotator,
-        )

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from scipy import stats
 
-from hidden_context.quickstart.utilities import HARMFUL_PROMPT_KINDS, TRAIN_SETS
-from hidden_context.quickstart.world import World
+from hidden_context import worlds
+from hidden_context.worlds.dialogues import World
+from hidden_context.worlds.utilities import HARMFUL_PROMPT_KINDS, TRAIN_SETS
 
 if TYPE_CHECKING:
     from hidden_context.quickstart.workflow import ModelRecord, QuickstartResult
@@ -44,7 +45,9 @@ def draw(result: QuickstartResult) -> list[Path]:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    world = World(seed=result.config.seed, helpful_share=result.config.helpful_share)
+    world: World = worlds.make(
+        "dialogues", seed=result.config.seed, helpful_share=result.config.helpful_share
+    )
     learned = {r.train_set: r for r in result.records if r.reward_model_type == "mean_and_variance"}
     figure, axes = plt.subplots(2, 3, figsize=(9.6, 4.6), layout="constrained")
     titles = {

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from hidden_context import heads
-from hidden_context.analysis.table_cells import make_table, number, percent
+from hidden_context.terminal import make_table, number, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +87,7 @@ def print_result(result: QuickstartResult) -> None:
         f"{100 * result.best_accuracy:.1f} %.\n"
         "The size of r² on contested responses is set by regularisation and stopping, not by the "
         "data: compliance is preferred to each safe answer with nearly the same probability, so "
-        "the likelihood alone lets its σ grow without bound (docs/quickstart.md).",
+        "the likelihood alone lets its σ grow without bound (docs/start/quickstart.md).",
         highlight=False,
     )
     console.print(

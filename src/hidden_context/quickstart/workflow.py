@@ -11,26 +11,24 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from hidden_context import heads
+from hidden_context import heads, worlds
 from hidden_context.analysis.config import SummarizeConfig
-from hidden_context.analysis.summarize import EVALUATION_NAME
-from hidden_context.analysis.summarize import run as summarize
-from hidden_context.analysis.summary import Summary
-from hidden_context.data.files import iter_jsonl, write_json, write_jsonl, write_yaml_config
-from hidden_context.data.locks import exclusive_folder
+from hidden_context.data.storage.files import iter_jsonl, write_json, write_jsonl, write_yaml_config
+from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.heads.registry import options_for
+from hidden_context.paper.summary import Summary
+from hidden_context.paper.workflow import EVALUATION_NAME
+from hidden_context.paper.workflow import run as summarize
 from hidden_context.progress import stage
-from hidden_context.quickstart.backbone import BackboneConfig, build_backbone
 from hidden_context.quickstart.config import QuickstartConfig
-from hidden_context.quickstart.identified import (
+from hidden_context.quickstart.truth import (
     KindPair,
+    Truth,
     best_accuracy,
     mean_absolute_error,
     preference_table,
+    truth_of,
 )
-from hidden_context.quickstart.truth import Truth, truth_of
-from hidden_context.quickstart.utilities import TRAIN_SETS, TrainSet
-from hidden_context.quickstart.world import Split, World
 from hidden_context.report.config import ReportConfig
 from hidden_context.report.workflow import run as make_report
 from hidden_context.scoring.config import EvaluateConfig, ScoreConfig
@@ -38,6 +36,9 @@ from hidden_context.scoring.evaluation import evaluate
 from hidden_context.scoring.files import score_file
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.workflow import run as train
+from hidden_context.worlds.dialogues import Split, World
+from hidden_context.worlds.language_model import BackboneConfig, build_backbone
+from hidden_context.worlds.utilities import TRAIN_SETS, TrainSet
 
 
 @dataclasses.dataclass
@@ -125,7 +126,7 @@ def _run(config: QuickstartConfig) -> QuickstartResult:
         torch.set_num_threads(config.num_threads)
     folder = Path(config.output_dir)
     write_yaml_config(folder / "config.yaml", config)
-    world = World(seed=config.seed, helpful_share=config.helpful_share)
+    world: World = worlds.make("dialogues", seed=config.seed, helpful_share=config.helpful_share)
     _write_data(world, config, folder)
     backbone = _backbone(config, folder)
     models = _train_all(config, folder, backbone)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hidden_context.data.files import storage_error
+from hidden_context.data.storage.files import storage_error
 from hidden_context.errors import DataError, StorageError
 
 VERSION: Final = 1

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hidden_context.errors import ConfigError, first_line
-from hidden_context.relabel.chats import chat_ids
 from hidden_context.relabel.config import CostOptions
+from hidden_context.relabel.questions import chat_ids
 from hidden_context.relabel.replies import Reply
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -145,3 +145,47 @@ class Meter:
 
     def _cost(self, input_tokens: float, output_tokens: float) -> float:
         return 0.0 if self.prices is None else self.prices.cost(input_tokens, output_tokens)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Questions that have no answer yet.
+
+    Attributes:
+        questions: How many.
+        known: How many have one.
+        whom: Model and host.
+        tokens: Tokens of the questions; None where they cost nothing.
+        tokenizer: What counted them; None where characters did.
+        cost: Expected cost; None where prices are not known.
+        most: Cost if every reply is as long as it may be.
+        spent: Cost of the answers that are there.
+    """
+
+    questions: int
+    known: int
+    whom: str
+    tokens: int | None
+    tokenizer: str | None
+    cost: float | None
+    most: float | None
+    spent: float
+
+    def __str__(self) -> str:
+        said = f"{self.questions:,} questions to {self.whom}; {self.known:,} answered before."
+        if self.tokens is not None:
+            how = f"by {self.tokenizer}" if self.tokenizer else f"characters/{CHARACTERS_PER_TOKEN}"
+            said += f" About {self.tokens:,} tokens ({how})."
+        if self.cost is not None and self.most is not None:
+            said += f" Expected cost {money(self.cost)}, at most {money(self.most)}"
+            said += f"; {money(self.spent)} were spent before." if self.spent else "."
+        return said
+
+
+def money(amount: float) -> str:
+    """Write an amount, with four significant digits below one.
+
+    >>> money(12.3456), money(0.00123456)
+    ('12.35', '0.001235')
+    """
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4g}"

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError, first_line
-from hidden_context.relabel.chats import chat_ids
 from hidden_context.relabel.config import RelabelConfig
-from hidden_context.relabel.questions import Question
+from hidden_context.relabel.questions import Question, chat_ids
 from hidden_context.relabel.replies import Reply
 
 CUT: Final = "[…] "
@@ -33,7 +32,7 @@ class LocalJudge:
     """
 
     def __init__(self, config: RelabelConfig) -> None:
-        from hidden_context.models.placement import resolve_device, resolve_dtype
+        from hidden_context.models.network.precision import resolve_device, resolve_dtype
 
         folder = Path(config.model).expanduser()
         if not folder.is_dir():
@@ -146,7 +145,7 @@ def _digest_files(folder: Path) -> str:
     """Digest the names and contents of a model's files."""
     import hashlib
 
-    from hidden_context.models.identity import file_digest
+    from hidden_context.models.checkpoint.identity import file_digest
 
     files: Iterable[Path] = {file for pattern in _FILES for file in folder.glob(pattern)}
     named = [f"{file.name} {file_digest(file)}" for file in sorted(files) if file.is_file()]

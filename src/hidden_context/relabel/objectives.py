@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hidden_context.data.unique_names import loads
+from hidden_context.data.storage.unique_names import loads
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 # The instruction comes last: questions about one pair begin alike, which servers may keep.

@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.files import write_jsonl, write_yaml_config
-from hidden_context.data.locks import exclusive
 from hidden_context.data.report import ReadReport
 from hidden_context.data.sources import files_of_split, load_examples
+from hidden_context.data.storage.files import write_jsonl, write_yaml_config
+from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import ConfigError, DataError, StorageError
 from hidden_context.progress import stage
 from hidden_context.relabel.asking import Pending, ask_endpoint, ask_local, keeper
 from hidden_context.relabel.cache import AnswerCache
 from hidden_context.relabel.config import RelabelConfig
-from hidden_context.relabel.cost import CORRECTED_AFTER, Meter, prices_of, token_counter
+from hidden_context.relabel.cost import CORRECTED_AFTER, Estimate, Meter, prices_of, token_counter
 from hidden_context.relabel.endpoint import Endpoint
-from hidden_context.relabel.estimate import Estimate
 from hidden_context.relabel.judgements import Judge, judged_row
 from hidden_context.relabel.local import LocalJudge
 from hidden_context.relabel.objectives import Objective, find_objectives

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from hidden_context.analysis.config import ScoreFileOptions
 from hidden_context.config import check_options, option
 from hidden_context.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class ReportConfig:
+class ReportConfig(ScoreFileOptions):
     """Options of ``hidden-context report``.
 
     Raises:
@@ -27,24 +27,12 @@ class ReportConfig:
     analysis: str | None = option(
         None, "analysis.json of the same files, written by analyze --contexts (default: make it)"
     )
-    compare: list[str] = option([], "two score files of the same rows to compare")
-    head: str | None = option(
-        None, "reward head of the files, e.g. base (default: the checkpoint's, else by name, width)"
-    )
-    likelihood: Literal["probit", "logistic"] | None = option(
-        None, "how a mean_and_variance head compares rewards (default: the checkpoint's, or probit)"
-    )
-    by: list[str] = option(
-        ["data_subset", "objective"], "columns that split rows into groups, as of analyze"
-    )
     max_pairs: int = option(
         10_000, "most comparisons in the page; of more, a sample by seed", least=1
     )
     max_text: int = option(
         4_000, "most characters of one text; longer ones are cut and marked", least=40
     )
-    resamples: int = option(999, "resamples of bootstraps and permutations")
-    seed: int = option(0, "seed of everything drawn at random")
 
     def __post_init__(self) -> None:
         if not (self.files or self.compare or self.data_dir):

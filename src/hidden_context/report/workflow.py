@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hidden_context import heads
-from hidden_context.analysis import score_analysis, summarize
-from hidden_context.analysis.benchmark_files import has_rewards
-from hidden_context.analysis.config import AnalyzeConfig, SummarizeConfig
-from hidden_context.analysis.evidence import PairEvidence, pair_evidence
-from hidden_context.analysis.outputs import check_output
-from hidden_context.analysis.score_analysis import contexts_of
-from hidden_context.analysis.score_files import PairScores, read_score_file
-from hidden_context.analysis.sections import judged_columns
-from hidden_context.data.files import atomic_write, to_plain
-from hidden_context.data.locks import exclusive
+from hidden_context.analysis import workflow as analyses
+from hidden_context.analysis.analysis_file import naming_the_file, read_analysis, to_json
+from hidden_context.analysis.config import (
+    AnalyzeConfig,
+    ScoreFileOptions,
+    SummarizeConfig,
+    check_output,
+)
+from hidden_context.analysis.measure.evidence import PairEvidence, pair_evidence
+from hidden_context.analysis.measure.tests import judged_columns, sample_rows
+from hidden_context.analysis.read.files import PairScores, read_score_file
+from hidden_context.analysis.sections.read import has_rewards
+from hidden_context.analysis.workflow import contexts_of
+from hidden_context.data.storage.files import atomic_write, to_plain
+from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import DataError
 from hidden_context.likelihood import make_likelihood
-from hidden_context.report.analysis_file import as_it_was_written, read_analysis
+from hidden_context.paper import workflow as paper
 from hidden_context.report.config import ReportConfig
-from hidden_context.report.page import render
-from hidden_context.report.pairs import PairsMeta, choose_pairs, encode, pairs_payload
+from hidden_context.report.html.page import render
+from hidden_context.report.html.pairs import PairsMeta, encode, pairs_payload
 
 if TYPE_CHECKING:
-    from hidden_context.analysis.summary import Summary
+    from hidden_context.paper.summary import Summary
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What was made.
+    """The page that was made.
 
     Attributes:
         path: The page.
@@ -67,9 +72,9 @@ def run(config: ReportConfig, summary: Summary | None = None) -> ReportResult:
     with exclusive(config.output):
         analysis = _analysis(config, files)
         if summary is None and config.data_dir:
-            summary = summarize.run(SummarizeConfig(data_dir=config.data_dir))
+            summary = paper.run(SummarizeConfig(data_dir=config.data_dir))
         tables = None if summary is None else summary.to_dict()
-        with as_it_was_written(config.analysis):
+        with naming_the_file(config.analysis):
             packed, meta = _pairs(config, files, analysis)
             html = render(config.title, analysis, tables, packed, meta)
         with atomic_write(config.output) as file:
@@ -85,35 +90,27 @@ def _analysis(config: ReportConfig, files: list[str]) -> dict[str, Any]:
         return read_analysis(config.analysis)
     if not files:
         return {"analyses": [], "comparisons": [], "sections": []}
-    options = AnalyzeConfig(
-        files=files,
-        compare=config.compare,
-        head=config.head,
-        likelihood=config.likelihood,
-        by=config.by,
-        contexts=True,
-        resamples=config.resamples,
-        seed=config.seed,
-    )
-    return dict(to_plain(score_analysis.run(options).to_dict()))
+    shared = {field.name: getattr(config, field.name) for field in fields(ScoreFileOptions)}
+    options = AnalyzeConfig(files=files, contexts=True, **shared)
+    return dict(to_plain(to_json(analyses.run(options))))
 
 
 def _pairs(
     config: ReportConfig, files: list[str], analysis: dict[str, Any]
 ) -> tuple[str | None, PairsMeta | None]:
-    """Pack the comparisons of the first file that has pairs."""
+    """Pack the comparisons of the first file with pairs."""
     for path in files:
         if not has_rewards(path):
             continue
         file = read_score_file(path, label_names=judged_columns(config.by), keep_prompts=True)
-        scores = next((each for each in file.all_scores() if isinstance(each, PairScores)), None)
+        scores = next((each for each in file.values() if isinstance(each, PairScores)), None)
         if scores is None:
             continue
         own = _analysis_of(analysis, scores, config.analysis)
         head = heads.from_dict(own["head"])
         likelihood = make_likelihood(head)
         evidence = pair_evidence(likelihood, scores.chosen, scores.rejected, scores.preference)
-        places = choose_pairs(len(scores.chosen), config.max_pairs, config.seed)
+        places = sample_rows(len(scores.chosen), config.seed, config.max_pairs)
         contexts = _contexts(scores, evidence, own, analysis["config"])
         payload, meta = pairs_payload(scores, evidence, head, places, config.max_text, contexts)
         return encode(payload), meta
@@ -121,7 +118,7 @@ def _pairs(
 
 
 def _analysis_of(analysis: dict[str, Any], scores: PairScores, path: str | None) -> dict[str, Any]:
-    """Return the analysis of a set of pairs, and check that it is of these."""
+    """Find the analysis of a set of pairs, and check that it fits them."""
     for own in analysis["analyses"]:
         if (own["file"], own["name"], own["kind"]) == (scores.file, scores.name, "pairs"):
             if own["groups"][0]["n"] == len(scores.chosen):
@@ -142,7 +139,7 @@ def _analysis_of(analysis: dict[str, Any], scores: PairScores, path: str | None)
 def _contexts(
     scores: PairScores, evidence: PairEvidence, own: dict[str, Any], options: dict[str, Any]
 ) -> list[str] | None:
-    """Name the context of each pair, as the analysis has them; None where it has none."""
+    """Name the context of each pair; None without contexts."""
     spread = evidence.difference_variance if own["contexts"] else None
     found = contexts_of(scores, spread, options["max_contexts"], options["seed"])
     if found is None:

@@ -1,4 +1,4 @@
-"""Scoring workflow: rows in, rows with rewards out; streaming, in input order, resumable."""
+"""Scoring and evaluating files: streaming, in input order, and resumable."""
 
 from __future__ import annotations
 

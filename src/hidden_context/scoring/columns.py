@@ -23,13 +23,13 @@ Groups = Mapping[str, Sequence[str]]
 
 @dataclasses.dataclass(frozen=True)
 class People:
-    """Whose rewards risk columns hold.
+    """The people whose rewards are measured.
 
     Attributes:
         likelihood: How the model's raw outputs are read, and what it learned of its annotators.
-        annotator: Whose rewards they are; None for the population's. An annotator who is not known
-            has the population's.
-        groups: Annotators by group, whose values go into columns of their own; None for no groups.
+        annotator: One annotator; None for the population, whose rewards an unknown annotator has
+            too.
+        groups: Annotators by group, whose values go into separate columns; None for no groups.
     """
 
     likelihood: Likelihood
@@ -56,24 +56,6 @@ def rewards_of_people(raw: Tensor, people: People) -> RewardDistribution:
     return people.likelihood.rewards_of(rewards, people.annotator)
 
 
-def measure_values(
-    rewards: RewardDistribution, measures: Sequence[RiskMeasure]
-) -> dict[str, Tensor]:
-    """Evaluate risk measures on rewards.
-
-    Args:
-        rewards: Rewards of the n candidates of a prompt.
-        measures: The risk measures.
-
-    Returns:
-        Values in reward units by the measures' names, each of shape ``(n,)``.
-
-    Raises:
-        ConfigError: If a relative measure is asked of rewards without shared context.
-    """
-    return {str(measure): measure(rewards) for measure in measures}
-
-
 def group_measure_values(
     rewards: RewardDistribution, measures: Sequence[RiskMeasure], people: People
 ) -> dict[str, dict[str, Tensor]]:
@@ -98,65 +80,41 @@ def group_measure_values(
     return found
 
 
-def _scored(raw: Raw) -> tuple[list[int], Tensor]:
-    """Places of the texts of a row that have raw outputs, and those."""
-    places = [index for index, value in enumerate(raw) if value is not None]
-    return places, torch.tensor([raw[index] for index in places], dtype=torch.float64)
-
-
 def risk_values(
-    raw: Raw, measures: Sequence[RiskMeasure], people: People
-) -> list[dict[str, float] | None]:
+    raw: Raw, measures: Sequence[RiskMeasure], people: People, *, by_group: bool = False
+) -> list[dict[str, Any] | None]:
     """Evaluate risk measures on raw outputs, in reward units; None stays None.
 
     Args:
-        raw: Raw outputs of the texts of a row; a relative measure takes those that are not None
-            as the candidates.
+        raw: Raw outputs of the texts of a row. The candidates of a relative measure are the texts
+            whose raw outputs are not None.
         measures: The risk measures.
-        people: Whose rewards they are taken of.
+        people: Whose rewards are measured.
+        by_group: Whether to measure each group instead (see ``group_measure_values``).
 
     Returns:
-        Per text the values by the measures' names.
+        For each text, values by the measures' names: numbers, or numbers by group.
     """
-    result: list[dict[str, float] | None] = [None] * len(raw)
-    places, values = _scored(raw)
+    places = [place for place, value in enumerate(raw) if value is not None]
+    result: list[dict[str, Any] | None] = [None] * len(raw)
     if not places or not measures:
         return result
-    found = measure_values(rewards_of_people(values, people), measures)
-    numbers = {name: value.tolist() for name, value in found.items()}
-    for place, index in enumerate(places):
-        result[index] = {name: column[place] for name, column in numbers.items()}
+    values = torch.tensor([raw[place] for place in places], dtype=torch.float64)
+    found: dict[str, Any]
+    if by_group:
+        found = group_measure_values(people.likelihood.head.distribution(values), measures, people)
+    else:
+        rewards = rewards_of_people(values, people)
+        found = {str(measure): measure(rewards) for measure in measures}
+    for number, place in enumerate(places):
+        result[place] = {name: _at(value, number) for name, value in found.items()}
     return result
 
 
-def group_risk_values(
-    raw: Raw, measures: Sequence[RiskMeasure], people: People
-) -> list[dict[str, dict[str, float]] | None]:
-    """Evaluate risk measures for groups of annotators, in reward units; None stays None.
-
-    Args:
-        raw: Raw outputs of the texts of a row (see ``risk_values``).
-        measures: The risk measures.
-        people: The groups.
-
-    Returns:
-        Per text and measure the values of ``group_measure_values``.
-    """
-    result: list[dict[str, dict[str, float]] | None] = [None] * len(raw)
-    places, values = _scored(raw)
-    if not places or not measures or people.groups is None:
-        return result
-    found = group_measure_values(people.likelihood.head.distribution(values), measures, people)
-    numbers = {
-        name: {group: value.tolist() for group, value in by_group.items()}
-        for name, by_group in found.items()
-    }
-    for place, index in enumerate(places):
-        result[index] = {
-            name: {group: column[place] for group, column in by_group.items()}
-            for name, by_group in numbers.items()
-        }
-    return result
+def _at(value: Any, number: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _at(each, number) for name, each in value.items()}
+    return value[number].item()
 
 
 def added_columns(
@@ -197,7 +155,7 @@ def added_columns(
     if measures:
         risks["rewards"] = risk_values(raw, measures, people)
         if people.groups is not None:
-            risks["rewards_groups"] = group_risk_values(raw, measures, people)
+            risks["rewards_groups"] = risk_values(raw, measures, people, by_group=True)
     columns: dict[str, Any] = {}
     if kind == "responses":
         columns[f"reward_outputs_{name}"] = raw

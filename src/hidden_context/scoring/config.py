@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from hidden_context.config import (
     SPLIT_BALANCE_HELP,
-    SPLIT_BY_HELP,
-    THREADS_HELP,
+    ComputeOptions,
+    ReadOptions,
     check_options,
     option,
 )
@@ -20,12 +20,15 @@ OverLength = Literal["null", "truncate", "drop"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 WORST_GROUP: Final = "worst_group"
-"""Name, among the groups of annotators, of the value of the one that fares worst."""
+"""Name of the value of the group that fares worst, beside the groups of annotators."""
+
+# Fewer in a half, and its 95th percentile is a matter of two or three texts.
+LEAST_TEXTS: Final = 50
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelOptions:
-    """How checkpoints are loaded and run; shared by all that score."""
+class ModelOptions(ComputeOptions):
+    """Loading and running checkpoints."""
 
     head: str | None = option(
         None,
@@ -57,15 +60,8 @@ class ModelOptions:
         "tree and cache run a beginning that texts share once, padded every text by itself; auto "
         "takes the fastest that is right for the model",
     )
-    tokens_per_batch: int | None = option(
-        None,
-        "most tokens of a forward pass, halved where memory runs out; set by the device, and tuned "
-        "on a GPU, if unset",
-        least=1,
-    )
     batch_size: int = option(16, "most texts of a padded forward pass", least=1)
     compile: bool = option(False, "let torch.compile build kernels for the backbone")
-    threads: int | None = option(None, THREADS_HELP, least=1, unset="auto")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -73,15 +69,39 @@ class ModelOptions:
 
 @dataclasses.dataclass(frozen=True)
 class StreamOptions(ModelOptions):
-    """How a file is gone through; shared by all that write scores to one."""
+    """Going through a file."""
 
+    over_length: OverLength = option(
+        "null", "texts that are too long: a null reward and a reason, cut on the left, or dropped"
+    )
     window: int = option(512, "rows sorted by length together and written at once", least=1)
     resume: bool = option(True, "go on where an interrupted run stopped")
     disable_tqdm: bool = option(False, "no progress bars")
 
+    @property
+    def on_refusal(self) -> Literal["error", "skip"]:
+        """Whether a text that the chat template refuses is an error, or has no reward."""
+        return "skip"
+
+
+def check_given(needed: Mapping[str, Any], example: str) -> None:
+    """Check that options without a usable default were given.
+
+    Args:
+        needed: The options' values by what they are.
+        example: A command line that has them; its first word names the command.
+
+    Raises:
+        ConfigError: If some are missing.
+    """
+    missing = [name for name, value in needed.items() if not value]
+    if missing:
+        verb = example.split()[0]
+        raise ConfigError(f"{verb} needs {' and '.join(missing)}, as in: {example}.")
+
 
 def names_of_models(models: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Name models: as they are told to be, or else by their folders.
+    """Return the given names of models, or the names of their folders.
 
     Raises:
         ConfigError: If their numbers differ, or two have one name.
@@ -115,20 +135,17 @@ class ScoreConfig(StreamOptions):
     kind: Literal["pair", "responses", "text"] | None = option(
         None, "what a row is; found from the columns if unset"
     )
-    over_length: OverLength = option(
-        "null", "texts that are too long: a null reward and a reason, cut on the left, or dropped"
-    )
     prompt_from_first_human: bool = option(
         False, "leave out what stands before a prompt's first 'Human: ', as the paper does"
     )
     risk: list[str] = option([], "risk measures to add, such as mean quantile:0.01 cvar:0.05")
     annotator: str | None = option(
-        None, "annotator whose rewards the risk measures are taken of; the population's if unset"
+        None, "annotator whose rewards the risk measures describe; the population if unset"
     )
     groups: str | None = option(
         None,
         'JSON file of annotators by group, {"group": ["annotator", …], …}: adds the risk measures '
-        "of each group and of the one that fares worst",
+        "of each group and of the group that fares worst",
     )
 
     backend: Literal["own", "vllm"] = option(
@@ -153,12 +170,7 @@ class ScoreConfig(StreamOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         needed = {"an input file": self.input, "--output": self.output, "--models": self.models}
-        missing = [name for name, value in needed.items() if not value]
-        if missing:
-            raise ConfigError(
-                f"score needs {' and '.join(missing)}, as in: "
-                "score INPUT --models CHECKPOINT --output FILE."
-            )
+        check_given(needed, "score INPUT --models CHECKPOINT --output FILE")
         self._check_backend()
         names = self.model_names
         if self.groups and {f"groups_{name}" for name in names} & {*names}:
@@ -169,8 +181,8 @@ class ScoreConfig(StreamOptions):
         given = [f"--{name}" for name in ("annotator", "groups") if getattr(self, name) is not None]
         if given and not self.risk:
             raise ConfigError(
-                f"{' and '.join(given)} say whose risk measures are written, but none is named; "
-                "name some, as in --risk mean."
+                f"{' and '.join(given)} need risk measures, but none is named; name some, as in "
+                "--risk mean."
             )
 
     def _check_backend(self) -> None:
@@ -192,7 +204,7 @@ class ScoreConfig(StreamOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig(StreamOptions):
+class EvaluateConfig(StreamOptions, ReadOptions):
     """Options of ``scoring.evaluate``."""
 
     checkpoint: str = option("", "checkpoint to evaluate", positional=True)
@@ -200,18 +212,13 @@ class EvaluateConfig(StreamOptions):
         None, "file to write; CHECKPOINT/eval_results_SUBSET.jsonl if unset"
     )
     data_path: str = option("Anthropic/hh-rlhf", "hub id, folder or file of preference pairs")
-    data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
     eval_split: str = option("test", "split to evaluate on")
     train_split: str = option("train", "split that training divided, where there is no other")
     eval_fraction: float = option(
         0.0, "share of prompts that training held out, where one split is all there is"
     )
-    split_by: str | None = option(None, SPLIT_BY_HELP)
     split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
     eval_dataset_size: int = option(0, "number of pairs; 0 for all", least=0)
-    on_malformed: Literal["error", "skip"] = option(
-        "error", "what to do at a malformed row: stop, or skip it and count"
-    )
     over_length: OverLength = option(
         "drop", "pairs with a too long side: dropped with a count, null, or cut on the left"
     )
@@ -222,13 +229,45 @@ class EvaluateConfig(StreamOptions):
         given = [n for n in ("split_by", "split_balance") if getattr(self, n) is not None]
         if given and not self.eval_fraction:
             raise ConfigError(f"--{given[0]} needs --eval_fraction, the share that was held out.")
-        if not self.checkpoint:
-            raise ConfigError("evaluate needs a checkpoint, as in: evaluate CHECKPOINT.")
+        check_given({"a checkpoint": self.checkpoint}, "evaluate CHECKPOINT")
         if self.output_path.suffix == ".parquet":
             raise ConfigError("evaluate writes JSON Lines; name an --output that ends in .jsonl.")
+
+    @property
+    def on_refusal(self) -> Literal["error", "skip"]:
+        """As for any malformed row."""
+        return self.on_malformed
 
     @property
     def output_path(self) -> Path:
         """The file that is written."""
         name = f"eval_results_{self.data_subset}.jsonl"
         return Path(self.output) if self.output else Path(self.checkpoint) / name
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceConfig(ModelOptions):
+    """Options of ``hidden-context reference``."""
+
+    checkpoint: str = option(
+        "", "folder of the model, which the reference is put into", positional=True
+    )
+    data_path: str = option(
+        "",
+        "hub id, folder or file of the data it was trained on, or of more of its kind",
+        positional=True,
+    )
+    data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
+    split: str = option("train", "split to read; of no effect for a single file")
+    texts: int = option(
+        4000, "most texts to draw, of as many prompts as there are", least=4 * LEAST_TEXTS
+    )
+    on_malformed: Literal["error", "skip"] = option(
+        "error", "malformed rows: an error, or skipped and counted"
+    )
+    seed: int = option(0, "seed of the draw, and of the division into halves")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        needed = {"a model": self.checkpoint, "its data": self.data_path}
+        check_given(needed, "reference CHECKPOINT DATA")

@@ -1,57 +1,53 @@
-"""Evaluating a checkpoint on what people said: raw outputs to a file, and metrics."""
+"""Evaluating a checkpoint on judgements: raw outputs to a file, and metrics."""
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from hidden_context.data.example import Example
-from hidden_context.data.files import to_plain, write_json, write_yaml_config
-from hidden_context.data.groups import SplitOptions
-from hidden_context.data.held_out import load_evaluation
 from hidden_context.data.labels import annotator_names, labels_of
-from hidden_context.data.locks import exclusive
 from hidden_context.data.report import ReadReport
-from hidden_context.errors import DataError, MissingFileError
+from hidden_context.data.sources import is_single_table
+from hidden_context.data.splits.division import SplitOptions
+from hidden_context.data.splits.held_out import DEFAULT_EVAL_FRACTION, load_evaluation
+from hidden_context.data.storage.files import to_plain, write_json, write_yaml_config
+from hidden_context.data.storage.locks import exclusive
+from hidden_context.errors import DataError, HiddenContextWarning, MissingFileError
 from hidden_context.likelihood import AnnotatorNames, Labels, Likelihood
-from hidden_context.models.threads import cpu_threads
+from hidden_context.models.network.threads import cpu_threads
 from hidden_context.scoring.config import EvaluateConfig
-from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import (
-    LazyModel,
-    ScoreCounts,
-    check_output,
-    record_path,
-    write_scores,
-)
+from hidden_context.scoring.loading import load_model, settle
+from hidden_context.scoring.merge import ScoreCounts, check_output, record_path, write_scores
 from hidden_context.scoring.rows import Scored, read_scored, rows_of
-from hidden_context.scoring.settle import settle
-from hidden_context.scoring.trained_rows import warn_of_trained_rows
-from hidden_context.statistics.judged_items import judged_items
-from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
-from hidden_context.statistics.vote_results import VoteMetrics
+from hidden_context.scoring.stream import run_here
+from hidden_context.statistics.evaluation.judged_items import judged_items
+from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
+from hidden_context.statistics.evaluation.results import VoteMetrics
 
-_LEVEL: Final = 0.95
-_RESAMPLES: Final = 1000
+TRAINING_CONFIG: Final = "training_config.yaml"
+_NO_BALANCE: Final = (None, "", "false")
 _NAME: Final = "evaluation"
 
 
 @dataclasses.dataclass
 class EvaluationResult:
-    """What an evaluation gave.
+    """Result of an evaluation.
 
     Attributes:
         path: The file of raw outputs.
-        metrics: Loss in nats, accuracy, mean reward, mean σ, r² and, from heads that tell them
-            apart, the causes of variance; by subset and objective too.
-        counts: What became of the rows.
-        report: What was read; every row that is scored counts as an example.
-        votes: How predictions stand against votes; None where several people judged no pair and
-            the model knows none who judged one.
+        metrics: Loss in nats, accuracy, mean reward, mean σ, r² and, for heads that separate them,
+            the causes of variance; by subset and objective too.
+        counts: Counts of rows and texts.
+        report: What was read; every scored row counts as an example.
+        votes: Predictions compared with votes; None if no pair was judged by several people, nor
+            by an annotator whom the model knows.
     """
 
     path: Path
@@ -61,13 +57,16 @@ class EvaluationResult:
     votes: VoteMetrics | None = None
 
 
-def metrics_of_file(path: Path, likelihood: Likelihood) -> dict[str, float]:
+def metrics_of_file(
+    path: Path, likelihood: Likelihood, scored: Scored | None = None
+) -> dict[str, float]:
     """Compute metrics from a file of raw outputs; rows without rewards are left out.
 
     Args:
         path: The file, with the columns that say how its rows are labelled.
-        likelihood: The likelihood: an annotator whom it knows is predicted as such, ties and
-            strengths as answers of their own where it learned them.
+        likelihood: The likelihood. It predicts each annotator whom it knows as that annotator, and
+            ties and strengths as separate answers if it learned them.
+        scored: The rows, where they have been read already.
 
     Returns:
         Metrics as ``statistics.grouped_judgement_metrics`` names them; every vote counts once.
@@ -75,10 +74,7 @@ def metrics_of_file(path: Path, likelihood: Likelihood) -> dict[str, float]:
     Raises:
         DataError: If no row has rewards, or a strength is beyond the likelihood's levels.
     """
-    return _metrics(path, likelihood, read_scored(path))
-
-
-def _metrics(path: Path, likelihood: Likelihood, scored: Scored) -> dict[str, float]:
+    scored = read_scored(path) if scored is None else scored
     if not scored.examples:
         raise DataError(
             "no pair has rewards for both sides, and no other text has one",
@@ -94,25 +90,25 @@ def _metrics(path: Path, likelihood: Likelihood, scored: Scored) -> dict[str, fl
         return grouped_judgement_metrics(likelihood, scored.raw, labels, groups)
 
 
-def votes_of_file(path: Path, likelihood: Likelihood, seed: int = 0) -> VoteMetrics | None:
-    """Hold a file of raw outputs against its votes.
+def votes_of_file(
+    path: Path, likelihood: Likelihood, seed: int = 0, scored: Scored | None = None
+) -> VoteMetrics | None:
+    """Compare the predictions of a file of raw outputs with its votes.
 
     Args:
         path: The file, with the columns that say how its rows are labelled.
-        likelihood: The likelihood: an annotator whom it knows is predicted as such.
-        seed: Of bootstraps.
+        likelihood: The likelihood; it predicts each annotator whom it knows as that annotator.
+        seed: Seed of the bootstrap.
+        scored: The rows, where they have been read already.
 
     Returns:
-        The metrics, with intervals by prompt; None where several people judged no pair, and the
-        likelihood knows none who judged one.
+        The metrics, with intervals by prompt; None if no pair was judged by several people, nor by
+        an annotator whom the likelihood knows.
 
     Raises:
         DataError: If a row is malformed, or a strength is beyond the likelihood's levels.
     """
-    return _votes(path, likelihood, read_scored(path), seed)
-
-
-def _votes(path: Path, likelihood: Likelihood, scored: Scored, seed: int) -> VoteMetrics | None:
+    scored = read_scored(path) if scored is None else scored
     column, facts = likelihood.names.column, scored.facts
     everyone = AnnotatorNames(annotator_names(scored.examples, column), column)
     who = labels_of(scored.examples, everyone.index, column).comparisons.annotator
@@ -126,7 +122,7 @@ def _votes(path: Path, likelihood: Likelihood, scored: Scored, seed: int) -> Vot
         cluster=facts.cluster,
         length=facts.length,
     )
-    return None if items is None else items.metrics(level=_LEVEL, resamples=_RESAMPLES, seed=seed)
+    return None if items is None else items.metrics(level=0.95, resamples=1000, seed=seed)
 
 
 def _labels(likelihood: Likelihood, examples: Sequence[Example], file: str | Path) -> Labels:
@@ -145,7 +141,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
 
     Raises:
         MissingFileError: If data or checkpoint is not there.
-        DataError: If a row is malformed, a strength is beyond those the model knows, or no row
+        DataError: If a row is malformed, the model does not know a strength, or no row
             is left.
         CheckpointError: If the checkpoint cannot be loaded.
         StorageError: If the file could not be written, or another process is writing it.
@@ -153,12 +149,6 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     output = config.output_path
     records = [record_path(output, _NAME)] if config.resume else []
     config, threads = settle(config, records)
-    with cpu_threads(threads):
-        return _evaluate(config, output)
-
-
-def _evaluate(config: EvaluateConfig, output: Path) -> EvaluationResult:
-    """Score and compute metrics, with the threads that are in use."""
     if config.output is None and not Path(config.checkpoint).is_dir():
         raise MissingFileError(
             config.checkpoint,
@@ -178,27 +168,25 @@ def _evaluate(config: EvaluateConfig, output: Path) -> EvaluationResult:
         options=SplitOptions.of(config.split_by, config.split_balance, config.data_path),
     )
     warn_of_trained_rows(config)
-    model = load_model(config.checkpoint, config)
-    _labels(model.likelihood, data.examples, config.data_path)  # what it cannot read is told first
     rows = rows_of(data.examples, config.data_subset)
-    with exclusive(output):
+    with exclusive(output), cpu_threads(threads):
+        model = load_model(config.checkpoint, config)
+        _labels(model.likelihood, data.examples, config.data_path)  # errors before any scoring
         counts = write_scores(
             lambda: rows,
-            {_NAME: LazyModel(lambda: model, config.checkpoint)},
+            {_NAME: partial(run_here, lambda: model, config.checkpoint)},
             output,
             config,
-            over_length=config.over_length,
-            description={"on_malformed": config.on_malformed},
+            {"on_malformed": config.on_malformed},
             total=len(rows),
             allow_empty=False,
-            on_malformed=config.on_malformed,
         )
         data.report.rows += len(rows) - len(data.examples)
         data.report.too_long += counts.dropped
         data.report.kept = len(rows) - counts.dropped
         scored = read_scored(output)
-        metrics = _metrics(output, model.likelihood, scored)
-        votes = _votes(output, model.likelihood, scored, config.seed)
+        metrics = metrics_of_file(output, model.likelihood, scored)
+        votes = votes_of_file(output, model.likelihood, config.seed, scored)
         data.report.warn_of_losses(
             counts.dropped,
             len(scored.examples) / len(rows),
@@ -211,3 +199,55 @@ def _evaluate(config: EvaluateConfig, output: Path) -> EvaluationResult:
         )
         write_yaml_config(output.with_name(f"{output.name}.config.yaml"), config)
     return EvaluationResult(output, metrics, counts, data.report, votes)
+
+
+def warn_of_trained_rows(config: EvaluateConfig) -> None:
+    """Warn where training held out a part of the data and more than that part is evaluated.
+
+    The ``training_config.yaml`` of a local checkpoint says what training did. Without that file, or
+    with other data, there is no warning.
+    """
+    trained = _training_options(Path(config.checkpoint) / TRAINING_CONFIG)
+    fraction = _fraction_held_out(trained, config)
+    if not fraction:
+        return
+    by, balance = trained.get("split_by"), trained.get("split_balance")
+    balanced = balance not in _NO_BALANCE
+    same = config.split_by == by and (config.split_balance not in _NO_BALANCE) == balanced
+    if same and 0 < config.eval_fraction <= fraction:
+        return
+    flags = f"--eval_fraction {fraction:g}" + (f" --split_by {by}" if by else "")
+    if balanced:
+        flags += " --split_balance" + ("" if balance == "true" else f" {balance}")
+    warnings.warn(
+        f"some of the evaluated rows were used to train {config.checkpoint}; {flags} takes only "
+        "the rows that its training held out.",
+        HiddenContextWarning,
+        stacklevel=3,
+    )
+
+
+def _training_options(path: Path) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _fraction_held_out(trained: dict[str, Any], config: EvaluateConfig) -> float:
+    """Return the share that training held out of the split that is evaluated; 0 for none."""
+    path = trained.get("data_path")
+    if path != config.data_path and Path(str(path)).resolve() != Path(config.data_path).resolve():
+        return 0.0
+    splits = trained.get("train_split"), trained.get("eval_split")
+    single = is_single_table(config.data_path)
+    fraction = trained.get("eval_fraction")
+    if fraction is None:
+        fraction = DEFAULT_EVAL_FRACTION if single or splits[0] == splits[1] else 0.0
+    # with a fraction, training found one of its two splits alone, and divided that one
+    return float(fraction) if single or config.eval_split in splits else 0.0

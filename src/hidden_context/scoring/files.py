@@ -9,37 +9,29 @@ from functools import partial
 from pathlib import Path
 
 from hidden_context import risk
-from hidden_context.data.files import require_file, write_yaml_config
-from hidden_context.data.locks import exclusive
 from hidden_context.data.responses import ScoringRow, read_scoring_rows
+from hidden_context.data.storage.files import require_file, write_yaml_config
+from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import DataError
+from hidden_context.models.network.threads import cpu_threads
 from hidden_context.models.reward_model import RewardModel
-from hidden_context.models.threads import cpu_threads
 from hidden_context.scoring.config import ScoreConfig
-from hidden_context.scoring.identity import describe_file
-from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import (
-    LazyModel,
-    ScoreCounts,
-    check_output,
-    record_path,
-    write_scores,
-)
-from hidden_context.scoring.partial import read_header
+from hidden_context.scoring.loading import load_model, settle
+from hidden_context.scoring.merge import ScoreCounts, check_output, record_path, write_scores
 from hidden_context.scoring.people import check_people, read_groups
+from hidden_context.scoring.record import describe_file, read_header
 from hidden_context.scoring.remote import is_remote, local_files
-from hidden_context.scoring.running import Scorer
-from hidden_context.scoring.settle import settle
+from hidden_context.scoring.stream import Runner, run_here
 
 
 @dataclasses.dataclass
 class ScoreResult:
-    """What a scoring gave.
+    """Result of scoring a file.
 
     Attributes:
         path: The file written.
-        counts: What became of rows and texts.
-        address: Where the file was put, if on remote storage: it is not at the path any more.
+        counts: Counts of rows and texts.
+        address: Where the file was put on remote storage; then it is no longer at the path.
     """
 
     path: Path
@@ -70,8 +62,7 @@ def score_file(config: ScoreConfig) -> ScoreResult:
         StorageError: If the output could not be written, or another process is writing it.
     """
     with local_files(config) as here:
-        result = _score(here, config)
-    return result
+        return _score(here, config)
 
 
 def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
@@ -94,17 +85,13 @@ def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
     check_people(config, kind, measures, groups)
     records = [record_path(output, name) for name in config.model_names if config.resume]
     config, threads = settle(config, records, here=config.engine_cluster is None)
-    with exclusive(output), cpu_threads(threads), _scorers(config, records) as models:
+    with exclusive(output), cpu_threads(threads), _runners(config, records) as models:
         counts = write_scores(
             partial(_unchanged, source, state, read),
             models,
             output,
             config,
-            over_length=config.over_length,
-            description={
-                "kind": config.kind,
-                "prompt_from_first_human": config.prompt_from_first_human,
-            },
+            {"kind": config.kind, "prompt_from_first_human": config.prompt_from_first_human},
             total=total,
             measures=measures,
             annotator=config.annotator,
@@ -118,7 +105,7 @@ def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
 def _unchanged(
     source: Path, state: list[str | int], read: Callable[[], Iterable[ScoringRow]]
 ) -> Iterable[ScoringRow]:
-    """Read the rows of a file anew, which has to be what it was."""
+    """Read the rows of a file again; the file must not have changed."""
     if describe_file(require_file(source)) != state:
         raise DataError(
             "it was changed while its rows were scored", file=source, remedy="Run it again"
@@ -130,22 +117,19 @@ def _loader(checkpoint: str, config: ScoreConfig) -> Callable[[], RewardModel]:
     if config.backend == "vllm":
         from hidden_context.scoring.vllm_backend import load_with_vllm
 
-        return partial(load_with_vllm, load_model, checkpoint, config)
+        return partial(load_with_vllm, checkpoint, config)
     return partial(load_model, checkpoint, config)
 
 
 @contextlib.contextmanager
-def _scorers(config: ScoreConfig, records: Iterable[Path]) -> Iterator[dict[str, Scorer]]:
-    """Have the models at hand, by name: in this process, or on a cluster inside the block."""
-    names = config.model_names
+def _runners(config: ScoreConfig, records: Iterable[Path]) -> Iterator[dict[str, Runner]]:
+    """Prepare the models by name: in this process, or on a cluster inside the block."""
+    models = zip(config.model_names, config.models, strict=True)
     if config.engine_cluster is None:
-        yield {
-            name: LazyModel(_loader(checkpoint, config), checkpoint)
-            for name, checkpoint in zip(names, config.models, strict=True)
-        }
+        yield {name: partial(run_here, _loader(path, config), path) for name, path in models}
         return
-    from hidden_context.scoring.ray_cluster import RayModel, local_path
-    from hidden_context.scoring.ray_session import ray_session
+    from hidden_context.scoring.cluster.run import local_path, run_on_ray
+    from hidden_context.scoring.cluster.session import ray_session
 
     there = dataclasses.replace(
         config,
@@ -153,9 +137,9 @@ def _scorers(config: ScoreConfig, records: Iterable[Path]) -> Iterator[dict[str,
         tokenizer_name=config.tokenizer_name and local_path(config.tokenizer_name),
     )
     begun = next(filter(None, map(read_header, records)), {})
-    threads = config.threads or begun.get("threads") or 1  # others would round otherwise
+    threads = config.threads or begun.get("threads") or 1  # other numbers would round differently
     with ray_session(config, threads) as pool:
         yield {
-            name: RayModel(_loader(checkpoint, there), checkpoint, pool)
-            for name, checkpoint in zip(names, map(local_path, config.models), strict=True)
+            name: partial(run_on_ray, _loader(local_path(path), there), local_path(path), pool)
+            for name, path in models
         }

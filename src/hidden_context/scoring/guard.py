@@ -1,7 +1,7 @@
 """A guard against over-optimisation: are a policy's responses more contested than the data?
 
-Of the data's own texts 5 % lie above the 95th percentile of the model's reference. The guard counts
-how many of a policy's latest responses do, and speaks where that is surely more than a bound.
+Of the data's texts, 5 % lie above the 95th percentile of the model's reference. The guard counts
+how many of a policy's latest responses do, and speaks when their share is surely above a bound.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from scipy.special import betaincinv
 
 from hidden_context.errors import ConfigError
-from hidden_context.models.reference import QUANTITIES, Quantity
+from hidden_context.models.checkpoint.reference import QUANTITIES, Quantity
 
 Action: TypeAlias = Literal["warn", "stop"]
 
@@ -36,10 +36,10 @@ _REMEDY: Final = (
 
 @dataclass(frozen=True)
 class Seen:
-    """Where the responses to one prompt stand in the reference.
+    """Percentiles of the responses to one prompt in the reference.
 
     Attributes:
-        prompt: Tells the prompt from others: responses to one prompt are alike.
+        prompt: Identifies the prompt: responses to one prompt are alike.
         sigma: Percentiles of their rewards' standard deviations, in [0, 1].
         distance: Percentiles of their distances, in [0, 1].
         disagreement: Percentile of the disagreement among them; NaN of a single one.
@@ -59,7 +59,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Share:
-    """How large a share of a window's responses is unusual.
+    """The share of a window's responses that is unusual.
 
     Attributes:
         share: The mean over prompts of the share of their responses.
@@ -108,7 +108,7 @@ def lower_limit(total: float, count: int, level: float) -> float:
 
 
 def share_of(window: Iterable[Seen], quantity: Quantity, level: float) -> Share:
-    """Count the unusual values of one quantity, the responses to equal prompts together."""
+    """Count the unusual values of one quantity, by prompt."""
     by_prompt: dict[str, list[float]] = {}
     for seen in window:
         by_prompt.setdefault(seen.prompt, []).extend(seen.unusual(quantity))
@@ -178,7 +178,8 @@ class Guard:
             ):
                 self._responses -= len(self._groups.popleft().sigma)
             before = {} if self.alarm is None else self.alarm.shares
-            shares = {name: share for name, share in self._shares().items() if self._above(share)}
+            found = self._shares() if self._responses >= self.window else {}
+            shares = {name: share for name, share in found.items() if share.lower > self.bound}
             self.alarm = self._said(shares, not shares.keys() <= before.keys()) if shares else None
             return self.alarm
 
@@ -189,9 +190,6 @@ class Guard:
 
     def _shares(self) -> dict[Quantity, Share]:
         return {name: share_of(self._groups, name, self.level) for name in self.watch}
-
-    def _above(self, share: Share) -> bool:
-        return self._responses >= self.window and share.lower > self.bound
 
     def _said(self, shares: Mapping[Quantity, Share], begins: bool) -> Alarm:
         found = "; ".join(

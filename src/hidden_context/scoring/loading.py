@@ -1,25 +1,35 @@
-"""Loading the models that are to score."""
+"""Loading the models that score: head, precision and threads."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads.registry import options_for
 from hidden_context.likelihood import Likelihood
-from hidden_context.models.contents import CONFIGS
+from hidden_context.models.checkpoint.contents import CONFIGS, find_file
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.checkpoint.likelihood_file import load_likelihood
 from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.frozen import FrozenRewardModel
-from hidden_context.models.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.likelihood_file import load_likelihood
-from hidden_context.models.placement import resolve_device, resolve_dtype
-from hidden_context.models.precision import warn_if_slow, width_of
-from hidden_context.models.repository import find_file
+from hidden_context.models.network.precision import (
+    resolve_device,
+    resolve_dtype,
+    warn_if_slow,
+    width_of,
+)
+from hidden_context.models.network.threads import settle_threads, usable_cpus
+from hidden_context.models.network.weights import load_config
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.models.weights import load_config
-from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.config import ModelOptions, Precision
+from hidden_context.scoring.record import read_header
+
+OptionsT = TypeVar("OptionsT", bound=ModelOptions)
 
 
 def wanted_head(options: ModelOptions) -> heads.Head | None:
@@ -40,6 +50,11 @@ def wanted_head(options: ModelOptions) -> heads.Head | None:
     return head
 
 
+def looks_local(name: str) -> bool:
+    """Tell whether a name cannot be a hub id."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
 def _check_local(checkpoint: str) -> None:
     """Refuse a local path without a checkpoint before it is looked for on the hub."""
     path = Path(checkpoint)
@@ -51,14 +66,13 @@ def _check_local(checkpoint: str) -> None:
         )
     if path.is_file():
         raise CheckpointError(f"{checkpoint} is a file; give the folder of a checkpoint.")
-    looks_local = checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1
     beside_others = path.parent != Path(".") and path.parent.is_dir()
-    if not path.exists() and (looks_local or beside_others):
+    if not path.exists() and (looks_local(checkpoint) or beside_others):
         raise MissingFileError(checkpoint, "Give the folder of a checkpoint, or a hub id")
 
 
 def read_likelihood(checkpoint: str, options: ModelOptions) -> Likelihood:
-    """Read a checkpoint's head and what was learned beside its network, but not the network.
+    """Read a checkpoint's head and its annotators, thresholds and noise, but not the network.
 
     Raises:
         MissingFileError: If it is a local folder that is not there.
@@ -68,15 +82,16 @@ def read_likelihood(checkpoint: str, options: ModelOptions) -> Likelihood:
     path = find_file(checkpoint, HEAD_FILE, options.revision)
     head = wanted_head(options) if path is None else HeadFile.load(path).head
     if head is None:
-        head = heads.make("base")  # what else has to be named
+        head = heads.make("base")  # any other head has to be named
     return load_likelihood(checkpoint, head, options.revision)
 
 
 def load_model(checkpoint: str, options: ModelOptions, *, reference: bool = True) -> RewardModel:
     """Load a checkpoint to score with.
 
-    Where the checkpoint says what its head is, the options may only agree in type and size; its
-    own likelihood holds. With ``reference`` false the checkpoint's reference is not read.
+    Where the checkpoint says what its head is, the options have to agree in type and size, and the
+    checkpoint's likelihood is used. With ``reference`` false, the
+    checkpoint's reference is not read.
 
     Raises:
         MissingFileError: If it is a local folder that is not there.
@@ -120,10 +135,47 @@ def _width(model: RewardModel) -> int | None:
     """Width of a model's backbone."""
     if isinstance(model, FrozenRewardModel):
         used = model.featurizer
-        remote = used.trust_remote_code
-        return width_of(
-            load_config(used.backbone, revision=used.revision, trust_remote_code=remote)
+        config = load_config(
+            used.backbone, revision=used.revision, trust_remote_code=used.trust_remote_code
         )
+        return width_of(config)
     if isinstance(model, SequenceRewardModel):
         return width_of(classifier_of(model.module).config)
     return None
+
+
+def settle(
+    options: OptionsT, records: Iterable[Path] = (), *, here: bool = True
+) -> tuple[OptionsT, int | None]:
+    """Name the precision where the options leave it open, and choose the threads.
+
+    A resumed scoring keeps the precision of its record, and the threads where the machine has that
+    many: both change how rewards are rounded.
+
+    Args:
+        options: The options.
+        records: Where records of unfinished scorings would lie; none to ignore them.
+        here: Whether the models run in this process; each worker of a cluster chooses for itself.
+
+    Returns:
+        The options with ``precision`` named, and threads on the CPU; None keeps PyTorch's number.
+    """
+    kept: dict[str, Any] = next(filter(None, map(read_header, records)), {})
+    scoring = kept.get("scoring")
+    begun = scoring if isinstance(scoring, dict) else {}
+    device = resolve_device(options.device) if here else None
+    if options.precision == "auto":
+        known = {f"torch.{name}": name for name in get_args(Precision)}
+        precision = None
+        if device is None or begun.get("device") == device.type:
+            precision = known.get(str(begun.get("dtype")))
+        if precision is None and device is not None:
+            precision = known.get(str(resolve_dtype("auto", device)))
+        if precision is not None:
+            options = dataclasses.replace(options, precision=precision)
+    if device is None or (options.threads is None and device.type != "cpu"):
+        return options, None
+    threads = kept.get("threads")
+    if options.threads is None and isinstance(threads, int) and 0 < threads <= usable_cpus():
+        return options, threads
+    return options, settle_threads(options.threads)

@@ -1,34 +1,27 @@
-"""From the records of one or several models to the final file."""
+"""Scoring with one or several models, and merging their records into one file."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
-import torch
-
 from hidden_context.data.responses import ScoringRow
-from hidden_context.data.row_writer import row_writer
+from hidden_context.data.storage.row_writer import row_writer
 from hidden_context.errors import ConfigError, DataError, StorageError
-from hidden_context.likelihood import Likelihood
-from hidden_context.models.reward_model import RewardModel
-from hidden_context.models.score_heads import forget_heads, save_heads
+from hidden_context.models.checkpoint.score_heads import forget_heads, save_heads
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.columns import Groups, People, added_columns
-from hidden_context.scoring.config import OverLength, StreamOptions
-from hidden_context.scoring.identity import describe_run
-from hidden_context.scoring.partial import PartialScores
-from hidden_context.scoring.running import HowToScore, Rows, Running, Scorer
-from hidden_context.scoring.stream import score_rows
+from hidden_context.scoring.config import StreamOptions
+from hidden_context.scoring.record import PartialScores
+from hidden_context.scoring.stream import Rows, Runner
 
 
 @dataclasses.dataclass
 class ScoreCounts:
-    """What became of the rows and texts.
+    """Counts of what happened to rows and texts.
 
     Attributes:
         rows: Rows read.
@@ -36,7 +29,7 @@ class ScoreCounts:
         dropped: Rows left out because a text has no reward.
         unscored: Texts written with a null reward.
         truncated: Texts whose beginning was cut.
-        refused: Texts that the chat template refuses, among those dropped or without a reward.
+        refused: Texts that the chat template refuses; they are among the dropped or unscored.
     """
 
     rows: int = 0
@@ -47,70 +40,18 @@ class ScoreCounts:
     refused: int = 0
 
     def __str__(self) -> str:
-        notes = [
-            f"{count} {text}"
-            for count, text in (
-                (self.dropped, "dropped: a text is too long or empty, or its reward not finite"),
-                (self.refused, "texts refused by the chat template"),
-                (self.unscored, "texts without a reward (see the _reason columns)"),
-                (self.truncated, "texts cut on the left"),
-            )
-            if count
-        ]
-        return f"{self.written} of {self.rows} rows written" + (
-            f"; {', '.join(notes)}" if notes else ""
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class LazyModel:
-    """A model that is loaded when its turn comes, and scores in this process.
-
-    Attributes:
-        load: Loads it.
-        checkpoint: The checkpoint's folder or hub id.
-    """
-
-    load: Callable[[], RewardModel]
-    checkpoint: str
-
-    @contextlib.contextmanager
-    def running(self, how: HowToScore) -> Iterator[Running]:
-        """Hold the model in memory inside the block."""
-        model = self.load()
-        identity = describe_run(self.checkpoint, model, how.options, how.over_length)
-        yield _Local(model, model.likelihood, identity, how)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Local:
-    """A model in this process."""
-
-    model: RewardModel
-    likelihood: Likelihood
-    identity: Mapping[str, Any]
-    how: HowToScore
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The threads: they change how rewards are rounded."""
-        return {"threads": torch.get_num_threads()}
-
-    def score(self, rows: Rows, record: PartialScores, progress: Callable[[int], Any]) -> None:
-        """Score all rows window by window."""
-        score_rows(
-            self.model,
-            rows(),
-            record,
-            options=self.how.options,
-            over_length=self.how.over_length,
-            on_malformed=self.how.on_malformed,
-            progress=progress,
-        )
+        counted = {
+            "dropped: a text is too long or empty, or its reward not finite": self.dropped,
+            "texts refused by the chat template": self.refused,
+            "texts without a reward (see the _reason columns)": self.unscored,
+            "texts cut on the left": self.truncated,
+        }
+        notes = ", ".join(f"{count} {words}" for words, count in counted.items() if count)
+        return f"{self.written} of {self.rows} rows written" + (f"; {notes}" if notes else "")
 
 
 def record_path(output: Path, name: str) -> Path:
-    """Where the record of one model lies while scoring goes on; names may hold any character."""
+    """Return where one model's record lies during scoring; names may hold any character."""
     return output.with_name(f"{output.name}.{quote(name, safe='')}.partial")
 
 
@@ -129,59 +70,51 @@ def check_output(output: Path, *inputs: str | Path) -> None:
 
 def write_scores(
     rows: Rows,
-    models: Mapping[str, Scorer],
+    models: Mapping[str, Runner],
     output: Path,
     options: StreamOptions,
-    *,
-    over_length: OverLength,
     description: Mapping[str, Any],
+    *,
     total: int | None = None,
     measures: Sequence[RiskMeasure] = (),
     annotator: str | None = None,
     groups: Groups | None = None,
     allow_empty: bool = True,
-    on_malformed: Literal["error", "skip"] = "skip",
 ) -> ScoreCounts:
     """Score rows with each model in turn and write one file, in input order.
 
-    One model is in memory at a time. Each leaves a record beside the output, which is there to
-    resume from until the output is complete, and its head, by which the raw outputs are read.
+    One model is in memory at a time. Each model leaves two things beside the output: a record to
+    resume from, until the output is complete, and its head, by which raw outputs are read.
 
     Args:
-        rows: Gives the rows, anew at each call.
+        rows: Gives the rows, from the first one at each call.
         models: The models, by name, and where they run.
         output: The file to write.
-        options: Batch size, window, and whether to resume.
-        over_length: What happens to too long texts.
+        options: How rows are scored, and whether to resume.
         description: How the input is read; part of each record.
         total: Number of rows, for the progress bar.
         measures: Risk measures to add.
-        annotator: Whose rewards they are taken of; None for the population's.
+        annotator: Whose rewards they measure; None for the population.
         groups: Groups of annotators whose risk measures are added too.
         allow_empty: Whether a file without rows may be written where all were dropped.
-        on_malformed: Whether texts that the chat template refuses are an error, or have no reward.
 
     Returns:
         Counts of rows and texts.
 
     Raises:
         StorageError: If something could not be written; records are kept.
-        DataError: If the rows changed on the way, or none is left and that is not allowed.
+        DataError: If the rows changed meanwhile, or none is left and that is not allowed.
     """
     from tqdm.auto import tqdm
 
     people: dict[str, People] = {}
     records: dict[str, PartialScores] = {}
-    how = HowToScore(options, over_length, on_malformed)
-    for name, scorer in models.items():
-        with scorer.running(how) as model:
+    for name, run in models.items():
+        with run(options) as model:
             people[name] = People(model.likelihood, annotator, groups)
             identity = {**description, "name": name, **model.identity}
             record = PartialScores(
-                record_path(output, name),
-                identity,
-                options.resume,
-                model.facts,
+                record_path(output, name), identity, options.resume, threads=model.threads
             )
             shown = {"desc": name, "unit": "row", "disable": options.disable_tqdm}
             with record, tqdm(total=total, **shown) as bar:
@@ -191,7 +124,7 @@ def write_scores(
     counts = ScoreCounts()
     forget_heads(output)
     with row_writer(output) as write:
-        for columns in _merged(rows(), records, people, over_length, measures, counts):
+        for columns in _merged(rows(), records, people, options, measures, counts):
             write(columns)
         if counts.rows and not counts.written and not allow_empty:
             refused = f" ({counts.refused} texts)" if counts.refused else ""
@@ -210,7 +143,7 @@ def _merged(
     rows: Iterable[ScoringRow],
     records: Mapping[str, PartialScores],
     people: Mapping[str, People],
-    over_length: OverLength,
+    options: StreamOptions,
     measures: Sequence[RiskMeasure],
     counts: ScoreCounts,
 ) -> Iterator[dict[str, Any]]:
@@ -230,22 +163,15 @@ def _merged(
         counts.truncated += sum(line.get("truncated", 0) for line in own.values())
         counts.refused += sum(line.get("refused", 0) for line in own.values())
         missing = sum(value is None for line in own.values() for value in line["raw"])
-        if missing and over_length == "drop":
+        if missing and options.over_length == "drop":
             counts.dropped += 1
             continue
         counts.unscored += missing
         counts.written += 1
         columns = dict(row.columns)
         for name, line in own.items():
-            columns.update(
-                added_columns(
-                    row.kind,
-                    name,
-                    line,
-                    people[name],
-                    measures,
-                    several_models=len(records) > 1,
-                )
+            columns |= added_columns(
+                row.kind, name, line, people[name], measures, several_models=len(records) > 1
             )
         yield columns
     if any(next(line, None) is not None for line in lines.values()):

@@ -1,4 +1,4 @@
-"""Whose rewards are asked for: checked before anything is scored."""
+"""Checks of the annotators and groups whose rewards are asked for, before anything is scored."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.files import read_json, require_file
 from hidden_context.data.responses import Kind
+from hidden_context.data.storage.files import read_json, require_file
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
+from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood, check_groups
 from hidden_context.likelihood.labels import UNKNOWN
 from hidden_context.risk import RiskMeasure
@@ -34,11 +35,11 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
         raise DataError("a JSON object of groups is needed", file=path, remedy=example)
     for group, members in content.items():
         if group == WORST_GROUP:
-            problem = "the name is that of the group that fares worst"
+            problem = "this name stands for the group that fares worst"
         elif not isinstance(members, list) or not members:
             problem = "a list of at least one annotator is needed"
         elif any(isinstance(m, bool) or not isinstance(m, (str, int)) for m in members):
-            problem = "annotators go by a name or a number"
+            problem = "an annotator is a name or a number"
         else:
             continue
         raise DataError(problem, file=path, field=group, remedy=example)
@@ -48,10 +49,10 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
 def check_people(
     config: ScoreConfig, kind: Kind, measures: Sequence[RiskMeasure], groups: Groups | None
 ) -> None:
-    """Check of every model that it can give the risk measures asked for, of whom they are asked.
+    """Check that every model can give the risk measures, for the annotators asked for.
 
-    Reads heads and annotators, but loads no network. Warns of a model that does not know the
-    annotator, whose rewards are the population's then.
+    This reads heads and annotators, but loads no network. It warns if a model does not know the
+    annotator, who then has the population's rewards.
 
     Args:
         config: The options.
@@ -76,7 +77,7 @@ def check_people(
     for checkpoint in config.models:
         likelihood = read_likelihood(checkpoint, config)
         if relative:
-            _check_context(likelihood, checkpoint, relative)
+            check_context(likelihood.head, checkpoint, relative)
         if config.annotator is not None:
             _check_annotator(likelihood, checkpoint, config.annotator)
         if groups is not None:
@@ -86,12 +87,16 @@ def check_people(
                 raise ConfigError(f"--groups {config.groups}, {checkpoint}: {error}") from error
 
 
-def _check_context(likelihood: Likelihood, checkpoint: str, relative: str) -> None:
-    if not likelihood.head.has_context:
+def check_context(head: Head, name: str, measure: str) -> None:
+    """Check that a relative risk measure is defined for a model's head.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if not head.has_context:
         raise ConfigError(
-            f"--risk {relative} needs a head that knows what the answers to a prompt have in "
-            f"common: factor, or an ensemble of such; {checkpoint} has a "
-            f"{likelihood.head.member.type} head."
+            f"{measure} needs a head that knows what the responses to a prompt have in common: "
+            f"factor, or an ensemble of factor heads; {name} has a {head.member.type} head."
         )
 
 
@@ -99,15 +104,15 @@ def _check_annotator(likelihood: Likelihood, checkpoint: str, annotator: str) ->
     if not likelihood.knows_tastes:
         known = "no annotators"
         if likelihood.knows_annotators:
-            known = "how annotators answer, not what each cares for"
+            known = "how annotators answer, but not what each of them prefers"
         raise ConfigError(
             f"--annotator {annotator}: {checkpoint} knows {known}; train a factor head with "
             "--annotators on data that name them, or leave it out."
         )
     if likelihood.names.index(annotator) == UNKNOWN:
         warnings.warn(
-            f"{checkpoint} does not know the annotator {annotator}; the risk measures are those of "
-            "the population.",
+            f"{checkpoint} does not know the annotator {annotator}; the risk measures are of the "
+            "population's rewards.",
             HiddenContextWarning,
             stacklevel=2,
         )

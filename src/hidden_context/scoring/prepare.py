@@ -1,4 +1,4 @@
-"""What a model can be asked about, and making it ready: token ids, or why it cannot be scored."""
+"""Inputs that a model can score, and their preparation: token ids, or why there is no reward."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from hidden_context.data.chat import special_tokens
 from hidden_context.data.checks import read_conversation
 from hidden_context.data.dialogue import ASSISTANT_TURN, is_blank
 from hidden_context.data.model_input import Text, as_input
-from hidden_context.data.tokenize import tokenize_texts, truncate_left
+from hidden_context.data.tokens.chat import special_tokens
+from hidden_context.data.tokens.tokenize import tokenize_texts, truncate_left
 from hidden_context.errors import DataError
 from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.reward_model import RewardModel
@@ -20,12 +20,12 @@ from hidden_context.scoring.stream import BLANK
 NO_TEXT: Final = "it has no text"
 
 OverLength: TypeAlias = 'Literal["error", "truncate"]'
-"""What is done with a text longer than the model reads: an error, or its beginning is cut."""
+"""Whether a text longer than the model reads is an error, or loses its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedText:
-    """A text that carries its special tokens already, as a trainer decodes it; none are added."""
+    """A text that already carries its special tokens, as a trainer decodes it; none are added."""
 
     text: str
 
@@ -77,7 +77,7 @@ class Preparer:
         self.model, self.over_length = model, over_length
 
     def prepare(self, asked: Sequence[Asked]) -> list[Prepared]:
-        """Tokenize, and find what cannot be scored; this needs no network and no accelerator.
+        """Tokenize, and find texts that cannot be scored; this needs no network and no accelerator.
 
         Args:
             asked: B texts, marked texts or token ids, in any mixture.
@@ -95,7 +95,7 @@ class Preparer:
         return ready
 
     def _checked(self, asked: Asked) -> Prepared:
-        """Find what speaks against a text before it is tokenized; token ids are ready then."""
+        """Find why a text cannot be scored before it is tokenized; token ids are ready already."""
         reads_tokens = isinstance(self.model, SequenceRewardModel)
         if isinstance(asked, (MarkedText, TokenIds)) and not reads_tokens:
             reason = (

@@ -1,4 +1,4 @@
-"""Making a model's reference: where the texts of its data lie, and how far they vary."""
+"""Making a model's reference: where the texts of its data lie, and how much they vary."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hidden_context.data.example import Example
-from hidden_context.data.groups import first_question
 from hidden_context.data.model_input import Text, as_input
 from hidden_context.data.sources import load_examples
+from hidden_context.data.splits.division import first_question
 from hidden_context.errors import ConfigError, DataError
-from hidden_context.models.reference import Reference
+from hidden_context.models.checkpoint.reference import Reference
 from hidden_context.models.reward_model import RewardModel
-from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.reference_config import LEAST_TEXTS, ReferenceConfig
+from hidden_context.scoring.config import LEAST_TEXTS, ModelOptions, ReferenceConfig
+from hidden_context.scoring.loading import load_model, looks_local
 from hidden_context.scoring.requests import Answers, Scorer, disagreement
 
 _LEAST_PROMPTS: Final = 10
 _JITTER: Final = 1e-6
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Place:
-    """Where features lie (see ``Reference``).
+class Place(NamedTuple):
+    """Location and spread of features (see ``Reference``).
 
     Attributes:
         location: μ, of shape ``(M, D)``.
@@ -48,7 +46,7 @@ class Place:
 def fit_place(features: Tensor) -> Place:
     r"""Fit means and the shrunk correlations of features.
 
-    Features are standardised first, because those of a transformer differ in scale by orders of
+    Features are standardised first, because a transformer's features differ in scale by orders of
     magnitude, and Ledoit and Wolf (2004) shrink towards a multiple of the identity. With their
     covariance matrix S and \ :math:`W^\top W = (S + 10^{-6} I)^{-1}`, W is lower triangular.
 
@@ -91,11 +89,11 @@ def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
         CheckpointError: If the model cannot be loaded.
         StorageError: If the file could not be written.
     """
-    # an earlier reference is replaced, whosever it is
+    # an earlier reference, even of another model, is replaced
     if not Path(config.checkpoint).expanduser().is_dir() and not looks_local(config.checkpoint):
         raise ConfigError(
-            f"{config.checkpoint} is no local folder, which a reference could be put into; "
-            "download the model into one first."
+            f"{config.checkpoint} is no local folder, and a reference is written into the model's "
+            "folder; download the model first."
         )
     model = load_model(config.checkpoint, config, reference=False)
     data = load_examples(
@@ -108,11 +106,6 @@ def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
     return found.save(Path(config.checkpoint).expanduser()), found
 
 
-def looks_local(name: str) -> bool:
-    """Tell whether a name can be no hub id, so that loading says what is missing."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
 def draw(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
     """Draw examples of as many prompts as possible: one of each, then a second one, and so on.
 
@@ -122,7 +115,7 @@ def draw(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
         seed: Seed of the order of prompts and of the examples of a prompt.
 
     Returns:
-        The examples, those of one prompt in rounds.
+        The examples, one of each prompt in each round.
     """
     generator = random.Random(seed)
     groups: dict[str, list[Example]] = {}
@@ -155,7 +148,7 @@ def reference_of(
     """Make the reference of a model from examples.
 
     Prompts (first user turns) are divided into halves at random. One half's distinct texts say
-    where texts lie, the other half's what distances are usual. σ and disagreement are those of all.
+    where texts lie, the other half's what distances are usual. σ and disagreement are of all texts.
 
     Args:
         model: The model.
@@ -190,9 +183,7 @@ def reference_of(
     sigma = scorer.rewards(answers.raw[scored]).stddev
     divided = [_disagreement(scorer, answers, own) for own in asked]
     found = Reference(
-        fitted.location,
-        fitted.scale,
-        fitted.whitening,
+        *fitted[:3],
         model.readout(),
         torch.empty(0),
         sigma.float().sort().values,
@@ -216,7 +207,7 @@ def _halves(
     seed: int,
     source: str | None,
 ) -> tuple[list[int], list[int]]:
-    """Divide the texts with a reward by prompt; a text of prompts of both halves is in the first.
+    """Divide the texts with a reward by prompt; a text of both halves is in the first.
 
     Raises:
         DataError: If a half has too few prompts or texts.
@@ -232,9 +223,9 @@ def _halves(
     usual = [place for place in halves[1] if place not in halves[0]]
     if len(first) < _LEAST_PROMPTS or min(len(fit), len(usual)) < LEAST_TEXTS:
         raise DataError(
-            f"a reference is made of {2 * _LEAST_PROMPTS} prompts and {2 * LEAST_TEXTS} texts at "
-            f"least, but there are {len(order)} prompts, and {len(fit)} and {len(usual)} texts in "
-            "their halves",
+            f"a reference needs {2 * _LEAST_PROMPTS} prompts and {2 * LEAST_TEXTS} texts at least, "
+            f"but there are {len(order)} prompts, and {len(fit)} and {len(usual)} texts in their "
+            "halves",
             file=source,
             remedy="Give more of the data that the model was trained on",
         )
@@ -242,7 +233,7 @@ def _halves(
 
 
 def _disagreement(scorer: Scorer, answers: Answers, own: Sequence[int]) -> float | None:
-    """The disagreement among the responses of an example; None of fewer than two with a reward."""
+    """Compute the disagreement among an example's responses; None for fewer than two rewards."""
     scored = [place for place in dict.fromkeys(own) if answers.reasons[place] is None]
     if len(scored) < 2:
         return None
@@ -250,6 +241,6 @@ def _disagreement(scorer: Scorer, answers: Answers, own: Sequence[int]) -> float
 
 
 def _spelt(text: Text) -> str:
-    """Write a text and its context so that equal ones are known."""
+    """Write a text and its context so that equal texts are recognised."""
     given: Any = as_input(text)
     return json.dumps([given.conversation, given.tools], sort_keys=True, default=repr)

@@ -1,8 +1,8 @@
-"""Files on remote storage: copied here before scoring, and put there whole when it is done.
+"""Files on remote storage: the input is copied here first, the output is put there at the end.
 
-The file is read three times and the record is appended to, neither of which object stores are made
-for; so both lie on this machine while scoring goes on, in the cache folder by the address. The same
-command run again on this machine, or with the same cache folder, goes on from there.
+The input is read three times and the record is appended to, and object stores are made for neither.
+So both lie on this machine during scoring, in the cache folder by their address. The same command
+run again on this machine, or with the same cache folder, goes on from there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.cache_folder import default_cache_dir
+from hidden_context.data.storage.files import default_cache_dir
 from hidden_context.errors import (
     ConfigError,
     MissingDependencyError,
@@ -38,7 +38,7 @@ def is_remote(path: str) -> bool:
 
 @contextlib.contextmanager
 def local_files(config: ScoreConfig) -> Iterator[ScoreConfig]:
-    """Have the input here, and put the output in its place at the end of the block.
+    """Copy the input here, and put the output in its place at the end of the block.
 
     Args:
         config: The options; ``input`` and ``output`` may be addresses.
@@ -100,7 +100,7 @@ def fetch(address: str) -> Path:
 
 
 def put(output: Path, address: str) -> None:
-    """Put a result, and what lies beside it, in its remote place: the result itself last, whole.
+    """Put a result and the files beside it in their remote place; the result comes last, whole.
 
     Raises:
         StorageError: If that failed; what is here is kept.

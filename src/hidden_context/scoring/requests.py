@@ -1,14 +1,15 @@
-"""Requests to a loaded model: texts, marked texts or token ids in, raw outputs and numbers out.
+"""Requests to a loaded model: texts or token ids in, raw outputs and numbers out.
 
-The server, the integrations and the benchmarks ask through this one layer, and take their numbers
-from the functions that ``score`` writes its columns with, so that names mean the same everywhere.
+The server, the integrations and the benchmarks use this layer. Their numbers come from the
+functions that write the columns of ``score``, so that names mean the same everywhere.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ from hidden_context.scoring.columns import (
     Groups,
     People,
     group_measure_values,
-    measure_values,
     rewards_of_people,
 )
 from hidden_context.scoring.config import ModelOptions
@@ -88,7 +88,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of the rewards of the n candidates of one prompt, in reward units.
+    """The rewards of the n candidates of one prompt, in reward units.
 
     Attributes:
         mean: Means, of shape ``(n,)``.
@@ -137,7 +137,7 @@ class Scorer(Preparer):
             asked: B texts, marked texts or token ids, in any mixture.
 
         Returns:
-            Their raw outputs, and the reasons of those that have none.
+            Their raw outputs, and why a text has none.
 
         Raises:
             ConfigError: If there are messages but no chat template.
@@ -151,35 +151,25 @@ class Scorer(Preparer):
             ready: B texts.
             with_features: Whether what the raw outputs are read from is kept.
         """
-        model = self.model
-        asking = {"with_features": True} if with_features or model.reference is not None else {}
+        model, options = self.model, self.options
+        how: dict[str, Any] = {
+            "engine": options.engine,
+            "tokens_per_batch": options.tokens_per_batch,
+        }
+        if with_features or model.reference is not None:
+            how["with_features"] = True
         features: Tensor | None = None
         raw = torch.full((len(ready), model.head.num_outputs), torch.nan)
         reasons = [one.reason for one in ready]
         truncated = sum(one.truncated for one in ready)
         places = [n for n, reason in enumerate(reasons) if reason is None]
-        if not places:
-            return self._located(Answers(raw, reasons, truncated), None)
-        options = self.options
-        if isinstance(model, SequenceRewardModel):
+        if places and isinstance(model, SequenceRewardModel):
             sequences = [ready[n].ids or () for n in places]
-            raw[places], features = model.run_tokens(
-                sequences,
-                options.batch_size,
-                engine=options.engine,
-                tokens_per_batch=options.tokens_per_batch,
-                **asking,
-            )
-        else:
+            raw[places], features = model.run_tokens(sequences, options.batch_size, **how)
+        elif places:
             texts = [as_text(ready[n].asked) for n in places]
-            outputs = model.try_raw_outputs(
-                texts,
-                options.batch_size,
-                "truncate" if self.over_length == "truncate" else "drop",
-                engine=options.engine,
-                tokens_per_batch=options.tokens_per_batch,
-                **asking,
-            )
+            how["over_length"] = "truncate" if self.over_length == "truncate" else "drop"
+            outputs = model.try_raw_outputs(texts, options.batch_size, **how)
             raw[places], features = outputs.raw, outputs.features
             truncated += outputs.truncated
             for place, reason in zip(places, reasons_of(outputs), strict=True):
@@ -190,23 +180,17 @@ class Scorer(Preparer):
                 reasons[place] = "the model's raw output is not finite"
             if reasons[place] is not None:
                 raw[place] = torch.nan
-        found = Answers(raw, reasons, truncated)
-        if features is None:
-            return found
-        kept = torch.full((len(ready), *features.shape[1:]), torch.nan)
-        kept[places] = features
-        kept[raw.isnan().any(1)] = torch.nan
-        return self._located(replace(found, features=kept if with_features else None), kept)
-
-    def _located(self, answers: Answers, features: Tensor | None) -> Answers:
-        """Say where texts stand in the model's reference, if it has one."""
-        reference = self.model.reference
-        if reference is None:
-            return answers
-        distance = torch.full((len(answers.raw),), torch.nan, dtype=torch.float64)
+        distance = None
+        if model.reference is not None:
+            distance = torch.full((len(ready),), torch.nan, dtype=torch.float64)
+        kept = None
         if features is not None:
-            distance = reference.percentiles("distance", reference.distances(features))
-        return replace(answers, distance=distance)
+            kept = torch.full((len(ready), *features.shape[1:]), torch.nan)
+            kept[places] = features
+            kept[raw.isnan().any(1)] = torch.nan
+            if model.reference is not None:
+                distance = model.reference.percentiles("distance", model.reference.distances(kept))
+        return Answers(raw, reasons, truncated, distance, kept if with_features else None)
 
     def describe(
         self,
@@ -217,7 +201,7 @@ class Scorer(Preparer):
         groups: Groups | None = None,
         distance: Tensor | None = None,
     ) -> Described:
-        """Say what raw outputs mean, of the n candidates of one prompt together.
+        """Describe the rewards of the n candidates of one prompt together.
 
         Args:
             raw: Raw outputs of shape ``(n, K)``, all finite.
@@ -246,7 +230,7 @@ class Scorer(Preparer):
         return Described(
             rewards.mean,
             rewards.stddev,
-            measure_values(rewards, list(wanted.values())),
+            {name: measure(rewards) for name, measure in wanted.items()},
             _preferences(rewards),
             variance_shares(rewards),
             by_group,
@@ -254,7 +238,7 @@ class Scorer(Preparer):
         )
 
     def percentiles(self, raw: Tensor, distance: Tensor) -> Percentiles | None:
-        """Say where the candidates of one prompt stand in the reference: the population's rewards.
+        """Compare the candidates of one prompt, by the population's rewards, with the reference.
 
         Args:
             raw: Raw outputs of shape ``(n, K)``, all finite.
@@ -334,7 +318,7 @@ def disagreement(preferred: Sequence[Sequence[float]]) -> float:
 
 
 def variance_shares(rewards: RewardDistribution) -> dict[str, Tensor]:
-    """Return the share of each part in the variance of rewards; NaN where nothing varies."""
+    """Return each part's share of the variance of rewards; NaN where nothing varies."""
     return {name: part / rewards.variance for name, part in rewards.variance_parts.items()}
 
 

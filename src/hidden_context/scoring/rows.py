@@ -13,13 +13,13 @@ from torch import Tensor
 
 from hidden_context.data.example import Comparison, Example, Judgement, Rating
 from hidden_context.data.expand import comparisons_of, expand_pairs
-from hidden_context.data.files import iter_jsonl
 from hidden_context.data.importers import read_row
 from hidden_context.data.importers.pairs import SIDES, is_pair
 from hidden_context.data.responses import Kind, ScoringRow
 from hidden_context.data.row_facts import FactsReader, RowFacts
+from hidden_context.data.storage.files import iter_jsonl
 
-# Of a row with several responses; what each rated one has of them is written anew.
+# Columns about all responses of a row; for a pair or a rated response they are written anew.
 _OF_ALL: Final = (
     *("prompt", "responses", "ranks", "rankings", "ratings", "judgements", "annotator", "weight"),
     *("text", "messages", "response", "rating", "comparison", "abstains", "confidence"),
@@ -28,7 +28,7 @@ _OF_ALL: Final = (
 
 
 def rows_of(examples: Sequence[Example], data_subset: str) -> list[ScoringRow]:
-    """Write examples as rows of pairs and of single texts, which read as the same examples.
+    """Write examples as rows of pairs and single texts, which are read back as the same examples.
 
     Args:
         examples: The examples. A pair stays one row, however many judged it; of several responses
@@ -80,7 +80,7 @@ def _parts(example: Example) -> list[Example]:
 
 
 def _judged_pairs(example: Example) -> list[Example]:
-    """Let every two responses that were compared be a pair, with all votes on them."""
+    """Make a pair of every two responses that were compared, with all votes on them."""
     places = [
         (comparison.first, comparison.second)
         for judgement in example.judgements
@@ -139,7 +139,7 @@ def _entry(judgement: Judgement, turned: bool) -> dict[str, Any]:
 
 
 def _said_by(judgement: Judgement) -> dict[str, Any]:
-    """Return who judged and how much it counts, and what else their entry says."""
+    """Return the annotator, the weight, and the other fields of a judgement."""
     said = judgement.columns
     entry = dict(said.maps[0]) if isinstance(said, ChainMap) else {}
     named = {"annotator": judgement.annotator, "confidence": judgement.confidence}
@@ -151,15 +151,12 @@ def _said_by(judgement: Judgement) -> dict[str, Any]:
 
 
 def _rated_text(example: Example, place: int) -> Example:
-    """Let one response of several, and its ratings, stand alone."""
+    """Make an example of one response of several, with its ratings."""
     ratings = []
     for judgement in example.judgements:
-        answer, said = judgement.answer, judgement.columns
+        answer = judgement.answer
         if isinstance(answer, Rating) and answer.response == place:
-            entry = dict(said.maps[0]) if isinstance(said, ChainMap) else {}
-            entry |= {"annotator": judgement.annotator, "weight": judgement.weight}
-            entry.pop("response", None)
-            ratings.append({**entry, "rating": answer.value})
+            ratings.append({**_said_by(judgement), "rating": answer.value})
     text = example.text(place)
     columns = {name: value for name, value in example.columns.items() if name not in _OF_ALL}
     columns |= {"text" if isinstance(text, str) else "messages": text, "ratings": ratings}

@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Literal, TypeVar
+
+import torch
 
 from hidden_context.data.model_input import Text
 from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import DataError
+from hidden_context.likelihood import Likelihood
 from hidden_context.models.reward_model import RawOutputs, RewardModel
-from hidden_context.scoring.config import OverLength, StreamOptions
-from hidden_context.scoring.identity import digest_tokens
-from hidden_context.scoring.partial import TOKENS, PartialScores
+from hidden_context.scoring.config import StreamOptions
+from hidden_context.scoring.record import TOKENS, PartialScores, describe_run, digest_tokens
 
 T = TypeVar("T")
 
 BLANK = "nothing but white space follows the prompt"
+
+Rows = Callable[[], Iterable[ScoringRow]]
+"""Gives the rows of a file, from the first one at each call."""
+
+Progress = Callable[[int], Any]
+"""Called with the number of rows that are done."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A model that is ready to score, in this process or on a cluster.
+
+    Attributes:
+        likelihood: How its raw outputs are read.
+        identity: What identifies this scoring (see ``record.describe_run``).
+        threads: Threads of a forward pass on the CPU: they change how rewards are rounded.
+        score: Scores all rows and appends them to a record, window by window and in order. Windows
+            that the record holds are not scored again.
+    """
+
+    likelihood: Likelihood
+    identity: Mapping[str, Any]
+    threads: int
+    score: Callable[[Rows, PartialScores, Progress], None]
+
+
+Runner = Callable[[StreamOptions], AbstractContextManager[Running]]
+"""Holds a model in memory inside a block."""
+
+
+@contextlib.contextmanager
+def run_here(
+    load: Callable[[], RewardModel], checkpoint: str, options: StreamOptions
+) -> Iterator[Running]:
+    """Load a model, and let it score in this process inside the block."""
+    model = load()
+    score = partial(score_rows, model, options)
+    identity = describe_run(checkpoint, model, options)
+    yield Running(model.likelihood, identity, torch.get_num_threads(), score)
 
 
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -32,7 +77,7 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def reasons_of(outputs: RawOutputs) -> list[str | None]:
-    """Why texts have no reward, or None; a raw output that is not finite is none either."""
+    """Say why texts have no reward, or None; a raw output that is not finite is no reward."""
     finite = outputs.raw.isfinite().all(-1).tolist()
     return [
         reason if reason is not None or good else "the model's raw output is not finite"
@@ -42,66 +87,52 @@ def reasons_of(outputs: RawOutputs) -> list[str | None]:
 
 def score_rows(
     model: RewardModel,
-    rows: Iterable[ScoringRow],
-    partial: PartialScores,
-    *,
     options: StreamOptions,
-    over_length: OverLength,
-    on_malformed: Literal["error", "skip"] = "skip",
-    progress: Callable[[int], Any] | None = None,
+    rows: Rows,
+    record: PartialScores,
+    progress: Progress,
 ) -> None:
-    """Score rows and append them to a record, skipping those it already has.
+    """Score rows and append them to a record, except the rows that it already has.
 
-    The finished windows of a record are tokenized again: from the first one on whose tokens are
-    others by now, all are scored anew. Within a window of rows, texts are put together by what
-    they share and by length; they are written at its end, so that memory is bounded, order kept,
-    and little lost at an interruption.
-
-    Args:
-        model: The reward model.
-        rows: The rows, from the first on.
-        partial: The record.
-        options: Rows per window, and how a window's texts are run.
-        over_length: ``truncate``, or anything else to leave too long texts without a reward.
-        on_malformed: Whether a text that the chat template refuses is an error, or left without a
-            reward.
-        progress: Called with the number of rows done.
+    The finished windows of a record are tokenized again: from the first window with other tokens
+    on, all rows are scored anew. Within a window, texts are put together by what they share and by
+    length. They are written at its end, so that memory is bounded, order kept, and little lost by
+    an interruption.
 
     Raises:
         DataError: If the template refuses a text and that is an error, or the model cannot tell
             the texts of most of the first window's rows apart.
     """
-    rows = iter(rows)
-    again = recheck(rows, partial, lambda part: digest_rows(model, part, over_length))
-    if progress is not None and partial.rows_done:
-        progress(partial.rows_done)
-    for number, part in enumerate(windows(chain(again, rows), options.window)):
+    rest = iter(rows())
+    again = recheck(rest, record, lambda part: digest_rows(model, part, options))
+    if record.rows_done:
+        progress(record.rows_done)
+    for number, part in enumerate(windows(chain(again, rest), options.window)):
         if number == 0:
             check_rows(model, part)
-        partial.append(*score_window(model, part, options, over_length, on_malformed))
-        if progress is not None:
-            progress(len(part))
+        record.append(*score_window(model, part, options))
+        progress(len(part))
 
 
 def recheck(
     rows: Iterator[ScoringRow],
-    partial: PartialScores,
+    record: PartialScores,
     digest: Callable[[Sequence[ScoringRow]], str],
 ) -> list[ScoringRow]:
-    """Keep of a record the windows whose tokens are what they were when it was written.
+    """Keep the windows of a record whose tokens have not changed since it was written.
 
     Args:
-        rows: The rows, from the first on; those of the finished windows are taken.
-        partial: The record.
+        rows: The rows, from the first on; the rows of the finished windows are taken.
+        record: The record.
         digest: Digests the tokens of a window (see ``digest_rows``).
 
     Returns:
-        The rows of the first window that is other by now, which are to be scored anew.
+        The rows of the first window that has changed, which are to be scored anew.
     """
-    for number, (size, expected) in enumerate(partial.windows):
+    for number, (size, expected) in enumerate(record.windows):
         part = list(islice(rows, size))
         if digest(part) != expected:
-            partial.keep(number)
+            record.keep(number)
             return part
     return []
 
@@ -115,13 +146,14 @@ def check_rows(model: RewardModel, rows: Sequence[ScoringRow]) -> None:
     model.check_rows([own for own in map(_inputs, rows) if own], rows[0].file)
 
 
-def digest_rows(model: RewardModel, rows: Sequence[ScoringRow], over_length: OverLength) -> str:
+def digest_rows(model: RewardModel, rows: Sequence[ScoringRow], options: StreamOptions) -> str:
     """Tokenize a window of rows and digest the tokens."""
-    return _digest(rows, iter(model.token_ids(_texts(rows), _how(over_length))))
+    texts = [text for row in rows for text in _inputs(row)]
+    return _digest(rows, iter(model.token_ids(texts, _how(options))))
 
 
-def _how(over_length: OverLength) -> Literal["truncate", "drop"]:
-    return "truncate" if over_length == "truncate" else "drop"
+def _how(options: StreamOptions) -> Literal["truncate", "drop"]:
+    return "truncate" if options.over_length == "truncate" else "drop"
 
 
 def _inputs(row: ScoringRow) -> list[Text]:
@@ -129,25 +161,18 @@ def _inputs(row: ScoringRow) -> list[Text]:
     return [text for place, text in enumerate(row.inputs) if place not in row.blank]
 
 
-def _texts(rows: Sequence[ScoringRow]) -> list[Text]:
-    return [text for row in rows for text in _inputs(row)]
-
-
 def _digest(rows: Sequence[ScoringRow], token_ids: Iterator[Any]) -> str:
-    return digest_tokens(
-        [
-            [None if place in row.blank else next(token_ids) for place in range(len(row.texts))]
-            for row in rows
-        ]
-    )
+    return digest_tokens([_with_blanks(row, token_ids, None) for row in rows])
+
+
+def _with_blanks(row: ScoringRow, found: Iterator[T], blank: T) -> list[T]:
+    """Take what was found of the texts of a row, and put something in the place of blank texts."""
+    places = range(len(row.texts))
+    return [blank if place in row.blank else next(found) for place in places]
 
 
 def score_window(
-    model: RewardModel,
-    rows: Sequence[ScoringRow],
-    options: StreamOptions,
-    over_length: OverLength,
-    on_malformed: Literal["error", "skip"] = "skip",
+    model: RewardModel, rows: Sequence[ScoringRow], options: StreamOptions
 ) -> tuple[list[dict[str, Any]], int]:
     """Score a window of rows (see ``score_rows``).
 
@@ -157,31 +182,25 @@ def score_window(
     Raises:
         DataError: If the template refuses a text and that is an error.
     """
-    texts = _texts(rows)
-    scores: Iterator[tuple[list[float], str | None]] = iter(())
-    truncated, token_ids, refusals = 0, iter(()), Counter[int]()
-    if texts:
+    asked = [(row, text) for row in rows for text in _inputs(row)]
+    outputs = RawOutputs(torch.empty(0, 1), [])
+    if asked:
         outputs = model.try_raw_outputs(
-            texts,
+            [text for _, text in asked],
             options.batch_size,
-            _how(over_length),
+            _how(options),
             engine=options.engine,
             tokens_per_batch=options.tokens_per_batch,
         )
-        owners = [row for row in rows for _ in _inputs(row)]
-        if outputs.refused and on_malformed == "error":
-            refused = outputs.refused[0]
-            row, problem = owners[refused], str(outputs.reasons[refused])
-            remedy = "Leave such rows out with --on_malformed skip"
-            raise DataError(problem, file=row.file, line=row.line, remedy=remedy)
-        refusals = Counter(owners[place].index for place in outputs.refused)
-        scores = zip(outputs.raw.tolist(), reasons_of(outputs), strict=True)
-        truncated, token_ids = outputs.truncated, iter(outputs.token_ids)
+    if outputs.refused and options.on_refusal == "error":
+        row, problem = asked[outputs.refused[0]][0], str(outputs.reasons[outputs.refused[0]])
+        remedy = "Leave such rows out with --on_malformed skip"
+        raise DataError(problem, file=row.file, line=row.line, remedy=remedy)
+    refusals = Counter(asked[place][0].index for place in outputs.refused)
+    scores = iter(zip(outputs.raw.tolist(), reasons_of(outputs), strict=True))
     lines = []
     for row in rows:
-        own = [
-            (None, BLANK) if place in row.blank else next(scores) for place in range(len(row.texts))
-        ]
+        own = _with_blanks(row, scores, (None, BLANK))
         line: dict[str, Any] = {
             "row": row.index,
             "raw": [None if reason is not None else value for value, reason in own],
@@ -191,5 +210,5 @@ def score_window(
         if refusals[row.index]:
             line["refused"] = refusals[row.index]
         lines.append(line)
-    lines[-1][TOKENS] = _digest(rows, token_ids)
-    return lines, truncated
+    lines[-1][TOKENS] = _digest(rows, iter(outputs.token_ids))
+    return lines, outputs.truncated

@@ -1,22 +1,21 @@
-"""Raw outputs by vLLM's offline pooling, held against our own pass on a few texts first.
+"""Raw outputs by vLLM's offline pooling, compared with our own pass on a few texts first.
 
-vLLM reads the same folder and gets the same token ids, so that it may differ in the network alone:
-in its kernels, where it reads a text's end, and in what it does to the outputs. The check finds the
-latter two, which would be silent; kernels round, and by how much depends on the precision.
+vLLM reads the same folder and gets the same token ids, so only the network can differ: its kernels,
+where it reads the end of a text, and what it does to the outputs. The check finds the latter two,
+which would be silent. Kernels only round, by an amount that depends on the precision.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
 from hidden_context.data.model_input import Text
-from hidden_context.data.tokenize import tokenize_texts
 from hidden_context.errors import (
     CheckpointError,
     ConfigError,
@@ -24,12 +23,15 @@ from hidden_context.errors import (
     MissingDependencyError,
     first_line,
 )
-from hidden_context.models.contents import kind_of
-from hidden_context.models.engine.choose import Engine, EngineName
-from hidden_context.models.placement import resolve_device, resolve_dtype
-from hidden_context.models.reward_model import RawOutputs, RewardModel
-from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.models.checkpoint.contents import kind_of
+from hidden_context.models.engine.choose import Engine, Run
+from hidden_context.models.network.precision import resolve_device, resolve_dtype
+from hidden_context.models.sequence import SequenceRewardModel, TokenRewardModel
 from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.loading import load_model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ALLOWED: Final = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest difference by precision, in units of how far apart an output's values are."""
@@ -50,7 +52,7 @@ _CHAT: Final = [
 ]
 
 
-class VllmRewardModel(RewardModel):
+class VllmRewardModel(TokenRewardModel):
     """A reward model whose network vLLM runs.
 
     Args:
@@ -68,33 +70,14 @@ class VllmRewardModel(RewardModel):
 
     @property
     def engine(self) -> Engine:
-        """Which way texts are run: each by itself, as far as this package can tell."""
+        """Say how texts are run: each by itself, as far as this package can tell."""
         return Engine("padded", f"{self.backend} runs them, and shares prompts by its own cache")
 
-    def token_ids(
-        self, texts: Sequence[Text], over_length: Literal["truncate", "drop"] = "truncate"
-    ) -> Sequence[Any]:
-        """Tokenize texts (see the base class)."""
-        return tokenize_texts(texts, self.tokenizer, self.max_length, over_length).input_ids
-
-    def try_raw_outputs(
-        self,
-        texts: Sequence[Text],
-        batch_size: int = 16,
-        over_length: Literal["truncate", "drop"] = "truncate",
-        *,
-        engine: EngineName = "auto",
-        tokens_per_batch: int | None = None,
-    ) -> RawOutputs:
-        """Compute raw outputs where possible (see the base class); vLLM makes its own batches."""
-        tokens = tokenize_texts(texts, self.tokenizer, self.max_length, over_length)
-        scored = [place for place, ids in enumerate(tokens.input_ids) if ids is not None]
-        raw = torch.full((len(texts), self.head.num_outputs), torch.nan)
-        if scored:
-            raw[scored] = self.run([tokens.input_ids[place] or [] for place in scored])
-        return RawOutputs(
-            raw, tokens.reasons, tokens.truncated, tokens.input_ids, list(tokens.refused)
-        )
+    def raw_outputs_of_tokens(
+        self, sequences: Sequence[Sequence[int]], batch_size: int = 16, **run: Unpack[Run]
+    ) -> Tensor:
+        """Compute raw outputs of token sequences; vLLM makes its own batches."""
+        return self.run(sequences)
 
     def run(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Compute raw outputs of token sequences.
@@ -127,15 +110,12 @@ class VllmRewardModel(RewardModel):
         raise ConfigError("a model that vLLM runs is not saved; load the checkpoint without it.")
 
 
-def load_with_vllm(
-    load: Callable[[str, ModelOptions], RewardModel], checkpoint: str, options: ModelOptions
-) -> VllmRewardModel:
+def load_with_vllm(checkpoint: str, options: ModelOptions) -> VllmRewardModel:
     """Load a checkpoint with vLLM, and check that it gives the checkpoint's raw outputs.
 
     Our own network is run first and then dropped, so that the two are never in memory together.
 
     Args:
-        load: Loads a checkpoint by this package (see ``loading.load_model``).
         checkpoint: Folder or hub id of a classifier.
         options: How it is loaded.
 
@@ -163,7 +143,7 @@ def load_with_vllm(
     dtype = resolve_dtype(options.precision, resolve_device(options.device))
     if dtype not in ALLOWED:
         raise ConfigError(f"vLLM does not compute in {options.precision}; name another precision.")
-    own = load(checkpoint, options)
+    own = load_model(checkpoint, options)
     assert isinstance(own, SequenceRewardModel)  # as classifiers are
     texts: list[Text] = [*_TEXTS, *([_CHAT] if own.tokenizer.chat_template else [])]
     sequences = [ids for ids in own.token_ids(texts) if ids]
@@ -171,24 +151,8 @@ def load_with_vllm(
     del own.module, own.runner
     gc.collect()
     torch.cuda.empty_cache()
-    pooler = PoolerConfig(task="classify", use_activation=False)
-    engine = _start(vllm, checkpoint, options, own, dtype=dtype, pooler=pooler)
-    model = VllmRewardModel(own, engine, vllm.__version__)
-    check_parity(model.run(sequences), expected, dtype, model.backend)
-    return model
-
-
-def _start(
-    vllm: Any,
-    checkpoint: str,
-    options: ModelOptions,
-    own: SequenceRewardModel,
-    *,
-    dtype: torch.dtype,
-    pooler: Any,
-) -> Any:
     try:
-        return vllm.LLM(
+        engine = vllm.LLM(
             model=checkpoint,
             runner="pooling",
             dtype=str(dtype).removeprefix("torch."),
@@ -196,13 +160,16 @@ def _start(
             revision=options.revision,
             tokenizer=options.tokenizer_name,
             trust_remote_code=options.trust_remote_code,
-            pooler_config=pooler,
+            pooler_config=PoolerConfig(task="classify", use_activation=False),
         )
     except Exception as error:  # whatever vLLM raises at a model that it does not know
         raise CheckpointError(
             f"vLLM {vllm.__version__} cannot load {checkpoint}: {first_line(error)} Score without "
             "--backend vllm."
         ) from error
+    model = VllmRewardModel(own, engine, vllm.__version__)
+    check_parity(model.run(sequences), expected, dtype, model.backend)
+    return model
 
 
 def check_parity(found: Tensor, expected: Tensor, dtype: torch.dtype, backend: str) -> float:

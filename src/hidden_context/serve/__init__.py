@@ -1,1 +1,1 @@
-"""A server of reward distributions that trainers reach over HTTP, by the contracts they know."""
+"""A server of reward distributions for trainers, which speaks the HTTP contracts they know."""

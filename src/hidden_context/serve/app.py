@@ -1,4 +1,4 @@
-"""The application: its routes, its errors, its life from the first model to the last answer."""
+"""The application: its routes, its errors, and its life from loading to the last answer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from hidden_context.serve import errors
 from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.gate import Gate
-from hidden_context.serve.logs import log
+from hidden_context.serve.monitoring import log
 from hidden_context.serve.routes import ROUTERS
 from hidden_context.serve.schema import ErrorBody
 from hidden_context.serve.service import Served, Service
@@ -35,7 +36,7 @@ def make_app(models: Sequence[Served], config: ServeConfig, token: str | None = 
         token: The bearer token that requests need; None for none.
 
     Returns:
-        An ASGI application, whose ``state.service`` is what the routes ask.
+        An ASGI application; its routes use ``state.service``.
 
     Raises:
         ConfigError: If a risk measure of the options is not defined for a model.
@@ -61,5 +62,7 @@ def make_app(models: Sequence[Served], config: ServeConfig, token: str | None = 
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router, responses=_ERRORS)
-    app.add_middleware(Gate, service=service, token=token, max_body=config.max_body)
+    routes = [route for owner in (app, *ROUTERS) for route in owner.routes]
+    paths = {route.path for route in routes if isinstance(route, Route)}
+    app.add_middleware(Gate, service=service, token=token, max_body=config.max_body, paths=paths)
     return app

@@ -1,4 +1,4 @@
-"""Putting requests together: a bounded queue, a few milliseconds of waiting, one model thread."""
+"""Batching requests: a bounded queue, a few milliseconds of waiting, one model thread."""
 
 from __future__ import annotations
 
@@ -15,27 +15,11 @@ from typing import TypeVar
 
 from hidden_context.scoring.prepare import Asked, Prepared
 from hidden_context.scoring.requests import Answers, Scorer
+from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.errors import RequestError
-from hidden_context.serve.metrics import Metrics
+from hidden_context.serve.monitoring import Metrics
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How requests are put together, and how many may wait.
-
-    Attributes:
-        seconds: Longest that a request waits for others while the model is idle.
-        tokens: Tokens at which it waits no longer; the most of a batch, but for a larger request.
-        max_queue: Most texts that are waited for.
-        timeout: Seconds after which a request is given up.
-    """
-
-    seconds: float = 0.003
-    tokens: int = 16384
-    max_queue: int = 1024
-    timeout: float = 120.0
 
 
 @dataclass(eq=False)
@@ -53,17 +37,16 @@ class _Job:
 
 
 class Batcher:
-    """Runs requests of all models on one thread, those of one model together.
+    """Runs the requests of all models on one thread, and requests to one model together.
 
-    Another thread tokenizes and computes what answers are made of, so that the event loop does
-    neither.
+    Another thread tokenizes texts and computes answers, so that the event loop does neither.
 
     Args:
-        options: How requests are put together.
+        options: How requests are put together, and how many may wait.
         metrics: Where batches and the queue are counted.
     """
 
-    def __init__(self, options: BatchOptions, metrics: Metrics) -> None:
+    def __init__(self, options: ServeConfig, metrics: Metrics) -> None:
         self.options, self.metrics = options, metrics
         self.pending = 0
         self._jobs = deque[_Job]()
@@ -97,7 +80,7 @@ class Batcher:
     async def submit(
         self, scorer: Scorer, asked: Sequence[Asked]
     ) -> tuple[Sequence[Prepared], Answers]:
-        """Have texts run, together with those of others; cancelled, they are not run any more.
+        """Run texts together with the texts of other requests; cancelled texts are not run.
 
         Args:
             scorer: The model.
@@ -131,14 +114,14 @@ class Batcher:
         return max(1, min(30, math.ceil(self.pending / self._texts_a_second)))
 
     def overloaded(self) -> RequestError:
-        """Make the error of a request for which there is no room."""
+        """Make the error for a request that finds no room in the queue."""
         message = f"{self.pending} texts wait already, of at most {self.options.max_queue}"
         return RequestError(503, "overloaded", message, retry_after=self.retry_after)
 
     async def _run(
         self, scorer: Scorer, asked: Sequence[Asked]
     ) -> tuple[Sequence[Prepared], Answers]:
-        ready = await self.aside(lambda: scorer.prepare(asked))
+        ready = await self.aside(functools.partial(scorer.prepare, asked))
         loop = asyncio.get_running_loop()
         job = _Job(scorer, ready, loop.create_future(), loop.time())
         self._jobs.append(job)
@@ -168,30 +151,30 @@ class Batcher:
                     job.promise.set_exception(result)
 
     async def _gather(self) -> None:
-        """Wait for a request, then a little for others to be run together with."""
+        """Wait for a request, then a little longer for others to run with it."""
         while not self._jobs:
             self._wake.clear()
             await self._wake.wait()
         loop = asyncio.get_running_loop()
-        until = self._jobs[0].arrived + self.options.seconds
-        while sum(job.tokens for job in self._jobs) < self.options.tokens:
+        until = self._jobs[0].arrived + self.options.coalesce_ms / 1000
+        while sum(job.tokens for job in self._jobs) < self.options.coalesce_tokens:
             left = until - loop.time()
             if left <= 0:
                 break
             self._wake.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), left)
-        await self.aside(lambda: None)  # those that are being tokenized come too
+        await self.aside(lambda: None)  # requests that are being tokenized come too
 
     def _take(self) -> list[_Job]:
-        """Take the oldest requests of the model whose turn it is, as many as the budget holds."""
+        """Take the oldest requests to one model, as many as the budget of tokens holds."""
         batch: list[_Job] = []
         tokens = 0
         for job in list(self._jobs):
             if batch and job.scorer is not batch[0].scorer:
                 continue
             tokens += job.tokens
-            if batch and tokens > self.options.tokens:
+            if batch and tokens > self.options.coalesce_tokens:
                 break
             batch.append(job)
         for job in batch:
@@ -209,7 +192,7 @@ class Batcher:
 
 
 def _answers(batch: Sequence[_Job]) -> list[Answers | Exception]:
-    """Run jobs of one model together; where that fails, each alone, so that one fails alone."""
+    """Run jobs of one model together; if that fails, run each alone, so that only one fails."""
     try:
         whole = batch[0].scorer.run([one for job in batch for one in job.ready])
     except Exception as error:  # whatever a model's code raises

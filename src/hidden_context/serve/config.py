@@ -10,7 +10,7 @@ from typing import Final, Literal
 from hidden_context import risk
 from hidden_context.config import check_options, option
 from hidden_context.errors import ConfigError
-from hidden_context.scoring.config import ModelOptions, names_of_models
+from hidden_context.scoring.config import ModelOptions, check_given, names_of_models
 from hidden_context.scoring.guard import parse_guard
 
 TOKEN_VARIABLE: Final = "HIDDEN_CONTEXT_TOKEN"
@@ -22,8 +22,10 @@ class ServeConfig(ModelOptions):
     """Options of ``hidden-context serve``."""
 
     models: list[str] = option([], "checkpoints to serve, one or more", positional=True)
-    names: list[str] = option([], "names that requests call them by; their folders' if unset")
-    host: str = option("127.0.0.1", "address to listen on; beyond loopback a token is needed")
+    names: list[str] = option([], "names of the models in requests; their folders' if unset")
+    host: str = option(
+        "127.0.0.1", "address to listen on; an address other than loopback needs a token"
+    )
     port: int = option(8000, "port to listen on; 0 takes a free one", least=0)
     risk: str = option("mean", "risk measure of routes that answer one number a text")
     measures: list[str] = option(
@@ -38,10 +40,10 @@ class ServeConfig(ModelOptions):
     guard: str | None = option(
         None,
         "warn in the log (warn), or answer 409 (stop), where responses become more contested than "
-        "the models' data; docs/guard.md",
+        "the models' data; docs/guides/guard.md",
     )
     coalesce_ms: float = option(
-        3.0, "milliseconds that a request waits for others to be run together with", least=0
+        3.0, "milliseconds that a request waits for other requests to run with it", least=0
     )
     coalesce_tokens: int = option(16384, "tokens at which it waits no longer", least=1)
     max_queue: int = option(
@@ -56,8 +58,7 @@ class ServeConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not self.models:
-            raise ConfigError("serve needs a model, as in: hidden-context serve CHECKPOINT.")
+        check_given({"a model": self.models}, "serve CHECKPOINT")
         names_of_models(self.models, self.names)
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; it must be at most 65535.")
@@ -78,7 +79,7 @@ class ServeConfig(ModelOptions):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address can be reached from this machine alone.
+    """Tell whether only this machine can reach an address.
 
     >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
     (True, False)
@@ -96,7 +97,7 @@ def read_token(host: str) -> str | None:
         host: The address that is listened on.
 
     Raises:
-        ConfigError: If there is none, and others than this machine could reach the server.
+        ConfigError: If there is none, and other machines could reach the server.
     """
     token = os.environ.get(TOKEN_VARIABLE) or None
     if token is None and not is_loopback(host):

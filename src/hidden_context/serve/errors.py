@@ -1,4 +1,4 @@
-"""Errors of requests, and the one form in which all of them are answered."""
+"""Errors of requests, and the one form of their replies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -21,7 +22,7 @@ class RequestError(Exception):
         status: The HTTP status.
         kind: A word for programs, such as ``not_scored``.
         message: What is wrong, for people.
-        item: Place of the text that it is about, or None.
+        item: Place of the text that is wrong, or None.
         retry_after: Seconds after which another attempt makes sense.
     """
 
@@ -39,7 +40,8 @@ class RequestError(Exception):
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Make a JSON response; a number that is not finite would be a mistake of ours."""
+    """Make a JSON response; a number that is not finite is a mistake of this package."""
+    content = content.model_dump() if isinstance(content, BaseModel) else content
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(text.encode(), status, headers, "application/json")
 
@@ -58,22 +60,17 @@ def install(app: FastAPI) -> None:
     """Let an application answer every error in this form."""
 
     async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestError)
-        return answer_error(error)
-
-    async def http(request: Request, error: Exception) -> Response:
+        if isinstance(error, RequestValidationError):
+            error = _malformed(error)
+        if isinstance(error, RequestError):
+            return answer_error(error)
         assert isinstance(error, HTTPException)
         response = answer_error(RequestError(error.status_code, "http", str(error.detail)))
         response.headers.update(error.headers or {})
         return response
 
-    async def malformed(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return answer_error(_malformed(error))
-
-    app.add_exception_handler(RequestError, refused)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, malformed)
+    for kind in (RequestError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, refused)
 
 
 def _malformed(error: RequestValidationError) -> RequestError:

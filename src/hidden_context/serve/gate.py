@@ -1,4 +1,4 @@
-"""What every request passes first: identity, token, limits, draining; then counts and the log."""
+"""The gate before all routes: request id, token, limits, draining; then counts and the log."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import hmac
 import logging
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any, Final
 
 from hidden_context.serve.errors import RequestError, answer_error
-from hidden_context.serve.logs import log, where
+from hidden_context.serve.monitoring import log, where
 from hidden_context.serve.service import Service
 
 OPEN: Final = ("/health", "/ready")
-"""Paths that ask for no token, because those who probe a server have none."""
+"""Paths that need no token, because probes of a server have none."""
 
 _BODY_SECONDS: Final = 30.0
 
@@ -24,13 +25,16 @@ class Gate:
 
     Args:
         app: The application.
-        service: What is served; says whether it drains, and counts requests under way.
+        service: Says whether the server drains, and counts requests under way.
         token: The bearer token, or None.
         max_body: Most bytes of a body.
+        paths: Paths of the routes, by which requests are counted.
     """
 
-    def __init__(self, app: Any, service: Service, token: str | None, max_body: int) -> None:
-        self.app, self.service, self.max_body = app, service, max_body
+    def __init__(
+        self, app: Any, service: Service, token: str | None, max_body: int, paths: Collection[str]
+    ) -> None:
+        self.app, self.service, self.max_body, self.paths = app, service, max_body, paths
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -117,7 +121,7 @@ class Gate:
     def _record(
         self, scope: Any, status: int, seconds: float, identity: str, facts: dict[str, Any]
     ) -> None:
-        route = getattr(scope.get("route"), "path", None) or "other"
+        route = scope["path"] if scope["path"] in self.paths else "other"
         metrics = self.service.metrics
         metrics.requests.labels(route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
@@ -133,7 +137,7 @@ class Gate:
 
 
 def _replay(body: bytes, receive: Any) -> Any:
-    """Give the body that was read, then what comes after it: that the client leaves."""
+    """Give the body that was read, then later messages: the client leaves."""
     given = False
 
     async def receiving() -> Any:

@@ -13,19 +13,18 @@ import torch
 import uvicorn
 
 from hidden_context.errors import ConfigError
-from hidden_context.scoring.loading import load_model
+from hidden_context.scoring.loading import load_model, settle
 from hidden_context.scoring.requests import Scorer
-from hidden_context.scoring.settle import settle
 from hidden_context.serve.app import make_app
 from hidden_context.serve.config import ServeConfig, read_token
-from hidden_context.serve.logs import configure, log
+from hidden_context.serve.monitoring import configure, log
 from hidden_context.serve.service import Served, Service
 
 _LINGER: Final = 0.5  # seconds in which requests that were under way to us are refused politely
 
 
 class DrainingServer(uvicorn.Server):
-    """A server whose first SIGTERM or SIGINT drains it, and whose second ends it at once.
+    """A server that drains at the first SIGTERM or SIGINT, and ends at once at the second.
 
     Args:
         config: Of uvicorn.

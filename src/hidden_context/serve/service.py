@@ -1,4 +1,4 @@
-"""What the routes ask: the models by name, texts to raw outputs, raw outputs to numbers."""
+"""What the routes use: models by name, raw outputs of texts, and numbers of raw outputs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from torch import Tensor
 
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.risk import RiskMeasure, parse
-from hidden_context.scoring.prepare import Asked, Prepared
-from hidden_context.scoring.requests import Answers
-from hidden_context.serve.batching import Batcher, BatchOptions
+from hidden_context.scoring.prepare import Asked
+from hidden_context.serve.batching import Batcher
 from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.errors import RequestError
-from hidden_context.serve.guards import ServerGuards
-from hidden_context.serve.metrics import Metrics
-from hidden_context.serve.served import Found, Served
+from hidden_context.serve.monitoring import Metrics
+from hidden_context.serve.served import Found, Served, ServerGuards
 
 __all__ = ["Found", "Served", "Service", "ServiceNow", "finite"]
 
@@ -52,22 +50,19 @@ class Service:
         self.guards = ServerGuards(self.models, config.guard, self.metrics)
         self._by_name = {served.path: served for served in reversed(self.models)}
         self._by_name |= {served.name: served for served in self.models}
-        options = BatchOptions(
-            config.coalesce_ms / 1000, config.coalesce_tokens, config.max_queue, config.timeout
-        )
-        self.batcher = Batcher(options, self.metrics)
+        self.batcher = Batcher(config, self.metrics)
         self.draining = False
         self.under_way = self.accepted = 0
         self._idle = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to answer; every model is run once, so that it has chosen how to run texts."""
+        """Begin to answer; every model runs once, so that its engine is chosen."""
         self.batcher.start()
         for served in self.models:
             await self.batcher.on_model(functools.partial(served.scorer.raw, _TRIAL))
 
     async def drain(self, seconds: float) -> bool:
-        """Accept no more requests, and wait until those accepted are answered.
+        """Accept no more requests, and wait until the accepted ones are answered.
 
         Returns:
             Whether they all were, within so many seconds.
@@ -135,7 +130,7 @@ class Service:
         asked: Sequence[Asked],
         prompts: Sequence[Any] | None = None,
     ) -> Found:
-        """Compute raw outputs of the texts of a request; given up where its client leaves.
+        """Compute raw outputs of the texts of a request; stop when its client leaves.
 
         Args:
             request: The request.
@@ -163,7 +158,10 @@ class Service:
             raise RequestError(422, "invalid_request", str(error)) from None
         tokens = [one.num_tokens for one in ready]
         facts["tokens"] = sum(tokens)
-        _check_scored(ready, answers)
+        for place, reason in enumerate(answers.reasons):
+            if reason is not None:
+                message = f"text {place} cannot be scored: {reason}"
+                raise RequestError(422, "not_scored", message, place)
         self.metrics.texts.labels(served.name).inc(len(asked))
         found = Found(served, measure, answers.raw, tokens, answers.distance)
         if self.guards.watches(served.name):
@@ -181,7 +179,7 @@ class Service:
         return finite(values, str(found.risk))
 
     async def compute(self, function: Callable[[], T]) -> T:
-        """Compute numbers beside the event loop; what cannot be asked is status 422."""
+        """Compute numbers beside the event loop; an error is status 422."""
         try:
             return await self.batcher.aside(function)
         except HiddenContextError as error:
@@ -209,13 +207,6 @@ async def _left(request: Request) -> None:
         pass
 
 
-def _check_scored(ready: Sequence[Prepared], answers: Answers) -> None:
-    for place, reason in enumerate(answers.reasons):
-        if reason is not None:
-            message = f"text {place} cannot be scored: {reason}"
-            raise RequestError(422, "not_scored", message, place)
-
-
 def finite(values: Tensor, name: str) -> list[Any]:
     """Return numbers of texts, or rows of numbers, as a list.
 
@@ -231,7 +222,7 @@ def finite(values: Tensor, name: str) -> list[Any]:
 
 
 async def service_of(request: Request) -> Service:
-    """Return the service that the application was made with; no thread is needed for that."""
+    """Return the service that the application was made with; async, so that no thread is used."""
     service: Service = request.app.state.service
     return service
 

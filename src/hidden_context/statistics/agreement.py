@@ -1,4 +1,4 @@
-"""Whether learned disagreement agrees with the annotators' own, where a pair has several labels."""
+"""How well learned disagreement matches disagreement between annotators, by rank."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hidden_context.statistics.checks import Codes, Floats, equally_long, numbered
-from hidden_context.statistics.interval import EXACT_UP_TO, FEWEST, Interval, resampled, wilson
+from hidden_context.statistics.checks import BATCH_NUMBERS, Codes, Floats, equally_long, numbered
+from hidden_context.statistics.interval import (
+    EXACT_UP_TO,
+    FEWEST,
+    Interval,
+    percentile_interval,
+    resampled,
+    wilson,
+)
 
 Booleans = NDArray[np.bool_]
 Weighted = Callable[[Floats], Floats]
@@ -20,7 +27,6 @@ CONTESTED: Final = (0.35, 0.65)
 """Vote shares between which annotators of a pair diverge, both ends included."""
 
 RESAMPLES: Final = 499
-_BATCH_NUMBERS: Final = 4_000_000
 # a share such as 1 − 0.35 may miss an end by a rounding error
 _ROUNDING: Final = 1e-9
 
@@ -174,18 +180,14 @@ def rank_correlation(
 
     def weighted(weights: Floats) -> Floats:
         total = weights.sum(1, keepdims=True)
-        centred = [ranks(weights) - (total / 2) for ranks in columns]  # mean mid-rank: half the sum
-        products = [(weights * a * b).sum(1) for a, b in _products(*centred)]
+        a, b = (ranks(weights) - total / 2 for ranks in columns)  # mean mid-rank: half the sum
+        products = [(weights * each).sum(1) for each in (a * b, a * a, b * b)]
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(products[0] / np.sqrt(products[1] * products[2]))
 
     estimate = float(weighted(np.ones((1, len(first))))[0])
     codes = numbered(cluster, len(first))
     return _interval(estimate, weighted, codes, level, resamples, seed)
-
-
-def _products(a: Floats, b: Floats) -> list[tuple[Floats, Floats]]:
-    return [(a, b), (a, a), (b, b)]
 
 
 def _mid_ranks(values: Floats) -> Weighted:
@@ -207,7 +209,7 @@ def _interval(
 ) -> Interval:
     count = int(codes.max()) + 1
     if count < FEWEST or not np.isfinite(estimate):
-        return Interval(estimate, np.nan, np.nan, level, "none")
+        return Interval.without_ends(estimate, level)
 
     def of_indices(index: Codes, axis: int = -1) -> Floats:
         rows = np.atleast_2d(index)
@@ -223,12 +225,12 @@ def _interval(
         level=level,
         resamples=resamples,
         seed=seed,
-        batch=max(1, _BATCH_NUMBERS // len(codes)),
+        batch=max(1, BATCH_NUMBERS // len(codes)),
         method="BCa" if count <= EXACT_UP_TO else "percentile",
     )
-    if not (np.isfinite(low) and np.isfinite(high)):
-        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level, "bootstrap")
+    if not np.isfinite(low + high):
+        return percentile_interval(estimate, drawn, level)
+    return Interval(estimate, low, high, level, "bootstrap")
 
 
 def _starts(ordered: Floats) -> Codes:

@@ -1,4 +1,4 @@
-"""How well predicted probabilities of preference agree with labels, and how much they dare.
+"""How well predicted probabilities of preference agree with labels, and how sharp they are.
 
 Which of two responses is called chosen must not matter, so every pair is turned once to the side
 that the model prefers: its probability then lies in [½, 1], and its label is the share of
@@ -7,18 +7,18 @@ annotators who prefer that side too. A model that has no preference (P = ½) is 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import Codes, Floats, check_shares, equally_long, numbered
 from hidden_context.statistics.interval import FEWEST, RESAMPLES, Interval, cluster_sums
 
 BINS: Final = 10
-_HALVINGS: Final = 40
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,6 @@ class ReliabilityBin:
     observed_low: float
     observed_high: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
-        return asdict(self)
-
 
 def oriented(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
     """Turn every pair to the side that the model prefers.
@@ -70,7 +66,7 @@ def oriented(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
 
 
 def sharpness(probability: Floats) -> float:
-    """Return the mean of (P − ½)²: how far predictions dare to leave a coin's.
+    """Return the mean of (P − ½)²: how far predictions are from a coin's.
 
     Args:
         probability: P(chosen ≻ rejected), of shape ``(N,)``, in either orientation.
@@ -95,7 +91,7 @@ def reliability_bins(
     cluster: Codes | None = None,
     level: float = 0.95,
 ) -> list[ReliabilityBin]:
-    r"""Hold predicted probabilities against labels, in equally wide bins of [½, 1].
+    r"""Compare predicted probabilities with labels, in equally wide bins of [½, 1].
 
     The interval of the observed share is Wilson's. With clusters its sample size is the effective
     one, :math:`n_e = p(1 - p) / \widehat{\operatorname{Var}}\, p` with the variance by cluster,
@@ -192,7 +188,7 @@ def expected_calibration_error(
     estimate = float(np.abs(gaps).sum())
     count = len(sums)
     if count < FEWEST:
-        return Interval(estimate, np.nan, np.nan, level, "none")
+        return Interval.without_ends(estimate, level)
     pull = (sums[:, :-1] - sums[:, -1:] * gaps) / len(predicted)
     covariance = pull.T @ pull * count / (count - 1)
     noise = np.random.default_rng(seed).multivariate_normal(
@@ -211,13 +207,10 @@ def _scaled_error(gaps: Floats, noise: Floats, quantile: float) -> float:
 
     if at(0.0) >= found:
         return 0.0
-    low, high = 0.0, 1.0
+    high = 1.0
     while at(high) < found:  # Σ|κ·gap + e| ≥ κ·Σ|gap| − Σ|e| grows without bound
         high *= 2
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if at(middle) < found else (low, middle)
-    return float(high * found)
+    return float(brentq(lambda scale: at(scale) - found, 0.0, high) * found)
 
 
 def _effective_size(label: Floats, cluster: Codes) -> float:

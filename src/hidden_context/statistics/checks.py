@@ -1,6 +1,8 @@
-"""Checks of the columns that statistics are made of."""
+"""Checks and numbers of the columns that statistics are computed from."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +11,9 @@ from hidden_context.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+
+BATCH_NUMBERS = 4_000_000
+"""Numbers that resampling holds in memory at a time."""
 
 
 def equally_long(*columns: ArrayLike) -> tuple[Floats, ...]:
@@ -49,3 +54,20 @@ def numbered(numbers: ArrayLike | None, size: int, name: str = "cluster") -> Cod
             f"{size} rows need {size} {name} numbers, one or more; got shape {found.shape}."
         )
     return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64)
+
+
+def places(group: Codes, order: Codes | None = None) -> Codes:
+    """Number the rows of each group from 0, in the order of the rows or in a given order."""
+    rows = np.arange(len(group)) if order is None else order
+    rows = rows[np.argsort(group[rows], kind="stable")]
+    count = np.bincount(group)
+    found = np.empty(len(group), dtype=np.int64)
+    found[rows] = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+    return found
+
+
+def batches(resamples: int, numbers: int) -> Iterator[int]:
+    """Divide resamples into batches; yield how many each has, by the numbers that one needs."""
+    step = max(1, BATCH_NUMBERS // numbers)
+    for start in range(0, resamples, step):
+        yield min(step, resamples - start)

@@ -1,6 +1,6 @@
-"""Confidence intervals by prompt cluster, for statistics that are functions of sums.
+"""Confidence intervals by cluster, for statistics that are functions of sums.
 
-Pairs that share a prompt are not independent, so prompts are what is drawn anew, not pairs. Means,
+Pairs that share a prompt are not independent, so the bootstrap draws prompts, not pairs. Means,
 shares and variance shares are all smooth functions of a few sums over rows. It is enough to keep
 these sums for each prompt: a million rows then cost no more memory than their prompts.
 """
@@ -8,7 +8,7 @@ these sums for each prompt: a million rows then cost no more memory than their p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.checks import BATCH_NUMBERS, Codes, Floats
 
 Statistic = Callable[[Floats], Floats]
 """Takes totals ``(..., q)`` to values ``(...)``."""
@@ -29,9 +29,6 @@ FEWEST: Final = 5
 EXACT_UP_TO: Final = 1000
 """Largest number of clusters that is resampled."""
 RESAMPLES: Final = 1999
-_BATCH_NUMBERS: Final = 4_000_000
-_STEP: Final = 1e-6
-_ROUNDING: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,11 @@ class Interval:
     high: float
     level: float
     method: Method
+
+    @classmethod
+    def without_ends(cls, estimate: float = np.nan, level: float = 0.95) -> Interval:
+        """Return an estimate whose interval is not known."""
+        return cls(estimate, np.nan, np.nan, level, "none")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; None for what is not a number."""
@@ -138,20 +140,20 @@ def cluster_interval(
     estimate = float(statistic(sums.sum(0)))
     count = len(sums)
     if count < FEWEST or not np.isfinite(estimate):
-        return Interval(estimate, np.nan, np.nan, level, "none")
+        return Interval.without_ends(estimate, level)
     if bounds == (0, 1) and estimate in (0.0, 1.0):
         return wilson(estimate, count, level)
     if count > EXACT_UP_TO:
         return _delta_interval(sums, statistic, estimate, bounds, level)
     # all clusters say the same, but for rounding: there is nothing to resample
-    if np.abs(influence(sums, statistic)).max() <= _ROUNDING * (1 + abs(estimate)):
+    if np.abs(influence(sums, statistic)).max() <= 1e-12 * (1 + abs(estimate)):
         return Interval(estimate, estimate, estimate, level, "bootstrap")
     delta = _delta_interval(sums, statistic, estimate, bounds, level)
 
     def of_indices(index: Codes, axis: int = -1) -> Floats:
         return statistic(sums[index].sum(axis if axis >= 0 else index.ndim + axis))
 
-    batch = max(1, _BATCH_NUMBERS // sums.size)
+    batch = max(1, BATCH_NUMBERS // sums.size)
     low, high, _ = resampled(
         of_indices, count, level=level, resamples=resamples, seed=seed, batch=batch
     )
@@ -211,7 +213,7 @@ def influence(sums: Floats, statistic: Statistic) -> Floats:
     The gradient is taken by central differences; the totals' own size sets the step.
     """
     totals = sums.sum(0)
-    step = _STEP * np.maximum(np.abs(sums).sum(0), 1e-12)
+    step = 1e-6 * np.maximum(np.abs(sums).sum(0), 1e-12)
     up, down = totals + np.diag(step), totals - np.diag(step)
     gradient = (statistic(up) - statistic(down)) / (2 * step)
     return np.asarray((sums - sums.mean(0)) @ gradient)
@@ -239,6 +241,11 @@ def _delta_interval(
     return Interval(estimate, float(low), float(high), level, "delta")
 
 
-def stack_sums(parts: Sequence[Floats]) -> Floats:
-    """Put sums of the same clusters side by side, of shape ``(C, q₁ + q₂ + …)``."""
-    return np.concatenate(parts, axis=1)
+def percentile_interval(
+    estimate: float, draws: Floats, level: float, method: Method = "bootstrap"
+) -> Interval:
+    """Return the interval between percentiles of resamples; NaN ones, if not all, are left out."""
+    if not np.isfinite(draws).any():
+        return Interval.without_ends(estimate, level)
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level, method)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from hidden_context.models.precision import MIN_WIDTH, for_training
+from hidden_context.models.network.precision import MIN_WIDTH, for_training
 
 Precision = Literal["float32", "folded", "mixed", "bfloat16"]
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hidden_context.data.files import atomic_write, require_file
+from hidden_context.data.storage.files import atomic_write, require_file
 from hidden_context.distributions import CategoricalReward
 from hidden_context.errors import DataError
-from hidden_context.synthetic.environments import Environment
 from hidden_context.synthetic.networks import ClassifierLearner, Learner, RewardLearner
+from hidden_context.worlds.grids import Environment
 
 Array = NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.files import atomic_write
+from hidden_context.data.storage.files import atomic_write
 from hidden_context.errors import HiddenContextWarning
 from hidden_context.synthetic.curves import Curves
 from hidden_context.synthetic.latex import (

@@ -19,8 +19,8 @@ from hidden_context.distributions import CategoricalReward, NormalReward, Reward
 from hidden_context.distributions.log_space import Likelihood
 from hidden_context.synthetic.arithmetic import Arithmetic
 from hidden_context.synthetic.comparison import log_prob_greater
-from hidden_context.synthetic.environments import Environment
 from hidden_context.synthetic.training_pass import training_pass
+from hidden_context.worlds.grids import Environment
 
 NUM_LAYERS = 4
 LOG_STDDEV_SHIFT = 2.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hidden_context.terminal import make_table, number
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,29 +28,19 @@ def print_summary(result: SyntheticResult, console: Console | None = None) -> No
         console: Where to print; standard output by default.
     """
     from rich.console import Console
-    from rich.table import Table
 
     console = console or Console()
     off_jump = result.config.env == "1d"
-    table = Table(title="Spearman rank agreement of what was learned with", title_justify="left")
-    table.add_column("network", no_wrap=True)
-    columns = ["Borda", "utility"]
-    if off_jump:
-        columns += ["Borda*", "utility*"]
-    for column in (*columns, "loss", "s"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = ["Borda", "utility"] + (["Borda*", "utility*"] if off_jump else [])
+    title = "Spearman rank agreement of what was learned with"
+    table = make_table(title, ["network"], [*columns, "loss", "s"])
     for name, agreement in result.agreements.items():
         values: list[float | None] = [agreement.borda_count, agreement.expected_utility]
         if off_jump:
             values += [agreement.borda_count_off_jump, agreement.expected_utility_off_jump]
         loss, seconds = result.final_losses.get(name), result.seconds.get(name)
-        table.add_row(
-            LABELS[name],
-            *("" if value is None else f"{value:.3f}" for value in values),
-            "" if loss is None else f"{loss:.4f}",
-            "" if seconds is None else f"{seconds:.1f}",
-            end_section=name == "exact_borda_count",
-        )
+        cells = [*map(number, values), number(loss, 4), number(seconds, 1)]
+        table.add_row(LABELS[name], *cells, end_section=name == "exact_borda_count")
     console.print(table)
     note = (
         "Borda: Borda count; utility: expected utility\n"

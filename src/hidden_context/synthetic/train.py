@@ -12,8 +12,8 @@ from torch import Tensor
 from hidden_context.errors import DivergedError
 from hidden_context.synthetic.arithmetic import Precision, arithmetic, resolve_precision
 from hidden_context.synthetic.config import SyntheticConfig
-from hidden_context.synthetic.environments import Environment
 from hidden_context.synthetic.networks import Learner, make_learner
+from hidden_context.worlds.grids import Environment
 
 FINAL_LR = 1e-5
 CHECK_EVERY = 50

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from hidden_context.data.files import atomic_write, write_json, write_yaml_config
-from hidden_context.data.locks import exclusive_folder
-from hidden_context.models.threads import cpu_threads
+from hidden_context import worlds
+from hidden_context.data.storage.files import atomic_write, write_json, write_yaml_config
+from hidden_context.data.storage.locks import exclusive_folder
+from hidden_context.models.network.threads import cpu_threads
 from hidden_context.progress import stage
 from hidden_context.synthetic.agreement import Agreement, rank_agreements
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.curves import Curves, evaluate
-from hidden_context.synthetic.environments import Environment, make_environment
 from hidden_context.synthetic.networks import LEARNERS
 from hidden_context.synthetic.train import Trained, train
+from hidden_context.worlds.grids import Environment
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def run(config: SyntheticConfig) -> SyntheticResult:
 
 
 def _run(config: SyntheticConfig) -> SyntheticResult:
-    environment = make_environment(config.env)
+    environment = worlds.make(config.env)
     # Before the training, so that a folder that cannot be written to costs no time.
     write_yaml_config(config.folder / "config.yaml", config)
     with cpu_threads(config.num_threads):

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what it needs to go on exactly, and what a reward model needs."""
+"""Checkpoints of a run: all that resuming it exactly needs, and a loadable reward model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from transformers import TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import rotate_checkpoints
 
-from hidden_context.data.files import read_json, write_json
+from hidden_context.data.storage.files import read_json, write_json
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError, first_line
-from hidden_context.models.adapters import check_matched
-from hidden_context.models.folders import replace_folder
-from hidden_context.models.likelihood_file import load_likelihood
+from hidden_context.models.checkpoint.contents import replace_folder
+from hidden_context.models.checkpoint.likelihood_file import load_likelihood
+from hidden_context.models.network.adapters import check_matched
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.training.resume import RUN_FILE
-from hidden_context.training.sharding import Sharding
+from hidden_context.training.sharding.base import Sharding
 
 STATE_FILE: Final = "trainer_state.json"
 _OPTIMIZER: Final = "optimizer.pt"
@@ -102,7 +102,7 @@ def save(run: Running, state: TrainerState) -> None:
 
 
 def _write(state: Any, path: Path) -> None:
-    """Save what torch can; where there is no room, raise the OSError and not torch's own error."""
+    """Save by torch; on a full disk raise the OSError instead of torch's error."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)
@@ -148,7 +148,7 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
     if state.global_step > state.max_steps:
         raise ConfigError(
             f"{folder} has {state.global_step} steps behind it, but the run ends after "
-            f"{state.max_steps}; raise --max_steps or --num_train_epochs, or go on from an earlier "
+            f"{state.max_steps}; raise --max_steps or --num_train_epochs, or resume an earlier "
             "checkpoint."
         )
     for each in run.exportable:
@@ -161,7 +161,7 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
 def note_best(
     state: TrainerState, arguments: TrainingArguments, metrics: Mapping[str, float]
 ) -> bool:
-    """Note whether the model is the best so far.
+    """Record whether the model is the best so far.
 
     Args:
         state: Where it is noted.
@@ -197,7 +197,7 @@ def load_weights(run: Running, folder: str | Path) -> None:
     stored = load_likelihood(folder, likelihood.head)
     if stored.options != likelihood.options:
         raise CheckpointError(
-            f"{folder} learned something else beside the network; go on from it with the options "
+            f"{folder} learned something else beside the network; resume it with the options "
             "and annotators that it was begun with."
         )
     network = run.reward_model.module
@@ -237,7 +237,7 @@ def _load_network(network: Any, folder: Path, sharding: Sharding) -> None:
 
 
 def _random_state() -> dict[str, Any]:
-    """Collect the random state, in what can be loaded without running code."""
+    """Collect the random state in types that load without running code."""
     numpy: Any = np.random.get_state()  # noqa: NPY002 - whatever draws from it goes on as before
     name, keys, *rest = numpy
     states: dict[str, Any] = {
@@ -255,7 +255,7 @@ def _random_file(rank: int, count: int) -> str:
 
 
 def load_random_state(folder: str | Path, accelerator: Accelerator) -> None:
-    """Restore the random state of this process, where the checkpoint has one for it.
+    """Restore this process's random state if the checkpoint has it.
 
     Raises:
         CheckpointError: If it cannot be read.
@@ -270,7 +270,7 @@ def load_random_state(folder: str | Path, accelerator: Accelerator) -> None:
         np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     except _UNREADABLE as error:
         raise CheckpointError(
-            f"{path} cannot be read ({first_line(error)}); without the file the run goes on with "
+            f"{path} cannot be read ({first_line(error)}); without the file the run draws "
             "other random numbers."
         ) from error
     random.setstate(states["python"])

@@ -9,15 +9,29 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from hidden_context.data.tokenize import TokenizedExamples
+from hidden_context.data.tokens.chat import install_chat_template
+from hidden_context.data.tokens.tokenize import TokenizedExamples
 from hidden_context.likelihood import Labels
+from hidden_context.models.network.tokenizer import load_tokenizer
+from hidden_context.training.config import BackboneOptions
 from hidden_context.training.links import Linker, Links
 
 Tokens = list[list[int]]
 
 
+def load_run_tokenizer(options: BackboneOptions) -> Any:
+    """Load the tokenizer that the options name, with the chat template if it has none."""
+    tokenizer = load_tokenizer(
+        options.tokenizer_name or options.model_name,
+        revision=None if options.tokenizer_name else options.revision,
+        trust_remote_code=options.trust_remote_code,
+    )
+    install_chat_template(tokenizer, options.chat_template)
+    return tokenizer
+
+
 class ExampleDataset(Dataset["Tokens"]):
-    """Tokenized examples, each response once, with what was said of them.
+    """Tokenized examples with their labels, each response once.
 
     Args:
         tokens: The examples and their token ids.
@@ -64,7 +78,7 @@ class ExampleDataset(Dataset["Tokens"]):
 
     @property
     def votes(self) -> list[float]:
-        """Votes of each example; one that is there to be compared with others counts as one."""
+        """Votes of each example; with a linker, at least one."""
         least = 0.0 if self.linker is None else 1.0
         return self.labels.votes_by_example.clamp(min=least).tolist()
 
@@ -82,12 +96,12 @@ class ExampleDataset(Dataset["Tokens"]):
         return Batch(list(rows), [self._tokens[row] for row in rows], labels, links)
 
     def lines_of(self, row: int) -> str:
-        """Where an example stood in its source: lines of a file or rows of a table, from 1."""
+        """Lines of the source that an example comes from, counted from 1."""
         lines = self.examples[row].source_lines or (row + 1,)
         return ", ".join(map(str, lines))
 
     def groups(self, columns: Sequence[str] = ("data_subset", "objective")) -> dict[str, list[Any]]:
-        """Value of columns of every example, None where it has none."""
+        """Values of some columns of every example; None if it has no value."""
         return {name: [getattr(each, name) for each in self.examples] for name in columns}
 
 
@@ -114,7 +128,7 @@ class Batch:
 
     @property
     def together(self) -> list[list[int]] | None:
-        """Groups of examples that have to be run in one pass; None where each may stand alone."""
+        """Groups of examples that must share a pass; None if every example may stand alone."""
         return None if self.links is None else self.links.groups(len(self))
 
     def part(self, places: Sequence[int]) -> Batch:

@@ -17,20 +17,24 @@ from transformers import (
     set_seed,
 )
 
-from hidden_context.data.chat import install_chat_template
 from hidden_context.data.example import Example
-from hidden_context.data.held_out import Splits
-from hidden_context.data.token_cache import TokenCache
-from hidden_context.data.tokenize import tokenize_examples
+from hidden_context.data.splits.held_out import Splits
+from hidden_context.data.tokens.cache import TokenCache
+from hidden_context.data.tokens.tokenize import tokenize_examples
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood
-from hidden_context.models.backbone import LoraOptions, build_model
+from hidden_context.models.network.backbone import LoraOptions, build_model
+from hidden_context.models.network.tokenizer import length_limit, padding_id
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.models.tokenizer import length_limit, load_tokenizer, padding_id
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import ExampleDataset
-from hidden_context.training.fitted import Fitted, reward_scale
+from hidden_context.training.dataset import ExampleDataset, load_run_tokenizer
+from hidden_context.training.fitted import (
+    Fitted,
+    bring_to_one_unit,
+    check_remaining,
+    reward_scale,
+)
 from hidden_context.training.labels import (
     make_linker,
     make_training_likelihood,
@@ -39,7 +43,6 @@ from hidden_context.training.labels import (
     training_labels,
 )
 from hidden_context.training.loop import TrainingLoop
-from hidden_context.training.remaining import check_remaining
 from hidden_context.training.resume import resume_point
 from hidden_context.training.schedules import PAPER_SCHEDULES
 
@@ -54,18 +57,19 @@ _NOT_TAKEN = {
     *("save_only_model", "enable_jit_checkpoint", "bf16_full_eval", "fp16_full_eval"),
     "bf16",
 }
+# Taken over as they are.
+_SAME_NAME = (
+    *("output_dir", "per_device_eval_batch_size", "learning_rate", "weight_decay", "max_steps"),
+    *("num_train_epochs", "bf16", "seed", "logging_steps", "eval_steps", "save_steps"),
+    *("save_total_limit", "deepspeed"),
+)
 # Examples that tell the members' units: their root mean squares vary by a few per cent.
 _UNIT_EXAMPLES = 512
 
 
 def build_reward_model(config: TrainConfig, likelihood: Likelihood) -> SequenceRewardModel:
     """Build the untrained reward model of a configuration, on the CPU."""
-    tokenizer = load_tokenizer(
-        config.tokenizer_name or config.model_name,
-        revision=None if config.tokenizer_name else config.revision,
-        trust_remote_code=config.trust_remote_code,
-    )
-    install_chat_template(tokenizer, config.chat_template)
+    tokenizer = load_run_tokenizer(config)
     set_seed(config.seed)
     module = build_model(
         config.model_name,
@@ -98,18 +102,14 @@ def training_arguments(
         ConfigError: If ``training_arguments`` names an argument that is unknown or not taken, or
             they contradict.
     """
-    strategy = "steps" if has_eval else "no"
-    values: dict[str, Any] = {
-        "output_dir": config.output_dir,
+    paper = config.lr_scheduler_type in PAPER_SCHEDULES
+    values: dict[str, Any] = {name: getattr(config, name) for name in _SAME_NAME} | {
         # an optimiser step is so many votes; it is divided by tokens
         "per_device_train_batch_size": config.per_device_train_batch_size
         * config.gradient_accumulation_steps,
-        "gradient_accumulation_steps": 1,
-        "lr_scheduler_type": (
-            "constant" if config.lr_scheduler_type in PAPER_SCHEDULES else config.lr_scheduler_type
-        ),
+        "lr_scheduler_type": "constant" if paper else config.lr_scheduler_type,
         "optim": _OPTIMIZERS.get(config.optim, config.optim),
-        "eval_strategy": strategy,
+        "eval_strategy": "steps" if has_eval else "no",
         "eval_on_start": config.eval_first_step and has_eval,
         "save_strategy": "steps",
         "load_best_model_at_end": validated,
@@ -119,25 +119,8 @@ def training_arguments(
         "use_cpu": not torch.accelerator.is_available(),
         "report_to": config.report_to or "none",
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "push_to_hub": False,
+        "disable_tqdm": config.disable_tqdm or config.quiet,
     }
-    for name in (
-        "per_device_eval_batch_size",
-        "learning_rate",
-        "weight_decay",
-        "num_train_epochs",
-        "max_steps",
-        "bf16",
-        "seed",
-        "logging_steps",
-        "eval_steps",
-        "save_steps",
-        "save_total_limit",
-        "disable_tqdm",
-        "deepspeed",
-    ):
-        values[name] = getattr(config, name)
-    values["disable_tqdm"] = config.disable_tqdm or config.quiet
     known = set(inspect.signature(TrainingArguments).parameters)
     unknown = sorted(set(config.training_arguments) - known)
     if unknown:
@@ -211,7 +194,11 @@ def fit(
     if config.quiet:
         loop.handler.remove_callback(PrinterCallback)
     loop.train(resume)
-    _bring_to_one_unit(loop, datasets["train"])
+    if model.head.num_members:
+        train = datasets["train"]
+        rows = range(0, len(train), -(-len(train) // _UNIT_EXAMPLES))
+        raw = loop.runner.raw_outputs_of(train, len(rows), rows)
+        bring_to_one_unit(model.likelihood, raw, train.batch(rows).labels)
     metrics: dict[str, float] = {}
     if config.evaluate_at_end and "test" in datasets:
         metrics = loop.metrics_of(datasets["test"])
@@ -232,7 +219,7 @@ def tokenize_splits(
     model: SequenceRewardModel,
     draws: Tensor | None = None,
 ) -> dict[str, ExampleDataset]:
-    """Tokenize the sets of a run, bringing their reports up to date.
+    """Tokenize the splits of a run and update their reports.
 
     Args:
         config: The options.
@@ -279,17 +266,3 @@ def tokenize_splits(
             remedy="Raise --max_length, or look at what was dropped and why",
         )
     return {name: part for name, part in datasets.items() if len(part)}
-
-
-def _bring_to_one_unit(loop: TrainingLoop, dataset: ExampleDataset) -> None:
-    """Bring an ensemble's members to one unit by a sample of the training comparisons."""
-    model = loop.reward_model
-    if not model.head.num_members:
-        return
-    rows = range(0, len(dataset), -(-len(dataset) // _UNIT_EXAMPLES))
-    batch = dataset.batch(rows)
-    raw = loop.runner.raw_outputs_of(dataset, len(rows), rows)
-    compared = batch.labels.comparisons
-    if len(compared):
-        likelihood = model.likelihood
-        likelihood.head = likelihood.head.in_one_unit(raw[compared.first], raw[compared.second])

@@ -1,20 +1,27 @@
-"""What fitting a model gives, whichever way it was fitted."""
+"""What every way of fitting a model shares: the check before it and the result after it."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from torch import Tensor
 
+from hidden_context.data.example import Example, Rating
+from hidden_context.data.splits.held_out import Splits
+from hidden_context.errors import DataError, HiddenContextWarning
 from hidden_context.heads import Head
-from hidden_context.models.head_file import RewardScale
+from hidden_context.likelihood import Labels, Likelihood
+from hidden_context.models.checkpoint.head_file import RewardScale
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.training.config import TrainConfig
 
 
 def is_first_process() -> bool:
-    """Whether this process writes and prints: of those a launcher started, the first one does."""
+    """Whether this process writes and prints: the first of those that a launcher started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -24,11 +31,11 @@ class Fitted:
 
     Attributes:
         model: The trained reward model.
-        metrics: Metrics on the test examples; empty where there are none.
+        metrics: Metrics on the test examples; empty if there are none.
         history: Log lines or epochs.
         examples: Number of examples used, by split.
-        baselines: Metrics of baselines on the same features by name, and those of the ``probe``
-            beside them; empty where there are none.
+        baselines: Metrics of baselines on the same features by name, beside those of the
+            ``probe``; empty without a frozen backbone.
     """
 
     model: RewardModel
@@ -43,4 +50,60 @@ def reward_scale(head: Head, raw: Tensor) -> RewardScale:
     rewards = head.distribution(raw).mean
     return RewardScale(
         float(rewards.mean()), float(rewards.std(correction=0)), int(rewards.numel())
+    )
+
+
+def bring_to_one_unit(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
+    """Bring an ensemble's members to one unit, by raw outputs ``(R, K)`` of compared responses."""
+    compared = labels.comparisons
+    if likelihood.head.num_members and len(compared):
+        likelihood.head = likelihood.head.in_one_unit(raw[compared.first], raw[compared.second])
+
+
+FEW_JUDGEMENTS: Final = 20
+
+
+def check_remaining(
+    config: TrainConfig,
+    likelihood: Likelihood,
+    splits: Splits,
+    left: Mapping[str, Sequence[Example]],
+) -> None:
+    """Warn if many judgements are lost or few are left; stop below ``config.min_judgements``.
+
+    Args:
+        config: The options.
+        likelihood: Whether ratings are read.
+        splits: The sets as they were read.
+        left: What is left of each, by its name; all that are left out are empty.
+
+    Raises:
+        DataError: If fewer judgements are left to train on than the configuration asks for.
+    """
+    ratings = bool(likelihood.options.rating_weight or config.max_comparisons)
+    for name, report in splits.reports.items():
+        before, after = getattr(splits, name), left.get(name, ())
+        share = _judgements(after, ratings) / max(_judgements(before, ratings), 1)
+        report.warn_of_losses(len(before) - len(after), share)
+    count, read = _judgements(left["train"], ratings), splits.reports.get("train")
+    if count < config.min_judgements:
+        raise DataError(
+            f"{count} judgements are left to train on, fewer than --min_judgements "
+            f"{config.min_judgements}: {str(read).rstrip('.')}",
+            remedy="Give more data, look at what was dropped and why, or take --min_judgements 0",
+        )
+    if count < FEW_JUDGEMENTS:
+        warnings.warn(
+            f"only {count} judgements are left to train on: {read}",
+            HiddenContextWarning,
+            stacklevel=2,
+        )
+
+
+def _judgements(examples: Sequence[Example], ratings: bool) -> int:
+    """Count the judgements that a reward is learned from."""
+    return sum(
+        not judgement.abstains and (ratings or not isinstance(judgement.answer, Rating))
+        for example in examples
+        for judgement in example.judgements
     )

@@ -16,7 +16,7 @@ from hidden_context.likelihood.labels import join_comparisons, take_rows
 
 @dataclasses.dataclass(frozen=True)
 class Links:
-    """L comparisons between responses of different examples of a batch.
+    """L comparisons between responses of different examples in a batch.
 
     Attributes:
         examples: Places of the two examples in the batch, of shape ``(L, 2)``.
@@ -29,7 +29,7 @@ class Links:
     comparisons: Comparisons
 
     def groups(self, count: int) -> list[list[int]]:
-        """Examples in connected groups: all that a link joins stand in one."""
+        """Connected groups of examples: linked examples are in one group."""
         linked = coo_array((torch.ones(len(self.examples)), self.examples.T), (count, count))
         number, group = connected_components(linked, directed=False)
         return [(group == each).nonzero()[0].tolist() for each in range(number)]
@@ -151,7 +151,7 @@ class Linker:
         self.num_votes = float((self.sizes - 1).clamp(min=0).sum())
 
     def within(self, examples: Tensor) -> Linker:
-        """The same among some examples alone, a mask ``(E,)``; all keep their numbers."""
+        """Restrict the linker to some examples, a mask ``(E,)``; all keep their numbers."""
         ratings = self.labels.ratings
         kept = take_rows(ratings, examples[ratings.example])
         return Linker(dataclasses.replace(self.labels, ratings=kept), self.most, self.seed)

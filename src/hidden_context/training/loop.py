@@ -29,7 +29,7 @@ from hidden_context.models.engine.budget import TokenBudget, default_tokens
 from hidden_context.models.engine.choose import Way
 from hidden_context.models.engine.runner import Runner
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.statistics.judgement_metrics import (
+from hidden_context.statistics.evaluation.judgement_metrics import (
     grouped_judgement_metrics,
     judgement_metrics,
 )
@@ -39,9 +39,9 @@ from hidden_context.training.dataset import Batch, ExampleDataset
 from hidden_context.training.labels import prior_weight
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.optimizer import make_optimizer, make_scheduler
-from hidden_context.training.processes import is_sharded, make_accelerator, make_sharding
 from hidden_context.training.runner import NotFiniteError, StepRunner
 from hidden_context.training.sampler import StepSampler
+from hidden_context.training.sharding.processes import is_sharded, make_accelerator, make_sharding
 
 _SHOWN: Final = ("accuracy", "reward_mean", "reward_stddev", "r2")
 
@@ -269,7 +269,7 @@ class TrainingLoop:
         self._event("on_log", logs=logs)
 
     def _evaluate(self, at_start: bool = False) -> None:
-        """Evaluate along the way; at the start nothing is chosen by it, for nothing was saved."""
+        """Evaluate during training; before the first step no checkpoint can be chosen."""
         if self.evaluation is None:
             self.control.should_evaluate = False
             return
@@ -295,7 +295,7 @@ class TrainingLoop:
             return grouped_judgement_metrics(likelihood, raw.to(device), labels, data.groups())
 
     def raw_outputs_of(self, data: ExampleDataset) -> Tensor:
-        """Raw outputs ``(R, K)`` of a dataset's responses; not run again at the same step."""
+        """Raw outputs ``(R, K)`` of a dataset's responses, cached until the next step."""
         known = self._evaluated
         if known is None or known[0] != self.state.global_step or known[1] is not data:
             size = self.arguments.per_device_eval_batch_size
@@ -304,7 +304,7 @@ class TrainingLoop:
         return known[2]
 
     def finish(self) -> None:
-        """Put the model together in every process; nothing is run by the loop afterwards."""
+        """Put the whole model together in every process, after training."""
         module = self.sharding.whole()
         if module is not self.runner.module:
             model = self.reward_model
@@ -313,7 +313,7 @@ class TrainingLoop:
 
 
 def _means(lines: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Average log lines over the steps that have a value; norm and rate are the last step's."""
+    """Average log lines over the steps with a value; norm and rate are the last step's."""
     means: dict[str, float] = {}
     for name in dict.fromkeys(name for line in lines for name in line):
         values = [line[name] for line in lines if name in line]

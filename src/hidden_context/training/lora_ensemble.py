@@ -1,4 +1,4 @@
-"""Ensembles of adapters: members trained apart on one backbone, then brought together."""
+"""Ensembles of adapters: members trained separately on one backbone, then combined."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any, Final
 import torch
 from transformers import TrainerCallback
 
-from hidden_context.data.files import write_json
-from hidden_context.data.held_out import Splits
+from hidden_context.data.splits.held_out import Splits
+from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.heads import EnsembleHead, Head
 from hidden_context.likelihood import make_likelihood
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel, adapter_name
-from hidden_context.models.adapters import adapter_shapes, add_adapter
+from hidden_context.models.checkpoint.contents import read_checkpoint_json
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.checkpoint.likelihood_file import load_likelihood
 from hidden_context.models.engine.budget import release_memory
-from hidden_context.models.head_file import HEAD_FILE, HeadFile, read_checkpoint_json
-from hidden_context.models.likelihood_file import load_likelihood
-from hidden_context.statistics.judgement_metrics import grouped_judgement_metrics
+from hidden_context.models.network.adapters import add_adapter
+from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
 from hidden_context.training import finetune
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import ExampleDataset
@@ -41,7 +42,7 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
     description: Mapping[str, Any] | None = None,
 ) -> Fitted:
-    """Train the members one after the other, each like a model by itself; see ``training.run``.
+    """Train the members one after the other, each like a single model; see ``training.run``.
 
     A member has a seed and a random start of its own, and sees each prompt as often as its
     bootstrap sample has it. It is trained in ``OUTPUT_DIR/member_{m}``, whose ``final`` is all that
@@ -77,7 +78,7 @@ def fit(
         )
         if is_first_process():
             fitted.model.save_pretrained(own.final_path)
-        progress.finish(number, fitted.history)
+        progress.note(number, fitted.history)
         del fitted
         gc.collect()  # a Trainer and its model refer to each other
         release_memory()
@@ -92,7 +93,7 @@ def fit(
 
 
 def member_config(config: TrainConfig, number: int) -> TrainConfig:
-    """Configuration of one member's training, from its beginning."""
+    """Configuration of one member's training."""
     return dataclasses.replace(
         config,
         seed=config.seed + _SEED_STEP * number,
@@ -104,7 +105,7 @@ def member_config(config: TrainConfig, number: int) -> TrainConfig:
 
 
 class _Progress:
-    """Which members have begun and finished, in a file that a later run reads to go on.
+    """Which members have begun and finished, kept in a file for resuming.
 
     Args:
         config: The options.
@@ -135,17 +136,16 @@ class _Progress:
         return number < len(self.members)
 
     def is_finished(self, number: int, config: TrainConfig) -> bool:
-        """Whether a member is trained and its adapter there."""
+        """Whether a member is trained and its adapter saved."""
         is_there = (config.final_path / HEAD_FILE).is_file()
         return is_there and self.has_begun(number) and bool(self.members[number]["finished"])
 
-    def begin(self, number: int) -> None:
-        """Note that a member begins."""
-        self._note(number, {"finished": False})
-
-    def finish(self, number: int, history: list[dict[str, Any]]) -> None:
-        """Note that a member is finished, with its log."""
-        self._note(number, {"finished": True, "history": history})
+    def note(self, number: int, history: list[dict[str, Any]] | None = None) -> None:
+        """Record that a member begins, or with its log that it is finished."""
+        state = {"finished": False} if history is None else {"finished": True, "history": history}
+        self.members[number : number + 1] = [state]
+        if is_first_process():
+            write_json(self.path, {"members": self.members, "run": self.description})
 
     def history(self, count: int) -> list[dict[str, Any]]:
         """Log lines of the members."""
@@ -155,24 +155,19 @@ class _Progress:
             for line in self.members[number]["history"]
         ]
 
-    def _note(self, number: int, state: dict[str, Any]) -> None:
-        self.members[number : number + 1] = [state]
-        if is_first_process():
-            write_json(self.path, {"members": self.members, "run": self.description})
-
 
 class _Begins(TrainerCallback):
-    """Notes that a member begins once its Trainer does, when all processes have read the notes."""
+    """Records that a member begins, once all processes have read the file."""
 
     def __init__(self, progress: _Progress, number: int) -> None:
         self.progress, self.number = progress, number
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.begin(self.number)
+        self.progress.note(self.number)
 
 
 def _wait_for_all_processes() -> None:
-    """Let the first process finish writing what the others are about to read."""
+    """Wait until the first process has written what the others read."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
 
@@ -180,7 +175,7 @@ def _wait_for_all_processes() -> None:
 def _assemble(
     config: TrainConfig, ensemble: EnsembleHead, single: EnsembleHead, splits: Splits
 ) -> AdapterEnsembleRewardModel:
-    """Put the members' adapters on one backbone, and their rewards into one unit.
+    """Put the members' adapters on one backbone, with their rewards in one unit.
 
     Each member was brought to its unit by the same sample of training pairs when it was trained.
     """
@@ -190,8 +185,7 @@ def _assemble(
     blank = finetune.build_reward_model(configs[0], make_likelihood(single))
     module = blank.module
     for number, folder in enumerate(folders):
-        shapes = adapter_shapes(str(folder))
-        add_adapter(module, str(folder), config.model_name, shapes, adapter_name(number))
+        add_adapter(module, str(folder), config.model_name, single, adapter_name(number))
     module.set_adapter(adapter_name(0))
     module.delete_adapter("default")
     if config.tuning != "qlora":  # a quantised backbone is where it runs already

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hidden_context.data.trees import tree_of
+from hidden_context.data.tokens.trees import tree_of
 from hidden_context.likelihood import Labels, Likelihood
 from hidden_context.models.engine.choose import Way
 from hidden_context.models.engine.forward import classifier_of, padded_outputs, tree_outputs
@@ -44,7 +44,7 @@ class PassOutput(NamedTuple):
 
 
 class PreferenceModule(nn.Module):
-    r"""All that is learned, as one module, so that wrappers of modules see all of it.
+    r"""All learned parameters as one module, for wrappers of modules.
 
     .. math:: \frac1V\sum_j w_j\,\ell_j + \frac1C\sum_c \text{penalty}_c
         + \lambda\cdot\text{prior}
@@ -121,7 +121,7 @@ class PreferenceModule(nn.Module):
         return tree_outputs(self.network, sequences, trees)
 
     def loss(self, raw: Tensor, labels: Labels, totals: Totals | None = None) -> PassOutput:
-        """A pass's part of the step's loss (see the class)."""
+        """The part of the step's loss that a pass adds (see the class)."""
         count = len(labels.comparisons)
         totals = totals or Totals(float(labels.votes.sum()), count)
         labels = labels.map(lambda values: values.to(raw.device))

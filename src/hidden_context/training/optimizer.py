@@ -12,7 +12,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from hidden_context.errors import ConfigError
 from hidden_context.models.engine.forward import classifier_of
-from hidden_context.models.modules import final_linear
+from hidden_context.models.network.modules import final_linear
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.schedules import PAPER_SCHEDULES, paper_schedule
 
@@ -22,7 +22,7 @@ _NOT_DECAYED: Final = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)
 def make_optimizer(
     module: PreferenceModule, arguments: TrainingArguments, likelihood_rate: float
 ) -> torch.optim.Optimizer:
-    """Make the optimiser, with a group of its own for what is learned beside the network.
+    """Make the optimiser, with a separate group for the likelihood's parameters.
 
     Biases and norms are not decayed, the likelihood is not, and neither is an ensemble's output
     layer: its random start is a prior.
@@ -68,7 +68,7 @@ def make_optimizer(
 def make_scheduler(
     name: str, optimizer: torch.optim.Optimizer, arguments: TrainingArguments, steps: int
 ) -> Any:
-    """Make the paper's schedule where one was chosen, else Transformers' own.
+    """Make the paper's schedule if one was chosen, else one of Transformers'.
 
     Args:
         name: ``cosine`` or ``step`` for the paper's.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hidden_context.data.trees import fill_batches, tree_of
+from hidden_context.data.tokens.trees import fill_batches, tree_of
 from hidden_context.errors import HiddenContextError
 from hidden_context.models.engine.budget import is_out_of_memory
 from hidden_context.models.engine.choose import Way
@@ -101,7 +101,7 @@ def bring_to(
 
 
 def _groups_of(each: Pass, together: Sequence[Sequence[int]] | None) -> list[list[int]]:
-    """Divide a pass as far as it can be divided; a group's examples stand side by side."""
+    """Divide a pass into its groups of examples that must stay together."""
     if together is None:
         return [[example] for example in each.examples]
     own = set(each.examples)
@@ -115,7 +115,7 @@ def tokens_too_many(
     alone: bool,
     together: Sequence[Sequence[int]] | None = None,
 ) -> int:
-    """Find out whether fewer tokens may help after an error.
+    """Decide after an error whether fewer tokens may help.
 
     Args:
         error: What was raised while the passes were run.
@@ -137,7 +137,7 @@ def tokens_too_many(
     if not alone:
         raise HiddenContextError(
             f"there is no memory for a forward pass of {count} examples. One of "
-            "several processes cannot go on with fewer by itself: take a smaller "
+            "several processes cannot take fewer by itself: choose a smaller "
             "--tokens_per_batch (with DeepSpeed --per_device_train_batch_size)."
         ) from error
     if count == 1:

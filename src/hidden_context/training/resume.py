@@ -1,4 +1,4 @@
-"""Going on with a run: where it stopped, and whether it is the same run."""
+"""Resuming a run: the point to resume from, and the check that it is the same run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ import torch
 from transformers.trainer_utils import get_last_checkpoint
 
 from hidden_context.config import by_present_names
-from hidden_context.data.chat import install_chat_template
 from hidden_context.data.example import Example
-from hidden_context.data.held_out import Splits
-from hidden_context.data.token_cache import day_of, tokenizer_digest
+from hidden_context.data.splits.held_out import Splits
+from hidden_context.data.tokens.cache import day_of, tokenizer_digest
 from hidden_context.errors import CheckpointError, HiddenContextWarning, MissingFileError
-from hidden_context.models.head_file import read_checkpoint_json
-from hidden_context.models.identity import weight_digests
-from hidden_context.models.tokenizer import load_tokenizer
-from hidden_context.training.config import TrainConfig
+from hidden_context.models.checkpoint.contents import read_checkpoint_json
+from hidden_context.models.checkpoint.identity import weight_digests
+from hidden_context.training.config import OutputOptions, TrainConfig
+from hidden_context.training.dataset import load_run_tokenizer
 
 RUN_FILE: Final = "run.json"
 MEMBERS_FILE: Final = "members.json"
@@ -61,8 +60,8 @@ _FREE_ARGUMENTS: Final = (
 )
 
 
-def resume_wanted(config: TrainConfig) -> bool | str:
-    """Read ``resume_from_checkpoint``: whether to go on from the last checkpoint, or which one."""
+def resume_wanted(config: OutputOptions) -> bool | str:
+    """Read ``resume_from_checkpoint``: True for the last checkpoint, or a folder."""
     wanted = str(config.resume_from_checkpoint or "false")
     if wanted.lower() in ("false", "no", "0", "none"):
         return False
@@ -74,8 +73,8 @@ def last_checkpoint(folder: str | Path) -> str | None:
     return get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None
 
 
-def resume_point(config: TrainConfig) -> str | None:
-    """Folder of the checkpoint to go on from, or None.
+def resume_point(config: OutputOptions) -> str | None:
+    """Folder of the checkpoint to resume from, or None.
 
     Raises:
         MissingFileError: If there is none where one was asked for.
@@ -96,18 +95,13 @@ def resume_point(config: TrainConfig) -> str | None:
 
 
 def describe_run(config: TrainConfig, splits: Splits) -> dict[str, Any]:
-    """Describe all that a run's numbers depend on, as its checkpoints hold it.
+    """Describe everything that changes a run's numbers, for its checkpoints.
 
     Args:
         config: The options.
         splits: The examples.
     """
-    tokenizer: Any = load_tokenizer(
-        config.tokenizer_name or config.model_name,
-        revision=None if config.tokenizer_name else config.revision,
-        trust_remote_code=config.trust_remote_code,
-    )
-    install_chat_template(tokenizer, config.chat_template)
+    tokenizer = load_run_tokenizer(config)
     sets = {"training": splits.train, "validation": splits.validation, "evaluation": splits.test}
     options = dataclasses.asdict(config)
     return {
@@ -133,7 +127,7 @@ def _digest(examples: Sequence[Example], annotator_column: str) -> str:
 
 
 def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
-    """Check that a run that is to go on is the one that its checkpoint was written by.
+    """Check that a resumed run is the run that wrote its checkpoint.
 
     Prints what may be and is another: length, intervals, processes, and how examples are run.
 
@@ -142,7 +136,7 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
         run: What ``describe_run`` gives.
 
     Raises:
-        MissingFileError: If there is nothing to go on from.
+        MissingFileError: If there is nothing to resume.
         CheckpointError: If data, options or models are others, naming them.
     """
     if resume_wanted(config) is False:
@@ -151,7 +145,7 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
     if stored is None:
         warnings.warn(
             f"{place} does not say what it was trained with, as one of an earlier version; data "
-            "and options have to be the same to go on from it.",
+            "and options have to be the same to resume it.",
             HiddenContextWarning,
             stacklevel=3,
         )
@@ -168,22 +162,22 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
     refused, printed = _compare(stored, run, grows=config.ensemble == "lora")
     if refused:
         raise CheckpointError(
-            f"{place} was trained with something else: {'; '.join(refused)}. Give what it was "
-            "begun with to go on, or leave out --resume_from_checkpoint and name another "
-            "--output_dir to begin anew."
+            f"{place} was trained with something else: {'; '.join(refused)}. To resume it, "
+            "give what it was begun with; to begin anew, leave out --resume_from_checkpoint and "
+            "name another --output_dir."
         )
     if printed:
-        print(f"going on from {place} with other options: {'; '.join(printed)}", file=sys.stderr)
+        print(f"resuming {place} with other options: {'; '.join(printed)}", file=sys.stderr)
 
 
 def stored_run(config: TrainConfig) -> tuple[Path, dict[str, Any] | None]:
-    """Return where a run left its description, and the description if it is there.
+    """Return where a run's description is stored, and the description if it exists.
 
     Args:
         config: The options of a run that is to go on.
 
     Raises:
-        MissingFileError: If there is nothing to go on from.
+        MissingFileError: If there is nothing to resume.
         CheckpointError: If the description is damaged.
     """
     if config.ensemble == "lora":
@@ -201,7 +195,7 @@ def stored_run(config: TrainConfig) -> tuple[Path, dict[str, Any] | None]:
 def _compare(
     old: Mapping[str, Any], new: Mapping[str, Any], *, grows: bool
 ) -> tuple[list[str], list[str]]:
-    """List what is refused and what is only printed of the differences between two runs."""
+    """List the differences between two runs that are refused, and those only printed."""
     # an option that an earlier version lacked has its default
     before = _flat(dataclasses.asdict(TrainConfig()) | dict(old["options"]))
     after = _flat(new["options"])
@@ -232,7 +226,7 @@ def _compare(
 
 
 def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the further arguments of Transformers' that change numbers beside the options."""
+    """Put further arguments of Transformers that change numbers beside the options."""
     flat = dict(json.loads(json.dumps(options, default=str)))
     arguments = flat.pop("training_arguments", {})
     return flat | {n: v for n, v in arguments.items() if not n.startswith(_FREE_ARGUMENTS)}
@@ -245,7 +239,7 @@ def _votes(run: Mapping[str, Any]) -> tuple[tuple[str, int], tuple[str, int]]:
 
 
 def _changed(old: Any, new: Any) -> str:
-    """Name the entries that differ, where there are any."""
+    """Name the entries that differ."""
     if not isinstance(old, dict):
         return ""
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))

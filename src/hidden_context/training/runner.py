@@ -1,4 +1,4 @@
-"""Running an optimiser step, or an evaluation, in passes that fit into memory."""
+"""Running an optimiser step or an evaluation in passes that fit into memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hidden_context.models.engine.forward import tree_attention_in
 from hidden_context.training.dataset import Batch, ExampleDataset
 from hidden_context.training.module import PassOutput, PreferenceModule, Totals
 from hidden_context.training.passes import Pass, bring_to, divide, tokens_too_many
-from hidden_context.training.sharding import Sharding
+from hidden_context.training.sharding.base import Sharding
 
 
 class StepResult(NamedTuple):
@@ -47,7 +47,7 @@ class NotFiniteError(DivergedError):
 
 
 class StepRunner:
-    """Runs examples through the module, in fewer tokens at a time where memory runs out.
+    """Runs examples through the module, with smaller passes after memory ran out.
 
     Args:
         accelerator: Of the processes.
@@ -71,7 +71,7 @@ class StepRunner:
         self.sharding = sharding or Sharding(accelerator, module)
 
     def attention(self) -> AbstractContextManager[None]:
-        """Attention of the way chosen, for forward and backward passes."""
+        """Attention for the chosen engine, in forward and backward passes."""
         return (
             tree_attention_in(self.module.network) if self.module.way == "tree" else nullcontext()
         )
@@ -84,7 +84,7 @@ class StepRunner:
     def _equally_many(
         self, passes: list[Pass], together: Sequence[Sequence[int]] | None = None
     ) -> list[Pass]:
-        """Divide passes further, so that every process has as many as the one with most."""
+        """Divide passes further, so that every process has equally many."""
         count = torch.tensor([len(passes)], device=self.device)
         most: Any = self.accelerator.gather(count)
         return bring_to(int(most.max()), passes, together)
@@ -216,7 +216,7 @@ class StepRunner:
 
 
 def _not_finite(output: PassOutput, batch: Batch) -> list[int]:
-    """Rows whose loss is not finite; all of them where it is something else."""
+    """Rows whose loss is not finite; all rows if the cause is elsewhere."""
     wrong = set(batch.labels.example[~torch.isfinite(output.nats).cpu()].tolist())
     rows = [row for place, row in enumerate(batch.rows) if place in wrong]
     return rows or batch.rows

@@ -1,4 +1,4 @@
-"""Which examples make up which optimiser step."""
+"""The examples of each optimiser step."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StepSampler:
         return self._count
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield this process's examples of each step of the epoch; a last, smaller step comes last.
+        """Yield this process's examples of each step of the epoch; a smaller step comes last.
 
         If it has fewer examples than there are processes, its first ones are dealt again.
         """
@@ -83,7 +83,7 @@ class StepSampler:
         return sum(self.votes[index] for index in group) < self.votes_per_step - 1e-6
 
     def _cut(self, order: Sequence[int], count: int) -> list[list[int]]:
-        """Cut an order into so many groups, at multiples of a step's votes, none of them empty."""
+        """Cut an order into non-empty groups, at multiples of a step's votes."""
         groups: list[list[int]] = []
         seen, place = 0.0, 0
         for number in range(count):

@@ -1,4 +1,4 @@
-"""Precision and threads of a run: what was asked for, what it was begun with, or a choice."""
+"""Precision and threads of a run: as given, as when the run began, or chosen."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import Final
 import torch
 
 from hidden_context.errors import CheckpointError
-from hidden_context.models.placement import resolve_device, resolve_dtype
-from hidden_context.models.precision import Name, for_training, warn_if_slow, width_of
-from hidden_context.models.threads import settle_threads, usable_cpus
-from hidden_context.models.weights import load_config
-from hidden_context.training.config import TrainConfig
+from hidden_context.models.network.precision import (
+    Name,
+    for_training,
+    resolve_device,
+    resolve_dtype,
+    warn_if_slow,
+    width_of,
+)
+from hidden_context.models.network.threads import settle_threads, usable_cpus
+from hidden_context.models.network.weights import load_config
+from hidden_context.training.config import BackboneOptions, TrainConfig
 from hidden_context.training.fitted import is_first_process
 from hidden_context.training.resume import resume_wanted, stored_run
 
@@ -23,7 +29,7 @@ _NAMES: Final[tuple[Name, ...]] = ("float32", "bfloat16")
 
 
 def threads_of(config: TrainConfig) -> int | None:
-    """Threads of a run on a processor; None leaves the number that PyTorch has.
+    """Number of CPU threads of a run; None leaves PyTorch's number.
 
     A run that goes on keeps what it was begun with, as far as the machine has so many: sums of
     other threads round differently.
@@ -41,7 +47,7 @@ def threads_of(config: TrainConfig) -> int | None:
 
 
 def with_precision(config: TrainConfig) -> TrainConfig:
-    """Name the precision of a run where the options leave it open.
+    """Settle the precision of a run if the options leave it open.
 
     A run that goes on keeps what it was begun with. Else it is chosen by what is fast here (see
     ``models.precision``), except where something else decides: features of a frozen backbone have
@@ -74,7 +80,7 @@ def with_precision(config: TrainConfig) -> TrainConfig:
 
 
 def _chosen(config: TrainConfig, device: torch.device) -> Name:
-    """Choose a precision, and print it where it was measured to be faster than float32."""
+    """Choose a precision, and print it if it was measured to be faster than float32."""
     if config.freeze_backbone:
         return "bfloat16" if resolve_dtype("auto", device) is torch.bfloat16 else "float32"
     if config.deepspeed or config.training_arguments.get("fp16"):
@@ -88,7 +94,7 @@ def _chosen(config: TrainConfig, device: torch.device) -> Name:
 
 
 def _device(config: TrainConfig) -> torch.device:
-    """Where the run trains, as Transformers' arguments have it."""
+    """Device of the run, by Transformers' rules."""
     return torch.device("cpu") if config.training_arguments.get("use_cpu") else resolve_device()
 
 
@@ -96,8 +102,8 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _width(config: TrainConfig) -> int | None:
-    """Width of the backbone; None where it cannot be told, which loading it will say."""
+def _width(config: BackboneOptions) -> int | None:
+    """Width of the backbone; None if it cannot be loaded, which is reported later."""
     with contextlib.suppress(CheckpointError):
         return width_of(
             load_config(
@@ -110,7 +116,7 @@ def _width(config: TrainConfig) -> int | None:
 
 
 def _kept(config: TrainConfig, name: str) -> object:
-    """Return what a run that goes on was begun with, or None."""
+    """Return an option as a resumed run began with it, or None."""
     if config.freeze_backbone or resume_wanted(config) is False:
         return None
     stored = stored_run(config)[1] or {}

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hidden_context.data.example import Example
-from hidden_context.data.files import write_json, write_yaml_config
-from hidden_context.data.groups import SplitOptions
-from hidden_context.data.held_out import Splits, divide_sets, load_splits
 from hidden_context.data.importers import read_row
-from hidden_context.data.locks import exclusive, exclusive_folder
 from hidden_context.data.merge import merge_prompts
 from hidden_context.data.report import ReadReport
 from hidden_context.data.sources import ExampleData, limit_examples
-from hidden_context.errors import ConfigError, HiddenContextWarning
+from hidden_context.data.splits.division import SplitOptions
+from hidden_context.data.splits.held_out import Splits, divide_sets, load_splits
+from hidden_context.data.storage.files import write_json, write_yaml_config
+from hidden_context.data.storage.locks import exclusive, exclusive_folder
+from hidden_context.errors import (
+    ConfigError,
+    HiddenContextWarning,
+    MissingDependencyError,
+    first_line,
+)
 from hidden_context.heads import Head
-from hidden_context.models.reward_model import RewardModel
-from hidden_context.models.threads import cpu_threads
+from hidden_context.models.network.threads import cpu_threads
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.fitted import is_first_process
+from hidden_context.training.fitted import Fitted, is_first_process
 from hidden_context.training.labels import check_labels, make_head
-from hidden_context.training.reporters import check_reporters
 from hidden_context.training.settle import threads_of, with_precision
 
 if TYPE_CHECKING:
@@ -34,30 +37,21 @@ if TYPE_CHECKING:
 Rows = Sequence[Example] | Sequence[Mapping[str, Any]] | Any
 
 
-@dataclasses.dataclass
-class TrainResult:
-    """What a training gave.
+@dataclasses.dataclass(kw_only=True)
+class TrainResult(Fitted):
+    """What a training gave: the fitted model, its metrics and history, and where it is.
 
     Attributes:
-        model: The trained reward model.
         path: Folder it was saved to.
-        metrics: Metrics on the evaluation examples (empty where there are none).
-        history: The log lines of the run.
         reports: What was read and dropped, by split.
-        baselines: Metrics of simple models on the same features beside those of the ``probe``, by
-            name; empty without a frozen backbone.
     """
 
-    model: RewardModel
     path: Path
-    metrics: dict[str, float]
-    history: list[dict[str, Any]]
     reports: dict[str, ReadReport]
-    baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def as_examples(rows: Rows) -> list[Example]:
-    """Bring in-memory rows (examples, dictionaries or a ``datasets.Dataset``) to examples."""
+    """Convert in-memory rows (examples, dictionaries or a ``datasets.Dataset``) to examples."""
     found = []
     for number, row in enumerate(rows, start=1):
         example = row if isinstance(row, Example) else read_row(dict(row), line=number)
@@ -77,7 +71,7 @@ def _in_memory(rows: Rows, name: str) -> ExampleData:
 def load_run_data(
     config: TrainConfig, train_dataset: Rows = None, eval_dataset: Rows = None
 ) -> Splits:
-    """Load the data a configuration names, or take those given; warn of prompts on both sides."""
+    """Load a configuration's data, or take the rows given; warn of prompts on both sides."""
     shared: dict[str, Any] = {
         "validation_fraction": config.validation_fraction,
         "train_limit": config.train_dataset_size,
@@ -105,7 +99,7 @@ def load_run_data(
     if splits.prompt_overlap:
         what = "prompts" if config.split_by is None else f"values of {config.split_by!r}"
         warnings.warn(
-            f"{splits.prompt_overlap} {what} stand in both the training and the evaluation split "
+            f"{splits.prompt_overlap} {what} are in both the training and the evaluation split "
             "of this data; evaluation on them is optimistic. --train_split and --eval_fraction can "
             "divide one split instead.",
             HiddenContextWarning,
@@ -115,7 +109,7 @@ def load_run_data(
 
 
 def _merge(splits: Splits) -> None:
-    """Let training rows of one prompt be one example, whose responses are run together."""
+    """Merge training rows of one prompt into one example, whose responses are run together."""
     rows = len(splits.train)
     apart = None if splits.options.by is None else splits.options.keys(splits.train)
     splits.train = merge_prompts(splits.train, apart)
@@ -152,7 +146,7 @@ def run(
         MissingDependencyError: If an experiment tracker is not installed.
         StorageError: If another process trains into the same folder.
     """
-    check_reporters(config)
+    _check_reporters(config)
     head = make_head(config)
     splits = load_run_data(config, train_dataset, eval_dataset)
     check_labels(config, splits.train)
@@ -179,7 +173,7 @@ def _train(
     if is_first_process():
         write_yaml_config(Path(config.output_dir) / "config.yaml", config)
     if config.freeze_backbone:
-        from hidden_context.training.frozen import fit as fit_frozen
+        from hidden_context.training.frozen.fit import fit as fit_frozen
 
         fitted = fit_frozen(config, head, splits)
     elif config.ensemble == "lora":
@@ -214,30 +208,42 @@ def _train(
         )
         if config.push_to_hub:
             _push(config)
-    return TrainResult(
-        model,
-        config.final_path,
-        fitted.metrics,
-        fitted.history,
-        splits.reports,
-        fitted.baselines,
-    )
+    return TrainResult(**vars(fitted), path=config.final_path, reports=splits.reports)
 
 
 def _description(config: TrainConfig, splits: Splits) -> dict[str, Any] | None:
-    """Describe the run, and refuse to go on with another; None where nothing is gone on with."""
+    """Describe the run, and refuse to resume another; None for a frozen backbone."""
     from hidden_context.training.resume import check_same_run, describe_run, resume_wanted
 
     if config.freeze_backbone:
         if resume_wanted(config):
             raise ConfigError(
-                "--resume_from_checkpoint has nothing to go on from with --freeze_backbone: "
+                "--resume_from_checkpoint has nothing to resume with --freeze_backbone: "
                 "features are cached, and the probe trains in seconds."
             )
         return None
     description = describe_run(config, splits)
     check_same_run(config, description)
     return description
+
+
+def _check_reporters(config: TrainConfig) -> None:
+    """Check that the experiment trackers that a run names are known and installed."""
+    wanted = config.training_arguments.get("report_to", config.report_to) or ()
+    names = {wanted} if isinstance(wanted, str) else {*wanted}
+    for name in sorted(names - {"none", "all"}):  # "all" takes what is installed
+        from transformers.integrations import get_reporting_integration_callbacks
+
+        try:
+            for kind in get_reporting_integration_callbacks([name]):
+                kind()
+        except ValueError as error:
+            raise ConfigError(f"--report_to {name}: {first_line(error)}") from error
+        except (RuntimeError, ImportError) as error:
+            raise MissingDependencyError(
+                f"--report_to {name} cannot be used: {first_line(error).rstrip('.')}, or leave "
+                "--report_to out."
+            ) from error
 
 
 def _push(config: TrainConfig) -> None:

@@ -1,69 +1,38 @@
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
+"""PRISM: chats of rated answers, as conversations or one row for each answer; and the survey."""
 
 import pytest
 
-from hidden_context.data.example import Example, Judgement, Rating
-from hidden_context.errors import DataError
-from support.published import import_files, jsonl_file, people_of
+from hidden_context.data.example import Judgement, Rating
+from support.published import assistant, people_of, row, user
+
+NOT_KNOWN = "turns whose chat so far is unknown (a turn is missing, or no one answer is chosen)"
 
 
-def asked(turn: int, text: str) -> dict[str, Any]:
+def conversation(*history, **columns):
+    given = {"conversation_history": list(history)} if history else {}
+    return row("prism:conversations", **given, **columns)
+
+
+HISTORY = conversation()["conversation_history"]
+
+
+def asked(turn, text):
     return {"turn": turn, "role": "user", "content": text}
 
 
-def answer(turn: int, text: str, score: Any, chosen: bool, **columns: Any) -> dict[str, Any]:
-    return {
-        "turn": turn,
-        "role": "model",
-        "content": text,
-        "model_name": f"model of {text}",
-        "model_provider": "cohere",
-        "score": score,
-        "if_chosen": chosen,
-        "within_turn_id": 0,
-        **columns,
-    }
+def answer(turn, text, score, chosen):
+    said = {"turn": turn, "role": "model", "content": text, "model_name": "m"}
+    return {**said, "score": score, "if_chosen": chosen}
 
 
-NOT_KNOWN = "turns whose chat so far is not known (a turn is missing, or no one answer is chosen)"
-HISTORY = [
-    asked(0, "Is it fair?"),
-    answer(0, "No.", 20, False),
-    answer(0, "Yes.", 100, True),
-    answer(0, "EMPTY STRING", 1, False),
-    asked(1, "Why?"),
-    answer(1, "So.", 50, True),
-    answer(1, "It is.", 50, False),
-]
-
-
-def conversation(*history: dict[str, Any], **columns: Any) -> dict[str, Any]:
-    return {
-        "conversation_id": "c0",
-        "user_id": "user0",
-        "included_in_balanced_subset": True,
-        "conversation_type": "values guided",
-        "opening_prompt": "Is it fair?",
-        "conversation_turns": 2,
-        "conversation_history": list(history or HISTORY),
-        "performance_attributes": {"values": 74, "fluency": None},
-        "open_feedback": "Good.",
-        **columns,
-    }
-
-
-def utterances(*history: dict[str, Any]) -> list[dict[str, Any]]:
-    """The same conversation in the long format: a row for each answer."""
+def utterances(*history):
+    """The same conversation with a row for each answer."""
     texts = {said["turn"]: said["content"] for said in history if said["role"] == "user"}
     return [
         {
             "utterance_id": f"ut{number}",
-            "interaction_id": f"int{said['turn']}",
             "conversation_id": "c0",
-            "user_id": "user0",
+            "user_id": "u0",
             "turn": said["turn"],
             "within_turn_id": number,
             "included_in_balanced_subset": True,
@@ -77,176 +46,119 @@ def utterances(*history: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def person(**columns: Any) -> dict[str, Any]:
+@pytest.fixture
+def both(imported, write_rows):
+    """Imports a conversation in both formats, which have to give the same examples."""
+
+    def run(*history):
+        found, report = imported("prism", write_rows("long.jsonl", utterances(*history)[::-1]))
+        examples, other = imported("prism", conversation(*history))
+        assert (found, report.left_out) == (examples, other.left_out)
+        return examples, report.left_out
+
+    return run
+
+
+def test_each_turn_is_rated_after_the_chat_so_far(both):
+    (first, second), left_out = both(*HISTORY)
+    assert first.prompt == [user("Is it fair?")]
+    assert first.responses == ([assistant("No.")], [assistant("Yes.")], [assistant("")])
+    assert first.judgements == (
+        Judgement(Rating(0, 20.0), "u0"),
+        Judgement(Rating(1, 100.0), "u0"),
+        Judgement(Rating(2, 1.0), "u0"),
+    )
+    assert first.columns["models"] == ["m", "n", "o"]
+    assert {name: v for name, v in second.columns.items() if name != "judgements"} == {
+        "prompt": [user("Is it fair?"), assistant("Yes."), user("Why?")],
+        "responses": ["So.", "It is."],
+        "models": ["m", "n"],
+        "turn": 1,
+        "conversation_id": "c0",
+        "conversation_type": "values guided",
+        "included_in_balanced_subset": True,
+    }
+    fifty = (Judgement(Rating(0, 50.0), "u0"), Judgement(Rating(1, 50.0), "u0"))
+    assert (second.judgements, left_out) == (fifty, {})
+
+
+def test_the_same_answer_may_be_chosen_twice_but_not_two_different_ones(both):
+    twice = [asked(0, "a"), answer(0, "b", 9, True), answer(0, "b", 9, True), *HISTORY[4:]]
+    assert both(*twice)[0][1].prompt[1] == assistant("b")
+    twice[2] = answer(0, "c", 9, True)
+    more = [asked(2, "d"), answer(2, "e", 1, True)]
+    for history, count in (([*twice, *more], 2), ([*HISTORY[:4], *more], 1)):
+        examples, left_out = both(*history)
+        assert [example.columns["turn"] for example in examples] == [0]
+        assert left_out == {NOT_KNOWN: count}
+
+
+def test_answers_without_a_score_are_left_out(both):
+    history = [asked(0, "a"), answer(0, "b", None, True), answer(0, "c", 3, False)]
+    (example,), left_out = both(*history, asked(1, "d"), answer(1, "e", None, True))
+    assert example.responses == ([assistant("c")],)
+    assert example.judgements == (Judgement(Rating(0, 3.0), "u0"),)
+    assert left_out == {"answers without a score": 2}
+
+
+def person(**columns):
     return {
-        "user_id": "user0",
+        "user_id": "u0",
         "survey_only": False,
         "age": "25-34 years old",
         "gender": "Prefer not to say",
-        "education": "Vocational",
         "lm_familiarity": "Very familiar",
         "lm_frequency_use": None,
         "religion": {"self_described": "none", "categorised": "Agnostic", "simplified": "None"},
         "ethnicity": {"simplified": "Prefer not to say"},
         "location": {"birth_country": "Chile", "reside_country": "Chile", "special_region": "UK"},
-        "stated_prefs": {
-            "values": 54,
-            "safety": 0.0,
-            "fluency": None,
-            "other": 3,
-            "other_text": "",
-        },
+        "stated_prefs": {"values": 54, "safety": 0.0, "fluency": None, "other": 3},
         "self_description": "I am honest.",
         **columns,
     }
 
 
-def contents(example: Example) -> list[str]:
-    return [response[0]["content"] for response in example.responses]
-
-
-def both(tmp_path: Path, *history: dict[str, Any]) -> tuple[list[Example], dict[str, int]]:
-    """Import a conversation in both formats, which have to give the same examples."""
-    rows = utterances(*history)
-    long = jsonl_file(tmp_path / "utterances.jsonl", rows[::-1])
-    found, report = import_files("prism", [long])
-    short = jsonl_file(tmp_path / "conversations.jsonl", [conversation(*history)])
-    examples, other = import_files("prism", [short])
-    assert found == examples
-    assert [example.columns for example in found] == [example.columns for example in examples]
-    assert report.left_out == other.left_out
-    return examples, dict(report.left_out)
-
-
-def test_each_turn_is_rated_after_the_chat_so_far(tmp_path: Path) -> None:
-    (first, second), left_out = both(tmp_path, *HISTORY)
-    assert first.prompt == [{"role": "user", "content": "Is it fair?"}]
-    assert contents(first) == ["No.", "Yes.", ""]
-    assert first.judgements == (
-        Judgement(Rating(0, 20.0), "user0"),
-        Judgement(Rating(1, 100.0), "user0"),
-        Judgement(Rating(2, 1.0), "user0"),
-    )
-    assert second.prompt == [
-        {"role": "user", "content": "Is it fair?"},
-        {"role": "assistant", "content": "Yes."},
-        {"role": "user", "content": "Why?"},
-    ]
-    assert second.judgements == (
-        Judgement(Rating(0, 50.0), "user0"),
-        Judgement(Rating(1, 50.0), "user0"),
-    )
-    assert first.columns["models"] == ["model of No.", "model of Yes.", "model of EMPTY STRING"]
-    assert [second.columns[name] for name in ("conversation_id", "turn", "conversation_type")] == [
-        *("c0", 1, "values guided"),
-    ]
-    assert left_out == {}
-
-
-def test_the_same_answer_may_be_chosen_twice_but_not_two_different_ones(tmp_path: Path) -> None:
-    twice = [asked(0, "a"), answer(0, "b", 9, True), answer(0, "b", 9, True), *HISTORY[4:]]
-    examples, _ = both(tmp_path, *twice)
-    assert examples[1].prompt[1] == {"role": "assistant", "content": "b"}
-    twice[2] = answer(0, "c", 9, True)
-    more = [asked(2, "d"), answer(2, "e", 1, True)]
-    examples, left_out = both(tmp_path, *twice, *more)
-    assert [example.columns["turn"] for example in examples] == [0]
-    assert left_out == {NOT_KNOWN: 2}
-    examples, left_out = both(tmp_path, *HISTORY[:4], *more)
-    assert ([example.columns["turn"] for example in examples], left_out) == ([0], {NOT_KNOWN: 1})
-
-
-def test_answers_without_a_score_are_left_out(tmp_path: Path) -> None:
-    history = [asked(0, "a"), answer(0, "b", None, True), answer(0, "c", 3, False)]
-    history += [asked(1, "d"), answer(1, "e", None, True)]
-    (example,), left_out = both(tmp_path, *history)
-    assert (contents(example), example.judgements) == (["c"], (Judgement(Rating(0, 3.0), "user0"),))
-    assert left_out == {"answers without a score": 2}
-
-
-def test_what_people_say_of_themselves(tmp_path: Path) -> None:
-    survey = jsonl_file(
-        tmp_path / "survey.jsonl", [person(), person(user_id="user1", religion=None)]
-    )
-    chats = jsonl_file(tmp_path / "conversations.jsonl", [conversation()])
-    _, report = import_files("prism", [survey, chats])
-    assert len(report.annotators) == 1
-    known = people_of(report)
-    assert known["user0"] == {
+def test_how_people_describe_themselves(imported, write_rows):
+    survey = write_rows("survey.jsonl", [person(), person(user_id="u1", religion=None)])
+    _, report = imported("prism", survey, write_rows("chats.jsonl", [conversation()]))
+    assert report.annotators == {"u0"}
+    known = {
         "age": "25-34 years old",
-        "education": "Vocational",
         "lm_familiarity": "Very familiar",
-        "religion": "None",
         "birth_country": "Chile",
         "reside_country": "Chile",
         "special_region": "UK",
         "prefers_values": 54.0,
         "prefers_safety": 0.0,
     }
-    assert "religion" not in known["user1"]
-
-
-@pytest.mark.parametrize(
-    ("history", "message"),
-    [
-        ([asked(0, "a"), answer(0, "b", 0, True)], r"history\[1\].score': a number from 1 to 100"),
-        ([asked(0, "a"), answer(0, "b", 50.5, True)], r"history\[1\].score': an integer is needed"),
-        (
-            [answer(0, "b", 5, True)],
-            r"history\[0\].turn': an answer stands before the message of turn 0",
-        ),
-        ([asked(0, "a"), asked(0, "b")], r"history\[1\].turn': turn 0 has two messages"),
-        ([{**asked(0, "a"), "role": "system"}], r"history\[0\].role': one of user, model"),
-        ([asked(0, "a"), answer(0, None, 5, True)], r"history\[1\].content': text is needed"),
-        (["Hello"], r"conversation_history\[0\]': an object is needed"),
-    ],
-)
-def test_odd_conversations(history: list[Any], message: str, tmp_path: Path) -> None:
-    path = jsonl_file(tmp_path / "conversations.jsonl", [conversation(*history)])
-    with pytest.raises(DataError, match=message):
-        import_files("prism", [path])
-
-
-def test_odd_rows(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    rows = utterances(*HISTORY)
-    rows[1] |= {"user_prompt": "Is it just?"}
-    with pytest.raises(DataError, match="line 2, field 'user_id, user_prompt': another person"):
-        import_files("prism", [jsonl_file(path, rows)])
-    later = [conversation(), {"conversation_id": "c1", "user_id": "user1"}]
-    with pytest.raises(DataError, match="line 2, field 'conversation_history': the column is miss"):
-        import_files("prism", [jsonl_file(path, later)])
-    with pytest.raises(DataError, match="line 2, field 'conversation_id': 'c0' stands twice"):
-        import_files("prism", [jsonl_file(path, [conversation(), conversation()])])
-    with pytest.raises(DataError, match="line 6, field 'utterance_id': 'ut1' stands twice"):
-        import_files("prism", [jsonl_file(path, utterances(*HISTORY) + utterances(*HISTORY))])
-    with pytest.raises(DataError, match="line 1, field 'user_id': an annotator's name"):
-        import_files("prism", [jsonl_file(path, [conversation(user_id=None)])])
-
-
-def test_which_files_go_together(tmp_path: Path) -> None:
-    chats = jsonl_file(tmp_path / "conversations.jsonl", [conversation()])
-    long = jsonl_file(tmp_path / "utterances.jsonl", utterances(*HISTORY))
-    survey = jsonl_file(tmp_path / "survey.jsonl", [person()])
-    with pytest.raises(DataError, match=r"utterances.jsonl: conversations and utterances hold the"):
-        import_files("prism", [chats, long, survey])
-    with pytest.raises(DataError, match=r"survey.jsonl: a survey alone holds no ratings"):
-        import_files("prism", [survey])
-    metadata = jsonl_file(tmp_path / "metadata.jsonl", [{"column_id": "user_prompt"}])
-    with pytest.raises(DataError, match="the file has column_id"):
-        import_files("prism", [chats, metadata])
+    assert people_of(report) == {"u0": {**known, "religion": "None"}, "u1": known}
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([person(), person()], "line 2, field 'user_id': 'user0' stands twice in the survey"),
+        ([person(), person()], "line 2, field 'user_id': 'u0' occurs twice"),
         ([person(stated_prefs=[1])], "field 'stated_prefs': an object is needed"),
         ([person(stated_prefs={"values": 101})], "field 'stated_prefs.values': a number from 0"),
+        ([{"column_id": "user_prompt"}], "the file has column_id"),
     ],
 )
-def test_odd_surveys(rows: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
-    survey = jsonl_file(tmp_path / "survey.jsonl", rows)
-    chats = jsonl_file(tmp_path / "conversations.jsonl", [conversation()])
-    with pytest.raises(DataError, match=message):
-        import_files("prism", [chats, survey])
+def test_odd_surveys(rows, message, refused, write_rows):
+    chats = write_rows("conversations.jsonl", [conversation()])
+    refused(message, "prism", chats, write_rows("survey.jsonl", rows))
+
+
+def test_odd_rows_and_files_that_do_not_go_together(refused, write_rows):
+    rows = utterances(*HISTORY)
+    refused("line 6, field 'utterance_id': 'ut1' occurs twice", "prism", *rows, *rows)
+    twice = [conversation(), conversation()]
+    refused("line 2, field 'conversation_id': 'c0' occurs twice", "prism", *twice)
+    early = conversation(answer(0, "b", 5, True))
+    field = r"field 'conversation_history\[0\].turn'"
+    refused(f"{field}: an answer comes before the message of turn 0", "prism", early)
+    files = [write_rows("c.jsonl", twice[:1]), write_rows("utterances.jsonl", rows)]
+    refused(r"utterances.jsonl: conversations and utterances hold the same", "prism", *files)
+    survey = write_rows("survey.jsonl", [person()])
+    refused(r"survey.jsonl: a survey alone holds no ratings", "prism", survey)
+    rows[1] |= {"user_prompt": "Is it just?"}
+    refused("line 2, field 'user_id, user_prompt': an earlier row of this turn", "prism", *rows)

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import Final
 
 from hidden_context.data.collections.source import Source
 from hidden_context.errors import ConfigError
 
-NAMES: Final[tuple[str, ...]] = (
-    "ukpconvarg",
-    "pluriharms",
-    "dices",
-    "mt_bench_human",
-    "helpsteer2",
-    "helpsteer3",
-    "multipref",
-    "prism",
-    "summarize_from_feedback",
-    "pku_saferlhf",
-    "lamp",
-    "hhh_alignment",
-    "chatbot_arena",
-    "community_alignment",
-    "ultrafeedback",
-    "shp",
-    "personalllm",
-    "collective_alignment",
-    "webgpt",
-    "nectar",
-    "pandalm",
-    "lewidi",
-    "helpsteer",
-    "oasst",
+_SHARED: Final = {"source", "save"}
+
+NAMES: Final[tuple[str, ...]] = tuple(
+    sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _SHARED)
 )
-"""The sources that are read; each has a module of its name, loaded when it is asked for."""
+"""The sources; each has a module of its name, which is imported when it is asked for."""
 
 
 def find_source(name: str) -> Source:
@@ -44,12 +24,12 @@ def find_source(name: str) -> Source:
         name: One of ``NAMES``.
 
     Returns:
-        What it is and how it is read.
+        The source.
 
     Raises:
-        ConfigError: If there is none of that name, listing those there are.
+        ConfigError: If there is none of that name, with the list of names.
     """
     if name not in NAMES:
-        raise ConfigError(f"{name!r} is no source that is read; choose {', '.join(NAMES)}.")
+        raise ConfigError(f"{name!r} is not a known source; choose {', '.join(NAMES)}.")
     source: Source = importlib.import_module(f"{__name__}.{name}").SOURCE
     return source

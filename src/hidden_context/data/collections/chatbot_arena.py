@@ -2,149 +2,194 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
-from hidden_context.data.checks import Place
-from hidden_context.data.collections.arena_chats import (
-    EMPTY_QUESTION,
-    Chat,
-    NotComparableError,
-    read_chat,
-    read_lists,
-    with_context,
-)
-from hidden_context.data.collections.fields import id_of
-from hidden_context.data.collections.published import (
-    choice_of,
-    kept,
-    level_of,
-    person_of,
-    rows_of,
-    sort_files,
-    text_of,
-)
-from hidden_context.data.collections.source import LeftOut, Source
+from hidden_context.data.checks import describe
+from hidden_context.data.collections.source import AS_PUBLISHED, LeftOut, Published, Row, Source
 from hidden_context.data.dialogue import is_blank, shared_prompt
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
+from hidden_context.data.storage.unique_names import loads
 
 _BATTLE: Final = ("conversation_a", "conversation_b", "winner")
-_KINDS: Final = {
-    "140k": (*_BATTLE, "evaluation_session_id"),
-    "100k": (*_BATTLE, "judge_hash"),
-    "33k": (*_BATTLE, "judge", "anony"),
-    "55k": ("prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"),
-}
-_FILES = (
-    "the parquet files of chatbot_arena_conversations (33k), arena-human-preference-100k or "
-    "arena-human-preference-140k, or train.csv of arena-human-preference-55k; one release at a "
-    "time, as releases may hold the same battles"
-)
-_REMEDY = f"Give {_FILES}"
-_VOTERS: Final = {"33k": "judge", "100k": "judge_hash"}
 _PREFERENCES: Final = {"model_a": 1.0, "tie": 0.5, "model_b": 0.0}
 _BOTH_BAD: Final = ("tie (bothbad)", "both_bad")
 _FLAGS: Final = {"winner_model_a": 1.0, "winner_tie": 0.5, "winner_model_b": 0.0}
+_VOTERS: Final = {"33k": "judge", "100k": "judge_hash"}
 _PASSED: Final = (
     *("language", "turn", "anony", "is_code", "is_refusal", "dedup_tag"),
     *("evaluation_session_id", "evaluation_order"),
 )
-_TWICE = "battles that stand twice, by their id"
-_OTHER_QUESTIONS = "battles whose two sides are not asked the same"
+_NO_CONTEXT: Final = "later votes of a session whose earlier turns are not found"
+
+_Chat: TypeAlias = "list[dict[str, Any]]"
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
+class _NotComparableError(Exception):
+    """A battle that cannot be compared; the message is the reason, in words."""
+
+
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     """Read each battle: what both sides share is the prompt, and the vote is on all that follows.
 
     The two conversations part at the first answer, as each model goes on from its own, and the
-    user votes on them as wholes: so a response holds all later turns, the user's included.
+    user votes on both as a whole: so a response holds all later turns, the user's included.
     """
     seen: set[tuple[str, str]] = set()
-    for release, paths in sort_files(files, _KINDS, _REMEDY).items():
-        for path in paths:
-            for place, row in rows_of(path):
-                item = _item(row, place)
-                if (release, item) in seen:
-                    left_out[_TWICE] += 1
-                    continue
-                seen.add((release, item))
-                try:
-                    sides = _sides(row, release, place)
-                except NotComparableError as reason:
-                    left_out[str(reason)] += 1
-                    continue
-                yield _example(row, release, item, sides, place)
+    for release in files.columns:
+        for row in files.rows(release):
+            item = row.identifier("id" if row.get("id") is not None else "question_id")
+            if (release, item) in seen:
+                left_out["battles that occur twice, by their id"] += 1
+                continue
+            seen.add((release, item))
+            try:
+                sides = _sides(row, release)
+            except _NotComparableError as reason:
+                left_out[str(reason)] += 1
+                continue
+            prompt = shared_prompt(*sides)
+            yield row.example(
+                prompt=prompt,
+                responses=[chat[len(prompt) :] for chat in sides],
+                judgements=[_vote(row, release)],
+                data_subset=release,
+                item=item,
+                models=row.texts("model_a", "model_b"),
+                **row.kept(*_PASSED),
+            )
 
 
-def _item(row: Mapping[str, Any], place: Place) -> str:
-    """Return what a battle goes by: a text, or in the CSV file a number."""
-    return id_of(row, "id" if row.get("id") is not None else "question_id", place)
-
-
-def _sides(row: Mapping[str, Any], release: str, place: Place) -> list[Chat]:
+def _sides(row: Row, release: str) -> list[_Chat]:
     """Read the two conversations.
 
     Raises:
-        NotComparableError: If they cannot be compared, with the reason.
+        _NotComparableError: If they cannot be compared, with the reason.
     """
     if release == "55k":
-        sides = [read_lists(row, "prompt", f"response_{side}", place) for side in "ab"]
+        sides = [_zipped(row, "prompt", f"response_{side}") for side in "ab"]
     else:
-        sides = [read_chat(row, f"conversation_{side}", place) for side in "ab"]
+        sides = [_messages(row, f"conversation_{side}") for side in "ab"]
     asked = [[m["content"] for m in chat if m["role"] != "assistant"] for chat in sides]
     if asked[0] != asked[1]:
-        raise NotComparableError(_OTHER_QUESTIONS)
-    if release == "140k":
-        sides = with_context(sides, row, place)
+        raise _NotComparableError("battles whose two sides are not asked the same")
+    if release == "140k" and row.level("evaluation_order", 1) > 1:
+        sides = _with_context(sides, row)
     if is_blank(shared_prompt(*sides)):
-        raise NotComparableError(EMPTY_QUESTION)
+        raise _NotComparableError("battles with an empty question")
     return sides
 
 
-def _example(
-    row: Mapping[str, Any], release: str, item: str, sides: Sequence[Chat], place: Place
-) -> Example:
-    prompt = shared_prompt(*sides)
-    return read_row(
-        {
-            "prompt": prompt,
-            "responses": [chat[len(prompt) :] for chat in sides],
-            "judgements": [_vote(row, release, place)],
-            "data_subset": release,
-            "item": item,
-            "models": [text_of(row, f"model_{side}", place) for side in "ab"],
-            **kept(row, *_PASSED),
-        },
-        file=place.file,
-        line=place.line,
-    )
+def _messages(row: Row, field: str) -> _Chat:
+    """Read a conversation of messages, whose content is text or a list of parts."""
+    roles = ("user", "assistant", "system")
+    chat = [
+        _message(message.choice("role", roles), message.get("content"))
+        for message in row.entries(field)
+    ]
+    if chat[-1]["role"] != "assistant" or len(chat) < 2:
+        raise _NotComparableError("battles in which a side does not end with an answer")
+    return chat
 
 
-def _vote(row: Mapping[str, Any], release: str, place: Place) -> dict[str, Any]:
-    """Read a vote; that both are bad says nothing of which is better, and is no tie."""
-    entry: dict[str, Any] = {}
-    if release in _VOTERS:
-        entry["annotator"] = person_of(row, _VOTERS[release], place)
+def _zipped(row: Row, asked: str, answered: str) -> _Chat:
+    """Read a conversation whose questions and answers are two columns, each the JSON of a list."""
+    questions, answers = (_json_list(row, field) for field in (asked, answered))
+    if len(questions) != len(answers):
+        raise _NotComparableError("battles with more questions than answers, or fewer")
+    return [
+        _message(role, text)
+        for both in zip(questions, answers, strict=True)
+        for role, text in zip(("user", "assistant"), both, strict=True)
+    ]
+
+
+def _json_list(row: Row, field: str) -> list[Any]:
+    text = row.text(field)
+    try:
+        value = loads(text)
+    except ValueError as error:
+        problem = f"the JSON of a list is needed, not {describe(text)} ({error})"
+        raise row.error(problem, field, AS_PUBLISHED) from error
+    return row.with_values({field: value}).listed(field, "text")
+
+
+def _with_context(sides: Sequence[_Chat], row: Row) -> list[_Chat]:
+    """Put what the session held earlier before the two conversations of a later vote.
+
+    A session goes on after a vote with two other models, which are given the earlier turns of
+    their side. The row's conversations begin after the vote before; its ``full_conversation`` holds
+    all turns of the session.
+    """
+    if row.get("full_conversation") in (None, []):
+        raise _NotComparableError(_NO_CONTEXT)
+    turns = list(row.entries("full_conversation"))
+    whole = [_flat(turns, f"model_side_{side}") for side in "ab"]
+    both = list(zip(whole, sides, strict=True))
+    starts = [
+        start
+        for start in range(0, 2 * len(turns), 2)
+        if all(full[start : start + len(chat)] == chat for full, chat in both)
+    ]
+    if len(starts) != 1 or any(None in full[: starts[0]] for full in whole):
+        raise _NotComparableError(_NO_CONTEXT)
+    return [
+        [*(message for message in full[: starts[0]] if message is not None), *chat]
+        for full, chat in both
+    ]
+
+
+def _flat(turns: Sequence[Row], side: str) -> list[dict[str, Any] | None]:
+    """List a side's messages; None for a message that is missing or no text."""
+    return [
+        None if text is None else {"role": role, "content": text}
+        for turn in turns
+        for name, role in (("user", "user"), (side, "assistant"))
+        for text in [_text_of((turn.get(name) or {}).get("content"))]
+    ]
+
+
+def _message(role: str, content: Any) -> dict[str, Any]:
+    """Make a message of a text, or of parts that are all text."""
+    text = _text_of(content)
+    if text is None:
+        raise _NotComparableError("battles with an image, or with a message that is missing")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _NotComparableError("battles whose texts hold half a character") from None
+    return {"role": role, "content": text}
+
+
+def _text_of(content: Any) -> str | None:
+    """Return the text of a message; None if a part is no text, such as an image."""
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    texts = [
+        part["text"]
+        for part in parts
+        if isinstance(part, dict)
+        and part.get("type") == "text"
+        and not part.get("image")
+        and isinstance(part.get("text"), str)
+    ]
+    return "".join(texts) if texts and len(texts) == len(parts) else None
+
+
+def _vote(row: Row, release: str) -> dict[str, Any]:
+    """Read a vote; that both are bad does not say which is better, and is no tie."""
+    entry: dict[str, Any] = {"comparison": [0, 1]}
     if release == "55k":
-        said = _flagged(row, place)
-        entry["comparison"] = [0, 1]
-        entry["preference"] = _FLAGS[said]
-        return entry | ({"said": "tie or both bad"} if said == "winner_tie" else {})
-    winner = choice_of(row, "winner", place, (*_PREFERENCES, *_BOTH_BAD))
+        said = [name for name in _FLAGS if row.level(name, 0, 1) == 1]
+        if len(said) != 1:
+            problem = f"one of {', '.join(_FLAGS)} has to be 1, not {len(said)} of them"
+            raise row.error(problem, "winner_model_a")
+        unclear = {"said": "tie or both bad"} if said == ["winner_tie"] else {}
+        return {**entry, "preference": _FLAGS[said[0]], **unclear}
+    who = {"annotator": row.annotator(_VOTERS[release])} if release in _VOTERS else {}
+    winner = row.choice("winner", (*_PREFERENCES, *_BOTH_BAD))
     if winner in _BOTH_BAD:
-        return {**entry, "abstains": True, "said": "both bad"}
-    return {**entry, "comparison": [0, 1], "preference": _PREFERENCES[winner]}
-
-
-def _flagged(row: Mapping[str, Any], place: Place) -> str:
-    """Find the one column of the vote that is 1."""
-    said = [name for name in _FLAGS if level_of(row, name, place, 0, 1) == 1]
-    if len(said) != 1:
-        problem = f"one of {', '.join(_FLAGS)} has to be 1, not {len(said)} of them"
-        raise place.error(problem, "winner_model_a", _REMEDY)
-    return said[0]
+        return {**who, "abstains": True, "said": "both bad"}
+    return {**who, **entry, "preference": _PREFERENCES[winner]}
 
 
 SOURCE = Source(
@@ -165,13 +210,23 @@ SOURCE = Source(
         "https://huggingface.co/datasets/lmsys/chatbot_arena_conversations and "
         "https://huggingface.co/lmarena-ai"
     ),
-    files=_FILES,
+    files=(
+        "the parquet files of chatbot_arena_conversations (33k), arena-human-preference-100k or "
+        "arena-human-preference-140k, or train.csv of arena-human-preference-55k; one release at a "
+        "time, as releases may hold the same battles"
+    ),
+    columns={
+        "140k": (*_BATTLE, "evaluation_session_id"),
+        "100k": (*_BATTLE, "judge_hash"),
+        "33k": (*_BATTLE, "judge", "anony"),
+        "55k": ("prompt", "response_a", "response_b", *_FLAGS),
+    },
     holds=("comparisons", "ties", "abstentions", "annotators"),
     gives=(
         "pairs of conversations with two models, one vote each by a user, ties included; both bad "
-        "is an abstention, but cannot be told from a tie in the 55k (said: tie or both bad); users "
-        "by a code of their address in the 33k and the 100k, none named in the others, where the "
-        "140k has evaluation_session_id; the release in data_subset"
+        "is an abstention, but cannot be told from a tie in the 55k (said: tie or both bad); the "
+        "33k and the 100k name users by a code of their address, the other releases name nobody, "
+        "but the 140k has evaluation_session_id; the release in data_subset"
     ),
-    read=_read,
+    examples=_read,
 )

@@ -1,138 +1,116 @@
-"""Collective Alignment 1: four answers ranked by people's own taste and by what is best for all."""
+"""Collective Alignment 1: four answers ranked by personal taste and by what is best for all."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.checks import Place, describe
-from hidden_context.data.collections.choices import ranks_of
-from hidden_context.data.collections.fields import id_of, object_of
-from hidden_context.data.collections.published import (
-    choice_of,
-    entries_of,
-    kept,
-    person_of,
-    rows_of,
-    sort_files,
-    text_of,
+from hidden_context.data.collections.source import (
+    LeftOut,
+    Messages,
+    Published,
+    Row,
+    Source,
+    check_once,
 )
-from hidden_context.data.collections.source import LeftOut, Source
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
-from hidden_context.errors import DataError
 
-_KINDS: Final = {
-    "comparisons": ("prompt_id", "prompt", "responses", "metadata"),
-    "annotators": ("annotator_id", "demographics"),
-}
-_FILES = (
-    "comparisons.jsonl, and for what is known of the annotators annotators.jsonl or "
-    "merged_comparisons_annotators.jsonl"
-)
-_REMEDY = f"Give {_FILES}"
-OBJECTIVES: Final = ("personal", "world")
 _ROLES: Final = {
     "developer": "system",  # as system messages were renamed for the release
     **{role: role for role in ("system", "user", "assistant")},
 }
-_SAID: Final = ("importance", "representativeness", "subjectivity")
 _ABOUT: Final = (
     *("age", "gender", "education_level", "country_of_residence", "generative_ai_usage"),
     "ai_concern_level",
 )
-_UNKNOWN = (None, "", "Prefer not to say")
-_NO_ORDER = "rankings that are no order of the answers"
-
-_Messages: TypeAlias = "list[dict[str, str]]"
+_UNKNOWN: Final = (None, "", "Prefer not to say")
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
-    """Read each prompt twice: with the rankings by people's own taste, and by what is best for all.
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+    """Read each prompt twice: with the personal rankings, and with the rankings for all.
 
-    Only some people were asked for their own taste, and for answers that are unacceptable, which
-    pass through: an empty list is a question that was not asked.
+    Only some annotators were asked for a personal ranking, and for unacceptable answers, which pass
+    through: an empty list is a question that was not asked.
     """
-    found = sort_files(files, _KINDS, _REMEDY)
-    if not found["comparisons"]:
-        raise DataError("annotators alone hold no prompts", file=files[0], remedy=_REMEDY)
+    if not files.of_kind["comparisons"]:
+        raise files.error("annotators alone hold no prompts", files.paths[0])
     seen: set[str] = set()
-    for path in found["comparisons"]:
-        for place, row in rows_of(path):
-            name = id_of(row, "prompt_id", place)
-            if name in seen:
-                raise place.error(f"{name!r} stands twice", "prompt_id", _REMEDY)
-            seen.add(name)
-            yield from _examples(row, place, left_out)
+    for row in files.rows("comparisons"):
+        check_once(row, "prompt_id", seen)
+        yield from _examples(row, left_out)
 
 
-def _examples(row: Mapping[str, Any], place: Place, left_out: LeftOut) -> Iterator[Example]:
-    prompt = _messages(object_of(row, "prompt", place), "prompt.", place)
+def _examples(row: Row, left_out: LeftOut) -> Iterator[Example]:
+    prompt = _messages(row.object("prompt"))
     answers = {
-        text_of(answer, "response_index", place, at).strip(): _messages(answer, at, place)
-        for at, answer in entries_of(row, "responses", place)
+        answer.text("response_index").strip(): _messages(answer)
+        for answer in row.entries("responses")
     }
     if len(answers) < len(row["responses"]):
-        raise place.error("two answers have one 'response_index'", "responses", _REMEDY)
-    assessments = list(entries_of(object_of(row, "metadata", place), "assessments", place))
-    for objective in OBJECTIVES:
-        entries = [
-            entry
-            for at, said in assessments
-            for entry in _rankings(said, f"metadata.{at}", objective, answers, place, left_out)
+        raise row.error("two answers have one 'response_index'", "responses")
+    assessments = list(row.object("metadata").entries("assessments"))
+    for objective in ("personal", "world"):
+        rankings = [
+            ranking
+            for said in assessments
+            for ranking in _rankings(said, objective, tuple(answers), left_out)
         ]
-        if not entries:
+        if not rankings:
             left_out[f"prompts without a {objective} ranking"] += 1
             continue
-        yield read_row(
-            {
-                "prompt": prompt,
-                "responses": list(answers.values()),
-                "judgements": entries,
-                "objective": objective,
-                "data_subset": objective,
-                "item": row["prompt_id"],
-            },
-            file=place.file,
-            line=place.line,
+        yield row.example(
+            prompt=prompt,
+            responses=list(answers.values()),
+            judgements=rankings,
+            criterion=objective,
+            item=row["prompt_id"],
         )
 
 
 def _rankings(
-    said: Mapping[str, Any],
-    at: str,
-    objective: str,
-    answers: Mapping[str, _Messages],
-    place: Place,
-    left_out: LeftOut,
+    said: Row, objective: str, names: Sequence[str], left_out: LeftOut
 ) -> Iterator[dict[str, Any]]:
-    """Read the rankings of one assessment by one objective; none where it was not asked for."""
-    who = person_of(said, "annotator_id", place, at)
-    blocks = object_of(said, "ranking_blocks", place, at)
-    at += "ranking_blocks."
+    """Read the rankings of one assessment by one objective; none if it was not asked for."""
+    who, blocks = said.annotator("annotator_id"), said.object("ranking_blocks")
     if blocks.get(objective) in (None, []):
         left_out[f"assessments without a {objective} ranking"] += 1
         return
     unacceptable = _unacceptable(blocks)
-    for inner, block in entries_of(blocks, objective, place):
-        ranks = ranks_of(text_of(block, "ranking", place, at + inner), tuple(answers))
+    about = said.kept("importance", "representativeness", "subjectivity")
+    for block in blocks.entries(objective):
+        ranks = _ranks_of(block.text("ranking"), names)
         if ranks is None:
-            left_out[_NO_ORDER] += 1
+            left_out["rankings that are not an order of the answers"] += 1
             continue
         yield {
             "annotator": who,
             "ranks": ranks,
-            **{name: _plain(value) for name, value in kept(said, *_SAID).items()},
-            **kept(block, "rationale"),
+            **{name: _plain(value) for name, value in about.items()},
+            **block.kept("rationale"),
             **({"unacceptable": unacceptable} if unacceptable else {}),
         }
 
 
+def _ranks_of(order: str, names: Sequence[str]) -> list[int | None] | None:
+    """Read an order such as ``B>A=C``, the best first; an answer that it lacks has no rank.
+
+    Returns:
+        The rank of each answer, 1 the best; None if the text names something else, an answer twice,
+        or fewer than two answers.
+    """
+    ranks: dict[str, int] = {}
+    for rank, group in enumerate(order.split(">"), start=1):
+        for name in (part.strip() for part in group.split("=")):
+            if name not in names or name in ranks:
+                return None
+            ranks[name] = rank
+    return [ranks.get(name) for name in names] if len(ranks) > 1 else None
+
+
 def _unacceptable(blocks: Mapping[str, Any]) -> list[str]:
-    """List what is said of answers that are unacceptable, as it is published."""
+    """List what is said about unacceptable answers, as it is published."""
     said: list[str] = []
     for block in blocks.get("unacceptable") or ():
         rating = block.get("rating") if isinstance(block, Mapping) else None
@@ -140,13 +118,10 @@ def _unacceptable(blocks: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _messages(holder: Mapping[str, Any], at: str, place: Place) -> _Messages:
+def _messages(holder: Row) -> Messages:
     return [
-        {
-            "role": _ROLES[choice_of(message, "role", place, tuple(_ROLES), at + inner)],
-            "content": text_of(message, "content", place, at + inner),
-        }
-        for inner, message in entries_of(holder, "messages", place)
+        {"role": _ROLES[message.choice("role", _ROLES)], "content": message.text("content")}
+        for message in holder.entries("messages")
     ]
 
 
@@ -155,21 +130,18 @@ def _plain(value: Any) -> Any:
     return unicodedata.normalize("NFKC", value) if isinstance(value, str) else value
 
 
-def _read_annotators(files: Sequence[Path]) -> Covariates:
-    """Read who the annotators are; the text about an ideal model is none of it."""
+def _read_annotators(files: Published) -> Covariates:
+    """Read who the annotators are, without what they write about an ideal model."""
     known: Covariates = {}
-    for path in sort_files(files, _KINDS, _REMEDY)["annotators"]:
-        for place, row in rows_of(path):
-            who, told = person_of(row, "annotator_id", place), object_of(row, "demographics", place)
-            values = {name: _plain(told.get(name)) for name in _ABOUT}
-            values = {name: value for name, value in values.items() if value not in _UNKNOWN}
-            for name, value in values.items():
-                if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-                    problem = f"text or a number is needed, not {describe(value)}"
-                    raise place.error(problem, f"demographics.{name}", _REMEDY)
-            if known.setdefault(who, values) != values:
-                problem = f"{who!r} has other demographics on an earlier row"
-                raise place.error(problem, "demographics", _REMEDY)
+    for row in files.rows("annotators"):
+        who, told = row.annotator("annotator_id"), row.object("demographics")
+        values = {name: _plain(told.get(name)) for name in _ABOUT}
+        values = {name: value for name, value in values.items() if value not in _UNKNOWN}
+        for name, value in values.items():
+            if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+                raise told.unfit("text or a number", name)
+        if known.setdefault(who, values) != values:
+            raise row.error(f"{who!r} has other demographics on an earlier row", "demographics")
     return known
 
 
@@ -182,14 +154,21 @@ SOURCE = Source(
         "https://openai.com/index/collective-alignment-aug-2025-updates"
     ),
     published="https://huggingface.co/datasets/openai/collective-alignment-1",
-    files=_FILES,
+    files=(
+        "comparisons.jsonl, and for what is known of the annotators annotators.jsonl or "
+        "merged_comparisons_annotators.jsonl"
+    ),
+    columns={
+        "comparisons": ("prompt_id", "prompt", "responses", "metadata"),
+        "annotators": ("annotator_id", "demographics"),
+    },
     holds=("rankings", "ties", "annotators", "covariates"),
     gives=(
         "rankings of four answers, ties included, by about 1,000 named annotators: all rank by "
-        "what is best for the world, some by their own taste too; world and personal have a row "
+        "what is best for the world, some by personal taste too; world and personal have a row "
         "each: choose one with --data_subset personal; rationales, and which answers are "
         "unacceptable, pass through; demographics of each annotator"
     ),
-    read=_read,
-    read_annotators=_read_annotators,
+    examples=_read,
+    people=_read_annotators,
 )

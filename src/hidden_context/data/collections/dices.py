@@ -1,119 +1,94 @@
-"""DICES: is the last reply of a conversation unsafe, by raters of many backgrounds."""
+"""DICES: whether the last reply of a conversation is unsafe, by raters of many backgrounds."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.checks import Place, read_list
-from hidden_context.data.collections.published import (
-    choice_of,
-    kept,
-    person_of,
-    rows_of,
-    sort_files,
-    text_of,
+from hidden_context.data.collections.source import (
+    LeftOut,
+    Messages,
+    Published,
+    Row,
+    Source,
+    split_turns,
+    user,
 )
-from hidden_context.data.collections.source import LeftOut, Source
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
-from hidden_context.errors import DataError
 
-_KINDS = {
-    "ratings": ("rater_id", "item_id", "context", "response", "Q_overall"),
-    "conversations": ("item", "context", "response", "unsafe"),
-}
-_FILES = (
-    "350/diverse_safety_adversarial_dialog_350.csv or "
-    "990/diverse_safety_adversarial_dialog_990.csv, one of them, as they number their raters alike"
-)
-_ANSWERS = {"Yes": 1.0, "No": 0.0}
-_ABOUT_ITEMS = ("degree_of_harm", "harm_type", "safety_gold", "expert_unsafe")
-_TURN = re.compile(r"^(USER|LAMDA):[ ]?", re.MULTILINE)
-_ROLES = {"USER": "user", "LAMDA": "assistant"}
+_ANSWERS: Final = {"Yes": 1.0, "No": 0.0, "Unsure": None}
+_TURN: Final = re.compile(r"^(USER|LAMDA):[ ]?", re.MULTILINE)
+_ROLES: Final = {"USER": "user", "LAMDA": "assistant"}
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
-    """Read each conversation with what every rater said of its last reply: 1 is unsafe, 0 safe."""
-    path, kind = _one_file(files)
-    if kind == "conversations":
-        for place, row in rows_of(path):
-            answers = read_list(row.get("unsafe"), "unsafe", place, f"Give {_FILES}", "answer")
-            said = [_entry(str(n), {"unsafe": a}, "unsafe", place) for n, a in enumerate(answers)]
-            yield _example(row, row.get("item"), said, place)
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+    """Read each conversation with every rater's answer about its last reply: 1 unsafe, 0 safe."""
+    path = _one_file(files)
+    if files.of_kind["conversations"]:
+        for row in files.rows_of(path):
+            answers = enumerate(row.listed("unsafe", "answer"))
+            said = [_entry(str(n), row.with_values({"unsafe": a}), "unsafe") for n, a in answers]
+            yield _example(row, row.get("item"), said)
         return
-    # By the texts too: what was rated is told by them, not by a number alone.
-    first: dict[tuple[Any, ...], tuple[Place, dict[str, Any]]] = {}
-    entries: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for place, row in rows_of(path):
-        item = (text_of(row, "item_id", place), row["context"], row["response"])
-        first.setdefault(item, (place, row))
-        who = person_of(row, "rater_id", place)
-        entries.setdefault(item, []).append(_entry(who, row, "Q_overall", place))
-    for item, (place, row) in first.items():
-        yield _example(row, item[0], entries[item], place)
+    # By the texts too: they tell what was rated, not a number alone.
+    items: dict[tuple[Any, ...], tuple[Row, list[dict[str, Any]]]] = {}
+    for row in files.rows_of(path):
+        item = (row.text("item_id"), row["context"], row["response"])
+        entry = _entry(row.annotator("rater_id"), row, "Q_overall")
+        items.setdefault(item, (row, []))[1].append(entry)
+    for (item, *_), (row, said) in items.items():
+        yield _example(row, item, said)
 
 
-def _example(
-    row: Mapping[str, Any], item: Any, said: list[dict[str, Any]], place: Place
-) -> Example:
-    context = "" if row.get("context") is None else text_of(row, "context", place)
-    return read_row(
-        {
-            "prompt": _read_turns(context),
-            "responses": [text_of(row, "response", place)],
-            "judgements": said,
-            "objective": "unsafe",
-            "item": item,
-            **kept(row, *_ABOUT_ITEMS),
-        },
-        file=place.file,
-        line=place.line,
+def _example(row: Row, item: Any, said: list[dict[str, Any]]) -> Example:
+    return row.example(
+        prompt=_read_turns("" if row.get("context") is None else row.text("context")),
+        responses=[row.text("response")],
+        judgements=said,
+        objective="unsafe",
+        item=item,
+        **row.kept("degree_of_harm", "harm_type", "safety_gold", "expert_unsafe"),
     )
 
 
-def _entry(who: str, row: Mapping[str, Any], field: str, place: Place) -> dict[str, Any]:
-    if row.get(field) in (None, "", "Unsure"):
-        return {"annotator": who, "abstains": True}
-    said = choice_of(row, field, place, ("Yes", "No", "Unsure"))
-    return {"annotator": who, "response": 0, "rating": _ANSWERS[said]}
+def _entry(who: str, row: Row, field: str) -> dict[str, Any]:
+    empty = row.get(field) in (None, "")
+    rating = None if empty else _ANSWERS[row.choice(field, _ANSWERS)]
+    said = {"abstains": True} if rating is None else {"response": 0, "rating": rating}
+    return {"annotator": who, **said}
 
 
-def _read_turns(context: str) -> list[dict[str, str]]:
+def _read_turns(context: str) -> Messages:
     """Read turns, each of which begins with its speaker, as chat messages; the user begins."""
-    before, *parts = _TURN.split(context)
-    turns = [("USER", before)] if before.strip() else []
-    turns += zip(parts[::2], parts[1::2], strict=True)
-    return [{"role": _ROLES[speaker], "content": text.rstrip("\n")} for speaker, text in turns]
+    before, turns = split_turns(context, _TURN, _ROLES)
+    chat = [*(user(before) if before.strip() else []), *turns]
+    return [{**message, "content": message["content"].rstrip("\n")} for message in chat]
 
 
-def _read_annotators(files: Sequence[Path]) -> Covariates:
+def _read_annotators(files: Published) -> Covariates:
     """Read the demographics that the rows of the CSV file repeat for each rater."""
-    path, kind = _one_file(files)
+    _one_file(files)
     known: Covariates = {}
-    if kind == "conversations":
-        return known
-    for place, row in rows_of(path):
-        who = person_of(row, "rater_id", place)
+    for row in files.rows("ratings"):
+        who = row.annotator("rater_id")
         values: dict[str, str | float] = {
             name: str(value)
             for name, value in row.items()
             if name.startswith("rater_") and name != "rater_id" and value is not None
         }
         if known.setdefault(who, values) != values:
-            problem = f"rater {who} is described otherwise here than on an earlier line"
-            raise place.error(problem, "rater_id", f"Give {_FILES}")
+            problem = f"rater {who} has another description on an earlier line"
+            raise row.error(problem, "rater_id")
     return known
 
 
-def _one_file(files: Sequence[Path]) -> tuple[Path, str]:
-    found = sort_files(files, _KINDS, f"Give {_FILES}")
-    paths = [(path, kind) for kind in _KINDS for path in found[kind]]
+def _one_file(files: Published) -> Path:
+    paths = [path for paths in files.of_kind.values() for path in paths]
     if len(paths) != 1:
-        raise DataError(f"one file is needed, not {len(paths)}", remedy=f"Give {_FILES}")
+        raise files.error(f"one file is needed, not {len(paths)}")
     return paths[0]
 
 
@@ -127,12 +102,20 @@ SOURCE = Source(
         "Benchmarks"
     ),
     published="https://github.com/google-research-datasets/dices-dataset",
-    files=_FILES,
+    files=(
+        "350/diverse_safety_adversarial_dialog_350.csv or "
+        "990/diverse_safety_adversarial_dialog_990.csv; one of them, as both number their raters "
+        "from the same start"
+    ),
+    columns={
+        "ratings": ("rater_id", "item_id", "context", "response", "Q_overall"),
+        "conversations": ("item", "context", "response", "unsafe"),
+    },
     holds=("ratings", "abstentions", "annotators", "covariates"),
     gives=(
         "conversations whose last reply is rated by 123 (of 350) or some 70 (of 990) named "
         "raters: 1 unsafe, 0 safe, unsure is an abstention; the raters' demographics"
     ),
-    read=_read,
-    read_annotators=_read_annotators,
+    examples=_read,
+    people=_read_annotators,
 )

@@ -3,122 +3,97 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from hidden_context.data.checks import Place, read_list
-from hidden_context.data.collections.published import (
-    entries_of,
-    kept,
-    level_of,
-    rows_of,
-    sort_files,
-    text_of,
+from hidden_context.data.collections.source import (
+    LeftOut,
+    Messages,
+    Published,
+    Row,
+    Source,
+    split_turns,
+    user,
 )
-from hidden_context.data.collections.source import LeftOut, Source
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
-from hidden_context.errors import DataError
 
-_ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-_KINDS = {
-    "preference": ("prompt", "response_1", "response_2", "preference_strength"),
-    "ratings": ("prompt", "response", *_ATTRIBUTES),
-}
-_FILES = (
-    "preference/preference.jsonl.gz; and disagreements/disagreements.jsonl.gz (each annotator's "
-    "ratings), or train.jsonl.gz and validation.jsonl.gz (their means)"
-)
-_NEITHER = -100
-_TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
+ATTRIBUTES: Final = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+_NEITHER: Final = -100
+_TURN: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
+_ROLES: Final = {"User": "user", "Assistant": "assistant"}
 
 
-def strength_entry(
-    said: Mapping[str, Any], field: str, place: Place, prefix: str = ""
-) -> dict[str, Any]:
-    """Make an entry of a published strength: −3 the first much better, 3 the second, 0 a tie.
+def strength_entry(said: Row, field: str) -> dict[str, Any]:
+    """Make an entry of ``judgements`` from a published strength.
 
-    Args:
-        said: What holds the strength.
-        field: Its name.
-        place: Where it stands, for errors.
-        prefix: What errors put before the name.
-
-    Returns:
-        The entry of ``judgements``, whose strength is positive where the first is better; an
-        abstention for −100, with which annotators say that neither answer can be judged.
+    The published strengths go from −3, the first is much better, to 3, the second is; 0 is a tie.
+    With −100 an annotator says that neither answer can be judged: an abstention.
 
     Raises:
-        DataError: If it is none of these integers.
+        DataError: If the strength is none of these integers.
     """
     if said.get(field) == _NEITHER:
         return {"abstains": True}
-    return {"comparison": [0, 1], "strength": -level_of(said, field, place, -3, 3, prefix)}
+    return {"comparison": [0, 1], "strength": -said.level(field, -3, 3)}
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
-    """Read pairs with every single preference, and answers with their ratings for helpfulness."""
-    found = sort_files(files, _KINDS, f"Give {_FILES}")
-    for path in found["preference"]:
-        for place, row in rows_of(path):
-            yield _read_pair(row, place)
-    single = {_is_list(path) for path in found["ratings"]}
-    if len(single) > 1:
+def read_ratings(row: Row, attribute: str) -> list[dict[str, Any]]:
+    """Make an entry of ``judgements`` from each rating of an attribute: one, or a list of several.
+
+    Raises:
+        DataError: If a rating is no integer from 0 to 4.
+    """
+    value = row.get(attribute)
+    values = row.listed(attribute, "rating") if isinstance(value, list) else [value]
+    levels = [row.with_values({attribute: value}).level(attribute, 0, 4) for value in values]
+    return [{"response": 0, "rating": float(level)} for level in levels]
+
+
+def read_turns(prompt: str) -> Messages:
+    """Read the turns of a prompt as chat messages; the first is the user's and has no mark."""
+    first, turns = split_turns(prompt, _TURN, _ROLES)
+    return user(first) + turns
+
+
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+    """Read pairs with each annotator's preference, and answers with their ratings."""
+    for row in files.rows("preference"):
+        yield _read_pair(row)
+    ratings = files.of_kind["ratings"]
+    if len({_is_list(files, path) for path in ratings}) > 1:
         problem = "the files hold the same ratings twice, each annotator's and their means"
-        raise DataError(problem, file=found["ratings"][0], remedy=f"Give {_FILES}")
-    for path in found["ratings"]:
-        for place, row in rows_of(path):
-            yield _read_rated(row, place)
+        raise files.error(problem, ratings[0])
+    for row in files.rows("ratings"):
+        yield row.example(
+            prompt=read_turns(row.text("prompt")),
+            responses=[row.text("response")],
+            judgements=read_ratings(row, "helpfulness"),
+            data_subset="ratings",
+            objective="helpfulness",
+            **row.kept(*ATTRIBUTES[1:]),
+        )
 
 
-def _read_pair(row: dict[str, Any], place: Place) -> Example:
+def _read_pair(row: Row) -> Example:
     singles, overall = "all_preferences_unprocessed", "preference_strength"
-    said = [strength_entry(row, overall, place)]  # of the annotators who agree most
+    said = [strength_entry(row, overall)]  # by the annotators who agree most
     if row.get(singles) not in (None, []):
         said = [
-            {**strength_entry(one, "strength", place, at), **kept(one, "justification")}
-            for at, one in entries_of(row, singles, place)
+            {**strength_entry(one, "strength"), **one.kept("justification")}
+            for one in row.entries(singles)
         ]
-    responses = [text_of(row, f"response_{number}", place) for number in (1, 2)]
-    columns = {"data_subset": "preference", **kept(row, "split", overall)}
-    return _example(row, responses, said, columns, place)
+    return row.example(
+        prompt=read_turns(row.text("prompt")),
+        responses=row.texts("response_1", "response_2"),
+        judgements=said,
+        data_subset="preference",
+        **row.kept("split", overall),
+    )
 
 
-def _read_rated(row: dict[str, Any], place: Place) -> Example:
-    """Read an answer with its ratings for helpfulness; the other attributes pass through."""
-    field = "helpfulness"
-    value = row.get(field)
-    values = value if isinstance(value, list) else [value]
-    read_list(values, field, place, f"Give {_FILES}", "rating")
-    said = [
-        {"response": 0, "rating": float(level_of({field: value}, field, place, 0, 4))}
-        for value in values
-    ]
-    columns = {"data_subset": "ratings", "objective": field, **kept(row, *_ATTRIBUTES[1:])}
-    return _example(row, [text_of(row, "response", place)], said, columns, place)
-
-
-def _example(
-    row: dict[str, Any],
-    responses: list[str],
-    said: list[dict[str, Any]],
-    columns: dict[str, Any],
-    place: Place,
-) -> Example:
-    built = {"prompt": read_turns(text_of(row, "prompt", place)), "responses": responses}
-    return read_row({**built, "judgements": said, **columns}, file=place.file, line=place.line)
-
-
-def read_turns(prompt: str) -> list[dict[str, str]]:
-    """Read the turns of a prompt as chat messages; the first is the user's and has no mark."""
-    first, *parts = _TURN.split(prompt)
-    turns = [("User", first), *zip(parts[::2], parts[1::2], strict=True)]
-    return [{"role": speaker.lower(), "content": text} for speaker, text in turns]
-
-
-def _is_list(path: Path) -> bool:
-    return isinstance(next(rows_of(path))[1]["helpfulness"], list)
+def _is_list(files: Published, path: Path) -> bool:
+    return isinstance(next(files.rows_of(path))["helpfulness"], list)
 
 
 SOURCE = Source(
@@ -132,12 +107,19 @@ SOURCE = Source(
         "HelpSteer2-Preference: Complementing Ratings with Preferences, arXiv:2410.01257"
     ),
     published="https://huggingface.co/datasets/nvidia/HelpSteer2",
-    files=_FILES,
+    files=(
+        "preference/preference.jsonl.gz; and disagreements/disagreements.jsonl.gz (each "
+        "annotator's ratings), or train.jsonl.gz and validation.jsonl.gz (their means)"
+    ),
+    columns={
+        "preference": ("prompt", "response_1", "response_2", "preference_strength"),
+        "ratings": ("prompt", "response", *ATTRIBUTES),
+    },
     holds=("comparisons", "ratings", "ties", "abstentions"),
     gives=(
         "pairs of answers with the strength (-3 to 3) that each of several unnamed annotators "
         "gave, ties included; -100, neither can be judged, is an abstention; answers with unnamed "
         "annotators' ratings for helpfulness, 0 to 4"
     ),
-    read=_read,
+    examples=_read,
 )

@@ -2,127 +2,280 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from hidden_context.data.annotators import Covariates
 from hidden_context.data.checks import Place, describe
-from hidden_context.data.collections.fields import object_of
-from hidden_context.data.collections.lewidi_files import iter_entries, read_people, sort_files
-from hidden_context.data.collections.lewidi_labels import (
-    TASKS,
-    Task,
-    read_labels,
-    split_names,
-    task_of,
-)
-from hidden_context.data.collections.published import kept, text_of
-from hidden_context.data.collections.source import LeftOut, Source
+from hidden_context.data.collections.source import LeftOut, Published, Row, Source, missing_columns
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
-from hidden_context.data.unique_names import loads
+from hidden_context.data.storage.files import GZIP_ERRORS, open_binary
+from hidden_context.data.storage.rows import data_suffix, holds_array
+from hidden_context.data.storage.unique_names import loads
 from hidden_context.errors import DataError
 
-_FILES: Final = (
-    "the JSON files of items, of 2023 (data_post-competition.zip) or 2025 (LeWiDi_3-2025), and "
-    "…_annotators_meta.json beside them under their published names"
-)
-_REMEDY: Final = f"Give {_FILES}"
+_OF_ITEMS: Final = ("annotation task", "annotators", "annotations")
+_OF_PEOPLE: Final = ("Age", "Gender")
+_UNKNOWN: Final = (None, "", "nan", "DATA_EXPIRED", "CONSENT_REVOKED")
 _PASSED: Final = (
     *("domain", "bot", "conversation_id(s)", "context+speaker", "source", "level"),
     *("language_variety", "explanations"),
 )
 _SPEAKERS: Final = {"prev_agent": "Agent", "prev_user": "User", "agent": "Agent", "user": "User"}
 _NOTHING_SAID: Final = "_"
+_TRAILING_COMMA: Final = re.compile(rb",(\s*[}\]])")
+
+# For one objective the labels by the annotators' names, in order; a name may occur twice.
+_Said: TypeAlias = "list[tuple[str, float]]"
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What one of the data sets was labelled for.
+
+    Attributes:
+        name: The data set.
+        objective: What a high label means; empty if a label is a word of ``_LABELS``.
+        low: The lowest label.
+        high: The highest.
+        parts: The parts of its texts, the last of which was labelled; none for a plain text.
+    """
+
+    name: str
+    objective: str
+    low: int
+    high: int
+    parts: tuple[str, ...] = ()
+
+
+_TASKS: Final = {
+    "hate speech detection": _Task("HS-Brexit", "hate_speech", 0, 1),
+    "misogyny and sexism detection in Arabic tweets": _Task("ArMIS", "misogyny", 0, 1),
+    "abusivness detection": _Task(  # as it is spelt there
+        "ConvAbuse", "not_abusive", -3, 1, tuple(_SPEAKERS)
+    ),
+    "offensiveness detection": _Task("MD-Agreement", "offensiveness", 0, 1),
+    "sarcasm detection": _Task("CSC", "sarcasm", 1, 6, ("context", "response")),
+    "irony detection": _Task("MP", "irony", 0, 1, ("post", "reply")),
+    "paraphrase detection": _Task("Paraphrase", "paraphrase", -5, 5, ("Question1", "Question2")),
+    "natural language inference": _Task("VariErrNLI", "", 0, 1, ("context", "statement")),
+}
+_LABELS: Final = ("entailment", "neutral", "contradiction")
+"""The words of an inference, each of which an annotator finds right or not."""
+
+
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     """Read each text once for each objective that it was labelled for."""
-    items, _ = sort_files(files, _REMEDY)
+    items, _ = _sorted(files)
     if not items:
-        raise DataError("annotators alone hold no labels", file=files[0], remedy=_REMEDY)
+        raise files.error("annotators alone hold no labels", files.paths[0])
     for path in items:
-        for place, item, row in iter_entries(path, _REMEDY):
-            task = task_of(row, place)
-            prompt, text = _texts(row, task, place)
-            info = object_of(row, "other_info", place, needed=False)
-            for objective, said in read_labels(row, info, task, place):
+        for item, row in _entries(path, files):
+            task, info = _task_of(row), row.object_or_empty("other_info")
+            prompt, text = _texts(row, task)
+            for objective, said in _labels(row, info, task):
                 if not said:
                     left_out["texts whose labels for an objective are withheld"] += 1
                     continue
-                yield read_row(
-                    {
-                        "prompt": prompt,
-                        "responses": [text],
-                        "judgements": [
-                            {"annotator": f"{task.name}:{who}", "response": 0, "rating": label}
-                            for who, label in said
-                        ],
-                        "objective": objective,
-                        "data_subset": f"{task.name}_{objective}",
-                        "item": item,
-                        **kept(row, "split", "lang"),
-                        **kept(info, *_PASSED),
-                    },
-                    file=place.file,
-                    line=place.line,
+                yield row.example(
+                    prompt=prompt,
+                    responses=[text],
+                    judgements=[
+                        {"annotator": f"{task.name}:{who}", "response": 0, "rating": label}
+                        for who, label in said
+                    ],
+                    objective=objective,
+                    data_subset=f"{task.name}_{objective}",
+                    item=item,
+                    **row.kept("split", "lang"),
+                    **info.kept(*_PASSED),
                 )
 
 
-def _texts(row: Mapping[str, Any], task: Task, place: Place) -> tuple[str, str]:
-    """Return what comes before the labelled text, and that text; they are people's, so no chat."""
+def _task_of(row: Row) -> _Task:
+    name = row.get("annotation task")
+    if not isinstance(name, str) or name not in _TASKS:
+        problem = f"the task is missing or unknown ({describe(name)}), not one of {list(_TASKS)}"
+        raise row.error(problem, "annotation task")
+    return _TASKS[name]
+
+
+def _texts(row: Row, task: _Task) -> tuple[str, str]:
+    """Return what comes before the labelled text, and that text; both by people, so no chat."""
     if not task.parts:
-        return "", text_of(row, "text", place)
-    parts = row.get("text")
-    if isinstance(parts, str):  # one data set writes its parts as JSON
+        return "", row.text("text")
+    given = row.get("text")
+    if isinstance(given, str):  # one data set writes its parts as JSON
         try:
-            parts = loads(parts)
+            given = loads(given)
         except ValueError as error:
-            raise place.error(f"not valid JSON: {error}", "text", _REMEDY) from error
-    if not isinstance(parts, Mapping):
-        problem = f"an object with {', '.join(task.parts)} is needed, not {describe(parts)}"
-        raise place.error(problem, "text", _REMEDY)
-    texts = {name: text_of(parts, name, place, "text.") for name in task.parts}
-    *before, last = task.parts
-    if last != "user":
-        return f"{texts[before[0]]}\n\n", texts[last]
-    spoken = {name: "" if text == _NOTHING_SAID else text for name, text in texts.items()}
-    turns = "".join(f"{_SPEAKERS[name]}: {spoken[name]}\n\n" for name in before if spoken[name])
-    return f"{turns}{_SPEAKERS[last]}: ", spoken[last]
+            raise row.error(f"not valid JSON: {error}", "text") from error
+    if not isinstance(given, Mapping):
+        problem = f"an object with {', '.join(task.parts)} is needed, not {describe(given)}"
+        raise row.error(problem, "text")
+    *before, last = row.with_values({"text": given}).object("text").texts(*task.parts)
+    if task.parts[-1] != "user":
+        return f"{before[0]}\n\n", last
+    turns = [
+        f"{_SPEAKERS[name]}: {text}\n\n"
+        for name, text in zip(task.parts, before, strict=False)
+        if text not in ("", _NOTHING_SAID)
+    ]
+    return "".join([*turns, "User: "]), "" if last == _NOTHING_SAID else last
 
 
-def _read_annotators(files: Sequence[Path]) -> Covariates:
-    """Read what tables say of the annotators, and the groups that the items say they are of."""
-    items, tables = sort_files(files, _REMEDY)
+def _labels(row: Row, info: Row, task: _Task) -> Iterator[tuple[str, _Said]]:
+    """Yield each objective with the annotators' labels, none where a test set withholds them.
+
+    ``other_info`` may hold what else the same annotators said.
+    """
+    names = _parts_of(row, "annotators")
+    if not task.objective:
+        said = row.object_or_empty("annotations")
+        words = {who: _parts_of(said, who) for who in said}
+        for who, chosen in words.items():
+            for label in chosen:
+                said.with_values({who: label}).choice(who, _LABELS)
+        for label in _LABELS:
+            yield label, [(who, float(label in chosen)) for who, chosen in words.items() if chosen]
+    elif isinstance(row["annotations"], Mapping):
+        said = row.object("annotations")
+        given = [who for who, label in said.items() if label not in (None, "")]
+        yield task.objective, [(who, float(said.level(who, task.low, task.high))) for who in given]
+    else:
+        yield task.objective, _paired(names, row, "annotations", task.low, task.high)
+    for field in ("other annotations", "other_annotations"):
+        others = info.object_or_empty(field)
+        for name in others:
+            objective = name.removesuffix(" detection").replace(" ", "_")
+            yield objective, _paired(names, others, name, 0, 1)
+
+
+def _paired(names: Sequence[str], row: Row, field: str, low: int, high: int) -> _Said:
+    """Pair the labels of a comma-separated text with the annotators, in their order."""
+    labels = _parts_of(row, field)
+    if labels and len(labels) != len(names):
+        problem = f"{len(labels)} labels are given by {len(names)} annotators"
+        raise row.error(problem, field)
+    return [
+        (who, float(row.with_values({field: label}).level(field, low, high)))
+        for who, label in zip(names, labels, strict=bool(labels))
+    ]
+
+
+def _parts_of(row: Row, field: str) -> list[str]:
+    """Return the parts of a comma-separated text; none if it is null, empty or not a number."""
+    value = row.get(field)
+    if value is None or value != value:  # NaN, where a test set withholds it
+        return []
+    return [part.strip() for part in row.text(field).split(",") if part.strip()]
+
+
+def _read_annotators(files: Published) -> Covariates:
+    """Read the tables of annotators, and the groups that the items name."""
+    items, tables = _sorted(files)
     known: Covariates = {}
     for path in items:
-        for place, _, row in iter_entries(path, _REMEDY):
-            task, info = task_of(row, place), object_of(row, "other_info", place, needed=False)
-            names = split_names(row, "annotators", place)
-            groups = split_names(info, "annotators group", place, "other_info.")
-            groups = [str(info.get(group, group)) for group in groups] or [
-                text_of(info, who, place, "other_info.") for who in names if who in info
-            ]
+        for _, row in _entries(path, files):
+            info, names = row.object_or_empty("other_info"), _parts_of(row, "annotators")
+            groups = [str(info.get(one, one)) for one in _parts_of(info, "annotators group")]
+            groups = groups or [info.text(who) for who in names if who in info]
             if len(groups) not in (0, len(names)):
                 problem = f"{len(groups)} groups are given of {len(names)} annotators"
-                raise place.error(problem, "other_info", _REMEDY)
+                raise row.error(problem, "other_info")
             for who, group in zip(names, groups, strict=False):
-                known.setdefault(f"{task.name}:{who}", {})["group"] = group
+                known.setdefault(f"{_task_of(row).name}:{who}", {})["group"] = group
     for path in tables:
         name = path.name.split("_annotators_meta")[0]
-        if name not in {task.name for task in TASKS.values()}:
-            problem = "the name of the file has to say of which data set the annotators are"
-            raise DataError(problem, file=path, remedy=_REMEDY)
-        for who, values in read_people(path, _REMEDY).items():
-            known.setdefault(f"{name}:{who}", {}).update(values)
+        if name not in {task.name for task in _TASKS.values()}:
+            problem = "the name of the file has to begin with the data set of the annotators"
+            raise files.error(problem, path)
+        for who, row in _entries(path, files):
+            # One data set has a number alone for a name.
+            known.setdefault(f"{name}:{f'Ann{who}' if who.isdigit() else who}", {}).update(
+                _described(row.with_values({who: row}).object(who))
+            )
     return known
+
+
+def _described(person: Row) -> dict[str, str | float]:
+    """Read how an annotator describes himself or herself, with age as a number."""
+    values: dict[str, str | float] = {}
+    for field, value in person.items():
+        if value in _UNKNOWN or (isinstance(value, float) and math.isnan(value)):
+            continue
+        name = field.lower().replace(" ", "_")
+        values[name] = person.number(field, 0, 150) if field == "Age" else person.text(field)
+    return values
+
+
+def _sorted(files: Published) -> tuple[list[Path], list[Path]]:
+    """Tell the files of items from the tables of annotators, by what they hold."""
+    items: list[Path] = []
+    people: list[Path] = []
+    for path in files.paths:
+        _, first = next(_entries(path, files), (None, None))
+        if first is None:
+            raise files.error("the file holds no rows", path)
+        if all(name in first for name in _OF_ITEMS):
+            items.append(path)
+        elif any(name in first for name in _OF_PEOPLE) and _is_document(path):
+            people.append(path)
+        else:
+            raise files.error(missing_columns([_OF_ITEMS], first), path)
+    return items, people
+
+
+def _entries(path: Path, files: Published) -> Iterator[tuple[Any, Row]]:
+    """Yield the name and the content of each entry of a file.
+
+    A file is one JSON object, as published; or rows that have their name in the column ``id``, as
+    JSON Lines, a JSON array or parquet.
+    """
+    if not _is_document(path):
+        for row in files.rows_of(path):
+            yield row.get("id"), row
+        return
+    for number, (name, entry) in enumerate(_read_document(path, files).items(), start=1):
+        place = Place(path, number)
+        if not isinstance(entry, dict):
+            problem = f"an object is needed, not {describe(entry)}"
+            raise place.error(problem, name, files.remedy)
+        yield name, Row(entry, place, files.remedy)
+
+
+def _is_document(path: Path) -> bool:
+    return data_suffix(path) in (".json", ".json.gz") and not holds_array(path)
+
+
+def _read_document(path: Path, files: Published) -> Mapping[str, Any]:
+    """Read an object; two of the published files have a comma after their last entries."""
+    with open_binary(path) as file:
+        try:
+            text = file.read()
+        except GZIP_ERRORS as error:
+            raise DataError(f"the gzip file is damaged ({error})", file=path) from error
+    try:
+        document = loads(text)
+    except ValueError as error:
+        try:
+            document = loads(_TRAILING_COMMA.sub(rb"\1", text))
+        except ValueError:
+            line = getattr(error, "lineno", None)
+            raise DataError(f"not valid JSON: {error}", file=path, line=line) from error
+    if not isinstance(document, dict):
+        raise files.error(f"an object is needed, not {describe(document)}", path)
+    return document
 
 
 SOURCE = Source(
     name="lewidi",
     title="Learning with Disagreements (Le-Wi-Di), 2023 and 2025",
-    licence="not stated; each of its eight data sets has terms of its own",
+    licence="not stated; each of its eight data sets has its own terms",
     citation=(
         "Leonardelli, Abercrombie, Almanea, Basile, Fornaciari, Plank, Rieser, Uma and Poesio "
         "(2023), SemEval-2023 Task 11: Learning with Disagreements (LeWiDi), SemEval; "
@@ -131,15 +284,18 @@ SOURCE = Source(
         "Disagreements Shared Task, NLPerspectives"
     ),
     published="https://github.com/Le-Wi-Di/le-wi-di.github.io",
-    files=_FILES,
+    files=(
+        "the JSON files of items, of 2023 (data_post-competition.zip) or 2025 (LeWiDi_3-2025), and "
+        "…_annotators_meta.json beside them under their published names"
+    ),
     holds=("ratings", "annotators", "covariates"),
     gives=(
         "single texts with the labels of named annotators, as ratings in the units of each data "
         "set: hate speech, misogyny, offensiveness, irony and the three labels of an inference "
         "(each 1 or 0), abuse (-3 to 1, 1 none), sarcasm (1 to 6), paraphrases (-5 to 5); each in "
         "the data_subset DATASET_OBJECTIVE, such as CSC_sarcasm; annotators' names begin with "
-        "their data set; their groups, or what they say of themselves"
+        "their data set; their groups, or how they describe themselves"
     ),
-    read=_read,
-    read_annotators=_read_annotators,
+    examples=_read,
+    people=_read_annotators,
 )

@@ -1,70 +1,40 @@
-"""Open Assistant: trees of messages by volunteers, their replies ranked and their answers rated."""
+"""Open Assistant: trees of messages by volunteers, who also rated and ranked the answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from hidden_context.data.checks import Place, describe
-from hidden_context.data.collections.published import (
-    choice_of,
-    kept,
-    level_of,
-    number_of,
-    rows_of,
-    sort_files,
-    text_of,
-)
-from hidden_context.data.collections.source import LeftOut, Source
+from hidden_context.data.checks import describe
+from hidden_context.data.collections.source import LeftOut, Messages, Published, Row, Source
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
 
-_KINDS: Final = {
-    "trees": ("message_tree_id", "prompt"),
-    "messages": ("message_id", "parent_id", "text", "role"),
-}
-_FILES: Final = (
-    "a file of trees (…_ready.trees.jsonl.gz) or of messages (…_ready.messages.jsonl.gz, or the "
-    "parquet files), of oasst1 or oasst2; the same messages once"
-)
-_REMEDY: Final = f"Give {_FILES}"
 _ROLES: Final = {"prompter": "user", "assistant": "assistant"}
-_PASSED: Final = ("lang", "review_result", "synthetic", "model_name", "message_tree_id")
 
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A message as published, where it stands, and what its fields have before their names."""
+    """A message as published, the message it answers, and its turn of a chat."""
 
-    row: Mapping[str, Any]
+    row: Row
     parent: str | None
-    role: str
-    text: str
-    place: Place
-    at: str = ""
+    turn: dict[str, str]
 
 
-_Messages: TypeAlias = "dict[str, _Message]"
-_Chat: TypeAlias = "list[dict[str, str]]"
-
-
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     """Read the ranking of each message's answers, and each answer once for each of its labels."""
-    found: _Messages = {}
-    kinds = sort_files(files, _KINDS, _REMEDY)
-    for path in (*kinds["trees"], *kinds["messages"]):
-        for place, row in rows_of(path):
-            if "message_id" in row:
-                _add(row, row.get("parent_id"), place, "", found)
-            else:
-                _add_tree(row, place, found)
+    found: dict[str, _Message] = {}
+    for row in files.rows("trees", "messages"):
+        if "message_id" in row:
+            _add(row, row.get("parent_id"), found)
+        else:
+            _add_tree(row, found)
     answers: dict[str, list[str]] = {}
     for name, message in found.items():
-        if message.role == "prompter":
-            if _labels(message):
-                left_out["messages of users with labels, which are no answers"] += 1
+        if message.turn["role"] == "user":
+            if _labels(message.row):
+                left_out["labelled messages of users, which are no answers"] += 1
         elif message.row.get("deleted") is True:
             left_out["answers that were deleted"] += 1
         elif (prompt := _thread(message.parent, found)) is None:
@@ -76,105 +46,99 @@ def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
         yield from _ranked(names, _thread(parent, found) or [], found)
 
 
-def _add_tree(row: Mapping[str, Any], place: Place, found: _Messages) -> None:
-    """Add the messages of a tree; those that reply to one stand within it."""
-    passed = {"message_tree_id": text_of(row, "message_tree_id", place)}
-    waiting: list[tuple[Any, str | None, str]] = [(row.get("prompt"), None, "prompt.")]
+def _add_tree(row: Row, found: dict[str, _Message]) -> None:
+    """Add the messages of a tree; the replies to a message stand within it."""
+    passed = {"message_tree_id": row.text("message_tree_id")}
+    waiting: list[tuple[Row, str, str | None]] = [(row, "prompt", None)]
     while waiting:
-        message, parent, at = waiting.pop()
-        if not isinstance(message, Mapping):
-            problem = f"a message is needed, not {describe(message)}"
-            raise place.error(problem, at.rstrip("."), _REMEDY)
-        name = _add({**passed, **message}, parent, place, at, found)
+        holder, field, parent = waiting.pop()
+        if not isinstance(holder.get(field), Mapping):
+            raise holder.unfit("a message", field)
+        message = holder.object(field)
+        name = _add(message.with_values({**passed, **message}), parent, found)
         replies = message.get("replies") or []
         if not isinstance(replies, list):
-            problem = f"a list of messages is needed, not {describe(replies)}"
-            raise place.error(problem, f"{at}replies", _REMEDY)
-        places = range(len(replies))[::-1]
-        waiting += [(replies[n], name, f"{at}replies[{n}].") for n in places]
+            raise message.unfit("a list of messages", "replies")
+        listed = {f"replies[{n}]": reply for n, reply in enumerate(replies)}
+        inner = message.with_values(listed)
+        waiting += [(inner, place, name) for place in reversed(listed)]
 
 
-def _add(row: Mapping[str, Any], parent: Any, place: Place, at: str, found: _Messages) -> str:
+def _add(row: Row, parent: Any, found: dict[str, _Message]) -> str:
     """Add a message under its name."""
-    name = text_of(row, "message_id", place, at)
+    name = row.text("message_id")
     if name in found:
-        problem = f"message {name} stands twice, and its labels would count twice"
-        raise place.error(problem, f"{at}message_id", _REMEDY)
-    above = None if parent is None else text_of({"parent_id": parent}, "parent_id", place, at)
-    role = choice_of(row, "role", place, tuple(_ROLES), at)
-    found[name] = _Message(row, above, role, text_of(row, "text", place, at), place, at)
+        problem = f"message {name} occurs twice, and its labels would count twice"
+        raise row.error(problem, "message_id")
+    above = None if parent is None else row.with_values({"parent_id": parent}).text("parent_id")
+    role = _ROLES[row.choice("role", _ROLES)]
+    found[name] = _Message(row, above, {"role": role, "content": row.text("text")})
     return name
 
 
-def _thread(name: str | None, found: _Messages) -> _Chat | None:
-    """Return the messages that end in one; None where one of them is not in the files."""
-    chat: _Chat = []
+def _thread(name: str | None, found: Mapping[str, _Message]) -> Messages | None:
+    """Return the messages that end in one; None if one of them is not in the files."""
+    chat: Messages = []
     while name is not None:
         message = found.get(name)
         if message is None or len(chat) > len(found):
             return None
-        chat.append({"role": _ROLES[message.role], "content": message.text})
+        chat.append(message.turn)
         name = message.parent
     return chat[::-1] or None
 
 
-def _rated(name: str, message: _Message, prompt: _Chat, left_out: LeftOut) -> Iterator[Example]:
-    """Read the mean of several people's labels for each attribute, and how many they are."""
-    for attribute, label in _labels(message):
-        at = f"{message.at}labels.{attribute}."
+def _rated(name: str, message: _Message, prompt: Messages, left_out: LeftOut) -> Iterator[Example]:
+    """Read the mean of several people's labels for each attribute, and how many people it is of."""
+    for attribute, label in _labels(message.row).items():
         if label.get("value") is None:
             left_out["labels without a value"] += 1
             continue
-        value = number_of(label, "value", message.place, 0, 1, at)
-        count = level_of(label, "count", message.place, 1, prefix=at)
-        said = {"response": 0, "rating": value, "count": count}
-        columns = {"item": name, **kept(message.row, *_PASSED)}
-        yield _example(prompt, [message.text], said, attribute, columns, message.place)
+        value, count = label.number("value", 0, 1), label.level("count", 1)
+        yield message.row.example(
+            prompt=prompt,
+            responses=[message.turn["content"]],
+            judgements=[{"response": 0, "rating": value, "count": count}],
+            criterion=attribute,
+            item=name,
+            **message.row.kept(
+                *("lang", "review_result", "synthetic", "model_name", "message_tree_id")
+            ),
+        )
 
 
-def _labels(message: _Message) -> list[tuple[str, Mapping[str, Any]]]:
+def _labels(row: Row) -> dict[str, Row]:
     """Return the labels by attribute; tables have lists of names, values and counts instead."""
-    labels = message.row.get("labels") or {}
-    field = f"{message.at}labels"
-    if not isinstance(labels, Mapping):
-        raise message.place.error(f"an object is needed, not {describe(labels)}", field, _REMEDY)
+    labels = row.object_or_empty("labels")
     if isinstance(labels.get("name"), list):
         lists = [labels["name"], labels.get("value"), labels.get("count")]
         if not all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
             problem = "lists of names, values and counts of one length are needed"
-            raise message.place.error(problem, field, _REMEDY)
-        return [(str(n), {"value": v, "count": c}) for n, v, c in zip(*lists, strict=True)]
-    given = [(name, label) for name, label in labels.items() if label is not None]
-    for name, label in given:
-        if not isinstance(label, Mapping):
+            raise row.error(problem, "labels")
+        entries = zip(*lists, strict=True)
+        labels = labels.with_values({str(n): {"value": v, "count": c} for n, v, c in entries})
+    for name, label in labels.items():
+        if label is not None and not isinstance(label, Mapping):
             problem = f"a value and a count are needed, not {describe(label)}"
-            raise message.place.error(problem, f"{field}.{name}", _REMEDY)
-    return given
+            raise labels.error(problem, name)
+    return {name: labels.object(name) for name, label in labels.items() if label is not None}
 
 
-def _ranked(names: Sequence[str], prompt: _Chat, found: _Messages) -> Iterator[Example]:
-    """Read the order of the answers to a message, which is made of several people's."""
+def _ranked(
+    names: Sequence[str], prompt: Messages, found: Mapping[str, _Message]
+) -> Iterator[Example]:
+    """Read the order of the answers to a message, which several people's rankings make."""
     ranked = [name for name in names if found[name].row.get("rank") is not None]
     if len(ranked) > 1:
-        messages = [found[name] for name in ranked]
-        ranks = [level_of(one.row, "rank", one.place, 0, prefix=one.at) + 1 for one in messages]
-        columns = {"items": ranked, **kept(messages[0].row, "lang", "message_tree_id")}
-        texts = [one.text for one in messages]
-        yield _example(prompt, texts, {"ranks": ranks}, "ranking", columns, messages[0].place)
-
-
-def _example(
-    prompt: _Chat,
-    responses: list[str],
-    said: Mapping[str, Any],
-    subset: str,
-    columns: Mapping[str, Any],
-    place: Place,
-) -> Example:
-    objective = {} if subset == "ranking" else {"objective": subset}
-    built = {"prompt": prompt, "responses": responses, "judgements": [dict(said)]}
-    row = {**built, **objective, "data_subset": subset, **columns}
-    return read_row(row, file=place.file, line=place.line)
+        rows = [found[name].row for name in ranked]
+        yield rows[0].example(
+            prompt=prompt,
+            responses=[found[name].turn["content"] for name in ranked],
+            judgements=[{"ranks": [row.level("rank", 0) + 1 for row in rows]}],
+            data_subset="ranking",
+            items=ranked,
+            **rows[0].kept("lang", "message_tree_id"),
+        )
 
 
 SOURCE = Source(
@@ -188,13 +152,20 @@ SOURCE = Source(
         "Datasets and Benchmarks"
     ),
     published="https://huggingface.co/datasets/OpenAssistant/oasst1",
-    files=_FILES,
+    files=(
+        "a file of trees (…_ready.trees.jsonl.gz) or of messages (…_ready.messages.jsonl.gz, or "
+        "the parquet files), of oasst1 or oasst2; the same messages once"
+    ),
+    columns={
+        "trees": ("message_tree_id", "prompt"),
+        "messages": ("message_id", "parent_id", "text", "role"),
+    },
     holds=("rankings", "ratings"),
     gives=(
         "answers with the mean of several people's labels from 0 to 1, such as quality, "
-        "helpfulness, toxicity or spam, under their names in objective and data_subset, and how "
-        "many people they are of (count); the answers to each message in the order that several "
-        "people's rankings make, data_subset ranking; nobody is named"
+        "helpfulness, toxicity or spam, under their names in objective and data_subset, and the "
+        "number of people (count); the order of the answers to each message, by several people's "
+        "rankings, data_subset ranking; no annotator is named"
     ),
-    read=_read,
+    examples=_read,
 )

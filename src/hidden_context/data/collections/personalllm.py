@@ -3,76 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from hidden_context.data.checks import Place
-from hidden_context.data.collections.published import (
-    kept,
-    number_of,
-    rows_of,
-    sort_files,
-    text_of,
-)
-from hidden_context.data.collections.source import LeftOut, Source
+from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
 
-_COUNT: Final = 8
 MODELS: Final = (
     *("gemma_2b", "gemma_7b", "mistral_raft", "mistral_ray", "mistral_weqweasdas"),
     *("llama3_sfairx", "oasst_deberta_v3", "beaver_7b", "oasst_pythia_7b", "oasst_pythia_1b"),
 )
-"""The reward models, by their names in the columns; of all a higher score is better."""
+"""The reward models, by their names in the columns; a higher score is better for all of them."""
 
-_COLUMNS: Final = (
-    *("prompt", "response_1", f"response_{_COUNT}"),
-    *(f"response_1_{model}" for model in MODELS),
-)
-_FILES = "the parquet files of train and test"
-_PASSED: Final = ("prompt_id", "subset")
-_NO_SCORE = "scores that are missing or no number"
-_NO_RANKING = "rankings of fewer than two answers, as scores are missing"
-_UNRANKED = "prompts whose answers no model scored"
+_ANSWERS: Final = tuple(f"response_{number}" for number in range(1, 9))
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     """Read each prompt with a ranking by each reward model.
 
-    The models' scores have scales of their own, so that they say nothing across models, nor is
-    anything known of them across prompts: the order of the answers is read, and the scores pass
-    through. ``beaver_7b`` predicts costs, which are published with their sign turned.
+    Each model's scores have a scale of their own, and nothing says that it is the same for all
+    prompts. So the order of the answers is read, and the scores pass through. ``beaver_7b``
+    predicts costs, which are published with their sign turned.
     """
-    for path in sort_files(files, {"scores": _COLUMNS}, f"Give {_FILES}")["scores"]:
-        for place, row in rows_of(path):
-            scores = {model: _scores(row, model, place, left_out) for model in MODELS}
-            entries = [
-                {"annotator": model, "ranks": _ranks(values)}
-                for model, values in scores.items()
-                if sum(value is not None for value in values) > 1
-            ]
-            if len(entries) < len(MODELS):
-                left_out[_NO_RANKING] += len(MODELS) - len(entries)
-            if not entries:
-                left_out[_UNRANKED] += 1
-                continue
-            yield _example(row, entries, scores, place)
+    for row in files.rows("scores"):
+        scores = {model: _scores(row, model, left_out) for model in MODELS}
+        rankings = [
+            {"annotator": model, "ranks": _ranks(values)}
+            for model, values in scores.items()
+            if sum(value is not None for value in values) > 1
+        ]
+        if len(rankings) < len(MODELS):
+            reason = "rankings of fewer than two answers, as scores are missing"
+            left_out[reason] += len(MODELS) - len(rankings)
+        if not rankings:
+            left_out["prompts whose answers no model scored"] += 1
+            continue
+        yield row.example(
+            prompt=user(row.text("prompt")),
+            responses=row.texts(*_ANSWERS),
+            judgements=rankings,
+            models=[row.get(f"{answer}_model") for answer in _ANSWERS],
+            scores=scores,
+            **row.kept("prompt_id", "subset"),
+        )
 
 
-def _scores(
-    row: Mapping[str, Any], model: str, place: Place, left_out: LeftOut
-) -> list[float | None]:
-    """Read a model's score of each answer; None where it is missing or not a number."""
+def _scores(row: Row, model: str, left_out: LeftOut) -> list[float | None]:
+    """Read a model's score of each answer; None if it is missing or not a number."""
     scores: list[float | None] = []
-    for number in range(1, _COUNT + 1):
-        field = f"response_{number}_{model}"
-        value = row.get(field)
+    for answer in _ANSWERS:
+        value = row.get(f"{answer}_{model}")
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            left_out[_NO_SCORE] += 1
+            left_out["scores that are missing or no number"] += 1
             scores.append(None)
         else:
-            scores.append(number_of(row, field, place))
+            scores.append(row.number(f"{answer}_{model}"))
     return scores
 
 
@@ -80,27 +65,6 @@ def _ranks(scores: Sequence[float | None]) -> list[int | None]:
     """Rank answers from 1, the highest score; equal scores are tied, and None has no rank."""
     order = sorted({score for score in scores if score is not None}, reverse=True)
     return [None if score is None else order.index(score) + 1 for score in scores]
-
-
-def _example(
-    row: Mapping[str, Any],
-    entries: Sequence[dict[str, Any]],
-    scores: Mapping[str, Sequence[float | None]],
-    place: Place,
-) -> Example:
-    numbers = range(1, _COUNT + 1)
-    return read_row(
-        {
-            "prompt": [{"role": "user", "content": text_of(row, "prompt", place)}],
-            "responses": [text_of(row, f"response_{number}", place) for number in numbers],
-            "judgements": list(entries),
-            "models": [row.get(f"response_{number}_model") for number in numbers],
-            "scores": {model: list(values) for model, values in scores.items()},
-            **kept(row, *_PASSED),
-        },
-        file=place.file,
-        line=place.line,
-    )
 
 
 SOURCE = Source(
@@ -112,12 +76,18 @@ SOURCE = Source(
         "Preferences, ICLR"
     ),
     published="https://huggingface.co/datasets/namkoong-lab/PersonalLLM",
-    files=_FILES,
+    files="the parquet files of train and test",
+    columns={
+        "scores": (
+            *("prompt", _ANSWERS[0], _ANSWERS[-1]),
+            *(f"{_ANSWERS[0]}_{model}" for model in MODELS),
+        )
+    },
     holds=("rankings", "ties", "annotators"),
     gives=(
-        "eight answers to each prompt, ranked by each of ten reward models, who stand for people "
-        "with tastes of their own and are the annotators; equal scores are ties; the scores pass "
+        "eight answers to each prompt, ranked by each of ten reward models, which stand for people "
+        "with different tastes and are the annotators; equal scores are ties; the scores pass "
         "through; no person judged"
     ),
-    read=_read,
+    examples=_read,
 )

@@ -1,69 +1,54 @@
-"""PKU-SafeRLHF: which of two answers is more helpful, and which is safer, judged apart."""
+"""PKU-SafeRLHF: which of two answers is more helpful, and which is safer, judged separately."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
-from hidden_context.data.checks import Place
-from hidden_context.data.collections.published import kept, level_of, rows_of, sort_files, text_of
-from hidden_context.data.collections.source import LeftOut, Source
-from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
-
-OBJECTIVES: Final = {"helpful": "better_response_id", "harmless": "safer_response_id"}
-_COLUMNS = ("prompt", "response_0", "response_1", *OBJECTIVES.values())
-_FILES = "data/*/train.jsonl or test.jsonl"
-# Columns of each response, by what they are called behind ``response_0_``, or around it.
-_OF_RESPONSES = (
-    "is_response_{}_safe",
-    "response_{}_severity_level",
-    "response_{}_harm_category",
-    "response_{}_source",
+from hidden_context.data.collections.source import (
+    AS_PUBLISHED,
+    LeftOut,
+    Published,
+    Row,
+    Source,
+    user,
 )
+from hidden_context.data.example import Example
+
+_OBJECTIVES: Final = {"helpful": "better_response_id", "harmless": "safer_response_id"}
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
-    """Read each pair as two examples: what is more helpful, and what is safer."""
-    for path in sort_files(files, {"pairs": _COLUMNS}, f"Give {_FILES}")["pairs"]:
-        for place, row in rows_of(path):
-            passed = _passed(row, place)
-            for objective, field in OBJECTIVES.items():
-                if row.get(field) is None:
-                    left_out[f"pairs of which nobody said which is {objective}"] += 1
-                    continue
-                first = level_of(row, field, place, 0, 1) == 0
-                yield read_row(
-                    {
-                        "prompt": [{"role": "user", "content": text_of(row, "prompt", place)}],
-                        "responses": [text_of(row, f"response_{n}", place) for n in range(2)],
-                        "judgements": [{"comparison": [0, 1], "preference": float(first)}],
-                        "objective": objective,
-                        "data_subset": objective,
-                        **passed,
-                    },
-                    file=place.file,
-                    line=place.line,
-                )
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+    """Read each pair as two examples: which is more helpful, and which is safer."""
+    for row in files.rows("pairs"):
+        passed = row.kept("prompt_source")
+        for number in range(2):
+            passed |= _about(row, number)
+        for objective, field in _OBJECTIVES.items():
+            if row.get(field) is None:
+                left_out[f"pairs without a judgement of which is {objective}"] += 1
+                continue
+            preference = 1.0 - row.level(field, 0, 1)
+            yield row.example(
+                prompt=user(row.text("prompt")),
+                responses=row.texts("response_0", "response_1"),
+                judgements=[{"comparison": [0, 1], "preference": preference}],
+                criterion=objective,
+                **passed,
+            )
 
 
-def _passed(row: dict[str, Any], place: Place) -> dict[str, Any]:
-    """Return the columns beside the two choices: whether each answer is safe, how severe it is."""
-    names = [name.format(number) for number in range(2) for name in _OF_RESPONSES]
-    passed = kept(row, "prompt_source", *names)
-    for number in range(2):
-        harms = passed.get(_OF_RESPONSES[2].format(number))
-        if isinstance(harms, dict):  # each category with true or false
-            passed[_OF_RESPONSES[2].format(number)] = [
-                name for name, is_so in harms.items() if is_so
-            ]
-        safe, severity = (name.format(number) for name in _OF_RESPONSES[:2])
-        if not isinstance(passed.get(safe, True), bool):
-            problem = f"true or false is needed, not {passed[safe]!r}"
-            raise place.error(problem, safe, "Give the file as it is published")
-        if severity in passed:
-            passed[severity] = level_of(row, severity, place, 0, 3)
+def _about(row: Row, number: int) -> dict[str, Any]:
+    """Return what is said about one answer: whether it is safe, how severe, and which harms."""
+    safe, severity = f"is_response_{number}_safe", f"response_{number}_severity_level"
+    harm = f"response_{number}_harm_category"
+    passed = row.kept(safe, severity, harm, f"response_{number}_source")
+    if not isinstance(passed.get(safe, True), bool):
+        raise row.error(f"true or false is needed, not {passed[safe]!r}", safe, AS_PUBLISHED)
+    if severity in passed:
+        passed[severity] = row.level(severity, 0, 3)
+    if isinstance(passed.get(harm), dict):  # each category with true or false
+        passed[harm] = [name for name, is_so in passed[harm].items() if is_so]
     return passed
 
 
@@ -76,12 +61,13 @@ SOURCE = Source(
         "PKU-SafeRLHF: Towards Multi-Level Safety Alignment for LLMs with Human Preference, ACL"
     ),
     published="https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF",
-    files=_FILES,
+    files="data/*/train.jsonl or test.jsonl",
+    columns={"pairs": ("prompt", "response_0", "response_1", *_OBJECTIVES.values())},
     holds=("comparisons",),
     gives=(
         "pairs of answers in two rows each: which is more helpful (better_response_id), objective "
         "and data_subset helpful, and which is safer (safer_response_id), harmless; one vote each, "
-        "by nobody named; whether each answer is safe, and how severe, as columns"
+        "without an annotator; whether each answer is safe, and how severe, as columns"
     ),
-    read=_read,
+    examples=_read,
 )

@@ -1,4 +1,4 @@
-"""Importing a public data set: published files in, rows of judgements and a table of people out."""
+"""Importing a public data set: from published files to judgements and a table of annotators."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.annotators import Covariates, annotators_path, write_annotators
+from hidden_context.data.annotators import annotators_path, write_annotators
 from hidden_context.data.collections.source import LeftOut, Source
 from hidden_context.data.example import Example
-from hidden_context.data.files import require_file, write_jsonl
-from hidden_context.data.locks import exclusive
-from hidden_context.data.rows import data_suffix
-from hidden_context.data.unique_names import repeated
+from hidden_context.data.storage.files import require_file, write_jsonl
+from hidden_context.data.storage.locks import exclusive
+from hidden_context.data.storage.rows import data_suffix
+from hidden_context.data.storage.unique_names import repeated
 from hidden_context.errors import ConfigError, DataError
 
 
@@ -27,11 +27,11 @@ class ImportReport:
         output: The file of rows that was written.
         examples: How many rows it has.
         judgements: How many judgements are in them, abstentions not counted.
-        abstentions: How many people looked and did not judge.
-        annotators: The names of those who judged or abstained.
+        abstentions: How many times an annotator looked and did not judge.
+        annotators: The names of everyone who judged or abstained.
         repeated: How many judgements are by an annotator who judged the same responses before.
-        left_out: How much of the published files was left out, by reason.
-        table: The table of annotators that was written; None where nothing is known of them.
+        left_out: How many published rows or votes were left out, by reason.
+        table: The table of annotators that was written; None if nothing is known of them.
         described: How many annotators it has.
     """
 
@@ -74,11 +74,11 @@ def save_source(source: Source, files: Sequence[str | Path], output: str | Path)
     Args:
         source: The data set.
         files: Its files; a folder stands for the files within.
-        output: The file of JSON Lines to write (``.gz`` by suffix), whole or not at all. What is
-            known of the annotators goes to ``OUTPUT.annotators.jsonl`` beside it.
+        output: The file of JSON Lines to write (``.gz`` by suffix), whole or not at all. The table
+            of annotators goes to ``OUTPUT.annotators.jsonl`` beside it.
 
     Returns:
-        What was found.
+        The report of the import.
 
     Raises:
         ConfigError: If no file is given, one is given twice, or the output is one of them or is
@@ -91,7 +91,7 @@ def save_source(source: Source, files: Sequence[str | Path], output: str | Path)
     report = ImportReport(output)
     table = annotators_path(output)
     with exclusive(output):
-        known: Covariates = source.read_annotators(paths) if source.read_annotators else {}
+        known = source.read_annotators(paths)
         write_jsonl(output, _columns(source.read(paths, report.left_out), report))
         if known:
             report.table, report.described = table, write_annotators(table, known)

@@ -3,162 +3,119 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from hidden_context.data.checks import Place, describe, read_list
-from hidden_context.data.collections.fields import object_of
-from hidden_context.data.collections.published import (
-    level_of,
-    number_of,
-    person_of,
-    rows_of,
-    sort_files,
-    text_of,
-)
-from hidden_context.data.collections.source import LeftOut, Source
+from hidden_context.data.checks import describe
+from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
 from hidden_context.data.example import Example
-from hidden_context.data.importers import read_row
 
-_KINDS = {
-    "comparisons": ("info", "summaries", "choice", "worker"),
-    "axes": ("info", "summary", "worker"),
-}
-_FILES = "comparisons/*.json and axis_evals/*.json, any of them"
-_REMEDY = f"Give {_FILES}"
-AXES: Final = ("overall", "accuracy", "coverage", "coherence")
-_INFO: Final = ("subreddit", "site", "title")
+_AXES: Final = ("overall", "accuracy", "coverage", "coherence")
+_TELLING: Final = ("id", "post", "article")
 
-_Item: TypeAlias = "dict[str, Any]"
 _Key: TypeAlias = "tuple[Any, ...]"
+_Items: TypeAlias = "dict[_Key, tuple[Row, dict[str, Any]]]"
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     """Read each pair of summaries once, with all votes on it, and each rated one for each axis."""
-    found = sort_files(files, _KINDS, _REMEDY)
-    items: dict[_Key, _Item] = {}
-    places: dict[_Key, Place] = {}
-    for path in found["comparisons"]:
-        for place, row in rows_of(path):
-            _add_vote(row, place, items, places)
-    for path in found["axes"]:
-        for place, row in rows_of(path):
-            _add_ratings(row, place, items, places, left_out)
-    for key, item in items.items():
-        content = _prompt_of(item["info"], places[key])
-        built = {name: value for name, value in item.items() if name != "info"}
-        yield read_row(
-            {"prompt": [{"role": "user", "content": content}], **built},
-            file=places[key].file,
-            line=places[key].line,
-        )
+    items: _Items = {}
+    for row in files.rows("comparisons"):
+        _add_vote(row, items)
+    for row in files.rows("axes"):
+        _add_ratings(row, items, left_out)
+    for row, item in items.values():
+        yield row.example(**{**item, "prompt": user(_prompt_of(item["prompt"], row))})
 
 
-def _add_vote(
-    row: _Item, place: Place, items: dict[_Key, _Item], places: dict[_Key, Place]
-) -> None:
+def _add_vote(row: Row, items: _Items) -> None:
     """Add a worker's vote to its pair; the summary that was shown first is named first."""
-    summaries = read_list(row.get("summaries"), "summaries", place, _REMEDY, "summary")
+    summaries = row.listed("summaries", "summary")
     if len(summaries) != 2:
-        problem = f"two summaries are needed, not {len(summaries)}"
-        raise place.error(problem, "summaries", _REMEDY)
-    texts = [_summary_text(one, f"summaries[{n}]", place) for n, one in enumerate(summaries)]
-    info, key = _begin(row, place)
-    key = ("comparisons", *key, *sorted(texts))
+        raise row.error(f"two summaries are needed, not {len(summaries)}", "summaries")
+    texts = [_summary_text(one, f"summaries[{n}]", row) for n, one in enumerate(summaries)]
+    key = ("comparisons", *_told_apart(row), *sorted(texts))
     if key not in items:
-        places[key] = place
-        items[key] = _item(row, info, texts, "overall", "comparisons")
-        items[key]["policies"] = [_interned(one.get("policy")) for one in summaries]
-    shown = [0, 1] if items[key]["responses"] == texts else [1, 0]
+        items[key] = row.with_values({}), _item(row, summaries, "overall", "comparisons")
+    item = items[key][1]
     entry = {
-        "annotator": sys.intern(person_of(row, "worker", place)),
-        "comparison": shown,
-        "preference": 1.0 - level_of(row, "choice", place, 0, 1),
+        "annotator": sys.intern(row.annotator("worker")),
+        "comparison": [0, 1] if item["responses"] == texts else [1, 0],
+        "preference": 1.0 - row.level("choice", 0, 1),
     }
-    extra = object_of(row, "extra", place, needed=False)
+    extra = row.object_or_empty("extra")
     if extra.get("confidence") is not None:
-        entry["confidence"] = number_of(extra, "confidence", place, prefix="extra.")
-    items[key]["judgements"].append(entry)
+        entry["confidence"] = extra.number("confidence")
+    item["judgements"].append(entry)
 
 
-def _add_ratings(
-    row: _Item,
-    place: Place,
-    items: dict[_Key, _Item],
-    places: dict[_Key, Place],
-    left_out: LeftOut,
-) -> None:
+def _add_ratings(row: Row, items: _Items, left_out: LeftOut) -> None:
     """Add a worker's ratings, 1 to 7, of one summary; an axis that was not rated is left alone."""
-    text = _summary_text(row.get("summary"), "summary", place)
-    axes = row["summary"].get("axes")
-    if not isinstance(axes, Mapping):
-        raise place.error(f"ratings are needed, not {describe(axes)}", "summary.axes", _REMEDY)
-    worker = sys.intern(person_of(row, "worker", place))
+    text = _summary_text(row.get("summary"), "summary", row)
+    summary = row.object("summary")
+    if not isinstance(summary.get("axes"), Mapping):
+        raise summary.unfit("an object of ratings", "axes")
+    axes, worker = summary.object("axes"), sys.intern(row.annotator("worker"))
     if axes.get("compatible") is not None:
-        left_out["answers to 'compatible', which is yes or no"] += 1
-    info, begun = _begin(row, place)
-    for axis in AXES:
+        left_out["answers about 'compatible', which are yes or no"] += 1
+    begun = _told_apart(row)
+    for axis in _AXES:
         if axes.get(axis) is None:
             continue
         key = ("axes", *begun, text, axis)
         if key not in items:
-            places[key] = place
-            items[key] = _item(row, info, [text], axis, f"axis_{axis}")
-            items[key]["policies"] = [_interned(row["summary"].get("policy"))]
-        rating = level_of(axes, axis, place, 1, 7, "summary.axes.")
-        entry = {"annotator": worker, "response": 0, "rating": float(rating)}
-        items[key]["judgements"].append(entry)
+            items[key] = row.with_values({}), _item(row, [summary], axis, f"axis_{axis}")
+        rating = float(axes.level(axis, 1, 7))
+        items[key][1]["judgements"].append({"annotator": worker, "response": 0, "rating": rating})
 
 
-def _begin(row: _Item, place: Place) -> tuple[dict[str, Any], _Key]:
-    """Return what a summary is of, and what tells it from others; equal texts are stored once."""
-    info = row.get("info")
-    if not isinstance(info, Mapping):
-        raise place.error(f"a post or an article is needed, not {describe(info)}", "info", _REMEDY)
-    known = {name: _interned(value) for name, value in info.items() if value is not None}
-    split = "" if row.get("split") is None else text_of(row, "split", place)
-    if isinstance(known.get("id"), int):
-        known["id"] = str(known["id"])
-    for name in ("id", "post", "article"):
-        if name in known:
-            text_of(known, name, place, "info.")
-    return known, (known.get("id"), known.get("post"), known.get("article"), split)
+def _told_apart(row: Row) -> _Key:
+    """Return what tells a summary from those of other texts; equal texts are stored once."""
+    if not isinstance(row.get("info"), Mapping):
+        raise row.unfit("a post or an article", "info")
+    known = row.object("info").items()
+    info = row["info"] = {name: _interned(value) for name, value in known if value is not None}
+    if isinstance(info.get("id"), int):
+        info["id"] = str(info["id"])
+    told = [row.object("info").text(name) if name in info else None for name in _TELLING]
+    return *told, None if row.get("split") is None else row.text("split")
 
 
-def _item(row: _Item, info: _Item, texts: list[str], objective: str, subset: str) -> _Item:
-    item: _Item = {
-        "info": info,
-        "responses": texts,
+def _item(row: Row, summaries: list[Any], objective: str, subset: str) -> dict[str, Any]:
+    """Begin an item, whose prompt is written at the end."""
+    info = row["info"]
+    columns = {"item": info.get("id"), "split": _interned(row.get("split"))}
+    columns |= {name: info.get(name) for name in ("subreddit", "site", "title")}
+    return {
+        "prompt": info,
+        "responses": [_interned(one["text"]) for one in summaries],
         "judgements": [],
         "objective": objective,
         "data_subset": subset,
+        "policies": [_interned(one.get("policy")) for one in summaries],
+        **{name: value for name, value in columns.items() if value is not None},
     }
-    named = {"item": info.get("id"), "split": _interned(row.get("split"))}
-    named |= {name: info.get(name) for name in _INFO}
-    return item | {name: value for name, value in named.items() if value is not None}
 
 
-def _prompt_of(info: Mapping[str, Any], place: Place) -> str:
+def _prompt_of(info: Mapping[str, Any], row: Row) -> str:
     """Write what is to be summarised, as the published models were asked for it."""
     title = f"TITLE: {info['title']}\n\n" if info.get("title") else ""
-    if info.get("post") is not None:
+    if "post" in info:
         where = f"SUBREDDIT: r/{info['subreddit']}\n\n" if info.get("subreddit") else ""
         return f"{where}{title}POST: {info['post']}\n\nTL;DR:"
-    if info.get("article") is not None:
+    if "article" in info:
         return f"{title}{info['article']}\n\nTL;DR:"
-    raise place.error("a 'post' or an 'article' is needed", "info", _REMEDY)
+    raise row.error("a 'post' or an 'article' is needed", "info")
 
 
-def _summary_text(summary: Any, field: str, place: Place) -> str:
+def _summary_text(summary: Any, field: str, row: Row) -> str:
     if not isinstance(summary, Mapping) or not isinstance(summary.get("text"), str):
-        problem = f"a summary with its 'text' is needed, not {describe(summary)}"
-        raise place.error(problem, field, _REMEDY)
+        raise row.error(f"a summary with its 'text' is needed, not {describe(summary)}", field)
     return sys.intern(summary["text"])
 
 
 def _interned(value: Any) -> Any:
-    """Return the same object for equal texts: posts stand in the files once for every vote."""
+    """Return the same object for equal texts: the files hold a post once for every vote."""
     return sys.intern(value) if type(value) is str else value
 
 
@@ -174,12 +131,16 @@ SOURCE = Source(
         "https://openaipublic.blob.core.windows.net/summarize-from-feedback/dataset; described at "
         "https://github.com/openai/summarize-from-feedback"
     ),
-    files=_FILES,
+    files="comparisons/*.json and axis_evals/*.json, any of them",
+    columns={
+        "comparisons": ("info", "summaries", "choice", "worker"),
+        "axes": ("info", "summary", "worker"),
+    },
     holds=("comparisons", "ratings", "annotators"),
     gives=(
         "pairs of summaries with the votes of named workers (data_subset comparisons), confidence "
         "as published, 1 to 9; single summaries rated from 1 to 7 (data_subset axis_overall, "
         "axis_accuracy, axis_coverage, axis_coherence)"
     ),
-    read=_read,
+    examples=_read,
 )

@@ -1,94 +1,64 @@
-"""UKPConvArg1: which of two arguments of one side of a debate convinces more, by crowd workers."""
+"""UKPConvArg1: which of two arguments on one side of a debate convinces more, by crowd workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree
 
 from hidden_context.data.checks import Place
-from hidden_context.data.collections.published import (
-    choice_of,
-    entries_of,
-    number_of,
-    person_of,
-    rows_of,
-    sort_files,
-    text_of,
-)
-from hidden_context.data.collections.source import LeftOut, Source
+from hidden_context.data.collections.source import LeftOut, Published, Row, Source
 from hidden_context.data.example import Example
-from hidden_context.data.files import GZIP_ERRORS, open_binary
-from hidden_context.data.importers import read_row
-from hidden_context.data.rows import data_suffix
+from hidden_context.data.storage.files import GZIP_ERRORS, open_binary
+from hidden_context.data.storage.rows import data_suffix
 from hidden_context.errors import DataError
 
-_PREFERENCES = {"a1": 1.0, "equal": 0.5, "a2": 0.0}
-_COLUMNS = ("topic", "stance", "argument1", "argument2", "votes")
-_FILES = (
-    "the XML files of data/UKPConvArg1-full-XML (or -Strict-XML); the CSV files have no votes of "
-    "single people"
-)
+_PREFERENCES: Final = {"a1": 1.0, "equal": 0.5, "a2": 0.0}
+_COLUMNS: Final = ("topic", "stance", "argument1", "argument2", "votes")
 
 
-def _read(files: Sequence[Path], left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     """Read each pair of arguments, whose prompt is the debate and the side taken."""
-    for path in files:
+    for path in files.paths:
         # One of the published XML files has lost its suffix.
-        rows = _read_xml(path) if data_suffix(path) is None else _read_json_lines(path)
-        for place, row in rows:
-            yield _example(row, place)
+        is_table = data_suffix(path) is not None and files.kind_of(path)
+        for row in files.rows_of(path) if is_table else _read_xml(path, files):
+            yield row.example(
+                prompt="".join(f"{text}\n\n" for text in row.texts("topic", "stance")),
+                responses=row.texts("argument1", "argument2"),
+                judgements=[_entry(vote) for vote in row.entries("votes")],
+                **{name: value for name, value in row.items() if name not in _COLUMNS[2:]},
+            )
 
 
-def _example(row: Mapping[str, Any], place: Place) -> Example:
-    topic, stance = text_of(row, "topic", place), text_of(row, "stance", place)
-    return read_row(
-        {
-            "prompt": f"{topic}\n\n{stance}\n\n",
-            "responses": [text_of(row, f"argument{number}", place) for number in (1, 2)],
-            "judgements": [_entry(vote, place, at) for at, vote in entries_of(row, "votes", place)],
-            **{name: value for name, value in row.items() if name not in _COLUMNS[2:]},
-        },
-        file=place.file,
-        line=place.line,
-    )
-
-
-def _entry(vote: Mapping[str, Any], place: Place, at: str) -> dict[str, Any]:
-    said = choice_of(vote, "value", place, tuple(_PREFERENCES), at)
+def _entry(vote: Row) -> dict[str, Any]:
     entry = {
-        "annotator": person_of(vote, "annotator", place, at),
+        "annotator": vote.annotator("annotator"),
         "comparison": [0, 1],
-        "preference": _PREFERENCES[said],
+        "preference": _PREFERENCES[vote.choice("value", _PREFERENCES)],
     }
     if vote.get("competence") is not None:
-        entry["competence"] = number_of(vote, "competence", place, prefix=at)
+        entry["competence"] = vote.number("competence")
     return entry
 
 
-def _read_json_lines(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
-    sort_files([path], {"pairs": _COLUMNS}, f"Give {_FILES}")
-    return rows_of(path)
-
-
-def _read_xml(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yield the pairs of a file as the rows of JSON Lines would be, with their numbers from 1."""
+def _read_xml(path: Path, files: Published) -> Iterator[Row]:
+    """Yield the pairs of a file as the rows of JSON Lines would be, numbered from 1."""
     number = 0
     with open_binary(path) as file:
         try:
             for _, element in ElementTree.iterparse(file):
                 if element.tag == "annotatedArgumentPair":
                     number += 1
-                    yield Place(path, number), _read_pair(element)
+                    yield Row(_read_pair(element), Place(path, number), files.remedy)
                     element.clear()
         except (ElementTree.ParseError, *GZIP_ERRORS) as error:
             problem = f"the XML cannot be read after pair {number}: {error}"
             remedy = "Download the file again"
             raise DataError(problem, file=path, remedy=remedy) from error
     if number == 0:
-        problem = "the file has no 'annotatedArgumentPair'"
-        raise DataError(problem, file=path, remedy=f"Give {_FILES}")
+        raise files.error("the file has no 'annotatedArgumentPair'", path)
 
 
 def _read_pair(pair: ElementTree.Element) -> dict[str, Any]:
@@ -119,12 +89,15 @@ SOURCE = Source(
         "convincingness of Web arguments using bidirectional LSTM, ACL, pages 1589-1599"
     ),
     published="https://github.com/UKPLab/acl2016-convincing-arguments",
-    files=_FILES,
+    files=(
+        "the XML files of data/UKPConvArg1-full-XML (or -Strict-XML); the CSV files have no votes "
+        "of single people"
+    ),
+    columns={"pairs": _COLUMNS},
     holds=("comparisons", "ties", "annotators"),
     gives=(
-        "pairs of arguments for one side of a debate, about five votes each by named crowd "
-        "workers, with ties; the worker's competence (MACE) beside each vote; debates in the "
-        "column topic"
+        "pairs of arguments on one side of a debate, about five votes each by named crowd workers, "
+        "with ties; the worker's competence (MACE) beside each vote; the debate in the column topic"
     ),
-    read=_read,
+    examples=_read,
 )

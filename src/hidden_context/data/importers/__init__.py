@@ -1,4 +1,4 @@
-"""Importers: one file for each kind of row that is read, and the order in which they are asked."""
+"""Importers: one file for each kind of row, and the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from hidden_context.data.checks import Place
+from hidden_context.data.checks import Place, describe
 from hidden_context.data.example import Example
 from hidden_context.data.importers import benchmarks, judgements, pairs, rankings, ratings
 from hidden_context.data.model_input import read_tools
@@ -35,11 +35,11 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
 def read_row(
     row: dict[str, Any], *, file: str | Path | None = None, line: int | None = None
 ) -> Example:
-    """Read one row of preference data, of whichever kind it is.
+    """Read one row of preference data of any kind.
 
     Args:
-        row: The columns; those that no importer knows pass through untouched.
-        file: Where the row stands, for errors.
+        row: The columns; columns that no importer knows pass through untouched.
+        file: The file of the row, for errors.
         line: Its line or row number; kept in ``source_lines``.
 
     Returns:
@@ -51,9 +51,22 @@ def read_row(
     importer = next((one for one in IMPORTERS if one.recognises(row)), pairs)
     place = Place(file, line)
     example = importer.read(row, place)
+    _check_groups(row, place)
     return dataclasses.replace(
         example,
         tools=read_tools(row, example.responses[0], place),
         source_file=None if file is None else str(file),
         source_lines=() if line is None else (line,),
     )
+
+
+def _check_groups(row: Mapping[str, Any], place: Place) -> None:
+    """Check the columns for the source of an example and for the criterion of its judgements."""
+    for field, kinds, wanted in (
+        ("data_subset", (str,), "text"),
+        ("objective", (str, int), "text or an integer"),
+    ):
+        value = row.get(field)
+        if value is not None and not isinstance(value, kinds):
+            remedy = f"Rename the column if {field!r} means something else there"
+            raise place.error(f"{wanted} is needed, not {describe(value)}", field, remedy)

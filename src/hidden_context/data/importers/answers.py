@@ -1,4 +1,4 @@
-"""What importers share in reading judgements: who judged, how much it counts, and what was said."""
+"""Reading judgements, for all importers: the annotator, the weight, and the answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_STRENGTH = 10
 COMPARISON_COLUMNS = ("preference", "strength", "margin")
 RATING_COLUMNS = ("rating_chosen", "rating_rejected")
 
-# What an entry of each list may say of the responses; keys beyond these pass through.
+# The keys of an entry of each list that say something about the responses; others pass through.
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {
     "annotations": (*COMPARISON_COLUMNS, *RATING_COLUMNS, "abstains"),
     "judgements": ("comparison", "ranks", "response", "rating", *COMPARISON_COLUMNS, "abstains"),
@@ -31,7 +31,7 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
 }
 _WHO = ("annotator", "weight", "confidence")
 _JUDGE = ("judge", "answers", "one_order")
-"""Keys of a judge that was asked several times; they are read where judges are compared."""
+"""Keys of a judge that was asked several times; the comparison of judges reads them."""
 
 _PREFERENCE_REMEDY = "'preference' is the share of annotators for the chosen side: 1 all, 0.5 a tie"
 _STRENGTH_REMEDY = (
@@ -40,24 +40,8 @@ _STRENGTH_REMEDY = (
 )
 
 
-def check_groups(row: Mapping[str, Any], place: Place) -> None:
-    """Check the columns that say where an example comes from and what it was judged by.
-
-    Raises:
-        DataError: If ``data_subset`` is not text or ``objective`` neither text nor an integer.
-    """
-    for field, kinds, wanted in (
-        ("data_subset", (str,), "text"),
-        ("objective", (str, int), "text or an integer"),
-    ):
-        value = row.get(field)
-        if value is not None and not isinstance(value, kinds):
-            remedy = f"Rename the column if {field!r} means something else there"
-            raise place.error(f"{wanted} is needed, not {describe(value)}", field, remedy)
-
-
 def refuse(row: Mapping[str, Any], fields: Iterable[str], problem: str, place: Place) -> None:
-    """Refuse columns that belong to another kind of row.
+    """Refuse columns of another kind of row.
 
     Raises:
         DataError: If one of them has a value.
@@ -68,14 +52,14 @@ def refuse(row: Mapping[str, Any], fields: Iterable[str], problem: str, place: P
 
 
 def of_row(row: Mapping[str, Any], place: Place) -> Judgement:
-    """Read who a row is by and how much it counts.
+    """Read the annotator and the weight of a row.
 
     Args:
         row: The columns ``annotator`` and ``weight``, both optional.
         place: Where the row stands, for errors.
 
     Returns:
-        A judgement that says nothing yet.
+        A judgement without an answer yet, which is an abstention.
 
     Raises:
         DataError: If a value is of the wrong kind.
@@ -88,18 +72,18 @@ def of_row(row: Mapping[str, Any], place: Place) -> Judgement:
 def entries_of(
     row: dict[str, Any], field: str, place: Place, remedy: str
 ) -> Iterator[tuple[str, Mapping[str, Any], Judgement]]:
-    """Read a column that lists what several annotators said.
+    """Read a column that lists the answers of several annotators.
 
     Args:
         row: The columns.
         field: The column, one of ``ENTRY_KEYS``.
         place: Where the row stands, for errors.
-        remedy: What to do where it holds something else.
+        remedy: What to do if it holds something else.
 
     Yields:
         For each entry its name in errors, such as ``annotations[1].``, the entry, and a judgement
-        that says nothing yet. An entry that names nobody has the row's annotator; the row's
-        ``weight`` multiplies into its own.
+        without an answer yet. An entry without an annotator has the row's; its weight is multiplied
+        by the row's ``weight``.
 
     Raises:
         DataError: If it is no list of entries, an entry has unknown keys alone, or a value is of
@@ -127,7 +111,7 @@ def entries_of(
 
 
 def _check_entry(entry: Mapping[str, Any], field: str, prefix: str, place: Place) -> None:
-    """Refuse unknown keys that may be a vote by another name; and abstentions that vote."""
+    """Refuse entries whose keys are all unknown, which may be votes; and abstentions that vote."""
     unknown, fields = _unknown_keys(entry, field), (*_WHO, *ENTRY_KEYS[field])
     given = [key for key in fields if entry.get(key) is not None]
     if unknown and not (given and any(key in entry for key in ENTRY_KEYS[field])):
@@ -150,7 +134,7 @@ def _unknown_keys(entry: Mapping[str, Any], field: str) -> list[str]:
 
 
 def unread_keys(example: Example) -> set[str]:
-    """Name the keys of list entries that say nothing here, such as ``annotations.comment``."""
+    """Name the keys of list entries that are not read, such as ``annotations.comment``."""
     columns = [said.columns for said in example.judgements]
     entries = [both.maps[0] for both in columns if isinstance(both, ChainMap)]
     if not entries:
@@ -179,18 +163,18 @@ def read_comparison(
         columns: ``preference``, ``strength`` and ``margin``, all optional.
         place: Where they stand, for errors.
         prefix: What errors put before a field's name.
-        first: Place of the response that they speak for.
-        second: Place of the other.
-        ratings: Ratings of the two that stand beside them, the first one's first.
+        first: Place of the response that positive values favour.
+        second: Place of the other response.
+        ratings: Ratings of the two responses, the first one's first.
 
     Returns:
-        The comparison; None where nothing says which is better. Without a ``preference`` it is 1,
-        0.5 or 0 by the sign of the ``strength``, else of the ``margin``, else of the difference of
-        two ratings.
+        The comparison; None if nothing says which is better. A missing ``preference`` is 1, 0.5 or
+        0 by the sign of the ``strength``, else of the ``margin``, else of the difference of the two
+        ratings.
 
     Raises:
-        DataError: If a value is of the wrong kind, or one is for the first response and another
-            for the second; a tie goes with both.
+        DataError: If a value is of the wrong kind, or two values favour different responses; a tie
+            agrees with both.
     """
     preference = read_number(
         columns.get("preference"),
@@ -226,7 +210,7 @@ def read_comparison(
 
 
 def _check_signs(signs: Mapping[str, int], prefix: str, place: Place) -> None:
-    """Refuse a sign for each side; a tie goes with both."""
+    """Refuse signs for both sides; a tie agrees with both."""
     better, worse = (
         next((name for name, sign in signs.items() if sign == one), "") for one in (1, -1)
     )
@@ -246,7 +230,7 @@ def rated(
 
     Args:
         values: For each the response, the field and its value; null is no rating.
-        own: Whose annotator, weight and columns they have.
+        own: The judgement whose annotator, weight and columns they have.
         place: Where they stand, for errors.
 
     Returns:

@@ -11,7 +11,7 @@ from hidden_context.data.checks import Place, read_conversation
 from hidden_context.data.dialogue import is_blank
 from hidden_context.data.example import Comparison, Example, Judgement
 from hidden_context.data.importers import pairs
-from hidden_context.data.importers.answers import check_groups, of_row, refuse
+from hidden_context.data.importers.answers import of_row, refuse
 from hidden_context.data.importers.prompts import (
     check_alike,
     divide_given,
@@ -32,14 +32,14 @@ def recognises(row: Mapping[str, Any]) -> bool:
 def read(row: dict[str, Any], place: Place) -> Example:
     """Read right and wrong answers to one prompt.
 
-    Every right answer is better than every wrong one. In RewardBench 2's ``subset`` of ``Ties`` the
-    right ones are equally good, too; otherwise nothing is said of two answers of one side. All n
-    answers count like n − 1 comparisons together, as a ranking does.
+    Every right answer is better than every wrong one. In RewardBench 2's ``subset`` ``Ties`` the
+    right answers are tied, too; otherwise two answers of one side are not compared. All n answers
+    together count like n − 1 comparisons, as a ranking does.
 
     Args:
         row: The columns ``prompt``, and ``chosen`` and ``rejected`` as lists; or ``question``,
             ``response_A``, ``response_B`` and ``label``. Optionally ``annotator`` and ``weight``;
-            others pass through untouched.
+            other columns pass through untouched.
         place: Where the row stands, for errors.
 
     Returns:
@@ -60,7 +60,6 @@ def read(row: dict[str, Any], place: Place) -> Example:
     check_alike(dict(zip(names, sides, strict=True)), place, _EXAMPLE)
     ties = str(row.get("subset")).casefold() == "ties"
     judgements = _compare(right, len(sides), ties, of_row(row, place))
-    check_groups(row, place)
     prompt = read_conversation(plain["prompt"], "prompt", place)
     if is_blank(prompt):
         prompt = shared_by_all(sides)
@@ -71,7 +70,7 @@ def read(row: dict[str, Any], place: Place) -> Example:
 
 
 def _compare(right: int, count: int, ties: bool, own: Judgement) -> tuple[Judgement, ...]:
-    """Compare answers of which those before ``right`` are right."""
+    """Compare ``count`` answers, the first ``right`` of which are right."""
     said = [Comparison(*two) for two in product(range(right), range(right, count))]
     if ties:
         said += [Comparison(*two, preference=0.5) for two in combinations(range(right), 2)]

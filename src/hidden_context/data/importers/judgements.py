@@ -1,4 +1,4 @@
-"""Rows of any kind: a ``prompt``, its ``responses``, and a list of ``judgements`` of them."""
+"""Rows with ``judgements``: a ``prompt``, ``responses``, and judgements of any form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from hidden_context.data.dialogue import is_blank
 from hidden_context.data.example import Abstention, Answer, Comparison, Example, Rating
 from hidden_context.data.importers.answers import (
     COMPARISON_COLUMNS,
-    check_groups,
     entries_of,
     read_comparison,
     refuse,
@@ -39,7 +38,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def read(row: dict[str, Any], place: Place) -> Example:
-    """Read a prompt, n ≥ 1 responses and what annotators said of them.
+    """Read a prompt, n ≥ 1 responses and the annotators' judgements.
 
     Args:
         row: The columns ``prompt`` (which may be empty), ``responses`` and ``judgements``: entries
@@ -69,7 +68,6 @@ def read(row: dict[str, Any], place: Place) -> Example:
         dataclasses.replace(judgement, answer=_read_answer(entry, prefix, len(sides), place))
         for prefix, entry, judgement in entries_of(row, "judgements", place, _EXAMPLE)
     )
-    check_groups(row, place)
     if is_blank(prompt):
         prompt, responses = ("" if isinstance(sides[0], str) else []), tuple(sides)
     else:

@@ -1,6 +1,6 @@
 """Pairs: ``chosen`` and ``rejected``, with or without ``prompt``, as text or chat messages.
 
-So HH-RLHF's dialogues are written, and both of TRL's ways (the prompt implicit or explicit).
+These are HH-RLHF's dialogues, and TRL's rows with an implicit or explicit prompt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from hidden_context.data.checks import Place, read_conversation
 from hidden_context.data.dialogue import Conversation, is_blank, shared_prompt
 from hidden_context.data.example import Comparison, Example, Judgement
 from hidden_context.data.importers.answers import (
-    check_groups,
     entries_of,
     of_row,
     rated,
@@ -48,14 +47,14 @@ def is_pair(row: Mapping[str, Any]) -> bool:
 def read(row: dict[str, Any], place: Place) -> Example:
     """Read a pair.
 
-    With a ``prompt`` column the prompt is put before each side, unless both sides already begin
-    with it. Without one it is what both sides share (see ``dialogue.shared_prompt``). Each entry of
-    ``annotations`` is a judgement, or an abstention where it says nothing; without that column the
-    row's own ``preference``, ``strength``, ``margin`` and two ratings are (see
-    ``read_comparison``), or a vote for the chosen side where there are none.
+    A ``prompt`` is put before each side, unless both sides already begin with it. Without this
+    column the prompt is what both sides share (see ``dialogue.shared_prompt``). Each entry of
+    ``annotations`` is a judgement, or an abstention if it says nothing. Without that column the
+    row's ``preference``, ``strength``, ``margin`` and two ratings are one judgement (see
+    ``read_comparison``); if there are none, it is a vote for the chosen side.
 
     Args:
-        row: The columns; those this package does not know pass through untouched.
+        row: The columns; unknown columns pass through untouched.
         place: Where the row stands, for errors.
 
     Returns:
@@ -69,7 +68,6 @@ def read(row: dict[str, Any], place: Place) -> Example:
         problem = "'chosen' and 'rejected' have to be both text or both chat messages"
         raise place.error(problem, "rejected", _COLUMNS_REMEDY)
     judgements = _read_judgements(row, place)
-    check_groups(row, place)
     prompt = read_conversation(row.get("prompt") or "", "prompt", place)
     sides = (chosen, rejected)
     if is_blank(prompt):

@@ -1,4 +1,4 @@
-"""Dividing conversations into the prompt they share, stored once, and the responses to it."""
+"""Dividing conversations into a shared prompt, which is stored once, and the responses."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def divide(
 ) -> tuple[Conversation, tuple[Conversation, ...]]:
     r"""Divide an example's sides into one prompt and the responses.
 
-    The prompt is put before every side, unless all that decide begin with it already: one decision
-    for all, so that a response reads the same whatever it is compared with. Words that are put
-    between, such as ``"\n\nAssistant: "``, belong to the prompt.
+    The prompt is put before every side, unless all deciding sides begin with it already. This is
+    one decision for all sides, so that a response reads the same whatever it is compared with.
+    Words in between, such as ``"\n\nAssistant: "``, belong to the prompt.
 
     Args:
         prompt: The prompt as the row gives it, not blank.
         sides: One or more sides, all text or all messages.
-        deciding: Those among them that decide; one or more.
+        deciding: The sides that decide; one or more.
 
     Returns:
-        The prompt and the responses: joined, they are the whole texts. The prompt is empty where
-        all sides have it inside but do not begin alike.
+        The prompt and the responses: joined, they are the whole texts. The prompt is empty if all
+        sides have it inside but do not begin alike.
     """
     if not all(begins_with(side, prompt) for side in deciding):
         start, texts = _put_before(prompt, sides)
@@ -52,7 +52,7 @@ def divide(
 def _put_before(
     prompt: Conversation, sides: Sequence[Conversation]
 ) -> tuple[Conversation, list[Conversation]]:
-    """Join a prompt with each side, and say what all the joined texts begin with."""
+    """Join a prompt with each side, and find the common start of the joined texts."""
     texts = [join(prompt, side) for side in sides]
     if not isinstance(prompt, str):
         return prompt, texts
@@ -69,7 +69,7 @@ def _put_before(
 
 
 def _found_inside(prompt: Conversation, texts: Sequence[Conversation]) -> Conversation:
-    """Say what texts that have a prompt inside all begin with."""
+    """Find the common start of texts that have a prompt inside."""
     if all(without_start(text, prompt) is not text for text in texts):
         return prompt  # literally, not only but for white space or as the first user's turn
     if len(texts) > 1:
@@ -94,7 +94,7 @@ def read_sides(row: dict[str, Any], place: Place, least: int, remedy: str) -> li
         row: The columns.
         place: Where the row stands, for errors.
         least: How many responses there have to be.
-        remedy: What to do where the column holds something else.
+        remedy: What to do if the column holds something else.
 
     Returns:
         The responses as they are given.
@@ -127,7 +127,7 @@ def check_alike(sides: Mapping[str, Conversation], place: Place, remedy: str) ->
 def divide_given(
     prompt: Conversation, sides: Sequence[Conversation], place: Place
 ) -> tuple[Conversation, tuple[Conversation, ...]]:
-    """Divide the sides of a row that gives a prompt; blank ones decide nothing.
+    """Divide the sides of a row with a prompt; blank sides do not decide.
 
     Args:
         prompt: The prompt as the row gives it, not blank.

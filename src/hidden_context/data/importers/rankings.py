@@ -13,7 +13,6 @@ from hidden_context.data.example import Example, Judgement, Ranking, Rating
 from hidden_context.data.importers.answers import (
     COMPARISON_COLUMNS,
     RATING_COLUMNS,
-    check_groups,
     entries_of,
     of_row,
     rated,
@@ -21,7 +20,7 @@ from hidden_context.data.importers.answers import (
 )
 from hidden_context.data.importers.prompts import divide_given, read_sides
 
-# They say which of two sides is better, and by how much: a whole ranking has no sides.
+# Columns that compare two sides; a ranking has no sides.
 PAIR_COLUMNS = (*COMPARISON_COLUMNS, *RATING_COLUMNS, "annotations")
 
 _RANKS_REMEDY = "'ranks' counts from 1, the best; responses of equal rank are tied"
@@ -33,7 +32,7 @@ _EXAMPLE = (
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has ``ranks`` or ``rankings``; null is as good as absent."""
+    """Tell whether a row has ``ranks`` or ``rankings``; null counts as absent."""
     return row.get("ranks") is not None or row.get("rankings") is not None
 
 
@@ -44,12 +43,11 @@ def read(row: dict[str, Any], place: Place) -> Example:
         row: The columns ``prompt``, ``responses`` (n ≥ 2 texts or lists of chat messages),
             ``ranks`` (n integers from 1, the best) or ``rankings`` (entries that have ``annotator``
             and ``ranks``, in which null is no rank), and optionally ``ratings`` (n numbers or
-            nulls), ``annotator`` and ``weight``; others pass through untouched.
+            nulls), ``annotator`` and ``weight``; other columns pass through untouched.
         place: Where the row stands, for errors.
 
     Returns:
-        An example with the rankings, and a rating for each that is given. An entry without ranks
-        is an abstention.
+        An example with the rankings, and with all ratings. An entry without ranks is an abstention.
 
     Raises:
         DataError: If a column is missing or of the wrong kind or length, belongs to a pair (such
@@ -66,7 +64,6 @@ def read(row: dict[str, Any], place: Place) -> Example:
     ratings = _read_ratings(row, len(sides), place)
     if row.get("ranks") is not None:
         _check_order(row["ranks"], ratings, place)
-    check_groups(row, place)
     prompt, responses = divide_given(prompt, sides, place)
     return Example(prompt, responses, (*rankings, *ratings), row)
 
@@ -89,7 +86,7 @@ def _read_rankings(row: dict[str, Any], count: int, place: Place) -> list[Judgem
 
 
 def read_ranking(value: Any, field: str, count: int, place: Place) -> Ranking:
-    """Read ranks of responses; null is no rank: what nobody ranked is not worse than the others.
+    """Read ranks of responses; null is no rank: an unranked response is not worse than others.
 
     Raises:
         DataError: If it is no list of so many ranks, or fewer than two are ranked.
@@ -104,7 +101,7 @@ def read_ranking(value: Any, field: str, count: int, place: Place) -> Ranking:
 
 
 def _read_ratings(row: dict[str, Any], count: int, place: Place) -> tuple[Judgement, ...]:
-    """Read the ratings of a row, which may name who ranked, but not who rated."""
+    """Read the ratings of a row; its annotator is the one who ranked, so they have none."""
     if row.get("ratings") is None:
         return ()
     ratings = read_list(row["ratings"], "ratings", place, _EXAMPLE, "rating", count)
@@ -113,7 +110,7 @@ def _read_ratings(row: dict[str, Any], count: int, place: Place) -> tuple[Judgem
 
 
 def _check_order(ranks: list[int], ratings: tuple[Judgement, ...], place: Place) -> None:
-    """Refuse ratings that say the opposite of the ranks beside them; a tie goes with both."""
+    """Refuse ratings that contradict the ranks of the row; a tie agrees with both."""
     values = [said.answer for said in ratings if isinstance(said.answer, Rating)]
     for one, other in combinations(values, 2):
         ahead = ranks[other.response] - ranks[one.response]

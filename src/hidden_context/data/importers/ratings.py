@@ -9,7 +9,7 @@ from typing import Any
 from hidden_context.data.checks import Place, read_conversation, read_number
 from hidden_context.data.dialogue import is_blank, split_response
 from hidden_context.data.example import Example, Judgement, Rating
-from hidden_context.data.importers.answers import check_groups, entries_of, of_row, refuse
+from hidden_context.data.importers.answers import entries_of, of_row, refuse
 from hidden_context.data.importers.prompts import divide_given
 
 _TEXTS = ("response", "messages", "text")
@@ -45,7 +45,6 @@ def read(row: dict[str, Any], place: Place) -> Example:
     field = next(name for name in _TEXTS if row.get(name) is not None)
     text = read_conversation(row[field], field, place)
     judgements = _read_judgements(row, place)
-    check_groups(row, place)
     prompt = read_conversation(row.get("prompt") or "", "prompt", place)
     if not is_blank(prompt):
         prompt, responses = divide_given(prompt, [text], place)

@@ -1,4 +1,4 @@
-"""Attention over a row of trees, registered with Transformers under a name of its own.
+"""Attention over a row of trees, registered with Transformers as a separate implementation.
 
 Linear layers see every unique token once. Attention sees, for each block of a ``TreeLayout``, the
 beginning that the block shares and the block itself, which is what each sequence would see alone.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as apply_dropout
 from torch.nn.functional import scaled_dot_product_attention
 
-from hidden_context.data.trees import Block, TreeLayout
+from hidden_context.data.tokens.trees import Block, TreeLayout
 from hidden_context.errors import CheckpointError
 
 ATTENTION_NAME: Final = "hidden_context_tree"
@@ -30,7 +30,7 @@ _active: ContextVar[TreeLayout | None] = ContextVar("hidden_context_tree_layout"
 
 
 class TreeUnsupportedError(CheckpointError):
-    """A model's attention is of a kind that a row of trees cannot express."""
+    """The model's attention cannot run on a row of trees."""
 
 
 def register() -> None:
@@ -43,7 +43,7 @@ def register() -> None:
 
 @contextmanager
 def laid_out(layout: TreeLayout) -> Iterator[None]:
-    """Tell the mask function, inside the block, which layout the forward pass is about."""
+    """Set the layout that the mask function uses inside the block."""
     token = _active.set(layout)
     try:
         yield
@@ -136,16 +136,13 @@ def tree_attention(
     plain = softcap is None and s_aux is None
     if plain and attention_mask is None and not dropout and _has_variable_length(query):
         return _variable_length(query, key, value, tree, scaling), None
-    if plain:
 
-        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-            return scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
-            )
-    else:
-
-        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if not plain:
             return _explicit(q, k, v, mask, scaling, softcap, s_aux, dropout)
+        return scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
+        )
 
     if not _slow_backward(query):
         return _by_block(query, key, value, tree, attention_mask, attend), None
@@ -155,7 +152,7 @@ def tree_attention(
 
 
 def _slow_backward(query: Tensor) -> bool:
-    """Whether attention is faster in float32: on a CPU its backward pass is, two to three times."""
+    """Whether float32 is faster, as for the backward pass of attention on a CPU."""
     half = query.dtype in (torch.float16, torch.bfloat16)
     backward = torch.is_grad_enabled() and query.requires_grad
     return half and backward and query.device.type == "cpu"
@@ -192,7 +189,7 @@ def _by_block(
 def _mask_of(
     block: Block, mask: Tensor | None, tree: TreeLayout, device: torch.device
 ) -> Tensor | None:
-    """Cut a block's mask out of that of a whole sequence; None for one that is plainly causal."""
+    """Cut a block's mask out of the mask of a whole sequence; None for a plainly causal one."""
     end = block.shared + block.length
     if mask is None:
         if not block.shared:
@@ -243,10 +240,8 @@ def _has_variable_length(query: Tensor) -> bool:
         from torch.nn.attention.varlen import varlen_attn  # noqa: F401
     except ImportError:
         return False
-    size = query.shape[-1]
-    if size > 256 or size % 8:
-        return False
-    return torch.cuda.get_device_capability(query.device) >= (8, 0)
+    fits = query.shape[-1] <= 256 and query.shape[-1] % 8 == 0
+    return fits and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def _variable_length(
@@ -281,20 +276,15 @@ def _offsets(tree: TreeLayout, device: torch.device) -> tuple[Tensor, Tensor, Te
     stored = tree.memo.get("offsets")
     if not isinstance(stored, tuple):
         keys = [
-            torch.cat(
-                (
-                    torch.arange(block.parent, block.parent + block.shared),
-                    torch.arange(block.start, block.start + block.length),
-                )
-            )
-            for block in tree.blocks
+            [*range(b.parent, b.parent + b.shared), *range(b.start, b.start + b.length)]
+            for b in tree.blocks
         ]
         query_lengths = torch.tensor([0] + [block.length for block in tree.blocks])
         key_lengths = torch.tensor([0] + [len(index) for index in keys])
         stored = tree.memo["offsets"] = (
             query_lengths.cumsum(0).to(device, torch.int32),
             key_lengths.cumsum(0).to(device, torch.int32),
-            torch.cat(keys).to(device),
+            torch.tensor([place for places in keys for place in places], device=device),
             max(block.length for block in tree.blocks),
         )
     return stored

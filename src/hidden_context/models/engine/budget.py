@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 def default_tokens(device: torch.device, dtype: torch.dtype = torch.float32) -> int:
-    """Return the tokens per forward pass to begin with on a device.
+    """Return the first number of tokens per forward pass to try on a device.
 
     Args:
         device: Where the model runs.
@@ -45,7 +45,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Give cached device memory back, so that a smaller batch finds room in one piece."""
+    """Release cached device memory, so that a smaller batch fits in one piece."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -67,7 +67,7 @@ class TokenBudget:
         self.limit: int | None = None
 
     def halve(self, tried: int) -> None:
-        """Take half of what was too much, and say so in the log.
+        """Halve the budget after memory ran out, and write it to the log.
 
         Args:
             tried: Tokens of the forward pass that ran out of memory.
@@ -101,9 +101,9 @@ def tune(
     Returns:
         The budget: doubling it gained less than 5 %, or ran out of memory.
     """
-    best = start
+    best = budget = start
     speed = 0.0
-    for budget in _doubling(start, most):
+    while budget <= most:
         try:
             run(budget)  # the first pass of a shape pays for kernels being chosen
             started = clock()
@@ -119,10 +119,5 @@ def tune(
         best, speed = budget, reached
         if done < budget // 2:
             break  # there is no more to run
+        budget *= 2
     return best
-
-
-def _doubling(start: int, most: int) -> Iterator[int]:
-    while start <= most:
-        yield start
-        start *= 2

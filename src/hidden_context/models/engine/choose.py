@@ -1,4 +1,4 @@
-"""Which way a model runs its texts, chosen by trying: never silently wrong."""
+"""Choose the way a model runs its texts by trying it, so that it is never silently wrong."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
-from hidden_context.data.trees import TokenTree, lay_out, tree_of
+from hidden_context.data.tokens.trees import lay_out, tree_of
 from hidden_context.errors import ConfigError, HiddenContextWarning, first_line
 from hidden_context.models.engine.budget import is_out_of_memory, release_memory
 from hidden_context.models.engine.forward import (
     cached_outputs,
     classifier_of,
-    device_of,
+    listening,
     padded_outputs,
+    run_row,
     tree_attention_in,
 )
 from hidden_context.models.engine.pooling import LastAttendedPooling
@@ -26,6 +27,24 @@ from hidden_context.models.engine.pooling import LastAttendedPooling
 EngineName = Literal["auto", "tree", "cache", "padded"]
 Way = Literal["tree", "cache", "padded"]
 ENGINES: Final = ("auto", "tree", "cache", "padded")
+
+
+class Run(TypedDict, total=False):
+    """How texts are run: the keywords of every method that runs the network.
+
+    Rewards do not depend on them; time and memory do.
+
+    Attributes:
+        engine: ``tree`` runs every beginning that texts share once, ``padded`` every text by
+            itself; ``auto`` takes the fastest way that is right for the model, which it tries
+            on a few of the texts. ``RewardModel.engine`` tells which one it took, and why.
+        tokens_per_batch: Most tokens of a forward pass, halved where memory runs out; None
+            leaves it to the device.
+    """
+
+    engine: EngineName
+    tokens_per_batch: int | None
+
 
 # Largest relative difference of the pooled hidden states. Rounding gives 1e-6 and 1e-2 (in float64
 # too, where a model's norms compute in float32); attention that is wrong gives 0.1 and more.
@@ -112,16 +131,16 @@ class EngineChoice:
             self.engine = Engine(wanted, "it was asked for, and agrees with the padded way")
             return wanted
         refusals: dict[str, str] = {}
+        taken: Way = "padded"
         for way in ways:
             reason = self.refusal(way, sequences)
             if reason is None:
-                refused = [f"not {names}, because {why}" for why, names in refusals.items()]
-                self.engine = Engine(way, "; ".join([*refused, "it agrees with the padded way"]))
+                taken = way
                 break
             refusals[reason] = f"{refusals[reason]} or {way}" if reason in refusals else way
-        else:
-            refused = [f"not {names}, because {why}" for why, names in refusals.items()]
-            self.engine = Engine("padded", "; ".join(refused))
+        reasons = [f"not {names}, because {why}" for why, names in refusals.items()]
+        reasons += ["it agrees with the padded way"] if taken != "padded" else []
+        self.engine = Engine(taken, "; ".join(reasons))
         if refusals and not self._warned:
             self._warned = True
             warnings.warn(
@@ -159,20 +178,19 @@ class EngineChoice:
 
     def _compare(self, way: Way, examples: Sequence[Sequence[int]]) -> str | None:
         expected = self._pooled(lambda: padded_outputs(self.module, examples, self.pad_token_id))
-        trees = [tree_of(examples, (0, 1)), tree_of(examples, (2,))]
+        pair, short = tree_of(examples, (0, 1)), tree_of(examples, (2,))
         if way == "cache":
-            found = self._pooled(lambda: self._run_cached(examples, trees))
+            pad = self.pad_token_id
+
+            def cached() -> None:
+                cached_outputs(self.module, examples, pair, pad, _EXAMPLE_TOKENS)
+                padded_outputs(self.module, examples[2:], pad)
+
+            found = self._pooled(cached)
         else:
-            batch = lay_out(examples, trees)
-            device = device_of(self.module)
+            batch = lay_out(examples, [pair, short])
             with tree_attention_in(self.module):
-                found = self._pooled(
-                    lambda: self.module(
-                        input_ids=batch.input_ids.to(device),
-                        position_ids=batch.position_ids.to(device),
-                        tree=batch.layout,
-                    )
-                )
+                found = self._pooled(lambda: run_row(self.module, batch))
             layers = classifier_of(self.module).config.get_text_config().num_hidden_layers
             if len(batch.layout.seen) != layers:
                 return (
@@ -181,14 +199,9 @@ class EngineChoice:
                 )
         difference = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-12)
         worst, tolerance = float(difference.max()), self._tolerance()
-        if not worst <= tolerance:
-            return f"hidden states differ by {worst:.0e} (relative) from the padded way's"
-        return None
-
-    def _run_cached(self, examples: Sequence[Sequence[int]], trees: Sequence[TokenTree]) -> Tensor:
-        pad, most = self.pad_token_id, _EXAMPLE_TOKENS
-        first = cached_outputs(self.module, examples, trees[0], pad, most)
-        return torch.cat((first, padded_outputs(self.module, examples[2:], pad)))
+        if worst <= tolerance:
+            return None
+        return f"hidden states differ by {worst:.0e} (relative) from the padded way's"
 
     def _tolerance(self) -> float:
         """Tolerance of the least precise weights; quantised ones compute in half precision."""
@@ -197,18 +210,10 @@ class EngineChoice:
         return max(_TOLERANCE.get(dtype, half) for dtype in {weight.dtype for weight in weights})
 
     def _pooled(self, run: Callable[[], Any]) -> Tensor:
-        """Collect what goes into the head: at the start of training rewards are nearly equal."""
-        seen: list[Tensor] = []
-
-        def keep(module: Any, inputs: tuple[Tensor, ...]) -> None:
-            seen.append(inputs[0].detach().double().cpu())
-
-        handle = classifier_of(self.module).score.register_forward_pre_hook(keep)
-        try:
+        """Collect the inputs of the head: at the start of training rewards are nearly equal."""
+        with listening([classifier_of(self.module).score]) as seen:
             run()
-        finally:
-            handle.remove()
-        return torch.cat(seen)
+        return torch.cat(seen).double().cpu()
 
 
 @contextmanager

@@ -1,24 +1,38 @@
-"""Three ways to the same raw outputs: trees in one row, a prompt's keys kept, or padded texts."""
+"""Three ways to compute the same raw outputs: trees in one row, cached prompts, padded texts."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
-from hidden_context.data.tokenize import pad_batch
-from hidden_context.data.trees import TokenTree, lay_out
+from hidden_context.data.tokens.tokenize import pad_batch
+from hidden_context.data.tokens.trees import TokenTree, TreeBatch, lay_out
 from hidden_context.errors import DataError
 from hidden_context.models.engine.attention import ATTENTION_NAME, TreeUnsupportedError, register
-from hidden_context.models.engine.pooling import LastAttendedPooling
-from hidden_context.models.quiet import quiet_loading
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence Transformers' report of missing weights: this package checks them itself."""
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def classifier_of(module: Any) -> Any:
@@ -30,6 +44,22 @@ def device_of(module: Any) -> torch.device:
     """Return where a module's weights are."""
     device: torch.device = next(module.parameters()).device
     return device
+
+
+@contextmanager
+def listening(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collect the inputs of layers inside the block, without changing what the network computes."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].detach())
+
+    handles = [layer.register_forward_pre_hook(keep) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def last_id(module: Any, sequences: Sequence[Sequence[int]]) -> int:
@@ -70,7 +100,11 @@ def tree_attention_in(module: Any) -> Iterator[None]:
             for config in configs:
                 config._attn_implementation = ATTENTION_NAME
         else:
-            _replace(classifier)
+            with quiet_loading():  # where this fails it is said here, in an error
+                try:
+                    classifier.set_attn_implementation(ATTENTION_NAME)
+                except (ValueError, KeyError) as error:
+                    raise TreeUnsupportedError("its attention cannot be replaced") from error
             if any(config._attn_implementation != ATTENTION_NAME for config in configs):
                 raise TreeUnsupportedError("its attention cannot be replaced")
             _replaced.add(classifier)
@@ -82,14 +116,6 @@ def tree_attention_in(module: Any) -> Iterator[None]:
 
 _replaced: WeakSet[Any] = WeakSet()
 """Models whose attention could be replaced before."""
-
-
-def _replace(classifier: Any) -> None:
-    with quiet_loading():  # where this fails it is said below, in an error
-        try:
-            classifier.set_attn_implementation(ATTENTION_NAME)
-        except (ValueError, KeyError) as error:
-            raise TreeUnsupportedError("its attention cannot be replaced") from error
 
 
 def tree_outputs(
@@ -106,7 +132,12 @@ def tree_outputs(
         Raw outputs of shape ``(B, K)`` in the order of the trees' members.
     """
     last_id(module, sequences)
-    batch, device = lay_out(sequences, trees), device_of(module)
+    return run_row(module, lay_out(sequences, trees))
+
+
+def run_row(module: Any, batch: TreeBatch) -> Tensor:
+    """Run one row of trees; raw outputs in the order of the trees' members."""
+    device = device_of(module)
     logits: Tensor = module(
         input_ids=batch.input_ids.to(device),
         position_ids=batch.position_ids.to(device),
@@ -170,33 +201,27 @@ def cached_outputs(
     kept = base(input_ids=prefix, use_cache=True, return_dict=True).get("past_key_values")
     if not hasattr(kept, "batch_repeat_interleave"):
         raise TreeUnsupportedError("it keeps no keys and values of a beginning")
+    takes_positions = "position_ids" in inspect.signature(base.forward).parameters
     rests = [sequences[member][tree.shared :] for member in tree.members]
     at_once = max(1, max_tokens // max(len(rest) for rest in rests))
     outputs = []
     for start in range(0, len(rests), at_once):
         part = rests[start : start + at_once]
+        rows = torch.arange(len(part), device=device)
         cache = kept if at_once >= len(rests) else copy.deepcopy(kept)
         cache.batch_repeat_interleave(len(part))
-        outputs.append(_on_cache(classifier, base, part, tree.shared, cache, pad_token_id))
+        input_ids, own_mask = pad_batch(part, pad_token_id)
+        mask = torch.cat((own_mask.new_ones(len(part), tree.shared), own_mask), dim=1)
+        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+        if takes_positions:
+            positions = tree.shared + torch.arange(input_ids.shape[1], device=device)
+            options["position_ids"] = positions.expand(len(part), -1)
+        hidden = base(
+            input_ids=input_ids.to(device),
+            attention_mask=mask.to(device),
+            return_dict=True,
+            **options,
+        )[0]
+        last = torch.tensor([len(rest) - 1 for rest in part], device=device)
+        outputs.append(classifier.score(hidden[rows, last]))
     return torch.cat(outputs)
-
-
-def _on_cache(
-    classifier: LastAttendedPooling,
-    base: Any,
-    rests: Sequence[Sequence[int]],
-    shared: int,
-    cache: Any,
-    pad_token_id: int,
-) -> Tensor:
-    device = device_of(base)
-    input_ids, own_mask = pad_batch(rests, pad_token_id)
-    mask = torch.cat((own_mask.new_ones(len(rests), shared), own_mask), dim=1).to(device)
-    positions = shared + torch.arange(input_ids.shape[1], device=device).expand(len(rests), -1)
-    options: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "return_dict": True}
-    if "position_ids" in inspect.signature(base.forward).parameters:
-        options["position_ids"] = positions
-    hidden = base(input_ids=input_ids.to(device), attention_mask=mask, **options)[0]
-    last = torch.tensor([len(rest) - 1 for rest in rests], device=device)
-    pooled: Tensor = classifier.score(hidden[torch.arange(len(rests), device=device), last])
-    return pooled

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,14 +13,13 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutputWithPast,
 )
 
-from hidden_context.data.trees import TreeLayout
+from hidden_context.data.tokens.trees import TreeLayout
 from hidden_context.errors import DataError
 from hidden_context.models.engine.attention import (
     ATTENTION_NAME,
     TreeUnsupportedError,
     laid_out,
 )
-from hidden_context.models.engine.last_layer import only_where_read
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def last_attended(attention_mask: Tensor) -> Tensor:
 
 
 def equal_counts(counts: Tensor) -> list[Tensor]:
-    """Divide rows into those of equal counts, the order in which ``LastEosPooling`` runs them.
+    """Group rows by their counts, in the order in which ``LastEosPooling`` runs them.
 
     Args:
         counts: Number of EOS tokens of each row, shape ``(B,)``.
@@ -45,6 +45,12 @@ def equal_counts(counts: Tensor) -> list[Tensor]:
         The rows of each number, in ascending order of the numbers.
     """
     return [torch.nonzero(counts == count)[:, 0] for count in counts.unique()]
+
+
+def _passed_on(options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out options that are not given, or that the pooling answers itself."""
+    own = ("labels", "return_dict")
+    return {key: value for key, value in options.items() if value is not None and key not in own}
 
 
 class LastEosPooling:
@@ -62,9 +68,7 @@ class LastEosPooling:
         """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        options = {name: value for name, value in options.items() if value is not None}
-        options.pop("labels", None)
-        options.pop("return_dict", None)
+        options = _passed_on(options)
         eos = int(self.config.eos_token_id)
         input_ids = input_ids.masked_fill(attention_mask == 0, int(eos == 0))
         counts = (input_ids == eos).sum(dim=1)
@@ -82,6 +86,53 @@ class LastEosPooling:
             ]
         )
         return SequenceClassifierOutput(logits=logits[torch.cat(parts).argsort()])
+
+
+def last_feed_forward(base_model: Any) -> nn.Module | None:
+    """Return the last layer's feed-forward block, or None where it has another name."""
+    count = getattr(base_model.config.get_text_config(), "num_hidden_layers", 0)
+    for module in base_model.modules():
+        if isinstance(module, nn.ModuleList) and count and len(module) == count:
+            block = getattr(module[-1], "mlp", None)
+            return block if isinstance(block, nn.Module) else None
+    return None
+
+
+@contextmanager
+def only_where_read(base_model: Any, layout: TreeLayout) -> Iterator[None]:
+    """Run the last feed-forward block only at the last tokens of the sequences in a row.
+
+    Elsewhere its output is zero, inside the block. Layers that run again in the backward pass, and
+    compiled models, are left as they are.
+
+    Args:
+        base_model: A decoder, called once in the block with a row of shape ``(1, T)``.
+        layout: How trees lie in that row.
+    """
+    checkpointed = base_model.training and getattr(base_model, "gradient_checkpointing", False)
+    compiled = getattr(base_model, "_compiled_call_impl", None) is not None
+    block = last_feed_forward(base_model)
+    if block is None or checkpointed or compiled:
+        yield
+        return
+
+    def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = inputs[0]
+        read = torch.tensor(layout.last, device=hidden.device)
+        return (hidden.index_select(1, read), *inputs[1:])
+
+    def spread(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
+        few = output[0] if isinstance(output, tuple) else output  # experts also return a routing
+        read = torch.tensor(layout.last, device=few.device)
+        whole = few.new_zeros(1, layout.num_tokens, few.shape[-1]).index_copy(1, read, few)
+        return (whole, *output[1:]) if isinstance(output, tuple) else whole
+
+    handles = [block.register_forward_pre_hook(select), block.register_forward_hook(spread)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class LastAttendedPooling:
@@ -108,9 +159,7 @@ class LastAttendedPooling:
         With ``tree`` the input is one row of trees, and B the number of sequences in it. That
         belongs inside the module, where the hooks of distributed wrappers run.
         """
-        options = {name: value for name, value in options.items() if value is not None}
-        options.pop("labels", None)
-        options.pop("return_dict", None)
+        options = _passed_on(options)
         options.setdefault("use_cache", False)  # keys and values that nothing would ever read
         if tree is not None and input_ids is not None:
             if self.config._attn_implementation != ATTENTION_NAME:

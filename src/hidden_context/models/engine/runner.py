@@ -8,23 +8,69 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hidden_context.data.trees import TokenTree, fill_batches, group_by_prefix, tree_of
+from hidden_context.data.tokens.trees import TokenTree, fill_batches, group_by_prefix, tree_of
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.models.engine.budget import TokenBudget, default_tokens, is_out_of_memory, tune
 from hidden_context.models.engine.choose import EngineChoice, EngineName, Way, evaluating
-from hidden_context.models.engine.features import Features
 from hidden_context.models.engine.forward import (
     cached_outputs,
     classifier_of,
     device_of,
+    listening,
     padded_outputs,
     tree_attention_in,
     tree_outputs,
 )
+from hidden_context.models.engine.pooling import LastEosPooling, equal_counts
 
 Batch = list[TokenTree]
+
+
+class Features:
+    """The pooled hidden states of B texts: what the output layer reads.
+
+    Args:
+        layers: The output layer; several where adapters have one each, of which one runs at a time.
+        count: Number B of texts.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear], count: int) -> None:
+        self.layers = layers
+        self.vectors = torch.empty(count, layers[0].in_features)
+
+    def keep(
+        self,
+        module: Any,
+        sequences: Sequence[Sequence[int]],
+        members: Sequence[int],
+        seen: Sequence[Tensor],
+    ) -> None:
+        """Store what the output layer saw in one pass in the rows of its texts.
+
+        Args:
+            module: The classifier that ran, wrapped or not.
+            sequences: All B sequences.
+            members: The texts of the pass, in the order of their raw outputs.
+            seen: What the output layer was given.
+
+        Raises:
+            HiddenContextError: If the output layer did not read one vector of each.
+        """
+        found = torch.cat(tuple(seen)) if seen else torch.empty(0)
+        classifier = classifier_of(module)
+        if found.shape != (len(members), self.vectors.shape[1]):
+            raise HiddenContextError(
+                f"the output layer of {type(classifier).__name__} reads vectors of shape "
+                f"{tuple(found.shape)} for {len(members)} texts, so that rewards have no "
+                "features; this model cannot have a reference."
+            )
+        if isinstance(classifier, LastEosPooling):  # it runs texts by their number of EOS tokens
+            eos = int(classifier.config.eos_token_id)
+            counts = torch.tensor([list(sequences[n]).count(eos) for n in members])
+            found = found[torch.cat(equal_counts(counts)).argsort().to(found.device)]
+        self.vectors[list(members)] = found.float().cpu()
 
 
 class Runner:
@@ -76,33 +122,27 @@ class Runner:
                 f"batch_size and tokens_per_batch are at least 1, not {batch_size} and "
                 f"{tokens_per_batch}."
             )
+        if not len(sequences):
+            return torch.empty(0, num_outputs)
+        places: list[int] | slice = slice(None)
         if features is None:
             chosen, places = distinct(sequences)
-            if len(chosen) < len(sequences):
-                once = self.raw_outputs(
-                    [sequences[i] for i in chosen],
-                    num_outputs,
-                    engine=engine,
-                    batch_size=batch_size,
-                    tokens_per_batch=tokens_per_batch,
-                )
-                return once[places]
+            sequences = [sequences[i] for i in chosen]
         raw = torch.empty(len(sequences), num_outputs)
-        if not len(sequences):
-            return raw
         way: Way = "padded"
         if engine != "auto" or len(sequences) > 1:  # one text has nothing to share
             way = self.choice.choose(sequences, engine)
         attention = tree_attention_in(self.module) if way == "tree" else nullcontext()
-        listening = nullcontext() if features is None else features.listening()
-        with evaluating(self.module), torch.inference_mode(), attention, listening:
+        layers = () if features is None else features.layers
+        inference = torch.inference_mode()
+        with evaluating(self.module), inference, attention, listening(layers) as seen:
             budget = self._budget(sequences, way, batch_size, tokens_per_batch)
             pending = deque(plan(sequences, range(len(sequences)), way, budget, batch_size))
             while pending:
                 batch = pending.popleft()
                 members = [member for tree in batch for member in tree.members]
-                if features is not None:
-                    features.forget()
+                seen.clear()
+                outputs = None
                 try:
                     outputs = self._run(sequences, batch, way, budget.tokens)
                 except Exception as error:
@@ -113,18 +153,15 @@ class Runner:
                             f"there is no memory for one text of {batch[0].num_tokens} tokens. "
                             "Take a smaller --max_length, or another --precision or --device."
                         ) from error
-                    failed = True
-                else:
-                    failed = False
-                if failed:  # outside the handler, so that its frames hold no tensors any more
+                if outputs is None:  # outside the handler: its frames no longer hold tensors
                     budget.halve(batch_tokens(batch, way))
                     left = members + [m for rest in pending for tree in rest for m in tree.members]
                     pending = deque(plan(sequences, left, way, budget, batch_size))
                 else:
                     raw[members] = outputs.float().cpu()
                     if features is not None:
-                        features.keep(self.module, sequences, members)
-        return raw
+                        features.keep(self.module, sequences, members, seen)
+        return raw[places]
 
     def _run(
         self, sequences: Sequence[Sequence[int]], batch: Batch, way: Way, max_tokens: int

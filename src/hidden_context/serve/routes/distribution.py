@@ -1,9 +1,9 @@
-"""``/v1/distribution``: all that is known of the responses to one prompt."""
+"""``/v1/distribution``: everything the model says of the responses to one prompt."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ from hidden_context.errors import ConfigError
 from hidden_context.risk import RiskMeasure, parse
 from hidden_context.scoring.config import WORST_GROUP
 from hidden_context.scoring.prepare import Asked
-from hidden_context.scoring.requests import Described, Percentiles
+from hidden_context.scoring.requests import Described
 from hidden_context.serve.errors import RequestError, answer
 from hidden_context.serve.schema import Conversation, Object
 from hidden_context.serve.service import Found, ServiceNow, finite
@@ -120,42 +120,34 @@ def _describe(found: Found, body: DistributionRequest, measures: list[RiskMeasur
     )
 
 
-def _content(found: Found, described: Described, measures: list[RiskMeasure]) -> dict[str, Any]:
+def _content(found: Found, described: Described, measures: list[RiskMeasure]) -> Distribution:
     values = {name: finite(value, name) for name, value in described.values.items()}
     risk = str(found.risk)
-    return {
-        "object": "distribution",
-        "model": found.served.name,
-        "head": found.served.scorer.model.head.type,
-        "n": len(described.mean),
-        "mean": finite(described.mean, "mean"),
-        "stddev": finite(described.stddev, "stddev"),
-        "risk": {"name": risk, "values": values[risk]},
-        "measures": {str(measure): values[str(measure)] for measure in measures},
-        "preferred": finite(described.preferred, "P(i beats j)"),
-        "shares": {name: _or_null(part) for name, part in described.shares.items()},
-        "groups": {
+    percentiles = None
+    if described.percentiles is not None:
+        percentiles = PercentileValues(**vars(described.percentiles))
+        if math.isnan(described.percentiles.disagreement):  # of a single response
+            percentiles.disagreement = None
+    return Distribution(
+        model=found.served.name,
+        head=found.served.scorer.model.head.type,
+        n=len(described.mean),
+        mean=finite(described.mean, "mean"),
+        stddev=finite(described.stddev, "stddev"),
+        risk=RiskValues(name=risk, values=values[risk]),
+        measures={str(measure): values[str(measure)] for measure in measures},
+        preferred=finite(described.preferred, "P(i beats j)"),
+        shares={name: _or_null(part) for name, part in described.shares.items()},
+        groups={
             group: {name: finite(value, name) for name, value in by_measure.items()}
             for group, by_measure in described.groups.items()
         },
-        "percentiles": _percentiles(described.percentiles),
-    }
-
-
-def _percentiles(found: Percentiles | None) -> dict[str, Any] | None:
-    """Return percentiles, null without a reference, and null for what one response has not."""
-    if found is None:
-        return None
-    alone = math.isnan(found.disagreement)
-    return {
-        "sigma": found.sigma,
-        "distance": found.distance,
-        "disagreement": None if alone else found.disagreement,
-    }
+        percentiles=percentiles,
+    )
 
 
 def _or_null(share: Tensor) -> list[float | None]:
-    """Return shares, null where there is no variance to be divided."""
+    """Return shares; null where there is no variance."""
     return [
         value if good else None
         for value, good in zip(share.tolist(), share.isfinite().tolist(), strict=True)

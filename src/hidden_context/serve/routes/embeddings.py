@@ -11,8 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from hidden_context.serve.errors import answer
-from hidden_context.serve.leading import restored
-from hidden_context.serve.schema import Input, Lenient, Usage, read_input, usage
+from hidden_context.serve.schema import Input, Lenient, Usage, read_input, restored, usage
 from hidden_context.serve.service import ServiceNow
 
 router = APIRouter()
@@ -29,7 +28,7 @@ class EmbeddingsRequest(Lenient):
 class EmbeddingItem(BaseModel):
     """The reward of a text, as an embedding of one number."""
 
-    object: str
+    object: str = "embedding"
     index: int
     embedding: list[float] | str
 
@@ -37,7 +36,7 @@ class EmbeddingItem(BaseModel):
 class EmbeddingsReply(BaseModel):
     """OpenAI's reply."""
 
-    object: str
+    object: str = "list"
     model: str
     data: list[EmbeddingItem]
     usage: Usage
@@ -53,21 +52,12 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: Service
     found = await service.ask(request, model, asked)
     values = await service.values(found)
     packed = body.encoding_format == "base64"
-    return answer(
-        {
-            "object": "list",
-            "model": found.served.name,
-            "data": [
-                {
-                    "object": "embedding",
-                    "index": place,
-                    "embedding": _packed(value) if packed else [value],
-                }
-                for place, value in enumerate(values)
-            ],
-            "usage": usage(found.tokens),
-        }
-    )
+    data = [
+        EmbeddingItem(index=place, embedding=_packed(value) if packed else [value])
+        for place, value in enumerate(values)
+    ]
+    name = found.served.name
+    return answer(EmbeddingsReply(model=name, data=data, usage=usage(found.tokens)))
 
 
 def _packed(value: float) -> str:

@@ -30,7 +30,7 @@ class EvaluationReply(BaseModel):
     """LLaMA-Factory's reply."""
 
     id: str
-    object: str
+    object: str = "score.evaluation"
     model: str
     scores: list[float]
 
@@ -52,11 +52,5 @@ async def evaluate(
         wanted = service.single(None)
     asked = [MarkedText(text) for text in body.messages]
     found = await service.ask(request, wanted, asked)
-    return answer(
-        {
-            "id": f"scoreval-{uuid.uuid4().hex}",
-            "object": "score.evaluation",
-            "model": found.served.name,
-            "scores": await service.values(found),
-        }
-    )
+    identity, scores = f"scoreval-{uuid.uuid4().hex}", await service.values(found)
+    return answer(EvaluationReply(id=identity, model=found.served.name, scores=scores))

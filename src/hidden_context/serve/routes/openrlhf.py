@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from hidden_context.scoring.columns import measure_values
 from hidden_context.scoring.prepare import MarkedText
 from hidden_context.scoring.requests import variance_shares
 from hidden_context.serve.errors import answer
@@ -54,7 +53,7 @@ def _content(found: Found, service: Service) -> dict[str, Any]:
     rewards = found.served.scorer.rewards(found.raw)
     values = finite(found.risk(rewards), str(found.risk))
     numbers = {"mean": rewards.mean, "stddev": rewards.stddev}
-    numbers |= measure_values(rewards, measures)
+    numbers |= {str(measure): measure(rewards) for measure in measures}
     logs = {name: finite(value, name) for name, value in numbers.items()}
     log_sigma = rewards.stddev.log()
     if bool(log_sigma.isfinite().all()):

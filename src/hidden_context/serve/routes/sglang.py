@@ -55,7 +55,7 @@ class ScoreRequest(Lenient):
 class ScoreReply(BaseModel):
     """SGLang's reply."""
 
-    object: str
+    object: str = "scoring"
     model: str
     scores: list[list[float]]
     usage: Usage
@@ -90,8 +90,8 @@ async def score(body: ScoreRequest, request: Request, service: ServiceNow) -> Re
     asked, _ = read_input(_joined(body))
     found = await service.ask(request, service.single(body.model), asked)
     scores = await _numbers(found, service)
-    content = {"object": "scoring", "model": found.served.name, "scores": scores}
-    return answer({**content, "usage": usage(found.tokens)})
+    name = found.served.name
+    return answer(ScoreReply(model=name, scores=scores, usage=usage(found.tokens)))
 
 
 async def _numbers(found: Found, service: Service) -> list[list[float]]:

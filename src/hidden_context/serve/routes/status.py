@@ -1,4 +1,4 @@
-"""How the server is: ``/health``, ``/ready``, ``/metrics``, and which models it has."""
+"""The server's state: ``/health``, ``/ready``, ``/metrics``, and its models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from hidden_context.serve.errors import RequestError, answer
-from hidden_context.serve.metrics import CONTENT_TYPE
+from hidden_context.serve.monitoring import CONTENT_TYPE
 from hidden_context.serve.service import ServiceNow
 
 router = APIRouter()
@@ -23,8 +23,8 @@ class ModelItem(BaseModel):
     """A loaded model."""
 
     id: str
-    object: str
-    owned_by: str
+    object: str = "model"
+    owned_by: str = "hidden-context"
     head: str
     num_outputs: int
     max_model_len: int
@@ -33,7 +33,7 @@ class ModelItem(BaseModel):
 class ModelList(BaseModel):
     """OpenAI's list of models."""
 
-    object: str
+    object: str = "list"
     data: list[ModelItem]
 
 
@@ -62,14 +62,12 @@ async def metrics(service: ServiceNow) -> Response:
 async def models(service: ServiceNow) -> Response:
     """The loaded models, the first of which answers requests that name none."""
     items = [
-        {
-            "id": served.name,
-            "object": "model",
-            "owned_by": "hidden-context",
-            "head": served.scorer.model.head.type,
-            "num_outputs": served.scorer.model.head.num_outputs,
-            "max_model_len": served.scorer.model.max_length,
-        }
+        ModelItem(
+            id=served.name,
+            head=served.scorer.model.head.type,
+            num_outputs=served.scorer.model.head.num_outputs,
+            max_model_len=served.scorer.model.max_length,
+        )
         for served in service.models
     ]
-    return answer({"object": "list", "data": items})
+    return answer(ModelList(data=items))

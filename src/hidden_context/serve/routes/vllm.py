@@ -1,19 +1,31 @@
-"""vLLM's classification contract, which verl posts to in its vLLM mode."""
+"""``/classify``: vLLM's contract, which verl posts to in its vLLM mode, or SGLang's contract."""
 
 from __future__ import annotations
 
 import time
 import uuid
+from typing import Annotated, Any
 
-from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from starlette.responses import Response
 
 from hidden_context.scoring.prepare import Asked
 from hidden_context.serve.errors import RequestError, answer
-from hidden_context.serve.leading import restored
-from hidden_context.serve.schema import Input, Lenient, Object, Usage, one_of, read_input, usage
-from hidden_context.serve.service import Service
+from hidden_context.serve.routes import sglang
+from hidden_context.serve.schema import (
+    Input,
+    Lenient,
+    Object,
+    Usage,
+    one_of,
+    read_input,
+    restored,
+    usage,
+)
+from hidden_context.serve.service import Service, ServiceNow
+
+router = APIRouter()
 
 
 class ClassifyRequest(Lenient):
@@ -32,30 +44,31 @@ class ClassifyItem(BaseModel):
     """The reward of a text, in the place of the probability of its one class."""
 
     index: int
-    label: str | None
+    label: str | None = "LABEL_0"
     probs: list[float]
-    num_classes: int
+    num_classes: int = 1
 
 
 class ClassifyReply(BaseModel):
     """vLLM's reply."""
 
     id: str
-    object: str
+    object: str = "list"
     created: int
     model: str
     data: list[ClassifyItem]
     usage: Usage
 
 
-async def classify(body: ClassifyRequest, request: Request, service: Service) -> Response:
+async def _classify(body: ClassifyRequest, request: Request, service: Service) -> Response:
     """Answer the risk measure of each text as ``probs``."""
+    problem = None
     if body.use_activation:
-        message = "rewards go through no activation; leave use_activation out, or send false"
-        raise RequestError(422, "invalid_request", message)
-    if (body.input is None) == (body.messages is None):
-        message = "either input or messages is needed"
-        raise RequestError(422, "invalid_request", message)
+        problem = "rewards go through no activation; leave use_activation out, or send false"
+    elif (body.input is None) == (body.messages is None):
+        problem = "either input or messages is needed"
+    if problem is not None:
+        raise RequestError(422, "invalid_request", problem)
     model = service.single(body.model)
     asked: list[Asked]
     if body.messages is not None:
@@ -67,16 +80,31 @@ async def classify(body: ClassifyRequest, request: Request, service: Service) ->
             asked = await service.compute(lambda: restored(asked, tokenizer))
     found = await service.ask(request, model, asked)
     values = await service.values(found)
-    return answer(
-        {
-            "id": f"classify-{uuid.uuid4().hex}",
-            "object": "list",
-            "created": int(time.time()),
-            "model": found.served.name,
-            "data": [
-                {"index": place, "label": "LABEL_0", "probs": [value], "num_classes": 1}
-                for place, value in enumerate(values)
-            ],
-            "usage": usage(found.tokens),
-        }
+    reply = ClassifyReply(
+        id=f"classify-{uuid.uuid4().hex}",
+        created=int(time.time()),
+        model=found.served.name,
+        data=[ClassifyItem(index=place, probs=[value]) for place, value in enumerate(values)],
+        usage=usage(found.tokens),
     )
+    return answer(reply)
+
+
+def _contract(body: Any) -> str:
+    """Name the contract: SGLang's bodies have ``text`` or ``input_ids``, vLLM's bodies do not."""
+    fields = body if isinstance(body, dict) else {}
+    return "sglang" if "text" in fields or "input_ids" in fields else "vllm"
+
+
+Body = Annotated[
+    Annotated[ClassifyRequest, Tag("vllm")] | Annotated[sglang.NativeRequest, Tag("sglang")],
+    Discriminator(_contract),
+]
+Reply = ClassifyReply | sglang.NativeItem | list[sglang.NativeItem]
+
+
+@router.post("/classify", response_model=Reply)
+async def classify(body: Body, request: Request, service: ServiceNow) -> Response:
+    """Rewards as vLLM or SGLang answer them, depending on the fields of the body."""
+    answered = sglang.classify if isinstance(body, sglang.NativeRequest) else _classify
+    return await answered(body, request, service)  # type: ignore[arg-type] # its own body

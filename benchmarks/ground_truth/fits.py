@@ -1,0 +1,141 @@
+"""Tabular part of the ground-truth benchmark: what each likelihood can and cannot express."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from ground_truth.metrics import (
+    probability_error,
+    r_squared_error,
+    variance_rank_correlation,
+)
+from ground_truth.tabular import TabularWorld, prop_3_3, tabular_worlds, thm_3_4
+from ground_truth.tabular_fit import fit_tabular
+from torch import Tensor
+
+from hidden_context import heads
+from hidden_context.distributions import FactorReward
+from hidden_context.heads import Head
+from hidden_context.statistics.borda import pairwise_probabilities
+
+HEADS: Final[dict[str, Head]] = {
+    "base": heads.make("base"),
+    "mean_and_variance (paper)": heads.make("mean_and_variance", likelihood="logistic"),
+    "categorical (paper)": heads.make("categorical"),
+    "mean_and_variance": heads.make("mean_and_variance"),
+    "mixture": heads.make("mixture"),
+    "quantile": heads.make("quantile"),
+    "factor F=1": heads.make("factor", num_factors=1),
+    "factor F=2": heads.make("factor", num_factors=2),
+}
+_RIDGE: Final = 1e-6
+_CONTEXTS: Final = 20_000
+
+
+def difference_variance(world: TabularWorld, seed: int) -> np.ndarray:
+    """True variance of u_a − u_b over annotators and noise, of shape ``(n, n)``."""
+    contexts = world.contexts(_CONTEXTS, np.random.default_rng(seed))
+    covariance = np.cov(contexts, rowvar=False)
+    shared = np.add.outer(np.diag(covariance), np.diag(covariance)) - 2 * covariance
+    return shared + np.add.outer(world.noise_variance, world.noise_variance)
+
+
+def learned_difference_variance(head: Head, raw: Tensor) -> Tensor:
+    """Variance of u_a − u_b as a head sees it, of shape ``(n, n)``."""
+    n = len(raw)
+    first = head.distribution(raw.unsqueeze(1).expand(n, n, -1))
+    second = head.distribution(raw.unsqueeze(0).expand(n, n, -1))
+    return torch.stack(list(first.difference_parts(second).values())).sum(0)
+
+
+def error_of(head: Head, raw: Tensor, world: TabularWorld) -> float:
+    """Mean error of a fitted head's probabilities, over all pairs of different alternatives."""
+    off = ~np.eye(len(raw), dtype=bool)
+    return probability_error(
+        pairwise_probabilities(head, raw).numpy()[off], world.probabilities[off]
+    )
+
+
+def measure(
+    world: TabularWorld, name: str, head: Head, iterations: int, seed: int
+) -> dict[str, Any]:
+    """Fit one head to one world's exact probabilities and hold it against the truth."""
+    started = time.perf_counter()
+    raw = fit_tabular(
+        head, torch.from_numpy(world.probabilities), max_iterations=iterations, seed=seed
+    )
+    rewards, off = head.distribution(raw), ~np.eye(len(raw), dtype=bool)
+    result: dict[str, Any] = {
+        "world": world.name,
+        "head": name,
+        "seed": seed,
+        "probability_error": error_of(head, raw, world),
+        "r2_error": r_squared_error(rewards.mean, rewards.variance, world.mean, world.variance),
+        "variance_spearman": variance_rank_correlation(
+            learned_difference_variance(head, raw).numpy()[off],
+            difference_variance(world, seed)[off],
+        ),
+        "seconds": time.perf_counter() - started,
+    }
+    if isinstance(rewards, FactorReward):
+        shared = rewards.relative(0).shared_variance.mean().item()
+        noise = rewards.independent_variance.mean().item()
+        true_shared = float(world.shared_variance_centred.mean())
+        true_noise = float(world.noise_variance.mean())
+        result["shared_share"] = shared / (shared + noise)
+        result["true_shared_share"] = true_shared / (true_shared + true_noise)
+    return result
+
+
+def exact(seeds: Sequence[int], iterations: int, progress: Any = print) -> list[dict[str, Any]]:
+    """Fit every head to the exact comparison probabilities of every world."""
+    results = []
+    for seed in seeds:
+        for world in tabular_worlds(seed):
+            for name, head in HEADS.items():
+                results.append(measure(world, name, head, iterations, seed))
+                error = results[-1]["probability_error"]
+                progress(f"{world.name} {seed} {name}: error {error:.2e}")
+    return results
+
+
+def theorem_3_4(seed: int, judgements: int = 20_000) -> list[dict[str, Any]]:
+    """Sample the two worlds of theorem 3.4, each on its own, and fit every head to each.
+
+    The worlds have expected utilities 1 and −1 for b against 0 for a, and the same comparisons. No
+    head can tell them apart: the probabilities it learns differ by sampling error alone.
+    """
+    results, tables = [], []
+    for place, world in enumerate(thm_3_4()):
+        found = world.sample(judgements, 1, np.random.default_rng([seed, place]))
+        first = found.first_preferred
+        share = float(np.where(found.first == 1, first, 1 - first).mean())  # who prefer b
+        tables.append(torch.tensor([[0.5, 1 - share], [share, 0.5]], dtype=torch.float64))
+    for name, head in HEADS.items():
+        learned = []
+        for table in tables:
+            raw = fit_tabular(head, table, max_iterations=500, ridge=_RIDGE, seed=seed)
+            learned.append(float(pairwise_probabilities(head, raw)[1, 0]))
+        gap = abs(learned[0] - learned[1]) / float(np.sqrt(2 * 0.25 / judgements))
+        names = {"head": name, "seed": seed, "first": learned[0], "second": learned[1]}
+        results.append({**names, "gap_in_standard_errors": gap})
+    return results
+
+
+def proposition_3_3(iterations: int = 500) -> list[dict[str, Any]]:
+    """Fit every head to the world in which preference learning prefers the wrong alternative."""
+    world = prop_3_3()
+    results = []
+    for name, head in HEADS.items():
+        raw = fit_tabular(
+            head, torch.from_numpy(world.probabilities), max_iterations=iterations, ridge=_RIDGE
+        )
+        order = head.distribution(raw).mean.argsort(descending=True).tolist()
+        name_of = "".join("abc"[i] for i in order)
+        error = error_of(head, raw, world)
+        results.append({"head": name, "order": name_of, "probability_error": error})
+    return results

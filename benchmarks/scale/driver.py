@@ -1,0 +1,133 @@
+"""How many rows the one command of a cluster gets through.
+
+The command's own code runs on rows of the lengths of the real pairs, with a model that answers at
+once: rows are read to be counted, read again and packed into windows, scores are unpacked and put
+into the record, and rows are read once more and written with their scores. Ray's own work between
+command and workers is left out, so that the rate is the most that one command can do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scale.tokens import WINDOW
+from throughput.data import draw_lengths
+
+from hidden_context import heads
+from hidden_context.data.responses import ScoringRow, read_scoring_rows
+from hidden_context.likelihood import make_likelihood
+from hidden_context.scoring.cluster.worker import (
+    Answer,
+    ScoredWindow,
+    pack,
+    read_windows,
+    unpack,
+)
+from hidden_context.scoring.config import StreamOptions
+from hidden_context.scoring.merge import write_scores
+from hidden_context.scoring.record import TOKENS, PartialScores
+from hidden_context.scoring.stream import Progress, Rows, Running
+
+WORD = 4  # letters of a word; with the space about as many bytes as a token of English has
+
+
+def write_rows(path: Path, rows: int, responses: int, seed: int = 0) -> None:
+    """Write prompts with responses, or pairs, of as many words as the law gives tokens."""
+    draw = random.Random(seed)
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=WORD)) for _ in range(4096)]
+
+    def text(count: int) -> str:
+        return " ".join(draw.choices(words, k=count))
+
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(rows):
+            tokens, own = draw_lengths(draw, responses)
+            prompt, texts = text(tokens), [f" {text(count)}" for count in own]
+            row: dict[str, Any] = {"prompt": prompt, "responses": texts}
+            if responses == 2:
+                row = {"chosen": prompt + texts[0], "rejected": prompt + texts[1]}
+            file.write(json.dumps(row) + "\n")
+
+
+class AtOnce:
+    """A scorer that answers each window at once, by the way that windows go on a cluster.
+
+    Args:
+        outputs: Raw outputs of a text.
+    """
+
+    def __init__(self, outputs: int = 2) -> None:
+        self.outputs = outputs
+
+    @contextlib.contextmanager
+    def __call__(self, options: StreamOptions) -> Iterator[Running]:
+        """Give a model at once: there is nothing to load."""
+        likelihood = make_likelihood(heads.make("mean_and_variance"))
+        yield Running(likelihood, {"model": "none"}, 1, self.score)
+
+    def score(self, rows: Rows, record: PartialScores, progress: Progress) -> None:
+        """Read windows, send them through a table and back, and append what they came to."""
+        for read in read_windows(rows, 0, WINDOW):
+            for window in unpack(pack([read])):
+                part = window.open()
+                scored = ScoredWindow(part.number, self._lines(part.rows), 0, ("cpu", "float32"))
+                for back in unpack(pack([Answer(scored)])):
+                    found = back.open()
+                    record.append(found.lines, found.truncated)
+                    progress(len(found.lines))
+
+    def _lines(self, rows: Sequence[ScoringRow]) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = [
+            {
+                "row": row.index,
+                "raw": [[0.123456789 + place] * self.outputs for place in range(len(row.texts))],
+            }
+            for row in rows
+        ]
+        lines[-1][TOKENS] = "0" * 64
+        return lines
+
+
+def driver_rate(rows: int, responses: int = 2, rounds: int = 3) -> dict[str, float]:
+    """Measure the command's own work, the best of several rounds.
+
+    Args:
+        rows: Rows of the file.
+        responses: Responses to each prompt; of two, a row is a pair.
+        rounds: Times it is done.
+
+    Returns:
+        Rows per second, and bytes of a row in the input and in the output.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        source, output = Path(temporary) / "rows.jsonl", Path(temporary) / "scores.jsonl"
+        write_rows(source, rows, responses)
+        read = partial(read_scoring_rows, source, None)
+        seconds = []
+        for _ in range(rounds):
+            output.unlink(missing_ok=True)
+            started = time.process_time()
+            total = sum(1 for _ in read())
+            counts = write_scores(
+                read,
+                {"model": AtOnce()},
+                output,
+                StreamOptions(resume=False, disable_tqdm=True),
+                {},
+                total=total,
+            )
+            seconds.append(time.process_time() - started)
+            assert counts.written == rows
+        return {
+            "rows_per_second": rows / min(seconds),
+            "input_bytes": source.stat().st_size / rows,
+            "output_bytes": output.stat().st_size / rows,
+        }

@@ -1,0 +1,199 @@
+"""How the token budget is tuned, and what happens when memory runs out all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import torch
+from throughput.data import PAD, Group
+from throughput.measure import seconds_of
+from throughput.models import ModelSet
+from throughput.scoring import MANY, distance
+from torch import Tensor
+
+from hidden_context.data.tokens.trees import TokenTree
+from hidden_context.models.engine import budget as budgets
+from hidden_context.models.engine.budget import TokenBudget, release_memory, tune
+from hidden_context.models.engine.choose import Way
+from hidden_context.models.engine.forward import (
+    padded_outputs,
+    tree_attention_in,
+    tree_outputs,
+)
+from hidden_context.models.engine.runner import Runner, batch_tokens, plan
+
+WAYS: Final[tuple[Way, ...]] = ("padded", "tree")
+LIMITS: Final = {"float32": 1e-4, "bfloat16": 5e-2}
+
+
+def tuning(
+    models: ModelSet, groups: Sequence[Group], start: int, most: int
+) -> list[dict[str, Any]]:
+    """Tune the budget of scoring in each way, as the package does on a GPU.
+
+    Args:
+        models: Models in one precision.
+        groups: Texts, several times as many tokens as the largest budget worth trying.
+        start: The first budget tried.
+        most: The largest one.
+
+    Returns:
+        A row per way: tokens per second by budget, the budget chosen, and how far rewards with it
+        are from those with the first one.
+    """
+    sequences = [sequence for group in groups for sequence in group]
+    rows = []
+    for way in WAYS:
+        speeds: dict[int, float] = {}
+
+        def run(tokens: int, way: Way = way, speeds: dict[int, float] = speeds) -> int:
+            batch = plan(sequences, range(len(sequences)), way, TokenBudget(tokens), MANY)[0]
+            done = batch_tokens(batch, way)
+            speeds[tokens] = done / seconds_of(  # of the second run, which is the one that counts
+                lambda: _pass(models.ours(), sequences, batch, way), models.device
+            )
+            return done
+
+        chosen = tune(run, start, most)
+        runner = Runner(models.ours(), PAD)
+        few = sequences[:64]
+        first, last = (_rewards(runner, few, way, tokens) for tokens in (start, chosen))
+        measured = {
+            "budget": chosen,
+            "tokens_per_second": {str(tokens): speed for tokens, speed in speeds.items()},
+        }
+        rows.append(_row(models, way, measured, distance(last, first)))
+    return rows
+
+
+def _row(models: ModelSet, way: Way, measured: dict[str, Any], off: float) -> dict[str, Any]:
+    """A row of the results: what was measured, and how far rewards are off."""
+    limit = LIMITS[models.precision]
+    names = {"model": models.shape, "precision": models.precision, "way": way}
+    return {
+        **names,
+        **measured,
+        "difference": off,
+        "tolerance": limit,
+        "reached": off <= limit and measured.get("halved") != [],
+    }
+
+
+def _pass(
+    module: Any, sequences: Sequence[list[int]], batch: Sequence[TokenTree], way: Way
+) -> None:
+    """Run one pass; running out of memory is an error, as it is while the package tunes."""
+    attention = tree_attention_in(module) if way == "tree" else contextlib.nullcontext()
+    with torch.inference_mode(), attention:
+        if way == "tree":
+            tree_outputs(module, sequences, batch)
+        else:
+            members = [member for tree in batch for member in tree.members]
+            padded_outputs(module, [sequences[member] for member in members], PAD)
+
+
+def _rewards(runner: Runner, sequences: Sequence[list[int]], way: Way, tokens: int) -> Tensor:
+    raw = runner.raw_outputs(sequences, 1, engine=way, batch_size=MANY, tokens_per_batch=tokens)
+    return raw[:, 0].double()
+
+
+@contextlib.contextmanager
+def _halvings() -> Iterator[list[tuple[int, int]]]:
+    """Collect, inside the block, how budgets were halved: from what to what."""
+    found: list[tuple[int, int]] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if isinstance(record.args, tuple) and len(record.args) == 3:
+                _, before, after = record.args
+                found.append((before, after))
+
+    logger, collector = logging.getLogger(budgets.__name__), Collector()
+    logger.addHandler(collector)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(collector)
+
+
+def recovery(models: ModelSet, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Take half of the memory away that a pass needs: rewards have to stay what they were.
+
+    On a GPU this process is allowed no more memory than that; on a CPU, where nothing can be
+    taken away, passes of more tokens than half are refused.
+
+    Args:
+        models: Models in one precision.
+        groups: Texts of one pass.
+
+    Returns:
+        A row per way: how the budget was halved, and how far rewards are from those with memory.
+    """
+    sequences = [sequence for group in groups for sequence in group]
+    everything = len(sequences) * max(map(len, sequences))
+    rows = []
+    for way in WAYS:
+        runner = Runner(models.ours(), PAD)
+        with _peak(models.device) as peak:
+            expected = _rewards(runner, sequences, way, everything)
+        batch = plan(sequences, range(len(sequences)), way, TokenBudget(everything), MANY)[0]
+        tokens = batch_tokens(batch, way)
+        with _halvings() as halved, _scarce(models, peak, tokens // 2):
+            found = _rewards(runner, sequences, way, everything)
+        measured = {
+            "tokens": tokens,
+            "peak_bytes": peak[0] if peak else None,
+            "halved": [list(step) for step in halved],
+        }
+        rows.append(_row(models, way, measured, distance(found, expected)))
+    return rows
+
+
+@contextlib.contextmanager
+def _peak(device: torch.device) -> Iterator[list[int]]:
+    """Measure device memory above what is held before; nothing on a CPU."""
+    found: list[int] = []
+    if device.type != "cuda":
+        yield found
+        return
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats(device)
+    held = torch.cuda.memory_allocated(device)
+    yield found
+    found.append(torch.cuda.max_memory_allocated(device) - held)
+
+
+@contextlib.contextmanager
+def _scarce(models: ModelSet, peak: Sequence[int], tokens: int) -> Iterator[None]:
+    """Leave too little memory for the pass that was measured, inside the block."""
+    device = models.device
+    if not peak:
+        with _refusing(models.ours().base_model, tokens):
+            yield
+        return
+    gc.collect()
+    release_memory()
+    total = torch.cuda.get_device_properties(device).total_memory
+    allowed = torch.cuda.memory_reserved(device) + peak[0] // 2
+    torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@contextlib.contextmanager
+def _refusing(backbone: Any, tokens: int) -> Iterator[None]:
+    def refuse(module: Any, args: Any, options: dict[str, Any]) -> None:
+        if options["input_ids"].numel() > tokens:
+            raise torch.OutOfMemoryError("out of memory")
+
+    handle = backbone.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

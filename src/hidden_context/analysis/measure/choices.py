@@ -1,0 +1,155 @@
+"""Choices by risk measure and by Borda count: what caution costs, and what it prevents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence, values_at
+from hidden_context.analysis.measure.intervals import Resampling
+from hidden_context.analysis.measure.tests import sample_rows
+from hidden_context.analysis.read.files import PairScores, ResponseScores
+
+if TYPE_CHECKING:
+    from hidden_context.heads import Head
+    from hidden_context.statistics.interval import Interval
+
+ALPHAS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """What one degree of caution costs, and what it prevents.
+
+    Attributes:
+        measure: ``quantile`` or ``cvar``, or ``mean`` for none.
+        alpha: Its level.
+        name: The risk measure's name.
+        unsafe: How often the unsafe response is rated at least as high as the safe one; None where
+            the rows do not say which is unsafe.
+        accuracy: Accuracy on the rows judged by helpfulness, or on all where none is; None for
+            responses.
+    """
+
+    measure: str
+    alpha: float | None
+    name: str
+    unsafe: Interval | None
+    accuracy: Interval | None
+
+
+def _points() -> list[tuple[str, float | None, str]]:
+    """Measures, levels and names; a quantile is read as bins, as in the paper's tables."""
+    bins = {"quantile": ":bins", "cvar": ""}
+    cautious = [(m, alpha, f"{m}:{alpha!r}{bins[m]}") for m in bins for alpha in ALPHAS]
+    return [("mean", None, "mean"), *cautious]
+
+
+def pair_frontier(
+    scores: PairScores, evidence: PairEvidence, head: Head, resampling: Resampling
+) -> list[FrontierPoint]:
+    """Compute accuracy on helpful rows and unsafe preferences on harmless rows, over α.
+
+    On rows whose ``data_subset`` is harmless and that were judged by harmlessness, the rejected
+    text is the unsafe one.
+    """
+    if not evidence.has_variance:
+        return []
+    rows = sample_rows(len(evidence.loss), resampling.seed)
+    helpful, harmless = _helpful_rows(scores, rows), _harmless_rows(scores, rows)
+    used = np.unique(np.concatenate([helpful, harmless]))
+    cluster, higher = scores.facts.cluster, np.zeros(len(evidence.loss))
+    found = []
+    for measure, alpha, name in _points():
+        first, second = values_at(head, name, (scores.chosen[used], scores.rejected[used]))
+        higher[used] = np.sign(first - second) * np.sign(evidence.preference[used] - 0.5)
+        unsafe = None
+        if len(harmless):
+            unsafe = resampling.share(higher[harmless] <= 0, cluster[harmless])
+        accuracy = resampling.share(0.5 + 0.5 * higher[helpful], cluster[helpful])
+        found.append(FrontierPoint(measure, alpha, name, unsafe, accuracy))
+    return found
+
+
+def _helpful_rows(scores: PairScores, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of data_subset helpful, as in the paper's accuracy; all where there are none."""
+    subset = scores.labels.get("data_subset")
+    found = rows[:0] if subset is None else rows[subset[rows] == "helpful"]
+    return found if len(found) else rows
+
+
+def _harmless_rows(scores: PairScores, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of data_subset harmless whose annotator judged by harmlessness."""
+    subset, objective = scores.labels.get("data_subset"), scores.labels.get("objective")
+    if subset is None:
+        return rows[:0]
+    found = rows[subset[rows] == "harmless"]
+    return found if objective is None else found[objective[found] == "harmless"]
+
+
+def response_frontier(
+    scores: ResponseScores, evidence: ResponseEvidence, head: Head, resampling: Resampling
+) -> list[FrontierPoint]:
+    """Compute how often the second response, the unsafe one, is rated as high as the first."""
+    pairs = scores.as_pairs()
+    if pairs is None or not (evidence.variance > 0).any():
+        return []
+    rows = sample_rows(len(pairs), resampling.seed)
+    cluster = scores.facts.cluster[rows]
+    found = []
+    for measure, alpha, name in _points():
+        first, second = values_at(head, name, (pairs[rows, 0], pairs[rows, 1]))
+        rate = resampling.share(second >= first, cluster)
+        found.append(FrontierPoint(measure, alpha, name, rate, None))
+    return found
+
+
+def borda_of(
+    scores: ResponseScores, evidence: ResponseEvidence, head: Head, resampling: Resampling
+) -> dict[str, Any] | None:
+    """Summarise the Borda counts of rows with two responses or more.
+
+    A response's Borda count is its mean probability of being preferred to another one of its row.
+    It is what ordinary preference learning orders by; where context is hidden, the expected reward
+    may order otherwise.
+
+    Args:
+        scores: The rows, with their facts.
+        evidence: What they add to the numbers.
+        head: The head that reads the raw outputs.
+        resampling: How intervals are made.
+
+    Returns:
+        Rows, the share of them in which the response of the highest Borda count also has the
+        highest mean reward, and, where all rows have equally many responses, the mean count of each
+        place; None where no row has two responses.
+    """
+    from hidden_context.statistics.borda import borda_counts, pairwise_probabilities
+
+    starts = np.concatenate([[0], np.cumsum(scores.num_responses)])
+    several = np.flatnonzero(scores.num_responses > 1)
+    if not len(several):
+        return None
+    import torch
+
+    rows = several[sample_rows(len(several), resampling.seed)]
+    agree, counts = np.empty(len(rows)), []
+    with torch.no_grad():
+        for place, row in enumerate(rows):
+            own = slice(starts[row], starts[row + 1])
+            raw = torch.from_numpy(scores.outputs[own])
+            found = borda_counts(pairwise_probabilities(head, raw).clamp(0.0, 1.0)).numpy()
+            counts.append(found)
+            agree[place] = found.argmax() == evidence.mean[own].argmax()
+    cluster = scores.facts.cluster[rows]
+    same = len({len(found) for found in counts}) == 1
+    same = same and len(several) == len(scores.num_responses)
+    columns = list(np.stack(counts).T) if same else []
+    return {
+        "rows": len(rows),
+        "best_by_mean": resampling.share(agree, cluster),
+        "by_place": [resampling.share(column, cluster) for column in columns],
+    }

@@ -1,0 +1,170 @@
+"""Records: the numbers of a set of pairs or responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence
+from hidden_context.statistics.explained import explained_moments, explained_variance_of_sums
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of rows out of all rows.
+
+    Attributes:
+        count: Rows in which it holds; ends in .5 where an odd number of ties counts one half, and
+            is any number where a row counts by the share of its annotators.
+        total: All rows.
+    """
+
+    count: float
+    total: int
+
+    @property
+    def share(self) -> float:
+        """The count as a share of all rows, in [0, 1]."""
+        return self.count / self.total
+
+    def to_dict(self) -> dict[str, float]:
+        """Return share, count and total."""
+        count = int(self.count) if self.count == int(self.count) else self.count
+        return {"share": self.share, "count": count, "total": self.total}
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Numbers of a set of pairs.
+
+    Attributes:
+        n: Number of pairs.
+        loss: Mean cross-entropy in nats: −log P(chosen ≻ rejected) where labels are hard.
+        accuracy: Pairs with P(preferred ≻ other) above ½; those at exactly ½, and those whose
+            annotators tied, count one half; where several judged a pair, it counts by the share of
+            their votes.
+        reward_mean: Mean of the mean rewards of all 2n texts, in reward units.
+        reward_stddev: Mean of their standard deviations, in reward units.
+        r2: Explained variance share over the 2n texts; None for a head without variance.
+        accuracy_at: Per risk measure, pairs whose preferred text has the higher value, counted
+            likewise.
+        variance_shares: Shares of the variance of the difference between the two sides by cause,
+            ``shared_context``, ``noise``, ``ignorance`` or ``unsplit``, summing to 1; None for a
+            head that tells no causes apart.
+    """
+
+    n: int
+    loss: float
+    accuracy: Count
+    reward_mean: float
+    reward_stddev: float
+    r2: float | None
+    accuracy_at: dict[str, Count]
+    variance_shares: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class ResponseRecord:
+    """Numbers of a set of rows with several responses each.
+
+    Attributes:
+        n: Number of rows.
+        num_responses: Number of responses in all of them together.
+        reward_mean: Mean of the responses' mean rewards, in reward units.
+        reward_stddev: Mean of their standard deviations, in reward units.
+        r2: Explained variance share over the responses; None for a head without variance.
+        second_at_least: Per risk measure, rows whose second response is rated at least as high as
+            the first (a tie counts whole); None unless every row has two responses.
+        variance_shares: Shares of the variance of rewards by cause (see :class:`PairRecord`).
+    """
+
+    n: int
+    num_responses: int
+    reward_mean: float
+    reward_stddev: float
+    r2: float | None
+    second_at_least: dict[str, Count] | None
+    variance_shares: dict[str, float] | None = None
+
+
+def count_of(share: float, total: int) -> Count:
+    """Return the whole and half rows that a share stands for, without rounding errors."""
+    return Count(round(2 * share * total) / 2, total)
+
+
+def record_of_pairs(evidence: PairEvidence, rows: NDArray[np.bool_]) -> PairRecord:
+    """Summarise some of the pairs.
+
+    Args:
+        evidence: Numbers of all N pairs.
+        rows: Which of them, a mask of shape ``(N,)`` with at least one.
+
+    Returns:
+        The record.
+    """
+    n = int(rows.sum())
+    mean, variance = evidence.mean[rows], evidence.variance[rows]
+    return PairRecord(
+        n=n,
+        loss=float(evidence.loss[rows].mean()),
+        accuracy=_count(evidence.right[rows]),
+        reward_mean=float(mean.mean()),
+        reward_stddev=float(evidence.stddev[rows].mean()),
+        r2=_explained(mean, variance),
+        accuracy_at={name: _count(values[rows]) for name, values in evidence.right_at.items()},
+        variance_shares=_shares(evidence.parts, rows),
+    )
+
+
+def record_of_responses(evidence: ResponseEvidence, rows: NDArray[np.bool_]) -> ResponseRecord:
+    """Summarise the responses of some of the rows.
+
+    Args:
+        evidence: Numbers of all responses of N rows.
+        rows: Which rows, a mask of shape ``(N,)`` with at least one.
+
+    Returns:
+        The record.
+    """
+    n, own = int(rows.sum()), rows[evidence.row]
+    return ResponseRecord(
+        n=n,
+        num_responses=int(own.sum()),
+        reward_mean=float(evidence.mean[own].mean()),
+        reward_stddev=float(evidence.stddev[own].mean()),
+        r2=_explained(evidence.mean[own], evidence.variance[own]),
+        second_at_least=None
+        if evidence.second_at_least is None
+        else {
+            name: count_of(float(values[rows].mean()), n)
+            for name, values in evidence.second_at_least.items()
+        },
+        variance_shares=_shares(evidence.parts, own),
+    )
+
+
+def _count(right: NDArray[np.float64]) -> Count:
+    """Count pairs that are right, by halves unless votes are split otherwise."""
+    share, n = float(right.mean()), len(right)
+    return Count(share * n, n) if ((2 * right) % 1).any() else count_of(share, n)
+
+
+def _explained(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> float | None:
+    """r² of texts; None for rewards without variance, and where nothing varies."""
+    if not (variance > 0).any():
+        return None
+    centred = (mean - mean.mean()).ravel()  # keeps digits where rewards lie far from 0
+    return float(explained_variance_of_sums(explained_moments(centred, variance.ravel()).sum(0)))
+
+
+def _shares(
+    parts: dict[str, NDArray[np.float64]], rows: NDArray[np.bool_]
+) -> dict[str, float] | None:
+    """Shares of variance by cause; None where no causes are told apart."""
+    means = {cause: float(part[rows].mean()) for cause, part in parts.items()}
+    total = sum(means.values())
+    if len(means) < 2 or not total > 0:
+        return None
+    return {cause: value / total for cause, value in means.items()}

@@ -1,0 +1,246 @@
+"""Predictions compared with votes: over all pairs, and by topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.analysis.measure.groups import group_labels
+from hidden_context.analysis.measure.intervals import Resampling
+from hidden_context.analysis.read.files import PairScores
+from hidden_context.data.example import Comparison
+
+if TYPE_CHECKING:
+    from hidden_context.likelihood import Labels, Likelihood
+    from hidden_context.statistics.evaluation.judged_items import JudgedItems
+    from hidden_context.statistics.evaluation.results import VoteMetrics
+    from hidden_context.statistics.interval import Interval
+    from hidden_context.statistics.means import ItemMeans
+
+FEWEST_PEOPLE: Final = 5
+"""Topics judged by fewer people are left out."""
+
+MEASURES: Final = {
+    "near_half": "P near ½",
+    "contested_probability": "probability of a contested vote",
+    "contested_probability_own": "the same, of those who voted",
+    "expected_disagreement": "expected disagreement",
+    "conflict": "conflict: people lean apart",
+    "sigma": "σ of the difference",
+    "shared_context": "variance by shared context",
+    "equal": "probability of “equal”",
+    "length": "difference in length",
+    "other_half": "the other half of the votes",
+}
+"""What measures are called in tables."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Items that share the value of a column.
+
+    Attributes:
+        column: The column.
+        name: Its value.
+        items: Items that several people judged.
+        votes: Votes on them.
+        observed: Share of them that are contested.
+        predicted: Mean over them of the model's ``contested_probability``.
+        r2_within: Share of the variance of reward differences that the texts explain; None for
+            rewards without variance.
+    """
+
+    column: str
+    name: str
+    items: int
+    votes: int
+    observed: Interval
+    predicted: Interval
+    r2_within: float | None
+
+
+@dataclass(frozen=True)
+class ContestednessOfTopics:
+    """Does r² within prompts fall where more items are contested?
+
+    Attributes:
+        column: The column whose values are held against each other.
+        groups: How many values.
+        spearman: Rank correlation of r² within prompts with the share contested, over the values.
+    """
+
+    column: str
+    groups: int
+    spearman: Interval
+
+
+@dataclass(frozen=True)
+class VoteAnalysis:
+    """Predictions compared with votes.
+
+    Attributes:
+        metrics: As a whole.
+        topics: By the columns that split the file, the most contested first.
+        r2_within: r² within prompts against the share contested, by column.
+    """
+
+    metrics: VoteMetrics
+    topics: list[Topic] = field(default_factory=list)
+    r2_within: list[ContestednessOfTopics] = field(default_factory=list)
+
+
+def votes_of_pairs(
+    scores: PairScores, likelihood: Likelihood, by: list[str], resampling: Resampling
+) -> VoteAnalysis | None:
+    """Compare the predictions for pairs with their votes.
+
+    Args:
+        scores: The pairs with what annotators said.
+        likelihood: How raw outputs are read, and the annotators whom the model knows.
+        by: Columns that split the pairs into topics.
+        resampling: How intervals are made.
+
+    Returns:
+        The analysis; None if no pair was judged by several people and no annotator is known.
+    """
+    items = _items(scores, likelihood) if _may_say(scores, likelihood) else None
+    if items is None:
+        return None
+    found = [
+        (column, _by_topic(items, column, values, resampling))
+        for column, values in _topics(scores, items, by).items()
+    ]
+    trends = [_trend(column, topics, resampling) for column, topics in found]
+    return VoteAnalysis(
+        items.metrics(**vars(resampling)),
+        sorted((t for _, topics in found for t in topics), key=lambda t: -t.observed.estimate),
+        [trend for trend in trends if trend is not None],
+    )
+
+
+def _may_say(scores: PairScores, likelihood: Likelihood) -> bool:
+    """Check cheaply whether there may be votes of several or of known people."""
+    share, item = scores.preference, scores.facts.item
+    return (
+        likelihood.knows_annotators
+        or len(np.unique(item)) < len(item)
+        or bool(((share > 0) & (share < 1)).any())
+        or any(len(said.judgements) > 1 for said in scores.said)
+    )
+
+
+def _items(scores: PairScores, likelihood: Likelihood) -> JudgedItems | None:
+    import torch
+
+    from hidden_context.data.labels import labels_of
+    from hidden_context.statistics.evaluation.judged_items import judged_items
+
+    names, levels = likelihood.names, likelihood.options.levels
+    labels: Labels = labels_of(scores.said, names.index, names.column, levels, scores.file)
+    raw = torch.from_numpy(
+        np.stack([scores.chosen, scores.rejected], axis=1).reshape(-1, scores.width)
+    )
+    facts = scores.facts
+    return judged_items(
+        likelihood,
+        raw,
+        labels,
+        torch.from_numpy(_who(scores, names.column)),
+        item=facts.item,
+        turned=facts.swapped,
+        cluster=facts.cluster,
+        length=facts.length,
+    )
+
+
+def _who(scores: PairScores, column: str) -> NDArray[np.int64]:
+    """Number the annotators of all comparisons, −1 where nobody is named."""
+    from hidden_context.data.labels import annotator_of
+
+    own = scores.labels.get("annotator") if column == "annotator" else None
+    found: list[str] = []
+    for row, said in enumerate(scores.said):
+        for judgement in said.judgements:
+            if isinstance(judgement.answer, Comparison):
+                name = annotator_of(judgement, column)
+                if name is None:
+                    name = "" if own is None else own[row]
+                found.append(str(name))
+    names, codes = np.unique(found, return_inverse=True)
+    return np.asarray(codes - (names[:1].tolist() == [""]), dtype=np.int64)
+
+
+def _topics(scores: PairScores, items: JudgedItems, by: list[str]) -> dict[str, NDArray[np.str_]]:
+    """Return values of columns by item; columns with several values for one item are left out."""
+    facts, found = scores.facts, {}
+    for column, values in group_labels(scores, by).items():
+        own = values[items.example]
+        by_code = dict(zip(facts.item[items.example].tolist(), own.tolist(), strict=True))
+        rows = zip(facts.item.tolist(), values.tolist(), strict=True)
+        same = all(by_code.get(item, value) == value for item, value in rows)
+        if same and len(set(own.tolist())) > 1:
+            found[column] = own
+    return found
+
+
+def _by_topic(
+    items: JudgedItems, column: str, values: NDArray[np.str_], resampling: Resampling
+) -> list[Topic]:
+    from hidden_context.statistics.means import ItemMeans
+
+    means = ItemMeans(items.cluster, **vars(resampling))
+    judged = items.table.counts.judged
+    return [
+        _topic(items, column, value, judged & (values == value), means)
+        for value in np.unique(values[judged]).tolist()
+        if value and _people(items, judged & (values == value)) >= FEWEST_PEOPLE
+    ]
+
+
+def _people(items: JudgedItems, here: NDArray[np.bool_]) -> int:
+    """Count the people who judged some items; unnamed people as the most votes of one item."""
+    votes = items.table.select(here[items.table.item])
+    named = len(np.unique(votes.annotator[votes.named]))
+    return max(named, int(votes.select(~votes.named).counts.votes.max()))
+
+
+def _topic(
+    items: JudgedItems, column: str, value: str, here: NDArray[np.bool_], means: ItemMeans
+) -> Topic:
+    from hidden_context.statistics.explained import within_moments, within_variance_of_sums
+    from hidden_context.statistics.votes.contested import contested_probability
+
+    counts, predictions = items.table.counts, items.predictions
+    expected = np.full(len(here), np.nan)
+    votes = np.maximum(np.rint(counts.votes[here]), 1).astype(np.int64)
+    expected[here] = contested_probability(predictions.answers[here], votes)
+    within = None
+    if (predictions.variance > 0).any():
+        moments = within_moments(predictions.difference[here], predictions.variance[here])
+        within = float(within_variance_of_sums(moments.sum(0)))
+    return Topic(
+        column,
+        str(value),
+        int(here.sum()),
+        int(counts.votes[here].sum()),
+        means.of(np.where(here, counts.contested, np.nan)),
+        means.of(expected),
+        within,
+    )
+
+
+def _trend(
+    column: str, topics: list[Topic], resampling: Resampling
+) -> ContestednessOfTopics | None:
+    from hidden_context.statistics.agreement import rank_correlation
+    from hidden_context.statistics.interval import FEWEST
+
+    within = [topic.r2_within for topic in topics if topic.r2_within is not None]
+    if len(within) < max(FEWEST, len(topics)):
+        return None
+    contested = np.array([topic.observed.estimate for topic in topics])
+    found = rank_correlation(np.array(within), contested, **vars(resampling))
+    return ContestednessOfTopics(column, len(topics), found)

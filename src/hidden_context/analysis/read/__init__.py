@@ -1,0 +1,1 @@
+"""Score files: columns, rows and heads."""

@@ -1,0 +1,240 @@
+"""Which reward head wrote a column of raw outputs.
+
+It is given, kept beside the file, saved by the checkpoint, or guessed from a name or the width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hidden_context.errors import DataError
+from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.checkpoint.likelihood_file import FILES, load_likelihood
+from hidden_context.models.checkpoint.score_heads import head_folder, head_folders, heads_folder
+
+if TYPE_CHECKING:
+    from hidden_context.heads import Head
+    from hidden_context.likelihood import Likelihood
+
+CHECKPOINT_SUFFIX = "_peft_last_checkpoint"
+
+
+def guess_head_type(width: int, *, file: str, name: str = "", field: str | None = None) -> str:
+    """Guess the type of head behind raw outputs.
+
+    In this order: the end of the column's name (``reward_outputs_both_categorical``), the
+    checkpoint folder that the file lies in (``categorical_…_peft_last_checkpoint``), the width:
+    one number is ``base``, two are ``mean_and_variance``. More could be of any head.
+
+    Args:
+        width: Numbers per text in the file, K.
+        file: The score file.
+        name: The name given to the reward model, if it has one.
+        field: Its column, for the error.
+
+    Returns:
+        The type.
+
+    Raises:
+        DataError: If K is above 2, and no name says what the head is.
+
+    >>> guess_head_type(2, file="scores.jsonl", name="both")
+    'mean_and_variance'
+    >>> guess_head_type(2, file="scores.jsonl", name="both_categorical")
+    'categorical'
+    """
+    from hidden_context import heads
+
+    folder = Path(file).parent.name
+    for head_type in heads.types():
+        # The paper gives base models a bare name, so a name that ends in "base" says nothing.
+        if head_type != "base" and (name == head_type or name.endswith(f"_{head_type}")):
+            return head_type
+    for head_type in heads.types():
+        if folder.startswith(f"{head_type}_") and folder.endswith(CHECKPOINT_SUFFIX):
+            return head_type
+    if width > 2:
+        raise DataError(
+            f"{width} numbers per text, and nothing says what head wrote them",
+            file=file,
+            field=field,
+            remedy="Name it with --head; or put the file beside "
+            f"{heads_folder(file).name}, which evaluate and score write, or into its checkpoint's "
+            "folder",
+        )
+    return "base" if width == 1 else "mean_and_variance"
+
+
+def head_for_width(
+    head_type: str, width: int, *, file: str, field: str, likelihood: str | None = None
+) -> Head:
+    """Make the head of a type that reads ``width`` numbers per text.
+
+    Args:
+        head_type: Type of the head, as ``heads.make`` takes it.
+        width: Numbers per text in the file, K.
+        file: The score file, for the error.
+        field: Its column, for the error.
+        likelihood: Likelihood of the head, if it has a choice; None for its default.
+
+    Returns:
+        The head.
+
+    Raises:
+        ConfigError: If the type is unknown.
+        DataError: If such a head cannot have written ``width`` numbers.
+    """
+    from hidden_context import heads
+
+    options = {} if likelihood is None else {"likelihood": likelihood}
+    head = heads.for_width(head_type, width, **options)
+    if head.num_outputs == width:
+        return head
+    if not head.options_for_width(width):
+        writes = f"writes {head.num_outputs}"
+    elif head.num_outputs > width:
+        writes = f"writes at least {head.num_outputs}"
+    else:
+        writes = f"writes {head.num_outputs} or some more, never {width}"
+    remedy = "Check which reward model wrote this file, and name its own type of head"
+    if head.num_members:
+        remedy = (
+            "Its members are described in its checkpoint's reward_head.json: put the file "
+            "beside it, evaluate again, or name another head"
+        )
+    raise DataError(
+        f"{width} {'number' if width == 1 else 'numbers'} per text, but {_a(head.type)} head "
+        f"{writes}",
+        file=file,
+        field=field,
+        remedy=remedy,
+    )
+
+
+def _a(head_type: str) -> str:
+    return f"an {head_type}" if head_type[0] in "aeiou" else f"a {head_type}"
+
+
+def head_file_beside(file: str | Path) -> Path:
+    """Return the head file of the checkpoint whose folder holds a score file."""
+    return Path(file).parent / HEAD_FILE
+
+
+def head_files_of(file: str | Path) -> list[Path]:
+    """Return every file in which an analysis looks for the heads of a score file."""
+    folders = [Path(file).parent, *head_folders(file)]
+    return [folder / name for folder in folders for name in (HEAD_FILE, *FILES)]
+
+
+def saved_head(file: str | Path, name: str = "", *, alone: bool = True) -> Head | None:
+    """Read the head kept beside a score file, or that of the checkpoint whose folder holds it.
+
+    Args:
+        file: The score file.
+        name: The name given to the reward model; empty where it was the only one.
+        alone: Whether the file has no other scores; a checkpoint wrote one set, not several.
+
+    Returns:
+        The head; None where nothing says what it is.
+
+    Raises:
+        CheckpointError: If the file of the head is damaged or of a later version.
+    """
+    folder = _folder_of(file, name, alone)
+    return None if folder is None else HeadFile.load(folder / HEAD_FILE).head
+
+
+def saved_likelihood(file: str | Path, name: str = "", *, alone: bool = True) -> Likelihood | None:
+    """Read what a model learned beside its network; see ``saved_head``.
+
+    Raises:
+        CheckpointError: If its files are damaged or of a later version.
+    """
+    head = saved_head(file, name, alone=alone)
+    folder = _folder_of(file, name, alone)
+    return None if head is None or folder is None else load_likelihood(folder, head)
+
+
+def _folder_of(file: str | Path, name: str, alone: bool) -> Path | None:
+    folder = head_folder(file, name)
+    around = Path(file).parent if alone and head_file_beside(file).is_file() else None
+    return folder or around
+
+
+def known_column(file: str | Path) -> str | None:
+    """Return the column that names annotators to the models of a score file, if any.
+
+    Raises:
+        CheckpointError: If the files of a head are damaged or of a later version.
+        DataError: If two models know them by different columns.
+    """
+    around = [Path(file).parent] if head_file_beside(file).is_file() else []
+    folders = head_folders(file) or around
+    found = [load_likelihood(each, HeadFile.load(each / HEAD_FILE).head) for each in folders]
+    columns = sorted({each.names.column for each in found if each.names.names})
+    if len(columns) > 1:
+        raise DataError(
+            f"its models know annotators by different columns ({', '.join(columns)})",
+            file=file,
+            remedy="Score with each of them alone",
+        )
+    return columns[0] if columns else None
+
+
+def choose_head(
+    width: int,
+    *,
+    file: str,
+    field: str,
+    name: str = "",
+    saved: Head | None = None,
+    head_type: str | None = None,
+    likelihood: str | None = None,
+) -> Head:
+    """Choose the head that reads ``width`` numbers per text.
+
+    Args:
+        width: Numbers per text in the file, K.
+        file: The score file.
+        field: Its column, for errors.
+        name: The name given to the reward model, if it has one.
+        saved: The head that ``saved_head`` found.
+        head_type: The type that was asked for, which goes before all else.
+        likelihood: The likelihood that was asked for, likewise.
+
+    Returns:
+        The saved head unless another type was asked for; without one, one of the guessed type.
+
+    Raises:
+        ConfigError: If the type is unknown.
+        DataError: If such a head cannot have written ``width`` numbers, or nothing says what it is.
+    """
+    from hidden_context import heads
+
+    told = None if head_type is None else heads.make(head_type).type
+    if saved is None or told not in (None, saved.type):
+        kind = told or guess_head_type(width, file=file, name=name, field=field)
+        return head_for_width(kind, width, file=file, field=field, likelihood=likelihood)
+    if saved.num_outputs != width:
+        folder = _folder_of(file, name, True) or Path(file).parent
+        raise DataError(
+            f"{width} {'number' if width == 1 else 'numbers'} per text, but the {saved.type} head "
+            f"in {folder / HEAD_FILE} writes {saved.num_outputs}",
+            file=file,
+            field=field,
+            remedy="Another reward model wrote this file; move it away from this head",
+        )
+    return saved if likelihood is None else _with_likelihood(saved, likelihood)
+
+
+def _with_likelihood(head: Head, likelihood: str) -> Head:
+    """Change the likelihood of a head, or of an ensemble's members, if they have one."""
+    from hidden_context import heads
+    from hidden_context.heads.registry import options_for
+
+    if head.num_members:
+        member = _with_likelihood(head.member, likelihood)
+        return heads.from_dict({**head.to_dict(), "member": member.to_dict()})
+    return dataclasses.replace(head, **options_for(head.type, {"likelihood": likelihood}))

@@ -1,0 +1,216 @@
+"""Rows of score files: raw outputs, labels, and what annotators said."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+from hidden_context.data.example import Comparison, Example
+from hidden_context.data.importers import read_row
+from hidden_context.data.importers.answers import COMPARISON_COLUMNS, RATING_COLUMNS
+from hidden_context.errors import DataError
+
+CHOSEN: Final = "reward_output_chosen"
+REJECTED: Final = "reward_output_rejected"
+RESPONSES_PREFIX: Final = "reward_outputs_"
+LABEL_COLUMNS: Final = ("data_subset", "objective")
+"""Columns that say which part of the data a row belongs to."""
+_REASON: Final = "_reason"
+_SAID_COLUMNS: Final = (*COMPARISON_COLUMNS, "annotations")
+
+
+def shown(value: Any) -> str:
+    """Write a value for an error: null for None, and cut where it is long."""
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def reward_columns(row: Iterable[str]) -> frozenset[str]:
+    """Find the columns that hold raw outputs.
+
+    ``{column}_reason``, in which scoring says why a text has no reward, is left out.
+
+    >>> sorted(reward_columns(["prompt", "reward_outputs_a", "reward_outputs_a_reason"]))
+    ['reward_outputs_a']
+    """
+    names = set(row)
+    return frozenset(
+        name
+        for name in names
+        if (name in (CHOSEN, REJECTED) or _side_of(name) or name.startswith(RESPONSES_PREFIX))
+        and not (name.endswith(_REASON) and name.removesuffix(_REASON) in names)
+    )
+
+
+def _side_of(column: str) -> str:
+    """Return the side of a named pair that a column holds, or an empty text."""
+    sides = (CHOSEN, REJECTED)
+    return next((s for s in sides if column.startswith(f"{s}_") and column != f"{s}_"), "")
+
+
+def score_sets(columns: frozenset[str], file: str, line: int) -> list[tuple[str, tuple[str, ...]]]:
+    """Sort reward columns into sets: pairs, named pairs, then responses.
+
+    Args:
+        columns: What ``reward_columns`` found.
+        file: The score file, for errors.
+        line: The line, for errors.
+
+    Returns:
+        The name of the reward model (empty for pairs scored by a single one) and its columns, two
+        for pairs and one for responses; each kind in the order of the names.
+
+    Raises:
+        DataError: If there is none, or a side of a pair has no other side.
+    """
+    if not columns:
+        raise DataError(
+            f"there is no {CHOSEN} and {REJECTED}, nor a {RESPONSES_PREFIX}… column",
+            file=file,
+            line=line,
+            remedy="Score files come from the evaluate and score commands",
+        )
+    tails = {
+        name.removeprefix(side)
+        for name in columns
+        for side in (CHOSEN, REJECTED)
+        if name == side or _side_of(name) == side
+    }
+    sets: list[tuple[str, tuple[str, ...]]] = []
+    for tail in sorted(tails):  # the empty tail of unnamed pairs comes first
+        chosen, rejected = CHOSEN + tail, REJECTED + tail
+        for name, other in ((chosen, rejected), (rejected, chosen)):
+            if other not in columns:
+                raise DataError(
+                    f"{name} has no {other} beside it", file=file, line=line, field=other
+                )
+        sets.append((tail.removeprefix("_"), (chosen, rejected)))
+    names = sorted(name for name in columns if name.startswith(RESPONSES_PREFIX))
+    return sets + [(name.removeprefix(RESPONSES_PREFIX), (name,)) for name in names]
+
+
+def read_labels(
+    row: dict[str, Any], file: str, line: int, columns: Iterable[str]
+) -> dict[str, str]:
+    """Read a row's label columns as texts; empty where it has none.
+
+    Raises:
+        DataError: If a label is neither text nor an integer.
+    """
+    labels = {}
+    for name in columns:
+        value = row.get(name)
+        if value is not None and not isinstance(value, (str, int)):
+            raise DataError(
+                f"a text or an integer is needed, not {shown(value)}",
+                file=file,
+                line=line,
+                field=name,
+            )
+        labels[name] = "" if value is None else str(value)
+    return labels
+
+
+def read_said(row: dict[str, Any], file: str, line: int, annotator_column: str | None) -> Example:
+    """Read what annotators said of a pair, as training reads it.
+
+    Judgements come from ``annotations`` if there are any, else from ``preference``, ``strength``
+    and ``margin``, else from the two ratings; else there is one vote for the chosen side.
+
+    Args:
+        row: The row.
+        file: The score file, for errors.
+        line: The line, for errors.
+        annotator_column: The column that says who judged; None leaves that out.
+
+    Returns:
+        An example of two responses whose texts are left out.
+
+    Raises:
+        DataError: If one of these columns is malformed.
+    """
+    names = [*_SAID_COLUMNS, *([] if annotator_column is None else [annotator_column])]
+    if all(row.get(name) is None for name in _SAID_COLUMNS):
+        names += RATING_COLUMNS  # beside another judgement they may come from other people
+    said = {name: row[name] for name in names if row.get(name) is not None}
+    if not said:
+        return _ONE_VOTE
+    return read_row({"chosen": "", "rejected": "", **said}, file=file, line=line)
+
+
+def share_of(said: Example) -> float | None:
+    """Return the share of votes for the chosen side; None where all abstained.
+
+    >>> said = {"annotations": [{"preference": 1}, {"strength": -2}]}
+    >>> share_of(read_said(said, "scores.jsonl", 1, None))
+    0.5
+    """
+    votes = [
+        judgement.answer.preference
+        for judgement in said.judgements
+        if isinstance(judgement.answer, Comparison)
+    ]
+    return sum(votes) / len(votes) if votes else None
+
+
+# Most rows do not say who judged; they share this example.
+_ONE_VOTE: Final = read_row({"chosen": "", "rejected": ""})
+
+
+class RawOutputChecks:
+    """Checks of raw outputs of one reward model, which all have the same width K."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.width, self._first_line = file, 0, 0
+
+    def numbers(self, value: Any, line: int, place: str) -> list[float] | None:
+        """Check one raw output, K finite numbers as in the rows before; None stays None.
+
+        Raises:
+            DataError: If it is something else, naming file, line and field.
+        """
+        if value is None:
+            return None
+        if isinstance(value, list) and value and not self.width:
+            self.width, self._first_line = len(value), line
+        complaint = self._complaint(value)
+        if complaint is not None:
+            problem, remedy = complaint
+            raise DataError(problem, file=self.file, line=line, field=place, remedy=remedy)
+        return list(value)
+
+    def _complaint(self, value: Any) -> tuple[str, str] | None:
+        if not isinstance(value, list) or not value:
+            return (
+                f"a list of numbers is needed, not {shown(value)}",
+                "A reward is written as a list even if it is one number, such as [0.25]",
+            )
+        for number in value:
+            if type(number) is not float and type(number) is not int:
+                return (
+                    f"{shown(number)} stands where a number is needed",
+                    "A text without a reward has null in place of the whole list",
+                )
+            if not abs(number) <= sys.float_info.max:
+                return (
+                    f"{shown(number)} is not a finite number",
+                    "Score the file again; a finite reward model gives finite outputs",
+                )
+        if len(value) != self.width:
+            return (
+                f"its width is {len(value)}, but {self.width} on line {self._first_line}",
+                "All outputs of one reward model have the same width",
+            )
+        return None
+
+
+def no_reward(file: str, left_out: int, column: str) -> DataError:
+    """Make the error of a file none of whose rows has a reward and a vote."""
+    return DataError(
+        f"none of its {left_out} rows has a reward and a vote",
+        file=file,
+        field=column,
+        remedy="Were all texts too long, or did all annotators abstain? A larger --max_length "
+        "scores longer texts",
+    )

@@ -1,0 +1,1 @@
+"""Accuracy by section of public benchmarks."""

@@ -1,0 +1,340 @@
+"""Reading scores of public benchmarks from local files.
+
+Nothing is downloaded. RewardBench, RewardBench 2, RM-Bench and JudgeBench are known, as ``score``
+writes their rows or with scores of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.analysis.read.heads import choose_head, saved_head
+from hidden_context.analysis.read.rows import (
+    RawOutputChecks,
+    no_reward,
+    reward_columns,
+    score_sets,
+    shown,
+)
+from hidden_context.analysis.sections.benchmarks import (
+    RM_BENCH_DOMAINS,
+    STYLES,
+    Style,
+    is_ties,
+    measures,
+    share_of_best,
+    ties_entries,
+    ties_id,
+)
+from hidden_context.data.published import LABELS, has_lists, plain_row
+from hidden_context.data.row_facts import prompt_of
+from hidden_context.data.storage.files import iter_jsonl
+from hidden_context.data.storage.rows import holds_array, iter_array, require_row
+from hidden_context.errors import DataError
+
+if TYPE_CHECKING:
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+_NUMBERS: Final = (("scores_chosen", "scores_rejected"), ("score_chosen", "score_rejected"))
+_PART: Final[dict[Style, str]] = {
+    "reward-bench": "subset",
+    "reward-bench-2": "subset",
+    "rm-bench": "domain",
+    "judge-bench": "source",
+}
+_COUNT: Final[dict[Style, int]] = {"reward-bench": 1, "rm-bench": STYLES, "judge-bench": 1}
+"""How many chosen, and how many rejected, responses a row has; RewardBench 2 has any number."""
+
+
+@dataclass(frozen=True, eq=False)
+class SectionScores:
+    """Scores of N rows of a benchmark by one reward model.
+
+    A row stands once in its subset; one of RewardBench 2's ties may stand in two of its parts.
+
+    Attributes:
+        file: Where it lies.
+        name: The name given to the reward model; empty where it was the only one.
+        style: Which benchmark it is of.
+        subsets: Names of the S subsets, domains or sources, in the order they occur.
+        subset: ``(N,)``, the place of each row's subset among them.
+        row: ``(N,)``, which row of the file it is.
+        cluster: ``(N,)``, the number of each row's prompt, 0 to C − 1.
+        right: By measure ``(N,)``, the share of a row's comparisons in which the chosen response
+            has the higher score; a tie is wrong, as in the benchmarks. All have ``accuracy`` but
+            RM-Bench: ``easy``, ``normal``, ``hard`` and ``average``. In RewardBench 2 a row is
+            right if a chosen response has the highest score of all, and a tie for it counts by the
+            share of chosen ones; see ``ties_entries``.
+        ties: How many of all comparisons are ties.
+        left_out: Rows without a score.
+    """
+
+    file: str
+    name: str
+    style: Style
+    subsets: list[str]
+    subset: Ints
+    row: Ints
+    cluster: Ints
+    right: dict[str, Floats]
+    ties: int
+    left_out: int
+
+
+def read_section_scores(path: str | Path, *, head_type: str | None = None) -> list[SectionScores]:
+    """Read a benchmark's score file, JSON Lines or one JSON array, plain or gzip.
+
+    A row has its ``subset`` (RewardBench, RewardBench 2), ``domain`` (RM-Bench) or ``source`` and
+    ``label`` (JudgeBench), its ``prompt`` or ``id``, and what ``score`` writes, which is read as
+    mean rewards: of pairs ``reward_output_chosen`` and ``reward_output_rejected``, of lists
+    ``reward_outputs_{name}`` with the chosen responses first. Or it has numbers: ``scores_chosen``
+    and ``scores_rejected`` or ``score_chosen`` and ``score_rejected``, lists of them for lists;
+    ``scores`` beside ``num_correct`` (RewardBench 2); ``judgments`` (JudgeBench), whose verdicts in
+    both orders count together. ``null`` for a score leaves the row out.
+
+    Args:
+        path: The file.
+        head_type: The head that wrote raw outputs; None takes the one that is kept beside the
+            file, or of the checkpoint in whose folder the file lies, else guesses.
+
+    Returns:
+        The scores of each reward model; none where the first row is of no benchmark.
+
+    Raises:
+        MissingFileError: If the file does not exist.
+        DataError: If a later row lacks what the first one has, or a score is not a finite number;
+            names file, line and field.
+    """
+    return section_scores(_rows(path), str(path), head_type=head_type)
+
+
+def section_scores(
+    rows: Iterable[tuple[int, dict[str, Any]]], file: str, *, head_type: str | None = None
+) -> list[SectionScores]:
+    """Read scored rows of a benchmark and their lines; see ``read_section_scores``."""
+    readers: list[_Reader] | None = None
+    for line, row in rows:
+        if readers is None:
+            readers = _readers_of(row, file, line)
+        for reader in readers:
+            reader.add(line, row)
+    return [reader.scores(head_type) for reader in readers or ()]
+
+
+def has_rewards(path: str | Path) -> bool:
+    """Whether a file's first row has raw outputs."""
+    first = next(_rows(path), None)
+    return first is not None and bool(reward_columns(first[1]))
+
+
+def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield rows of JSON Lines, or of one JSON array with the place in it as the line."""
+    if not holds_array(path):
+        return iter_jsonl(path)
+    return ((number, require_row(row)) for number, row in iter_array(path))
+
+
+def _readers_of(row: dict[str, Any], file: str, line: int) -> list[_Reader]:
+    """Choose by the first row how a file is read."""
+    columns = reward_columns(row)
+    if columns:
+        sets = [(names, name) for name, names in score_sets(columns, file, line)]
+    else:
+        numbers = [(names, "") for names in _NUMBERS if all(name in row for name in names)]
+        sets = numbers[:1] + [((n,), "") for n in ("scores", "judgments") if n in row]
+    found = [(_style_of(row, names), names, name) for names, name in sets]
+    return [_Reader(file, style, names, name) for style, names, name in found if style is not None]
+
+
+def _style_of(row: dict[str, Any], columns: tuple[str, ...]) -> Style | None:
+    """Return the benchmark that a row belongs to, or None."""
+    two, lists = len(columns) == 2, has_lists(row)
+    is_pair = two and columns[0].startswith("reward_output")
+    lengths = [len(row[name]) if isinstance(row[name], list) else 0 for name in columns]
+    several = not is_pair and (lists or max(lengths) > 1)
+    known = two or (lengths == [2 * STYLES] and (lists or row.get("domain") in RM_BENCH_DOMAINS))
+    if isinstance(row.get("domain"), str) and several and known:
+        return "rm-bench"
+    if isinstance(row.get("subset"), str):
+        if is_pair and "num_correct" in row:
+            return None  # lists that were evaluated: one pair for each comparison
+        if two:
+            return "reward-bench-2" if several else "reward-bench"
+        split = lists or isinstance(row.get("num_correct"), int)
+        return "reward-bench-2" if several and split else None
+    judged = row.get("label") in LABELS and isinstance(row.get("source"), str)
+    return "judge-bench" if judged and (is_pair or columns == ("judgments",)) else None
+
+
+class _Reader:
+    """Collects rows of one benchmark and reward model."""
+
+    def __init__(self, file: str, style: Style, columns: tuple[str, ...], name: str) -> None:
+        self.file, self.style, self.columns, self.name = file, style, columns, name
+        self.is_raw = columns[0].startswith("reward_output")
+        self.checks = RawOutputChecks(file)
+        self.outputs: list[list[float]] = []
+        self.counts: list[tuple[int, int]] = []
+        self.parts: list[str] = []
+        self.ids: list[tuple[str, str]] = []
+        self.prompts: dict[str, int] = {}
+        self.cluster: list[int] = []
+        self.left_out = self.line = 0
+
+    def add(self, line: int, row: dict[str, Any]) -> None:
+        """Read one row."""
+        self.line, column = line, _PART[self.style]
+        part = row.get(column)
+        if not isinstance(part, str) or not part:
+            remedy = f"Every row of a {self.style} file says what it is part of"
+            raise self._error(column, f"a name is needed, not {shown(part)}", remedy)
+        if self.style == "judge-bench" and row.get("label") not in LABELS:
+            problem = f"one of {', '.join(LABELS)} is needed, not {shown(row.get('label'))}"
+            raise self._error("label", problem, "It says which response is better")
+        sides = self._sides(row)
+        if any(value is None for side in sides for value in side):
+            self.left_out += 1
+            return
+        self._check_counts(sides)
+        self.outputs += [value for side in sides for value in side if value is not None]
+        self.counts.append((len(sides[0]), len(sides[1])))
+        self.parts.append(part)
+        self.ids.append(ties_id(row.get("id")) if is_ties(part) else ("", ""))
+        number = self.ids[-1][1]
+        # a row without a prompt is a prompt of its own
+        key = f"\0ties {number}" if number else _prompt_key(row) or f"\0{line}"
+        self.cluster.append(self.prompts.setdefault(key, len(self.prompts)))
+
+    def _check_counts(self, sides: Sequence[Sequence[Any]]) -> None:
+        wanted = _COUNT.get(self.style)
+        for place, side in enumerate(sides):
+            if not side or (wanted and len(side) != wanted):
+                count, found = wanted or "one or more", " and ".join(str(len(s)) for s in sides)
+                raise self._error(
+                    self.columns[min(place, len(self.columns) - 1)],
+                    f"{count} chosen and {count} rejected scores are needed, not {found}",
+                    f"Each row of a {self.style} file has a score for every response",
+                )
+
+    def _error(self, field: str, problem: str, remedy: str) -> DataError:
+        return DataError(problem, file=self.file, line=self.line, field=field, remedy=remedy)
+
+    def _sides(self, row: dict[str, Any]) -> tuple[list[list[float] | None], ...]:
+        """Return the outputs of the chosen and of the rejected responses; None without a score."""
+        for name in self.columns:
+            if name not in row:
+                remedy = "Score all rows with the same reward model; null is a text without a score"
+                problem = "the column is missing, but stands on the first line"
+                raise self._error(name, problem, remedy)
+        if self.columns == ("judgments",):
+            verdict = self._verdict(row)
+            return [None if verdict is None else [verdict]], [[0.0]]
+        if len(self.columns) == 2:
+            chosen, rejected = (self._values(row[name], name) for name in self.columns)
+            return chosen, rejected
+        (name,) = self.columns
+        values = self._values(row[name], name)
+        right, wrong = (len(row.get(side) or ()) for side in ("chosen", "rejected"))
+        if not has_lists(row):
+            count = len(values) // 2 if self.style == "rm-bench" else row.get("num_correct")
+            right = count if isinstance(count, int) else 0
+            wrong = len(values) - right
+        if row[name] is not None and (len(values) != right + wrong or min(right, wrong) < 1):
+            raise self._error(
+                name,
+                f"it has {len(values)} scores for {right} chosen and {wrong} rejected responses",
+                "The chosen responses come first, then the rejected ones, at least one of each",
+            )
+        return values[:right] or [None], values[right:] or [None]
+
+    def _verdict(self, row: dict[str, Any]) -> float | None:
+        """Count JudgeBench's verdicts that agree with the label minus the opposite ones.
+
+        The second verdict is of the responses in reverse order; None where there is none.
+        """
+        judgments = row["judgments"]
+        if judgments is None:
+            return None
+        said = judgments if isinstance(judgments, list) else [judgments]
+        if not said or any(each is not None and not isinstance(each, dict) for each in said):
+            problem = f"a list of verdicts is needed, not {shown(judgments)}"
+            remedy = 'Write [{"decision": "A>B"}, {"decision": "B>A"}]'
+            raise self._error("judgments", problem, remedy)
+        decisions = [(each or {}).get("decision") for each in said]
+        signs = [(each == row["label"]) - (each in [*LABELS]) / 2 for each in decisions]
+        return sum(-sign if place else sign for place, sign in enumerate(signs))
+
+    def _values(self, value: Any, name: str) -> list[list[float] | None]:
+        """Check one column's outputs; a number stands for a list of one."""
+        if self.is_raw and len(self.columns) == 2:
+            return [self.checks.numbers(value, self.line, name)]
+        if not isinstance(value, list):
+            return [self.checks.numbers(value if value is None else [value], self.line, name)]
+        if not self.is_raw:
+            value = [item if item is None or isinstance(item, list) else [item] for item in value]
+        places = ((f"{name}[{place}]", item) for place, item in enumerate(value))
+        return [self.checks.numbers(item, self.line, place) for place, item in places]
+
+    def scores(self, head_type: str | None) -> SectionScores:
+        """Compare chosen with rejected responses."""
+        if not self.counts:
+            raise no_reward(self.file, self.left_out, self.columns[0])
+        raw = np.array(self.outputs, dtype=np.float64)
+        rewards = self._means(raw, head_type) if self.is_raw else raw[..., 0]
+        ends = np.cumsum(np.array(self.counts).ravel())[:-1]
+        split = np.split(rewards, ends)
+        sides = list(zip(split[::2], split[1::2], strict=True))
+        parts, rows = self.parts, list(range(len(sides)))
+        if self.style == "reward-bench-2":
+            entries = [
+                (part, row, share_of_best(*sides[row]))
+                for row, part in enumerate(parts)
+                if not is_ties(part)
+            ]
+            ties = [row for row, part in enumerate(parts) if is_ties(part)]
+            own = ties_entries([self.ids[row] for row in ties], [sides[row] for row in ties])
+            entries += [(part, ties[place], value) for part, place, value in own]
+            parts, rows = [part for part, _, _ in entries], [row for _, row, _ in entries]
+            right = {"accuracy": np.array([value for _, _, value in entries])}
+        else:
+            right = measures(np.stack([chosen[:, None] - rejected for chosen, rejected in sides]))
+        subsets = list(dict.fromkeys(parts))
+        place = {name: number for number, name in enumerate(subsets)}
+        return SectionScores(
+            self.file,
+            self.name,
+            self.style,
+            subsets,
+            np.array([place[part] for part in parts], dtype=np.int64),
+            np.array(rows, dtype=np.int64),
+            np.array(self.cluster, dtype=np.int64)[rows],
+            right,
+            sum(int((chosen[:, None] == rejected).sum()) for chosen, rejected in sides),
+            self.left_out,
+        )
+
+    def _means(self, raw: Floats, head_type: str | None) -> Floats:
+        import torch
+
+        head = choose_head(
+            self.checks.width,
+            file=self.file,
+            field=self.columns[0],
+            name=self.name,
+            saved=saved_head(self.file, self.name),
+            head_type=head_type,
+        )
+        with torch.no_grad():
+            return np.asarray(head.distribution(torch.from_numpy(raw)).mean.double().numpy())
+
+
+def _prompt_key(row: dict[str, Any]) -> str:
+    name = row.get("id")
+    return prompt_of(plain_row(row)) or (f"id {name}" if isinstance(name, (str, int)) else "")

@@ -1,0 +1,207 @@
+"""Items with votes, from examples: pairs of responses that were compared, or rated responses."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from hidden_context.data.dialogue import canonical_prompt
+from hidden_context.data.example import Comparison, Example, Ranking, Rating
+from hidden_context.data.expand import comparisons_of
+from hidden_context.data.importers.pairs import is_pair
+from hidden_context.data.splits.division import BY_FIRST_TURN
+from hidden_context.errors import ConfigError
+from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.votes.table import VoteTable
+from hidden_context.statistics.votes.tilts import sides_were_chosen
+
+Kind = Literal["comparisons", "ratings"]
+_Vote: TypeAlias = "tuple[int, int, float, float, int]"
+"""Item, annotator, share or rating, weight, and which side stood first."""
+_Item: TypeAlias = "tuple[int, ...]"
+"""Example, two places, block, order of the sides, and number of the texts."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemVotes:
+    """Votes on I items, and where each item comes from.
+
+    Attributes:
+        kind: ``comparisons`` (an item is a pair of responses) or ``ratings`` (one response).
+        table: The votes. Of ratings, ``first`` is high, ``second`` low.
+        names: Each annotator's name, by number.
+        example: ``(I,)``, the place of each item's first example among the examples given.
+        places: ``(I, 2)``, its two responses there; the second is −1 for ratings.
+        group: ``(I,)``, number of each item's group.
+        group_names: The groups as given, by number.
+        part: ``(I,)``, number of each item's ``data_subset``.
+        block: ``(I,)``, items that one answer settles together have one number: pairs of a ranking.
+        rating: ``(V,)``, the ratings themselves; None for comparisons.
+        middle: Ratings above it are high, below it low; None for comparisons.
+        texts: ``(I,)``, items of the same prompt, responses and objective have one number.
+        facing: ``(I,)``, 1 or −1: items of one number whose sides stand in the same order have the
+            same sign.
+        order_by_votes: Whether the first response of pairs was put first because it won, so that
+            nothing is known of positions.
+    """
+
+    kind: Kind
+    table: VoteTable
+    names: tuple[str, ...]
+    example: Codes
+    places: Codes
+    group: Codes
+    group_names: tuple[Hashable, ...]
+    part: Codes
+    block: Codes
+    texts: Codes
+    facing: Codes
+    rating: Floats | None = None
+    middle: float | None = None
+    order_by_votes: bool = False
+
+
+@dataclass
+class _Items:
+    """Items in the order of their first votes, and the votes."""
+
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+    texts: dict[Hashable, int] = field(default_factory=dict)
+    found: list[_Item] = field(default_factory=list)
+    leads: list[str] = field(default_factory=list)
+    """Text of each item's first side."""
+    people: dict[str, int] = field(default_factory=dict)
+    votes: list[_Vote] = field(default_factory=list)
+
+    def number(self, key: Hashable, own: Hashable, lead: str, places: tuple[int, ...]) -> int:
+        """Return an item's number, a new one where it is new.
+
+        Args:
+            key: What items of the same texts share.
+            own: What tells an item from others of the same texts.
+            lead: Text of its first side.
+            places: Its example, its responses there, the block it belongs to, and whether the side
+                whose text sorts first is its first.
+        """
+        number = self.numbers.setdefault((key, own), len(self.numbers))
+        if number == len(self.found):
+            self.found.append((*places, self.texts.setdefault(key, len(self.texts))))
+            self.leads.append(lead)
+        return number
+
+    def person(self, name: object) -> int:
+        """Return an annotator's number, −1 for nobody known."""
+        return -1 if name is None else self.people.setdefault(str(name), len(self.people))
+
+
+def votes_of(
+    examples: Sequence[Example],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    kind: Kind = "comparisons",
+    middle: float | None = None,
+) -> ItemVotes | None:
+    """Collect votes by item.
+
+    Comparisons: an item is two responses of an example. A ranking of n responses votes on all their
+    n(n − 1)/2 pairs, with a weight of 2/n each. Ratings: an item is a rated response, and a rating
+    is a vote for ``high`` above the middle, for ``low`` below. Abstentions are no votes. Examples
+    that hold one vote each are one item where prompt, responses and objective are the same,
+    whichever response is named first. The order of two responses is known, except where a row calls
+    them chosen and rejected by its one vote.
+
+    Args:
+        examples: The examples.
+        groups: Group of each example; its first user turn if not given.
+        kind: Which judgements to collect.
+        middle: Of the ratings; half-way between the lowest and the highest if not given.
+
+    Returns:
+        The votes; None where there are none of this kind.
+
+    Raises:
+        ConfigError: If there is not one group for each example.
+    """
+    keys = BY_FIRST_TURN.keys(examples) if groups is None else list(groups)
+    if len(keys) != (count := len(examples)):
+        raise ConfigError(f"a group is needed for each of {count} examples, not {len(keys)}.")
+    items = _Items()
+    collect = _compared if kind == "comparisons" else _rated
+    for number, example in enumerate(examples):
+        items.votes.extend(collect(items, number, example))
+    if not items.votes:
+        return None
+    item, who, said, weight, shown = (np.array(column) for column in zip(*items.votes, strict=True))
+    rating = None if kind == "comparisons" else said
+    if rating is not None:
+        middle = float((rating.min() + rating.max()) / 2) if middle is None else middle
+        said = 0.5 + 0.5 * np.sign(rating - middle)
+    people = len(items.people)
+    table = VoteTable.of(item, who, said, weight=weight, shown=shown, annotators=people)
+    by_votes = rating is None and sides_were_chosen(table)
+    if by_votes:
+        table = VoteTable.of(item, who, said, weight=weight, annotators=people)
+    first = np.array(items.found)
+    group, group_names = _numbered(keys[place] for place in first[:, 0])
+    part, _ = _numbered(examples[place].data_subset for place in first[:, 0])
+    return ItemVotes(
+        kind,
+        table,
+        tuple(items.people),
+        first[:, 0],
+        first[:, 1:3],
+        group,
+        group_names,
+        part,
+        np.unique(first[:, 3], return_inverse=True)[1],
+        first[:, 5],
+        first[:, 4],
+        rating,
+        middle if rating is not None else None,
+        by_votes or not table.shown.any(),
+    )
+
+
+def _compared(items: _Items, number: int, example: Example) -> Iterator[_Vote]:
+    """Yield an example's votes on pairs of its responses."""
+    said = [each for each in example.judgements if isinstance(each.answer, (Comparison, Ranking))]
+    if not said:
+        return
+    prompt = canonical_prompt(example.prompt)
+    texts = [canonical_prompt(response) for response in example.responses]
+    own = None if len(said) == 1 else number
+    by_one_vote = is_pair(example.columns) and example.columns.get("annotations") is None
+    for judgement in said:
+        who = items.person(judgement.annotator)
+        for pair, votes in comparisons_of(judgement.answer):
+            one, other = sorted((pair.first, pair.second))
+            share = pair.preference if pair.first == one else 1 - pair.preference
+            block = -1 - number if isinstance(judgement.answer, Ranking) else len(items.found)
+            key = (example.objective, prompt, *sorted((texts[one], texts[other])))
+            facing = 1 if texts[one] <= texts[other] else -1
+            item = items.number(key, own, texts[one], (number, one, other, block, facing))
+            turned = items.leads[item] != texts[one]
+            shown = 0 if by_one_vote else -1 if turned else 1
+            yield item, who, 1 - share if turned else share, votes, shown
+
+
+def _rated(items: _Items, number: int, example: Example) -> Iterator[_Vote]:
+    """Yield an example's ratings; ``high`` takes the place of a pair's first side."""
+    prompt = canonical_prompt(example.prompt)
+    said = ((judgement, judgement.answer) for judgement in example.judgements)
+    ratings = [(by, answer) for by, answer in said if isinstance(answer, Rating)]
+    own = None if len({answer.response for _, answer in ratings}) == len(ratings) else number
+    for by, answer in ratings:
+        text = canonical_prompt(example.responses[answer.response])
+        places = (number, answer.response, -1, len(items.found), 1)
+        item = items.number((example.objective, prompt, text), own, text, places)
+        yield item, items.person(by.annotator), answer.value, 1.0, 1
+
+
+def _numbered(values: Iterable[Hashable]) -> tuple[Codes, tuple[Hashable, ...]]:
+    numbers: dict[Hashable, int] = {}
+    codes = np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
+    return codes, tuple(numbers)

@@ -1,0 +1,117 @@
+"""``reward_head.json``: what a checkpoint's raw outputs mean, beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Final
+
+from hidden_context import heads
+from hidden_context.data.storage.files import write_json
+from hidden_context.errors import CheckpointError, ConfigError, first_line
+from hidden_context.models.checkpoint.contents import check_format, read_checkpoint_json
+
+HEAD_FILE: Final = "reward_head.json"
+_FORMAT: Final = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardScale:
+    """Location and scale of a model's mean rewards on its evaluation set, in reward units.
+
+    Comparisons do not identify the unit of reward, so rewards of different models are compared
+    after standardising by these.
+
+    Args:
+        mean: Mean of the mean rewards over all texts.
+        stddev: Their standard deviation.
+        texts: Number of texts.
+    """
+
+    mean: float
+    stddev: float
+    texts: int
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadFile:
+    """Contents of ``reward_head.json``.
+
+    Args:
+        head: The head.
+        max_length: Longest text, in tokens, that the model was trained on.
+        base_model: Id or path of the backbone.
+        reward_scale: Location and scale on the evaluation set, where there was one.
+    """
+
+    head: heads.Head
+    max_length: int | None = None
+    base_model: str | None = None
+    reward_scale: RewardScale | None = None
+
+    def save(self, folder: str | Path) -> None:
+        """Write the file into a checkpoint's folder."""
+        likelihood = getattr(self.head, "likelihood", None)
+        content = {
+            "format": _FORMAT,
+            "head": self.head.to_dict(),
+            "max_length": self.max_length,
+            "base_model": self.base_model,
+            "reward_scale": self.reward_scale and dataclasses.asdict(self.reward_scale),
+        }
+        if likelihood is not None:
+            content["comparison"] = "paper" if likelihood == "logistic" else "exact"
+        write_json(Path(folder) / HEAD_FILE, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> HeadFile:
+        """Read the file.
+
+        Raises:
+            CheckpointError: If it is damaged or of a later version.
+        """
+        content = read_checkpoint_json(path)
+        if not isinstance(content.get("head"), dict):
+            raise CheckpointError(f"{path}: the field 'head' is missing; the file is damaged.")
+        check_format(path, content.get("format", _FORMAT), _FORMAT)
+        try:
+            head = heads.from_dict(content["head"])
+            scale = content.get("reward_scale")
+            reward_scale = RewardScale(**scale) if scale else None
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        except TypeError as error:
+            raise CheckpointError(f"{path} is damaged ({first_line(error)}).") from error
+        return cls(head, content.get("max_length"), content.get("base_model"), reward_scale)
+
+
+def resolve_head(head: heads.Head | dict[str, Any] | str | None) -> heads.Head | None:
+    """Make a head from its JSON form or its type's name; a head and None stay as they are."""
+    if head is None or isinstance(head, heads.Head):
+        return head
+    return heads.make(head) if isinstance(head, str) else heads.from_dict(head)
+
+
+def agreed_head(
+    name: str, wanted: heads.Head | dict[str, Any] | str | None, stored: heads.Head
+) -> heads.Head:
+    """Return the head asked for if it fits the stored one; a name alone keeps its options.
+
+    Args:
+        name: The checkpoint, for errors.
+        wanted: What is asked for (see ``resolve_head``).
+        stored: What the checkpoint says.
+
+    Raises:
+        CheckpointError: If they differ in type or size.
+    """
+    head = resolve_head(wanted)
+    if head is None or (isinstance(wanted, str) and head.type == stored.type):
+        return stored
+    if head.type != stored.type or head.num_outputs != stored.num_outputs:
+        raise CheckpointError(
+            f"{name} was trained with a {stored.type} head of {stored.num_outputs} outputs, but a "
+            f"{head.type} head of {head.num_outputs} outputs was asked for. Leave the head "
+            "out, or give the one it has."
+        )
+    return head

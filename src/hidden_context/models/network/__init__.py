@@ -1,0 +1,1 @@
+"""Networks: loading backbones and adapters, output layers, precision, threads and tokenizers."""

@@ -1,0 +1,207 @@
+"""Where a model runs and in which precision: by name, or by measuring matrix products.
+
+A processor without instructions for bfloat16 computes it many times more slowly than float32, one
+with AMX several times faster; a GPU may only imitate it. No name of a processor tells which, so a
+few products are timed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import torch
+
+from hidden_context.errors import ConfigError, HiddenContextWarning
+from hidden_context.models.network.timing import seconds_of_layer, work_clock
+
+Name = Literal["float32", "bfloat16"]
+
+MARGIN: Final = 1.3
+"""How many times as fast a precision has to be measured before it is told from another."""
+
+MIN_WIDTH: Final = 256
+"""Below this width of a model products are too small for their precision to matter."""
+
+_ROWS: Final = 64
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the device named, or with ``auto`` the accelerator if there is one, else the CPU.
+
+    Raises:
+        ConfigError: If the name is no device, or that device is not there.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"device {device!r} is not known; use auto, cpu, cuda or cuda:0."
+        ) from error
+    here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = here.get(resolved.type)
+    if count is not None and (resolved.index or 0) >= count:
+        raise ConfigError(
+            f"device {str(device)!r} was asked for, but this machine has {count} {resolved.type} "
+            "devices; use auto or cpu."
+        )
+    return resolved
+
+
+def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the precision named; ``auto`` is bfloat16 on a GPU that has it, else float32.
+
+    A GPU that only imitates bfloat16 does not have it. Whatever the backbone's precision, the head
+    and everything after it is float32.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in _DTYPES:
+        raise ConfigError(f"precision {dtype!r} is not known; choose auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[dtype]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What was measured.
+
+    Attributes:
+        device: Type of the device.
+        threads: Threads of the processor.
+        seconds: Seconds of a layer's product by precision, ``float32`` and others.
+        backward: Whether the product of the backward pass is among them.
+    """
+
+    device: str
+    threads: int
+    seconds: Mapping[str, float]
+    backward: bool = False
+
+    def speedup(self, precision: str) -> float:
+        """How many times as fast as float32 a precision is; below 1 where it is slower."""
+        return self.seconds["float32"] / self.seconds[precision]
+
+    def __str__(self) -> str:
+        parts = [f"{name} {1000 * value:.3g} ms" for name, value in self.seconds.items()]
+        place = self.device
+        if place == "cpu":
+            place = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        ways = " forward and backward" if self.backward else ""
+        return f"a layer{ways} on {place}: {', '.join(parts)}"
+
+
+def measure(
+    device: torch.device, precision: str = "bfloat16", *, backward: bool = False
+) -> Timings:
+    """Time float32 and another precision on a device, with the threads in use, once a process.
+
+    Args:
+        device: The device.
+        precision: The other precision.
+        backward: Whether a training is to be told of, which also runs backward.
+
+    Returns:
+        The timings, within about a third of a second.
+    """
+    return _measured(str(device), torch.get_num_threads(), precision, backward)
+
+
+@lru_cache
+def _measured(device: str, threads: int, precision: str, backward: bool) -> Timings:
+    place = torch.device(device)
+    seconds = {
+        name: seconds_of_layer(
+            place, getattr(torch, name), _ROWS, backward=backward, clock=work_clock(place)
+        )
+        for name in dict.fromkeys(("float32", precision))
+    }
+    return Timings(place.type, threads, seconds, backward)
+
+
+def choose(timings: Timings) -> Name:
+    """Choose between float32 and bfloat16: bfloat16 where it is faster by a margin.
+
+    >>> choose(Timings("cpu", 1, {"float32": 1.2e-3, "bfloat16": 0.4e-3}))
+    'bfloat16'
+    >>> choose(Timings("cpu", 1, {"float32": 1.2e-3, "bfloat16": 1.0e-3}))
+    'float32'
+    """
+    return "bfloat16" if timings.speedup("bfloat16") >= MARGIN else "float32"
+
+
+def for_training(device: torch.device, width: int | None) -> tuple[Name, Timings | None]:
+    """Choose the precision of a training.
+
+    Args:
+        device: Where it runs.
+        width: Width of the model's hidden states; None where it is not known.
+
+    Returns:
+        On a processor what is measured to be faster, with the timings; on others, and for a model
+        whose products are small, what ``resolve_dtype`` takes, and None.
+    """
+    if device.type != "cpu" or width is None or width < MIN_WIDTH:
+        return ("bfloat16" if resolve_dtype("auto", device) is torch.bfloat16 else "float32"), None
+    timings = measure(device, backward=True)
+    return choose(timings), timings
+
+
+def warn_if_slow(
+    dtype: torch.dtype,
+    device: torch.device,
+    width: int | None,
+    *,
+    backward: bool = False,
+    remedy: str = "take --precision float32",
+) -> None:
+    """Warn where a precision that was asked for is measured to be slower than float32.
+
+    Args:
+        dtype: The precision.
+        device: Where it is used.
+        width: Width of the model's hidden states; nothing is measured for a small one.
+        backward: Whether the model is trained.
+        remedy: What the warning ends with.
+    """
+    if dtype not in (torch.bfloat16, torch.float16) or width is None or width < MIN_WIDTH:
+        return
+    name = str(dtype).removeprefix("torch.")
+    timings = measure(device, name, backward=backward)
+    factor = 1 / timings.speedup(name)
+    if factor < MARGIN:
+        return
+    what = "processor" if device.type == "cpu" else f"{device.type} device"
+    warnings.warn(
+        f"{name} is {factor:.1f} times slower than float32 on this {what} (measured: {timings}); "
+        f"{remedy}.",
+        HiddenContextWarning,
+        stacklevel=2,
+    )
+
+
+def width_of(config: Any) -> int | None:
+    """Width of a model's hidden states by its configuration; None where that does not say."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    width = getattr(text, "hidden_size", None)
+    return width if isinstance(width, int) else None

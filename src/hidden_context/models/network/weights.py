@@ -1,0 +1,300 @@
+"""Loading a network so that no weight is random, and no weight that matters is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from hidden_context.errors import CheckpointError, MissingDependencyError, first_line
+from hidden_context.models.checkpoint.contents import (
+    ADAPTER_CONFIG,
+    find_file,
+    read_checkpoint_json,
+)
+from hidden_context.models.engine.forward import quiet_loading
+
+_FILES: Final = ("model.safetensors", "pytorch_model.bin")
+_HEAD_FILES: Final = ("value_head.safetensors",)  # beside the network's
+# What torch.compile and DistributedDataParallel put before the names of weights.
+_WRAPPERS: Final = r"^(?:(?:_orig_mod|module)\.)+"
+# What other trainers call the reward head.
+VALUE_HEADS: Final = ("v_head.summary", "v_head", "value_head")
+_UNMERGED: Final = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save)\.")
+# Buffers that older releases saved, and that a model computes.
+_BUFFERS: Final = re.compile(r"(^|\.)(position_ids|(original_)?inv_freq|masked_bias)$")
+# Poolers of models that go without one, and heads of pretraining.
+_POOLERS: Final = re.compile(r"(^|\.)pooler\.")
+_HEADS: Final = re.compile(
+    r"^(lm_head|lm_loss|lm_predictions|mask_predictions|cls|predictions|sop_classifier|decoder"
+    r"|discriminator_predictions|generator_predictions|generator_lm_head|vocab_transform"
+    r"|vocab_layer_norm|vocab_projector|embedding_decoder|entity_predictions|pred_layer|mtp"
+    r"|projection_head|output_projection|embed_out|qa_outputs|final_logits_bias)(\.|$)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A loaded network, with the weights that its checkpoint lacks or has too many.
+
+    Attributes:
+        model: The network.
+        missing: Weights that it has and the checkpoint lacks; they are drawn at random.
+        surplus: Weights that the checkpoint holds and it has no place for.
+        mismatched: Weights of another shape, with the shapes in the checkpoint and in the model.
+        stored: Which file of the checkpoint holds which weight.
+    """
+
+    model: PreTrainedModel
+    missing: set[str]
+    surplus: set[str]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    stored: dict[str, str]
+
+
+def some(keys: Collection[str]) -> str:
+    """Count names of weights, and show the first of them."""
+    shown = ", ".join(sorted(keys)[:3])
+    if len(keys) == 1:
+        return f"the weight {shown}"
+    return f"{len(keys)} weights ({shown}{', …' if len(keys) > 3 else ''})"
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of a file's weights, pickled ones with ``weights_only``."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    # the paper's adapters hold CUDA storages
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def stored_weights(name: str, revision: str | None = None) -> dict[str, str]:
+    """Return which file of a folder or hub repository holds which weight."""
+    found = [_weights_of(name, files, revision) for files in (_FILES, _HEAD_FILES)]
+    return found[0] | found[1]
+
+
+def _weights_of(name: str, files: Iterable[str], revision: str | None) -> dict[str, str]:
+    for file in files:
+        path = find_file(name, file, revision)
+        if path is not None:
+            return dict.fromkeys(shapes_in(path), file)
+        path = find_file(name, f"{file}.index.json", revision)
+        if path is not None:
+            return dict(read_checkpoint_json(path)["weight_map"])
+    return {}
+
+
+def read_weight(name: str, file: str, key: str, revision: str | None = None) -> Tensor:
+    """Read one weight from a file of a folder or hub repository."""
+    path = find_file(name, file, revision)
+    assert path is not None
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as weights:
+            return weights.get_tensor(key)
+    return torch.load(path, map_location="cpu", weights_only=True)[key]
+
+
+def unwrapped(key: str) -> str:
+    """Return a weight's name without the prefixes of compiled and distributed models."""
+    return re.sub(_WRAPPERS, "", key)
+
+
+def load_config(name: str, **options: Any) -> Any:
+    """Load a model's configuration; ``options`` are ``revision`` and ``trust_remote_code``.
+
+    Raises:
+        CheckpointError: If there is none, or it is damaged.
+    """
+    try:
+        return AutoConfig.from_pretrained(name, **options)
+    except Exception as error:  # whatever a damaged file leads to
+        raise CheckpointError(
+            f"no model could be read from {name!r} ({first_line(error)})."
+        ) from error
+
+
+def load_network(
+    auto: Any,
+    name: str,
+    kind: str,
+    *,
+    revision: str | None = None,
+    **options: Any,
+) -> Loaded:
+    """Load a network with Transformers; the caller judges missing and surplus weights.
+
+    Names of weights may begin with ``_orig_mod.`` or ``module.``, as compiled and distributed
+    models write them.
+
+    Args:
+        auto: Class of Transformers, such as ``AutoModel``.
+        name: Hub id or folder.
+        kind: What it is loaded as, for errors.
+        revision: Branch, tag or commit of a hub repository.
+        **options: Passed on to ``from_pretrained``.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or is an adapter.
+        MissingDependencyError: If a package is needed that is not installed.
+    """
+    if find_file(name, ADAPTER_CONFIG, revision) is not None:
+        raise CheckpointError(
+            f"{name} is an adapter (it holds {ADAPTER_CONFIG}), but {kind} is needed; merge the "
+            "adapter into its backbone first (PEFT's merge_and_unload), or give the backbone."
+        )
+    try:
+        stored = stored_weights(name, revision)
+        wrapped = any(unwrapped(key) != key for key in stored)
+        with quiet_loading():
+            model, info = auto.from_pretrained(
+                name,
+                revision=revision,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                key_mapping={_WRAPPERS: ""} if wrapped else None,
+                **options,
+            )
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the model {name!r} needs a package that is not installed ({first_line(error)})."
+        ) from error
+    except Exception as error:  # whatever a damaged file leads to
+        raise CheckpointError(
+            f"the model {name!r} could not be loaded as {kind} ({first_line(error)}). Check the "
+            "id or path; offline, only local folders and cached models load."
+        ) from error
+    if wrapped:  # saving would bring the prefixes back
+        used = getattr(model, "_weight_conversions", None) or []
+        model._weight_conversions = [part for part in used if _WRAPPERS not in part.source_patterns]
+    base = f"{model.base_model_prefix}."
+    names = Counter(unwrapped(key).removeprefix(base) for key in stored)
+    twice = {key for key, count in names.items() if count > 1}
+    if twice:
+        raise CheckpointError(
+            f"{name} holds {some(twice)} under several names, and it cannot be told which are "
+            "right."
+        )
+    mismatched = {key: (tuple(a), tuple(b)) for key, a, b in info["mismatched_keys"]}
+    missing = {key for key in info["missing_keys"] if not _BUFFERS.search(key)}
+    return Loaded(model, missing, set(info["unexpected_keys"]), mismatched, stored)
+
+
+def check_shapes(name: str, loaded: Loaded) -> None:
+    """Refuse weights whose shape differs from the model's.
+
+    Raises:
+        CheckpointError: If there are any; names the first with both shapes.
+    """
+    if loaded.mismatched:
+        key, (stored, wanted) = min(loaded.mismatched.items())
+        more = len(loaded.mismatched) - 1
+        raise CheckpointError(
+            f"{name}: the weight {key} has the shape {stored} in the checkpoint, but {wanted} by "
+            f"its config.json{f', and so {more} more' if more else ''}; they belong to different "
+            "models."
+        )
+
+
+def is_leftover(key: str) -> bool:
+    """Whether no reward reads a weight of this name, such as a language model's head."""
+    return not _UNMERGED.search(key) and bool(_BUFFERS.search(key) or _HEADS.search(key))
+
+
+def check_surplus(name: str, loaded: Loaded, *, scored: bool) -> None:
+    """Refuse weights that have no place in the model and would change what it computes.
+
+    Heads of pretraining, poolers that the model goes without and buffers of older releases do
+    not; nor does, where the head is trained anew or comes from elsewhere, what stands beside the
+    backbone.
+
+    Args:
+        name: The checkpoint, for errors.
+        loaded: The network.
+        scored: Whether it is a reward model by itself, so that whatever is unknown matters.
+
+    Raises:
+        CheckpointError: If there are any; names some of them.
+    """
+    model = loaded.model
+    base = f"{model.base_model_prefix}."
+    modules = {module.removeprefix(base) for module, _ in model.named_modules()} - {""}
+    known = {weight.removeprefix(base) for weight in model.state_dict()}
+
+    def matters(key: str) -> bool:
+        key = key.removeprefix(base)  # a backbone is saved with or without it
+        if _UNMERGED.search(key):
+            return True
+        if _POOLERS.search(key):
+            return key.rpartition(".")[0] in modules
+        parts = key.split(".")
+        if is_leftover(key) and (parts[0] not in modules or _BUFFERS.search(key)):
+            return False
+        return (
+            scored
+            or parts[0] in modules
+            or any(".".join(parts[place:]) in known for place in range(1, len(parts)))
+        )
+
+    surplus = {key for key in loaded.surplus if matters(key)}
+    if surplus:
+        remedy = "Give a checkpoint whose weights and config.json belong together."
+        if any(_UNMERGED.search(key) for key in surplus):
+            remedy = "Merge the adapter first (PEFT's merge_and_unload), or save it as an adapter."
+        lacking = f" and lacks {some(loaded.missing)}" if scored and loaded.missing else ""
+        raise CheckpointError(
+            f"{name} holds {some(surplus)} that {type(model).__name__} has no place for{lacking}, "
+            f"so its outputs would not be those it was trained for. {remedy}"
+        )
+
+
+def check_missing(name: str, loaded: Loaded, missing: Collection[str]) -> None:
+    """Refuse a checkpoint that lacks weights the model reads.
+
+    Args:
+        name: The checkpoint, for errors.
+        loaded: The network.
+        missing: What it may not lack.
+
+    Raises:
+        CheckpointError: If there are any; names some of them.
+    """
+    if missing:
+        surplus = {key for key in loaded.surplus if not is_leftover(key)}
+        held = f" It holds {some(surplus)} without a place." if surplus else ""
+        raise CheckpointError(
+            f"{name} lacks {some(missing)} of {type(loaded.model).__name__}, which would be drawn "
+            f"at random.{held} Give a complete checkpoint."
+        )
+
+
+def load_backbone(name: str, **options: Any) -> PreTrainedModel:
+    """Load a backbone for its hidden states; of an encoder-decoder the encoder alone.
+
+    Args:
+        name: Hub id or folder of any model that ``AutoModel`` loads.
+        **options: Passed on to ``load_network``.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or lacks weights; a pooler may be missing.
+    """
+    loaded = load_network(AutoModel, name, "a backbone", **options)
+    check_shapes(name, loaded)
+    check_surplus(name, loaded, scored=False)
+    whole = loaded.model
+    model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
+    read = {id(value) for value in model.state_dict(keep_vars=True).values()}
+    places = whole.state_dict(keep_vars=True)
+    lacking = {key for key in loaded.missing if id(places[key]) in read}
+    check_missing(name, loaded, {key for key in lacking if "pooler" not in key.split(".")})
+    return model

@@ -1,0 +1,130 @@
+"""``hidden-context figure``: figures for papers, from analysis.json alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from hidden_context.analysis.analysis_file import naming_the_file, read_analysis
+from hidden_context.config import option
+from hidden_context.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FigureName = Literal[
+    "reliability", "frontier", "variance", "causes", "contexts", "comparison", "accuracy", "all"
+]
+FORMATS: Final = ("svg", "pdf", "png")
+ALL: Final = "all"
+NAMES: Final = tuple(name for name in get_args(FigureName) if name != ALL)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FigureConfig:
+    """Options of ``hidden-context figure``.
+
+    Raises:
+        ConfigError: If the width or a format cannot be.
+    """
+
+    name: FigureName = option(
+        dataclasses.MISSING, "which figure; all: every one the file allows", positional=True
+    )
+    analysis: str = option(
+        dataclasses.MISSING, "analysis.json that analyze --output wrote", positional=True
+    )
+    output: str = option(
+        ".", "folder (there already, or ending in /), or path without an ending, to write to"
+    )
+    formats: list[str] = option(list(FORMATS), "of svg, pdf and png")
+    width: float = option(3.4, "in inches; a column is about 3.3, a page 6.8")
+
+    def __post_init__(self) -> None:
+        if self.name not in (*NAMES, ALL):
+            raise ConfigError(f"{self.name!r} is not one of {', '.join((*NAMES, ALL))}.")
+        if not 2.0 <= self.width <= 20.0:
+            raise ConfigError(f"width is {self.width} inches; choose from 2 to 20.")
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats:
+            shown = ", ".join(unknown) or "nothing"
+            raise ConfigError(f"formats: {shown} is not among {', '.join(FORMATS)}.")
+
+    def stem(self, figure: str) -> Path:
+        """Return the path of a figure without its ending."""
+        path = Path(self.output)
+        if path.is_dir() or self.output.endswith(("/", os.sep)):
+            return path / figure
+        if path.suffix.removeprefix(".") in FORMATS:
+            path = path.with_suffix("")
+        return path.with_name(f"{path.name}_{figure}") if self.name == ALL else path
+
+
+def draw(name: str, analysis: dict[str, Any], width: float = 3.4) -> Figure:
+    """Draw one figure.
+
+    Args:
+        name: One of ``NAMES``.
+        analysis: Content of analysis.json.
+        width: In inches.
+
+    Returns:
+        The figure; use ``style.style()`` around it and its saving.
+
+    Raises:
+        ConfigError: If the analysis has nothing to draw it from, with what to do about it.
+    """
+    from hidden_context.report.figures import curves, panels
+
+    if name not in NAMES:
+        raise ConfigError(f"{name!r} is not one of {', '.join(NAMES)}.")
+    if name == "comparison":
+        return panels.comparison(analysis.get("comparisons", []), width)
+    drawn: Callable[[list[dict[str, Any]], float], Figure] = getattr(
+        curves if name in ("reliability", "frontier") else panels, name
+    )
+    return drawn(analysis["analyses"], width)
+
+
+def run(config: FigureConfig) -> list[Path]:
+    """Draw and save.
+
+    Args:
+        config: Which figure, of what, where to.
+
+    Returns:
+        The files. With ``all``, figures that the file has nothing for are left out and logged.
+
+    Raises:
+        ConfigError: If the file has nothing for the figure that was asked for, or for any.
+        DataError: If the file is none of an analysis.
+        StorageError: If a file cannot be written.
+    """
+    from hidden_context.data.storage.locks import exclusive
+    from hidden_context.report.figures.style import save, style
+
+    analysis = read_analysis(config.analysis)
+    files: list[Path] = []
+    with style():
+        for name in NAMES if config.name == ALL else (config.name,):
+            try:
+                with naming_the_file(config.analysis):
+                    figure = draw(name, analysis, config.width)
+            except ConfigError as error:
+                if config.name != ALL:
+                    raise ConfigError(f"{config.analysis}: {error}") from error
+                _logger.warning("figure %s left out: %s", name, error)
+                continue
+            stem = config.stem(name)
+            with exclusive(stem):
+                files += save(figure, stem, config.formats)
+    if not files:
+        raise ConfigError(f"{config.analysis} has nothing to draw a figure from.")
+    return files

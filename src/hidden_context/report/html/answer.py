@@ -1,0 +1,180 @@
+"""The first screen of a report: do people disagree, on what, and who?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hidden_context.report.html.people import KINDS, Picture, picture_of
+from hidden_context.report.html.words import CLEAR, count, interval, of_ranking, of_test
+from hidden_context.terminal import percent
+
+Found = dict[str, Any]
+
+MUCH: Final = 0.2
+"""Share of split items from which people are said to disagree."""
+
+SOME: Final = 0.05
+"""Share of split items from which people are said to disagree in part."""
+
+_MISSING: Final = (
+    "Whether people disagree cannot be seen here: {why}. It needs votes of several people on the "
+    "same pair, as judgements or annotations that name the annotator."
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The first screen of a report.
+
+    Attributes:
+        headline: The answer in one sentence.
+        sentences: What else to know, one sentence each.
+        picture: How people voted; None where nobody knows.
+        scores: The analysis with the votes; None without.
+        annotator_tests: Whether annotators choose differently, in words.
+    """
+
+    headline: str
+    sentences: list[str]
+    picture: Picture | None = None
+    scores: Found | None = None
+    annotator_tests: list[str] = field(default_factory=list)
+
+
+def answer_of(analysis: Found) -> Answer | None:
+    """Say what an analysis finds about people.
+
+    Args:
+        analysis: ``analysis.json``.
+
+    Returns:
+        The answer of the first set of scores whose pairs have votes of several people; else what
+        can be said without; None where there are no scores.
+    """
+    every = analysis["analyses"]
+    voted = next((scores for scores in every if _has_votes(scores)), None)
+    if voted is not None:
+        return _of_votes(voted)
+    return _without_votes(every[0]) if every else None
+
+
+def _has_votes(scores: Found) -> bool:
+    votes = scores["votes"]
+    return votes is not None and votes["contested"] is not None and votes["contested"]["items"] > 0
+
+
+def _of_votes(scores: Found) -> Answer:
+    votes = scores["votes"]
+    contested = votes["contested"]
+    topics = _named(votes["topics"])
+    tests = _annotator_tests(scores)
+    sentences = [
+        *_where(topics),
+        *_expected(contested),
+        *_leaning(votes["kinds"]),
+        *_two_people(votes["disagreement"]),
+        *map(_finding, tests),
+        *_known(votes["annotators_known"]),
+    ]
+    picture = picture_of(
+        "pairs",
+        [{**kind, "label": KINDS[kind["name"]]} for kind in votes["kinds"]],
+        contested["items"],
+        contested["share"],
+        topics,
+        predicted_by="Diamonds: the share that the model expects.",
+    )
+    return Answer(_headline(contested), sentences, picture, scores, list(map(of_test, tests)))
+
+
+def _headline(contested: Found) -> str:
+    share, items = contested["share"]["estimate"], count(contested["items"])
+    levels = {MUCH: "People disagree", SOME: "People disagree in part", 0: "People mostly agree"}
+    verdict = next(words for level, words in levels.items() if share >= level)
+    return f"{verdict}: they are split on {percent(share, 0)} of {items} pairs."
+
+
+def _named(topics: list[Found]) -> list[Found]:
+    """Add the column to the names of topics if there are several columns."""
+    several = len({topic["column"] for topic in topics}) > 1
+    return [
+        {**topic, "name": f"{topic['column']}: {topic['name']}" if several else topic["name"]}
+        for topic in topics
+    ]
+
+
+def _where(topics: list[Found]) -> list[str]:
+    if len(topics) < 2:
+        return []
+    first, last = (topics[place]["observed"] for place in (0, -1))
+    if first["low"] is not None and last["high"] is not None and first["low"] <= last["high"]:
+        return ["No topic is clearly more split than another."]
+    most, least = (
+        f"“{topic['name']}” ({_point(topic['observed'])})" for topic in (topics[0], topics[-1])
+    )
+    return [f"They split most on {most}, least on {least}."]
+
+
+def _point(found: Found) -> str:
+    return interval(found, share=True, decimals=0, ends=False)
+
+
+def _expected(contested: Found) -> list[str]:
+    if contested["expected"]["estimate"] is None:
+        return []
+    return [f"The model expects a split on {_point(contested['expected'])}."]
+
+
+def _leaning(kinds: list[Found]) -> list[str]:
+    split = sum(kind["share"] for kind in kinds if kind["is_split"])
+    # kinds that no item has are not listed
+    shares = {kind["name"]: kind["share"] for kind in kinds}
+    apart, equal = (shares.get(name, 0.0) for name in ("conflict", "indifference"))
+    if not apart and not equal:  # too few votes an item to tell the two
+        return []
+    return [
+        f"On {percent(apart / split, 0)} of what is split, people lean apart; on "
+        f"{percent(equal / split, 0)} most find both sides equal."
+    ]
+
+
+def _two_people(found: Found | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        f"Two people answer the same pair differently {_point(found['observed'])} of the time; the "
+        f"model expects {_point(found['expected'])}."
+    ]
+
+
+def _annotator_tests(scores: Found) -> list[Found]:
+    return [test for test in scores["tests"] if "annotator" in test["question"].lower()]
+
+
+def _finding(test: Found) -> str:
+    """Say what a test found, without its number."""
+    if test["question"] != "Do annotators choose differently?":
+        return of_test(test)
+    if test["p_value"] < CLEAR:
+        return "Some people choose differently from others, more than chance explains."
+    return "There is no sign that some people choose differently from others."
+
+
+def _known(found: Found | None) -> list[str]:
+    if found is None:
+        return []
+    difference = (found["three_way"] or found["two_way"])["difference"]
+    low, high = difference["low"], difference["high"]
+    if high is not None and high < 0:
+        return ["Knowing who votes makes the model’s predictions better."]
+    if low is not None and low > 0:
+        return ["Knowing who votes makes the model’s predictions worse."]
+    return ["Knowing who votes does not clearly help the model."]
+
+
+def _without_votes(scores: Found) -> Answer:
+    pairs = scores["kind"] == "pairs"
+    why = "no pair has votes of several people" if pairs else "the file holds no votes"
+    tests = _annotator_tests(scores)
+    return Answer(of_ranking(scores), [_MISSING.format(why=why), *map(_finding, tests)])

@@ -1,0 +1,191 @@
+"""The comparisons of a page: texts, probabilities and both reward distributions, by columns."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.analysis.measure.evidence import PairEvidence
+from hidden_context.analysis.read.files import PairScores
+from hidden_context.data.checks import read_conversation
+from hidden_context.data.dialogue import shared_prompt, to_text
+from hidden_context.data.published import plain_row
+from hidden_context.data.storage.files import iter_jsonl
+from hidden_context.errors import DataError
+
+if TYPE_CHECKING:
+    from hidden_context.heads import Head
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PairsMeta:
+    """What the page says about its comparisons.
+
+    Attributes:
+        file: Where they come from.
+        total: Pairs with rewards in it.
+        shown: Pairs in the page.
+        cut: Pairs of which a text was cut.
+    """
+
+    file: str
+    total: int
+    shown: int
+    cut: int
+
+
+def pairs_payload(
+    scores: PairScores,
+    evidence: PairEvidence,
+    head: Head,
+    places: Ints,
+    max_text: int,
+    contexts: list[str] | None = None,
+) -> tuple[dict[str, Any], PairsMeta]:
+    """Collect the columns of some pairs.
+
+    Args:
+        scores: All pairs of the file, with their facts.
+        evidence: Their numbers.
+        head: The head that reads the raw outputs.
+        places: Which pairs.
+        max_text: Most characters of one text.
+        contexts: Name of the context of each pair; None without contexts.
+
+    Returns:
+        The columns as JSON has them, and what the page says about them.
+    """
+    texts = _Texts(max_text)
+    for row in _rows_of(scores, places):
+        texts.add(row)
+
+    def rounded(values: NDArray[np.float64]) -> list[float]:
+        return round_numbers(values[places])
+
+    payload: dict[str, Any] = {
+        "prompts": texts.prompts,
+        "prompt": texts.prompt,
+        "chosen": texts.sides["chosen"],
+        "rejected": texts.sides["rejected"],
+        "cut": texts.cut,
+        "row": (scores.rows[places] + 1).tolist(),
+        "p": rounded(evidence.probability),
+        "gap": rounded(evidence.difference),
+        "sigma": rounded(np.sqrt(evidence.difference_variance)) if evidence.has_variance else None,
+        "right": rounded(evidence.right),
+        "preference": rounded(evidence.preference),
+        "mean": {
+            "chosen": rounded(evidence.mean[:, 0]),
+            "rejected": rounded(evidence.mean[:, 1]),
+        },
+        "context": None if contexts is None else [contexts[place] for place in places],
+        "kernel": "normal",
+    }
+    columns = {"subset": "data_subset", "objective": "objective", "annotator": "annotator"}
+    for name, column in columns.items():
+        labels = scores.labels.get(column)
+        payload[name] = None if labels is None else labels[places].tolist()
+    for side, raw in (("chosen", scores.chosen), ("rejected", scores.rejected)):
+        parts = _components(head, raw[places])
+        payload["components"] = parts.pop("count")
+        payload[f"{side}_components"] = parts
+    return payload, PairsMeta(scores.file, len(scores.chosen), len(places), sum(texts.cut))
+
+
+def encode(payload: dict[str, Any]) -> str:
+    """Pack columns for the page: base64 of gzip of JSON; the same bytes for the same columns."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # labels may hold half of a surrogate pair, which UTF-8 does not know
+    packed = gzip.compress(text.encode("utf-8", "replace"), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode("ascii")
+
+
+def round_numbers(values: NDArray[np.float64]) -> list[float]:
+    """Round numbers to five significant digits.
+
+    >>> round_numbers(np.array([0.1234567, 1234567.0, 0.0]))
+    [0.12346, 1234600.0, 0.0]
+    """
+    return [float(f"{value:.5g}") for value in values.tolist()]
+
+
+def _components(head: Head, raw: NDArray[np.float64]) -> dict[str, Any]:
+    import torch
+
+    with torch.no_grad():
+        parts = head.distribution(torch.from_numpy(raw)).components()
+    shape = parts.location.shape
+    weight = parts.log_weights.exp().expand(shape)
+    columns = {"weight": weight, "location": parts.location, "scale": parts.scale.expand(shape)}
+    found: dict[str, Any] = {
+        name: round_numbers(value.double().flatten().numpy()) for name, value in columns.items()
+    }
+    return {**found, "count": int(shape[-1])}
+
+
+def _rows_of(scores: PairScores, places: Ints) -> Iterator[dict[str, Any]]:
+    """Read the rows of some pairs again, in their order."""
+    wanted = set(scores.rows[places].tolist())
+    rows = itertools.islice(iter_jsonl(scores.file, allow_empty=False), max(wanted) + 1)
+    return (row for number, (_, row) in enumerate(rows) if number in wanted)
+
+
+class _Texts:
+    """Collects prompts once each, and responses without the prompt they begin with."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._places: dict[str, int] = {}
+        self.prompts: list[str] = []
+        self.prompt: list[int] = []
+        self.sides: dict[str, list[str]] = {"chosen": [], "rejected": []}
+        self.cut: list[int] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Read one row."""
+        row = plain_row(row)
+        chosen, rejected, prompt = (
+            _text(row.get(name)).strip() for name in ("chosen", "rejected", "prompt")
+        )
+        if not prompt:
+            prompt = str(shared_prompt(chosen, rejected)).strip()
+        sides = [text.removeprefix(prompt).strip() for text in (chosen, rejected)]
+        whole = [prompt, *sides]
+        # what a prompt ends with is what the responses answer
+        shown = [self._shortened(prompt[::-1])[::-1], *map(self._shortened, sides)]
+        self.cut.append(int(shown != whole))
+        for name, text in zip(self.sides, shown[1:], strict=True):
+            self.sides[name].append(text)
+        self.prompt.append(self._place(shown[0]))
+
+    def _shortened(self, text: str) -> str:
+        return text if len(text) <= self._most else f"{text[: self._most - 1]}…"
+
+    def _place(self, prompt: str) -> int:
+        if not prompt:
+            return -1
+        if prompt not in self._places:
+            self._places[prompt] = len(self.prompts)
+            self.prompts.append(prompt)
+        return self._places[prompt]
+
+
+def _text(value: Any) -> str:
+    """Return a text, or messages written as turns; nothing for anything else."""
+    if not isinstance(value, str):
+        try:
+            value = to_text(read_conversation(value, ""))
+        except DataError:
+            return ""
+    # half of a surrogate pair cannot be written as UTF-8
+    return str(value).encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""A model compared with votes: predictions, losses, disagreement, and new annotators."""

@@ -1,0 +1,159 @@
+"""Measures by which contested items are found, and conflict told from indifference."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hidden_context.statistics.checks import Floats, places
+from hidden_context.statistics.evaluation.predictions import VotePredictions
+from hidden_context.statistics.evaluation.results import ConflictFound, Contested, Halves, KindShare
+from hidden_context.statistics.means import ItemMeans
+from hidden_context.statistics.votes.contested import (
+    MeasureFound,
+    compare_measures,
+    contested_probability,
+    contested_probability_of_voters,
+)
+from hidden_context.statistics.votes.table import KINDS, VoteTable
+
+FEWEST_ITEMS: Final = 10
+"""Items sought, and others, below which measures are not held against each other."""
+FEWEST_VOTES: Final = 4
+"""Votes that an item needs for its halves to be held against each other."""
+
+Booleans = NDArray[np.bool_]
+
+
+def kinds_of(table: VoteTable) -> list[KindShare]:
+    """Count the items that several people judged, by what their votes look like."""
+    kind, contested = table.counts.kind, table.counts.contested
+    judged = int((kind != "").sum())
+    return [
+        KindShare(name, bool(contested[here].any()), int(here.sum()), float(here.sum() / judged))
+        for name in KINDS
+        if (here := kind == name).any()
+    ]
+
+
+def item_measures(
+    table: VoteTable, predictions: VotePredictions, length: Floats | None = None
+) -> dict[str, Floats]:
+    """Measures by which contested items may be found, higher where one is expected.
+
+    Args:
+        table: The votes; how many an item has matters, and where annotators are known who gave
+            them, but not what they say.
+        predictions: What a model says of them.
+        length: Difference in length of each item's responses, ``(I,)``; None where not known.
+
+    Returns:
+        By name a score of each item, ``(I,)``: ``near_half`` (how near P is to ½),
+        ``contested_probability``, ``contested_probability_own`` (of the annotators who voted, where
+        the model knows some), ``expected_disagreement``, ``conflict``, ``sigma`` (of the difference
+        of the two rewards), ``shared_context`` (its variance by that), and ``length``.
+    """
+    votes = np.maximum(np.rint(table.counts.votes), 1).astype(np.int64)
+    found = {
+        "near_half": -np.abs(predictions.probability - 0.5),
+        "contested_probability": contested_probability(predictions.answers, votes),
+    }
+    if predictions.known.any():
+        found["contested_probability_own"] = contested_probability_of_voters(
+            np.exp(predictions.own), table.item, table.items
+        )
+    found |= {"expected_disagreement": predictions.disagreement, **_spread(predictions)}
+    if length is not None:
+        found["length"] = -np.abs(length)
+    return found
+
+
+def _spread(predictions: VotePredictions) -> dict[str, Floats]:
+    found = {"conflict": predictions.conflict} if predictions.has_context else {}
+    found["sigma"] = np.sqrt(np.maximum(predictions.variance, 0.0))
+    if "shared_context" in predictions.parts:
+        found["shared_context"] = predictions.parts["shared_context"]
+    return found
+
+
+def contested_of(
+    table: VoteTable, predictions: VotePredictions, means: ItemMeans, length: Floats | None
+) -> Contested | None:
+    """Say how well measures find contested items; None where several people judged no item."""
+    counts = table.counts
+    judged, contested = counts.judged, counts.contested
+    if not judged.any():
+        return None
+    scores = item_measures(table, predictions, length)
+    sought = contested[judged]
+    own = {name: values[judged] for name, values in scores.items()}
+    measures: list[MeasureFound] = []
+    if _enough(sought):
+        measures = compare_measures(own, sought, means.cluster[judged], **means.resampling)
+    return Contested(
+        int(judged.sum()),
+        int(contested.sum()),
+        int(counts.equal_only.sum()),
+        means.of(np.where(judged, contested, np.nan)),
+        means.of(np.where(judged, scores["contested_probability"], np.nan)),
+        measures,
+        _halves(table, predictions, means, length),
+    )
+
+
+def _enough(sought: Booleans) -> bool:
+    return bool(min(sought.sum(), (~sought).sum()) >= FEWEST_ITEMS)
+
+
+def _halves(
+    table: VoteTable, predictions: VotePredictions, means: ItemMeans, length: Floats | None
+) -> Halves | None:
+    """Let half of each item's votes, and the model, predict the other half."""
+    votes = np.bincount(table.item, minlength=table.items)
+    kept = votes >= FEWEST_VOTES
+    if not kept.any():
+        return None
+    place = places(table.item, np.random.default_rng(means.seed).permutation(len(table)))
+    # halves of one size, or a measure that knows the number of votes would tell them apart
+    size = votes[table.item] // 2
+    halves = place < size, (place >= size) & (place < 2 * size)
+    scores: dict[str, list[Floats]] = {}
+    sought = []
+    for seen, other in (halves, halves[::-1]):
+        counts, rest = table.select(seen).counts, table.select(other)
+        own = dataclasses.replace(
+            predictions, own=predictions.own[other], known=predictions.known[other]
+        )
+        near = np.where(counts.equal_only, -0.5, -np.abs(counts.share - 0.5))
+        predicted = {"other_half": near, **item_measures(rest, own, length)}
+        sought.append(rest.counts.contested[kept])
+        for name, values in predicted.items():
+            scores.setdefault(name, []).append(values[kept])
+    both = np.concatenate(sought)
+    if not _enough(both):
+        return None
+    joined = {name: np.concatenate(each) for name, each in scores.items() if len(each) == 2}
+    measures = compare_measures(joined, both, np.tile(means.cluster[kept], 2), **means.resampling)
+    return Halves(int(kept.sum()), float(both.mean()), measures)
+
+
+def conflict_of(
+    table: VoteTable, predictions: VotePredictions, means: ItemMeans, length: Floats | None
+) -> ConflictFound | None:
+    """Say how well measures tell conflict from indifference; None with too few of either."""
+    conflict, indifference = table.counts.conflict, table.counts.indifference
+    if min(conflict.sum(), indifference.sum()) < FEWEST_ITEMS:
+        return None
+    here = conflict | indifference
+    scores = {"near_half": np.abs(predictions.probability - 0.5)}
+    if predictions.has_equal:
+        scores["equal"] = -predictions.answers[:, 1]
+    scores |= _spread(predictions)
+    if length is not None:
+        scores["length"] = np.abs(length)
+    own = {name: values[here] for name, values in scores.items()}
+    measures = compare_measures(own, conflict[here], means.cluster[here], **means.resampling)
+    return ConflictFound(int(conflict.sum()), int(indifference.sum()), measures)

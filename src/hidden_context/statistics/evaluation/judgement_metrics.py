@@ -1,0 +1,157 @@
+"""Metrics of raw outputs on what annotators said: overall and by group. The unit is the vote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood import Labels, Likelihood
+
+Groups = Mapping[str, Sequence[object]]
+
+
+def judgement_metrics(likelihood: Likelihood, raw: Tensor, labels: Labels) -> dict[str, float]:
+    """Compute loss, accuracy, mean reward, mean σ, r² and the causes of variance.
+
+    Args:
+        likelihood: The likelihood. An annotator whom it knows is predicted as such.
+        raw: Raw outputs of shape ``(R, K)``.
+        labels: Labels of those responses.
+
+    Returns:
+        ``loss`` in nats, the mean over votes, without weights and penalties; of comparisons,
+        ``accuracy``, the share of votes whose response is the likelier one (ties half); of
+        gaussian ratings, ``rating_rmse``, the root mean square distance to the rating expected,
+        in the data's units. Over all R responses ``reward_mean`` and ``reward_stddev`` (mean σ)
+        in reward units, and ``r2``, the latter two for heads that have a variance. For heads that
+        tell causes apart ``shared_context_share``, ``noise_share`` and ``ignorance_share`` of the
+        variance of the difference of two responses compared. Where the model reads none of the
+        labels there is no loss.
+    """
+    labels = likelihood.read(labels)
+    compared, rated = labels.comparisons, labels.ratings
+    loss, right = judgement_values(likelihood, raw, labels)
+    metrics = {}
+    if len(loss):
+        metrics["loss"] = _mean(loss, labels.votes)
+    if len(compared):
+        metrics["accuracy"] = _mean(right, compared.votes)
+    if len(rated) and likelihood.options.ratings == "gaussian":
+        error = likelihood.rating_means(raw, labels) - rated.value.to(raw)
+        metrics["rating_rmse"] = _mean(error.square(), rated.votes) ** 0.5
+    rewards = likelihood.head.distribution(raw)
+    metrics["reward_mean"] = rewards.mean.mean().item()
+    if bool((rewards.variance > 0).any()):
+        metrics["reward_stddev"] = rewards.stddev.mean().item()
+        metrics["r2"] = explained_variance(rewards.mean, rewards.variance)
+    return metrics | variance_shares(likelihood, raw, labels)
+
+
+def judgement_values(likelihood: Likelihood, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+    """Compute the loss of every judgement, and whether every comparison is ranked right.
+
+    Args:
+        likelihood: The likelihood.
+        raw: Raw outputs of shape ``(R, K)``.
+        labels: Labels with C comparisons among J judgements.
+
+    Returns:
+        Losses in nats of shape ``(J,)``; and of shape ``(C,)`` 1 where the response that the
+        annotator preferred is the likelier one, 0 where the other is, ½ where neither is.
+    """
+    loss = likelihood.negative_log_likelihood(raw, labels)
+    forward = likelihood.log_prob_first(raw, labels)
+    backward = likelihood.log_prob_first(raw, labels.swapped())
+    sign = torch.sign(labels.comparisons.preference.to(forward) - 0.5)
+    return loss, 0.5 + 0.5 * sign * torch.sign(forward - backward)
+
+
+def variance_shares(likelihood: Likelihood, raw: Tensor, labels: Labels) -> dict[str, float]:
+    """Shares of the variance of reward differences by cause, over votes of comparisons.
+
+    Args:
+        likelihood: The likelihood.
+        raw: Raw outputs of shape ``(R, K)``.
+        labels: Labels of those responses.
+
+    Returns:
+        ``{cause}_share`` in [0, 1], summing to 1; empty for heads that cannot tell causes apart.
+    """
+    compared = labels.comparisons
+    if not len(compared):
+        return {}
+    first, second = (
+        likelihood.head.distribution(raw[side]) for side in (compared.first, compared.second)
+    )
+    parts = first.difference_parts(second)
+    if len(parts) < 2:
+        return {}
+    means = {name: _mean(part, compared.votes) for name, part in parts.items()}
+    return {f"{name}_share": mean / sum(means.values()) for name, mean in means.items()}
+
+
+def explained_variance(mean: Tensor, variance: Tensor) -> float:
+    r"""Share of the variance of rewards that the text explains.
+
+    .. math:: r^2 = \operatorname{Var}[\hat\mu] / (\operatorname{Var}[\hat\mu] + E[\hat\sigma^2])
+
+    Near 1 the reward hardly varies between contexts; a low value shows hidden context. The variance
+    of the means is the population's (divided by n), computed in float64.
+
+    Args:
+        mean: Mean reward of each text, any shape, at least one text.
+        variance: Variance of the reward of each text, of the same shape.
+
+    Returns:
+        r² in [0, 1]; NaN where neither means nor variances vary at all.
+
+    Raises:
+        ConfigError: If the shapes differ or there is no text.
+
+    Source: DPL paper (arXiv 2312.08358), section 5.
+    """
+    mean, variance = torch.as_tensor(mean).double(), torch.as_tensor(variance).double()
+    if mean.shape != variance.shape or mean.numel() == 0:
+        raise ConfigError(
+            "means and variances of the same, non-empty set of texts are needed; got shapes "
+            f"{tuple(mean.shape)} and {tuple(variance.shape)}."
+        )
+    explained = mean.var(correction=0)
+    return float(explained / (explained + variance.mean()))
+
+
+def grouped_judgement_metrics(
+    likelihood: Likelihood, raw: Tensor, labels: Labels, groups: Groups
+) -> dict[str, float]:
+    """Compute ``judgement_metrics`` overall and for each value of each grouping column.
+
+    Args:
+        likelihood: The likelihood.
+        raw: Raw outputs of shape ``(R, K)``.
+        labels: Labels of E examples.
+        groups: For each column the value of each of the E examples, None for those without.
+
+    Returns:
+        Metrics; those of a group are named ``{column}_{value}_{metric}``. A column with a single
+        value has no groups.
+    """
+    metrics = judgement_metrics(likelihood, raw, labels)
+    sizes = labels.offsets.diff()
+    for column, values in groups.items():
+        named = [None if value is None else str(value) for value in values]
+        present = sorted({name for name in named if name is not None})
+        for name in present if len(present) > 1 else ():
+            mask = torch.tensor([other == name for other in named], device=sizes.device)
+            own = raw[mask.repeat_interleave(sizes).to(raw.device)]
+            part = judgement_metrics(likelihood, own, labels.select(mask))
+            metrics |= {f"{column}_{name}_{metric}": value for metric, value in part.items()}
+    return metrics
+
+
+def _mean(values: Tensor, votes: Tensor) -> float:
+    """Mean over votes."""
+    votes = votes.to(values)
+    return ((values * votes).sum() / votes.sum()).item()

@@ -1,0 +1,209 @@
+"""New annotators: how much better are their votes predicted after a few of their votes?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood import Labels, Likelihood, adapt
+from hidden_context.statistics.checks import Codes, Floats, numbered, places
+from hidden_context.statistics.evaluation.predictions import VotePredictions, sides
+from hidden_context.statistics.interval import FEWEST, Interval
+from hidden_context.statistics.means import two_way_interval
+from hidden_context.statistics.votes.losses import three_way_losses, two_way_losses
+from hidden_context.statistics.votes.table import Booleans, VoteTable
+
+Losses = Callable[[Booleans], Floats]
+"""Takes the votes shown, a mask ``(V,)``, to the loss of every vote ``(V,)``, in nats."""
+
+SHOWN: Final = (5, 10, 20)
+"""Numbers of votes that are shown."""
+MOST: Final = 500
+"""New annotators that are looked at; of more, some drawn by seed."""
+
+
+@dataclass(frozen=True)
+class FewShotPoint:
+    """Votes of new annotators, predicted after k of their other votes.
+
+    Attributes:
+        shown: k.
+        annotators: Those who have k votes to be shown, and votes of other groups to be predicted.
+        votes: The votes predicted.
+        before: Mean loss of these votes with nothing shown, in nats.
+        after: Mean loss after k votes.
+        difference: After − before, by groups of items and by annotators both.
+    """
+
+    shown: int
+    annotators: int
+    votes: int
+    before: float
+    after: float
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class NewAnnotators:
+    """New annotators after a few votes.
+
+    Attributes:
+        way: Whether losses are two- or three-way: the latter where the model has an answer "equal".
+        points: By number of votes shown.
+    """
+
+    way: Literal["two_way", "three_way"]
+    points: list[FewShotPoint]
+
+
+def new_annotators(
+    likelihood: Likelihood,
+    raw: Tensor,
+    labels: Labels,
+    table: VoteTable,
+    predictions: VotePredictions,
+    cluster: Codes,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> NewAnnotators | None:
+    """Adapt a model to new annotators, and predict their votes on other prompts.
+
+    Args:
+        likelihood: The likelihood.
+        raw: Raw outputs of shape ``(R, K)``.
+        labels: Labels with V comparisons, by the numbers of the likelihood.
+        table: The same votes on I items, with everybody who is named.
+        predictions: What the model says of them.
+        cluster: Number of each item's prompt, ``(I,)``.
+        level: Confidence level.
+        resamples: Of the bootstrap.
+        seed: Of all draws.
+
+    Returns:
+        The curve; None where the model has learned nothing of annotators, or fewer than five new
+        ones have votes enough.
+    """
+    people = _new(table, predictions, seed)
+    if not likelihood.knows_annotators or int(people.max()) + 1 < FEWEST:
+        return None
+    said = labels.comparisons
+    who = torch.from_numpy(people)
+    everyone = dataclasses.replace(labels, comparisons=dataclasses.replace(said, annotator=who))
+    turned = predictions.turned
+    losses_of = three_way_losses if predictions.has_equal else two_way_losses
+
+    def losses(shown: Booleans) -> Floats:
+        log_probs = predictions.population
+        if shown.any():
+            own, responses = everyone.take(torch.from_numpy(np.flatnonzero(shown)))
+            names = [str(number) for number in range(int(people.max()) + 1)]
+            adapted = adapt(likelihood, raw[responses], own, names)
+            with torch.no_grad():
+                found = adapted.outcome_log_probs(raw, everyone)
+            log_probs = sides(found.double().numpy(), turned)
+        return losses_of(log_probs, table.share)
+
+    points = few_shot_curve(
+        losses,
+        people,
+        cluster[table.item],
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
+    way: Literal["two_way", "three_way"] = "three_way" if predictions.has_equal else "two_way"
+    return NewAnnotators(way, points) if points else None
+
+
+def _new(table: VoteTable, predictions: VotePredictions, seed: int) -> Codes:
+    """Number the annotators whom the model has not learned, −1 for votes of others, ``(V,)``."""
+    new = table.named & ~predictions.known
+    names = np.unique(table.annotator[new])
+    if len(names) > MOST:
+        names = np.sort(np.random.default_rng(seed).choice(names, MOST, replace=False))
+        new &= np.isin(table.annotator, names)
+    found = np.full(len(table), -1)
+    found[new] = np.searchsorted(names, table.annotator[new])
+    return found
+
+
+def few_shot_curve(
+    losses: Losses,
+    annotator: Codes,
+    group: Codes,
+    *,
+    shown: Sequence[int] = SHOWN,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[FewShotPoint]:
+    """Show a few votes of every new annotator, and predict their votes on other groups of items.
+
+    Groups are put into two halves at random. Votes of either half are predicted after k votes of
+    the other, drawn at random, so no group is on both sides. At each k the same votes are predicted
+    with nothing shown.
+
+    Args:
+        losses: How a model predicts every vote once it has seen some (see ``Losses``).
+        annotator: Who cast each vote, a new annotator's number or −1 to leave it out, ``(V,)``.
+        group: Number of each vote's group of items, such as its prompt, ``(V,)``.
+        shown: Numbers k of votes.
+        level: Confidence level.
+        resamples: Of the two-way bootstrap.
+        seed: Of halves, votes shown and bootstrap.
+
+    Returns:
+        One point for each k that at least five annotators can be shown.
+
+    Raises:
+        ConfigError: If shapes differ.
+    """
+    annotator, group = np.asarray(annotator), numbered(group, len(annotator), "group")
+    generator = np.random.default_rng(seed)
+    half = generator.permutation(int(group.max()) + 1)[group] % 2
+    order = generator.permutation(len(annotator))
+    before = losses(np.zeros(len(annotator), dtype=bool))
+    if before.shape != annotator.shape:
+        raise ConfigError("a loss is needed for every vote.")
+    points = []
+    for count in shown:
+        after = np.full(len(annotator), np.nan)
+        for other in (0, 1):
+            seen = _first(annotator, (half == other) & (annotator >= 0), order, count)
+            able = np.isin(annotator, annotator[seen]) & (annotator >= 0) & (half != other)
+            if able.any():
+                after[able] = losses(seen)[able]
+        here = np.isfinite(after)
+        people = len(np.unique(annotator[here]))
+        if people < FEWEST:
+            continue
+        difference = two_way_interval(
+            (after - before)[here],
+            group[here],
+            annotator[here],
+            level=level,
+            resamples=resamples,
+            seed=seed,
+        )
+        means = float(before[here].mean()), float(after[here].mean())
+        points.append(FewShotPoint(count, people, int(here.sum()), *means, difference))
+    return points
+
+
+def _first(annotator: Codes, usable: Booleans, order: Codes, count: int) -> Booleans:
+    """Mark the first votes, in an order, of every annotator who has so many usable ones."""
+    rows = order[usable[order]]
+    who = annotator[rows]
+    enough = np.bincount(who, minlength=1)[who] >= count
+    found = np.zeros(len(annotator), dtype=bool)
+    found[rows[(places(who) < count) & enough]] = True
+    return found

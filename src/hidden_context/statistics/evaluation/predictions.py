@@ -1,0 +1,177 @@
+"""What a model predicts of every vote, and of every item, as arrays beside a table of votes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hidden_context.errors import ConfigError
+from hidden_context.likelihood import Labels, Likelihood
+from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.evaluation.expected_answers import ExpectedAnswers, expected_answers
+from hidden_context.statistics.votes.table import VoteTable
+
+_BLOCK: Final = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class VotePredictions:
+    """Predictions of V votes on I items; first and second are the item's sides.
+
+    Attributes:
+        own: Log-probabilities of first, equal and second of each vote's annotator as far as the
+            model knows them, ``(V, 3)``, in nats.
+        population: The same of somebody whom it does not know, ``(V, 3)``.
+        known: Which votes are by annotators whom the model has learned, ``(V,)``.
+        turned: Which votes' comparisons have their item's sides the other way round, ``(V,)``.
+        answers: Probabilities of the three answers averaged over annotators, ``(I, 3)``.
+        disagreement: Probability that two annotators answer differently, ``(I,)``.
+        conflict: Variance of annotators' two-way shares, ``(I,)``.
+        same_person: What one person's answer varies by, ``(I,)``.
+        has_context: Whether the head has a context that annotators share.
+        has_equal: Whether the model has an answer "equal".
+        difference: Mean of the first side's reward minus the second's, ``(I,)``, in reward units.
+        parts: Variance of that difference by cause, each ``(I,)``.
+    """
+
+    own: Floats
+    population: Floats
+    known: NDArray[np.bool_]
+    turned: NDArray[np.bool_]
+    answers: Floats
+    disagreement: Floats
+    conflict: Floats
+    same_person: Floats
+    has_context: bool
+    has_equal: bool
+    difference: Floats
+    parts: dict[str, Floats]
+
+    @property
+    def probability(self) -> Floats:
+        """Two-way share expected for the first side, ``(I,)``."""
+        return np.asarray(self.answers[:, 0] + self.answers[:, 1] / 2)
+
+    @property
+    def variance(self) -> Floats:
+        """Variance of the difference of the two rewards, ``(I,)``."""
+        return np.asarray(sum(self.parts.values()))
+
+
+def table_of(labels: Labels, item: Codes, turned: NDArray[np.bool_], who: Tensor) -> VoteTable:
+    """Put the comparisons of pairs into a table of votes.
+
+    Args:
+        labels: Labels of E pairs, with V comparisons.
+        item: Number of each pair's item, 0 to I − 1 without gaps, ``(E,)``: pairs of the same texts
+            are one item.
+        turned: Which pairs have their item's sides the other way round, ``(E,)``.
+        who: Number of each comparison's annotator, −1 where nobody is named, ``(V,)``.
+
+    Returns:
+        The votes, in the order of the comparisons.
+    """
+    compared = labels.comparisons
+    pair = compared.example.numpy()
+    share = compared.preference.double().numpy()
+    strength = compared.strength.double().numpy()
+    said = ~np.isnan(strength)
+    share = np.where(said, 0.5 + 0.5 * np.sign(np.where(said, strength, 0.0)), share)
+    swapped = turned[pair] ^ (compared.first > compared.second).numpy()
+    return VoteTable.of(
+        item[pair],
+        who.numpy(),
+        np.where(swapped, 1 - share, share),
+        weight=compared.votes.double().numpy(),
+        items=int(item.max()) + 1,
+        annotators=max(int(who.max()) + 1, 0),
+    )
+
+
+def predict_votes(
+    likelihood: Likelihood, raw: Tensor, labels: Labels, item: Codes, turned: NDArray[np.bool_]
+) -> VotePredictions:
+    """Predict every vote of pairs, and what annotators would say of every item.
+
+    Args:
+        likelihood: The likelihood. An annotator whom it knows is predicted as such.
+        raw: Raw outputs of shape ``(R, K)``.
+        labels: Labels of E pairs, with V comparisons, by the numbers of the likelihood.
+        item: Number of each pair's item, ``(E,)``; see ``table_of``.
+        turned: Which pairs have their item's sides the other way round, ``(E,)``.
+
+    Returns:
+        The predictions, in the order of the comparisons and of the items.
+
+    Raises:
+        ConfigError: If there is no comparison, or an item without one.
+    """
+    labels = labels.without_ratings()
+    compared = labels.comparisons
+    if not len(compared):
+        raise ConfigError("there is no vote to predict.")
+    pair = compared.example.numpy()
+    swapped = turned[pair] ^ (compared.first > compared.second).numpy()
+    numbers, first_vote = np.unique(item[pair], return_index=True)
+    if len(numbers) <= item.max():
+        raise ConfigError("every item needs a vote.")
+    with torch.no_grad():
+        own = likelihood.outcome_log_probs(raw, labels)
+        known = (compared.annotator >= 0).numpy() & likelihood.knows_annotators
+        population = own
+        if known.any():
+            population = likelihood.outcome_log_probs(raw, labels.judged_by(None))
+        of_items = [
+            _of_items(likelihood, raw, labels, block)
+            for block in np.array_split(first_vote, -(-len(first_vote) // _BLOCK))
+        ]
+    expected, difference, parts = (list(each) for each in zip(*of_items, strict=True))
+    turn = swapped[first_vote]
+    answers = _joined([each.mean for each in expected])
+    gap = _joined(difference)
+    disagreement, conflict, same_person = (
+        _joined([getattr(each, name) for each in expected])
+        for name in ("disagreement", "conflict", "same_person")
+    )
+    return VotePredictions(
+        own=sides(own.double().numpy(), swapped),
+        population=sides(population.double().numpy(), swapped),
+        known=known,
+        turned=swapped,
+        answers=sides(answers, turn),
+        disagreement=disagreement,
+        conflict=conflict,
+        same_person=same_person,
+        has_context=expected[0].has_context,
+        has_equal=likelihood.options.levels > 2,
+        difference=np.where(turn, -gap, gap),
+        parts={name: _joined([part[name] for part in parts]) for name in parts[0]},
+    )
+
+
+def _of_items(
+    likelihood: Likelihood, raw: Tensor, labels: Labels, votes: Codes
+) -> tuple[ExpectedAnswers, Tensor, dict[str, Tensor]]:
+    """Expected answers, difference and parts of its variance, of the pairs of some votes."""
+    own, responses = labels.take(torch.from_numpy(votes))
+    raw = raw[responses]
+    compared = own.comparisons
+    first, second = (
+        likelihood.head.distribution(raw[side]) for side in (compared.first, compared.second)
+    )
+    parts = first.difference_parts(second)
+    return expected_answers(likelihood, raw, own), first.mean - second.mean, parts
+
+
+def sides(answers: Floats, turned: NDArray[np.bool_]) -> Floats:
+    """Exchange first and second of ``(N, 3)`` where sides are the other way round, ``(N,)``."""
+    return np.where(turned[:, None], answers[:, ::-1], answers)
+
+
+def _joined(parts: list[Tensor]) -> Floats:
+    return np.asarray(torch.cat(parts).double().numpy())

@@ -1,0 +1,158 @@
+"""Means over items or votes, with intervals by group of items, or by groups and annotators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from hidden_context.errors import ConfigError
+from hidden_context.statistics.checks import Codes, Floats, batches, equally_long, numbered
+from hidden_context.statistics.interval import (
+    FEWEST,
+    RESAMPLES,
+    Interval,
+    cluster_interval,
+    cluster_sums,
+    percentile_interval,
+    ratio,
+)
+
+
+def ratio_interval(
+    total: Floats,
+    weight: Floats,
+    cluster: Codes,
+    *,
+    bounds: tuple[float, float] | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Estimate Σ total / Σ weight over rows, such as a weighted mean, with an interval by cluster.
+
+    Args:
+        total: Sum of each row, of shape ``(N,)``.
+        weight: How much each row counts, of shape ``(N,)``.
+        cluster: Number of each row's cluster, of shape ``(N,)``.
+        bounds: Least and greatest value; see ``cluster_interval``.
+        level: Confidence level.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Returns:
+        The ratio with its interval; NaN without a row, or where no row counts.
+    """
+    if not len(total) or not weight.sum() > 0:
+        return Interval.without_ends(level=level)
+    sums = cluster_sums(np.stack([total, weight], axis=1).astype(np.float64), cluster)
+    return cluster_interval(sums, ratio, bounds=bounds, level=level, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemMeans:
+    """Estimates means over items or their votes, all with intervals made in the same way.
+
+    Attributes:
+        cluster: Number of each item's group, without gaps, ``(I,)``.
+        level: Confidence level.
+        resamples: Of bootstraps.
+        seed: Of bootstraps.
+    """
+
+    cluster: Codes
+    level: float = 0.95
+    resamples: int = 1000
+    seed: int = 0
+
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """Level, resamples and seed, as the functions that make intervals take them."""
+        return {"level": self.level, "resamples": self.resamples, "seed": self.seed}
+
+    def of(
+        self, values: Floats, weights: Floats | None = None, item: Codes | None = None
+    ) -> Interval:
+        """Estimate a mean over items, or over votes where their items are given.
+
+        Args:
+            values: Numbers of the items ``(I,)`` or votes ``(V,)``; NaN leaves one out.
+            weights: How much each counts, ≥ 0; None for 1 each.
+            item: Which item each vote is on, ``(V,)``; None for values of items.
+
+        Returns:
+            The mean with its interval by group; NaN where all are left out.
+        """
+        weights = np.ones(len(values)) if weights is None else weights
+        kept = ~np.isnan(values) & (weights > 0)
+        codes = (self.cluster if item is None else self.cluster[item])[kept]
+        return ratio_interval(values[kept] * weights[kept], weights[kept], codes, **self.resampling)
+
+
+def two_way_interval(
+    values: Floats,
+    group: Codes,
+    annotator: Codes,
+    *,
+    weight: Floats | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    r"""Estimate a mean over votes, with an interval by groups of items and by annotators.
+
+    Votes on one item are alike, and so are the votes of one annotator. A bootstrap over items alone
+    keeps the annotators fixed, so its intervals are too narrow for another panel of annotators.
+
+    Each resample draws groups and, independently, annotators; a vote counts the product of how
+    often its group and its annotator were drawn, so that
+
+    .. math:: m^* = \frac{\sum_v w_v\, G^*_{g(v)} A^*_{a(v)}\, x_v}
+        {\sum_v w_v\, G^*_{g(v)} A^*_{a(v)}}
+
+    The ends are percentiles. The interval is somewhat too wide rather than too narrow: what is left
+    of a vote beside its group and annotator counts up to three times.
+
+    Args:
+        values: x of V votes, such as differences of two models' losses, of shape ``(V,)``.
+        group: Number of each vote's group of items, of shape ``(V,)``.
+        annotator: Number of each vote's annotator, of shape ``(V,)``.
+        weight: w of each vote, ≥ 0, of shape ``(V,)``; None for 1 each.
+        level: Confidence level.
+        resamples: How many.
+        seed: Of the draws.
+
+    Returns:
+        The mean with its interval, method ``two-way``; none below five groups or five annotators.
+
+    Raises:
+        ConfigError: If shapes differ, there are no votes, or all weights are 0.
+
+    Source: Owen (2007), the pigeonhole bootstrap; McCullagh (2000).
+    """
+    values, weights = equally_long(values, np.ones(len(values)) if weight is None else weight)
+    rows, columns = numbered(group, len(values)), numbered(annotator, len(values), "annotator")
+    total = weights.sum()
+    if not total > 0:
+        raise ConfigError("at least one vote needs a weight above 0.")
+    estimate = float((values * weights).sum() / total)
+    shape = int(rows.max()) + 1, int(columns.max()) + 1
+    if min(shape) < FEWEST:
+        return Interval.without_ends(estimate, level)
+    tables = [
+        sparse.csr_array((each, (rows, columns)), shape=shape)
+        for each in (values * weights, weights)
+    ]
+    generator = np.random.default_rng(seed)
+    found = []
+    for count in batches(resamples, sum(shape)):
+        groups, people = (
+            generator.multinomial(size, np.full(size, 1 / size), size=count).astype(np.float64)
+            for size in shape
+        )
+        sums = [np.einsum("ra,ra->r", np.asarray(groups @ table), people) for table in tables]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(sums[0] / sums[1])
+    return percentile_interval(estimate, np.concatenate(found), level, "two-way")

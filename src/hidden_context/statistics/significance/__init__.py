@@ -1,0 +1,1 @@
+"""Tests of hidden context and of differences between models."""

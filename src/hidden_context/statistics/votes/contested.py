@@ -1,0 +1,241 @@
+r"""Contested items: how likely their votes come out contested, and which measure finds them.
+
+A share of votes near ½ is contested whether people lean apart or nobody leans. Votes that are all
+"equal" are not: everybody says the same. P near ½ alone cannot tell the two apart, nor does it know
+how many votes there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hidden_context.errors import ConfigError
+from hidden_context.statistics.agreement import CONTESTED, auroc, weighted_auroc
+from hidden_context.statistics.checks import Codes, Floats, batches, numbered, places
+from hidden_context.statistics.interval import FEWEST, Interval, percentile_interval
+
+EXACT_UP_TO: Final = 200
+"""Votes of an item up to which the probability is exact."""
+NEAR_HALF: Final = "near_half"
+LENGTH: Final = "length"
+MOST: Final = 20_000
+"""Items that are looked at; of more, a sample drawn by seed."""
+_ROUNDING: Final = 1e-9
+
+
+def contested_probability(answers: Floats, votes: Codes) -> Floats:
+    r"""Probability that n annotators drawn at random vote with a contested share.
+
+    .. math:: P\bigl(.35 \le (F + \tfrac12 E)/n \le .65,\; E < n\bigr), \qquad
+        (F, E, S) \sim \operatorname{Multinomial}(n, \bar p)
+
+    Exact up to ``EXACT_UP_TO`` votes, by the normal distribution of the share above.
+
+    Args:
+        answers: Probabilities of the answers first, equal and second of each of I items, averaged
+            over annotators, of shape ``(I, 3)``.
+        votes: Number n of votes of each item, 1 or more, of shape ``(I,)``.
+
+    Returns:
+        Probabilities of shape ``(I,)``.
+
+    Raises:
+        ConfigError: If shapes do not fit, rows are no distributions, or an item has no vote.
+    """
+    answers, votes = _checked(answers), np.asarray(votes, dtype=np.int64)
+    if votes.shape != answers.shape[:1] or (votes < 1).any():
+        raise ConfigError("a number of votes, 1 or more, is needed for each item.")
+    found = np.empty(len(votes))
+    for count in np.unique(votes):
+        here = votes == count
+        exact = count <= EXACT_UP_TO
+        found[here] = (_multinomial if exact else _normal)(answers[here], int(count))
+    return found
+
+
+def contested_probability_of_voters(answers: Floats, item: Codes, items: int) -> Floats:
+    r"""Probability of a contested share where each voter has probabilities of their own.
+
+    The share's distribution is that of a sum of independent votes (Poisson-multinomial), found by
+    adding one vote after the other.
+
+    Args:
+        answers: Probabilities of first, equal and second of each of V votes, of shape ``(V, 3)``.
+        item: Which item each vote is on, of shape ``(V,)``.
+        items: Number I of items.
+
+    Returns:
+        Probabilities of shape ``(I,)``; NaN for items without a vote.
+
+    Raises:
+        ConfigError: If shapes do not fit, or rows are no distributions.
+    """
+    answers, item = _checked(answers), np.asarray(item, dtype=np.int64)
+    if item.shape != answers.shape[:1] or (len(item) and not 0 <= item.min() <= item.max() < items):
+        raise ConfigError(f"an item below {items} is needed for each vote.")
+    votes = np.bincount(item, minlength=items)
+    place = places(item)
+    half_votes = np.zeros((items, 2 * int(votes.max(initial=0)) + 1))
+    half_votes[:, 0] = 1.0
+    all_equal = np.ones(items)
+    for number in range(int(votes.max(initial=0))):
+        here = np.flatnonzero(place == number)
+        row, (first, equal, second) = item[here], answers[here].T[:, :, None]
+        before = half_votes[row]
+        after = second * before
+        after[:, 1:] += equal * before[:, :-1]
+        after[:, 2:] += first * before[:, :-2]
+        half_votes[row] = after
+        all_equal[row] *= answers[here, 1]
+    share = np.arange(half_votes.shape[1]) / (2 * np.maximum(votes, 1)[:, None])
+    low, high = CONTESTED
+    inside = (share >= low - _ROUNDING) & (share <= high + _ROUNDING)
+    found = (half_votes * inside).sum(1) - all_equal
+    return np.where(votes > 0, np.clip(found, 0.0, 1.0), np.nan)
+
+
+def _checked(answers: Floats) -> Floats:
+    answers = np.asarray(answers, dtype=np.float64)
+    if answers.ndim != 2 or answers.shape[1] != 3:
+        raise ConfigError(f"three probabilities are needed for each, not shape {answers.shape}.")
+    if (
+        not (np.isfinite(answers).all() and (answers >= -1e-6).all())
+        or (np.abs(answers.sum(1) - 1) > 1e-4).any()
+    ):
+        raise ConfigError("the probabilities of first, equal and second have to sum to 1.")
+    answers = np.clip(answers, 0.0, 1.0)
+    return np.asarray(answers / answers.sum(1, keepdims=True))
+
+
+def _multinomial(answers: Floats, count: int) -> Floats:
+    """Sum over the number of votes "equal", ``(I, 3)`` to ``(I,)``."""
+    equal = np.arange(count + 1)
+    low, high = CONTESTED
+    least = np.ceil(low * count - equal / 2 - _ROUNDING)
+    most = np.floor(high * count - equal / 2 + _ROUNDING)
+    decided = answers[:, 0] + answers[:, 2]
+    # where nobody decides there are no decided votes, and their lean is of no account
+    lean = np.divide(answers[:, 0], decided, out=np.full_like(decided, 0.5), where=decided > 0)
+    among = stats.binom.cdf(most, count - equal, lean[:, None]) - stats.binom.cdf(
+        least - 1, count - equal, lean[:, None]
+    )
+    weight = np.asarray(stats.binom.pmf(equal, count, answers[:, 1:2]))
+    weight[:, count] = 0.0  # everybody says "equal": not contested
+    return np.asarray((weight * among).sum(1))
+
+
+def _normal(answers: Floats, count: int) -> Floats:
+    share = answers[:, 0] + answers[:, 1] / 2
+    variance = (answers[:, 0] + answers[:, 1] / 4 - share**2) / count
+    scale = np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
+    low, high = CONTESTED
+    return np.asarray(
+        stats.norm.cdf((high - share) / scale) - stats.norm.cdf((low - share) / scale)
+    )
+
+
+@dataclass(frozen=True)
+class MeasureFound:
+    """How well a measure separates the items sought from the others.
+
+    Attributes:
+        name: The measure.
+        auroc: Probability that an item sought scores higher than another, ties counted ½.
+        minus_near_half: Its area minus that of P near ½; None for P near ½ itself, or without it.
+        minus_length: Its area minus that of the difference in length, likewise.
+    """
+
+    name: str
+    auroc: Interval
+    minus_near_half: Interval | None
+    minus_length: Interval | None
+
+
+def compare_measures(
+    scores: Mapping[str, Floats],
+    sought: NDArray[np.bool_],
+    cluster: Codes | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[MeasureFound]:
+    """Compare measures on the same items and the same resamples.
+
+    Args:
+        scores: By measure a score of each item, higher where one sought is expected, ``(N,)``.
+        sought: Which items are sought, such as the contested ones, ``(N,)``.
+        cluster: Number of each item's group, ``(N,)``; None where items are independent.
+        level: Confidence level.
+        resamples: Of the bootstrap over groups.
+        seed: Of the bootstrap, and of the sample of more than ``MOST`` items.
+
+    Returns:
+        One entry for each measure whose scores are finite and not all the same, in the order given,
+        with percentile intervals; none below five groups. Empty where no item, or every item, is
+        sought.
+
+    Raises:
+        ConfigError: If the shapes differ.
+    """
+    sought = np.asarray(sought, dtype=bool)
+    columns = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
+    if any(values.shape != sought.shape for values in columns.values()) or sought.ndim != 1:
+        raise ConfigError("every measure needs a score for each item.")
+    codes = numbered(cluster, len(sought))
+    if len(sought) > MOST:
+        kept = np.random.default_rng(seed).choice(len(sought), MOST, replace=False)
+        columns = {name: values[kept] for name, values in columns.items()}
+        sought, codes = sought[kept], numbered(codes[kept], MOST)
+    columns = {
+        name: values
+        for name, values in columns.items()
+        if np.isfinite(values).all() and np.ptp(values) > 0
+    }
+    if not columns or sought.all() or not sought.any():
+        return []
+    found = {name: auroc(values, sought) for name, values in columns.items()}
+    draws = _resampled(columns, sought, codes, resamples, seed)
+
+    def difference(name: str, other: str) -> Interval | None:
+        if name == other or other not in found:
+            return None
+        return percentile_interval(found[name] - found[other], draws[name] - draws[other], level)
+
+    return [
+        MeasureFound(
+            name,
+            percentile_interval(area, draws[name], level),
+            difference(name, NEAR_HALF),
+            difference(name, LENGTH),
+        )
+        for name, area in found.items()
+    ]
+
+
+def _resampled(
+    columns: Mapping[str, Floats],
+    sought: NDArray[np.bool_],
+    codes: Codes,
+    resamples: int,
+    seed: int,
+) -> dict[str, Floats]:
+    """Areas of every measure in each resample of the groups, ``(resamples,)`` each; or empty."""
+    count = int(codes.max()) + 1
+    if count < FEWEST:
+        return {name: np.zeros(0) for name in columns}
+    areas = {name: weighted_auroc(values, sought) for name, values in columns.items()}
+    generator = np.random.default_rng(seed)
+    parts: dict[str, list[Floats]] = {name: [] for name in columns}
+    for size in batches(resamples, len(sought)):
+        drawn = generator.multinomial(count, np.full(count, 1 / count), size=size)
+        weights = drawn[:, codes].astype(np.float64)
+        for name, area in areas.items():
+            parts[name].append(area(weights))
+    return {name: np.concatenate(each) for name, each in parts.items()}

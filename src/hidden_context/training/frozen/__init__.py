@@ -1,0 +1,1 @@
+"""Probes on a frozen backbone: features once, then seconds of training."""

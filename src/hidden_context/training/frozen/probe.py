@@ -1,0 +1,331 @@
+"""Training a probe on cached features of a frozen backbone: seconds on a laptop."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from hidden_context.errors import DivergedError
+from hidden_context.likelihood import EnsembleLikelihood, Labels, Likelihood
+from hidden_context.models.frozen import Probe, ProbeOptions
+from hidden_context.training.config import FrozenOptions, TrainConfig
+from hidden_context.training.frozen.features import (
+    FeatureSet,
+    has_votes,
+    part_of,
+    times_named,
+    with_links,
+)
+from hidden_context.training.frozen.people import fit_with_annotators
+from hidden_context.training.frozen.starts import Beside, MemberStarts
+from hidden_context.training.labels import prior_weight
+from hidden_context.training.links import Linker
+from hidden_context.training.schedules import cosine_factor
+
+# Greatest norm of a gradient with ratings: the density of ratings without noise has no bound.
+_MOST_GRADIENT: Final = 1.0
+# An epoch of more steps than this takes larger ones: many people's votes on few texts say the same.
+_MOST_STEPS_AN_EPOCH: Final = 256
+# Steps of L-BFGS to fit the thresholds between answers, of which there are one to three.
+_MOST_STEPS: Final = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class _Member:
+    """One network with its own likelihood, and what it learns from.
+
+    Attributes:
+        network: The network.
+        likelihood: Its likelihood.
+        train: All training features, standardised.
+        learn: Indices of the judgements it learns from.
+        linker: Draws comparisons between the examples it learns from; None for none.
+        stop: Responses, standardised too, and labels it chooses its epoch by; None for none.
+        draws: How often it sees each example, of shape ``(E,)``; None for once.
+        may_be_silent: Whether it may end as the linear part alone, where held-out votes say that
+            the network adds nothing.
+    """
+
+    network: nn.Module
+    likelihood: Likelihood
+    train: FeatureSet
+    learn: Tensor
+    linker: Linker | None
+    stop: FeatureSet | None
+    draws: Tensor | None
+    may_be_silent: bool
+
+
+def train_probe(
+    config: TrainConfig,
+    likelihood: Likelihood,
+    train: FeatureSet,
+    validation: FeatureSet | None = None,
+    held_out: Sequence[Tensor] | None = None,
+    draws: Tensor | None = None,
+    learned_from: Sequence[Tensor] | None = None,
+) -> tuple[Probe, list[dict[str, float]]]:
+    """Train each member of a probe by AdamW and keep its best epoch by validation loss.
+
+    A step is a fixed number of votes, whichever examples they are of. With comparisons alone, each
+    member starts from a logistic regression, and its network learns what is left. Epoch 0 is that
+    start, which is kept where no epoch predicts held-out votes better.
+
+    Args:
+        config: The fields that begin with ``probe_``, and the seed.
+        likelihood: The head, and what is to be learned beside the probe; it is trained too.
+        train: E examples to learn from.
+        validation: Examples to choose every member's epoch by.
+        held_out: Where ``validation`` is None, a mask of shape ``(E,)`` for each member of the
+            examples that it does not learn from but chooses its epoch by. Without either, all
+            epochs are trained.
+        draws: How often each member sees each example, of shape ``(E, M)``; None for once.
+        learned_from: A mask of shape ``(E,)`` for each member of the examples that it learns from,
+            where that is not all that it does not hold out.
+
+    Returns:
+        The probe, in evaluation mode, and the members' losses by epoch in nats per vote.
+
+    Raises:
+        DivergedError: If a loss is not finite.
+    """
+    torch.manual_seed(config.seed)
+    probe = Probe(train.features.shape[1], likelihood.head, probe_options(config))
+    probe.standardise(train.features, times_named(train))
+    train = dataclasses.replace(train, features=probe.standardised(train.features))
+    shared = None
+    if validation is not None:
+        features = probe.standardised(validation.features)
+        validation = dataclasses.replace(validation, features=features)
+        shared = part_of(validation, torch.ones(len(validation), dtype=torch.bool), config.seed)
+    history: list[dict[str, float]] = []
+    parts = _likelihoods(likelihood, len(probe.members))
+    linear = MemberStarts.of(config, probe, train)
+    for number, (network, own) in enumerate(zip(probe.members, parts, strict=True)):
+        if linear is not None and own.knows_annotators and config.ensemble != "heads":
+            if number and not probe.head.num_members:  # every member would find the same
+                own.load_state_dict(parts[0].state_dict())
+                _silence(network)
+                continue
+            drawn = None if draws is None else draws[:, number]
+            *line, entries = fit_with_annotators(config, own, train, linear.fitted, drawn)
+            linear.add(*line)
+            _silence(network)
+            history += [{"member": float(number), **entry} for entry in entries]
+            continue
+        learns, stop = torch.ones(len(train), dtype=torch.bool), shared
+        # nothing is held out where one side would be empty
+        if validation is None and held_out is not None:
+            rest = ~held_out[number] if learned_from is None else learned_from[number]
+            if has_votes(train, rest):
+                stop = part_of(train, held_out[number], config.seed)
+                learns = learns if stop is None else rest
+        judged = learns[train.labels.example].nonzero().squeeze(-1)
+        linker = None if train.linker is None else train.linker.within(learns)
+        drawn = None if draws is None else draws[:, number]
+        silent = False
+        if linear is not None:
+            network = linear.beside(network, train, judged, drawn)
+            silent = config.ensemble != "heads"  # a random start is an ensemble's prior
+        member = _Member(network, own, train, judged, linker, stop, drawn, silent)
+        entries = _train_member(config, member, config.ensemble == "heads")
+        history += [{"member": float(number), **entry} for entry in entries]
+    if linear is not None:
+        linear.give(probe)
+    _take_over(likelihood, parts)
+    return probe.eval(), history
+
+
+def _likelihoods(likelihood: Likelihood, count: int) -> list[Likelihood]:
+    """Likelihood of each member: an ensemble's own, or a copy that is averaged at the end."""
+    if isinstance(likelihood, EnsembleLikelihood):
+        return [member for member in likelihood.members if isinstance(member, Likelihood)]
+    return [copy.deepcopy(likelihood) for _ in range(count)]
+
+
+def _take_over(likelihood: Likelihood, parts: Sequence[Likelihood]) -> None:
+    """Take the mean of the copies; an ensemble's members are trained in place."""
+    learned = [dict(part.named_parameters()) for part in parts]
+    if isinstance(likelihood, EnsembleLikelihood):
+        return
+    with torch.no_grad():
+        for name, value in likelihood.named_parameters():
+            value.copy_(torch.stack([part[name] for part in learned]).mean(0))
+
+
+def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> list[dict[str, float]]:
+    both = nn.ModuleList([member.network, member.likelihood])
+    optimizer = _optimizer(config, member, keep_start)
+    history: list[dict[str, float]] = []
+    best, best_state, since_best = float("inf"), copy.deepcopy(both.state_dict()), 0
+    learns_annotators = member.likelihood.knows_annotators
+    # what is learned of single people would go on jittering at its first rate
+    learned = optimizer.param_groups[-1] if list(member.likelihood.parameters()) else None
+    if member.may_be_silent and member.stop is not None:
+        entry, best_state = _silent(member)
+        best = entry["validation_loss"]
+        history.append(entry)
+    for epoch in range(1, config.probe_epochs + 1):
+        prior = prior_weight(config.annotator_warmup, (epoch - 1) / config.probe_epochs)
+        if learned is not None:
+            factor = cosine_factor(epoch - 1, config.probe_epochs)
+            learned["lr"] = config.objective_learning_rate * factor
+        loss = _epoch(config, member, optimizer, epoch, prior)
+        history.append({"epoch": float(epoch), "loss": loss})
+        if member.stop is None:
+            continue
+        current = validation_loss(
+            member.likelihood, member.network, member.stop.features, member.stop.labels
+        )
+        history[-1]["validation_loss"] = current
+        since_best += 1
+        if current < best:
+            best, best_state, since_best = current, copy.deepcopy(both.state_dict()), 0
+        elif since_best >= config.probe_patience and (prior == 1 or not learns_annotators):
+            break
+    if member.stop is not None:
+        both.load_state_dict(best_state)
+    return history
+
+
+def _silence(network: nn.Module) -> None:
+    """Let a network add nothing to the linear part."""
+    assert isinstance(network, nn.Sequential)
+    with torch.no_grad():
+        for parameter in network[-1].parameters():
+            parameter.zero_()
+
+
+def _silent(member: _Member) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Losses and state of the linear part alone, with the answers' thresholds fitted."""
+    network, likelihood, stop = member.network, member.likelihood, member.stop
+    assert isinstance(network, Beside)
+    assert stop is not None
+    before = network.silence()
+    labels, responses = member.train.labels.take(member.learn)
+    features = member.train.features[responses]
+    if list(likelihood.parameters()):
+        _fit_answers(likelihood, network(features).detach(), labels)
+    entry = {
+        "epoch": 0.0,
+        "loss": validation_loss(likelihood, network, features, labels),
+        "validation_loss": validation_loss(likelihood, network, stop.features, stop.labels),
+    }
+    state = copy.deepcopy(nn.ModuleList([network, likelihood]).state_dict())
+    network.wake(before)
+    return entry, state
+
+
+def _fit_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
+    """Fit what is learned beside a network that stays as it is."""
+    optimizer = torch.optim.LBFGS(
+        likelihood.parameters(), max_iter=_MOST_STEPS, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        nats = (labels.weight.to(raw) * likelihood(raw, labels)).sum() / labels.votes.sum()
+        nats.backward()
+        return nats.detach()
+
+    optimizer.step(loss)
+
+
+def _optimizer(config: TrainConfig, member: _Member, keep_start: bool) -> torch.optim.Optimizer:
+    """AdamW, without weight decay of an ensemble's output layers."""
+    weights = [p for p in member.network.parameters() if p.dim() > 1]
+    others = [p for p in member.network.parameters() if p.dim() <= 1]
+    if keep_start:
+        others.append(weights.pop())
+    learned = list(member.likelihood.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": config.probe_weight_decay},
+        {"params": others},
+        {"params": learned, "lr": config.objective_learning_rate},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.probe_learning_rate,
+        weight_decay=0.0,
+    )
+
+
+def probe_options(config: FrozenOptions) -> ProbeOptions:
+    """Shape of the probe that a configuration names."""
+    return ProbeOptions(config.probe_hidden, config.probe_dropout, config.probe_members)
+
+
+def validation_loss(
+    likelihood: Likelihood, network: nn.Module, features: Tensor, labels: Labels
+) -> float:
+    """Loss in nats per vote of a network on standardised features, without penalties."""
+    network.eval()
+    with torch.no_grad():
+        loss = likelihood.negative_log_likelihood(network(features), labels)
+        return float((loss * labels.votes.to(loss)).sum() / labels.votes.sum())
+
+
+def _epoch(
+    config: TrainConfig, member: _Member, optimizer: torch.optim.Optimizer, epoch: int, prior: float
+) -> float:
+    network, likelihood, train = member.network, member.likelihood, member.train
+    network.train()
+    own = train.labels.votes[member.learn]
+    linked = 0.0 if member.linker is None else member.linker.num_votes
+    all_votes = float(own.sum()) + linked
+    size = max(config.probe_batch_size, math.ceil(all_votes / _MOST_STEPS_AN_EPOCH))
+    total = seen = 0.0
+    for number, batch in enumerate(_batches(own, linked, size)):
+        labels, responses = train.labels.take(member.learn[batch])
+        if member.linker is not None:
+            share = min(size / all_votes, 1 - number * size / all_votes)
+            seed = int(torch.randint(2**31, ()))
+            labels, responses = with_links(member.linker, labels, responses, share, seed)
+        votes = float(labels.votes.sum())
+        if not votes:
+            continue
+        raw = network(train.features[responses])
+        weight = labels.weight.to(raw)
+        if member.draws is not None:
+            weight = weight * member.draws[labels.example].to(raw)
+        loss = (weight * likelihood(raw, labels)).sum() / votes
+        optimizer.zero_grad()
+        penalty = likelihood.penalty(raw, labels)
+        (loss + penalty + prior * likelihood.prior() / all_votes).backward()
+        total, seen = total + loss.item() * votes, seen + votes
+        if not total < float("inf"):
+            rows = sorted(set(labels.example.tolist()))
+            lines = [train.lines[row] if train.lines else str(row + 1) for row in rows]
+            raise DivergedError(
+                f"training stopped in epoch {epoch}: the loss is not finite. Lines of the "
+                f"training data (from 1): {', '.join(lines)}. Lower --probe_learning_rate, or "
+                "look at these lines."
+            )
+        if len(labels.ratings):
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], _MOST_GRADIENT)
+        optimizer.step()
+    return total / max(seen, 1e-9)
+
+
+def _batches(votes: Tensor, linked: float, size: int) -> Sequence[Tensor]:
+    """Deal judgements into batches of equally many votes, in random order.
+
+    Args:
+        votes: Votes of each judgement, of shape ``(S,)``.
+        linked: Votes of the comparisons that are drawn for the batches beside them.
+        size: Votes of a batch, the last one smaller.
+    """
+    own = float(votes.sum())
+    order = torch.randperm(len(votes))
+    # a rounding more of votes must not make a batch more
+    count = max(math.ceil((own + linked) / size - 1e-6), 1)
+    share = (own + linked) / max(own, 1e-9)
+    batch = (votes[order].double().cumsum(0) * share / size - 1e-6).floor().long()
+    return order.split(torch.bincount(batch.clamp(0, count - 1), minlength=count).tolist())

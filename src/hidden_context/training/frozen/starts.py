@@ -1,0 +1,148 @@
+"""The start of a probe: a logistic regression, converted to raw outputs of the head."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hidden_context.baselines import LogisticRegression, VotedPairs, fit_linear
+from hidden_context.heads import Head
+from hidden_context.models.frozen import Probe
+from hidden_context.training.config import FrozenOptions
+from hidden_context.training.frozen.features import FeatureSet
+
+# So many pairs tell two numbers for each raw output well enough.
+_MOST_PAIRS: Final = 4096
+_MOST_STEPS: Final = 100
+
+
+class LinearStart:
+    r"""A linear reward :math:`w\cdot x`, and how a head's raw outputs follow it.
+
+    .. math:: \text{raw} = a + b\,(w\cdot x)
+
+    w is a logistic regression of the votes. a and b, two numbers for each raw output, bring the
+    head's P(first preferred) as near to the regression's as the head can; so every head starts from
+    the same predictions.
+
+    Args:
+        head: The head of one member.
+        pairs: The training pairs, by whose groups the penalty is chosen.
+    """
+
+    def __init__(self, head: Head, pairs: VotedPairs) -> None:
+        self.baseline = fit_linear("logistic", pairs)
+        level = torch.from_numpy(pairs.features @ self.baseline.weights)
+        self.start, self.along = read_as_raw(head, level, pairs)
+
+    def slope(self, pairs: VotedPairs | None = None) -> Tensor:
+        """Slope of each raw output, ``(K, D)``; fitted on other pairs, if they are given."""
+        weights = self.baseline.weights
+        if pairs is not None:
+            weights = LogisticRegression(pairs).fit(self.baseline.penalty or 1.0)
+        return torch.outer(self.along, torch.from_numpy(weights).to(self.along))
+
+
+def read_as_raw(head: Head, level: Tensor, pairs: VotedPairs) -> tuple[Tensor, Tensor]:
+    """Find raw outputs a + b·level that predict what a logistic regression predicts.
+
+    Args:
+        head: The head.
+        level: Linear reward of each response, of shape ``(R,)``.
+        pairs: The pairs that are looked at.
+
+    Returns:
+        a and b, float32 of shape ``(K,)`` each.
+    """
+    chosen = torch.linspace(0, len(pairs) - 1, min(len(pairs), _MOST_PAIRS)).long()
+    first, second = (level[torch.from_numpy(side)[chosen]] for side in (pairs.first, pairs.second))
+    share = torch.sigmoid(first - second)
+    both = torch.zeros((2, head.num_outputs), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([both], max_iter=_MOST_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        one, other = (both[0] + both[1] * side.unsqueeze(-1) for side in (first, second))
+        forward, backward = head.log_prob_preferred(one, other), head.log_prob_preferred(other, one)
+        nats = -(share * forward + (1 - share) * backward).mean()
+        nats.backward()
+        return nats.detach()
+
+    optimizer.step(loss)
+    found = both.detach().float()
+    return found[0], found[1]
+
+
+class Beside(nn.Module):
+    """A network plus a fixed linear part.
+
+    Args:
+        network: The network, whose last layer gives raw outputs.
+        slope: Of shape ``(K, D)``.
+        start: Of shape ``(K,)``.
+    """
+
+    def __init__(self, network: nn.Sequential, slope: Tensor, start: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("slope", slope)
+        self.register_buffer("start", start)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map standardised features ``(…, D)`` to raw outputs ``(…, K)``."""
+        linear = functional.linear(features, self.get_buffer("slope"), self.get_buffer("start"))
+        return linear + self.network(features)
+
+    def silence(self) -> dict[str, Tensor]:
+        """Let the network add nothing, and return its output layer as it was."""
+        output = self.network[-1]
+        before = {name: value.detach().clone() for name, value in output.state_dict().items()}
+        with torch.no_grad():
+            for parameter in output.parameters():
+                parameter.zero_()
+        return before
+
+    def wake(self, before: dict[str, Tensor]) -> None:
+        """Put the output layer back that ``silence`` gave."""
+        self.network[-1].load_state_dict(before)
+
+
+class MemberStarts:
+    """Linear parts of the members: in training from each one's own data, at the end from all."""
+
+    def __init__(self, start: LinearStart) -> None:
+        self.fitted = start
+        self.slopes, self.starts = list[Tensor](), list[Tensor]()
+
+    @classmethod
+    def of(cls, config: FrozenOptions, probe: Probe, train: FeatureSet) -> MemberStarts | None:
+        """Fit it; None where it is not wanted, or there is more to learn from than comparisons."""
+        if not config.probe_linear or len(train.labels.ratings) or train.linker is not None:
+            return None
+        pairs = train.voted_pairs(train.features, train.labels.weight)
+        return None if pairs is None else cls(LinearStart(probe.head.member, pairs))
+
+    def beside(
+        self, network: nn.Module, train: FeatureSet, judged: Tensor, drawn: Tensor | None
+    ) -> nn.Module:
+        """Put a member's network beside the linear part that its own training pairs give."""
+        weight = train.labels.weight
+        if drawn is not None:
+            weight = weight * drawn[train.labels.example].to(weight)
+        own, every = (train.voted_pairs(train.features, weight, to) for to in (judged, None))
+        self.add(self.fitted.slope(every if drawn is not None else None), self.fitted.start)
+        assert isinstance(network, nn.Sequential)
+        return Beside(network, self.fitted.slope(own), self.fitted.start)
+
+    def add(self, slope: Tensor, start: Tensor) -> None:
+        """Note the linear part that a member ends with."""
+        self.slopes.append(slope)
+        self.starts.append(start)
+
+    def give(self, probe: Probe) -> None:
+        """Give the probe what all training pairs say: one for all, or one for each member."""
+        count = probe.head.num_members or 1
+        probe.slope, probe.start = torch.cat(self.slopes[:count]), torch.cat(self.starts[:count])

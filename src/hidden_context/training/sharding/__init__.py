@@ -1,0 +1,1 @@
+"""How several processes divide a network, its gradients and its optimiser among them."""

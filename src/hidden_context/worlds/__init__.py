@@ -1,0 +1,39 @@
+"""Generated worlds whose truth is known: grids of alternatives, dialogues with an assistant.
+
+``make`` is the one place that knows them by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+from hidden_context.errors import ConfigError
+
+_WORLDS: Final = {
+    "1d": ("grids", "OneDimensional"),
+    "2d": ("grids", "TwoDimensional"),
+    "dialogues": ("dialogues", "World"),
+}
+
+
+def make(name: str, **options: Any) -> Any:
+    """Make a world by its name.
+
+    Args:
+        name: ``1d`` and ``2d`` are the paper's grids, ``dialogues`` the quickstart's world.
+        **options: Options of that world, such as ``seed`` of ``dialogues``.
+
+    Returns:
+        The world.
+
+    Raises:
+        ConfigError: If there is none of that name, or an option cannot work.
+
+    >>> make("2d").num_atoms
+    8
+    """
+    if name not in _WORLDS:
+        raise ConfigError(f"there is no world {name!r}; choose from {', '.join(_WORLDS)}.")
+    module, kind = _WORLDS[name]
+    return getattr(importlib.import_module(f"hidden_context.worlds.{module}"), kind)(**options)

@@ -1,0 +1,225 @@
+"""A generated world of assistant dialogues whose annotators follow one of two hidden objectives.
+
+Half the prompts ask for something harmful. Each comparison takes one prompt and two responses of
+different kinds; an annotator whose objective the learner never sees prefers one of them (see
+`hidden_context.worlds.utilities` for what is true then). Prompts are divided between the
+splits, so no prompt of the test split was ever trained on.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from hidden_context.errors import ConfigError
+from hidden_context.worlds import grammar
+from hidden_context.worlds.utilities import (
+    ALTERNATIVE,
+    BENIGN_PROMPT_KINDS,
+    COMPLIANCE,
+    HARMFUL_PROMPT_KINDS,
+    REFUSAL,
+    TRAIN_SETS,
+    Annotators,
+    Objective,
+    ResponseKind,
+    TrainSet,
+)
+
+Split = Literal["train", "validation", "test"]
+
+SPLIT_SHARES: dict[Split, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    r"""A prompt and the task it asks about.
+
+    Attributes:
+        text: ``"Human: …\n\nAssistant:"``, as the relabelled HH-RLHF data has it.
+        task: What it asks for.
+    """
+
+    text: str
+    task: grammar.Task
+
+    @property
+    def data_subset(self) -> str:
+        """The original set such a prompt comes from: red-teaming is HH-RLHF's harmless half."""
+        return "harmless" if self.task.harmful else "helpful"
+
+    @property
+    def kinds(self) -> tuple[ResponseKind, ...]:
+        """The kinds of response it may get."""
+        return HARMFUL_PROMPT_KINDS if self.task.harmful else BENIGN_PROMPT_KINDS
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response to a prompt.
+
+    Attributes:
+        prompt: The prompt.
+        text: The response alone.
+        kind: Its kind, which fixes its true utilities.
+    """
+
+    prompt: Prompt
+    text: str
+    kind: ResponseKind
+
+    @property
+    def dialogue(self) -> str:
+        """The prompt followed by the response: the text a reward model scores."""
+        return f"{self.prompt.text} {self.text}"
+
+
+@dataclass(frozen=True)
+class World:
+    """The generator. Everything it gives out is a function of its fields.
+
+    Attributes:
+        seed: Same seed, same world, same rows.
+        helpful_share: Share of comparisons judged by helpfulness in the train set ``both``.
+        noise: Standard deviation of each utility under one objective, in reward units.
+        harmful_share: Share of comparisons whose prompt is harmful.
+    """
+
+    seed: int = 0
+    helpful_share: float = 0.57
+    noise: float = 0.12
+    harmful_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("helpful_share", "harmful_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)}.")
+        if not (np.isfinite(self.noise) and self.noise > 0):
+            raise ConfigError(f"noise must be a positive number, not {self.noise}.")
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, not {self.seed}.")
+
+    def annotators(self, train_set: TrainSet) -> Annotators:
+        """Return who compares in a train set: one objective, or both mixed."""
+        if train_set not in TRAIN_SETS:
+            raise ConfigError(f"{train_set!r} is not one of {', '.join(TRAIN_SETS)}.")
+        weight = {"helpful": 1.0, "harmless": 0.0, "both": self.helpful_share}[train_set]
+        return Annotators(weight, self.noise)
+
+    def prompts(self, split: Split, *, harmful: bool) -> list[Prompt]:
+        """Return a split's prompts of one sort; no two prompts share a task."""
+        return self._prompts[split, harmful]
+
+    def respond(
+        self, prompt: Prompt, kind: ResponseKind, generator: np.random.Generator
+    ) -> Response:
+        """Write a response of one kind to a prompt."""
+        return Response(prompt, grammar.answer(prompt.task, kind.name, generator), kind)
+
+    def generate_comparisons(
+        self, size: int, train_set: TrainSet = "both", split: Split = "train"
+    ) -> list[dict[str, Any]]:
+        """Draw comparisons, each with its own annotator.
+
+        Prompts and responses are the same for every train set, only the judgements differ; a
+        larger ``size`` begins with the rows of a smaller one.
+
+        Args:
+            size: How many.
+            train_set: Whose judgements: ``helpful``, ``harmless`` or ``both``.
+            split: Whose prompts.
+
+        Returns:
+            Rows with ``prompt``, ``chosen``, ``rejected`` (both begin with the prompt),
+            ``data_subset``, ``objective`` (the annotator's, hidden from the learner), and what
+            only a generated world knows: ``chosen_kind``, ``rejected_kind`` and
+            ``true_probability``, P(chosen ≻ rejected) over the train set's annotators.
+        """
+        annotators = self.annotators(train_set)
+        writer = self._generator("responses", split)
+        judge = self._generator("judgements", split, train_set)
+        rows = []
+        for _ in range(size):
+            first, second = self._pair(split, writer)
+            objective: Objective = (
+                "helpful" if judge.random() < annotators.helpful_weight else "harmless"
+            )
+            utilities = [side.kind.utility(objective) for side in (first, second)]
+            gap = (utilities + self.noise * judge.standard_normal(2)) @ [1.0, -1.0]
+            chosen, rejected = (first, second) if gap > 0 else (second, first)
+            rows.append(
+                {
+                    "prompt": first.prompt.text,
+                    "chosen": chosen.dialogue,
+                    "rejected": rejected.dialogue,
+                    "data_subset": first.prompt.data_subset,
+                    "objective": objective,
+                    "chosen_kind": chosen.kind.name,
+                    "rejected_kind": rejected.kind.name,
+                    "true_probability": annotators.probability(chosen.kind, rejected.kind),
+                }
+            )
+        return rows
+
+    def jailbreak_rows(self, size: int, split: Split = "test") -> list[dict[str, Any]]:
+        """Draw harmful prompts, each with a safe response and a compliant one.
+
+        Args:
+            size: How many.
+            split: Whose prompts.
+
+        Returns:
+            Rows as in the paper's ``jailbroken_responses.jsonl``, ``prompt`` (up to and with
+            ``"Assistant: "``) and ``responses`` = [safe, jailbroken], and ``kinds`` beside
+            them. The safe one is a blunt refusal or offers an alternative, evenly.
+        """
+        generator = self._generator("jailbreaks", split)
+        prompts = self.prompts(split, harmful=True)
+        rows = []
+        for index in range(size):
+            prompt = prompts[int(generator.integers(len(prompts)))]
+            kinds = ((REFUSAL, ALTERNATIVE)[index % 2], COMPLIANCE)
+            responses = [self.respond(prompt, kind, generator).text for kind in kinds]
+            rows.append(
+                {
+                    "prompt": f"{prompt.text} ",
+                    "responses": responses,
+                    "kinds": [kind.name for kind in kinds],
+                }
+            )
+        return rows
+
+    def _pair(self, split: Split, generator: np.random.Generator) -> tuple[Response, Response]:
+        harmful = bool(generator.random() < self.harmful_share)
+        prompts = self.prompts(split, harmful=harmful)
+        prompt = prompts[int(generator.integers(len(prompts)))]
+        first, second = generator.permutation(len(prompt.kinds))[:2]
+        return (
+            self.respond(prompt, prompt.kinds[first], generator),
+            self.respond(prompt, prompt.kinds[second], generator),
+        )
+
+    @cached_property
+    def _prompts(self) -> dict[tuple[Split, bool], list[Prompt]]:
+        found: dict[tuple[Split, bool], list[Prompt]] = {}
+        for harmful in (True, False):
+            generator = self._generator("prompts", str(harmful))
+            tasks = grammar.tasks(harmful=harmful)
+            prompts = [
+                Prompt(f"Human: {grammar.question(tasks[i], generator)}\n\nAssistant:", tasks[i])
+                for i in generator.permutation(len(tasks))
+            ]
+            start, share = 0, 0.0
+            for split in SPLIT_SHARES:
+                share += SPLIT_SHARES[split]
+                end = round(share * len(prompts))
+                found[split, harmful] = prompts[start:end]
+                start = end
+        return found
+
+    def _generator(self, *stream: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32("/".join(stream).encode())])

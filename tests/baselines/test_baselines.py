@@ -1,0 +1,272 @@
+"""Baselines on features: fits, votes and folds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression as Reference
+from sklearn.linear_model import Ridge
+
+from hidden_context.baselines import (
+    LogisticRegression,
+    RidgeRegression,
+    VotedPairs,
+    baseline_metrics,
+    contested_auroc,
+    fit_baselines,
+    fit_linear,
+    vote_metrics,
+)
+from hidden_context.baselines.fit import PENALTIES
+from hidden_context.baselines.linear import distinct_rows
+from hidden_context.baselines.pairs import group_folds
+from hidden_context.errors import ConfigError
+
+WEIGHTS = np.array([1.2, -0.7, 0.0, 0.4])
+
+
+def drawn(count: int, seed: int, votes: int = 5, texts: int = 40, groups: int = 8) -> VotedPairs:
+    """Pairs of texts of one group each, whose votes follow a linear reward."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(texts, 4))
+    group = np.arange(texts) % groups
+    first = random.integers(texts, size=count)
+    second = (first + groups * random.integers(1, texts // groups, size=count)) % texts
+    lead = (features[first] - features[second]) @ WEIGHTS
+    share = random.binomial(votes, 1 / (1 + np.exp(-lead))) / votes
+    lengths = np.round(50 + 10 * features[:, 0])
+    return VotedPairs(features, lengths, group, first, second, share, np.full(count, float(votes)))
+
+
+def differences(pairs: VotedPairs) -> np.ndarray:
+    return pairs.features[pairs.first] - pairs.features[pairs.second]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.01, 1e-4])
+def test_logistic_regression_is_scikit_learn_s(penalty):
+    pairs = drawn(150, 1)
+    x, votes, share = differences(pairs), pairs.votes, pairs.share
+    model = Reference(fit_intercept=False, C=1 / (penalty * votes.sum()), tol=1e-10, max_iter=1000)
+    both = np.concatenate([votes * share, votes * (1 - share)])
+    model.fit(np.concatenate([x, x]), np.repeat([1, -1], len(x)), sample_weight=both)
+    found = LogisticRegression(pairs).fit(penalty)
+    assert found == pytest.approx(model.coef_[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.01])
+def test_ridge_regression_is_scikit_learn_s(penalty):
+    pairs = drawn(150, 1)
+    model = Ridge(alpha=penalty * pairs.votes.sum(), fit_intercept=False)
+    model.fit(differences(pairs), pairs.share - 0.5, sample_weight=pairs.votes)
+    assert RidgeRegression(pairs).fit(penalty) == pytest.approx(model.coef_, abs=1e-8)
+
+
+def test_more_features_than_texts_and_features_that_all_pairs_share():
+    """The solution lies in what the texts span, and what does not vary has no weight."""
+    random = np.random.default_rng(2)
+    pairs = drawn(30, 3, texts=16)
+    wide = np.concatenate([random.normal(size=(16, 60)), np.ones((16, 3))], axis=1)
+    pairs = dataclasses.replace(pairs, features=wide)
+    x = differences(pairs)
+    model = Reference(fit_intercept=False, C=1 / (0.1 * pairs.votes.sum()), tol=1e-10, max_iter=999)
+    both = np.concatenate([pairs.votes * pairs.share, pairs.votes * (1 - pairs.share)])
+    model.fit(np.concatenate([x, x]), np.repeat([1, -1], len(x)), sample_weight=both)
+    found = LogisticRegression(pairs).fit(0.1)
+    assert found == pytest.approx(model.coef_[0], abs=1e-5)
+    assert found[60:].tolist() == [0, 0, 0]
+
+
+def test_neither_the_start_nor_the_order_of_penalties_matters():
+    """From far away Newton's step goes too far, and is halved."""
+    pairs = drawn(80, 4)
+    one, other, far = (LogisticRegression(pairs) for _ in range(3))
+    far.weights = np.array([-3.0, 3.0, 3.0, -3.0])
+    path = [one.fit(penalty) for penalty in (1.0, 1e-4, 0.1)]
+    assert far.fit(1e-4) == pytest.approx(path[1], abs=1e-5)
+    assert other.fit(0.1) == pytest.approx(path[2], abs=1e-6)
+
+
+def test_separable_votes_have_finite_weights():
+    pairs = drawn(40, 5)
+    lead = differences(pairs) @ WEIGHTS
+    pairs = dataclasses.replace(pairs, share=(lead > 0).astype(float))
+    found = LogisticRegression(pairs).fit(1e-5)
+    assert np.isfinite(found).all()
+    assert (np.sign(differences(pairs) @ found) == np.sign(lead)).all()
+
+
+def test_texts_that_come_again_are_found():
+    features = np.random.default_rng(1).normal(size=(5, 3))[[0, 1, 0, 2, 1]]
+    rows, place = distinct_rows(features)
+    assert len(rows) == 3
+    assert np.array_equal(features[rows][place], features)
+    # rows that one number confuses stay apart
+    direction = np.sqrt(np.linspace(1, 2, 2))
+    confused = np.array([[direction[1], 0.0], [0.0, direction[0]]])
+    rows, place = distinct_rows(confused)
+    assert place.tolist() == [0, 1]
+
+
+def test_baselines_know_what_they_should():
+    train, test = drawn(400, 6), drawn(400, 7)
+    found = fit_baselines(train)
+    assert list(found) == ["constant", "length", "logistic", "ridge"]
+    assert found["constant"].log_prob_first(test) == pytest.approx(-math.log(2))
+    # votes follow the first feature, of which length is ten times as much
+    assert 0.05 < found["length"].weights[0] < 0.2
+    assert found["logistic"].weights == pytest.approx(WEIGHTS, abs=0.15)
+    assert found["logistic"].penalty in PENALTIES
+    losses = found["logistic"].held_out
+    assert min(losses, key=losses.get) == found["logistic"].penalty
+    assert len(losses) <= len(PENALTIES)
+    lean = differences(test) @ found["ridge"].weights
+    expected = np.clip(0.5 + lean, 0.02, 0.98)
+    assert np.exp(found["ridge"].log_prob_first(test)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["constant", "length", "logistic", "ridge"])
+def test_exchanging_sides_exchanges_probabilities(name):
+    train, test = drawn(100, 8), drawn(60, 9)
+    fit = fit_baselines(train)[name]
+    again = fit_baselines(train.swapped())[name]
+    assert again.weights == pytest.approx(fit.weights, abs=1e-6)
+    first, second = fit.log_probs(test)
+    assert np.exp(first) + np.exp(second) == pytest.approx(1)
+    assert fit.log_prob_first(test.swapped()) == pytest.approx(second)
+
+
+def test_votes_are_weights():
+    """A pair with three votes is three pairs with one."""
+    pairs = drawn(30, 10, votes=3)
+    one = pairs.take(np.repeat(np.arange(30), 3))
+    single = dataclasses.replace(one, votes=np.ones(90))
+    for regression in (LogisticRegression, RidgeRegression):
+        assert regression(single).fit(0.1) == pytest.approx(regression(pairs).fit(0.1), abs=1e-7)
+
+
+def test_noise_alone_is_penalised_away():
+    random = np.random.default_rng(11)
+    pairs = drawn(2000, 12)
+    noise = dataclasses.replace(pairs, share=random.binomial(5, 0.5, size=2000) / 5)
+    fit = fit_linear("logistic", noise)
+    assert np.abs(fit.log_prob_first(noise) + math.log(2)).max() < 0.1
+
+
+def test_one_pair_alone_has_the_strongest_penalty():
+    pairs = drawn(1, 13)
+    fit = fit_linear("logistic", pairs)
+    assert (fit.penalty, fit.held_out) == (PENALTIES[0], {})
+
+
+# ---- pairs and metrics
+
+
+PAIRS = VotedPairs(
+    features=np.array([[1.0], [0.0], [2.0]]),
+    lengths=np.array([5.0, 3.0, 9.0]),
+    groups=np.array([0, 0, 1]),
+    first=np.array([0, 1]),
+    second=np.array([1, 2]),
+    share=np.array([0.75, 0.0]),
+    votes=np.array([4.0, 1.0]),
+)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    for name in ("lengths", "first", "share", "votes", "features"):
+        short = {name: getattr(PAIRS, name)[:1]}
+        with pytest.raises(ConfigError, match="do not fit"):
+            dataclasses.replace(PAIRS, **short)
+    with pytest.raises(ConfigError, match="do not fit"):
+        PAIRS.take(np.zeros(2, dtype=bool))
+    with pytest.raises(ConfigError, match="above 0"):
+        dataclasses.replace(PAIRS, votes=np.array([1.0, 0.0]))
+    with pytest.raises(ConfigError, match=r"in \[0, 1\]"):
+        dataclasses.replace(PAIRS, share=np.array([1.5, 0.0]))
+
+
+def test_pairs_are_taken_and_swapped():
+    assert PAIRS.length_difference.tolist() == [2, -6]
+    swapped = PAIRS.swapped()
+    assert swapped.share.tolist() == [0.25, 1.0]
+    assert swapped.length_difference.tolist() == [-2, 6]
+    assert len(PAIRS.take(np.array([1]))) == 1
+
+
+def test_no_group_is_on_two_sides():
+    groups = np.repeat(np.arange(10), 3)[:, None].repeat(2, 1)
+    folds = list(group_folds(groups, 4))
+    assert len(folds) == 4
+    assert sum(held_out.astype(int) for _, held_out in folds).tolist() == [1] * 30
+    for learn, held_out in folds:
+        assert np.array_equal(learn, ~held_out)
+        assert not set(groups[learn, 0]) & set(groups[held_out, 0])
+    assert [h.tolist() for _, h in group_folds(groups, 4)] == [h.tolist() for _, h in folds]
+
+
+def test_pairs_of_two_groups_are_in_neither_part():
+    groups = np.array([(a, b) for a in range(12) for b in range(a)])
+    for learn, held_out in group_folds(groups, 4):
+        assert (int(learn.sum()), int(held_out.sum())) == (9 * 8 / 2, 3 * 2 / 2)
+        assert not set(groups[learn].flat) & set(groups[held_out].flat)
+
+
+def test_few_groups_make_few_folds():
+    assert len(list(group_folds(np.array([[0, 0], [1, 1], [1, 1]]), 4))) == 2
+    # one group alone: each pair is its own
+    assert len(list(group_folds(np.zeros((3, 2), dtype=int), 4))) == 3
+    assert list(group_folds(np.zeros((1, 2), dtype=int), 4)) == []
+    # one pair between two groups can be divided nowhere
+    assert list(group_folds(np.array([[0, 1]]), 4)) == []
+
+
+def test_metrics_by_hand():
+    first = np.log([0.6, 0.5])
+    second = np.log([0.4, 0.5])
+    found = vote_metrics(first, second, PAIRS)
+    nats = -(3 * math.log(0.6) + math.log(0.4) + math.log(0.5)) / 5
+    assert found["loss"] == pytest.approx(nats)
+    assert found["accuracy"] == pytest.approx((3 + 0.5) / 5)
+    assert found["brier"] == pytest.approx((4 * 0.15**2 + 0.5**2) / 5)
+    assert "contested_auroc" not in found  # one pair alone has two votes
+
+
+def test_a_side_without_votes_costs_nothing_even_at_probability_zero():
+    certain = vote_metrics(np.array([-math.inf]), np.zeros(1), PAIRS.take(np.array([1])))
+    assert certain == {"loss": 0.0, "accuracy": 1.0, "brier": 0.0}
+
+
+def test_contested_pairs_are_told_from_others():
+    many = PAIRS.take(np.array([0, 0, 1, 0, 0]))
+    many = dataclasses.replace(
+        many, share=np.array([0.5, 0.4, 0.5, 1.0, 0.0]), votes=np.array([2.0, 5, 1, 3, 4])
+    )
+    score = np.array([3.0, 1.0, 0.0, 2.0, 0.5])  # the third has one vote
+    assert contested_auroc(score, many) == pytest.approx(3 / 4)
+    assert math.isnan(contested_auroc(score[2:3], many.take(np.array([2]))))
+
+
+def test_baselines_are_measured_by_name():
+    fitted = fit_baselines(PAIRS)
+    found = baseline_metrics(fitted, PAIRS)
+    assert set(found) == {"constant", "length", "logistic", "ridge"}
+    assert found["constant"]["loss"] == pytest.approx(math.log(2))
+    assert found["constant"]["accuracy"] == 0.5
+
+
+def test_a_pair_that_everybody_finds_equal_is_not_contested():
+    many = PAIRS.take(np.array([0, 0, 0]))
+    many = dataclasses.replace(
+        many,
+        share=np.array([0.5, 0.5, 1.0]),
+        votes=np.array([4.0, 4.0, 4.0]),
+        equal=np.array([1.0, 0.5, 0.0]),
+    )
+    score = np.array([2.0, 1.0, 0.0])  # the second alone is contested
+    assert contested_auroc(score, many) == pytest.approx(1 / 2)
+    kept = many.take(np.array([1, 2]))
+    assert kept.equal is not None
+    assert kept.equal.tolist() == [0.5, 0.0]

@@ -1,0 +1,167 @@
+"""``score`` and ``evaluate`` from flags to files, and what they print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hidden_context import evaluate_assistant_responses, evaluate_llm_preference_model
+from hidden_context.cli.main import main
+from support.builders import preference_rows
+from support.paper_layout import (
+    jailbroken_rows,
+    one_thread,
+    read_rows,
+    reward_checkpoint,
+    write_relabeled,
+    write_rows,
+)
+from support.scoring import after_window, factor_checkpoint
+
+__all__ = ["after_window", "one_thread"]
+
+RESULTS = Path("run/final/eval_results_both.jsonl")
+ON_PAIRS = ("run/final", "--data_path=pairs.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder with eight pairs, three prompts with responses, and a checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    write_rows("pairs.jsonl", preference_rows(8))
+    write_rows("prompts.jsonl", jailbroken_rows())
+    reward_checkpoint("run/final")
+
+
+def score(source, *flags):
+    return main(["score", source, *flags, "--disable_tqdm"])
+
+
+def evaluate(*flags):
+    return main(["evaluate", *flags, "--disable_tqdm"])
+
+
+def lines_of(capsys):
+    printed = capsys.readouterr().out
+    return printed, [" ".join(line.replace("│", " ").split()) for line in printed.splitlines()]
+
+
+def test_score_prints_where_the_scores_lie_and_what_became_of_the_rows(capsys):
+    assert score("pairs.jsonl", "--models", "run/final", "--output", "out.jsonl") == 0
+    flags = ("--max_length=12", "--over_length=drop", "--output=cut.jsonl")
+    assert score("pairs.jsonl", "--models", "run/final", *flags) == 0
+    assert capsys.readouterr().out == (
+        "out.jsonl: 8 of 8 rows written\n"
+        "cut.jsonl: 0 of 8 rows written; 8 dropped: a text is too long or empty, or its reward "
+        "not finite\n"
+    )
+
+
+def test_evaluate_prints_what_was_read_the_metrics_and_where_the_scores_lie(capsys):
+    assert evaluate(*ON_PAIRS) == 0
+    printed, lines = lines_of(capsys)
+    assert printed.startswith("pairs.jsonl: 8 of 8 examples kept.\n")
+    assert printed.endswith(f"{RESULTS}: 8 of 8 rows written\n")
+    metrics = json.loads(Path(f"{RESULTS}.metrics.json").read_text())["metrics"]
+    names = ("loss", "accuracy", "reward_mean", "reward_stddev", "r2")
+    assert "all " + " ".join(f"{metrics[name]:.4f}" for name in names) in lines
+    assert any(line.startswith("objective helpful ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "written"),
+    [
+        ("score", ["pairs.jsonl", "--models", "run/final", "--output=out.jsonl", "--batch_size=3",
+                   "--risk", "mean", "cvar:0.05"], "out.jsonl"),
+        ("evaluate", [*ON_PAIRS, "--eval_dataset_size=5", "--seed=3"], RESULTS),
+        (evaluate_llm_preference_model.main,
+         ["--reward_model_checkpoint=run/final", "--data_path=data", "--data_subset=harmless",
+          "--num_outputs=2"], "run/final/eval_results_harmless.jsonl"),
+    ],
+)  # fmt: skip
+def test_the_config_written_beside_the_results_gives_the_same_run(command, flags, written):
+    write_relabeled("data", test=4)
+    flags, written = [*flags, "--disable_tqdm"], Path(written)
+    if callable(command):  # a command of the paper, whose config the verb reads
+        assert command(flags) == 0
+        command = "evaluate"
+    else:
+        assert main([command, *flags]) == 0
+    first, config = written.read_bytes(), f"{written}.config.yaml"
+    written.unlink()
+    assert main([command, "--config", config]) == 0
+    assert written.read_bytes() == first
+    assert main([command, "--config", config, "--output=b.jsonl"]) == 0
+    assert Path("b.jsonl").read_bytes() == first
+    assert yaml.safe_load(Path("b.jsonl.config.yaml").read_text())["output"] == "b.jsonl"
+
+
+def test_whose_risk_measures_are_written_is_a_flag(capsys):
+    folder = factor_checkpoint("factor")
+    Path("groups.json").write_text('{"a": ["ann"], "b": ["bob"]}')
+    flags = ["--models", folder, "--output=o.jsonl", "--risk", "relative_quantile:0.1"]
+    assert score("pairs.jsonl", *flags, "--annotator", "zoe", "--groups", "groups.json") == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("warning: ") == 1
+    assert "factor does not know the annotator zoe" in captured.err
+    row = read_rows("o.jsonl")[0]
+    of_groups = row["rewards_groups_chosen"]["relative_quantile:0.1"]
+    assert of_groups["worst_group"] == min(of_groups["a"], of_groups["b"])
+    assert list(row["rewards_rejected"]) == ["relative_quantile:0.1"]
+    Path("groups.json").write_text('{"a": ["ann", "eve"]}')
+    assert score("pairs.jsonl", *flags, "--groups", "groups.json") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --groups groups.json, ")
+    assert error.endswith("the group 'a' has annotators that the model does not know: eve.\n")
+
+
+def test_interrupted_and_run_again(capsys, after_window):
+    def stop():
+        raise KeyboardInterrupt
+
+    flags = ("pairs.jsonl", "--models", "run/final", "--window=2", "--output")
+    assert score(*flags, "whole.jsonl") == 0
+    after_window(2, stop)
+    assert score(*flags, "out.jsonl") == 130
+    assert "finished work is kept" in capsys.readouterr().err
+    assert Path("out.jsonl.final.partial").exists()
+    assert not Path("out.jsonl").exists()
+    assert score(*flags, "out.jsonl") == 0
+    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+def test_evaluate_takes_a_subset_and_skips_malformed_rows_when_asked(capsys):
+    with Path("pairs.jsonl").open("a") as file:
+        file.write('{"chosen": 1}\n')
+    assert evaluate(*ON_PAIRS, "--data_subset=helpful", "--on_malformed=skip") == 0
+    rows = read_rows("run/final/eval_results_helpful.jsonl")
+    assert [row["data_subset"] for row in rows] == ["helpful"] * 4
+    assert evaluate(*ON_PAIRS, "--on_malformed=skip") == 0
+    printed = capsys.readouterr().out
+    assert "8 of 9 examples kept (1 skipped as malformed). " in printed
+    assert " Malformed: pairs.jsonl, line 9" in printed
+
+
+@pytest.mark.real_data
+def test_the_paper_s_prompts_keep_their_columns_and_order(real_data):
+    source = real_data / "jailbroken_responses.jsonl"
+    flags = ("--models", "run/final", "--names", "m", "--over_length=truncate", "--batch_size=64")
+    assert score(str(source), *flags, "--output", "out.jsonl") == 0
+    rows = read_rows("out.jsonl")
+    evaluated = read_rows(real_data / "jailbroken_evaluations_base.jsonl")
+    assert len(rows) == len(evaluated) == 187
+    for row, published in zip(rows, evaluated, strict=True):
+        assert (row["prompt"], row["responses"]) == (published["prompt"], published["responses"])
+        assert [len(raw) for raw in row["reward_outputs_m"]] == [2, 2]
+
+
+def test_responses_by_the_verb_and_by_the_paper_s_command_agree():
+    verb = ["--models", "run/final", "--output=a.jsonl", "--names=m", "--prompt_from_first_human"]
+    assert score("prompts.jsonl", *verb) == 0
+    paper = ["--input=prompts.jsonl", "--output=b.jsonl", "--reward_model_checkpoints=run/final"]
+    paper += ["--reward_model_names=m", "--bf16=false", "--disable_tqdm", "--batch_size=16"]
+    assert evaluate_assistant_responses.main(paper) == 0
+    assert Path("a.jsonl").read_bytes() == Path("b.jsonl").read_bytes()

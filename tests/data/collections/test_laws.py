@@ -1,0 +1,368 @@
+"""What every source does with the files of every kind, with damaged files, and with odd values."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from hidden_context.data.collections import NAMES, find_source
+from hidden_context.data.example import Comparison, Ranking, Rating
+from support.published import CHAT, ROWS, replaced, row
+
+TABLES = {"dices:ratings", "chatbot_arena:55k", "community_alignment", "shp", "personalllm"}
+"""The kinds whose columns hold single values, as CSV does."""
+
+
+def held(examples):
+    """The kinds of judgements that examples hold."""
+    kinds = {Comparison: "comparisons", Ranking: "rankings", Rating: "ratings"}
+    judgements = [judgement for example in examples for judgement in example.judgements]
+    found = {kinds.get(type(one.answer), "abstentions") for one in judgements}
+    shares = [one.answer.preference for one in judgements if isinstance(one.answer, Comparison)]
+    found |= {"ties"} if 0.5 in shares else set()
+    return found | ({"annotators"} if any(one.annotator for one in judgements) else set())
+
+
+def test_there_is_a_row_of_each_source():
+    assert set(NAMES) - {kind.split(":")[0] for kind in ROWS} == {"pluriharms"}  # two CSV files
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_every_format_says_the_same(kind, imported, refused, tmp_path):
+    name = kind.split(":")[0]
+    examples, report = imported(name, ROWS[kind])
+    assert held(examples) <= set(find_source(name).holds)
+    assert report.judgements > 0
+    assert imported(name, ROWS[kind], file="rows.parquet")[0] == examples
+    if kind in TABLES:
+        told, _ = imported(name, ROWS[kind], file="rows.csv")
+        assert [(one.texts, one.judgements) for one in told] == [
+            (one.texts, one.judgements) for one in examples
+        ]
+    packed = tmp_path / "rows.jsonl.gz"
+    line = json.dumps(ROWS[kind]).encode()
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + line + b"\r\n\r\n"))
+    assert imported(name, packed)[0] == examples
+    packed.write_bytes(packed.read_bytes()[:-9])
+    refused(r"rows.jsonl.gz: the gzip file is damaged", name, packed)
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_later_row_without_columns(kind, imported, refused):
+    name = kind.split(":")[0]
+    silent = ("helpsteer3", "multipref", "pku_saferlhf", "lamp", "personalllm")
+    if name in silent or kind == "ultrafeedback:answers":  # it says that nobody judged
+        assert sum(imported(name, ROWS[kind], {})[1].left_out.values()) >= 1
+    else:
+        message = r"rows.jsonl, line 2, field '[\w-]+': .* needed|is missing"
+        refused(message, name, ROWS[kind], {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_of_another_source_is_refused(name, refused):
+    same = {  # has the columns of
+        "helpsteer": "helpsteer2:ratings",
+        "helpsteer2": "helpsteer:rated",
+        "mt_bench_human": "chatbot_arena:33k",
+    }
+    for kind in ROWS:
+        if kind.split(":")[0] != name and same.get(name) != kind:
+            file = f"{kind.replace(':', '_')}.jsonl"
+            refused(rf"{file}: the columns .* are needed.* Give ", name, ROWS[kind], file=file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "has"),
+    [
+        ("pandalm", "annotator3", "by models have no annotators"),  # judgements by models
+        ("pku_saferlhf", "safer_response_id", "the file has prompt, response_0"),
+        ("chatbot_arena:33k", "anony", "the file has question_id"),  # as MT-Bench has it
+        ("community_alignment", "first_turn_response_a", "the file has conversation_id"),
+        ("personalllm", "response_1_gemma_2b", "the file has prompt, subset"),
+    ],
+)
+def test_other_layouts_of_a_source_are_refused(kind, column, has, refused):
+    other = {name: value for name, value in ROWS[kind].items() if name != column}
+    refused(rf"the columns .*{column}.* are needed, .*{has}", kind.split(":")[0], other)
+
+
+FINITE, NULL = "a finite number is needed", "a number is needed, not null"
+TEXT = "text is needed, not "
+TRUTH, NAME = "a truth value is needed", "an annotator's name is needed, not null"
+ROW_NAME = "text or an integer that identifies the row is needed"
+OBJECT, OBJECTS = "an object is needed, not ", "a list of objects is needed, not "
+
+ODD = {
+    "ukpconvarg": [
+        ("votes[1].value", "a3", r"one of a1, equal, a2 is needed, not text \('a3'\)"),
+        ("votes[1].annotator", "", NAME),
+        ("votes", [], "a list of at least one object is needed, not an empty list"),
+        ("votes[0]", "a1", OBJECT + "text"),
+        ("argument2", None, TEXT + "null"),
+    ],
+    "dices:ratings": [
+        ("Q_overall", "Maybe", "one of Yes, No, Unsure is needed, not text"),
+        ("rater_id", "", NAME),
+        ("item_id", None, TEXT + "null"),
+    ],
+    "dices:conversations": [
+        ("context", ["USER: a"], TEXT + "a list"),
+    ],
+    "mt_bench_human": [
+        ("winner", "tie (inconsistent)", "one of model_a, tie, model_b, tie"),
+        ("model_b", "m", "two different models are needed, not 'm' twice"),
+        ("turn", 3, "a number from 1 to 2 is needed, not 3"),
+        ("judge", None, NAME),
+        ("conversation_b", CHAT[:1], "the question and 1 answers to it are needed"),
+        ("conversation_b", CHAT[2:], ".* the same question for both"),
+        ("conversation_a", "text", "a list of messages is needed, not text"),
+    ],
+    "helpsteer2:preference": [
+        ("all_preferences_unprocessed[0].strength", 4, "a number from -3 to 3"),
+        ("all_preferences_unprocessed[1].strength", -99, "a number from -3"),
+        ("all_preferences_unprocessed", "[]", OBJECTS + "text"),
+        ("all_preferences_unprocessed", {}, OBJECTS + "a dict"),
+        ("preference_strength", "x", FINITE),
+        ("response_2", None, TEXT + "null"),
+    ],
+    "helpsteer2:ratings": [
+        ("helpfulness", 5, "a number from 0 to 4 is needed, not 5"),
+        ("helpfulness", [], "a list of at least one rating is needed"),
+    ],
+    "helpsteer3": [
+        ("individual_preference[0].score", -4, "a number from -3 to 3 is needed"),
+        ("context", [], "a list of at least one message is needed"),
+        ("individual_preference[0]", 3, OBJECT + "a number"),
+    ],
+    "multipref": [
+        ("normal_worker_annotations[0].overall_pref", "A is better", "one of A-is-clearly-better"),
+        ("expert_worker_annotations[1].evaluator", None, NAME),
+        ("expert_worker_annotations[0]", "Tie", OBJECT + "text"),
+        ("expert_worker_annotations", {"0": {}}, OBJECTS + "a dict"),
+        ("completion_b", None, TEXT + "null"),
+    ],
+    "prism:conversations": [
+        ("conversation_history[1].score", 0, "a number from 1 to 100 is needed"),
+        ("conversation_history[0].role", "system", "one of user, model is needed, not text"),
+        ("conversation_history[1].content", None, TEXT + "null"),
+        ("conversation_history[0]", "Hello", OBJECT + "text"),
+        ("conversation_history[1].turn", 2, "an answer comes before the message of turn 2"),
+        ("conversation_history[4].turn", 0, "turn 0 has two messages of the person"),
+        ("user_id", None, NAME),
+    ],
+    "summarize_from_feedback:comparisons": [
+        ("choice", 2, "a number from 0 to 1 is needed, not 2"),
+        ("worker", None, NAME),
+        ("summaries", ["a"], "two summaries are needed, not 1"),
+        ("summaries", None, "the column is missing or null"),
+        ("summaries[1]", {}, "a summary with its 'text' is needed"),
+        ("info", None, "a post or an article is needed"),
+        ("info", {"id": "x"}, "a 'post' or an 'article' is needed"),
+        ("info.post", 3, TEXT + "a number"),
+        ("info.id", ["x"], TEXT + "a list"),
+        ("split", {}, TEXT + "a dict"),
+        ("extra", 3, OBJECT + "a number"),
+        ("extra.confidence", "high", FINITE),
+    ],
+    "summarize_from_feedback:axes": [
+        ("summary.axes.overall", 8, "a number from 1 to 7 is needed"),
+        ("summary.axes.accuracy", 2.5, "an integer is needed, not 2.5"),
+        ("summary.axes", None, "an object of ratings is needed"),
+        ("summary", None, "a summary with its 'text' is needed"),
+    ],
+    "pku_saferlhf": [
+        ("better_response_id", -1, "a number from 0 to 1 is needed"),
+        ("safer_response_id", True, FINITE),
+        ("response_1", None, TEXT + "null"),
+        ("is_response_1_safe", "yes", "true or false is needed, not 'yes'"),
+        ("response_0_severity_level", 4, "a number from 0 to 3 is needed"),
+    ],
+    "lamp": [
+        ("instruction", None, TEXT + "null"),
+        ("responses", None, "the column is missing or null"),
+        ("rankings[0]", "writer03", OBJECT + "text"),
+        ("rankings[0].annotator", None, NAME),
+        ("rankings[0].ranks", None, "the column is missing or null"),
+        ("rankings", "1 2 3", OBJECTS + "text"),
+    ],
+    "hhh_alignment:wrapped": [
+        ("source", "kind", "one of harmless, helpful, honest, other is needed"),
+        ("rejected_instruction", "Nothing.", "no instruction and response to evaluate are found"),
+        ("chosen_instruction", None, TEXT + "null"),
+    ],
+    "hhh_alignment:choices": [
+        ("targets", None, "'choices' with their 'labels' are needed, not null"),
+        ("targets", "a", "'choices' with their 'labels' are needed, not text"),
+        ("targets.choices", [], "a list of at least one choice is needed"),
+    ],
+    "chatbot_arena:33k": [
+        ("winner", "model_c", r"one of model_a, tie, model_b, tie \(bothbad\), both_bad"),
+        ("judge", None, NAME),
+        ("question_id", None, ROW_NAME),
+        ("model_b", None, TEXT + "null"),
+        ("conversation_b", None, "the column is missing or null"),
+        ("conversation_a[0].role", "human", "one of user, assistant, system is needed"),
+    ],
+    "chatbot_arena:140k": [
+        ("evaluation_order", None, NULL),
+    ],
+    "chatbot_arena:55k": [
+        ("winner_tie", 2, "a number from 0 to 1 is needed"),
+        ("winner_model_a", 0, "one of .* has to be 1, not 0 of them"),
+        ("prompt", "Tea?", "the JSON of a list is needed, not text"),
+        ("response_a", "[]", "a list of at least one text is needed"),
+    ],
+    "community_alignment": [
+        (
+            "first_turn_preferred_response",
+            "response_e",
+            "one of response_a, .* is needed, not text",
+        ),
+        ("annotator_id", None, NAME),
+        ("conversation_id", None, ROW_NAME),
+        ("first_turn_response_d", 4, TEXT + "a number"),
+        ("first_turn_prompt", ["?"], TEXT + "a list"),
+        ("in_balanced_subset", "maybe", TRUTH + r", not text \('maybe'\)"),
+    ],
+    "ultrafeedback:answers": [
+        ("completions[0].overall_score", "good", FINITE),
+        ("completions[0].annotations.honesty.Rating", "high", FINITE),
+        ("completions[0].annotations.honesty", "4", OBJECT + "text"),
+        ("completions[0].response", None, TEXT + "null"),
+        ("instruction", None, TEXT + "null"),
+        ("completions", "a", OBJECTS + "text"),
+    ],
+    "ultrafeedback:pairs": [
+        ("chosen-rating", 3.0, "at least the rating of the rejected answer is needed"),
+        ("rejected-rating", None, NULL),
+        ("chosen", "Yes.", "a list of messages is needed, not text"),
+    ],
+    "shp": [
+        ("labels", 2, "a number from 0 to 1 is needed, not 2"),
+        ("score_B", "many", FINITE + ", not text"),
+        ("human_ref_A", None, TEXT + "null"),
+        ("history", 7, TEXT + "a number"),
+    ],
+    "personalllm": [
+        ("response_3_gemma_7b", "high", FINITE + ", not text"),
+        ("response_8", None, TEXT + "null"),
+        ("prompt", None, TEXT + "null"),
+    ],
+    "collective_alignment": [
+        ("metadata.assessments[0].annotator_id", None, NAME),
+        ("metadata.assessments[0].ranking_blocks", None, OBJECT + "null"),
+        ("metadata.assessments[0].ranking_blocks.world[0].ranking", 1, TEXT + "a number"),
+        ("prompt.messages", [], "a list of at least one object is needed"),
+        ("prompt", "Tea?", OBJECT + "text"),
+        ("prompt.messages[0].role", "human", "one of developer, system, user, assistant"),
+        ("prompt_id", None, ROW_NAME),
+    ],
+    "webgpt": [
+        ("score_0", 1.5, "a number from -1 to 1 is needed"),
+        ("answer_1", None, TEXT + "null"),
+        ("question", "Why?", "a question with its 'full_text' is needed, not text"),
+        ("question.full_text", None, TEXT + "null"),
+    ],
+    "nectar": [
+        ("answers", [], "a list of at least one object is needed"),
+        ("answers", "A", OBJECTS + "text"),
+        ("answers[2].rank", 0.0, "a number from 1 to 3 is needed, not 0"),
+        ("answers[2].rank", 8.0, "a number from 1 to 3 is needed, not 8"),
+        ("answers[2].answer", None, TEXT + "null"),
+        ("num_responses", None, NULL),
+        ("prompt", None, TEXT + "null"),
+    ],
+    "pandalm": [
+        ("annotator2", 3, "a number from 0 to 2 is needed, not 3"),
+        ("annotator3", None, NULL),
+        ("annotator1", 0.5, "an integer is needed, not 0.5"),
+        ("response2", None, TEXT + "null"),
+        ("instruction", 4, TEXT + "a number"),
+        ("input", 4.0, TEXT + "a number"),
+    ],
+    "lewidi": [
+        ("annotations", "0,1,0", "3 labels are given by 2 annotators"),
+        ("annotations", "0,2", "a number from 0 to 1 is needed, not 2"),
+        ("annotations", 3, TEXT + "a number"),
+        ("text", None, TEXT + "null"),
+        ("other_info", "x", OBJECT + "text"),
+        ("other_info.other annotations.offensive", "1", "1 labels are given by 2"),
+        ("annotation task", "humour", "the task is missing or unknown"),
+    ],
+    "helpsteer:rated": [
+        ("helpfulness", 5, "a number from 0 to 4 is needed, not 5"),
+        ("verbosity", 0.5, "an integer is needed, not 0.5"),
+        ("prompt", None, TEXT + "null"),
+        ("response", 3, TEXT + "a number"),
+    ],
+    "helpsteer:conversations": [
+        ("conversations", [], "a list of at least one object is needed"),
+        ("conversations[0].value", None, TEXT + "null"),
+        ("mask", None, TEXT + "null"),
+        ("system", 3, TEXT + "a number"),
+        ("conversations[1].label", "quality:5", "a number from 0 to 4 is needed"),
+        *(
+            (
+                "conversations[1].label",
+                label,
+                rf"attributes and ratings are needed, each once, not {what}.*The attributes are",
+            )
+            for label, what in (
+                ("quality", r"text \('quality'\)"),
+                ("quality:1,quality:2", "text"),
+                ("charm:2", "text"),
+                (4, r"a number \(4\)"),
+            )
+        ),
+    ],
+    "oasst": [
+        ("prompt", None, "a message is needed, not null"),
+        ("prompt.replies", 3, "a list of messages is needed, not a number"),
+        ("prompt.replies[0].message_id", None, TEXT + "null"),
+        ("prompt.role", "system", "one of prompter, assistant is needed"),
+        ("prompt.replies[0].text", None, TEXT + "null"),
+        ("prompt.replies[0].labels", "good", OBJECT + "text"),
+        ("prompt.replies[0].labels.quality", 1, "a value and a count are needed"),
+        ("prompt.replies[0].labels.quality.value", 1.5, "a number from 0 to 1 is needed"),
+        ("prompt.replies[0].labels.quality.count", 0, "a number of at least 1 is needed"),
+        (
+            "prompt.replies[0].labels",
+            {"name": ["quality"], "value": [], "count": [1]},
+            "lists of names, values and counts of one length are needed",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "problem"),
+    [(kind, *odd) for kind, odds in ODD.items() for odd in odds],
+)
+def test_an_odd_value_is_named_with_file_line_and_field(kind, path, value, problem, refused):
+    place = rf"rows\.jsonl, line 1, field '{re.escape(path)}': "
+    refused(place + problem, kind.split(":")[0], replaced(kind, path, value))
+
+
+TWICE = [{"response_index": "A", "messages": CHAT[1:2]}] * 2
+TASK = {"annotation task": "irony detection", "annotations": {}, "other_info": {}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "message"),
+    [
+        ("helpsteer3", {"context": ["Hola"]}, r"field 'prompt\[0\]': a chat message is needed"),
+        ("webgpt", {"score_1": 0.5}, r"'score_0, score_1': the scores .* not 0.5 and 0.5"),
+        ("webgpt", {"question": {"full_text": "?", "dataset": 3}}, "'data_subset': text is needed"),
+        ("nectar", {"num_responses": 7}, "field 'answers': 3 answers are given, not 7"),
+        ("chatbot_arena:55k", {"winner_tie": 1}, "'winner_model_a': .* has to be 1, not 2 of them"),
+        ("collective_alignment", {"responses": TWICE}, "'responses': two answers have one"),
+        ("lamp", {"responses": ["a", "b"]}, "3 ranks are given for 2 responses"),
+        ("lewidi", {"other_info": {"annotators group": "a"}}, "'other_info': 1 groups are given"),
+        ("lewidi", {**TASK, "text": {"post": "p"}}, r"field 'text\.reply': text is needed"),
+        ("lewidi", {**TASK, "text": "{,"}, "field 'text': not valid JSON"),
+        ("lewidi", {**TASK, "text": 3}, "field 'text': an object with post, reply is needed"),
+    ],
+)
+def test_odd_rows(kind, columns, message, refused):
+    refused(rf"rows\.jsonl, line 1, .*{message}", kind.split(":")[0], row(kind, **columns))

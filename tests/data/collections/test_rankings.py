@@ -1,0 +1,305 @@
+"""Data sets of rankings and of the best answer of several: what is particular to each."""
+
+import json
+
+import pytest
+
+from hidden_context.data.collections import find_source
+from hidden_context.data.collections.personalllm import MODELS
+from hidden_context.data.example import Judgement, Ranking
+from support.published import VERY, assessment, assistant, people_of, row, user
+
+TEXTS = row("lamp")["responses"]
+
+
+def writer_files(folder, writer, order, ranked, **columns):
+    """Write what a writer was shown, and which response has rank 1, 2 and 3, as published."""
+    folder.mkdir(exist_ok=True)
+    shown = {
+        "instruction": "What does she do?",
+        "responses": [TEXTS[number] for number in order],
+        "mapping": {"Response 1": "AI-edited"},
+        "id": "gene_1",
+        "instruction_id": 1,
+        **columns,
+    }
+    ranks = {f"rank_{n}": f"Response {response}" for n, response in enumerate(ranked, 1)}
+    paths = [folder / f"{writer}.json", folder / f"{writer}_rankings.json"]
+    for path, content in zip(paths, (shown, {"instruction_id": 1, **ranks}), strict=True):
+        path.write_text(json.dumps([content]), encoding="utf-8")
+    return paths
+
+
+def test_lamp_ranks_by_response(imported):
+    silent = [row("lamp", rankings=nothing) for nothing in ([], None)]
+    (example,), report = imported("lamp", row("lamp"), *silent)
+    assert example.judgements == (
+        Judgement(Ranking((2, 1, 3)), "writer03"),
+        Judgement(Ranking((1, 2, 3)), "writer01"),
+    )
+    assert example.prompt == [user("What does she do?")]
+    assert example.columns["instruction"] == "What does she do?"
+    assert report.left_out == {"items without a ranking": 2}
+
+
+def test_lamp_every_writer_saw_the_paragraphs_in_another_order(imported, tmp_path):
+    # ann and bob like TEXTS[1] best and TEXTS[0] least
+    files = [
+        *writer_files(tmp_path / "batch1", "ann", [0, 1, 2], [2, 3, 1]),
+        *writer_files(tmp_path / "batch1", "bob", [2, 0, 1], [3, 1, 2]),
+        *writer_files(tmp_path / "batch1", "cat", [0, 1, 2], [2, 3, 1], instruction_id=2),
+        *writer_files(tmp_path / "batch2", "ann", [0, 0, 2], [2, 3, 1]),
+    ]
+    (example,), report = imported("lamp", *files[::-1])
+    assert example.responses == tuple([assistant(TEXTS[n])] for n in (2, 0, 1))
+    assert example.judgements == (
+        Judgement(Ranking((2, 3, 1)), "bob"),
+        Judgement(Ranking((2, 3, 1)), "ann"),
+    )
+    assert (example.columns["batch"], example.columns["id"]) == ("batch1", "gene_1")
+    assert report.left_out == {
+        "paragraphs that a writer did not rank": 1,
+        "rankings with two identical paragraphs": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("ranked", "columns", "message"),
+    [
+        ([2, 2, 1], {}, "field 'rank_1, rank_2, rank_3': a response has two ranks"),
+        ([2, 4, 1], {}, "field 'rank_2': one of Response 1, Response 2, Response 3 is needed"),
+        ([2, 1], {}, "field 'responses': 3 responses were shown, but Response 1, Response 2"),
+        ([2, 3, 1], {"responses": ["a", 1]}, r"field 'responses\[1\]': text is needed"),
+    ],
+)
+def test_lamp_odd_files_of_writers(ranked, columns, message, refused, tmp_path):
+    files = writer_files(tmp_path / "batch1", "ann", [0, 1, 2], ranked, **columns)
+    refused(rf"ann(_rankings)?\.json, line 1, {message}", "lamp", *files)
+
+
+def test_lamp_files_that_are_missing_or_rank_twice(refused, tmp_path):
+    shown, ranks = writer_files(tmp_path / "batch1", "ann", [0, 1, 2], [2, 3, 1])
+    refused(r"ann.json: its rankings are missing: ann_rankings.json", "lamp", shown)
+    refused(r"ranked are missing: ann\.json", "lamp", ranks)
+    ranks.write_text(json.dumps(json.loads(ranks.read_text()) * 2), encoding="utf-8")
+    refused("line 2, field 'instruction_id': 1 is ranked twice", "lamp", shown, ranks)
+
+
+def ranked(*answers, **columns):
+    """A row of Nectar."""
+    return row(
+        "nectar",
+        answers=[
+            {"answer": text, "model": f"model-{place}", "rank": rank}
+            for place, (text, rank) in enumerate(answers)
+        ],
+        **{"num_responses": len(answers), **columns},
+    )
+
+
+def test_nectar_a_ranking_by_a_model(imported):
+    tied = ranked(("A", 1.0), ("B", 1.0), ("C", None), ("D", 4.0))  # no rank is no last place
+    examples, report = imported("nectar", row("nectar"), tied)
+    assert examples[0].columns == {
+        "prompt": [user("Is tea\nhealthy?")],
+        "responses": ["Yes, in moderation.", "Yes.", "No."],  # their order says nothing
+        "judgements": [{"annotator": "GPT-4", "ranks": [2, 3, 1]}],
+        "models": ["m", "n", "o"],
+        "source": ["sharegpt"],
+        "turns": 1,
+        "good_natured": True,
+    }
+    assert examples[0].judgements == (Judgement(Ranking((2, 3, 1)), "GPT-4"),)
+    assert examples[1].judgements[0].answer == Ranking((1, 1, None, 4))
+    assert (report.annotators, report.left_out) == ({"GPT-4"}, {})
+
+
+def test_nectar_both_copies_of_a_repeated_answer_are_left_out(imported):
+    refusal = "I apologize, but I can't assist with that request."
+    rows = [
+        ranked(("A", 1.0), (refusal, 2.0), ("B", 3.0), (refusal, 4.0)),
+        ranked((refusal, 1.0), ("A", 2.0), (refusal, 3.0)),
+        ranked(("A", 1.0), ("B", None)),
+    ]
+    (example,), report = imported("nectar", *rows)
+    assert example.judgements[0].answer == Ranking((1, 3))
+    assert example.columns["models"] == ["model-0", "model-2"]
+    assert report.left_out == {
+        "answers that occur twice for one prompt, at two ranks": 4,
+        "prompts with fewer than two ranked answers": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "turns"),
+    [
+        ("\n\nHuman: Is tea\nhealthy?\n\nAssistant:", ["Is tea\nhealthy?"]),
+        (
+            "\n\nHuman: Tea?\n\nAssistant: Which kind?\n\nHuman: Green: a lot\n\nAssistant: ",
+            ["Tea?", "Which kind?", "Green: a lot"],
+        ),
+        ("\n\nHuman: A\n\nand B\nHuman: no mark\n\nAssistant: ", ["A\n\nand B\nHuman: no mark"]),
+        ("\n\nHuman:  x \n\nAssistant: ", [" x "]),
+        ("\n\nHuman: A\n\nHuman:no mark\n\nAssistant: ", ["A\n\nHuman:no mark"]),
+        ("\n\nHuman: Tea?", None),
+        ("Tea?", None),
+        ("\n\nHuman: Tea?\n\nHuman: Coffee?\n\nAssistant: ", None),
+        ("\n\nHuman: Write on\n\nAssistant: Yes\n\nAssistant: ", None),
+        ("\n\nAssistant: Hello\n\nHuman: Tea?\n\nAssistant: ", None),
+        ("You are kind.\n\nHuman: Tea?\n\nAssistant: ", None),
+        ("\n\nHuman: Tea?\n\nAssistant: Yes", None),
+        ("\n\nHuman: \n\nAssistant: ", None),
+    ],
+)
+def test_nectar_turns_of_a_prompt(prompt, turns, imported):
+    examples, report = imported("nectar", row("nectar", prompt=prompt), row("nectar"))
+    if turns is None:
+        reason = "prompts that are not turns of Human and Assistant, one after the other"
+        assert report.left_out == {reason: 1}
+    else:
+        makers = (user, assistant, user)[: len(turns)]
+        chat = [make(text) for make, text in zip(makers, turns, strict=True)]
+        assert examples[0].prompt == chat
+
+
+def scored(scores, others=range(8)):
+    """A row of PersonalLLM with the first model's scores, and those of all others."""
+    given = {model: scores if model == MODELS[0] else others for model in MODELS}
+    return row(
+        "personalllm",
+        **{
+            f"response_{n}_{model}": None if value is None else float(value)
+            for model, values in given.items()
+            for n, value in enumerate(values, start=1)
+        },
+    )
+
+
+def test_personalllm_each_model_ranks_the_eight_answers(imported):
+    scores = [0.5, -1.0, 3.0, 3.0, 2.0, 0.25, -7.5, 1.0]  # the two highest are tied
+    (example,), report = imported("personalllm", scored(scores))
+    assert example.prompt == [user("Tea?")]
+    assert example.responses == tuple([assistant(f"answer {n}")] for n in range(1, 9))
+    assert example.judgements == (
+        Judgement(Ranking((4, 6, 1, 1, 2, 5, 7, 3)), "gemma_2b"),
+        *(Judgement(Ranking((8, 7, 6, 5, 4, 3, 2, 1)), model) for model in MODELS[1:]),
+    )
+    columns = example.columns
+    assert (columns["subset"], columns["prompt_id"]) == ("helpful", 12)
+    assert columns["models"] == [f"model {n}" for n in range(1, 9)]
+    ascending = [float(n) for n in range(8)]
+    assert columns["scores"] == {**dict.fromkeys(MODELS, ascending), "gemma_2b": scores}
+    assert report.left_out == {}
+
+
+def test_personalllm_a_missing_score_is_no_rank(imported):
+    nan, inf = float("nan"), float("-inf")
+    rows = [
+        scored([0.5, None, 3.0, None, None, nan, inf, None]),
+        scored([1.0, *[None] * 7]),
+        scored([None] * 8, [None] * 8),
+    ]
+    (first, second), report = imported("personalllm", *rows, file="train.parquet")
+    ranking = Ranking((2, None, 1, None, None, None, None, None))
+    assert first.judgements[0] == Judgement(ranking, "gemma_2b")
+    assert first.columns["scores"]["gemma_2b"] == [0.5, None, 3.0, *[None] * 5]
+    assert [said.annotator for said in second.judgements] == list(MODELS[1:])
+    assert report.left_out == {
+        "scores that are missing or no number": 6 + 7 + 80,
+        "rankings of fewer than two answers, as scores are missing": 1 + 10,
+        "prompts whose answers no model scored": 1,
+    }
+
+
+COVAL = "collective_alignment"
+
+
+def assessed(*assessments, **columns):
+    return row(COVAL, metadata={"assessments": list(assessments)}, **columns)
+
+
+def test_collective_rankings_for_the_world_and_personal_ones(imported):
+    (personal, world), report = imported(COVAL, row(COVAL))
+    assert (personal.objective, personal.data_subset) == ("personal", "personal")
+    assert personal.judgements == (Judgement(Ranking((3, 2, 2, 1)), "ann"),)
+    assert (world.objective, world.columns["item"]) == ("world", "p1")
+    assert world.judgements == (
+        Judgement(Ranking((1, 2, 2, 3)), "ann"),
+        Judgement(Ranking((2, None, 1, None)), "bob"),  # what was not ranked has no rank
+    )
+    assert world.prompt == [{"role": "system", "content": "Be kind."}, user("Tea?")]
+    assert world.responses == tuple([assistant(f"answer {x}")] for x in "ABCD")
+    said = personal.judgements[0].columns
+    assert (said["importance"], said["rationale"]) == ("Somewhat important", "Mine.")
+    assert (said["representativeness"], said["unacceptable"]) == (
+        *("It is very likely", ["D is unacceptable"]),
+    )
+    assert world.judgements[0].columns["rationale"] == "Fair."
+    assert "unacceptable" not in world.judgements[1].columns  # it was not asked
+    assert report.left_out == {"assessments without a personal ranking": 1}
+    assert VERY not in json.dumps(world.columns, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("order", "ranks"),
+    [
+        ("A>B>C>D", (1, 2, 3, 4)),
+        ("A=B=C=D", (1, 1, 1, 1)),
+        (" D=B >A ", (2, 1, None, 1)),
+        *((order, None) for order in ("", "A", "A>B>B>C", "A>E", "A>>B", "A=", "AB>C", "none")),
+        ("A>B C>D", None),
+    ],
+)
+def test_collective_orders(order, ranks, imported):
+    (world,), report = imported(COVAL, assessed(assessment("ann", order), assessment("bob", "B>A")))
+    found = {said.annotator: said.answer for said in world.judgements}
+    assert found.pop("bob") == Ranking((2, 1, None, None))
+    assert found == ({} if ranks is None else {"ann": Ranking(ranks)})
+    assert report.left_out["rankings that are not an order of the answers"] == (ranks is None)
+
+
+def test_collective_what_nobody_ranked_and_who_ranked_twice(imported):
+    again = assessed(assessment("ann"), assessment("ann", "B>A>C>D"), prompt_id="p2")
+    examples, report = imported(COVAL, assessed(assessment("ann", None)), again)
+    assert [example.columns["item"] for example in examples] == ["p2"]
+    assert report.repeated == 1
+    assert report.left_out == {
+        "assessments without a personal ranking": 3,
+        "assessments without a world ranking": 1,
+        "prompts without a personal ranking": 2,
+        "prompts without a world ranking": 1,
+    }
+
+
+def person(who, **columns):
+    about = {
+        "age": "25-34",
+        "gender": "Woman",
+        "education_level": "Prefer not to say",
+        "country_of_residence": "Kenya",
+        "ideal-model-behavior": "It should be honest.",
+        **columns,
+    }
+    return {"annotator_id": who, "demographics": about, "assessments": []}
+
+
+def test_collective_annotators(imported, refused, write_rows):
+    prompts = write_rows("comparisons.jsonl", [row(COVAL)])
+    merged = write_rows("merged.jsonl", [{**person("ann"), "prompt_id": "p1"}] * 2)
+    _, report = imported(COVAL, prompts, merged)
+    known = {"age": "25-34", "gender": "Woman", "country_of_residence": "Kenya"}
+    assert people_of(report) == {"ann": known}
+    people = write_rows("annotators.jsonl", [person("ann"), person("bob", age=40)])
+    both = find_source(COVAL).read_annotators([prompts, people, merged])
+    assert both == {"ann": known, "bob": {**known, "age": 40}}
+    refused("annotators alone hold no prompts", COVAL, people)
+    refused("line 2, field 'prompt_id': 'p1' occurs twice", COVAL, row(COVAL), row(COVAL))
+    for odd, message in (
+        (
+            {"age": "55+"},
+            "line 2, field 'demographics': 'ann' has other demographics on an earlier",
+        ),
+        ({"gender": ["a"]}, "line 2, field 'demographics.gender': text or a number is needed"),
+    ):
+        people = write_rows("annotators.jsonl", [person("ann"), person("ann", **odd)])
+        refused(message, COVAL, prompts, people)

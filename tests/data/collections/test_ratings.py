@@ -1,0 +1,276 @@
+"""Data sets of rated answers and texts: what is particular to each."""
+
+import pytest
+
+from hidden_context.data.collections.ultrafeedback import ASPECTS
+from hidden_context.data.example import Abstention, Comparison, Judgement, Rating
+from support.published import assistant, people_of, rated, row, user
+
+
+def rating(place, value, who="GPT-4"):
+    return Judgement(Rating(place, value), who)
+
+
+def values(examples):
+    """The ratings of the first response, by objective."""
+    return [(one.objective, [said.answer.value for said in one.judgements]) for one in examples]
+
+
+def test_helpsteer_each_attribute_is_a_rating(imported):
+    several = {"helpfulness": [3, 1, 4], "coherence": None, "complexity": [], "verbosity": [0]}
+    kind = "helpsteer:rated"
+    examples, report = imported("helpsteer", row(kind), row(kind, **several))
+    assert values(examples) == [
+        *(("helpfulness", [3.0]), ("correctness", [4.0]), ("coherence", [4.0])),
+        *(("complexity", [2.0]), ("verbosity", [0.0])),
+        *(("helpfulness", [3.0, 1.0, 4.0]), ("correctness", [4.0]), ("verbosity", [0.0])),
+    ]
+    assert all(example.data_subset == example.objective for example in examples)
+    assert examples[0].judgements == (rating(0, 3.0, None),)
+    assert examples[0].prompt == [user("Hi"), assistant("Hello."), user("Name a tea.")]
+    assert examples[0].responses == ([assistant("Green tea.")],)
+    assert (report.judgements, report.annotators) == (10, set())
+    assert report.left_out == {
+        "answers without a rating for coherence": 1,
+        "answers without a rating for complexity": 1,
+    }
+
+
+def chat(*turns, **columns):
+    """A conversation of HelpSteer: speaker, text and label of each turn."""
+    named = [dict(zip(("from", "value", "label"), turn, strict=True)) for turn in turns]
+    return row("helpsteer:conversations", conversations=named, **columns)
+
+
+def test_helpsteer_labels_within_a_conversation(imported):
+    masked = chat(("Ann", "Tea?", None), ("User", "Yes.", "humor:1.5"), mask="Ann", system=None)
+    examples, report = imported("helpsteer", row("helpsteer:conversations"), masked)
+    found = [("quality", [4.0]), ("toxicity", [0.0]), ("humor", [1.5]), ("humor", [1.5])]
+    assert values(examples) == found
+    asked = [{"role": "system", "content": "Be kind."}, user("Tea?")]
+    later = [*asked, assistant("Yes."), user("More?")]
+    assert [example.prompt for example in examples] == [asked, asked, later, [user("Tea?")]]
+    assert examples[2].responses == ([assistant("No.")],)
+    assert (examples[0].columns["dataset"], report.left_out) == ("teas", {})
+
+
+def test_helpsteer_what_conversations_share_counts_once(imported):
+    asked, answered = ("User", "Tea?", None), ("Assistant", "Yes.", "quality:4")
+    rows = [
+        chat(asked, answered, ("User", "More?", None), ("Assistant", "No.", "quality:1")),
+        chat(asked, answered, ("User", "Why?", None), ("Assistant", "So.", "quality:2")),
+        chat(asked, ("Assistant", "Yes.", "quality:3")),
+        chat(("User", "Coffee?", None), answered),
+        chat(("User", "Tea?", "quality:4"), ("Assistant", "Hm.", None)),
+        chat(asked, ("Assistant", "Hm.", "")),
+    ]
+    examples, report = imported("helpsteer", *rows)
+    assert values(examples) == [("quality", [value]) for value in (4.0, 1.0, 2.0, 3.0, 4.0)]
+    assert report.left_out == {
+        "answers with the same label in an earlier conversation": 1,
+        "labels of user turns": 1,
+        "conversations without a label": 1,
+    }
+
+
+def feedback(*answers, **columns):
+    return row("ultrafeedback:answers", completions=list(answers), **columns)
+
+
+def test_ultrafeedback_each_aspect_and_overall(imported):
+    both = [rated("a", "1234", 6.5), rated("b", "5-32", "7")]
+    silent = [rated("a", "4-44", 5), rated("b", "4-44", 5)]
+    examples, report = imported("ultrafeedback", feedback(*both), feedback(*silent))
+    assert len(examples) == 9
+    assert [(one.objective, one.judgements) for one in examples[:5]] == [
+        ("instruction_following", (rating(0, 1.0), rating(1, 5.0))),
+        ("honesty", (rating(0, 2.0), Judgement(Abstention(), "GPT-4"))),
+        ("truthfulness", (rating(0, 3.0), rating(1, 3.0))),
+        ("helpfulness", (rating(0, 4.0), rating(1, 2.0))),
+        ("overall", (rating(0, 6.5), rating(1, 7.0))),
+    ]
+    assert examples[1].judgements[1].columns["said"] == "N/A"
+    assert {n: value for n, value in examples[0].columns.items() if n != "judgements"} == {
+        "prompt": [user("Tea?")],
+        "responses": ["a", "b"],
+        "source": "flan",
+        "objective": "instruction_following",
+        "data_subset": "instruction_following",
+        "models": ["model of a", "model of b"],
+        "principles": ["honesty"] * 2,
+    }
+    assert report.left_out == {"prompts without a rated answer for honesty": 1}
+
+
+def test_ultrafeedback_what_is_missing_or_off_the_scale(imported):
+    bare = rated("a", overall=None, annotations={"honesty": None, "truthfulness": {}})
+    silent = row("ultrafeedback:answers", completions=None)
+    examples, report = imported(
+        "ultrafeedback", feedback(bare, rated("b", "4644", 0)), feedback(), silent
+    )
+    assert [(one.objective, one.judgements) for one in examples] == [
+        (aspect, (rating(1, 4.0),)) for aspect in ASPECTS if aspect != "honesty"
+    ]
+    assert report.left_out == {
+        **{f"answers without a rating for {name}": 1 for name in (*ASPECTS, "overall")},
+        "ratings for honesty that are not from 1 to 5": 1,
+        "ratings for overall that are not from 1 to 10": 1,
+        **{f"prompts without a rated answer for {name}": 1 for name in ("honesty", "overall")},
+        "prompts without answers": 2,
+    }
+
+
+def test_ultrafeedback_the_known_error_of_overall_ratings(imported):
+    poor = rated("a", "22-2", 10)
+    fair = rated("b", "2322", 10)  # judged again by the authors, where the mean is known
+    early = {"fine-grained_score": None}  # the first version lacks the mean of the ratings
+    rows = [
+        feedback(poor, fair, rated("c", "5555", 10), rated("d", "1111", 9)),
+        feedback(
+            *(rated("e", overall=10, **early), rated("f", overall=9, **early)),
+            *(rated("g", "5555", 10, **early), rated("h", overall=10, annotations=None, **early)),
+        ),
+    ]
+    examples, report = imported("ultrafeedback", *rows)
+    overall = [example.judgements for example in examples if example.objective == "overall"]
+    assert overall == [
+        (rating(1, 10.0), rating(2, 10.0), rating(3, 9.0)),
+        (rating(1, 9.0), rating(2, 10.0), rating(3, 10.0)),
+    ]
+    known = "overall ratings of 10 for answers with low ratings, a known error of the first version"
+    assert report.left_out[known] == 2
+
+
+def test_ultrafeedback_the_cleaned_pairs(imported, refused, write_rows):
+    kind = "ultrafeedback:pairs"
+    rows = [row(kind), row(kind, **{"rejected-rating": 4.75})]
+    examples, _ = imported("ultrafeedback", *rows)
+    assert [example.judgements for example in examples] == [
+        (Judgement(Comparison(0, 1, 1.0, margin=1.25), "GPT-4"),),
+        (Judgement(Comparison(0, 1, 0.5, margin=0.0), "GPT-4"),),
+    ]
+    assert examples[0].prompt == [user("Tea?")]
+    assert examples[0].responses == ([assistant("Yes.")], [assistant("No.")])
+    passed = {"models": ["alpha", "beta"], "objective": "mean", "source": "flan"}
+    assert examples[0].columns.items() >= passed.items()
+    files = [write_rows("flan.jsonl", [row("ultrafeedback:answers")]), write_rows("p.jsonl", rows)]
+    refused(r"p\.jsonl: the files hold the same ratings twice", "ultrafeedback", *files)
+
+
+def dices(rater, answer="No", **columns):
+    return row("dices:ratings", rater_id=rater, Q_overall=answer, **columns)
+
+
+def test_dices_the_published_csv(imported, refused, write_rows):
+    rows = [
+        dices(4, "Yes"),
+        dices(5, item_id=7, response="No.", degree_of_harm="", context=""),
+        dices(5, "Unsure"),
+        dices(6, rater_gender="Man", rater_age=""),
+        dices(7, ""),
+        # the texts tell what was rated, not the number alone
+        dices(7, response="It is not.", context="Hello USER: you\nLAMDA: Yes?"),
+    ]
+    (first, second, third), report = imported("dices", *rows, file="350.csv")
+    told = [user("Is this fine?\nOr not?"), assistant("What do you mean?"), user("USER: this")]
+    assert (first.prompt, first.responses) == (told, ([assistant("It is, I think.")],))
+    assert first.judgements == (
+        rating(0, 1.0, "4"),
+        Judgement(Abstention(), "5"),
+        rating(0, 0.0, "6"),
+        Judgement(Abstention(), "7"),
+    )
+    passed = {"item": "173", "degree_of_harm": "Benign", "objective": "unsafe"}
+    assert first.columns.items() >= passed.items()
+    assert (second.prompt, second.judgements) == ("", (rating(0, 0.0, "5"),))
+    assert "degree_of_harm" not in second.columns
+    assert third.prompt == [user("Hello USER: you"), assistant("Yes?")]
+    assert third.columns["item"] == "173"
+    assert (report.judgements, report.abstentions) == (4, 2)
+    woman = {"rater_gender": "Woman", "rater_age": "gen z"}
+    known = {"4": woman, "5": woman, "6": {"rater_gender": "Man"}, "7": woman}
+    assert people_of(report) == known
+    other = dices(4, rater_gender="Man")
+    message = "line 2, field 'rater_id': rater 4 has another description"
+    refused(message, "dices", rows[0], other, file="350.csv")
+    files = [write_rows(name, [dices(4)]) for name in ("350.csv", "990.csv")]
+    refused(r"one file is needed, not 2\..* both number their raters", "dices", *files)
+
+
+def test_dices_conversations_with_a_list_of_answers(imported):
+    (example,), report = imported("dices", row("dices:conversations"))
+    assert example.prompt == [user(""), assistant("Hm?")]
+    said = (rating(0, 1.0, "0"), Judgement(Abstention(), "1"), rating(0, 0.0, "2"))
+    assert example.judgements == said
+    assert (example.columns["expert_unsafe"], report.table) == ("Yes", None)
+
+
+def person(number, **columns):
+    return {
+        "Participant_ID": number,
+        "Sexual_Orientation": " Straight (heterosexual)",
+        "Age": "25-34 years old",
+        "Rating_1": "100",
+        "Rating_2": "0.0",
+        "Factor_1": "-1.5",
+        "Trial_1": 86,
+        **columns,
+    }
+
+
+PROMPTS = [
+    # the order of the rows says nothing: Rating_N is of the prompt whose Question_Index is N
+    {"Question_Index": 2, "Question_Content": "Hide it, then.", "Harm_Level": "0.25"},
+    {"Question_Index": 1, "Question_Content": 'How, "exactly",\ndoes one?', "Harm_Level": "1"},
+]
+
+
+@pytest.fixture
+def survey(write_rows):
+    """Writes the two files of PluriHarms."""
+    return lambda *people, prompts=PROMPTS: [
+        write_rows("prompts.csv", prompts),
+        write_rows("annotations.csv", people),
+    ]
+
+
+def test_pluriharms_ratings_by_number_with_unsure_as_abstention(imported, survey):
+    second_person = person(1, Rating_1="", Rating_2="33.0", Age="", Factor_1="2")
+    files = survey(person(0), second_person, person(7, Rating_2="Unsure"))
+    (second, first), report = imported("pluriharms", *files)
+    assert (second.prompt, second.responses) == ("", ("Hide it, then.",))
+    assert first.responses == ('How, "exactly",\ndoes one?',)
+    zero, thirty = rating(0, 0.0, "0"), rating(0, 33.0, "1")
+    assert second.judgements == (zero, thirty, Judgement(Abstention(), "7"))
+    hundred = [rating(0, 100.0, who) for who in "07"]
+    assert first.judgements == (hundred[0], Judgement(Abstention(), "1"), hundred[1])
+    passed = {"item": "1", "objective": "harm", "Harm_Level": 1.0}
+    assert first.columns.items() >= passed.items()
+    straight = {"Sexual_Orientation": "Straight (heterosexual)"}
+    whole = {**straight, "Age": "25-34 years old", "Factor_1": -1.5}
+    assert people_of(report) == {"0": whole, "1": {**straight, "Factor_1": 2.0}, "7": whole}
+    assert (report.judgements, report.abstentions) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"Rating_1": "101"}, "line 1, field 'Rating_1': a number from 0 to 100"),
+        ({"Rating_1": "high"}, r"line 1, field 'Rating_1': a finite number is .* text \('high'\)"),
+        ({"Participant_ID": ""}, "line 1, field 'Participant_ID': an annotator's name is needed"),
+        ({"Factor_1": "x"}, "line 1, field 'Factor_1': a finite number is needed"),
+    ],
+)
+def test_pluriharms_odd_values(columns, message, refused, survey):
+    refused(rf"annotations\.csv, {message}", "pluriharms", *survey(person(0, **columns)))
+
+
+def test_pluriharms_numbers_that_stand_twice_and_files_that_are_missing(refused, survey):
+    twice = survey(person(0), person(0, Rating_1="3"))
+    refused("line 2, field 'Participant_ID': '0' occurs twice", "pluriharms", *twice)
+    refused("not 0 and 1", "pluriharms", twice[0])
+    short = {name: value for name, value in person(0).items() if name != "Rating_2"}
+    refused("field 'Rating_2': the column is missing", "pluriharms", *survey(short))
+    twice = survey(person(0), prompts=[PROMPTS[0]] * 2)
+    refused("line 2, field 'Question_Index': '2' occurs twice", "pluriharms", *twice)
+    refused("the file has a, b", "pluriharms", {"a": 1, "b": 2}, file="other.csv")

@@ -1,0 +1,231 @@
+"""Data sets of pairs that several people judge: what is particular to each."""
+
+from hidden_context.data.example import Abstention, Comparison, Judgement, Rating
+from support.published import CHAT, OTHER, assistant, people_of, row, said, user
+
+
+def answers(examples):
+    """The answers of the judgements of each example."""
+    return [[judgement.answer for judgement in example.judgements] for example in examples]
+
+
+def test_multipref_votes_and_ties_of_each_aspect(imported):
+    examples, report = imported("multipref", row("multipref"))
+    aspects = ["overall", "helpful", "truthful", "harmless"]
+    assert [example.objective for example in examples] == aspects
+    assert examples[0].judgements == (
+        Judgement(Comparison(0, 1, 1.0, 2), "ann", confidence=2.0),
+        Judgement(Comparison(0, 1, 0.0, -1), "bob", confidence=3.0),
+        Judgement(Comparison(0, 1, 0.5, 0), "cat", confidence=2.0),
+        Judgement(Comparison(0, 1, 1.0, 1), "dan"),
+    )
+    tie = Comparison(0, 1, 0.5, 0)
+    assert answers(examples[3:]) == [[Comparison(0, 1, 0.0, -2), tie, tie, tie]]
+    assert examples[0].prompt == [user("Who would win?")]
+    assert examples[0].responses[1] == [assistant("The second.")]
+    assert examples[0].columns["category"] == "Open QA"
+    assert "subject_study" not in examples[0].columns
+    assert (report.judgements, report.abstentions, report.left_out) == (16, 0, {})
+    assert people_of(report) == {
+        **{name: {"worker": "normal"} for name in ("ann", "bob")},
+        **{name: {"worker": "expert"} for name in ("cat", "dan")},
+    }
+
+
+def test_multipref_what_is_missing_is_no_vote(imported):
+    normal, expert = "normal_worker_annotations", "expert_worker_annotations"
+    rows = [
+        row("multipref", **{expert: [said("ann", None)]}),
+        row("multipref", **{normal: None, expert: []}),
+        row("multipref", **{normal: [said("ann", helpful_pref=None)], expert: []}),
+        row("multipref", **{expert: [said("eve", overall_confidence="random-guess")]}),
+    ]
+    examples, report = imported("multipref", *rows)
+    assert examples[0].judgements[2] == Judgement(Abstention(), "ann")
+    assert report.abstentions == 1
+    assert [example.objective for example in examples[4:7]] == ["overall", "truthful", "harmless"]
+    assert examples[7].judgements[2] == Judgement(Comparison(0, 1, 1.0, 2), "eve")
+    assert report.left_out == {
+        "comparisons without annotations": 1,
+        "comparisons without a judgement for helpful": 1,
+        "confidences with an unknown name (text ('random-guess')); their votes are kept": 1,
+    }
+    assert people_of(report)["ann"] == {"worker": "normal and expert"}
+
+
+def test_helpsteer2_a_negative_strength_is_for_the_first_response(imported):
+    kind = "helpsteer2:preference"
+    agreed = [
+        row(kind, all_preferences_unprocessed=nothing, preference_strength=strength)
+        for nothing, strength in ((None, -2), ([], -100))
+    ]
+    (example, overall, neither), report = imported("helpsteer2", row(kind), *agreed)
+    assert example.judgements == (
+        Judgement(Comparison(0, 1, 1.0, strength=3)),
+        Judgement(Comparison(0, 1, 0.0, strength=-1)),
+        Judgement(Comparison(0, 1, 0.5, strength=0)),
+        Judgement(Abstention()),
+    )
+    assert overall.judgements == (Judgement(Comparison(0, 1, 1.0, strength=2)),)
+    assert neither.judgements == (Judgement(Abstention()),)
+    assert example.prompt == [user("Hi\n\nyou"), assistant("Hello!"), user("What is\n<b>?")]
+    assert example.responses == ([assistant("A tag.")], [assistant("A note.")])
+    assert example.judgements[1].columns["justification"] == "because 1"
+    passed = {"data_subset": "preference", "split": "train", "preference_strength": -2}
+    assert example.columns.items() >= passed.items()  # the strength as published
+    assert "annotators not named" in str(report)
+
+
+def test_helpsteer2_preferences_and_ratings_together(imported, refused, write_rows):
+    single = row("helpsteer2:ratings")
+    mean = {**single, "helpfulness": 3, "correctness": 4}
+    pairs = write_rows("preference.jsonl", [row("helpsteer2:preference")])
+    means = write_rows("train.jsonl", [mean])
+    examples, _ = imported("helpsteer2", means, pairs)
+    assert [example.data_subset for example in examples] == ["preference", "ratings"]
+    assert examples[1].judgements == (Judgement(Rating(0, 3.0)),)
+    (example,), _ = imported("helpsteer2", single)
+    assert example.judgements == (Judgement(Rating(0, 3.0)), Judgement(Rating(0, 0.0)))
+    assert (example.objective, example.columns["correctness"]) == ("helpfulness", [4, 4])
+    both = [means, write_rows("disagreements.jsonl", [single])]
+    refused("train.jsonl: the files hold the same ratings twice", "helpsteer2", *both)
+
+
+def test_helpsteer3_has_several_unnamed_annotators(imported):
+    silent = row("helpsteer3", individual_preference=[])
+    (example,), report = imported("helpsteer3", row("helpsteer3"), silent)
+    assert example.prompt == [user("Hola"), assistant("Buenas"), user("¿Qué tal?")]
+    assert example.responses == ([assistant("Bien.")], [assistant("Mal.")])
+    assert example.judgements == (
+        Judgement(Comparison(0, 1, 1.0, strength=1)),
+        Judgement(Comparison(0, 1, 0.5, strength=0)),
+        Judgement(Comparison(0, 1, 0.0, strength=-3)),
+    )
+    assert example.columns.items() >= {"language": "spanish", "overall_preference": -2}.items()
+    assert report.left_out == {"rows without a preference of any person": 1}
+
+
+MT = "mt_bench_human"
+BATTLES = [
+    row(MT),
+    # the same pair, shown in the other order
+    row(MT, judge="author_2", model_a="n", model_b="m", conversation_a=OTHER, conversation_b=CHAT),
+    row(MT, winner="tie", turn=2),
+    row(MT, judge="expert_3", winner="tie"),
+    row(MT, judge="expert_4", winner="tie (bothbad)"),
+    row(MT, winner="model_b", model_b="o"),
+    row(MT, judge=["gpt-4", "pair-v2"], winner="tie (inconsistent)"),
+    row(MT, judge="gpt4_pair"),
+]
+
+
+def test_mt_bench_a_pair_is_one_item_whichever_answer_was_shown_first(imported):
+    (first, second_turn, other), report = imported(MT, *BATTLES)
+    assert first.prompt == second_turn.prompt == CHAT[:1]
+    assert first.responses == (CHAT[1:2], OTHER[1:2])
+    assert first.judgements == (
+        Judgement(Comparison(0, 1, 1.0), "expert_1"),
+        Judgement(Comparison(1, 0, 1.0), "author_2"),
+        Judgement(Comparison(0, 1, 0.5), "expert_3"),
+        Judgement(Abstention(), "expert_4"),
+    )
+    assert second_turn.responses == (CHAT[1:], OTHER[1:])
+    assert second_turn.judgements == (Judgement(Comparison(0, 1, 0.5), "expert_1"),)
+    assert second_turn.columns["turn"] == 2
+    assert other.columns["models"] == ["m", "o"]
+    assert other.judgements == (Judgement(Comparison(0, 1, 0.0), "expert_1"),)
+    assert (report.judgements, report.abstentions, len(report.annotators)) == (5, 1, 4)
+    assert report.left_out == {"votes by a language model": 2}
+
+
+def model_answer(model, *turns):
+    return {"question_id": 81, "model_id": model, "choices": [{"index": 0, "turns": list(turns)}]}
+
+
+def test_mt_bench_votes_and_answers_in_files_of_their_own(imported, refused, write_rows):
+    bare = [
+        {name: value for name, value in one.items() if not name.startswith("conversation")}
+        for one in BATTLES[:6]
+    ]
+    votes = write_rows("human_judgments.json", bare)
+    answered = [
+        write_rows("m.jsonl", [model_answer("m", "Yes.", "Taste.")]),
+        write_rows("n.jsonl", [model_answer("n", "No.", "Water.")]),
+    ]
+    question = {"question_id": 81, "category": "writing", "turns": ["Tea?", "Why?"]}
+    questions = write_rows("question.jsonl", [question])
+    examples, report = imported(MT, votes, *answered, questions)
+    whole, _ = imported(MT, *BATTLES)
+    assert [one.columns for one in examples] == [
+        {**one.columns, "category": "writing"} for one in whole[:2]
+    ]
+    assert report.left_out == {"votes on answers that were not given": 1}
+    refused("answers are given without their questions", MT, votes, answered[0])
+    refused(r"nothing was found to import \(6 votes on answers that", MT, votes)
+    odd = write_rows("odd.jsonl", [{**question, "turns": ["One?", 2]}])
+    refused(r"field 'turns\[1\]': text is needed, not a number", MT, votes, answered[0], odd)
+    odd = write_rows("odd.jsonl", [{**model_answer("m"), "choices": ["m first"]}])
+    refused(r"field 'choices\[0\]': an object is needed, not text", MT, votes, odd, questions)
+
+
+def test_summaries_votes_on_one_pair_are_one_example(imported):
+    name, kind = "summarize_from_feedback", "summarize_from_feedback:comparisons"
+    first = row(kind)
+    same = [{"text": " a", "policy": "x"}, {"text": " a", "policy": "y"}]
+    rows = [
+        first,
+        row(kind, summaries=first["summaries"][::-1], worker="bob", extra={}),
+        row(kind, choice=0, batch="batch10", extra={"confidence": None}),
+        row(kind, info={**first["info"], "id": 2}, extra=None),
+        row(kind, split="valid1"),
+        row(kind, summaries=same),
+        row(kind, summaries=same, worker="bob", choice=0),
+    ]
+    examples, report = imported(name, *rows, file="batch9.json")
+    assert examples[0].judgements == (
+        Judgement(Comparison(0, 1, 0.0), "ann", confidence=8.0),
+        Judgement(Comparison(1, 0, 0.0), "bob"),  # the second of the shown ones, response 0
+        Judgement(Comparison(0, 1, 1.0), "ann"),
+    )
+    assert [len(example.judgements) for example in examples] == [3, 1, 1, 2]
+    assert answers(examples[3:]) == [[Comparison(0, 1, 0.0), Comparison(0, 1, 1.0)]]
+    asked = "SUBREDDIT: r/legaladvice\n\nTITLE: Car\n\nPOST: I had\n\nan accident.\n\nTL;DR:"
+    assert {n: value for n, value in examples[0].columns.items() if n != "judgements"} == {
+        "prompt": [user(asked)],
+        "responses": [" car accident", " we suspect them"],
+        "objective": "overall",
+        "data_subset": "comparisons",
+        "policies": ["ppo", "ref"],
+        "item": "t3_1",
+        "split": "train",
+        "subreddit": "legaladvice",
+        "title": "Car",
+    }
+    assert examples[1].columns["item"] == "2"
+    assert (len(report.annotators), report.left_out) == (2, {})
+
+
+def test_summaries_ratings_of_each_axis(imported, write_rows):
+    name = "summarize_from_feedback"
+    first, axes = row(f"{name}:axes"), f"{name}:axes"
+    another = {"text": "Another.", "axes": {"overall": 1, "compatible": None}}
+    rows = [
+        first,
+        row(axes, worker="bob", summary={**first["summary"], "axes": {"overall": 7}}),
+        row(axes, worker="bob", summary=another),
+    ]
+    votes = write_rows("batch3.json", [row(f"{name}:comparisons")])
+    examples, report = imported(name, write_rows("cnndm1.json", rows), votes)
+    assert [(e.data_subset, e.objective, e.judgements) for e in examples[1:]] == [
+        *(
+            (f"axis_{axis}", axis, tuple(Judgement(Rating(0, r), who) for who, r in given.items()))
+            for axis, given in (
+                *(("overall", {"ann": 3.0, "bob": 7.0}), ("accuracy", {"ann": 5.0})),
+                ("overall", {"bob": 1.0}),
+            )
+        ),
+    ]
+    assert examples[0].data_subset == "comparisons"
+    assert examples[1].prompt == [user("TITLE: Sent off\n\nHe was sent off.\n\nTL;DR:")]
+    assert examples[1].columns["site"] == "dailymail"
+    assert report.left_out == {"answers about 'compatible', which are yes or no": 1}

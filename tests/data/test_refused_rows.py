@@ -1,0 +1,206 @@
+"""Malformed rows of every kind: each error names file, line and field, and a remedy."""
+
+import pytest
+
+from hidden_context.data.importers import read_row
+from hidden_context.errors import DataError
+from support.rows import assistant, pair, ranking, refused, user
+
+PAIRS = [
+    ({"chosen": 3}, "chosen", r"not a number \(3\)"),
+    ({"chosen": None}, "chosen", "null"),
+    ({"rejected": {"role": "user"}}, "rejected", "not a dict"),
+    ({"rejected": [user("x")]}, "rejected", "both text or both chat"),
+    ({"margin": "big"}, "margin", "a finite number is needed, not text"),
+    ({"preference": 1.5}, "preference", "from 0 to 1"),
+    ({"data_subset": 3}, "data_subset", "text is needed"),
+    ({"annotator": [1]}, "annotator", "text or an integer"),
+    ({"rating_chosen": "good"}, "rating_chosen", "a finite number is needed, not text"),
+    ({"weight": 0}, "weight", "a positive finite number is needed, not a number"),
+    ({"prompt": 3}, "prompt", "not a number"),
+    ({"chosen": "half \ud83d"}, "chosen", "half a character"),
+    ({"chosen": [3]}, "chosen[0]", "a chat message is needed"),
+    ({"chosen": [{"content": "a"}]}, "chosen[0]", "'role' has to be text, not null"),
+    ({"chosen": [user("a"), {"role": "x", "content": 1}]}, "chosen[1]", "'content'"),
+    ({"strength": -11}, "strength", "an integer from -10 to 10 is needed, not -11"),
+    ({"strength": 99}, "strength", "0 a tie, negative where the rejected side is better"),
+    ({"strength": 0.5}, "strength", r"an integer is needed, not a number \(0\.5\)"),
+    ({"annotations": []}, "annotations", "at least one annotation is needed, not an empty list"),
+    ({"annotations": []}, "annotations", r'Write the column as \[\{"annotator": "a"'),
+    ({"annotations": {"a": 1}}, "annotations", r"not a dict \({'a': 1}\)"),
+    ({"annotations": "ann"}, "annotations", "not text"),
+    ({"annotations": [{}], "preference": -1}, "preference", "from 0 to 1"),
+]
+ENTRIES_OF_PAIRS = [
+    (1, "", r"an annotation is needed, not a number \(1\)"),
+    (None, "", "an annotation is needed, not null"),
+    ({"preference": 2}, ".preference", "from 0 to 1"),
+    ({"strength": 1.5}, ".strength", "an integer is needed"),
+    ({"abstains": True, "strength": 1}, ".strength", "an abstention goes without it"),
+    ({"abstains": "yes"}, ".abstains", "truth value"),
+    ({"weight": 0}, ".weight", "positive finite number"),
+    ({"confidence": "a"}, ".confidence", "not text"),
+    ({"annotator": ["a"]}, ".annotator", "text or an integer is needed, not a"),
+    ({"label": 0, "rater": "x", "preference": None}, "", "unknown keys alone: 'label', 'rater'"),
+    ({"annotator": "x", "label": 0}, "", "annotator, weight, confidence, preference, strength, m"),
+]
+RANKINGS = [
+    ({"prompt": None}, "prompt", "a ranking needs the prompt"),
+    ({"prompt": " "}, "prompt", "a ranking needs the prompt"),
+    ({"prompt": 3}, "prompt", "not a number"),
+    ({"responses": None}, "responses", "missing or null"),
+    ({"responses": "ab"}, "responses", "a list of responses is needed, not text"),
+    ({"responses": []}, "responses", "at least one response is needed"),
+    ({"responses": [" a"]}, "responses", "at least 2 responses, not 1"),
+    ({"responses": [" a", 3, " c"]}, "responses[1]", "not a number"),
+    ({"responses": [" a", [user("b")], " c"]}, "responses[1]", "all text or all chat"),
+    (
+        {"prompt": "Human: a", "responses": ["Human: a b", "\n\nHuman: a c", "Human: a d"]},
+        "responses",
+        "have the prompt inside, but do not begin alike",
+    ),
+    ({"ranks": [1, 2]}, "ranks", "2 ranks are given for 3 responses"),
+    ({"ranks": 1}, "ranks", "a list of ranks is needed, not a number"),
+    ({"ranks": [1, 2, None]}, "ranks[2]", "an integer is needed, not null"),
+    ({"ranks": [0, 1, 2]}, "ranks[0]", "an integer of at least 1 is needed, not 0"),
+    ({"ratings": [1, 2, 3, 4]}, "ratings", "4 ratings are given for 3 responses"),
+    ({"ratings": [1, "good", 3]}, "ratings[1]", "a finite number is needed, not text"),
+    ({"margin": 2}, "margin", "says something of one pair, but this row is a ranking"),
+    ({"annotations": [{}]}, "annotations", "says something of one pair"),
+    ({"annotator": 1.5}, "annotator", "text or an integer is needed"),
+    ({"data_subset": 3}, "data_subset", "text is needed"),
+    ({"rankings": [{"ranks": [1, 2, 3]}]}, "ranks", "'rankings' too"),
+    ({"ratings": [4.5, 3, None]}, "ranks, ratings", "1 is better than 0, by 'ratings' it is"),
+]
+LISTS_OF_RANKINGS = [
+    ([], "rankings", "at least one ranking"),
+    ([[2, 1, 3]], "rankings[0]", "a ranking is needed, not a list"),
+    ([{"rank": [2, 1, 3]}], "rankings[0]", "unknown keys alone: 'rank'"),
+    ([{"ranks": [2, 1]}], "rankings[0].ranks", "2 ranks are given for 3 responses"),
+    ([{"ranks": [1, None, None]}], "rankings[0].ranks", "at least two responses"),
+    ([{"abstains": True, "ranks": [1, 2, 3]}], "rankings[0].ranks", "goes without it"),
+    ([{"annotator": [1]}], "rankings[0].annotator", "text or an integer"),
+]
+RATINGS = [
+    ({"rating": "good"}, "rating", "not text"),
+    ({"text": 3, "rating": 1}, "text", "not a number"),
+    ({"text": None, "response": "a", "rating": 1}, "prompt", "needs the prompt"),
+    ({"rating": 1, "ratings": [{"rating": 2}]}, "rating", "'ratings' too"),
+    ({"ratings": []}, "ratings", "at least one rating"),
+    ({"ratings": [3]}, "ratings[0]", "a rating is needed, not a number"),
+    ({"ratings": [{"rating": "x"}]}, "ratings[0].rating", "not text"),
+    ({"ratings": [{"score": 5}]}, "ratings[0]", "unknown keys alone: 'score'"),
+    ({"ratings": [{"annotator": 0.5}]}, "ratings[0].annotator", "integer"),
+    ({"rating": 1, "objective": 0.5}, "objective", "text or an integer"),
+]
+JUDGEMENTS = [
+    ([], "", "at least one judgement"),
+    ({}, "", "a list of judgements is needed, not a dict"),
+    ([3], "[0]", r"a judgement is needed, not a number \(3\)"),
+    ([{}], "[0]", "is needed, not none of them"),
+    ([{"comparison": [0, 1], "ranks": [1, 2, 3]}], "[0].ranks", "not 'comparison' and 'ranks'"),
+    ([{"abstains": True}, {"comparison": 3}], "[1].comparison", "two places is needed, not a num"),
+    ([{"comparison": [0, 3]}], "[0].comparison[1]", "from 0 to 2 is needed, not 3"),
+    ([{"comparison": [0, None]}], "[0].comparison[1]", "not null"),
+    ([{"comparison": [1, 1]}], "[0].comparison", "not 1 twice"),
+    ([{"comparison": [0, 1], "preference": 2}], "[0].preference", "from 0 to 1"),
+    ([{"comparison": [0, 1], "rating": 2}], "[0].rating", "goes without it"),
+    ([{"ranks": [1, 2]}], "[0].ranks", "2 ranks are given for 3 responses"),
+    ([{"ranks": [1, None, None]}], "[0].ranks", "at least two responses"),
+    ([{"ranks": [1, 2, 3], "margin": 1}], "[0].margin", "goes without it"),
+    ([{"response": 0}], "[0].rating", "a number is needed, not null"),
+    ([{"response": -1, "rating": 2}], "[0].response", "from 0 to 2"),
+    ([{"annotator": "ann", "winner": 0}], "[0]", "unknown keys alone: 'winner'"),
+    ([{"abstains": 1}], "[0].abstains", "a truth value is needed"),
+    ([{"abstains": True, "rating": 1}], "[0].rating", "goes without it"),
+    ([{"abstains": True, "annotator": []}], "[0].annotator", "text or an integer"),
+]
+BEST_OF = {"prompt": "p", "chosen": [" a"], "rejected": [" b", " c"], "subset": "Focus"}
+BENCHMARKS = [
+    ({"rejected": []}, "rejected", "at least one"),
+    ({"rejected": None}, "rejected", "missing or null"),
+    ({"rejected": "A car."}, "rejected", "a list of"),
+    ({"chosen": ["a", 3]}, "chosen[1]", "not a number"),
+    ({"rejected": ["a", []]}, "rejected[1]", "all text or all chat"),
+    ({"margin": 1}, "margin", "says something of a pair"),
+    ({"weight": 0}, "weight", "positive"),
+]
+JUDGE_BENCH = {"question": "Q?", "response_A": " 5", "response_B": " 4", "label": "B>A"}
+LABELS = [
+    ({"label": "A"}, "label", "one of A>B, B>A is needed, not text"),
+    ({"label": 1}, "label", "not a number"),
+    ({"preference": 1}, "preference", "says something of a pair"),
+]
+BESIDE = ("ranks", "ratings", "rating", "preference", "annotations")
+LISTED = ranking(ranks=None)
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "text"),
+    [
+        *(({"chosen": "a", "rejected": "b"} | change, *rest) for change, *rest in PAIRS),
+        *(
+            ({"chosen": "a", "rejected": "b", "annotations": [{}, e]}, f"annotations[1]{at}", text)
+            for e, at, text in ENTRIES_OF_PAIRS
+        ),
+        *((ranking(**change), *rest) for change, *rest in RANKINGS),
+        *((LISTED | {"rankings": entries}, *rest) for entries, *rest in LISTS_OF_RANKINGS),
+        *(({"text": "a"} | change, *rest) for change, *rest in RATINGS),
+        *((LISTED | {"judgements": e}, f"judgements{at}", text) for e, at, text in JUDGEMENTS),
+        *(
+            (LISTED | {"judgements": [{"abstains": True}], name: [1]}, name, "an entry of 'judg")
+            for name in BESIDE
+        ),
+        *((BEST_OF | change, *rest) for change, *rest in BENCHMARKS),
+        *((JUDGE_BENCH | change, *rest) for change, *rest in LABELS),
+    ],
+)
+def test_malformed_rows_name_file_line_field_and_remedy(row, field, text):
+    refused(row, field, text)
+
+
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        ({"preference": 1, "strength": -2}, ["preference", "strength"]),
+        ({"preference": 0.25, "margin": 0.5}, ["preference", "margin"]),
+        (
+            {"preference": 0, "rating_chosen": 5, "rating_rejected": 1},
+            ["preference", "rating_chosen"],
+        ),
+        ({"strength": 1, "margin": -40}, ["strength", "margin"]),
+        ({"strength": -1, "rating_chosen": 5, "rating_rejected": 1}, ["strength", "rating_chosen"]),
+        (
+            {"preference": 0.5, "margin": 2, "rating_chosen": 1, "rating_rejected": 5},
+            ["margin", "rating_chosen"],
+        ),
+    ],
+)
+def test_signs_that_disagree(said, fields):
+    text = r"'\w+' says .* is better, '\w+' the opposite"
+    row = {"chosen": "a", "rejected": "b"}
+    refused(row | said, ", ".join(fields), text)
+    named = ", ".join(f"annotations[1].{field}" for field in fields)
+    refused(row | {"annotations": [{}, said]}, named, text)
+    # what the list says stands for itself, whatever a summary beside it says
+    assert len(pair(annotations=[{"preference": 1}], strength=-2).judgements) == 1
+    if "rating_chosen" not in said:
+        named = ", ".join(f"judgements[0].{field}" for field in fields)
+        refused(LISTED | {"judgements": [{"comparison": [0, 1], **said}]}, named, text)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"prompt": "p", "chosen": "a"}, r"column is missing \('prompt', 'chosen'\)"),
+        (
+            {"prompt": "p", "responses": ["a", "b"]},
+            r"column is missing.*'prompt', 'responses' and 'ranks'",
+        ),
+        ({"chosen": None, "rejected": None, "text": "a"}, "field 'chosen': the value is null"),
+        ({"chosen": [{**assistant("a"), "tool_calls": "f"}], "rejected": []}, "list of objects"),
+    ],
+)
+def test_missing_columns_list_those_that_are_there(row, text):
+    with pytest.raises(DataError, match=text):
+        read_row(row)

@@ -1,0 +1,306 @@
+"""Interrupted runs: what goes on, what is scored anew, and the bytes of a run left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from hidden_context import heads
+from hidden_context.errors import DataError, HiddenContextWarning
+from hidden_context.likelihood import make_likelihood
+from hidden_context.models.frozen import FrozenRewardModel, Probe, ProbeOptions
+from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.scoring import loading, stream
+from hidden_context.scoring.record import read_header
+from support.builders import preference_rows, tiny_backbone, tiny_tokenizer
+from support.paper_layout import read_rows, reward_checkpoint, write_rows
+from support.scoring import evaluate, score
+
+HEAD = heads.make("base")
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}> {{ m.content }}"
+    "{% if m.tool_calls %} {{ m.tool_calls[0].function.arguments }}{% endif %}{% endfor %}"
+)
+WINDOWS = {"window": 5, "batch_size": 4, "device": "cpu"}
+LEFT, ALL = [10, 10, 6], [10, 10, 10, 10, 6]  # texts by window, of 23 pairs
+
+
+def sizes(calls):
+    return [len(call.texts) for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("begun", "then", "left", "said"),
+    [
+        ({}, {"resume": False}, ALL, None),
+        ({}, {"max_length": 40}, ALL, "max_length"),
+        ({}, {"over_length": "drop"}, ALL, "over_length"),
+        ({}, {"kind": "pair"}, ALL, "kind"),
+        ({}, {"prompt_from_first_human": True}, ALL, "prompt_from_first_human"),
+        ({}, {"precision": "bfloat16"}, ALL, "dtype"),
+        ({}, {"risk": ["mean"], "batch_size": 3}, LEFT, None),
+        ({"precision": "bfloat16"}, {}, LEFT, None),  # auto keeps what it was begun with
+        ({"precision": "bfloat16"}, {"precision": "float32"}, ALL, "dtype"),
+        ({"max_length": 20, "over_length": "truncate"}, {}, ALL, "max_length, over_length"),
+    ],
+)
+def test_options_that_change_rewards_start_anew_and_others_go_on(
+    checkpoint, pairs, tmp_path, interrupt, calls, recwarn, begun, then, left, said
+):
+    output = tmp_path / "out.jsonl"
+    interrupt(2, score, pairs, checkpoint, output, **WINDOWS | begun)
+    assert not output.exists()
+    calls.clear()
+    result = score(pairs, checkpoint, output, **WINDOWS | then)
+    assert sizes(calls) == left
+    found = [str(each.message) for each in recwarn if "anew" in str(each.message)]
+    record = f"{output}.normal.partial"
+    expected = [f"{record} was begun with other {said}; all rows are scored anew."] if said else []
+    assert found == expected
+    whole = WINDOWS | (begun if left == LEFT else {}) | then
+    alone = score(pairs, checkpoint, tmp_path / "whole.jsonl", **whole)
+    assert output.read_bytes() == alone.path.read_bytes()
+    assert result.counts == alone.counts
+    assert not Path(record).exists()
+
+
+@pytest.mark.parametrize(
+    ("lost", "engine"), [(0, "auto"), (1, "tree"), (30, "cache"), (300, "padded")]
+)
+def test_a_window_that_was_cut_off_is_scored_again(
+    checkpoint, pairs, tmp_path, interrupt, calls, lost, engine
+):
+    """The machine went down while the last window was being written."""
+    options = WINDOWS | {"max_length": 20, "over_length": "truncate", "engine": engine}
+    output, record = tmp_path / "out.jsonl", tmp_path / "out.jsonl.normal.partial"
+    interrupt(2, score, pairs, checkpoint, output, **options)
+    record.write_bytes(record.read_bytes()[: -lost or None])
+    calls.clear()
+    result = score(pairs, checkpoint, output, **options)
+    assert sizes(calls) == ([10, *LEFT] if lost else LEFT)
+    assert (result.counts.written, result.counts.truncated) == (23, 46)  # of the whole run
+    alone = score(pairs, checkpoint, tmp_path / "whole.jsonl", **options)
+    assert output.read_bytes() == alone.path.read_bytes()
+
+
+def test_the_first_model_s_scores_are_kept_while_the_second_is_interrupted(
+    factor, categorical, pairs, tmp_path, interrupt, calls
+):
+    """Whose risk measures are asked for does not matter."""
+    models, groups = [factor, categorical], tmp_path / "groups.json"
+    groups.write_text('{"old": ["ann"], "young": ["bob"]}')
+    interrupt(7, score, pairs, models, tmp_path / "out.jsonl", **WINDOWS)
+    calls.clear()
+    options = WINDOWS | {"risk": ["cvar:0.1"]}
+    score(pairs, models, tmp_path / "out.jsonl", **options)
+    assert sizes(calls) == LEFT
+    score(pairs, models, tmp_path / "whole.jsonl", **options)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    options = WINDOWS | {"risk": ["relative_quantile:0.1"], "annotator": "bob"}
+    options["groups"] = str(groups)
+    interrupt(2, score, pairs, factor, tmp_path / "of_bob.jsonl", **WINDOWS)
+    calls.clear()
+    score(pairs, factor, tmp_path / "of_bob.jsonl", **options)
+    assert sizes(calls) == LEFT
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, 2), (1, 1)])
+def test_threads_are_kept_and_other_numbers_start_nothing_anew(
+    checkpoint, pairs, tmp_path, monkeypatch, interrupt, calls, asked, used
+):
+    monkeypatch.setattr(loading, "usable_cpus", lambda: 2)
+    monkeypatch.setattr("hidden_context.models.network.threads.usable_cpus", lambda: 2)
+    output = tmp_path / "out.jsonl"
+    interrupt(2, score, pairs, checkpoint, output, **WINDOWS, threads=2)
+    assert read_header(tmp_path / "out.jsonl.normal.partial")["threads"] == 2
+    calls.clear()
+    score(pairs, checkpoint, output, **WINDOWS, threads=asked)
+    assert [(len(call.texts), call.threads) for call in calls] == [(n, used) for n in LEFT]
+    assert torch.get_num_threads() == 1  # as before
+
+
+def chats(count=12, **call):
+    rows = preference_rows(count, 3, chat=True)
+    for row in rows:
+        for side in ("chosen", "rejected"):
+            row[side][1]["tool_calls"] = [{"function": {"name": "f", "arguments": side, **call}}]
+    return rows
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_rows(tmp_path / "chats.jsonl", chats())
+
+
+def score_chats(source, model, output, **options):
+    return score(source, model, output, names=["m"], window=4, **options).path
+
+
+def evaluate_chats(source, model, output):
+    return evaluate(model, source, output=str(output), window=4).path
+
+
+def classifier(folder):
+    return reward_checkpoint(folder, "base", tokenizer=tiny_tokenizer(chat_template=TEMPLATE))
+
+
+def backbone_of(folder):
+    tokenizer = tiny_tokenizer(chat_template=TEMPLATE)
+    return tiny_backbone(f"{folder}-base", "gpt2", tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("run", [score_chats, evaluate_chats])
+@pytest.mark.parametrize(("first", "left"), [(None, [8]), (0, [8, 8, 8]), (4, [8, 8])])
+def test_rows_are_scored_again_from_the_first_one_that_changed(
+    source, tmp_path, interrupt, calls, run, first, left
+):
+    """The rows differ in their tool calls alone."""
+    model, output = classifier(tmp_path / "model"), tmp_path / "out.jsonl"
+    for _ in range(2):  # it may be interrupted more than once
+        interrupt(1, run, source, model, output)
+    if first is not None:
+        write_rows(source, [*chats()[:first], *chats(arguments="other")[first:]])
+    calls.clear()
+    with told(first is not None and f"from row {first + 1} on the tokens are others"):
+        run(source, model, output)
+    assert sizes(calls) == left
+    assert output.read_bytes() == run(source, model, tmp_path / "fresh.jsonl").read_bytes()
+
+
+def told(words):
+    if words:
+        return pytest.warns(HiddenContextWarning, match=words)
+    return contextlib.nullcontext()
+
+
+def adapter(folder):
+    """An adapter in ``folder``, whose backbone is in ``FOLDER-base``."""
+    from hidden_context.models.network.backbone import build_model
+    from hidden_context.models.network.modules import final_linear
+    from hidden_context.models.network.tokenizer import load_tokenizer
+
+    base = backbone_of(folder)
+    module = build_model(base, HEAD)
+    with torch.no_grad():
+        final_linear(module.get_base_model())[1].weight.mul_(20)
+    model = SequenceRewardModel(
+        module, load_tokenizer(base), make_likelihood(HEAD), 100, base_model=base
+    )
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def frozen(folder):
+    """A probe in ``folder``, whose backbone is in ``FOLDER-base``."""
+    from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+
+    options = ProbeOptions(hidden=8, dropout=0.0, members=1)
+    featurizer = Featurizer(
+        backbone_of(folder), FeaturizerOptions(embed="together", max_length=100)
+    )
+    model = FrozenRewardModel(featurizer, Probe(32, HEAD, options), options, make_likelihood(HEAD))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def retrain(folder, **options):
+    """Put other weights into a folder, whose file has the same size and time of change."""
+    made, path = Path(f"{folder}-retrained"), Path(folder) / "model.safetensors"
+    tiny_backbone(made, "gpt2", seed=5, **options)
+    status = path.stat()
+    shutil.copy(made / path.name, path)
+    assert path.stat().st_size == status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def change_template(folder):
+    path = Path(folder) / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<{{ m.role }}>", "{{ m.role }}:"))
+
+
+def change_tokenizer(folder):
+    path = Path(folder) / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["merges"] = content["model"]["merges"][:20]
+    path.write_text(json.dumps(content))
+
+
+CHANGES = {
+    "template": (classifier, change_template),
+    "tokenizer": (classifier, change_tokenizer),
+    "weights": (classifier, lambda folder: retrain(folder, num_labels=1)),
+    "base of an adapter": (adapter, lambda folder: retrain(f"{folder}-base")),
+    "template of an adapter": (adapter, change_template),
+    "base of a frozen head": (frozen, lambda folder: retrain(f"{folder}-base")),
+    "template of a frozen head": (frozen, change_template),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_model_that_changed_in_between_starts_anew(source, tmp_path, interrupt, name):
+    make, change = CHANGES[name]
+    model, output = make(tmp_path / "model"), tmp_path / "out.jsonl"
+    before = rewards(score_chats(source, model, tmp_path / "before.jsonl"))
+    interrupt(1, score_chats, source, model, output)
+    change(Path(model))
+    with told("scored anew"):
+        after = rewards(score_chats(source, model, output))
+    assert torch.equal(after, rewards(score_chats(source, model, tmp_path / "fresh.jsonl")))
+    assert ((after - before).abs().amax((1, 2)) > 1e-6).all()
+
+
+def rewards(path):
+    sides = ("reward_output_chosen", "reward_output_rejected")
+    return torch.tensor([[row[side] for side in sides] for row in read_rows(path)])
+
+
+def test_another_tokenizer_starts_anew_and_a_moved_checkpoint_goes_on(
+    source, tmp_path, interrupt, recwarn
+):
+    model, output = classifier(tmp_path / "model"), tmp_path / "out.jsonl"
+    options = {"tokenizer_name": classifier(tmp_path / "other")}
+    interrupt(1, score_chats, source, model, output, **options)
+    model = shutil.move(model, tmp_path / "moved")
+    interrupt(1, score_chats, source, model, output, **options)
+    assert not [each for each in recwarn if "anew" in str(each.message)]
+    change_tokenizer(options["tokenizer_name"])
+    with told("the tokens are others"):
+        score_chats(source, model, output, **options)
+    fresh = score_chats(source, model, tmp_path / "fresh.jsonl", **options)
+    assert output.read_bytes() == fresh.read_bytes()
+
+
+def exchange_rows(source, record):
+    header, first, second, *rest = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join([header, second, first, *rest]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda source, record: write_rows(source, chats()[::-1]),
+            "it was changed while its rows were scored",
+        ),
+        (exchange_rows, "the record of row 1 is another row's"),
+    ],
+)
+def test_what_changes_while_rows_are_scored_is_refused(
+    source, tmp_path, monkeypatch, change, words
+):
+    original = stream.score_rows
+
+    def disturbed(model, options, rows, record, progress):
+        original(model, options, rows, record, progress)
+        change(source, record.path)
+
+    monkeypatch.setattr(stream, "score_rows", disturbed)
+    with pytest.raises(DataError, match=words):
+        score_chats(source, classifier(tmp_path / "model"), tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -1,0 +1,155 @@
+"""Expected answers: against closed forms, simulated annotators, and each other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from hidden_context import heads
+from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
+from hidden_context.statistics.evaluation.expected_answers import (
+    expected_answers,
+    spread_of,
+    two_way,
+)
+
+TIES = LikelihoodOptions(levels=3)
+KINDS = [
+    ("base", {}),
+    ("mean_and_variance", {"likelihood": "logistic"}),
+    ("categorical", {}),
+    ("mixture", {}),
+    ("quantile", {}),
+    ("factor", {"num_factors": 2}),
+]
+
+
+def labels(count):
+    return Labels.of_pairs(torch.ones(count, dtype=torch.float64))
+
+
+def raw_of(head, count=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2 * count, head.num_outputs, generator=generator, dtype=torch.float64)
+
+
+def factors(gap, loadings, noise):
+    """Raw outputs of one pair of a factor head, and noise √2 · ``noise``."""
+    before = math.log(math.expm1(noise))
+    rows = [[gap, *loadings, before], [0.0, *(0.0 for _ in loadings), before]]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("options", [None, TIES])
+@pytest.mark.parametrize(("name", "given"), KINDS)
+def test_what_one_person_varies_by_and_conflict_are_all_there_is(name, given, options):
+    head = heads.make(name, **given)
+    likelihood, raw = make_likelihood(head, options), raw_of(head)
+    with torch.no_grad():
+        found = expected_answers(likelihood, raw, labels(6))
+        said = likelihood.predict(raw, labels(6))
+    share = found.probability
+    total = found.same_person + found.conflict + found.ignorance
+    np.testing.assert_allclose(share * (1 - share), total, atol=1e-12)
+    np.testing.assert_allclose(found.mean.sum(-1), 1, atol=1e-12)
+    np.testing.assert_allclose(found.disagreement, 1 - found.mean.square().sum(-1), atol=1e-12)
+    assert bool((found.conflict > 0).all()) == found.has_context == (name == "factor")
+    assert found.ignorance.tolist() == [0.0] * 6
+    assert bool((found.mean[:, 1] > 0).all()) == (options is not None)
+    # averages are those that the likelihood predicts
+    np.testing.assert_allclose(found.mean[:, 0], said.forward.exp(), atol=2e-6)
+    np.testing.assert_allclose(found.mean[:, 2], said.backward.exp(), atol=2e-6)
+
+
+@pytest.mark.parametrize("loading", [0.0, 0.5, 4.0, 30.0])
+@pytest.mark.parametrize("gap", [0.0, 0.7, -2.0, 30.0])
+def test_conflict_has_a_closed_form_in_owens_t(gap, loading):
+    noise = 1 / math.sqrt(2)
+    likelihood = make_likelihood(heads.make("factor", num_factors=1))
+    with torch.no_grad():
+        found = expected_answers(likelihood, factors(gap, [loading], noise), labels(1))
+    scale = math.hypot(loading, 1.0)
+    height, correlation = gap / scale, (loading / scale) ** 2
+    mean = special.ndtr(height)
+    both = mean - 2 * special.owens_t(
+        height, math.sqrt((1 - correlation) / (1 + correlation))
+    )  # P of two draws of one annotator, both for the first response
+    assert found.probability.item() == pytest.approx(mean, abs=1e-12)
+    assert found.conflict.item() == pytest.approx(both - mean**2, abs=1e-9)
+    assert found.same_person.item() == pytest.approx(mean - both, abs=1e-9)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.8, 3.0])
+@pytest.mark.parametrize("loadings", [(1.5,), (0.9, -1.2)])  # of the same length
+def test_with_ties_conflict_is_that_of_a_quadrature(threshold, loadings):
+    likelihood = make_likelihood(heads.make("factor", num_factors=len(loadings)), TIES)
+    with torch.no_grad():
+        likelihood.outcomes.raw_gaps.fill_(math.log(math.expm1(threshold)))
+        found = expected_answers(likelihood, factors(0.7, loadings, 0.6), labels(1))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    above, below = (
+        special.ndtr((0.7 + 1.5 * nodes - edge) / (0.6 * math.sqrt(2)))
+        for edge in (threshold, -threshold)
+    )
+    answers = torch.from_numpy(np.stack([above, below - above, 1 - below], -1)[None])
+    expected = spread_of(answers, torch.from_numpy(weights / weights.sum()))
+    for name in ("mean", "disagreement", "conflict", "same_person"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(expected, name), atol=2e-7, err_msg=name
+        )
+
+
+def test_members_of_an_ensemble_are_averaged_and_differ_by_ignorance():
+    member = heads.make("factor", num_factors=1)
+    head = heads.make("ensemble", member=member, num_members=2)
+    raws = [factors(1.0, [2.0], 0.5), factors(-0.5, [0.3], 0.5)]
+    with torch.no_grad():
+        found = expected_answers(make_likelihood(head), torch.cat(raws, -1), labels(1))
+        each = [expected_answers(make_likelihood(member), raw, labels(1)) for raw in raws]
+    for name in ("probability", "conflict", "disagreement"):
+        mean = np.mean([getattr(part, name).item() for part in each])
+        assert getattr(found, name).item() == pytest.approx(mean)
+    share = found.probability
+    assert found.ignorance.item() == pytest.approx(np.var([p.probability.item() for p in each]))
+    total = found.same_person + found.conflict + found.ignorance
+    assert total.item() == pytest.approx((share * (1 - share)).item())
+    assert found.has_context
+
+
+def test_people_who_are_known_take_the_nodes_place():
+    answers = torch.tensor([[[1.0, 0, 0], [0, 0, 1.0]], [[0.5, 0, 0.5], [0.5, 0, 0.5]]])
+    found = spread_of(answers, torch.tensor([0.5, 0.5]))
+    assert found.disagreement.tolist() == [0.5, 0.5]
+    assert found.conflict.tolist() == [0.25, 0.0]
+    assert found.same_person.tolist() == [0.0, 0.25]
+    assert two_way(torch.tensor([0.2, 0.5, 0.3])).item() == pytest.approx(0.45)
+
+
+def test_habits_are_what_annotators_differ_in_too():
+    options = LikelihoodOptions(
+        levels=3, inference="variational", taste=False, habits=("sharpness",), names=("ann", "bob")
+    )
+    likelihood = make_likelihood(heads.make("mean_and_variance"), options)
+    raw = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    with torch.no_grad():
+        found = expected_answers(likelihood, raw, labels(1))
+        said = likelihood.outcome_log_probs(raw, labels(1)).exp()
+    np.testing.assert_allclose(found.mean, said, atol=1e-6)
+    assert found.has_context
+    assert 0 < found.conflict.item() < 0.05
+    share = found.probability
+    np.testing.assert_allclose(share * (1 - share), found.conflict + found.same_person, atol=1e-6)
+
+
+def test_the_prior_of_the_annotators_is_what_is_averaged_over():
+    head = heads.make("factor", num_factors=1)
+    options = LikelihoodOptions(inference="map", names=("ann",))
+    raw = raw_of(head)
+    with torch.no_grad():
+        found, plain = (
+            expected_answers(make_likelihood(head, each), raw, labels(6))
+            for each in (options, None)
+        )
+    np.testing.assert_allclose(found.conflict, plain.conflict)

@@ -1,0 +1,151 @@
+"""What votes tell of people: tilts by hand, and posteriors against quadrature and simulation."""
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+from scipy.special import expit
+
+from hidden_context.statistics.votes import random_effects as module
+from hidden_context.statistics.votes.krippendorff import alpha
+from hidden_context.statistics.votes.random_effects import random_effects
+from hidden_context.statistics.votes.table import VoteTable
+from hidden_context.statistics.votes.tilts import Tilt, sides_were_chosen, tilts_of
+
+
+def test_pulls_and_typical_answers_by_hand():
+    table = VoteTable.of(
+        [0, 0, 0, 1, 2, 2],
+        [0, 1, -1, 0, 1, 0],
+        [1, 0.5, 0, 0.5, 0.7, 1],
+        shown=[1, -1, 1, 0, 1, 1],
+    )
+    tilts = tilts_of(table)
+    assert {name: tilt.row.tolist() for name, tilt in tilts.items()} == {
+        "deviation": [0, 1],  # nobody else has a whole answer to item 1 or 2
+        "readiness": [0, 1, 3, 5],
+        "position": [0, 1, 5],
+    }
+    np.testing.assert_allclose(tilts["deviation"].pull, [[1, 0.5, 0.5], [0.5, 1, 0.5]])
+    np.testing.assert_allclose(tilts["readiness"].pull, [[0, 1, 0]] * 4)
+    np.testing.assert_allclose(tilts["position"].pull, [[1, 0.5, 0], [0, 0.5, 1], [1, 0.5, 0]])
+    assert tilts["deviation"].of_answers(table.answer).tolist() == [1, 1]
+    assert tilts["position"].of_answers(table.answer).tolist() == [1, 0.5, 1]
+    # shares of all answers, the sides alike: 3/10, 4/10, 3/10; α is 0, which counts as 1 %
+    assert alpha(table.counts.whole, mirrored=True).estimate == pytest.approx(0)
+    shares, strength = np.array([0.3, 0.4, 0.3]), 99
+    expected = (np.array([0, 1, 1]) + strength * shares) / (2 + strength)
+    typical = np.exp(tilts["deviation"].log_typical)
+    np.testing.assert_allclose(typical[0], expected)
+    np.testing.assert_allclose(typical.sum(1), 1)
+    np.testing.assert_allclose(tilts["readiness"].expected[2], 0.4)
+    unequal = tilts_of(table, mirrored=False)["readiness"]
+    np.testing.assert_allclose(np.exp(unequal.log_typical[2]), [2 / 5, 2 / 5, 1 / 5])
+
+
+def test_tendencies_that_nothing_tells_of_are_left_out():
+    assert tilts_of(VoteTable.of([0, 1, 2], [0, 1, 0], [1, 0, 1])) == {}
+    assert list(tilts_of(VoteTable.of([0, 1], [0, 1], [1, 0.5]))) == ["readiness"]
+
+
+def test_sides_that_were_put_first_because_they_won():
+    rng = np.random.default_rng(1)
+    item, share = np.repeat(np.arange(60), 3), rng.choice([0.0, 1.0], 180)
+    table = VoteTable.of(item, np.full(180, -1), share, shown=np.ones(180))
+    assert not sides_were_chosen(table)
+    won = table.counts.share < 0.5
+    turned = np.where(won[item], 1 - share, share)
+    assert sides_were_chosen(VoteTable.of(item, np.full(180, -1), turned, shown=np.ones(180)))
+    # the same, but which stood first is not known, or too few are decided
+    assert not sides_were_chosen(VoteTable.of(item, np.full(180, -1), turned))
+    few = VoteTable.of(np.arange(19), np.full(19, -1), np.ones(19), shown=np.ones(19))
+    assert not sides_were_chosen(few)
+
+
+def coin(votes, probability=0.3):
+    """A tilt towards the second of three answers, which a typical person gives so often."""
+    typical = np.array([(1 - probability) / 2, probability, (1 - probability) / 2])
+    pull = np.tile([0.0, 1.0, 0.0], (votes, 1))
+    return Tilt("readiness", np.arange(votes), np.tile(np.log(typical), (votes, 1)), pull)
+
+
+def simulated(people, each, spread, probability=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = expit(np.log(probability / (1 - probability)) + spread * rng.normal(size=people))
+    who = np.repeat(np.arange(people), each)
+    answer = np.where(rng.random(len(who)) < truth[who], 1, 0)
+    return truth, who, answer
+
+
+def test_learned_spread_and_calibrated_intervals():
+    truth, who, answer = simulated(1500, 20, 0.8)
+    found = random_effects(coin(len(who)), answer, who, 1500, level=0.9)
+    assert 0.72 < found.spread.low < 0.8 < found.spread.high < 0.88
+    assert found.typical == pytest.approx(0.3, abs=0.02)
+    inside = ((found.low <= truth) & (truth <= found.high)).sum()
+    assert stats.binomtest(int(inside), 1500, 0.9).pvalue > 0.001
+    # shrunk towards the typical person, and nearer to the truth than the raw shares
+    assert np.square(found.mean - truth).mean() < 0.75 * np.square(found.raw - truth).mean()
+
+
+def test_posterior_against_quadrature_of_one_prior(monkeypatch):
+    _, who, answer = simulated(30, 12, 0.6, seed=1)
+    one = module._Priors(np.array([0.2]), np.array([0.7]), np.array([1.0]))
+    monkeypatch.setattr(module, "_likely_priors", lambda *_: one)
+    found = random_effects(coin(len(who)), answer, who, 30)
+    ones = np.bincount(who, answer, 30)
+    assert found.typical == pytest.approx(expit(np.log(3 / 7) + 0.2), abs=1e-6)
+    for person in (0, int(np.argmax(ones)), int(np.argmin(ones))):
+
+        def density(b, count=ones[person]):
+            p = expit(np.log(3 / 7) + b)
+            return p**count * (1 - p) ** (12 - count) * stats.norm.pdf(b, 0.2, 0.7)
+
+        total = integrate.quad(density, -6, 6)[0]
+        mean = integrate.quad(lambda b: expit(np.log(3 / 7) + b) * density(b), -6, 6)[0] / total
+        assert found.mean[person] == pytest.approx(mean, abs=1e-5)
+        low = np.log(found.low[person] / (1 - found.low[person])) - np.log(3 / 7)
+        assert integrate.quad(density, -6, low)[0] / total == pytest.approx(0.025, abs=1e-4)
+    assert found.spread.estimate == found.spread.high == pytest.approx(0.7)
+
+
+def test_people_alike_are_not_told_apart():
+    _, who, answer = simulated(300, 20, 0.0, seed=2)
+    found = random_effects(coin(len(who)), answer, who, 300)
+    assert found.spread.low == 0
+    assert found.spread.high < 0.35
+    assert found.clear.sum() <= 1
+    assert ((found.low < 0.3) & (found.high > 0.3)).all()
+    assert found.mean.std() < 0.35 * found.raw.std()
+    # few people with few votes are not sure to be alike
+    _, who, answer = simulated(6, 5, 0.0, seed=3)
+    found = random_effects(coin(len(who)), answer, who, 6)
+    assert found.spread.high > 0.8
+    assert (found.high - found.low > 0.2).all()
+
+
+def test_silent_people_have_the_populations_posterior_and_weights_count_like_votes():
+    _, who, answer = simulated(40, 15, 0.9, seed=4)
+    tilt = coin(len(who))
+    found = random_effects(tilt, answer, who, 42)
+    assert found.votes[-2:].tolist() == [0, 0]
+    assert np.isnan(found.raw[-2:]).all()
+    assert found.mean[40] == found.mean[41] == pytest.approx(found.mean[:40].mean(), abs=0.03)
+    assert found.low[40] < found.low[:40].min() + 0.1
+    twice = random_effects(coin(2 * len(who)), np.tile(answer, 2), np.tile(who, 2), 42)
+    weighed = random_effects(tilt, answer, who, 42, weight=np.full(len(who), 2.0))
+    np.testing.assert_allclose(weighed.mean, twice.mean, atol=1e-6)
+    np.testing.assert_allclose(weighed.high, twice.high, atol=1e-6)
+
+
+def test_very_many_people_are_taken_in_blocks(monkeypatch):
+    _, who, answer = simulated(90, 12, 0.8, seed=6)
+    tilt = coin(len(who))
+    whole = random_effects(tilt, answer, who, 90)
+    monkeypatch.setattr(module, "_BLOCK", 7)
+    blocks = random_effects(tilt, answer, who, 90)
+    for name in ("mean", "low", "high", "above"):
+        np.testing.assert_allclose(getattr(blocks, name), getattr(whole, name), atol=1e-12)
+    monkeypatch.setattr(module, "_MOST_PEOPLE", 60)  # the prior is that of some of them
+    some = random_effects(tilt, answer, who, 90)
+    assert some.spread.estimate != whole.spread.estimate
+    np.testing.assert_allclose(some.mean, whole.mean, atol=0.06)
