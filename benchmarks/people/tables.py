@@ -79,7 +79,7 @@ def _contested(found: dict[str, Any]) -> str:
     chosen = ", ".join(sorted(set(found["chosen"]))) or "nothing"
     text = f"\nChosen on the other folds: {chosen}."
     if ceiling["mean"] == ceiling["mean"]:  # not where halves of the votes are single votes
-        text += f" One half of the votes foretells the other with AUROC {ceiling['mean']:.3f}."
+        text += f" One half of the votes predicts the other with AUROC {ceiling['mean']:.3f}."
     return markdown(heads, rows) + text + "\n"
 
 
@@ -95,8 +95,8 @@ def _conflict(found: dict[str, Any]) -> str:
     ]
     votes, length = (found["ceiling"][name]["mean"] for name in ("votes", "length"))
     return markdown(heads, rows) + (
-        f"\nWhether one half of the votes shows conflict or indifference, the other half foretells "
-        f"with AUROC {votes:.3f}, the difference in length with {length:.3f}.\n"
+        f"\nOne half of the votes predicts whether the other half shows conflict or indifference "
+        f"with AUROC {votes:.3f}; the difference in length does so with {length:.3f}.\n"
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
-from hidden_context.cli.arguments import parse
-from hidden_context.cli.main import run_safely
+from hidden_context.cli.arguments import command
+from hidden_context.cli.main import safe
 from hidden_context.cli.score import run_scoring
 from hidden_context.config import option
 from hidden_context.evaluate_llm_preference_model import PaperModelFlags
@@ -36,19 +35,15 @@ def to_config(flags: PaperResponseFlags) -> ScoreConfig:
     )
 
 
-def _score(argv: Sequence[str] | None) -> int:
-    flags = parse(
-        PaperResponseFlags,
-        argv,
-        prog="python -m hidden_context.evaluate_assistant_responses",
-        description="Score responses with several reward models; see docs/guides/score.md.",
-    )
-    return run_scoring(to_config(flags))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the paper's flags and score; return the exit code."""
-    return run_safely(_score, argv)
+@safe
+@command(
+    PaperResponseFlags,
+    "python -m hidden_context.evaluate_assistant_responses",
+    "Score responses with several reward models; see docs/guides/score.md.",
+)
+def main(flags: PaperResponseFlags) -> None:
+    """Score responses with the paper's flags."""
+    run_scoring(to_config(flags))
 
 
 if __name__ == "__main__":

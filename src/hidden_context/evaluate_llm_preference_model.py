@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.evaluate import run_evaluation
-from hidden_context.cli.main import run_safely
+from hidden_context.cli.main import safe
 from hidden_context.config import changed, option
 from hidden_context.scoring.config import EvaluateConfig, OverLength
 
@@ -61,19 +60,15 @@ def to_config(flags: PaperEvaluateFlags) -> EvaluateConfig:
     )
 
 
-def _evaluate(argv: Sequence[str] | None) -> int:
-    flags = parse(
-        PaperEvaluateFlags,
-        argv,
-        prog="python -m hidden_context.evaluate_llm_preference_model",
-        description="Evaluate a reward model on preference pairs; see docs/guides/evaluate.md.",
-    )
-    return run_evaluation(to_config(flags))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the paper's flags and evaluate; return the exit code."""
-    return run_safely(_evaluate, argv)
+@safe
+@command(
+    PaperEvaluateFlags,
+    "python -m hidden_context.evaluate_llm_preference_model",
+    "Evaluate a reward model on preference pairs; see docs/guides/evaluate.md.",
+)
+def main(flags: PaperEvaluateFlags) -> None:
+    """Evaluate with the paper's flags."""
+    run_evaluation(to_config(flags))
 
 
 if __name__ == "__main__":

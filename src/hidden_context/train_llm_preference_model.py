@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from hidden_context.cli.arguments import parse
-from hidden_context.cli.main import run_safely
+from hidden_context.cli.arguments import command
+from hidden_context.cli.main import safe
 from hidden_context.cli.train import run_training
 from hidden_context.config import FORMERLY_BF16, changed, option
 from hidden_context.training.config import TrainConfig
@@ -74,19 +73,15 @@ def to_config(config: PaperTrainConfig) -> TrainConfig:
     return TrainConfig(**{**values, "output_dir": run, "final_dir": final})
 
 
-def _train(argv: Sequence[str] | None) -> int:
-    config = parse(
-        PaperTrainConfig,
-        argv,
-        prog="python -m hidden_context.train_llm_preference_model",
-        description="Train a reward model as in the paper; see docs/guides/train.md.",
-    )
-    return run_training(to_config(config))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the paper's flags and train; return the exit code."""
-    return run_safely(_train, argv)
+@safe
+@command(
+    PaperTrainConfig,
+    "python -m hidden_context.train_llm_preference_model",
+    "Train a reward model as in the paper; see docs/guides/train.md.",
+)
+def main(config: PaperTrainConfig) -> None:
+    """Train with the paper's flags."""
+    run_training(to_config(config))
 
 
 if __name__ == "__main__":

@@ -183,14 +183,9 @@ def test_each_model_s_head_is_kept_beside_the_file(tmp_path):
     forget_heads(file)
     assert not heads_folder(file).exists()
     assert known_column(file) is None
-
-
-def test_the_only_head_is_that_of_scores_without_a_name(tmp_path):
-    file = tmp_path / "s.jsonl"
-    save_heads(file, {"evaluation": factor(("ann",))})
-    assert saved_head(file).num_outputs == 4
+    save_heads(file, {"evaluation": factor(("ann",))})  # the only one, so that of a bare file too
+    assert saved_head(file).num_outputs == saved_head(file, "evaluation").num_outputs == 4
     assert known_column(file) == "annotator"
-    assert saved_head(file, "evaluation").num_outputs == 4
 
 
 @pytest.fixture
@@ -218,6 +213,8 @@ def read_pairs(read):
 def test_pairs_become_arrays_with_labels(read, name):
     rows = [
         pair([1, 2.5], [0.25, -1.0], data_subset="helpful", objective="harmless"),
+        pair(None, None, data_subset="left out"),
+        pair([1.0, 2.0], None, data_subset="left out"),
         pair([3.0, 4.0], [5.0, 6.0], data_subset=None),
     ]
     ((column, pairs),) = read(rows, name).items()
@@ -229,7 +226,7 @@ def test_pairs_become_arrays_with_labels(read, name):
         "data_subset": ["helpful", ""],
         "objective": ["harmless", ""],
     }
-    assert (pairs.width, pairs.left_out) == (2, 0)
+    assert (pairs.width, pairs.left_out) == (2, 2)
 
 
 def test_responses_keep_their_rows_and_a_null_leaves_its_row_out_of_its_column_only(read):
@@ -250,16 +247,6 @@ def test_responses_keep_their_rows_and_a_null_leaves_its_row_out_of_its_column_o
     assert (b.outputs.shape, b.left_out, b.as_pairs()) == ((4, 3), 1, None)
 
 
-def test_null_pairs_are_left_out_with_their_labels(read):
-    rows = [
-        pair(None, None, data_subset="helpful"),
-        pair([1.0], None, data_subset="helpful"),
-        pair([1.0], [0.0], data_subset="harmless"),
-    ]
-    pairs = read(rows)["reward_output_chosen"]
-    assert (pairs.left_out, pairs.labels["data_subset"].tolist()) == (2, ["harmless"])
-
-
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("kind", ["pair", "responses"])
 def test_reasons_beside_null_rewards_are_no_rewards(read, kind, order):
@@ -274,8 +261,9 @@ def test_reasons_beside_null_rewards_are_no_rewards(read, kind, order):
     assert (found, scores.left_out, scores.rows.tolist()) == (column, 1, [0 if order > 0 else 1])
 
 
-def test_without_its_own_column_beside_it_reason_is_a_model_s_name(read):
-    assert [each.name for each in read([{"reward_outputs_reason": [[1.0]]}]).values()] == ["reason"]
+def test_responses_need_no_valid_votes_and_a_model_may_be_called_reason(read):
+    row = {"reward_outputs_reason": [[1.0]], "preference": "the first"}
+    assert [each.name for each in read([row]).values()] == ["reason"]
 
 
 def test_pairs_scored_by_several_models_are_a_set_each(read):
@@ -302,12 +290,6 @@ def test_pairs_scored_by_several_models_are_a_set_each(read):
         read([{"reward_output_chosen_a": [1.0]}])
 
 
-def test_integer_labels_are_taken_as_their_text(read_pairs):
-    rows = [{"objective": 0, "data_subset": "x"}, {"objective": 7}]
-    pairs = read_pairs(rows, require=("objective",))
-    assert pairs.labels["objective"].tolist() == ["0", "7"]
-
-
 def test_what_several_annotators_said_is_the_share_of_their_votes(read_pairs):
     said = [
         {"annotations": [{"annotator": "a", "preference": 1}, {"annotator": 7, "strength": -1}]},
@@ -322,16 +304,13 @@ def test_what_several_annotators_said_is_the_share_of_their_votes(read_pairs):
     kept = read_pairs(said, annotator_column="annotator").said
     assert kept == [read_row({**texts, **columns}) for columns in [*said[:5], {}]]
     assert [one.source_lines for one in kept[:5]] == [(1,), (2,), (3,), (4,), (5,)]
+    rated = said[4]  # ratings beside a vote decide nothing
+    both = [rated | {"preference": 1}, rated | {"annotations": [{"strength": 2}]}]
+    assert read_pairs(both).preference.tolist() == [1.0, 1.0]
     nobody = read_pairs(said).said
     assert [[j.annotator for j in one.judgements] for one in nobody] == [
         *(["a", 7], [None], [None], [None], [None] * 3, [None])
     ]
-
-
-def test_ratings_beside_a_vote_decide_nothing(read_pairs):
-    rated = {"rating_chosen": 1, "rating_rejected": 5}
-    said = [rated, rated | {"preference": 1}, rated | {"annotations": [{"strength": 2}]}]
-    assert read_pairs(said).preference.tolist() == [0.0, 1.0, 1.0]
 
 
 def test_a_pair_on_which_everybody_abstained_is_left_out_of_pairs_alone(read):
@@ -341,11 +320,6 @@ def test_a_pair_on_which_everybody_abstained_is_left_out_of_pairs_alone(read):
     assert (pairs.left_out, pairs.preference.tolist(), pairs.rows.tolist()) == (1, [0.0], [1])
     assert len(pairs.said) == 1
     assert (responses.left_out, responses.rows.tolist()) == (0, [0, 1])
-
-
-def test_what_annotators_say_of_pairs_is_no_matter_of_responses(read):
-    row = {"reward_outputs_a": [[1.0]], "preference": "the first"}
-    assert read([row])["reward_outputs_a"].width == 1
 
 
 @settings(max_examples=30, deadline=None)
@@ -438,8 +412,9 @@ def test_a_missing_file_is_named(tmp_path):
         read_score_file(tmp_path / "absent.jsonl")
 
 
-def test_a_required_label_has_to_be_on_every_row(read_pairs):
-    rows = [{"data_subset": "helpful"}, {}]
-    assert len(read_pairs(rows).chosen) == 2
+def test_a_label_may_be_an_integer_and_a_required_one_has_to_be_on_every_row(read_pairs):
+    rows = [{"objective": 0, "data_subset": "x"}, {"objective": 7}]
+    pairs = read_pairs(rows, require=("objective",))
+    assert pairs.labels["objective"].tolist() == ["0", "7"]
     with pytest.raises(DataError, match="line 2, field 'data_subset': the column is missing"):
         read_pairs(rows, require=("data_subset",))

@@ -62,17 +62,6 @@ def log_probs(*rows):
 A, B, C = (0.05, 0.05, 0.9), (0.02, 0.96, 0.02), (0.005, 0.495, 0.5)
 
 
-def test_base_pairs_by_hand():
-    chosen, rejected = np.array([[1.0], [0.5], [0.0]]), np.array([[0.0], [0.5], [2.0]])
-    record = pair_record(heads.make("base"), chosen, rejected, ["mean", "cvar:0.05"])
-    losses = [math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2))]
-    assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-12)
-    assert record.accuracy == Count(1.5, 3)
-    assert record.accuracy_at == {"mean": Count(1.5, 3), "cvar:0.05": Count(1.5, 3)}
-    assert record.reward_mean == pytest.approx(4 / 6, abs=1e-12)
-    assert (record.n, record.reward_stddev, record.r2) == (3, 0.0, None)
-
-
 @pytest.mark.parametrize("likelihood", ["probit", "logistic"])
 def test_mean_and_variance_pairs_by_hand(likelihood):
     head = heads.make("mean_and_variance", likelihood=likelihood)
@@ -97,18 +86,6 @@ def test_mean_and_variance_pairs_by_hand(likelihood):
     assert record.r2 == pytest.approx(expected, abs=1e-12)
 
 
-def test_categorical_pairs_by_hand():
-    head = heads.make("categorical", num_atoms=3)
-    record = pair_record(head, log_probs(A, B), log_probs(B, B), ["mean", "quantile:0.01:bins"])
-    wins = 0.05 * 0.02 + 0.9 * 0.98  # atom ½ beats 0; atom 1 beats both others
-    ties = 0.05 * 0.02 + 0.05 * 0.96 + 0.9 * 0.02
-    expected = -(math.log(wins + ties / 2) + math.log(0.5)) / 2
-    assert record.loss == pytest.approx(expected, abs=1e-12)
-    assert record.accuracy == Count(1.5, 2)
-    assert record.accuracy_at == {"mean": Count(1.5, 2), "quantile:0.01:bins": Count(0.5, 2)}
-    assert record.reward_mean == pytest.approx((0.925 + 3 * 0.5) / 4, abs=1e-12)
-
-
 def test_the_two_readings_of_a_categorical_quantile_rank_differently():
     head = heads.make("categorical", num_atoms=3)
     first, second = log_probs(A, B, C, C), log_probs(B, A, A, C)
@@ -120,14 +97,6 @@ def test_the_two_readings_of_a_categorical_quantile_rank_differently():
     assert at["quantile:0.01:bins"] == 3  # 1/6 ≥ 1/15, .337 ≥ 1/15, and the tie
     # as a step, A and B both have their 0.01 quantile at atom 0: ties
     assert at["quantile:0.01:step"] == 4
-
-
-def test_caution_turns_a_risky_normal_reward_down():
-    head = heads.make("mean_and_variance")
-    risky = np.array([[1.0, softplus_inverse(1.0)]])  # 0.01 quantile 1 − 2.326 = −1.326
-    safe = np.array([[0.0, softplus_inverse(0.5)]])  # 0 − 1.163
-    assert rated_at_least(head, "mean", risky, safe) == 1
-    assert rated_at_least(head, "quantile:0.01", risky, safe) == 0
 
 
 @pytest.mark.parametrize("kind", heads.types())
@@ -158,16 +127,6 @@ def test_moments_of_texts_that_do_not_vary_have_no_r_squared():
     assert (record.reward_mean, record.reward_stddev, record.r2) == (0.0, 0.0, None)
     coin = response_record(head, np.zeros((3, 2)), ones)
     assert (coin.reward_mean, coin.reward_stddev, coin.r2) == pytest.approx((0.5, 0.5, 0.0))
-
-
-def test_responses_are_compared_only_where_every_row_has_two():
-    head = heads.make("base")
-    outputs = np.array([[0.0], [0.0], [1.0], [0.0]])
-    record = response_record(head, outputs, np.array([2, 2]), ["mean"])
-    assert record.second_at_least == {"mean": Count(1, 2)}
-    assert (record.n, record.num_responses, record.reward_mean) == (2, 4, 0.25)
-    ragged = response_record(head, outputs, np.array([1, 3]), ["mean"])
-    assert (ragged.n, ragged.second_at_least) == (2, None)
 
 
 def test_soft_labels_turn_and_tie_the_pairs_they_label():
@@ -262,25 +221,6 @@ def test_a_known_annotator_counts_as_such():
     assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-6)
     assert record.accuracy.share == pytest.approx(1 / 3)
     assert record.accuracy_at == {"mean": Count(1, 1)}  # the population's
-
-
-def test_several_votes_make_one_pair():
-    head = heads.make("base")
-    said = [
-        {"annotations": [{"preference": 1}, {"preference": 0}, {"preference": 1}]},
-        {"annotations": [{"preference": 0.5}, {"preference": 0}]},
-        {},
-    ]
-    labels = labels_of([read_row({"chosen": "", "rejected": "", **row}) for row in said])
-    chosen, rejected = np.array([[2.0], [1.0], [0.0]]), np.zeros((3, 1))
-    shares = np.array([2 / 3, 0.25, 1.0])
-    record = pair_record(head, chosen, rejected, ["mean"], shares, labels)
-    win, lose = (lambda gap: math.log1p(math.exp(-gap))), (lambda gap: math.log1p(math.exp(gap)))
-    losses = [w * win(g) + (1 - w) * lose(g) for w, g in zip(shares, (2, 1, 0), strict=True)]
-    # a pair counts once, and its votes in shares of it
-    assert record.loss == pytest.approx(sum(losses) / 3, abs=1e-12)
-    assert record.accuracy.count == pytest.approx(2 / 3 + 0.25 + 0.5)
-    assert record.accuracy_at["mean"].count == pytest.approx(record.accuracy.count)
 
 
 def test_groups_are_all_rows_then_each_label_then_each_combination():

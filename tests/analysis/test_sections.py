@@ -8,7 +8,6 @@ from rich.console import Console
 from scipy import stats
 
 from hidden_context.analysis.sections.accuracy import section_accuracies
-from hidden_context.analysis.sections.benchmarks import measures
 from hidden_context.analysis.sections.read import read_section_scores
 from hidden_context.errors import DataError, MissingFileError
 from hidden_context.report.terminal.analysis import section_table
@@ -159,20 +158,6 @@ def test_rm_bench_by_hand(read):
     )
     assert scores.ties == 1
     assert scores.style == "rm-bench"
-
-
-def test_the_matrix_agrees_with_a_loop():
-    generator = np.random.default_rng(0)
-    chosen, rejected = generator.standard_normal((2, 50, 3))
-    found = measures(chosen[:, :, None] - rejected[:, None, :])
-    table = np.zeros((3, 3))
-    for i in range(3):
-        for j in range(3):
-            table[i, j] = np.mean(chosen[:, i] > rejected[:, j])
-    assert found["hard"].mean() == pytest.approx((table[0, 1] + table[0, 2] + table[1, 2]) / 3)
-    assert found["easy"].mean() == pytest.approx((table[1, 0] + table[2, 0] + table[2, 1]) / 3)
-    assert found["normal"].mean() == pytest.approx(np.trace(table) / 3)
-    assert found["average"].mean() == pytest.approx(table.mean())
 
 
 def test_domains_weigh_the_same_and_so_do_the_halves_of_safety(read):

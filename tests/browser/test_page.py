@@ -1,23 +1,62 @@
-"""The page as a whole: what it draws, what it lets happen, and for whom it works."""
+"""Pages of a report and of a check: what they draw, what they let happen, for whom they work."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from browser import pages
+from hidden_context.report.html.page import render
+from hidden_context.report.html.people_page import write_people_page
+from report import people_found
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SCHEMES = ("light", "dark")
+WIDTHS = (390, 768, 1440)
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+# where each dot and diamond stands on the axis above it, as a share
+MARKS = """() => {
+  const middle = (node) => {
+    const box = node.getBoundingClientRect();
+    return box.left + box.width / 2;
+  };
+  const table = document.querySelector('.topics .marks');
+  const ticks = [...table.querySelectorAll('.ticks span')];
+  const value = (tick) => parseFloat(tick.textContent) / 100;
+  const [first, last] = [ticks[0], ticks[ticks.length - 1]];
+  const unit = (middle(last) - middle(first)) / (value(last) - value(first));
+  const read = (node) => (middle(node) - middle(first)) / unit + value(first);
+  return [...table.querySelectorAll('tbody tr')].map((row) =>
+    ['.dot', '.diamond'].map((mark) => read(row.querySelector(mark))));
+}"""
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report whose every text is an attack."""
-    folder = tmp_path_factory.mktemp("hostile")
-    return pages.write_page(folder, pages.hostile_rows(), title="".join(pages.HOSTILE))
+def made(tmp_path_factory: pytest.TempPathFactory, report: Path) -> dict[str, Path]:
+    """A report, one on pairs with votes, and a check; of two of them also with hostile texts."""
+    folder = tmp_path_factory.mktemp("pages")
+    found = {name: folder / f"{name}.html" for name in ("people", "hostile people", "voted")}
+    attacks = "".join(pages.HOSTILE)
+    write_people_page(people_found.check(), found["people"])
+    hostile = people_found.hostile(people_found.check(), attacks + "x" * 80)
+    write_people_page(hostile, found["hostile people"])
+    part = people_found.votes()
+    part["topics"] = [
+        people_found.topic(f"topic {n}", 0.4 - 0.02 * n, 0.35 - 0.01 * n, None) for n in range(5)
+    ]
+    page = render("Report", people_found.analysis(part), None, None, None)
+    found["voted"].write_text(page, "utf-8")
+    found["hostile report"] = pages.write_page(folder, pages.hostile_rows(), title=attacks)
+    return found | {"report": report}
+
+
+@pytest.fixture
+def open_page(visit, made):
+    """Opens one of the pages by its name."""
+    return lambda name, **options: visit(made[name], **options)
 
 
 def test_it_loads_offline_without_an_error_and_draws_every_chart(visit, report):
@@ -89,18 +128,33 @@ def test_the_button_turns_the_theme_of_page_and_charts(visit, report):
 
 def test_the_theme_follows_the_system_until_the_button_is_used(visit, report):
     page = visit(report, color_scheme="dark")
-    background = "getComputedStyle(document.body).backgroundColor"
-    assert page.evaluate(background) == "rgb(18, 22, 27)"
+    assert page.evaluate(BACKGROUND) == "rgb(18, 22, 27)"
     assert page.locator("#theme").get_attribute("aria-pressed") == "true"
     page.locator("#theme").click()
-    assert page.evaluate(background) == "rgb(247, 248, 250)"
+    assert page.evaluate(BACKGROUND) == "rgb(247, 248, 250)"
 
 
-def test_hostile_texts_stay_texts(visit, hostile):
-    page = visit(hostile)
+@pytest.mark.parametrize("name", ["hostile report", "hostile people"])
+def test_hostile_texts_stay_texts(open_page, name):
+    page = open_page(name)
+    assert "{{7*7}} ${7*7}" in page.title()
+    assert "49" not in page.title()
+    assert "<script>window.__xss = 1</script>" in page.locator("h1").inner_text()
+    if "report" in name:
+        _touch_everything(page)
+    assert page.evaluate("window.__xss") is None
+    inside = (
+        "main :is(script, iframe, img, object, embed), main a[href^='javascript'], main [onload]"
+    )
+    assert page.locator(inside).count() == 0
+    assert page.locator("main figure.chart svg a, main .topics a").count() == 0
+
+
+def _touch_everything(page):
+    """Open every hostile pair, and draw and hover the charts."""
     pages.draw_charts(page)
     assert page.title().startswith("".join(pages.HOSTILE[:4]))
-    assert "{{7*7}} ${7*7}" in page.title()
+    assert page.locator("[data-chart=groups] .ytick", has_text="<").count() > 0
     page.locator("#grid").focus()
     for number, attack in enumerate(pages.HOSTILE):
         page.keyboard.press("Home" if number == 0 else "ArrowDown")
@@ -116,27 +170,15 @@ def test_hostile_texts_stay_texts(visit, hostile):
     points = page.locator("[data-chart=groups] .point")
     for place in range(min(points.count(), 5)):
         points.nth(place).hover(force=True)
-    assert page.evaluate("window.__xss") is None
-    inside = (
-        "main :is(script, iframe, img, object, embed), main a[href^='javascript'], main [onload]"
-    )
-    assert page.locator(inside).count() == 0
-    assert "49" not in page.title()
 
 
-def test_links_in_texts_of_charts_are_not_links(visit, hostile):
-    page = visit(hostile)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["report", "hostile report", "people", "hostile people", "voted"])
+def test_no_window_scrolls_sideways(open_page, name, width):
+    page = open_page(name, viewport={"width": width, "height": 844})
     pages.draw_charts(page)
-    assert page.locator("figure.chart svg a").count() == 0
-    assert page.locator("[data-chart=groups] .ytick", has_text="<").count() > 0
-
-
-@pytest.mark.parametrize("width", [390, 768])
-def test_a_narrow_window_does_not_scroll_sideways(visit, report, hostile, width):
-    for path in (report, hostile):
-        page = visit(path, viewport={"width": width, "height": 844})
-        pages.draw_charts(page)
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    if "report" in name:
         page.locator("#grid .grid-body .row").first.click()
         dialog = page.locator("#pair")
         assert dialog.evaluate("d => d.scrollWidth - d.clientWidth") == 0
@@ -149,28 +191,44 @@ def test_a_narrow_table_shows_row_prompt_and_probability(visit, report):
     assert [text.split()[0] for text in shown] == ["Row", "Prompt", "P"]
 
 
-def test_paper_has_no_navigation_and_no_table_of_comparisons(visit, report):
-    page = visit(report, color_scheme="dark")
+@pytest.mark.parametrize(
+    ("name", "shown", "hidden"),
+    [
+        ("report", ["h1"], ["#filters", "#grid", "#pair"]),
+        ("people", [".topics details .marks", ".kinds .stacked"], []),
+    ],
+)
+def test_paper_shows_what_is_folded_away_and_no_navigation(open_page, name, shown, hidden):
+    page = open_page(name, color_scheme="dark")
     assert page.locator("header nav").is_visible()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
-    for selector in ("header nav", "#filters", "#grid", "#pair"):
-        assert not page.locator(selector).is_visible()
-    assert page.locator("h1").is_visible()
+    assert not any(page.locator(each).is_visible() for each in ["header nav", *hidden])
+    assert all(page.locator(each).is_visible() for each in shown)
     text = page.evaluate("getComputedStyle(document.body).color")
     assert text == "rgb(28, 33, 40)"  # dark on light, whatever the screen's theme is
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "auto"
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("state", ["page", "dialog", "nothing found"])
-def test_axe_finds_nothing_serious(visit, report, scheme, state):
-    page = visit(report, color_scheme=scheme, bypass_csp=True)
+@pytest.mark.parametrize(
+    ("name", "state", "width"),
+    [
+        *(("report", state, 1280) for state in ("page", "dialog", "nothing found")),
+        *((name, "page", width) for name in ("people", "voted") for width in (390, 1440)),
+    ],
+)
+def test_axe_finds_nothing_serious(open_page, name, state, width, scheme):
+    viewport = {"width": width, "height": 900}
+    page = open_page(name, color_scheme=scheme, viewport=viewport, bypass_csp=True)
     pages.draw_charts(page)
     if state == "dialog":
         page.locator("#grid .grid-body .row").nth(1).click()
     elif state == "nothing found":
         page.locator("#search").fill("no such words anywhere")
         page.locator("#grid .empty").wait_for()
-    assert pages.serious_violations(page, 15) == []
+    assert pages.serious_violations(page, 15 if name == "report" else 12) == []
 
 
 def test_comparisons_that_cannot_be_unpacked_are_said_to_be_so(chromium, report, tmp_path):
@@ -183,3 +241,43 @@ def test_comparisons_that_cannot_be_unpacked_are_said_to_be_so(chromium, report,
     assert page.locator("#count").inner_text().startswith("The comparisons could not be read: ")
     assert pages.draw_charts(page) == 4
     context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["people", "voted"])
+def test_the_first_screen_holds_the_picture_and_marks_stand_where_the_axis_says(
+    open_page, name, width
+):
+    page = open_page(name, viewport={"width": width, "height": 844})
+    for selector in (".headline", ".stacked", ".key", ".topics tbody tr"):
+        box = page.locator(selector).first.bounding_box()
+        assert box["y"] + box["height"] <= 844, selector
+    marks = page.evaluate(MARKS)
+    assert len(marks) >= 5
+    expected = [[0.4 - 0.02 * n, 0.35 - 0.01 * n] for n in range(len(marks))]
+    assert np.array(marks) == pytest.approx(np.array(expected), abs=0.003)
+
+
+def test_a_bar_is_as_long_as_its_shares(open_page):
+    page = open_page("people")
+    widths = page.locator(".kinds .stacked rect").evaluate_all(
+        "all => all.map(each => each.getBoundingClientRect().width)"
+    )
+    bar = page.locator(".kinds .stacked").bounding_box()["width"]
+    shares = [0.18, 0.09, 0.03, 0.53, 0.15, 0.02]
+    assert [width / bar for width in widths] == pytest.approx(shares, abs=0.004)
+
+
+def test_the_theme_and_the_keyboard_work_without_the_report_s_scripts(open_page):
+    page = open_page("people", color_scheme="light")
+    assert page.evaluate(BACKGROUND) == "rgb(247, 248, 250)"
+    page.locator("#theme").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(BACKGROUND) == "rgb(18, 22, 27)"
+    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Space")
+    assert page.evaluate(BACKGROUND) == "rgb(247, 248, 250)"
+    page.locator(".topics summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".topics details .marks tbody tr").count() == 2
+    assert page.locator(".topics details .marks").is_visible()

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from importlib.metadata import version
 
@@ -14,17 +15,6 @@ from hidden_context.cli import offline
 from hidden_context.errors import ConfigError, HiddenContextWarning
 
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "rich", "peft", "numpy")
-
-
-def run_command(command):
-    return cli.run_safely(command, [])
-
-
-def raising(error):
-    def command(argv):
-        raise error
-
-    return command
 
 
 class TestTheCommand:
@@ -48,15 +38,14 @@ class TestTheCommand:
         assert done.returncode == 2
         assert done.stderr.startswith("error: 'wash' is not a verb.")
 
-    @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
-    def test_help_lists_every_verb(self, arguments, capsys):
-        assert cli.main(arguments) == 0
+    @pytest.mark.parametrize(
+        ("arguments", "code"), [(["--help"], 0), (["-h"], 0), (["help"], 0), ([], 2)]
+    )
+    def test_help_lists_every_verb(self, arguments, code, capsys):
+        assert cli.main(arguments) == code
         printed = capsys.readouterr().out
+        assert "usage: hidden-context VERB" in printed
         assert [verb for verb in cli.VERBS if f"  {verb} " not in printed] == []
-
-    def test_nothing_at_all_is_an_error_with_the_same_help(self, capsys):
-        assert cli.main([]) == 2
-        assert "usage: hidden-context VERB" in capsys.readouterr().out
 
     def test_arguments_come_from_the_process_by_default(self, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["hidden-context", "-V"])
@@ -98,111 +87,116 @@ def test_help_answers_at_once_and_imports_nothing_heavy(verb):
     assert seconds < 0.5
 
 
-class TestErrors:
-    def test_a_known_error_is_one_paragraph_and_code_2(self, capsys):
-        assert run_command(raising(ConfigError("this cannot work."))) == 2
-        captured = capsys.readouterr()
-        assert (captured.out, captured.err) == ("", "error: this cannot work.\n")
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
 
-    def test_codes_pass_through(self):
-        assert run_command(lambda argv: 0) == 0
-        assert run_command(lambda argv: 1) == 1
 
-    def test_an_interruption_says_what_is_kept(self, capsys):
-        assert run_command(raising(KeyboardInterrupt())) == 130
-        assert capsys.readouterr().err.startswith("interrupted; finished work is kept")
+FULL = OSError(errno.ENOSPC, "No space left on device", "checkpoint-10/optimizer.pt")
+MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
 
-    def test_a_full_disk_in_another_library(self, capsys):
-        full = OSError(errno.ENOSPC, "No space left on device", "checkpoint-10/optimizer.pt")
-        assert run_command(raising(full)) == 2
-        assert capsys.readouterr().err == (
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ConfigError("this cannot work."), 2, "error: this cannot work.\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted; finished work is kept (run score or evaluate again to resume)\n",
+        ),
+        (
+            FULL,
+            2,
             "error: checkpoint-10/optimizer.pt could not be written: No space left on device. "
-            "Free some space or use another disk.\n"
-        )
+            "Free some space or use another disk.\n",
+        ),
+        (
+            OutOfMemoryError(f"{MEMORY}.\nSee the documentation."),
+            2,
+            f"error: {MEMORY}. Take a smaller batch size, --max_length or model.\n",
+        ),
+        (
+            MemoryError(),
+            2,
+            "error: no memory is left. Take a smaller batch size, --max_length or model.\n",
+        ),
+        (BrokenPipeError(), 141, ""),  # the reader left
+        # bugs keep their tracebacks
+        (RuntimeError("a bug"), None, ""),
+        (OSError(errno.EACCES, "denied"), None, ""),
+        (KeyError("x"), None, ""),
+    ],
+)
+def test_a_known_error_is_one_paragraph_and_a_code(error, code, said, capsys):
+    def command(argv):
+        raise error
 
-    def test_memory_that_is_full(self, capsys):
-        class OutOfMemoryError(RuntimeError):
-            """As torch names it."""
-
-        text = "CUDA out of memory. Tried to allocate 2 GiB.\nSee the documentation."
-        assert run_command(raising(OutOfMemoryError(text))) == 2
-        assert run_command(raising(MemoryError())) == 2
-        assert capsys.readouterr().err == (
-            "error: CUDA out of memory. Tried to allocate 2 GiB. Take a smaller batch size, "
-            "--max_length or model.\n"
-            "error: no memory is left. Take a smaller batch size, --max_length or model.\n"
-        )
-
-    @pytest.mark.parametrize(
-        "error", [RuntimeError("a bug"), OSError(errno.EACCES, "denied"), KeyError("x")]
-    )
-    def test_a_bug_keeps_its_traceback(self, error):
+    if code is None:
         with pytest.raises(type(error)):
-            run_command(raising(error))
-
-    def test_a_reader_that_left(self, capsys):
-        assert run_command(raising(BrokenPipeError())) == 141
-
-    def test_a_reader_that_leaves_early_sees_no_traceback(self):
-        command = f"{sys.executable} -m hidden_context --help | head -1"
-        result = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-        assert result.stdout.startswith("usage: hidden-context VERB")
-        assert result.stderr == ""
-
-    def test_our_warnings_are_one_line_and_others_as_ever(self, capsys):
-        def command(argv):
-            warnings.warn("mind this", HiddenContextWarning, stacklevel=1)
-            warnings.warn("another library's", UserWarning, stacklevel=1)
-            return 0
-
-        shown_before = warnings.showwarning
-        with pytest.warns(UserWarning, match="another library's"):
-            assert run_command(command) == 0
-        assert capsys.readouterr().err == "warning: mind this\n"
-        assert warnings.showwarning is shown_before
+            cli.run_safely(command, [])
+    else:
+        assert cli.run_safely(command, []) == code
+    assert capsys.readouterr() == ("", said)
 
 
-class TestWithoutANetwork:
-    @pytest.fixture
-    def environment(self, monkeypatch):
-        for name in offline._OWN_ARRANGEMENTS:
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "")  # so that it is put back
-        monkeypatch.delitem(sys.modules, "huggingface_hub", raising=False)
-        return monkeypatch
+def test_a_reader_that_leaves_early_sees_no_traceback():
+    command = f"{sys.executable} -m hidden_context --help | head -1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("usage: hidden-context VERB")
+    assert result.stderr == ""
 
-    def look_up(self, environment, answer):
-        asked = []
 
-        def getaddrinfo(host, port):
-            asked.append(host)
-            return answer()
+def test_our_warnings_are_one_line_and_others_as_ever(capsys):
+    def command(argv):
+        warnings.warn("mind this", HiddenContextWarning, stacklevel=1)
+        warnings.warn("another library's", UserWarning, stacklevel=1)
+        return 1
 
-        environment.setattr(offline.socket, "getaddrinfo", getaddrinfo)
-        offline.use_cache_without_network(seconds=0.2)
-        return asked, os.environ["HF_HUB_OFFLINE"]
+    shown_before = warnings.showwarning
+    with pytest.warns(UserWarning, match="another library's"):
+        assert cli.run_safely(command, []) == 1
+    assert capsys.readouterr().err == "warning: mind this\n"
+    assert warnings.showwarning is shown_before
 
-    def test_the_cache_is_used_where_the_hub_s_name_does_not_resolve(self, environment):
-        def unknown():
-            raise OSError(-2, "Name or service not known")
 
-        assert self.look_up(environment, unknown) == (["huggingface.co"], "1")
+def unknown_host():
+    raise OSError(-2, "Name or service not known")
 
-    def test_nothing_changes_where_it_does(self, environment):
-        assert self.look_up(environment, list) == (["huggingface.co"], "")
 
-    def test_a_look_up_that_hangs_is_given_up(self, environment):
-        import threading
+ASKED = ["huggingface.co"]
 
-        released = threading.Event()
-        assert self.look_up(environment, released.wait)[1] == "1"
-        released.set()
 
-    @pytest.mark.parametrize("name", ["HF_ENDPOINT", "https_proxy", "TRANSFORMERS_OFFLINE"])
-    def test_other_arrangements_are_left_alone(self, environment, name):
-        environment.setenv(name, "http://mirror")
-        assert self.look_up(environment, list) == ([], "")
+@pytest.mark.parametrize(
+    ("answer", "arranged", "expected"),
+    [
+        (unknown_host, None, (ASKED, "1")),
+        (threading.Event().wait, None, (ASKED, "1")),  # a look-up that hangs is given up
+        (list, None, (ASKED, "")),
+        # other arrangements are left alone
+        *(
+            (list, name, ([], ""))
+            for name in ("HF_ENDPOINT", "https_proxy", "TRANSFORMERS_OFFLINE")
+        ),
+        (list, "imported", ([], "")),  # once the hub's client is imported it is too late
+    ],
+)
+def test_the_cache_is_used_where_the_hub_s_name_does_not_resolve(
+    monkeypatch, answer, arranged, expected
+):
+    asked = []
+    for name in offline._OWN_ARRANGEMENTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")  # so that it is put back
+    monkeypatch.delitem(sys.modules, "huggingface_hub", raising=False)
+    if arranged == "imported":
+        monkeypatch.setitem(sys.modules, "huggingface_hub", sys)
+    elif arranged:
+        monkeypatch.setenv(arranged, "http://mirror")
 
-    def test_once_the_hub_s_client_is_imported_it_is_too_late(self, environment):
-        environment.setitem(sys.modules, "huggingface_hub", sys)
-        assert self.look_up(environment, list) == ([], "")
+    def getaddrinfo(host, port):
+        asked.append(host)
+        return answer()
+
+    monkeypatch.setattr(offline.socket, "getaddrinfo", getaddrinfo)
+    offline.use_cache_without_network(seconds=0.2)
+    assert (asked, os.environ["HF_HUB_OFFLINE"]) == expected

@@ -80,61 +80,51 @@ TRAIN = "train --model_name=backbone --output_dir=run --disable_tqdm"
 SCORE = "score {} --models=base --output=out.jsonl --disable_tqdm"
 EVALUATE = "evaluate base --output=out.jsonl --disable_tqdm --data_path={}"
 READERS = {"score": SCORE, "evaluate": EVALUATE, "train": f"{TRAIN} --data_path={{}}"}
-UNREADABLE = {
-    "missing file": (None, "error: bad.jsonl does not exist."),
-    "empty file": ("", " no rows"),
-    "broken JSON": (
+CHATS = "\n".join(map(json.dumps, preference_rows(2, chat=True)))
+# for every reader, then for one
+UNREADABLE = [
+    (None, "error: bad.jsonl does not exist."),
+    ("", " no rows"),
+    (
         f'{GOOD}\n{GOOD}\n{{"chosen": "a", "rejected\n{GOOD}',
         "error: bad.jsonl, line 3: not valid JSON: … Each line has to be one JSON object, in UTF-8",
     ),
-    "missing column": (
+    (
         f'{GOOD}\n{{"chosen": "a", "other": "b"}}',
         "error: bad.jsonl, line 2, field 'rejected': the column is missing… needs the columns "
         "'chosen' and 'rejected'",
     ),
-    "another type": (
+    (
         f'{GOOD}\n{{"chosen": "a", "rejected": 17}}',
         "error: bad.jsonl, line 2, field 'rejected': text or a list of chat messages is needed, "
         "not a number (17).",
     ),
-}
+]
+UNSCORABLE = [
+    ('{"promt": "a"}', "line 1: nothing to score is found in the columns 'promt'."),
+    (
+        '{"prompt": "a", "responses": "b"}',
+        "line 1, field 'responses': a list of responses is needed",
+    ),
+    ('{"text": 3}', "line 1, field 'text': text or a list of chat messages is needed"),
+    ('{"messages": [{"role": "user"}]}', "field 'messages[0]': the chat message's 'content'"),
+]
 
 
-@pytest.mark.parametrize("case", UNREADABLE)
-@pytest.mark.parametrize("reader", READERS)
-def test_rows_that_cannot_be_read(error_of, reader, case):
-    text, words = UNREADABLE[case]
+@pytest.mark.parametrize(
+    ("reader", "text", "words"),
+    [
+        *((reader, *case) for reader in READERS for case in UNREADABLE),
+        *(("score", *case) for case in UNSCORABLE),
+        ("evaluate", CHATS, "chat template"),
+    ],
+)
+def test_rows_that_cannot_be_read(error_of, reader, text, words):
     if text is not None:
         Path("bad.jsonl").write_text(text)
     message = error_of(READERS[reader].format("bad.jsonl"))
     for part in words.split("… "):
         assert part in message.replace("the file holds", "the data set has")
-
-
-CHATS = "\n".join(map(json.dumps, preference_rows(2, chat=True)))
-
-
-@pytest.mark.parametrize(
-    ("command", "text", "words"),
-    [
-        ("score", '{"promt": "a"}', "line 1: nothing to score is found in the columns 'promt'."),
-        (
-            "score",
-            '{"prompt": "a", "responses": "b"}',
-            "line 1, field 'responses': a list of responses is needed",
-        ),
-        ("score", '{"text": 3}', "line 1, field 'text': text or a list of chat messages is needed"),
-        (
-            "score",
-            '{"messages": [{"role": "user"}]}',
-            "field 'messages[0]': the chat message's 'content'",
-        ),
-        ("evaluate", CHATS, "chat template"),
-    ],
-)
-def test_texts_that_cannot_be_scored(error_of, command, text, words):
-    Path("bad.jsonl").write_text(text + "\n")
-    assert words in error_of(READERS[command].format("bad.jsonl"))
 
 
 NONE = "error: ./none does not exist. Give the folder of a checkpoint"

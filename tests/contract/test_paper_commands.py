@@ -79,36 +79,33 @@ TRAIN_DEFAULTS = {
     "over_length": "drop",
     "tuning": "lora",
 }
-EVALUATE_DEFAULTS = {
-    "output": None,
+SCORING_DEFAULTS = {
     "batch_size": 1,
     "tokenizer_name": None,
-    "data_path": "Anthropic/hh-rlhf",
-    "data_subset": "both",
-    "eval_dataset_size": 0,
     "max_length": 1024,
     "bf16": True,
-    "over_length": "drop",
     "likelihood": "logistic",
     # None where the paper has gpt2 and 1: the checkpoint says which backbone and head it has
     "model_name": None,
     "num_outputs": None,
 }
-RESPONSE_DEFAULTS = {
-    "reward_model_names": [],
-    "batch_size": 1,
-    "tokenizer_name": None,
-    "max_length": 1024,
-    "bf16": True,
-    "over_length": "truncate",
-    "likelihood": "logistic",
-    "model_name": None,
-    "num_outputs": None,
+EVALUATE_DEFAULTS = {
+    **SCORING_DEFAULTS,
+    "output": None,
+    "data_path": "Anthropic/hh-rlhf",
+    "data_subset": "both",
+    "eval_dataset_size": 0,
+    "over_length": "drop",
 }
+RESPONSE_DEFAULTS = {**SCORING_DEFAULTS, "reward_model_names": [], "over_length": "truncate"}
 
 
 def train_flags(*argv):
     return parse(PaperTrainConfig, list(argv), prog="train", description="")
+
+
+def own_train_flags():
+    return parse(TrainConfig, [], prog="", description="")
 
 
 def evaluate_flags(*argv):
@@ -128,6 +125,7 @@ class TestFlags:
             (train_flags, TRAIN_DEFAULTS),
             (evaluate_flags, EVALUATE_DEFAULTS),
             (response_flags, RESPONSE_DEFAULTS),
+            (own_train_flags, {"likelihood": "probit"}),  # ours, not the paper's
         ],
     )
     def test_defaults(self, flags, defaults):
@@ -184,19 +182,13 @@ class TestFlags:
         assert str(arguments.optim.value) == "adamw_torch"
         assert (arguments.learning_rate, arguments.weight_decay) == (3e-6, 0.001)
 
-    def test_likelihoods_of_the_paper_and_ours(self):
-        assert train_flags().likelihood == "logistic"
-        assert parse(TrainConfig, [], prog="", description="").likelihood == "probit"
-
-    def test_evaluation_flags_reach_the_workflow(self):
+    def test_flags_reach_the_workflow(self):
         flags = evaluate_flags("--num_outputs=2", "--model_name=m", "--eval_dataset_size=5")
         config = evaluate_llm_preference_model.to_config(flags)
         assert (config.checkpoint, config.base_model) == ("x", "m")
         assert (config.num_outputs, config.eval_dataset_size) == (2, 5)
         assert config.output_path == Path("x/eval_results_both.jsonl")
         assert (config.max_length, config.batch_size) == (1024, 1)
-
-    def test_response_flags_reach_the_workflow(self):
         config = evaluate_assistant_responses.to_config(
             response_flags("--reward_model_names", "p", "q", "--num_outputs=10", "--batch_size=4")
         )
@@ -372,28 +364,27 @@ class TestTheReadme:
         model = RewardModel.from_pretrained(tmp_path / "helpful" / name)
         assert model.head.likelihood == "probit"
 
-    @pytest.mark.parametrize("kind", NAMES)
-    def test_evaluating_writes_raw_outputs_in_input_order(self, trained, kind, tmp_path):
+    @pytest.mark.parametrize(
+        ("kind", "flags", "dtype"),
+        [
+            *((kind, ["--bf16=false"], "float32") for kind in NAMES),
+            ("categorical", [], "bfloat16"),
+        ],
+    )
+    def test_evaluating_writes_raw_outputs_in_input_order(
+        self, trained, kind, flags, dtype, tmp_path
+    ):
         output = tmp_path / "results.jsonl"
         data = ("--data_path=data/relabeled_hh_rlhf", "--data_subset=helpful")
-        evaluate(kind, *data, f"--output={output}", "--bf16=false")
+        evaluate(kind, *data, f"--output={output}", *flags)
         rows, inputs = read_rows(output), relabeled_rows(6, 11, "helpful")
-        model = RewardModel.from_pretrained(checkpoint(kind), dtype="float32")
+        model = RewardModel.from_pretrained(checkpoint(kind), dtype=dtype)
         for side in ("chosen", "rejected"):
             raw = torch.tensor([row.pop(f"reward_output_{side}") for row in rows])
             assert raw.shape == (6, OUTPUTS[kind])
-            expected = model.raw_outputs([row[side] for row in inputs])
+            expected = model.raw_outputs([row[side] for row in inputs], batch_size=1)
             assert torch.allclose(raw, expected, atol=1e-6, rtol=0)
         assert rows == inputs  # every column, untouched, in order
-
-    def test_in_bfloat16_by_default(self, trained, tmp_path):
-        output = tmp_path / "results.jsonl"
-        evaluate("categorical", "--data_path=data/relabeled_hh_rlhf", f"--output={output}")
-        rows = read_rows(output)
-        model = RewardModel.from_pretrained(checkpoint("categorical"), dtype="bfloat16")
-        expected = model.raw_outputs([row["chosen"] for row in rows], batch_size=1)
-        raw = torch.tensor([row["reward_output_chosen"] for row in rows])
-        assert torch.allclose(raw, expected, atol=1e-6, rtol=0)
 
     def test_too_long_pairs_are_dropped(self, trained, tmp_path, capsys):
         rows = relabeled_rows(4, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,16 +58,10 @@ def test_values_that_cannot_work_exit_2_with_one_paragraph(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_environment_exits_2_and_names_the_known_ones(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
+def test_an_unknown_environment_exits_2_and_names_the_known_ones(capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
         synthetic_experiments.main(["--env", "3d"])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert "--env" in error
-    assert "1d" in error
-    assert "2d" in error
+    assert re.search("--env.*1d.*2d", capsys.readouterr().err, re.DOTALL)
 
 
 def test_help_does_not_import_torch() -> None:

@@ -6,37 +6,10 @@ from hidden_context.data.dialogue import (
     assistant_text,
     canonical_prompt,
     common_prefix_length,
-    join,
     last_turns,
     shared_prompt,
 )
 from support.rows import assistant, user
-
-
-@pytest.mark.parametrize(
-    ("prompt", "response", "text"),
-    [
-        ("Human: hi\n\nAssistant: ", "yo", "Human: hi\n\nAssistant: yo"),
-        ("Human: hi\n\nAssistant:", " yo", "Human: hi\n\nAssistant: yo"),
-        ("Human: hi\n\nAssistant:", "yo", "Human: hi\n\nAssistant: yo"),
-        ("Human: hi", "yo", "Human: hi\n\nAssistant: yo"),
-        ("Human: hi\r\n\r\nAssistant:", "yo", "Human: hi\r\n\r\nAssistant: yo"),
-        ("Human: hi\nAssistant:", "yo", "Human: hi\nAssistant: yo"),
-        ("Human: hi", " yo", "Human: hi\n\nAssistant: yo"),
-        ("\n\nHuman: hi", "\n\nAssistant: yo", "\n\nHuman: hi\n\nAssistant: yo"),
-        ("Human: hi\n\nAssistant: Sure, ", "yo", "Human: hi\n\nAssistant: Sure, yo"),
-        ("The sky is", " blue", "The sky is blue"),
-        ("The Human: being is", " blue", "The Human: being is blue"),
-    ],
-)
-def test_join_spells_dialogues_as_the_training_texts(prompt, response, text):
-    assert join(prompt, response) == text
-
-
-def test_join_of_messages():
-    assert join([user("hi")], "yo") == [user("hi"), assistant("yo")]
-    assert join("hi", [assistant("yo")]) == [user("hi"), assistant("yo")]
-    assert join([user("hi")], [assistant("yo")]) == [user("hi"), assistant("yo")]
 
 
 def test_assistant_text_begins_at_the_first_human_turn():
@@ -120,23 +93,6 @@ def test_common_prefix_length_is_that_of_the_definition(first, second):
     shortest = min(len(first), len(second))
     expected = next((i for i, (a, b) in pairs if a != b), shortest)
     assert common_prefix_length(first, second) == expected
-
-
-@pytest.mark.parametrize(
-    ("chosen", "rejected", "prompt"),
-    [
-        (f"{TURN} b c", f"{TURN} b d", TURN),
-        (f"{TURN} b", f"{TURN} b", TURN),
-        ("Q: x?\nA: yes", "Q: x?\nA: no", "Q: x?\nA:"),
-        ("yes", "yes sir", ""),
-        ("one", "two", ""),
-        ([user("a"), assistant("b")], [user("a"), assistant("c")], [user("a")]),
-        ([user("a"), assistant("b")], [user("a"), assistant("b")], [user("a")]),
-        ([assistant("b")], [assistant("c")], []),
-    ],
-)
-def test_shared_prompt(chosen, rejected, prompt):
-    assert shared_prompt(chosen, rejected) == prompt
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,10 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
         (sides(f"{TURN} b", f"{TURN} c"), TURN, (" b", " c")),
         (sides("to be it", "to be not"), "to be", (" it", " not")),
         (sides("x", "y"), "", ("x", "y")),
+        (sides("yes", "yes sir"), "", ("yes", "yes sir")),
+        (sides("Q: x?\nA: yes", "Q: x?\nA: no"), "Q: x?\nA:", (" yes", " no")),
+        (sides(f"{TURN} b c", f"{TURN} b d"), TURN, (" b c", " b d")),
+        (sides(f"{TURN} b", f"{TURN} b"), TURN, (" b", " b")),
         # put before both
         (sides(" b", "c", "p"), "p", (" b", "c")),
         (sides("b", " c", "Human: a"), "Human: a\n\nAssistant: ", ("b", "c")),
@@ -143,6 +147,16 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
         (sides([A], [A, C], [A]), [A], ([], [C])),
         (sides([A, B], [user("x"), B]), [], ([A, B], [user("x"), B])),
         (sides([A], [A]), [], ([A], [A])),
+        (sides([A, B], [A, B]), [A], ([B], [B])),
+        # lists of right and wrong answers, and two answers with a label
+        ({"prompt": [A], "chosen": [[B]], "rejected": [[C], [B, A]]}, [A], ([B], [C], [B, A])),
+        ({"chosen": [[A, B]], "rejected": [[A, C], [A]]}, [], ([A, B], [A, C], [A])),
+        ({"chosen": [[A, B]], "rejected": [[A, C], [A, B]]}, [A], ([B], [C], [B])),
+        ({"prompt": "a", "chosen": ["a b"], "rejected": ["a c", "a d"]}, "a", (" b", " c", " d")),
+        *(
+            ({"question": "Q?", "response_A": "a", "response_B": "b", "label": label}, "Q?", better)
+            for label, better in (("A>B", ("a", "b")), ("B>A", ("b", "a")))
+        ),
         # rankings: the prompt is inside all responses or none, and one for all
         (ranked("a", "a cat", "a dog", "the ant"), "a", ("a cat", "a dog", "the ant")),
         (ranked("a", "a cat", "a dog", "an ant"), "a", (" cat", " dog", "n ant")),
@@ -191,6 +205,10 @@ def test_prompts_and_responses_of_every_spelling(row, prompt, responses):
     ("prompt", "side", "text"),
     [
         ("The sky is", " blue", "The sky is blue"),
+        ("The Human: being is", " blue", "The Human: being is blue"),
+        ("Human: a\r\n\r\nAssistant:", "b", "Human: a\r\n\r\nAssistant: b"),
+        ("Human: a\nAssistant:", "b", "Human: a\nAssistant: b"),
+        ("Human: a\n\nAssistant: Sure, ", "b", "Human: a\n\nAssistant: Sure, b"),
         ("Human: a", "b", "Human: a\n\nAssistant: b"),
         ("Human: a", "  b", "Human: a\n\nAssistant: b"),
         ("Human: a", "\nb", "Human: a\n\nAssistant: \nb"),

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from hidden_context import export, heads
+from hidden_context import export, heads, models
 from hidden_context.cli.main import main
 from hidden_context.errors import CheckpointError, ConfigError, StorageError
 from hidden_context.export import ExportConfig, classifier, export_model
@@ -76,6 +76,11 @@ def test_what_is_read_is_never_replaced(source, backbones, tmp_path):
     with pytest.raises(ConfigError, match="which is read, lie in one another"):
         run(source, Path(backbones("gpt2")) / "out")
     assert (source / "adapter_model.safetensors").is_file()
+
+
+def test_checkpoints_that_are_not_there_are_said_so(tmp_path):
+    with pytest.raises(CheckpointError, match="no model could be read from"):
+        run("nobody/nothing", tmp_path / "out")
 
 
 def test_other_folders_and_files_are_not_replaced(source, tmp_path):
@@ -182,5 +187,6 @@ def test_encoder_decoders_are_checked_on_texts_with_one_end(checkpoint):
 def test_names_of_the_package():
     assert export.ExportConfig is ExportConfig
     assert export.Exported.__name__ == "Exported"
-    with pytest.raises(AttributeError, match="has no attribute 'other'"):
-        export.other  # noqa: B018
+    for package in (export, models):
+        with pytest.raises(AttributeError, match="has no attribute 'other'"):
+            package.other  # noqa: B018

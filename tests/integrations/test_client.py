@@ -1,6 +1,5 @@
 """The client: what is tried again, what is not, and what errors say."""
 
-import asyncio
 import email.utils
 import json
 import pickle
@@ -53,31 +52,25 @@ def waits(monkeypatch):
     """Seconds that were waited, without waiting; the client's clock and dice are fixed."""
     waited = []
 
-    async def wait(seconds):
-        waited.append(seconds)
-
     # stand-ins in this module alone: servers of other tests wait too
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=waited.append, time=time.time))
-    monkeypatch.setattr(module, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": wait}))
     monkeypatch.setattr(module, "random", SimpleNamespace(uniform=lambda low, high: high))
     return waited
 
 
-@pytest.fixture(params=["sync", "async"])
-def ask(request, waits):
+@pytest.fixture
+def ask(waits):
     """Ask a stand-in of a server: ``ask(server, requests, **options)``."""
 
-    def sync_ask(server, requests=(REQUEST,), **options):
+    def send(server, requests=(REQUEST,), **options):
         client = RewardClient(URL, ClientOptions(**options), transport=httpx2.MockTransport(server))
-        if request.param == "async":
-            return asyncio.run(client.ask_async(requests))
         try:
             return client.ask(requests)
         finally:
             client.close()
             client.close()
 
-    return sync_ask
+    return send
 
 
 def test_answers_keep_the_order_of_requests_and_items_are_not_sent(ask):

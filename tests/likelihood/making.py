@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -116,3 +116,17 @@ def moved(likelihood: Likelihood, seed: int = 0) -> Likelihood:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter += 0.3 * noise
     return likelihood
+
+
+def minimise(loss: Callable[[], Tensor], learned: Iterable[Tensor], **options: Any) -> float:
+    """Minimise a loss by L-BFGS; return what it is in the end."""
+    optimizer = torch.optim.LBFGS(learned, line_search_fn="strong_wolfe", **options)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return loss().item()

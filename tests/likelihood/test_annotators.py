@@ -48,27 +48,6 @@ def test_prior_is_least_at_the_prior():
     assert made.location.grad.abs().max().item() == made.log_scale.grad.abs().max().item() == 0
 
 
-@pytest.mark.parametrize("inference", ["variational", "map"])
-def test_gradient_of_the_prior(inference):
-    made = embeddings(inference).double()
-    values = [parameter.detach().clone().requires_grad_() for parameter in made.parameters()]
-
-    def prior(*values):
-        named = dict(zip(dict(made.named_parameters()), values, strict=True))
-        return torch.func.functional_call(Prior(made), {f"of.{k}": v for k, v in named.items()}, ())
-
-    assert torch.autograd.gradcheck(prior, values)
-
-
-class Prior(torch.nn.Module):
-    def __init__(self, of):
-        super().__init__()
-        self.of = of
-
-    def forward(self):
-        return self.of.prior()
-
-
 def test_names_are_found_and_strangers_are_not():
     names = AnnotatorNames(NAMES, "objective")
     assert [names.index(name) for name in ("ann", "bob", "7", 7)] == [0, 1, 2, 2]

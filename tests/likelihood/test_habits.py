@@ -23,7 +23,7 @@ from hidden_context.likelihood import (
     make_likelihood,
 )
 
-from .making import ENSEMBLE, FACTOR, NAMES, draw, moved, pairs, parts
+from .making import ENSEMBLE, FACTOR, NAMES, draw, minimise, moved, pairs, parts
 
 BASE = heads.make("base")
 NORMAL = heads.make("mean_and_variance", likelihood="probit")
@@ -52,18 +52,11 @@ def put(values: Tensor | None, *rows: float) -> None:
 
 
 @pytest.mark.parametrize("head", [BASE, NORMAL, FACTOR, ENSEMBLE], ids=lambda head: head.type)
-def test_the_three_answers_of_everybody_sum_to_one(head):
-    own = likelihood(head, *ALL)
-    labels = pairs([1, 0.5, 0, 1], [0, 1, 2, -1])
-    answers = own.outcome_log_probs(draw(head, 4), labels).exp()
-    torch.testing.assert_close(answers.sum(-1), torch.ones(4).double())
-
-
-@pytest.mark.parametrize("head", [BASE, NORMAL, FACTOR, ENSEMBLE], ids=lambda head: head.type)
-def test_predictions_are_the_probabilities_of_the_answers(head):
+def test_answers_sum_to_one_and_are_what_is_predicted(head):
     own, raw = likelihood(head, *ALL), draw(head, 4)
     labels = pairs([1, 0.5, 0, 1], [0, 1, 2, -1])
     answers = own.outcome_log_probs(raw, labels)
+    torch.testing.assert_close(answers.exp().sum(-1), torch.ones(4).double())
     said = own.predict(raw, labels)
     torch.testing.assert_close(said.forward[[0, 3]], answers[[0, 3], 0])
     torch.testing.assert_close(said.forward[1], answers[1, 1])
@@ -241,15 +234,11 @@ def test_known_habits_and_their_scales_are_found_again():
         levels=3, inference="variational", taste=False, habits=ALL, names=names
     )
     own = make_likelihood(BASE, options)
-    optimizer = torch.optim.LBFGS(own.parameters(), max_iter=60, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = (own(raw, labels).sum() + own.prior()) / len(said)
-        loss.backward()
-        return loss
+    def loss() -> Tensor:
+        return (own(raw, labels).sum() + own.prior()) / len(said)
 
-    optimizer.step(closure)
+    minimise(loss, own.parameters(), max_iter=60)
     (head,) = parts(own)
     assert head.habits is not None
     assert head.habits.position_mean is not None

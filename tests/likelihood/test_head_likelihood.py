@@ -176,47 +176,6 @@ def step_gradients(likelihood, raw, labels):
     return loss.detach(), [outputs.grad, *learned]
 
 
-@pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_votes_of_one_example_are_worth_as_much_as_a_row_each(head, dtype, atol):
-    likelihood = moved(with_annotators(head, levels=5)).to(dtype)
-    nested = Labels(VOTED, no_ratings(), torch.tensor([0, 2, 4]))
-    rows = Labels(
-        dataclasses.replace(
-            VOTED,
-            first=torch.arange(0, 8, 2),
-            second=torch.arange(1, 8, 2),
-            example=torch.arange(4),
-        ),
-        no_ratings(),
-        torch.arange(0, 9, 2),
-    )
-    nested, rows = (
-        found.map(lambda values: values.to(dtype) if values.is_floating_point() else values)
-        for found in (nested, rows)
-    )
-    raw = draw(head, 2, 3).to(dtype)
-    place = torch.tensor([0, 1, 0, 1, 0, 1, 2, 3])
-    for method in METHODS:
-        one, other = (
-            losses(likelihood, method, *found) for found in ((raw, nested), (raw[place], rows))
-        )
-        assert one.shape == (4,)
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-    first, second = (
-        likelihood.log_prob_first(*found).detach() for found in ((raw, nested), (raw[place], rows))
-    )
-    np.testing.assert_allclose(first, second, rtol=0, atol=atol)
-    loss, gradients = step_gradients(likelihood, raw, nested)
-    # the rows' outputs are the pairs' own, repeated: their gradients add up
-    other_loss, others = step_gradients(likelihood, raw[place], rows)
-    others[0] = torch.zeros_like(raw).index_add(0, place, others[0])
-    assert loss.item() == pytest.approx(other_loss.item(), abs=atol)
-    for one, other in zip(gradients, others, strict=True):
-        assert one.abs().max().item() > 1e-3
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-
-
 def test_by_example_is_the_mean_over_an_examples_votes():
     likelihood = with_annotators(levels=3)
     raw = draw(FACTOR, 2, 3)
@@ -246,40 +205,47 @@ ALL_PAIRS = comparisons(
 )
 
 
+RATED = ratings([1, 3, 3], [0.5, -1.0, 2.0], [0, 1, -1], [0, 0, 0], [0.5, 0.5, 0.5])
+NESTED = {
+    "two pairs": Labels(
+        VOTED, dataclasses.replace(RATED, example=torch.tensor([0, 1, 1])), torch.tensor([0, 2, 4])
+    ),
+    "four responses": Labels(ALL_PAIRS, RATED, torch.tensor([0, 4])),
+}
+
+
+def as_rows(labels):
+    """Give each comparison an example of its own; also return where its responses were before."""
+    place = torch.stack([labels.comparisons.first, labels.comparisons.second], 1).flatten()
+    row = torch.arange(len(labels.comparisons))
+    # a rating stands with any pair of its response
+    rated = torch.tensor([place.tolist().index(one) for one in labels.ratings.response.tolist()])
+    return place, Labels(
+        dataclasses.replace(labels.comparisons, first=2 * row, second=2 * row + 1, example=row),
+        dataclasses.replace(labels.ratings, response=rated, example=rated // 2),
+        torch.arange(0, len(place) + 1, 2),
+    )
+
+
+@pytest.mark.parametrize("kind", NESTED)
 @pytest.mark.parametrize("head", [FACTOR, ENSEMBLE], ids=["factor", "ensemble"])
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_one_example_of_four_responses_is_its_six_pairs(head, dtype, atol):
+def test_judgements_of_one_example_are_worth_as_much_as_a_row_each(kind, head, dtype, atol):
     likelihood = moved(with_annotators(head, levels=5, rating_weight=0.5, styles=True)).to(dtype)
-    rated = ratings([1, 3, 3], [0.5, -1.0, 2.0], [0, 1, -1], [0, 0, 0], [0.5, 0.5, 0.5])
-    merged = Labels(ALL_PAIRS, rated, torch.tensor([0, 4]))
-    place = torch.stack([ALL_PAIRS.first, ALL_PAIRS.second], 1).flatten()
-    expanded = Labels(
-        dataclasses.replace(
-            ALL_PAIRS,
-            first=torch.arange(0, 12, 2),
-            second=torch.arange(1, 12, 2),
-            example=torch.arange(6),
-        ),
-        # the ratings stand with any pair of the response
-        dataclasses.replace(
-            rated, response=torch.tensor([1, 5, 10]), example=torch.tensor([0, 2, 5])
-        ),
-        torch.arange(0, 13, 2),
-    )
-    assert place[expanded.ratings.response].tolist() == rated.response.tolist()
-    merged, expanded = (
+    place, rows = as_rows(NESTED[kind])
+    nested, rows = (
         found.map(lambda values: values.to(dtype) if values.is_floating_point() else values)
-        for found in (merged, expanded)
+        for found in (NESTED[kind], rows)
     )
     raw = draw(head, 2, 4).to(dtype)
-    for method in METHODS:
-        one, other = (
-            losses(likelihood, method, *found) for found in ((raw, merged), (raw[place], expanded))
-        )
-        assert one.shape == (9,)
+    for method in (*METHODS, "log_prob_first"):
+        one = losses(likelihood, method, raw, nested)
+        other = losses(likelihood, method, raw[place], rows)
         np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-    loss, gradients = step_gradients(likelihood, raw, merged)
-    other_loss, others = step_gradients(likelihood, raw[place], expanded)
+    assert losses(likelihood, "forward", raw, nested).shape == (nested.num_judgements,)
+    loss, gradients = step_gradients(likelihood, raw, nested)
+    # the rows' outputs are the responses' own, repeated: their gradients add up
+    other_loss, others = step_gradients(likelihood, raw[place], rows)
     others[0] = torch.zeros_like(raw).index_add(0, place, others[0])
     assert loss.item() == pytest.approx(other_loss.item(), abs=atol)
     for one, other in zip(gradients, others, strict=True):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from hidden_context import heads
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
-from likelihood.making import comparisons, interleave, moved, pairs, ratings
+from likelihood.making import comparisons, interleave, minimise, moved, pairs, ratings
 
 FACTOR = heads.make("factor")
 ENSEMBLE = heads.make("ensemble", member=FACTOR, num_members=2)
@@ -53,26 +53,24 @@ def test_gradients_by_outputs_and_all_that_is_learned(make):
     learned = dict(likelihood.named_parameters())
     values = [parameter.detach().clone().requires_grad_() for parameter in learned.values()]
 
-    def loss(method, raw, *values):
-        parameters = {f"of.{k}": v for k, v in zip(learned, values, strict=True)}
-        return torch.func.functional_call(Wrapped(likelihood, method), parameters, (raw,))
+    class Loss(torch.nn.Module):
+        def __init__(self, method):
+            super().__init__()
+            self.of, self.method = likelihood, method
+
+        def forward(self, raw):
+            return getattr(self.of, self.method)(raw, ALL_LABELS).sum() + self.of.prior()
 
     for method in ("forward", "negative_log_likelihood", "log_prob_first"):
-        assert torch.autograd.gradcheck(
-            lambda *v, m=method: loss(m, *v), (raw, *values), fast_mode=True
-        )
+
+        def loss(raw, *values, of=Loss(method)):
+            parameters = {f"of.{k}": v for k, v in zip(learned, values, strict=True)}
+            return torch.func.functional_call(of, parameters, (raw,))
+
+        assert torch.autograd.gradcheck(loss, (raw, *values), fast_mode=True)
     likelihood.zero_grad()
     (likelihood(raw, ALL_LABELS).sum() + likelihood.prior()).backward()
     assert all(parameter.grad.abs().max().item() > 0 for parameter in learned.values())
-
-
-class Wrapped(torch.nn.Module):
-    def __init__(self, of, method):
-        super().__init__()
-        self.of, self.method = of, method
-
-    def forward(self, raw):
-        return getattr(self.of, self.method)(raw, ALL_LABELS)
 
 
 @pytest.mark.parametrize("size", [100.0, 1e4])
@@ -115,20 +113,14 @@ def rated_table():
     return Labels(compared, ratings(place, value), torch.tensor([0, 5]))
 
 
-def minimise(likelihood, raw, labels, iterations=150):
-    optimizer = torch.optim.LBFGS(
-        [raw, *likelihood.parameters()], max_iter=iterations, line_search_fn="strong_wolfe"
-    )
+def fit(likelihood, raw, labels):
+    """Fit rewards and all that is learned beside them."""
 
     def loss():
-        optimizer.zero_grad()
         total = (labels.weight * likelihood(raw, labels)).sum() + likelihood.prior()
-        value = total / labels.votes.sum()
-        value.backward()
-        return value
+        return total / labels.votes.sum()
 
-    optimizer.step(loss)
-    return loss().item()
+    return minimise(loss, [raw, *likelihood.parameters()], max_iter=150)
 
 
 def test_ratings_pin_the_level_and_the_unit():
@@ -137,11 +129,11 @@ def test_ratings_pin_the_level_and_the_unit():
     # the true rewards times three, and ten higher: comparisons are as right as they can be
     start = np.stack([10 + 3 * MEAN, np.log(np.expm1(3 * STDDEV))], -1)
     alone = torch.tensor(start, requires_grad=True)
-    minimise(make_likelihood(head), alone, labels.without_ratings())
+    fit(make_likelihood(head), alone, labels.without_ratings())
     np.testing.assert_allclose(alone.detach(), start, atol=0.05)  # nothing pulls them back
     raw = torch.tensor(start, requires_grad=True)
     likelihood = make_likelihood(head, LikelihoodOptions(rating_weight=1.0)).double()
-    minimise(likelihood, raw, labels)
+    fit(likelihood, raw, labels)
     reward = head.distribution(raw.detach())
     # 1200 ratings: a standard error of the level of 0.03, of the unit of 2 %
     np.testing.assert_allclose(reward.mean, MEAN, atol=0.2)
@@ -183,7 +175,7 @@ def test_annotators_own_levels_and_units_are_told_from_rewards(share):
     )
     likelihood = make_likelihood(heads.make("base"), options).double()
     raw = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
-    minimise(likelihood, raw, labels)
+    fit(likelihood, raw, labels)
     found = raw.detach()[:, 0].numpy()
     correlation = np.corrcoef(found, reward)[0, 1]
     assert correlation > 0.95
@@ -197,7 +189,7 @@ def test_annotators_own_levels_and_units_are_told_from_rewards(share):
     # where annotators rated other responses, levels pass for rewards unless styles are learned
     plain = make_likelihood(heads.make("base"), LikelihoodOptions(rating_weight=1.0)).double()
     alone = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
-    minimise(plain, alone, labels)
+    fit(plain, alone, labels)
     assert np.corrcoef(alone.detach()[:, 0], reward)[0, 1] < correlation - 0.05
 
 
@@ -214,7 +206,7 @@ def test_grades_order_rewards_whatever_the_annotators_scale():
     )
     likelihood = make_likelihood(heads.make("base"), options).double()
     raw = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
-    minimise(likelihood, raw, labels)
+    fit(likelihood, raw, labels)
     assert stats.spearmanr(raw.detach()[:, 0], reward).statistic > 0.95
 
 
@@ -236,18 +228,12 @@ def test_posterior_of_who_rates_is_the_exact_one():
     with torch.no_grad():
         likelihood.ratings.log_noise.fill_(math.log(noise))
     likelihood.ratings.requires_grad_(False)
-    learned = list(likelihood.annotators.parameters())
-    optimizer = torch.optim.LBFGS(
-        learned, max_iter=100, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
-    )
 
     def loss():
-        optimizer.zero_grad()
-        total = likelihood(raw, labels).sum() + likelihood.prior()
-        total.backward()
-        return total
+        return likelihood(raw, labels).sum() + likelihood.prior()
 
-    optimizer.step(loss)
+    learned = likelihood.annotators.parameters()
+    found = minimise(loss, learned, max_iter=100, tolerance_grad=1e-10)
     precision = 1 + (loading**2).sum() / noise**2
     location, scale = (part.item() for part in likelihood.posterior(torch.tensor([0])))
     assert scale == pytest.approx(precision**-0.5, rel=1e-4)
@@ -256,7 +242,7 @@ def test_posterior_of_who_rates_is_the_exact_one():
     # and the bound is then the evidence itself
     covariance = np.outer(loading, loading) + noise**2 * np.eye(count)
     evidence = stats.multivariate_normal.logpdf(value, mean, covariance)
-    assert loss().item() == pytest.approx(-evidence, rel=1e-6)
+    assert found == pytest.approx(-evidence, rel=1e-6)
 
 
 def test_annotators_who_are_known_identify_opposed_halves():
@@ -277,17 +263,11 @@ def test_annotators_who_are_known_identify_opposed_halves():
     torch.manual_seed(0)
     raw = (0.3 * torch.randn(texts, 3, dtype=torch.float64)).requires_grad_()
     place = interleave(torch.tensor(first), torch.tensor(second))
-    optimizer = torch.optim.LBFGS(
-        [raw, *likelihood.parameters()], max_iter=80, line_search_fn="strong_wolfe"
-    )
 
     def loss():
-        optimizer.zero_grad()
-        total = likelihood(raw[place], labels).sum() + likelihood.prior()
-        total.backward()
-        return total
+        return likelihood(raw[place], labels).sum() + likelihood.prior()
 
-    optimizer.step(loss)
+    minimise(loss, [raw, *likelihood.parameters()], max_iter=80)
     learned = likelihood.annotators.location.detach()[:, 0].numpy()
     loadings = raw.detach()[:, 1].numpy()
     sign = np.sign(np.corrcoef(loadings, utility)[0, 1])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate, special, stats
+from scipy import special, stats
 
 from hidden_context import heads
 from hidden_context.distributions import Components
@@ -93,17 +93,6 @@ MIXTURES = {
 }
 
 
-@pytest.mark.parametrize("kind", MIXTURES)
-def test_numbers_have_the_density_of_noisy_rewards(kind):
-    value = np.array([-2.0, 0.0, 0.3, 1.7, 9.0])
-    found = gaussian().log_prob(one_reward(*MIXTURES[kind]), judged(value)).detach()
-    each = [
-        math.log(w) + stats.norm.logpdf(value, m, math.hypot(s, TAU))
-        for w, m, s in zip(*MIXTURES[kind], strict=True)
-    ]
-    np.testing.assert_allclose(found, special.logsumexp(each, 0), rtol=1e-12)
-
-
 def test_numbers_of_another_unit_are_brought_to_the_rewards():
     # y = l + c u': the same density of u', spread over c times the range
     value, who = np.array([0.0, 40.0, 55.0, 90.0]), [0, 1, -1, 0]
@@ -124,36 +113,6 @@ def test_numbers_are_in_the_annotators_own_level_and_unit(kind):
         for w, m, s in zip(*MIXTURES[kind], strict=True)
     ]
     np.testing.assert_allclose(found, special.logsumexp(each, 0), rtol=1e-10)
-
-
-@pytest.mark.parametrize("who", [0, 1, -1])
-def test_a_density_integrates_to_one_whatever_the_unit(who):
-    made, reward = gaussian(2), one_reward(*MIXTURES["mixture"])
-
-    def density(y):
-        return made.log_prob(reward, judged([y], [who])).exp().item()
-
-    points = [LEVEL[who] + math.exp(LOG_UNIT[who]) * 0.4 if who >= 0 else 0.4]
-    total = integrate.quad(density, -20, 20, points=points, limit=400)[0]
-    assert total == pytest.approx(1, abs=1e-7)
-
-
-def test_numbers_are_drawn_as_the_density_says():
-    rng = np.random.default_rng(0)
-    weights, location, scale = MIXTURES["mixture"]
-    part = rng.choice(3, 200_000, p=weights)
-    reward = np.array(location)[part] + np.array(scale)[part] * rng.normal(size=part.size)
-    drawn = LEVEL[0] + math.exp(LOG_UNIT[0]) * (reward + TAU * rng.normal(size=part.size))
-    edges = np.linspace(-4, 6, 21)
-    share = np.histogram(drawn, edges)[0] / drawn.size
-    grid = np.linspace(-4, 6, 4001)
-    made = gaussian(2).log_prob(one_reward(*MIXTURES["mixture"]), judged(grid, [0] * grid.size))
-    density = made.exp().detach().numpy()
-    expected = [
-        np.trapezoid(density[200 * i : 200 * i + 201], grid[200 * i : 200 * i + 201])
-        for i in range(20)
-    ]
-    np.testing.assert_allclose(share, expected, atol=0.004)
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -315,32 +274,6 @@ def test_grades_stay_finite_far_out(kind, size):
     if kind == "point":  # −log Φ(−x) is x²/2 far out
         assert loss[0].item() == pytest.approx((size + 1) ** 2 / 2, rel=1e-2)
         assert loss[1].item() == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize("make", [gaussian, ordinal], ids=["gaussian", "ordinal"])
-def test_gradients(make):
-    made = make(2)
-    said = judged([1.0, 2.0, 5.0, 2.5, 1.0], [0, 1, -1, 0, 1])
-    generator = torch.Generator().manual_seed(0)
-    location, scale = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
-    log_weights = torch.log_softmax(torch.randn(5, 2, generator=generator).double(), -1)
-    learned = dict(made.named_parameters())
-    values = [parameter.detach().clone().requires_grad_() for parameter in learned.values()]
-
-    class Wrapped(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.of = made
-
-        def forward(self, location, log_scale):
-            return self.of.log_prob(Components(log_weights, location, log_scale.exp()), said)
-
-    def log_prob(location, log_scale, *values):
-        parameters = {f"of.{k}": v for k, v in zip(learned, values, strict=True)}
-        return torch.func.functional_call(Wrapped(), parameters, (location, log_scale))
-
-    inputs = (location.requires_grad_(), scale.requires_grad_(), *values)
-    assert torch.autograd.gradcheck(log_prob, inputs)
 
 
 def test_styles_are_looked_up_and_strangers_have_none():

@@ -137,9 +137,12 @@ def test_what_was_learned_beside_the_network_is_every_members_own(backbones, tmp
     assert not torch.allclose(rewards.mean, again.score(TEXTS, annotator="anna").mean, atol=1e-2)
 
 
-def test_a_members_folder_replaced_is_another_member_that_is_known(saved, backbones, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(saved("ensemble"), folder)
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved("ensemble"), tmp_path / "model")
+
+
+def test_a_members_folder_replaced_is_another_member_that_is_known(folder, backbones):
     assert isinstance(load_model(str(folder), ModelOptions()), AdapterEnsembleRewardModel)
     digests, before = weight_digests(folder), load(folder).raw_outputs(TEXTS)
     (folder / "eval_results.jsonl").write_text("")
@@ -167,9 +170,7 @@ def test_a_members_folder_replaced_is_another_member_that_is_known(saved, backbo
         (lambda folder: HeadFile(heads.make("base")).save(folder), "a base head of 1"),
     ],
 )
-def test_damaged_folders_are_refused(saved, tmp_path, change, words):
-    folder = tmp_path / "model"
-    shutil.copytree(saved("ensemble"), folder)
+def test_damaged_folders_are_refused(folder, change, words):
     if isinstance(change, dict):
         edit_json(folder / "adapter_ensemble.json", **change)
     else:
@@ -185,9 +186,7 @@ def test_damaged_folders_are_refused(saved, tmp_path, change, words):
         (0, "gpt2", NORMAL, "does not fit the backbone"),
     ],
 )
-def test_members_that_do_not_fit_are_refused(backbones, saved, tmp_path, number, kind, head, words):
-    folder = tmp_path / "model"
-    shutil.copytree(saved("ensemble"), folder)
+def test_members_that_do_not_fit_are_refused(backbones, folder, number, kind, head, words):
     sequence_model(backbones(kind), head).save_pretrained(folder / f"member_{number}")
     assert words in refusal(load, folder, base_model=backbones("llama"))
     if kind == "gpt2":

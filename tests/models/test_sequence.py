@@ -53,17 +53,21 @@ def test_pad_equal_to_eos_and_texts_that_end_in_eos(backbones, kind):
         with torch.no_grad():
             by_hand = final_linear(module)[1](module.base_model(input_ids=ids)[0][0, -1])
         assert torch.allclose(output, by_hand, atol=1e-5)
-    # a final EOS is read, not passed over
+    # a final EOS is read, which the stock pooling passes over
     plain, ended = model.raw_outputs([TEXTS[0], TEXTS[0] + "</s>"])
-    assert (plain - ended).abs() > 1e-3
+    stock = AutoModelForSequenceClassification.from_pretrained(model.base_model)
+    for expected in (plain, one_by_one(stock, model.tokenizer, [TEXTS[0] + "</s>"])[0]):
+        assert (expected - ended).abs() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "roberta", "bert"])
 def test_bfloat16_backbones_give_float32_rewards_that_do_not_tie(backbones, kind):
     folder = backbones(kind, num_labels=1)
     exact, model = load(folder).raw_outputs(TEXTS)[:, 0], load(folder, dtype="bfloat16")
-    dtypes = {parameter.dtype for parameter in model.module.parameters()}
-    assert dtypes == {torch.bfloat16, torch.float32}
+    dtypes = {name: weight.dtype for name, weight in model.module.named_parameters()}
+    assert set(dtypes.values()) == {torch.bfloat16, torch.float32}
+    head = {dtypes[name] for name in dtypes if name.startswith(("score", "classifier"))}
+    assert head == {torch.float32}
     half = model.raw_outputs(TEXTS)[:, 0]
     assert half.dtype == torch.float32
     assert len(half.unique()) == len(exact.unique())

@@ -85,29 +85,23 @@ def test_the_families_are_what_their_names_say():
     assert [tree.shared for tree in TREES] == [0, 21, 21, 0, 11, 11, 0]
 
 
-@pytest.mark.parametrize("name", TREE)
-def test_rewards_are_those_of_each_text_alone(name):
-    expected = rewards_alone(name)
-    assert expected.std() > 0.01
-    with torch.no_grad():
-        assert close(run_trees(model_of(name)), expected)
-        for tree in TREES:  # each tree in a row of its own too
-            found = run_trees(model_of(name), trees=[tree])
-            assert close(found, expected[list(tree.members)])
-
-
 @pytest.mark.parametrize("name", [*TREE, *CACHE, *PADDED])
 def test_the_way_that_auto_takes_is_right_and_has_its_reason(name):
-    runner = Runner(model_of(name), 0)
+    runner, expected = Runner(model_of(name), 0), rewards_alone(name)
+    assert expected.std() > 0.01
     if name in TREE:
         found = runner.raw_outputs(SEQUENCES, 2)
         assert str(runner.choice.engine) == "tree: it agrees with the padded way"
+        with torch.no_grad():
+            for trees in (TREES, *([tree] for tree in TREES)):  # in one row, and one by one
+                members = [member for tree in trees for member in tree.members]
+                assert close(run_trees(model_of(name), trees=trees), expected[members])
     else:
         with pytest.warns(UserWarning, match="not run in the fastest way"):
             found = runner.raw_outputs(SEQUENCES, 2)
         assert runner.choice.engine.name == ("cache" if name in CACHE else "padded")
         assert (CACHE | PADDED)[name] in runner.choice.engine.reason
-    assert close(found, rewards_alone(name))
+    assert close(found, expected)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "mistral, window", "gemma3_text", "gpt_oss", "gpt_neo"])
@@ -158,23 +152,20 @@ def check_gradients(model, tolerance):
     return found
 
 
-@pytest.mark.parametrize("name", TREE)
-def test_gradients_of_all_weights(name):
-    model = copy.deepcopy(model_of(name)).train()
-    found = check_gradients(model, 1e-4)
-    assert len(found) == len(list(model.parameters()))
-
-
 @pytest.mark.parametrize(
-    ("name", "tolerance"),
-    # Transformers computes RMSNorm in float32, whatever the weights
-    [("gpt2", 1e-9), ("opt", 1e-9), ("gpt_neox", 1e-9), ("llama", 2e-6), ("gemma3_text", 2e-6)],
+    ("name", "dtype", "tolerance"),
+    [
+        *((name, torch.float32, 1e-4) for name in TREE),
+        *((name, torch.float64, 1e-9) for name in ("gpt2", "opt", "gpt_neox")),
+        # Transformers computes RMSNorm in float32, whatever the weights
+        *((name, torch.float64, 2e-6) for name in ("llama", "gemma3_text")),
+    ],
 )
-def test_gradients_in_float64(name, tolerance):
-    model = copy.deepcopy(model_of(name)).double().train()
+def test_gradients_of_all_weights(name, dtype, tolerance):
+    model = copy.deepcopy(model_of(name)).to(dtype).train()
     with torch.no_grad():
         assert close(run_trees(model), padded_outputs(model, SEQUENCES, 0), tolerance)
-    check_gradients(model, tolerance)
+    assert len(check_gradients(model, tolerance)) == len(list(model.parameters()))
 
 
 def checkpointed(model, reentrant=False):

@@ -301,3 +301,10 @@ def analysis(part: dict[str, Any] | None = None, **changes: Any) -> dict[str, An
         **changes,
     }
     return {"analyses": [scores], "comparisons": [], "sections": []}
+
+
+def expect_in_order(text: str, parts: list[str]) -> None:
+    """Check that all parts stand in a text, in this order."""
+    places = [text.find(part) for part in parts]
+    assert -1 not in places, parts[places.index(-1)]
+    assert places == sorted(places)

@@ -172,9 +172,6 @@ def test_an_analysis_made_before_gives_the_same_page(tmp_path, report, made):
         report(rows(8), analysis=str(made))
     with pytest.raises(DataError, match="no analysis of the pairs"):
         run(ReportConfig(files=[write(tmp_path / "x.jsonl", rows())], analysis=str(made)))
-    made.write_text("[]")
-    with pytest.raises(DataError, match="this is not hidden_context"):
-        report(analysis=str(made))
 
 
 @pytest.mark.parametrize(
@@ -217,13 +214,9 @@ def test_an_analysis_of_version_2_gives_a_page_without_votes(report, made):
     made.write_text(json.dumps(content))
     _, page = report(analysis=str(made))
     assert "ranks the preferred response first" in "".join(page.text)
-    for change, problem in (
-        ({"version": 1}, "its version is 1, but 2 to 3 are read"),
-        ({"analyses": [5]}, "missing or of another kind"),
-    ):
-        made.write_text(json.dumps(content | change))
-        with pytest.raises(DataError, match=problem):
-            report(analysis=str(made))
+    made.write_text(json.dumps(content | {"analyses": [5]}))
+    with pytest.raises(DataError, match="missing or of another kind"):
+        report(analysis=str(made))
 
 
 def test_an_error_of_the_program_is_not_blamed_on_a_file():
@@ -363,9 +356,7 @@ def test_the_votes_of_people_stand_before_the_model():
         "topic bottles 500 20.0 % [17.0, 23.0] 25.0 % [23.0, 27.0] 0.60",
         "rank correlation −0.80 [−0.90, −0.70] over 2 values of topic",
     ]
-    places = [text.find(part) for part in parts]
-    assert -1 not in places, parts[places.index(-1)]
-    assert places == sorted(places)
+    people_found.expect_in_order(text, parts)
 
 
 def test_embedded_json_cannot_leave_its_element():

@@ -269,9 +269,7 @@ def test_the_page_says_the_answer_first_and_then_its_parts(tmp_path):
         "Names of people are made up.",
         "Intervals: 95 %, by group. Seed 7.",
     ]
-    places = [text.find(part) for part in parts]
-    assert -1 not in places, parts[places.index(-1)]
-    assert places == sorted(places)
+    people_found.expect_in_order(text, parts)
 
 
 def test_what_does_not_clearly_go_with_votes_is_folded_away():

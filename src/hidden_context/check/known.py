@@ -202,13 +202,14 @@ def _sentence(
             "Whether knowing who votes helps stays open: it helps a simple model, but that model "
             f"predicts votes no better than the best model without names ({where})."
         )
+    measured = (
+        f"{gain.estimate:.3f} nats per vote "
+        f"({100 * gain.level:.0f} % {gain.low:.3f} to {gain.high:.3f}; {where})"
+    )
     if not gain.low > 0:
-        return f"Knowing who votes adds nothing that held-out votes show ({where})."
+        return f"Held-out votes do not show that knowing who votes helps: it saves {measured}."
     part = ""
     if by_habits is not None and by_habits.low > 0:
         habit = "how readily each says equal" if items.are_pairs else "how each uses the scale"
         part = f"; most by {habit}" if by_habits.estimate >= 0.5 * gain.estimate else ""
-    return (
-        f"Knowing who votes lowers the loss by {gain.estimate:.3f} nats per vote "
-        f"({100 * gain.level:.0f} % {gain.low:.3f} to {gain.high:.3f}; {where}){part}."
-    )
+    return f"Knowing who votes lowers the loss by {measured}{part}."

@@ -19,6 +19,7 @@ from hidden_context.config import by_present_names, earlier_names, option_groups
 from hidden_context.errors import ConfigError, MissingFileError
 
 ConfigT = TypeVar("ConfigT")
+Main = Callable[[Sequence[str] | None], int]
 Group = argparse._ActionsContainer
 
 _TRUE = {"true", "t", "yes", "y", "1", "on"}
@@ -273,3 +274,28 @@ def parse(
     if missing:
         parser.error("the following options are required: " + ", ".join(missing))
     return config_class(**values)
+
+
+def command(
+    config_class: type[ConfigT], prog: str, description: str
+) -> Callable[[Callable[[ConfigT], int | None]], Main]:
+    """Make a command of a function that takes a configuration.
+
+    Args:
+        config_class: A dataclass whose fields are the options.
+        prog: The command's name in its help.
+        description: One sentence for its help.
+
+    Returns:
+        A decorator. What it makes takes the arguments after the command's name, or None for those
+        of the process, and returns the exit code: the function's, or 0 if it returns None.
+    """
+
+    def decorate(run: Callable[[ConfigT], int | None]) -> Main:
+        def main(argv: Sequence[str] | None = None) -> int:
+            return run(parse(config_class, argv, prog=prog, description=description)) or 0
+
+        main.__doc__ = run.__doc__
+        return main
+
+    return decorate

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from hidden_context.benchmark.config import BenchmarkConfig
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    BenchmarkConfig,
+    "hidden-context benchmark",
+    "Accuracies of reward models on RewardBench 2, RM-Bench or JudgeBench, with "
+    "the scores that risk measures make of reward distributions; see docs/guides/benchmark.md.",
+)
+def main(config: BenchmarkConfig) -> None:
     """Parse, score a benchmark's rows, print its metrics."""
-    config = parse(
-        BenchmarkConfig,
-        argv,
-        prog="hidden-context benchmark",
-        description="Accuracies of reward models on RewardBench 2, RM-Bench or JudgeBench, with "
-        "the scores that risk measures make of reward distributions; see docs/guides/benchmark.md.",
-    )
     use_cache_without_network()
     from hidden_context.benchmark.tables import print_benchmark
     from hidden_context.benchmark.workflow import run
 
     print_benchmark(run(config))
     print(f"{config.output}; scores: {config.scores_path}")
-    return 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import Main, command
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
 
@@ -63,14 +63,13 @@ class SplitConfig(InspectConfig):
     split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
 
 
-def run_download(argv: Sequence[str] | None) -> int:
+@command(
+    DownloadConfig,
+    "hidden-context data download",
+    "Fetch the paper's data, verified by git blob id, into a folder.",
+)
+def run_download(config: DownloadConfig) -> int:
     """Fetch the paper's data; return 1 if the source lacks some of the files."""
-    config = parse(
-        DownloadConfig,
-        argv,
-        prog="hidden-context data download",
-        description="Fetch the paper's data, verified by git blob id, into a folder.",
-    )
     from hidden_context.data.storage.download import download
 
     result = download(config.output, only=config.only, mirror=config.mirror, report=print)
@@ -83,15 +82,14 @@ def run_download(argv: Sequence[str] | None) -> int:
     return 1 if result.missing else 0
 
 
-def run_import(argv: Sequence[str] | None) -> int:
+@command(
+    ImportConfig,
+    "hidden-context data import",
+    "Read a public data set as published and write its judgements, and a table of "
+    "its annotators beside them.",
+)
+def run_import(config: ImportConfig) -> None:
     """Write a public data set of human judgements as rows of judgements."""
-    config = parse(
-        ImportConfig,
-        argv,
-        prog="hidden-context data import",
-        description="Read a public data set as published and write its judgements, and a table of "
-        "its annotators beside them.",
-    )
     from hidden_context.data.collections import NAMES, find_source
     from hidden_context.data.collections.save import save_source
     from hidden_context.errors import ConfigError
@@ -99,7 +97,7 @@ def run_import(argv: Sequence[str] | None) -> int:
     if config.list:
         for name in NAMES:
             _print_source(find_source(name))
-        return 0
+        return
     if config.source is None or not config.files or config.output is None:
         raise ConfigError(
             "A source, its files and --output are needed: hidden-context data import SOURCE "
@@ -110,7 +108,6 @@ def run_import(argv: Sequence[str] | None) -> int:
     print(f"{source.title}. Licence: {source.licence}. Published at {source.published}.")
     print(f"Please cite {source.citation}")
     print(report)
-    return 0
 
 
 def _print_source(source: Source) -> None:
@@ -189,17 +186,15 @@ def _print_summary(data: ExampleData, split_by: str | None) -> None:
         )
 
 
-def run_inspect(argv: Sequence[str] | None) -> int:
+@command(
+    InspectConfig,
+    "hidden-context data inspect",
+    "Read preference data and show what is in it and what was left out.",
+)
+def run_inspect(config: InspectConfig) -> None:
     """Print what a data set is like."""
-    config = parse(
-        InspectConfig,
-        argv,
-        prog="hidden-context data inspect",
-        description="Read preference data and show what is in it and what was left out.",
-    )
     for split in _splits_to_read(config):
         _print_summary(_read(config, split), config.split_by)
-    return 0
 
 
 def _targets(config: SplitConfig, folder: Path) -> dict[str, Path]:
@@ -231,15 +226,14 @@ def _check_targets(config: SplitConfig, split: str, folders: Sequence[Path]) -> 
                 )
 
 
-def run_split(argv: Sequence[str] | None) -> int:
+@command(
+    SplitConfig,
+    "hidden-context data split",
+    "Divide preference data so that no first question is on both sides, into "
+    "OUTPUT/SUBSET/{train,test}.jsonl.gz.",
+)
+def run_split(config: SplitConfig) -> None:
     """Divide a data set by a hash of the first user turn, or otherwise, into files."""
-    config = parse(
-        SplitConfig,
-        argv,
-        prog="hidden-context data split",
-        description="Divide preference data so that no first question is on both sides, into "
-        "OUTPUT/SUBSET/{train,test}.jsonl.gz.",
-    )
     from hidden_context.data.splits.division import SplitOptions, folds, split_by_prompt
     from hidden_context.data.splits.held_out import check_sides
     from hidden_context.data.storage.files import write_jsonl
@@ -270,10 +264,9 @@ def run_split(argv: Sequence[str] | None) -> int:
             for path, examples in zip(_targets(config, folder).values(), sides, strict=True):
                 count = write_jsonl(path, (example.columns for example in examples))
                 print(f"{path}: {count} examples")
-    return 0
 
 
-_VERBS: dict[str, tuple[Callable[[Sequence[str] | None], int], str]] = {
+_VERBS: dict[str, tuple[Main, str]] = {
     "download": (run_download, "fetch the paper's data and verify it"),
     "import": (run_import, "read a public data set of human judgements as published"),
     "inspect": (run_inspect, "show what a data set holds and what would be left out"),

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.report.terminal.metrics import print_metrics
 from hidden_context.scoring.config import EvaluateConfig
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, evaluate, print the metrics."""
-    config = parse(
-        EvaluateConfig,
-        argv,
-        prog="hidden-context evaluate",
-        description="Score preference pairs with a checkpoint; see docs/guides/evaluate.md.",
-    )
-    return run_evaluation(config)
-
-
-def run_evaluation(config: EvaluateConfig) -> int:
+def run_evaluation(config: EvaluateConfig) -> None:
     """Evaluate and print what was read, the metrics, and where the scores lie."""
     use_cache_without_network()
     from hidden_context.report.terminal.votes import print_votes
@@ -34,4 +21,10 @@ def run_evaluation(config: EvaluateConfig) -> int:
     if result.votes is not None:
         print_votes(result.votes, make_console())
     print(f"{result.path}: {result.counts}")
-    return 0
+
+
+main = command(
+    EvaluateConfig,
+    "hidden-context evaluate",
+    "Score preference pairs with a checkpoint; see docs/guides/evaluate.md.",
+)(run_evaluation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
 import io
 import os
@@ -32,7 +33,14 @@ VERBS = {
 }
 
 
-def run_safely(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
+def safe(command: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Make a command that turns known errors into exit codes; see ``run_safely``."""
+    return functools.partial(run_safely, command)
+
+
+def run_safely(
+    command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None
+) -> int:
     """Run a command; a known error becomes one paragraph on stderr and exit code 2.
 
     Args:

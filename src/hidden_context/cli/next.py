@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hidden_context.acquisition.config import NextConfig
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
 
 if TYPE_CHECKING:
@@ -17,22 +16,14 @@ _MOST_GROUPS: Final = 12
 _NAME: Final = 32
 
 
-def main(argv: Sequence[str] | None) -> int:
-    """Choose votes, write them as questions, and print what they are expected to tell.
-
-    Args:
-        argv: The arguments after the verb, or None for those of the process.
-
-    Returns:
-        0.
-    """
-    config = parse(
-        NextConfig,
-        argv,
-        prog="hidden-context next",
-        description="Which items, and which annotators, to ask next, so that each vote tells most "
-        "of how people are divided.",
-    )
+@command(
+    NextConfig,
+    "hidden-context next",
+    "Which items, and which annotators, to ask next, so that each vote tells most "
+    "of how people are divided.",
+)
+def main(config: NextConfig) -> None:
+    """Choose votes, write them as questions, and print what they are expected to tell."""
     use_cache_without_network()
     from hidden_context.acquisition.workflow import run
 
@@ -42,7 +33,6 @@ def main(argv: Sequence[str] | None) -> int:
     chosen = run(config, None if config.quiet else say)
     print("\n".join(summary_lines(chosen)))
     print(f"wrote {config.output}")
-    return 0
 
 
 def summary_lines(chosen: Chosen) -> list[str]:

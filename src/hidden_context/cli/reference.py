@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.scoring.config import ReferenceConfig
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    ReferenceConfig,
+    "hidden-context reference",
+    "Put into a model's folder what is usual among the texts of its data, so that "
+    "trainers can be guarded; see docs/guides/guard.md.",
+)
+def main(config: ReferenceConfig) -> None:
     """Parse, make the reference, print where it lies and its texts."""
-    config = parse(
-        ReferenceConfig,
-        argv,
-        prog="hidden-context reference",
-        description="Put into a model's folder what is usual among the texts of its data, so that "
-        "trainers can be guarded; see docs/guides/guard.md.",
-    )
     use_cache_without_network()
     from hidden_context.scoring.reference import make_reference
 
@@ -31,4 +28,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"  {len(found.distance)} of them say what distances are usual; correlations of the others "
         f"shrunk by {shrinkage}"
     )
-    return 0

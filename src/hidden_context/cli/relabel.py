@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.relabel.config import RelabelConfig
 
@@ -15,14 +14,13 @@ if TYPE_CHECKING:
     from hidden_context.relabel.workflow import RelabelResult
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    RelabelConfig,
+    "hidden-context relabel",
+    "Ask a language model which response is better; see docs/guides/relabel.md.",
+)
+def main(config: RelabelConfig) -> int:
     """Parse, ask, write the rows, print the counts; 1 where the limit of the cost was reached."""
-    config = parse(
-        RelabelConfig,
-        argv,
-        prog="hidden-context relabel",
-        description="Ask a language model which response is better; see docs/guides/relabel.md.",
-    )
     use_cache_without_network()
     from hidden_context.relabel.workflow import run
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.report.config import ReportConfig
 
 
-def main(argv: Sequence[str] | None) -> int:
-    """Make a report and say where it is.
-
-    Args:
-        argv: The arguments after the verb, or None for those of the process.
-
-    Returns:
-        0.
-    """
-    config = parse(
-        ReportConfig,
-        argv,
-        prog="hidden-context report",
-        description="One self-contained HTML file: whether people disagree and on what, each "
-        "model's numbers with intervals, calibration, risk frontier, contexts, and a searchable "
-        "table of comparisons with both reward distributions. It needs no network and runs "
-        "nothing that the texts contain.",
-    )
+@command(
+    ReportConfig,
+    "hidden-context report",
+    "One self-contained HTML file: whether people disagree and on what, each "
+    "model's numbers with intervals, calibration, risk frontier, contexts, and a searchable "
+    "table of comparisons with both reward distributions. It needs no network and runs "
+    "nothing that the texts contain.",
+)
+def main(config: ReportConfig) -> None:
+    """Make a report and say where it is."""
     from hidden_context.report import workflow
 
     result = workflow.run(config)
@@ -35,4 +25,3 @@ def main(argv: Sequence[str] | None) -> int:
         if result.pairs.cut:
             shown += f" ({result.pairs.cut} with texts cut to {config.max_text} characters)"
     print(f"{result.path}: {result.size / 1e6:.1f} MB{shown}")
-    return 0

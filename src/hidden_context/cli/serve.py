@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Final
 
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.errors import MissingDependencyError
 from hidden_context.serve.config import ServeConfig
@@ -14,14 +13,13 @@ from hidden_context.serve.config import ServeConfig
 _NEEDED: Final = ("fastapi", "uvicorn", "prometheus_client")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    ServeConfig,
+    "hidden-context serve",
+    "Serve reward models to trainers over HTTP; see docs/guides/serve.md.",
+)
+def main(config: ServeConfig) -> None:
     """Parse, load, and serve until told to stop."""
-    config = parse(
-        ServeConfig,
-        argv,
-        prog="hidden-context serve",
-        description="Serve reward models to trainers over HTTP; see docs/guides/serve.md.",
-    )
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
@@ -31,4 +29,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hidden_context.serve.run import run
 
     run(config)
-    return 0

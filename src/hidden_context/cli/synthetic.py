@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.synthetic.config import SyntheticConfig
 
 DESCRIPTION = (
@@ -13,19 +11,12 @@ DESCRIPTION = (
 )
 
 
-def main(argv: Sequence[str] | None) -> int:
-    """Run the verb with the exact likelihood unless ``--likelihood`` says otherwise."""
-    return run_command(SyntheticConfig, argv, prog="hidden-context synthetic")
-
-
-def run_command(
-    config_class: type[SyntheticConfig], argv: Sequence[str] | None, *, prog: str
-) -> int:
-    """Parse the options of either command, run the experiment and print its table."""
-    config = parse(config_class, argv, prog=prog, description=DESCRIPTION)
-
+def run_experiment(config: SyntheticConfig) -> None:
+    """Run the experiment and print its table."""
     from hidden_context.synthetic.tables import print_summary
     from hidden_context.synthetic.workflow import run
 
     print_summary(run(config))
-    return 0
+
+
+main = command(SyntheticConfig, "hidden-context synthetic", DESCRIPTION)(run_experiment)

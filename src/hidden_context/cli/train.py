@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
-from hidden_context.cli.arguments import parse
+from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import changed
 from hidden_context.report.terminal.metrics import print_baselines, print_metrics
@@ -19,18 +18,7 @@ class TrainFlags(TrainConfig):
     min_judgements: int = changed(TrainConfig, "min_judgements", 20)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, train, print the metrics."""
-    config = parse(
-        TrainFlags,
-        argv,
-        prog="hidden-context train",
-        description="Train a reward model on preference data; see docs/guides/train.md.",
-    )
-    return run_training(config)
-
-
-def run_training(config: TrainConfig) -> int:
+def run_training(config: TrainConfig) -> None:
     """Train and print what was read, the metrics, and where the model lies."""
     use_cache_without_network()
     from hidden_context.training.fitted import is_first_process
@@ -38,7 +26,7 @@ def run_training(config: TrainConfig) -> int:
 
     result = run(config)
     if not is_first_process():
-        return 0
+        return
     for name, report in result.reports.items():
         print(f"{name}: {report}")
     if result.metrics:
@@ -46,4 +34,10 @@ def run_training(config: TrainConfig) -> int:
     if result.baselines:
         print_baselines(result.baselines)
     print(f"reward model saved to {result.path}")
-    return 0
+
+
+main = command(
+    TrainFlags,
+    "hidden-context train",
+    "Train a reward model on preference data; see docs/guides/train.md.",
+)(run_training)

@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from hidden_context.distributions.base import (
+    Components,
     QuantileMethod,
     RewardDistribution,
     check_aversion,
@@ -18,7 +19,6 @@ from hidden_context.distributions.base import (
 )
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
-from hidden_context.distributions.parts import Components
 from hidden_context.errors import ConfigError
 
 _LOG_HALF: Final = math.log(0.5)

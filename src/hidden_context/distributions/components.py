@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from hidden_context.distributions.base import (
+    Components,
     QuantileMethod,
     RewardDistribution,
     check_aversion,
@@ -17,7 +18,6 @@ from hidden_context.distributions.base import (
     level_tensor,
 )
 from hidden_context.distributions.log_space import logsumexp
-from hidden_context.distributions.parts import Components
 
 _HALVINGS: Final = 80
 

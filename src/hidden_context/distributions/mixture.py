@@ -7,11 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hidden_context.distributions.base import RewardDistribution
+from hidden_context.distributions.base import Components, RewardDistribution
 from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32, log_ndtr, logsumexp
-from hidden_context.distributions.parts import Components
 from hidden_context.errors import ConfigError
 
 

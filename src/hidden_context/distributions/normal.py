@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor
 
 from hidden_context.distributions.base import (
+    Components,
     QuantileMethod,
     RewardDistribution,
     check_aversion,
@@ -22,7 +23,6 @@ from hidden_context.distributions.log_space import (
     check_likelihood,
     log_comparison,
 )
-from hidden_context.distributions.parts import Components
 
 
 class NormalReward(RewardDistribution):

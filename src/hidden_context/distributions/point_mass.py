@@ -10,6 +10,7 @@ from torch import Size, Tensor
 from torch.nn import functional
 
 from hidden_context.distributions.base import (
+    Components,
     QuantileMethod,
     RewardDistribution,
     check_aversion,
@@ -18,7 +19,6 @@ from hidden_context.distributions.base import (
 )
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
-from hidden_context.distributions.parts import Components
 
 
 class PointMassReward(RewardDistribution):

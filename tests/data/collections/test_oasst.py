@@ -1,7 +1,5 @@
 """Open Assistant: labels and rankings of answers, from trees, messages and tables."""
 
-import pytest
-
 from hidden_context.data.example import Ranking, Rating
 from support.published import assistant, message, user
 
@@ -85,6 +83,8 @@ def test_oasst_trees_and_tables_say_the_same_in_any_order(imported, refused, wri
     assert backwards[3].judgements[0].answer == Ranking((1, 2))
     files = [write_rows("m.jsonl", MESSAGES), write_rows("trees.jsonl", [tree(MESSAGES)])]
     refused(r"m\.jsonl, line 1, field 'message_id': message t occurs twice", "oasst", *files)
+    odd = [MESSAGES[0], {**MESSAGES[1], "rank": -1}, MESSAGES[2]]
+    refused("line 2, field 'rank': a number of at least 0 is needed", "oasst", *odd)
 
 
 def test_oasst_answers_without_their_thread_and_deleted_ones(imported):
@@ -102,16 +102,3 @@ def test_oasst_answers_without_their_thread_and_deleted_ones(imported):
         "answers that were deleted": 1,
         "answers to a message that is not in the files": 3,
     }
-
-
-@pytest.mark.parametrize(
-    ("columns", "problem"),
-    [
-        ({"parent_id": 3}, "field 'parent_id': text is needed"),
-        ({"rank": -1}, "field 'rank': a number of at least 0 is needed"),
-        ({"rank": 0.5}, "field 'rank': an integer is needed, not 0.5"),
-    ],
-)
-def test_oasst_odd_messages(columns, problem, refused):
-    rows = [MESSAGES[0], {**MESSAGES[1], **columns}, MESSAGES[2]]
-    refused(rf"rows\.jsonl, line 2, {problem}", "oasst", *rows)

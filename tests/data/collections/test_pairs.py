@@ -8,14 +8,7 @@ import pytest
 from hidden_context.data.collections import find_source
 from hidden_context.data.collections.save import save_source
 from hidden_context.data.example import Comparison, Judgement
-from support.published import (
-    TURNS,
-    assistant,
-    replaced,
-    row,
-    user,
-    wrapped,
-)
+from support.published import TURNS, assistant, row, user
 
 
 def test_shp_the_label_says_which_comment_is_preferred(imported):
@@ -234,23 +227,6 @@ def test_hhh_rows_with_choices_and_rows_for_a_judge(imported, tmp_path):
 def test_hhh_odd_tasks(scores, message, refused, tmp_path):
     refused(message, "hhh_alignment", task(tmp_path / "x", scores))
     refused("a list of at least one example is needed", "hhh_alignment", task(tmp_path / "x"))
-
-
-@pytest.mark.parametrize(
-    ("kind", "path", "value", "message"),
-    [
-        (
-            "choices",
-            "targets.labels",
-            [1],
-            r"field 'targets': two answers are needed, .* not \[1\]",
-        ),
-        ("choices", "targets.choices[1]", 2, "field 'targets': text is needed, not a number"),
-        ("wrapped", "rejected_instruction", wrapped("No.", "Eh?"), "answer different instructions"),
-    ],
-)
-def test_hhh_odd_rows(kind, path, value, message, refused):
-    refused(f"line 1, .*{message}", "hhh_alignment", replaced(f"hhh_alignment:{kind}", path, value))
 
 
 PAIR = """<annotatedArgumentPair>

@@ -36,7 +36,7 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     # By the texts too: they tell what was rated, not a number alone.
     items: dict[tuple[Any, ...], tuple[Row, list[dict[str, Any]]]] = {}
     for row in files.rows_of(path):
-        item = (row.text("item_id"), row["context"], row["response"])
+        item = (row.text("item_id"), row["context"] and row.text("context"), row.text("response"))
         entry = _entry(row.annotator("rater_id"), row, "Q_overall")
         items.setdefault(item, (row, []))[1].append(entry)
     for (item, *_), (row, said) in items.items():

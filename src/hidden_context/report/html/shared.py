@@ -99,9 +99,10 @@ def render_page(template: str, styles: Sequence[str], scripts: Sequence[str], **
         percent=percent,
         unbroken=_unbroken,
     )
+    style = "".join(map(read_template, styles)).replace("/* dark.css */", read_template("dark.css"))
     page = environment.get_template(template).render(
         policy=content_security_policy(scripts),
-        style=Markup("".join(map(read_template, styles))),
+        style=Markup(style),
         scripts=[Markup(text) for text in scripts],
         **values,
     )

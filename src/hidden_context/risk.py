@@ -19,36 +19,89 @@ people served worst fare with each answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable
 from typing import Final, Literal, cast
 
 from torch import Tensor
 
 from hidden_context.distributions import RewardDistribution
+from hidden_context.distributions.base import QuantileMethod
 from hidden_context.errors import ConfigError
-from hidden_context.risk.cvar import CVAR
-from hidden_context.risk.entropic import ENTROPIC
-from hidden_context.risk.mean import MEAN
-from hidden_context.risk.mean_minus_std import MEAN_MINUS_STD
-from hidden_context.risk.measure import Measure
-from hidden_context.risk.quantile import QUANTILE
-from hidden_context.risk.relative import RELATIVE_CVAR, RELATIVE_QUANTILE
 
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """One kind of risk measure.
+
+    Args:
+        name: Its name.
+        evaluate: The measure of a distribution, given its parameter and the reading of discrete
+            quantiles, in reward units, of the distribution's batch shape.
+        parameter: What its parameter is, for errors; empty where it takes none.
+        allows: Whether it works with a parameter.
+        has_readings: Whether discrete rewards have two readings, ``step`` and ``bins``.
+        is_relative: Whether it depends on the prompt's other candidates, in the last dimension.
+    """
+
+    name: str
+    evaluate: Callable[[RewardDistribution, float, str], Tensor]
+    parameter: str = ""
+    allows: Callable[[float], bool] = lambda parameter: True
+    has_readings: bool = False
+    is_relative: bool = False
+
+
+def _relative(measure: Measure, example: str) -> Measure:
+    """Make the relative kind of a measure; the candidates are the last dimension."""
+    return dataclasses.replace(
+        measure,
+        name=f"relative_{measure.name}",
+        evaluate=lambda rewards, number, _: measure.evaluate(rewards.relative(), number, "step"),
+        parameter=f"{measure.parameter.split(',')[0]}{example}",
+        has_readings=False,
+        is_relative=True,
+    )
+
+
+_QUANTILE: Final = Measure(
+    "quantile",
+    lambda rewards, level, method: rewards.quantile(level, cast(QuantileMethod, method)),
+    "level in (0, 1), as in quantile:0.01",
+    lambda level: 0 < level < 1,
+    has_readings=True,
+)
+_CVAR: Final = Measure(
+    "cvar",
+    lambda rewards, share, method: rewards.cvar(share),
+    "share in (0, 1], as in cvar:0.05",
+    lambda share: 0 < share <= 1,
+)
 MEASURES: Final[dict[str, Measure]] = {
     measure.name: measure
     for measure in (
-        MEAN,
-        QUANTILE,
-        CVAR,
-        MEAN_MINUS_STD,
-        ENTROPIC,
-        RELATIVE_QUANTILE,
-        RELATIVE_CVAR,
+        Measure("mean", lambda rewards, parameter, method: rewards.mean),
+        _QUANTILE,
+        _CVAR,
+        Measure(
+            "mean_minus_std",
+            lambda rewards, factor, method: rewards.mean - factor * rewards.stddev,
+            "number of standard deviations ≥ 0, as in mean_minus_std:1",
+            lambda factor: 0 <= factor < float("inf"),
+        ),
+        Measure(
+            "entropic",
+            lambda rewards, aversion, method: rewards.entropic(aversion),
+            "aversion > 0, as in entropic:2",
+            lambda aversion: 0 < aversion < float("inf"),
+        ),
+        _relative(_QUANTILE, ", 1), as in relative_quantile:0.1"),
+        _relative(_CVAR, ", 1], as in relative_cvar:0.1"),
     )
 }
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class RiskMeasure:
     """A named risk measure; call it on a distribution.
 
