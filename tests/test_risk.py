@@ -125,22 +125,6 @@ def test_relative_measures_of_an_ensemble_take_in_its_members():
     for i in range(2):
         below = [stats.norm.cdf(value[i], r.mean[i], r.stddev[i]) for r in each]
         assert np.mean(below) == pytest.approx(0.2, abs=1e-9)
-    single = heads.make("ensemble", member=member, num_members=1)
-    plain = FACTOR.mean.shape, risk.parse("relative_cvar:0.3")(FACTOR)
-    again = risk.parse("relative_cvar:0.3")(
-        single.distribution(
-            torch.cat(
-                [
-                    FACTOR.mean.unsqueeze(-1),
-                    FACTOR.loadings,
-                    FACTOR.independent_stddev.expm1().log().unsqueeze(-1),
-                ],
-                dim=-1,
-            )
-        )
-    )
-    assert again.shape == plain[0]
-    np.testing.assert_allclose(again, plain[1], atol=1e-9)
 
 
 def test_relative_measures_say_what_they_need():

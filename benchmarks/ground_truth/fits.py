@@ -13,7 +13,6 @@ from ground_truth.metrics import (
     r_squared_error,
     variance_rank_correlation,
 )
-from ground_truth.tabular import TabularWorld, prop_3_3, tabular_worlds, thm_3_4
 from ground_truth.tabular_fit import fit_tabular
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from hidden_context import heads
 from hidden_context.distributions import FactorReward
 from hidden_context.heads import Head
 from hidden_context.statistics.borda import pairwise_probabilities
+from hidden_context.worlds.tables import TabularWorld, prop_3_3, tabular_worlds, thm_3_4
 
 HEADS: Final[dict[str, Head]] = {
     "base": heads.make("base"),

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from ground_truth.dialogues import Contender, TextSetting, draw, raw_outputs_of, train
 from ground_truth.metrics import ratio_interval
-from ground_truth.tabular import TabularWorld, gaussian
 
 from hidden_context import heads
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
+from hidden_context.worlds.tables import TabularWorld, gaussian
 
 # The objective as annotator: 250 pairs of 200 people would tell next to nothing of each of them.
 ENSEMBLE: Final = Contender(

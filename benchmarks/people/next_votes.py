@@ -45,7 +45,7 @@ POLICIES = (
     *("random", "round_robin", "linear", "entropy", "next", "next_lean", "next_informative"),
     "counting",
 )
-"""``counting`` is random order with shares counted, not foretold."""
+"""``counting`` is random order with shares counted, not predicted."""
 FRACTIONS = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LEVELS = (0.2, 0.4, 0.6, 0.8)
 REFIT = (0.04, 0.2, 0.5)
@@ -162,10 +162,10 @@ def _largest(value: Any, left: Any, size: int) -> Any:
     return np.bincount(chosen // deep, minlength=len(left))
 
 
-def informative(items: Items, foretold: Any) -> Any:
+def informative(items: Items, predicted: Any) -> Any:
     """How informative an annotator's votes are, 1 on average.
 
-    The squared slope of an annotator's votes (1, ½, 0) on the lean that is foretold without them,
+    The squared slope of an annotator's votes (1, ½, 0) on the lean that is predicted without them,
     drawn to everybody's slope by 20 votes; half of its standard error is added, so that annotators
     who are little known are asked as well.
     """
@@ -173,7 +173,7 @@ def informative(items: Items, foretold: Any) -> Any:
     people = len(items.votes.names)
     if not len(votes) or not people:
         return np.ones(people)
-    x = (foretold @ LEAN)[votes.item] - 0.5
+    x = (predicted @ LEAN)[votes.item] - 0.5
     y = votes.share - 0.5
     size = float((x * x).mean())
     everybody = float((x * y).sum()) / max(float((x * x).sum()), 1e-12)

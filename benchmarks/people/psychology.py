@@ -21,7 +21,7 @@ def psychology(data: Dataset, folder: Path, shared: dict[str, Any]) -> dict[str,
 
     Returns:
         For each factor the cross-validated correlation of what a regression on the contexts
-        foretells of it, with its permutation p; and canonical correlations of contexts between the
+        predicts of it, with its permutation p; and canonical correlations of contexts between the
         training sets of folds, which share two thirds of their items, and between two disjoint
         halves of the items.
     """
@@ -79,9 +79,9 @@ def regressed(contexts: Any, target: Any, seed: int = 0) -> tuple[float, float]:
     generator = np.random.default_rng(seed)
     order = np.argsort(generator.random((PERMUTATIONS, len(target))), axis=1)
     values = np.vstack([target, target[order]])
-    # what the other people's regression foretells of each, in closed form
-    foretold = values - (values - values @ hat.T) / (1 - np.diag(hat))
-    centred = [each - each.mean(1, keepdims=True) for each in (foretold, values)]
+    # what the other people's regression predicts of each, in closed form
+    predicted = values - (values - values @ hat.T) / (1 - np.diag(hat))
+    centred = [each - each.mean(1, keepdims=True) for each in (predicted, values)]
     products = (centred[0] * centred[1]).sum(1)
     scales = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
     found = products / scales

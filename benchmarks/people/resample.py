@@ -1,4 +1,4 @@
-"""Intervals by groups and by annotators; how well half of an item's votes foretells the rest."""
+"""Intervals by groups and by annotators; how well half of an item's votes predicts the rest."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def halves_auroc(table: VoteTable, seed: int = 0) -> dict[str, float]:
 def halves_conflict_auroc(table: VoteTable, length: Any, seed: int = 0) -> dict[str, Any]:
     """AUROC for whether one half of the votes shows conflict, by the other half and by length.
 
-    Halves of a few votes cannot meet the definitions of whole items. Of the half that is foretold,
+    Halves of a few votes cannot meet the definitions of whole items. Of the half that is predicted,
     conflict is at least one vote for each side and no more than one "equal", indifference at least
     two "equal"; other items are left out.
 
@@ -159,8 +159,8 @@ def _contested(counts: list[Any]) -> float:
         (c[:, 0] + c[:, 1] / 2) / np.maximum(n, 1) for c, n in zip(counts, sizes, strict=True)
     ]
     judged = (sizes[0] > 0) & (sizes[1] > 0)
-    # few votes leave few shares: the half that is foretold is contested where all its votes are not
-    # on one side, as near to [.35, .65] as so few can come
+    # few votes leave few shares: the predicted half is contested where its votes are not all on
+    # one side, as near to [.35, .65] as so few can come
     positive = (np.abs(shares[1] - 0.5) <= 0.17) & (counts[1][:, 1] < sizes[1])
     return auroc(-np.abs(shares[0] - 0.5)[judged], positive[judged])
 

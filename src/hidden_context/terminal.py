@@ -82,6 +82,15 @@ def percent_of(count: float, total: int, interval: Interval | None = None) -> st
     return f"{percent(count / total)} {count:g}/{total} {ends}".strip()
 
 
+def left_out(rows: int, file: str) -> str:
+    """Say how many rows of a file were not used.
+
+    >>> left_out(1, "scores.jsonl")
+    '1 row without a reward or a vote left out: scores.jsonl'
+    """
+    return f"{rows} {'row' if rows == 1 else 'rows'} without a reward or a vote left out: {file}"
+
+
 def _ends(interval: Interval, scale: float, decimals: int) -> str:
     if not math.isfinite(interval.estimate + interval.low + interval.high):
         return ""

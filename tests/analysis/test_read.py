@@ -145,12 +145,6 @@ def test_what_was_learned_beside_the_network_is_read_with_the_head(tmp_path):
         saved_likelihood(file)
 
 
-def test_a_damaged_head_beside_the_file_is_an_error(tmp_path):
-    (tmp_path / "reward_head.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="the field 'head' is missing"):
-        saved_head(tmp_path / "scores.jsonl")
-
-
 def factor(names, column="annotator"):
     options = LikelihoodOptions(inference="map", names=names, column=column)
     return make_likelihood(heads.make("factor", num_factors=2), options)

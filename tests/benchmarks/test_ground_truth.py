@@ -7,9 +7,9 @@ import json
 import pytest
 from ground_truth.fits import HEADS, measure, theorem_3_4
 from ground_truth.ignorance import by_size_of_table, shared_context_share, shared_context_table
-from ground_truth.tabular import gaussian_independent, shared_factor
 
 from hidden_context import heads
+from hidden_context.worlds.tables import gaussian_independent, shared_factor
 
 
 def test_heads_recover_what_they_can_express_and_nothing_else():

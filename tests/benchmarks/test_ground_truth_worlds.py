@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 from ground_truth import metrics
-from ground_truth.tabular import (
+from ground_truth.tabular_fit import fit_tabular
+from ground_truth.text import RANKED_KINDS, TextWorld, action_of
+from scipy import integrate, stats
+
+from hidden_context import heads
+from hidden_context.errors import ConfigError
+from hidden_context.worlds import grammar
+from hidden_context.worlds.tables import (
     gaussian,
     gaussian_independent,
     grouped,
@@ -21,13 +28,6 @@ from ground_truth.tabular import (
     thm_3_4,
     two_objectives,
 )
-from ground_truth.tabular_fit import fit_tabular
-from ground_truth.text import RANKED_KINDS, TextWorld, action_of
-from scipy import integrate, stats
-
-from hidden_context import heads
-from hidden_context.errors import ConfigError
-from hidden_context.worlds import grammar
 from hidden_context.worlds.utilities import KINDS
 
 

@@ -73,21 +73,6 @@ def test_it_loads_offline_without_an_error_and_draws_every_chart(visit, report):
     assert page.locator("[data-chart=contexts] .barlayer .point").count() == contexts
 
 
-def test_a_group_without_an_interval_has_a_point_and_no_bar(visit, tmp_path):
-    rows = pages.score_rows(60)
-    for row in rows:
-        row |= {"data_subset": row["prompt"], "objective": "helpful"}
-    page = visit(pages.write_page(tmp_path, rows))
-    pages.draw_charts(page)
-    table = page.locator("table", has_text="Numbers by group").locator("tbody tr")
-    cells = table.evaluate_all("all => all.map((row) => row.cells[5].textContent)")
-    trace = page.locator("[data-chart=groups] .scatterlayer .trace").first
-    assert trace.locator(".point").count() == len(cells)
-    with_bar = sum("[" in cell for cell in cells)
-    assert 0 < with_bar < len(cells)
-    assert trace.locator(".errorbar path").count() == with_bar
-
-
 def test_charts_wait_until_they_come_near(visit, report):
     page = visit(report, viewport={"width": 1280, "height": 300})
     drawn = page.locator("figure.chart[data-drawn=true]")

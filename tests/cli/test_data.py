@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from hidden_context.cli.main import main
+from support.paper_layout import write_rows
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    path = tmp_path / "pairs.jsonl"
+def pairs(tmp_path):
     rows = [
         {
             "prompt": f"prompt {i // 2}",
@@ -22,33 +22,29 @@ def pairs(tmp_path: Path) -> Path:
         }
         for i in range(60)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return Path(write_rows(tmp_path / "pairs.jsonl", rows))
 
 
-def read(path: Path) -> list[dict[str, object]]:
+def read(path):
     with gzip.open(path, "rt") as file:
         return [json.loads(line) for line in file]
 
 
-def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_and_each_verb_s_help(capsys):
     assert main(["data", "--help"]) == 0
     usage = capsys.readouterr().out
-    assert all(verb in usage for verb in ("download", "inspect", "split"))
+    for verb in ("download", "import", "inspect", "split"):
+        assert f"  {verb} " in usage
+        with pytest.raises(SystemExit) as caught:
+            main(["data", verb, "--help"])
+        assert caught.value.code == 0
+        assert f"usage: hidden-context data {verb}" in capsys.readouterr().out
     assert main(["data"]) == 2
     assert main(["data", "dance"]) == 2
     assert "'dance' is not a verb of data" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["download", "inspect", "split"])
-def test_each_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["data", verb, "--help"])
-    assert caught.value.code == 0
-    assert f"usage: hidden-context data {verb}" in capsys.readouterr().out
-
-
-def test_inspect(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect(pairs, capsys):
     assert main(["data", "inspect", str(pairs)]) == 0
     out = capsys.readouterr().out
     assert f"{pairs}: 59 of 60 examples kept (1 dropped because a side is empty)." in out
@@ -65,14 +61,10 @@ def test_inspect(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert row.split() == ["text", "12", "13", "13", "14", "14"]
 
 
-def test_inspect_counts_judgements_and_annotators(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_counts_judgements_and_annotators(tmp_path, capsys):
     said = [{"annotator": "ann", "ranks": [1, 2, 3]}, {"annotator": "bob", "abstains": True}]
     row = {"prompt": "p", "responses": [" a", " b", " c"], "judgements": said}
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(row) + "\n")
-    assert main(["data", "inspect", str(path)]) == 0
+    assert main(["data", "inspect", write_rows(tmp_path / "a.jsonl", [row])]) == 0
     out = capsys.readouterr().out
     assert (
         "1 of 1 examples kept (1 row of the source was a ranking, 1 abstention, which is no vote)."
@@ -84,9 +76,7 @@ def test_inspect_counts_judgements_and_annotators(
     assert "abstentions: 1, which are no votes" in out
 
 
-def test_inspect_reads_all_splits_of_a_folder(
-    tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_reads_all_splits_of_a_folder(tmp_path, pairs, capsys):
     folder = tmp_path / "d"
     folder.mkdir()
     for name in ("train", "test"):
@@ -99,7 +89,7 @@ def test_inspect_reads_all_splits_of_a_folder(
     assert "name one with --split" in capsys.readouterr().err
 
 
-def test_split_agrees_with_the_split_of_training(pairs: Path, tmp_path: Path) -> None:
+def test_split_agrees_with_the_split_of_training(pairs, tmp_path):
     from hidden_context.data.splits.held_out import load_splits
 
     out = tmp_path / "out"
@@ -115,15 +105,15 @@ def test_split_agrees_with_the_split_of_training(pairs: Path, tmp_path: Path) ->
     assert again.prompt_overlap == 0
 
 
-def test_folds(pairs: Path, tmp_path: Path) -> None:
+def test_folds(pairs, tmp_path):
     out = tmp_path / "out"
     assert main(["data", "split", str(pairs), "--output", str(out), "--folds", "3"]) == 0
     held = [read(out / f"fold_{i}" / "both" / "test.jsonl.gz") for i in range(3)]
-    numbers = sorted(row["extra"]["n"] for rows in held for row in rows)  # type: ignore[index]
+    numbers = sorted(row["extra"]["n"] for rows in held for row in rows)
     assert numbers == list(range(1, 60))
 
 
-def test_download_from_a_mirror(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_download_from_a_mirror(tmp_path, capsys):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     (mirror / "jailbroken_evaluations_categorical.jsonl").write_text("{}\n")
@@ -137,9 +127,7 @@ def test_download_from_a_mirror(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_split_never_overwrites_what_it_reads(
-    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
-) -> None:
+def test_split_never_overwrites_what_it_reads(pairs, tmp_path, capsys, split):
     root = tmp_path / "rel"
     argv = ["data", "split", str(pairs), "--output", str(root), "--eval_fraction", "0.3"]
     assert main(argv) == 0
@@ -150,11 +138,8 @@ def test_split_never_overwrites_what_it_reads(
         assert main(argv) == 2
         error = " ".join(capsys.readouterr().err.split())
         assert ".jsonl.gz is part of the data to divide" in error
-    for name, content in files.items():
-        assert (root / "both" / f"{name}.jsonl.gz").read_bytes() == content
     single = root / "both" / "train.jsonl.gz"
     assert main(["data", "split", str(single), "--output", str(root)]) == 2
-    assert single.read_bytes() == files["train"]
     # a split that is not read, but stands in the same folder, is as safe
     (root / "both" / "dev.jsonl.gz").write_bytes(files["test"])
     assert main(["data", "split", str(root), "--split", "dev", "--output", str(root)]) == 2
@@ -170,15 +155,14 @@ def test_split_never_overwrites_what_it_reads(
     assert main(["data", "split", str(pairs), "--output", str(root), "--folds", "2"]) == 0
 
 
-def test_split_by_column_and_balanced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_split_by_column_and_balanced(tmp_path, capsys):
     path, sizes = tmp_path / "votes.jsonl", (40, 30, 10, 8, 7, 5)
     rows = [
         {"prompt": "p", "chosen": f" {n}", "rejected": " b", "debate": debate, "stance": n % 2}
         for debate, size in enumerate(sizes)
         for n in range(size)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    argv = ["data", "split", str(path), "--output", str(tmp_path / "out")]
+    argv = ["data", "split", write_rows(path, rows), "--output", str(tmp_path / "out")]
     assert main(argv) == 2
     assert "--split_by annotator or --split_by response" in capsys.readouterr().err
     for balance in ([], ["--split_balance"], [f"--split_balance={tmp_path / 'm.json'}"]):

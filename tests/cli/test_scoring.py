@@ -19,9 +19,8 @@ from support.paper_layout import (
     write_relabeled,
     write_rows,
 )
-from support.scoring import after_window, factor_checkpoint
 
-__all__ = ["after_window", "one_thread"]
+__all__ = ["one_thread"]
 
 RESULTS = Path("run/final/eval_results_both.jsonl")
 ON_PAIRS = ("run/final", "--data_path=pairs.jsonl")
@@ -97,40 +96,6 @@ def test_the_config_written_beside_the_results_gives_the_same_run(command, flags
     assert main([command, "--config", config, "--output=b.jsonl"]) == 0
     assert Path("b.jsonl").read_bytes() == first
     assert yaml.safe_load(Path("b.jsonl.config.yaml").read_text())["output"] == "b.jsonl"
-
-
-def test_whose_risk_measures_are_written_is_a_flag(capsys):
-    folder = factor_checkpoint("factor")
-    Path("groups.json").write_text('{"a": ["ann"], "b": ["bob"]}')
-    flags = ["--models", folder, "--output=o.jsonl", "--risk", "relative_quantile:0.1"]
-    assert score("pairs.jsonl", *flags, "--annotator", "zoe", "--groups", "groups.json") == 0
-    captured = capsys.readouterr()
-    assert captured.err.count("warning: ") == 1
-    assert "factor does not know the annotator zoe" in captured.err
-    row = read_rows("o.jsonl")[0]
-    of_groups = row["rewards_groups_chosen"]["relative_quantile:0.1"]
-    assert of_groups["worst_group"] == min(of_groups["a"], of_groups["b"])
-    assert list(row["rewards_rejected"]) == ["relative_quantile:0.1"]
-    Path("groups.json").write_text('{"a": ["ann", "eve"]}')
-    assert score("pairs.jsonl", *flags, "--groups", "groups.json") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: --groups groups.json, ")
-    assert error.endswith("the group 'a' has annotators that the model does not know: eve.\n")
-
-
-def test_interrupted_and_run_again(capsys, after_window):
-    def stop():
-        raise KeyboardInterrupt
-
-    flags = ("pairs.jsonl", "--models", "run/final", "--window=2", "--output")
-    assert score(*flags, "whole.jsonl") == 0
-    after_window(2, stop)
-    assert score(*flags, "out.jsonl") == 130
-    assert "finished work is kept" in capsys.readouterr().err
-    assert Path("out.jsonl.final.partial").exists()
-    assert not Path("out.jsonl").exists()
-    assert score(*flags, "out.jsonl") == 0
-    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
 
 
 def test_evaluate_takes_a_subset_and_skips_malformed_rows_when_asked(capsys):

@@ -2,6 +2,8 @@
 
 import copy
 
+import pytest
+
 from hidden_context.data.example import (
     Abstention,
     Comparison,
@@ -29,28 +31,32 @@ EXAMPLE = Example(
 )
 
 
-def test_another_order_names_the_same_texts():
-    swapped = EXAMPLE.select([2, 1, 0])
-    assert swapped.texts == ("p c", "p b", "p a")
-    assert [judgement.answer for judgement in swapped.judgements] == [
-        Comparison(2, 0, 0.25, -1, 2.0),
-        Comparison(1, 2),
-        Ranking((None, 1, 2)),
-        Ranking((3, 2, 1)),
-        Rating(0, 4.0),
-        Abstention(),
-    ]
-    assert swapped.select([2, 1, 0]) == EXAMPLE
-
-
-def test_select_keeps_what_is_said_of_the_responses_that_stay():
-    left = EXAMPLE.select([2, 0])
-    assert left.texts == ("p c", "p a")
-    answers = (Comparison(1, 0, 0.25, -1, 2.0), Ranking((3, 1)), Rating(0, 4.0), Abstention())
-    assert left.judgements == tuple(Judgement(answer, "ann", 2.0, 0.5) for answer in answers)
-    assert [j.answer for j in EXAMPLE.select([1]).judgements] == [Abstention()]
-    assert EXAMPLE.select([]).responses == ()
-    assert left.columns is EXAMPLE.columns
+@pytest.mark.parametrize(
+    ("places", "texts", "answers"),
+    [
+        (
+            [2, 1, 0],
+            ("p c", "p b", "p a"),
+            [
+                *(Comparison(2, 0, 0.25, -1, 2.0), Comparison(1, 2)),
+                *(Ranking((None, 1, 2)), Ranking((3, 2, 1)), Rating(0, 4.0), Abstention()),
+            ],
+        ),
+        (
+            [2, 0],
+            ("p c", "p a"),
+            [Comparison(1, 0, 0.25, -1, 2.0), Ranking((3, 1)), Rating(0, 4.0), Abstention()],
+        ),
+        ([1], ("p b",), [Abstention()]),
+        ([], (), [Abstention()]),
+    ],
+)
+def test_what_is_said_of_responses_in_another_order_and_of_some(places, texts, answers):
+    chosen = EXAMPLE.select(places)
+    assert chosen.texts == texts
+    assert chosen.judgements == tuple(Judgement(answer, "ann", 2.0, 0.5) for answer in answers)
+    assert chosen.columns is EXAMPLE.columns
+    assert len(places) < 3 or chosen.select(places) == EXAMPLE
 
 
 def test_identical_responses_and_keys():

@@ -38,6 +38,8 @@ ROWS = [
     pair_row(chosen="x y", rejected="x z", annotations=[{"strength": 1}, {}, {"margin": 1}]),
     read_row({"prompt": "p", "chosen": " a", "rejected": " b", "preference": 0.3}),
     JUDGED,
+    read_row({"prompt": "p", "chosen": [" a", " b"], "rejected": [" c"], "subset": "Ties"}),
+    read_row({"question": "q", "response_A": " a", "response_B": " b", "label": "B>A"}),
     read_row({"text": "alone", "rating": 3}),
 ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -103,8 +104,6 @@ def _with_nulls(value, generator):
 
 def _write(folder, rows, generator):
     """Write rows in all formats but CSV; return the files and folders."""
-    import datasets
-
     names = list(dict.fromkeys(key for row in rows for key in row))
     generator.shuffle(names)
     table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
@@ -141,8 +140,6 @@ def _expected(rows):
 )
 @given(DATA, st.randoms(use_true_random=False))
 def test_the_same_rows_in_every_format_are_the_same_examples(rows, random):
-    import datasets
-
     datasets.disable_progress_bars()
     expected = _expected(rows)
     with tempfile.TemporaryDirectory() as name:
@@ -220,7 +217,6 @@ def test_rows_in_memory(row):
 
 
 def test_tables_of_the_datasets_library():
-    datasets = pytest.importorskip("datasets")
     from hidden_context.training.workflow import as_examples
 
     table = datasets.Dataset.from_list([{"prompt": None, **row} for row in ROWS])
@@ -250,14 +246,6 @@ def test_rows_to_score_have_the_same_tokens(write_rows, make_tokenizer, name, ro
     assert ids == encode_batch(plain.texts, tokenizer)
     assert render(with_nulls([*PROMPT, *CHOSEN]), tokenizer) == expected
     assert tokenizer.decode(ids[0][1:]) == expected
-
-
-def test_columns_that_are_null_do_not_say_how_rows_are_scored(write_rows):
-    rows = [{"prompt": "a", "responses": ["b", "c"], "chosen": None, "rejected": None, "text": ""}]
-    (row,) = read_scoring_rows(write_rows("a.jsonl", rows))
-    assert (row.kind, row.texts) == ("responses", ("ab", "ac"))
-    rows = [{"text": "a", "prompt": None, "responses": None, "chosen": None, "rejected": None}]
-    assert next(read_scoring_rows(write_rows("a.jsonl", rows))).kind == "text"
 
 
 def test_equal_prompts_merge_whatever_the_order_of_their_keys():

@@ -110,13 +110,9 @@ def test_another_column_may_name_them():
     index = index_of("3", "helpful")
     labels = labels_of(examples, index, "objective")
     assert labels.comparisons.annotator.tolist() == [1, 1, 1, 0, -1]
-    with pytest.raises(DataError, match="line 2, field 'judge': text or an integer"):
-        annotator_names(examples_of({}, {"judge": 0.5}), "judge")
     wrong = [{"judge": "a", "strength": 1}, {"judge": [1], "strength": 1}]
     with pytest.raises(DataError, match=r"^a\.jsonl, line 1, field 'annotations\[1\]\.judge'"):
         labels_of(examples_of({"annotations": wrong}), index, "judge", file="a.jsonl")
-    copied = Judgement(Comparison(0, 1), columns=examples_of(SEVERAL)[0].judgements[0].columns)
-    assert annotator_names([Example("", ("a", "b"), (copied,))], "objective") == ["helpful"]
 
 
 def test_a_ranking_s_comparisons():
@@ -132,24 +128,22 @@ def test_a_ranking_s_comparisons():
     ]
     assert table(labels.ratings, "response", "value", "annotator") == [(2, 2, -1), (3, 4.5, -1)]
     assert table(labels.without_ratings(), "votes_by_example") == [(1,), (2,)]
-    # of some responses: what is ranked counts
-    entry = {"ranks": [2, None, 1, 3]}
+    # of some responses: what is ranked counts; rated texts and abstentions take their places
+    entries = [{"annotator": "ann", "rating": 4, "weight": 2}, {"annotator": "cat"}]
+    row = {
+        "prompt": "p",
+        "responses": ["a", "b", "c", "d"],
+        "judgements": [{"ranks": [2, None, 1, 3]}],
+    }
+    silent = {**SIDES, "annotations": [{"annotator": "ann"}]}
     part = labels_of(
-        [read_row({"prompt": "p", "responses": ["a", "b", "c", "d"], "judgements": [entry]})]
+        [read_row({"text": "a", "ratings": entries}), read_row(silent), read_row(row)],
+        index_of("ann"),
     )
-    assert table(part.comparisons, "first", "second", "votes") == [
-        (2, 0, 2 / 3), (0, 3, 2 / 3), (2, 3, 2 / 3),
-    ]  # fmt: skip
-
-
-def test_rated_texts_and_abstentions():
-    entries = [{"annotator": "ann", "rating": 4, "weight": 2}, {"annotator": "bob"}]
-    first, second = ({"text": "a", "ratings": entries}, {"text": "b", "rating": -1})
-    silent = read_row(SIDES | {"annotations": [{"annotator": "ann"}]})
-    labels = labels_of([read_row(first), silent, read_row(second)], index_of("ann", "bob"))
-    assert labels.offsets.tolist() == [0, 1, 3, 4]
-    assert len(labels.comparisons) == 0
-    assert rated(labels) == [(0, 4, 0, 2, 1, 0), (3, -1, -1, 1, 1, 2)]
+    assert part.offsets.tolist() == [0, 1, 3, 7]
+    assert rated(part) == [(0, 4, 0, 2, 1, 0)]
+    ranked = [(5, 3, 2 / 3), (3, 6, 2 / 3), (5, 6, 2 / 3)]
+    assert table(part.comparisons, "first", "second", "votes") == ranked
 
 
 def test_swapped_examples_name_the_same_texts_and_examples_may_be_made_by_hand():

@@ -104,13 +104,6 @@ def test_blank_responses_leave_what_is_said_of_the_others(write_rows):
     assert "2 responses left out, empty or too long" in str(data.report)
 
 
-def test_rankings_of_subsets(write_rows):
-    rows = [ranking(0, data_subset="a"), ranking(1, data_subset="b"), ranking(2, data_subset="b")]
-    data = load_examples(write_rows("a.jsonl", rows), "b")
-    assert [example.source_lines for example in data] == [(2,), (3,)]
-    assert str(data.report).endswith("2 of 2 examples kept (2 rows of the source were rankings).")
-
-
 def test_annotators_twice_and_keys_that_are_not_read_are_told_once(write_rows):
     votes = [
         {"annotator": "ann", "preference": 1, "comment": "x"},

@@ -80,18 +80,13 @@ def test_prompts_with_responses(write_rows, suffix):
     ("row", "text"),
     [
         ({"text": 1}, "field 'text': text or a list"),
-        ({"chosen": ["a"], "rejected": []}, "'rejected': a list of at least one rejected response"),
-        ({"chosen": ["a"], "rejected": "c"}, "'rejected': a list of rejected responses is needed"),
         ({"chosen": ["a", None], "rejected": ["c"]}, r"field 'chosen\[1\]'.*not null"),
-        ({"chosen": None, "rejected": ["c"]}, "field 'chosen': the column is missing or null"),
-        (JUDGED | {"label": "A=B"}, "field 'label': one of A>B, B>A is needed"),
         ({"x": 1}, "nothing to score is found in the columns 'x'"),
         ({"prompt": "a", "responses": "b"}, "field 'responses': a list of responses is needed"),
         ({"prompt": "a", "responses": []}, "a list of at least one"),
         ({"prompt": "a", "responses": [None]}, r"field 'responses\[0\]'.*not null"),
         ({"prompt": None, "responses": ["a"]}, "field 'prompt': the column is missing or null"),
         ({"text": None}, "field 'text': the column is missing or null"),
-        ({"chosen": None, "rejected": "b"}, "field 'chosen': the value is null"),
         ({"chosen": "a", "rejected": "b", "weight": 0}, "field 'weight': a positive"),
     ],
 )

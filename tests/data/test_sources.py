@@ -2,14 +2,12 @@ import json
 from collections import Counter
 from unittest import mock
 
+import datasets
 import pytest
 
 from hidden_context.data import sources
 from hidden_context.data.example import Comparison, Judgement
-from hidden_context.data.sources import (
-    available_splits,
-    load_examples,
-)
+from hidden_context.data.sources import available_splits, load_examples
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 
@@ -161,7 +159,6 @@ def test_local_copy_of_hh_rlhf(write_rows):
 
 
 def test_folders_saved_by_datasets(tmp_path):
-    datasets = pytest.importorskip("datasets")
     table = datasets.Dataset.from_list(rows(3))
     table.save_to_disk(tmp_path / "table")
     datasets.DatasetDict({"train": table, "test": table.select([1])}).save_to_disk(tmp_path / "d")
@@ -173,11 +170,14 @@ def test_folders_saved_by_datasets(tmp_path):
         load_examples(tmp_path / "d", split="validation")
 
 
-def test_hh_rlhf_on_the_hub(monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    tables = [datasets.Dataset.from_list(rows(count)) for count in (2, 1, 1)]
-    load_dataset = mock.Mock(side_effect=tables)
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+@pytest.fixture
+def load_dataset(monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", mock.Mock())
+    return datasets.load_dataset
+
+
+def test_hh_rlhf_on_the_hub(load_dataset):
+    load_dataset.side_effect = [datasets.Dataset.from_list(rows(count)) for count in (2, 1, 1)]
     data = load_examples("Anthropic/hh-rlhf", "both", "test", revision="abc")
     assert [p.data_subset for p in data] == ["harmless", "harmless", "helpful"]
     assert load_dataset.call_args_list == [
@@ -189,11 +189,8 @@ def test_hh_rlhf_on_the_hub(monkeypatch):
         load_examples("Anthropic/hh-rlhf", "x")
 
 
-def test_other_data_on_the_hub(monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    table = datasets.Dataset.from_list(rows(2, "helpful") + rows(1, "other", 2))
-    load_dataset = mock.Mock(return_value=table)
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+def test_other_data_on_the_hub(load_dataset):
+    load_dataset.return_value = datasets.Dataset.from_list(rows(2, "helpful") + rows(1, "other", 2))
     assert len(load_examples("org/pairs", "helpful")) == 2
     load_dataset.assert_called_once_with("org/pairs", split="train", revision=None)
     missing = datasets.exceptions.DatasetNotFoundError("Dataset 'org/pairs' doesn't exist")

@@ -186,11 +186,3 @@ def test_a_refused_response_leaves_the_others_of_a_merged_example(tokenizer):
     assert len(found.examples[0].judgements) == 2
     with pytest.raises(DataError, match=r"a\.jsonl, line 1, 2, 5: the chat template refuses"):
         tokenize_examples([merged], tokenizer, None)
-
-
-def test_texts_have_their_reason_and_the_others_their_ids(tokenizer):
-    chats = [list(example(line, role).texts[0]) for line, role in ((1, "user"), (2, "system"))]
-    found = tokenize_texts(["plain", *chats, ""], tokenizer, None)
-    assert [ids is None for ids in found.input_ids] == [False, False, True, True]
-    assert "refuses messages with the roles user, system: no system" in str(found.reasons[2])
-    assert (found.reasons[3], list(found.refused)) == ("it has no tokens", [2])

@@ -130,12 +130,9 @@ def test_ratings_are_high_or_low_about_the_middle():
 QUICK = Observing(resamples=199, test_resamples=99)
 
 
-def pair(number, votes, prompt=None, **columns):
-    entries = [
-        {"annotator": who, "comparison": [0, 1], "preference": share} for who, share in votes
-    ]
-    row = {"prompt": prompt or f"Human: {number}?\n\nAssistant:", "responses": [" yes", " no"]}
-    return read_row(row | {"judgements": entries} | columns)
+def pair(number, votes, **columns):
+    said = (compare(*vote) for vote in votes)
+    return judged([" yes", " no"], *said, prompt=f"Human: {number}?\n\nAssistant:", **columns)
 
 
 def crowd(items=120, people=20, each=5, seed=0):
@@ -154,12 +151,12 @@ def test_counts_and_shares_by_hand():
     rows = ([1] * 5, [1, 1, 0, 0, 0.5], [0.5, 0.5, 0.5, 0, 1], [0.5, 0.5], [1, 1, 0], [0, 1])
     examples = [pair(n, zip("abcde", said, strict=False)) for n, said in enumerate(rows)]
     examples.append(pair("unnamed", [(None, 0)]))
-    examples.append(read_row({**examples[0].columns, "judgements": [{"abstains": True}] * 3}))
+    examples.append(judged([" a"], *[{"abstains": True}] * 3))
     found = observed(examples, options=QUICK)
     assert (found.abstentions, found.ratings) == (3, None)
     seen = found.comparisons
-    assert (seen.items, seen.judged, seen.votes) == (7, 6, 23)
-    assert (seen.annotators, seen.unnamed) == (5, 1)
+    counts = {"items": 7, "judged": 6, "votes": 23, "annotators": 5, "unnamed": 1, "repeated": None}
+    assert {name: getattr(seen, name) for name in counts} == counts
     assert seen.votes_per_item == {"fewest": 1, "median": 3, "mean": 23 / 7, "most": 5}
     assert seen.answers == pytest.approx({"first": 11 / 23, "equal": 6 / 23, "second": 6 / 23})
     kinds = ("unanimous", "majority", "conflict", "mixed", "indifference", "equal")
@@ -171,7 +168,6 @@ def test_counts_and_shares_by_hand():
     assert seen.differ.estimate == pytest.approx(np.mean(differ))
     assert seen.opposite.estimate == pytest.approx(np.mean([0, 0.4, 0.1, 0, 2 / 3, 1]))
     assert seen.split.low < 4 / 6 < seen.split.high
-    assert seen.repeated is None
 
 
 def test_alpha_does_not_care_which_side_is_called_first():
@@ -264,11 +260,8 @@ def test_repeated_answers_of_one_annotator():
 
 
 def rated(number, values):
-    entries = [
-        {"annotator": f"w{n}", "response": 0, "rating": value} for n, value in enumerate(values)
-    ]
-    row = {"prompt": f"Human: {number}?\n\nAssistant:", "responses": [" yes"]}
-    return read_row(row | {"judgements": entries})
+    said = (rate(f"w{n}", value) for n, value in enumerate(values))
+    return judged([" yes"], *said, prompt=f"Human: {number}?\n\nAssistant:")
 
 
 def test_ratings():
@@ -294,14 +287,12 @@ def test_ratings():
 
 def test_rankings_are_pairs_that_move_together():
     rng = np.random.default_rng(2)
-    rows = []
+    examples = []
     for n in range(30):
-        entries = [
-            {"annotator": f"w{who}", "ranks": (1 + rng.permutation(3)).tolist()}
-            for who in rng.permutation(6)[:3]
-        ]
-        rows.append({"prompt": f"{n}?", "responses": [" a", " b", " c"], "judgements": entries})
-    seen = observed([read_row(row) for row in rows], options=QUICK).comparisons
+        people = rng.permutation(6)[:3]
+        said = [{"annotator": f"w{w}", "ranks": (1 + rng.permutation(3)).tolist()} for w in people]
+        examples.append(judged([" a", " b", " c"], *said, prompt=f"{n}?"))
+    seen = observed(examples, options=QUICK).comparisons
     assert (seen.items, seen.votes) == (90, 270)
     assert seen.alpha.estimate == pytest.approx(0, abs=0.15)
     assert seen.tests[0].p_value > 0.01

@@ -18,42 +18,30 @@ from hidden_context.distributions import (
 )
 from hidden_context.errors import ConfigError
 
+KINDS = {
+    "point": lambda draw: PointMassReward(draw()),
+    "normal": lambda draw: NormalReward(draw(), draw().exp()),
+    "logistic": lambda draw: NormalReward(draw(), draw().exp(), "logistic"),
+    "categorical": lambda draw: CategoricalReward(draw(4)),
+    "factor": lambda draw: FactorReward(draw(), draw(2), draw().exp()),
+    "plain factor": lambda draw: FactorReward(draw(), draw(0), draw().exp()),
+    "mixture": lambda draw: MixtureReward(draw(3), draw(3), draw(3).exp()),
+    "quantile": lambda draw: QuantileReward(draw(4).sort(-1).values, 0.3),
+    "ensemble": lambda draw: EnsembleReward(
+        FactorReward(draw(3), draw(3, 2), draw(3).exp()),
+        torch.tensor([0.1, 0.0, -0.4], dtype=torch.float64),
+        torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64),
+    ),
+}
+
 
 def rewards(kind: str, *shape: int) -> RewardDistribution:
     generator = torch.Generator().manual_seed(3)
-
-    def draw(*tail):
-        return torch.randn(*shape, *tail, generator=generator, dtype=torch.float64)
-
-    made = {
-        "point": lambda: PointMassReward(draw()),
-        "normal": lambda: NormalReward(draw(), draw().exp()),
-        "logistic": lambda: NormalReward(draw(), draw().exp(), "logistic"),
-        "categorical": lambda: CategoricalReward(draw(4)),
-        "factor": lambda: FactorReward(draw(), draw(2), draw().exp()),
-        "plain factor": lambda: FactorReward(draw(), draw(0), draw().exp()),
-        "mixture": lambda: MixtureReward(draw(3), draw(3), draw(3).exp()),
-        "quantile": lambda: QuantileReward(draw(4).sort(-1).values, 0.3),
-        "ensemble": lambda: EnsembleReward(
-            FactorReward(draw(3), draw(3, 2), draw(3).exp()),
-            torch.tensor([0.1, 0.0, -0.4], dtype=torch.float64),
-            torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64),
-        ),
-    }
-    return made[kind]()
+    return KINDS[kind](
+        lambda *tail: torch.randn(*shape, *tail, generator=generator, dtype=torch.float64)
+    )
 
 
-KINDS = [
-    "point",
-    "normal",
-    "logistic",
-    "categorical",
-    "factor",
-    "plain factor",
-    "mixture",
-    "quantile",
-    "ensemble",
-]
 WITHOUT_CONTEXT = ["point", "normal", "categorical", "mixture", "quantile"]
 
 
@@ -132,19 +120,14 @@ def test_distribution_function_is_that_of_samples(kind):
 
 
 @pytest.mark.parametrize("kind", WITHOUT_CONTEXT)
-def test_rewards_without_context_have_no_relative_ones(kind):
-    with pytest.raises(ConfigError, match=r"has no shared context.*need a factor head"):
-        rewards(kind, 3).relative()
-
-
-@pytest.mark.parametrize("kind", WITHOUT_CONTEXT)
-def test_rewards_without_context_know_nothing_of_annotators(kind):
+def test_rewards_without_context_have_no_relative_ones_and_know_no_annotators(kind):
     reward, zero = rewards(kind, 3), torch.zeros(2, dtype=torch.float64)
+    with pytest.raises(ConfigError, match=r"has no shared context.*need a factor head"):
+        reward.relative()
     message = rf"{type(reward).__name__} has no context that annotators could share"
-    with pytest.raises(ConfigError, match=message):
-        reward.given(zero)
-    with pytest.raises(ConfigError, match=message):
-        reward.context_spread(reward, zero)
+    for call in (lambda: reward.given(zero), lambda: reward.context_spread(reward, zero)):
+        with pytest.raises(ConfigError, match=message):
+            call()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,3 +171,18 @@ def test_a_logistic_comparison_has_the_variance_of_its_noise():
     one, other = rewards("logistic", 2)[0], rewards("logistic", 2)[1]
     expected = (one.variance + other.variance) * (math.pi**2 / 3) / (2 * math.pi)
     assert one.difference(other).variance.item() == pytest.approx(expected.item())
+
+
+def test_every_risk_of_a_point_is_the_reward_itself():
+    reward = PointMassReward(torch.tensor([0.25, -3.0]))
+    for value in (reward.mean, reward.quantile(0.01), reward.cvar(0.05), reward.entropic(2.0)):
+        assert value.tolist() == [0.25, -3.0]
+    assert reward.variance.tolist() == [0.0, 0.0]
+    assert reward.quantile(torch.tensor([[0.1], [0.2]])).shape == (2, 2)
+    assert reward.sample((4,)).shape == (4, 2)
+    assert reward.rsample((4,))[0].tolist() == [0.25, -3.0]
+
+
+def test_cdf_of_a_point_is_right_continuous():
+    reward = PointMassReward(torch.tensor(0.5))
+    assert [reward.cdf(torch.tensor(x)).item() for x in (0.4999, 0.5, 0.6)] == [0.0, 1.0, 1.0]

@@ -74,11 +74,6 @@ def test_moments_cdf_and_density_agree_with_scipy():
         assert reward.log_prob(value).item() == pytest.approx(math.log(exact.pdf(x)), rel=1e-9)
 
 
-@pytest.mark.parametrize("q", [1e-6, 0.01, 0.2, 0.65, 0.7, 0.999])
-def test_quantiles_agree_with_a_root_finder(q):
-    assert mixture().quantile(q).item() == pytest.approx(truth().ppf(q), abs=1e-9)
-
-
 @settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.floats(-5, 5), st.floats(0.05, 3)), min_size=1, max_size=4),

@@ -155,26 +155,6 @@ def test_uniform_kernel_counts_an_unlikely_component_and_not_those_outside():
     assert beyond.item() == pytest.approx(math.log(1e-300))
 
 
-@pytest.mark.parametrize("kernel", ["normal", "logistic", "uniform"])
-def test_moments_are_those_of_draws(kernel):
-    rng = np.random.default_rng(0)
-    location, scale, weights = np.array([-1.0, 2.0]), np.array([0.5, 1.5]), np.array([0.3, 0.7])
-    draw = {
-        "normal": rng.standard_normal,
-        "logistic": lambda n: rng.logistic(size=n),
-        "uniform": lambda n: rng.uniform(-1, 1, n),
-    }[kernel]
-    index = rng.choice(2, 400_000, p=weights)
-    draws = location[index] + scale[index] * draw(400_000)
-    difference = RewardDifference(
-        *(torch.tensor(v) for v in (np.log(weights), location, scale)), kernel
-    )
-    assert difference.mean.item() == pytest.approx(draws.mean(), abs=0.02)
-    assert difference.variance.item() == pytest.approx(draws.var(), rel=0.01)
-    share = ((draws > -0.6) & (draws <= 1.7)).mean()
-    assert difference.log_prob_between(-0.6, 1.7).exp().item() == pytest.approx(share, abs=0.003)
-
-
 def test_shifting_moves_the_thresholds():
     difference = RewardDifference(
         torch.full((3, 2), math.log(0.5)).double(), torch.randn(3, 2).double(), torch.ones(1)

@@ -104,16 +104,6 @@ def test_ignorance_of_a_difference_is_that_of_the_members_differences():
     assert bool((moved[0].variance_parts["ignorance"] != a.variance_parts["ignorance"]).all())
 
 
-def test_a_comparison_draws_one_member_for_both_sides():
-    torch.manual_seed(0)
-    a, b = ensemble("normal", 0)[0], ensemble("normal", 7)[0]
-    member = torch.randint(3, (400_000,))
-    rows = torch.arange(400_000)
-    first, second = (r.members.sample((400_000,))[rows, member] for r in (a, b))
-    share = (first > second).double().mean().item()
-    assert a.log_prob_greater(b).exp().item() == pytest.approx(share, abs=0.003)
-
-
 def test_relative_rewards_are_the_members_own():
     reward = ensemble("factor")
     for options in ({}, {"baseline": 1}, {"noise": True}):
@@ -131,18 +121,6 @@ def test_relative_rewards_are_the_members_own():
     twice = EnsembleReward(reward.members.expand((2, 4, 3)), LOCATION, SCALE)
     np.testing.assert_allclose(twice.relative(1).mean[0], reward.relative().mean)
     np.testing.assert_allclose(twice.relative(-2).mean, 0, atol=1e-12)
-
-
-def test_relative_quantile_is_that_over_members_and_annotators():
-    torch.manual_seed(0)
-    reward = ensemble("factor")
-    quiet = FactorReward(
-        reward.members.mean, reward.members.loadings, 0 * reward.members.independent_stddev
-    )
-    draws = (quiet.sample((200_000,)) - LOCATION) / SCALE
-    draws = (draws - draws.mean(1, keepdim=True)).transpose(1, 2).reshape(-1, 4)
-    expected = np.quantile(draws, 0.1, axis=0)
-    np.testing.assert_allclose(reward.relative().quantile(0.1), expected, atol=0.03)
 
 
 def test_what_is_known_of_an_annotator_is_known_by_member():

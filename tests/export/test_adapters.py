@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 
 import pytest
@@ -13,18 +14,16 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from hidden_context import heads
 from hidden_context.data.storage.files import read_json
 from hidden_context.errors import CheckpointError, ConfigError
-from hidden_context.export import ExportConfig, adapters, export_model
+from hidden_context.export import adapters
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 from support.close import close
-from support.models import NORMAL, edit_weights, load
+from support.models import NORMAL, edit_weights, export, load
 
 TEXTS = sample_texts(5)
 
 
-def export(checkpoint, folder, **options):
-    options = {"form": "adapters"} | options
-    return export_model(ExportConfig(checkpoint=str(checkpoint), output=str(folder), **options))
+export_adapters = functools.partial(export, form="adapters")
 
 
 def logits(base, member, tokenizer_at, texts=TEXTS):
@@ -39,43 +38,43 @@ def logits(base, member, tokenizer_at, texts=TEXTS):
         return adapted(**tokenizer(texts, padding=True, return_tensors="pt")).logits
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
-def test_every_member_loads_by_peft(backbones, checkpoint, tmp_path, kind):
-    source = checkpoint(kind, members=2)
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        *((kind, {"members": 2}) for kind in ("gpt2", "llama", "bert")),
+        *(("llama", {"head": head}) for head in (NORMAL, heads.make("ensemble", num_members=2))),
+    ],
+)
+def test_every_member_loads_by_peft(backbones, checkpoint, tmp_path, kind, made):
+    """One adapter lies in the folder itself, several in folders of their own."""
+    source = checkpoint(kind, **made)
     expected = load(source).raw_outputs(TEXTS)
-    assert (expected[:, :2] - expected[:, 2:]).abs().max() > 0.1
-    exported = export(source, tmp_path / "out")
+    if "members" in made:
+        assert (expected[:, :2] - expected[:, 2:]).abs().max() > 0.1
+    exported = export_adapters(source, tmp_path / "out")
     assert exported.agreement.greatest <= 2e-6 * max(1, expected.abs().max())
-    members = [tmp_path / "out" / f"member_{number}" for number in range(2)]
+    members = sorted((tmp_path / "out").glob("member_*")) or [tmp_path / "out"]
+    assert len(members) == made.get("members", 1)
     found = [logits(backbones(kind), member, tmp_path / "out") for member in members]
     close(torch.cat(found, dim=-1), expected)
-    saved = read_json(members[1] / "adapter_config.json")
+    saved = read_json(members[-1] / "adapter_config.json")
     if kind == "bert":
         assert saved["modules_to_save"] == ["bert.pooler.dense", "classifier"]
         assert exported.notes[0].startswith("vLLM does not serve the adapters: beside the last")
     else:
         assert (saved["modules_to_save"], exported.notes) == (["score"], ())
     again = load(tmp_path / "out")
-    assert isinstance(again, AdapterEnsembleRewardModel)
+    assert isinstance(again, AdapterEnsembleRewardModel) == ("members" in made)
     close(again.raw_outputs(TEXTS), expected)
     assert "loads with: PEFT" in (tmp_path / "out" / "README.md").read_text()
     assert not list(tmp_path.glob("*.partial*"))
-
-
-@pytest.mark.parametrize("head", [NORMAL, heads.make("ensemble", num_members=2)])
-def test_one_adapter_lies_in_the_folder_itself(backbones, checkpoint, tmp_path, head):
-    source = checkpoint("llama", head)
-    export(source, tmp_path / "out")
-    found = logits(backbones("llama"), tmp_path / "out", tmp_path / "out")
-    expected = load(source).raw_outputs(TEXTS)
-    close(found, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_backbone_is_written_as_a_classifier(backbones, checkpoint, tmp_path, dtype):
     tokenizer = tiny_tokenizer(bos="<s>", pad="</s>", chat_template=CHAT_TEMPLATE)
     source = checkpoint("llama", members=2, tokenizer=tokenizer)
-    exported = export(source, tmp_path / "out", write_base=True, dtype=dtype)
+    exported = export_adapters(source, tmp_path / "out", write_base=True, dtype=dtype)
     assert exported.notes[0].startswith("in base, the padding token is <|reward_padding|> now")
     base = tmp_path / "out" / "base"
     weights = load_file(base / "model.safetensors")
@@ -98,26 +97,11 @@ def test_another_backbone_is_named_in_the_adapter(backbones, checkpoint, tmp_pat
     source = checkpoint("llama", NORMAL)
     shutil.copytree(backbones("llama"), tmp_path / "elsewhere")
     elsewhere = str(tmp_path / "elsewhere")
-    export(source, tmp_path / "out", base_model=elsewhere)
+    export_adapters(source, tmp_path / "out", base_model=elsewhere)
     saved = read_json(tmp_path / "out" / "adapter_config.json")
     assert saved["base_model_name_or_path"] == elsewhere
     expected = load(source).raw_outputs(TEXTS)
     torch.testing.assert_close(load(tmp_path / "out").raw_outputs(TEXTS), expected)
-
-
-@pytest.mark.parametrize(
-    ("made", "form", "message"),
-    [
-        ({"tuning": "full"}, "adapters", "has no adapters: it is a whole network"),
-        ({"members": 2}, "full", "of 2 adapters is as many networks"),
-        ({"members": 2}, "scalar", "of 2 adapters is as many networks"),
-    ],
-)
-def test_networks_and_adapters_export_as_what_they_are(checkpoint, tmp_path, made, form, message):
-    source = checkpoint("gpt2", **made)
-    with pytest.raises(ConfigError, match=message):
-        export(source, tmp_path / "out", form=form)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_bias_that_peft_would_pass_over_is_refused(checkpoint, tmp_path):
@@ -125,7 +109,7 @@ def test_a_bias_that_peft_would_pass_over_is_refused(checkpoint, tmp_path):
     bias = {"base_model.model.score.bias": torch.tensor([1.0, 0.0])}
     edit_weights(source / "adapter_model.safetensors", **bias)
     with pytest.raises(ConfigError, match="has no bias in score, and PEFT would pass over"):
-        export(source, tmp_path / "out")
+        export_adapters(source, tmp_path / "out")
 
 
 def test_a_last_layer_that_only_the_backbone_had_is_refused(checkpoint, tmp_path, monkeypatch):
@@ -137,7 +121,7 @@ def test_a_last_layer_that_only_the_backbone_had_is_refused(checkpoint, tmp_path
 
     monkeypatch.setattr(adapters, "adapter_shapes", without_last_layer)
     with pytest.raises(CheckpointError, match=r"lacks the weight score\.weight, which the adapter"):
-        export(source, tmp_path / "out")
+        export_adapters(source, tmp_path / "out")
 
 
 def test_what_peft_cannot_load_is_taken_back(checkpoint, tmp_path, monkeypatch):
@@ -152,5 +136,5 @@ def test_what_peft_cannot_load_is_taken_back(checkpoint, tmp_path, monkeypatch):
 
     monkeypatch.setattr(PeftModel, "from_pretrained", second_time)
     with pytest.raises(CheckpointError, match=r"PEFT cannot load the adapter .* \(no such kind\)"):
-        export(source, tmp_path / "out")
+        export_adapters(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()

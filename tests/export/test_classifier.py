@@ -10,13 +10,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from hidden_context import heads
 from hidden_context.data.storage.files import read_json
 from hidden_context.errors import ConfigError
-from hidden_context.export import ExportConfig, export_model
 from hidden_context.export.output_layer import PADDING_TOKEN, settle_bias
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.network.tokenizer import load_tokenizer
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_classifier, tiny_tokenizer
 from support.close import close
-from support.models import load
+from support.models import export, load
 
 TEXTS = sample_texts(6)
 HEADS = {
@@ -28,10 +27,6 @@ HEADS = {
 }
 LINEAR = ("base", "mean_and_variance", "quantile", "factor")
 BOTH = ("full", "scalar")
-
-
-def export(checkpoint, folder, **options):
-    return export_model(ExportConfig(checkpoint=str(checkpoint), output=str(folder), **options))
 
 
 def logits(folder, texts=TEXTS):
@@ -253,23 +248,3 @@ def test_a_bias_that_no_normalisation_can_make_up_for_is_refused():
 
 def test_a_readymade_reward_model_exports_too(backbones, tmp_path):
     check(backbones("gpt2", num_labels=1), tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("head", "message"),
-    [
-        (HEADS["categorical"], "the mean reward of its categorical head is no linear function"),
-        (
-            heads.make("mixture", num_components=2),
-            "of its mixture head is no linear function of its 6",
-        ),
-        (
-            ensemble_of("categorical", 2),
-            "of its ensemble of categorical head is no linear function of its 8",
-        ),
-    ],
-)
-def test_means_that_are_not_linear_are_refused(checkpoint, tmp_path, head, message):
-    with pytest.raises(ConfigError, match=message):
-        export(checkpoint("gpt2", head), tmp_path / "out", form="scalar")
-    assert not (tmp_path / "out").exists()

@@ -9,10 +9,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from hidden_context import export, heads, models
+import hidden_context.export
+from hidden_context import heads, models
 from hidden_context.cli.main import main
 from hidden_context.errors import CheckpointError, ConfigError, StorageError
-from hidden_context.export import ExportConfig, classifier, export_model
+from hidden_context.export import ExportConfig, classifier
 from hidden_context.export.check import (
     Sample,
     classifier_outputs,
@@ -22,14 +23,11 @@ from hidden_context.export.check import (
     sample_of,
 )
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
-from support.models import frozen_model, load
+from support.models import export, frozen_model, load
 
 BASE = heads.make("base")
+ATOMS = heads.make("categorical", num_atoms=4)
 CONFIG = ExportConfig(checkpoint="a", output="b")
-
-
-def run(checkpoint, output, **options):
-    return export_model(ExportConfig(checkpoint=str(checkpoint), output=str(output), **options))
 
 
 def contents(folder):
@@ -51,9 +49,9 @@ def test_the_command_says_how_far_the_folder_is_from_the_checkpoint(checkpoint, 
 
 
 def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
-    run(source, tmp_path / "out")
+    export(source, tmp_path / "out")
     before = contents(tmp_path / "out")
-    run(source, tmp_path / "out", overwrite=True)
+    export(source, tmp_path / "out", overwrite=True)
     assert contents(tmp_path / "out") == before  # the same bytes, the second time too
 
     def full_disk(*_, **__):
@@ -61,10 +59,10 @@ def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(classifier, "classifier_outputs", full_disk)
     with pytest.raises(StorageError, match="No space left"):
-        run(source, tmp_path / "out", overwrite=True)
+        export(source, tmp_path / "out", overwrite=True)
     assert contents(tmp_path / "out") == before
     with pytest.raises(StorageError):
-        run(source, tmp_path / "new")
+        export(source, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert not list(tmp_path.glob("*.partial"))
 
@@ -72,15 +70,15 @@ def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
 def test_what_is_read_is_never_replaced(source, backbones, tmp_path):
     for output in (source, source / "inside", source.parent):
         with pytest.raises(ConfigError, match="lie in one another"):
-            run(source, output, overwrite=True)
+            export(source, output, overwrite=True)
     with pytest.raises(ConfigError, match="which is read, lie in one another"):
-        run(source, Path(backbones("gpt2")) / "out")
+        export(source, Path(backbones("gpt2")) / "out")
     assert (source / "adapter_model.safetensors").is_file()
 
 
 def test_checkpoints_that_are_not_there_are_said_so(tmp_path):
     with pytest.raises(CheckpointError, match="no model could be read from"):
-        run("nobody/nothing", tmp_path / "out")
+        export("nobody/nothing", tmp_path / "out")
 
 
 def test_other_folders_and_files_are_not_replaced(source, tmp_path):
@@ -89,19 +87,37 @@ def test_other_folders_and_files_are_not_replaced(source, tmp_path):
     with pytest.raises(
         ConfigError, match=r"holds no reward_head\.json, so it is no earlier export"
     ):
-        run(source, tmp_path / "mine", overwrite=True)
+        export(source, tmp_path / "mine", overwrite=True)
     with pytest.raises(ConfigError, match="is a file; name a folder"):
-        run(source, tmp_path / "mine" / "notes.txt", overwrite=True)
+        export(source, tmp_path / "mine" / "notes.txt", overwrite=True)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
     (tmp_path / "empty").mkdir()
-    run(source, tmp_path / "empty")
+    export(source, tmp_path / "empty")
     assert (tmp_path / "empty" / "config.json").is_file()
 
 
 def test_probes_on_frozen_backbones_are_refused(backbones, tmp_path):
     frozen_model(backbones("gpt2")).save_pretrained(tmp_path / "probe")
     with pytest.raises(ConfigError, match=r"a probe on features .* `hidden-context serve`"):
-        run(tmp_path / "probe", tmp_path / "out")
+        export(tmp_path / "probe", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("made", "form", "message"),
+    [
+        ({"tuning": "full"}, "adapters", "has no adapters: it is a whole network"),
+        ({"members": 2}, "full", "of 2 adapters is as many networks"),
+        ({"members": 2}, "scalar", "of 2 adapters is as many networks"),
+        ({"head": ATOMS}, "scalar", "the mean reward of its categorical head is no linear func"),
+        ({"head": heads.make("mixture", num_components=2)}, "scalar", "of its mixture head .* 6"),
+        ({"head": heads.EnsembleHead(ATOMS, 2)}, "scalar", "of its ensemble of categorical .* 8"),
+    ],
+)
+def test_forms_that_do_not_fit_are_refused(checkpoint, tmp_path, made, form, message):
+    source = checkpoint("gpt2", **made)
+    with pytest.raises(ConfigError, match=message):
+        export(source, tmp_path / "out", form=form)
+    assert not (tmp_path / "out").exists()
 
 
 def test_adapters_that_do_not_merge_are_refused(source, tmp_path, monkeypatch):
@@ -110,7 +126,7 @@ def test_adapters_that_do_not_merge_are_refused(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(PeftModel, "merge_and_unload", fail, raising=False)
     with pytest.raises(ConfigError, match=r"cannot be merged .*\(NaNs detected"):
-        run(source, tmp_path / "out")
+        export(source, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +172,7 @@ def test_other_differences_are_refused(found):
 
 def test_folders_that_are_not_whole_are_refused(source, tmp_path):
     sample = sample_of(load(source), CONFIG)
-    run(source, tmp_path / "out")
+    export(source, tmp_path / "out")
     path = tmp_path / "out" / "model.safetensors"
     state = load_file(path)
     state["score.weights"] = state.pop("score.weight")
@@ -169,7 +185,7 @@ def test_folders_that_are_not_whole_are_refused(source, tmp_path):
 
 
 def test_tokenizers_that_make_other_tokens_are_refused(source, tmp_path):
-    run(source, tmp_path / "out")
+    export(source, tmp_path / "out")
     sample = sample_of(load(source), CONFIG)
     assert sample.rounding < 1e-5
     assert plain_tokenizer(tmp_path / "out", sample).pad_token == "<pad>"
@@ -185,8 +201,6 @@ def test_encoder_decoders_are_checked_on_texts_with_one_end(checkpoint):
 
 
 def test_names_of_the_package():
-    assert export.ExportConfig is ExportConfig
-    assert export.Exported.__name__ == "Exported"
-    for package in (export, models):
+    for package in (hidden_context.export, models):
         with pytest.raises(AttributeError, match="has no attribute 'other'"):
             package.other  # noqa: B018

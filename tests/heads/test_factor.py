@@ -1,4 +1,4 @@
-"""The factor head: without factors the normal head to the bit; what it finds in tables."""
+"""The factor head: raw outputs, penalty, starts, and what it finds in tables."""
 
 import functools
 
@@ -16,24 +16,33 @@ UNRELATED = np.array([-0.3, -0.9, -1.5, 1.5, 0.9, 0.3])
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("spread", [1.0, 100.0, 1e4])
-def test_without_factors_it_is_the_normal_head_to_the_bit(dtype, spread):
+@pytest.mark.parametrize("kind", ["factor", "mixture"])
+def test_without_factors_and_with_one_component_it_is_the_normal_head(kind, dtype, spread):
     torch.manual_seed(0)
     values = spread * torch.randn(2, 300, 2, dtype=dtype)
+    plain = heads.make("mean_and_variance", variance_penalty=0.3)
+    options = {
+        "factor": {"num_factors": 0, "variance_penalty": 0.3},
+        "mixture": {"num_components": 1},
+    }
     results = []
-    for head in (
-        heads.make("factor", num_factors=0, variance_penalty=0.3),
-        heads.make("mean_and_variance", variance_penalty=0.3),
-    ):
+    for head in (heads.make(kind, **options[kind]), plain):
         raw = values.clone().requires_grad_()
-        log_probs = head.log_prob_preferred(raw[0], raw[1])
-        (gradient,) = torch.autograd.grad(log_probs.sum(), raw)
-        first, second = (head.distribution(side) for side in raw)
+        # a logit of one component says nothing
+        sides = torch.cat([7 * torch.ones_like(raw[..., :1]), raw], -1)[..., -head.num_outputs :]
+        log_probs = head.log_prob_preferred(sides[0], sides[1])
+        (gradient,) = torch.autograd.grad(log_probs.sum(), raw, retain_graph=True)
+        first, second = (head.distribution(side) for side in sides)
         between = first.difference(second).log_prob_between(-0.3, 0.7)
-        (between_gradient,) = torch.autograd.grad(between.sum(), raw)
-        moments = first.mean, first.stddev, first.quantile(0.2)
-        results.append([log_probs, gradient, between, between_gradient, *moments])
-    for ours, normal in zip(*results, strict=True):
-        assert torch.equal(ours, normal)
+        (between_gradient,) = torch.autograd.grad(between.sum(), raw, retain_graph=True)
+        risks = first.quantile(0.2), first.cvar(0.3), first.entropic(0.7)
+        results.append(
+            [log_probs, gradient, between, between_gradient, first.mean, first.stddev, *risks]
+        )
+    loose = 1e-5 if dtype == torch.float32 else 1e-10
+    exact = 0 if kind == "factor" else loose
+    for ours, normal, rtol in zip(*results, [exact] * 7 + [loose] * 2, strict=True):
+        np.testing.assert_allclose(ours.detach(), normal.detach(), rtol=rtol, atol=10 * rtol)
 
 
 def test_raw_outputs_are_mean_loadings_and_noise():

@@ -26,25 +26,3 @@ def test_offsets_spread_the_components_at_the_start():
     raw = torch.zeros(2, 12, dtype=torch.float64, requires_grad=True)
     head.log_prob_preferred(raw[0], raw[1]).backward()
     assert len(set(np.round(raw.grad[0, 4:8].tolist(), 6))) >= 2
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_one_component_is_the_normal_head(dtype):
-    torch.manual_seed(0)
-    values = 3 * torch.randn(2, 200, 2, dtype=dtype)
-    results = []
-    for head in (heads.make("mixture", num_components=1), heads.make("mean_and_variance")):
-        raw = values.clone().requires_grad_()
-        # a logit of one component says nothing
-        sides = torch.cat([7 * torch.ones_like(raw[..., :1]), raw], -1)
-        a, b = sides[..., -head.num_outputs :]
-        log_probs = head.log_prob_preferred(a, b)
-        (gradient,) = torch.autograd.grad(log_probs.sum(), raw)
-        reward = head.distribution(a)
-        results.append([log_probs, gradient, reward.mean, reward.quantile(0.1), reward.cvar(0.3)])
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
-    for ours, normal in zip(*results, strict=True):
-        np.testing.assert_allclose(
-            ours.detach(), normal.detach(), rtol=tolerance, atol=10 * tolerance
-        )
-    assert head.penalty(a, b).item() == 0

@@ -31,13 +31,6 @@ def test_comparison_against_scipy(m1, r1, m2, r2):
     assert paper == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_variance_penalty_is_the_mean_of_both_variances():
-    head = heads.make("mean_and_variance", variance_penalty=0.5)
-    a, b = torch.tensor([[0.0, 1.0], [9.0, 2.0]]), torch.tensor([[5.0, 0.0], [0.0, -1.0]])
-    sigma = np.logaddexp(0, [[1.0, 0.0], [2.0, -1.0]])
-    assert head.penalty(a, b).item() == pytest.approx(0.5 * (sigma**2).sum(1).mean(), rel=1e-6)
-
-
 def test_sigma_has_the_documented_floor():
     head = heads.make("mean_and_variance")
     stddev = head.distribution(torch.tensor([[0.0, -100.0], [0.0, -13.0]])).stddev

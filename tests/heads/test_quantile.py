@@ -36,15 +36,6 @@ def test_equal_gaps_are_a_normals_quantiles(count):
     )
 
 
-def test_many_equal_gaps_compare_as_normals_do():
-    head = heads.make("quantile", num_atoms=60, smoothing=0.05)
-    a = torch.tensor([0.4] + [1.0] * 59, dtype=torch.float64)
-    b = torch.tensor([-0.3] + [0.2] * 59, dtype=torch.float64)
-    scale = np.hypot(np.logaddexp(0, 1.0), np.logaddexp(0, 0.2))
-    expected = stats.norm.cdf(0.7 / scale)
-    assert head.log_prob_preferred(a, b).exp().item() == pytest.approx(expected, abs=2e-3)
-
-
 def test_unequal_gaps_bend_the_distribution():
     head = heads.make("quantile", num_atoms=4)
     reward = head.distribution(torch.tensor([0.0, 4.0, 0.0, -4.0], dtype=torch.float64))
@@ -53,11 +44,3 @@ def test_unequal_gaps_bend_the_distribution():
     assert gaps == pytest.approx(list(np.logaddexp(0, [4.0, 0.0, -4.0]) * steps))
     # a long left tail
     assert (reward.mean - reward.quantile(0.5)).item() < 0
-
-
-def test_one_atom_is_a_probit_of_the_difference():
-    head = heads.make("quantile", num_atoms=1, smoothing=0.5)
-    a, b = torch.tensor([[1.0]]), torch.tensor([[0.2]])
-    expected = stats.norm.logcdf(0.8 / 0.5)
-    assert head.log_prob_preferred(a, b).item() == pytest.approx(expected, rel=1e-6)
-    assert head.penalty(a, b).item() == 0

@@ -1,6 +1,7 @@
 """Likelihoods as functions to be optimised: gradients, extremes, and what labels pin down."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -61,13 +62,13 @@ def test_gradients_by_outputs_and_all_that_is_learned(make):
         def forward(self, raw):
             return getattr(self.of, self.method)(raw, ALL_LABELS).sum() + self.of.prior()
 
+    def loss(method, raw, *values):
+        parameters = {f"of.{k}": v for k, v in zip(learned, values, strict=True)}
+        return torch.func.functional_call(Loss(method), parameters, (raw,))
+
     for method in ("forward", "negative_log_likelihood", "log_prob_first"):
-
-        def loss(raw, *values, of=Loss(method)):
-            parameters = {f"of.{k}": v for k, v in zip(learned, values, strict=True)}
-            return torch.func.functional_call(of, parameters, (raw,))
-
-        assert torch.autograd.gradcheck(loss, (raw, *values), fast_mode=True)
+        inputs = (raw, *values)
+        assert torch.autograd.gradcheck(partial(loss, method), inputs, fast_mode=True)
     likelihood.zero_grad()
     (likelihood(raw, ALL_LABELS).sum() + likelihood.prior()).backward()
     assert all(parameter.grad.abs().max().item() > 0 for parameter in learned.values())

@@ -211,6 +211,9 @@ def test_the_model_is_put_back_as_it_was(tmp_path, kind):
     assert model.training
     assert not model.score._forward_pre_hooks
     assert model.config._attn_implementation == before
+    # with ordinary attention the responses of a tree would see each other, without a word
+    with pytest.raises(TreeUnsupportedError, match="inside tree_attention_in"):
+        tree_outputs(model, SEQUENCES, TREES)
     if way == "cache":
         with pytest.raises(TreeUnsupportedError, match="be replaced"), tree_attention_in(model):
             pass

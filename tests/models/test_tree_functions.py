@@ -11,7 +11,6 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from hidden_context import heads
 from hidden_context.data.tokens.trees import lay_out, tree_of
 from hidden_context.models.engine import attention as attention_module
 from hidden_context.models.engine.attention import (
@@ -20,8 +19,6 @@ from hidden_context.models.engine.attention import (
     tree_attention,
     tree_mask,
 )
-from hidden_context.models.engine.forward import tree_attention_in, tree_outputs
-from hidden_context.models.network.backbone import build_model
 
 SEQUENCES = [[*range(3, 24), 50, 51], [*range(3, 24), 60], [70, 71, 72]]
 
@@ -131,20 +128,15 @@ def test_attention_by_hand(options, kept):
     mask = None
     if "window" in options:
         mask = mask_by(sliding_window_causal_mask_function(options["window"]), layout)
-    found, weights = tree_attention(
-        Layer(), query, key, value, mask, layout, s_aux=options.get("sinks"), **passed
-    )
+    layers = [Layer(), Layer()]
+    for layer in layers:
+        found, weights = tree_attention(
+            layer, query, key, value, mask, layout, s_aux=options.get("sinks"), **passed
+        )
+    assert layout.seen == {id(layer) for layer in layers}
     assert weights is None
     assert found.shape == (1, 6, 4, 4)
     assert torch.allclose(found, expected, atol=1e-6)
-
-
-def test_layers_that_took_part_are_noted():
-    layout, *states = row_of_states()
-    layers = [Layer(), Layer()]
-    for layer in (*layers, layers[0]):
-        tree_attention(layer, *states, None, layout)
-    assert layout.seen == {id(layer) for layer in layers}
 
 
 @pytest.mark.parametrize(
@@ -255,14 +247,3 @@ def test_training_in_half_precision_attends_in_float32(monkeypatch):
     with torch.no_grad():
         tree_attention(module, *half, None, tree=layout)
     assert set(seen) == {torch.bfloat16}
-
-
-def test_a_tree_outside_its_attention_is_refused(backbones):
-    """With ordinary attention the responses of a tree would see each other, without a word."""
-    model = build_model(backbones("gpt2"), heads.make("base"), tuning="full")
-    sequences = [[5, 6, 7, 8], [5, 6, 9]]
-    trees = [tree_of(sequences, (0, 1))]
-    with pytest.raises(TreeUnsupportedError, match="inside tree_attention_in"):
-        tree_outputs(model, sequences, trees)
-    with tree_attention_in(model):
-        assert tree_outputs(model, sequences, trees).shape == (2, 1)

@@ -64,8 +64,7 @@ def arguments(real_data):
 
 def test_entropy_floor_and_what_length_alone_finds(arguments):
     found = votes_of(arguments.examples, arguments.groups)
-    table, counts = found.table, found.table.counts
-    assert (table.items, len(table), table.annotators) == (16_927, 84_445, 3_815)
+    counts = found.table.counts
     floors = entropy_floor(counts)
     averages = [np.average(floor, weights=counts.votes) for floor in floors]
     assert averages == pytest.approx([0.457, 0.599], abs=0.005)

@@ -33,6 +33,8 @@ def test_prompt_is_inside_once_and_columns_are_untouched(real_data):
     for example in load_examples(real_data / "relabeled_hh_rlhf", "both", "test"):
         row = example.columns
         assert example.texts == (row["chosen"], row["rejected"])
+        original = {side: f"\n\n{row[side]}" for side in ("chosen", "rejected")}
+        assert read_row(original).prompt_key == example.prompt_key
         assert example.prompt == row["prompt"]
         # The prompt found without the column is the same one, up to the announced answer.
         implicit = shared_prompt(row["chosen"], row["rejected"])
@@ -46,13 +48,6 @@ def test_prompt_is_inside_once_and_columns_are_untouched(real_data):
     # In six prompts the last turn is not marked as the human's, so nothing is put between.
     assert joined == 4043 - 6
     assert cut == 1  # one goes on with a turn of the human, which is no part of the answer
-
-
-def test_key_agrees_with_the_original_format(real_data):
-    for example in load_examples(real_data / "relabeled_hh_rlhf", "both", "test"):
-        chosen, rejected = example.texts
-        original = {"chosen": "\n\n" + str(chosen), "rejected": "\n\n" + str(rejected)}
-        assert read_row(original).prompt_key == example.prompt_key
 
 
 def test_missing_train_split_and_its_remedies(real_data):

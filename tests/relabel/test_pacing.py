@@ -18,24 +18,18 @@ class Clock:
         return self.now
 
 
-def test_requests_are_spaced_evenly():
-    pace = Pace(120, None, Clock())
-    assert [pace.delay(1000) for _ in range(4)] == [0.0, 0.5, 1.0, 1.5]
-
-
-def test_no_minute_has_more_tokens_than_allowed():
-    pace = Pace(None, 600, Clock())
-    assert [pace.delay(tokens) for tokens in (100, 50, 10)] == [0.0, 10.0, 15.0]
-
-
-def test_the_stricter_limit_counts():
-    pace = Pace(60, 600, Clock())
-    assert [pace.delay(tokens) for tokens in (5, 20, 1)] == [0.0, 1.0, 3.0]
-
-
-def test_without_limits_nothing_waits():
-    pace = Pace(None, None, Clock())
-    assert [pace.delay(10**9) for _ in range(3)] == [0.0] * 3
+@pytest.mark.parametrize(
+    ("limits", "tokens", "delays"),
+    [
+        ((120, None), [1000] * 4, [0.0, 0.5, 1.0, 1.5]),
+        ((None, 600), [100, 50, 10], [0.0, 10.0, 15.0]),
+        ((60, 600), [5, 20, 1], [0.0, 1.0, 3.0]),  # the stricter limit counts
+        ((None, None), [10**9] * 3, [0.0] * 3),
+    ],
+)
+def test_no_minute_has_more_requests_or_tokens_than_allowed(limits, tokens, delays):
+    pace = Pace(*limits, Clock())
+    assert [pace.delay(count) for count in tokens] == delays
 
 
 def test_time_that_passes_is_not_saved_up():

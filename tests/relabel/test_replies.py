@@ -84,21 +84,34 @@ def token(spelt, p, **top):
     return {"token": spelt, "logprob": math.log(p), "top_logprobs": listed}
 
 
-def test_probabilities_are_those_of_the_token_that_is_the_answer():
-    words = [token("Answer", 0.9), token(":", 0.9), token(" B", 0.5, **{" B": 0.5, " A": 0.2})]
-    letters = read_body(completion("Answer: B", words)).letters
-    assert letters == pytest.approx({"A": math.log(0.2), "B": math.log(0.5)})
-
-
-def test_spellings_of_a_letter_are_added_up_and_other_words_left_out():
-    first = token("A", 0.4, **{"A": 0.4, " A": 0.1, "**B": 0.25, "Both": 0.2})
-    letters = read_body(completion("A", [first, token("", 1.0)])).letters
-    assert letters == pytest.approx({"A": math.log(0.5), "B": math.log(0.25)})
-
-
-def test_a_token_that_is_not_listed_among_the_likeliest_counts_too():
-    letters = read_body(completion("B", [token("B", 0.05, A=0.6)])).letters
-    assert letters == pytest.approx({"A": math.log(0.6), "B": math.log(0.05)})
+@pytest.mark.parametrize(
+    ("text", "tokens", "expected"),
+    [
+        (
+            "Answer: B",
+            [token("Answer", 0.9), token(":", 0.9), token(" B", 0.5, **{" B": 0.5, " A": 0.2})],
+            {"A": 0.2, "B": 0.5},
+        ),
+        (  # spellings are added up, and other words left out
+            "A",
+            [token("A", 0.4, **{"A": 0.4, " A": 0.1, "**B": 0.25, "Both": 0.2}), token("", 1.0)],
+            {"A": 0.5, "B": 0.25},
+        ),
+        # a token that is not listed among the likeliest counts too
+        ("B", [token("B", 0.05, A=0.6)], {"A": 0.6, "B": 0.05}),
+        (  # behind a reason that names letters the last token is the answer
+            "B loses to A\nA",
+            [
+                *(token(w, 0.9) for w in ("B", " loses to ", "A", "\n")),
+                token("A", 0.6, A=0.6, B=0.2),
+            ],
+            {"A": 0.6, "B": 0.2},
+        ),
+    ],
+)
+def test_probabilities_are_those_of_the_token_that_is_the_answer(text, tokens, expected):
+    letters = read_body(completion(text, tokens)).letters
+    assert letters == pytest.approx({letter: math.log(p) for letter, p in expected.items()})
 
 
 @pytest.mark.parametrize(
@@ -112,13 +125,6 @@ def test_a_token_that_is_not_listed_among_the_likeliest_counts_too():
 )
 def test_without_one_token_that_is_the_answer_there_are_no_probabilities(text, tokens):
     assert read_body(completion(text, tokens)).letters is None
-
-
-def test_the_last_token_is_the_answer_behind_a_reason_that_names_letters():
-    words = [token("B", 0.9), token(" loses to ", 0.9), token("A", 0.8), token("\n", 0.9)]
-    words = [*words, token("A", 0.6, A=0.6, B=0.2)]
-    letters = read_body(completion("B loses to A\nA", words)).letters
-    assert letters == pytest.approx({"A": math.log(0.6), "B": math.log(0.2)})
 
 
 def test_filters_and_refusals_are_told_from_answers():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from hidden_context.analysis.results import ScoresAnalysis
 from hidden_context.check import findings, results
 from hidden_context.statistics.interval import Interval
+from hidden_context.statistics.significance.permutation import TestResult
 
 NAN = float("nan")
 FIXED = {"unit", "verdict", "topics_by", "contexts_by", "kind", "method"}
@@ -272,35 +275,22 @@ def votes() -> dict[str, Any]:
 def analysis(part: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """Return an ``analysis.json`` of one set of pairs, without charts."""
     intervals = {"accuracy": span(0.7, 0.02), "loss": span(0.6, 0.02), "brier": span(0.2)}
-    scores = {
-        "file": "scores.jsonl",
-        "kind": "pairs",
-        "name": "",
-        "head": {"type": "factor"},
-        "rows_left_out": 0,
-        "groups": [{"labels": {}, "n": 1000, "intervals": intervals}],
-        "with_objective": False,
-        "clusters": 100,
-        "calibration": None,
-        "tests": [
-            {
-                "name": "annotator_permutation",
-                "question": "Do annotators choose differently?",
-                "statistic": 1.0,
-                "p_value": 0.002,
-                "resamples": 999,
-                "limit": "It cannot say why.",
-            }
+    question = "Do annotators choose differently?"
+    scores = ScoresAnalysis(
+        file="scores.jsonl",
+        kind="pairs",
+        name="",
+        head={"type": "factor"},
+        rows_left_out=0,
+        groups=[],
+        clusters=100,
+        tests=[
+            TestResult("annotator_permutation", question, 1.0, 0.002, 999, "It cannot say why.")
         ],
-        "votes": part,
-        "frontier": [],
-        "subset_differences": [],
-        "borda": None,
-        "contexts": None,
-        "confounds": [],
-        **changes,
-    }
-    return {"analyses": [scores], "comparisons": [], "sections": []}
+    )
+    groups = [{"labels": {}, "n": 1000, "intervals": intervals}]
+    own = {"groups": groups, "votes": part, "with_objective": False, **changes}
+    return {"analyses": [asdict(scores) | own], "comparisons": [], "sections": []}
 
 
 def expect_in_order(text: str, parts: list[str]) -> None:

@@ -63,9 +63,7 @@ def rows(tmp_path):
     [
         DataError("it is broken", file="a.jsonl", line=3, field="text", remedy="Mend it"),
         MissingFileError("a.jsonl", "Name another"),
-        ConfigError("no"),
-        StorageError("full"),
-        CheckpointError("damaged"),
+        *(kind("no") for kind in (ConfigError, StorageError, CheckpointError)),
     ],
 )
 def test_errors_arrive_as_they_were(error):
@@ -221,32 +219,29 @@ def connected(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "cores", "pool"),
-    [({"workers": 3, "threads": 2}, 6, Pool(3, 2, 0.0)), ({"threads": 4096}, 4096, None)],
+    ("options", "asked", "pool"),
+    [
+        ({"workers": 3, "threads": 2}, {"address": "local", "num_cpus": 6}, Pool(3, 2, 0.0)),
+        ({"threads": 4096}, {"address": "local", "num_cpus": 4096}, Pool(1, 4096, 0.0)),
+        ({"cluster_address": "10.0.0.1:6379"}, {"address": "10.0.0.1:6379"}, Pool(4, 1, 0.0)),
+        ({"variable": "10.0.0.1:6379"}, {"address": "10.0.0.1:6379"}, Pool(4, 1, 0.0)),
+    ],
 )
-def test_a_cluster_is_started_here_with_the_cores_of_its_workers_and_ended(
-    connected, options, cores, pool
+def test_a_cluster_is_started_with_the_cores_of_its_workers_or_joined_and_then_left(
+    connected, monkeypatch, options, asked, pool
 ):
-    fake, threads = FakeRay(), options.pop("threads")
+    fake, variable = FakeRay(), options.pop("variable", None)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # there is no room for so many
-        found = connected(fake, threads=threads, **options)
-    assert found == (pool or found)
+        assert connected(fake, **options) == pool
     assert not fake.connected
-    (asked,) = fake.asked
-    expected = {"address": "local", "num_cpus": cores, "include_dashboard": False}
-    assert expected.items() <= asked.items()
-
-
-@pytest.mark.parametrize("options", [{"cluster_address": "10.0.0.1:6379"}, {}])
-def test_a_running_cluster_is_joined(connected, monkeypatch, options):
-    fake = FakeRay()
-    if not options:
-        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert connected(fake, **options) == Pool(4, 1, 0.0)
-    (asked,) = fake.asked
-    assert asked["address"] == "10.0.0.1:6379"
-    assert "num_cpus" not in asked
+    (found,) = fake.asked
+    assert asked.items() <= found.items()
+    assert (
+        ("num_cpus" in found) == ("num_cpus" in asked) == (found.get("include_dashboard") is False)
+    )
     fake = FakeRay(connected=True)  # a connection that is there is used and left
     connected(fake)
     assert (fake.asked, fake.connected) == ([], True)

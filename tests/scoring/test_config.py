@@ -36,6 +36,7 @@ def test_models_are_named_after_their_folders():
         ({"names": ["x"]}, r"names and models differ in number \(1 and 2\); give each model a n"),
         ({"models": ["a/final", "b/final"]}, r"not distinct \(final, final\)"),
         ({"batch_size": 0}, "--batch_size is 0; it must be at least 1"),
+        ({"tokens_per_batch": 0}, "--tokens_per_batch is 0; it must be at least 1"),
         ({"window": 0}, "--window is 0"),
         ({"max_length": -1}, "--max_length is -1"),
         ({"num_outputs": 0}, "--num_outputs is 0"),

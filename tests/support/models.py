@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError
+from hidden_context.export import ExportConfig, Exported, export_model
 from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood, make_likelihood
 from hidden_context.models import RewardModel
@@ -101,6 +102,11 @@ def load(folder: str | Path, *args: Any, **options: Any) -> Any:
     return RewardModel.from_pretrained(
         folder, *args, **({"dtype": "float32", "device": "cpu"} | options)
     )
+
+
+def export(checkpoint: str | Path, output: str | Path, **options: Any) -> Exported:
+    """Export a checkpoint with the options of ``ExportConfig``."""
+    return export_model(ExportConfig(checkpoint=str(checkpoint), output=str(output), **options))
 
 
 def refusal(

@@ -95,26 +95,6 @@ def test_a_batch_of_one_value_has_one_segment() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients(first, second))
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
-    first, second = layers(6, 3)
-    pair = norms(6, 3)
-    inputs = torch.rand(9, dtype=torch.float64).sort().values
-    modules = (first, second, *pair)
-    names = [(m, name) for m in modules for name, _ in m.named_parameters()]
-
-    def outputs(*values: Tensor) -> Tensor:
-        twins = copy.deepcopy(modules)
-        for (module, name), value in zip(names, values, strict=True):
-            twin = twins[modules.index(module)]
-            del twin._parameters[name]
-            setattr(twin, name, value)
-        linears, both = twins[:2], twins[2:]
-        return two_layers(inputs, *linears, EXACT, both)[0]
-
-    values = tuple(getattr(m, name).detach().requires_grad_() for m, name in names)
-    assert torch.autograd.gradcheck(outputs, values)
-
-
 def test_steep_lines_keep_their_digits_in_float32() -> None:
     first, second = layers(64, 4)
     with torch.no_grad():

@@ -113,10 +113,13 @@ def test_the_rate_decays_from_lr_to_its_floor() -> None:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_a_seed_reproduces_to_the_bit_and_another_does_not(name: str) -> None:
-    environment = OneDimensional()
-    first, again = (train(name, environment, TINY) for _ in range(2))
-    other = train(name, environment, dataclasses.replace(TINY, seed=1))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_seed_reproduces_to_the_bit_and_another_does_not(
+    name: str, precision: Literal["float32", "bfloat16"]
+) -> None:
+    environment, config = OneDimensional(), dataclasses.replace(TINY, precision=precision)
+    first, again = (train(name, environment, config) for _ in range(2))
+    other = train(name, environment, dataclasses.replace(config, seed=1))
     assert torch.equal(first.losses, again.losses)
     for one, two in zip(first.learner.parameters(), again.learner.parameters(), strict=True):
         assert torch.equal(one, two)

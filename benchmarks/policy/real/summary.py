@@ -167,7 +167,7 @@ def correlations(scores: Floats, columns: Mapping[str, Floats]) -> dict[str, lis
 
 
 def sigma(columns: Mapping[str, Floats], characters: Floats, sets: Any) -> dict[str, Any]:
-    """Return what σ and the disagreement it foretells have to do with the judges' difference.
+    """Return what σ and the disagreement it predicts have to do with the judges' difference.
 
     Returns:
         By set: mean σ and its spread within a prompt, and mean correlations within prompts of σ

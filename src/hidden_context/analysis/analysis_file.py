@@ -79,23 +79,19 @@ def read_analysis(path: str | Path) -> dict[str, Any]:
 
 
 def _from_version_2(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename causes of variance, and leave out what counted a unanimous "equal" as contested."""
-    analyses = [
-        {
-            **{name: value for name, value in scores.items() if name != "agreement"},
-            "groups": [_group_from_version_2(group) for group in scores.get("groups", [])],
-            "votes": None,
-        }
-        for scores in content.get("analyses", [])
-    ]
+    """Rename causes of variance; leave out agreement, which called a unanimous "equal" contested."""
+    analyses = []
+    for scores in content.get("analyses", []):
+        kept = {name: value for name, value in scores.items() if name != "agreement"}
+        groups = [{**group, **_renamed_causes(group)} for group in scores.get("groups", [])]
+        analyses.append({**kept, "groups": groups, "votes": None})
     return {**content, "version": _VERSION, "analyses": analyses}
 
 
-def _group_from_version_2(group: Mapping[str, Any]) -> dict[str, Any]:
+def _renamed_causes(group: Mapping[str, Any]) -> dict[str, Any]:
     shares = group.get("variance_shares")
-    if shares is not None:
-        shares = {_CAUSES_OF_VERSION_2.get(name, name): value for name, value in shares.items()}
-    return {**group, "variance_shares": shares}
+    names = _CAUSES_OF_VERSION_2
+    return {"variance_shares": shares and {names.get(name, name): v for name, v in shares.items()}}
 
 
 @contextlib.contextmanager

@@ -52,23 +52,18 @@ def write_card(analysis: ScoresAnalysis) -> Path:
         ConfigError: If the file does not lie in a checkpoint's folder.
         StorageError: If the card cannot be written.
     """
-    card = check_card(analysis.file)
+    card, section = check_card(analysis.file), card_section(analysis)
     with exclusive(card):
-        _put_in(card, analysis)
+        text = card.read_text(encoding="utf-8")
+        begin, end = text.find(_BEGIN), text.find(_END)
+        if 0 <= begin < end:
+            text = text[:begin] + section + text[end + len(_END) :]
+        else:
+            before, use, after = text.partition("## Use\n")
+            text = f"{before}{section}\n\n{use}{after}"
+        with atomic_write(card) as file:
+            file.write(text)
     return card
-
-
-def _put_in(card: Path, analysis: ScoresAnalysis) -> None:
-    text = card.read_text(encoding="utf-8")
-    section = card_section(analysis)
-    begin, end = text.find(_BEGIN), text.find(_END)
-    if 0 <= begin < end:
-        text = text[:begin] + section + text[end + len(_END) :]
-    else:
-        before, use, after = text.partition("## Use\n")
-        text = f"{before}{section}\n\n{use}{after}"
-    with atomic_write(card) as file:
-        file.write(text)
 
 
 def card_section(analysis: ScoresAnalysis) -> str:

@@ -16,7 +16,7 @@ from hidden_context.export.check import (
     Sample,
     compare,
     load_plain,
-    padded_logits,
+    logits_of,
     plain_tokenizer,
 )
 from hidden_context.export.classifier import card_facts, name_outputs
@@ -168,16 +168,6 @@ def _adapter_outputs(base: Any, members: Sequence[Path], sample: Sample, tokeniz
             raise CheckpointError(
                 f"PEFT cannot load the adapter {member.name} ({first_line(error)})."
             ) from error
-        if tokenizer is None:
-            rows.append(_logits_one_by_one(model, sample))
-        else:
-            rows.append(padded_logits(model, tokenizer, sample))
+        rows.append(logits_of(model, tokenizer, sample))
         base = model.unload()
     return torch.cat(rows, dim=-1)
-
-
-def _logits_one_by_one(model: Any, sample: Sample) -> Tensor:
-    batches = [torch.tensor([ids], device=model.device) for ids in sample.token_ids]
-    with torch.inference_mode():
-        logits = [model(ids, attention_mask=torch.ones_like(ids)).logits for ids in batches]
-    return torch.cat(logits).float().cpu()

@@ -162,24 +162,28 @@ def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Te
             f"the export was taken back: Transformers loads it without {some(left)}."
         )
     tokenizer = plain_tokenizer(folder, sample)
-    return padded_logits(model.to(device), tokenizer, sample)
+    return logits_of(model.to(device), tokenizer, sample)
 
 
-def padded_logits(model: Any, tokenizer: Any, sample: Sample) -> Tensor:
-    """Run texts padded beside each other, as the tokenizer pads them.
+def logits_of(model: Any, tokenizer: Any, sample: Sample) -> Tensor:
+    """Run texts padded beside each other, or one by one without a tokenizer that pads them.
 
     Args:
         model: A classifier of Transformers or PEFT.
-        tokenizer: The tokenizer beside it.
+        tokenizer: The tokenizer beside it, or None.
         sample: N texts.
 
     Returns:
         Logits in float32 of shape ``(N, K)``, on the CPU.
     """
-    batch = tokenizer.pad({"input_ids": sample.token_ids}, return_tensors="pt")
+    if tokenizer is None:
+        rows = [torch.tensor([ids], device=model.device) for ids in sample.token_ids]
+        batches = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in rows]
+    else:
+        padded = tokenizer.pad({"input_ids": sample.token_ids}, return_tensors="pt")
+        batches = [padded.to(model.device)]
     with torch.inference_mode():
-        logits: Tensor = model(**batch.to(model.device)).logits
-    return logits.float().cpu()
+        return torch.cat([model(**batch).logits for batch in batches]).float().cpu()
 
 
 def load_plain(name: str, **options: Any) -> tuple[Any, dict[str, set[str]]]:

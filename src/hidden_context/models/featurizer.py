@@ -27,8 +27,6 @@ from hidden_context.models.feature_cache import FeatureCache, content_key
 from hidden_context.models.network.tokenizer import length_limit, load_tokenizer, padding_id
 from hidden_context.models.network.weights import load_backbone, load_config
 
-_WRITE_EVERY = 512
-
 
 @dataclasses.dataclass(frozen=True)
 class FeaturizerOptions:
@@ -89,30 +87,22 @@ class Featurizer:
     ) -> None:
         self.backbone, self.options = backbone, options or FeaturizerOptions()
         self.dtype, self.device = dtype, device or torch.device("cpu")
-        self.revision, self.trust_remote_code = revision, trust_remote_code
+        self.source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         self.cache = cache or FeatureCache()
-        self.tokenizer = tokenizer or load_tokenizer(
-            backbone, revision=revision, trust_remote_code=trust_remote_code
-        )
+        self.tokenizer = tokenizer or load_tokenizer(backbone, **self.source)
         self._model: Any = None
 
     @property
     def model(self) -> Any:
         """The backbone, loaded on first use, in evaluation mode."""
         if self._model is None:
-            self._model = load_backbone(
-                self.backbone,
-                dtype=self.dtype,
-                revision=self.revision,
-                trust_remote_code=self.trust_remote_code,
-            ).to(self.device)
+            model: Any = load_backbone(self.backbone, dtype=self.dtype, **self.source)
+            self._model = model.to(self.device)
         return self._model
 
     @functools.cached_property
     def _config(self) -> Any:
-        return load_config(
-            self.backbone, revision=self.revision, trust_remote_code=self.trust_remote_code
-        )
+        return load_config(self.backbone, **self.source)
 
     @functools.cached_property
     def limit(self) -> int:
@@ -139,7 +129,7 @@ class Featurizer:
     @functools.cached_property
     def _fingerprint(self) -> str:
         """Identify all that features depend on besides the text."""
-        weights = weight_digests(self.backbone, revision=self.revision)
+        weights = weight_digests(self.backbone, revision=self.source["revision"])
         use = (str(self.dtype), self.options.pooling, self.limit, self.layer)
         whole = self.options.embed == "together"  # parts go through no chat template
         day = day_of(self.tokenizer.chat_template) if whole else None
@@ -235,8 +225,8 @@ class Featurizer:
         todo = list(missing.items())
         if progress is not None and known:
             progress(len(known))
-        for start in range(0, len(todo), _WRITE_EVERY):
-            part = dict(todo[start : start + _WRITE_EVERY])
+        for start in range(0, len(todo), 512):
+            part = dict(todo[start : start + 512])
             vectors = self._forward(list(part.values()), batch_size)
             fresh = dict(zip(part, vectors, strict=True))
             self.cache.write(fresh)

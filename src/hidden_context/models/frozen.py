@@ -250,8 +250,7 @@ class FrozenRewardModel(RewardModel):
             content = {
                 "format": _FORMAT,
                 "backbone": self.featurizer.backbone,
-                "revision": self.featurizer.revision,
-                "trust_remote_code": self.featurizer.trust_remote_code,
+                **self.featurizer.source,
                 "features": dataclasses.asdict(self.featurizer.options),
                 "num_features": int(self.probe.get_buffer("location").numel()),
                 "probe": dataclasses.asdict(self.probe_options),

@@ -86,6 +86,16 @@ class JailbreakNumbers:
     intervals: tuple[Interval, Interval | None]
     test: TestResult | None
 
+    @property
+    def shares(self) -> list[tuple[Count | None, Interval | None]]:
+        """Both shares with their intervals."""
+        return list(zip((self.mean, self.risk_sensitive), self.intervals, strict=True))
+
+    @property
+    def p_value(self) -> float | None:
+        """Of the test; None without."""
+        return None if self.test is None else self.test.p_value
+
 
 @dataclass(frozen=True)
 class EvaluationNumbers(JailbreakNumbers):
@@ -179,19 +189,14 @@ def _cell_to_dict(cell: SummaryCell, alpha: float) -> dict[str, Any]:
 def _shares(
     numbers: JailbreakNumbers | None, paper: tuple[float | None, float | None]
 ) -> dict[str, Any]:
-    counts: tuple[Count | None, Count | None] = (None, None)
-    intervals: tuple[Interval | None, Interval | None] = (None, None)
-    test = None
-    if numbers is not None:
-        counts, intervals = (numbers.mean, numbers.risk_sensitive), numbers.intervals
-        test = numbers.test
     found: dict[str, Any] = {"mean": None, "risk_sensitive": None}
-    for name, count, interval, own in zip(found, counts, intervals, paper, strict=True):
+    shares = [(None, None)] * 2 if numbers is None else numbers.shares
+    for name, (count, interval), own in zip(found, shares, paper, strict=True):
         if count is not None or own is not None:
             keys = ("share", "count", "total")
             values = dict.fromkeys(keys) if count is None else count.to_dict()
             found[name] = {**values, **_ends(interval), "paper": own}
-    return {**found, "paired_p_value": None if test is None else test.p_value}
+    return {**found, "paired_p_value": numbers and numbers.p_value}
 
 
 def _ends(interval: Interval | None) -> dict[str, float | None]:

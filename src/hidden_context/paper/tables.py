@@ -8,6 +8,7 @@ from hidden_context.paper.summary import published
 from hidden_context.terminal import (
     NOTHING,
     estimate,
+    left_out,
     make_console,
     make_table,
     number,
@@ -35,14 +36,13 @@ def print_summary(summary: Summary) -> None:
         "[low, high]: 95 % intervals by prompt. p: McNemar's exact test, by prompt, of the "
         "quantile against the mean.",
     )
-    left_out = [
-        f"{numbers.rows_left_out} {'row' if numbers.rows_left_out == 1 else 'rows'} without a "
-        f"reward or a vote left out: {numbers.file}"
+    unused = [
+        left_out(numbers.rows_left_out, numbers.file)
         for cell in summary.cells
         for numbers in (cell.jailbreak, cell.evaluation)
         if numbers is not None and numbers.rows_left_out
     ]
-    say(console, *dict.fromkeys(left_out))  # the columns of one file mostly agree
+    say(console, *dict.fromkeys(unused))  # the columns of one file mostly agree
     left_empty = {"Not found, and so left out:": summary.missing, "Left empty:": summary.gaps}
     for title, names in left_empty.items():
         if names:
@@ -78,14 +78,10 @@ def _add_shares(
     """Add a row with our two shares and the paper's, unless there is nothing to say."""
     if numbers is None and paper == (None, None):
         return
-    ours, p = [NOTHING, NOTHING], None
-    if numbers is not None:
-        ours = [
-            NOTHING if count is None else percent_of(count.count, count.total, interval)
-            for count, interval in zip(
-                (numbers.mean, numbers.risk_sensitive), numbers.intervals, strict=True
-            )
-        ]
-        p = None if numbers.test is None else numbers.test.p_value
+    ours = [
+        NOTHING if count is None else percent_of(count.count, count.total, interval)
+        for count, interval in (numbers.shares if numbers else [(None, None)] * 2)
+    ]
     shares = [text for pair in zip(ours, map(percent, paper), strict=True) for text in pair]
+    p = numbers.p_value if numbers else None
     table.add_row(cell.reward_model_type, cell.train_set, *shares, p_value(p))

@@ -1,4 +1,4 @@
-"""Generated worlds whose truth is known: grids of alternatives, dialogues with an assistant.
+"""Generated worlds whose truth is known: grids and tables of alternatives, dialogues.
 
 ``make`` is the one place that knows them by name.
 """
@@ -14,6 +14,12 @@ _WORLDS: Final = {
     "1d": ("grids", "OneDimensional"),
     "2d": ("grids", "TwoDimensional"),
     "dialogues": ("dialogues", "World"),
+    "gaussian_independent": ("tables", "gaussian_independent"),
+    "shared_factor": ("tables", "shared_factor"),
+    "two_objectives": ("tables", "two_objectives"),
+    "heavy_tailed": ("tables", "heavy_tailed"),
+    "prop_3_3": ("tables", "prop_3_3"),
+    "thm_3_4": ("tables", "thm_3_4"),
 }
 
 
@@ -21,7 +27,8 @@ def make(name: str, **options: Any) -> Any:
     """Make a world by its name.
 
     Args:
-        name: ``1d`` and ``2d`` are the paper's grids, ``dialogues`` the quickstart's world.
+        name: ``1d`` and ``2d`` are the paper's grids, ``dialogues`` the quickstart's world. The others
+            are tables of a few alternatives; the last is a pair of tables.
         **options: Options of that world, such as ``seed`` of ``dialogues``.
 
     Returns:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any, Final
+from typing import Any
 
 import torch
 import yaml
 
 from hidden_context.likelihood import Likelihood, LikelihoodOptions
 from hidden_context.models.checkpoint.likelihood_file import LIKELIHOOD_FILE, members_of
-
-_TEMPLATE: Final = "model_card.md.j2"
 
 
 def model_card(
@@ -53,7 +51,7 @@ def model_card(
         trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
     environment.filters["numbers"] = _numbers
-    text = (resources.files(__package__) / _TEMPLATE).read_text(encoding="utf-8")
+    text = (resources.files(__package__) / "model_card.md.j2").read_text(encoding="utf-8")
     return environment.from_string(text).render(
         header=yaml.safe_dump(header, sort_keys=False).strip(),
         head=head,

@@ -29,7 +29,6 @@ _FILES: Final = (
 )
 # Smaller files are read again every time.
 CACHED_FROM: Final = 1 << 20
-_CHUNK: Final = 1 << 20
 
 
 def weight_digests(
@@ -106,6 +105,6 @@ def file_digest(path: Path) -> str:
 def _read(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -25,13 +25,13 @@ from hidden_context.models.checkpoint.contents import check_format, find_file, r
 LIKELIHOOD_FILE: Final = "likelihood.json"
 LIKELIHOOD_WEIGHTS: Final = "likelihood.safetensors"
 _FORMAT: Final = 2
-# Names of the first format.
-_OLD_FILE: Final = "objective.json"
-_OLD_WEIGHTS: Final = "objective.safetensors"
-_OLD_FORMAT: Final = 1
+_NAMES: Final = {
+    _FORMAT: (LIKELIHOOD_FILE, LIKELIHOOD_WEIGHTS),
+    1: ("objective.json", "objective.safetensors"),
+}
 # Fields that files of this format had not from the beginning.
 _ADDED: Final = ("taste", "habits", "covariates")
-FILES: Final = (LIKELIHOOD_FILE, LIKELIHOOD_WEIGHTS, _OLD_FILE, _OLD_WEIGHTS)
+FILES: Final = tuple(name for names in _NAMES.values() for name in names)
 
 
 def members_of(likelihood: Likelihood) -> list[HeadLikelihood]:
@@ -73,11 +73,7 @@ def load_likelihood(folder: str | Path, head: Head, revision: str | None = None)
     Raises:
         CheckpointError: If files are missing or damaged, of a later version, or of another head.
     """
-    formats = (
-        (LIKELIHOOD_FILE, LIKELIHOOD_WEIGHTS, _FORMAT),
-        (_OLD_FILE, _OLD_WEIGHTS, _OLD_FORMAT),
-    )
-    for name, weights, number in formats:
+    for number, (name, weights) in _NAMES.items():
         path = find_file(str(folder), name, revision)
         if path is not None:
             find_file(str(folder), weights, revision)  # fetched beside it from the hub

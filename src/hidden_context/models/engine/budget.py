@@ -12,9 +12,6 @@ import torch
 DEFAULT_TOKENS: Final = {"cpu": 1024, "mps": 4096, "cuda": 8192}
 """Tokens per forward pass where none are named: enough for matrices at full speed, no more."""
 
-_HALF_ON_CPU: Final = 2
-
-_LEAST_GAIN: Final = 1.05
 _logger = logging.getLogger(__name__)
 
 
@@ -28,7 +25,7 @@ def default_tokens(device: torch.device, dtype: torch.dtype = torch.float32) -> 
     """
     tokens = DEFAULT_TOKENS.get(device.type, DEFAULT_TOKENS["cuda"])
     half = device.type == "cpu" and dtype in (torch.bfloat16, torch.float16)
-    return tokens * _HALF_ON_CPU if half else tokens
+    return 2 * tokens if half else tokens
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -114,7 +111,7 @@ def tune(
             release_memory()
             break
         reached = done / max(clock() - started, 1e-9)
-        if reached < speed * _LEAST_GAIN:
+        if reached < 1.05 * speed:
             break
         best, speed = budget, reached
         if done < budget // 2:

@@ -26,7 +26,6 @@ MARGIN: Final = 1.3
 MIN_WIDTH: Final = 256
 """Below this width of a model products are too small for their precision to matter."""
 
-_ROWS: Final = 64
 _DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
@@ -132,7 +131,7 @@ def _measured(device: str, threads: int, precision: str, backward: bool) -> Timi
     place = torch.device(device)
     seconds = {
         name: seconds_of_layer(
-            place, getattr(torch, name), _ROWS, backward=backward, clock=work_clock(place)
+            place, getattr(torch, name), 64, backward=backward, clock=work_clock(place)
         )
         for name in dict.fromkeys(("float32", precision))
     }

@@ -26,9 +26,6 @@ MARGIN: Final = 1.3
 SLOW: Final = 1.5
 """How many times as fast fewer threads are where a number that was asked for is warned of."""
 
-_CGROUP: Final = Path("/sys/fs/cgroup")
-_ROWS: Final = 256
-
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
@@ -42,7 +39,7 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def usable_cpus(cgroup: Path = _CGROUP) -> int:
+def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Count the processors that this process may keep busy: by its affinity and its quota.
 
     Args:
@@ -109,7 +106,7 @@ def measure(counts: tuple[int, ...]) -> dict[int, float]:
     found = {}
     for count in counts:
         with cpu_threads(count):
-            found[count] = seconds_of_layer(torch.device("cpu"), torch.float32, _ROWS)
+            found[count] = seconds_of_layer(torch.device("cpu"), torch.float32, rows=256)
     return found
 
 

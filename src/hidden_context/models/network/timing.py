@@ -14,21 +14,18 @@ from torch.nn import functional
 WIDTH: Final = 768
 """Width of the layer that is timed: that of GPT-2 and BERT, between small and large models."""
 
-_BUDGET: Final = 0.08  # seconds for one number; what is slow is told by a single product
-_MOST: Final = 15
-
 
 def seconds_of(
     run: Callable[[], None],
-    budget: float = _BUDGET,
-    most: int = _MOST,
+    budget: float = 0.08,
+    most: int = 15,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Time a function: the median of a few runs after a warm-up run.
 
     Args:
         run: What is timed; it waits for its end.
-        budget: Seconds after which it is not run again.
+        budget: Seconds after which it is not run again; a single run tells what is slow.
         most: Most runs that count.
         clock: Gives the time in seconds.
 

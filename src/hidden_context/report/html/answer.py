@@ -66,17 +66,21 @@ def _has_votes(scores: Found) -> bool:
 
 def _of_votes(scores: Found) -> Answer:
     votes = scores["votes"]
-    contested = votes["contested"]
+    contested, two, known = votes["contested"], votes["disagreement"], votes["annotators_known"]
     topics = _named(votes["topics"])
     tests = _annotator_tests(scores)
-    sentences = [
-        *_where(topics),
-        *_expected(contested),
-        *_leaning(votes["kinds"]),
-        *_two_people(votes["disagreement"]),
-        *map(_finding, tests),
-        *_known(votes["annotators_known"]),
-    ]
+    sentences = _where(topics) if len(topics) > 1 else []
+    if contested["expected"]["estimate"] is not None:
+        sentences.append(f"The model expects a split on {_point(contested['expected'])}.")
+    sentences += _leaning(votes["kinds"])
+    if two is not None:
+        sentences.append(
+            f"Two people answer the same pair differently {_point(two['observed'])} of the time; "
+            f"the model expects {_point(two['expected'])}."
+        )
+    sentences += map(_finding, tests)
+    if known is not None:
+        sentences.append(_known((known["three_way"] or known["two_way"])["difference"]))
     picture = picture_of(
         "pairs",
         [{**kind, "label": KINDS[kind["name"]]} for kind in votes["kinds"]],
@@ -105,8 +109,6 @@ def _named(topics: list[Found]) -> list[Found]:
 
 
 def _where(topics: list[Found]) -> list[str]:
-    if len(topics) < 2:
-        return []
     first, last = (topics[place]["observed"] for place in (0, -1))
     if first["low"] is not None and last["high"] is not None and first["low"] <= last["high"]:
         return ["No topic is clearly more split than another."]
@@ -120,12 +122,6 @@ def _point(found: Found) -> str:
     return interval(found, share=True, decimals=0, ends=False)
 
 
-def _expected(contested: Found) -> list[str]:
-    if contested["expected"]["estimate"] is None:
-        return []
-    return [f"The model expects a split on {_point(contested['expected'])}."]
-
-
 def _leaning(kinds: list[Found]) -> list[str]:
     split = sum(kind["share"] for kind in kinds if kind["is_split"])
     # kinds that no item has are not listed
@@ -136,15 +132,6 @@ def _leaning(kinds: list[Found]) -> list[str]:
     return [
         f"On {percent(apart / split, 0)} of what is split, people lean apart; on "
         f"{percent(equal / split, 0)} most find both sides equal."
-    ]
-
-
-def _two_people(found: Found | None) -> list[str]:
-    if found is None:
-        return []
-    return [
-        f"Two people answer the same pair differently {_point(found['observed'])} of the time; the "
-        f"model expects {_point(found['expected'])}."
     ]
 
 
@@ -161,16 +148,13 @@ def _finding(test: Found) -> str:
     return "There is no sign that some people choose differently from others."
 
 
-def _known(found: Found | None) -> list[str]:
-    if found is None:
-        return []
-    difference = (found["three_way"] or found["two_way"])["difference"]
+def _known(difference: Found) -> str:
     low, high = difference["low"], difference["high"]
     if high is not None and high < 0:
-        return ["Knowing who votes makes the model’s predictions better."]
+        return "Knowing who votes makes the model’s predictions better."
     if low is not None and low > 0:
-        return ["Knowing who votes makes the model’s predictions worse."]
-    return ["Knowing who votes does not clearly help the model."]
+        return "Knowing who votes makes the model’s predictions worse."
+    return "Knowing who votes does not clearly help the model."
 
 
 def _without_votes(scores: Found) -> Answer:

@@ -80,8 +80,7 @@ def render_people_page(found: Found) -> str:
 def _votes_of(item: Found, sides: dict[str, str]) -> list[Any]:
     """Stack an item's votes."""
     total = item["first"] + item["equal"] + item["second"]
-    styles = {"first": "first", "equal": "equal", "second": "second"}
-    return stack([(sides[name], item[name] / total, styles[name]) for name in styles])
+    return stack([(sides[name], item[name] / total, name) for name in ("first", "equal", "second")])
 
 
 def _by_clearness(covariates: list[Found]) -> tuple[list[Found], list[Found]]:

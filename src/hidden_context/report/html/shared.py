@@ -46,8 +46,8 @@ def script_hash(text: str) -> str:
 def embedded_json(value: Any) -> str:
     r"""Write JSON that cannot end the element it stands in: ``<``, ``>`` and ``&`` are escaped.
 
-    >>> embedded_json({"a": "</script>"})
-    '{"a":"\\u003c/script\\u003e"}'
+    >>> embedded_json({"a": "</script>&\u2028"})
+    '{"a":"\\u003c/script\\u003e\\u0026\\u2028"}'
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII, so no U+2028 either
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

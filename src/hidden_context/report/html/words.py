@@ -66,11 +66,32 @@ def of_scores(scores: Found) -> list[str]:
     Returns:
         Sentences, in plain text.
     """
-    everything = scores["groups"][0]
-    found = everything.get("intervals", {})
-    lines = _of_caution(found) if scores["kind"] != "pairs" else []
-    lines += _of_variance(found)
-    lines += _of_contexts(scores.get("contexts"))
+    found = scores["groups"][0].get("intervals", {})
+    rates = {} if scores["kind"] == "pairs" else found.get("second_at_least") or {}
+    lines = [
+        f"By {measure} the second response is rated at least as high as the first in "
+        f"{interval(rate, share=True)} of the rows."
+        for measure, rate in rates.items()
+        if rate is not None
+    ]
+    if (r2 := found.get("r2")) is not None:
+        lines.append(
+            f"The text explains {interval(r2, share=True)} of the variance of rewards (r²); the "
+            "rest is hidden context: differences between annotators, or noise in their judgements."
+        )
+        if (within := found.get("r2_within")) is not None:
+            lines.append(
+                "Within prompts, the only variance that comparisons identify, it explains "
+                f"{interval(within, share=True)}."
+            )
+    contexts = scores.get("contexts")
+    if contexts and contexts["clusters"]:
+        first = contexts["clusters"][0]
+        share = first["prompts"] / max(contexts["prompts"], 1)
+        lines.append(
+            f"Hidden variance is highest in prompts about “{first['name']}”: {percent(share, 0)} "
+            f"of the prompts hold {percent(first['variance_share'], 0)} of it."
+        )
     return lines
 
 
@@ -85,32 +106,6 @@ def of_ranking(scores: Found) -> str:
     return f"{name} ranks the preferred response first in {right} of {rows} pairs."
 
 
-def _of_caution(found: Found) -> list[str]:
-    rates = found.get("second_at_least") or {}
-    return [
-        f"By {measure} the second response is rated at least as high as the first in "
-        f"{interval(rate, share=True)} of the rows."
-        for measure, rate in rates.items()
-        if rate is not None
-    ]
-
-
-def _of_variance(found: Found) -> list[str]:
-    r2, within = found.get("r2"), found.get("r2_within")
-    if r2 is None:
-        return []
-    lines = [
-        f"The text explains {interval(r2, share=True)} of the variance of rewards (r²); the rest "
-        "is what annotators differ in, or the noise of their judgements: hidden context."
-    ]
-    if within is not None:
-        lines.append(
-            f"Within prompts, which is what comparisons identify, it is "
-            f"{interval(within, share=True)}."
-        )
-    return lines
-
-
 def of_test(test: Found) -> str:
     """Say what a test found, in one short sentence after its question.
 
@@ -123,17 +118,6 @@ def of_test(test: Found) -> str:
     if test["name"] == "mcnemar":
         verdict = "The rates differ" if clear else "No sign of a difference"
     return f"{test['question']} {verdict} (p = {p_value(value)})."
-
-
-def _of_contexts(contexts: Found | None) -> list[str]:
-    if not contexts or not contexts["clusters"]:
-        return []
-    first = contexts["clusters"][0]
-    share = first["prompts"] / max(contexts["prompts"], 1)
-    return [
-        f"Hidden variance is highest in prompts about “{first['name']}”: {percent(share, 0)} of "
-        f"the prompts hold {percent(first['variance_share'], 0)} of it."
-    ]
 
 
 def of_comparison(comparison: Found) -> list[str]:

@@ -9,6 +9,7 @@ from hidden_context.report.terminal.votes import print_topics, print_votes
 from hidden_context.terminal import (
     NOTHING,
     estimate,
+    left_out,
     make_console,
     make_table,
     number,
@@ -111,11 +112,6 @@ def analysis_title(analysis: ScoresAnalysis) -> str:
     if analysis.with_likelihood:
         kind += ", with its likelihood.json"
     return f"{analysis.file}: {' '.join(filter(None, (analysis.kind, analysis.name)))} ({kind})"
-
-
-def left_out(rows: int, file: str) -> str:
-    """Say how many rows of a file were not used."""
-    return f"{rows} {'row' if rows == 1 else 'rows'} without a reward or a vote left out: {file}"
 
 
 def _groups_table(analysis: ScoresAnalysis) -> Table:

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from ground_truth.theory import PROPOSITION_3_3, THEOREM_3_4, StepUtility
 from numpy.typing import NDArray
 from scipy.special import ndtr
+
+from hidden_context.worlds.steps import PROPOSITION_3_3, THEOREM_3_4, StepUtility
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from ground_truth.theory import (
+
+from hidden_context.worlds.steps import (
     PROPOSITION_3_3,
     THEOREM_3_4,
     StepUtility,

@@ -1,0 +1,367 @@
+r"""Whether the simulation holds: predictions beside measurements, and two rates of this machine.
+
+    OMP_NUM_THREADS=1 python benchmarks/scale/check.py measure --model small --precision float32 \
+        --part scoring,training,rankings,roofline --rounds 2 --train_rounds 1 \
+        --responses_per_ranking 4 --output small.json
+    python benchmarks/scale/check.py --checked small.json --output checks.json
+
+``measure`` takes the options of ``throughput/run.py`` and runs it in one thread by processor time:
+on a shared machine, a clock would count what other programs take. With ``--checked`` the texts of
+each measurement are laid out again in each way, and two things are predicted:
+
+- *ratios*: how many times faster the tree is than another way, from tokens alone (all tokens over
+  unique ones, no padding, no attention, nothing fitted), and from the FLOPs of what is run;
+- *seconds*: FLOPs over the measured matrix rate and an efficiency. An efficiency belongs to a way
+  and to scoring or training. It is fitted on the first model, and predicts other models, and
+  rankings.
+
+In each case the script measures how many tokens a second a core turns text into, and how much
+memory a pair takes in a training process.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from kit import script_parser
+from scale import tokens
+from scale.hardware import shape_of
+from scale.tokens import Amount, Plan, padded, pairs_in, total_of
+from throughput import run
+from throughput.bench import Bench, Results
+from throughput.data import VOCABULARY, Group, number_tokenizer, synthetic_pairs, text_of, work_of
+from throughput.measure import machine
+from throughput.models import GPT2_SHAPES, Cost
+from throughput.rankings import draw_rankings
+from throughput.report import SHARING, print_plain
+from throughput.training import PAPER_MULTIPLE, PAPER_PAIRS, TRL_PAIRS
+
+from hidden_context.data.sources import load_examples
+from hidden_context.data.storage.files import read_json, write_json, write_jsonl
+from hidden_context.data.tokens.tokenize import tokenize_examples
+from hidden_context.errors import HiddenContextError
+from hidden_context.models.engine.budget import default_tokens
+
+PAIRS = ("scoring", "training")
+RANDOM = {"paper": (PAPER_PAIRS, PAPER_MULTIPLE), "trl": (TRL_PAIRS, 1)}  # pairs, padded to
+ORDERS = 50  # orders of random batches that are averaged
+CPU = torch.device("cpu")
+Record = dict[str, Any]
+
+
+class Measured(NamedTuple):
+    """A row of a measurement with what it had to run.
+
+    Attributes:
+        part: Scoring, training or rankings of a number of responses.
+        model: The model.
+        row: The way.
+        seconds: Seconds of all rounds.
+        flops: FLOPs of all rounds, padding included.
+        rate: Measured FLOPs per second of matrix products.
+        tokens: Tokens without padding; unique ones if the way shares.
+    """
+
+    part: str
+    model: str
+    row: str
+    seconds: float
+    flops: float
+    rate: float
+    tokens: float
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What an efficiency is fitted for: the way, and scoring or training."""
+        row = "tree" if self.row in ("ranking", "pairs") else self.row
+        return row, "scoring" if self.part == "scoring" else "training"
+
+
+def measure(argv: Sequence[str]) -> int:
+    """Run ``throughput/run.py`` in one thread by processor time, and say so in its file."""
+    arguments = [*argv, "--threads", "1", "--device", "cpu"]
+    output = run.parser().parse_args(arguments).output
+    with mock.patch.object(time, "perf_counter", time.process_time):
+        done = run.main(arguments)
+    if output:
+        write_json(output, {**read_json(output), "clock": "processor time of one thread"})
+    return done
+
+
+def read_measurement(path: Path) -> Record:
+    """Read the JSON file of a measurement.
+
+    Raises:
+        SystemExit: If it is missing, or is not what ``measure --output`` writes.
+    """
+    remedy = "give a file that check.py measure --output or throughput/run.py --output wrote"
+    try:
+        found = read_json(path)
+    except HiddenContextError as error:
+        raise SystemExit(f"--checked: {error}; {remedy}") from error
+    wanted = {"machine", "options", "data", "rows", "roofline"}
+    missing = sorted(wanted - set(found if isinstance(found, dict) else ()))
+    if missing:
+        raise SystemExit(f"--checked: {path} has no {', '.join(missing)}; {remedy}")
+    if not found["roofline"]:
+        raise SystemExit(f"--checked: {path} has no matrix rates; measure with --part …,roofline")
+    return dict(found)
+
+
+def options_in(found: Mapping[str, Any]) -> Any:
+    """Read the options of a measurement as its script reads them."""
+    argv: list[str] = []
+    for name, value in found["options"].items():
+        if value not in ("None", "False"):
+            text = ",".join(value) if isinstance(value, list) else value
+            argv += [f"--{name}"] if value == "True" else [f"--{name}", text]
+    return run.options_of(argv)
+
+
+def samples_of(part: str, model: str, options: Any, source: str) -> list[list[Group]]:
+    """Draw the texts of a measurement's rounds again.
+
+    Raises:
+        SystemExit: If it was measured on other pairs than there are here.
+    """
+    results = Results({}, {})
+    bench = Bench(options, model, results)
+    if part.startswith("rankings"):
+        responses, scale = int(part.split()[-1]), 0.1 if options.toy else 1.0
+        seeds = range(options.seed, options.seed + options.train_rounds)
+        wanted = options.rankings_per_step, responses, bench.vocabulary
+        return [draw_rankings(*wanted, seed, scale) for seed in seeds]
+    if results.data != source:
+        raise SystemExit(f"it was measured on {source}, but there are {results.data} here")
+    if part == "scoring":
+        return bench.samples(options.pairs, options.max_length, options.rounds)
+    count = options.steps * options.pairs_per_step
+    return bench.samples(count, options.train_max_length, options.train_rounds)
+
+
+def amount_of(row: str, part: str, groups: Sequence[Group], options: Any) -> Amount:
+    """Lay out the texts of a round as a row of the measurement runs them."""
+    budget = options.tokens_per_batch or default_tokens(CPU)
+    budget = int(row.split()[1]) if row.startswith("sorted ") else budget
+    way = "tree" if row in SHARING else "sorted padded"
+    if part == "scoring" and row == "paper":
+        return total_of(padded([len(text)], PAPER_MULTIPLE) for group in groups for text in group)
+    if part == "scoring":
+        return tokens.scoring(groups, way, budget, window=len(groups))
+    if row in RANDOM:
+        return random_batches(groups, *RANDOM[row])
+    in_a_step = options.pairs_per_step if part == "training" else len(pairs_in(groups))
+    one = Plan(processes=1, comparisons=in_a_step, budget=budget, seed=options.seed)
+    return tokens.training(groups, way, one)
+
+
+def random_batches(groups: Sequence[Group], at_once: int, multiple: int) -> Amount:
+    """Batches of random pairs, both sides padded together: the mean over many orders."""
+    batches = []
+    for seed in range(ORDERS):
+        order = random.Random(seed).sample(list(groups), len(groups))
+        for start in range(0, len(order), at_once):
+            lengths = [len(text) for group in order[start : start + at_once] for text in group]
+            batches.append(padded(lengths, multiple))
+    return total_of(batches).times(1 / ORDERS)
+
+
+def cost_of(model: str, shares: bool) -> Cost:
+    """What a token costs; ``Shape.cost`` says what is left out where prompts are shared."""
+    if model not in GPT2_SHAPES:
+        return shape_of(model).cost(shares)
+    layers, width = GPT2_SHAPES[model]["n_layer"], GPT2_SHAPES[model]["n_embd"]
+    # 4 matrices of attention; 2 of the feed-forward network, 4 times as wide inside
+    return Cost((12 * layers - 8 * shares) * width**2, layers * width)
+
+
+def measured_rows(found: Mapping[str, Any], cache: Path) -> list[Measured]:
+    """Read a measurement's rows in float32, and lay out what each of them ran.
+
+    Its padding-free row is left out: the published counts are of the other ways.
+    """
+    options = options_in(found)
+    options.cache = cache
+    rates = {
+        (each["part"], each["model"]): each["matrix_flops_per_second"]
+        for each in found["roofline"]
+        if each["precision"] == "float32"
+    }
+    drawn: dict[tuple[str, str], list[list[Group]]] = {}
+    rows = []
+    for record in found["rows"]:
+        part, model, row = record["part"], record["model"], record["row"]
+        wanted = part in PAIRS or part.startswith("rankings")
+        wanted = wanted and record["precision"] == "float32" and row != "padding-free"
+        if record["skipped"] or not wanted:
+            continue
+        if (part, model) not in drawn:
+            drawn[part, model] = samples_of(part, model, options, found["data"])
+        rounds = drawn[part, model]
+        if part.startswith("rankings") and row != "ranking":
+            rounds = [pairs_in(groups) for groups in rounds]
+        shares = row in SHARING
+        amount = total_of(amount_of(row, part, groups, options) for groups in rounds)
+        cost = cost_of(model, shares)
+        count = cost.scoring if part == "scoring" else cost.training
+        works = [work_of(groups) for groups in rounds]
+        bare = sum(work.unique_tokens if shares else work.tokens for work in works)
+        flops = count(int(amount.tokens), int(amount.context))
+        seconds, rate = sum(record["seconds"]), rates[part, model]
+        rows.append(Measured(part, model, row, seconds, flops, rate, bare))
+    return rows
+
+
+def checks_of(rows: Sequence[Measured], tolerance: float) -> list[Record]:
+    """Put predictions beside measurements; efficiencies are fitted on the first model's pairs.
+
+    Returns:
+        A record for each prediction. ``fitted_on`` is empty where nothing was fitted, and
+        ``within`` says whether the relative error is at most the tolerance.
+    """
+    first = rows[0].model if rows else ""
+    fitted = {
+        row.kind: row.flops / row.seconds / row.rate
+        for row in rows
+        if row.model == first and row.part in PAIRS
+    }
+    found: list[tuple[Measured, str, float, float, str]] = []
+
+    def elsewhere(row: Measured) -> bool:
+        return row.kind in fitted and (row.model != first or row.part not in PAIRS)
+
+    for fast in rows:
+        if fast.row != ("tree" if fast.part in PAIRS else "ranking"):
+            continue
+        for slow in rows:
+            if slow is fast or (slow.part, slow.model) != (fast.part, fast.model):
+                continue
+            ratio, flops = slow.seconds / fast.seconds, slow.flops / fast.flops
+            found.append((slow, "ratio, tokens alone", slow.tokens / fast.tokens, ratio, ""))
+            found.append((slow, "ratio, FLOPs", flops, ratio, ""))
+            if elsewhere(slow) and fast.kind in fitted:
+                predicted = flops * fitted[fast.kind] / fitted[slow.kind]
+                found.append((slow, "ratio, fitted", predicted, ratio, f"{first}, {slow.kind[1]}"))
+    for row in filter(elsewhere, rows):
+        predicted = row.flops / (row.rate * fitted[row.kind])
+        found.append((row, "seconds", predicted, row.seconds, f"{first}, {row.kind[1]}"))
+    return [
+        {
+            **dict(zip(("part", "model", "row"), row, strict=False)),
+            "what": what,
+            "predicted": predicted,
+            "measured": measured,
+            "fitted_on": where,
+            "error": predicted / measured - 1,
+            "tolerance": tolerance,
+            "within": abs(predicted / measured - 1) <= tolerance,
+        }
+        for row, what, predicted, measured, where in found
+    ]
+
+
+def summary(checks: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """Median and greatest size of the error, by what is predicted."""
+    found = []
+    for what in dict.fromkeys(each["what"] for each in checks):
+        own = [each for each in checks if each["what"] == what]
+        errors = [abs(each["error"]) for each in own]
+        found.append(
+            {
+                "what": what,
+                "checks": len(own),
+                "within": sum(each["within"] for each in own),
+                "median_error": statistics.median(errors),
+                "greatest_error": max(errors),
+            }
+        )
+    return found
+
+
+def tokenizing_rate(texts: int = 2000, seed: int = 0) -> float:
+    """Measure tokens per second of one core: a byte-level BPE of 8000 entries, trained here."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    draw = random.Random(seed)
+    letters = "etaoinshrdlucmfwypvbgkqjxz"
+    weights = [1 / (place + 2) for place in range(len(letters))]
+    words = ["".join(draw.choices(letters, weights, k=draw.randint(2, 9))) for _ in range(6000)]
+    shares = [1 / (place + 1) for place in range(len(words))]  # Zipf's law
+    lines = [" ".join(draw.choices(words, shares, k=150)) for _ in range(texts)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=8000, show_progress=False)
+    tokenizer.train_from_iterator(lines, trainer)
+    started = time.process_time()
+    tokens = sum(len(tokenizer.encode(line).ids) for line in lines)
+    return tokens / (time.process_time() - started)
+
+
+def training_bytes(rows: int) -> float:
+    """Measure the memory that a pair takes in a training process: its example and its token ids."""
+    tokenizer = number_tokenizer(VOCABULARY)
+    pairs = synthetic_pairs(rows, VOCABULARY)
+    texts = ([text_of(text[:-1]) for text in pair] for pair in pairs)  # without EOS
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary) / "rows.jsonl"
+        write_jsonl(source, ({"chosen": best, "rejected": other} for best, other in texts))
+        first = load_examples(source, limit=64).examples
+        tokenize_examples(first, tokenizer, None, "keep")  # what is allocated only once
+        tracemalloc.start()
+        examples = load_examples(source).examples
+        kept = tokenize_examples(examples, tokenizer, None, "keep")
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert len(kept.input_ids) == rows
+        return held / rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, or check measurements and print the tables."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["measure"]:
+        return measure(given[1:])
+    made = script_parser(__doc__)
+    add = made.add_argument
+    add("--checked", default="", help="JSON files of measure, with commas; the first is fitted")
+    add("--tolerance", type=float, default=0.25, help="relative error that a check may have")
+    add("--rows", type=int, default=1024, help="pairs by which memory is measured")
+    add("--cache", type=Path, default=run.parser().get_default("cache"))
+    add("--output", type=Path, help="JSON file of all numbers")
+    options = made.parse_args(given)
+    files = [read_measurement(Path(name)) for name in options.checked.split(",") if name]
+    rows = [row for found in files for row in measured_rows(found, options.cache)]
+    checks = checks_of(rows, options.tolerance)
+    result: Record = {
+        "machine": machine(CPU),
+        "options": {name: str(value) for name, value in vars(options).items()},
+        "tokens_per_second": tokenizing_rate(),
+        "training_bytes_per_pair": training_bytes(options.rows),
+        "checks": checks,
+        "checks_summary": summary(checks),
+    }
+    rates = {name: result[name] for name in ("tokens_per_second", "training_bytes_per_pair")}
+    print_plain("prediction and measurement", checks)
+    print_plain("errors of predictions", result["checks_summary"])
+    print_plain("on this machine", [rates])
+    if options.output:
+        write_json(options.output, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
