@@ -1,7 +1,5 @@
 """The notebooks run from top to bottom, and each of them was saved with its results."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nbformat

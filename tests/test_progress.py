@@ -1,7 +1,5 @@
 """The progress of a stage: a line at its end where there is no terminal, a bar where there is."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -46,8 +46,9 @@ from throughput.data import VOCABULARY, Group, number_tokenizer, synthetic_pairs
 from throughput.measure import machine
 from throughput.models import GPT2_SHAPES, Cost
 from throughput.rankings import draw_rankings
-from throughput.report import SHARING, print_plain
-from throughput.training import PAPER_MULTIPLE, PAPER_PAIRS, TRL_PAIRS
+from throughput.report import BEST, SHARING, print_plain
+from throughput.scoring import PAPER_MULTIPLE
+from throughput.training import PAPER_PAIRS, TRL_PAIRS
 
 from hidden_context.data.sources import load_examples
 from hidden_context.data.storage.files import read_json, write_json, write_jsonl
@@ -70,8 +71,7 @@ class Measured(NamedTuple):
         model: The model.
         row: The way.
         seconds: Seconds of all rounds.
-        flops: FLOPs of all rounds, padding included.
-        rate: Measured FLOPs per second of matrix products.
+        least: Seconds of all FLOPs, padding included, at the measured rate of matrix products.
         tokens: Tokens without padding; unique ones if the way shares.
     """
 
@@ -79,8 +79,7 @@ class Measured(NamedTuple):
     model: str
     row: str
     seconds: float
-    flops: float
-    rate: float
+    least: float
     tokens: float
 
     @property
@@ -107,49 +106,49 @@ def read_measurement(path: Path) -> Record:
     Raises:
         SystemExit: If it is missing, or is not what ``measure --output`` writes.
     """
-    remedy = "give a file that check.py measure --output or throughput/run.py --output wrote"
+    remedy = "Give a file that check.py measure --part …,roofline --output wrote."
     try:
         found = read_json(path)
     except HiddenContextError as error:
-        raise SystemExit(f"--checked: {error}; {remedy}") from error
-    wanted = {"machine", "options", "data", "rows", "roofline"}
-    missing = sorted(wanted - set(found if isinstance(found, dict) else ()))
+        raise SystemExit(f"--checked: {error} {remedy}") from error
+    read: Record = found if isinstance(found, dict) else {}
+    missing = [name for name in ("options", "data", "rows", "roofline") if not read.get(name)]
     if missing:
-        raise SystemExit(f"--checked: {path} has no {', '.join(missing)}; {remedy}")
-    if not found["roofline"]:
-        raise SystemExit(f"--checked: {path} has no matrix rates; measure with --part …,roofline")
-    return dict(found)
+        raise SystemExit(f"--checked: {path} has no {', '.join(missing)}. {remedy}")
+    return read
 
 
-def options_in(found: Mapping[str, Any]) -> Any:
-    """Read the options of a measurement as its script reads them."""
-    argv: list[str] = []
-    for name, value in found["options"].items():
-        if value not in ("None", "False"):
-            text = ",".join(value) if isinstance(value, list) else value
-            argv += [f"--{name}"] if value == "True" else [f"--{name}", text]
-    return run.options_of(argv)
-
-
-def samples_of(part: str, model: str, options: Any, source: str) -> list[list[Group]]:
-    """Draw the texts of a measurement's rounds again.
+def benches_of(found: Mapping[str, Any], cache: Path) -> dict[str, Bench]:
+    """Read a measurement's options as its script does, and the texts that each model was given.
 
     Raises:
         SystemExit: If it was measured on other pairs than there are here.
     """
-    results = Results({}, {})
-    bench = Bench(options, model, results)
-    if part.startswith("rankings"):
-        responses, scale = int(part.split()[-1]), 0.1 if options.toy else 1.0
-        seeds = range(options.seed, options.seed + options.train_rounds)
-        wanted = options.rankings_per_step, responses, bench.vocabulary
-        return [draw_rankings(*wanted, seed, scale) for seed in seeds]
-    if results.data != source:
-        raise SystemExit(f"it was measured on {source}, but there are {results.data} here")
+    argv = [f"--cache={cache}"]
+    for name, value in found["options"].items():
+        if value not in ("None", "False"):
+            text = ",".join(value) if isinstance(value, list) else value
+            argv.append(f"--{name}" if value == "True" else f"--{name}={text}")
+    options, results = run.options_of(argv), Results({}, {})
+    models = dict.fromkeys(record["model"] for record in found["rows"])
+    made = {model: Bench(options, model, results) for model in models}
+    if results.data != found["data"]:
+        raise SystemExit(f"it was measured on {found['data']}, but there are {results.data} here")
+    return made
+
+
+def samples_of(bench: Bench, part: str) -> list[list[Group]]:
+    """Draw the texts of a measurement's rounds again."""
+    options = bench.options
     if part == "scoring":
         return bench.samples(options.pairs, options.max_length, options.rounds)
-    count = options.steps * options.pairs_per_step
-    return bench.samples(count, options.train_max_length, options.train_rounds)
+    if part == "training":
+        count = options.steps * options.pairs_per_step
+        return bench.samples(count, options.train_max_length, options.train_rounds)
+    count, responses = options.rankings_per_step, int(part.split()[-1])
+    scale = 0.1 if options.toy else 1.0
+    seeds = range(options.seed, options.seed + options.train_rounds)
+    return [draw_rankings(count, responses, bench.vocabulary, seed, scale) for seed in seeds]
 
 
 def amount_of(row: str, part: str, groups: Sequence[Group], options: Any) -> Amount:
@@ -193,35 +192,27 @@ def measured_rows(found: Mapping[str, Any], cache: Path) -> list[Measured]:
 
     Its padding-free row is left out: the published counts are of the other ways.
     """
-    options = options_in(found)
-    options.cache = cache
+    benches = benches_of(found, cache)
     rates = {
-        (each["part"], each["model"]): each["matrix_flops_per_second"]
+        (each["part"], each["model"], each["precision"]): each["matrix_flops_per_second"]
         for each in found["roofline"]
-        if each["precision"] == "float32"
     }
-    drawn: dict[tuple[str, str], list[list[Group]]] = {}
     rows = []
     for record in found["rows"]:
         part, model, row = record["part"], record["model"], record["row"]
-        wanted = part in PAIRS or part.startswith("rankings")
-        wanted = wanted and record["precision"] == "float32" and row != "padding-free"
-        if record["skipped"] or not wanted:
+        left_out = part == "responses" or row == "padding-free" or record["precision"] != "float32"
+        if record["skipped"] or left_out:
             continue
-        if (part, model) not in drawn:
-            drawn[part, model] = samples_of(part, model, options, found["data"])
-        rounds = drawn[part, model]
+        rounds, shares = samples_of(benches[model], part), row in SHARING
         if part.startswith("rankings") and row != "ranking":
             rounds = [pairs_in(groups) for groups in rounds]
-        shares = row in SHARING
+        options, cost = benches[model].options, cost_of(model, shares)
         amount = total_of(amount_of(row, part, groups, options) for groups in rounds)
-        cost = cost_of(model, shares)
         count = cost.scoring if part == "scoring" else cost.training
+        least = count(int(amount.tokens), int(amount.context)) / rates[part, model, "float32"]
         works = [work_of(groups) for groups in rounds]
         bare = sum(work.unique_tokens if shares else work.tokens for work in works)
-        flops = count(int(amount.tokens), int(amount.context))
-        seconds, rate = sum(record["seconds"]), rates[part, model]
-        rows.append(Measured(part, model, row, seconds, flops, rate, bare))
+        rows.append(Measured(part, model, row, sum(record["seconds"]), least, bare))
     return rows
 
 
@@ -233,44 +224,32 @@ def checks_of(rows: Sequence[Measured], tolerance: float) -> list[Record]:
         ``within`` says whether the relative error is at most the tolerance.
     """
     first = rows[0].model if rows else ""
-    fitted = {
-        row.kind: row.flops / row.seconds / row.rate
-        for row in rows
-        if row.model == first and row.part in PAIRS
-    }
-    found: list[tuple[Measured, str, float, float, str]] = []
+    fitted = {r.kind: r.least / r.seconds for r in rows if r.model == first and r.part in PAIRS}
+    found: list[Record] = []
 
-    def elsewhere(row: Measured) -> bool:
-        return row.kind in fitted and (row.model != first or row.part not in PAIRS)
+    def add(row: Measured, what: str, predicted: float, measured: float, on: str = "") -> None:
+        names = {"part": row.part, "model": row.model, "row": row.row, "what": what}
+        numbers = {"predicted": predicted, "measured": measured, "fitted_on": on}
+        error = predicted / measured - 1
+        within = {"error": error, "tolerance": tolerance, "within": abs(error) <= tolerance}
+        found.append(names | numbers | within)
 
-    for fast in rows:
-        if fast.row != ("tree" if fast.part in PAIRS else "ranking"):
-            continue
-        for slow in rows:
-            if slow is fast or (slow.part, slow.model) != (fast.part, fast.model):
+    for row in rows:
+        elsewhere = row.kind in fitted and (row.model != first or row.part not in PAIRS)
+        where = f"{first}, {row.kind[1]}"
+        for best in rows:
+            same = (best.part, best.model) == (row.part, row.model)
+            if best is row or not same or best.row not in BEST:
                 continue
-            ratio, flops = slow.seconds / fast.seconds, slow.flops / fast.flops
-            found.append((slow, "ratio, tokens alone", slow.tokens / fast.tokens, ratio, ""))
-            found.append((slow, "ratio, FLOPs", flops, ratio, ""))
-            if elsewhere(slow) and fast.kind in fitted:
-                predicted = flops * fitted[fast.kind] / fitted[slow.kind]
-                found.append((slow, "ratio, fitted", predicted, ratio, f"{first}, {slow.kind[1]}"))
-    for row in filter(elsewhere, rows):
-        predicted = row.flops / (row.rate * fitted[row.kind])
-        found.append((row, "seconds", predicted, row.seconds, f"{first}, {row.kind[1]}"))
-    return [
-        {
-            **dict(zip(("part", "model", "row"), row, strict=False)),
-            "what": what,
-            "predicted": predicted,
-            "measured": measured,
-            "fitted_on": where,
-            "error": predicted / measured - 1,
-            "tolerance": tolerance,
-            "within": abs(predicted / measured - 1) <= tolerance,
-        }
-        for row, what, predicted, measured, where in found
-    ]
+            ratio, least = row.seconds / best.seconds, row.least / best.least
+            add(row, "ratio, tokens alone", row.tokens / best.tokens, ratio)
+            add(row, "ratio, FLOPs", least, ratio)
+            if elsewhere and best.kind in fitted:
+                predicted = least * fitted[best.kind] / fitted[row.kind]
+                add(row, "ratio, fitted", predicted, ratio, where)
+        if elsewhere:
+            add(row, "seconds", row.least / fitted[row.kind], row.seconds, where)
+    return sorted(found, key=lambda check: check["what"] == "seconds")
 
 
 def summary(checks: Sequence[Mapping[str, Any]]) -> list[Record]:
@@ -306,8 +285,8 @@ def tokenizing_rate(texts: int = 2000, seed: int = 0) -> float:
     trainer = trainers.BpeTrainer(vocab_size=8000, show_progress=False)
     tokenizer.train_from_iterator(lines, trainer)
     started = time.process_time()
-    tokens = sum(len(tokenizer.encode(line).ids) for line in lines)
-    return tokens / (time.process_time() - started)
+    count = sum(len(tokenizer.encode(line).ids) for line in lines)
+    return count / (time.process_time() - started)
 
 
 def training_bytes(rows: int) -> float:

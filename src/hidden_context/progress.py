@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+def say(doing: str) -> None:
+    """Say on stderr what is being done."""
+    print(f"{doing} …", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def stage(name: str, total: int, *, disable: bool = False) -> Iterator[Callable[[int], object]]:
     """Show a bar on a terminal, and a line at the end of the block elsewhere.

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from acquisition.votes import bare, config, one_a_vote, pair, table
+from check.people import rated
 from hidden_context.acquisition.people import read_people
 from hidden_context.acquisition.pool import read_pool
 from hidden_context.errors import DataError
@@ -25,11 +26,6 @@ WHY = {"prompt": "why?", "topic": "t9"}
 
 def with_judge(row):
     return {**row, "judgements": [*row["judgements"], JUDGE]}
-
-
-def rating(number):
-    said = [{"annotator": "a", "rating": 10.0 * number}]
-    return {"text": f"text {number}", "topic": "t", "ratings": said}
 
 
 def read(tmp_path, rows, pool=None, **options):
@@ -106,7 +102,8 @@ def test_rows_one_a_vote_are_the_same_items(tmp_path):
 
 
 def test_ratings_are_items_of_one_text_and_a_pool_moves_no_middle(tmp_path):
-    pool = read(tmp_path, [rating(n) for n in (1, 2, 3)], [{"text": "another", "topic": "t"}])
+    rows = [rated(n, {"a": 10.0 * n}, topic="t") for n in (1, 2, 3)]
+    pool = read(tmp_path, rows, [{"text": "another", "topic": "t"}])
     assert pool.items.votes.middle == 20.0
     assert pool.items.counts.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
     assert pool.responses[3] == ("another",)

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from acquisition.votes import bare, config, one_a_vote, pair, table
+from check.people import rated
 from hidden_context.acquisition.workflow import choose, run
 from hidden_context.cli.main import main
 from hidden_context.errors import ConfigError, DataError
@@ -96,11 +97,9 @@ def test_annotators_are_asked_once_each_and_the_cheapest_first(options, tmp_path
 
 @pytest.mark.parametrize("kind", ["pairs", "ratings"])
 def test_label_studio_gets_a_list_of_tasks(tmp_path, kind):
-    rated = [
-        {"text": f"text {n}", "topic": "t", "ratings": [{"annotator": "a", "rating": n % 5}]}
-        for n in range(20)
-    ]
-    rows = ROWS if kind == "pairs" else rated
+    rows = ROWS
+    if kind == "ratings":
+        rows = [rated(n, {"a": n % 5}, topic="t") for n in range(20)]
     run(config(tmp_path, rows, budget=3, format="label_studio"))
     tasks = json.loads((tmp_path / "next.jsonl").read_text())
     assert [task["meta"]["rank"] for task in tasks] == [1, 2, 3]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from check import people
 from hidden_context.acquisition.config import NextConfig
 from support.paper_layout import write_rows
 
@@ -21,15 +22,8 @@ def responses(number: int) -> list[str]:
 
 
 def pair(number: int, votes: dict[str, float], **columns: Any) -> Row:
-    said = [{"annotator": who, "comparison": [0, 1], "preference": v} for who, v in votes.items()]
-    return {
-        "id": f"i{number}",
-        "prompt": f"question {number}?",
-        "responses": responses(number),
-        "judgements": said,
-        "topic": f"t{number % 3}",
-        **columns,
-    }
+    own = {"id": f"i{number}", "responses": responses(number), "topic": f"t{number % 3}"}
+    return people.pair(number, votes, **(own | columns))
 
 
 def one_a_vote(row: Row) -> list[Row]:

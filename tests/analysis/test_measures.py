@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -232,17 +230,12 @@ def test_large_files_are_sampled_in_order():
 
 
 def test_files_in_the_style_of_a_benchmark_have_sections(analyze, printed):
-    rows = [
-        {
-            "id": str(number),
-            "prompt": f"p{number}",
-            "subset": "xstest-should-refuse" if number % 2 else "hep-python",
-            "scores_chosen": float(number % 3),
-            "scores_rejected": 0.5,
-        }
-        for number in range(24)
+    texts = [
+        {"prompt": f"p{n}", "subset": "xstest-should-refuse" if n % 2 else "hep-python"}
+        for n in range(24)
     ]
-    analysis = analyze(rows)
+    scores = [{"scores_chosen": float(n % 3), "scores_rejected": 0.5} for n in range(24)]
+    analysis = analyze([text | score for text, score in zip(texts, scores, strict=True)])
     assert analysis.analyses == []
     (found,) = analysis.sections
     assert (found.style, found.ties) == ("reward-bench", 0)
@@ -250,10 +243,7 @@ def test_files_in_the_style_of_a_benchmark_have_sections(analyze, printed):
     assert shares["Safety"] == pytest.approx(2 / 3)
     assert to_json(analysis)["sections"][0]["records"][0]["section"] == "all"
     assert "66.7 %" in printed(analysis)
-    for row in rows:
-        row["reward_output_chosen"] = [row.pop("scores_chosen")]
-        row["reward_output_rejected"] = [row.pop("scores_rejected")]
-    both = analyze(rows)
+    both = analyze([pair([float(n % 3)], [0.5], **text) for n, text in enumerate(texts)])
     assert both.analyses[0].groups[0].record.accuracy.share == pytest.approx(2 / 3)
     assert len(both.sections) == 1
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from hidden_context.analysis.config import SummarizeConfig

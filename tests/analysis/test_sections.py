@@ -90,10 +90,8 @@ def test_the_interval_of_a_section_is_that_of_its_parts(read):
         for k in range(n)
     ]
     scores = read(rows)
-    (reasoning,) = (
-        r for r in section_accuracies(scores) if r.section == "Reasoning" and not r.subset
-    )
-    interval = reasoning.accuracy["accuracy"]
+    found, _ = summary(scores, resamples=1999)
+    interval = found["Reasoning"].accuracy["accuracy"]
     right, part = scores.right["accuracy"], scores.subset
     variance = sum(right[part == k].var() / (part == k).sum() / 4 for k in (0, 1))
     reach = stats.norm.ppf(0.975) * np.sqrt(variance)
@@ -114,12 +112,7 @@ def test_rows_of_one_prompt_are_drawn_together(read):
 
 def test_raw_outputs_are_read_as_mean_rewards(read):
     rows = [
-        {
-            "prompt": f"{k}",
-            "subset": "math-prm",
-            "reward_output_chosen": [1.0, 3.0],
-            "reward_output_rejected": [mean, -3.0],
-        }
+        pair([1.0, 3.0], [mean, -3.0], prompt=f"{k}", subset="math-prm")
         for k, mean in enumerate([0.0, 2.0, 1.0])
     ]
     scores = read(rows)
@@ -190,10 +183,7 @@ def test_six_responses_of_our_own_scoring(read):
     outputs = [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [0.5, 9.0], [2.5, 9.0], [2.0, 9.0]]
     row = {"prompt": "p", "domain": "chat", "reward_outputs_m": outputs}
     scores = read([row])
-    again = read([RM_ROW])
-    assert {k: v.tolist() for k, v in scores.right.items()} == {
-        k: v.tolist() for k, v in again.right.items()
-    }
+    np.testing.assert_equal(scores.right, read([RM_ROW]).right)
 
 
 def test_gzip_and_messages(read):
@@ -266,10 +256,9 @@ def test_ties_weigh_accuracy_and_margins(read):
     # a reference is drawn with its prompt of many answers
     assert len(np.unique(scores.cluster)) == 3
     plain = [{**row, "id": str(n), "prompt": f"p{n}"} for n, row in enumerate(TIES)]
-    found = section_accuracies(read(plain), resamples=99)
-    ties = next(record for record in found if record.section == "Ties")
-    assert ties.accuracy["accuracy"].estimate == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert "without subset Ties: margins" in ties.note
+    found, share = summary(read(plain))
+    assert share["Ties"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert "without subset Ties: margins" in found["Ties"].note
 
 
 def test_every_spelling_of_reward_bench_2_is_read_alike(tmp_path, read):

@@ -1,7 +1,5 @@
 """Score files held against their votes: nested or a row each, by topic, printed and written."""
 
-from __future__ import annotations
-
 import json
 import math
 

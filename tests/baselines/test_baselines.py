@@ -14,7 +14,6 @@ from hidden_context.baselines import (
     LogisticRegression,
     RidgeRegression,
     VotedPairs,
-    baseline_metrics,
     contested_auroc,
     fit_baselines,
     fit_linear,
@@ -45,15 +44,20 @@ def differences(pairs: VotedPairs) -> np.ndarray:
     return pairs.features[pairs.first] - pairs.features[pairs.second]
 
 
-@pytest.mark.parametrize("penalty", [1.0, 0.01, 1e-4])
-def test_logistic_regression_is_scikit_learn_s(penalty):
-    pairs = drawn(150, 1)
+def reference(pairs: VotedPairs, penalty: float) -> np.ndarray:
+    """Weights of scikit-learn's logistic regression."""
     x, votes, share = differences(pairs), pairs.votes, pairs.share
     model = Reference(fit_intercept=False, C=1 / (penalty * votes.sum()), tol=1e-10, max_iter=1000)
     both = np.concatenate([votes * share, votes * (1 - share)])
     model.fit(np.concatenate([x, x]), np.repeat([1, -1], len(x)), sample_weight=both)
+    return model.coef_[0]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.01, 1e-4])
+def test_logistic_regression_is_scikit_learn_s(penalty):
+    pairs = drawn(150, 1)
     found = LogisticRegression(pairs).fit(penalty)
-    assert found == pytest.approx(model.coef_[0], abs=1e-5)
+    assert found == pytest.approx(reference(pairs, penalty), abs=1e-5)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 0.01])
@@ -70,12 +74,8 @@ def test_more_features_than_texts_and_features_that_all_pairs_share():
     pairs = drawn(30, 3, texts=16)
     wide = np.concatenate([random.normal(size=(16, 60)), np.ones((16, 3))], axis=1)
     pairs = dataclasses.replace(pairs, features=wide)
-    x = differences(pairs)
-    model = Reference(fit_intercept=False, C=1 / (0.1 * pairs.votes.sum()), tol=1e-10, max_iter=999)
-    both = np.concatenate([pairs.votes * pairs.share, pairs.votes * (1 - pairs.share)])
-    model.fit(np.concatenate([x, x]), np.repeat([1, -1], len(x)), sample_weight=both)
     found = LogisticRegression(pairs).fit(0.1)
-    assert found == pytest.approx(model.coef_[0], abs=1e-5)
+    assert found == pytest.approx(reference(pairs, 0.1), abs=1e-5)
     assert found[60:].tolist() == [0, 0, 0]
 
 
@@ -188,14 +188,6 @@ def test_parts_that_do_not_fit_are_refused():
         dataclasses.replace(PAIRS, share=np.array([1.5, 0.0]))
 
 
-def test_pairs_are_taken_and_swapped():
-    assert PAIRS.length_difference.tolist() == [2, -6]
-    swapped = PAIRS.swapped()
-    assert swapped.share.tolist() == [0.25, 1.0]
-    assert swapped.length_difference.tolist() == [-2, 6]
-    assert len(PAIRS.take(np.array([1]))) == 1
-
-
 def test_no_group_is_on_two_sides():
     groups = np.repeat(np.arange(10), 3)[:, None].repeat(2, 1)
     folds = list(group_folds(groups, 4))
@@ -239,34 +231,20 @@ def test_a_side_without_votes_costs_nothing_even_at_probability_zero():
     assert certain == {"loss": 0.0, "accuracy": 1.0, "brier": 0.0}
 
 
-def test_contested_pairs_are_told_from_others():
-    many = PAIRS.take(np.array([0, 0, 1, 0, 0]))
-    many = dataclasses.replace(
-        many, share=np.array([0.5, 0.4, 0.5, 1.0, 0.0]), votes=np.array([2.0, 5, 1, 3, 4])
-    )
-    score = np.array([3.0, 1.0, 0.0, 2.0, 0.5])  # the third has one vote
-    assert contested_auroc(score, many) == pytest.approx(3 / 4)
-    assert math.isnan(contested_auroc(score[2:3], many.take(np.array([2]))))
-
-
-def test_baselines_are_measured_by_name():
-    fitted = fit_baselines(PAIRS)
-    found = baseline_metrics(fitted, PAIRS)
-    assert set(found) == {"constant", "length", "logistic", "ridge"}
-    assert found["constant"]["loss"] == pytest.approx(math.log(2))
-    assert found["constant"]["accuracy"] == 0.5
-
-
-def test_a_pair_that_everybody_finds_equal_is_not_contested():
-    many = PAIRS.take(np.array([0, 0, 0]))
-    many = dataclasses.replace(
-        many,
-        share=np.array([0.5, 0.5, 1.0]),
-        votes=np.array([4.0, 4.0, 4.0]),
-        equal=np.array([1.0, 0.5, 0.0]),
-    )
-    score = np.array([2.0, 1.0, 0.0])  # the second alone is contested
-    assert contested_auroc(score, many) == pytest.approx(1 / 2)
-    kept = many.take(np.array([1, 2]))
-    assert kept.equal is not None
-    assert kept.equal.tolist() == [0.5, 0.0]
+@pytest.mark.parametrize(
+    ("share", "votes", "equal", "score", "expected"),
+    [
+        ([0.5, 0.4, 0.5, 1.0, 0.0], [2, 5, 1, 3, 4], None, [3.0, 1.0, 0.0, 2.0, 0.5], 3 / 4),
+        ([0.5], [1], None, [0.0], math.nan),  # one vote says nothing
+        # that everybody finds the two equal is agreement: the second alone is contested
+        ([0.5, 0.5, 1.0], [4, 4, 4], [1.0, 0.5, 0.0], [2.0, 1.0, 0.0], 1 / 2),
+        ([0.5, 1.0], [4, 4], [0.5, 0.0], [1.0, 0.0], 1.0),
+    ],
+)
+def test_contested_pairs_are_told_from_others(share, votes, equal, score, expected):
+    values = {"share": np.array(share), "votes": np.array(votes, dtype=float)}
+    if equal is not None:
+        values["equal"] = np.array(equal)
+    many = dataclasses.replace(PAIRS.take(np.zeros(len(share), dtype=int)), **values)
+    assert contested_auroc(np.array(score), many) == pytest.approx(expected, nan_ok=True)
+    assert (many.take(np.array([0])).equal is None) == (equal is None)

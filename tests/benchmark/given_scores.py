@@ -1,7 +1,5 @@
 """Rows of a benchmark with scores that a test chooses, and their metrics."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hidden_context.benchmark.metrics import ScoredRow, measure_result
@@ -49,4 +47,18 @@ def row_of(name, subset, right, wrong):
         "num_incorrect": wrong,
         "total_completions": right + wrong,
         "subset": subset,
+    }
+
+
+def judge_row(name, source, label):
+    """A row of JudgeBench."""
+    return {
+        "pair_id": name,
+        "original_id": f"o{name}",
+        "source": source,
+        "question": f"Question {name}?",
+        "response_model": "a model",
+        "response_A": f"A of {name}",
+        "response_B": f"B of {name}",
+        "label": label,
     }

@@ -1,29 +1,13 @@
 """JudgeBench and RM-Bench against tables computed by hand, and what rows have to hold."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 
-from benchmark.given_scores import estimates, metrics, row_of, scored
+from benchmark.given_scores import estimates, judge_row, metrics, row_of, scored
 from hidden_context.benchmark.benchmarks import make
 from hidden_context.data.checks import Place
 from hidden_context.errors import DataError
-
-
-def judge_row(name, source, label):
-    return {
-        "pair_id": name,
-        "original_id": f"o{name}",
-        "source": source,
-        "question": f"Question {name}?",
-        "response_model": "a model",
-        "response_A": f"A of {name}",
-        "response_B": f"B of {name}",
-        "label": label,
-    }
-
 
 # source, label, score of the right answer, score of the wrong one
 JUDGED = [

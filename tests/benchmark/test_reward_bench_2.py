@@ -1,7 +1,5 @@
 """RewardBench 2's metrics against the published package's own functions."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

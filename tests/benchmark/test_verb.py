@@ -1,13 +1,12 @@
 """``hidden-context benchmark`` from rows to numbers, on tiny models."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 
 import pytest
 import torch
 
+from benchmark.given_scores import judge_row
 from hidden_context import benchmark as package
 from hidden_context import risk
 from hidden_context.benchmark import BenchmarkConfig, run
@@ -26,20 +25,17 @@ from support.builders import (
 )
 from support.paper_layout import read_rows, reward_checkpoint, write_rows
 
-LABELS = ("A>B", "B>A")
+LABELS, SIDES = ("A>B", "B>A"), ("response_A", "response_B")
 
 
 def _pairs(count=8, long=()):
     """Rows of JudgeBench, of which some have a right answer that no model here can read."""
     rows = []
     for number in range(count):
-        sides = [f"It is {number}.", f"It is not {number} at all."]
+        source = ("mmlu-pro-law", "livecodebench")[number // 2 % 2]
+        rows.append(judge_row(f"p{number}", source, LABELS[number % 2]))
         if number in long:
-            sides[number % 2] = "word " * 300
-        row = {"pair_id": f"p{number}", "label": LABELS[number % 2]}
-        row["source"] = ("mmlu-pro-law", "livecodebench")[number // 2 % 2]
-        row["question"] = f"What is {number}?"
-        rows.append(row | dict(zip(("response_A", "response_B"), sides, strict=True)))
+            rows[-1][SIDES[number % 2]] = "word " * 300
     return rows
 
 
@@ -87,7 +83,7 @@ def test_scores_are_those_of_the_models_and_metrics_those_of_the_scores(models, 
 
 
 def _chat(row, side):
-    answer = row[("response_A", "response_B")[side]]
+    answer = row[SIDES[side]]
     return [
         {"role": "user", "content": row["question"]},
         {"role": "assistant", "content": answer},

@@ -1,7 +1,5 @@
 """Intervals cover and tests reject as often as they say; the full table is the benchmark's."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 

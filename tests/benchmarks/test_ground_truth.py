@@ -1,7 +1,5 @@
 """The ground-truth benchmark: what its tabular fits must show, and a run of it at toy size."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

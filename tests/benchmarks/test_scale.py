@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from scale import cost, hardware, tokens
+from scale import check, cost, hardware, tokens
 from scale.driver import driver_rate
 from scale.hardware import Cluster, Times, shape_of
 from scale.tokens import Amount, Plan
-from throughput.data import load_pairs, work_of
+from throughput.data import load_pairs, sample, work_of
 from throughput.models import LLAMA_SHAPES, configuration
 from transformers import AutoModelForSequenceClassification
 
@@ -223,6 +224,104 @@ def test_the_command_is_measured_by_its_own_code() -> None:
     found = driver_rate(600, 4, rounds=1)  # more than a window
     assert found["rows_per_second"] > 0
     assert 0 < found["output_bytes"] - found["input_bytes"] < 400
+
+
+def test_measured_texts_are_laid_out_again_and_a_wrong_prediction_is_flagged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def triangle(length: int) -> int:
+        return length * (length + 1) // 2
+
+    def flops(tokens: int, context: int, shares: bool, forward: int = 2) -> float:
+        weights = (24 - 8 * shares) * 64**2  # 2 layers of width 64; one feed-forward block less
+        return 2 * forward * weights * tokens + (4 if forward == 1 else 12) * 128 * context
+
+    drawn = sample(load_pairs(tmp_path, 512, toy=True).pairs, 4, 512, seed=0)
+    work, lengths = work_of(drawn), [len(text) for pair in drawn for text in pair]
+    alone = [-(-length // 64) * 64 for length in lengths]
+    paper = flops(sum(alone), sum(map(triangle, alone)), False, 1)
+    scored = flops(work.unique_tokens, work.unique_context, True, 1)
+    padded = flops(8 * max(lengths), 8 * triangle(max(lengths)), False)
+    trained = flops(work.unique_tokens, work.unique_context, True)
+    # two rankings of 3: a prompt of 40 tokens, responses of 10
+    trl = flops(12 * 50, 12 * triangle(50), False)
+    pairs = flops(6 * 60, 12 * triangle(50) - 6 * triangle(40), True)
+    ranking = flops(2 * 70, 6 * triangle(50) - 4 * triangle(40), True)
+    rate, part = 1e9, "rankings of 3"
+    seconds = {  # the tree reaches half of the rate, TRL all of it on pairs and half on rankings
+        ("scoring", "paper"): paper / rate,
+        ("scoring", "tree"): 2 * scored / rate,
+        ("training", "trl"): padded / rate,
+        ("training", "tree"): 2 * trained / rate,
+        (part, "pairs"): 2 * pairs / rate,
+        (part, "trl"): 2 * trl / rate,
+        (part, "ranking"): 2 * ranking / rate,
+    }
+    common = {"model": "tiny", "precision": "float32"}
+    rows = [
+        {"part": part, "row": row, "skipped": None, "seconds": [taken], **common}
+        for (part, row), taken in seconds.items()
+    ]
+    measurement = {
+        "options": {"toy": "True", "rankings_per_step": "2", "row": "None", "part": ["scoring"]},
+        "data": "64 short synthetic pairs",
+        "rows": [*rows, {**rows[0], "skipped": "no"}, {**rows[0], "row": "padding-free"}],
+        "roofline": [
+            {"part": part, "matrix_flops_per_second": rate, **common}
+            for part in dict.fromkeys(part for part, _ in seconds)
+        ],
+    }
+
+    def measured(arguments: list[str]) -> int:
+        assert time.perf_counter is time.process_time
+        assert arguments[-4:] == ["--threads", "1", "--device", "cpu"]
+        path.write_text(json.dumps(measurement))
+        return 0
+
+    monkeypatch.setattr("throughput.run.main", measured)
+    path, output = tmp_path / "measured.json", tmp_path / "checks.json"
+    assert check.main(["measure", "--toy", "--output", str(path)]) == 0
+    assert json.loads(path.read_text())["clock"] == "processor time of one thread"
+    assert check.main(["--checked", str(path), "--rows", "64", "--output", str(output)]) == 0
+    found = json.loads(output.read_text())
+    checks = {(c["part"], c["row"], c["what"]): c for c in found["checks"]}
+    tokens_alone, by_flops, fitted = "ratio, tokens alone", "ratio, FLOPs", "ratio, fitted"
+    expected = {  # what is predicted, and what was measured
+        ("scoring", "paper", tokens_alone): (work.tokens / work.unique_tokens, paper / scored / 2),
+        ("scoring", "paper", by_flops): (paper / scored, paper / scored / 2),
+        ("training", "trl", tokens_alone): (work.tokens / work.unique_tokens, padded / trained / 2),
+        ("training", "trl", by_flops): (padded / trained, padded / trained / 2),
+        (part, "pairs", tokens_alone): (360 / 140, pairs / ranking),
+        (part, "pairs", by_flops): (pairs / ranking, pairs / ranking),
+        (part, "pairs", fitted): (pairs / ranking, pairs / ranking),
+        (part, "trl", tokens_alone): (600 / 140, trl / ranking),
+        (part, "trl", by_flops): (trl / ranking, trl / ranking),
+        (part, "trl", fitted): (trl / ranking / 2, trl / ranking),
+        (part, "pairs", "seconds"): (2 * pairs / rate, 2 * pairs / rate),
+        (part, "trl", "seconds"): (trl / rate, 2 * trl / rate),
+        (part, "ranking", "seconds"): (2 * ranking / rate, 2 * ranking / rate),
+    }
+    assert list(checks) == list(expected)
+    for key, (predicted, taken) in expected.items():
+        numbers = [checks[key][name] for name in ("predicted", "measured", "error")]
+        assert numbers == pytest.approx([predicted, taken, predicted / taken - 1], abs=1e-9), key
+        assert checks[key]["within"] == (abs(predicted / taken - 1) <= 0.25), key
+    assert [(s["what"], s["checks"], s["within"]) for s in found["checks_summary"]][1:] == [
+        (by_flops, 4, 2),
+        (fitted, 2, 1),
+        ("seconds", 3, 2),
+    ]
+    assert found["training_bytes_per_pair"] == pytest.approx(19_000, rel=0.25)
+    assert found["tokens_per_second"] > 0
+    path.write_text(json.dumps({**measurement, "data": "other pairs"}))
+    with pytest.raises(SystemExit, match="measured on other pairs, but there are 64 short"):
+        check.main(["--checked", str(path)])
+    path.write_text("[]")
+    with pytest.raises(SystemExit, match=f"{path} has no options, data, rows, roofline. Give a"):
+        check.main(["--checked", str(path)])
+    path.unlink()
+    with pytest.raises(SystemExit, match=f"--checked: {path} does not exist. Give a file that"):
+        check.main(["--checked", str(path)])
 
 
 @pytest.mark.slow

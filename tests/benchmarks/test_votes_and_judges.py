@@ -1,7 +1,5 @@
 """The arithmetic of two benchmarks: votes that an order saves, and pairs that a model judges."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

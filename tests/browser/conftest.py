@@ -37,19 +37,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
     """Opens a page offline; at the end, anything it did that it must not do fails the test."""
     opened = []
-    contexts = []
 
     def visit(path: Path, **options: Any) -> Any:
         options = {"viewport": {"width": 1280, "height": 900}, **options}
         context = chromium.new_context(offline=True, **options)
-        contexts.append(context)
         opened.append(pages.watch(context, path))
-        return opened[-1].page
+        return opened[-1][0]
 
     yield visit
-    for watched in opened:
-        violations = watched.page.evaluate("window.__violations")
-        assert watched.misdeeds == []
-        assert violations == []
-    for context in contexts:
-        context.close()
+    for page, misdeeds in opened:
+        assert misdeeds == page.evaluate("window.__violations") == []
+    for page, _ in opened:
+        page.context.close()

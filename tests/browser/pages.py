@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,20 +85,15 @@ def write_page(
     return page
 
 
-@dataclass
-class Watched:
-    """A page, and everything it did that a report must not do."""
+def watch(context: Any, path: Path) -> tuple[Any, list[str]]:
+    """Open a page offline; also return what it does that a report must not do, as it goes on.
 
-    page: Any
-    misdeeds: list[str] = field(default_factory=list)
-
-
-def watch(context: Any, path: Path) -> Watched:
-    """Open a page offline and note errors, dialogs and requests other than for the file itself."""
+    These are errors, dialogs and requests other than for the file itself.
+    """
     context.add_init_script(_VIOLATIONS)
     page = context.new_page()
-    watched = Watched(page)
-    note = watched.misdeeds.append
+    misdeeds: list[str] = []
+    note = misdeeds.append
     page.on("console", lambda m: note(f"console: {m.text}") if m.type == "error" else None)
     page.on("pageerror", lambda error: note(f"error: {error}"))
     page.on("request", lambda r: note(f"request: {r.url}") if r.url != path.as_uri() else None)
@@ -111,7 +105,7 @@ def watch(context: Any, path: Path) -> Watched:
     page.on("dialog", dismiss)
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready=true]", timeout=60_000)
-    return watched
+    return page, misdeeds
 
 
 def draw_charts(page: Any) -> int:

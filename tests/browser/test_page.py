@@ -95,28 +95,20 @@ def test_plotly_may_stand_as_text_and_runs_under_the_policy_once_a_chart_needs_i
     assert page.locator("#plotly").count() == 0
 
 
-def test_the_button_turns_the_theme_of_page_and_charts(visit, report):
-    page = visit(report, color_scheme="light")
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_theme_follows_the_system_until_the_button_turns_page_and_charts(visit, report, scheme):
+    page = visit(report, color_scheme=scheme)
     pages.draw_charts(page)
     read = """() => [
       getComputedStyle(document.body).backgroundColor,
       getComputedStyle(document.querySelector('.chart .xtick text')).fill,
       document.getElementById('theme').getAttribute('aria-pressed')]"""
-    assert page.evaluate(read) == ["rgb(247, 248, 250)", "rgb(28, 33, 40)", "false"]
-    page.locator("#theme").click()
-    page.wait_for_timeout(200)
-    assert page.evaluate(read) == ["rgb(18, 22, 27)", "rgb(228, 232, 237)", "true"]
-    page.locator("#theme").click()
-    page.wait_for_timeout(200)
-    assert page.evaluate(read) == ["rgb(247, 248, 250)", "rgb(28, 33, 40)", "false"]
-
-
-def test_the_theme_follows_the_system_until_the_button_is_used(visit, report):
-    page = visit(report, color_scheme="dark")
-    assert page.evaluate(BACKGROUND) == "rgb(18, 22, 27)"
-    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
-    page.locator("#theme").click()
-    assert page.evaluate(BACKGROUND) == "rgb(247, 248, 250)"
+    light = ["rgb(247, 248, 250)", "rgb(28, 33, 40)", "false"]
+    dark = ["rgb(18, 22, 27)", "rgb(228, 232, 237)", "true"]
+    for colours in (light, dark, light) if scheme == "light" else (dark, light, dark):
+        assert page.evaluate(read) == colours
+        page.locator("#theme").click()
+        page.wait_for_timeout(200)
 
 
 @pytest.mark.parametrize("name", ["hostile report", "hostile people"])
@@ -222,7 +214,7 @@ def test_comparisons_that_cannot_be_unpacked_are_said_to_be_so(chromium, report,
     broken = tmp_path / "broken.html"
     broken.write_text(text[:start] + "AAAA" + text[start + 4 :], encoding="utf-8")
     context = chromium.new_context(offline=True)
-    page = pages.watch(context, broken).page
+    page, _ = pages.watch(context, broken)
     assert page.locator("#count").inner_text().startswith("The comparisons could not be read: ")
     assert pages.draw_charts(page) == 4
     context.close()

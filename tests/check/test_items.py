@@ -10,6 +10,7 @@ from hidden_context.check import numbers
 from hidden_context.check.items import read_items
 from hidden_context.check.scores import most_split
 from hidden_context.check.topics import Topics, find_topics, rank_topics
+from hidden_context.contexts import text
 from hidden_context.data.example import Example
 from hidden_context.errors import DataError
 
@@ -136,18 +137,11 @@ def test_ratings_are_high_or_low_and_keep_their_values():
     assert items.prompts == ["text number 0", "text number 1"]  # a text is its own prompt
 
 
-def test_ratings_beside_comparisons_are_left_out_and_counted():
-    row = pair(0, {"a": 1.0, "b": 0.0})
-    row["judgements"].append({"annotator": "a", "response": 0, "rating": 3})
-    items = items_of([row])
-    assert items.ratings_left_out == 1
-    assert items.value.tolist() == [1.0, 0.0]
-
-
 def test_data_that_nobody_judged_is_an_error():
     with pytest.raises(DataError, match="nobody judged any example"):
         read_items([Example("q", ("a", "b"))], source="file.jsonl")
 
 
-def test_numbers_are_written_as_their_docstrings_say():
-    assert doctest.testmod(numbers) == (0, 4)
+@pytest.mark.parametrize(("module", "examples"), [(numbers, 3), (text, 2)])
+def test_numbers_and_texts_are_written_as_their_docstrings_say(module, examples):
+    assert doctest.testmod(module) == (0, examples)

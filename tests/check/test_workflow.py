@@ -165,7 +165,7 @@ CASES = {
     ),
     "ratings beside comparisons": (
         [{**pair(0, {}), "judgements": [*pair(0, {"a": 1.0, "b": 0.0})["judgements"], RATED_TOO]}],
-        {},
+        {"observed.votes": 2, "observed.split.estimate": 1.0},
         ["1 ratings were left out: the data hold comparisons as well."],
     ),
 }

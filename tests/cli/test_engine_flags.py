@@ -1,16 +1,11 @@
 """``--engine``, ``--tokens_per_batch`` and ``--compile`` of the commands that run models."""
 
-from __future__ import annotations
-
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
 from hidden_context.cli.main import main
 from hidden_context.models.engine import runner
-from support.builders import preference_rows, tiny_backbone
+from support.builders import preference_rows
 from support.paper_layout import one_thread, read_rows, reward_checkpoint, write_rows
 
 __all__ = ["one_thread"]
@@ -78,25 +73,6 @@ def test_engines_and_budgets_reach_the_forward_passes_and_change_no_reward(
         smallest, some, whole = found
         assert len(smallest) > len(some) > len(whole) == 1
         assert 100 < max(some) <= 150
-
-
-def test_training_takes_the_same_flags(here, tmp_path, capsys):
-    write_rows("pairs.jsonl", preference_rows(30))
-    flags = ["--model_name", tiny_backbone(tmp_path / "backbone"), "--data_path=pairs.jsonl"]
-    flags += ["--eval_fraction=0.25", "--tuning=full", "--disable_tqdm", "--min_judgements=0"]
-    losses = {}
-    for name, more in {
-        "tree": ["--engine=tree", "--tokens_per_batch=70"],
-        "padded": ["--engine=padded", "--tokens_per_batch=1000"],
-        "random": ["--engine=tree", "--length_window=0"],
-    }.items():
-        assert main(["train", *flags, f"--output_dir={name}", *more]) == 0
-        losses[name] = json.loads(Path(name, "metrics.json").read_text())["metrics"]["loss"]
-    assert losses["tree"] == pytest.approx(losses["padded"], abs=1e-5)
-    assert losses["tree"] != pytest.approx(losses["random"], abs=1e-7)
-    with pytest.raises(SystemExit):
-        main(["train", *flags, "--output_dir=bad", "--engine=cache"])  # keeps no gradients
-    assert not Path("bad").exists()
 
 
 @pytest.mark.parametrize("verb", ["score", "evaluate"])

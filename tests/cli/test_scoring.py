@@ -1,7 +1,5 @@
 """``score`` and ``evaluate`` from flags to files, and what they print."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

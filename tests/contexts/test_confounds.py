@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,6 +13,7 @@ from hidden_context.contexts.confounds import (
 from hidden_context.errors import ConfigError
 
 ONES = np.ones((3, 2))
+PAIRS = (np.ones(3), ONES, np.arange(3))
 
 
 def _correlated(size, rho, seed):
@@ -124,7 +127,8 @@ def test_partial_r2_is_that_of_least_squares():
     ("call", "values", "text"),
     [
         (length_confounds, (np.ones(3), np.ones((2, 2)), np.arange(3)), "3 variances need lengths"),
-        (length_confounds, (np.ones(3), np.ones((3, 2)), np.arange(2)), "as many prompt numbers"),
+        (length_confounds, (np.ones(3), ONES, np.arange(2)), "as many prompt numbers"),
+        (partial(length_confounds, position=np.arange(2.0)), PAIRS, "as many positions"),
         (context_beyond_length, (np.arange(3), ONES, np.arange(3), np.full(3, -1)), "no pair"),
         (context_beyond_length, (np.ones(3), ONES, np.arange(3), np.zeros(3, int)), "are equal"),
     ],
@@ -132,8 +136,3 @@ def test_partial_r2_is_that_of_least_squares():
 def test_what_cannot_work_is_refused(call, values, text):
     with pytest.raises(ConfigError, match=text):
         call(*values)
-
-
-def test_as_many_positions_as_variances_are_needed():
-    with pytest.raises(ConfigError, match="as many positions"):
-        length_confounds(np.ones(3), ONES, np.arange(3), position=np.arange(2.0))

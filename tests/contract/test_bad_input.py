@@ -1,7 +1,5 @@
 """Bad input: one clear paragraph on stderr, exit code 2, nothing written, never a traceback."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The paper's summary over a whole data folder whose every number is worked out by hand."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

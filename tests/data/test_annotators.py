@@ -18,20 +18,17 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", ["people.jsonl", "people.jsonl.gz"])
+@pytest.mark.parametrize("name", ["people.jsonl", "people.jsonl.gz", "people.parquet"])
 def test_text_is_a_group_and_a_number_a_quantity(write_rows, name):
-    assert read_annotators(write_rows(name, ROWS)) == KNOWN
+    rows = [{**row, "annotator": str(row["annotator"])} for row in ROWS]
+    for given in (rows, ROWS)[: 1 + ("json" in name)]:  # names in tables are of one type
+        assert read_annotators(write_rows(name, given)) == KNOWN
 
 
 def test_what_is_written_reads_back(tmp_path):
     path = tmp_path / "new" / "people.jsonl"
     assert write_annotators(path, KNOWN) == 3
     assert read_annotators(path) == KNOWN
-
-
-def test_tables(write_rows):
-    rows = [{"annotator": "r12", "score": 0.5}, {"annotator": "7", "score": None}]
-    assert read_annotators(write_rows("a.parquet", rows)) == {"r12": {"score": 0.5}, "7": {}}
 
 
 def test_csv_has_numbers_where_all_cells_of_a_column_are_numbers(tmp_path):

@@ -1,4 +1,3 @@
-import csv
 import gzip
 import json
 
@@ -11,12 +10,6 @@ from hidden_context.errors import DataError
 
 CHAT = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": 'Yes, "now".'}]
 OTHER = [CHAT[0], {"role": "assistant", "content": "No."}]
-
-
-def write_csv(path, *rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-    return path
 
 
 def read(path):
@@ -51,7 +44,8 @@ def test_gzip_by_content_byte_order_mark_blank_lines_and_long_cells(tmp_path):
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
-    path = write_csv(tmp_path / "a.csv", ["chosen", "rejected", "x", "x"])  # of no rows too
+    path = tmp_path / "a.csv"
+    path.write_text("chosen,rejected,x,x\n")  # of no rows too
     with pytest.raises(DataError, match=r"a\.csv, field 'x': two columns have this name\. Rename"):
         read(path)
 
@@ -75,14 +69,12 @@ def test_cells_need_commas_between(tmp_path, mark):
         (["text"], (CHAT,)),
     ],
 )
-def test_messages_in_cells_to_score(tmp_path, names, texts):
+def test_messages_in_cells_to_score(write_rows, names, texts):
     cells = {"prompt": CHAT[:1], "chosen": CHAT, "rejected": OTHER, "messages": CHAT, "text": CHAT}
     if "prompt" in names:
         cells |= {"chosen": CHAT[1:], "rejected": CHAT}
-    path = write_csv(
-        tmp_path / "a.csv", names, [json.dumps(cells[name], indent=1) for name in names]
-    )
-    (row,) = read_scoring_rows(path)
+    given = {name: json.dumps(cells[name], indent=1) for name in names}
+    (row,) = read_scoring_rows(write_rows("a.csv", [given]))
     assert row.texts == texts
 
 
@@ -102,10 +94,9 @@ def test_messages_in_cells_to_score(tmp_path, names, texts):
     ],
 )
 @pytest.mark.parametrize("name", ["prompt", "rejected"])
-def test_messages_as_python_shows_them_are_refused(tmp_path, name, cell):
-    names = ["prompt", "chosen", "rejected"]
-    row = [cell if name == column else json.dumps(CHAT) for column in names]
-    path = write_csv(tmp_path / "a.csv", names, [json.dumps(CHAT)] * 3, row)
+def test_messages_as_python_shows_them_are_refused(write_rows, name, cell):
+    row = dict.fromkeys(["prompt", "chosen", "rejected"], json.dumps(CHAT))
+    path = write_rows("a.csv", [row, {**row, name: cell}])
     with pytest.raises(DataError, match=r"not their JSON .*Write it with json\.dumps") as caught:
         load_examples(path)
     assert (caught.value.line, caught.value.field) == (2, name)
@@ -126,9 +117,9 @@ def test_messages_as_python_shows_them_are_refused(tmp_path, name, cell):
         "The list is [{'role': 'user', 'content': 'a'}].",
     ],
 )
-def test_other_cells_stay_text(tmp_path, cell):
+def test_other_cells_stay_text(write_rows, cell):
     row = {"text": cell, "id": str(CHAT)}
-    assert read(write_csv(tmp_path / "a.csv", list(row), list(row.values()))) == [row]
+    assert read(write_rows("a.csv", [row])) == [row]
 
 
 def test_ragged_rows_name_their_line_and_can_be_skipped(tmp_path):
@@ -151,10 +142,9 @@ def test_ragged_rows_name_their_line_and_can_be_skipped(tmp_path):
         (CHAT[0], "field 'text': text or a list of chat messages"),
     ],
 )
-def test_messages_of_another_form_are_an_error_as_in_json_lines(tmp_path, value, text):
-    path = write_csv(tmp_path / "a.csv", ["text"], [json.dumps(value)])
+def test_messages_of_another_form_are_an_error_as_in_json_lines(write_rows, value, text):
     with pytest.raises(DataError, match=text):
-        list(read_scoring_rows(path))
+        list(read_scoring_rows(write_rows("a.csv", [{"text": json.dumps(value)}])))
 
 
 @pytest.mark.parametrize(
@@ -187,6 +177,6 @@ def test_a_file_is_read_piece_by_piece(tmp_path):
     path.write_text("chosen,rejected\n" + "a,b\n" * 50_000 + '"')
     rows = iter_rows(path)
     assert next(rows) == (1, {"chosen": "a", "rejected": "b"})  # before the end is looked at
-    assert list(iter_rows(write_csv(path, ["chosen", "rejected"]))) == []
-    path.write_bytes(b"")
-    assert list(iter_rows(path)) == []
+    for text in ("chosen,rejected\n", ""):
+        path.write_text(text)
+        assert list(iter_rows(path)) == []

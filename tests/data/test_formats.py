@@ -89,16 +89,17 @@ def _row(draw, chat):
 DATA = st.booleans().flatmap(lambda chat: st.lists(_row(chat), min_size=1, max_size=3))
 
 
-def _with_nulls(value, generator):
-    """Add null keys to objects here and there, and change the order of keys."""
+def _with_nulls(value, generator=None):
+    """Add null keys to objects as tables do; or here and there, in another order of keys."""
     if isinstance(value, list):
         return [_with_nulls(item, generator) for item in value]
     if not isinstance(value, dict):
         return value
     items = [(key, _with_nulls(item, generator)) for key, item in value.items()]
     blank = [key for key in ("name", "tool_calls", "extra") if key not in value]
-    items += [(key, None) for key in blank if generator.random() < 0.3]
-    generator.shuffle(items)
+    items += [(key, None) for key in blank if generator is None or generator.random() < 0.3]
+    if generator is not None:
+        generator.shuffle(items)
     return dict(items)
 
 
@@ -182,16 +183,8 @@ ROWS = [
 ]
 
 
-def with_nulls(value):
-    """Fill objects with keys that are null, as a table does."""
-    if isinstance(value, dict):
-        blank = dict.fromkeys(("name", "tool_calls", "function", "x"))
-        return {**blank, **{key: with_nulls(item) for key, item in value.items()}}
-    return [with_nulls(item) for item in value] if isinstance(value, list) else value
-
-
 def filled(row):
-    return {"text": None, "ranks": None, **{key: with_nulls(item) for key, item in row.items()}}
+    return {"text": None, "ranks": None, **{key: _with_nulls(item) for key, item in row.items()}}
 
 
 def content(example):
@@ -244,7 +237,7 @@ def test_rows_to_score_have_the_same_tokens(write_rows, make_tokenizer, name, ro
     assert '"arguments": {"city": "Rome"}' in expected
     ids = encode_batch(other.texts, tokenizer)
     assert ids == encode_batch(plain.texts, tokenizer)
-    assert render(with_nulls([*PROMPT, *CHOSEN]), tokenizer) == expected
+    assert render(_with_nulls([*PROMPT, *CHOSEN]), tokenizer) == expected
     assert tokenizer.decode(ids[0][1:]) == expected
 
 

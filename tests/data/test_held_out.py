@@ -86,14 +86,15 @@ def test_nothing_is_held_out_where_the_fraction_is_zero(write_rows):
 
 def test_reports_add_up(write_rows):
     extra = [{"prompt": "", "chosen": "", "rejected": "b"}, {"chosen": 1, "rejected": "b"}]
-    path = write_rows("a.jsonl", rows(200) + extra)
+    path = write_rows("a.jsonl", [*rows(200), *extra, ranking()])
     splits = load_splits(path, validation_fraction=0.2, on_malformed="skip")
     reports = splits.reports
-    assert sum(report.rows for report in reports.values()) == 202
+    assert sum(report.rows for report in reports.values()) == 203
     for name in ("train", "validation", "test"):
         assert reports[name].kept == len(getattr(splits, name))
     train = reports["train"]
     assert (train.empty, len(train.malformed), train.rows) == (1, 1, train.kept + 2)
+    assert [report.rankings for report in reports.values()] == [1, 0, 0]  # as they were read
 
 
 def test_limits_come_after_the_division(write_rows):
@@ -115,17 +116,6 @@ def test_too_few_prompts_and_bad_fractions(write_rows):
         load_splits(path, eval_fraction=1.0)
     with pytest.raises(ConfigError, match="--validation_fraction has to be"):
         load_splits(path, validation_fraction=-0.1)
-
-
-def test_a_prompt_stays_on_one_side_whatever_kind_of_row_it_came_in(write_rows):
-    rows = [ranking(i) for i in range(100)]
-    rows += [{"prompt": f"p{i}", "chosen": " x", "rejected": " y"} for i in range(100)]
-    rows += [{"prompt": f"p{i}", "response": " x", "rating": 1} for i in range(100)]
-    splits = load_splits(write_rows("a.jsonl", rows), eval_fraction=0.3)
-    assert len(splits.test) % 3 == 0
-    assert not prompts(splits.train) & prompts(splits.test)
-    assert len(prompts(splits.train) | prompts(splits.test)) == 100
-    assert [report.rankings for report in splits.reports.values()] == [100, 0]
 
 
 def by_topic(count):

@@ -1,7 +1,5 @@
 """Two writers of one result: the second is refused, and nothing is left behind."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import multiprocessing

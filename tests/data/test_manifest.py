@@ -30,7 +30,7 @@ def topics(examples):
     return {example.columns["topic"] for example in examples}
 
 
-def test_a_share_far_off_is_warned_of_with_both_shares_and_the_remedy(tmp_path):
+def test_a_share_far_off_is_warned_of_with_both_shares_and_the_remedy():
     examples = rows()
     with pytest.warns(HiddenContextWarning) as caught:
         _, held_out = split_by_prompt(examples, 0.1, options=SplitOptions("topic"))
@@ -55,9 +55,17 @@ def test_nothing_is_said_of_a_share_that_is_near():
     assert abs(len(held_out) - 200) < 40
 
 
-def test_groups_are_balanced_by_size(tmp_path):
+@pytest.fixture
+def options(tmp_path):
+    return SplitOptions("topic", tmp_path / "sides.json")
+
+
+def division_in(path):
+    return json.loads(path.read_text())["divisions"]["evaluation"]
+
+
+def test_groups_are_balanced_by_size(options):
     examples = rows()
-    options = SplitOptions("topic", tmp_path / "sides.json")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rest, held_out = split_by_prompt(examples, 0.1, options=options)
@@ -65,33 +73,31 @@ def test_groups_are_balanced_by_size(tmp_path):
     assert not topics(rest) & topics(held_out)
     parts = folds(examples, 3, options=options)
     assert sorted(len(part) for _, part in parts) == [330, 330, 340]
-    content = json.loads((tmp_path / "sides.json").read_text())
+    content = json.loads(options.manifest.read_text())
     assert (content["format"], content["split_by"]) == (1, "topic")
-    division = content["divisions"]["evaluation"]
+    division = division_in(options.manifest)
     assert division["shares"] == TWO
     assert Counter(division["sides"].values())["held out"] == len(topics(held_out))
     assert not any("topic" in digest for digest in division["sides"])  # digests, not texts
 
 
-def test_rows_added_later_move_nothing(tmp_path):
-    options = SplitOptions("topic", tmp_path / "sides.json")
+def test_rows_added_later_move_nothing(options, tmp_path):
     rest, held_out = split_by_prompt(rows(), 0.1, options=options)
-    old = json.loads((tmp_path / "sides.json").read_text())["divisions"]["evaluation"]["sides"]
+    old = division_in(options.manifest)["sides"]
     more = rows() + rows((500, 70, 50), start=3) + rows((40, 30, 10, 20), start=len(SIZES))
     rest_later, held_later = split_by_prompt(more, 0.1, options=options)
     assert topics(rest) <= topics(rest_later)
     assert topics(held_out) <= topics(held_later)
-    sides = json.loads((tmp_path / "sides.json").read_text())["divisions"]["evaluation"]["sides"]
+    sides = division_in(options.manifest)["sides"]
     assert len(sides) == len(SIZES) + 4
     assert old.items() <= sides.items()
-    written = (tmp_path / "sides.json").read_bytes()
+    written = options.manifest.read_bytes()
     split_by_prompt(rows(), 0.1, options=options)
-    assert (tmp_path / "sides.json").read_bytes() == written
+    assert options.manifest.read_bytes() == written
     assert [path.name for path in tmp_path.iterdir()] == ["sides.json"]
 
 
-def test_groups_too_large_to_balance_are_named(tmp_path):
-    options = SplitOptions("topic", tmp_path / "sides.json")
+def test_groups_too_large_to_balance_are_named(options):
     words = r"has 30.0% \(300 of 1000\): examples of one value of 'topic' stay together, up to 400"
     with pytest.warns(HiddenContextWarning, match=words):
         split_by_prompt(rows((300, 300, 400)), 0.1, options=options)
@@ -111,16 +117,15 @@ def test_shares_are_close_whatever_the_sizes(tmp_path, seed):
         assert max(found.values()) - min(found.values()) <= 2
 
 
-def test_another_division_and_another_file_are_refused(tmp_path):
-    path = tmp_path / "sides.json"
-    split_by_prompt(rows(), 0.1, options=SplitOptions("topic", path))
+def test_another_division_and_another_file_are_refused(options):
+    split_by_prompt(rows(), 0.1, options=options)
     with pytest.raises(ConfigError, match=r"sides.json was made with shares for evaluation .*0\.1"):
-        split_by_prompt(rows(), 0.2, options=SplitOptions("topic", path))
+        split_by_prompt(rows(), 0.2, options=options)
     with pytest.raises(ConfigError, match="was made with split_by topic, not None"):
-        split_by_prompt(rows(), 0.1, options=SplitOptions(None, path))
-    path.write_text('{"format": 1}')
+        split_by_prompt(rows(), 0.1, options=SplitOptions(None, options.manifest))
+    options.manifest.write_text('{"format": 1}')
     with pytest.raises(DataError, match="no manifest of splits"):
-        split_by_prompt(rows(), 0.1, options=SplitOptions("topic", path))
+        split_by_prompt(rows(), 0.1, options=options)
     with pytest.raises(ConfigError, match="needs the name of a file"):
         SplitOptions.of(None, "true", "owner/data")
 
@@ -139,7 +144,7 @@ def test_processes_that_divide_at_once_agree(tmp_path):
     for key, side in (pair for each in found for pair in each.items()):
         assert sides.setdefault(key, side) == side
     assert len(sides) == 260
-    assert len(json.loads(path.read_text())["divisions"]["evaluation"]["sides"]) == 260
+    assert len(division_in(path)["sides"]) == 260
 
 
 def test_a_division_that_leaves_a_side_empty_is_not_kept(tmp_path):

@@ -1,7 +1,5 @@
 """Reward models to export: tiny, with every trained weight moved, saved as training saves them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

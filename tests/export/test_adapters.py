@@ -1,7 +1,5 @@
 """Exports as PEFT folders: PEFT alone has to give the checkpoint's rewards."""
 
-from __future__ import annotations
-
 import functools
 import shutil
 

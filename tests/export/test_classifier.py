@@ -1,7 +1,5 @@
 """Exports as one classifier: Transformers alone has to give the checkpoint's rewards."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file

@@ -126,9 +126,9 @@ def test_json_form_of_an_ensemble_holds_its_members():
         ({"num_members": 0}, "num_members is 0"),
         ({"member": {"type": "ensemble"}}, "members cannot be ensembles"),
         ({"prior_scale": -1.0}, "prior_scale cannot be negative"),
-        ({"num_members": 2, "scale": (1.0, 0.0)}, "scales have to be positive"),
-        ({"num_members": 2, "scale": (1.0,)}, "scale has to be empty, or a number for each"),
-        ({"num_members": 2, "location": (1.0,) * 3}, "location has to be empty"),
+        ({"num_members": 2, "scale": (1.0, 0.0)}, "scales must be positive"),
+        ({"num_members": 2, "scale": (1.0,)}, "scale must be empty or have one number"),
+        ({"num_members": 2, "location": (1.0,) * 3}, "location must be empty"),
         ({"member": {"type": "gaussian"}}, "'gaussian' is not known"),
     ],
 )

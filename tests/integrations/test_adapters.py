@@ -22,8 +22,13 @@ def answer(text):
     return [{"role": "assistant", "content": text}]
 
 
-def test_verl_scores_a_response_after_the_prompt_of_its_row(folders, expected_of):
-    compute = verl.compute_score
+@pytest.mark.parametrize("is_async", [False, True])
+def test_verl_scores_a_response_after_the_prompt_of_its_row(folders, expected_of, is_async):
+    def compute(*given, **options):
+        if is_async:
+            return asyncio.run(verl.compute_score_async(*given, **options))
+        return verl.compute_score(*given, **options)
+
     options = {"model": folders["factor"], "risk": "cvar:0.05", "reward_router_address": None}
     found = compute("set", "Sleep.", "truth", {"prompt": CHAT}, **options)
     chat = ([CHAT], [answer("Sleep.")])

@@ -1,5 +1,6 @@
 """The client: what is tried again, what is not, and what errors say."""
 
+import asyncio
 import email.utils
 import json
 import pickle
@@ -52,25 +53,31 @@ def waits(monkeypatch):
     """Seconds that were waited, without waiting; the client's clock and dice are fixed."""
     waited = []
 
+    async def wait(seconds):
+        waited.append(seconds)
+
     # stand-ins in this module alone: servers of other tests wait too
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=waited.append, time=time.time))
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": wait}))
     monkeypatch.setattr(module, "random", SimpleNamespace(uniform=lambda low, high: high))
     return waited
 
 
-@pytest.fixture
-def ask(waits):
+@pytest.fixture(params=["sync", "async"])
+def ask(request, waits):
     """Ask a stand-in of a server: ``ask(server, requests, **options)``."""
 
-    def send(server, requests=(REQUEST,), **options):
+    def sync_ask(server, requests=(REQUEST,), **options):
         client = RewardClient(URL, ClientOptions(**options), transport=httpx2.MockTransport(server))
+        if request.param == "async":
+            return asyncio.run(client.ask_async(requests))
         try:
             return client.ask(requests)
         finally:
             client.close()
             client.close()
 
-    return send
+    return sync_ask
 
 
 def test_answers_keep_the_order_of_requests_and_items_are_not_sent(ask):
@@ -175,7 +182,7 @@ def test_a_client_can_be_sent_to_another_process_and_closed():
 
 
 def test_bad_options_and_a_missing_package_are_errors(monkeypatch):
-    with pytest.raises(ConfigError, match="is no address of a server"):
+    with pytest.raises(ConfigError, match="is not the address of a server"):
         RewardClient("localhost:8000")
     for bad in ({"retries": -1}, {"concurrency": 0}, {"timeout": 0}):
         with pytest.raises(ConfigError, match="a client's waits"):

@@ -101,6 +101,8 @@ def test_what_cannot_be_scored_is_an_error_or_has_no_reward(source, expected_of)
     assert [math.isnan(value) for value in batch.values] == [False, True, False, True]
     want = expected_of(prompts[:1] * 2, [responses[0], responses[2]], "mean", "factor")
     assert [batch.values[0], batch.values[2]] == pytest.approx(want, abs=1e-6, rel=1e-6)
+    again = asyncio.run(score_async(source, prompts, responses, unscored="none"))
+    assert again.reasons == batch.reasons
 
 
 def test_texts_as_a_whole_and_text_before_messages(source, expected, expected_of):
@@ -163,7 +165,7 @@ def test_numbers_that_are_none_are_read_as_such_and_made_up_ones_refused():
     batch = score(remote(), ["p"], ["a"])
     assert math.isnan(batch.shares["noise"][0])
     for values in ([None], [1.0, 2.0]):
-        with pytest.raises(RewardServerError, match="a reward that is no number"):
+        with pytest.raises(RewardServerError, match="a reward that is not a number"):
             score(remote(risk={"name": "mean", "values": values}), ["p"], ["a"])
     with pytest.raises(RewardServerError, match=r"without what is needed \(KeyError"):
         score(remote(risk={}), ["p"], ["a"])

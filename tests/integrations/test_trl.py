@@ -206,7 +206,7 @@ def test_unscored_responses_are_named_and_left_out(models):
     [
         ({"contested": "drop"}, "skipped, softened or kept"),
         ({"agreement": 1.0}, "agreement is a probability"),
-        ({"pairs": 0}, "pairs have to be at least 1"),
+        ({"pairs": 0}, "pairs must be at least 1"),
         ({"copies": 1}, "copies at least 2"),
     ],
 )

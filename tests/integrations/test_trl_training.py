@@ -1,7 +1,5 @@
 """TRL's own trainers take steps with our rewards, and log what scoring in process says."""
 
-import inspect
-
 import pytest
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -26,20 +24,27 @@ def policy(tmp_path_factory):
     return tiny_backbone(tmp_path_factory.mktemp("policy"), "llama", tokenizer=tokenizer)
 
 
-def recorded(function):
-    """A reward function that keeps what it was asked."""
+class Recorded:
+    """A reward function that keeps what it was asked, and how often."""
+
+    def __init__(self, function):
+        self.function, self.asked = function, []
+        self.__name__ = function.__name__
+
+    def __call__(self, prompts, completions, **columns):
+        self.asked.append((list(prompts), list(completions)))
+        return self.function(prompts, completions, **columns)
+
+
+def recorded_async(function):
     asked = []
 
-    def reward(prompts, completions, **columns):
+    async def reward(prompts, completions, **columns):
         asked.append((list(prompts), list(completions)))
-        return function(prompts, completions, **columns)
+        return await function(prompts, completions, **columns)
 
-    async def reward_async(*given, **columns):
-        return await reward(*given, **columns)
-
-    chosen = reward_async if inspect.iscoroutinefunction(function) else reward
-    chosen.__name__, chosen.asked = function.__name__, asked
-    return chosen
+    reward.__name__, reward.asked = function.__name__, asked
+    return reward
 
 
 def train(method, policy, functions, folder, processing=None):
@@ -83,8 +88,10 @@ def test_logged_rewards_are_those_of_scoring(
 ):
     model = url if "server" in kind else models["normal"]
     name = "normal" if "server" in kind else None
-    make = async_reward_function if "async" in kind else reward_function
-    function = recorded(make(model, RISK, name=name))
+    if "async" in kind:
+        function = recorded_async(async_reward_function(model, RISK, name=name))
+    else:
+        function = Recorded(reward_function(model, RISK, name=name))
     steps = train(method, policy, [function], tmp_path)
     assert (len(steps), len(function.asked)) == (2, 2)
     for logged, (prompts, completions) in zip(steps, function.asked, strict=True):

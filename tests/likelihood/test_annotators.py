@@ -103,7 +103,7 @@ def test_start_is_set_by_the_seed_and_near_the_prior():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: AnnotatorNames(["a", "b", "a"]), "have to be distinct"),
+        (lambda: AnnotatorNames(["a", "b", "a"]), "must be distinct"),
         (lambda: AnnotatorEmbeddings(1, 0), "at least one factor"),
         (lambda: AnnotatorEmbeddings(1, 1, inference="mcmc"), "choose variational or map"),
     ],

@@ -1,7 +1,5 @@
 """Covariates of annotators as columns of numbers."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

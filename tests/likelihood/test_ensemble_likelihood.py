@@ -170,19 +170,6 @@ def test_rewards_of_an_annotator_are_the_members_own(inference):
     np.testing.assert_array_equal(likelihood.rewards_by_annotator(rewards).mean, everybody[:3].mean)
 
 
-def test_what_members_learned_apart_is_taken_over():
-    source, target = ensemble(), make_likelihood(ENSEMBLE, OPTIONS)
-    for ours, theirs in zip(target.members, source.members, strict=True):
-        alone = HeadLikelihood(FACTOR, OPTIONS)
-        alone.load_state_dict(theirs.state_dict())
-        ours.load_state_dict(alone.state_dict())
-    raw = draw(ENSEMBLE, 3, 4)
-    for method in ("forward", "negative_log_likelihood"):
-        one, other = (getattr(made, method)(raw, LABELS) for made in (source, target))
-        assert torch.equal(one, other)
-    assert torch.equal(source.prior(), target.prior())
-
-
 def test_one_member_is_the_head_itself():
     head = heads.make("ensemble", member=FACTOR, num_members=1)
     one, alone = make_likelihood(head, OPTIONS), make_likelihood(FACTOR, OPTIONS)

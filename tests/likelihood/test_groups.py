@@ -1,7 +1,5 @@
 """Groups of annotators: closed forms, and what rewards_of gives annotator by annotator."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -50,16 +48,6 @@ def test_the_mean_of_a_group_is_that_of_its_annotators_contexts():
     }
     assert values["first"].dtype == torch.float64
     assert worst_group(values).tolist() == pytest.approx([2.5, 0.0])
-
-
-def test_a_quantile_is_taken_of_each_annotator_before_the_mean():
-    likelihood = known_exactly()
-    rewards = likelihood.head.distribution(raw_factor((0.5, 2.0, 1.5)))
-    (value,) = group_values(
-        likelihood, rewards, {"two": ["bob", "ann"]}, risk.parse("quantile:0.01")
-    )["two"].tolist()
-    # known exactly, an annotator has the noise s = 1.5 left: mean ½ over both, less 2.326 · 1.5
-    assert value == pytest.approx(0.5 - 2.3263478740408408 * 1.5, abs=1e-9)
 
 
 def test_a_relative_measure_compares_the_candidates_of_the_last_dimension():

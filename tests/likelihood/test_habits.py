@@ -138,13 +138,6 @@ def test_a_sharper_annotator_prefers_the_better_response_more_often():
     assert chances[0] > chances[1] > chances[2] > 0.5
 
 
-def test_with_two_levels_nobody_says_equal():
-    own = one(BASE, "sharpness", levels=2)
-    answers = own.outcome_log_probs(draw(BASE, 2), pairs([1, 0], [0, 1])).exp()
-    assert answers[:, 1].tolist() == [0, 0]
-    torch.testing.assert_close(answers.sum(-1), torch.ones(2).double())
-
-
 def test_habits_are_finite_far_out_with_their_gradients():
     own = one(FACTOR, *ALL)
     raw = torch.tensor([[100.0, 50, -50, -100], [-100, -50, 50, 100]]).double().requires_grad_()

@@ -453,7 +453,7 @@ def make(head, **options):
             lambda: make(heads.make("ensemble", num_members=2), inference="variational"),
             "not a base head",
         ),
-        (lambda: make(FACTOR, inference="map", names=("a", "a")), "have to be distinct"),
+        (lambda: make(FACTOR, inference="map", names=("a", "a")), "must be distinct"),
         (
             lambda: make(FACTOR).rewards_of(FACTOR.distribution(torch.zeros(1, 4)), "ann"),
             "knows no annotators",

@@ -16,7 +16,6 @@ from hidden_context.likelihood import (
     HeadLikelihood,
     LikelihoodOptions,
     Outcomes,
-    make_likelihood,
 )
 from likelihood.making import interleave, minimise, pairs
 
@@ -126,24 +125,6 @@ def test_margins_have_to_be_won_by():
     assert not list(Outcomes().parameters())
     sides = [Outcomes(), Outcomes(margin_scale=0.5), Outcomes(3), Outcomes(7)]
     assert [made.are_sides_alone for made in sides] == [True, False, False, False]
-
-
-def test_each_member_of_an_ensemble_has_its_own_thresholds():
-    head = heads.make("ensemble", num_members=2)
-    made = make_likelihood(head, LikelihoodOptions(levels=3))
-    found = pairs([0.5, 1.0], strength=[0.0, 1.0])
-    raw = torch.zeros(4, 2, dtype=torch.float64)
-    logistic = stats.logistic.cdf
-    for number, threshold in enumerate((0.3, 1.2)):
-        set_thresholds(made.members[number].outcomes, threshold)
-    # the rewards are equal: a tie is likely as far as its threshold reaches
-    ties = [logistic(t) - logistic(-t) for t in (0.3, 1.2)]
-    better = [logistic(-t) for t in (0.3, 1.2)]
-    expected = [-np.log(ties).mean(), -np.log(better).mean()]
-    np.testing.assert_allclose(made(raw, found).detach(), expected, rtol=1e-6)
-    expected = -np.log([np.mean(ties), np.mean(better)])
-    loss = made.negative_log_likelihood(raw, found).detach()
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("levels", "truth"), [(3, [0.4]), (5, [0.25, 1.1])])

@@ -1,7 +1,5 @@
 """Adapters as others save them: tasks, vocabularies, kinds, and what is missing in their files."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

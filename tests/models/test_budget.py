@@ -1,7 +1,5 @@
 """How many tokens fit into one forward pass: tuning, defaults, and errors of memory."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

@@ -1,7 +1,5 @@
 """The model card: heads, causes of variance, and what was learned beside the network."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import yaml

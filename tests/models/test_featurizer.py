@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import sqlite3
 from pathlib import Path
@@ -10,8 +8,9 @@ import torch
 from transformers import AutoModel
 
 from hidden_context.data.model_input import ModelInput
+from hidden_context.data.storage.files import default_cache_dir
 from hidden_context.errors import CheckpointError, ConfigError, DataError, StorageError
-from hidden_context.models.feature_cache import FeatureCache, content_key, default_cache_dir
+from hidden_context.models.feature_cache import FeatureCache, content_key
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_backbone, tiny_tokenizer
 

@@ -1,7 +1,5 @@
 """Activations and feed-forward blocks in one kernel, where that is the same and faster."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model

@@ -1,7 +1,5 @@
 """Probes on a frozen backbone: what they compute, and which folders are refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

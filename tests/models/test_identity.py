@@ -1,7 +1,5 @@
 """The digests of all files that a model consists of."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

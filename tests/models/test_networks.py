@@ -1,7 +1,5 @@
 """Building networks: heads and their small start, adapters, pooling, float32, and tokenizers."""
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 

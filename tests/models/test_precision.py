@@ -1,10 +1,7 @@
 """Devices and precisions: what is timed of them, what is chosen, and what is warned of."""
 
-from __future__ import annotations
-
 import math
 import time
-import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -91,6 +88,7 @@ def test_a_slow_precision_is_obeyed_with_a_warning_of_the_numbers(measured):
     assert calls == [("cpu", "bfloat16", True), ("cuda", "float16", False)]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("dtype", "slow", "width", "asked"),
     [
@@ -104,9 +102,7 @@ def test_a_slow_precision_is_obeyed_with_a_warning_of_the_numbers(measured):
 )
 def test_what_is_not_slow_is_not_warned_of(measured, dtype, slow, width, asked):
     calls = measured(1.0, slow)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_if_slow(dtype, CPU, width)
+    warn_if_slow(dtype, CPU, width)
     assert len(calls) == asked
 
 

@@ -1,7 +1,5 @@
 """The laws of every kind of reward model, whatever its network."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,7 +1,5 @@
 """Sequence classifiers: where the reward is read, in which precision, and from which features."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional

@@ -1,9 +1,6 @@
 """How many threads are chosen by given timings, and when a number is warned of."""
 
-from __future__ import annotations
-
 import os
-import warnings
 
 import pytest
 import torch
@@ -23,13 +20,6 @@ def unlimited(monkeypatch):
     """PyTorch has 8 threads, and nothing says how many to take."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-
-
-@pytest.fixture
-def quiet():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def test_threads_are_set_for_the_block_only():
@@ -100,6 +90,7 @@ def settle(monkeypatch):
     return settle
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("wanted", "cpus", "seconds", "environment", "expected", "asked"),
     [
@@ -121,7 +112,7 @@ def settle(monkeypatch):
     ],
 )
 def test_the_number_that_is_settled(
-    unlimited, quiet, settle, wanted, cpus, seconds, environment, expected, asked
+    unlimited, settle, wanted, cpus, seconds, environment, expected, asked
 ):
     assert settle(wanted, cpus, seconds, environment) == (expected, asked)
 

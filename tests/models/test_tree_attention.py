@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import copy
 from contextlib import nullcontext
 from functools import cache
@@ -104,13 +102,21 @@ def test_the_way_that_auto_takes_is_right_and_has_its_reason(name):
     assert close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "mistral, window", "gemma3_text", "gpt_oss", "gpt_neo"])
-def test_kept_keys_are_right_for_texts_longer_than_those_tried(name):
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *((name, way) for name in ("gpt2", "llama") for way in ("tree", "cache", "padded")),
+        *((name, "cache") for name in ("mistral, window", "gemma3_text", "gpt_oss", "gpt_neo")),
+        ("bert", "padded"),
+    ],
+)
+def test_rewards_do_not_depend_on_the_budget(name, way):
     runner = Runner(model_of(name), 0)
-    runner.raw_outputs([tokens(1, 2), tokens(1, 3)], 2, engine="cache")
-    for budget in (1, 20, 1024):
-        found = runner.raw_outputs(SEQUENCES, 2, engine="cache", tokens_per_batch=budget)
-        assert close(found, rewards_alone(name))
+    runner.raw_outputs([tokens(1, 2), tokens(1, 3)], 2, engine=way)  # tried on shorter texts
+    for budget in (1, 17, 60, 10**6):
+        found = runner.raw_outputs(SEQUENCES, 2, engine=way, tokens_per_batch=budget, batch_size=5)
+        assert close(found, rewards_alone(name), 2e-6)
+    assert runner.choice.engine.name == way
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt_oss"])

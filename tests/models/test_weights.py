@@ -1,7 +1,5 @@
 """Weights that a checkpoint lacks, holds beyond its model, or names in other trainers' ways."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import shutil

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import sqlite3
 
 import pytest
@@ -35,11 +33,11 @@ def test_another_file_is_left_alone(here):
     assert (here / "text").read_bytes() == before
     with sqlite3.connect("other.sqlite") as database:
         database.execute("CREATE TABLE mine (x)")
-    with pytest.raises(DataError, match="no cache of answers of version 1"):
+    with pytest.raises(DataError, match="not a cache of answers of version 1"):
         AnswerCache("other.sqlite")
     with sqlite3.connect("later.sqlite") as database:
         database.execute("PRAGMA user_version = 2")
-    with pytest.raises(DataError, match="no cache of answers of version 1"):
+    with pytest.raises(DataError, match="not a cache of answers of version 1"):
         AnswerCache("later.sqlite")
 
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from hidden_context.cli.arguments import parse
@@ -23,8 +21,8 @@ BASE = {"data_path": "x", "output": "o.jsonl", "model": "m", "objectives": ["hel
         ({"price_input": 1.0}, "are needed together"),
         ({"max_cost": 1.0}, "--max_cost needs --price_input"),
         ({"request": {"messages": []}}, "--request sets 'messages'"),
-        ({"base_url": "localhost:8000"}, "is no address such as"),
-        ({"base_url": "ftp://x/v1"}, "is no address such as"),
+        ({"base_url": "localhost:8000"}, "is not an address such as"),
+        ({"base_url": "ftp://x/v1"}, "is not an address such as"),
         ({"base_url": "http://me:secret@x/v1"}, "holds a user name, a password or a query"),
         ({"base_url": "http://x/v1?key=secret"}, "holds a user name, a password or a query"),
     ],
@@ -61,7 +59,7 @@ def test_the_config_written_beside_the_output_gives_the_same_run(serve, relabel,
         ({"output": "in.jsonl"}, ConfigError, "in.jsonl is the input too"),
         ({"cache": "in.jsonl"}, ConfigError, "in.jsonl is the input too"),
         ({"output": "folder"}, StorageError, "folder is a folder"),
-        ({"output": "out.csv"}, ConfigError, r"has to end in \.jsonl"),
+        ({"output": "out.csv"}, ConfigError, r"must end in \.jsonl"),
     ],
 )
 def test_nothing_is_written_over_the_input(serve, relabel, here, options, error, said):

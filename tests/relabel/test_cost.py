@@ -1,7 +1,5 @@
 """What questions cost: the estimate, the limit, and what is agreed to."""
 
-from __future__ import annotations
-
 import pytest
 from transformers import AutoTokenizer
 

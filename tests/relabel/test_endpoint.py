@@ -1,7 +1,5 @@
 """Limits, failures that pass and those that do not, and keys that are seen nowhere."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import time
@@ -67,8 +65,8 @@ def test_after_an_error_what_was_under_way_is_kept(serve, relabel):
         (HANGS_UP, "gave no answer in 3 attempts"),
         (fails(500, f"{KEY} broke"), r"status 500: \[key\] broke"),
         (fails(429, "slow", retry_after="0.01"), "status 429: slow"),
-        (Response("<html>"), "something else than a reply"),
-        (Response({"choices": []}), "something else than a reply"),
+        (Response("<html>"), "the response is not a reply"),
+        (Response({"choices": []}), "the response is not a reply"),
         (says("A", delay=5), "gave no answer in 3 attempts"),
     ],
 )
@@ -174,7 +172,7 @@ def test_a_key_is_needed_where_openai_is_asked_or_a_variable_was_named(monkeypat
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     assert read_key(config()) == KEY
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nx")
-    with pytest.raises(ConfigError, match="something that is no API key") as caught:
+    with pytest.raises(ConfigError, match="text that is not an API key") as caught:
         read_key(config())
     assert KEY not in str(caught.value)
 

@@ -1,7 +1,5 @@
 """A local model as the judge: probabilities of a forward pass, and questions that are too long."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import math
 
@@ -140,7 +138,7 @@ def test_filters_and_refusals_are_told_from_answers():
     "content", ["", "<html>", "[]", "{}", '{"choices": []}', '{"choices": [1]}']
 )
 def test_what_is_no_reply_is_said_so(content):
-    with pytest.raises(MalformedReplyError, match="something else than a reply"):
+    with pytest.raises(MalformedReplyError, match="the response is not a reply"):
         read_body(content)
 
 

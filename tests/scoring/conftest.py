@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from support.builders import CHAT_TEMPLATE, preference_rows, tiny_tokenizer

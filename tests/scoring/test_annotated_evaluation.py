@@ -1,7 +1,5 @@
 """Evaluating what annotators said: votes, strengths, ties, rankings, and annotators by name."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

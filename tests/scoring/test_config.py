@@ -1,7 +1,5 @@
 """What cannot work is refused before anything is scored: options, groups, and whose rewards."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from pathlib import Path
@@ -56,34 +54,23 @@ def test_options_that_cannot_work_are_refused(options, words):
         score_config(**options)
 
 
-def test_results_of_an_evaluation_lie_in_the_checkpoint():
-    for options, path in [
-        ({}, "run/final/eval_results_both.jsonl"),
-        ({"data_subset": "harmless"}, "run/final/eval_results_harmless.jsonl"),
-        ({"output": "x.jsonl"}, "x.jsonl"),
-    ]:
-        assert EvaluateConfig(checkpoint="run/final", **options).output_path == Path(path)
-    for options, words in [
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
         ({"checkpoint": ""}, "evaluate needs a checkpoint"),
         ({"output": "scores.parquet"}, "evaluate writes JSON Lines"),
         ({"eval_dataset_size": -2}, "--eval_dataset_size is -2; it must be at least 0"),
-    ]:
-        with pytest.raises(ConfigError, match=words):
-            EvaluateConfig(**{"checkpoint": "run/final", **options})
+    ],
+)
+def test_options_of_an_evaluation_that_cannot_work_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        EvaluateConfig(**{"checkpoint": "run/final", **options})
 
 
 def test_public_names_load_lazily_and_unknown_ones_are_refused():
     assert all(callable(getattr(scoring, name)) for name in scoring.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         _ = scoring.nothing
-
-
-def test_groups_are_read_with_names_as_texts(tmp_path):
-    path = tmp_path / "groups.json"
-    path.write_text('{"old": ["ann", 7], "young": ["bob"]}')
-    assert read_groups(path) == {"old": ["ann", "7"], "young": ["bob"]}
-    with pytest.raises(MissingFileError):
-        read_groups(tmp_path / "absent.json")
 
 
 @pytest.mark.parametrize(
@@ -100,10 +87,14 @@ def test_groups_are_read_with_names_as_texts(tmp_path):
 )
 def test_a_file_of_something_else_is_refused_by_file_and_group(tmp_path, content, words):
     path = tmp_path / "groups.json"
+    with pytest.raises(MissingFileError):
+        read_groups(path)
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=words) as caught:
         read_groups(path)
     assert str(caught.value).startswith(str(path))
+    path.write_text('{"old": ["ann", 7], "young": ["bob"]}')
+    assert read_groups(path) == {"old": ["ann", "7"], "young": ["bob"]}  # names are texts
 
 
 def check(models, kind="pair", groups=None, **options):

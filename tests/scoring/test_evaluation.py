@@ -1,7 +1,5 @@
 """Evaluating on pairs: the file of raw outputs, metrics against closed forms, and warnings."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import re

@@ -1,7 +1,5 @@
 """Scoring on a Ray cluster of two workers: what it writes, and what kills do to it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

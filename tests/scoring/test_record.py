@@ -1,7 +1,5 @@
 """The record of an unfinished scoring, and the windows of rows that are put into it."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """Files on remote storage: fsspec's memory and local file systems stand for object stores."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fsspec

@@ -1,7 +1,5 @@
 """Rows of an evaluation: they read as the examples that they were made of."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

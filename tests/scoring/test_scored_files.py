@@ -1,7 +1,5 @@
 """Scoring a file: the same rewards for every kind of row in every format, and nothing lost."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

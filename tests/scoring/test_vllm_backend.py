@@ -1,7 +1,5 @@
 """The vLLM backend, with a module in vLLM's place that has the signatures of vLLM 0.33."""
 
-from __future__ import annotations
-
 import sys
 import types
 

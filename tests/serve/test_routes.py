@@ -304,35 +304,29 @@ def test_the_status_pages(client):
     assert client.get("/get_reward").headers["allow"] == "POST"
 
 
-ANSWERED = [*CHAT, {"role": "assistant", "content": "Yes."}]
-
-
-def cut(tokenizer, chat=ANSWERED):
-    """Render a chat and cut its BOS off, as verl does."""
-    text = tokenizer.apply_chat_template(chat, tokenize=False)
-    return text.removeprefix(tokenizer.bos_token)
-
-
-def test_a_bos_that_only_the_template_writes_is_put_back():
-    template = "{{ bos_token }}" + CHAT_TEMPLATE
-    tokenizer = tiny_tokenizer(bos="<s>", chat_template=template)
-    system = [{"role": "system", "content": "Be kind."}, *ANSWERED]
-    texts = [cut(tokenizer), cut(tokenizer, system), "<s><user> Tea?", "plain", TokenIds((1,))]
-    assert restored(texts, tokenizer) == ["<s>" + texts[0], "<s>" + texts[1], *texts[2:]]
+OPENING = "{{ bos_token }}" + CHAT_TEMPLATE
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "missing"),
     [
-        {"bos": "<s>", "frame": "<s> $A", "chat_template": "{{ bos_token }}" + CHAT_TEMPLATE},
-        {"bos": "<s>", "chat_template": CHAT_TEMPLATE},
-        {"bos": "<s>", "chat_template": "{{ bos_token }}{{ messages[-1]['content'] }}"},
-        {"bos": "<s>", "chat_template": "{{ raise_exception('no') }}"},
-        {"bos": "<s>"},
-        {"chat_template": CHAT_TEMPLATE},
+        ({"bos": "<s>", "chat_template": OPENING}, True),
+        ({"bos": "<s>", "frame": "<s> $A", "chat_template": OPENING}, False),
+        ({"bos": "<s>", "chat_template": CHAT_TEMPLATE}, False),
+        ({"bos": "<s>", "chat_template": "{{ bos_token }}{{ messages[-1]['content'] }}"}, False),
+        ({"bos": "<s>", "chat_template": "{{ raise_exception('no') }}"}, False),
+        ({"bos": "<s>"}, False),
+        ({"chat_template": CHAT_TEMPLATE}, False),
     ],
 )
-def test_nothing_is_put_where_nothing_is_missing(options):
+def test_a_bos_that_only_the_template_writes_is_put_back(options, missing):
+    """Before chats that were rendered and whose BOS was cut off, as verl does."""
     tokenizer = tiny_tokenizer(**options)
-    texts = ["<user> Tea?", "Tea?", "a"]
-    assert restored(texts, tokenizer) == texts
+    answered = [*CHAT, {"role": "assistant", "content": "Yes."}]
+    texts = []
+    if missing:
+        for chat in (answered, [{"role": "system", "content": "Be kind."}, *answered]):
+            whole = tokenizer.apply_chat_template(chat, tokenize=False)
+            texts.append(whole.removeprefix(tokenizer.bos_token))
+    others = ["Tea?", "plain", "a", TokenIds((1,)), "<s><user> Tea?" if missing else "<user> Tea?"]
+    assert restored([*texts, *others], tokenizer) == [*(f"<s>{text}" for text in texts), *others]

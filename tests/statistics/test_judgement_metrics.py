@@ -42,16 +42,6 @@ def pair(**columns):
     return {"chosen": "Tea? Yes.", "rejected": "Tea? No.", **columns}
 
 
-def test_hard_single_votes_are_means_over_pairs():
-    raw = column(1.0, 0.0, 0.5, 0.5, 0.0, 2.0)
-    metrics = judgement_metrics(BASE, raw, Labels.of_pairs(torch.ones(3)))
-    assert metrics == {
-        "loss": pytest.approx((nll(1) + nll(0) + nll(-2)) / 3, abs=1e-12),
-        "accuracy": 0.5,
-        "reward_mean": pytest.approx(4 / 6, abs=1e-12),
-    }
-
-
 def test_rewards_with_variance_have_a_spread_and_a_share_of_it():
     head = heads.make("mean_and_variance")
     raw = torch.tensor([[2.0, SIGMA_ONE], [0.0, SIGMA_ONE], [1.0, 0.3], [-1.0, 0.2]]).double()
@@ -67,15 +57,18 @@ def test_every_vote_counts_once_and_weights_play_no_part():
         pair(annotations=[{"preference": 1}, {"preference": 0}, {"preference": 1}], weight=7),
         pair(preference=0.5),
         pair(annotations=[{"annotator": "ann"}, {"preference": 0}]),
+        pair(),
     )
-    raw = column(1.0, 0.0, 3.0, 0.0, -2.0, 0.0)
-    metrics = judgement_metrics(BASE, raw, said)
-    losses = [nll(1), nll(-1), nll(1), (nll(3) + nll(-3)) / 2, nll(2)]
-    assert metrics["loss"] == pytest.approx(sum(losses) / 5, abs=1e-12)
-    assert metrics["accuracy"] == pytest.approx((1 + 0 + 1 + 0.5 + 1) / 5)
+    raw = column(1.0, 0.0, 3.0, 0.0, -2.0, 0.0, 0.5, 0.5)
+    losses = [nll(1), nll(-1), nll(1), (nll(3) + nll(-3)) / 2, nll(2), nll(0)]
+    assert judgement_metrics(BASE, raw, said) == {
+        "loss": pytest.approx(sum(losses) / 6, abs=1e-12),
+        "accuracy": pytest.approx((1 + 0 + 1 + 0.5 + 1 + 0.5) / 6),
+        "reward_mean": pytest.approx(3 / 8, abs=1e-12),
+    }
     loss, right = judgement_values(BASE, raw, said)
     assert torch.allclose(loss, torch.tensor(losses).double())
-    assert right.tolist() == [1, 0, 1, 0.5, 1]
+    assert right.tolist() == [1, 0, 1, 0.5, 1, 0.5]
 
 
 def test_a_ranking_of_n_counts_like_n_minus_1_votes():

@@ -207,6 +207,20 @@ def tiny_config(kind: str, **options: Any) -> Any:
     return AutoConfig.for_model(kind, vocab_size=420, **(shapes[kind] | ids | options))
 
 
+def _random(factory: Any, config: Any, seed: int, spread: float) -> Any:
+    """A model of random weights, with matrices larger than as initialised by a factor."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = factory.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(spread)
+    return model
+
+
 def tiny_classifier(
     kind: str,
     num_labels: int = 2,
@@ -226,19 +240,12 @@ def tiny_classifier(
         stock: Leave it as Transformers made it, without our pooling and float32 head.
         **options: Fields of the configuration.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification
 
     from hidden_context.models.network.modules import specialise_for_rewards
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        config = tiny_config(kind, num_labels=num_labels, **options)
-        model = AutoModelForSequenceClassification.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.mul_(spread)
+    config = tiny_config(kind, num_labels=num_labels, **options)
+    model = _random(AutoModelForSequenceClassification, config, seed, spread)
     if not stock:
         specialise_for_rewards(model)
     return model.eval()
@@ -265,31 +272,14 @@ def tiny_backbone(
         spread: Factor on the weights of matrices: as initialised, all texts look alike.
         **options: Fields of the configuration.
     """
-    import torch
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForMaskedLM,
-        AutoModelForSeq2SeqLM,
-        AutoModelForSequenceClassification,
-    )
+    import transformers
 
-    plain = {"t5": AutoModelForSeq2SeqLM} | dict.fromkeys(
-        (*ENCODERS, "electra"), AutoModelForMaskedLM
-    )
+    use = {"t5": "Seq2SeqLM"} | dict.fromkeys((*ENCODERS, "electra"), "MaskedLM")
+    name = use.get(kind, "CausalLM")
     if num_labels is not None:
-        options["num_labels"] = num_labels
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        factory: Any = (
-            plain.get(kind, AutoModelForCausalLM)
-            if num_labels is None
-            else AutoModelForSequenceClassification
-        )
-        model = factory.from_config(tiny_config(kind, **options))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.mul_(spread)
+        options["num_labels"], name = num_labels, "SequenceClassification"
+    factory = getattr(transformers, f"AutoModelFor{name}")
+    model = _random(factory, tiny_config(kind, **options), seed, spread)
     if tokenizer is None:
         frame = {"t5": "$A </s>"} | dict.fromkeys((*ENCODERS, "electra"), "<s> $A </s>")
         tokenizer = tiny_tokenizer(bos="<s>", frame=frame.get(kind, ""))

@@ -6,15 +6,7 @@ import re
 
 from hidden_context.data.annotators import read_annotators
 from hidden_context.data.collections.personalllm import MODELS
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
+from support.rows import assistant, user
 
 CHAT = [user("Tea?"), assistant("Yes."), user("Why?"), assistant("Taste.")]
 OTHER = [user("Tea?"), assistant("No."), user("Why?"), assistant("Water.")]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
+from hidden_context.likelihood import Labels
+from hidden_context.training.frozen.features import FeatureSet
 from hidden_context.training.module import PreferenceModule
 from support.builders import train_config
 
@@ -48,14 +51,32 @@ def copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def trained_parameters(result: Any) -> dict[str, torch.Tensor]:
-    """A copy of the network's parameters by name."""
-    return copied(result.model.module)
+    """A copy of all that was trained by name: the network's parameters and the likelihood's."""
+    return copied(result.model.module) | copied(result.model.likelihood)
 
 
 def largest_difference(first: dict[str, Any], second: dict[str, Any]) -> float:
     """The largest difference between parameters of the same names."""
     assert set(first) == set(second)
     return max(float((first[name] - second[name]).detach().abs().max()) for name in first)
+
+
+def pair_features(chosen: Any, rejected: Any, preference: Any) -> FeatureSet:
+    """Features of pairs, whose sides stand one after the other, with their labels."""
+    features = torch.stack([chosen, rejected], 1).flatten(0, 1)
+    return FeatureSet(features, Labels.of_pairs(preference))
+
+
+def spied(monkeypatch: Any, owner: Any, name: str, note: Callable[..., Any]) -> list[Any]:
+    """What ``note`` makes of the inputs of each call of a method, which still runs."""
+    original, seen = getattr(owner, name), list[Any]()
+
+    def called(*inputs, **options):
+        seen.append(note(*inputs, **options))
+        return original(*inputs, **options)
+
+    monkeypatch.setattr(owner, name, called)
+    return seen
 
 
 class StopAfter(TrainerCallback):

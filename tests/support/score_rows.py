@@ -1,7 +1,5 @@
 """Rows of score files."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import math

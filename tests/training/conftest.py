@@ -1,7 +1,5 @@
 """Fixtures of the tests of trainings."""
 
-from __future__ import annotations
-
 import pytest
 
 from hidden_context.training import run

@@ -14,7 +14,8 @@ from hidden_context.errors import ConfigError, DataError
 from hidden_context.likelihood import LikelihoodOptions
 from hidden_context.models import RewardModel
 from hidden_context.models.checkpoint.likelihood_file import members_of
-from hidden_context.training import run
+from hidden_context.training import TrainConfig, run
+from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
 from support import runs
 from support.builders import TOPICS
 from support.paper_layout import write_rows
@@ -108,25 +109,17 @@ def test_without_annotators_opposed_pairs_stay_a_coin_toss(backbones, tmp_path):
         again.score(TEXTS, annotator="ann")
 
 
-def test_another_column_may_say_who_judged(backbones, tmp_path):
+def test_another_column_may_say_who_judged():
     """Criteria are annotators of their own kind; numbers are names too."""
-    names = {"ann": 1, "bob": "honest"}
-    train, test = (
-        [row | {"objective": names[row["annotator"]], "annotator": "all the same"} for row in rows]
-        for rows in (ROWS, TEST)
-    )
-    config = frozen(
-        backbones, tmp_path, reward_model_type="factor", annotators="variational",
-        annotator_column="objective",
-    )  # fmt: skip
-    result = run(config, train, test)
-    assert result.metrics["data_subset_opposed_accuracy"] > 0.95
-    assert result.metrics["objective_honest_accuracy"] > 0.95
-    again = RewardModel.from_pretrained(result.path)
-    assert again.likelihood.names.names == ("1", "honest")
-    assert again.likelihood.names.column == "objective"
-    assert probability_of_the_first(again.score(TEXTS, annotator=1)) > 0.75
-    assert probability_of_the_first(again.score(TEXTS, annotator="honest")) < 0.25
+    config = TrainConfig(annotators="map", reward_model_type="factor", annotator_column="objective")
+    examples = [
+        read_row(row | {"objective": name, "annotator": "all the same"})
+        for row, name in zip(ROWS[:4], (1, "honest", "honest", 1), strict=True)
+    ]
+    likelihood = make_training_likelihood(config, make_head(config), examples)
+    names = likelihood.names
+    assert (names.names, names.column, names.index(1)) == (("1", "honest"), "objective", 0)
+    assert training_labels(config, likelihood, examples).annotator.tolist() == [0, 1, 1, 0]
 
 
 ANONYMOUS = [{k: v for k, v in row.items() if k != "annotator"} for row in ROWS]

@@ -80,28 +80,6 @@ def test_held_out_prompts_stand_on_one_side_only():
         load_run_data(TrainConfig(validation_fraction=0.01), rows[:2])
 
 
-def test_soft_labels(fit):
-    """A tie's best answer is no preference; the loss of 1 - p is that of the swapped pair."""
-    soft = [row | {"preference": p} for row, p in zip(ROWS[:16], [0.5, 0.0] * 8, strict=True)]
-    swapped = [
-        row
-        if row["preference"] == 0.5
-        else {"chosen": row["rejected"], "rejected": row["chosen"], "preference": 1.0}
-        for row in soft
-    ]
-    one, other = (fit(rows, rows, into=str(n)) for n, rows in enumerate((soft, swapped)))
-    assert losses(one) == pytest.approx(losses(other), abs=1e-5)
-    assert one.metrics["accuracy"] == pytest.approx(other.metrics["accuracy"])
-    chosen, rejected = (
-        one.model.raw_outputs([row[side] for row in soft]) for side in ("chosen", "rejected")
-    )
-    forward = -one.model.head.log_prob_preferred(chosen, rejected)
-    backward = -one.model.head.log_prob_preferred(rejected, chosen)
-    share = torch.tensor([row["preference"] for row in soft])
-    expected = (share * forward + (1 - share) * backward).mean()
-    assert one.metrics["loss"] == pytest.approx(float(expected), abs=1e-5)
-
-
 def too_long(rows):
     return [row | {"rejected": row["rejected"] + " It is so." * 30} for row in rows]
 

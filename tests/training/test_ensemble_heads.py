@@ -24,7 +24,7 @@ from hidden_context.training.frozen.features import FeatureSet
 from hidden_context.training.frozen.probe import train_probe, validation_loss
 from hidden_context.training.labels import make_head, member_draws
 from support.builders import preference_rows, train_config
-from support.runs import losses
+from support.runs import losses, pair_features, spied
 
 ROWS = preference_rows(32, seed=1, words=2)
 TEST = preference_rows(12, seed=2)
@@ -81,14 +81,9 @@ def test_which_head_a_configuration_makes():
 
 def test_a_probe_has_the_ensemble_s_members(backbones, tmp_path):
     options = {"ensemble": "none", "reward_model_type": "ensemble", "probe_members": 2}
-    wrong, right = (
-        frozen(backbones, tmp_path, head_options={"num_members": members}, **options)
-        for members in (3, 2)
-    )
+    config = frozen(backbones, tmp_path, head_options={"num_members": 3}, **options)
     with pytest.raises(ConfigError, match="a probe of 2 members cannot have an ensemble head of 3"):
-        run(wrong, ROWS)
-    result = run(right, ROWS)
-    assert result.model.head.num_members == len(result.model.probe.members) == 2
+        run(config, ROWS)
 
 
 # ---- bootstrap
@@ -174,12 +169,6 @@ def test_members_learn_from_what_they_drew(backbones, tmp_path, monkeypatch):
 # ---- the start is a prior
 
 
-def pair_features(chosen: Tensor, rejected: Tensor, preference: Tensor) -> FeatureSet:
-    """Features of pairs, whose sides stand one after the other."""
-    features = torch.stack([chosen, rejected], 1).flatten(0, 1)
-    return FeatureSet(features, Labels.of_pairs(preference))
-
-
 def test_output_layers_of_probes_are_not_decayed():
     generator = torch.Generator().manual_seed(1)
     chosen, rejected = torch.randn(2, 64, 6, generator=generator)
@@ -255,23 +244,20 @@ def gaps(likelihood) -> list[float]:
     return [float(part.outcomes.raw_gaps.detach()) for part in parts]
 
 
-def test_each_member_keeps_its_own_thresholds_and_averaged_ones_share_their_mean():
+def test_each_member_keeps_its_own_thresholds_and_averaged_ones_share_their_mean(
+    monkeypatch,
+):
     train = noisy_ties(96, 1)
     ensemble = make_likelihood(EnsembleHead(heads.make("base"), 2), TIES)
     train_probe(probe_config(), ensemble, train)
     own = gaps(ensemble)
     assert abs(own[0] - own[1]) > 1e-3
     averaged = make_likelihood(heads.make("base"), TIES)
-    with pytest.MonkeyPatch.context() as patch:
-        seen = []
-        original = probe_module._take_over
-
-        def take_over(likelihood, parts):
-            seen.extend(gap for part in parts for gap in gaps(part))
-            original(likelihood, parts)
-
-        patch.setattr(probe_module, "_take_over", take_over)
-        train_probe(probe_config(), averaged, train)
+    taken = spied(
+        monkeypatch, probe_module, "_take_over", lambda _, parts: [gaps(part)[0] for part in parts]
+    )
+    train_probe(probe_config(), averaged, train)
+    (seen,) = taken
     assert abs(seen[0] - seen[1]) > 1e-3
     assert gaps(averaged) == [pytest.approx(sum(seen) / 2, abs=1e-6)]
 

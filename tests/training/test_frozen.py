@@ -21,7 +21,7 @@ from hidden_context.training.frozen.probe import train_probe
 from hidden_context.training.links import Linker
 from support.builders import preference_rows, train_config
 from support.paper_layout import write_rows
-from support.runs import logged
+from support.runs import logged, pair_features
 
 ROWS = preference_rows(200, seed=1)
 TEST = preference_rows(60, seed=2)
@@ -110,18 +110,13 @@ def test_responses_that_are_all_empty_stop_training_and_scoring(fit, tmp_path):
 # ---- the probe on features of its own
 
 
-def pair_features(chosen: torch.Tensor, rejected: torch.Tensor, labels: Labels) -> FeatureSet:
-    """Features of pairs, whose sides stand one after the other."""
-    return FeatureSet(torch.stack([chosen, rejected], 1).flatten(0, 1), labels)
-
-
 def features_with_signal(count: int, seed: int, noise: float = 0.0) -> FeatureSet:
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.randn(count, 6, generator=generator) for _ in range(2))
     swap = (first[:, 0] < second[:, 0]) ^ (torch.rand(count, generator=generator) < noise)
     chosen = torch.where(swap[:, None], second, first)
     rejected = torch.where(swap[:, None], first, second)
-    return pair_features(chosen, rejected, Labels.of_pairs(torch.ones(count)))
+    return pair_features(chosen, rejected, torch.ones(count))
 
 
 def fit_probe(train, validation=None, head="base", held_out=None, **options):
@@ -145,7 +140,9 @@ OVERFIT = {"probe_dropout": 0.0, "probe_weight_decay": 0.0, "probe_batch_size": 
 def test_patience_ends_training():
     train, validation = features_with_signal(60, 1, 0.3), features_with_signal(200, 2, 0.3)
     options = {"probe_learning_rate": 0.05, "probe_epochs": 100, "probe_patience": 3}
-    _, history = fit_probe(train, validation, probe_members=2, **OVERFIT, **options)
+    probe, history = fit_probe(train, validation, probe_members=2, **OVERFIT, **options)
+    assert not probe.slope.any()  # nothing linear where it is not wanted, nor its epoch 0
+    assert history[0]["epoch"] == 1
     for member in (0, 1):
         curve = [entry["validation_loss"] for entry in history if entry["member"] == member]
         assert len(curve) == curve.index(min(curve)) + 1 + 3
@@ -159,7 +156,7 @@ def test_members_do_not_learn_from_what_they_stop_by():
     spoiled = pair_features(
         torch.where(mask[:, None], rejected, chosen),
         torch.where(mask[:, None], chosen, rejected),
-        train.labels,
+        torch.ones(300),
     )
     options = {"probe_epochs": 1, "probe_learning_rate": 0.02, "probe_batch_size": 8}
     clean, _ = fit_probe(train, held_out=[mask], **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -13,7 +14,10 @@ from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.heads import EnsembleHead
 from hidden_context.models import RewardModel
-from hidden_context.statistics.evaluation.judgement_metrics import judgement_metrics
+from hidden_context.statistics.evaluation.judgement_metrics import (
+    grouped_judgement_metrics,
+    judgement_metrics,
+)
 from support.builders import preference_rows
 from support.runs import logged, losses
 
@@ -45,16 +49,19 @@ def check_saved(result, spread: bool) -> None:
     assert raw.shape == (48, again.head.num_outputs)
     assert torch.equal(raw, result.model.raw_outputs(texts, engine="padded"))
     labels = labels_of([read_row(dict(row)) for row in TEST])
-    metrics = judgement_metrics(again.likelihood, raw, labels)
-    told = {name: result.metrics[name] for name in metrics}
-    assert told == pytest.approx(metrics, abs=1e-4)
+    groups = {name: [row[name] for row in TEST] for name in ("data_subset", "objective")}
+    metrics = grouped_judgement_metrics(again.likelihood, raw, labels, groups)
+    assert result.metrics == pytest.approx(metrics, abs=1e-4)
     assert ({"reward_stddev", "r2"} <= set(metrics)) == spread
-    shares = {name: value for name, value in metrics.items() if name.endswith("_share")}
+    overall = judgement_metrics(again.likelihood, raw, labels)
+    shares = {name: value for name, value in overall.items() if name.endswith("_share")}
     assert not shares or sum(shares.values()) == pytest.approx(1, abs=1e-5)
     assert ("ignorance_share" in shares) == isinstance(again.head, EnsembleHead)
     assert ("shared_context_share" in shares) == (again.head.member.type == "factor")
+    assert again.reward_scale == result.model.reward_scale
     means = again.head.distribution(raw).mean
-    assert again.reward_scale.mean == pytest.approx(float(means.mean()), abs=1e-4)
+    scale = (float(means.mean()), float(means.std(correction=0)), 48)
+    assert dataclasses.astuple(again.reward_scale) == pytest.approx(scale, abs=1e-4)
     card = (result.path / "README.md").read_text()
     title = re.search(r"^# Reward model with (.*)$", card, re.MULTILINE)
     assert title is not None

@@ -17,7 +17,7 @@ from hidden_context.training.links import Linker, Links, compare, draw_pairs
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.runner import StepRunner
 from support.builders import preference_rows, tiny_tokenizer
-from support.runs import losses
+from support.runs import losses, spied
 
 NAMES = "abcd"
 # who rated what: a text each, and one example of three responses
@@ -264,21 +264,19 @@ def rated_rows(count: int):
 
 
 def test_linked_texts_run_in_one_pass_whatever_the_budget(fit, monkeypatch):
-    steps, passes = [], []
-    step, forward = StepRunner.step, PreferenceModule.forward
-
-    def seen(runner, batch, prior):
-        steps.append(batch)
-        passes.append([])
-        return step(runner, batch, prior)
+    passes = []
 
     def counted(module, tokens, labels=None, totals=None):
         if labels is not None:
             passes[-1].append((len(tokens), len(labels.comparisons)))
-        return forward(module, tokens, labels, totals)
 
-    monkeypatch.setattr(StepRunner, "step", seen)
-    monkeypatch.setattr(PreferenceModule, "forward", counted)
+    spied(monkeypatch, PreferenceModule, "forward", counted)
+
+    def begun(_, batch, prior):
+        passes.append([])
+        return batch
+
+    steps = spied(monkeypatch, StepRunner, "step", begun)
     found = []
     for budget in (1, 10**6):
         steps.clear()
@@ -299,18 +297,3 @@ def test_linked_texts_run_in_one_pass_whatever_the_budget(fit, monkeypatch):
             assert any(1 < len(own) < 6 for own in passes)
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert min(found[0]) > 0
-
-
-def test_comparisons_of_single_texts_teach_their_order(backbones, fit):
-    """Nothing but comparisons: no level, no unit, no prompt that two texts share."""
-    rows = rated_rows(48)
-    result = fit(
-        rows, backbone=backbones("gpt2", spread=1.0), anchor_weight=0.0, max_comparisons=32,
-        per_device_train_batch_size=16, num_train_epochs=20, learning_rate=1e-2,
-    )  # fmt: skip
-    curve = losses(result)
-    assert len(curve) == 60
-    assert sum(curve[-6:]) < 0.5 * sum(curve[:6])  # equal ratings tie, at log 2 at least
-    rewards = result.model.raw_outputs([row["text"] for row in rows]).squeeze(-1)
-    good = torch.tensor([bool(number % 2) for number in range(48)])
-    assert float(rewards[good].min()) > float(rewards[~good].max())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from hidden_context.models.network.modules import final_linear
 from hidden_context.training import finetune, run
 from support.builders import preference_rows, train_config
 from support.paper_layout import one_thread
+from support.runs import spied
 
 __all__ = ["one_thread"]
 
@@ -77,19 +77,9 @@ class Watch(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@contextmanager
-def draws_seen():
-    """Collect how often every member sees each example."""
-    found = []
-    original = finetune.fit
-
-    def seen(*args, draws=None, **options):
-        found.append(draws)
-        return original(*args, draws=draws, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "fit", seen)
-        yield found
+def draws_seen(patch):
+    """How often every member sees each example."""
+    return spied(patch, finetune, "fit", lambda *_, draws=None, **options: draws)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +92,8 @@ def finished(backbone, tmp_path_factory):
     """A finished run of two members, with all that it wrote and what was seen of it."""
     out = tmp_path_factory.mktemp("finished") / "out"
     watch = Watch()
-    with draws_seen() as draws:
+    with pytest.MonkeyPatch.context() as patch:
+        draws = draws_seen(patch)
         result = run(config(backbone, out, **STEPS), ROWS, TEST, callbacks=[watch])
     return result, out, watch, draws
 
@@ -157,11 +148,11 @@ def test_members_have_their_own_seed_start_and_bootstrap(finished, backbone):
     assert curve[0][1] != curve[4][1]
 
 
-def test_the_scale_of_the_start_and_no_bootstrap(backbone, tmp_path):
+def test_the_scale_of_the_start_and_no_bootstrap(backbone, tmp_path, monkeypatch):
     watch = Watch()
     options = {"ensemble_prior_scale": 0.0, "ensemble_bootstrap": False, "max_steps": 1}
-    with draws_seen() as draws:
-        result = run(config(backbone, tmp_path, **options), ROWS, callbacks=[watch])
+    draws = draws_seen(monkeypatch)
+    result = run(config(backbone, tmp_path, **options), ROWS, callbacks=[watch])
     assert draws == [None, None]
     assert watch.heads[0].std() == pytest.approx(0.0002, rel=0.4)
     assert result.metrics == {}

@@ -86,13 +86,6 @@ def test_a_larger_budget_never_needs_more_passes(shapes, budget, more, way):
     assert len(divide(tokens, way, 1)) == len(shapes)
 
 
-@given(SHAPES, st.integers(1, 200))
-def test_the_tree_way_never_runs_more_tokens(shapes, budget):
-    tokens = tokens_of(shapes)
-    tree, padded = (sum(b.tokens for b in divide(tokens, way, budget)) for way in WAYS)
-    assert tree <= padded
-
-
 def test_a_budget_below_one_is_an_error():
     with pytest.raises(ConfigError, match="at least 1, not 0"):
         divide(tokens_of([(2, [3, 4])]), "tree", 0)

@@ -1,7 +1,5 @@
 """A run goes on with the data, options and models that it was begun with, or is refused."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -233,31 +231,18 @@ def test_two_trainings_do_not_write_into_one_folder(fit, tmp_path):
     assert not list(tmp_path.rglob("*.lock"))
 
 
-@pytest.mark.parametrize(
-    ("way", "error", "message"),
-    [
-        *(
-            (
-                way,
-                MissingDependencyError,
-                r"--report_to wandb cannot be used: WandbCallback "
-                r"requires wandb to be installed.*, or leave --report_to out\.",
-            )
-            for way in ({"report_to": ["wandb"]}, {"training_arguments": {"report_to": "wandb"}})
-        ),
-        (
-            {"report_to": ["wandbb"]},
-            ConfigError,
-            "--report_to wandbb: wandbb is not supported, only",
-        ),
-    ],
-)
-def test_a_tracker_that_cannot_be_used_is_found_before_anything_is_read(
-    fit, tmp_path, monkeypatch, way, error, message
-):
+def test_a_tracker_that_cannot_be_used_is_found_before_anything_is_read(fit, tmp_path, monkeypatch):
     from transformers.integrations import integration_utils
 
     monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
-    with pytest.raises(error, match=message):
-        fit(backbone="no/model", into="run", data_path="no/data.jsonl", **way)
+    options = {"backbone": "no/model", "into": "run", "data_path": "no/data.jsonl"}
+    missing = (
+        r"--report_to wandb cannot be used: WandbCallback requires wandb to be installed.*, "
+        r"or leave --report_to out\."
+    )
+    for way in ({"report_to": ["wandb"]}, {"training_arguments": {"report_to": "wandb"}}):
+        with pytest.raises(MissingDependencyError, match=missing):
+            fit(**options, **way)
+    with pytest.raises(ConfigError, match="--report_to wandbb: wandbb is not supported, only"):
+        fit(**options, report_to=["wandbb"])
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,5 @@
 """Chats from the file to the reward: refused rows, tools, tool calls, null keys, content parts."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

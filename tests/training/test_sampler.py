@@ -17,7 +17,7 @@ from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.runner import StepRunner
 from hidden_context.training.sampler import StepSampler
 from support.builders import preference_rows, tiny_tokenizer
-from support.runs import StopAfter
+from support.runs import StopAfter, spied
 
 SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=50)
 
@@ -189,13 +189,7 @@ def test_examples_of_more_votes_than_a_step_stand_alone():
 @pytest.mark.parametrize("stop", [2, 3, 5, 6, 8])
 def test_a_resumed_run_goes_on_with_the_next_pairs(fit, monkeypatch, stop):
     """22 pairs in steps of 8: checkpoints within epochs, and at the end of one (step 3 and 6)."""
-    seen, original = [], StepRunner.step
-
-    def recorded(runner, batch, prior):
-        seen.append(list(batch.rows))
-        return original(runner, batch, prior)
-
-    monkeypatch.setattr(StepRunner, "step", recorded)
+    seen = spied(monkeypatch, StepRunner, "step", lambda _, batch, prior: list(batch.rows))
     rows, options = preference_rows(22, seed=3), {"num_train_epochs": 3, "save_steps": 1}
     with pytest.raises(KeyboardInterrupt):
         fit(rows, callbacks=[StopAfter(stop)], **options)

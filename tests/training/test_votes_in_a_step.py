@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
+import zlib
 
 import pytest
 import torch
@@ -14,17 +14,17 @@ from hidden_context.data.expand import expand_pairs
 from hidden_context.data.importers import read_row
 from hidden_context.data.merge import merge_prompts
 from hidden_context.data.tokens.tokenize import tokenize_examples
-from hidden_context.models.checkpoint.likelihood_file import members_of
 from hidden_context.models.engine.budget import TokenBudget
 from hidden_context.models.network.modules import final_linear
-from hidden_context.training import run
 from hidden_context.training.dataset import ExampleDataset
 from hidden_context.training.finetune import build_reward_model
+from hidden_context.training.frozen.features import feature_set
+from hidden_context.training.frozen.fit import group_codes, response_groups
+from hidden_context.training.frozen.probe import train_probe
 from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
 from hidden_context.training.module import PassOutput, PreferenceModule, Totals
 from hidden_context.training.runner import StepRunner
-from support import runs
-from support.builders import TOPICS, preference_rows, train_config
+from support.builders import preference_rows, train_config
 from support.runs import losses
 
 PROMPT = "\n\nHuman: What about " + " ".join(["tea and rain and maps"] * 60) + "?\n\nAssistant:"
@@ -255,81 +255,44 @@ def test_the_passes_parts_of_a_loss_add_up(step_of):
     assert math.isfinite(sum(each))
 
 
-# ---- Several votes on one pair: in one row or in as many, they are the same votes
+# ---- a probe
 
 
-PEOPLE = [f"p{number:02}" for number in range(20)]
-KIND, RUDE = " An answer that is kind.", " An answer that is rude."
+class Features:
+    """Stands for a backbone: numbers that depend on the text alone."""
 
-
-def voted_rows(count: int, seed: int):
-    """Pairs judged by twenty people, of whom ten like kind answers and ten rude ones."""
-    draw = random.Random(seed)
-    rows = []
-    for number in range(count):
-        prompt = f"\n\nHuman: What about {draw.choice(TOPICS)} {seed}{number}?\n\nAssistant:"
-        votes = [
-            {"annotator": name, "preference": float((place < 10) == (draw.random() < 0.9))}
-            for place, name in enumerate(PEOPLE)
-        ]
-        rows.append({"prompt": prompt, "chosen": KIND, "rejected": RUDE, "annotations": votes})
-    return rows
-
-
-def told(result) -> dict[str, float]:
-    """Metrics but for the level of rewards, which comparisons leave open."""
-    return {n: value for n, value in result.metrics.items() if not n.endswith("reward_mean")}
-
-
-def contexts(result) -> torch.Tensor:
-    """Posterior means of the annotators, of shape ``(M, U)``, each member's sign the same."""
-    found = torch.stack(
-        [part.annotators.location.detach()[:, 0] for part in members_of(result.model.likelihood)]
-    )
-    return found * found[:, :1].sign()
+    def features(self, texts, progress=None):
+        seeds = [torch.Generator().manual_seed(zlib.crc32(repr(text).encode())) for text in texts]
+        return torch.stack([torch.randn(6, generator=seed) for seed in seeds])
 
 
 @pytest.mark.parametrize("linear", [False, True])
-def test_votes_in_one_row_are_learned_like_rows_of_their_own(backbones, tmp_path, linear):
-    rows, test = voted_rows(16, seed=1), voted_rows(6, seed=2)
-    single = row_per_vote(rows)
-    shuffled = random.Random(3).sample(single, len(single))
-    results = {}
-    for name, train, merge in (
-        ("nested", rows, True),
-        ("merged", single, True),
-        ("apart", single, False),
-        ("shuffled", shuffled, False),
-        ("shuffled and merged", shuffled, True),
-    ):
-        config = runs.frozen(
-            backbones, tmp_path / name, merge_prompts=merge, reward_model_type="factor",
-            annotators="variational", probe_epochs=40, probe_members=1,
-            probe_early_stopping=False, probe_linear=linear,
-        )  # fmt: skip
-        results[name] = run(config, train, test)
-    nested = results["nested"]
-    kept = {name: result.reports["train"].kept for name, result in results.items()}
-    assert kept == {
-        "nested": 16, "merged": 16, "apart": 320, "shuffled": 320, "shuffled and merged": 16
-    }  # fmt: skip
-    for name in ("merged", "apart"):  # the same votes in the same order
-        if not linear:  # whose batches are dealt from all comparisons
-            curves = [losses(result) for result in (nested, results[name])]
-            # rounding, which depends on how rows are laid out, grows from step to step
-            assert curves[0][:5] == pytest.approx(curves[1][:5], abs=1e-4)
-            assert curves[0] == pytest.approx(curves[1], abs=1e-2)
-        assert results[name].metrics["loss"] == pytest.approx(nested.metrics["loss"], abs=5e-3)
-        assert told(results[name]) == pytest.approx(told(nested), rel=0.05, abs=5e-3)
-        state, other = (each.model.probe.state_dict() for each in (nested, results[name]))
-        for part in ("location", "scale"):  # of the responses as often as votes name them
-            assert torch.allclose(state[part], other[part], rtol=1e-5, atol=1e-5), part
-    for name, result in results.items():
-        for own, other in zip(contexts(nested), contexts(result), strict=True):
-            both = torch.corrcoef(torch.stack([own, other]))
-            assert float(both[0, 1]) > 0.99, name
-        assert float(contexts(result).std(1).min()) > 0.5
-        assert bool((contexts(result)[:, :10] > 0).all())
-        assert bool((contexts(result)[:, 10:] < 0).all())
-        assert result.metrics["accuracy"] > 0.8
-        assert result.metrics["loss"] == pytest.approx(nested.metrics["loss"], abs=0.06)
+def test_votes_in_one_row_are_learned_like_rows_of_their_own(linear):
+    """The same votes in the same order make the same steps, however the rows are laid out."""
+    config = train_config(
+        "x", "y", reward_model_type="factor", annotators="variational", probe_members=1,
+        probe_epochs=6, probe_batch_size=8, probe_dropout=0.0, probe_linear=linear,
+    )  # fmt: skip
+    nested, apart = (
+        [read_row(dict(row)) for row in rows]
+        for rows in (nested_rows(), row_per_vote(nested_rows()))
+    )
+    found = []
+    for examples in (nested, merge_prompts(apart), apart):
+        torch.manual_seed(0)
+        likelihood = make_training_likelihood(config, make_head(config), examples)
+        labels = training_labels(config, likelihood, examples)
+        groups = group_codes(response_groups(examples))
+        probe, history = train_probe(
+            config, likelihood, feature_set(Features(), examples, labels, groups=groups)
+        )
+        state = probe.state_dict() | likelihood.state_dict()
+        found.append((len(examples), losses(history), state))
+    assert [count for count, *_ in found] == [8, 8, 20]
+    _, curve, state = found[0]
+    start = make_training_likelihood(config, make_head(config), nested).state_dict()
+    assert float((state["annotators.location"] - start["annotators.location"]).abs().min()) > 1e-3
+    for _, other_curve, other in found[1:]:
+        assert other_curve == pytest.approx(curve, abs=1e-4)
+        for name, values in state.items():
+            assert torch.allclose(values, other[name], atol=1e-3), name

@@ -14,7 +14,6 @@ from hidden_context.worlds.utilities import (
     COMPLIANCE,
     HARMFUL_PROMPT_KINDS,
     INCOHERENT,
-    KINDS,
     REFUSAL,
     Annotators,
     ResponseKind,
@@ -75,22 +74,6 @@ def test_compliance_is_contested_against_every_safe_answer_alike() -> None:
     for better, worse in ((ALTERNATIVE, REFUSAL), (REFUSAL, INCOHERENT)):
         assert MIXED.probability_under("helpful", better, worse) > 0.8
         assert MIXED.probability_under("harmless", better, worse) > 0.8
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_moments_and_quantiles_agree_with_samples(name: str) -> None:
-    distribution = MIXED.utility(KINDS[name])
-    torch.manual_seed(3)
-    drawn = distribution.sample((DRAWS,)).numpy()
-    tolerance = 5 * distribution.stddev.item() / DRAWS**0.5
-    assert drawn.mean() == pytest.approx(distribution.mean.item(), abs=tolerance)
-    assert drawn.var() == pytest.approx(distribution.variance.item(), rel=0.02)
-    for q in (0.01, 0.2, 0.99):
-        point = distribution.quantile(q)
-        assert distribution.cdf(point).item() == pytest.approx(q, abs=1e-9)
-        assert (drawn <= point.item()).mean() == pytest.approx(
-            q, abs=5 * (q * (1 - q) / DRAWS) ** 0.5
-        )
 
 
 def test_quantile_of_one_objective_is_normal() -> None:

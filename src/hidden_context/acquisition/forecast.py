@@ -85,9 +85,7 @@ def forecast_shares(items: Items, features: Features, sizes: Sizes | None = None
     difference = columns[sides[0]] - columns[sides[1]]
     lean, linear, found = _lean(items, difference, first, second, sizes)
     if equal.sum() == 0:
-        mean, variance = _moments(lean.others, lean.others_variance)
-        shares = np.stack([mean, np.zeros_like(mean), 1 - mean], axis=1)
-        return ShareForecast(_inside(shares), 2 * variance, linear, found)
+        return _together(lean, np.zeros((2, len(items))), linear, found)
     design, variances = _tie_design(items, columns, sides, lean)
     fits = []
     for scale in (0.25, 1.0, 4.0) if sizes is None else (sizes.ties,):
@@ -95,14 +93,15 @@ def forecast_shares(items: Items, features: Features, sizes: Sizes | None = None
         precision[:2] = 1 / _VAGUE, 1.0
         fits.append((fit_scores(design, equal, first + second, precision), scale))
     ties, scale = max(fits, key=lambda pair: pair[0].evidence)
-    return _together(lean, ties, linear, replace(found, ties=scale))
+    e = np.stack(_moments(ties.others, ties.others_variance))
+    return _together(lean, e, linear, replace(found, ties=scale))
 
 
 def _lean(
     items: Items, texts: Floats, yes: Floats, no: Floats, sizes: Sizes | None
 ) -> tuple[Scores, Floats, Sizes]:
     """Fit which side is better, also from texts alone."""
-    effects = _effects(items, len(items.responses), signs=(1.0, -1.0))
+    effects = _effects(items, signs=(1.0, -1.0))
     design = Design(texts, effects)
     middle = Sizes(_LEAN_TEXTS[1], _LEAN_EFFECTS[1], 1.0)
     best, chosen = _best(design, yes, no, [middle] if sizes is None else [sizes])
@@ -140,42 +139,37 @@ def _tie_design(
     one, other = some[sides[0]], some[sides[1]]
     ones, apart = np.ones((len(one), 1)), np.abs(lean.others)[:, None]
     texts = np.concatenate([ones, apart, np.abs(one - other), one + other], axis=1)
-    effects = _effects(items, len(items.responses), signs=(1.0, 1.0))
+    effects = _effects(items, signs=(1.0, 1.0))
     groups = _group_effects(items)
     counts = [texts.shape[1], effects.shape[1], groups.shape[1]]
     variances = np.repeat([_TIE_TEXTS, _TIE_EFFECTS, _TIE_GROUPS], counts)
     return Design(texts, csr_array(hstack([effects, groups]))), variances
 
 
-def _effects(items: Items, responses: int, signs: tuple[float, float]) -> csr_array:
+def _effects(items: Items, signs: tuple[float, float]) -> csr_array:
     """Effects of responses that stand in several items, sparse, ``(I, E)``."""
     if not items.are_pairs:
         return csr_array((len(items), 0))
-    uses = np.bincount(items.first, minlength=responses)
-    uses += np.bincount(items.second, minlength=responses)
-    chosen = np.argsort(-uses, kind="stable")[:MOST_EFFECTS]
-    chosen = chosen[uses[chosen] >= 3]
-    place = np.full(responses, NOBODY)
-    place[chosen] = np.arange(len(chosen))
-    return _sparse([place[items.first], place[items.second]], signs, len(chosen))
+    return _frequent([items.first, items.second], signs, MOST_EFFECTS, 3)
 
 
 def _group_effects(items: Items) -> csr_array:
     """Effects of the groups that have many items, where there are several, ``(I, G)``."""
-    sizes = np.bincount(items.group)
-    chosen = np.argsort(-sizes, kind="stable")[:200]
-    chosen = chosen[sizes[chosen] >= 20]
-    chosen = chosen if len(chosen) > 1 else chosen[:0]
-    place = np.full(len(sizes), NOBODY)
+    found = _frequent([items.group], (1.0,), 200, 20)
+    return found if found.shape[1] > 1 else found[:, :0]
+
+
+def _frequent(codes: list[Codes], signs: tuple[float, ...], most: int, fewest: int) -> csr_array:
+    """Signed indicators of the codes that occur most often, sparse, ``(I, E)``."""
+    uses = np.bincount(np.concatenate(codes))
+    chosen = np.argsort(-uses, kind="stable")[:most]
+    chosen = chosen[uses[chosen] >= fewest]
+    place = np.full(len(uses), NOBODY)
     place[chosen] = np.arange(len(chosen))
-    return _sparse([place[items.group]], (1.0,), len(chosen))
-
-
-def _sparse(places: list[Codes], signs: tuple[float, ...], count: int) -> csr_array:
-    rows = [np.flatnonzero(place != NOBODY) for place in places]
+    rows = [np.flatnonzero(place[each] != NOBODY) for each in codes]
     values = np.concatenate([np.full(len(r), s) for r, s in zip(rows, signs, strict=True)])
-    columns = np.concatenate([place[r] for place, r in zip(places, rows, strict=True)])
-    shape = (len(places[0]), count)
+    columns = np.concatenate([place[each[r]] for each, r in zip(codes, rows, strict=True)])
+    shape = (len(codes[0]), len(chosen))
     return csr_array(coo_array((values, (np.concatenate(rows), columns)), shape))
 
 
@@ -187,16 +181,12 @@ def _moments(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
     return np.asarray(found), np.asarray(((points - found[:, None]) ** 2) @ weight)
 
 
-def _together(lean: Scores, ties: Scores, linear: Floats, sizes: Sizes) -> ShareForecast:
-    """Combine both regressions into shares; their errors are taken as independent."""
+def _together(lean: Scores, equal: Floats, linear: Floats, sizes: Sizes) -> ShareForecast:
+    """Combine the lean and the moments of e, ``(2, I)``; their errors are taken as independent."""
     p, p_variance = _moments(lean.others, lean.others_variance)
-    e, e_variance = _moments(ties.others, ties.others_variance)
+    e, e_variance = equal
     shares = np.stack([(1 - e) * p, e, (1 - e) * (1 - p)], axis=1)
     decided = (1 - e) ** 2 + e_variance
     variance = e_variance + 2 * decided * p_variance + e_variance * (p**2 + (1 - p) ** 2)
-    return ShareForecast(_inside(shares), variance, linear, sizes)
-
-
-def _inside(shares: Floats) -> Floats:
     shares = np.maximum(shares, LEAST)
-    return np.asarray(shares / shares.sum(1, keepdims=True))
+    return ShareForecast(shares / shares.sum(1, keepdims=True), variance, linear, sizes)

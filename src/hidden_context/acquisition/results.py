@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hidden_context.data.dialogue import Conversation, to_text
-from hidden_context.data.storage.files import write_json, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -91,23 +88,6 @@ class Chosen:
     total: GroupSummary
     groups: list[GroupSummary]
     report: str
-
-
-def write_questions(path: str | Path, questions: Sequence[Question], format: str) -> None:
-    """Write questions to a file, all or nothing.
-
-    Args:
-        path: The file.
-        questions: The questions, in order.
-        format: ``jsonl``, or ``label_studio`` for one JSON list of tasks.
-
-    Raises:
-        StorageError: If the file cannot be written.
-    """
-    if format == "label_studio":
-        write_json(path, [label_studio_task(question) for question in questions])
-    else:
-        write_jsonl(path, (question.to_dict() for question in questions))
 
 
 def label_studio_task(question: Question) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from hidden_context.acquisition.config import NextConfig
 from hidden_context.acquisition.forecast import ShareForecast, forecast_shares
 from hidden_context.acquisition.people import People, read_people
 from hidden_context.acquisition.pool import Pool, read_pool
-from hidden_context.acquisition.results import Chosen, GroupSummary, Question, write_questions
+from hidden_context.acquisition.results import Chosen, GroupSummary, Question, label_studio_task
 from hidden_context.acquisition.select import Choice, Limits, choose_votes
 from hidden_context.acquisition.twins import Twins, find_twins
 from hidden_context.check.features import features_of
+from hidden_context.data.storage.files import write_json, write_jsonl
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.statistics.checks import Codes, Floats
 from hidden_context.statistics.votes.posterior import MOST_AHEAD, SharePosterior, fit_strength
@@ -40,7 +41,10 @@ def run(config: NextConfig, say: Say | None = None) -> Chosen:
         StorageError: If the questions cannot be written.
     """
     chosen = choose(config, say)
-    write_questions(config.output, chosen.questions, config.format)
+    if config.format == "label_studio":
+        write_json(config.output, [label_studio_task(question) for question in chosen.questions])
+    else:
+        write_jsonl(config.output, (question.to_dict() for question in chosen.questions))
     return chosen
 
 

@@ -79,7 +79,7 @@ def read_analysis(path: str | Path) -> dict[str, Any]:
 
 
 def _from_version_2(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename causes of variance; leave out agreement, which called a unanimous "equal" contested."""
+    """Rename causes of variance, and leave out agreement, which took "equal" for contested."""
     analyses = []
     for scores in content.get("analyses", []):
         kept = {name: value for name, value in scores.items() if name != "agreement"}

@@ -13,7 +13,6 @@ from hidden_context.statistics.agreement import auroc, contested
 from hidden_context.statistics.checks import Floats
 from hidden_context.statistics.votes.losses import cross_entropy
 
-METRICS: Final = ("loss", "accuracy", "brier", "contested_auroc")
 # of a single vote nothing can be contested
 _FEWEST_VOTES: Final = 2
 

@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.agreement import Booleans
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.checks import Booleans, Codes, Floats
 
 FOLDS: Final = 4
 

@@ -291,15 +291,6 @@ _CLASSES: Final[dict[str, type[Benchmark]]] = {
 }
 
 
-def names() -> tuple[str, ...]:
-    """Names of the benchmarks.
-
-    >>> names()
-    ('reward_bench_2', 'rm_bench', 'judge_bench')
-    """
-    return tuple(_CLASSES)
-
-
 def make(name: str) -> Benchmark:
     """Make a benchmark by its name.
 

@@ -16,8 +16,7 @@ from hidden_context.data.model_input import Text
 from hidden_context.data.splits.division import BY_FIRST_TURN, SplitOptions
 from hidden_context.data.votes.items import ItemVotes, votes_of
 from hidden_context.errors import DataError
-from hidden_context.statistics.checks import Codes, Floats
-from hidden_context.statistics.votes.table import Booleans
+from hidden_context.statistics.checks import Booleans, Codes, Floats
 
 NOBODY: Final = -1
 FEWEST_FOR_SHARES: Final = 4
@@ -85,8 +84,7 @@ class Items:
     @cached_property
     def counts(self) -> Floats:
         """Votes for first, equal and second, of shape ``(I, 3)``."""
-        counts = self.votes.table.counts
-        return np.stack([counts.first, counts.equal, counts.second], axis=1)
+        return self.votes.table.counts.answers
 
     @cached_property
     def has_few_votes(self) -> bool:

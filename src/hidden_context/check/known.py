@@ -13,11 +13,11 @@ from hidden_context.check.findings import KnownVoters
 from hidden_context.check.items import NOBODY, Items
 from hidden_context.check.predict import FOLDS, SCALED_FROM, design_of, labels_of, turned
 from hidden_context.check.results import FEWEST_PEOPLE
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.checks import Booleans, Codes, Floats
 from hidden_context.statistics.interval import FEWEST, Interval
 from hidden_context.statistics.means import two_way_interval
 from hidden_context.statistics.votes.losses import three_way_losses
-from hidden_context.statistics.votes.table import BETWEEN, EQUAL, Booleans
+from hidden_context.statistics.votes.table import BETWEEN, EQUAL
 
 if TYPE_CHECKING:
     from hidden_context.likelihood import Labels

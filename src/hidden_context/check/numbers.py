@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from hidden_context.statistics.checks import Codes, Floats
 from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.means import ratio_interval
 from hidden_context.terminal import percent
-
-MOST_CHARACTERS: Final = 400
 
 
 def mean_interval(
@@ -55,13 +51,3 @@ def counted(count: float, noun: str) -> str:
     ('1 item', '16,927 items')
     """
     return f"{count:,.0f} {noun if count == 1 else noun + 's'}"
-
-
-def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Put a text on one line and shorten it.
-
-    >>> shortened("a   long word", 8)
-    'a long…'
-    """
-    text = " ".join(text.split()).encode("utf-8", "replace").decode()
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

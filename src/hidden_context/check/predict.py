@@ -12,7 +12,6 @@ from hidden_context.baselines.pairs import group_folds
 from hidden_context.check.features import Features, fit_share
 from hidden_context.check.items import NOBODY, Items
 from hidden_context.statistics.checks import Codes, Floats
-from hidden_context.statistics.votes.table import Booleans
 
 if TYPE_CHECKING:
     from hidden_context.likelihood import Labels
@@ -67,16 +66,11 @@ def forecast(
     found: Forecast | None = None
     for learn, held_out in folds:
         fold = predict_fold(items, features, np.flatnonzero(learn), measures, seed)
-        found = fold if found is None else _put(found, fold, held_out)
+        found = found or fold
+        for old, new in ((found.answers, fold.answers), (found.values, fold.values)):
+            for name, values in old.items():
+                values[held_out] = new[name][held_out]
     return None if found is None else replace(found, folds=len(folds))
-
-
-def _put(found: Forecast, fold: Forecast, held_out: Booleans) -> Forecast:
-    """Take over a fold's held-out items."""
-    for old, new in ((found.answers, fold.answers), (found.values, fold.values)):
-        for name, values in old.items():
-            values[held_out] = new[name][held_out]
-    return found
 
 
 def predict_fold(

@@ -10,15 +10,15 @@ from hidden_context.baselines.pairs import group_folds
 from hidden_context.check.features import fit_share
 from hidden_context.check.findings import Item, Score
 from hidden_context.check.items import NOBODY, Items
-from hidden_context.check.numbers import mean_interval, shortened
+from hidden_context.check.numbers import mean_interval
 from hidden_context.check.predict import FOLDS, Forecast
 from hidden_context.check.topics import Topics
-from hidden_context.statistics.checks import Floats
+from hidden_context.contexts.text import shortened
+from hidden_context.statistics.checks import Booleans, Floats, places
 from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.votes.contested import compare_measures, contested_probability
 from hidden_context.statistics.votes.losses import entropy_floor
 from hidden_context.statistics.votes.posterior import log_chance
-from hidden_context.statistics.votes.table import Booleans
 
 LABELS: Final = {
     "model": "model of texts",
@@ -115,21 +115,11 @@ def most_split(items: Items, topics: Topics, answers: Floats | None) -> list[Ite
         prior = np.tile(shares / shares.sum(), (len(items), 1))
     opposite = opposite_sides(prior, counts, items.votes.table.counts.judged)
     split = items.split & (counts[:, 0] > 0) & (counts[:, 2] > 0)
-    order = [n for n in np.argsort(-opposite, kind="stable").tolist() if split[n]]
-    return [_item(items, topics, answers, n, float(opposite[n])) for n in _apart(items, order)]
-
-
-def _apart(items: Items, order: list[int]) -> list[int]:
-    """Take one item of each prompt first, then more of the same prompts."""
-    seen: set[int] = set()
-    first: list[int] = []
-    rest: list[int] = []
-    for number in order:
-        prompt = int(items.prompt[number])
-        (rest if prompt in seen else first).append(number)
-        seen.add(prompt)
-    chosen = set((first + rest)[:SHOWN])
-    return [number for number in order if number in chosen]
+    order = np.argsort(-opposite, kind="stable")
+    order = order[split[order]]
+    comes_again = places(items.prompt[order]) > 0  # one item of each prompt first, then more
+    shown = order[np.sort(np.argsort(comes_again, kind="stable")[:SHOWN])]
+    return [_item(items, topics, answers, n, float(opposite[n])) for n in shown.tolist()]
 
 
 def opposite_sides(prior: Floats, counts: Floats, judged: Booleans) -> Floats:

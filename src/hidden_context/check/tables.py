@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hidden_context.check.numbers import shortened, with_ends
+from hidden_context.check.numbers import with_ends
+from hidden_context.contexts.text import shortened
 from hidden_context.terminal import make_table, number, percent, say
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,9 +9,10 @@ import numpy as np
 
 from hidden_context.check.findings import Context, Topic
 from hidden_context.check.items import Items
-from hidden_context.check.numbers import mean_interval, shortened
+from hidden_context.check.numbers import mean_interval
 from hidden_context.check.results import FEWEST_PEOPLE
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.contexts.text import shortened
+from hidden_context.statistics.checks import Codes, Floats, places
 from hidden_context.statistics.interval import FEWEST, Interval
 
 MOST_VALUES: Final = 40
@@ -67,12 +67,8 @@ def find_topics(items: Items, seed: int = 0) -> Topics:
 
 def _unique(names: list[str]) -> list[str]:
     """Number names that occur again."""
-    seen: Counter[str] = Counter()
-    for place, name in enumerate(names):
-        seen[name] += 1
-        if seen[name] > 1:
-            names[place] = f"{name} ({seen[name]})"
-    return names
+    before = places(np.unique(names, return_inverse=True)[1]).tolist()
+    return [f"{name} ({n + 1})" if n else name for name, n in zip(names, before, strict=True)]
 
 
 def _contexts(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from hidden_context.check.config import CheckConfig
 from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
+from hidden_context.progress import say
 
 
 @command(
@@ -20,8 +19,5 @@ def main(config: CheckConfig) -> None:
     use_cache_without_network()
     from hidden_context.check.tables import print_found
     from hidden_context.check.workflow import run
-
-    def say(doing: str) -> None:
-        print(f"{doing} …", file=sys.stderr, flush=True)
 
     print_found(run(config, None if config.quiet else say), config.folder / "check.html")

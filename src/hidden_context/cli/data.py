@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hidden_context.cli.arguments import Main, command
+from hidden_context.cli.main import code_without_verb, usage
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
 
@@ -274,22 +275,11 @@ _VERBS: dict[str, tuple[Main, str]] = {
 }
 
 
-def _usage() -> str:
-    verbs = "\n".join(f"  {verb:<9} {text}" for verb, (_, text) in _VERBS.items())
-    return (
-        "usage: hidden-context data VERB [options]\n\nverbs:\n"
-        f"{verbs}\n\nhidden-context data VERB --help lists a verb's options."
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run ``hidden-context data VERB …`` and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())
-        return 0 if arguments else 2
-    if arguments[0] not in _VERBS:
-        print(f"error: {arguments[0]!r} is not a verb of data.\n\n{_usage()}", file=sys.stderr)
-        return 2
-    use_cache_without_network()
-    return _VERBS[arguments[0]][0](arguments[1:])
+    text = usage("hidden-context data", {verb: does for verb, (_, does) in _VERBS.items()})
+    exit_code = code_without_verb(argv, _VERBS, text, " of data")
+    if exit_code is None:
+        use_cache_without_network()
+        exit_code = _VERBS[argv[0]][0](argv[1:])
+    return exit_code

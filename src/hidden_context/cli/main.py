@@ -10,7 +10,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 VERBS = {
@@ -117,15 +117,37 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _usage() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
+def usage(prog: str, verbs: Mapping[str, str], about: str = "", more: str = "") -> str:
+    """List the verbs of a command with what they do."""
+    width = max(map(len, verbs))
+    lines = "".join(f"  {verb:<{width}}  {text}\n" for verb, text in verbs.items())
     return (
-        "usage: hidden-context VERB [options]\n\n"
-        "Reward models for preference data whose labellers disagree.\n\nverbs:\n"
-        + "\n".join(lines)
-        + "\n\nhidden-context VERB --help lists a verb's options; --version prints the version."
+        f"usage: {prog} VERB [options]\n\n{about}verbs:\n{lines}\n"
+        f"{prog} VERB --help lists a verb's options{more}."
     )
+
+
+def code_without_verb(
+    arguments: Sequence[str], verbs: Container[str], text: str, of: str = ""
+) -> int | None:
+    """Print the usage unless the arguments begin with a verb.
+
+    Args:
+        arguments: The arguments.
+        verbs: The verbs.
+        text: The usage.
+        of: What is said behind "is not a verb".
+
+    Returns:
+        The exit code, or None where there is a verb.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(text, flush=True)
+        return 0 if arguments else 2
+    if arguments[0] not in verbs:
+        print(f"error: {arguments[0]!r} is not a verb{of}.\n\n{text}", file=sys.stderr)
+        return 2
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,21 +157,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(argv: Sequence[str] | None) -> int:
     arguments = list(argv or ())
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage(), flush=True)
-        return 0 if arguments else 2
-    if arguments[0] in ("-V", "--version"):
+    if arguments[:1] in (["-V"], ["--version"]):
         from importlib.metadata import version
 
         print(f"hidden-context {version('hidden-context')}")
         return 0
-    verb = arguments[0]
-    if verb not in VERBS:
-        print(f"error: {verb!r} is not a verb.\n\n{_usage()}", file=sys.stderr)
-        return 2
-    module = importlib.import_module(f"hidden_context.cli.{verb}")
-    exit_code: int = module.main(arguments[1:])
-    sys.stdout.flush()  # a reader that has gone away is noticed here, not at exit
+    about = "Reward models for preference data whose labellers disagree.\n\n"
+    text = usage("hidden-context", VERBS, about, "; --version prints the version")
+    exit_code = code_without_verb(arguments, VERBS, text)
+    if exit_code is None:
+        module = importlib.import_module(f"hidden_context.cli.{arguments[0]}")
+        exit_code = int(module.main(arguments[1:]))
+        sys.stdout.flush()  # a reader that has gone away is noticed here, not at exit
     return exit_code
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final
 
 from hidden_context.acquisition.config import NextConfig
 from hidden_context.cli.arguments import command
 from hidden_context.cli.offline import use_cache_without_network
+from hidden_context.progress import say
 
 if TYPE_CHECKING:
     from hidden_context.acquisition.results import Chosen, GroupSummary
@@ -26,9 +26,6 @@ def main(config: NextConfig) -> None:
     """Choose votes, write them as questions, and print what they are expected to tell."""
     use_cache_without_network()
     from hidden_context.acquisition.workflow import run
-
-    def say(doing: str) -> None:
-        print(f"{doing} …", file=sys.stderr, flush=True)
 
     chosen = run(config, None if config.quiet else say)
     print("\n".join(summary_lines(chosen)))

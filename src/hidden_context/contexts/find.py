@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from hidden_context.contexts.levels import cluster_by_silhouette, find_levels
-from hidden_context.contexts.text import Texts, distinctive_terms, read_texts
+from hidden_context.contexts.text import Texts, distinctive_terms, read_texts, shortened
 from hidden_context.data.storage.files import to_plain
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import Codes, Floats
@@ -200,7 +200,7 @@ def _contexts(
         vectors = texts.vectors[inside]
         distance = np.square(vectors - vectors.mean(0)).sum(1)
         typical = inside[np.argsort(distance, kind="stable")[:3]]
-        examples = [_shortened(prompts[number]) for number in typical]
+        examples = [shortened(prompts[number], _EXAMPLE_CHARACTERS) for number in typical]
         contexts.append(Context(**vars(topic), examples=examples, topics=topics))
     return contexts, label
 
@@ -227,27 +227,16 @@ def _topics(texts: Texts, label: Codes, sums: Floats, total: float) -> tuple[lis
     return topics, np.argsort(order).astype(np.int64)[label]
 
 
-def _shortened(prompt: str) -> str:
-    text = " ".join(prompt.split())
-    text = text.encode("utf-8", "replace").decode()  # half a character cannot be written
-    if len(text) <= _EXAMPLE_CHARACTERS:
-        return text
-    return text[: _EXAMPLE_CHARACTERS - 1].rstrip() + "…"
-
-
 def _top(
     prompts: Sequence[str], cluster: Codes, variance: Floats, rows: Codes | None
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    seen: set[int] = set()
-    for place in np.argsort(-variance, kind="stable"):
-        if len(found) < 10 and int(cluster[place]) not in seen:
-            seen.add(int(cluster[place]))
-            found.append(
-                {
-                    "row": int(place if rows is None else rows[place]),
-                    "prompt": _shortened(prompts[int(cluster[place])]),
-                    "variance": float(variance[place]),
-                }
-            )
-    return found
+    order = np.argsort(-variance, kind="stable")
+    largest = np.sort(np.unique(cluster[order], return_index=True)[1])  # one of each prompt
+    return [
+        {
+            "row": place if rows is None else int(rows[place]),
+            "prompt": shortened(prompts[int(cluster[place])], _EXAMPLE_CHARACTERS),
+            "variance": float(variance[place]),
+        }
+        for place in order[largest[:10]].tolist()
+    ]

@@ -47,6 +47,16 @@ def clean(prompt: str) -> str:
     return " ".join(_SPEAKER.sub(" ", prompt).split())
 
 
+def shortened(text: str, most: int = 400) -> str:
+    """Put a text on one line and shorten it.
+
+    >>> shortened("a   long word", 8)
+    'a long…'
+    """
+    text = " ".join(text.split()).encode("utf-8", "replace").decode()
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
 def read_texts(prompts: Sequence[str], embeddings: Floats | None, seed: int) -> Texts:
     r"""Turn prompts into vectors.
 

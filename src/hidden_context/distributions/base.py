@@ -152,7 +152,7 @@ class RewardDistribution(Distribution, abc.ABC):
 
     @property
     def variance_parts(self) -> dict[str, Tensor]:
-        """Variance by its cause, each of shape ``batch_shape``; the parts sum to ``variance``.
+        """Variance split by cause, each part of shape ``batch_shape``; they sum to ``variance``.
 
         ``shared_context``: the context that one annotator brings to all responses of a prompt;
         ``noise`` of one person's judgement; ``ignorance``: what the model does not know. A
@@ -162,7 +162,7 @@ class RewardDistribution(Distribution, abc.ABC):
         return {"unsplit": self.variance}
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
-        """Variance of the difference to ``other`` by its cause, as ``variance_parts`` names them.
+        """Variance of the difference to ``other``, split by cause as in ``variance_parts``.
 
         Comparisons identify these rather than the parts of a single reward: what is common to all
         responses of a prompt cancels.
@@ -189,7 +189,7 @@ class RewardDistribution(Distribution, abc.ABC):
         )
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> RewardDistribution:
-        """Rewards for annotators of whom something is known (see ``FactorReward.given``).
+        """Rewards of annotators who are known in part (see ``FactorReward.given``).
 
         Raises:
             ConfigError: Unless the rewards have a context that annotators share.
@@ -197,7 +197,7 @@ class RewardDistribution(Distribution, abc.ABC):
         raise self._no_context()
 
     def context_spread(self, other: RewardDistribution | None, scale: Tensor) -> Tensor:
-        """Deviation of the difference by what is not known of an annotator (see ``FactorReward``).
+        """Standard deviation that an unknown context adds to a difference (see ``FactorReward``).
 
         Raises:
             ConfigError: Unless the rewards have a context that annotators share.

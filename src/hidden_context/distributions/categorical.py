@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 
 from hidden_context.distributions.base import (
     Components,
@@ -17,6 +17,7 @@ from hidden_context.distributions.base import (
     check_level,
     level_tensor,
 )
+from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import ConfigError
@@ -24,7 +25,7 @@ from hidden_context.errors import ConfigError
 _LOG_HALF: Final = math.log(0.5)
 
 
-class CategoricalReward(RewardDistribution):
+class CategoricalReward(ComponentReward):
     r"""Probabilities on K atoms, evenly spaced from 0 to 1.
 
     .. math:: P(a \succ b) = \sum_{i>j} p_a(i)\,p_b(j) + \tfrac12 \sum_i p_a(i)\,p_b(i)
@@ -71,17 +72,6 @@ class CategoricalReward(RewardDistribution):
         """Probabilities of the atoms, of shape ``batch_shape + (K,)``."""
         return self.log_probs.exp()
 
-    @property
-    def mean(self) -> Tensor:
-        """Means in reward units, of shape ``batch_shape``."""
-        return (self.probs * self.atoms).sum(-1)
-
-    @property
-    def variance(self) -> Tensor:
-        """Variances in squared reward units, of shape ``batch_shape``."""
-        deviation = self.atoms - self.mean.unsqueeze(-1)
-        return (self.probs * deviation.square()).sum(-1)
-
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
         r"""Quantile in one of two readings of the same probabilities.
 
@@ -112,12 +102,6 @@ class CategoricalReward(RewardDistribution):
             inside = (level - (cumulative.gather(-1, index) - width)) / width
             return ((index + inside.clamp(0, 1)) / self.num_atoms).squeeze(-1)
         raise ConfigError(f"quantile method {method!r} is not known; choose step or bins.")
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """Right-continuous distribution function: the probability of the atoms ≤ ``value``."""
-        value = torch.as_tensor(value).to(self.log_probs)
-        below = self.atoms <= value.unsqueeze(-1)
-        return (self.probs * below).sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of rewards that are atoms, in nats; −inf elsewhere."""
@@ -155,7 +139,7 @@ class CategoricalReward(RewardDistribution):
         return torch.logsumexp(self.log_probs + log_middle_cdf, dim=-1)
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        r"""Difference on a grid, each atom of it spread evenly over one spacing 1/(K−1).
+        r"""Difference on a grid, each atom spread evenly over one spacing 1/(K−1).
 
         So P(D > 0) counts ties half, as ``log_prob_greater`` does, and thresholds between atoms
         have a gradient.
@@ -176,10 +160,3 @@ class CategoricalReward(RewardDistribution):
         """One point per atom (see the base class)."""
         location = self.atoms.expand_as(self.log_probs)
         return Components(self.log_probs, location, torch.zeros_like(location))
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw atoms' rewards, of shape ``sample_shape + batch_shape``."""
-        shape = Size(sample_shape)
-        flat = self.probs.detach().reshape(-1, self.num_atoms)
-        draws = torch.multinomial(flat, max(shape.numel(), 1), replacement=True)
-        return self.atoms[draws.T].reshape(shape + self.batch_shape)

@@ -41,10 +41,11 @@ class ComponentReward(RewardDistribution, abc.ABC):
     def cdf(self, value: Tensor) -> Tensor:
         r"""Right-continuous distribution function :math:`\sum_c w_c \Phi((x - m_c)/s_c)`."""
         parts = self.components()
-        return (parts.log_weights.exp() * _below(parts, torch.as_tensor(value))).sum(-1)
+        below = _below(parts, torch.as_tensor(value).to(parts.location))
+        return (parts.log_weights.exp() * below).sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats; of no use where a component is a point."""
+        """Log-density in nats; undefined where a component is a point."""
         return self.components().log_density(torch.as_tensor(value), 0.0)
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:

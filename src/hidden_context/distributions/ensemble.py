@@ -116,7 +116,7 @@ class EnsembleReward(ComponentReward):
         return EnsembleReward(relative, torch.zeros_like(self.location), self.scale)
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> EnsembleReward:
-        """Rewards for annotators of whom something is known (see ``FactorReward``).
+        """Rewards of annotators who are known in part (see ``FactorReward``).
 
         Args:
             location: Each member's m, broadcasting against ``batch_shape + (M, F)``.

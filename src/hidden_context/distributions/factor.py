@@ -138,7 +138,7 @@ class FactorReward(ComponentReward):
         return self._mean - other._mean, scale.clamp(min=torch.finfo(scale.dtype).tiny)
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> FactorReward:
-        r"""Reward for annotators of whom something is known, :math:`z \sim N(m, \tau^2)`.
+        r"""Reward of annotators who are known in part, :math:`z \sim N(m, \tau^2)`.
 
         .. math:: \mu + L\cdot m + (L\circ\tau)\cdot z' + s\,\varepsilon, \qquad z' \sim N(0, I_F)
 
@@ -155,7 +155,7 @@ class FactorReward(ComponentReward):
         return type(self)(mean, loadings, self.independent_stddev.expand(mean.shape))
 
     def context_spread(self, other: RewardDistribution | None, scale: Tensor) -> Tensor:
-        r"""Deviation of the difference by a context known to :math:`\operatorname{diag}\tau^2`.
+        r"""Deviation that a context of variance :math:`\operatorname{diag}\tau^2` adds.
 
         .. math:: \|(L_a - L_b)\circ\tau\|
 
@@ -236,7 +236,7 @@ class FactorReward(ComponentReward):
 
 
 class _NoisyRelativeReward(FactorReward):
-    """Relative rewards with their noise, which has a part in common."""
+    """Relative rewards with noise that they share in part."""
 
     def _same(self, other: RewardDistribution) -> NoReturn:
         raise self._refuse(

@@ -35,7 +35,6 @@ from hidden_context.models.network.weights import some
 from hidden_context.models.sequence import SequenceRewardModel
 
 BASE: Final = "base"
-_SERVED_BY_VLLM: Final = {"score", "classifier"}
 _IN_PEFT: Final = "base_model.model."
 
 
@@ -100,7 +99,7 @@ def _settle_configurations(members: Sequence[Path], base_model: str | None) -> l
         )
         content |= {"modules_to_save": saved}
         write_json(path, content | ({"base_model_name_or_path": base_model} if base_model else {}))
-    others = sorted(set(saved) - _SERVED_BY_VLLM)
+    others = sorted(set(saved) - {"score", "classifier"})
     if not others:
         return []
     return [

@@ -21,10 +21,6 @@ from hidden_context.models.sequence import SequenceRewardModel
 
 # Greatest difference by precision, relative to the greatest raw output where that is above 1.
 TOLERANCES: Final = {torch.float32: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
-# A bias of zeros for SGLang, which Transformers' classes have no place for.
-_ZEROS: Final = {"score.bias"}
-# Two float32 computations of the same network round differently; how far depends on its depth.
-_ROUNDINGS: Final = 5
 _TEXTS: Final = (
     "\n\nHuman: Is it going to rain?\n\nAssistant: Yes, take an umbrella with you.",
     "\n\nHuman: Is it going to rain?\n\nAssistant: No.",
@@ -129,7 +125,8 @@ def compare(found: Tensor, expected: Tensor, sample: Sample) -> Agreement:
         CheckpointError: If they differ by more than the precision explains.
     """
     unit = max(1.0, float(expected.abs().max()))
-    allowed = max(TOLERANCES[sample.dtype] * unit, _ROUNDINGS * sample.rounding)
+    # two float32 computations of one network round differently; how far depends on its depth
+    allowed = max(TOLERANCES[sample.dtype] * unit, 5 * sample.rounding)
     greatest = float((found.float() - expected).abs().max())
     agreement = Agreement(greatest, allowed, len(expected))
     if not greatest <= allowed:
@@ -156,7 +153,8 @@ def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Te
         CheckpointError: If it does not load whole, or tokenizes texts otherwise.
     """
     model, info = load_plain(str(folder), dtype="auto", trust_remote_code=sample.trust_remote_code)
-    left = info["missing_keys"] | (info["unexpected_keys"] - _ZEROS)
+    # Transformers' classes have no place for the bias of zeros that SGLang needs
+    left = info["missing_keys"] | (info["unexpected_keys"] - {"score.bias"})
     if left:
         raise CheckpointError(
             f"the export was taken back: Transformers loads it without {some(left)}."

@@ -13,7 +13,6 @@ from hidden_context.export.config import ExportConfig
 from hidden_context.export.output_layer import make_scalar, settle_bias, settle_padding
 from hidden_context.heads import Head, LinearMean
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
-from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.engine.forward import quiet_loading
 from hidden_context.models.sequence import SequenceRewardModel
 
@@ -33,20 +32,6 @@ def linear_mean_of(head: Head) -> LinearMean:
             "--form full, or serve the mean with `hidden-context serve`."
         )
     return mean
-
-
-def check_is_one_network(source: SequenceRewardModel) -> None:
-    """Refuse an ensemble of adapters.
-
-    Raises:
-        ConfigError: If it is one.
-    """
-    if isinstance(source, AdapterEnsembleRewardModel):
-        raise ConfigError(
-            f"an ensemble of {source.head.num_members} adapters is as many networks, which do not "
-            "merge into one. Export it with --form adapters, one of its members' folders by "
-            "itself, or serve it with `hidden-context serve`."
-        )
 
 
 def make_plain(

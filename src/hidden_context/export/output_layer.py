@@ -13,10 +13,6 @@ from hidden_context.heads import LinearMean
 from hidden_context.models.engine.pooling import LastAttendedPooling
 from hidden_context.models.network.modules import final_linear
 
-# SGLang's classes of these add a bias to the last layer and leave it as drawn where a folder has
-# none; Transformers' classes have no place for it, and lose nothing by passing over zeros.
-_ZEROS_FOR_SGLANG: Final = ("qwen2", "qwen3")
-
 PADDING_TOKEN: Final = "<|reward_padding|>"
 
 
@@ -58,12 +54,17 @@ def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str 
     """
     name, layer = final_linear(model)
     bias = None if layer.bias is None else layer.bias.detach()
-    if _has_bias(model):
+    with torch.device("meta"):
+        fresh = type(model)(copy.deepcopy(model.config))
+    if final_linear(fresh)[1].bias is not None:
         if bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features))
         return 0.0, None
-    zeros = model.config.model_type in _ZEROS_FOR_SGLANG
-    no_bias: Any = nn.Parameter(layer.weight.new_zeros(layer.out_features)) if zeros else None
+    no_bias: Any = None
+    if model.config.model_type in ("qwen2", "qwen3"):
+        # SGLang's classes of these add a bias to the last layer and leave it as drawn where a
+        # folder has none; Transformers' have no place for it, and lose nothing by passing over 0
+        no_bias = nn.Parameter(layer.weight.new_zeros(layer.out_features))
     layer.bias = no_bias
     if bias is None or not bias.any():
         return 0.0, None
@@ -85,13 +86,6 @@ def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str 
         f"it that could take it, so whoever loads the export would lose the bias {shown}. {remedy} "
         "with `hidden-context serve`."
     )
-
-
-def _has_bias(model: Any) -> bool:
-    """Whether the model's class itself makes a last layer with a bias."""
-    with torch.device("meta"):
-        fresh = type(model)(copy.deepcopy(model.config))
-    return final_linear(fresh)[1].bias is not None
 
 
 def _norm_before_head(model: Any) -> nn.LayerNorm | None:
@@ -139,7 +133,8 @@ def settle_padding(model: Any, tokenizer: Any) -> str | None:
     Returns:
         What was done, for people, or None.
     """
-    if not isinstance(model, LastAttendedPooling):
+    is_decoder = isinstance(model, LastAttendedPooling)  # a name, so that types stay open
+    if not is_decoder:
         return None
     in_texts = {
         getattr(tokenizer, f"{name}_token_id", None)
@@ -150,16 +145,11 @@ def settle_padding(model: Any, tokenizer: Any) -> str | None:
         tokenizer.add_special_tokens({"pad_token": PADDING_TOKEN})
         shared = f"shares {before} with texts" if before else "is missing"
         done = f"the padding token is {PADDING_TOKEN} now: the tokenizer's own {shared}"
-    _make_room(model, int(tokenizer.pad_token_id))
+    rows = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token_id >= rows:
+        model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
+        with torch.no_grad():
+            model.get_input_embeddings().weight[rows:] = 0  # never attended to
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return done
-
-
-def _make_room(model: Any, token_id: int) -> None:
-    """Extend the vocabulary to a token that is never attended to."""
-    rows = model.get_input_embeddings().num_embeddings
-    if token_id >= rows:
-        model.resize_token_embeddings(token_id + 1, mean_resizing=False)
-        with torch.no_grad():
-            model.get_input_embeddings().weight[rows:] = 0

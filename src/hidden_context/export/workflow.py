@@ -8,8 +8,9 @@ from pathlib import Path
 from hidden_context.errors import ConfigError
 from hidden_context.export.adapters import write_adapters
 from hidden_context.export.check import Agreement, sample_of
-from hidden_context.export.classifier import check_is_one_network, linear_mean_of, write_classifier
+from hidden_context.export.classifier import linear_mean_of, write_classifier
 from hidden_context.export.config import ExportConfig
+from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.checkpoint.contents import replace_folder
 from hidden_context.models.checkpoint.head_file import HEAD_FILE
 from hidden_context.models.reward_model import RewardModel
@@ -63,8 +64,12 @@ def export_model(config: ExportConfig) -> Exported:
             "of Transformers computes that. Serve it with `hidden-context serve`."
         )
     _check_apart(config, source.base_model)
-    if config.form != "adapters":
-        check_is_one_network(source)
+    if config.form != "adapters" and isinstance(source, AdapterEnsembleRewardModel):
+        raise ConfigError(
+            f"an ensemble of {source.head.num_members} adapters is as many networks, which do not "
+            "merge into one. Export it with --form adapters, one of its members' folders by "
+            "itself, or serve it with `hidden-context serve`."
+        )
     if config.form == "scalar":
         linear_mean_of(source.head)
     sample = sample_of(source, config)

@@ -29,7 +29,7 @@ class LinearMean:
 
     @classmethod
     def output(cls, number: int, num_outputs: int) -> LinearMean:
-        """The mean that is one of K raw outputs itself."""
+        """A mean that equals one of the K raw outputs."""
         return cls(tuple(float(place == number) for place in range(num_outputs)))
 
 
@@ -59,37 +59,37 @@ class Head(abc.ABC):
 
     @property
     def num_members(self) -> int:
-        """Number M of members of an ensemble; 0 for a head that is none."""
+        """Number M of members of an ensemble; 0 for any other head."""
         return 0
 
     @property
     def member(self) -> Head:
-        """The head of one member; itself, but for ensembles."""
+        """The head of one member; any head but an ensemble is its own member."""
         return self
 
     @property
     def has_context(self) -> bool:
-        """Whether it knows a context that the responses to a prompt share."""
+        """Whether it models a context that the responses to a prompt share."""
         return False
 
     @property
     def num_factors(self) -> int:
-        """Number F of factors of that context; 0 where there is none."""
+        """Number F of factors of the shared context; 0 without one."""
         return 0
 
     @property
     def can_average(self) -> bool:
-        """Whether raw outputs of networks trained apart mean the same and may be averaged."""
+        """Whether raw outputs of separately trained networks may be averaged."""
         return True
 
     @property
     def linear_mean(self) -> LinearMean | None:
-        """The mean reward as a linear function of the raw outputs; None where it is none."""
+        """The mean reward as a linear function of the raw outputs; None if it is not linear."""
         return None
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
-        """Options that make a head of this type read ``width`` outputs, where it has any."""
+        """Options with which a head of this type reads ``width`` outputs."""
         return {}
 
     @abc.abstractmethod
@@ -131,7 +131,7 @@ class Head(abc.ABC):
         return raw_chosen.new_zeros(())
 
     def in_one_unit(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Head:
-        """The head whose members' rewards have one unit; itself, but for ensembles.
+        """The ensemble with its members' rewards in one unit; any other head unchanged.
 
         Args:
             raw_chosen: Raw outputs of shape ``(N, K)``.

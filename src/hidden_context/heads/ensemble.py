@@ -1,4 +1,4 @@
-"""The ensemble head: several heads of one kind on one network, to know what is not known."""
+"""The ensemble head: several heads on one network, whose spread shows the model's ignorance."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class EnsembleHead(Head):
         for name in ("location", "scale"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if len(getattr(self, name)) not in (0, self.num_members):
-                raise ConfigError(f"{name} has to be empty, or a number for each member.")
+                raise ConfigError(f"{name} must be empty or have one number per member.")
         if self.member.num_members:
             raise ConfigError("an ensemble's members cannot be ensembles.")
         if self.num_members < 1:
             raise ConfigError(f"num_members is {self.num_members}; at least 1 is needed.")
         if not self.prior_scale >= 0 or not all(c > 0 for c in self.scale):
-            raise ConfigError("prior_scale cannot be negative, and scales have to be positive.")
+            raise ConfigError("prior_scale cannot be negative, and scales must be positive.")
 
     @property
     def num_outputs(self) -> int:
-        """Those of one member, M times."""
+        """Outputs of one member, M times."""
         return self.num_members * self.member.num_outputs
 
     @property
@@ -69,17 +69,17 @@ class EnsembleHead(Head):
 
     @property
     def output_scales(self) -> tuple[float, ...]:
-        """The members' own, at least ``prior_scale``."""
+        """The members' scales, at least ``prior_scale``."""
         return tuple(max(c, self.prior_scale) for c in self.member.output_scales) * self.num_members
 
     @property
     def can_average(self) -> bool:
-        """No: members are there to differ."""
+        """Never: members are meant to differ."""
         return False
 
     @property
     def has_context(self) -> bool:
-        """Whether the members' rewards have one."""
+        """Whether the members model a shared context."""
         return self.member.has_context
 
     @property
@@ -117,7 +117,7 @@ class EnsembleHead(Head):
         return torch.stack(parts).mean()
 
     def in_one_unit(self, raw_chosen: Tensor, raw_rejected: Tensor) -> EnsembleHead:
-        """Bring the members' rewards to one unit by what they say of a set of pairs.
+        """Bring the members' rewards to one unit, measured on a set of pairs.
 
         Each member's unit becomes the root mean square of its difference between the two sides of a
         pair, the noise included; its location the mean reward of all texts. Comparisons stay as
@@ -142,6 +142,6 @@ class EnsembleHead(Head):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, the members' own within it."""
+        """Return the JSON form, which contains the members'."""
         values = super().to_dict()
         return {**values, "member": self.member.to_dict()}

@@ -63,22 +63,22 @@ class FactorHead(Head):
 
     @property
     def output_scales(self) -> tuple[float, ...]:
-        """Loadings start at full size: where all are equal their gradient vanishes."""
+        """Loadings start at full size, because equal loadings have no gradient."""
         return (SMALL_START, *(1.0 for _ in range(self.num_factors)), SMALL_START)
 
     @property
     def has_context(self) -> bool:
-        """Yes: it is what the factors stand for."""
+        """Always: the factors are the context."""
         return True
 
     @property
     def can_average(self) -> bool:
-        """No: each network's factors have signs and axes of their own."""
+        """Only without factors: each network has its own signs and axes."""
         return self.num_factors == 0
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
-        """Two outputs are no factor, each further one a factor."""
+        """One factor for each output after the first two."""
         return {"num_factors": max(width - 2, 0)}
 
     @property

@@ -56,7 +56,7 @@ class MixtureHead(Head):
 
     @property
     def can_average(self) -> bool:
-        """No: each network's components have an order of their own."""
+        """Only with one component: each network orders its components differently."""
         return self.num_components == 1
 
     @classmethod
@@ -66,7 +66,7 @@ class MixtureHead(Head):
 
     @property
     def linear_mean(self) -> LinearMean | None:
-        """The one component's mean; weights of several are no linear function."""
+        """The mean of a single component; with several it is not linear."""
         return LinearMean.output(1, 3) if self.num_components == 1 else None
 
     def distribution(self, raw: Tensor) -> MixtureReward:

@@ -43,7 +43,7 @@ def types() -> tuple[str, ...]:
 
 
 def register(head: builtins.type[Head]) -> builtins.type[Head]:
-    """Make a head known by its type's name, for this process; works as a decorator.
+    """Register a head under its type's name for this process; works as a decorator.
 
     Args:
         head: A frozen dataclass derived from ``Head``.
@@ -124,7 +124,7 @@ def for_num_outputs(num_outputs: int, **options: Any) -> Head:
 
 
 def for_width(type: str, width: int, **options: Any) -> Head:
-    """Make a head of a type that reads a number of outputs, where the type has such a head.
+    """Make a head of a type for a given number of outputs.
 
     Args:
         type: The head's type.
@@ -145,7 +145,7 @@ def for_width(type: str, width: int, **options: Any) -> Head:
 
 
 def options_for(type: str, available: Mapping[str, Any]) -> dict[str, Any]:
-    """Select from a larger set of options those that a head type has."""
+    """Select the options that a head type has from a larger set."""
     names = {field.name for field in dataclasses.fields(_class_of(type))}
     return {name: value for name, value in available.items() if name in names}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import os
 import random
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 from hidden_context.errors import (
     ConfigError,
@@ -83,12 +85,13 @@ class ClientOptions:
 
 
 class RewardClient:
-    """Asks a server for reward distributions; safe to share between threads.
+    """Asks a server for reward distributions; safe to share between threads and event loops.
 
     Args:
         url: Address of the server, such as ``http://127.0.0.1:8000``.
         options: Waits, retries and concurrency.
-        transport: Stands in for the network in tests; a transport of httpx2.
+        transport: Stands in for the network in tests; a synchronous or asynchronous transport of
+            httpx2.
 
     Raises:
         ConfigError: If the address is none.
@@ -106,10 +109,11 @@ class RewardClient:
                 "Install it with pip install 'hidden-context[client]'."
             ) from error
         if not is_url(url):
-            raise ConfigError(f"{url!r} is no address of a server; it begins with http://.")
+            raise ConfigError(f"{url!r} is not the address of a server; it begins with http://.")
         self.url, self.options = url.rstrip("/").removesuffix(_ROUTE), options
         self._http, self._transport = httpx2, transport
         self._sync: Any = None
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def ask(self, requests: Sequence[Mapping[str, Any]]) -> list[Answer]:
@@ -132,8 +136,23 @@ class RewardClient:
         with ThreadPoolExecutor(min(self.options.concurrency, max(len(requests), 1))) as pool:
             return list(pool.map(self._ask_one, requests))
 
+    async def ask_async(self, requests: Sequence[Mapping[str, Any]]) -> list[Answer]:
+        """Do what ``ask`` does without blocking the event loop."""
+        gate = asyncio.Semaphore(self.options.concurrency)
+
+        async def ask_one(request: Mapping[str, Any]) -> Answer:
+            async with gate:
+                return await self._ask_one_async(request)
+
+        tasks = [asyncio.ensure_future(ask_one(request)) for request in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:  # the first error ends the others, and so does cancellation
+            for task in tasks:
+                task.cancel()
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close the connections of synchronous requests; others go with their event loop."""
         with self._lock:
             client, self._sync = self._sync, None
         if client is not None:
@@ -150,6 +169,19 @@ class RewardClient:
             if wait is None:
                 break
             time.sleep(wait)
+        return _read(response, problem, items, self.url)
+
+    async def _ask_one_async(self, request: Mapping[str, Any]) -> Answer:
+        body, items = _split(request)
+        for attempt in range(self.options.retries + 1):
+            try:
+                response, problem = await self._async_client().post(_ROUTE, json=body), None
+            except self._http.TransportError as error:
+                response, problem = None, self._unreachable(error)
+            wait = self._wait(response, attempt)
+            if wait is None:
+                break
+            await asyncio.sleep(wait)
         return _read(response, problem, items, self.url)
 
     def _wait(self, response: Any, attempt: int) -> float | None:
@@ -182,6 +214,14 @@ class RewardClient:
             if self._sync is None:
                 self._sync = self._http.Client(**self._settings())
             return self._sync
+
+    def _async_client(self) -> Any:
+        # connections belong to the event loop that opened them
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._async:
+                self._async[loop] = self._http.AsyncClient(**self._settings())
+            return self._async[loop]
 
     def __reduce__(self) -> tuple[Callable[..., RewardClient], tuple[str, ClientOptions]]:
         # trainers send reward functions to other processes, which open connections of their own

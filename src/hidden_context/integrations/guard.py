@@ -1,4 +1,4 @@
-"""Guards of trainings: what ``guard=`` takes, how it acts, and stopping a trainer gracefully."""
+"""Guards of a training run: reading ``guard=``, warning, and stopping a trainer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GuardLike: TypeAlias = "str | Guard | None"
 
 
 def check_guard(guard: GuardLike, source: RewardSource) -> Guard | None:
-    """Read a guard, and check that the model has the reference that it compares with.
+    """Read a guard, and check that the model has a reference.
 
     Args:
         guard: The guard.
@@ -41,7 +41,7 @@ def check_guard(guard: GuardLike, source: RewardSource) -> Guard | None:
 
 
 def watch(guard: Guard | None, answered: Iterable[Answered]) -> None:
-    """Show a guard what was answered, and act where it finds too much.
+    """Show answers to a guard, and let it warn or stop.
 
     Raises:
         ConfigError: If a server answers without percentiles.
@@ -53,7 +53,7 @@ def watch(guard: Guard | None, answered: Iterable[Answered]) -> None:
 
 
 def seen_of(answered: Iterable[Answered]) -> list[Seen]:
-    """Take out of answers what a guard looks at.
+    """Extract what a guard looks at from answers.
 
     Raises:
         ConfigError: If a server answers without percentiles.
@@ -75,7 +75,7 @@ def seen_of(answered: Iterable[Answered]) -> list[Seen]:
 
 
 def observe(guard: Guard, seen: Iterable[Seen]) -> None:
-    """Let a guard take responses, and warn or stop.
+    """Let a guard look at responses, and warn or stop.
 
     Raises:
         OverOptimisedError: If the guard stops, and nobody stops gracefully for it.
@@ -90,12 +90,12 @@ def observe(guard: Guard, seen: Iterable[Seen]) -> None:
 
 
 def prompt_key(prompt: Conversation) -> str:
-    """Write a prompt so that equal ones are known."""
+    """Write a prompt as a key that equal prompts share."""
     return json.dumps(prompt, sort_keys=True, default=repr)
 
 
 def stop_callback(guard: Guard) -> Any:
-    """Make a ``TrainerCallback`` that saves and stops once a guard with ``stop`` speaks.
+    """Make a ``TrainerCallback`` that saves and stops when a guard with ``stop`` raises its alarm.
 
     In a distributed training all processes stop at the step at which one of them has found enough.
 
@@ -126,7 +126,7 @@ def stop_callback(guard: Guard) -> Any:
 
 
 def _anywhere(found: bool) -> bool:
-    """Whether something was found in one of the processes of a training."""
+    """Whether any process of the training found something."""
     from accelerate.utils import gather_object
 
     return any(gather_object([found]))

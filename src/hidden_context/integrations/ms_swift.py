@@ -130,7 +130,7 @@ def _rewards(
 
 
 def _reward_model(module: Any) -> SequenceRewardModel:
-    """Read a classifier that another library has loaded as the reward model that it is."""
+    """Turn a classifier that another library has loaded into a reward model."""
     folder = str(getattr(module.config, "_name_or_path", ""))
     path = find_file(folder, HEAD_FILE, None) if folder else None
     if path is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from hidden_context import risk as risks
 from hidden_context.data.dialogue import Conversation
@@ -160,9 +159,20 @@ def score(
     return _batch(groups, source.answer(groups, risk), unscored, guard)
 
 
-async def score_async(*args: Any, **options: Any) -> Batch:
-    """Score in a thread what ``score`` takes; the event loop goes on meanwhile."""
-    return await asyncio.to_thread(score, *args, **options)
+async def score_async(
+    model: Model,
+    prompts: Sequence[Conversation | None],
+    responses: Sequence[Conversation],
+    risk: str = "mean",
+    *,
+    tools: Sequence[Tools | None] | None = None,
+    unscored: Unscored = "error",
+    guard: Guard | None = None,
+) -> Batch:
+    """Do what ``score`` does without blocking the event loop."""
+    groups, source = _groups(prompts, responses, tools, risk), open_source(model)
+    guard = check_guard(guard, source)
+    return _batch(groups, await source.answer_async(groups, risk), unscored, guard)
 
 
 def single_measure(risk: str) -> str:

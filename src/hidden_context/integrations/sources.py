@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,10 @@ class RewardSource(Protocol):
         """Score the candidates of several prompts."""
         ...
 
+    async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
+        """Do the same without blocking the event loop."""
+        ...
+
 
 class LocalSource:
     """A model in this process; threads wait for each other.
@@ -157,6 +162,10 @@ class LocalSource:
             result.append(Answered(group.without(reasons), rewards, reasons))
             start = end
         return result
+
+    async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
+        """Score in another thread, which the event loop does not wait for."""
+        return await asyncio.to_thread(self.answer, asked, risk)
 
     def raw(self, asked: Sequence[Asked]) -> Answers:
         """Run texts, marked texts or token ids: raw outputs, and why some have none."""
@@ -202,6 +211,14 @@ class RemoteSource:
             rounds.take(self.client.ask([self._request(group, risk) for group in rounds.groups]))
         return [self._read(*done) for done in rounds.done()]
 
+    async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
+        """Do the same without blocking the event loop."""
+        rounds = _Rounds(asked)
+        while rounds.open:
+            requests = [self._request(group, risk) for group in rounds.groups]
+            rounds.take(await self.client.ask_async(requests))
+        return [self._read(*done) for done in rounds.done()]
+
     def _request(self, group: Candidates, risk: str) -> dict[str, Any]:
         return {
             "model": self.model,
@@ -233,7 +250,7 @@ class RemoteSource:
                 "runs the same release of hidden-context."
             ) from error
         if len(rewards.values) != len(group.items) or not all(map(math.isfinite, rewards.values)):
-            raise RewardServerError(f"{self.client.url} answered a reward that is no number.")
+            raise RewardServerError(f"{self.client.url} answered a reward that is not a number.")
         return Answered(group, rewards, reasons)
 
 

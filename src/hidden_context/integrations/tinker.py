@@ -73,14 +73,18 @@ def preference_model(
 
 
 def preference_model_builder(
-    model_or_url: Model, *, guard: GuardLike = None, **options: Any
+    model_or_url: Model,
+    *,
+    name: str | None = None,
+    annotator: str | None = None,
+    guard: GuardLike = None,
 ) -> Callable[[], DistributionPreferenceModel]:
     """Make what the cookbook's data set builders take as ``preference_model_builder``.
 
-    All models that it builds share one guard; the options are those of ``preference_model``.
+    All models that it builds share one guard.
     """
     own = None if guard is None else parse_guard(guard)
-    return lambda: preference_model(model_or_url, guard=own, **options)
+    return lambda: preference_model(model_or_url, name=name, annotator=annotator, guard=own)
 
 
 def _messages(conversation: Sequence[Mapping[str, Any]]) -> list[Message]:

@@ -6,7 +6,6 @@ want one is in ``trl_module``; all of it can be imported from here.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from hidden_context import risk as risks
 from hidden_context.data.dialogue import Conversation
 from hidden_context.integrations.guard import Guard, GuardLike, check_guard, stop_callback
-from hidden_context.integrations.reward import Batch, Unscored, finite_mean, score
+from hidden_context.integrations.reward import Batch, Unscored, finite_mean, score, score_async
 from hidden_context.integrations.sources import Model, open_source
 from hidden_context.integrations.trl_module import check_reward_functions, reward_module
 from hidden_context.integrations.trl_pairs import BuiltPairs, PairBuilder, best_of_n, pair_builder
@@ -93,24 +92,40 @@ def reward_function(
 
 
 def async_reward_function(
-    model_or_url: Model, risk: str = "mean", **options: Any
+    model_or_url: Model,
+    risk: str = "mean",
+    *,
+    name: str | None = None,
+    annotator: str | None = None,
+    unscored: Unscored = "error",
+    guard: GuardLike = None,
 ) -> AsyncRewardFunction:
     """Make a reward function that TRL runs beside its other asynchronous ones.
 
     Args:
         model_or_url: A checkpoint, a ``RewardModel``, or the address of a server.
-        risk: Name of the risk measure (see ``reward_function``).
-        **options: The other options of ``reward_function``.
+        risk: Name of the risk measure (see ``reward_function``, also for the rest).
+        name: Name of one of a server's models.
+        annotator: Whose rewards; None for the population's.
+        unscored: What happens to a completion that cannot be scored.
+        guard: What watches the completions.
 
     Returns:
         The coroutine function.
     """
-    function = reward_function(model_or_url, risk, **options)
+    source = open_source(model_or_url, name=name, annotator=annotator)
+    title, own = str(risks.parse(risk)), check_guard(guard, source)
 
-    async def reward(*args: Any, **columns: Any) -> list[float | None]:
-        return await asyncio.to_thread(function, *args, **columns)
+    async def reward(
+        prompts: Sequence[Conversation], completions: Sequence[Conversation], **columns: Any
+    ) -> list[float | None]:
+        tools = columns.get("tools")
+        batch = await score_async(
+            source, prompts, completions, title, tools=tools, unscored=unscored, guard=own
+        )
+        return _logged(batch, title, columns)
 
-    reward.__name__ = function.__name__
+    reward.__name__ = title
     return reward
 
 

@@ -116,7 +116,7 @@ def reward_module(
 
 
 def check_reward_functions(reward_funcs: Any) -> Any:
-    """Refuse what a trainer would read wrongly: a bare network, or checkpoint, of several outputs.
+    """Refuse networks and checkpoints of several outputs, which a trainer would misread.
 
     TRL reads ``.logits[:, 0]`` of every network, which of a distribution is one parameter among
     several, whatever the risk measure.
@@ -144,7 +144,7 @@ def check_reward_functions(reward_funcs: Any) -> Any:
 
 
 def _outputs(function: Any) -> int | None:
-    """Number of outputs of what a trainer is given; None where it is a function."""
+    """Number of outputs of a network or checkpoint; None for a function."""
     if isinstance(function, RewardModel):
         return function.head.num_outputs
     if isinstance(function, nn.Module):

@@ -69,7 +69,7 @@ class PairBuilder:
             raise ConfigError(f"agreement is a probability in [0.5, 1), not {self.agreement}.")
         if self.pairs < 1 or self.copies < 2:
             raise ConfigError(
-                f"pairs have to be at least 1 and copies at least 2, not {self.pairs} and "
+                f"pairs must be at least 1 and copies at least 2, not {self.pairs} and "
                 f"{self.copies}."
             )
 

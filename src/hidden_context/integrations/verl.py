@@ -6,19 +6,15 @@ set has to repeat the prompt in ``extra_info``, as ``{"prompt": [messages]}``.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from hidden_context.data.dialogue import Conversation
 from hidden_context.errors import ConfigError, DataError
-from hidden_context.integrations.reward import Batch, score, single_measure
-from hidden_context.integrations.sources import shared_source
+from hidden_context.integrations.reward import Batch, score, score_async, single_measure
+from hidden_context.integrations.sources import Model, shared_source
 from hidden_context.scoring.guard import Guard, parse_guard
-
-_making = threading.Lock()
 
 
 def compute_score(
@@ -59,24 +55,41 @@ def compute_score(
         DataError: If there is no prompt, or the response cannot be scored.
         OverOptimisedError: If the guard stops.
     """
+    asked, own = _asked(solution_str, extra_info, model, risk, name, prompt_key, guard)
+    return _logged(score(*asked, guard=own))
+
+
+async def compute_score_async(
+    data_source: Any = None,
+    solution_str: str = "",
+    ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Do what ``compute_score`` does, with the same options, beside verl's other requests."""
+    asked, own = _asked(solution_str, extra_info, **options)
+    return _logged(await score_async(*asked, guard=own))
+
+
+def _asked(
+    response: str,
+    extra_info: Mapping[str, Any] | None,
+    model: str = "",
+    risk: str = "mean",
+    name: str | None = None,
+    prompt_key: str = "prompt",
+    guard: str | None = None,
+    **_: Any,
+) -> tuple[tuple[Model, list[Conversation], list[Conversation], str], Guard | None]:
+    """What ``score`` takes: the model, the prompt and its response, the measure; and the guard."""
     measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
-    source, own = shared_source(_named(model), name=name), _guard(model, name, guard)
-    return _logged(score(source, [prompt], [_response(prompt, solution_str)], measure, guard=own))
-
-
-async def compute_score_async(*row: Any, **options: Any) -> dict[str, float]:
-    """Do what ``compute_score`` does in a thread, beside verl's other requests."""
-    return await asyncio.to_thread(compute_score, *row, **options)
-
-
-def _guard(model: str, name: str | None, guard: str | None) -> Guard | None:
-    """The guard of all responses of a model that this process scores."""
-    with _making:  # threads that ask at the same time share one
-        return _made_guard(model, name, guard)
+    source = shared_source(_named(model), name=name)
+    return (source, [prompt], [_response(prompt, response)], measure), _guard(model, name, guard)
 
 
 @lru_cache(maxsize=8)
-def _made_guard(model: str, name: str | None, guard: str | None) -> Guard | None:
+def _guard(model: str, name: str | None, guard: str | None) -> Guard | None:
+    """The guard of all responses that this process has of a model scored."""
     return None if guard is None else parse_guard(guard)
 
 

@@ -1,4 +1,4 @@
-"""New people: what a few judgements say of an annotator whom training has not seen."""
+"""New annotators: what a few judgements say about someone whom training has not seen."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _heads(likelihood: Likelihood) -> list[HeadLikelihood]:
 
 
 def _take_over(old: HeadLikelihood, new: HeadLikelihood) -> None:
-    """Copy what is not of single people, and put everybody at the prior."""
+    """Copy everything that does not belong to one person; start everybody at the prior."""
     of_people = {id(parameter) for parameter in _of_people(new)}
     buffers = {id(buffer) for buffer in new.buffers()}
     learned = old.state_dict()
@@ -116,7 +116,7 @@ def _take_over(old: HeadLikelihood, new: HeadLikelihood) -> None:
 
 
 def _of_people(head: HeadLikelihood) -> list[nn.Parameter]:
-    """What is learned of single people: one row for each."""
+    """Parameters with one row for each person."""
     parts: list[nn.Parameter | None] = []
     for known in (head.annotators, head.habits):
         if known is not None:

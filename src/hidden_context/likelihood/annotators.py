@@ -1,4 +1,4 @@
-"""What is known of each annotator: a point, or a distribution, in the factors' space."""
+"""What is known about each annotator: a point or a distribution, in the factors' space."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class AnnotatorNames:
         self.names, self.column = tuple(names), column
         self._index = {name: place for place, name in enumerate(self.names)}
         if len(self._index) != len(self.names):
-            raise ConfigError("annotators' names have to be distinct.")
+            raise ConfigError("annotators' names must be distinct.")
 
     def __len__(self) -> int:
         """Number U of annotators."""
         return len(self.names)
 
     def index(self, name: object) -> int:
-        """Index of an annotator by name; −1 for None and for those never seen."""
+        """Index of an annotator by name; −1 for None and for unknown names."""
         return UNKNOWN if name is None else self._index.get(str(name), UNKNOWN)
 
 

@@ -42,7 +42,7 @@ class Predictions(NamedTuple):
 
 
 class Likelihood(nn.Module, abc.ABC):
-    """A head, the answers its annotators can give, and what is known of the annotators.
+    """A head, the answers that annotators can give, and what is known about the annotators.
 
     It owns everything that is learned beside the network: thresholds between answers, annotators'
     contexts, and the noise and styles of ratings. Raw outputs have shape ``(R, K)``, one row for
@@ -76,7 +76,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def predict(self, raw: Tensor, labels: Labels) -> Predictions:
-        """Log-probability of each judgement; what is not known is averaged over.
+        """Log-probability of each judgement, averaged over everything unknown.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -100,7 +100,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Rating that each rating's own annotator is expected to give, by gaussian ratings.
+        """Expected rating by the annotator of each rating, for gaussian ratings.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -134,7 +134,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the three answers, given what may be true of the annotator.
+        """Log-probabilities of the three answers at nodes over the unknown annotator.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -149,10 +149,10 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def prior(self) -> Tensor:
-        """Cost of what is learned of the annotators, in nats over the whole data set, a scalar."""
+        """Cost of what is learned about annotators, in nats over the whole data set, a scalar."""
 
     def read(self, labels: Labels) -> Labels:
-        """The judgements it learns from, weighted; without ratings where it reads none."""
+        """The judgements to learn from, weighted; without ratings if it reads none."""
         weight = self.options.rating_weight
         if not weight:
             return labels.without_ratings()
@@ -160,7 +160,7 @@ class Likelihood(nn.Module, abc.ABC):
         return dataclasses.replace(labels, ratings=ratings)
 
     def negative_log_likelihood(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Loss of each judgement by the prediction that the model would make.
+        """Loss of each judgement under the model's prediction.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -214,11 +214,11 @@ class Likelihood(nn.Module, abc.ABC):
 
     @property
     def knows_tastes(self) -> bool:
-        """Whether it has learned contexts of annotators: what each cares for."""
+        """Whether it has learned contexts of annotators: what each cares about."""
         return self.knows_annotators and self.options.taste
 
     def population_log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Log of the share of the annotators who are known that prefers the first response.
+        """Log of the share of known annotators who prefer the first response.
 
         Unlike the prior's prediction it is right where opinions have several modes.
 

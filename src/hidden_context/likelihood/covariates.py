@@ -1,4 +1,4 @@
-"""What is known of annotators beside their answers, as numbers: demographics, groups, scales."""
+"""Facts about annotators as numbers: demographics, groups, scales."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Value = str | float
 
 @dataclasses.dataclass(frozen=True)
 class Covariate:
-    """One column of numbers made of what is known of annotators.
+    """One column of numbers, coded from facts about annotators.
 
     Attributes:
         name: The covariate, such as ``age``.

@@ -1,4 +1,4 @@
-"""The likelihood of an ensemble: its members', each with what it learned by itself."""
+"""The likelihood of an ensemble: its members' likelihoods, each trained by itself."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _log_mean_exp(values: Tensor) -> Tensor:
 def make_likelihood(
     head: Head, options: LikelihoodOptions | None = None, design: Tensor | None = None
 ) -> Likelihood:
-    """Make the likelihood of a head, whether it is an ensemble's or not.
+    """Make the likelihood of a head or an ensemble.
 
     Args:
         head: The head.

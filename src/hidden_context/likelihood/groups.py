@@ -1,4 +1,4 @@
-"""Groups of annotators: what each would get of a reward, and the group that gets least."""
+"""Groups of annotators: the value of a reward for each, and the worst-off group."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def group_values(
 
 
 def worst_group(values: Mapping[str, Tensor]) -> Tensor:
-    r"""Value of the group that fares worst, :math:`\min_g v_g`.
+    r"""Value for the worst-off group, :math:`\min_g v_g`.
 
     The response at which it is largest is the max-min choice: what serves the worst served group
     best.

@@ -1,4 +1,4 @@
-"""How each annotator answers, whatever is asked: sharpness, readiness to tie, position."""
+"""Habits of each annotator: sharpness, readiness to tie, preference for a position."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class AnnotatorHabits(nn.Module):
 
 
 class Nodes(NamedTuple):
-    """Where an expectation over what is not known of each annotator is computed.
+    """Nodes of an expectation over what is unknown about each annotator.
 
     Attributes:
         shift: Added to the difference of rewards, in reward units, of shape ``(C, N)``.

@@ -1,4 +1,4 @@
-"""What annotators said of a batch of responses, as tensors that index them."""
+"""What annotators said about a batch of responses, as tensors that index the responses."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Labels:
             ConfigError: If the shapes do not fit.
         """
         if preference.dim() != 1 or (annotator is not None and annotator.shape != preference.shape):
-            raise ConfigError("preferences and annotators have to be two lists of the same length.")
+            raise ConfigError("preferences and annotators must be two lists of the same length.")
         count, device = len(preference), preference.device
         place = torch.arange(count, device=device)
         ones = torch.ones_like(preference)
@@ -151,12 +151,12 @@ class Labels:
 
     @property
     def example(self) -> Tensor:
-        """Which example each judgement is of, of shape ``(J,)``."""
+        """Example of each judgement, of shape ``(J,)``."""
         return torch.cat([self.comparisons.example, self.ratings.example])
 
     @property
     def annotator(self) -> Tensor:
-        """Who each judgement is by, of shape ``(J,)``."""
+        """Annotator of each judgement, of shape ``(J,)``."""
         return torch.cat([self.comparisons.annotator, self.ratings.annotator])
 
     @property
@@ -241,7 +241,7 @@ class Labels:
         )
 
     def by_example(self) -> Labels:
-        """Let every example count like one vote, however many it has."""
+        """Let every example count as one vote, however many votes it has."""
         share = 1 / self.votes_by_example.clamp(min=torch.finfo(torch.float32).tiny)
 
         def shared(part: Comparisons | RatingLabels) -> dict[str, Tensor]:
@@ -291,7 +291,7 @@ def no_ratings(device: torch.device | None = None) -> RatingLabels:
 
 
 def join_comparisons(parts: list[Comparisons]) -> Comparisons:
-    """Put sets of comparisons behind each other."""
+    """Concatenate sets of comparisons."""
     names = [field.name for field in dataclasses.fields(Comparisons)]
     return Comparisons(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
 
@@ -305,5 +305,5 @@ def _map(part: _Part, function: Callable[[Tensor], Tensor]) -> _Part:
 
 
 def take_rows(part: _Part, order: Tensor) -> _Part:
-    """Take some of a set of comparisons or ratings: indices, or a mask."""
+    """Select comparisons or ratings by indices or a mask."""
     return _map(part, lambda values: values[order])

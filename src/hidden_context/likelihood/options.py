@@ -1,4 +1,4 @@
-"""Which answers and annotators a likelihood is made for: what its file says beside its numbers."""
+"""The answers and annotators that a likelihood is made for."""
 
 from __future__ import annotations
 

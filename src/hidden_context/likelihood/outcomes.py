@@ -65,7 +65,7 @@ class Outcomes(nn.Module):
             raise ConfigError(f"labels have 2, 3, 5 or 7 levels, not {levels}.")
         if not 0 <= margin_scale < math.inf or (margin_scale and levels > 2):
             raise ConfigError(
-                f"margin_scale is {margin_scale}; it has to be ≥ 0, and 0 with more than 2 levels."
+                f"margin_scale is {margin_scale}; it must be ≥ 0, and 0 with more than 2 levels."
             )
         self.levels, self.margin_scale = levels, margin_scale
         if levels > 2:
@@ -74,7 +74,7 @@ class Outcomes(nn.Module):
 
     @property
     def are_sides_alone(self) -> bool:
-        """Whether an answer is a side and nothing more: no thresholds, no margins."""
+        """Whether an answer only names a side: no thresholds, no margins."""
         return self.levels == 2 and not self.margin_scale
 
     @property
@@ -108,7 +108,7 @@ class Outcomes(nn.Module):
         return Intervals(lower[step], upper[step], weight)
 
     def _steps(self, said: Comparisons) -> tuple[Tensor, Tensor]:
-        """Size of each strength, or one beyond the last; and the share who said so."""
+        """Size of each strength, or one beyond the last, and the share of votes for it."""
         top = (self.levels - 1) // 2
         has_strength = ~said.strength.isnan()
         strength = torch.where(has_strength, said.strength, 0.0)

@@ -1,4 +1,4 @@
-"""Ratings of single responses: what an annotator's number or grade says of the reward."""
+"""Ratings of single responses: what a number or a grade says about the reward."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Ratings(nn.Module):
         wrong = grades[place] != value
         if bool(wrong.any()):
             raise ConfigError(
-                f"a rating is {value[wrong][0]:g}, which is none of the grades "
+                f"a rating is {value[wrong][0]:g}, which is not one of the grades "
                 f"{', '.join(f'{grade:g}' for grade in self.grades)}."
             )
         return place

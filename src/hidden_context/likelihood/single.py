@@ -186,7 +186,7 @@ class HeadLikelihood(Likelihood):
     def _difference(
         self, first: RewardDistribution, second: RewardDistribution, labels: Labels
     ) -> RewardDifference:
-        """Differences of batch shape ``(C,)``, of what is known about each annotator."""
+        """Differences of batch shape ``(C,)``, given what is known about each annotator."""
         if self.annotators is not None:
             location, scale = self.posterior(labels.comparisons.annotator)
             first, second = first.given(location, scale), second.given(location, scale)
@@ -267,7 +267,7 @@ class HeadLikelihood(Likelihood):
         return self.ratings.log_prob(self._rated(raw, labels).components(), said)
 
     def _rated(self, raw: Tensor, labels: Labels) -> RewardDistribution:
-        """Rewards of the responses rated, as far as their annotators are known, ``(D,)``."""
+        """Rewards of the rated responses for their annotators, ``(D,)``."""
         rewards = self.head.distribution(raw[labels.ratings.response])
         if self.annotators is None:
             return rewards
@@ -292,7 +292,7 @@ def _loss(difference: RewardDifference, intervals: Intervals) -> Tensor:
 
 
 def _stretched(intervals: Intervals, nodes: Nodes) -> Intervals:
-    """Intervals ``(C, N)`` between thresholds as wide as each annotator has them."""
+    """Intervals ``(C, N)`` between each annotator's own thresholds."""
     lower, upper, weight = (part.unsqueeze(-1) for part in intervals)
     width = nodes.log_readiness.exp()
     # an infinite end stays what it is, and out of the gradient

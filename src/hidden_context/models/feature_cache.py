@@ -13,8 +13,6 @@ import numpy as np
 from hidden_context.data.storage.files import default_cache_dir
 from hidden_context.errors import StorageError
 
-__all__ = ["FeatureCache", "content_key", "default_cache_dir"]
-
 
 def content_key(*parts: str) -> bytes:
     """SHA-256 of parts, each preceded by its length so that none can run into the next."""

@@ -1,4 +1,4 @@
-"""The world's own values beside learned ones: the paper's numbers, and what comparisons identify.
+"""True and learned values side by side: the paper's numbers, and what comparisons identify.
 
 Comparisons identify P(a ≻ b) for responses to one prompt, and with it their order. They do not
 identify a utility's level or unit, its mean and variance (two worlds with the same comparisons may

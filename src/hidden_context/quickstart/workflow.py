@@ -70,7 +70,7 @@ class ModelRecord:
 
 @dataclasses.dataclass
 class QuickstartResult:
-    """What the quickstart gave.
+    """Result of the quickstart.
 
     Attributes:
         config: The options.
@@ -103,7 +103,7 @@ class QuickstartResult:
 
 
 def run(config: QuickstartConfig) -> QuickstartResult:
-    """Generate the world, train the nine models, and hold them against the truth.
+    """Generate the world, train the nine models, and compare them with the truth.
 
     Args:
         config: The options.
@@ -163,7 +163,7 @@ def _write_report(
     models: dict[tuple[str, TrainSet], Path],
     summary: Summary,
 ) -> None:
-    """Make the page to look at, of the models with a variance that learned from both objectives."""
+    """Write the report on the models with a variance that learned from both objectives."""
     files = [
         str(models[head_type, "both"] / EVALUATION_NAME)
         for head_type in ("mean_and_variance", "categorical")
@@ -211,7 +211,7 @@ def _backbone(config: QuickstartConfig, folder: Path) -> Path:
 def train_config(
     config: QuickstartConfig, folder: Path, backbone: Path, head_type: str, train_set: str
 ) -> TrainConfig:
-    """Options of one of the nine trainings, as one would give them to ``hidden-context train``."""
+    """Options of one of the nine trainings, as for ``hidden-context train``."""
     run_dir = folder / "runs" / train_set / head_type
     every = max(1, config.total_steps // config.evaluations)
     return TrainConfig(

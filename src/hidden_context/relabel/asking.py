@@ -1,4 +1,4 @@
-"""Asking every question that has no answer yet, each answer kept before it is used."""
+"""Asks every unanswered question, and stores each answer before it is used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hidden_context.relabel.cache import AnswerCache
@@ -37,7 +37,7 @@ class Pending:
 
 
 def keeper(cache: AnswerCache, meter: Meter, asked: dict[str, Any]) -> Keep:
-    """Return what commits an answer and then counts its cost."""
+    """Make the function that stores an answer and then counts its cost."""
 
     def keep(pending: Pending, reply: Reply) -> None:
         question = pending.question
@@ -85,26 +85,23 @@ def ask_endpoint(
         EndpointError: If the endpoint refused a request, or gave no answer.
         KeyboardInterrupt: After Ctrl-C.
     """
-    return asyncio.run(_Run(endpoint, pending, keep, meter, step).run(concurrency))
+    return asyncio.run(_Run(endpoint, keep, meter, step, iter(pending)).run(concurrency))
 
 
+@dataclass
 class _Run:
-    """One run's workers, and what they share."""
+    """The workers of one run, and what they share."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        pending: Sequence[Pending],
-        keep: Keep,
-        meter: Meter,
-        step: Callable[[int], object],
-    ) -> None:
-        self.endpoint, self.keep, self.meter, self.step = endpoint, keep, meter, step
-        self.left: Iterator[Pending] = iter(pending)
-        self.stop = asyncio.Event()
-        self.freed = asyncio.Condition()
-        self.error: Exception | None = None
-        self.interrupted = self.too_dear = False
+    endpoint: Endpoint
+    keep: Keep
+    meter: Meter
+    step: Callable[[int], object]
+    left: Iterator[Pending]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    freed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    error: Exception | None = None
+    interrupted: bool = False
+    too_dear: bool = False
 
     async def run(self, concurrency: int) -> bool:
         loop = asyncio.get_running_loop()
@@ -143,7 +140,7 @@ class _Run:
                     self.freed.notify_all()
 
     async def _may_start(self, one: Pending) -> bool:
-        """Wait until the question is within the limit; false where it will never be."""
+        """Wait until the question fits the cost limit; false if it never will."""
         async with self.freed:
             while not self.stop.is_set():
                 if self.meter.fits(one.tokens):

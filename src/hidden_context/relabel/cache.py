@@ -21,7 +21,7 @@ _SCHEMA: Final = (
 
 
 class AnswerCache:
-    """Replies by the key of their question; what was put is on the disk when ``put`` returns.
+    """Replies by the key of their question; on disk as soon as ``put`` returns.
 
     Args:
         path: The file; made where there is none.
@@ -51,7 +51,7 @@ class AnswerCache:
         (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version != VERSION and (version or tables):
             raise DataError(
-                f"the file is no cache of answers of version {VERSION}",
+                f"the file is not a cache of answers of version {VERSION}",
                 file=self.path,
                 remedy="Name another file with --cache",
             )
@@ -61,7 +61,7 @@ class AnswerCache:
         self._database.execute(f"PRAGMA user_version = {VERSION}")
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the reply to a question; None where it was not asked yet."""
+        """Return the reply to a question; None if it was not asked yet."""
         with self._errors():
             found = self._database.execute(
                 "SELECT reply FROM answers WHERE key = ?", (key,)
@@ -69,7 +69,7 @@ class AnswerCache:
         return None if found is None else json.loads(found[0])
 
     def put(self, key: str, question: Mapping[str, Any], reply: Mapping[str, Any]) -> None:
-        """Keep a reply; the first one stays where there is one already.
+        """Store a reply; an earlier reply to the same question stays.
 
         Args:
             key: The question's key.
@@ -94,7 +94,7 @@ class AnswerCache:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Word SQLite's errors as ours."""
+        """Raise this package's errors instead of SQLite's."""
         try:
             yield
         except sqlite3.OperationalError as error:

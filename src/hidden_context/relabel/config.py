@@ -193,7 +193,7 @@ def host_of(url: str) -> str:
 
 
 def check_url(url: str) -> None:
-    """Refuse what is no address, and an address that holds a password or a key.
+    """Refuse anything that is not an address, and addresses with a password or a key.
 
     Raises:
         ConfigError: Without the address itself where it may hold a secret.
@@ -205,4 +205,4 @@ def check_url(url: str) -> None:
             "alone (--key_variable)."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--base_url {url!r} is no address such as http://127.0.0.1:8000/v1.")
+        raise ConfigError(f"--base_url {url!r} is not an address such as http://127.0.0.1:8000/v1.")

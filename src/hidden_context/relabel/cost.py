@@ -1,4 +1,4 @@
-"""What questions cost: counted beforehand, summed up while they are asked, and capped."""
+"""The cost of questions: estimated, summed up while they are asked, and limited."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Prices:
 
 
 def prices_of(options: CostOptions) -> Prices | None:
-    """Return the prices that were given; None where none were."""
+    """Return the prices; None if none were given."""
     if options.price_input is None or options.price_output is None:
         return None
     return Prices(options.price_input, options.price_output)
 
 
 def token_counter(name: str | None) -> Counter:
-    """Return what counts the tokens of a question.
+    """Return a function that counts the tokens of a question.
 
     Args:
         name: Folder or hub id of the tokenizer, whose chat template is applied where it has one;
@@ -73,7 +73,7 @@ def token_counter(name: str | None) -> Counter:
 
 
 class Meter:
-    """Sums up what was paid for, and says what may still be asked.
+    """Sums up costs, and tells whether another question fits the limit.
 
     Args:
         prices: Prices; None where they are not known.
@@ -105,7 +105,7 @@ class Meter:
         return statistics.fmean(self._ratios) if self.replies >= CORRECTED_AFTER else 1.0
 
     def add(self, reply: Reply, estimate: int) -> None:
-        """Add an answer; where the server counted no tokens, the estimate."""
+        """Add the cost of an answer; the estimate if the server counted no tokens."""
         if reply.input_tokens is None or reply.output_tokens is None:
             self.uncounted += 1
             self.input_tokens += estimate
@@ -132,7 +132,7 @@ class Meter:
         return self.spent + self._reserved + self.most(tokens) <= self.max_cost
 
     def start(self, tokens: int) -> float:
-        """Note that a question is under way; return what is put by for it."""
+        """Note that a question is under way; return the cost reserved for it."""
         put_by = self.most(tokens)
         self._reserved += put_by
         self.under_way += 1

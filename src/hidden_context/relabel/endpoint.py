@@ -55,7 +55,7 @@ def read_key(config: RelabelConfig) -> str | None:
     name = config.key_variable
     key = os.environ.get(name, "").strip()
     if key and not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"the environment variable {name} holds something that is no API key.")
+        raise ConfigError(f"the environment variable {name} holds text that is not an API key.")
     needed = name != DEFAULT_KEY_VARIABLE or host_of(config.url) == host_of(OPENAI)
     if not key and needed:
         raise ConfigError(
@@ -122,7 +122,7 @@ class Endpoint:
         return text.replace(self._key, "[key]") if self._key else text
 
     async def ask(self, question: Question, tokens: int, stop: asyncio.Event) -> Reply:
-        """Ask one question, again and again while a failure may pass.
+        """Ask one question; retry after failures that may be temporary.
 
         Args:
             question: The question.
@@ -200,7 +200,7 @@ class Endpoint:
         return {"model": config.model, "messages": messages, **fields, "extra_body": extra}
 
     def _check_passes(self, error: APIStatusError) -> None:
-        """Refuse to try again where that is no use."""
+        """Raise the error of a failure that a retry would not fix."""
         spent = error.code == "insufficient_quota"
         if (error.status_code in _PASSING or error.status_code >= 500) and not spent:
             return
@@ -212,7 +212,7 @@ class Endpoint:
         )
 
     def _said(self, error: APIStatusError) -> str:
-        """Quote what the server said, in one line, without the key."""
+        """Quote the server's message in one line, without the key."""
         body = error.body
         said = body.get("message") if isinstance(body, Mapping) else body
         text = said if isinstance(said, str) else json.dumps(said, default=str)

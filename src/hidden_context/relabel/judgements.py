@@ -32,7 +32,7 @@ class Judge:
 
     @property
     def annotator(self) -> str:
-        """Its name as an annotator: model, objective, and which words it was asked with."""
+        """Its name as an annotator: model, objective, and a digest of the prompt."""
         return f"{self.model}/{self.objective.name}/{self.objective.digest[:_DIGITS]}"
 
     def entry(
@@ -41,7 +41,7 @@ class Judge:
         said: Sequence[tuple[Question, Verdict]],
         orders: Orders,
     ) -> dict[str, Any]:
-        """Write what the judge says of a pair.
+        """Write the judgement of a pair.
 
         The preference is the mean over orders of the mean over votes. Where every answer abstains,
         or one order of two, the entry abstains too.
@@ -141,7 +141,7 @@ def _check_new(
 
 
 def _own_vote(example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the vote that a pair's row is, as an entry."""
+    """Write the vote of a pair's row as an entry."""
     judgement = next(j for j in example.judgements if isinstance(j.answer, Comparison))
     answer = judgement.answer
     assert isinstance(answer, Comparison)  # for the type checker

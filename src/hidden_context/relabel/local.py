@@ -108,7 +108,7 @@ class LocalJudge:
         return Reply(likeliest, letters, len(ids), 1)
 
     def _fitting(self, question: Question) -> list[int] | None:
-        """Tokenize a question, the beginning of its conversation left out as far as need be."""
+        """Tokenize a question; drop the beginning of its conversation until it fits."""
         ids = chat_ids(self._tokenizer, question.text())
         if len(ids) <= self.max_length:
             return ids
@@ -126,7 +126,7 @@ class LocalJudge:
 
 
 def letter_tokens(tokenizer: Any, letter: str) -> set[int]:
-    """List the tokens that spell a letter, with a space before it or without.
+    """List the tokens that spell a letter, with or without a space before it.
 
     Raises:
         ConfigError: If there is none.

@@ -1,4 +1,4 @@
-"""Keeping to a server's limits: how soon the next request may go, and how long to wait."""
+"""Keeps to a server's limits: when the next request may go, and how long to wait."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MINUTE: Final = 60.0
 
 
 class StoppedError(Exception):
-    """Nothing more is to be asked."""
+    """The run was stopped."""
 
 
 class Pace:
-    """Spaces requests evenly, so that no minute has more of them, or of tokens, than allowed.
+    """Spaces requests evenly to keep within the requests and tokens allowed per minute.
 
     Args:
         requests: Most requests a minute; None for no limit.
@@ -44,7 +44,7 @@ class Pace:
         return at - now
 
     def pause(self, seconds: float) -> None:
-        """Let nothing go for some seconds, as the server asked."""
+        """Send nothing for some seconds, as the server asked."""
         self._paused = max(self._paused, self._clock() + seconds)
 
     def remaining_pause(self) -> float:
@@ -52,12 +52,12 @@ class Pace:
         return max(0.0, self._paused - self._clock())
 
     def settle(self, tokens: float) -> None:
-        """Add tokens that a reply took beyond what was expected, or take off what it did not."""
+        """Correct for the difference between expected and used tokens."""
         self._next_token += self._per_token * tokens
 
 
 async def wait(seconds: float, stop: asyncio.Event) -> None:
-    """Wait, unless all is stopped meanwhile.
+    """Wait, unless the run is stopped.
 
     Raises:
         StoppedError: If it is.
@@ -84,7 +84,7 @@ def backoff(attempt: int, first: float, generator: random.Random) -> float:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read how many seconds a server asks to wait; None where it does not say.
+    """Read how many seconds a server asks to wait; None if it does not say.
 
     The header ``Retry-After`` holds seconds or a date; ``retry-after-ms`` milliseconds.
     """

@@ -1,4 +1,4 @@
-"""The questions that a file of preferences asks: two responses, an objective, an order, a vote."""
+"""The questions about a file of preferences: two responses, objective, order, vote."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Item:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Every two responses that hold text, by their places."""
+        """Pairs of responses that are not blank, by their places."""
         return list(combinations(self.places, 2))
 
 
@@ -54,7 +54,7 @@ class Question:
 
     @property
     def dialogue(self) -> str | None:
-        """What comes before both responses; None where that is not known."""
+        """The conversation before both responses; None if unknown."""
         prompt = self.item.example.known_prompt
         return None if prompt is None else _without_mark(to_text(prompt))
 
@@ -75,7 +75,7 @@ class Question:
         )
 
     def description(self, asked: Mapping[str, Any], text: str) -> dict[str, Any]:
-        """Say what tells this question from all others.
+        """Describe what identifies this question.
 
         Args:
             asked: Who is asked, and how: model, host, temperature and the like.
@@ -103,7 +103,7 @@ def key_of(description: Mapping[str, Any]) -> str:
 
 
 def items_of(examples: Iterable[Example]) -> list[Item]:
-    """Read rows again with all their responses, and note which of them hold text."""
+    """Read rows again with all responses, and note which are not blank."""
     items = []
     for example in examples:
         line = example.source_lines[0] if example.source_lines else None
@@ -117,7 +117,7 @@ def items_of(examples: Iterable[Example]) -> list[Item]:
 def questions_of(
     items: Iterable[Item], objectives: Sequence[Objective], orders: Orders, votes: int
 ) -> Iterator[Question]:
-    """List every question, those about one pair one after the other."""
+    """List every question, pair by pair."""
     for item in items:
         for pair in item.pairs:
             for objective in objectives:
@@ -134,14 +134,14 @@ def questions_about(
 
 
 def _spoken(response: Conversation) -> str:
-    """Write a response without the mark that it is one."""
+    """Write a response without the speaker's name."""
     if not isinstance(response, str) and len(response) == 1:
         return to_text(response).split(": ", 1)[-1].strip()
     return to_text(response).strip().removeprefix("Assistant:").strip()
 
 
 def _without_mark(prompt: str) -> str:
-    """Leave out the mark that announces a response."""
+    """Remove the speaker's name that announces a response."""
     return prompt.strip().removesuffix("Assistant:").strip()
 
 

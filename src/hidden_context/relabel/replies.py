@@ -1,4 +1,4 @@
-"""What a language model replied, and what that says of the two responses shown."""
+"""Replies of a language model, and what they say about the two responses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reply:
     reason: Reason | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is known, as JSON has it."""
+        """Return the JSON form, without unknown fields."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
 

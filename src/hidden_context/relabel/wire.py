@@ -1,4 +1,4 @@
-"""What an endpoint sends: its replies, and the errors that are answers."""
+"""Responses of an endpoint: replies, and errors that count as answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILTERED: Final = ("content_filter", "content_policy", "responsibleai")
 
 
 class MalformedReplyError(Exception):
-    """A server sent something else than a reply."""
+    """A server sent something that is not a reply."""
 
 
 def read_body(content: str) -> Reply:
@@ -41,7 +41,7 @@ def read_body(content: str) -> Reply:
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise MalformedReplyError(f"something else than a reply: {content[:100]!r}") from None
+        raise MalformedReplyError(f"the response is not a reply: {content[:100]!r}") from None
     usage = body.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
     counts = (_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
@@ -90,7 +90,7 @@ def _spells(token: Any) -> str | None:
 
 
 def refused_by_rule(status: int, body: Any) -> Reply | None:
-    """Read an error that is about one question alone, and so an abstention.
+    """Read an error about one question alone as an abstention.
 
     Args:
         status: Status of the response.

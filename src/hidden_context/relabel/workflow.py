@@ -38,7 +38,7 @@ Confirm = Callable[[Estimate], bool]
 
 @dataclass
 class RelabelResult:
-    """What became of a file.
+    """Result of relabelling a file.
 
     Attributes:
         path: The file written; None where the limit of the cost was reached before.
@@ -119,7 +119,7 @@ def run(config: RelabelConfig, confirm: Confirm | None = None) -> RelabelResult:
 
 
 class _Relabelling:
-    """One run: which questions have answers, asking the others, and writing the rows."""
+    """One run: looks up answers, asks the open questions, writes the rows."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class _Relabelling:
         self.corrected = isinstance(judge, LocalJudge)  # whose tokens cost nothing
 
     def ask(self, confirm: Confirm | None) -> bool:
-        """Ask what has no answer yet; return whether everything has one now."""
+        """Ask the open questions; return whether all are answered now."""
         self._look_up()
         self.corrected |= self.meter.replies >= CORRECTED_AFTER
         if not self.pending:
@@ -161,7 +161,7 @@ class _Relabelling:
             )
 
     def _look_up(self) -> None:
-        """Find the questions without an answer, and count what the others cost."""
+        """Find the open questions, and count the cost of the answered ones."""
         local = isinstance(self.judge, LocalJudge)
         count = (lambda text: 0) if local else token_counter(self.config.tokenizer)
         config = self.config
@@ -176,7 +176,7 @@ class _Relabelling:
                 self.meter.add(Reply.from_dict(kept), tokens)
 
     def _agree(self, confirm: Confirm | None) -> None:
-        """Show what the questions will cost, and find out whether that is agreed to."""
+        """Show what the questions will cost, and ask for agreement."""
         estimate = self._estimate()
         print(estimate, file=sys.stderr)
         config = self.config
@@ -202,7 +202,7 @@ class _Relabelling:
         )
 
     def _correct(self) -> None:
-        """Show the estimate again as soon as enough replies say how many tokens they took."""
+        """Show the estimate again once enough replies have been counted."""
         if self.corrected or self.meter.replies < CORRECTED_AFTER:
             return
         self.corrected = True
@@ -262,12 +262,12 @@ class _Relabelling:
 
 
 def _check_output(config: RelabelConfig) -> None:
-    """Check before any work that nothing is written over what is read."""
+    """Check that no input file would be overwritten."""
     output = config.output_path
     if output.is_dir():
         raise StorageError(f"{output} is a folder; name a file to write, such as out.jsonl.")
     if not output.name.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz")):
-        raise ConfigError(f"--output {output} has to end in .jsonl or .jsonl.gz.")
+        raise ConfigError(f"--output {output} must end in .jsonl or .jsonl.gz.")
     sources = files_of_split(config.data_path, config.data_subset, config.split)
     written = (output, config.cache_path)
     read = [*sources, *map(Path, filter(None, [config.objectives_file]))]
@@ -277,7 +277,7 @@ def _check_output(config: RelabelConfig) -> None:
 
 
 def _check_items(items: Sequence[Item], judges: Sequence[Judge], config: RelabelConfig) -> None:
-    """Check before anything is paid for that there is something to judge, and that it fits in."""
+    """Check, before any cost, that there are pairs and that their judgements can be added."""
     if not any(item.pairs for item in items):
         raise DataError(
             "no row has two responses to compare",

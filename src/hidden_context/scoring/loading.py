@@ -135,10 +135,7 @@ def _width(model: RewardModel) -> int | None:
     """Width of a model's backbone."""
     if isinstance(model, FrozenRewardModel):
         used = model.featurizer
-        config = load_config(
-            used.backbone, revision=used.revision, trust_remote_code=used.trust_remote_code
-        )
-        return width_of(config)
+        return width_of(load_config(used.backbone, **used.source))
     if isinstance(model, SequenceRewardModel):
         return width_of(classifier_of(model.module).config)
     return None

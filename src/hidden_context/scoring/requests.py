@@ -17,7 +17,7 @@ from torch import Tensor
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.likelihood.labels import UNKNOWN
-from hidden_context.models.reward_model import RewardModel
+from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.columns import (
@@ -163,23 +163,20 @@ class Scorer(Preparer):
         reasons = [one.reason for one in ready]
         truncated = sum(one.truncated for one in ready)
         places = [n for n, reason in enumerate(reasons) if reason is None]
-        if places and isinstance(model, SequenceRewardModel):
-            sequences = [ready[n].ids or () for n in places]
-            raw[places], features = model.run_tokens(sequences, options.batch_size, **how)
-        elif places:
-            texts = [as_text(ready[n].asked) for n in places]
-            how["over_length"] = "truncate" if self.over_length == "truncate" else "drop"
-            outputs = model.try_raw_outputs(texts, options.batch_size, **how)
-            raw[places], features = outputs.raw, outputs.features
-            truncated += outputs.truncated
+        if places:
+            if isinstance(model, SequenceRewardModel):
+                sequences = [ready[n].ids or () for n in places]
+                found, features = model.run_tokens(sequences, options.batch_size, **how)
+                outputs = RawOutputs(found, [None] * len(places))
+            else:
+                texts = [as_text(ready[n].asked) for n in places]
+                how["over_length"] = "truncate" if self.over_length == "truncate" else "drop"
+                outputs = model.try_raw_outputs(texts, options.batch_size, **how)
+                features, truncated = outputs.features, truncated + outputs.truncated
+            raw[places] = outputs.raw
             for place, reason in zip(places, reasons_of(outputs), strict=True):
                 reasons[place] = reason
-        finite = raw.isfinite().all(1).tolist()
-        for place in places:
-            if reasons[place] is None and not finite[place]:
-                reasons[place] = "the model's raw output is not finite"
-            if reasons[place] is not None:
-                raw[place] = torch.nan
+        raw[[reason is not None for reason in reasons]] = torch.nan
         distance = None
         if model.reference is not None:
             distance = torch.full((len(ready),), torch.nan, dtype=torch.float64)

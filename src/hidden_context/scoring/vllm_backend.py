@@ -76,11 +76,7 @@ class VllmRewardModel(TokenRewardModel):
     def raw_outputs_of_tokens(
         self, sequences: Sequence[Sequence[int]], batch_size: int = 16, **run: Unpack[Run]
     ) -> Tensor:
-        """Compute raw outputs of token sequences; vLLM makes its own batches."""
-        return self.run(sequences)
-
-    def run(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Compute raw outputs of token sequences.
+        """Compute raw outputs of token sequences; vLLM makes its own batches.
 
         Returns:
             Raw outputs in float32 of shape ``(B, K)``, on the CPU, in the order given.
@@ -168,7 +164,7 @@ def load_with_vllm(checkpoint: str, options: ModelOptions) -> VllmRewardModel:
             "--backend vllm."
         ) from error
     model = VllmRewardModel(own, engine, vllm.__version__)
-    check_parity(model.run(sequences), expected, dtype, model.backend)
+    check_parity(model.raw_outputs_of_tokens(sequences), expected, dtype, model.backend)
     return model
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from hidden_context.statistics.checks import BATCH_NUMBERS, Codes, Floats, equally_long, numbered
+from hidden_context.statistics.checks import Booleans, Codes, Floats, equally_long, numbered
 from hidden_context.statistics.interval import (
     EXACT_UP_TO,
     FEWEST,
@@ -19,7 +18,6 @@ from hidden_context.statistics.interval import (
     wilson,
 )
 
-Booleans = NDArray[np.bool_]
 Weighted = Callable[[Floats], Floats]
 """Takes weights of the pairs ``(R, N)`` to values ``(R,)``."""
 
@@ -220,13 +218,7 @@ def _interval(
 
     # a resample without a positive, or resamples that are all the same, give no number
     low, high, drawn = resampled(
-        of_indices,
-        count,
-        level=level,
-        resamples=resamples,
-        seed=seed,
-        batch=max(1, BATCH_NUMBERS // len(codes)),
-        method="BCa" if count <= EXACT_UP_TO else "percentile",
+        of_indices, count, level, resamples, seed, numbers=len(codes), exact=count <= EXACT_UP_TO
     )
     if not np.isfinite(low + high):
         return percentile_interval(estimate, drawn, level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,7 @@ from hidden_context.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
 
 BATCH_NUMBERS = 4_000_000
 """Numbers that resampling holds in memory at a time."""
@@ -54,6 +56,12 @@ def numbered(numbers: ArrayLike | None, size: int, name: str = "cluster") -> Cod
             f"{size} rows need {size} {name} numbers, one or more; got shape {found.shape}."
         )
     return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64)
+
+
+def quotient(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """Divide; NaN or infinite where the denominator is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(numerator / denominator)
 
 
 def places(group: Codes, order: Codes | None = None) -> Codes:

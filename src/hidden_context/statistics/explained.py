@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hidden_context.statistics.checks import Floats
+from hidden_context.statistics.checks import Floats, quotient
 
 
 def explained_moments(mean: Floats, variance: Floats) -> Floats:
@@ -69,5 +69,4 @@ def within_variance_of_sums(totals: Floats) -> Floats:
     Returns:
         The share in [0, 1], of shape ``(...)``; NaN where nothing varies.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(totals[..., 0] / (totals[..., 0] + totals[..., 1]))
+    return quotient(totals[..., 0], totals[..., 0] + totals[..., 1])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import BATCH_NUMBERS, Codes, Floats
+from hidden_context.statistics.checks import BATCH_NUMBERS, Codes, Floats, quotient
 
 Statistic = Callable[[Floats], Floats]
 """Takes totals ``(..., q)`` to values ``(...)``."""
@@ -92,8 +92,7 @@ def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> Floats:
 
 def ratio(totals: Floats) -> Floats:
     """First total over the second: a mean or a share, where the second is a count."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(totals[..., 0] / totals[..., 1])
+    return quotient(totals[..., 0], totals[..., 1])
 
 
 def cluster_interval(
@@ -153,10 +152,7 @@ def cluster_interval(
     def of_indices(index: Codes, axis: int = -1) -> Floats:
         return statistic(sums[index].sum(axis if axis >= 0 else index.ndim + axis))
 
-    batch = max(1, BATCH_NUMBERS // sums.size)
-    low, high, _ = resampled(
-        of_indices, count, level=level, resamples=resamples, seed=seed, batch=batch
-    )
+    low, high, _ = resampled(of_indices, count, level, resamples, seed, numbers=sums.size)
     # a sample too small or lopsided for the correction gives NaN
     return Interval(estimate, low, high, level, "bootstrap") if np.isfinite(low + high) else delta
 
@@ -170,12 +166,12 @@ def wilson(share: float, count: int, level: float) -> Interval:
 def resampled(
     of_indices: Callable[..., Floats],
     count: int,
-    *,
     level: float,
     resamples: int,
     seed: int,
-    batch: int,
-    method: Literal["BCa", "percentile"] = "BCa",
+    *,
+    numbers: int,
+    exact: bool = True,
 ) -> tuple[float, float, Floats]:
     """Bootstrap a statistic of cluster numbers.
 
@@ -185,8 +181,8 @@ def resampled(
         level: Confidence level.
         resamples: How many.
         seed: Of the resamples.
-        batch: Resamples that are computed together.
-        method: Of ``scipy.stats.bootstrap``.
+        numbers: How many numbers one resample needs; sets how many are computed together.
+        exact: Whether ends are bias-corrected and accelerated; otherwise they are percentiles.
 
     Returns:
         The two ends, NaN where the resamples allow none, and the statistic of each resample.
@@ -198,9 +194,9 @@ def resampled(
             of_indices,
             vectorized=True,
             n_resamples=resamples,
-            batch=batch,
+            batch=max(1, BATCH_NUMBERS // numbers),
             confidence_level=level,
-            method=method,
+            method="BCa" if exact else "percentile",
             rng=np.random.default_rng(seed),
         )
     low, high = found.confidence_interval

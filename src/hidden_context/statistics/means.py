@@ -153,6 +153,5 @@ def two_way_interval(
             for size in shape
         )
         sums = [np.einsum("ra,ra->r", np.asarray(groups @ table), people) for table in tables]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found.append(sums[0] / sums[1])
+        found.append(ratio(np.stack(sums, axis=-1)))
     return percentile_interval(estimate, np.concatenate(found), level, "two-way")

@@ -1,4 +1,4 @@
-"""Which order of the alternatives was learned: that of Borda count or of expected utility?"""
+"""Which order was learned: by Borda count or by expected utility?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which precision, and by which sums, a network of the synthetic experiments trains.
+"""The precision in which a network of the synthetic experiments trains.
 
 Nearly all arithmetic of a training step is in the square matrix products of the hidden layers.
 Some processors multiply bfloat16 matrices, with float32 sums inside, many times as fast as float32

@@ -15,7 +15,7 @@ FIGURE_FORMATS = ("png", "pgf", "svg", "pdf")
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What to train on and where to write; names and defaults are the paper's where it has them."""
+    """What to train on and where to write; names and defaults follow the paper."""
 
     env: Literal["1d", "2d"] = option("1d", "environment: 1d or 2d")
     batch_size: int = option(128, "pairs per training step", least=1)

@@ -190,4 +190,4 @@ def make_learner(
         return CategoricalLearner(perceptron(inputs, atoms, width, batch_norm=True))
     if name == "classifier":
         return ClassifierLearner(perceptron(2 * inputs, 1, width))
-    raise ValueError(f"{name!r} is no learner; choose from {', '.join(LEARNERS)}")
+    raise ValueError(f"{name!r} is not a learner; choose from {', '.join(LEARNERS)}")

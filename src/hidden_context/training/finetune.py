@@ -253,8 +253,7 @@ def tokenize_splits(
             labels = dataclasses.replace(
                 labels, draws=draws[torch.tensor(tokens.indices, dtype=torch.long)]
             )
-        linked = config.max_comparisons > 0
-        linker = make_linker(config, model.likelihood, tokens.examples) if linked else None
+        linker = make_linker(config, model.likelihood, tokens.examples)
         return ExampleDataset(tokens, labels, linker)
 
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}

@@ -228,8 +228,12 @@ def _check_grades(example: Example, grades: Sequence[float]) -> None:
         )
 
 
-def make_linker(config: TrainConfig, likelihood: Likelihood, examples: Sequence[Example]) -> Linker:
-    """What draws comparisons between responses that one annotator rated."""
+def make_linker(
+    config: TrainConfig, likelihood: Likelihood, examples: Sequence[Example]
+) -> Linker | None:
+    """What draws comparisons between responses that one annotator rated; None for none."""
+    if not config.max_comparisons:
+        return None
     labels = labels_of(examples, likelihood.names.index, likelihood.options.column)
     return Linker(labels, config.max_comparisons, config.seed)
 

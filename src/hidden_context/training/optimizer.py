@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
@@ -14,7 +15,7 @@ from hidden_context.errors import ConfigError
 from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.network.modules import final_linear
 from hidden_context.training.module import PreferenceModule
-from hidden_context.training.schedules import PAPER_SCHEDULES, paper_schedule
+from hidden_context.training.schedules import PAPER_SCHEDULES, cosine_factor, step_factor
 
 _NOT_DECAYED: Final = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
@@ -80,7 +81,8 @@ def make_scheduler(
         The schedule.
     """
     if name in PAPER_SCHEDULES:
-        return paper_schedule(name, optimizer, steps)
+        factor = cosine_factor if name == "cosine" else step_factor
+        return LambdaLR(optimizer, lambda step: factor(step, steps))
     return get_scheduler(
         arguments.lr_scheduler_type,
         optimizer=optimizer,

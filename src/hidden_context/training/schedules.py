@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import torch
-from torch.optim.lr_scheduler import LambdaLR
-
 FLOOR: Final = 0.1
 PAPER_SCHEDULES: Final = ("cosine", "step")
 
@@ -30,9 +27,3 @@ def step_factor(step: int, total: int) -> float:
     """
     third = min(3 * step // max(total, 1), 2)
     return (1.0, 0.1, 0.01)[third]
-
-
-def paper_schedule(name: str, optimizer: torch.optim.Optimizer, total: int) -> LambdaLR:
-    """Make the schedule ``cosine`` or ``step`` over ``total`` optimiser steps."""
-    factor = cosine_factor if name == "cosine" else step_factor
-    return LambdaLR(optimizer, lambda step: factor(step, total))

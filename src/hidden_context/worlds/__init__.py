@@ -27,8 +27,8 @@ def make(name: str, **options: Any) -> Any:
     """Make a world by its name.
 
     Args:
-        name: ``1d`` and ``2d`` are the paper's grids, ``dialogues`` the quickstart's world. The others
-            are tables of a few alternatives; the last is a pair of tables.
+        name: ``1d`` and ``2d`` are the paper's grids, ``dialogues`` is the quickstart's world. The
+            others are tables of a few alternatives; ``thm_3_4`` is a pair of tables.
         **options: Options of that world, such as ``seed`` of ``dialogues``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The generated world's language: prompts and responses, put together from word lists.
+"""The generated world's language: prompts and responses, composed from word lists.
 
 A task is an action on somebody's thing ("pick the lock of my landlord's shed"); a prompt is a
 task in a question. A response is one sentence that gives away its kind and perhaps one more of

@@ -1,4 +1,4 @@
-"""A tokenizer and a small GPT-2, built on the spot from texts at hand."""
+"""A tokenizer and a small GPT-2, built from given texts."""
 
 from __future__ import annotations
 

@@ -120,7 +120,6 @@ def test_flags_of_the_csv_file(imported):
         [assistant("No."), why, assistant("Taste.")],
     )
     assert (examples[0].columns["item"], examples[0].data_subset) == ("30192", "55k")
-    assert imported(ARENA, *rows)[0] == examples
 
 
 def first(*messages):

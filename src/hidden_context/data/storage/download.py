@@ -134,52 +134,43 @@ def download(
         StorageError: If a file cannot be written.
         ConfigError: If the manifest is of another commit's files.
     """
-    output = Path(output)
-    wanted = dict(files_of(only) if files is None else files)
+    output, wanted = Path(output), files_of(only) if files is None else files
     with exclusive_folder(output):
-        return _download(output, wanted, mirror, base_url, report)
-
-
-def _download(
-    output: Path,
-    wanted: Mapping[str, str | None],
-    mirror: str | Path | None,
-    base_url: str,
-    report: Callable[[str], None],
-) -> DownloadResult:
-    result = DownloadResult(manifest=output / MANIFEST)
-    manifest = _read_manifest(result.manifest)
-    for name, known in wanted.items():
-        target = output / name
-        recorded = manifest["files"].get(name, {}).get("blob")
-        expected = known or recorded
-        if expected and target.is_file() and blob_id(target) == expected:
-            result.present.append(name)
-            report(f"{name}: already there, verified")
-        else:
-            try:
-                if mirror is not None:
-                    _copy(Path(mirror) / name, target, expected)
-                else:
-                    _fetch(f"{base_url.rstrip('/')}/{name}", target, expected)
-            except MissingFileError:
-                result.missing.append(name)
-                report(f"{name}: not at the source, left out")
-                continue
-            result.fetched.append(name)
-            report(f"{name}: {target.stat().st_size} bytes, {'verified' if expected else 'new'}")
-        manifest["files"][name] = {
-            "blob": expected or blob_id(target),
-            "size": target.stat().st_size,
-            "known_beforehand": known is not None,
-        }
-        write_json(result.manifest, manifest)
-    if len(result.missing) == len(wanted):
-        raise MissingFileError(
-            mirror if mirror is not None else base_url,
-            f"None of the {len(wanted)} files is there, such as {next(iter(wanted), '')}",
-        )
-    return result
+        result = DownloadResult(manifest=output / MANIFEST)
+        manifest = _read_manifest(result.manifest)
+        for name, known in wanted.items():
+            target = output / name
+            recorded = manifest["files"].get(name, {}).get("blob")
+            expected = known or recorded
+            if expected and target.is_file() and blob_id(target) == expected:
+                result.present.append(name)
+                report(f"{name}: already there, verified")
+            else:
+                try:
+                    if mirror is not None:
+                        _copy(Path(mirror) / name, target, expected)
+                    else:
+                        _fetch(f"{base_url.rstrip('/')}/{name}", target, expected)
+                except MissingFileError:
+                    result.missing.append(name)
+                    report(f"{name}: not at the source, left out")
+                    continue
+                result.fetched.append(name)
+                report(
+                    f"{name}: {target.stat().st_size} bytes, {'verified' if expected else 'new'}"
+                )
+            manifest["files"][name] = {
+                "blob": expected or blob_id(target),
+                "size": target.stat().st_size,
+                "known_beforehand": known is not None,
+            }
+            write_json(result.manifest, manifest)
+        if len(result.missing) == len(wanted):
+            raise MissingFileError(
+                mirror if mirror is not None else base_url,
+                f"None of the {len(wanted)} files is there, such as {next(iter(wanted), '')}",
+            )
+        return result
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def observe(found: ItemVotes, options: Observing | None = None) -> ObservedVotes
     options = options or Observing()
     every = found.table
     table = every.select(every.is_first_answer)
-    counts, shares = table.counts, _Shares(found.group, options)
+    counts, share = table.counts, partial(_mean, group=found.group, options=options)
     kind, judged = counts.kind, counts.judged
     paired, totals = counts.whole.sum(1) > 1, (counts.whole + counts.shared).sum(0)
     agreement = partial(
@@ -199,16 +199,16 @@ def observe(found: ItemVotes, options: Observing | None = None) -> ObservedVotes
         votes_per_item=spread_of(np.bincount(table.item)),
         answers=dict(zip(_ANSWERS, (totals / totals.sum()).tolist(), strict=True)),
         kinds={
-            name: KindShare(int((kind == name).sum()), shares.of_items(kind == name, judged))
+            name: KindShare(int((kind == name).sum()), share(kind == name, judged))
             for name in KINDS
         },
-        split=shares.of_items(counts.split, judged),
-        contested=shares.of_items(counts.contested, judged),
-        differ=shares.of_items(counts.differ, paired),
-        opposite=shares.of_items(counts.opposite, paired),
+        split=share(counts.split, judged),
+        contested=share(counts.contested, judged),
+        differ=share(counts.differ, paired),
+        opposite=share(counts.opposite, paired),
         alpha=agreement(metric="nominal"),
         alpha_interval=agreement(metric="interval"),
-        repeated=_repeated(found, shares),
+        repeated=_repeated(found, options),
         people=people,
         tests=tests,
         notes=notes,
@@ -227,42 +227,27 @@ def _observe_ratings(found: ItemVotes, options: Observing) -> ObservedRatings:
         highest=float(rating.max()),
         middle=found.middle,
         alpha=rating_alpha(item, rating, found.group[item], **options.bootstrap),
-        difference=_Shares(found.group, options).of_items(
-            differences, np.isfinite(differences), bounds=None
-        ),
+        difference=_mean(differences, np.isfinite(differences), found.group, options, bounds=None),
         votes=observe(found, options),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Shares:
-    """Means over items, with intervals by group."""
-
-    group: Codes
-    options: Observing
-
-    def of_items(
-        self,
-        values: ArrayLike,
-        among: NDArray[np.bool_],
-        bounds: tuple[float, float] | None = (0.0, 1.0),
-        group: Codes | None = None,
-    ) -> Interval:
-        """Return the mean over some items; NaN where there are none."""
-        options = self.options
-        if not among.any():
-            return Interval(np.nan, np.nan, np.nan, options.level, "none")
-        chosen = np.asarray(values, dtype=np.float64)[among]
-        own = (self.group if group is None else group)[among]
-        return cluster_interval(
-            cluster_sums(np.stack([chosen, np.ones_like(chosen)], axis=1), own),
-            ratio,
-            bounds=bounds,
-            **options.bootstrap,
-        )
+def _mean(
+    values: ArrayLike,
+    among: NDArray[np.bool_],
+    group: Codes,
+    options: Observing,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+) -> Interval:
+    """Return the mean over some items, with an interval by group; NaN where there are none."""
+    if not among.any():
+        return Interval(np.nan, np.nan, np.nan, options.level, "none")
+    chosen = np.asarray(values, dtype=np.float64)[among]
+    sums = cluster_sums(np.stack([chosen, np.ones_like(chosen)], axis=1), group[among])
+    return cluster_interval(sums, ratio, bounds=bounds, **options.bootstrap)
 
 
-def _repeated(found: ItemVotes, shares: _Shares) -> Repeated | None:
+def _repeated(found: ItemVotes, options: Observing) -> Repeated | None:
     """Compare later answers of annotators with their first answers to the same texts."""
     table = found.table
     named = np.flatnonzero(table.named)
@@ -280,5 +265,5 @@ def _repeated(found: ItemVotes, shares: _Shares) -> Repeated | None:
     rows = rows[np.argsort(key[rows])]
     before = rows[np.searchsorted(key[rows], key[later])]
     among = np.ones(len(later), dtype=bool)
-    group = found.group[item[later]]
-    return Repeated(len(later), shares.of_items(said[later] == said[before], among, group=group))
+    same = _mean(said[later] == said[before], among, found.group[item[later]], options)
+    return Repeated(len(later), same)

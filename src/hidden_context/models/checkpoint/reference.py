@@ -23,8 +23,6 @@ _TENSORS: Final = (
     *("location", "scale", "whitening", "readout"),
     *("distance", "sigma", "disagreement"),
 )
-# Rounding to bfloat16 moves weights by 1e-3 of their norm at most; training moves them further.
-_SAME_WEIGHTS: Final = 3e-3
 
 Quantity: TypeAlias = Literal["sigma", "disagreement", "distance"]
 """What a reference knows the usual values of."""
@@ -107,8 +105,9 @@ class Reference:
                 f"{source} is the reference of a {self.head.get('type')} head {self.head}, but the "
                 f"model is read with {head.to_dict()}. {_remedy(source)}"
             )
+        # rounding to bfloat16 moves weights by 1e-3 of their norm at most; training moves them more
         same = readout.shape == self.readout.shape and bool(
-            (readout - self.readout).norm() <= _SAME_WEIGHTS * self.readout.norm()
+            (readout - self.readout).norm() <= 3e-3 * self.readout.norm()
         )
         if not same:
             raise CheckpointError(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -144,18 +144,14 @@ def tree_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
         )
 
-    if not _slow_backward(query):
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    backward = torch.is_grad_enabled() and query.requires_grad
+    if not (half and backward and query.device.type == "cpu"):
         return _by_block(query, key, value, tree, attention_mask, attend), None
+    # float32 is faster for the backward pass of attention on a CPU
     with torch.autocast(query.device.type, enabled=False):
         exact = (query.float(), key.float(), value.float())
         return _by_block(*exact, tree, attention_mask, attend).to(query.dtype), None
-
-
-def _slow_backward(query: Tensor) -> bool:
-    """Whether float32 is faster, as for the backward pass of attention on a CPU."""
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    backward = torch.is_grad_enabled() and query.requires_grad
-    return half and backward and query.device.type == "cpu"
 
 
 def _by_block(
@@ -194,16 +190,11 @@ def _mask_of(
     if mask is None:
         if not block.shared:
             return None
-        mask = _causal_mask(tree, device)
+        if "causal" not in tree.memo:
+            size = (1, 1, tree.longest, tree.longest)
+            tree.memo["causal"] = torch.ones(size, dtype=torch.bool, device=device).tril()
+        mask = cast(Tensor, tree.memo["causal"])
     return mask[:, :, block.shared : end, :end]
-
-
-def _causal_mask(tree: TreeLayout, device: torch.device) -> Tensor:
-    mask = tree.memo.get("causal")
-    if not isinstance(mask, Tensor):
-        size = (1, 1, tree.longest, tree.longest)
-        mask = tree.memo["causal"] = torch.ones(size, dtype=torch.bool, device=device).tril()
-    return mask
 
 
 def _explicit(

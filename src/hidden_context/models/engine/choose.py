@@ -198,16 +198,14 @@ class EngineChoice:
                     "replaced"
                 )
         difference = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-12)
-        worst, tolerance = float(difference.max()), self._tolerance()
+        # the least precise weights count; quantised ones compute in half precision
+        weights = classifier_of(self.module).base_model.parameters()
+        half = _TOLERANCE[torch.bfloat16]
+        tolerance = max(_TOLERANCE.get(dtype, half) for dtype in {each.dtype for each in weights})
+        worst = float(difference.max())
         if worst <= tolerance:
             return None
         return f"hidden states differ by {worst:.0e} (relative) from the padded way's"
-
-    def _tolerance(self) -> float:
-        """Tolerance of the least precise weights; quantised ones compute in half precision."""
-        weights = classifier_of(self.module).base_model.parameters()
-        half = _TOLERANCE[torch.bfloat16]
-        return max(_TOLERANCE.get(dtype, half) for dtype in {weight.dtype for weight in weights})
 
     def _pooled(self, run: Callable[[], Any]) -> Tensor:
         """Collect the inputs of the head: at the start of training rewards are nearly equal."""

@@ -157,16 +157,6 @@ def new_modules(name: str, loaded: Loaded) -> list[str]:
     return sorted(modules)
 
 
-def shrink_head(model: PreTrainedModel, scales: Sequence[float]) -> None:
-    """Scale the initial weights of each raw output by the head's ``output_scales``."""
-    _, layer = final_linear(model)
-    with torch.no_grad():
-        factors = layer.weight.new_tensor(scales)
-        layer.weight.mul_(factors.unsqueeze(1))
-        if layer.bias is not None:
-            layer.bias.mul_(factors)
-
-
 def add_lora(
     model: PreTrainedModel, options: LoraOptions, new_modules: Sequence[str] = ()
 ) -> nn.Module:
@@ -295,8 +285,13 @@ def build_model(
     model, new = loaded.model, new_modules(name, loaded)
     if pad_token_id is not None:
         model.config.pad_token_id = pad_token_id
-    if final_linear(model)[0] in new:
-        shrink_head(model, head.output_scales)
+    place, layer = final_linear(model)
+    if place in new:
+        with torch.no_grad():
+            factors = layer.weight.new_tensor(head.output_scales)
+            layer.weight.mul_(factors.unsqueeze(1))
+            if layer.bias is not None:
+                layer.bias.mul_(factors)
     if tuning == "qlora":
         from peft import prepare_model_for_kbit_training
 

@@ -8,9 +8,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hidden_context.errors import CheckpointError, first_line
 
-# Tokenizers without a limit of their own report an enormous number.
-_NO_LIMIT = 1_000_000
-
 
 def load_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
     """Load a tokenizer; padding is on the right, with EOS where there is no padding token.
@@ -56,7 +53,8 @@ def length_limit(tokenizer: PreTrainedTokenizerBase, config: Any, wanted: int | 
         offset = (getattr(config, "pad_token_id", 0) or 0) + 1
         shifted = getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert")
         limits.append(positions - offset if shifted else positions)
-    limit = min((value for value in limits if value and value < _NO_LIMIT), default=None)
+    # tokenizers without a limit of their own report an enormous number
+    limit = min((value for value in limits if value and value < 1_000_000), default=None)
     if limit is None:
         return wanted or 1024
     return min(wanted, limit) if wanted else limit

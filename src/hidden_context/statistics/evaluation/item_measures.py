@@ -6,9 +6,8 @@ import dataclasses
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hidden_context.statistics.checks import Floats, places
+from hidden_context.statistics.checks import Booleans, Floats, places
 from hidden_context.statistics.evaluation.predictions import VotePredictions
 from hidden_context.statistics.evaluation.results import ConflictFound, Contested, Halves, KindShare
 from hidden_context.statistics.means import ItemMeans
@@ -24,8 +23,6 @@ FEWEST_ITEMS: Final = 10
 """Items sought, and others, below which measures are not held against each other."""
 FEWEST_VOTES: Final = 4
 """Votes that an item needs for its halves to be held against each other."""
-
-Booleans = NDArray[np.bool_]
 
 
 def kinds_of(table: VoteTable) -> list[KindShare]:

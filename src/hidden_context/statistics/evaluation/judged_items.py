@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hidden_context.likelihood import Labels, Likelihood
-from hidden_context.statistics.checks import Codes, Floats, numbered
+from hidden_context.statistics.checks import Booleans, Codes, Floats, numbered
 from hidden_context.statistics.evaluation.new_annotators import new_annotators
 from hidden_context.statistics.evaluation.predictions import (
     VotePredictions,
@@ -64,7 +63,7 @@ def judged_items(
     who: Tensor,
     *,
     item: Codes,
-    turned: NDArray[np.bool_],
+    turned: Booleans,
     cluster: Codes,
     length: Floats,
 ) -> JudgedItems | None:

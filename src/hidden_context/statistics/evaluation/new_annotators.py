@@ -13,12 +13,12 @@ from torch import Tensor
 
 from hidden_context.errors import ConfigError
 from hidden_context.likelihood import Labels, Likelihood, adapt
-from hidden_context.statistics.checks import Codes, Floats, numbered, places
+from hidden_context.statistics.checks import Booleans, Codes, Floats, numbered, places
 from hidden_context.statistics.evaluation.predictions import VotePredictions, sides
 from hidden_context.statistics.interval import FEWEST, Interval
 from hidden_context.statistics.means import two_way_interval
 from hidden_context.statistics.votes.losses import three_way_losses, two_way_losses
-from hidden_context.statistics.votes.table import Booleans, VoteTable
+from hidden_context.statistics.votes.table import VoteTable
 
 Losses = Callable[[Booleans], Floats]
 """Takes the votes shown, a mask ``(V,)``, to the loss of every vote ``(V,)``, in nats."""

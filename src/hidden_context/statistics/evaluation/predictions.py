@@ -7,12 +7,11 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hidden_context.errors import ConfigError
 from hidden_context.likelihood import Labels, Likelihood
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.checks import Booleans, Codes, Floats
 from hidden_context.statistics.evaluation.expected_answers import ExpectedAnswers, expected_answers
 from hidden_context.statistics.votes.table import VoteTable
 
@@ -41,8 +40,8 @@ class VotePredictions:
 
     own: Floats
     population: Floats
-    known: NDArray[np.bool_]
-    turned: NDArray[np.bool_]
+    known: Booleans
+    turned: Booleans
     answers: Floats
     disagreement: Floats
     conflict: Floats
@@ -63,7 +62,7 @@ class VotePredictions:
         return np.asarray(sum(self.parts.values()))
 
 
-def table_of(labels: Labels, item: Codes, turned: NDArray[np.bool_], who: Tensor) -> VoteTable:
+def table_of(labels: Labels, item: Codes, turned: Booleans, who: Tensor) -> VoteTable:
     """Put the comparisons of pairs into a table of votes.
 
     Args:
@@ -94,7 +93,7 @@ def table_of(labels: Labels, item: Codes, turned: NDArray[np.bool_], who: Tensor
 
 
 def predict_votes(
-    likelihood: Likelihood, raw: Tensor, labels: Labels, item: Codes, turned: NDArray[np.bool_]
+    likelihood: Likelihood, raw: Tensor, labels: Labels, item: Codes, turned: Booleans
 ) -> VotePredictions:
     """Predict every vote of pairs, and what annotators would say of every item.
 
@@ -134,19 +133,17 @@ def predict_votes(
     turn = swapped[first_vote]
     answers = _joined([each.mean for each in expected])
     gap = _joined(difference)
-    disagreement, conflict, same_person = (
-        _joined([getattr(each, name) for each in expected])
+    averages = {
+        name: _joined([getattr(each, name) for each in expected])
         for name in ("disagreement", "conflict", "same_person")
-    )
+    }
     return VotePredictions(
         own=sides(own.double().numpy(), swapped),
         population=sides(population.double().numpy(), swapped),
         known=known,
         turned=swapped,
         answers=sides(answers, turn),
-        disagreement=disagreement,
-        conflict=conflict,
-        same_person=same_person,
+        **averages,
         has_context=expected[0].has_context,
         has_equal=likelihood.options.levels > 2,
         difference=np.where(turn, -gap, gap),
@@ -168,7 +165,7 @@ def _of_items(
     return expected_answers(likelihood, raw, own), first.mean - second.mean, parts
 
 
-def sides(answers: Floats, turned: NDArray[np.bool_]) -> Floats:
+def sides(answers: Floats, turned: Booleans) -> Floats:
     """Exchange first and second of ``(N, 3)`` where sides are the other way round, ``(N,)``."""
     return np.where(turned[:, None], answers[:, ::-1], answers)
 

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats, numbered
+from hidden_context.statistics.checks import Booleans, Codes, Floats, numbered
 from hidden_context.statistics.significance.permutation import TestResult, permutation_p_value
 from hidden_context.statistics.votes.table import BETWEEN, VoteTable
 from hidden_context.statistics.votes.tilts import tilts_of
-
-Booleans = NDArray[np.bool_]
 
 _ROUNDING: Final = 1e-9
 _WITHIN_LIMIT: Final = (

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import Codes, Floats, batches, numbered
@@ -94,7 +93,8 @@ def annotator_permutation_test(
         raise ConfigError("features must be finite numbers.")
     if block is not None:
         features, who, where = _by_block(features, who, where, numbered(block, size, "block"))
-    telling = _with_two_annotators(who, where)
+    both = np.unique(where * (who.max() + 1) + who) // (who.max() + 1)
+    telling = (np.bincount(both) > 1)[where]  # strata of two annotators or more
     if not telling.any():
         raise ConfigError(
             "no stratum has labels of two annotators, so there is nothing to permute; use larger "
@@ -126,11 +126,6 @@ def _by_block(
     count = np.bincount(number)
     means = np.stack([np.bincount(number, weights=column) / count for column in features.T], axis=1)
     return means, who[first], where[first]
-
-
-def _with_two_annotators(who: Codes, where: Codes) -> NDArray[np.bool_]:
-    both = np.unique(where * (who.max() + 1) + who) // (who.max() + 1)
-    return np.asarray((np.bincount(both) > 1)[where])
 
 
 def _standardised(features: Floats, where: Codes) -> Floats:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.agreement import CONTESTED, auroc, weighted_auroc
-from hidden_context.statistics.checks import Codes, Floats, batches, numbered, places
+from hidden_context.statistics.agreement import CONTESTED, auroc, contested, weighted_auroc
+from hidden_context.statistics.checks import Booleans, Codes, Floats, batches, numbered, places
 from hidden_context.statistics.interval import FEWEST, Interval, percentile_interval
 
 EXACT_UP_TO: Final = 200
@@ -94,9 +93,7 @@ def contested_probability_of_voters(answers: Floats, item: Codes, items: int) ->
         half_votes[row] = after
         all_equal[row] *= answers[here, 1]
     share = np.arange(half_votes.shape[1]) / (2 * np.maximum(votes, 1)[:, None])
-    low, high = CONTESTED
-    inside = (share >= low - _ROUNDING) & (share <= high + _ROUNDING)
-    found = (half_votes * inside).sum(1) - all_equal
+    found = (half_votes * contested(share)).sum(1) - all_equal
     return np.where(votes > 0, np.clip(found, 0.0, 1.0), np.nan)
 
 
@@ -159,7 +156,7 @@ class MeasureFound:
 
 def compare_measures(
     scores: Mapping[str, Floats],
-    sought: NDArray[np.bool_],
+    sought: Booleans,
     cluster: Codes | None = None,
     *,
     level: float = 0.95,
@@ -221,7 +218,7 @@ def compare_measures(
 
 def _resampled(
     columns: Mapping[str, Floats],
-    sought: NDArray[np.bool_],
+    sought: Booleans,
     codes: Codes,
     resamples: int,
     seed: int,

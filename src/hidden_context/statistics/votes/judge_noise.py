@@ -20,7 +20,7 @@ from typing import Final, Literal
 import numpy as np
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats, numbered
+from hidden_context.statistics.checks import Codes, Floats, numbered, quotient
 from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
 from hidden_context.statistics.means import ratio_interval
 from hidden_context.statistics.votes.krippendorff import alpha, coincidences
@@ -167,8 +167,7 @@ def judge_and_people(
 
     def of_differ(*weights: float) -> Interval:
         def share(totals: Floats) -> Floats:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return np.asarray(totals[..., :_ONE] @ np.array(weights) / totals[..., _DIFFER])
+            return quotient(totals[..., :_ONE] @ np.array(weights), totals[..., _DIFFER])
 
         return cluster_interval(sums, share, seed=seed)
 
@@ -234,9 +233,8 @@ def _asked(answers: Floats) -> _Asked:
             f"answers need the shape (items, 2, 3) and one item at least, not {answers.shape}."
         )
     asked = answers.sum(2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = answers / asked[:, :, None]
-        again = 1 - (answers * (answers - 1)).sum(2) / (asked * (asked - 1))
+    shares = quotient(answers, asked[:, :, None])
+    again = 1 - quotient((answers * (answers - 1)).sum(2), asked * (asked - 1))
     again[asked < 2] = np.nan
     if not asked.all(1).any():  # at most one order was asked of each item
         one = (asked[:, 1] > 0).astype(np.int64)
@@ -270,5 +268,4 @@ def _kappa(totals: Floats) -> Floats:
     joint = joint / joint.sum((-1, -2), keepdims=True)
     same = np.trace(joint, axis1=-2, axis2=-1)
     chance = (joint.sum(-1) * joint.sum(-2)).sum(-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((same - chance) / (1 - chance))
+    return quotient(same - chance, 1 - chance)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats, equally_long, numbered, places
+from hidden_context.statistics.checks import Codes, Floats, equally_long, numbered, places, quotient
 from hidden_context.statistics.interval import RESAMPLES, Interval, cluster_interval, cluster_sums
 
 Metric = Literal["nominal", "ordinal", "interval"]
@@ -154,8 +154,7 @@ def mean_difference(item: Codes, value: Floats, items: int) -> Floats:
     # a rating is the larger one of as many pairs as stand before it
     often = 2 * places(item, np.argsort(value)) - votes[item] + 1
     total = np.bincount(item, often * value, items)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(votes > 1, 2 * total / (votes * (votes - 1)), np.nan))
+    return np.where(votes > 1, quotient(2 * total, votes * (votes - 1)), np.nan)
 
 
 def _of_items(code: Codes, group: Codes) -> Codes:

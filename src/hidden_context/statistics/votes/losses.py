@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Floats, check_shares
+from hidden_context.statistics.checks import Floats, check_shares, quotient
 from hidden_context.statistics.votes.table import Counts
 
 
@@ -67,8 +67,7 @@ def entropy_floor(counts: Counts) -> tuple[Floats, Floats]:
     Returns:
         Two- and three-way entropies in nats, each of shape ``(I,)``; NaN for items without a vote.
     """
-    with np.errstate(invalid="ignore"):
-        shares = np.stack([counts.first, counts.equal, counts.second], 1) / counts.votes[:, None]
+    shares = quotient(counts.answers, counts.votes[:, None])
     one = shares[:, 0] + shares[:, 1] / 2
     two_way = -xlogy(one, one) - xlogy(1 - one, 1 - one)
     return np.maximum(two_way, 0.0), np.maximum(-xlogy(shares, shares).sum(1), 0.0)

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize
 from scipy.sparse import coo_array
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.checks import Booleans, Codes, Floats, quotient
 from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.votes.tilts import Tilt
-
-Booleans = NDArray[np.bool_]
 
 _REACH: Final = 10.0
 _NODES: Final = 81
@@ -112,8 +109,8 @@ def random_effects(
     weights = np.ones(len(tilt.row)) if weight is None else weight[tilt.row]
     chosen = tilt.of_answers(answer)
     votes = np.bincount(who, minlength=people)
-    with np.errstate(invalid="ignore"):
-        raw = np.bincount(who, weights * chosen, people) / np.bincount(who, weights, people)
+    sums = np.bincount(who, weights * chosen, people)
+    raw = quotient(sums, np.bincount(who, weights, people))
     nodes = np.linspace(-_REACH, _REACH, _NODES)
     likelihood, curve = _on_nodes(tilt, nodes, chosen, who, weights, people)
     between = int(np.clip(_NUMBERS // (people * _NODES), _COARSEST, _FINEST))

@@ -12,9 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.agreement import contested
-from hidden_context.statistics.checks import Codes, Floats, check_shares
-
-Booleans = NDArray[np.bool_]
+from hidden_context.statistics.checks import Booleans, Codes, Floats, check_shares, quotient
 
 FIRST, EQUAL, SECOND, BETWEEN = 0, 1, 2, -1
 """What a vote answers; ``BETWEEN`` is a share of several people, who are not told apart."""
@@ -162,30 +160,34 @@ class Counts:
     shared: Floats
 
     @property
+    def answers(self) -> Floats:
+        """Votes for first, equal and second, ``(I, 3)``."""
+        return self.whole + self.shared
+
+    @property
     def first(self) -> Floats:
         """Votes for the first side, ``(I,)``."""
-        return np.asarray((self.whole + self.shared)[:, FIRST])
+        return self.answers[:, FIRST]
 
     @property
     def equal(self) -> Floats:
         """Votes for ``equal``, ``(I,)``."""
-        return np.asarray((self.whole + self.shared)[:, EQUAL])
+        return self.answers[:, EQUAL]
 
     @property
     def second(self) -> Floats:
         """Votes for the second side, ``(I,)``."""
-        return np.asarray((self.whole + self.shared)[:, SECOND])
+        return self.answers[:, SECOND]
 
     @property
     def votes(self) -> Floats:
         """Number of votes, ``(I,)``."""
-        return np.asarray((self.whole + self.shared).sum(1))
+        return np.asarray(self.answers.sum(1))
 
     @property
     def share(self) -> Floats:
         """(first + ½ equal) / n, ``(I,)``; NaN without a vote."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray((self.first + self.equal / 2) / self.votes)
+        return quotient(self.first + self.equal / 2, self.votes)
 
     @property
     def judged(self) -> Booleans:
@@ -211,8 +213,7 @@ class Counts:
     @property
     def contested(self) -> Booleans:
         """Which judged items' shares lie in ``CONTESTED``, but not by ``equal`` alone, ``(I,)``."""
-        with np.errstate(invalid="ignore"):
-            return self.judged & contested(self.share, self.equal / self.votes)
+        return self.judged & contested(self.share, quotient(self.equal, self.votes))
 
     @property
     def conflict(self) -> Booleans:
@@ -273,5 +274,4 @@ class Counts:
 
     def _of_pairs(self, ordered: Floats) -> Floats:
         votes = self.whole.sum(1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.where(votes > 1, ordered / (votes * (votes - 1)), np.nan))
+        return np.where(votes > 1, quotient(ordered, votes * (votes - 1)), np.nan)

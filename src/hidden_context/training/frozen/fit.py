@@ -170,8 +170,7 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     hidden = config.disable_tqdm or config.quiet
     with tqdm(total=total, desc="embedding", unit="text", disable=hidden) as bar:
         for name, part in parts.items():
-            linked = config.max_comparisons and name != "test"
-            linker = make_linker(config, likelihood, part) if linked else None
+            linker = None if name == "test" else make_linker(config, likelihood, part)
             coded = group_codes(groups) if name == "train" else None
             features[name] = feature_set(featurizer, part, labels[name], bar.update, linker, coded)
     held_out = learned_from = None

@@ -23,7 +23,7 @@ from hidden_context.training.frozen.features import (
     with_links,
 )
 from hidden_context.training.frozen.people import fit_with_annotators
-from hidden_context.training.frozen.starts import Beside, MemberStarts
+from hidden_context.training.frozen.starts import Beside, MemberStarts, silence
 from hidden_context.training.labels import prior_weight
 from hidden_context.training.links import Linker
 from hidden_context.training.schedules import cosine_factor
@@ -111,12 +111,12 @@ def train_probe(
         if linear is not None and own.knows_annotators and config.ensemble != "heads":
             if number and not probe.head.num_members:  # every member would find the same
                 own.load_state_dict(parts[0].state_dict())
-                _silence(network)
+                silence(network)
                 continue
             drawn = None if draws is None else draws[:, number]
             *line, entries = fit_with_annotators(config, own, train, linear.fitted, drawn)
             linear.add(*line)
-            _silence(network)
+            silence(network)
             history += [{"member": float(number), **entry} for entry in entries]
             continue
         learns, stop = torch.ones(len(train), dtype=torch.bool), shared
@@ -151,9 +151,9 @@ def _likelihoods(likelihood: Likelihood, count: int) -> list[Likelihood]:
 
 def _take_over(likelihood: Likelihood, parts: Sequence[Likelihood]) -> None:
     """Take the mean of the copies; an ensemble's members are trained in place."""
-    learned = [dict(part.named_parameters()) for part in parts]
     if isinstance(likelihood, EnsembleLikelihood):
         return
+    learned = [dict(part.named_parameters()) for part in parts]
     with torch.no_grad():
         for name, value in likelihood.named_parameters():
             value.copy_(torch.stack([part[name] for part in learned]).mean(0))
@@ -194,20 +194,12 @@ def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> lis
     return history
 
 
-def _silence(network: nn.Module) -> None:
-    """Let a network add nothing to the linear part."""
-    assert isinstance(network, nn.Sequential)
-    with torch.no_grad():
-        for parameter in network[-1].parameters():
-            parameter.zero_()
-
-
 def _silent(member: _Member) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Losses and state of the linear part alone, with the answers' thresholds fitted."""
     network, likelihood, stop = member.network, member.likelihood, member.stop
     assert isinstance(network, Beside)
     assert stop is not None
-    before = network.silence()
+    before = silence(network.network)
     labels, responses = member.train.labels.take(member.learn)
     features = member.train.features[responses]
     if list(likelihood.parameters()):
@@ -218,7 +210,7 @@ def _silent(member: _Member) -> tuple[dict[str, float], dict[str, Tensor]]:
         "validation_loss": validation_loss(likelihood, network, stop.features, stop.labels),
     }
     state = copy.deepcopy(nn.ModuleList([network, likelihood]).state_dict())
-    network.wake(before)
+    network.network[-1].load_state_dict(before)
     return entry, state
 
 

@@ -76,6 +76,16 @@ def read_as_raw(head: Head, level: Tensor, pairs: VotedPairs) -> tuple[Tensor, T
     return found[0], found[1]
 
 
+def silence(network: nn.Module) -> dict[str, Tensor]:
+    """Let a network's output layer add nothing, and return the layer as it was."""
+    assert isinstance(network, nn.Sequential)
+    before = {n: value.detach().clone() for n, value in network[-1].state_dict().items()}
+    with torch.no_grad():
+        for parameter in network[-1].parameters():
+            parameter.zero_()
+    return before
+
+
 class Beside(nn.Module):
     """A network plus a fixed linear part.
 
@@ -95,19 +105,6 @@ class Beside(nn.Module):
         """Map standardised features ``(…, D)`` to raw outputs ``(…, K)``."""
         linear = functional.linear(features, self.get_buffer("slope"), self.get_buffer("start"))
         return linear + self.network(features)
-
-    def silence(self) -> dict[str, Tensor]:
-        """Let the network add nothing, and return its output layer as it was."""
-        output = self.network[-1]
-        before = {name: value.detach().clone() for name, value in output.state_dict().items()}
-        with torch.no_grad():
-            for parameter in output.parameters():
-                parameter.zero_()
-        return before
-
-    def wake(self, before: dict[str, Tensor]) -> None:
-        """Put the output layer back that ``silence`` gave."""
-        self.network[-1].load_state_dict(before)
 
 
 class MemberStarts:
