@@ -59,7 +59,7 @@ def test_people_who_are_all_alike_show_nothing():
     assert not found.gain.low > 0
     assert abs(found.gain.estimate) < 0.05
     assert found.sentence == (
-        "Held-out votes do not show that knowing who votes helps: it saves "
+        "Held-out votes do not show that knowing who votes helps: the saving is "
         f"{found.gain.estimate:.3f} nats per vote (95 % {found.gain.low:.3f} to "
         f"{found.gain.high:.3f}; measured on one fold of 4)."
     )

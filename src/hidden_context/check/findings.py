@@ -143,8 +143,8 @@ class Level:
     Attributes:
         name: The value, or a range of a number.
         people: How many.
-        leaning: By how much more these people choose ``first`` (``high``) than all people do on
-            the same items, as a share of votes, with an interval by person.
+        leaning: By how much more these people choose the longer response (or rate high) than all
+            people do on the same items, as a share of votes, with an interval by person.
         equal: By how much more they say ``equal``, as a share of votes.
     """
 

@@ -207,7 +207,7 @@ def _sentence(
         f"({100 * gain.level:.0f} % {gain.low:.3f} to {gain.high:.3f}; {where})"
     )
     if not gain.low > 0:
-        return f"Held-out votes do not show that knowing who votes helps: it saves {measured}."
+        return f"Held-out votes do not show that knowing who votes helps: the saving is {measured}."
     part = ""
     if by_habits is not None and by_habits.low > 0:
         habit = "how readily each says equal" if items.are_pairs else "how each uses the scale"
