@@ -44,4 +44,4 @@ wheel: $(VENV)/.installed
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist site results/quickstart .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) dist site .cache results/quickstart .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
