@@ -6,16 +6,29 @@ import contextlib
 import importlib
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import griffe
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
 
 from hidden_context.cli.main import VERBS
 
 _PLACE = "<!-- every verb's options -->"
 _BLOCK = re.compile(r"^( *)\.\. math:: *(.+(?:\n\1 +\S.*)*)", re.MULTILINE)
+
+
+@event_priority(100)  # before the plugin that turns notebooks into pages
+def on_files(files: Files, config: Any) -> Files:
+    """Add the notebooks, which lie outside the folder of pages."""
+    root = Path(__file__).parents[1]
+    for notebook in sorted((root / "examples").glob("*.ipynb")):
+        path = notebook.relative_to(root).as_posix()
+        files.append(File(path, str(root), config.site_dir, config.use_directory_urls))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
