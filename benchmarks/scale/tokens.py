@@ -101,7 +101,8 @@ class Amount(NamedTuple):
     slowest_step: float
     steps: float
 
-    def __add__(self, other: tuple[float, ...]) -> Amount:  # type: ignore[override]
+    def plus(self, other: Amount) -> Amount:
+        """Add every amount to another's."""
         return Amount(*(a + b for a, b in zip(self, other, strict=True)))
 
     def times(self, factor: float) -> Amount:
@@ -193,16 +194,16 @@ def scoring(groups: Sequence[Group], way: str, budget: int, window: int = WINDOW
         if way == "random padded":
             at_once = 2 * RANDOM_PAIRS
             for place in range(0, len(texts), at_once):
-                total += padded(lengths[place : place + at_once])
+                total = total.plus(padded(lengths[place : place + at_once]))
         elif way in ("padding-free", "responses"):
             batches = fill_batches(lengths, budget)
-            total += free([lengths[place] for place in batch] for batch in batches)
+            total = total.plus(free([lengths[place] for place in batch] for batch in batches))
         else:
             kind: Literal["padded", "tree"] = "padded" if way == "sorted padded" else "tree"
             if kind == "tree":  # the package runs equal texts once; the padded rows are others'
                 texts = [texts[place] for place in distinct(texts)[0]]
             for batch in plan(texts, range(len(texts)), kind, TokenBudget(budget), MOST_TEXTS):
-                total += batch_amount(texts, batch, kind)
+                total = total.plus(batch_amount(texts, batch, kind))
     return total
 
 
@@ -256,7 +257,7 @@ def total_of(amounts: Iterable[Amount]) -> Amount:
     """Add up."""
     total = NOTHING
     for amount in amounts:
-        total += amount
+        total = total.plus(amount)
     return total
 
 
