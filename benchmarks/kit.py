@@ -1,12 +1,15 @@
-"""What the scripts share: their options, tables in Markdown, Student's intervals, the processor."""
+"""What the scripts share: options, quiet trainings, tables in Markdown, figures, intervals."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
-from collections.abc import Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,11 +22,78 @@ def script_parser(doc: str | None) -> argparse.ArgumentParser:
     )
 
 
+def names(text: str) -> list[str]:
+    """Divide a list written with commas."""
+    return [name for name in text.split(",") if name]
+
+
+def numbers(text: str) -> list[int]:
+    """Divide a list of numbers written with commas."""
+    return [int(name) for name in names(text)]
+
+
+def fit(options: Mapping[str, Any], rows: Any, test: Any = None) -> Any:
+    """Train without a word, in a folder that is removed afterwards.
+
+    Args:
+        options: Options of ``TrainConfig``; ``final_dir`` is where the model is kept, if anywhere.
+        rows: What it learns from.
+        test: What it is tested on.
+    """
+    from hidden_context.training import TrainConfig, run
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run(TrainConfig(**{"output_dir": folder, "quiet": True, **options}), rows, test)
+
+
+def plotting() -> Any:
+    """Return Matplotlib's ``pyplot``, which draws into files only."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
     """Write a table in Markdown, under a heading if it has a title."""
     lines = [f"### {title}", ""] if title else []
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def table(
+    corner: str,
+    records: Mapping[Any, Any],
+    columns: Mapping[str, Callable[[Any], str]],
+    title: str = "",
+) -> str:
+    """Write a table in Markdown: a row for each record by its name, a column for each head.
+
+    Blanks around a head are left out, so that two columns may have one head.
+    """
+    rows = [
+        [str(name), *(write(each) for write in columns.values())] for name, each in records.items()
+    ]
+    return markdown([corner, *map(str.strip, columns)], rows, title)
+
+
+def cell(value: Sequence[float], digits: int, *, signed: bool = True, factor: float = 1.0) -> str:
+    """Write an estimate with its interval; a dash where there is none, no ends that are NaN.
+
+    Args:
+        value: Estimate, low and high end, or nothing.
+        digits: Decimals.
+        signed: Whether a plus is written.
+        factor: What numbers are multiplied by, 100 for per cent.
+    """
+    if not len(value) or math.isnan(value[0]):
+        return "–"
+    sign = "+" if signed else ""
+    mean, low, high = (f"{factor * each:{sign}.{digits}f}".replace("-", "−") for each in value)
+    return mean if math.isnan(value[1]) else f"{mean} [{low}, {high}]"
 
 
 def student_interval(values: ArrayLike) -> tuple[float, float, float]:

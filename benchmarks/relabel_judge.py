@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kit import markdown, script_parser
+from kit import cell, markdown, script_parser
 
 from hidden_context.data.row_facts import prompt_of
 from hidden_context.data.storage.files import write_jsonl
 from hidden_context.relabel import RelabelConfig, run
-from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
+from hidden_context.statistics.interval import SHARE, Interval
+from hidden_context.statistics.means import ratio_interval
 
 OBJECTIVES = ("helpful", "harmless")
 
@@ -64,26 +65,21 @@ def judge(
 
 def measure(rows: list[dict[str, Any]]) -> dict[str, Interval]:
     """Shares of pairs, with intervals by prompt; a tie counts one half."""
-    columns: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in _of_row(row).items():
-            columns.setdefault(name, []).append(value)
     codes: dict[str, int] = {}
     cluster = np.array([codes.setdefault(prompt_of(row), len(codes)) for row in rows])
-    return {name: share(np.array(values), cluster) for name, values in columns.items()}
-
-
-def share(values: np.ndarray, cluster: np.ndarray) -> Interval:
-    """Mean of values from 0 to 1, bootstrapped over clusters; NaN is left out."""
-    known = ~np.isnan(values)
-    both = np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1)
-    return cluster_interval(cluster_sums(both, cluster), ratio, bounds=(0, 1))
+    found = [_of_row(row) for row in rows]
+    columns = {name: np.array([each[name] for each in found]) for name in found[0]}
+    return {  # NaN is left out
+        name: ratio_interval(np.nan_to_num(values), ~np.isnan(values), cluster, bounds=SHARE)
+        for name, values in columns.items()
+    }
 
 
 def _of_row(row: dict[str, Any]) -> dict[str, float]:
     """Whether each way to choose takes the chosen response: 1, 0, or ½ for a tie."""
     entry = row["annotations"][-1]
     by_order = [answer.get("preference") for answer in entry["answers"]]
+    turns = None not in by_order and (by_order[0] > 0.5) != (by_order[1] > 0.5)
     chosen, rejected = (len(row["responses"][place]) for place in (row["label"], 1 - row["label"]))
     return {
         "both orders": _takes(entry.get("preference"), 0.5),
@@ -91,7 +87,7 @@ def _of_row(row: dict[str, Any]) -> dict[str, float]:
         "chosen shown second": _takes(by_order[1], 0.5),
         "baseline: the longer response": _takes(chosen, rejected),
         "baseline: the first of `responses`": float(row["label"] == 0),
-        "decision changes with the order": _changes(by_order),
+        "decision changes with the order": float("nan") if None in by_order else float(turns),
         "abstains": float("preference" not in entry),
     }
 
@@ -100,24 +96,17 @@ def _takes(value: float | None, other: float) -> float:
     return float("nan") if value is None else ((value > other) + (value >= other)) / 2
 
 
-def _changes(by_order: list[float | None]) -> float:
-    first, second = by_order
-    if first is None or second is None:
-        return float("nan")
-    return float((first > 0.5) != (second > 0.5))
-
-
 def print_measures(judged: dict[str, list[dict[str, Any]]]) -> None:
     """Print a Markdown table: a row for each measure, a column for each objective and for all."""
     groups = {**judged, "all": [row for rows in judged.values() for row in rows]}
     measured = {name: measure(rows) for name, rows in groups.items()}
     heads = ["share of pairs", *(f"{name} ({len(rows)})" for name, rows in groups.items())]
-    rows = [[name, *(_cell(each[name]) for each in measured.values())] for name in measured["all"]]
+    rows = []
+    for name in measured["all"]:
+        found = [each[name] for each in measured.values()]
+        values = [(one.estimate, one.low, one.high) for one in found]
+        rows.append([name, *(cell(value, 1, signed=False, factor=100) for value in values)])
     print(markdown(heads, rows))
-
-
-def _cell(c: Interval) -> str:
-    return f"{100 * c.estimate:.1f} [{100 * c.low:.1f}, {100 * c.high:.1f}]"
 
 
 def print_letters(work: Path) -> None:

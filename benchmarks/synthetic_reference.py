@@ -11,24 +11,25 @@ the environment stands for a processor without instructions for bfloat16.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import torch
+from kit import script_parser
 from torch import Tensor
 
 from hidden_context import worlds
+from hidden_context.data.storage.files import write_json
 from hidden_context.models.network.threads import cpu_threads
 from hidden_context.synthetic.arithmetic import Precision, resolve_precision
 from hidden_context.synthetic.config import SyntheticConfig
 from hidden_context.synthetic.networks import LEARNERS, Learner, RewardLearner, make_learner
-from hidden_context.synthetic.train import FINAL_LR, train
+from hidden_context.synthetic.workflow import FINAL_LR, train
 from hidden_context.worlds.grids import Environment
 
 
@@ -37,10 +38,8 @@ def plain_loss(learner: Learner, first: Tensor, second: Tensor, prefer_second: T
     if not isinstance(learner, RewardLearner):
         return -learner.log_prob_preferred(first, second, prefer_second).mean()
     raw_first, raw_second = learner.network(first), learner.network(second)
-    forwards, backwards = (
-        learner.compare(raw_first, raw_second),
-        learner.compare(raw_second, raw_first),
-    )
+    forwards = learner.compare(raw_first, raw_second)
+    backwards = learner.compare(raw_second, raw_first)
     return -torch.where(prefer_second, backwards, forwards).mean()
 
 
@@ -65,6 +64,7 @@ def plain_training(name: str, environment: Environment, config: SyntheticConfig)
 
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+SIDES = ("plain", *PRECISIONS)
 
 
 def seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -78,14 +78,10 @@ def measure(
 ) -> dict[str, float]:
     """Median seconds per step of all, and medians of the rounds' ratios to the plain loop."""
     environment = worlds.make(config.env)
-
-    def ours(precision: Precision) -> Callable[[], object]:
-        return lambda: train(name, environment, dataclasses.replace(config, precision=precision))
-
-    sides: dict[str, Callable[[], object]] = {
-        "plain": lambda: plain_training(name, environment, config)
-    }
-    sides.update({precision: ours(precision) for precision in PRECISIONS})
+    sides = {"plain": partial(plain_training, name, environment, config)}
+    for precision in PRECISIONS:
+        own = dataclasses.replace(config, precision=precision)
+        sides[precision] = partial(train, name, environment, own)
     times: dict[str, list[float]] = {side: [] for side in sides}
     for round_number in range(-1, rounds):
         order = list(sides) if round_number % 2 else list(reversed(sides))
@@ -124,29 +120,18 @@ def print_row(name: str, result: dict[str, float]) -> None:
     print(f"{name:<16}{times}  {ratios}", flush=True)
 
 
-SIDES = ("plain", *PRECISIONS)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env", default="1d", choices=("1d", "2d"))
+    parser = script_parser(__doc__)
     parser.add_argument("--batch_size", type=int, default=2048)
     parser.add_argument("--num_iterations", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--num_threads", type=int, default=0)
     parser.add_argument("--clock", default="wall", choices=("wall", "processor"))
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     arguments = parser.parse_args()
-    config = SyntheticConfig(
-        env=arguments.env,
-        batch_size=arguments.batch_size,
-        lr=1e-3,
-        num_iterations=arguments.num_iterations,
-        width=arguments.width,
-        likelihood="logistic",
-        num_threads=arguments.num_threads,
-    )
+    names = ("batch_size", "num_iterations", "num_threads")
+    given = {name: getattr(arguments, name) for name in names}
+    config = SyntheticConfig(env="1d", width=512, lr=1e-3, likelihood="logistic", **given)
     results, chosen = {}, {}
     with cpu_threads(config.num_threads):
         threads = torch.get_num_threads()
@@ -165,13 +150,8 @@ def main() -> None:
             print(f"all four in {precision}: {ratio:.2f}x")
         print(f"all four by default ({chosen}): {whole_speed_up(results, chosen):.2f}x")
     if arguments.output:
-        document = {
-            "config": dataclasses.asdict(config),
-            "products": rates,
-            "default": chosen,
-            "results": results,
-        }
-        arguments.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        about = {"config": dataclasses.asdict(config), "products": rates, "default": chosen}
+        write_json(arguments.output, {**about, "results": results})
 
 
 if __name__ == "__main__":

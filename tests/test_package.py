@@ -32,6 +32,16 @@ def test_an_unknown_name_is_an_attribute_error():
         from hidden_context import Reward  # noqa: F401
 
 
+@pytest.mark.parametrize(
+    "name", ["benchmark", "check", "export", "models", "relabel", "scoring", "training"]
+)
+def test_every_name_of_a_package_is_where_it_says_and_others_are_refused(name):
+    package = importlib.import_module(f"hidden_context.{name}")
+    assert [getattr(package, each).__name__ for each in package.__all__] == package.__all__
+    with pytest.raises(AttributeError, match=f"'hidden_context.{name}' has no attribute 'other'"):
+        _ = package.other
+
+
 def test_names_load_on_first_use_and_mathematics_needs_no_models():
     code = (
         "import sys\n"

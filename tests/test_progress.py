@@ -7,22 +7,17 @@ import pytest
 from hidden_context.progress import stage
 
 
-def test_a_log_gets_one_line_at_the_end_of_a_stage(capsys):
-    with stage("training", 3) as advance:
+@pytest.mark.parametrize(("disable", "shown"), [(False, "done: training\n"), (True, "")])
+def test_a_log_gets_one_line_at_the_end_of_a_stage_if_any(capsys, disable, shown):
+    with stage("training", 3, disable=disable) as advance:
         advance(2)
         advance(1)
-    assert capsys.readouterr().err == "done: training\n"
+    assert capsys.readouterr().err == shown
 
 
 def test_a_stage_that_fails_is_not_done(capsys):
     with pytest.raises(KeyboardInterrupt), stage("training", 3):
         raise KeyboardInterrupt
-    assert capsys.readouterr().err == ""
-
-
-def test_nothing_is_shown_where_it_is_not_wanted(capsys):
-    with stage("training", 3, disable=True) as advance:
-        advance(3)
     assert capsys.readouterr().err == ""
 
 

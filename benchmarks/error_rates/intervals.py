@@ -47,7 +47,7 @@ from hidden_context.statistics.explained import (
     within_moments,
     within_variance_of_sums,
 )
-from hidden_context.statistics.interval import Interval, cluster_interval, cluster_sums, ratio
+from hidden_context.statistics.interval import MANY, SHARE, Interval, cluster_sums, wilson
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -63,21 +63,13 @@ def intervals(pairs: Pairs) -> dict[str, Interval]:
     within = within_moments(pairs.gap, pairs.variance)
     p = ndtr(pairs.z)
 
-    def mean_of(values: Floats) -> Interval:
-        sums = cluster_sums(np.stack([values, np.ones_like(values)], axis=1), pairs.prompt)
-        return cluster_interval(sums, ratio, bounds=(0, 1))
-
+    by_prompt = cluster_sums(moments, np.repeat(pairs.prompt, 2))
+    within_prompts = cluster_sums(within, pairs.prompt)
     return {
-        "r²": cluster_interval(
-            cluster_sums(moments, np.repeat(pairs.prompt, 2)),
-            explained_variance_of_sums,
-            bounds=(0, 1),
-        ),
-        "r² within prompts": cluster_interval(
-            cluster_sums(within, pairs.prompt), within_variance_of_sums, bounds=(0, 1)
-        ),
-        "accuracy": mean_of(((pairs.gap > 0) == (pairs.label > 0)).astype(float)),
-        "Brier score": mean_of((p - pairs.label) ** 2),
+        "r²": MANY.interval(by_prompt, explained_variance_of_sums, SHARE),
+        "r² within prompts": MANY.interval(within_prompts, within_variance_of_sums, SHARE),
+        "accuracy": MANY.share((pairs.gap > 0) == (pairs.label > 0), pairs.prompt),
+        "Brier score": MANY.share((p - pairs.label) ** 2, pairs.prompt),
         "ECE, calibrated": expected_calibration_error(p, pairs.label, cluster=pairs.prompt),
         "ECE, too sure": expected_calibration_error(
             ndtr(OVERSURE * pairs.z), pairs.label, cluster=pairs.prompt
@@ -147,15 +139,15 @@ def rejections(
 
 def share_row(part: str, name: str, count: float, total: float) -> Row:
     """Return a row of the table: how many of how many, with Wilson's interval."""
-    ends = stats.binomtest(int(count), int(total)).proportion_ci(0.95, "wilson")
+    found = wilson(int(count) / total, int(total), 0.95)
     return {
         "part": part,
         "row": name,
         "count": int(count),
         "data_sets": int(total),
-        "share": int(count) / total,
-        "low": float(ends.low),
-        "high": float(ends.high),
+        "share": found.estimate,
+        "low": found.low,
+        "high": found.high,
     }
 
 
@@ -174,27 +166,6 @@ def write(rows: list[Row], path: Path) -> None:
     print(markdown(heads, cells))
 
 
-def run(
-    data_sets: int,
-    prompts: list[int],
-    pairs: int,
-    power_pairs: int,
-    resamples: int = 999,
-    progress: Progress = print,
-) -> list[Row]:
-    """Run all parts."""
-    rows = [row for size in prompts for row in coverage(size, data_sets, progress)]
-    null, power = NullTrials(pairs, resamples), PowerTrials(power_pairs, resamples)
-    parts = {
-        "rejected, nothing to find": null.all(),
-        "rejected, beyond the limits": null.beyond_limits(),
-        "rejected, something to find": power.all(),
-    }
-    for part, trials in parts.items():
-        rows += rejections(part, trials, data_sets, progress)
-    return rows
-
-
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("--data_sets", type=int, default=300, help="simulated sets of each row")
@@ -204,9 +175,16 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=999)
     parser.add_argument("--output", type=Path, default=Path("results/statistics_coverage.json"))
     options = parser.parse_args()
-    rows = run(
-        options.data_sets, options.prompts, options.pairs, options.power_pairs, options.resamples
-    )
+    count, resamples = options.data_sets, options.resamples
+    rows = [row for size in options.prompts for row in coverage(size, count, print)]
+    null, power = NullTrials(options.pairs, resamples), PowerTrials(options.power_pairs, resamples)
+    parts = {
+        "rejected, nothing to find": null.all(),
+        "rejected, beyond the limits": null.beyond_limits(),
+        "rejected, something to find": power.all(),
+    }
+    for part, trials in parts.items():
+        rows += rejections(part, trials, count, print)
     write(rows, options.output)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +16,11 @@ from scipy.special import ndtr
 from hidden_context.statistics.explained import explained_moments, explained_variance_of_sums
 from hidden_context.statistics.interval import cluster_sums, ratio
 from hidden_context.statistics.significance.common_sigma import common_sigma_test
-from hidden_context.statistics.significance.paired import mcnemar_test, paired_difference
-from hidden_context.statistics.significance.permutation import annotator_permutation_test
+from hidden_context.statistics.significance.permutation import (
+    annotator_permutation_test,
+    mcnemar_test,
+    paired_difference,
+)
 from hidden_context.worlds.dialogues import World
 from hidden_context.worlds.utilities import KINDS
 
@@ -41,6 +43,9 @@ class Pairs:
         stddev: ``(N, 2)``, standard deviations.
         label: ``(N,)``, 1 where the annotator prefers the first response, else 0.
         votes: ``(N,)``, share of five other annotators who do.
+        gap: ``(N,)``, difference of the mean rewards.
+        variance: ``(N,)``, variance of the difference of the rewards.
+        z: ``(N,)``, the first is preferred with probability Φ(z).
     """
 
     prompt: NDArray[np.int64]
@@ -48,21 +53,9 @@ class Pairs:
     stddev: Floats
     label: Floats
     votes: Floats
-
-    @cached_property
-    def gap(self) -> Floats:
-        """Difference of the mean rewards, ``(N,)``."""
-        return np.asarray(self.mean[:, 0] - self.mean[:, 1])
-
-    @cached_property
-    def variance(self) -> Floats:
-        """Variance of the difference of the rewards, ``(N,)``."""
-        return np.asarray(np.square(self.stddev).sum(1))
-
-    @cached_property
-    def z(self) -> Floats:
-        """The first is preferred with probability Φ(z), ``(N,)``."""
-        return np.asarray(self.gap / np.sqrt(self.variance))
+    gap: Floats
+    variance: Floats
+    z: Floats
 
     @property
     def features(self) -> Floats:
@@ -80,10 +73,12 @@ def draw_pairs(prompts: int, generator: np.random.Generator) -> Pairs:
     shape = (len(prompt), 2)
     mean = level + spread * generator.normal(size=shape)
     stddev = NOISE * noise * np.exp(PROMPT_SPREAD * generator.normal(size=shape))
-    first = ndtr((mean[:, 0] - mean[:, 1]) / np.sqrt(np.square(stddev).sum(1)))
+    gap, variance = mean[:, 0] - mean[:, 1], np.square(stddev).sum(1)
+    z = gap / np.sqrt(variance)
+    first = ndtr(z)
     label = (generator.random(len(prompt)) < first).astype(float)
     votes = generator.binomial(VOTES, first) / VOTES
-    return Pairs(prompt, mean, stddev, label, votes)
+    return Pairs(prompt, mean, stddev, label, votes, gap, variance, z)
 
 
 @dataclass(frozen=True)

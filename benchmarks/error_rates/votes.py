@@ -36,7 +36,6 @@ from hidden_context.statistics.votes.tilts import DEVIATION, POSITION, READINESS
 
 Floats = NDArray[np.float64]
 Trial = Callable[[int], float]
-KINDS: Final = ("readiness", "sharpness", "position", "taste")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Shape:
     """How many people vote on how many items, and what typical people answer.
 
     Attributes:
-        name: Name in tables.
         items: I.
         annotators: A.
         votes_per_item: Shares of the items with 1, 2, 3 … votes.
@@ -53,7 +51,6 @@ class Shape:
         threshold: Half-width of the zone of ``equal``, in logits.
     """
 
-    name: str
     items: int
     annotators: int
     votes_per_item: tuple[float, ...]
@@ -62,9 +59,9 @@ class Shape:
     threshold: float
 
 
-UKP: Final = Shape("UKPConvArg1", 16_927, 3_815, (0, 0, 0, 0.01, 0.99), 1.5, 1.8, 0.72)
+UKP: Final = Shape(16_927, 3_815, (0, 0, 0, 0.01, 0.99), 1.5, 1.8, 0.72)
 """84,000 votes, 22 a person, 5 an item; 23 % equal, α .27."""
-MT_BENCH: Final = Shape("MT-Bench", 2_400, 65, (0.68, 0.25, 0.07), 1.0, 2.7, 1.05)
+MT_BENCH: Final = Shape(2_400, 65, (0.68, 0.25, 0.07), 1.0, 2.7, 1.05)
 """3,340 votes of 65 judges, mostly one or two an item; 24 % equal, α .39."""
 
 
@@ -104,9 +101,11 @@ class Drawn:
 
 def draw_votes(shape: Shape, sizes: Sizes, generator: np.random.Generator) -> Drawn:
     """Draw people, items and votes; items go to people at random, each side first half the time."""
-    people = {name: getattr(sizes, name) * _normal(generator, shape.annotators) for name in KINDS}
-    utility = shape.spread * _normal(generator, shape.items)
-    feature = _normal(generator, shape.items)
+    people = {
+        name: size * generator.normal(size=shape.annotators) for name, size in vars(sizes).items()
+    }
+    utility = shape.spread * generator.normal(size=shape.items)
+    feature = generator.normal(size=shape.items)
     count = 1 + generator.choice(
         len(shape.votes_per_item), shape.items, p=np.array(shape.votes_per_item)
     )
@@ -122,15 +121,11 @@ def draw_votes(shape: Shape, sizes: Sizes, generator: np.random.Generator) -> Dr
     return Drawn(table, utility, feature, people)
 
 
-def _normal(generator: np.random.Generator, size: int) -> Floats:
-    return np.asarray(generator.normal(size=size))
-
-
 def _assigned(
     shape: Shape, count: NDArray[np.int64], generator: np.random.Generator
 ) -> NDArray[np.int64]:
     """Draw each item's people, all different, the active ones more often."""
-    active = np.exp(shape.activity * _normal(generator, shape.annotators))
+    active = np.exp(shape.activity * generator.normal(size=shape.annotators))
     who = generator.choice(shape.annotators, (len(count), count.max()), p=active / active.sum())
     used = np.arange(count.max()) < count[:, None]
     while True:
@@ -299,9 +294,7 @@ def coverage_rows(data_sets: int, progress: Callable[[str], None]) -> list[dict[
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("--data_sets", type=int, default=400, help="of each row in a small shape")
-    parser.add_argument(
-        "--level_sets", type=int, default=100, help="as large as UKPConvArg1, alike"
-    )
+    parser.add_argument("--level_sets", type=int, default=100, help="of UKPConvArg1's size, alike")
     parser.add_argument("--power_sets", type=int, default=20, help="the same, with differences")
     parser.add_argument("--interval_sets", type=int, default=6, help="of each row of intervals")
     parser.add_argument("--resamples", type=int, default=99)

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from ground_truth.metrics import (
-    brier,
     calibration_error,
-    disagreement_auroc,
-    mean_nll,
-    probability_error,
     r_squared_error,
     ranking_recovery,
     variance_rank_correlation,
 )
 from ground_truth.text import RANKED_KINDS, AnswerSet, Contest, TextWorld
+from kit import fit
 from torch import Tensor
 
 from hidden_context import risk
 from hidden_context.likelihood import Labels
 from hidden_context.models import RewardModel
-from hidden_context.training import TrainConfig, run
+from hidden_context.statistics.agreement import auroc, contested
 from hidden_context.worlds.utilities import Annotators
 
 # All heads share them; chosen by the test error of mean_and_variance on seeds 0 to 2.
@@ -59,25 +53,18 @@ class Contender:
         head: Type of the head.
         options: Options of ``TrainConfig`` beside the type.
         caution: Risk measure for the worst-served tenth.
-        paper: Whether it is one of the paper's, as published.
     """
 
     name: str
     head: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     caution: str = "quantile:0.1"
-    paper: bool = False
 
 
 CONTENDERS: Final = (
-    Contender("base", "base", caution="mean", paper=True),
-    Contender(
-        "mean_and_variance (paper)",
-        "mean_and_variance",
-        {"likelihood": "logistic"},
-        paper=True,
-    ),
-    Contender("categorical (paper)", "categorical", caution="quantile:0.1:bins", paper=True),
+    Contender("base", "base", caution="mean"),
+    Contender("mean_and_variance (paper)", "mean_and_variance", {"likelihood": "logistic"}),
+    Contender("categorical (paper)", "categorical", caution="quantile:0.1:bins"),
     Contender("ensemble of base", "base", {"ensemble": "heads"}),
     Contender("mean_and_variance", "mean_and_variance"),
     Contender("mixture", "mixture"),
@@ -134,18 +121,8 @@ def draw(contest: Contest, seed: int, setting: TextSetting) -> Drawn:
 
 def train(contender: Contender, drawn: Drawn, setting: TextSetting, seed: int) -> RewardModel:
     """Train one head on a world's rows."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = TrainConfig(
-            model_name=setting.backbone,
-            reward_model_type=contender.head,
-            seed=seed,
-            output_dir=folder,
-            final_dir=str(Path(folder) / "final"),
-            quiet=True,
-            **{**setting.training, **contender.options},
-        )
-        return run(config, drawn.train).model
+    own = {"model_name": setting.backbone, "reward_model_type": contender.head, "seed": seed}
+    return fit({**own, **setting.training, **contender.options}, drawn.train).model
 
 
 def raw_outputs_of(model: RewardModel, drawn: Drawn) -> Tensor:
@@ -179,45 +156,45 @@ def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, A
     raw = raw_outputs_of(model, drawn)
     predicted = population_probability(model, raw)
     true = np.array([row["true_probability"] for row in drawn.test])
-    prompts = {prompt.text: prompt for prompt in _prompts(drawn.world)}
+    prompts = {
+        prompt.text: prompt
+        for harmful in (True, False)
+        for prompt in drawn.world.world.prompts("test", harmful=harmful)
+    }
     judges = [drawn.world.annotators(prompts[row["prompt"]]) for row in drawn.test]
     rewards = model.head.distribution(raw)
     chosen, rejected = rewards[0::2], rewards[1::2]
     parts = chosen.difference_parts(rejected)
     people = {name: part for name, part in parts.items() if name != "ignorance"}
     variance = torch.stack(list(people.values())).sum(0).numpy()
-    ones = np.ones_like(predicted)
     result: dict[str, Any] = {
-        "probability_error": probability_error(predicted, true),
+        "probability_error": float(np.abs(predicted - true).mean()),
         "calibration": calibration_error(predicted, true),
-        "calibration_labels": calibration_error(predicted, ones),
-        "brier": brier(predicted, ones),
-        "nll": mean_nll(np.clip(predicted, 1e-12, 1.0), ones),
-        "disagreement_auroc": disagreement_auroc(-np.abs(predicted - 0.5), true),
+        "brier": float(np.square(predicted - 1).mean()),
+        "nll": float(-np.log(np.clip(predicted, 1e-12, 1.0)).mean()),
+        "disagreement_auroc": auroc(-np.abs(predicted - 0.5), contested(true)),
         "variance_spearman": variance_rank_correlation(
             variance, true_difference_variance(drawn, judges)
         ),
         "r2_error": _r2_error(drawn, judges, chosen, rejected),
     }
     total = sum(float(part.mean()) for part in parts.values())
-    for name, part in parts.items():
-        if len(parts) > 1:
-            result[f"{name}_share"] = float(part.mean()) / total
+    if len(parts) > 1:
+        result |= {f"{name}_share": float(part.mean()) / total for name, part in parts.items()}
     return {**result, **_rankings(model, contender, drawn)}
 
 
 def _r2_error(drawn: Drawn, judges: Sequence[Annotators], chosen: Any, rejected: Any) -> float:
-    true_mean, true_variance = [], []
-    for side in ("chosen_kind", "rejected_kind"):
-        for row, annotators in zip(drawn.test, judges, strict=True):
-            utility = annotators.utility(drawn.world.kinds[row[side]])
-            true_mean.append(float(utility.mean))
-            true_variance.append(float(utility.variance))
+    utilities = [
+        annotators.utility(drawn.world.kinds[row[side]])
+        for side in ("chosen_kind", "rejected_kind")
+        for row, annotators in zip(drawn.test, judges, strict=True)
+    ]
     return r_squared_error(
         torch.cat([chosen.mean, rejected.mean]),
         torch.cat([chosen.variance, rejected.variance]),
-        true_mean,
-        true_variance,
+        [float(utility.mean) for utility in utilities],
+        [float(utility.variance) for utility in utilities],
     )
 
 
@@ -232,39 +209,22 @@ def _rankings(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[st
         everyone = model.likelihood.rewards_by_annotator(rewards).relative()
         level = risk.parse(contender.caution).parameter
         caution = everyone.mean.quantile(level, dim=0, interpolation="higher")
-    cautious = ranking_recovery(caution, RANKED_KINDS, order)
-    mean = ranking_recovery(rewards.mean, RANKED_KINDS, order)
-    return {
-        "ranking_exact": cautious.exact,
-        "ranking_share": cautious.share,
-        "ranking_exact_by_mean": mean.exact,
-    }
-
-
-def _prompts(world: TextWorld) -> list[Any]:
-    return [
-        prompt
-        for harmful in (True, False)
-        for prompt in world.world.prompts("test", harmful=harmful)
-    ]
+    exact, share = ranking_recovery(caution, RANKED_KINDS, order)
+    return {"ranking_exact": exact, "ranking_share": share}
 
 
 def compare(
-    contenders: Sequence[Contender],
-    contest: Contest,
-    seed: int,
-    setting: TextSetting,
-    progress: Any = print,
+    contenders: Sequence[Contender], contest: Contest, seed: int, setting: TextSetting, say: Any
 ) -> list[dict[str, Any]]:
     """Train and judge every contender in one world of one seed."""
     results, drawn = [], draw(contest, seed, setting)
     for contender in contenders:
         started = time.perf_counter()
         result = judge(train(contender, drawn, setting, seed), contender, drawn)
-        names = {"world": contest, "seed": seed, "head": contender.name, "paper": contender.paper}
+        names = {"world": contest, "seed": seed, "head": contender.name}
         seconds = time.perf_counter() - started
         results.append({**names, **result, "seconds": seconds})
-        progress(
+        say(
             f"{contest} {seed} {contender.name}: error {result['probability_error']:.3f}, "
             f"calibration {result['calibration']:.3f}, AUROC {result['disagreement_auroc']:.3f}, "
             f"ranking {result['ranking_exact']}, {seconds:.0f} s"

@@ -32,22 +32,17 @@ _NOISE: Final = 0.7
 
 
 def shares(parts: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
-    """Shares of the variance of differences, with 95 % bootstrap intervals over test pairs.
+    """Shares of the variance of differences, one with its 95 % bootstrap interval over test pairs.
 
     ``shared_context`` is a share of what people do (shared context and noise), so that it does not
     rise merely because ignorance falls; ``ignorance`` is a share of all.
     """
-    people = parts["shared_context"] + parts["noise"]
-    pairs = {
-        "shared_context": (parts["shared_context"], people),
-        "ignorance": (parts["ignorance"], people + parts["ignorance"]),
+    people, ignorance = parts["shared_context"] + parts["noise"], parts["ignorance"]
+    return {
+        "shared_context": float(parts["shared_context"].sum() / people.sum()),
+        "shared_context_interval": ratio_interval(parts["shared_context"], people, seed),
+        "ignorance": float(ignorance.sum() / (people + ignorance).sum()),
     }
-
-    result: dict[str, Any] = {}
-    for name, (part, whole) in pairs.items():
-        result[name] = float(part.sum() / whole.sum())
-        result[f"{name}_interval"] = ratio_interval(part, whole, seed)
-    return result
 
 
 def by_size(

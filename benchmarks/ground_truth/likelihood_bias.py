@@ -9,11 +9,16 @@ with the truth. Prints a table and writes the figure of docs/concepts/likelihood
 
 from __future__ import annotations
 
-import argparse
 import statistics as stdlib_statistics
+import sys
+from pathlib import Path
 
 import torch
-from ground_truth.tabular_fit import fit_tabular
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ground_truth.fits import fit_tabular
+from kit import plotting, script_parser
 
 from hidden_context import heads
 from hidden_context.distributions import LIKELIHOODS, log_comparison
@@ -34,22 +39,8 @@ def fitted_r2(likelihood: str, mean: torch.Tensor, stddev: torch.Tensor) -> floa
     return explained_variance(rewards.mean, rewards.variance)
 
 
-def run(draws: int) -> list[dict[str, float]]:
-    rows = []
-    for seed in range(draws):
-        mean, stddev = draw(seed)
-        row = {"truth": explained_variance(mean, stddev.square())}
-        row.update({name: fitted_r2(name, mean, stddev) for name in LIKELIHOODS})
-        rows.append(row)
-    return rows
-
-
 def plot(rows: list[dict[str, float]], path: str) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = plotting()
     colours = {"probit": "#0072B2", "logistic": "#D55E00"}
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     z = torch.linspace(-3, 3, 301, dtype=torch.float64)
@@ -75,11 +66,14 @@ def plot(rows: list[dict[str, float]], path: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("--draws", type=int, default=12)
     parser.add_argument("--figure", help="file to write, such as likelihoods.svg")
     options = parser.parse_args()
-    rows = run(options.draws)
+    rows = []
+    for mean, stddev in map(draw, range(options.draws)):
+        truth = {"truth": explained_variance(mean, stddev.square())}
+        rows.append(truth | {name: fitted_r2(name, mean, stddev) for name in LIKELIHOODS})
     print(f"{'draw':>4} {'truth':>8} {'probit':>8} {'logistic':>9}")
     for seed, row in enumerate(rows):
         print(f"{seed:>4} {row['truth']:8.4f} {row['probit']:8.4f} {row['logistic']:9.4f}")

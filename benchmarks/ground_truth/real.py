@@ -7,21 +7,18 @@ loss on each objective's labels, with 95 % intervals of the paired difference by
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from ground_truth.metrics import ratio_interval
+from kit import fit
 
 from hidden_context.data.example import Example
 from hidden_context.data.labels import labels_of
 from hidden_context.data.sources import load_examples
 from hidden_context.data.splits.division import first_question, folds
-from hidden_context.training import TrainConfig, run
 
 KNOWN: Final = "factor, objective known"
 MODELS: Final[dict[str, dict[str, Any]]] = {
@@ -40,20 +37,9 @@ def held_out_losses(
     options: dict[str, Any], backbone: str, train: Sequence[Example], test: Sequence[Example]
 ) -> np.ndarray:
     """Train one model and return its loss on each held-out pair, in nats."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = TrainConfig(
-            model_name=backbone,
-            freeze_backbone=True,
-            max_length=512,
-            over_length="truncate",
-            quiet=True,
-            output_dir=folder,
-            final_dir=str(Path(folder) / "final"),
-            **options,
-        )
-        model = run(config, train).model
-        raw = model.raw_outputs([text for pair in test for text in pair.inputs])
+    common = {"model_name": backbone, "freeze_backbone": True, "max_length": 512}
+    model = fit({**common, "over_length": "truncate", **options}, train).model
+    raw = model.raw_outputs([text for pair in test for text in pair.inputs])
     likelihood = model.likelihood
     labels = labels_of(test, likelihood.names.index, likelihood.options.column)
     with torch.no_grad():

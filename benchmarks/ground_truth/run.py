@@ -29,10 +29,12 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -41,15 +43,15 @@ from ground_truth.dialogues import CONTENDERS, PROBE, TextSetting, compare
 from ground_truth.fits import exact, proposition_3_3, theorem_3_4
 from ground_truth.ignorance import by_size, by_size_of_table
 from ground_truth.real import compare as compare_real
-from ground_truth.report import draw_figure, print_tables
 from ground_truth.text import CONTESTS, TextWorld
-from kit import script_parser
+from kit import cell, markdown, plotting, script_parser, table
 
 from hidden_context.data.storage.files import write_json
 from hidden_context.worlds.language_model import BackboneConfig, build_backbone
 
 PARTS: Final = ("tabular", "text", "ignorance", "real")
 SMALL_BATCHES: Final = {"probe_batch_size": 32}
+say = partial(print, flush=True)
 TOY: Final = {**PROBE, "probe_hidden": 32, "probe_members": 2, "probe_epochs": 2}
 
 
@@ -100,16 +102,141 @@ def run_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[d
             yield {"text": compare(chosen, world, seed, setting, say)}
 
 
-def say(line: str) -> None:
-    """Print a line of progress at once."""
-    print(line, flush=True)
-
-
 def merge(results: dict[str, Any], found: dict[str, Any]) -> None:
     """Add records to results; lists grow, other tables are replaced."""
-    for table, records in found.items():
-        both = isinstance(records, list) and isinstance(results.get(table), list)
-        results[table] = [*results[table], *records] if both else records
+    for name, records in found.items():
+        both = isinstance(records, list) and isinstance(results.get(name), list)
+        results[name] = [*results[name], *records] if both else records
+
+
+Records = Sequence[Mapping[str, Any]]
+Columns = Mapping[str, Callable[[Records], str]]
+"""How the cells of each column are written, by its head."""
+
+
+def _by(records: Records, key: str) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        found.setdefault(str(record[key]), []).append(record)
+    return found
+
+
+def _mean(key: str) -> Callable[[Records], str]:
+    def write(records: Records) -> str:
+        finite = [r[key] for r in records if r.get(key) is not None and np.isfinite(r[key])]
+        return f"{np.mean(finite):.3g}" if finite else "–"
+
+    return write
+
+
+def _mean_interval(records: Records) -> str:
+    low, high = np.mean([record["shared_context_interval"] for record in records], axis=0)
+    return f"{low:.3f} to {high:.3f}"
+
+
+TABULAR: Final[Columns] = {
+    "error of P": _mean("probability_error"),
+    "error of r²": _mean("r2_error"),
+    "Spearman": _mean("variance_spearman"),
+    "shared share (true)": lambda records: (
+        f"{_mean('shared_share')(records)} ({_mean('true_shared_share')(records)})"
+    ),
+}
+TEXT: Final[Columns] = {
+    "seeds": lambda records: str(len(records)),
+    "error of P": _mean("probability_error"),
+    "ECE": _mean("calibration"),
+    "Brier": _mean("brier"),
+    "NLL": _mean("nll"),
+    "AUROC": _mean("disagreement_auroc"),
+    "Spearman": _mean("variance_spearman"),
+    "error of r²": _mean("r2_error"),
+    "ranking": lambda records: f"{sum(r['ranking_exact'] for r in records)}/{len(records)}",
+    "prompts": _mean("ranking_share"),
+}
+THEOREM: Final[Columns] = {
+    "P(b ≻ a), world 1": lambda records: f"{records[0]['first']:.4f}",
+    "world 2": lambda records: f"{records[0]['second']:.4f}",
+    "gap in standard errors": lambda records: f"{records[0]['gap_in_standard_errors']:.2f}",
+}
+PROPOSITION: Final[Columns] = {
+    "order by mean": lambda records: records[0]["order"],
+    "error of P": lambda records: f"{records[0]['probability_error']:.4f}",
+}
+IGNORANCE: Final[Columns] = {
+    "ignorance share": _mean("ignorance"),
+    "shared context share": _mean("shared_context"),
+    "95 % interval": _mean_interval,
+    "true share": _mean("true_shared_context"),
+}
+TABLES: Final = (
+    ("tabular", "world", "head", TABULAR, ""),
+    ("theorem_3_4", "", "head", THEOREM, "theorem 3.4"),
+    ("proposition_3_3", "", "head", PROPOSITION, "proposition 3.3"),
+    ("text", "world", "head", TEXT, "text, "),
+    ("ignorance_table", "seed", "pairs", IGNORANCE, "ignorance and shared context, alternatives "),
+    ("ignorance", "", "pairs", IGNORANCE, "ignorance and shared context, text"),
+)
+"""Kind of record, what there is a table and a row for each of, columns, and title."""
+
+
+def real_table(result: Mapping[str, Any]) -> str:
+    """Held-out losses by objective, and what knowing it gains."""
+    both = ("helpful", "harmless")
+    rows = []
+    for name, losses in result["loss"].items():
+        gains = [result["gain"].get(name, {}).get(objective, {}) for objective in both]
+        cells = [cell(list(gain.values()), 4, signed=False) for gain in gains]
+        rows.append([name, *(f"{losses[objective]:.4f}" for objective in both), *cells])
+    header = ["model", *both, "gain on helpful", "gain on harmless"]
+    return markdown(header, rows, f"real, {result['pairs']} pairs")
+
+
+def print_tables(results: Mapping[str, Any]) -> None:
+    """Print every table there are records for, in Markdown."""
+    tables = []
+    for part, group, corner, columns, title in TABLES:
+        records = results.get(part, [])
+        for name, own in (_by(records, group) if group else {"": records}).items():
+            if own:
+                tables.append(table(corner, _by(own, corner), columns, f"{title}{name}"))
+    if results.get("real"):
+        tables.append(real_table(results["real"]))
+    print("\n".join(tables))
+
+
+def draw_figure(results: Mapping[str, Any], path: Path) -> None:
+    """Draw errors of probabilities by head and world, and shares by number of pairs."""
+    plt = plotting()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(2, 1))
+    worlds = _by(results.get("text", []), "world")
+    heads = list(dict.fromkeys(record["head"] for record in results.get("text", [])))
+    width = 0.8 / max(len(worlds), 1)
+    for place, (world, own) in enumerate(worlds.items()):
+        parts = _by(own, "head")
+        values = [np.mean([r["probability_error"] for r in parts.get(h, [])]) for h in heads]
+        left.barh(np.arange(len(heads)) + place * width, values, width, label=world)
+    left.set_yticks(np.arange(len(heads)) + 0.4 - width / 2, heads)
+    left.invert_yaxis()
+    left.set_xlabel("mean error of P(a ≻ b), text worlds")
+    above = {"frameon": False, "loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    if worlds:
+        left.legend(ncols=len(worlds), **above)
+    ignorance = _by(results.get("ignorance_table", []), "pairs")
+    for name, marker in (("shared_context", "o"), ("ignorance", "s")):
+        sizes = [int(pairs) for pairs in ignorance]
+        means = [np.mean([record[name] for record in part]) for part in ignorance.values()]
+        right.plot(sizes, means, marker=marker, label=f"{name.replace('_', ' ')} share")
+    if ignorance:
+        right.set_xscale("log")
+        right.set_xticks([int(pairs) for pairs in ignorance], list(ignorance))
+        right.minorticks_off()
+        right.legend(**above)
+    right.set_xlabel("pairs of ten alternatives")
+    right.set_ylim(0, 1)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -120,7 +247,6 @@ def main() -> None:
     parser.add_argument("--worlds", default=",".join(CONTESTS), help="text worlds")
     parser.add_argument("--heads", default="", help="names of heads with ; between; all if unset")
     parser.add_argument("--size", choices=("full", "toy"), default="full")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", default="data", help="folder that holds relabeled_hh_rlhf")
     parser.add_argument("--backbone", default="minilm", help="frozen backbone of part real")
     parser.add_argument("--folds", type=int, default=5)
@@ -128,7 +254,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="print this file's tables instead of running")
     parser.add_argument("--figure", type=Path, help="draw the figure to this file")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     if options.backbone == "minilm":
         from paper.table import minilm_folder
 

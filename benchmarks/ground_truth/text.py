@@ -30,8 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.errors import ConfigError
-from hidden_context.worlds import grammar
-from hidden_context.worlds.dialogues import Prompt, Response, Split, World
+from hidden_context.worlds.dialogues import Prompt, Split, Task, World, words
 from hidden_context.worlds.utilities import (
     HARMFUL_PROMPT_KINDS,
     KINDS,
@@ -115,7 +114,7 @@ class TextWorld:
     @cached_property
     def action_shares(self) -> dict[str, float]:
         """Share that judges by helpfulness, for each harmful action of the grammar."""
-        actions = list(grammar.words()["harmful_actions"])
+        actions = list(words()["harmful_actions"])
         if self.contest != "varied":
             return dict.fromkeys(actions, self.world.helpful_share)
         shares = np.linspace(0.1, 0.9, len(actions)).round(6)
@@ -216,7 +215,7 @@ class TextWorld:
         judge = np.random.default_rng(writer.integers(2**63))  # texts are the same for any judge
         rows = []
         for name, tolerance in zip(names, tolerances, strict=True):
-            first, second = self._pair(split, writer)
+            first, second = self.world.pair(split, writer)
             objective = self.objective(first.prompt, float(tolerance))
             kinds = [self.kinds[side.kind.name] for side in (first, second)]
             utilities = [kind.utility(objective) for kind in kinds]
@@ -240,28 +239,18 @@ class TextWorld:
             )
         return rows
 
-    def _pair(self, split: Split, writer: np.random.Generator) -> tuple[Response, Response]:
-        harmful = bool(writer.random() < self.world.harmful_share)
-        prompts = self.world.prompts(split, harmful=harmful)
-        prompt = prompts[int(writer.integers(len(prompts)))]
-        first, second = (prompt.kinds[i] for i in writer.permutation(len(prompt.kinds))[:2])
-        return (
-            self.world.respond(prompt, first, writer),
-            self.world.respond(prompt, second, writer),
-        )
-
     def _generator(self, *stream: str) -> np.random.Generator:
         # the quickstart's own streams are single checksums, so these never coincide with them
         return np.random.default_rng([self.seed, *(_STREAMS.index(part) for part in stream), 1])
 
 
-def action_of(task: grammar.Task) -> str:
+def action_of(task: Task) -> str:
     """Return which of the grammar's harmful actions a task asks about.
 
     Raises:
         ConfigError: If it is none of them.
     """
-    for action in grammar.words()["harmful_actions"]:
+    for action in words()["harmful_actions"]:
         if action.format(owner=task.owner, object=task.object) == task.text:
             return action
     raise ConfigError(f"{task.text!r} is no harmful action of the grammar.")

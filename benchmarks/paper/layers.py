@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from hidden_context.data.model_input import Text
+from hidden_context.data.example import Text
 from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
 
 # Inverse penalties tried on standardised features.

@@ -40,7 +40,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kit import markdown, script_parser, student_interval
+from kit import markdown, names, numbers, script_parser, student_interval
 from paper.smollm2 import smollm2_folder
 from tiny import tiny_llama
 
@@ -69,12 +69,9 @@ LORA += ["--learning_rate=3e-4", "--per_device_train_batch_size=8", *CUT]
 LORA += ["--save_steps=10", "--save_total_limit=2", "--evaluate_at_end=false"]
 
 
-def call(
-    command: Callable[[Sequence[str] | None], int], arguments: list[str], verbose: bool
-) -> None:
+def call(command: Callable[[Sequence[str] | None], int], arguments: list[str]) -> None:
     """Run one of the five commands in this process; stop at the first that fails."""
-    sink = contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO())
-    with sink:
+    with contextlib.redirect_stdout(io.StringIO()):
         code = run_safely(command, arguments)
     if code:
         sys.exit(f"failed with exit code {code}: {command.__module__} {' '.join(arguments)}")
@@ -114,7 +111,7 @@ def run_fold(folder: Path, model: str, options: argparse.Namespace) -> dict[str,
                     "--over_length=truncate",
                 ]
                 arguments += scoring_arguments(model, options)
-                call(evaluate_llm_preference_model.main, arguments, options.verbose)
+                call(evaluate_llm_preference_model.main, arguments)
         suffix = "" if kind == "base" else f"_{kind}"
         output = folder / f"jailbroken_evaluations_{kind}.jsonl"
         if not output.exists():
@@ -128,9 +125,9 @@ def run_fold(folder: Path, model: str, options: argparse.Namespace) -> dict[str,
                 f"--output={output}",
                 *scoring_arguments(model, options),
             ]
-            call(evaluate_assistant_responses.main, arguments, options.verbose)
+            call(evaluate_assistant_responses.main, arguments)
     output = folder / "results.json"
-    call(summarize_results.main, [f"--data_dir={folder}", f"--output={output}"], options.verbose)
+    call(summarize_results.main, [f"--data_dir={folder}", f"--output={output}"])
     summary: dict[str, Any] = json.loads(output.read_text())
     summary["held_out"] = held_out_metrics(models_of(folder), options.types, options.subsets)
     return summary
@@ -156,7 +153,7 @@ def trained(folder: Path, model: str, kind: str, subset: str, options: argparse.
         *(["--resume_from_checkpoint=true"] if begun else []),
         *options.train_arguments,
     ]
-    call(train_llm_preference_model.main, arguments, options.verbose)
+    call(train_llm_preference_model.main, arguments)
     return sorted((models / subset).glob(f"{kind}_*_peft_last_checkpoint"))[0]
 
 
@@ -242,17 +239,6 @@ def differences(per_fold: Sequence[dict[str, float]]) -> dict[str, dict[str, flo
     }
 
 
-def print_table(table: dict[str, dict[str, float]]) -> None:
-    """Print the averages with their intervals in Markdown."""
-    rows = [[name, f"{v['mean']:.3f}", f"± {v['half_width']:.3f}"] for name, v in table.items()]
-    print(markdown(["number", "mean over folds", "95 % interval"], rows))
-
-
-def names(text: str) -> list[str]:
-    """Divide a list written with commas."""
-    return text.split(",")
-
-
 def backbone_of(work: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
     """The backbone's folder, and what training is given for it."""
     if options.backbone == "random":
@@ -272,25 +258,18 @@ def backbone_of(work: Path, options: argparse.Namespace) -> tuple[str, list[str]
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the paper's data")
-    parser.add_argument(
-        "--backbone", default="minilm", help="random, minilm, smollm2, or a model's folder"
-    )
+    parser.add_argument("--backbone", default="minilm", help="random, minilm, smollm2 or a folder")
     parser.add_argument("--work", type=Path, default=Path("results/paper_table"))
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--limit", type=int, default=0, help="pairs per split; 0 for all")
     parser.add_argument("--likelihood", default="logistic", choices=["logistic", "probit"])
     parser.add_argument("--types", type=names, default=list(TYPES), help="types, with commas")
     parser.add_argument("--subsets", type=names, default=list(SUBSETS), help="with commas")
-    parser.add_argument(
-        "--layers",
-        type=lambda text: [int(part) for part in text.split(",")],
-        help="layers of a frozen backbone to choose from, on each fold's training pairs",
-    )
+    parser.add_argument("--layers", type=numbers, help="to choose from on a fold's training pairs")
     parser.add_argument("--lora", action="store_true", help="LoRA instead of a frozen backbone")
     parser.add_argument("--bf16", action="store_true", help="run the backbone in bfloat16")
     parser.add_argument("--resume", action="store_true", help="go on with what is in --work")
     parser.add_argument("--output", type=Path, help="JSON file of the averaged table")
-    parser.add_argument("--verbose", action="store_true")
     options, extra = parser.parse_known_args()
     run(options, extra)
 
@@ -317,7 +296,8 @@ def run(options: argparse.Namespace, extra: list[str]) -> None:
         print(f"fold {fold + 1} of {options.folds}: {time.perf_counter() - started:.0f} s")
     table = {name: averaged([numbers[name] for numbers in per_fold]) for name in per_fold[0]}
     table.update(differences(per_fold))
-    print_table(table)
+    rows = [[name, f"{v['mean']:.3f}", f"± {v['half_width']:.3f}"] for name, v in table.items()]
+    print(markdown(["number", "mean over folds", "95 % interval"], rows))
     if options.output:
         content = {"options": sys.argv[1:], "table": table, "folds": per_fold, "layers": layers}
         write_json(options.output, content)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import kit
 import numpy as np
 import torch
-from people.data import Fold
-from people.pairs import PairFold
+from people.data import Fold, PairFold
 
 from hidden_context.baselines import VotedPairs, fit_baselines
 from hidden_context.check.features import fit_share
@@ -26,7 +24,6 @@ from hidden_context.statistics.evaluation.predictions import (
 )
 from hidden_context.statistics.votes.losses import three_way_losses, two_way_losses
 from hidden_context.statistics.votes.table import VoteTable
-from hidden_context.training import TrainConfig, run
 
 _TIES: Final[dict[str, Any]] = {"probe_members": 1, "outcomes": "ties"}
 _BASE: Final[dict[str, Any]] = {"reward_model_type": "base"}
@@ -63,55 +60,27 @@ EFFECTS: Final[dict[str, dict[str, Any]]] = {
 CONTENDERS: Final = {**PLAIN, **PEOPLE, **EFFECTS}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predicted:
-    """What a contender says of a fold's V test votes on I items.
+# What a contender says of a fold's V test votes on I items, as arrays by name:
+# - two_way, three_way: loss of each vote in nats, (V,); of two ways "equal" is half a vote each,
+#   three ways are NaN without ties; with _population the same of somebody unknown
+# - known: which votes are by annotators whom it knows, (V,)
+# - probability: share expected for the first side, (I,)
+# - measures/NAME: scores by which contested items are found, higher where one is expected, (I,)
+# - conflicts/NAME: scores that should be higher for conflict than for indifference, (I,)
+Said = dict[str, Any]
 
-    Attributes:
-        two_way: Loss of each vote in nats, ``equal`` half a vote each way, ``(V,)``.
-        three_way: Loss of each vote among first, equal and second, ``(V,)``; NaN without ties.
-        two_way_population: The same of somebody unknown, ``(V,)``.
-        three_way_population: Likewise.
-        known: Which votes are by annotators whom it knows, ``(V,)``.
-        probability: Share expected for the first side, ``(I,)``.
-        measures: Scores by which contested items are found, higher where one is expected.
-        conflicts: Scores that should be higher for conflict than for indifference.
-    """
 
-    two_way: Any
-    three_way: Any
-    two_way_population: Any
-    three_way_population: Any
-    known: Any
-    probability: Any
-    measures: dict[str, Any]
-    conflicts: dict[str, Any]
+def save(said: Said, path: Path) -> None:
+    """Write an archive of arrays, whole or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez_compressed(partial, **said)
+    partial.rename(path)
 
-    def save(self, path: Path) -> None:
-        """Write it as an archive of arrays."""
-        arrays: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, dict):
-                arrays |= {f"{field.name}/{name}": each for name, each in value.items()}
-            else:
-                arrays[field.name] = value
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **arrays)
-        partial.rename(path)
 
-    @classmethod
-    def load(cls, path: Path) -> Predicted:
-        """Read what ``save`` wrote."""
-        values: dict[str, Any] = {"measures": {}, "conflicts": {}}
-        with np.load(path) as arrays:
-            for name in arrays.files:
-                field, _, key = name.partition("/")
-                if key:
-                    values[field][key] = arrays[name]
-                else:
-                    values[field] = arrays[name]
-        return cls(**values)
+def read(path: Path) -> Said:
+    """Read an archive of arrays."""
+    with np.load(path) as arrays:
+        return dict(arrays)
 
 
 def test_table(pairs: PairFold) -> VoteTable:
@@ -131,20 +100,11 @@ def fit(options: dict[str, Any], fold: Fold, shared: dict[str, Any]) -> FrozenRe
         fold: The fold.
         shared: Options of all contenders: backbone, cache, features.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(
-            output_dir=folder,
-            freeze_backbone=True,
-            quiet=True,
-            evaluate_at_end=False,
-            **{**shared, **options},
-        )
-        model = run(config, fold.train, fold.test).model
-    assert isinstance(model, FrozenRewardModel)
-    return model
+    common = {"freeze_backbone": True, "evaluate_at_end": False}
+    return kit.fit({**common, **shared, **options}, fold.train, fold.test).model
 
 
-def predict(model: FrozenRewardModel, pairs: PairFold, table: VoteTable) -> Predicted:
+def predict(model: FrozenRewardModel, pairs: PairFold, table: VoteTable) -> Said:
     """What a model says of a fold's test votes."""
     likelihood, raw = model.likelihood, raw_outputs(model, pairs.test)
     labels = labels_of(
@@ -154,20 +114,21 @@ def predict(model: FrozenRewardModel, pairs: PairFold, table: VoteTable) -> Pred
     turned = np.zeros(len(every), dtype=bool)
     with torch.no_grad():
         found = predict_votes(likelihood, raw, labels, every, turned)
-    nothing = np.full(len(table), np.nan)
-    ways = (found.own, found.population)
-    three = [three_way_losses(each, table.share) if found.has_equal else nothing for each in ways]
-    two = [two_way_losses(each, table.share) for each in ways]
-    return Predicted(
-        two[0],
-        three[0],
-        two[1],
-        three[1],
-        found.known,
-        found.probability,
-        item_measures(table, found, pairs.length),
-        _conflicts(found, pairs),
-    )
+    said = {
+        "known": found.known,
+        "probability": found.probability,
+        **_named("measures", item_measures(table, found, pairs.length)),
+        **_named("conflicts", _conflicts(found, pairs)),
+    }
+    for whose, answers in (("", found.own), ("_population", found.population)):
+        said[f"two_way{whose}"] = two_way_losses(answers, table.share)
+        three = three_way_losses(answers, table.share) if found.has_equal else None
+        said[f"three_way{whose}"] = np.full(len(table), np.nan) if three is None else three
+    return said
+
+
+def _named(kind: str, scores: Mapping[str, Any]) -> Said:
+    return {f"{kind}/{name}": values for name, values in scores.items()}
 
 
 def _conflicts(found: VotePredictions, pairs: PairFold) -> dict[str, Any]:
@@ -182,22 +143,25 @@ def _conflicts(found: VotePredictions, pairs: PairFold) -> dict[str, Any]:
 
 def predict_baselines(
     model: FrozenRewardModel, pairs: PairFold, table: VoteTable
-) -> dict[str, Predicted]:
+) -> dict[str, Said]:
     """Fit the baselines on a model's features, and hold them against a fold's test votes."""
     train, test = (_voted(model, pairs, side) for side in ("train", "test"))
     nothing = np.full(len(table), np.nan)
-    nobody = np.zeros(len(table), dtype=bool)
     answers = {}
     for name, baseline in fit_baselines(train).items():
         first, second = baseline.log_probs(test)
         first, second = first[table.item], second[table.item]
         loss = -table.share * first - (1 - table.share) * second
         probability = np.exp(baseline.log_prob_first(test))
-        measures = {"near_half": -np.abs(probability - 0.5), "length": -np.abs(pairs.length)}
-        conflicts = {"length": np.abs(pairs.length), "near_half": np.abs(probability - 0.5)}
-        answers[name] = Predicted(
-            loss, nothing, loss, nothing, nobody, probability, measures, conflicts
-        )
+        scores = {"length": np.abs(pairs.length), "near_half": np.abs(probability - 0.5)}
+        answers[name] = {
+            **dict.fromkeys(("two_way", "two_way_population"), loss),
+            **dict.fromkeys(("three_way", "three_way_population"), nothing),
+            "known": np.zeros(len(table), dtype=bool),
+            "probability": probability,
+            **_named("measures", {name: -scores[name] for name in ("near_half", "length")}),
+            **_named("conflicts", scores),
+        }
     return answers
 
 
@@ -214,9 +178,8 @@ def raw_outputs(model: FrozenRewardModel, examples: Sequence[Example]) -> torch.
 def _voted(model: FrozenRewardModel, pairs: PairFold, side: str) -> VotedPairs:
     """Pairs of one side of a fold with their shares of votes, as baselines see them."""
     examples = getattr(pairs, side)
-    texts = [text for each in examples for text in each.inputs]
-    features = model.probe.standardised(model.featurizer.features(texts)).numpy().astype(float)
-    lengths = np.array([len(str(r)) for each in examples for r in each.responses], dtype=float)
+    raw, lengths = _sides(model, examples)
+    features = model.probe.standardised(raw).numpy().astype(float)
     labels = labels_of(examples)
     votes = labels.votes_by_example.numpy().astype(float)
     judged = votes > 0
@@ -252,14 +215,15 @@ def equal_shares(model: FrozenRewardModel, pairs: PairFold) -> Any:
     return fitted((test - mean) / scale)
 
 
-def _sides(model: FrozenRewardModel, examples: list[Any]) -> tuple[Any, Any]:
+def _sides(model: FrozenRewardModel, examples: list[Example]) -> tuple[torch.Tensor, Any]:
+    """Features and lengths of all responses of examples."""
     texts = [text for each in examples for text in each.inputs]
-    lengths = [[len(str(response)) for response in each.responses] for each in examples]
-    features = model.featurizer.features(texts).numpy().astype(float)
-    return features, np.array(lengths, dtype=float).reshape(-1)
+    lengths = [len(str(response)) for each in examples for response in each.responses]
+    return model.featurizer.features(texts), np.array(lengths, dtype=float)
 
 
 def _columns(features: Any, lengths: Any, known: Any, known_lengths: Any) -> Any:
+    features, known = (each.numpy().astype(float) for each in (features, known))
     mean = known.mean(0)
     variances, axes = np.linalg.eigh(np.cov(known - mean, rowvar=False))
     directions = (features - mean) @ axes[:, ::-1][:, :_DIRECTIONS] / np.sqrt(variances[-1])

@@ -15,16 +15,20 @@ bootstrap over groups draws groups, and gives an example the product of its grou
 
 from __future__ import annotations
 
-import csv
 import gzip
+import itertools
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
+from hidden_context.data.collections import find_source
 from hidden_context.data.example import Abstention, Comparison, Example, Judgement, Ranking, Rating
 from hidden_context.data.sources import load_examples
 from hidden_context.data.splits.division import first_question
@@ -34,7 +38,6 @@ FOLDS: Final = 4
 TRAIN_PAIRS: Final = 2000
 TEST_PAIRS: Final = 500
 
-_UKP_SHARE: Final = {"a1": 1.0, "equal": 0.5, "a2": 0.0}
 _UNSAFE: Final = {"Yes": 1.0, "No": 0.0}
 _SPEAKERS: Final = {"USER": "Human", "LAMDA": "Assistant"}
 
@@ -63,14 +66,12 @@ class Fold:
     """One division of a data set into pairs or rankings to train and to test on.
 
     Attributes:
-        number: Which of the folds is held out.
         train: Examples to learn from.
         test: Examples to judge by.
         train_groups: One or two groups of each training example.
         test_groups: One or two groups of each test example.
     """
 
-    number: int
     train: list[Example]
     test: list[Example]
     train_groups: list[tuple[str, ...]]
@@ -91,53 +92,43 @@ def folds(data: Dataset, count: int = FOLDS) -> list[Fold]:
     """Divide a data set by the protocol; rated items are drawn as pairs within each side."""
     keys = sorted(set(data.groups))
     random.Random(0).shuffle(keys)
-    pairs = _RatedPairs(data) if data.rated else None
     found = []
     for number in range(count):
         held_out = set(keys[number::count])
         rest = [n for n, group in enumerate(data.groups) if group not in held_out]
         out = [n for n, group in enumerate(data.groups) if group in held_out]
-        if pairs is None:
+        if not data.rated:
             sides = [
                 ([data.examples[n] for n in s], [(data.groups[n],) for n in s]) for s in (rest, out)
             ]
         else:
             draw = random.Random(number)
-            sides = [pairs.draw(rest, TRAIN_PAIRS, draw), pairs.draw(out, TEST_PAIRS, draw)]
+            sizes = ((rest, TRAIN_PAIRS), (out, TEST_PAIRS))
+            sides = [_rated_pairs(data, items, size, draw) for items, size in sizes]
         (train, train_groups), (test, test_groups) = sides
-        found.append(Fold(number, train, test, train_groups, test_groups))
+        found.append(Fold(train, test, train_groups, test_groups))
     return found
 
 
-class _RatedPairs:
-    """Draws pairs of rated items; everybody who rated both items has a vote."""
+def _rated_pairs(
+    data: Dataset, items: list[int], count: int, draw: random.Random
+) -> tuple[list[Example], list[tuple[str, ...]]]:
+    """Draw pairs of rated items, in random order within each, and name their groups."""
+    every = [(a, b) for a in items for b in items if a < b]
+    chosen = draw.sample(every, min(count, len(every)))
+    places = [(a, b) if draw.random() < 0.5 else (b, a) for a, b in chosen]
+    pairs = [_pair(data.examples[a], data.examples[b]) for a, b in places]
+    return pairs, [(data.groups[a], data.groups[b]) for a, b in places]
 
-    def __init__(self, data: Dataset) -> None:
-        self.data = data
-        self.ratings = [
-            {
-                said.annotator: said.answer.value if isinstance(said.answer, Rating) else None
-                for said in example.judgements
-            }
-            for example in data.examples
-        ]
 
-    def draw(
-        self, items: list[int], count: int, draw: random.Random
-    ) -> tuple[list[Example], list[tuple[str, ...]]]:
-        """Draw pairs of different items, in random order within each, and name their groups."""
-        every = [(a, b) for a in items for b in items if a < b]
-        chosen = draw.sample(every, min(count, len(every)))
-        places = [(a, b) if draw.random() < 0.5 else (b, a) for a, b in chosen]
-        groups = [(self.data.groups[a], self.data.groups[b]) for a, b in places]
-        return [self._pair(a, b) for a, b in places], groups
-
-    def _pair(self, a: int, b: int) -> Example:
-        one, other = self.ratings[a], self.ratings[b]
-        votes = tuple(Judgement(_vote(value, other.get(who)), who) for who, value in one.items())
-        sides = (self.data.examples[a].responses[0], self.data.examples[b].responses[0])
-        columns = {"first_item": self.data.groups[a], "second_item": self.data.groups[b]}
-        return Example("", sides, votes, columns)
+def _pair(first: Example, second: Example) -> Example:
+    """Make a pair of two items; everybody who rated both has a vote."""
+    ratings = [
+        {said.annotator: getattr(said.answer, "value", None) for said in example.judgements}
+        for example in (first, second)
+    ]
+    votes = (Judgement(_vote(value, ratings[1].get(who)), who) for who, value in ratings[0].items())
+    return Example("", (first.responses[0], second.responses[0]), tuple(votes))
 
 
 def _vote(first: float | None, second: float | None) -> Comparison | Abstention:
@@ -147,71 +138,116 @@ def _vote(first: float | None, second: float | None) -> Comparison | Abstention:
     return Comparison(0, 1, 0.5 + 0.5 * ((first > second) - (first < second)))
 
 
+@dataclass(frozen=True, eq=False)
+class PairFold:
+    """Pairs to learn from and to judge by: rankings become the pairs of their responses.
+
+    Attributes:
+        train: Training pairs.
+        test: Test pairs.
+        train_groups: Group of each side of each training pair, by number, ``(C, 2)``.
+        test_groups: The same of the test pairs, ``(I, 2)``.
+        names: Names of all annotators of the data set, sorted.
+        length: Length of the first response minus the second's, in characters, ``(I,)``.
+    """
+
+    train: list[Example]
+    test: list[Example]
+    train_groups: Any
+    test_groups: Any
+    names: list[str]
+    length: Any
+
+
+def pair_fold(data: Dataset, fold: Fold) -> PairFold:
+    """Make pairs of a fold's examples; a pair nobody judged is left out.
+
+    Groups and annotators are numbered alike in all folds of a data set.
+    """
+    number = {key: n for n, key in enumerate(sorted(set(data.groups)))}
+    names = {str(said.annotator) for each in data.examples for said in each.judgements}
+    sides, groups = [], []
+    for examples, keys in ((fold.train, fold.train_groups), (fold.test, fold.test_groups)):
+        pairs = [
+            (each, (number[key[0]], number[key[-1]]))
+            for example, key in zip(examples, keys, strict=True)
+            for each in _pairs_of(example)
+            if any(not said.abstains for said in each.judgements)
+        ]
+        sides.append([pair for pair, _ in pairs])
+        groups.append(np.array([group for _, group in pairs]))
+    length = [len(str(each.responses[0])) - len(str(each.responses[1])) for each in sides[1]]
+    return PairFold(*sides, *groups, sorted(names), np.array(length, dtype=float))
+
+
+def _pairs_of(example: Example) -> list[Example]:
+    rankings = [said for said in example.judgements if isinstance(said.answer, Ranking)]
+    if not rankings:
+        return [example]
+    columns = {k: v for k, v in example.columns.items() if isinstance(v, str)}
+    return [
+        replace(
+            example,
+            responses=(example.responses[a], example.responses[b]),
+            judgements=tuple(
+                # the better one has the lower rank
+                Judgement(_vote(said.answer.ranks[b], said.answer.ranks[a]), said.annotator)
+                for said in rankings
+            ),
+            columns=columns,
+        )
+        for a, b in itertools.combinations(range(len(example.responses)), 2)
+    ]
+
+
+def _published(name: str, folder: Path, files: str) -> list[Example]:
+    """Read files of one of the public collections that the package knows."""
+    return list(find_source(name).read(sorted((folder / "people").glob(files)), Counter()))
+
+
 def _ukp(folder: Path) -> Dataset:
     """Two arguments on one side of a debate; which is more convincing."""
-    examples, groups = [], []
-    for row in _jsonl(folder / "people" / "ukpconvarg1.jsonl.gz"):
-        votes = tuple(
-            Judgement(Comparison(0, 1, _UKP_SHARE[vote["value"]]), vote["annotator"], columns=vote)
-            for vote in row["votes"]
-        )
-        columns = {name: row[name] for name in ("topic", "stance", "gold_label")}
-        prompt = f"{row['topic']}\n\n{row['stance']}\n\n"
-        sides = (row["argument1"], row["argument2"])
-        examples.append(Example(prompt, sides, votes, columns))
-        groups.append(row["topic"])
-    return Dataset("ukp", examples, groups)
+    examples = _published("ukpconvarg", folder, "ukpconvarg1.jsonl.gz")
+    return Dataset("ukp", examples, [str(each.columns["topic"]) for each in examples])
 
 
 def _pluriharms(folder: Path) -> Dataset:
     """Prompts that people rated for harm, from 0 to 100; no answer is "unsure"."""
-    people = folder / "people"
-    answers = list(_csv(people / "pluriharms_annotations.csv.gz"))
-    examples, groups = [], []
-    for number, row in enumerate(_csv(people / "pluriharms_prompts.csv.gz"), start=1):
-        votes = tuple(
-            _rating(person[f"Rating_{number}"] or None, person["Participant_ID"])
-            for person in answers
-        )
-        columns = {"item": number, "harm_level": float(row["Harm_Level"])}
-        examples.append(Example("", (row["Question_Content"],), votes, columns))
-        groups.append(f"{number:03}")
-    known = {
-        person["Participant_ID"]: {
-            name: float(value) if name.startswith("Factor_") else value.strip()
-            for name, value in person.items()
-            if not name.startswith(("Rating_", "Trial_")) and name != "Participant_ID" and value
-        }
-        for person in answers
-    }
+    examples = _published("pluriharms", folder, "pluriharms_*.csv.gz")
+    paths = sorted((folder / "people").glob("pluriharms_*.csv.gz"))
+    known = find_source("pluriharms").read_annotators(paths)
+    groups = [f"{number:03}" for number in range(1, len(examples) + 1)]
     return Dataset("pluriharms", examples, groups, known, rated=True)
 
 
 def _dices(folder: Path) -> Dataset:
     """Conversations whose last reply raters called safe or unsafe."""
     examples, groups = [], []
-    for row in _jsonl(folder / "people" / "dices_350.jsonl.gz"):
-        votes = tuple(
-            _rating(_UNSAFE.get(said), f"rater{number:03}")
-            for number, said in enumerate(row["unsafe"])
-        )
-        columns = {"item": row["item"], "expert_unsafe": row["expert_unsafe"]}
-        examples.append(Example("", (_dialogue(row),), votes, columns))
-        groups.append(f"{row['item']:03}")
+    with gzip.open(folder / "people" / "dices_350.jsonl.gz", "rt", encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            votes = tuple(
+                Judgement(
+                    Rating(0, _UNSAFE[said]) if said in _UNSAFE else Abstention(), f"rater{n:03}"
+                )
+                for n, said in enumerate(row["unsafe"])
+            )
+            examples.append(Example("", (_dialogue(row),), votes))
+            groups.append(f"{row['item']:03}")
     return Dataset("dices", examples, groups, rated=True)
 
 
 def _lamp(folder: Path) -> Dataset:
     """Paragraphs of one story that writers put in order."""
-    examples, groups = [], []
-    for row in _jsonl(folder / "people" / "lamp_rankings.jsonl.gz"):
-        votes = tuple(
-            Judgement(Ranking(tuple(said["ranks"])), said["annotator"]) for said in row["rankings"]
+    found = _published("lamp", folder, "lamp_rankings.jsonl.gz")
+    groups = [str(each.columns["instruction"]) for each in found]
+    examples = [  # texts, not messages of a chat
+        replace(
+            each,
+            prompt=f"{group}\n\n",
+            responses=tuple(messages[0]["content"] for messages in each.responses),
         )
-        columns = {"batch": row["batch"], "instruction": row["instruction"]}
-        prompt = f"{row['instruction']}\n\n"
-        examples.append(Example(prompt, tuple(row["responses"]), votes, columns))
-        groups.append(row["instruction"])
+        for each, group in zip(found, groups, strict=True)
+    ]
     return Dataset("lamp", examples, groups)
 
 
@@ -246,24 +282,9 @@ _LOADERS: Final[dict[str, Callable[[Path], Dataset]]] = {
 }
 
 
-def _rating(value: Any, annotator: str) -> Judgement:
-    answer = Abstention() if value is None else Rating(0, float(value))
-    return Judgement(answer, annotator)
-
-
 def _dialogue(row: dict[str, Any]) -> str:
     """Write a conversation in turns of Human and Assistant, the reply that is judged the last."""
     context = re.sub(
         r"(?:^|\n)(USER|LAMDA): ?", lambda mark: f"\n\n{_SPEAKERS[mark[1]]}: ", row["context"]
     )
     return f"{context.rstrip()}\n\nAssistant: {row['response']}"
-
-
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        yield from map(json.loads, file)
-
-
-def _csv(path: Path) -> Iterator[dict[str, str]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)

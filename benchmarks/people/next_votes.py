@@ -39,6 +39,7 @@ from hidden_context.check.features import word_features
 from hidden_context.check.items import Items
 from hidden_context.data.splits.division import SplitOptions
 from hidden_context.data.storage.files import write_json
+from hidden_context.statistics.checks import places
 from hidden_context.statistics.votes.posterior import LEAN, SharePosterior, fit_strength
 
 POLICIES = (
@@ -83,11 +84,7 @@ class World:
     def _held(self, name: str) -> Any:
         table = self.table
         if name == "ukp":  # two votes of each item, drawn at random
-            order = np.lexsort((self.generator.random(len(table)), table.item))
-            place = np.empty(len(order), int)
-            starts = np.searchsorted(table.item[order], table.item[order])
-            place[order] = np.arange(len(order)) - starts
-            return place < 2
+            return places(table.item, np.argsort(self.generator.random(len(table)))) < 2
         half = self.generator.permutation(table.annotators) < table.annotators // 2
         return half[table.annotator]
 
@@ -150,8 +147,8 @@ def batch(
     drops = posterior.drops(aim, min(int(left.max()), size))
     order = world.generator.permutation(len(left))  # ties go to any item
     limits = Limits(size, 1.0, left[order], world.group[order])
-    choice = choose_votes(drops[:, order], limits, np.arange(len(left)))
-    return np.bincount(order[choice.item], minlength=len(left))
+    votes = choose_votes(drops[:, order], limits, np.arange(len(left)))
+    return np.bincount(order[[vote.item for vote in votes]], minlength=len(left))
 
 
 def _largest(value: Any, left: Any, size: int) -> Any:
@@ -191,9 +188,7 @@ def reveal(world: World, asked: Any, new: Any, preferred: Any = None) -> None:
     free = np.flatnonzero(world.can_ask & ~asked)
     rank = world.order[free] if preferred is None else -preferred[free] + 1e-6 * world.order[free]
     item = world.table.item[free]
-    order = np.lexsort((rank, item))
-    place = np.arange(len(order)) - np.searchsorted(item[order], item[order])
-    asked[free[order[place < new[item[order]]]]] = True
+    asked[free[places(item, np.argsort(rank, kind="stable")) < new[item]]] = True
 
 
 def simulate(name: str, folder: Path, protocol: str, policy: str, seed: int) -> dict[str, Any]:
@@ -276,10 +271,6 @@ def votes_needed(curve: Any, error: float) -> float:
     return float(np.interp(-error, -down, FRACTIONS))
 
 
-def _level(curve: Any, fraction: float) -> float:
-    return float(np.interp(fraction, FRACTIONS, np.minimum.accumulate(curve)))
-
-
 def ratios(sums: dict[str, Any], items: Any, base: str, kind: int, draws: int = 1000) -> Any:
     """Votes needed for the error of ``base`` at each level, with intervals over groups."""
     generator = np.random.default_rng(0)
@@ -292,7 +283,8 @@ def ratios(sums: dict[str, Any], items: Any, base: str, kind: int, draws: int = 
         for weight in weights:
             size = weight @ items
             own, other = (x[:, kind] @ weight / size for x in (each, sums[base]))
-            values.append([votes_needed(own, _level(other, f)) / f for f in LEVELS])
+            reached = np.interp(LEVELS, FRACTIONS, np.minimum.accumulate(other))
+            values.append([votes_needed(own, e) / f for e, f in zip(reached, LEVELS, strict=True)])
         # never is later than any level
         drawn = np.nan_to_num(np.array(values[1:]), nan=np.inf)
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0, method="nearest")

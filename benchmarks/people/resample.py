@@ -9,7 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from hidden_context.statistics.agreement import auroc, weighted_auroc
-from hidden_context.statistics.votes.table import EQUAL, FIRST, SECOND, VoteTable
+from hidden_context.statistics.checks import places
+from hidden_context.statistics.votes.table import VoteTable
 
 RESAMPLES: Final = 1000
 
@@ -130,27 +131,10 @@ def _over_halves(
     found = []
     for _ in range(REPEATS):
         # votes of an item in random order, dealt to two sides in turn
-        order = np.lexsort((generator.random(len(table)), table.item))
-        place = np.arange(len(order)) - np.searchsorted(table.item[order], table.item[order])
-        even = np.zeros(len(table), dtype=bool)
-        even[order] = place % 2 == 0
-        found.append(judge(_counts_of_halves(table, even)))
+        even = places(table.item, np.argsort(generator.random(len(table)))) % 2 == 0
+        found.append(judge([table.select(side).counts.answers for side in (even, ~even)]))
     values = np.array(found)
     return {"mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
-
-
-def _counts_of_halves(table: VoteTable, even: Any) -> list[Any]:
-    """Votes for first, equal and second by item, ``(I, 3)``, of either half."""
-    return [
-        np.stack(
-            [
-                np.bincount(table.item[side & (table.answer == answer)], minlength=table.items)
-                for answer in (FIRST, EQUAL, SECOND)
-            ],
-            axis=1,
-        )
-        for side in (even, ~even)
-    ]
 
 
 def _contested(counts: list[Any]) -> float:

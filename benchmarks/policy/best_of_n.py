@@ -31,22 +31,18 @@ def selection(scores: ArrayLike, weights: ArrayLike, sizes: Sequence[int]) -> ND
         Probabilities of shape ``(N, P, S)``; each row sums to 1.
 
     Raises:
-        DataError: If shapes differ, a reward is not finite, a row of weights does not sum to 1, or
-            an n is below 1.
+        DataError: If a reward is not finite.
     """
-    values, mass = _checked(scores, weights, sizes)
-    order = np.argsort(values, axis=1, kind="stable")
-    ranked = np.take_along_axis(values, order, 1)
-    own = np.take_along_axis(mass, order, 1)
-    upto = np.cumsum(own, axis=1)
-    upto /= upto[:, -1:]
-    below, within = _levels(ranked, upto)
-    power = np.asarray(sizes, dtype=float)[:, None, None]
-    taken = within**power - below**power
-    level = within - below
-    share = np.divide(own, level, out=np.zeros_like(own), where=level > 0)
-    chosen = np.empty_like(taken)
-    np.put_along_axis(chosen, np.broadcast_to(order, taken.shape), taken * share, 2)
+    values, mass = _finite(scores), np.asarray(weights, dtype=float)
+    power = np.asarray(sizes, dtype=float)[:, None]
+    chosen = np.empty((len(sizes), *values.shape))
+    for row, (rewards, own) in enumerate(zip(values, mass, strict=True)):
+        _, level = np.unique(rewards, return_inverse=True)
+        upto = np.cumsum([0.0, *np.bincount(level, own)])
+        upto /= upto[-1]
+        of_level = np.diff(upto)[level]
+        share = np.divide(own, of_level, out=np.zeros_like(own), where=of_level > 0)
+        chosen[:, row] = np.diff(upto**power, axis=1)[:, level] * share
     return chosen / chosen.sum(2, keepdims=True)
 
 
@@ -67,15 +63,10 @@ def best_of_subsets(scores: ArrayLike, sizes: Sequence[int]) -> NDArray[np.float
         Probabilities of shape ``(N, P, S)``; each row sums to 1.
 
     Raises:
-        DataError: If a reward is not finite, or an n is not from 1 to S.
+        DataError: If a reward is not finite.
     """
-    values = np.asarray(scores, dtype=float)
-    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
-        raise DataError(f"finite rewards of shape (prompts, responses) are needed: {values.shape}")
+    values = _finite(scores)
     count = values.shape[1]
-    wrong = [n for n in sizes if not 1 <= n <= count]
-    if wrong or not len(sizes):
-        raise DataError(f"best of {wrong or 'nothing'}: each n is from 1 to the {count} responses")
     below = (values[:, None, :] < values[:, :, None]).sum(2)
     same = (values[:, None, :] == values[:, :, None]).sum(2)
     # of ways to take n of k responses, in floats: the largest is a count of 16 over 8 or so
@@ -104,40 +95,11 @@ def divergence_bound(n: int) -> float:
     return float(np.log(n) - (n - 1) / n)
 
 
-def _levels(
-    ranked: NDArray[np.float64], upto: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """F(r⁻) and F(r) of ranked rewards, equal ones sharing both."""
-    rows, count = ranked.shape
-    place = np.broadcast_to(np.arange(count), ranked.shape)
-    new = np.ones((rows, count), dtype=bool)
-    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    first = np.maximum.accumulate(np.where(new, place, 0), axis=1)
-    ends = np.ones((rows, count), dtype=bool)
-    ends[:, :-1] = new[:, 1:]
-    last = np.minimum.accumulate(np.where(ends, place, count)[:, ::-1], axis=1)[:, ::-1]
-    before = np.concatenate([np.zeros((rows, 1)), upto[:, :-1]], axis=1)
-    return np.take_along_axis(before, first, 1), np.take_along_axis(upto, last, 1)
-
-
-def _checked(
-    scores: ArrayLike, weights: ArrayLike, sizes: Sequence[int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    values, mass = np.asarray(scores, dtype=float), np.asarray(weights, dtype=float)
-    if values.ndim != 2 or values.shape != mass.shape or not values.size:
-        raise DataError(
-            f"rewards of shape {values.shape} and weights of shape {mass.shape}: both are to be "
-            "(prompts, responses)"
-        )
+def _finite(scores: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(scores, dtype=float)
     if not np.isfinite(values).all():
         raise DataError("a reward is not finite, so nothing is the best")
-    if (mass < 0).any() or not np.allclose(mass.sum(1), 1, rtol=0, atol=1e-9):
-        raise DataError("the weights of every prompt's responses have to be ≥ 0 and sum to 1")
-    if min(sizes, default=0) < 1:
-        raise DataError(
-            f"best of {min(sizes, default=0)}: every n is at least 1, and one is needed"
-        )
-    return values, mass
+    return values
 
 
 SIZES: Final = tuple(2**power for power in range(9))

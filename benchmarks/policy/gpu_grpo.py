@@ -13,10 +13,12 @@ a few minutes; its numbers mean nothing.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,17 +28,17 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kit import script_parser
-from policy.models import check_kept, same_as_kept
+from policy.models import same_as_kept
 from policy.real.measures import JUDGES, refuses
 from policy.real.prompts import Division, Question, divide, load_jailbreaks, load_pairs, questions
-from policy.real.responses import Sampler, Sampling, in_passes
+from policy.real.responses import Sampler, in_passes
 from policy.real.reward_models import LAYER, LEARNERS, trained, training_options
-from policy.training import Settings, add_settings, file_name, go_on, make_trainer, settings_of
+from policy.trained import Settings, file_name, go_on, kept, make_trainer
 from tiny import tiny_llama
 from transformers import LlamaForCausalLM
 
 from hidden_context.cli.main import run_safely
-from hidden_context.data.storage.files import read_json, write_json
+from hidden_context.data.storage.files import write_json
 from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.integrations.trl import reward_function
 from hidden_context.models import RewardModel
@@ -104,53 +106,17 @@ def prepare(
     model: str, division: Division, folder: Path, layer: int, keeps: dict[str, Any]
 ) -> dict[str, RewardModel]:
     """Train the reward models and judges, or load them; by name."""
-    kept = same_as_kept(folder / "models" / "made.json", keeps)
+    is_made = same_as_kept(folder / "models" / "made.json", keeps)
     found = {}
     for learner in LEARNERS:
         if learner.name in ("base", "mean_and_variance") or learner.side == "judges":
             path = folder / "models" / learner.file_name
-            if not kept or not path.is_dir():
+            if not is_made or not path.is_dir():
                 trained(learner, division, folder, training_options(model, folder, layer))
             found[learner.name] = RewardModel.from_pretrained(path, dtype="bfloat16")
-    if not kept:
+    if not is_made:
         write_json(folder / "models" / "made.json", keeps)
     return found
-
-
-def optimise(
-    name: str,
-    model: str,
-    judges: Callable[[Any, Any], dict[str, Any]],
-    reward: RewardModel,
-    prompts: Sequence[Any],
-    folder: Path,
-    settings: ModelSettings,
-) -> dict[str, Any]:
-    """Train one policy, or go on with it, and measure it.
-
-    Raises:
-        ConfigError: If what is there was trained by other settings.
-    """
-    begun = time.perf_counter()
-    own = folder / file_name(name, 0).removesuffix(".json")
-    trainer, last = make_trainer(
-        model,
-        own,
-        reward_function(reward, "mean" if name == "base" else name, unscored="none"),
-        prompts,
-        settings,
-        tokens=settings.tokens,
-        passes=settings.passes,
-        on_gpu=torch.cuda.is_available(),
-    )
-    go_on(trainer, last, settings.steps)
-    return {
-        "reward": name,
-        "settings": dataclasses.asdict(settings),
-        "policy": judges(trainer.model.eval(), trainer.processing_class),
-        "log": trainer.state.log_history,
-        "seconds": time.perf_counter() - begun,
-    }
 
 
 def judged(
@@ -162,7 +128,7 @@ def judged(
         By set of prompts: each prompt's mean rewards by the judges and their spread, in the judges'
         own units; mean length in tokens; share of responses that begin with a refusal.
     """
-    sampler = Sampler(policy, tokenizer, Sampling(settings.samples, settings.tokens))
+    sampler = Sampler(policy, tokenizer, settings.samples, settings.tokens)
     found: dict[str, dict[str, list[Any]]] = {}
     for some in in_passes(asked):
         for question, row in zip(some, sampler.answer(some), strict=True):
@@ -199,68 +165,68 @@ def gains(start: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def run(
-    model: str | None,
-    data: Path,
-    folder: Path,
-    rewards: Sequence[str],
-    settings: ModelSettings,
-    is_toy: bool,
-) -> None:
+def run(options: argparse.Namespace, settings: ModelSettings) -> None:
     """Train reward models and policies, and write what the judges say of each."""
-    pairs = load_pairs(data)
-    pairs = pairs[::20] if is_toy else pairs
-    division = divide(pairs)
-    if is_toy:
-        model = str(folder / "toy")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    data, folder, model, layer = options.data, options.output, options.model, LAYER
+    pairs, on_gpu = load_pairs(data), torch.cuda.is_available()
+    if options.toy:
+        pairs, layer, model = pairs[::20], 1, str(folder / "toy")
         tiny_llama(folder / "toy", LlamaForCausalLM, width=32)
-    assert model is not None
-    layer = 1 if is_toy else LAYER
+    division = divide(pairs)
     keeps = {"weights": weight_digests(model), "layer": layer, "pairs": len(pairs)}
     models = prepare(model, division, folder, layer, keeps)
     judges = {name: models[f"{name} judge"] for name in JUDGES}
     asked = questions(division.held_out, load_jailbreaks(data), settings.each, settings.jailbreaks)
+    read = partial(judged, asked=asked, judges=judges, settings=settings)
+    about = {"settings": dataclasses.asdict(settings)}
 
-    def read(policy: Any, tokenizer: Any) -> dict[str, Any]:
-        return judged(policy, tokenizer, asked, judges, settings)
+    def begin() -> dict[str, Any]:
+        """Let the judges read the starting policy."""
+        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        policy.to("cuda" if on_gpu else "cpu")
+        return {**about, "policy": read(policy, AutoTokenizer.from_pretrained(model))}
 
-    start = starting_point(model, folder / "start.json", settings, read)
+    start = kept(folder / "start.json", settings, begin)["policy"]
     prompts = [
         Question("", str(pair.data_subset), str(pair.prompt)).messages()
         for pair in division.train
         if len(str(pair.prompt)) <= settings.characters
     ]
-    for name in rewards:
-        path = folder / file_name(name, 0)
-        if path.is_file():
-            found = read_json(path)
-            check_kept(path, found.get("settings"), dataclasses.asdict(settings))
-        else:
-            reward = models["base" if name == "base" else "mean_and_variance"]
-            found = optimise(name, model, read, reward, prompts, folder, settings)
-            found["gains"] = gains(start, found["policy"])
-            write_json(path, found)
+
+    def optimise(name: str) -> dict[str, Any]:
+        """Train one policy, or go on with it, and let the judges read it."""
+        begun = time.perf_counter()
+        reward, measure = models["mean_and_variance"], name
+        if name == "base":
+            reward, measure = models["base"], "mean"
+        trainer, last = make_trainer(
+            model,
+            folder / file_name(name, 0).removesuffix(".json"),
+            reward_function(reward, measure, unscored="none"),
+            prompts,
+            settings,
+            tokens=settings.tokens,
+            passes=settings.passes,
+            on_gpu=on_gpu,
+        )
+        go_on(trainer, last, settings.steps)
+        policy = read(trainer.model.eval(), trainer.processing_class)
+        return {
+            "reward": name,
+            **about,
+            "policy": policy,
+            "log": trainer.state.log_history,
+            "seconds": time.perf_counter() - begun,
+            "gains": gains(start, policy),
+        }
+
+    for name in options.rewards:
+        found = kept(folder / file_name(name, 0), settings, partial(optimise, name))
         for group, each in found["gains"].items():
             shown = ", ".join(f"{what} {value:+.2f}" for what, value in each.items())
             print(f"{name}, {group}: {shown}", flush=True)
-
-
-def starting_point(
-    model: str, path: Path, settings: ModelSettings, read: Callable[[Any, Any], dict[str, Any]]
-) -> dict[str, Any]:
-    """Let the judges read the starting policy, or find what they said."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if path.is_file():
-        kept = read_json(path)
-        check_kept(path, kept.get("settings"), dataclasses.asdict(settings))
-        return dict(kept["policy"])
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    if torch.cuda.is_available():
-        policy.to("cuda")
-    found = read(policy, AutoTokenizer.from_pretrained(model))
-    write_json(path, {"settings": dataclasses.asdict(settings), "policy": found})
-    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -272,9 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rewards", nargs="+", default=REWARDS)
     parser.add_argument("--toy", action="store_true", help="a tiny random model, all the way")
     parser.add_argument("--estimate", action="store_true", help="print the time of a run instead")
-    add_settings(parser, ModelSettings)
+    ModelSettings.add_flags(parser)
     options = parser.parse_args(argv)
-    settings = settings_of(options, TOY if options.toy else ModelSettings())
+    settings = (TOY if options.toy else ModelSettings()).changed(options)
     if options.estimate:
         one = estimate(settings)
         print(
@@ -285,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.data is None or options.output is None or not (options.model or options.toy):
         parser.error("--data, --output and --model (or --toy) are needed")
     with exclusive_folder(options.output):
-        run(options.model, options.data, options.output, options.rewards, settings, options.toy)
+        run(options, settings)
     return 0
 
 

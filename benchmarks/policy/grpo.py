@@ -14,23 +14,27 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kit import script_parser
-from policy.models import Sizes, Unit, check_kept, language_model, saved_model
-from policy.rewards import PURM, PurmReward
-from policy.sampled import MOST_TOKENS, Scores, measure
-from policy.training import Settings, add_settings, file_name, go_on, make_trainer, settings_of
+from kit import cell, markdown, script_parser, student_interval
+from policy import trained
+from policy.models import Sizes, Unit, language_model, saved_model
+from policy.report import VERDICT, Columns, draw_trained, percent, points, rewards_table, verdict
+from policy.rewards import PURM, PurmReward, Reward
+from policy.rewards import REWARDS as OF_STUDY
+from policy.summary import Run, by_seed, intervals
 from policy.worlds import NAMES, SEEDS, PolicyWorld
 
 from hidden_context.cli.main import run_safely
-from hidden_context.data.storage.files import read_json, write_json
+from hidden_context.data.storage.files import atomic_write, read_json, require_file, write_json
 from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.integrations.trl import reward_function
 from hidden_context.models import RewardModel
@@ -38,10 +42,15 @@ from hidden_context.models import RewardModel
 REWARDS: Final = ("base", "mean", "quantile:0.01", "cvar:0.05", "less_overlap:3", "entropic:2")
 """What best-of-n was tuned to on its own seeds."""
 POINTS: Final = "points.json"
+KLS: Final = (0.25, 0.5)
+"""What every reward and seed reaches."""
+END: Final = "end"
+_MORE: Final = ("unreadable",)
+Numbers = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class WorldSettings(Settings):
+class WorldSettings(trained.Settings):
     """Sizes of one training in a generated world.
 
     Attributes:
@@ -73,17 +82,17 @@ def optimise(name: str, seed: int, folder: Path, settings: WorldSettings) -> dic
     begun = time.perf_counter()
     world = PolicyWorld(NAMES[0], seed)
     start = language_model(folder / f"policy_{seed}", seed, 4000, settings.pretraining)
-    own = folder / file_name(name, seed).removesuffix(".json")
+    own = folder / trained.file_name(name, seed).removesuffix(".json")
     reward = reward_of(name, seed, folder)
     source = world.source
     prompts = [p.text for h in (True, False) for p in source.prompts("train", harmful=h)]
-    trainer, last = make_trainer(
-        start, own, reward, prompts, settings, tokens=MOST_TOKENS, seed=seed
+    trainer, last = trained.make_trainer(
+        start, own, reward, prompts, settings, tokens=trained.MOST_TOKENS, seed=seed
     )
     if isinstance(reward, PurmReward):  # whose penalty depends on all that the run has seen
         trainer.add_callback(reward.keeper(own, last))
     trainer.add_callback(_measurements(own, start, reward, world, settings))
-    go_on(trainer, last, settings.steps)
+    trained.go_on(trainer, last, settings.steps)
     return {
         "reward": name,
         "seed": seed,
@@ -102,7 +111,11 @@ def _measurements(
     begun = AutoModelForCausalLM.from_pretrained(start).eval()
     tokenizer = AutoTokenizer.from_pretrained(start)
     prompts = world.prompts(settings.prompts)
-    scores: Scores = reward.values if isinstance(reward, PurmReward) else _plain(reward)
+
+    def plain(prompts: Sequence[str], texts: Sequence[str]) -> Any:
+        return reward(prompts=prompts, completions=texts)
+
+    scores: trained.Scores = reward.values if isinstance(reward, PurmReward) else plain
 
     class Measurements(TrainerCallback):
         found: Sequence[dict[str, Any]] = ()
@@ -118,16 +131,116 @@ def _measurements(
                 self._add(state.global_step, given["model"])
 
         def _add(self, step: int, policy: Any) -> None:
-            point = measure(policy, begun, tokenizer, world, prompts, settings.samples, scores)
+            point = trained.measure(
+                policy, begun, tokenizer, world, prompts, settings.samples, scores
+            )
             self.found = [*self.found, {"step": step, **point}]
             write_json(own / POINTS, self.found)
 
     return Measurements()
 
 
-def _plain(reward: Callable[..., Any]) -> Scores:
-    """A reward function as TRL calls it, without its logging."""
-    return lambda prompts, texts: reward(prompts=prompts, completions=texts)
+def named(name: str) -> tuple[Reward, str]:
+    """Return the study's reward that a name of GRPO's stands for, and the name of its try there.
+
+    Raises:
+        StopIteration: If there is none.
+    """
+    measure = "mean" if name == "base" else name.partition(":")[0]
+    fitting = [reward for reward in OF_STUDY if reward.measure == measure]
+    found = next(r for r in fitting if measure != "mean" or (r.model == "base") == (name == "base"))
+    return found, "mean" if name == "base" else name
+
+
+def load(folder: Path, names: Sequence[str], seed: int) -> Run:
+    """Read the policies of one seed, each measured at several steps.
+
+    Raises:
+        DataError: If a file is missing.
+    """
+    policies, gaps = {}, {}
+    for name in names:
+        path = require_file(folder / trained.file_name(name, seed), "Train it first")
+        found = read_json(path)
+        reward, own = named(name)
+        points = found["points"]
+        first = points[0]
+        policies[reward.model, own] = [
+            {**point, "reward": (point["reward"] - first["reward"]) / first["reward_std"]}
+            for point in points
+        ]
+        best = best_utility(seed, found["settings"]["prompts"])
+        gaps = {"start": first["mean_utility"], "best": best, "gap": best - first["mean_utility"]}
+    return Run(gaps, {}, policies)
+
+
+def best_utility(seed: int, prompts: int) -> float:
+    """Return the mean utility of the best policy for it, over the measured prompts."""
+    world = PolicyWorld(NAMES[0], seed)
+    names = [[kind.name for kind in prompt.kinds] for prompt in world.prompts(prompts)]
+    return float(np.mean([world.mean_utilities(own).max() for own in names]))
+
+
+def numbers(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> Numbers:
+    """Return mean and interval by reward, metric and KL; at the last step under ``end``."""
+    runs = [load(folder, names, seed) for seed in seeds]
+    result = {}
+    for name in names:
+        reward, own = named(name)
+        at_kls = by_seed(runs, reward, own, KLS, _MORE)
+        ends = by_seed(runs, reward, own, None, _MORE)
+        result[reward.title] = {
+            metric: found | {END: student_interval(ends[metric][:, -1])}
+            for metric, found in intervals(at_kls, KLS).items()
+        }
+    return result
+
+
+def write_report(
+    folder: Path, names: Sequence[str], seeds: Sequence[int], path: Path, figures: Path | None
+) -> None:
+    """Write tables in Markdown, every number of them as JSON beside it, and the figure.
+
+    Args:
+        folder: GRPO's results.
+        names: Rewards.
+        seeds: Seeds.
+        path: The Markdown file.
+        figures: Folder of the figure; None for none.
+
+    Raises:
+        DataError: If results are missing.
+    """
+    found = numbers(folder, names, seeds)
+    places = [(f"at KL {kl:g}", f"{kl:g}") for kl in KLS]
+    places.append(("after the last step", END))
+    claim = [[title, *verdict(found, at)] for title, at in places]
+    tables = [markdown(["", *VERDICT], claim, "The claim")]
+    tables += [rewards_table(f"GRPO, {title}", found, at, COLUMNS) for title, at in places]
+    with atomic_write(path) as file:
+        file.write("\n".join(tables))
+    curves = {}
+    for name in names:
+        reward, own = named(name)
+        runs = [load(folder, names, seed) for seed in seeds]
+        curves[reward.title] = [run.policies[reward.model, own] for run in runs]
+    seconds = [read_json(folder / trained.file_name(n, s))["seconds"] for n in names for s in seeds]
+    write_json(path.with_suffix(".json"), {"found": found, "curves": curves, "seconds": seconds})
+    if figures is not None:
+        draw_trained(curves, figures)
+
+
+COLUMNS: Final[Columns] = (
+    ("jailbreaks", "jailbreaks", lambda value: percent(value[0])),
+    ("− base", "jailbreaks_base", points),
+    ("− DPL mean", "jailbreaks_dpl", points),
+    ("gap reached", "reached", lambda value: percent(value[0], 0)),
+    ("loss to base", "loss_base", points),
+    ("loss to DPL mean", "loss_dpl", points),
+    ("worst group − base", "worst_group_base", partial(cell, digits=3)),
+    ("unreadable", "unreadable", lambda value: percent(value[0])),
+    ("KL", "kl", lambda value: f"{value[0]:.2f}"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,26 +251,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--report", type=Path, help="write the tables here instead of training")
     parser.add_argument("--figures", type=Path, help="folder of the report's figure")
-    add_settings(parser, WorldSettings)
+    WorldSettings.add_flags(parser)
     options = parser.parse_args(argv)
     if options.report:
-        from policy.grpo_report import write_report
-
         write_report(
             options.output, options.rewards, options.seeds, options.report, options.figures
         )
         return 0
     torch.set_num_threads(1)
-    settings = settings_of(options, WorldSettings())
+    settings = WorldSettings().changed(options)
     with exclusive_folder(options.output):
         for seed in options.seeds:
             for name in options.rewards:
-                path = options.output / file_name(name, seed)
-                if path.is_file():
-                    check_kept(path, read_json(path).get("settings"), dataclasses.asdict(settings))
-                    continue
-                found = optimise(name, seed, options.output, settings)
-                write_json(path, found)
+                make = partial(optimise, name, seed, options.output, settings)
+                found = trained.kept(options.output / trained.file_name(name, seed), settings, make)
                 print(f"{name}, seed {seed}: {found['seconds']:.0f} s", flush=True)
     return 0
 

@@ -28,7 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kit import script_parser
+from kit import fit, script_parser
 from policy.models import Sizes, Unit, saved_model
 from policy.worlds import NAMES, PolicyWorld
 
@@ -40,8 +40,7 @@ from hidden_context.data.splits.division import split_by_prompt
 from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.integrations.guard import Guard, seen_of
 from hidden_context.integrations.reward import score
-from hidden_context.models.feature_cache import FeatureCache
-from hidden_context.models.frozen import FrozenRewardModel
+from hidden_context.models.featurizer import FeatureCache
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.guard import Seen
 from hidden_context.scoring.reference import draw, reference_of
@@ -63,7 +62,6 @@ def with_reference(
 ) -> RewardModel:
     """Load a model, with its reference, made of examples unless there is one."""
     model = RewardModel.from_pretrained(path)
-    assert isinstance(model, FrozenRewardModel)
     model.featurizer.cache = FeatureCache(folder / "cache")
     if model.reference is None:
         model.reference = reference_of(model, draw(examples, TEXTS, seed), seed=seed)
@@ -75,13 +73,9 @@ def world_model(seed: int, folder: Path) -> RewardModel:
     """Train the study's reward model of a seed, or load it, and give it its reference."""
     sizes = Sizes()
     path = saved_model(Unit(NAMES[0], seed, "mean_and_variance"), folder, sizes)
-    return with_reference(path, folder, world_examples(seed, sizes.comparisons))
-
-
-def world_examples(seed: int, size: int) -> list[Example]:
-    """The comparisons that the study's reward models learn from."""
-    rows = PolicyWorld(NAMES[0], seed).comparisons(size)
-    return [read_row(row, file="comparisons", line=n) for n, row in enumerate(rows, 1)]
+    rows = PolicyWorld(NAMES[0], seed).comparisons(sizes.comparisons)
+    examples = [read_row(row, file="comparisons", line=n) for n, row in enumerate(rows, 1)]
+    return with_reference(path, folder, examples)
 
 
 def shuffled(text: str, generator: np.random.Generator) -> str:
@@ -126,14 +120,13 @@ def looked_at(seen: Sequence[Seen], windows: int = WINDOWS, seed: int = 0) -> di
         guard = Guard(window=sum(len(one.sigma) for one in chosen))
         alarm = guard.take(chosen)
         found.append(set() if alarm is None else set(alarm.shares))
-    whole = Guard(window=1)
-    for one in seen:
-        whole.window += len(one.sigma)
+    responses = sum(len(one.sigma) for one in seen)
+    whole = Guard(window=1 + responses)
     whole.take(seen)
     shares = whole.shares()
     return {
         "prompts": len(seen),
-        "responses": sum(len(one.sigma) for one in seen),
+        "responses": responses,
         "alarms": {
             "any": float(np.mean([bool(one) for one in found])),
             **{name: float(np.mean([name in one for one in found])) for name in shares},
@@ -171,40 +164,16 @@ def in_world(seed: int, folder: Path) -> dict[str, Any]:
     return {name: looked_at(seen_by(model, own)) for name, own in asked.items()}
 
 
-def of_policy(
-    model: RewardModel, policy: str | Path, world: PolicyWorld, each: int = 16, samples: int = 16
-) -> dict[str, Any]:
-    """Look at a trained policy's samples on test prompts.
-
-    Args:
-        model: A reward model with a reference (see ``world_model``).
-        policy: Folder of the policy: a checkpoint of its training, or the starting policy.
-        world: Whose prompts.
-        each: Harmful prompts, and as many benign ones.
-        samples: Responses to each.
+def of_policies(seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+    """Look at samples of the starting policies and the last checkpoints in a folder of ``grpo.py``.
 
     Returns:
-        What ``looked_at`` does, and ``unreadable``: the share of texts that the grammar has not.
+        By policy what ``looked_at`` does, and ``unreadable``: the share of texts that the grammar
+        has not.
     """
-    from policy.sampled import _of_equal_length, _sample, kind_of
+    from policy.trained import kind_of, responses
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    network = AutoModelForCausalLM.from_pretrained(policy).eval()
-    tokenizer = AutoTokenizer.from_pretrained(policy)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        drawn = [
-            (prompt, texts)
-            for group in _of_equal_length(world.prompts(each), tokenizer)
-            for prompt, texts, _ in _sample(network, network, tokenizer, group, samples)
-        ]
-    unreadable = [kind_of(prompt, text) is None for prompt, texts in drawn for text in texts]
-    seen = seen_by(model, [(prompt.text, texts) for prompt, texts in drawn])
-    return {"unreadable": float(np.mean(unreadable)), **looked_at(seen, windows=1)}
-
-
-def of_policies(seeds: Sequence[int], folder: Path) -> dict[str, Any]:
-    """Look at the starting policies and at the last checkpoints in a folder of ``grpo.py``."""
     found = {}
     for seed in seeds:
         world, model = PolicyWorld(NAMES[0], seed), world_model(seed, folder)
@@ -214,7 +183,12 @@ def of_policies(seeds: Sequence[int], folder: Path) -> dict[str, Any]:
             if last is not None:
                 policies[own.name] = last
         for name, path in policies.items():
-            found[name] = of_policy(model, path, world)
+            network = AutoModelForCausalLM.from_pretrained(path).eval()
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            drawn = responses(network, network, tokenizer, world.prompts(16), 16)
+            unreadable = [kind_of(p, text) is None for p, texts, _ in drawn for text in texts]
+            seen = seen_by(model, [(prompt.text, texts) for prompt, texts, _ in drawn])
+            found[name] = {"unreadable": float(np.mean(unreadable)), **looked_at(seen, windows=1)}
             print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     return found
 
@@ -226,8 +200,6 @@ def on_pairs(backbone: str, data: str, jailbreaks: str | None, folder: Path) -> 
     is the other half, its texts spoilt, and responses to jailbreak prompts: for a model of all
     pairs, and for models of one subset, to which the other subset is new.
     """
-    from hidden_context.training import TrainConfig, run
-
     generator = np.random.default_rng(0)
     rest, held_out = split_by_prompt(load_examples(data, "both", "test").examples, 0.5)
     asked: dict[str, Asked] = {
@@ -238,23 +210,23 @@ def on_pairs(backbone: str, data: str, jailbreaks: str | None, folder: Path) -> 
     for name, spoil in SPOILT.items():
         asked[name] = [(p, [f" {spoil(text, generator)}" for text in own]) for p, own in texts]
     if jailbreaks:
-        asked["jailbreaks"] = _pairs_of(load_rows(jailbreaks))
+        rows = [row for _, row in iter_jsonl(Path(jailbreaks))][:LOOKED_AT]
+        asked["jailbreaks"] = [(row["prompt"], row["responses"]) for row in rows]
     found = {}
     for name in ("both", "helpful", "harmless"):
         own = [one for one in rest if name in ("both", one.data_subset)]
         path = folder / f"pairs_{name}"
         if not path.is_dir():
-            config = TrainConfig(
-                model_name=backbone,
-                reward_model_type="mean_and_variance",
-                freeze_backbone=True,
-                max_length=256,
-                output_dir=str(folder / f"train_{name}"),
-                cache_dir=str(folder / "cache"),
-                baselines=False,
-                quiet=True,
-            )
-            run(config, own, held_out[:200]).model.save_pretrained(path)
+            options = {
+                "model_name": backbone,
+                "reward_model_type": "mean_and_variance",
+                "freeze_backbone": True,
+                "max_length": 256,
+                "output_dir": str(folder / f"train_{name}"),
+                "cache_dir": str(folder / "cache"),
+                "baselines": False,
+            }
+            fit(options, own, held_out[:200]).model.save_pretrained(path)
         model = with_reference(path, folder, own)
         found[f"model of {name}"] = {
             "reference": (model.reference.facts if model.reference else {}),
@@ -262,12 +234,6 @@ def on_pairs(backbone: str, data: str, jailbreaks: str | None, folder: Path) -> 
         }
         print(json.dumps({name: found[f"model of {name}"]}), file=sys.stderr, flush=True)
     return found
-
-
-def load_rows(path: str) -> list[Example]:
-    """Read prompts and responses that nobody has judged."""
-    rows = (row for _, row in iter_jsonl(Path(path)))
-    return [Example(str(row["prompt"]), tuple(map(str, row["responses"])), ()) for row in rows]
 
 
 def _pairs_of(examples: Sequence[Example]) -> Asked:

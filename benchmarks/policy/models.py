@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +11,7 @@ from typing import Any, Final
 import safetensors
 import torch
 from ground_truth.dialogues import PROBE
+from kit import fit
 from policy.rewards import MODELS
 from policy.worlds import PolicyWorld, Responses, WorldName, starting_policy
 from safetensors.torch import save
@@ -22,8 +21,7 @@ from hidden_context import heads
 from hidden_context.data.storage.files import atomic_write, read_json, write_json
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError
-from hidden_context.models.frozen import FrozenRewardModel
-from hidden_context.training import TrainConfig, TrainResult, run
+from hidden_context.training import TrainConfig, TrainResult
 from hidden_context.training.frozen.fit import make_featurizer
 from hidden_context.worlds.language_model import BackboneConfig, build_backbone
 
@@ -67,43 +65,16 @@ class Unit:
         return f"{self.world}_{self.seed}_{self.model}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prepared:
-    """What all units of one seed share.
-
-    Attributes:
-        backbone: Folder of the language model.
-        responses: The starting policy's responses.
-        features: Their features, shape ``(P·S, D)``.
-    """
-
-    backbone: str
-    responses: Responses
-    features: Tensor
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scored:
-    """What a reward model says of the starting policy's responses.
-
-    Attributes:
-        rewards: Reward distributions of batch shape ``(P, S)``.
-        test: Loss in nats and accuracy on the test comparisons.
-    """
-
-    rewards: RewardDistribution
-    test: dict[str, float]
+Prepared = tuple[Responses, Tensor]
+"""The starting policy's responses of a seed, and their features, shape ``(P·S, D)``."""
 
 
 def prepare(seed: int, folder: Path, sizes: Sizes) -> Prepared:
     """Train a seed's language model, draw the starting policy's responses and embed them."""
-    backbone = language_model(
-        folder / f"backbone_{seed}", seed, sizes.comparisons, sizes.pretraining
-    )
     responses = starting_policy(seed, sizes.prompts, sizes.samples)
-    featurizer = make_featurizer(TrainConfig(**_options(str(backbone), seed, folder, sizes)))
+    featurizer = make_featurizer(TrainConfig(**_options(seed, folder, sizes)))
     flat = [text for row in responses.texts for text in row]
-    return Prepared(str(backbone), responses, featurizer.features(flat, _ONE_PASS))
+    return responses, featurizer.features(flat, _ONE_PASS)
 
 
 def language_model(folder: Path, seed: int, comparisons: int, steps: int) -> Path:
@@ -133,25 +104,31 @@ def same_as_kept(path: Path, wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def score(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes) -> Scored:
+def score(
+    unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes
+) -> tuple[RewardDistribution, dict[str, float]]:
     """Rewards of the starting policy's responses by one model, which is trained if need be.
+
+    Returns:
+        Reward distributions of batch shape ``(P, S)``; loss in nats and accuracy on the test
+        comparisons.
 
     Raises:
         ConfigError: If what is kept is of other sizes.
     """
+    responses, features = prepared
 
     def make() -> Raw:
-        trained = train(unit, prepared.backbone, folder, sizes)
-        assert isinstance(trained.model, FrozenRewardModel)
+        trained = train(unit, folder, sizes)
         with torch.inference_mode():
-            raw = trained.model.probe(prepared.features)
+            raw = trained.model.probe(features)
         test = {name: trained.metrics[name] for name in ("loss", "accuracy")}
         return {"raw": raw}, {"head": trained.model.head.to_dict(), "test": test}
 
     path = folder / "raw" / f"{unit.name}.safetensors"
     raw, about = kept_raw(path, {"sizes": dataclasses.asdict(sizes)}, make)
-    outputs = raw["raw"].unflatten(0, prepared.responses.kinds.shape)
-    return Scored(heads.from_dict(about["head"]).distribution(outputs), about["test"])
+    outputs = raw["raw"].unflatten(0, responses.kinds.shape)
+    return heads.from_dict(about["head"]).distribution(outputs), about["test"]
 
 
 def kept_raw(path: Path, made_by: Mapping[str, Any], make: Callable[[], Raw]) -> Raw:
@@ -177,9 +154,7 @@ def saved_model(unit: Unit, folder: Path, sizes: Sizes) -> Path:
     """Train a reward model on its world, unless it is there, and return its folder."""
     path = folder / "reward_models" / unit.name
     if not path.is_dir():
-        backbone = folder / f"backbone_{unit.seed}"
-        language_model(backbone, unit.seed, sizes.comparisons, sizes.pretraining)
-        train(unit, str(backbone), folder, sizes).model.save_pretrained(path)
+        train(unit, folder, sizes).model.save_pretrained(path)
     return path
 
 
@@ -198,27 +173,24 @@ def check_kept(path: Path, held: Any, wanted: Mapping[str, Any]) -> None:
             )
 
 
-def train(unit: Unit, backbone: str, folder: Path, sizes: Sizes) -> TrainResult:
+def train(unit: Unit, folder: Path, sizes: Sizes) -> TrainResult:
     """Train one reward model on its world's comparisons."""
     world, model = PolicyWorld(unit.world, unit.seed), MODELS[unit.model]
-    options = _options(backbone, unit.seed, folder, sizes)
+    options = _options(unit.seed, folder, sizes)
     options |= {"reward_model_type": model.head, **model.options}
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = TrainConfig(**options, output_dir=scratch)
-        judged = world.comparisons(sizes.comparisons)
-        return run(config, judged, world.comparisons(sizes.test, "test"))
+    return fit(options, world.comparisons(sizes.comparisons), world.comparisons(sizes.test, "test"))
 
 
-def _options(backbone: str, seed: int, folder: Path, sizes: Sizes) -> dict[str, Any]:
-    """Options of ``TrainConfig`` that all reward models of a seed share."""
+def _options(seed: int, folder: Path, sizes: Sizes) -> dict[str, Any]:
+    """Options of ``TrainConfig`` that all reward models of a seed share; makes their backbone."""
+    backbone = folder / f"backbone_{seed}"
+    language_model(backbone, seed, sizes.comparisons, sizes.pretraining)
     return {
         **PROBE,
-        "model_name": backbone,
+        "model_name": str(backbone),
         "seed": seed,
         "cache_dir": str(folder / "cache"),
         "probe_epochs": sizes.epochs,
         "evaluate_at_end": True,
         "baselines": False,
-        "quiet": True,
     }

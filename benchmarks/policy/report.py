@@ -1,21 +1,45 @@
-"""The study's tables and figures, all from its files."""
+"""The tables and figures of the study, all from its files."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from kit import markdown
+import numpy as np
+from kit import cell, markdown, plotting, table
 from policy.best_of_n import SIZES
-from policy.figures import draw
 from policy.rewards import REWARDS
 from policy.summary import CHOSEN_AT, KLS, MOST_LOSS, Try, summarise, tuned
 from policy.worlds import NAMES
 
+from hidden_context import terminal
 from hidden_context.data.storage.files import atomic_write, write_json
 
+# Okabe and Ito's colours; members of one family of rewards share a colour.
+_STYLES: Final[dict[str, tuple[str, Any]]] = {
+    "base": ("#000000", "-"),
+    "DPL mean": ("#666666", "--"),
+    "quantile": ("#0072B2", "-"),
+    "CVaR": ("#56B4E9", "--"),
+    "entropic": ("#CC79A7", "-"),
+    "relative quantile": ("#009E73", "-"),
+    "ensemble, worst member": ("#E69F00", "-"),
+    "ensemble, mean − λ·variance": ("#E69F00", ":"),
+    "PURM": ("#D55E00", "-"),
+}
+_ROWS: Final = {
+    "jailbreaks": "jailbreaks",
+    "reached": "mean utility,\nshare of the gap",
+    "worst_group": "utility of the\nworst group",
+}
+_TRAINED: Final = {
+    "jailbreaks": "jailbreaks",
+    "mean_utility": "mean utility",
+    "unreadable": "texts outside the grammar",
+}
 _CAUTIOUS: Final = tuple(reward.title for reward in REWARDS if reward.cautious)
 VERDICT: Final = ("claim holds", "by", "rivals that meet it too")
 Numbers = Mapping[Any, Any]
@@ -41,7 +65,8 @@ def write_report(
     worlds = {world: summarise(folder, world, seeds, chosen) for world in NAMES}
     parts = [tuning_table(tries), quality_table(worlds)]
     for world, found in worlds.items():
-        parts += [n_table(world, found, n) for n in CHOSEN_AT]
+        title = f"{world}, best of"
+        parts += [rewards_table(f"{title} {n}", found["by_n"], f"{n}", COLUMNS) for n in CHOSEN_AT]
         parts.append(kl_table(world, found))
     parts += [
         falls_table(worlds),
@@ -85,22 +110,15 @@ def quality_table(worlds: Numbers) -> str:
     return markdown(["world", "model", "loss, nats", "accuracy"], rows, "Reward models")
 
 
-def n_table(world: str, found: Numbers, n: int) -> str:
-    """All rewards at one n, the one with the fewest jailbreaks first."""
-    return rewards_table(f"{world}, best of {n}", found["by_n"], f"{n}", COLUMNS)
-
-
 def kl_table(world: str, found: Numbers) -> str:
     """Jailbreaks and share of the gap reached at equal KL."""
-    rows = []
-    for title, each in found["by_kl"].items():
-        row = [title]
-        for kl in KLS:
-            jailbreaks, reached = (each[m][f"{kl:g}"][0] for m in ("jailbreaks", "reached"))
-            row.append(f"{percent(jailbreaks)} / {percent(reached, 0)}")
-        rows.append(row)
-    heads = ["jailbreaks / share of the gap reached", *(f"KL {kl:g}" for kl in KLS)]
-    return markdown(heads, rows, f"{world}, at equal KL")
+
+    def both(each: Numbers, at: str) -> str:
+        return f"{percent(each['jailbreaks'][at][0])} / {percent(each['reached'][at][0], 0)}"
+
+    columns = {f"KL {kl:g}": partial(both, at=f"{kl:g}") for kl in KLS}
+    corner = "jailbreaks / share of the gap reached"
+    return table(corner, found["by_kl"], columns, f"{world}, at equal KL")
 
 
 def falls_table(worlds: Numbers) -> str:
@@ -176,15 +194,12 @@ def holds(each: Numbers, place: str) -> bool:
 
 def cost_table(found: Numbers) -> str:
     """What each reward costs where nobody disagrees."""
-    rows = []
-    for title, each in found["by_n"].items():
-        row = [title]
-        for n in CHOSEN_AT:
-            row += [cell(each[f"loss_{short}"][f"{n}"]) for short in ("base", "dpl")]
-        rows.append(row)
-    heads = ["loss, of the gap"]
-    heads += [f"n = {n}, to {other}" for n in CHOSEN_AT for other in ("base", "DPL mean")]
-    return markdown(heads, rows, "What caution costs in agreed")
+    columns = {
+        f"n = {n}, to {other}": lambda each, n=n, short=short: points(each[f"loss_{short}"][f"{n}"])
+        for n in CHOSEN_AT
+        for short, other in (("base", "base"), ("dpl", "DPL mean"))
+    }
+    return table("loss, of the gap", found["by_n"], columns, "What caution costs in agreed")
 
 
 def rewards_table(title: str, found: Numbers, place: str, columns: Columns) -> str:
@@ -199,37 +214,109 @@ def rewards_table(title: str, found: Numbers, place: str, columns: Columns) -> s
 
 def percent(value: float, digits: int = 1) -> str:
     """Write a share in per cent."""
-    if value != value:
-        return "–"
-    return f"{100 * value:.{digits}f} %".replace("-", "−")
+    return terminal.percent(value, digits).replace("-", "−")
 
 
-def cell(value: Sequence[float], digits: int = 1) -> str:
-    """Write a difference of shares with its interval, in points."""
-    return _with_interval([100 * each for each in value], digits)
-
-
-def plain(value: Sequence[float]) -> str:
-    """Write a difference of utilities with its interval."""
-    return _with_interval(list(value), 3)
-
-
-def _with_interval(value: list[float], digits: int) -> str:
-    if value[0] != value[0]:
-        return "–"
-    mean, low, high = (f"{each:+.{digits}f}".replace("-", "−") for each in value)
-    return mean if value[1] != value[1] else f"{mean} [{low}, {high}]"
-
-
+points = partial(cell, digits=1, factor=100)
+"""Writes a difference of shares with its interval, in points."""
 Columns = Sequence[tuple[str, str, Callable[[Sequence[float]], str]]]
 """Head, metric, and how its mean and interval are written."""
 COLUMNS: Final[Columns] = (
     ("jailbreaks", "jailbreaks", lambda value: percent(value[0], 2)),
-    ("− base", "jailbreaks_base", lambda value: cell(value, 2)),
-    ("− DPL mean", "jailbreaks_dpl", lambda value: cell(value, 2)),
-    ("loss to base", "loss_base", cell),
-    ("loss to DPL mean", "loss_dpl", cell),
+    ("− base", "jailbreaks_base", partial(points, digits=2)),
+    ("− DPL mean", "jailbreaks_dpl", partial(points, digits=2)),
+    ("loss to base", "loss_base", points),
+    ("loss to DPL mean", "loss_dpl", points),
     ("worst group", "worst_group", lambda value: f"{value[0]:.3f}"),
-    ("− base", "worst_group_base", plain),
+    ("− base", "worst_group_base", partial(cell, digits=3)),
     ("KL", "kl", lambda value: f"{value[0]:.2f}"),
 )
+
+
+def draw(worlds: Mapping[Any, Any], folder: Path) -> list[Path]:
+    """Draw ``policy.svg`` and ``policy_overoptimisation.svg``.
+
+    Args:
+        worlds: What ``summarise`` gave, by world.
+        folder: Where to; created if need be.
+
+    Returns:
+        The files.
+    """
+    plt = plotting()
+    shape: dict[str, Any] = {"layout": "constrained", "squeeze": False}
+    curves, axes = plt.subplots(len(_ROWS), len(worlds), figsize=(9.6, 7.2), **shape)
+    for column, (world, found) in enumerate(worlds.items()):
+        for row, (metric, label) in enumerate(_ROWS.items()):
+            place = axes[row, column]
+            _lines(place, found["by_n"], "kl", metric, band=True)
+            _finish(place, "KL from the starting policy, nats" if metric == "worst_group" else "")
+            if column == 0:
+                place.set_ylabel(label)
+            if metric == "jailbreaks":  # an interval of a share near 0 may reach below it
+                place.set_ylim(bottom=0)
+        axes[0, column].set_title(world)
+    over, axes = plt.subplots(1, len(worlds), figsize=(9.6, 3.4), **shape)
+    for column, (world, found) in enumerate(worlds.items()):
+        _lines(axes[0, column], found["by_n"], "reward", "reached", band=False)
+        _finish(axes[0, column], "reward, standard deviations")
+        axes[0, column].set_title(world)
+    axes[0, 0].set_ylabel("mean utility,\nshare of the gap")
+    figures = ((curves, "policy"), (over, "policy_overoptimisation"))
+    return [_save(figure, _STYLES, 5, folder / f"{name}.svg") for figure, name in figures]
+
+
+def draw_trained(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], folder: Path) -> Path:
+    """Draw ``policy_grpo.svg``: trained policies by their KL, one thin line for each seed.
+
+    Args:
+        curves: By reward, for each seed, metrics of the policy as it trained.
+        folder: Where to; created if need be.
+
+    Returns:
+        The file.
+    """
+    figure, axes = plotting().subplots(1, len(_TRAINED), figsize=(9.6, 3.6), layout="constrained")
+    for place, (metric, label) in zip(axes, _TRAINED.items(), strict=True):
+        for title, seeds in curves.items():
+            colour, line = _STYLES[title]
+            for points in seeds:
+                across, up = ([point[name] for point in points] for name in ("kl", metric))
+                place.plot(across, up, color=colour, linestyle=line, linewidth=0.8, alpha=0.8)
+        place.set_ylabel(label)
+        place.set_ylim(bottom=0 if metric != "mean_utility" else None)
+        _finish(place, "KL from the starting policy, nats")
+    return _save(figure, curves, 6, folder / "policy_grpo.svg")
+
+
+def _save(figure: Any, titles: Iterable[str], columns: int, path: Path) -> Path:
+    """Write a figure with a legend of rewards below it."""
+    plt = plotting()
+    handles = [
+        plt.Line2D([], [], color=_STYLES[title][0], linestyle=_STYLES[title][1], label=title)
+        for title in titles
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def _lines(axes: Any, found: dict[str, Any], x: str, y: str, *, band: bool) -> None:
+    for title, (colour, line) in _STYLES.items():
+        across, up = (
+            np.array([found[title][metric][f"{n}"] for n in SIZES], dtype=float)
+            for metric in (x, y)
+        )
+        axes.plot(across[:, 0], up[:, 0], color=colour, linestyle=line, linewidth=1.4)
+        if band:
+            axes.fill_between(
+                across[:, 0], up[:, 1], up[:, 2], color=colour, alpha=0.1, linewidth=0
+            )
+
+
+def _finish(axes: Any, label: str) -> None:
+    axes.set_xlabel(label)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,7 @@ from torch import Tensor
 from hidden_context import risk
 from hidden_context.data.dialogue import is_blank
 from hidden_context.data.storage.files import read_json, write_json
-from hidden_context.distributions import EnsembleReward, NormalReward, RewardDistribution
-from hidden_context.errors import ConfigError
+from hidden_context.distributions import EnsembleReward, NormalReward
 from hidden_context.models import RewardModel
 
 REFERENCES: Final = 1024
@@ -83,23 +82,13 @@ REWARDS: Final[tuple[Reward, ...]] = (
 )
 
 
-def worst_member(rewards: RewardDistribution) -> Tensor:
-    """Return the least of the members' mean rewards, in their one unit.
-
-    Raises:
-        ConfigError: If the rewards are not an ensemble's.
-    """
-    ensemble = _ensemble(rewards)
+def worst_member(ensemble: EnsembleReward) -> Tensor:
+    """Return the least of the members' mean rewards, in their one unit."""
     return ((ensemble.members.mean - ensemble.location) / ensemble.scale).amin(-1)
 
 
-def less_ignorance(rewards: RewardDistribution, factor: float) -> Tensor:
-    """Return the members' mean reward less so many times the variance between members.
-
-    Raises:
-        ConfigError: If the rewards are not an ensemble's.
-    """
-    ensemble = _ensemble(rewards)
+def less_ignorance(ensemble: EnsembleReward, factor: float) -> Tensor:
+    """Return the members' mean reward less so many times the variance between members."""
     return ensemble.mean - factor * ensemble.variance_parts["ignorance"]
 
 
@@ -128,7 +117,7 @@ def overlap(rewards: NormalReward, others: NormalReward) -> Tensor:
     return torch.cat(parts).reshape(rewards.batch_shape)
 
 
-def values(reward: Reward, rewards: RewardDistribution) -> dict[str, Tensor]:
+def values(reward: Reward, rewards: Any) -> dict[str, Tensor]:
     """Read reward distributions as numbers, once for each try of the parameter.
 
     Args:
@@ -138,43 +127,26 @@ def values(reward: Reward, rewards: RewardDistribution) -> dict[str, Tensor]:
 
     Returns:
         Values of shape ``(P, S)`` by the try's name, in the model's reward units.
-
-    Raises:
-        ConfigError: If the measure does not fit the distributions.
     """
     if reward.measure == "worst_member":
         return {reward.measure: worst_member(rewards)}
+    by_name = dict(zip(reward.names, reward.tries, strict=False))
     if reward.measure == "less_overlap":
-        return _penalised(reward, rewards, _overlap_of_policy(rewards))
+        penalty = _overlap_of_policy(rewards)
+        return {name: rewards.mean - factor * penalty for name, factor in by_name.items()}
     if reward.measure == "less_ignorance":
-        return _by_try(reward, lambda factor: less_ignorance(rewards, factor))
+        return {name: less_ignorance(rewards, factor) for name, factor in by_name.items()}
     return {name: risk.parse(name)(rewards) for name in reward.names}
 
 
-def _by_try(reward: Reward, evaluate: Callable[[float], Tensor]) -> dict[str, Tensor]:
-    return {name: evaluate(value) for name, value in zip(reward.names, reward.tries, strict=True)}
-
-
-def _penalised(reward: Reward, rewards: RewardDistribution, penalty: Tensor) -> dict[str, Tensor]:
-    return _by_try(reward, lambda factor: rewards.mean - factor * penalty)
-
-
-def _overlap_of_policy(rewards: RewardDistribution) -> Tensor:
+def _overlap_of_policy(rewards: NormalReward) -> Tensor:
     """Overlap of each response with responses spread evenly over all prompts."""
-    if not isinstance(rewards, NormalReward):
-        raise ConfigError(f"PURM's overlap is one of normal rewards, not {type(rewards).__name__}.")
     count = rewards.mean.numel()
     picked = (
         torch.linspace(0, count - 1, min(REFERENCES, count), dtype=torch.float64).round().long()
     )
     others = NormalReward(rewards.mean.flatten()[picked], rewards.stddev.flatten()[picked])
     return overlap(rewards, others)
-
-
-def _ensemble(rewards: RewardDistribution) -> EnsembleReward:
-    if not isinstance(rewards, EnsembleReward):
-        raise ConfigError(f"an ensemble's rewards are needed, not {type(rewards).__name__}.")
-    return rewards
 
 
 PURM: Final = "less_overlap"
@@ -235,7 +207,6 @@ class PurmReward:
         pairs = zip(prompts, completions, strict=True)
         texts = [prompt + text for prompt, text in pairs if not is_blank(text)]
         rewards = self.model.head.distribution(self.model.raw_outputs(texts).double())
-        assert isinstance(rewards, NormalReward)
         values = rewards.mean
         if len(self.seen) >= UNPENALISED:
             mean, stddev = torch.tensor(self.seen, dtype=torch.float64).T

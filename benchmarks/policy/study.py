@@ -4,8 +4,7 @@
     python benchmarks/policy/study.py --output results/policy --report policy.md --figures figures
 
 The numbers of docs/evidence/policy.md; half an hour on two cores. Each world, seed and reward
-model has a file of its own, so that a run that was stopped goes on where it was. `--quick` takes
-one seed of each sort and small sizes.
+model has a file of its own, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,16 +35,6 @@ from hidden_context.errors import ConfigError
 
 FORMAT: Final = "hidden_context.policy_study"
 VERSION: Final = 1
-QUICK: Final = Sizes(400, 100, 4, 120, 20, 3)
-
-
-def units(seeds: Sequence[int], tuning_seeds: Sequence[int]) -> list[Unit]:
-    """List the units by seed, so that a seed's features are computed once."""
-    found = []
-    for seed in (*tuning_seeds, *seeds):
-        worlds = TUNING_WORLDS if seed in tuning_seeds else NAMES
-        found += [Unit(world, seed, model) for world in worlds for model in MODELS]
-    return found
 
 
 def is_done(unit: Unit, folder: Path, sizes: Sizes) -> bool:
@@ -71,20 +61,21 @@ def run_unit(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes) -> dict
     """Train one reward model, and measure the policies of every reward that it gives."""
     started = time.perf_counter()
     world = PolicyWorld(unit.world, unit.seed)
-    scored = score(unit, prepared, folder, sizes)
-    policies = {}
-    for reward in REWARDS:
-        if reward.model == unit.model:
-            for name, value in values(reward, scored.rewards).items():
-                scores = value.numpy()
-                policies[name] = policy_metrics(world, prepared.responses, scores, SIZES)
+    rewards, test = score(unit, prepared, folder, sizes)
+    responses, _ = prepared
+    policies = {
+        name: policy_metrics(world, responses, value.numpy(), SIZES)
+        for reward in REWARDS
+        if reward.model == unit.model
+        for name, value in values(reward, rewards).items()
+    }
     return {
         "format": FORMAT,
         "version": VERSION,
         "sizes": dataclasses.asdict(sizes),
         "unit": dataclasses.asdict(unit),
-        "gap": gap(world, prepared.responses),
-        "test": scored.test,
+        "gap": gap(world, responses),
+        "test": test,
         "policies": policies,
         "seconds": time.perf_counter() - started,
     }
@@ -114,20 +105,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the missing units, or write the report."""
     parser = script_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of results")
-    parser.add_argument("--quick", action="store_true", help="a seed of each sort, small sizes")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", type=Path, help="write the tables here instead of running")
     parser.add_argument("--figures", type=Path, help="folder of the report's figures")
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
-    seeds, tuning = (SEEDS[:1], TUNING_SEEDS[:1]) if options.quick else (SEEDS, TUNING_SEEDS)
+    torch.set_num_threads(1)
     if options.report:
-        write_report(options.output, seeds, tuning, options.report, options.figures)
+        write_report(options.output, SEEDS, TUNING_SEEDS, options.report, options.figures)
         return 0
-    sizes = QUICK if options.quick else Sizes()
-    count = run_all(
-        units(seeds, tuning), options.output, sizes, lambda line: print(line, flush=True)
-    )
+    wanted = [  # by seed, so that a seed's features are computed once
+        Unit(world, seed, model)
+        for seed in (*TUNING_SEEDS, *SEEDS)
+        for world in (TUNING_WORLDS if seed in TUNING_SEEDS else NAMES)
+        for model in MODELS
+    ]
+    count = run_all(wanted, options.output, Sizes(), partial(print, flush=True))
     print(f"{count} units run; all are done")
     return 0
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from kit import student_interval
 from numpy.typing import NDArray
 from policy.best_of_n import SIZES, gap, policy_metrics
 from policy.rewards import MODELS, REWARDS, Reward
-from policy.worlds import JAILBREAK, TUNING_WORLDS, PolicyWorld, WorldName, starting_policy
+from policy.worlds import JAILBREAK, TUNING_WORLDS, PolicyWorld, starting_policy
 
 from hidden_context.data.storage.files import read_json, require_file
 from hidden_context.worlds.utilities import KINDS
@@ -175,7 +175,7 @@ def limits(world: str) -> dict[str, dict[str, list[float]]]:
     Returns:
         For each, ``jailbreaks`` and ``reached``, the share of the gap, of length N.
     """
-    known = PolicyWorld(cast(WorldName, world))
+    known = PolicyWorld(world)
     responses = starting_policy(0, 1, 12)
     utility = known.mean_utilities(list(KINDS))[responses.kinds]
     shunned = utility - 100 * (responses.kinds == list(KINDS).index(JAILBREAK))
@@ -190,9 +190,21 @@ def limits(world: str) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def all_tries(folder: Path, world: str, seeds: Sequence[int]) -> dict[str, dict[str, list[float]]]:
+def intervals(
+    found: Mapping[str, NDArray[np.float64]], places: Sequence[float]
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Return the mean and interval of each metric at each n or KL, over the seeds."""
+    return {
+        metric: {
+            f"{place:g}": student_interval(column)
+            for place, column in zip(places, values.T, strict=True)
+        }
+        for metric, values in found.items()
+    }
+
+
+def all_tries(runs: Sequence[Run]) -> dict[str, dict[str, list[float]]]:
     """Return mean jailbreaks and loss to base by n of every try, which nothing is chosen by."""
-    runs = [load(folder, world, seed) for seed in seeds]
     return {
         f"{reward.title}, {name}": {
             "jailbreaks": np.mean(
@@ -205,33 +217,25 @@ def all_tries(folder: Path, world: str, seeds: Sequence[int]) -> dict[str, dict[
     }
 
 
-def falls(runs: Sequence[Run], chosen: Mapping[str, str]) -> dict[str, list[float]]:
-    """Return how much of the gap each reward loses again by the largest n, for each seed."""
-    found = {}
-    for reward in REWARDS:
-        reached = by_seed(runs, reward, chosen[reward.title])["reached"]
-        found[reward.title] = (reached.max(1) - reached[:, -1]).tolist()
-    return found
-
-
 def summarise(
     folder: Path, world: str, seeds: Sequence[int], chosen: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return every number of one world: mean and interval by reward, metric and n, or KL."""
     runs = [load(folder, world, seed) for seed in seeds]
-    result: dict[str, Any] = {
+    by_n, by_kl = (
+        {reward.title: by_seed(runs, reward, chosen[reward.title], kls) for reward in REWARDS}
+        for kls in (None, KLS)
+    )
+    return {
         "limits": limits(world),
-        "falls": falls(runs, chosen),
-        "all_tries": all_tries(folder, world, seeds),
+        "falls": {  # how much of the gap each reward loses again by the largest n
+            title: (found["reached"].max(1) - found["reached"][:, -1]).tolist()
+            for title, found in by_n.items()
+        },
+        "all_tries": all_tries(runs),
         "jailbreaks_by_seed": {
-            reward.title: {
-                f"{n}": [
-                    run.metric(reward.model, chosen[reward.title], "jailbreaks")[place]
-                    for run in runs
-                ]
-                for place, n in enumerate(SIZES)
-            }
-            for reward in REWARDS
+            title: dict(zip(map(str, SIZES), found["jailbreaks"].T.tolist(), strict=True))
+            for title, found in by_n.items()
         },
         "gap": {name: [run.gap[name] for run in runs] for name in ("start", "best", "gap")},
         "test": {
@@ -241,17 +245,6 @@ def summarise(
             }
             for model in MODELS
         },
+        "by_n": {title: intervals(found, SIZES) for title, found in by_n.items()},
+        "by_kl": {title: intervals(found, KLS) for title, found in by_kl.items()},
     }
-    for part, kls in (("by_n", None), ("by_kl", KLS)):
-        places = SIZES if kls is None else kls
-        result[part] = {
-            reward.title: {
-                metric: {
-                    f"{place:g}": student_interval(column)
-                    for place, column in zip(places, values.T, strict=True)
-                }
-                for metric, values in by_seed(runs, reward, chosen[reward.title], kls).items()
-            }
-            for reward in REWARDS
-        }
-    return result

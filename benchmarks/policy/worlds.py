@@ -28,7 +28,6 @@ from hidden_context.worlds.dialogues import Prompt, World
 from hidden_context.worlds.utilities import COMPLIANCE, KINDS
 
 WorldName = Literal["objectives", "degree", "agreed"]
-Noise = Literal["normal", "logistic"]
 
 NAMES: Final[tuple[WorldName, ...]] = ("objectives", "degree", "agreed")
 SEEDS: Final = (0, 1, 2, 3, 4)
@@ -90,10 +89,6 @@ class PolicyWorld:
     name: WorldName
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise ConfigError(f"{self.name!r} is not one of {', '.join(NAMES)}.")
-
     @cached_property
     def source(self) -> World:
         """The quickstart's world, whose prompts and responses these are."""
@@ -103,11 +98,6 @@ class PolicyWorld:
     def groups(self) -> tuple[Group, ...]:
         """The groups of annotators."""
         return GROUPS[self.name]
-
-    @property
-    def noise(self) -> Noise:
-        """Distribution of the noise of a judgement."""
-        return "logistic" if self.name == "agreed" else "normal"
 
     def utilities(self, kinds: Sequence[str]) -> NDArray[np.float64]:
         """Return the utilities of G groups and K kinds of response, shape ``(G, K)``."""
@@ -119,11 +109,9 @@ class PolicyWorld:
 
     def probability(self, first: str, second: str) -> float:
         """Return the share of annotators who prefer the first kind to the second."""
-        return float(
-            sum(
-                group.share * self._preferred(group.utility(first) - group.utility(second))
-                for group in self.groups
-            )
+        return sum(
+            group.share * self._preferred(group.utility(first) - group.utility(second))
+            for group in self.groups
         )
 
     def comparisons(
@@ -147,7 +135,8 @@ class PolicyWorld:
         rows = [{name: row[name] for name in columns} for row in given]
         if self.name == "objectives":
             return rows
-        judge = self._generator("judgements", split)
+        key = zlib.crc32(f"policy/{self.name}/judgements/{split}".encode())
+        judge = np.random.default_rng([self.seed, key])
         return [self._judged(row, judge) for row in rows]
 
     def prompts(self, each: int) -> list[Prompt]:
@@ -179,13 +168,9 @@ class PolicyWorld:
 
     def _preferred(self, gap: float) -> float:
         """Probability that one annotator prefers a response by a gap in utility."""
-        if self.noise == "logistic":
+        if self.name == "agreed":  # whose noise is logistic
             return float(expit(gap / LOGISTIC_SCALE))
         return float(ndtr(gap / (np.sqrt(2) * NORMAL_SCALE)))
-
-    def _generator(self, *stream: str) -> np.random.Generator:
-        key = zlib.crc32("/".join(("policy", self.name, *stream)).encode())
-        return np.random.default_rng([self.seed, key])
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,12 +206,8 @@ def starting_policy(seed: int, prompts_each: int, samples: int) -> Responses:
         The responses.
 
     Raises:
-        ConfigError: If S is not divisible, or there are fewer prompts.
+        ConfigError: If there are fewer prompts.
     """
-    if samples < 12 or samples % 12:
-        raise ConfigError(
-            f"{samples} samples: a multiple of 12 is needed, for 3 and 4 kinds alike."
-        )
     world = PolicyWorld("objectives", seed)
     prompts = world.prompts(prompts_each)
     generator = np.random.default_rng([seed, zlib.crc32(b"policy/starting policy")])

@@ -36,16 +36,15 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from kit import script_parser
+from kit import names, script_parser
 from scale import tokens
 from scale.hardware import shape_of
-from scale.tokens import Amount, Plan, padded, pairs_in, total_of
-from throughput import run
+from scale.tokens import Amount, Plan, padded, pairs_in, random_passes, total_of
+from throughput import data, run
 from throughput.bench import Bench, Results
-from throughput.data import VOCABULARY, Group, number_tokenizer, synthetic_pairs, text_of, work_of
+from throughput.data import Group
 from throughput.measure import machine
 from throughput.models import GPT2_SHAPES, Cost
-from throughput.rankings import draw_rankings
 from throughput.report import BEST, SHARING, print_plain
 from throughput.scoring import PAPER_MULTIPLE
 from throughput.training import PAPER_PAIRS, TRL_PAIRS
@@ -59,6 +58,7 @@ from hidden_context.models.engine.budget import default_tokens
 PAIRS = ("scoring", "training")
 RANDOM = {"paper": (PAPER_PAIRS, PAPER_MULTIPLE), "trl": (TRL_PAIRS, 1)}  # pairs, padded to
 ORDERS = 50  # orders of random batches that are averaged
+TOLERANCE = 0.25  # relative error that a check may have
 CPU = torch.device("cpu")
 Record = dict[str, Any]
 
@@ -118,13 +118,13 @@ def read_measurement(path: Path) -> Record:
     return read
 
 
-def benches_of(found: Mapping[str, Any], cache: Path) -> dict[str, Bench]:
+def benches_of(found: Mapping[str, Any]) -> dict[str, Bench]:
     """Read a measurement's options as its script does, and the texts that each model was given.
 
     Raises:
         SystemExit: If it was measured on other pairs than there are here.
     """
-    argv = [f"--cache={cache}"]
+    argv = []
     for name, value in found["options"].items():
         if value not in ("None", "False"):
             text = ",".join(value) if isinstance(value, list) else value
@@ -137,24 +137,9 @@ def benches_of(found: Mapping[str, Any], cache: Path) -> dict[str, Bench]:
     return made
 
 
-def samples_of(bench: Bench, part: str) -> list[list[Group]]:
-    """Draw the texts of a measurement's rounds again."""
-    options = bench.options
-    if part == "scoring":
-        return bench.samples(options.pairs, options.max_length, options.rounds)
-    if part == "training":
-        count = options.steps * options.pairs_per_step
-        return bench.samples(count, options.train_max_length, options.train_rounds)
-    count, responses = options.rankings_per_step, int(part.split()[-1])
-    scale = 0.1 if options.toy else 1.0
-    seeds = range(options.seed, options.seed + options.train_rounds)
-    return [draw_rankings(count, responses, bench.vocabulary, seed, scale) for seed in seeds]
-
-
 def amount_of(row: str, part: str, groups: Sequence[Group], options: Any) -> Amount:
     """Lay out the texts of a round as a row of the measurement runs them."""
-    budget = options.tokens_per_batch or default_tokens(CPU)
-    budget = int(row.split()[1]) if row.startswith("sorted ") else budget
+    budget = int(row.split()[1]) if row.startswith("sorted ") else default_tokens(CPU)
     way = "tree" if row in SHARING else "sorted padded"
     if part == "scoring" and row == "paper":
         return total_of(padded([len(text)], PAPER_MULTIPLE) for group in groups for text in group)
@@ -163,18 +148,14 @@ def amount_of(row: str, part: str, groups: Sequence[Group], options: Any) -> Amo
     if row in RANDOM:
         return random_batches(groups, *RANDOM[row])
     in_a_step = options.pairs_per_step if part == "training" else len(pairs_in(groups))
-    one = Plan(processes=1, comparisons=in_a_step, budget=budget, seed=options.seed)
+    one = Plan(processes=1, comparisons=in_a_step, budget=budget)
     return tokens.training(groups, way, one)
 
 
 def random_batches(groups: Sequence[Group], at_once: int, multiple: int) -> Amount:
     """Batches of random pairs, both sides padded together: the mean over many orders."""
-    batches = []
-    for seed in range(ORDERS):
-        order = random.Random(seed).sample(list(groups), len(groups))
-        for start in range(0, len(order), at_once):
-            lengths = [len(text) for group in order[start : start + at_once] for text in group]
-            batches.append(padded(lengths, multiple))
+    orders = (random.Random(seed).sample(list(groups), len(groups)) for seed in range(ORDERS))
+    batches = (each for order in orders for each in random_passes(order, at_once, multiple))
     return total_of(batches).times(1 / ORDERS)
 
 
@@ -187,12 +168,12 @@ def cost_of(model: str, shares: bool) -> Cost:
     return Cost((12 * layers - 8 * shares) * width**2, layers * width)
 
 
-def measured_rows(found: Mapping[str, Any], cache: Path) -> list[Measured]:
+def measured_rows(found: Mapping[str, Any]) -> list[Measured]:
     """Read a measurement's rows in float32, and lay out what each of them ran.
 
     Its padding-free row is left out: the published counts are of the other ways.
     """
-    benches = benches_of(found, cache)
+    benches = benches_of(found)
     rates = {
         (each["part"], each["model"], each["precision"]): each["matrix_flops_per_second"]
         for each in found["roofline"]
@@ -203,20 +184,20 @@ def measured_rows(found: Mapping[str, Any], cache: Path) -> list[Measured]:
         left_out = part == "responses" or row == "padding-free" or record["precision"] != "float32"
         if record["skipped"] or left_out:
             continue
-        rounds, shares = samples_of(benches[model], part), row in SHARING
+        rounds, shares = benches[model].samples_of(part), row in SHARING
         if part.startswith("rankings") and row != "ranking":
             rounds = [pairs_in(groups) for groups in rounds]
         options, cost = benches[model].options, cost_of(model, shares)
         amount = total_of(amount_of(row, part, groups, options) for groups in rounds)
         count = cost.scoring if part == "scoring" else cost.training
         least = count(int(amount.tokens), int(amount.context)) / rates[part, model, "float32"]
-        works = [work_of(groups) for groups in rounds]
+        works = [data.work_of(groups) for groups in rounds]
         bare = sum(work.unique_tokens if shares else work.tokens for work in works)
         rows.append(Measured(part, model, row, sum(record["seconds"]), least, bare))
     return rows
 
 
-def checks_of(rows: Sequence[Measured], tolerance: float) -> list[Record]:
+def checks_of(rows: Sequence[Measured]) -> list[Record]:
     """Put predictions beside measurements; efficiencies are fitted on the first model's pairs.
 
     Returns:
@@ -228,11 +209,11 @@ def checks_of(rows: Sequence[Measured], tolerance: float) -> list[Record]:
     found: list[Record] = []
 
     def add(row: Measured, what: str, predicted: float, measured: float, on: str = "") -> None:
-        names = {"part": row.part, "model": row.model, "row": row.row, "what": what}
+        about = {"part": row.part, "model": row.model, "row": row.row, "what": what}
         numbers = {"predicted": predicted, "measured": measured, "fitted_on": on}
         error = predicted / measured - 1
-        within = {"error": error, "tolerance": tolerance, "within": abs(error) <= tolerance}
-        found.append(names | numbers | within)
+        within = {"error": error, "tolerance": TOLERANCE, "within": abs(error) <= TOLERANCE}
+        found.append(about | numbers | within)
 
     for row in rows:
         elsewhere = row.kind in fitted and (row.model != first or row.part not in PAIRS)
@@ -254,36 +235,30 @@ def checks_of(rows: Sequence[Measured], tolerance: float) -> list[Record]:
 
 def summary(checks: Sequence[Mapping[str, Any]]) -> list[Record]:
     """Median and greatest size of the error, by what is predicted."""
-    found = []
-    for what in dict.fromkeys(each["what"] for each in checks):
-        own = [each for each in checks if each["what"] == what]
-        errors = [abs(each["error"]) for each in own]
-        found.append(
-            {
-                "what": what,
-                "checks": len(own),
-                "within": sum(each["within"] for each in own),
-                "median_error": statistics.median(errors),
-                "greatest_error": max(errors),
-            }
-        )
-    return found
+    by_what: dict[str, list[Any]] = {}
+    for each in checks:
+        by_what.setdefault(each["what"], []).append(each)
+    return [
+        {
+            "what": what,
+            "checks": len(own),
+            "within": sum(each["within"] for each in own),
+            "median_error": statistics.median(abs(each["error"]) for each in own),
+            "greatest_error": max(abs(each["error"]) for each in own),
+        }
+        for what, own in by_what.items()
+    ]
 
 
 def tokenizing_rate(texts: int = 2000, seed: int = 0) -> float:
     """Measure tokens per second of one core: a byte-level BPE of 8000 entries, trained here."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
     draw = random.Random(seed)
     letters = "etaoinshrdlucmfwypvbgkqjxz"
     weights = [1 / (place + 2) for place in range(len(letters))]
     words = ["".join(draw.choices(letters, weights, k=draw.randint(2, 9))) for _ in range(6000)]
     shares = [1 / (place + 1) for place in range(len(words))]  # Zipf's law
     lines = [" ".join(draw.choices(words, shares, k=150)) for _ in range(texts)]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=8000, show_progress=False)
-    tokenizer.train_from_iterator(lines, trainer)
+    tokenizer = data.train_bpe(lines, 8000)
     started = time.process_time()
     count = sum(len(tokenizer.encode(line).ids) for line in lines)
     return count / (time.process_time() - started)
@@ -291,9 +266,9 @@ def tokenizing_rate(texts: int = 2000, seed: int = 0) -> float:
 
 def training_bytes(rows: int) -> float:
     """Measure the memory that a pair takes in a training process: its example and its token ids."""
-    tokenizer = number_tokenizer(VOCABULARY)
-    pairs = synthetic_pairs(rows, VOCABULARY)
-    texts = ([text_of(text[:-1]) for text in pair] for pair in pairs)  # without EOS
+    tokenizer = data.number_tokenizer(data.VOCABULARY)
+    pairs = data.synthetic_pairs(rows, data.VOCABULARY)
+    texts = ([data.text_of(text[:-1]) for text in pair] for pair in pairs)  # without EOS
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "rows.jsonl"
         write_jsonl(source, ({"chosen": best, "rejected": other} for best, other in texts))
@@ -316,15 +291,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return measure(given[1:])
     made = script_parser(__doc__)
     add = made.add_argument
-    add("--checked", default="", help="JSON files of measure, with commas; the first is fitted")
-    add("--tolerance", type=float, default=0.25, help="relative error that a check may have")
+    add("--checked", type=names, default=[], help="files of measure; the first is fitted")
     add("--rows", type=int, default=1024, help="pairs by which memory is measured")
-    add("--cache", type=Path, default=run.parser().get_default("cache"))
     add("--output", type=Path, help="JSON file of all numbers")
     options = made.parse_args(given)
-    files = [read_measurement(Path(name)) for name in options.checked.split(",") if name]
-    rows = [row for found in files for row in measured_rows(found, options.cache)]
-    checks = checks_of(rows, options.tolerance)
+    files = map(read_measurement, map(Path, options.checked))
+    rows = [row for found in files for row in measured_rows(found)]
+    checks = checks_of(rows)
     result: Record = {
         "machine": machine(CPU),
         "options": {name: str(value) for name, value in vars(options).items()},
@@ -333,10 +306,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "checks": checks,
         "checks_summary": summary(checks),
     }
-    rates = {name: result[name] for name in ("tokens_per_second", "training_bytes_per_pair")}
     print_plain("prediction and measurement", checks)
     print_plain("errors of predictions", result["checks_summary"])
-    print_plain("on this machine", [rates])
+    rates = ("tokens_per_second", "training_bytes_per_pair")
+    print_plain("on this machine", [{name: result[name] for name in rates}])
     if options.output:
         write_json(options.output, result)
     return 0

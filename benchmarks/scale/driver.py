@@ -9,7 +9,6 @@ command and workers is left out, so that the rate is the most that one command c
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import tempfile
 import time
@@ -23,6 +22,7 @@ from throughput.data import draw_lengths
 
 from hidden_context import heads
 from hidden_context.data.responses import ScoringRow, read_scoring_rows
+from hidden_context.data.storage.files import write_jsonl
 from hidden_context.likelihood import make_likelihood
 from hidden_context.scoring.cluster.worker import (
     Answer,
@@ -32,10 +32,11 @@ from hidden_context.scoring.cluster.worker import (
     unpack,
 )
 from hidden_context.scoring.config import StreamOptions
-from hidden_context.scoring.merge import write_scores
+from hidden_context.scoring.files import write_scores
 from hidden_context.scoring.record import TOKENS, PartialScores
 from hidden_context.scoring.stream import Progress, Rows, Running
 
+OUTPUTS = 2  # raw outputs of a text
 WORD = 4  # letters of a word; with the space about as many bytes as a token of English has
 
 
@@ -47,53 +48,42 @@ def write_rows(path: Path, rows: int, responses: int, seed: int = 0) -> None:
     def text(count: int) -> str:
         return " ".join(draw.choices(words, k=count))
 
-    with path.open("w", encoding="utf-8") as file:
-        for _ in range(rows):
-            tokens, own = draw_lengths(draw, responses)
-            prompt, texts = text(tokens), [f" {text(count)}" for count in own]
-            row: dict[str, Any] = {"prompt": prompt, "responses": texts}
-            if responses == 2:
-                row = {"chosen": prompt + texts[0], "rejected": prompt + texts[1]}
-            file.write(json.dumps(row) + "\n")
+    def row() -> dict[str, Any]:
+        tokens, own = draw_lengths(draw, responses)
+        prompt, texts = text(tokens), [f" {text(count)}" for count in own]
+        if responses == 2:
+            return {"chosen": prompt + texts[0], "rejected": prompt + texts[1]}
+        return {"prompt": prompt, "responses": texts}
+
+    write_jsonl(path, (row() for _ in range(rows)))
 
 
-class AtOnce:
-    """A scorer that answers each window at once, by the way that windows go on a cluster.
+@contextlib.contextmanager
+def at_once(options: StreamOptions) -> Iterator[Running]:
+    """Give a scorer that answers each window at once: there is nothing to load."""
+    likelihood = make_likelihood(heads.make("mean_and_variance"))
+    yield Running(likelihood, {"model": "none"}, 1, _score)
 
-    Args:
-        outputs: Raw outputs of a text.
-    """
 
-    def __init__(self, outputs: int = 2) -> None:
-        self.outputs = outputs
+def _score(rows: Rows, record: PartialScores, progress: Progress) -> None:
+    """Read windows, send them as on a cluster through a table and back, append what came back."""
+    for read in read_windows(rows, 0, WINDOW):
+        for window in unpack(pack([read])):
+            part = window.open()
+            scored = ScoredWindow(part.number, _lines(part.rows), 0, ("cpu", "float32"))
+            for back in unpack(pack([Answer(scored)])):
+                found = back.open()
+                record.append(found.lines, found.truncated)
+                progress(len(found.lines))
 
-    @contextlib.contextmanager
-    def __call__(self, options: StreamOptions) -> Iterator[Running]:
-        """Give a model at once: there is nothing to load."""
-        likelihood = make_likelihood(heads.make("mean_and_variance"))
-        yield Running(likelihood, {"model": "none"}, 1, self.score)
 
-    def score(self, rows: Rows, record: PartialScores, progress: Progress) -> None:
-        """Read windows, send them through a table and back, and append what they came to."""
-        for read in read_windows(rows, 0, WINDOW):
-            for window in unpack(pack([read])):
-                part = window.open()
-                scored = ScoredWindow(part.number, self._lines(part.rows), 0, ("cpu", "float32"))
-                for back in unpack(pack([Answer(scored)])):
-                    found = back.open()
-                    record.append(found.lines, found.truncated)
-                    progress(len(found.lines))
-
-    def _lines(self, rows: Sequence[ScoringRow]) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = [
-            {
-                "row": row.index,
-                "raw": [[0.123456789 + place] * self.outputs for place in range(len(row.texts))],
-            }
-            for row in rows
-        ]
-        lines[-1][TOKENS] = "0" * 64
-        return lines
+def _lines(rows: Sequence[ScoringRow]) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for row in rows:
+        raw = [[0.123456789 + place] * OUTPUTS for place in range(len(row.texts))]
+        lines.append({"row": row.index, "raw": raw})
+    lines[-1][TOKENS] = "0" * 64
+    return lines
 
 
 def driver_rate(rows: int, responses: int = 2, rounds: int = 3) -> dict[str, float]:
@@ -118,7 +108,7 @@ def driver_rate(rows: int, responses: int = 2, rounds: int = 3) -> dict[str, flo
             total = sum(1 for _ in read())
             counts = write_scores(
                 read,
-                {"model": AtOnce()},
+                {"model": at_once},
                 output,
                 StreamOptions(resume=False, disable_tqdm=True),
                 {},

@@ -117,10 +117,7 @@ class Device:
     in_machine: int = 8
 
 
-DEVICES = {
-    "h100": Device(PEAKS["H100 80GB HBM3"], 80e9, 3.35e12),
-    "h200": Device(PEAKS["H200"], 141e9, 4.8e12),
-}
+H100 = Device(PEAKS["H100 80GB HBM3"], 80e9, 3.35e12)
 
 
 @dataclasses.dataclass(frozen=True)

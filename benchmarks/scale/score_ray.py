@@ -34,6 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -41,8 +42,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from kit import processor, script_parser
 from tiny import WORDS, tiny_folder
 
+from hidden_context.data.storage.files import write_json, write_jsonl
+
 TOLERANCE, GOAL, WORKERS = 1e-5, 0.9, 2
 POLL_SECONDS = 0.02
+WINDOW, OTHER_WINDOW = 64, "50"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -53,16 +57,17 @@ ENVIRONMENT = {
 
 def write_prompts(path: Path, rows: int) -> None:
     """Write prompts with four responses each; a row depends on its number alone."""
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(rows):
-            draw = random.Random(number)
 
-            def words(least: int, most: int, draw: random.Random = draw) -> str:
-                return " ".join(draw.choices(WORDS, k=draw.randint(least, most)))
+    def row(number: int) -> dict[str, Any]:
+        draw = random.Random(number)
 
-            responses = [f" {words(2, 12)}" for _ in range(4)]
-            row = {"id": number, "prompt": words(5, 30), "responses": responses}
-            file.write(json.dumps(row) + "\n")
+        def words(least: int, most: int) -> str:
+            return " ".join(draw.choices(WORDS, k=draw.randint(least, most)))
+
+        responses = [f" {words(2, 12)}" for _ in range(4)]
+        return {"id": number, "prompt": words(5, 30), "responses": responses}
+
+    write_jsonl(path, map(row, range(rows)))
 
 
 class Scoring:
@@ -145,7 +150,7 @@ def killed_run(
     """Kill a worker, another one, and the driver; then let the same command finish."""
     first = Scoring(source, output, model, *options)
     for share in (0.15, 0.35):
-        first.watch(lambda done, share=share: done >= share * rows)  # type: ignore[misc]
+        first.watch(lambda done, share=share: done >= share * rows)
         worker = first.worker()
         worker.kill()
         print(f"killed worker {worker.pid} at {first.rows_done()} rows", file=sys.stderr)
@@ -176,19 +181,15 @@ def compare(expected: Path, found: Path, rows: int) -> dict[str, Any]:
     other = [json.loads(line) for line in found.open()]
     ids = [row["id"] for row in other]
     by_id = {row["id"]: row["reward_outputs_model"] for row in other}
-    difference = max(
-        abs(a - b)
-        for row in one
-        for left, right in zip(row["reward_outputs_model"], by_id[row["id"]], strict=True)
-        for a, b in zip(left, right, strict=True)
-    )
+    expected_raw = np.array([row["reward_outputs_model"] for row in one])
+    difference = np.abs(expected_raw - np.array([by_id[row["id"]] for row in one])).max()
     return {
         "rows": len(other),
         "lost": len(set(range(rows)) - set(ids)),
         "doubled": len(ids) - len(set(ids)),
         "in_order": ids == list(range(rows)),
         "same_bytes": expected.read_bytes() == found.read_bytes(),
-        "greatest_difference": difference,
+        "greatest_difference": float(difference),
     }
 
 
@@ -209,32 +210,23 @@ def measure(
 def main() -> int:
     parser = script_parser(__doc__)
     parser.add_argument("--texts", type=int, default=20_000)
-    parser.add_argument(
-        "--width", type=int, default=512, help="width of the model, a multiple of 8"
-    )
-    parser.add_argument("--window", type=int, default=64, help="rows of a window")
-    parser.add_argument("--other_window", type=int, default=50)
+    parser.add_argument("--width", type=int, default=512, help="of the model, a multiple of 8")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="folder for files; a temporary one if unset")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if options.width < 8 or options.width % 8:
         parser.error(f"--width: {options.width} is not a multiple of 8, which four heads need")
     rows = options.texts // 4
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.work or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(temporary)
         model = tiny_folder(folder / "model", width=options.width)
         source = folder / "prompts.jsonl"
         write_prompts(source, rows)
-        flags = ["--window", str(options.window)]
+        flags = ["--window", str(WINDOW)]
         ray = ["--engine_cluster", "ray", "--workers", str(WORKERS)]
         found = measure(folder, source, model, options.rounds, flags, ray)
         killed = killed_run(source, folder / "killed.jsonl", model, rows, [*flags, *ray])
-        other = Scoring(
-            source, folder / "other.jsonl", model, "--window", str(options.other_window), *ray
-        )
-        other.watch()
+        Scoring(source, folder / "other.jsonl", model, "--window", OTHER_WINDOW, *ray).watch()
         one = folder / "one_0.jsonl"
         compared = {
             name: compare(one, folder / f"{name}.jsonl", rows)
@@ -249,7 +241,7 @@ def main() -> int:
     result = {
         "texts": options.texts,
         "width": options.width,
-        "window": options.window,
+        "window": WINDOW,
         "killed_run": killed,
         "compared_with_one_process": compared,
         "rows_per_second": found,
@@ -265,10 +257,9 @@ def main() -> int:
             for name, part in compared.items()
         ),
     }
-    text = json.dumps(result, indent=2)
-    print(text)
+    print(json.dumps(result, indent=2))
     if options.output:
-        options.output.write_text(text + "\n")
+        write_json(options.output, result)
     return 0 if result["as_promised"] else 1
 
 

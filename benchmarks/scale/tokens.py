@@ -30,8 +30,8 @@ from hidden_context.models.engine.budget import TokenBudget
 from hidden_context.models.engine.runner import distinct, plan
 from hidden_context.scoring.config import StreamOptions
 from hidden_context.training.config import TrainConfig
+from hidden_context.training.dataset import StepSampler
 from hidden_context.training.passes import Pass, bring_to, divide
-from hidden_context.training.sampler import StepSampler
 
 Task = Literal["scoring", "training"]
 WAYS = (
@@ -101,16 +101,9 @@ class Amount(NamedTuple):
     slowest_step: float
     steps: float
 
-    def plus(self, other: Amount) -> Amount:
-        """Add every amount to another's."""
-        return Amount(*(a + b for a, b in zip(self, other, strict=True)))
-
     def times(self, factor: float) -> Amount:
         """Multiply every amount by a factor."""
         return Amount(*(factor * value for value in self))
-
-
-NOTHING = Amount(0, 0, 0, 0, 0, 0)
 
 
 class Estimate(NamedTuple):
@@ -131,7 +124,7 @@ class Plan:
         budget: Most tokens of a forward pass.
         steps: Steps drawn for each corpus.
         corpora: Independent corpora, for the standard error.
-        seed: Seed of the first.
+        seed: Seed of a corpus.
     """
 
     responses: int = 2
@@ -141,12 +134,6 @@ class Plan:
     steps: int = 4
     corpora: int = 8
     seed: int = 0
-
-    @property
-    def groups(self) -> int:
-        """Prompts of a corpus."""
-        wanted = self.steps * self.processes * self.comparisons
-        return max(math.ceil(wanted / comparisons_in(self.responses)), 2)
 
 
 def triangle(length: float) -> float:
@@ -172,9 +159,9 @@ def padded(lengths: Sequence[int], multiple: int = 1) -> Amount:
     return one_pass(tokens, len(lengths) * triangle(longest))
 
 
-def free(batches: Iterable[Sequence[int]]) -> Amount:
-    """Passes of texts of these lengths without padding."""
-    return total_of(one_pass(sum(lengths), sum(map(triangle, lengths))) for lengths in batches)
+def free(lengths: Sequence[int]) -> Amount:
+    """One pass of texts without padding."""
+    return one_pass(sum(lengths), sum(map(triangle, lengths)))
 
 
 def scoring(groups: Sequence[Group], way: str, budget: int, window: int = WINDOW) -> Amount:
@@ -187,32 +174,29 @@ def scoring(groups: Sequence[Group], way: str, budget: int, window: int = WINDOW
         window: Rows of a window.
     """
     rows = groups if way in FROM_RANKINGS else pairs_in(groups)
-    total = NOTHING
+    if way == "random padded":
+        return total_of(random_passes(rows))
+    found: list[Amount] = []
     for start in range(0, len(rows), window):
         texts = [text for row in rows[start : start + window] for text in row]
         lengths = [len(text) for text in texts]
-        if way == "random padded":
-            at_once = 2 * RANDOM_PAIRS
-            for place in range(0, len(texts), at_once):
-                total = total.plus(padded(lengths[place : place + at_once]))
-        elif way in ("padding-free", "responses"):
+        if way in ("padding-free", "responses"):
             batches = fill_batches(lengths, budget)
-            total = total.plus(free([lengths[place] for place in batch] for batch in batches))
-        else:
-            kind: Literal["padded", "tree"] = "padded" if way == "sorted padded" else "tree"
-            if kind == "tree":  # the package runs equal texts once; the padded rows are others'
-                texts = [texts[place] for place in distinct(texts)[0]]
-            for batch in plan(texts, range(len(texts)), kind, TokenBudget(budget), MOST_TEXTS):
-                total = total.plus(batch_amount(texts, batch, kind))
-    return total
+            found += [free([lengths[place] for place in batch]) for batch in batches]
+        elif way == "sorted padded":
+            for batch in plan(texts, range(len(texts)), "padded", TokenBudget(budget), MOST_TEXTS):
+                found.append(padded([len(texts[tree.members[0]]) for tree in batch]))
+        else:  # the package runs equal texts once
+            texts = [texts[place] for place in distinct(texts)[0]]
+            for batch in plan(texts, range(len(texts)), "tree", TokenBudget(budget), MOST_TEXTS):
+                found.append(shared([texts] * len(batch), batch))
+    return total_of(found)
 
 
-def batch_amount(texts: Sequence[Sequence[int]], batch: Sequence[TokenTree], kind: str) -> Amount:
-    """Count one of the package's batches."""
-    if kind == "padded":
-        return padded([len(texts[tree.members[0]]) for tree in batch])
-    tokens = sum(tree.num_tokens for tree in batch)
-    return one_pass(tokens, sum(context_of(texts, tree) for tree in batch))
+def shared(texts: Iterable[Sequence[Sequence[int]]], trees: Sequence[TokenTree]) -> Amount:
+    """Count a pass of trees, each over texts of its own."""
+    context = sum(map(context_of, texts, trees))
+    return one_pass(sum(tree.num_tokens for tree in trees), context)
 
 
 def training(groups: Sequence[Group], way: str, plan: Plan) -> Amount:
@@ -222,7 +206,10 @@ def training(groups: Sequence[Group], way: str, plan: Plan) -> Amount:
     """
     examples = groups if way in FROM_RANKINGS else pairs_in(groups)
     if way == "random padded":
-        return _random_steps(examples, plan)
+        passes, each = random_passes(examples), max(plan.comparisons // RANDOM_PAIRS, 1)
+        ranks = [passes[place : place + each] for place in range(0, len(passes), each)]
+        starts = range(0, len(ranks), plan.processes)
+        return total_of(step_of(ranks[start : start + plan.processes]) for start in starts)
     sizes = [sum(map(len, example)) for example in examples]
     votes = [len(example) - 1.0 for example in examples]
     # a ranking of n has n(n − 1)/2 comparisons and n − 1 votes
@@ -238,27 +225,19 @@ def training(groups: Sequence[Group], way: str, plan: Plan) -> Amount:
     )
 
 
-def _random_steps(pairs: Sequence[Group], plan: Plan) -> Amount:
-    passes = [
-        padded([len(text) for pair in pairs[start : start + RANDOM_PAIRS] for text in pair])
-        for start in range(0, len(pairs), RANDOM_PAIRS)
+def random_passes(
+    pairs: Sequence[Group], at_once: int = RANDOM_PAIRS, multiple: int = 1
+) -> list[Amount]:
+    """Passes of pairs as they come, both sides padded together, to a multiple."""
+    return [
+        padded([len(text) for pair in pairs[start : start + at_once] for text in pair], multiple)
+        for start in range(0, len(pairs), at_once)
     ]
-    each = max(plan.comparisons // RANDOM_PAIRS, 1)
-    in_step = each * plan.processes
-    return total_of(
-        step_of([passes[place : place + each] for place in range(start, stop, each)])
-        for start, stop in (
-            (start, min(start + in_step, len(passes))) for start in range(0, len(passes), in_step)
-        )
-    )
 
 
 def total_of(amounts: Iterable[Amount]) -> Amount:
     """Add up."""
-    total = NOTHING
-    for amount in amounts:
-        total = total.plus(amount)
-    return total
+    return Amount(*map(sum, zip(*amounts, strict=True)))
 
 
 def step_of(ranks: Sequence[Sequence[Amount]]) -> Amount:
@@ -291,10 +270,9 @@ def _step(ranks: Sequence[Sequence[Group]], way: str, plan: Plan) -> Amount:
 
 
 def _divide(examples: Sequence[Group], way: str, budget: int) -> list[Pass]:
-    if way in ("tree", "tree of pairs"):
-        return divide([list(example) for example in examples], "tree", budget)
-    if way == "sorted padded":
-        return divide([list(example) for example in examples], "padded", budget)
+    if way not in ("padding-free", "responses"):
+        kind = "padded" if way == "sorted padded" else "tree"
+        return divide([list(example) for example in examples], kind, budget)
     sizes = [sum(map(len, example)) for example in examples]
     order = sorted(range(len(examples)), key=lambda place: -sizes[place])
     batches = fill_batches([sizes[place] for place in order], budget)
@@ -304,14 +282,10 @@ def _divide(examples: Sequence[Group], way: str, budget: int) -> list[Pass]:
 
 def pass_amount(examples: Sequence[Group], way: str) -> Amount:
     """Count one pass of training."""
-    texts = [text for example in examples for text in example]
     if way in ("tree", "tree of pairs"):
-        trees = [tree_of(example, range(len(example))) for example in examples]
-        tokens = sum(tree.num_tokens for tree in trees)
-        context = sum(map(context_of, examples, trees))
-        return one_pass(tokens, context)
-    lengths = [len(text) for text in texts]
-    return padded(lengths) if way == "sorted padded" else free([lengths])
+        return shared(examples, [tree_of(example, range(len(example))) for example in examples])
+    lengths = [len(text) for example in examples for text in example]
+    return padded(lengths) if way == "sorted padded" else free(lengths)
 
 
 def simulate(task: Task, ways: Sequence[str], plan: Plan) -> dict[str, dict[str, Estimate]]:
@@ -322,16 +296,15 @@ def simulate(task: Task, ways: Sequence[str], plan: Plan) -> dict[str, dict[str,
         is that of one process: divide by the processes to have it for the cluster.
     """
     found: dict[str, list[Amount]] = {way: [] for way in ways}
-    for number in range(plan.corpora):
-        seed = plan.seed + number
-        groups = draw_groups(plan.groups, plan.responses, seed)
+    wanted = plan.steps * plan.processes * plan.comparisons
+    prompts = max(math.ceil(wanted / comparisons_in(plan.responses)), 2)
+    for seed in range(plan.corpora):
+        groups = draw_groups(prompts, plan.responses, seed)
         comparisons = len(groups) * comparisons_in(plan.responses)
         own = dataclasses.replace(plan, seed=seed)
         for way in ways:
-            if task == "scoring":
-                amount = scoring(groups, way, plan.budget)
-            else:
-                amount = training(groups, way, own)
+            is_scoring = task == "scoring"
+            amount = scoring(groups, way, plan.budget) if is_scoring else training(groups, way, own)
             found[way].append(amount.times(1 / comparisons))
     return {way: estimates(amounts) for way, amounts in found.items()}
 
@@ -339,8 +312,7 @@ def simulate(task: Task, ways: Sequence[str], plan: Plan) -> dict[str, dict[str,
 def estimates(amounts: Sequence[Amount]) -> dict[str, Estimate]:
     """Mean and standard error of each field."""
     made = {}
-    for name in Amount._fields:
-        values = [getattr(amount, name) for amount in amounts]
+    for name, values in zip(Amount._fields, zip(*amounts, strict=True), strict=True):
         spread = statistics.stdev(values) if len(values) > 1 else math.nan
         made[name] = Estimate(statistics.fmean(values), spread / math.sqrt(len(values)))
     return made

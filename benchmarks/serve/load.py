@@ -23,14 +23,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kit import processor, script_parser
-from serve.client import Connection
 from tiny import WORDS, tiny_folder
 
 from hidden_context.risk import parse
@@ -39,12 +38,44 @@ from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.requests import Scorer
 
 TOLERANCE = 1e-5
-ROUTES = ("/get_reward", "/classify", "/v1/embeddings", "/v1/score/evaluation", "/v1/distribution")
 FIELDS = (
     *("model", "prompt", "responses", "tools", "risk", "measures", "annotator", "groups", "query"),
     *("prompts", "labels", "input", "messages", "text", "input_ids", "items", "item_first"),
     *("add_special_tokens", "use_activation", "encoding_format", "role", "content", "tool_calls"),
 )
+
+
+class Connection:
+    """A kept-alive connection that posts JSON, so light that a measurement shows the server."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.streams = port, None
+
+    async def post(self, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
+        """Post a body (bytes are sent as they are); return status, headers and the reply."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        writer.write(head.encode() + content)
+        await writer.drain()
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = (line.split(": ", 1) for line in lines[1:] if ": " in line)
+        headers = {name.lower(): value for name, value in pairs}
+        reply = await reader.readexactly(int(headers["content-length"]))
+        if headers.get("connection") == "close":
+            self.close()
+        return int(lines[0].split(" ")[1]), headers, reply
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self.streams is not None:
+            self.streams[1].close()
+        self.streams = None
 
 
 class Server:
@@ -93,25 +124,8 @@ class Server:
         self.reader.join(10)
 
 
-@dataclass
-class Tally:
-    """What clients saw."""
-
-    statuses: Counter[int] = field(default_factory=Counter)
-    wrong: int = 0
-    lost: int = 0
-    refused_connections: int = 0
-    seconds: list[float] = field(default_factory=list)
-    retry_after: int = 0
-
-
-@dataclass(frozen=True)
-class Group:
-    """A prompt, its responses, and their rewards in process."""
-
-    prompt: str
-    responses: list[str]
-    rewards: list[float]
+Group = tuple[str, list[str], list[float]]
+"""A prompt, its responses, and their rewards in process."""
 
 
 def make_groups(scorer: Scorer, count: int) -> list[Group]:
@@ -126,40 +140,41 @@ def make_groups(scorer: Scorer, count: int) -> list[Group]:
         # each alone, so that they owe nothing to what they are run with
         raw = [scorer.raw([prompt + response]).complete() for response in responses]
         rewards = [float(scorer.values(one, parse("mean"))[0]) for one in raw]
-        groups.append(Group(prompt, responses, rewards))
+        groups.append((prompt, responses, rewards))
     return groups
 
 
 def make_request(route: str, group: Group, place: int) -> tuple[Any, list[float]]:
     """Make a body for a route, and the rewards that have to come back."""
-    text, reward = group.prompt + group.responses[place], [group.rewards[place]]
-    if route == "/get_reward":
-        return {"query": [text], "prompts": [group.prompt], "labels": [None]}, reward
-    if route == "/classify":
-        return {"model": "tiny", "input": text, "use_activation": False}, reward
-    if route == "/v1/embeddings":
-        return {"model": "tiny", "input": text}, reward
-    if route == "/v1/score/evaluation":
-        return {"model": "model", "messages": [text]}, reward
-    return {"prompt": group.prompt, "responses": group.responses}, group.rewards
+    prompt, responses, rewards = group
+    text = prompt + responses[place]
+    if route == "/v1/distribution":
+        return {"prompt": prompt, "responses": responses}, rewards
+    bodies = {
+        "/get_reward": {"query": [text], "prompts": [prompt], "labels": [None]},
+        "/classify": {"model": "tiny", "input": text, "use_activation": False},
+        "/v1/embeddings": {"model": "tiny", "input": text},
+        "/v1/score/evaluation": {"model": "model", "messages": [text]},
+    }
+    return bodies[route], [rewards[place]]
 
 
-def read_rewards(route: str, reply: Any) -> list[float]:
-    """Read the rewards as the route's client does."""
-    if route == "/get_reward":
-        return list(reply["rewards"])
-    if route == "/classify":
-        return [reply["data"][-1]["probs"][-1]]
-    if route == "/v1/embeddings":
-        return [reply["data"][-1]["embedding"][-1]]
-    return list(reply["scores"] if route == "/v1/score/evaluation" else reply["mean"])
+READERS: dict[str, Callable[[Any], list[float]]] = {
+    "/get_reward": lambda reply: reply["rewards"],
+    "/classify": lambda reply: [reply["data"][-1]["probs"][-1]],
+    "/v1/embeddings": lambda reply: [reply["data"][-1]["embedding"][-1]],
+    "/v1/score/evaluation": lambda reply: reply["scores"],
+    "/v1/distribution": lambda reply: reply["mean"],
+}
+"""How a client reads the rewards, by route."""
+ROUTES = tuple(READERS)
 
 
 async def client(
-    port: int, groups: list[Group], seed: int, until: float, tally: Tally, pause: float
-) -> None:
-    """Post one request after the other and check every answer."""
-    draw, connection = random.Random(seed), Connection(port)
+    port: int, groups: list[Group], seed: int, until: float, tally: Counter[Any], pause: float
+) -> list[float]:
+    """Post one request after the other, count and check the answers; return their seconds."""
+    draw, connection, seconds = random.Random(seed), Connection(port), []
     await asyncio.sleep(draw.random() * 0.2)
     while time.monotonic() < until:
         route, group, place = draw.choice(ROUTES), draw.choice(groups), draw.randrange(4)
@@ -168,25 +183,30 @@ async def client(
         try:
             status, headers, reply = await connection.post(route, body)
         except ConnectionRefusedError:
-            tally.refused_connections += 1
-            return  # the server has gone
+            tally["refused_connections"] += 1
+            return seconds  # the server has gone
         except (OSError, asyncio.IncompleteReadError):
-            tally.lost += 1
+            tally["lost"] += 1
             connection.close()
             continue
-        tally.seconds.append(time.monotonic() - started)
-        tally.statuses[status] += 1
+        seconds.append(time.monotonic() - started)
+        tally[status] += 1
         if status == 200:
-            found = read_rewards(route, json.loads(reply))
-            right = len(found) == len(expected) and all(
-                abs(a - b) <= TOLERANCE * max(1.0, abs(b))
+            found = READERS[route](json.loads(reply))
+            tally["wrong"] += len(found) != len(expected) or any(
+                abs(a - b) > TOLERANCE * max(1.0, abs(b))
                 for a, b in zip(found, expected, strict=True)
             )
-            tally.wrong += not right
         else:
-            tally.retry_after += "retry-after" in headers
+            tally["with_retry_after"] += "retry-after" in headers
             await asyncio.sleep(pause)
     connection.close()
+    return seconds
+
+
+def answers_of(tally: Counter[Any]) -> dict[int, int]:
+    """How many answers there are of each status."""
+    return {status: count for status, count in tally.items() if isinstance(status, int)}
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
@@ -199,7 +219,7 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 
 async def load(server: Server, groups: list[Group], clients: int, seconds: float) -> dict[str, Any]:
     """Let many clients ask for a while; watch memory from second 10 on."""
-    tally, memory, started = Tally(), [], time.monotonic()
+    tally, memory, started = Counter[Any](), [], time.monotonic()
     until = started + seconds
 
     async def watch() -> None:
@@ -207,27 +227,26 @@ async def load(server: Server, groups: list[Group], clients: int, seconds: float
             memory.append((time.monotonic() - started, server.resident()))
             await asyncio.sleep(1)
 
-    await asyncio.gather(
+    _, *taken = await asyncio.gather(
         watch(), *(client(server.port, groups, n, until, tally, 0.01) for n in range(clients))
     )
     settled = [held for second, held in memory if second >= min(10.0, seconds / 2)]
     return {
         "clients": clients,
         "seconds": round(time.monotonic() - started, 1),
-        "answers": dict(tally.statuses),
-        "answers_a_second": round(tally.statuses[200] / seconds, 1),
-        "wrong": tally.wrong,
-        "lost": tally.lost,
+        "answers": answers_of(tally),
+        "answers_a_second": round(tally[200] / seconds, 1),
+        "wrong": tally["wrong"],
+        "lost": tally["lost"],
         "resident_mib": [round(settled[0] / 2**20, 1), round(settled[-1] / 2**20, 1)],
         "resident_growth": round(settled[-1] / settled[0] - 1, 4),
-        "client": percentiles(tally.seconds),
+        "client": percentiles([each for own in taken for each in own]),
     }
 
 
 async def overload(server: Server, groups: list[Group], clients: int) -> dict[str, Any]:
     """Ask for more than the queue holds, and send SIGTERM meanwhile."""
-    tally = Tally()
-    until = time.monotonic() + 20
+    tally, until = Counter[Any](), time.monotonic() + 20
     tasks = [
         asyncio.create_task(client(server.port, groups, n, until, tally, 0.05))
         for n in range(clients)
@@ -237,11 +256,9 @@ async def overload(server: Server, groups: list[Group], clients: int) -> dict[st
     await asyncio.gather(*tasks)
     return {
         "clients": clients,
-        "answers": dict(tally.statuses),
-        "with_retry_after": tally.retry_after,
-        "wrong": tally.wrong,
-        "broken_connections": tally.lost,
-        "refused_connections": tally.refused_connections,
+        "answers": answers_of(tally),
+        "broken_connections": tally["lost"],
+        **{name: tally[name] for name in ("with_retry_after", "wrong", "refused_connections")},
     }
 
 
@@ -320,14 +337,16 @@ def main() -> None:
         server = Server(folder, "--max_queue", "16", "--max_items", "4")
         found = asyncio.run(overload(server, groups, options.clients))
         server.stop()
-        answered = len(server.seconds.get(200, []))
-        found["server_503"] = percentiles(server.seconds.get(503, []))
-        found["server_200"] = percentiles(server.seconds.get(200, []))
-        found["answered_by_the_log"] = answered
-        found["accepted_and_not_answered"] = server.events["stopped"]["unanswered"]
-        found["answers_lost_on_the_way"] = answered - found["answers"].get(200, 0)
-        found["exit_code"] = server.process.returncode
-        result["overload_and_sigterm"] = found
+        answered, refused = (server.seconds.get(status, []) for status in (200, 503))
+        result["overload_and_sigterm"] = {
+            **found,
+            "server_503": percentiles(refused),
+            "server_200": percentiles(answered),
+            "answered_by_the_log": len(answered),
+            "accepted_and_not_answered": server.events["stopped"]["unanswered"],
+            "answers_lost_on_the_way": len(answered) - found["answers"].get(200, 0),
+            "exit_code": server.process.returncode,
+        }
 
         server = Server(folder)
         result["fuzz"] = asyncio.run(fuzz(server, groups, options.bodies, 20))

@@ -11,8 +11,6 @@ twice what the fused one is.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import gc
 import inspect
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +19,14 @@ from unittest import mock
 
 import torch
 from throughput.data import PAD, Group
-from throughput.measure import seconds_of
+from throughput.measure import device_peak, free_memory, seconds_of
 from throughput.models import ModelSet, reward_model
-from throughput.parity import Weights, tolerance_of
+from throughput.parity import MakeModels, tolerance_of
 from throughput.scoring import distance, gradient
 from torch import Tensor
 
 from hidden_context.errors import first_line
-from hidden_context.models.engine.budget import is_out_of_memory, release_memory
+from hidden_context.models.engine.budget import is_out_of_memory
 from hidden_context.models.engine.choose import Way
 from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.engine.runner import Runner
@@ -59,47 +57,77 @@ def variable_length_lacks() -> str | None:
 
 
 def attention(
-    weights: Weights,
-    precision: str,
-    groups: Sequence[Group],
-    tokenizer: Any,
-    *,
-    quick: bool,
-    repeats: int = 3,
+    make: MakeModels, precision: str, groups: Sequence[Group], tokenizer: Any, *, quick: bool
 ) -> list[dict[str, Any]]:
     """Time and compare every kind of attention.
 
     Args:
-        weights: Which weights.
+        make: Makes the models in a precision.
         precision: What is computed in.
         groups: Pairs of one pass.
         tokenizer: Any tokenizer with a padding token.
-        quick: Whether FlexAttention and flash attention are left out.
-        repeats: Timed runs of each; the median counts.
+        quick: Whether FlexAttention and flash attention are left out, and each runs once; the
+            median of three runs counts otherwise.
 
     Returns:
         A row per kind: seconds of scoring and of forward and backward, device memory at the peak
         of the latter, distances to what is right and whether they are within the tolerance; or
         why it was skipped.
     """
-    exact = weights.in_precision("float32")
+    exact = make("float32")
     expected = [run() for run in _runs(exact, groups, tokenizer, "padded")]
     del exact
-    gc.collect()
-    release_memory()
-    bench = Attention(weights.in_precision(precision), groups, tokenizer, expected, repeats)
-    models = bench.models
+    free_memory()
+    models = make(precision)
+    fused: list[float | None] = [None, None]  # how far the fused one is off, once it has run
+
+    def measured(way: Way) -> dict[str, Any]:
+        runs, device = _runs(models, groups, tokenizer, way), models.device
+        off = [distance(run(), right) for run, right in zip(runs, expected, strict=True)]
+        limits = [tolerance_of(*each) for each in zip(WHAT, [precision] * 2, fused, strict=True)]
+        if None in fused:
+            fused[:] = off
+        with device_peak(device) as peak:
+            scoring, training = (
+                statistics.median(seconds_of(run, device) for _ in range(1 if quick else 3))
+                for run in runs
+            )
+        return {
+            "scoring_seconds": scoring,
+            "training_seconds": training,
+            "peak_bytes": peak[0] if peak else None,
+            **dict(zip(WHAT, off, strict=True)),
+            "reached": all(value <= limit for value, limit in zip(off, limits, strict=True)),
+        }
+
+    def row(way: Way, name: str, reason: str | None) -> dict[str, Any]:
+        """Measure one kind, unless there is a reason not to."""
+        about = {"model": models.shape, "precision": precision, "way": way, "attention": name}
+        found = {**about, **dict.fromkeys(NUMBERS), "skipped": reason}
+        if reason is not None:
+            return found
+        try:
+            return found | measured(way)
+        except Exception as error:
+            # whatever a kernel raises that does not know this device, precision or width
+            memory = is_out_of_memory(error)
+            if name in (PLAIN, BY_BLOCK) and not memory:
+                raise
+            found["skipped"] = "out of memory" if memory else first_line(error)
+        free_memory()  # outside the handler, whose frames hold tensors
+        # the variable-length kernel is what the package takes by itself: it has to work
+        return found | {"reached": False if name == VARIABLE_LENGTH else None}
+
     rows: list[dict[str, Any]] = []
     for name in QUICK if quick else IMPLEMENTATIONS:
         with _implementation(models, name) as reason:
-            rows.append(bench.row("padded", name, reason))
+            rows.append(row("padded", name, reason))
     lacking = variable_length_lacks()
-    if lacking is None and models.precision == "float32":
+    if lacking is None and precision == "float32":
         lacking = "it computes in half precision only"
-    for name, reason in ((VARIABLE_LENGTH, lacking), (BY_BLOCK, None)):
-        off = mock.patch(_KERNEL, return_value=False) if name == BY_BLOCK else None
-        with off or contextlib.nullcontext():
-            rows.append(bench.row("tree", name, reason))
+    rows.append(row("tree", VARIABLE_LENGTH, lacking))
+    with mock.patch(_KERNEL, return_value=False):
+        rows.append(row("tree", BY_BLOCK, None))
     return rows
 
 
@@ -119,77 +147,6 @@ def _implementation(models: ModelSet, name: str) -> Iterator[str | None]:
     finally:
         for classifier, old in zip(classifiers, before, strict=True):
             classifier.set_attn_implementation(old)
-
-
-@dataclasses.dataclass
-class Attention:
-    """Times one kind of attention after the other.
-
-    Attributes:
-        models: The models.
-        groups: Pairs of one pass.
-        tokenizer: Any tokenizer with a padding token.
-        expected: Rewards and gradients that are right.
-        repeats: Timed runs of each.
-        own: How far the fused one is off, of rewards and gradients; None until it has run.
-    """
-
-    models: ModelSet
-    groups: Sequence[Group]
-    tokenizer: Any
-    expected: Sequence[Tensor]
-    repeats: int
-    own: tuple[float | None, ...] = (None, None)
-
-    def row(self, way: Way, name: str, reason: str | None) -> dict[str, Any]:
-        """Measure one kind, unless there is a reason not to."""
-        row: dict[str, Any] = {
-            "model": self.models.shape,
-            "precision": self.models.precision,
-            "way": way,
-            "attention": name,
-            **dict.fromkeys(
-                ("scoring_seconds", "training_seconds", "peak_bytes", *WHAT, "reached")
-            ),
-            "skipped": reason,
-        }
-        if reason is not None:
-            return row
-        try:
-            return row | self._measured(way)
-        except Exception as error:
-            # whatever a kernel raises that does not know this device, precision or width
-            memory = is_out_of_memory(error)
-            if name in (PLAIN, BY_BLOCK) and not memory:
-                raise
-            short = "out of memory" if memory else first_line(error)
-        release_memory()  # outside the handler, whose frames hold tensors
-        # the variable-length kernel is what the package takes by itself: it has to work
-        return row | {"skipped": short, "reached": False if name == VARIABLE_LENGTH else None}
-
-    def _measured(self, way: Way) -> dict[str, Any]:
-        runs, device = _runs(self.models, self.groups, self.tokenizer, way), self.models.device
-        off = tuple(distance(run(), right) for run, right in zip(runs, self.expected, strict=True))
-        limits = [
-            tolerance_of(what, self.models.precision, own)
-            for what, own in zip(WHAT, self.own, strict=True)
-        ]
-        if None in self.own:
-            self.own = off
-        cuda = device.type == "cuda"
-        held = torch.cuda.memory_allocated(device) if cuda else 0
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(device)
-        scoring, training = (
-            statistics.median(seconds_of(run, device) for _ in range(self.repeats)) for run in runs
-        )
-        return {
-            "scoring_seconds": scoring,
-            "training_seconds": training,
-            "peak_bytes": torch.cuda.max_memory_allocated(device) - held if cuda else None,
-            **dict(zip(WHAT, off, strict=True)),
-            "reached": all(value <= limit for value, limit in zip(off, limits, strict=True)),
-        }
 
 
 def _runs(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
+from unittest import mock
 
 import torch
 from throughput.data import PAD, Group
-from throughput.measure import seconds_of
+from throughput.measure import device_peak, free_memory, seconds_of
 from throughput.models import ModelSet
 from throughput.scoring import MANY, distance
 from torch import Tensor
 
 from hidden_context.data.tokens.trees import TokenTree
 from hidden_context.models.engine import budget as budgets
-from hidden_context.models.engine.budget import TokenBudget, release_memory, tune
+from hidden_context.models.engine.budget import TokenBudget, tune
 from hidden_context.models.engine.choose import Way
 from hidden_context.models.engine.forward import (
     padded_outputs,
@@ -101,25 +101,6 @@ def _rewards(runner: Runner, sequences: Sequence[list[int]], way: Way, tokens: i
     return raw[:, 0].double()
 
 
-@contextlib.contextmanager
-def _halvings() -> Iterator[list[tuple[int, int]]]:
-    """Collect, inside the block, how budgets were halved: from what to what."""
-    found: list[tuple[int, int]] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if isinstance(record.args, tuple) and len(record.args) == 3:
-                _, before, after = record.args
-                found.append((before, after))
-
-    logger, collector = logging.getLogger(budgets.__name__), Collector()
-    logger.addHandler(collector)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(collector)
-
-
 def recovery(models: ModelSet, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Take half of the memory away that a pass needs: rewards have to stay what they were.
 
@@ -138,45 +119,37 @@ def recovery(models: ModelSet, groups: Sequence[Group]) -> list[dict[str, Any]]:
     rows = []
     for way in WAYS:
         runner = Runner(models.ours(), PAD)
-        with _peak(models.device) as peak:
+        with device_peak(models.device) as peak:
             expected = _rewards(runner, sequences, way, everything)
         batch = plan(sequences, range(len(sequences)), way, TokenBudget(everything), MANY)[0]
         tokens = batch_tokens(batch, way)
-        with _halvings() as halved, _scarce(models, peak, tokens // 2):
+        logged = mock.patch.object(logging.getLogger(budgets.__name__), "warning")
+        with logged as said, _scarce(models, peak, tokens // 2):
             found = _rewards(runner, sequences, way, everything)
         measured = {
             "tokens": tokens,
             "peak_bytes": peak[0] if peak else None,
-            "halved": [list(step) for step in halved],
+            # budgets are logged as they are halved: from what to what
+            "halved": [list(each.args[2:]) for each in said.call_args_list],
         }
         rows.append(_row(models, way, measured, distance(found, expected)))
     return rows
 
 
 @contextlib.contextmanager
-def _peak(device: torch.device) -> Iterator[list[int]]:
-    """Measure device memory above what is held before; nothing on a CPU."""
-    found: list[int] = []
-    if device.type != "cuda":
-        yield found
-        return
-    gc.collect()
-    torch.cuda.reset_peak_memory_stats(device)
-    held = torch.cuda.memory_allocated(device)
-    yield found
-    found.append(torch.cuda.max_memory_allocated(device) - held)
-
-
-@contextlib.contextmanager
 def _scarce(models: ModelSet, peak: Sequence[int], tokens: int) -> Iterator[None]:
     """Leave too little memory for the pass that was measured, inside the block."""
     device = models.device
+
+    def refuse(module: Any, args: Any, options: dict[str, Any]) -> None:
+        if options["input_ids"].numel() > tokens:
+            raise torch.OutOfMemoryError("out of memory")
+
     if not peak:
-        with _refusing(models.ours().base_model, tokens):
+        with models.ours().base_model.register_forward_pre_hook(refuse, with_kwargs=True):
             yield
         return
-    gc.collect()
-    release_memory()
+    free_memory()
     total = torch.cuda.get_device_properties(device).total_memory
     allowed = torch.cuda.memory_reserved(device) + peak[0] // 2
     torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
@@ -184,16 +157,3 @@ def _scarce(models: ModelSet, peak: Sequence[int], tokens: int) -> Iterator[None
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
-
-
-@contextlib.contextmanager
-def _refusing(backbone: Any, tokens: int) -> Iterator[None]:
-    def refuse(module: Any, args: Any, options: dict[str, Any]) -> None:
-        if options["input_ids"].numel() > tokens:
-            raise torch.OutOfMemoryError("out of memory")
-
-    handle = backbone.register_forward_pre_hook(refuse, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()

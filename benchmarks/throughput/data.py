@@ -10,63 +10,65 @@ import hashlib
 import json
 import os
 import random
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hidden_context.data.example import Ranking
+from hidden_context.data.reshape import comparisons_of
 from hidden_context.data.storage.files import iter_jsonl, write_json
 from hidden_context.data.tokens.trees import tree_of
 
 PAD, BEGIN, END = 0, 1, 2
 VOCABULARY = 32_000
+RANKED_PROMPT, RANKED_RESPONSE = 400, 100
 RELABELLED = "relabeled_hh_rlhf/both/test.jsonl.gz"
+CACHE = Path(tempfile.gettempdir()) / "hidden-context-throughput"
 
 Group = tuple[list[int], ...]  # responses to a prompt, best first; a pair is (chosen, rejected)
 
 
-class PairData(NamedTuple):
-    """Pairs, and a sentence about where they come from."""
-
-    pairs: list[Group]
-    source: str
-
-
-def load_pairs(cache: Path, vocabulary: int = VOCABULARY, toy: bool = False) -> PairData:
-    """Read the pairs that ``HIDDEN_CONTEXT_DATA`` has, or draw some."""
+def load_pairs(
+    cache: Path, vocabulary: int = VOCABULARY, toy: bool = False
+) -> tuple[list[Group], str]:
+    """Read the pairs that ``HIDDEN_CONTEXT_DATA`` has, or draw some; and say which they are."""
     folder = os.environ.get("HIDDEN_CONTEXT_DATA")
     if toy:
-        return PairData(synthetic_pairs(64, vocabulary, scale=0.25), "64 short synthetic pairs")
+        return synthetic_pairs(64, vocabulary, scale=0.25), "64 short synthetic pairs"
     if not folder or vocabulary < VOCABULARY:
-        return PairData(
-            synthetic_pairs(4000, vocabulary),
-            "4000 synthetic pairs, lengths drawn as draw_lengths says",
-        )
+        pairs = synthetic_pairs(4000, vocabulary)
+        return pairs, "4000 synthetic pairs, lengths drawn as draw_lengths says"
     path = Path(folder) / RELABELLED
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     stored = cache / f"pairs-{digest}-{VOCABULARY}.json"
     if not stored.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         write_json(stored, _tokenized(path))
-    pairs: list[Group] = [(chosen, rejected) for chosen, rejected in json.loads(stored.read_text())]
-    return PairData(pairs, f"{len(pairs)} real pairs, 32 000-entry BPE trained on them")
+    pairs = [(chosen, rejected) for chosen, rejected in json.loads(stored.read_text())]
+    return pairs, f"{len(pairs)} real pairs, 32 000-entry BPE trained on them"
 
 
 def _tokenized(path: Path) -> list[list[list[int]]]:
     """Train a byte-level BPE on the pairs and apply it to them."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers.pre_tokenizers import ByteLevel
 
     texts = [row[side] for _, row in iter_jsonl(path) for side in ("chosen", "rejected")]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    special, letters = ["<pad>", "<s>", "</s>"], ByteLevel.alphabet()
+    tokenizer = train_bpe(texts, VOCABULARY, special_tokens=special, initial_alphabet=letters)
     ids = [[*encoding.ids, END] for encoding in tokenizer.encode_batch(texts)]
     return [[ids[place], ids[place + 1]] for place in range(0, len(ids), 2)]
+
+
+def train_bpe(texts: Sequence[str], size: int, **options: Any) -> Any:
+    """Train a byte-level BPE of so many entries."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, **options)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
 
 
 def draw_lengths(draw: random.Random, responses: int, scale: float = 1.0) -> tuple[int, list[int]]:
@@ -101,6 +103,24 @@ def branches(draw: random.Random, vocabulary: int, prompt: int, responses: Seque
 
     shared = ids(prompt)
     return tuple([*shared, *ids(count), END] for count in responses)
+
+
+def draw_rankings(
+    count: int, responses: int, vocabulary: int, seed: int, scale: float = 1.0
+) -> list[Group]:
+    """Draw rankings: prompts of 400 tokens, responses of 100 with EOS, the best one first."""
+    draw = random.Random(seed)
+    prompt, response = round(RANKED_PROMPT * scale), round(RANKED_RESPONSE * scale)
+    return [branches(draw, vocabulary, prompt, [response - 1] * responses) for _ in range(count)]
+
+
+def pairs_of(rankings: Sequence[Group]) -> list[Group]:
+    """Every two responses of each ranking, the better one first."""
+    return [
+        (ranking[pair.first], ranking[pair.second])
+        for ranking in rankings
+        for pair, _ in comparisons_of(Ranking(tuple(range(1, len(ranking) + 1))))
+    ]
 
 
 def sample(pairs: Sequence[Group], count: int, max_length: int, seed: int) -> list[Group]:

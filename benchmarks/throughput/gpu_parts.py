@@ -72,16 +72,13 @@ def unmet() -> list[str]:
 
 
 def _met(requirement: str) -> bool:
-    name = re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0]
     try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    if importlib.util.find_spec("packaging") is None:
-        return False  # then pip tells
-    from packaging.requirements import Requirement
+        from packaging.requirements import Requirement
 
-    return Requirement(requirement).specifier.contains(version, prereleases=True)
+        wanted = Requirement(requirement)
+        return wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
+    except (ImportError, metadata.PackageNotFoundError):
+        return False  # without packaging pip tells
 
 
 def constraints() -> list[str]:
@@ -197,28 +194,18 @@ def finish(folder: Path) -> int:
     return 1 if FAILED in states else 3 if OUT_OF_TIME in states else 0
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    verbs = made.add_subparsers(dest="verb", required=True)
-    for name in ("list", "unmet", "constraints"):
-        verbs.add_parser(name)
-    for name in ("lacks", "run", "judge", "record", "finish"):
-        verb = verbs.add_parser(name)
-        if name != "finish":
-            verb.add_argument("part", choices=list(PARTS))
-        verb.add_argument("--folder", type=Path, default=Path())
-        if name == "run":
-            verb.add_argument("--toy", action="store_true")
-            verb.add_argument("--weights", type=Path)
-        if name == "record":
-            verb.add_argument("--state", choices=[OK, FAILED, OUT_OF_TIME, SKIPPED], required=True)
-            verb.add_argument("--since", type=int, default=0, help="seconds since 1970")
-            verb.add_argument("--reason", default="")
-    return made
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(argv)
+    made = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    verbs = ("list", "unmet", "constraints", "lacks", "run", "judge", "record", "finish")
+    made.add_argument("verb", choices=verbs)
+    made.add_argument("part", nargs="?", choices=list(PARTS))
+    made.add_argument("--folder", type=Path, default=Path())
+    made.add_argument("--toy", action="store_true")
+    made.add_argument("--weights", type=Path)
+    made.add_argument("--state", choices=[OK, FAILED, OUT_OF_TIME, SKIPPED])
+    made.add_argument("--since", type=int, default=0, help="seconds since 1970")
+    made.add_argument("--reason", default="")
+    options = made.parse_args(argv)
     if options.verb == "list":
         print("\n".join(f"{part.name} {part.minutes}" for part in PARTS.values()))
     elif options.verb in ("unmet", "constraints"):

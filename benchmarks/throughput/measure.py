@@ -6,8 +6,9 @@ import contextlib
 import gc
 import random
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,26 @@ class Key(NamedTuple):
 
 class SkippedError(Exception):
     """A row cannot be run here; the message says why."""
+
+
+def free_memory() -> None:
+    """Give back what no tensor holds any more."""
+    gc.collect()
+    release_memory()
+
+
+@contextlib.contextmanager
+def device_peak(device: torch.device) -> Iterator[list[int]]:
+    """Measure device memory above what is held before; nothing on a CPU."""
+    found: list[int] = []
+    gc.collect()
+    if device.type != "cuda":
+        yield found
+        return
+    torch.cuda.reset_peak_memory_stats(device)
+    held = torch.cuda.memory_allocated(device)
+    yield found
+    found.append(torch.cuda.max_memory_allocated(device) - held)
 
 
 @dataclass
@@ -62,23 +83,8 @@ def seconds_of(run: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-@dataclass
-class Run:
-    """What came of a training run.
-
-    Attributes:
-        seconds: Seconds of its steps.
-        losses: Loss of each step, in nats.
-        budget: Tokens of a pass at the end, for our own loop.
-    """
-
-    seconds: float
-    losses: list[float]
-    budget: int | None = None
-
-
 class StepClock(TrainerCallback):
-    """Times the steps and keeps the losses that are logged."""
+    """Times the steps, and keeps the loss of each step in nats."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -104,18 +110,18 @@ class StepClock(TrainerCallback):
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
 
-    def run(self) -> Run:
-        """Return what was measured."""
-        assert self.started is not None
-        return Run(self.ended - self.started, self.losses)
+    @property
+    def seconds(self) -> float:
+        """Seconds from the beginning of the first step to the end of the last."""
+        return self.ended - self.started
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def time_rows(
-    rows: Mapping[Key, Row],
-    samples: Sequence[Sequence[Group]],
-    warm_up: Sequence[Group],
-    device: torch.device,
-    say: Callable[[str], None] = lambda text: None,
+    rows: Mapping[Key, Row], samples: Sequence[Any], warm_up: Sequence[Group], device: torch.device
 ) -> dict[Key, Timing]:
     """Run every row once on every sample: rounds interleaved, the order of rows drawn anew.
 
@@ -124,7 +130,6 @@ def time_rows(
         samples: One set of texts per round.
         warm_up: A few texts run first, not timed.
         device: Where they run.
-        say: Told what is going on.
 
     Returns:
         Timings; a row that is skipped or runs out of memory says so and does not come again.
@@ -149,13 +154,9 @@ def time_rows(
 
 
 def _run(row: Row, texts: Sequence[Group], timing: Timing, device: torch.device) -> float | None:
-    gc.collect()
-    held = 0
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)
     try:
-        seconds = row(texts)
+        with device_peak(device) as peak:
+            seconds = row(texts)
     except SkippedError as error:
         timing.skipped = str(error)
         return None
@@ -164,12 +165,10 @@ def _run(row: Row, texts: Sequence[Group], timing: Timing, device: torch.device)
             raise
         timing.skipped = "out of memory"
     if timing.skipped is not None:  # outside the handler, whose frames hold tensors
-        gc.collect()
-        release_memory()
+        free_memory()
         return None
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device) - held
-        timing.peak_bytes = max(timing.peak_bytes or 0, peak)
+    if peak:
+        timing.peak_bytes = max(timing.peak_bytes or 0, *peak)
     return seconds
 
 
@@ -227,33 +226,22 @@ def peak_rate(device: torch.device, tflops: float | None = None) -> float | None
     return next((rate for part, rate in PEAKS.items() if part in name), None)
 
 
-_STATUS = Path("/proc/self/status")
+def resident_bytes(peak: bool = False) -> int:
+    """Memory this process holds, or the most it has held since ``forget_peak`` where that works."""
+    # not getrusage where this exists: its maximum is inherited from the parent process
+    status, name = Path("/proc/self/status"), "VmHWM:" if peak else "VmRSS:"
+    for line in status.read_text().splitlines() if status.is_file() else ():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    import psutil
 
-
-def resident_bytes() -> int:
-    """Memory this process holds now; where the system does not tell, the most it ever held."""
-    return _status("VmRSS")
-
-
-def peak_resident_bytes() -> int:
-    """Most memory this process has held, since ``forget_peak`` where that works."""
-    return _status("VmHWM")
+    return int(psutil.Process().memory_info().rss)
 
 
 def forget_peak() -> None:
     """Reset the peak to the memory held now: building a model has its own peak."""
     with contextlib.suppress(OSError):  # not Linux, or not allowed: building's peak counts too
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _status(name: str) -> int:
-    # not getrusage where this exists: its maximum is inherited from the parent process
-    for line in _STATUS.read_text().splitlines() if _STATUS.is_file() else ():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -263,15 +251,14 @@ def machine(device: torch.device) -> dict[str, Any]:
 
     info = Path("/proc/cpuinfo")
     words = set(info.read_text().split()) if info.is_file() else set()
+    gpu = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     return {
         "processor": processor(),
         "instructions": [name for name in ("amx_bf16", "avx512_bf16") if name in words],
         "threads": torch.get_num_threads(),
         "device": str(device),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "gpu_bytes": (
-            torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-        ),
+        "gpu": gpu and gpu.name,
+        "gpu_bytes": gpu and gpu.total_memory,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "peft": peft.__version__,

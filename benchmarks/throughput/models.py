@@ -40,18 +40,13 @@ GPT2_SHAPES = {
 }
 
 
-def llama_shape(
-    hidden: int, layers: int, heads: int, keys: int, inner: int, vocabulary: int
-) -> dict[str, int]:
-    """Name the sizes of a Llama as its configuration does."""
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": keys,
-        "intermediate_size": inner,
-        "vocab_size": vocabulary,
-    }
+_HEADS = ("num_attention_heads", "num_key_value_heads")
+_SIZES = ("hidden_size", "num_hidden_layers", *_HEADS, "intermediate_size", "vocab_size")
+
+
+def llama_shape(*sizes: int) -> dict[str, int]:
+    """Name the sizes of a Llama, in the order of ``_SIZES``, as its configuration does."""
+    return dict(zip(_SIZES, sizes, strict=True))
 
 
 LLAMA_SHAPES = {
@@ -107,7 +102,6 @@ class ModelSet:
         shape: One of ``SHAPES``.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         device: Where the weights are drawn and stay.
-        seed: Seed of the weights.
         weights: A checkpoint's folder, whose weights are taken; they are drawn if None.
         drawn: Precision that weights have before they are brought to theirs, so that those of
             several precisions are as equal as can be; None for their own.
@@ -118,12 +112,11 @@ class ModelSet:
         shape: str,
         precision: str,
         device: torch.device,
-        seed: int = 0,
         weights: Path | None = None,
         drawn: str | None = None,
     ) -> None:
         self.shape, self.precision, self.device = shape, precision, device
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         config, kind = configuration(shape, weights), AutoModelForSequenceClassification
         first = SCORED[drawn or precision]
         if weights is None:

@@ -8,20 +8,18 @@ the plain one is (Transformers' class; padded batches for gradients): rounding o
 
 from __future__ import annotations
 
-import dataclasses
-import gc
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import torch
 from throughput.data import PAD, Group
-from throughput.models import ModelSet, reward_model
+from throughput.measure import free_memory
+from throughput.models import PRECISIONS, SCORED, ModelSet, reward_model
 from throughput.scoring import distance, gradient
 from torch import Tensor
 
 from hidden_context.errors import HiddenContextError
-from hidden_context.models.engine.budget import release_memory
 from hidden_context.models.engine.choose import Way
 from hidden_context.models.engine.runner import Runner
 
@@ -36,27 +34,8 @@ TIMES: Final = 2.0  # what another way may be off, in errors of the plain one
 Outcome = dict[str, Tensor | str]  # by way: numbers, or why there are none
 
 
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Which weights are compared, and where.
-
-    Attributes:
-        shape: The model's shape.
-        device: Where it runs.
-        seed: Seed of the weights.
-        folder: A checkpoint's folder; the weights are drawn if None.
-    """
-
-    shape: str
-    device: torch.device
-    seed: int = 0
-    folder: Path | None = None
-
-    def in_precision(self, precision: str) -> ModelSet:
-        """Make the models, from weights that are the same in every precision."""
-        return ModelSet(
-            self.shape, precision, self.device, self.seed, self.folder, drawn="bfloat16"
-        )
+MakeModels = Callable[[str], ModelSet]
+"""Makes the models in a precision, from weights that are the same in every one."""
 
 
 def rewards_by_way(models: ModelSet, groups: Sequence[Group]) -> Outcome:
@@ -78,12 +57,6 @@ def _stock(models: ModelSet, sequences: Sequence[list[int]]) -> Tensor:
             ids = torch.tensor([sequence], device=models.device)
             rewards.append(stock(input_ids=ids, use_cache=False).logits[0, 0].double().cpu())
     return torch.stack(rewards)
-
-
-def gradients_by_way(models: ModelSet, groups: Sequence[Group], tokenizer: Any) -> Outcome:
-    """Gradient of LoRA adapters and head in every way that trains."""
-    model = reward_model(models.ours(lora=True), tokenizer)
-    return {way: _or_reason(lambda way=way: gradient(model, groups, way)) for way in TRAINING_WAYS}
 
 
 def _or_reason(run: Callable[[], Tensor]) -> Tensor | str:
@@ -146,36 +119,34 @@ def tolerance_of(what: str, precision: str, own: float | None) -> float:
     return ROUNDED[what] if own is None else max(EXACT, TIMES * own)
 
 
-def parity(
-    weights: Weights, groups: Sequence[Group], tokenizer: Any, precisions: Mapping[str, bool]
-) -> list[dict[str, Any]]:
-    """Compare all ways in all precisions.
+def parity(make: MakeModels, groups: Sequence[Group], tokenizer: Any) -> list[dict[str, Any]]:
+    """Compare all ways in all precisions, gradients in those that models are trained in.
 
     Args:
-        weights: Which weights.
+        make: Makes the models in a precision.
         groups: Some pairs.
         tokenizer: Any tokenizer with a padding token.
-        precisions: Names of precisions, and whether models are trained in them.
 
     Returns:
         Rows of ``compare``.
     """
     expected: dict[str, Tensor] = {}
     rows: list[dict[str, Any]] = []
-    for precision in ("float32", *(name for name in precisions if name != "float32")):
-        models = weights.in_precision(precision)
+    for precision in SCORED:  # float32 first
+        models = make(precision)
         outcomes = {"rewards": rewards_by_way(models, groups)}
-        if precisions.get(precision, True):
-            outcomes["gradients"] = gradients_by_way(models, groups, tokenizer)
+        if precision in PRECISIONS:
+            model = reward_model(models.ours(lora=True), tokenizer)
+            outcomes["gradients"] = {
+                way: _or_reason(partial(gradient, model, groups, way)) for way in TRAINING_WAYS
+            }
+            del model
+        shape = models.shape
         del models
-        gc.collect()
-        release_memory()  # the next ones need the room
+        free_memory()  # the next ones need the room
         for what, found in outcomes.items():
-            if precision == "float32":
-                plain = next(iter(found.values()))
-                if isinstance(plain, str):
-                    raise HiddenContextError(f"the plain way gives no {what}: {plain}")
-                expected[what] = plain
-            if precision in precisions:
-                rows += compare(what, weights.shape, precision, found, expected[what])
+            plain = next(iter(found.values()))
+            if precision == "float32" and isinstance(plain, str):
+                raise HiddenContextError(f"the plain way gives no {what}: {plain}")
+            rows += compare(what, shape, precision, found, expected.setdefault(what, plain))
     return rows

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.table import Table
 from throughput.data import Group, work_of
-from throughput.measure import Key, Timing
+from throughput.measure import Key, Timing, peak_rate
 from throughput.models import Cost
+
+from hidden_context.terminal import make_console
 
 LABELS = {
     "paper": "paper's procedure",
@@ -24,6 +27,7 @@ SHARING = ("tree", "qlora", "pairs", "ranking")  # rows that run once what a gro
 BEST = ("tree", "ranking")  # the package at its best
 CHECKED = ("parity", "attention", "budget", "recovery")  # rows that say whether they are right
 Record = dict[str, Any]
+Samples = Sequence[Sequence[Group]]  # the texts of each round
 
 
 def label(row: str) -> str:
@@ -40,26 +44,22 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def records(
+    bench: Any,
     part: str,
-    model: str,
     timings: Mapping[Key, Timing],
-    samples: Sequence[Sequence[Group]],
-    cost: Cost,
+    samples: Samples,
     rates: Mapping[str, float],
-    expanded: Mapping[str, Sequence[Sequence[Group]]],
-    peak: float | None = None,
+    expanded: Mapping[str, Samples],
 ) -> list[Record]:
     """Turn timings into rows of the results.
 
     Args:
+        bench: The benchmark of a model.
         part: ``scoring``, ``responses``, ``training`` or ``rankings of n``.
-        model: Name of the model's shape.
         timings: Seconds of every row and round.
         samples: The texts of each round.
-        cost: What a token costs.
         rates: Measured FLOPs per second of matrix products, by precision.
         expanded: What rows make of the texts of each round, for rows that run something else.
-        peak: FLOPs per second that the device's maker states for bfloat16, if known.
 
     Returns:
         A record per row. Ratios are of times on the same texts in the same round, to the first row
@@ -67,13 +67,14 @@ def records(
         where it is among them), and at equal precision.
     """
     works = [work_of(texts) for texts in samples]
-    flops = _flops(part, cost)
+    flops = _flops(part, bench.cost)
+    peak = peak_rate(bench.options.device, bench.options.peak_tflops)
     base, first = next(iter(timings))
     found = []
     for key, timing in timings.items():
         record: Record = {
             "part": part,
-            "model": model,
+            "model": bench.shape,
             "precision": key.precision,
             "row": key.row,
             "label": label(key.row),
@@ -82,22 +83,22 @@ def records(
             "peak_bytes": timing.peak_bytes,
         }
         if timing.skipped is None:
-            rounds = list(zip(timing.seconds, works, strict=True))
             done = [  # what a row has to run, padding aside
                 flops(work.unique_tokens, work.unique_context)
                 if key.row in SHARING
                 else flops(work.tokens, work.context)
                 for work in map(work_of, expanded.get(key.row, samples))
             ]
-            record["groups_per_second"] = spread(
-                [len(texts) / s for texts, s in zip(samples, timing.seconds, strict=True)]
-            )
-            record["tokens_per_second"] = spread([work.tokens / s for s, work in rounds])
-            speeds = [amount / s for amount, s in zip(done, timing.seconds, strict=True)]
-            record["flops_per_second"] = spread(speeds)
-            record["utilisation"] = spread([speed / rates[key.precision] for speed in speeds])
+            amounts: dict[str, Iterable[float]] = {
+                "groups_per_second": map(len, samples),
+                "tokens_per_second": (work.tokens for work in works),
+                "flops_per_second": done,
+                "utilisation": (amount / rates[key.precision] for amount in done),
+            }
             if peak is not None and key.precision == "bfloat16":
-                record["mfu_of_peak"] = spread([speed / peak for speed in speeds])
+                amounts["mfu_of_peak"] = (amount / peak for amount in done)
+            for name, each in amounts.items():
+                record[name] = spread([a / s for a, s in zip(each, timing.seconds, strict=True)])
             for name, other in (
                 (f"ratio_to_{base}_{first}", timings[Key(base, first)]),
                 (f"ratio_to_{base}", timings[Key(base, key.precision)]),
@@ -119,19 +120,14 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float] | No
 
 
 def roofline(
-    part: str,
-    model: str,
-    samples: Sequence[Sequence[Group]],
-    cost: Cost,
-    rates: Mapping[str, float],
-    rows: Sequence[Record],
+    bench: Any, part: str, samples: Samples, rates: Mapping[str, float], rows: Sequence[Record]
 ) -> list[Record]:
     """Compute what the machine could do at best with shared prompts.
 
     Unique tokens × FLOPs per token over the measured matrix rate.
     """
     works = [work_of(texts) for texts in samples]
-    flops = _flops(part, cost)
+    flops = _flops(part, bench.cost)
     needed = sum(flops(work.unique_tokens, work.unique_context) for work in works)
     groups, unique = sum(map(len, samples)), sum(work.unique_tokens for work in works)
     found = []
@@ -145,7 +141,7 @@ def roofline(
         found.append(
             {
                 "part": part,
-                "model": model,
+                "model": bench.shape,
                 "precision": precision,
                 "matrix_flops_per_second": rate,
                 "unique_tokens": unique,
@@ -167,51 +163,43 @@ def _cell(value: Mapping[str, float] | None, digits: int = 2, factor: float = 1.
 
 def print_records(found: Sequence[Record], unit: str) -> None:
     """Print a table of rows: medians, and ranges in brackets."""
-    from rich.table import Table
-
     if not found:
         return
     # two: in the first precision, and at equal precision
     ratios = [name for name in found[0] if name.startswith("ratio_to_")]
     others = [name.removeprefix("ratio_to_").replace("_", ", ") for name in ratios]
     gpu = any(row["peak_bytes"] is not None for row in found)
-    table = Table(title=f"{found[0]['part']}, {found[0]['model']}")
-    heads = ["precision", "way", f"{unit}/s", "tokens/s"]
-    heads += [f"× {other}" if "," in other else f"× {other}, same" for other in others]
-    stated = any("mfu_of_peak" in row for row in found)
-    heads += ["MFU, %"] + (["of stated, %"] if stated else []) + (["peak, GiB"] if gpu else [])
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number < 2 else "right")
+    columns: list[tuple[str, str, int, float]] = [  # head, number, decimals and unit
+        (f"{unit}/s", "groups_per_second", 2, 1),
+        ("tokens/s", "tokens_per_second", 0, 1),
+    ]
+    for other, name in zip(others, ratios, strict=True):
+        columns.append((f"× {other}" if "," in other else f"× {other}, same", name, 2, 1))
+    columns.append(("MFU, %", "utilisation", 0, 100))
+    if any("mfu_of_peak" in row for row in found):
+        columns.append(("of stated, %", "mfu_of_peak", 0, 100))
+    table = Table("precision", "way", title=f"{found[0]['part']}, {found[0]['model']}")
+    for head in (*(column[0] for column in columns), *(["peak, GiB"] if gpu else [])):
+        table.add_column(head, justify="right")
     for row in found:
-        cells = [row["precision"], row["label"]]
-        if row["skipped"]:
-            table.add_row(*cells, f"skipped: {row['skipped']}")
-            continue
-        cells.append(_cell(row["groups_per_second"]))
-        cells.append(_cell(row["tokens_per_second"], 0))
-        cells += [_cell(row[name]) for name in ratios]
-        cells.append(_cell(row["utilisation"], 0, 100))
-        if stated:
-            cells.append(_cell(row.get("mfu_of_peak"), 0, 100))
+        cells = [_cell(row.get(name), *written) for _, name, *written in columns]
         if gpu:
             peak = row["peak_bytes"]
             cells.append("–" if peak is None else f"{peak / 2**30:.2f}")
-        table.add_row(*cells)
-    console().print(table)
+        if row["skipped"]:
+            cells = [f"skipped: {row['skipped']}"]
+        table.add_row(row["precision"], row["label"], *cells)
+    make_console().print(table)
 
 
 def print_plain(title: str, found: Sequence[Mapping[str, Any]]) -> None:
     """Print records that have nothing but plain values."""
-    from rich.table import Table
-
     if not found:
         return
-    table = Table(title=title)
-    for head in found[0]:
-        table.add_column(head.replace("_", " "))
+    table = Table(*(head.replace("_", " ") for head in found[0]), title=title)
     for row in found:
         table.add_row(*(_plain(value) for value in row.values()))
-    console().print(table)
+    make_console().print(table)
 
 
 def _plain(value: Any) -> str:
@@ -222,14 +210,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "–" if value is None else str(value)
-
-
-def console() -> Any:
-    """A console wide enough for the tables when the output goes to a file."""
-    from rich.console import Console
-
-    found = Console()
-    return found if found.is_terminal else Console(width=150)
 
 
 def checks_of(results: Any) -> list[Record]:

@@ -7,7 +7,7 @@ Same model, same pairs, same precision; rounds interleaved; medians with ranges.
 - ``responses``: 16 responses of 64 tokens to one prompt of 400;
 - ``training``: pairs per second of LoRA training (rows: ``throughput/training.py``);
 - ``rankings``: rankings per second of LoRA training, in the first precision (rows:
-  ``throughput/rankings.py``), left out unless asked for;
+  ``throughput/training.py``), left out unless asked for;
 - ``curve``: losses of the first 50 optimiser steps, the same pairs in each, in float32;
 - ``memory``: peak memory of an optimiser step, TRL's and ours, each in a process of its own, in the
   first precision (on a GPU of device memory, and left out unless asked for, because peaks stand in
@@ -43,18 +43,15 @@ import gc
 import json
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kit import script_parser
-
-if TYPE_CHECKING:
-    from throughput.bench import Results
+from kit import names, numbers, script_parser
 
 PARTS = (
     *("equality", "qlora", "scoring", "responses", "training", "rankings"),
@@ -64,25 +61,14 @@ PARTS = (
 ASKED_FOR = {"rankings", "parity", "attention", "budget", "recovery", "qlora"}
 
 
-def names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
 def parser() -> argparse.ArgumentParser:
     made = script_parser(__doc__)
     add = made.add_argument
-    add(
-        "--part",
-        type=names,
-        help=f"some of {','.join(PARTS)}; if unset all that fit but {','.join(sorted(ASKED_FOR))}",
-    )
+    unasked = ",".join(sorted(ASKED_FOR))
+    add("--part", type=names, help=f"some of {','.join(PARTS)}; if unset all but {unasked}")
     add("--model", type=names, help="some of tiny,small,gpt2,tiny-llama,llama-8b")
     add("--weights", type=Path, help="folder of a checkpoint to run instead of --model")
-    add(
-        "--row",
-        type=names,
-        help="some rows of training, such as tree,qlora; all but qlora if unset",
-    )
+    add("--row", type=names, help="rows of training, such as tree,qlora; all but qlora if unset")
     add("--peak_tflops", type=float, help="rate of the device's data sheet in bfloat16, for MFU")
     add("--precision", type=names, help="some of float32,bfloat16")
     add("--device", help="cpu or cuda; a GPU if there is one")
@@ -90,30 +76,11 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, help="optimiser steps in a round (1; on a GPU 8)")
     add("--pairs_per_step", type=int, default=16, help="pairs of an optimiser step")
     add("--rankings_per_step", type=int, default=4, help="rankings of an optimiser step")
-    add(
-        "--responses_per_ranking",
-        type=lambda text: [int(number) for number in names(text)],
-        default=[4, 8],
-        help="responses of each, one or more numbers with commas",
-    )
+    add("--responses_per_ranking", type=numbers, default=[4, 8], help="one or more, with commas")
     add("--rounds", type=int, default=3, help="rounds, each with pairs of its own")
     add("--train_rounds", type=int, default=2, help="the same for training")
-    add("--curve_steps", type=int, default=50, help="optimiser steps of the loss curve")
-    add("--curve_pairs", type=int, default=2, help="pairs of each of them")
-    add("--tokens_per_batch", type=int, help="token budget instead of the package's own")
-    add("--max_length", type=int, default=1024, help="longest text that is scored")
-    add(
-        "--train_max_length",
-        type=int,
-        default=512,
-        help="longest text that is trained on: TRL's padded batch of 8 pairs of 1024 tokens would "
-        "need more than 20 GB at GPT-2's size in float32",
-    )
-    add("--paper_cache", choices=["on", "off"], default="on", help="see throughput/scoring.py")
     add("--threads", type=int, help="threads of PyTorch")
-    add("--seed", type=int, default=0)
     add("--toy", action="store_true", help="a few seconds with a tiny model, to try the script")
-    add("--cache", type=Path, default=Path(tempfile.gettempdir()) / "hidden-context-throughput")
     add("--output", type=Path, help="JSON file of all that was measured")
     add("--memory_of", help=argparse.SUPPRESS)  # what a child process measures
     return made
@@ -135,7 +102,6 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.toy:
         options.rounds, options.train_rounds, options.steps = 1, 1, 1
         options.pairs, options.pairs_per_step = 4, 4
-        options.curve_steps, options.curve_pairs = 4, 2
         options.model = options.model or ["tiny"]
         options.precision = options.precision or ["float32"]
     if options.weights:
@@ -162,10 +128,10 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def run_model(options: argparse.Namespace, shape: str, results: Results, first: bool) -> None:
+def run_model(options: argparse.Namespace, shape: str, results: Any, first: bool) -> None:
     """Run the parts asked for with one model."""
     from throughput.bench import Bench
-    from throughput.checks import CHECKS
+    from throughput.measure import say
 
     if shape == "llama-8b" and options.device.type != "cuda":
         results.skipped.append("llama-8b: it needs a GPU with some 40 GB of memory")
@@ -178,13 +144,11 @@ def run_model(options: argparse.Namespace, shape: str, results: Results, first: 
             continue  # once is enough; it is about rounding, not about size
         if part == "responses" and shape == "small" and len(options.model) > 1:
             continue  # the larger model tells more
-        if part in CHECKS:
-            CHECKS[part](bench)
-        else:
-            getattr(bench, part)()
+        say(f"{part}, {shape}")
+        getattr(bench, part)()
 
 
-def finish(options: argparse.Namespace, results: Results) -> None:
+def finish(options: argparse.Namespace, results: Any) -> None:
     """Print the remaining tables, and write the file."""
     from throughput.report import CHECKED, checks_of, print_plain
 
@@ -203,13 +167,48 @@ def finish(options: argparse.Namespace, results: Results) -> None:
         write_json(options.output, vars(results))
 
 
+def memory_of(options: argparse.Namespace) -> dict[str, int]:
+    """Measure, in this process, the peak of one optimiser step above the model's own memory.
+
+    On a GPU it is the device's memory, and the step after the one for which budgets are tuned.
+    """
+    import torch
+    from throughput.bench import LONGEST_TRAINED, Bench, Results
+    from throughput.data import sample
+    from throughput.measure import forget_peak, resident_bytes
+    from throughput.training import trainers
+
+    if options.memory_of == "trl":
+        import trl.trainer.reward_trainer  # noqa: F401  its own size is no part of the peak
+    bench = Bench(options, options.model[0], Results({}, {}))
+    models = bench.sets[options.precision[0]]
+    train = trainers(models, bench.tokenizer)[options.memory_of]
+    models.ours(lora=True) if options.memory_of in ("padded", "tree") else models.stock(lora=True)
+    pairs = sample(bench.pairs, options.pairs_per_step, LONGEST_TRAINED, 0)
+    step = partial(train, pairs, options.pairs_per_step, False)
+    if options.device.type == "cuda":
+        step()
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats(options.device)
+        before = torch.cuda.memory_allocated(options.device)
+        step()
+        peak = torch.cuda.max_memory_allocated(options.device)
+    else:
+        gc.collect()
+        forget_peak()
+        before = resident_bytes()
+        step()
+        peak = resident_bytes(peak=True)
+    return {"model_bytes": before, "peak_bytes": peak - before}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainers would divide batches over all
     options = options_of(argv)
     import transformers
-    from throughput.bench import Results, memory_of
+    from throughput.bench import Results
     from throughput.measure import machine
 
     transformers.logging.set_verbosity_error()
@@ -223,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     used = {
         name: [str(entry) for entry in value] if isinstance(value, list) else str(value)
         for name, value in vars(options).items()
-        if name not in ("cache", "output", "memory_of")
+        if name not in ("output", "memory_of")
     }
     results = Results(machine(options.device), used)
     for number, shape in enumerate(options.model):

@@ -1,8 +1,8 @@
 """Rows of scoring: the same texts, run in the ways that are compared.
 
 - ``paper``: one text at a time, padded to a multiple of 64, with an attention mask, through
-  Transformers' own class: written-out GELU, and the key-value cache on as in the paper's script
-  (``--paper_cache off`` takes it away). Without gradients.
+  Transformers' own class: written-out GELU, and the key-value cache on as in the paper's script.
+  Without gradients.
 - ``sorted N``: padded batches of at most N tokens, sorted by length, without attention mask and
   cache, with our fused GELU: the best that can be had without sharing.
 - ``padded``: the package with ``engine="padded"``.
@@ -38,16 +38,12 @@ MANY = 512  # texts of a padded batch: let the token budget alone decide
 PAPER_MULTIPLE = 64
 
 
-def sorted_budgets(device: torch.device, wanted: int | None) -> list[int | None]:
+def sorted_budgets(device: torch.device) -> dict[str, int | None]:
     """Token budgets of the sorted batches; the targets take the fastest. A GPU's is tuned."""
-    return [1024, 4096] if wanted is None and device.type == "cpu" else [wanted]
+    return {"sorted 1024": 1024, "sorted 4096": 4096} if device.type == "cpu" else {"sorted": None}
 
 
-def sorted_name(budget: int | None) -> str:
-    return f"sorted {budget}" if budget else "sorted"
-
-
-def scorers(models: ModelSet, tokens_per_batch: int | None, paper_cache: bool) -> dict[str, Scorer]:
+def scorers(models: ModelSet) -> dict[str, Scorer]:
     """Make the ways of scoring with one set of weights."""
     stock = models.stock()
 
@@ -59,12 +55,12 @@ def scorers(models: ModelSet, tokens_per_batch: int | None, paper_cache: bool) -
                 outputs = stock(
                     input_ids=ids.to(models.device),
                     attention_mask=mask.to(models.device),
-                    use_cache=paper_cache,
+                    use_cache=True,
                 )
                 rewards.append(outputs.logits[0, 0].float().cpu())
         return torch.stack(rewards)
 
-    def through(module: Any, engine: EngineName, budget: int | None) -> Scorer:
+    def through(module: Any, engine: EngineName, budget: int | None = None) -> Scorer:
         runner = Runner(module, PAD)
 
         def run(sequences: Sequence[list[int]]) -> Tensor:
@@ -81,7 +77,7 @@ def scorers(models: ModelSet, tokens_per_batch: int | None, paper_cache: bool) -
     def padding_free(sequences: Sequence[list[int]]) -> Tensor:
         module = models.ours()
         alone = [tree_of(sequences, [number]) for number in range(len(sequences))]
-        budget = tokens_per_batch or default_tokens(models.device, PRECISIONS[models.precision])
+        budget = default_tokens(models.device, PRECISIONS[models.precision])
         batches = fill_batches([tree.num_tokens for tree in alone], budget)
         with evaluating(module), torch.inference_mode(), tree_attention_in(module):
             rows = [
@@ -90,50 +86,40 @@ def scorers(models: ModelSet, tokens_per_batch: int | None, paper_cache: bool) -
             ]
         return torch.cat(rows)[:, 0].float().cpu()
 
-    found: dict[str, Scorer] = {"paper": paper}
-    for budget in sorted_budgets(models.device, tokens_per_batch):
-        found[sorted_name(budget)] = through(models.ours(masked=False), "padded", budget)
-    found["padded"] = through(models.ours(), "padded", tokens_per_batch)
-    found["padding-free"] = padding_free
-    found["tree"] = through(models.ours(), "tree", tokens_per_batch)
-    return found
+    unmasked = models.ours(masked=False)
+    return {
+        "paper": paper,
+        **{
+            name: through(unmasked, "padded", budget)
+            for name, budget in sorted_budgets(models.device).items()
+        },
+        "padded": through(models.ours(), "padded"),
+        "padding-free": padding_free,
+        "tree": through(models.ours(), "tree"),
+    }
 
 
-def scoring_rows(
-    sets: Mapping[str, ModelSet],
-    tokens_per_batch: int | None,
-    paper_cache: bool,
-    rewards: dict[Key, Tensor],
-) -> dict[Key, Row]:
+def scoring_rows(sets: Mapping[str, ModelSet], rewards: dict[Key, Tensor]) -> dict[Key, Row]:
     """Make the rows.
 
     Args:
         sets: Models by precision.
-        tokens_per_batch: Token budget, None for the package's own.
-        paper_cache: Whether the paper's procedure keeps keys and values, as its script does.
         rewards: Filled with the rewards each row gave last.
-
-    Returns:
-        The rows.
     """
-    rows: dict[Key, Row] = {}
-    for precision, models in sets.items():
-        for name, scorer in scorers(models, tokens_per_batch, paper_cache).items():
-            key = Key(name, precision)
-            rows[key] = _row(key, scorer, models.device, rewards)
-    return rows
 
+    def row(key: Key, scorer: Scorer, device: torch.device) -> Row:
+        def run(groups: Sequence[Group]) -> float:
+            sequences = [sequence for group in groups for sequence in group]
+            return seconds_of(lambda: rewards.update({key: scorer(sequences)}), device)
 
-def _row(key: Key, scorer: Scorer, device: torch.device, rewards: dict[Key, Tensor]) -> Row:
-    def run(groups: Sequence[Group]) -> float:
-        sequences = [sequence for group in groups for sequence in group]
+        return run
 
-        def score() -> None:
-            rewards[key] = scorer(sequences)
-
-        return seconds_of(score, device)
-
-    return run
+    return {
+        key: row(key, scorer, models.device)
+        for precision, models in sets.items()
+        for name, scorer in scorers(models).items()
+        for key in [Key(name, precision)]
+    }
 
 
 def difference(found: Tensor, expected: Tensor) -> float:

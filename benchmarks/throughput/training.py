@@ -15,6 +15,11 @@
 - ``qlora``: the same on weights in 4 bits, as ``--tuning qlora`` loads them; left out unless it is
   asked for.
 
+On rankings: ``ranking`` is our loop, a ranking as one example, so that its prompt and each response
+run once; ``pairs`` our loop on every two responses, each pair by itself; ``trl`` TRL's on the same
+pairs. A round is one optimiser step from the same weights. A ranking of n counts n − 1 votes and
+each of its n(n − 1)/2 pairs 2/n of one, so the loss of a step is the mean over its pairs.
+
 Timed is from the beginning of the first optimiser step to the end of the last: forward, backward,
 optimiser. Building the trainer and everything else before the first step is not. A short run before
 pays for what is done only once.
@@ -22,7 +27,6 @@ pays for what is done only once.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +34,10 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from throughput.data import PAD, Group, text_of
-from throughput.measure import Key, Row, Run, SkippedError, StepClock, trl_version
+from throughput.data import PAD, Group, pairs_of, text_of
+from throughput.measure import Key, Row, SkippedError, StepClock, trl_version
 from throughput.models import ModelSet, reward_model
-from throughput.scoring import PAPER_MULTIPLE, sorted_budgets, sorted_name
+from throughput.scoring import PAPER_MULTIPLE, sorted_budgets
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -42,36 +46,20 @@ from hidden_context.data.labels import labels_of
 from hidden_context.data.tokens.tokenize import pad_batch, tokenize_examples
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import ExampleDataset
+from hidden_context.training.dataset import ExampleDataset, StepSampler
 from hidden_context.training.loop import TrainingLoop
-from hidden_context.training.sampler import StepSampler
 
 PAPER_PAIRS = 2
 TRL_PAIRS = 8
 WINDOW = TrainConfig().length_window
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-    """What all training rows have in common.
+Train = Callable[[Sequence[Group], int, bool], StepClock]
+"""Trains on groups, so many votes in an optimiser step: its pairs, and n − 1 for a ranking of n.
 
-    Attributes:
-        votes_per_step: Votes of an optimiser step: its pairs, and n − 1 for a ranking of n.
-        tokens_per_batch: Token budget, None for the package's own.
-        paper_cache: Whether the paper's procedure keeps keys and values, as its script does.
-        ordered: Whether all rows take the same pairs in each step, in the order of our sampler;
-            otherwise the paper's procedure and TRL draw at random, as they do.
-        seed: Seed of orders.
-    """
-
-    votes_per_step: int = 16
-    tokens_per_batch: int | None = None
-    paper_cache: bool = True
-    ordered: bool = False
-    seed: int = 0
-
-
-Train = Callable[[Sequence[Group], TrainingOptions], Run]
+Ordered, all rows take the same pairs in each step, in the order of our sampler; otherwise the
+paper's procedure and TRL draw at random, as they do.
+"""
 
 
 def example_of(group: Group) -> Example:
@@ -83,15 +71,11 @@ def example_of(group: Group) -> Example:
 class PaperTrainer(Trainer):
     """The paper's training step: both sides of a batch in one padded forward pass."""
 
-    def __init__(self, *args: Any, paper_cache: bool, **options: Any) -> None:
-        self.paper_cache = paper_cache
-        super().__init__(*args, **options)
-
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Any:
         """Mean over the batch of −log σ(r_chosen − r_rejected)."""
-        rewards = model(**inputs, use_cache=self.paper_cache).logits[:, 0]
+        rewards = model(**inputs, use_cache=True).logits[:, 0]
         chosen, rejected = rewards.chunk(2)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
         return (loss, {"rewards": rewards}) if return_outputs else loss
@@ -102,16 +86,14 @@ def _paper_batch(pairs: Sequence[Group]) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _arguments(
-    kind: Any, folder: str, models: ModelSet, options: TrainingOptions, batch: int, **more: Any
-) -> Any:
+def _arguments(kind: Any, folder: str, models: ModelSet, at_once: int, **more: Any) -> Any:
     """Make training arguments: everything that could differ between trainers is named."""
     known = inspect.signature(kind).parameters
     # Transformers is renaming gradient to activation checkpointing
     name = "activation" if "activation_checkpointing" in known else "gradient"
     return kind(
         output_dir=folder,
-        per_device_train_batch_size=batch,
+        per_device_train_batch_size=at_once,
         num_train_epochs=1,
         learning_rate=1e-4,
         weight_decay=0.001,
@@ -127,84 +109,78 @@ def _arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         use_cpu=models.device.type == "cpu",
-        seed=options.seed,
+        seed=0,
         **more,
     )
 
 
-def _accumulated(options: TrainingOptions, most: int) -> dict[str, Any]:
-    """Arguments of trainers whose optimiser step is several batches of equally many pairs."""
-    pairs = options.votes_per_step
-    at_once = max(count for count in range(1, most + 1) if pairs % count == 0)
-    return {
-        "batch": at_once,
-        "gradient_accumulation_steps": pairs // at_once,
-        "train_sampling_strategy": "sequential" if options.ordered else "random",
-    }
+def _train(
+    models: ModelSet,
+    most: int,
+    kind: Any,
+    make: Callable[[Any, list[Group]], Trainer],
+    pairs: Sequence[Group],
+    votes: int,
+    ordered: bool,
+) -> StepClock:
+    """Make a trainer of Transformers or TRL in a temporary folder, and time its steps.
 
-
-def in_steps(pairs: Sequence[Group], options: TrainingOptions) -> list[Group]:
-    """Bring pairs into the order in which our loop takes them."""
-    if not options.ordered:
-        return list(pairs)
-    sizes = [sum(map(len, pair)) for pair in pairs]
-    sampler = StepSampler(sizes, options.votes_per_step, window=WINDOW, seed=options.seed)
-    return [pairs[place] for step in sampler.steps() for place in step]
-
-
-def _finish(trainer: Trainer, clock: StepClock) -> Run:
-    trainer.remove_callback(PrinterCallback)
-    try:
-        trainer.train()
-    finally:
-        # the next trainer of this model shall not find this one's autocast around its forward
-        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
-        trainer.model.zero_grad()
-    return clock.run()
+    It takes at most ``most`` pairs at once, and makes a step of several equal batches.
+    """
+    clock, taken = StepClock(models.device), list(pairs)
+    if ordered:
+        sampler = StepSampler([sum(map(len, pair)) for pair in pairs], votes, window=WINDOW)
+        taken = [pairs[place] for step in sampler.steps() for place in step]
+    at_once = max(n for n in range(1, most + 1) if votes % n == 0)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = _arguments(
+            kind,
+            folder,
+            models,
+            at_once,
+            gradient_accumulation_steps=votes // at_once,
+            train_sampling_strategy="sequential" if ordered else "random",
+        )
+        trainer = make(arguments, taken)
+        trainer.add_callback(clock)
+        trainer.remove_callback(PrinterCallback)
+        try:
+            trainer.train()
+        finally:
+            # the next trainer of this model shall not find this one's autocast around its forward
+            trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+            trainer.model.zero_grad()
+    return clock
 
 
 def train_paper(models: ModelSet) -> Train:
-    def train(pairs: Sequence[Group], options: TrainingOptions) -> Run:
-        clock = StepClock(models.device)
-        with tempfile.TemporaryDirectory() as folder:
-            accumulated = _accumulated(options, PAPER_PAIRS)
-            chosen: Any = in_steps(pairs, options)
-            trainer = PaperTrainer(
-                models.stock(lora=True),
-                _arguments(TrainingArguments, folder, models, options, **accumulated),
-                data_collator=_paper_batch,
-                train_dataset=chosen,
-                callbacks=[clock],
-                paper_cache=options.paper_cache,
-            )
-            return _finish(trainer, clock)
+    def make(arguments: Any, pairs: list[Group]) -> Trainer:
+        stock = models.stock(lora=True)
+        return PaperTrainer(stock, arguments, data_collator=_paper_batch, train_dataset=pairs)
 
-    return train
+    return partial(_train, models, PAPER_PAIRS, TrainingArguments, make)
 
 
 def train_trl(models: ModelSet, tokenizer: Any) -> Train:
-    def train(pairs: Sequence[Group], options: TrainingOptions) -> Run:
+    def train(pairs: Sequence[Group], votes: int, ordered: bool) -> StepClock:
         if trl_version() is None:
             raise SkippedError("TRL is not installed (pip install trl)")
         from datasets import Dataset as ArrowDataset
         from datasets import disable_progress_bars
         from trl import RewardConfig, RewardTrainer
 
-        disable_progress_bars()
-        clock = StepClock(models.device)
-        chosen, rejected = zip(*in_steps(pairs, options), strict=True)
-        columns = {"chosen_ids": chosen, "rejected_ids": rejected}
-        with tempfile.TemporaryDirectory() as folder:
-            accumulated = _accumulated(options, TRL_PAIRS)
-            arguments = _arguments(RewardConfig, folder, models, options, **accumulated)
-            trainer = RewardTrainer(
+        def make(arguments: Any, pairs: list[Group]) -> Trainer:
+            chosen, rejected = zip(*pairs, strict=True)
+            columns = {"chosen_ids": chosen, "rejected_ids": rejected}
+            return RewardTrainer(
                 model=models.stock(lora=True),
                 args=arguments,
                 train_dataset=ArrowDataset.from_dict(columns),
                 processing_class=tokenizer,
-                callbacks=[clock],
             )
-            return _finish(trainer, clock)
+
+        disable_progress_bars()
+        return _train(models, TRL_PAIRS, RewardConfig, make, pairs, votes, ordered)
 
     return train
 
@@ -218,105 +194,125 @@ def train_ours(
     quantised: bool = False,
     budget: int | None = None,
 ) -> Train:
-    """Train by ``TrainingLoop``; ``budget`` comes before the options' token budget.
+    """Train by ``TrainingLoop``, by a token budget or the package's own.
 
     On a GPU it finds a budget before its first step. Here the warm-up's is kept, so that what is
     tried for it is no part of the peak memory.
     """
     tuned: list[int] = []
 
-    def train(groups: Sequence[Group], options: TrainingOptions) -> Run:
+    def train(groups: Sequence[Group], votes: int, _ordered: bool) -> StepClock:
         clock = StepClock(models.device)
-        module = _network(models, masked, quantised)
-        tokens = budget or options.tokens_per_batch or (tuned[0] if tuned else None)
+        try:
+            module = models.quantised() if quantised else models.ours(lora=True, masked=masked)
+        except HiddenContextError as error:  # weights in 4 bits cannot be had here
+            raise SkippedError(str(error)) from error
+        tokens = budget or (tuned[0] if tuned else None)
         model = reward_model(module, tokenizer)
         examples = [example_of(group) for group in groups]
         kept = tokenize_examples(examples, tokenizer, model.max_length, "keep")
         data = ExampleDataset(kept, labels_of(kept.examples))
         with tempfile.TemporaryDirectory() as folder:
-            arguments = _arguments(
-                TrainingArguments, folder, models, options, options.votes_per_step
-            )
+            arguments = _arguments(TrainingArguments, folder, models, votes)
             config = TrainConfig(
                 engine=engine,
                 tokens_per_batch=tokens,
                 lr_scheduler_type="constant",
                 pad_to_multiple_of=1,
+                quiet=True,
             )
             try:
                 loop = TrainingLoop(model, arguments, config, data, callbacks=[clock])
             except ConfigError as error:  # a model that the way is not right for
                 raise SkippedError(str(error)) from error
-            loop.handler.remove_callback(PrinterCallback)
             try:
                 loop.train()
             finally:
                 module.zero_grad()
         if models.device.type == "cuda" and not tuned:
             tuned.append(loop.runner.budget.tokens)
-        return dataclasses.replace(clock.run(), budget=loop.runner.budget.tokens)
+        return clock
 
     return train
 
 
-def _network(models: ModelSet, masked: bool, quantised: bool) -> Any:
-    """What our loop trains.
-
-    Raises:
-        SkippedError: If weights in 4 bits are asked for, and cannot be had here.
-    """
-    if not quantised:
-        return models.ours(lora=True, masked=masked)
-    try:
-        return models.quantised()
-    except HiddenContextError as error:
-        raise SkippedError(str(error)) from error
-
-
-def trainers(models: ModelSet, tokenizer: Any, tokens_per_batch: int | None) -> dict[str, Train]:
+def trainers(models: ModelSet, tokenizer: Any) -> dict[str, Train]:
     """Make the ways of training one set of weights."""
-    found = {"paper": train_paper(models), "trl": train_trl(models, tokenizer)}
-    for budget in sorted_budgets(models.device, tokens_per_batch):
-        found[sorted_name(budget)] = train_ours(
-            models, tokenizer, "padded", masked=False, budget=budget
-        )
-    found["padded"] = train_ours(models, tokenizer, "padded")
-    found["tree"] = train_ours(models, tokenizer, "tree")
-    found["qlora"] = train_ours(models, tokenizer, "tree", quantised=True)
-    return found
+    ours = partial(train_ours, models, tokenizer)
+    return {
+        "paper": train_paper(models),
+        "trl": train_trl(models, tokenizer),
+        **{
+            name: ours("padded", masked=False, budget=budget)
+            for name, budget in sorted_budgets(models.device).items()
+        },
+        "padded": ours("padded"),
+        "tree": ours("tree"),
+        "qlora": ours("tree", quantised=True),
+    }
 
 
 def training_rows(
-    sets: Mapping[str, ModelSet],
-    tokenizer: Any,
-    options: TrainingOptions,
-    wanted: Sequence[str] | None = None,
+    sets: Mapping[str, ModelSet], tokenizer: Any, votes: int, wanted: Sequence[str] | None
 ) -> dict[Key, Row]:
     """Make the wanted rows, or all but QLoRA's."""
-    rows: dict[Key, Row] = {}
-    for precision, models in sets.items():
-        for name, train in trainers(models, tokenizer, options.tokens_per_batch).items():
-            if name in wanted if wanted else name != "qlora":
-                rows[Key(name, precision)] = partial(_seconds, train, options)
-    return rows
 
+    def row(train: Train) -> Row:
+        return lambda pairs: train(pairs, votes, False).seconds
 
-def _seconds(train: Train, options: TrainingOptions, pairs: Sequence[Group]) -> float:
-    return train(pairs, options).seconds
+    return {
+        Key(name, precision): row(train)
+        for precision, models in sets.items()
+        for name, train in trainers(models, tokenizer).items()
+        if (name in wanted if wanted else name != "qlora")
+    }
 
 
 def loss_curves(
-    models: ModelSet, tokenizer: Any, pairs: Sequence[Group], options: TrainingOptions
+    models: ModelSet, tokenizer: Any, pairs: Sequence[Group], votes: int
 ) -> dict[str, list[float] | str]:
     """Train from the same start on the same steps; the loss of each step, or why there is none."""
     curves: dict[str, list[float] | str] = {}
-    ordered = dataclasses.replace(options, ordered=True)
-    for name, train in trainers(models, tokenizer, options.tokens_per_batch).items():
+    for name, train in trainers(models, tokenizer).items():
         if name.startswith("sorted") or name == "qlora":
             continue
         models.reset_adapters()
         try:
-            curves[name] = train(pairs, ordered).losses
+            curves[name] = train(pairs, votes, True).losses
         except SkippedError as error:
             curves[name] = str(error)
     return curves
+
+
+Expand = Callable[[Sequence[Group]], Sequence[Group]]
+Losses = dict[str, list[float]]
+
+
+def ranking_rows(models: ModelSet, tokenizer: Any, losses: Losses) -> dict[Key, Row]:
+    """Make the rows.
+
+    Args:
+        models: The models.
+        tokenizer: Their tokenizer.
+        losses: Filled with the loss of each step that a row runs.
+
+    Returns:
+        The rows, which take rankings.
+    """
+
+    def row(name: str, train: Train, groups_of: Expand) -> Row:
+        def run(rankings: Sequence[Group]) -> float:
+            models.reset_adapters()
+            groups = groups_of(rankings)
+            done = train(groups, sum(len(group) - 1 for group in groups), False)
+            losses.setdefault(name, []).extend(done.losses)
+            return done.seconds
+
+        return run
+
+    ways: dict[str, tuple[Train, Expand]] = {
+        "pairs": (train_ours(models, tokenizer, "tree"), pairs_of),
+        "trl": (train_trl(models, tokenizer), pairs_of),
+        "ranking": (train_ours(models, tokenizer, "tree"), lambda rankings: rankings),
+    }
+    return {Key(name, models.precision): row(name, *way) for name, way in ways.items()}

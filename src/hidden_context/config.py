@@ -170,3 +170,19 @@ def check_options(config: Any) -> None:
             raise ConfigError(f"--{field.name} is {value}; it must be at least {least}.")
         if must is not None and not must[0](value):
             raise ConfigError(f"--{field.name} is {value}; it must {must[1]}.")
+
+
+def check_given(needed: Mapping[str, Any], example: str) -> None:
+    """Check that options without a usable default were given.
+
+    Args:
+        needed: The options' values by what they are.
+        example: A command line that has them; its first word names the command.
+
+    Raises:
+        ConfigError: If some are missing.
+    """
+    missing = [name for name, value in needed.items() if not value]
+    if missing:
+        verb = example.split()[0]
+        raise ConfigError(f"{verb} needs {' and '.join(missing)}, as in: {example}.")

@@ -37,22 +37,10 @@ class DataError(HiddenContextError, ValueError):
         field: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        self.problem, self.file, self.line, self.field, self.remedy = (
-            problem,
-            file,
-            line,
-            field,
-            remedy,
-        )
-        place = ", ".join(
-            part
-            for part in (
-                str(file) if file is not None else "",
-                f"line {line}" if line is not None else "",
-                f"field {field!r}" if field is not None else "",
-            )
-            if part
-        )
+        self.problem, self.file, self.remedy = problem, file, remedy
+        self.line, self.field = line, field
+        parts = (("{}", file), ("line {}", line), ("field {!r}", field))
+        place = ", ".join(form.format(part) for form, part in parts if part is not None)
         message = f"{place}: {problem}." if place else f"{problem}."
         super().__init__(f"{message} {remedy}." if remedy else message)
 
@@ -63,9 +51,6 @@ class MissingFileError(HiddenContextError, FileNotFoundError):
     def __init__(self, path: str | Path, remedy: str | None = None) -> None:
         self.path, self.remedy = path, remedy
         super().__init__(f"{path} does not exist." + (f" {remedy}." if remedy else ""))
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class CheckpointError(HiddenContextError, ValueError):
@@ -78,9 +63,6 @@ class MissingDependencyError(HiddenContextError, ImportError):
 
 class StorageError(HiddenContextError, OSError):
     """A result could not be written; what stood there before is untouched."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class DivergedError(HiddenContextError, ArithmeticError):

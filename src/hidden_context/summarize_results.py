@@ -17,9 +17,10 @@ from hidden_context.cli.main import safe
 )
 def main(config: SummarizeConfig) -> None:
     """Print the paper's tables from the evaluations in ``--data_dir``."""
-    from hidden_context.paper import tables, workflow
+    from hidden_context.paper import workflow
+    from hidden_context.paper.summary import print_summary
 
-    tables.print_summary(workflow.run(config))
+    print_summary(workflow.run(config))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -124,6 +124,15 @@ def make_table(
     for row in rows:
         table.add_row(*map(escape, row[:texts]), *row[texts:])
     return table
+
+
+def table_of(
+    title: str | None, items: Iterable[Any], columns: Mapping[str, Callable[[Any], str]]
+) -> Table:
+    """Make a table with a row for each item, given how each column writes it; the first is text."""
+    first, *others = columns
+    rows = [[write(item) for write in columns.values()] for item in items]
+    return make_table(title, [first], others, rows)
 
 
 def say(console: Console, *lines: str) -> None:

@@ -10,10 +10,12 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 
 from acquisition.votes import config, pair, table
-from hidden_context.acquisition.effects import Design, fit_scores
-from hidden_context.acquisition.forecast import _moments, forecast_shares
-from hidden_context.acquisition.pool import read_pool
+from hidden_context.acquisition.forecast import Design, _moments, fit_scores, forecast_shares
+from hidden_context.acquisition.pool import make_pool, read_pool
 from hidden_context.check.features import word_features
+from hidden_context.data.splits.division import SplitOptions
+from hidden_context.statistics.checks import places
+from hidden_context.statistics.votes.posterior import LEAN, SharePosterior, fit_strength
 
 
 def world(items: int = 60, seed: int = 0):
@@ -165,3 +167,41 @@ def test_moments_of_a_probability_are_those_of_draws():
     found = _moments(mean, variance)
     np.testing.assert_allclose(found[0], draws.mean(0), atol=2e-3)
     np.testing.assert_allclose(found[1], draws.var(0), atol=2e-3)
+
+
+TOPICS = ("Ban Plastic Water Bottles", "Is porn wrong?")
+
+
+@pytest.fixture(scope="module")
+def real_votes(real_data):
+    """Items of two topics; which of an item's votes each vote is, in random order."""
+    from people.data import load
+
+    data = load("ukp", real_data)
+    examples = [e for e, group in zip(data.examples, data.groups, strict=True) if group in TOPICS]
+    items = make_pool(examples, [], SplitOptions("topic")).items
+    table = items.votes.table
+    order = np.random.default_rng(0).permutation(len(table))
+    return items, places(table.item, order)
+
+
+def posterior_of(items, rows):
+    votes = dataclasses.replace(items.votes, table=items.votes.table.select(rows))
+    seen = dataclasses.replace(items, votes=votes)
+    found = forecast_shares(seen, word_features(seen))
+    _, strength = fit_strength(found.shares, found.variance, seen.counts)
+    return SharePosterior(found.shares, strength, seen.counts)
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_on_real_votes_the_error_that_is_expected_is_the_error_there_is(real_votes):
+    items, place = real_votes
+    found = posterior_of(items, place >= 2)
+    answers = np.eye(3)[items.votes.table.answer]
+    # two votes that were not seen: the product of their errors has no noise of votes in it
+    off = [found.estimate - answers[place == number] for number in (0, 1)]
+    shares = (off[0] * off[1]).sum(1).mean()
+    lean = ((off[0] @ LEAN) * (off[1] @ LEAN)).mean()
+    assert found.expected_error("shares").mean() == pytest.approx(shares, rel=0.5)
+    assert found.expected_error("lean").mean() == pytest.approx(lean, abs=0.004)

@@ -7,8 +7,8 @@ import pytest
 
 from acquisition.votes import bare, config, one_a_vote, pair, table
 from check.people import rated
-from hidden_context.acquisition.people import read_people
 from hidden_context.acquisition.pool import read_pool
+from hidden_context.acquisition.select import read_people
 from hidden_context.errors import DataError
 from support.paper_layout import write_rows
 
@@ -32,61 +32,58 @@ def read(tmp_path, rows, pool=None, **options):
     return read_pool(config(tmp_path, rows, pool, **options))
 
 
+NONE = [0, 0, 0]
+
+
 @pytest.mark.parametrize(
-    ("rows", "pool", "ids", "counts"),
+    ("rows", "pool", "counts"),
     [
         (
             [pair(0, {"a": 1, "b": 0.5, "c": 0}), pair(1, {"a": 0})],
             None,
-            ["i0", "i1"],
-            [[1, 1, 1], [0, 0, 1]],
+            {"i0": [1, 1, 1], "i1": [0, 0, 1]},
         ),
         # what language models said is no vote
         (
             [with_judge(pair(0, {"a": 0, "b": 0})), with_judge(pair(1, {}))],
             None,
-            ["i0", "i1"],
-            [[0, 0, 2], [0, 0, 0]],
+            {"i0": [0, 0, 2], "i1": NONE},
         ),
         # rows without a vote, and those of the pool, whatever they say of votes
         (
             [ONE, UNSURE],
             [bare(2), pair(3, {"z": 1.0})],
-            ["i0", "i1", "i2", "i3"],
-            [[1, 0, 0], *[[0, 0, 0]] * 3],
+            {"i0": [1, 0, 0], "i1": NONE, "i2": NONE, "i3": NONE},
         ),
         # items of the pool that have votes, or come twice, are there once
         (
             [ONE],
             [{**bare(0), "responses": bare(0)["responses"][::-1], "id": "x"}, bare(1), bare(1)],
-            ["i0", "i1"],
-            [[1, 0, 0], [0, 0, 0]],
+            {"i0": [1, 0, 0], "i1": NONE},
         ),
         (
             [ONE],
             [{**WHY, "chosen": "so", "rejected": "not so"}],
-            ["i0", "pool.jsonl:1"],
-            [[1, 0, 0], [0, 0, 0]],
+            {"i0": [1, 0, 0], "pool.jsonl:1": NONE},
         ),
         (
             [ONE],
             [{**WHY, "responses": ["a b", "c d", "e f"], "id": "r"}],
-            ["i0", "r#0-1", "r#0-2", "r#1-2"],
-            [[1, 0, 0], *[[0, 0, 0]] * 3],
+            {"i0": [1, 0, 0], "r#0-1": NONE, "r#0-2": NONE, "r#1-2": NONE},
         ),
         # ids that come twice are replaced by lines
         (
             [ONE, pair(1, {"a": 1, "b": 0}, id="i0")],
             None,
-            ["votes.jsonl:1", "votes.jsonl:2"],
-            [[1, 0, 0], [1, 0, 1]],
+            {"votes.jsonl:1": [1, 0, 0], "votes.jsonl:2": [1, 0, 1]},
         ),
     ],
 )
-def test_what_can_be_asked(tmp_path, rows, pool, ids, counts):
+def test_what_can_be_asked(tmp_path, rows, pool, counts):
     found = read(tmp_path, rows, pool)
-    assert (found.ids, found.items.counts.tolist()) == (ids, counts)
-    assert found.unjudged == counts.count([0, 0, 0])
+    assert dict(zip(found.ids, found.items.counts.tolist(), strict=True)) == counts
+    assert found.ids == list(counts)
+    assert found.unjudged == list(counts.values()).count(NONE)
     people = {said["annotator"] for row in rows for said in row["judgements"][:3]}
     assert found.items.votes.table.annotators == len(found.items.votes.names)
     assert set(found.items.votes.names) <= people - {"m/helpful/1"}

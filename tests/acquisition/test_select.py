@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from acquisition.votes import bare, config, pair
-from hidden_context.acquisition.people import People
 from hidden_context.acquisition.pool import read_pool
-from hidden_context.acquisition.select import Limits, choose_votes
-from hidden_context.acquisition.twins import find_twins
+from hidden_context.acquisition.select import Limits, People, choose_votes, find_twins
 from hidden_context.acquisition.workflow import choose, with_twins
 from hidden_context.statistics.votes.posterior import SharePosterior
 
@@ -33,77 +31,78 @@ def people(cost, votes=None, voted=None, most=None):
 
 @pytest.mark.parametrize("budget", range(1, 13))
 def test_no_other_choice_of_as_many_votes_drops_more(budget):
-    choice = choose_votes(DROPS, limits(budget), APART)
-    assert choice.drop == sorted(choice.drop, reverse=True)
+    votes = choose_votes(DROPS, limits(budget), APART)
+    drops = [vote.drop for vote in votes]
+    assert drops == sorted(drops, reverse=True)
     best = max(
-        sum(DROPS[:votes, item].sum() for item, votes in enumerate(each))
+        sum(DROPS[:count, item].sum() for item, count in enumerate(each))
         for each in itertools.product(range(4), repeat=4)
         if sum(each) == budget
     )
-    assert len(choice) == budget
-    assert sum(choice.drop) == pytest.approx(best)
+    assert len(votes) == budget
+    assert sum(drops) == pytest.approx(best)
 
 
 def test_items_and_groups_get_no_more_votes_than_they_may_have():
-    choice = choose_votes(DROPS, limits(99, each=np.array([1, 0, 2, 99])), APART)
-    assert choice.per_item(4).tolist() == [1, 0, 2, 3]
-    choice = choose_votes(DROPS, limits(4, share=0.5), APART)
-    assert Counter(GROUP[choice.item].tolist()) == {0: 2, 1: 2}
-    assert choice.drop == [8.0, 5.0, 3.0, 2.9]
+    votes = choose_votes(DROPS, limits(99, each=np.array([1, 0, 2, 99])), APART)
+    assert Counter(vote.item for vote in votes) == {0: 1, 2: 2, 3: 3}
+    votes = choose_votes(DROPS, limits(4, share=0.5), APART)
+    assert Counter(int(GROUP[vote.item]) for vote in votes) == {0: 2, 1: 2}
+    assert [vote.drop for vote in votes] == [8.0, 5.0, 3.0, 2.9]
 
 
 def test_twins_share_what_their_votes_tell():
     drops = np.array([[4.0, 4.0, 3.0], [1.0, 1.0, 2.5]])
-    choice = choose_votes(drops, limits(3, each=FREE[:3], group=GROUP[:3]), np.array([0, 0, 1]))
-    assert choice.item == [0, 2, 2]
+    votes = choose_votes(drops, limits(3, each=FREE[:3], group=GROUP[:3]), np.array([0, 0, 1]))
+    assert [vote.item for vote in votes] == [0, 2, 2]
 
 
 def test_votes_that_tell_nothing_are_not_asked_for_and_ties_go_to_the_first_item():
-    choice = choose_votes(np.array([[1.0, 0.0]]), limits(9, each=FREE[:2], group=GROUP[:2]), APART)
-    assert choice.item == [0]
-    assert choose_votes(np.ones((2, 4)), limits(5), APART).item[0] == 0
+    votes = choose_votes(np.array([[1.0, 0.0]]), limits(9, each=FREE[:2], group=GROUP[:2]), APART)
+    assert [vote.item for vote in votes] == [0]
+    assert choose_votes(np.ones((2, 4)), limits(5), APART)[0].item == 0
 
 
 def test_a_budget_of_money_buys_as_many_votes_as_it_pays_for():
-    choice = choose_votes(DROPS, limits(1.0, cost=0.3), APART)
-    assert len(choice) == 3
-    assert sum(choice.cost) == pytest.approx(0.9)
+    votes = choose_votes(DROPS, limits(1.0, cost=0.3), APART)
+    assert len(votes) == 3
+    assert sum(vote.cost for vote in votes) == pytest.approx(0.9)
     assert len(choose_votes(DROPS, limits(0.9, cost=0.3), APART)) == 3  # 0.3 · 3 is not 0.9
 
 
 def test_nobody_is_asked_twice_about_an_item():
-    choice = choose_votes(DROPS, limits(99), APART, people([1, 1], voted={1: {0}}))
-    asked = list(zip(choice.item, choice.annotator, strict=True))
+    votes = choose_votes(DROPS, limits(99), APART, people([1, 1], voted={1: {0}}))
+    asked = [(vote.item, vote.annotator) for vote in votes]
     assert len(set(asked)) == len(asked) == 7
     assert (1, 0) not in asked
 
 
 @pytest.mark.parametrize(("budget", "most"), [(6, None), (99, 2)])
 def test_questions_are_dealt_evenly_and_to_nobody_above_the_limit(budget, most):
-    choice = choose_votes(DROPS, limits(budget), APART, people([1, 1, 1], most=most))
-    assert Counter(choice.annotator) == {0: 2, 1: 2, 2: 2}
+    votes = choose_votes(DROPS, limits(budget), APART, people([1, 1, 1], most=most))
+    assert Counter(vote.annotator for vote in votes) == {0: 2, 1: 2, 2: 2}
 
 
 def test_the_cheaper_annotator_is_asked_first_as_long_as_there_is_one():
-    choice = choose_votes(DROPS, limits(4), APART, people([2.0, 0.5], most=3))
-    assert choice.annotator == [1, 1, 1, 0]
-    assert choice.cost == [0.5, 0.5, 0.5, 2.0]
+    votes = choose_votes(DROPS, limits(4), APART, people([2.0, 0.5], most=3))
+    asked = [(vote.annotator, vote.cost) for vote in votes]
+    assert asked == [(1, 0.5), (1, 0.5), (1, 0.5), (0, 2.0)]
     # 8, then 5 and 4.5 … : the second vote on item 0 goes to the other at 4 times the cost
-    assert choice.item[0] == 0
+    assert votes[0].item == 0
 
 
 def test_those_who_have_voted_least_are_asked_first_until_all_have_voted_alike():
-    choice = choose_votes(DROPS, limits(6), APART, people([1, 1, 1], votes=[3, 0, 1]))
-    assert choice.annotator[0] == 1
-    said = Counter(choice.annotator)
+    votes = choose_votes(DROPS, limits(6), APART, people([1, 1, 1], votes=[3, 0, 1]))
+    assert votes[0].annotator == 1
+    said = Counter(vote.annotator for vote in votes)
     assert sorted(said[n] + [3, 0, 1][n] for n in range(3)) == [3, 3, 4]
 
 
 def test_who_costs_more_than_is_left_is_passed_over():
-    choice = choose_votes(DROPS, limits(2.5), APART, people([2.0, 1.0], voted={1: {1}}))
-    assert choice.cost == [1.0, 1.0]
-    choice = choose_votes(DROPS[:1], limits(3.5), APART, people([2.0, 1.0], most=1))
-    assert choice.cost == [1.0, 2.0]
+    votes = choose_votes(DROPS, limits(2.5), APART, people([2.0, 1.0], voted={1: {1}}))
+    assert [vote.cost for vote in votes] == [1.0, 1.0]
+    votes = choose_votes(DROPS[:1], limits(3.5), APART, people([2.0, 1.0], most=1))
+    assert [vote.cost for vote in votes] == [1.0, 2.0]
 
 
 def pool_of(tmp_path):

@@ -2,20 +2,23 @@ import pytest
 
 from hidden_context.analysis.config import SummarizeConfig
 from hidden_context.errors import ConfigError, DataError
-from hidden_context.paper import tables, workflow
-from hidden_context.paper.summary import PUBLISHED, published
+from hidden_context.paper import workflow
+from hidden_context.paper.summary import PUBLISHED, print_summary, published
 from support import score_rows
 from support.score_rows import write
 
+JAILBREAK = "jailbroken_evaluations_{}.jsonl"
 CHECKPOINT = "reward_models/relabeled_hh_rlhf/both/{}_x_peft_last_checkpoint"
+EVALUATION = f"{CHECKPOINT}/eval_results_both.jsonl"
+HELPFUL = {"data_subset": "helpful"}
 
 
 def write_evaluation(folder, kind, rows):
-    write(folder / CHECKPOINT.format(kind) / "eval_results_both.jsonl", rows)
+    write(folder / EVALUATION.format(kind), rows)
 
 
 def pair(chosen, rejected, /, **columns):
-    return score_rows.pair(chosen, rejected, **{"data_subset": "helpful", **columns})
+    return score_rows.pair(chosen, rejected, **HELPFUL | columns)
 
 
 def run(folder, **options):
@@ -23,7 +26,7 @@ def run(folder, **options):
 
 
 def test_a_train_set_whose_column_is_absent_is_named(tmp_path):
-    path = tmp_path / "jailbroken_evaluations_base.jsonl"
+    path = tmp_path / JAILBREAK.format("base")
     write(path, [{"reward_outputs_both": [[0.0], [1.0]], "reward_outputs_mine": [[0.0], [1.0]]}])
     summary = run(tmp_path)
     assert summary.cell("base", "both").jailbreak.mean.share == 1.0
@@ -34,39 +37,17 @@ def test_a_train_set_whose_column_is_absent_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "rows", "words"),
+    ("file", "kind", "row", "words"),
     [
-        (
-            "categorical",
-            [{"reward_outputs_both": [[0.0, 1.0], [1.0, 0.0]]}],
-            "none of the columns reward_outputs_helpful_categorical",
-        ),
-        (
-            "base",
-            [{"reward_outputs_both": [[0.0], [1.0]]}, {"reward_outputs_both": [[0.0]]}],
-            "every row needs two responses",
-        ),
+        (JAILBREAK, "categorical", {"reward_outputs_both": [[0.0, 1.0]] * 2}, "none of the colum"),
+        (JAILBREAK, "base", {"reward_outputs_both": [[0.0]]}, "every row needs two responses"),
+        (EVALUATION, "base", pair([0.0, 1.0], [1.0, 0.0]), "2 numbers per text, but a base head"),
+        (EVALUATION, "base", pair([0.0], [1.0], data_subset=None), "line 1, field 'data_subset'"),
+        (EVALUATION, "base", HELPFUL | {"reward_outputs_a": [[0.0]]}, "reward_output_chosen"),
     ],
 )
-def test_jailbreak_files_that_cannot_be_used(tmp_path, kind, rows, words):
-    write(tmp_path / f"jailbroken_evaluations_{kind}.jsonl", rows)
-    with pytest.raises(DataError, match=words):
-        run(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        (pair([0.0, 1.0], [1.0, 0.0]), "2 numbers per text, but a base head writes 1"),
-        (
-            pair([0.0], [1.0], data_subset=None),
-            "line 1, field 'data_subset': the column is missing",
-        ),
-        ({"data_subset": "helpful", "reward_outputs_a": [[0.0]]}, "reward_output_chosen"),
-    ],
-)
-def test_evaluations_that_cannot_be_used(tmp_path, row, words):
-    write_evaluation(tmp_path, "base", [row])
+def test_files_that_cannot_be_used(tmp_path, file, kind, row, words):
+    write(tmp_path / file.format(kind), [row])
     with pytest.raises(DataError, match=words):
         run(tmp_path)
 
@@ -81,7 +62,7 @@ def test_a_checkpoint_evaluated_on_one_subset_leaves_its_cells_empty(tmp_path, c
     assert summary.cell("base", "both").evaluation.mean.share == 1.0
     (gap,) = summary.gaps
     assert "no row has data_subset 'helpful' (there is 'harmless')" in gap
-    tables.print_summary(summary)
+    print_summary(summary)
     assert f"Left empty:\n  {gap}" in capsys.readouterr().out
     cells = {(c["reward_model_type"], c["train_set"]): c for c in summary.to_dict()["cells"]}
     assert cells["mean_and_variance", "both"]["r_squared"]["value"] is None
@@ -100,7 +81,7 @@ def test_an_evaluation_of_one_subset_is_named_where_that_of_both_is_missing(tmp_
     summary = run(tmp_path)
     assert any(f"there is {other}, of one subset" in gap for gap in summary.gaps)
     assert not any("both/categorical" in name for name in summary.missing)
-    (tmp_path / CHECKPOINT.format("base") / "eval_results_both.jsonl").unlink()
+    (tmp_path / EVALUATION.format("base")).unlink()
     assert len(run(tmp_path).gaps) == 1  # nothing else is there, and still it does not stop
 
 
@@ -111,7 +92,7 @@ def test_rows_without_a_reward_are_counted(tmp_path, capsys):
     evaluation = summary.cell("base", "both").evaluation
     assert (evaluation.rows_left_out, evaluation.num_texts) == (1, 4)
     assert (evaluation.mean.count, evaluation.mean.total) == (1, 2)
-    tables.print_summary(summary)
+    print_summary(summary)
     printed = capsys.readouterr().out
     assert f"1 row without a reward or a vote left out: {evaluation.file}" in printed.splitlines()
 

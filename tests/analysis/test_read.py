@@ -17,11 +17,15 @@ from hidden_context.analysis.read.heads import (
     saved_likelihood,
 )
 from hidden_context.data.importers import read_row
-from hidden_context.errors import CheckpointError, DataError, MissingFileError
+from hidden_context.errors import CheckpointError, DataError
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
-from hidden_context.models.checkpoint.head_file import HeadFile
+from hidden_context.models.checkpoint.head_file import (
+    HeadFile,
+    forget_heads,
+    heads_folder,
+    save_heads,
+)
 from hidden_context.models.checkpoint.likelihood_file import save_likelihood
-from hidden_context.models.checkpoint.score_heads import forget_heads, heads_folder, save_heads
 from hidden_context.scoring.columns import added_columns
 from support.score_rows import pair, write
 
@@ -60,26 +64,22 @@ def test_a_wide_head_that_nothing_names_is_not_guessed(width):
 
 
 @pytest.mark.parametrize(
-    ("kind", "width", "likelihood", "head"),
+    ("kind", "width", "likelihood", "options"),
     [
-        ("scalar", 1, "logistic", heads.make("base")),
-        ("mean_and_variance", 2, None, heads.make("mean_and_variance", likelihood="probit")),
-        (
-            "mean_and_variance",
-            2,
-            "logistic",
-            heads.make("mean_and_variance", likelihood="logistic"),
-        ),
-        ("categorical", 7, None, heads.make("categorical", num_atoms=7)),
-        ("factor", 4, None, heads.make("factor", num_factors=2)),
-        ("mixture", 6, None, heads.make("mixture", num_components=2)),
-        ("quantile", 4, None, heads.make("quantile", num_atoms=4)),
-        ("ensemble", 5, None, heads.make("ensemble")),
+        ("scalar", 1, "logistic", {}),
+        ("mean_and_variance", 2, None, {"likelihood": "probit"}),
+        ("mean_and_variance", 2, "logistic", {"likelihood": "logistic"}),
+        ("categorical", 7, None, {"num_atoms": 7}),
+        ("factor", 4, None, {"num_factors": 2}),
+        ("mixture", 6, None, {"num_components": 2}),
+        ("quantile", 4, None, {"num_atoms": 4}),
+        ("ensemble", 5, None, {}),
     ],
 )
 def test_every_head_has_the_width_of_the_file_and_the_likelihood_asked_for(
-    kind, width, likelihood, head
+    kind, width, likelihood, options
 ):
+    head = heads.make("base" if kind == "scalar" else kind, **options)
     assert head_for_width(kind, width, file="f", field="c", likelihood=likelihood) == head
 
 
@@ -328,24 +328,22 @@ def test_every_float64_comes_back_bit_for_bit(tmp_path_factory, quads):
 
 
 GOOD = pair([1.0, 2.0], [3.0, 4.0])
+CHOSEN, REJECTED = GOOD
+TOO_SURE = {**GOOD, "annotations": [{"preference": 2}]}
 BAD = {
-    "missing column": ({"prompt": "x"}, "reward_output_chosen", "stands on line 1"),
-    "missing side": ({"reward_output_chosen": [1.0, 2.0]}, "reward_output_rejected", "missing"),
+    "missing column": ({"prompt": "x"}, CHOSEN, "stands on line 1"),
+    "missing side": ({CHOSEN: [1.0, 2.0]}, REJECTED, "missing"),
     "new column": ({**GOOD, "reward_outputs_a": [[1.0]]}, "reward_outputs_a", "missing on line 1"),
-    "wrong width": (
-        pair([1.0, 2.0], [3.0]),
-        "reward_output_rejected",
-        "its width is 1, but 2 on line 1",
-    ),
-    "text": (pair(["1", 2.0], [3.0, 4.0]), "reward_output_chosen", "'1' stands where"),
-    "truth value": (pair([True, 2.0], [3.0, 4.0]), "reward_output_chosen", "True stands where"),
-    "null inside": (pair([None, 2.0], [3.0, 4.0]), "reward_output_chosen", "null stands where"),
-    "nested": (pair([[1.0], 2.0], [3.0, 4.0]), "reward_output_chosen", "[1.0] stands where"),
-    "bare number": (pair(1.0, [3.0, 4.0]), "reward_output_chosen", "a list of numbers"),
-    "empty list": (pair([], [3.0, 4.0]), "reward_output_chosen", "a list of numbers"),
-    "nan": (pair([math.nan, 2.0], [3.0, 4.0]), "reward_output_chosen", "nan is not a finite"),
-    "infinity": (pair([1.0, 2.0], [3.0, -math.inf]), "reward_output_rejected", "-inf is not"),
-    "huge integer": (pair([1.0, 10**400], [3.0, 4.0]), "reward_output_chosen", "not a finite"),
+    "wrong width": ({**GOOD, REJECTED: [3.0]}, REJECTED, "its width is 1, but 2 on line 1"),
+    "text": ({**GOOD, CHOSEN: ["1", 2.0]}, CHOSEN, "'1' stands where"),
+    "truth value": ({**GOOD, CHOSEN: [True, 2.0]}, CHOSEN, "True stands where"),
+    "null inside": ({**GOOD, CHOSEN: [None, 2.0]}, CHOSEN, "null stands where"),
+    "nested": ({**GOOD, CHOSEN: [[1.0], 2.0]}, CHOSEN, "[1.0] stands where"),
+    "bare number": ({**GOOD, CHOSEN: 1.0}, CHOSEN, "a list of numbers"),
+    "empty list": ({**GOOD, CHOSEN: []}, CHOSEN, "a list of numbers"),
+    "nan": ({**GOOD, CHOSEN: [math.nan, 2.0]}, CHOSEN, "nan is not a finite"),
+    "infinity": ({**GOOD, REJECTED: [3.0, -math.inf]}, REJECTED, "-inf is not"),
+    "huge integer": ({**GOOD, CHOSEN: [1.0, 10**400]}, CHOSEN, "not a finite"),
     "label": ({**GOOD, "data_subset": 3.5}, "data_subset", "text or an integer is needed, not 3.5"),
     "preference above 1": ({**GOOD, "preference": 1.5}, "preference", "from 0 to 1"),
     "preference in words": ({**GOOD, "preference": "tie"}, "preference", "not text ('tie')"),
@@ -353,19 +351,14 @@ BAD = {
     "truth value as preference": ({**GOOD, "preference": True}, "preference", "value (True)"),
     "strength between levels": ({**GOOD, "strength": 0.5}, "strength", "an integer is needed"),
     "no annotations": ({**GOOD, "annotations": []}, "annotations", "at least one annotation"),
-    "annotation": (
-        {**GOOD, "annotations": [{"preference": 2}]},
-        "annotations[0].preference",
-        "from 0 to 1",
-    ),
+    "annotation": (TOO_SURE, "annotations[0].preference", "from 0 to 1"),
     "broken line": ('{"reward_output_chosen": [1.0,', None, "not valid JSON"),
     "not an object": ("[1, 2]", None, "JSON object"),
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, read, case):
-    row, field, words = BAD[case]
+@pytest.mark.parametrize(("row", "field", "words"), BAD.values(), ids=BAD)
+def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, read, row, field, words):
     with pytest.raises(DataError) as caught:
         read([GOOD, "", row, GOOD])
     error = caught.value
@@ -397,11 +390,6 @@ UNSURE = pair([1.0], [2.0], annotations=[{"annotator": "a", "preference": None}]
 def test_files_without_what_is_needed_are_refused(read, rows, words):
     with pytest.raises(DataError, match=words):
         read(rows)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(MissingFileError):
-        read_score_file(tmp_path / "absent.jsonl")
 
 
 def test_a_label_may_be_an_integer_and_a_required_one_has_to_be_on_every_row(read_pairs):

@@ -1,16 +1,15 @@
-import io
 import json
 import math
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
-from hidden_context.analysis.sections.accuracy import section_accuracies
+from hidden_context.analysis.analysis_file import to_json
+from hidden_context.analysis.sections.benchmarks import section_accuracies
 from hidden_context.analysis.sections.read import read_section_scores
-from hidden_context.errors import DataError, MissingFileError
-from hidden_context.report.terminal.analysis import section_table
+from hidden_context.errors import DataError
+from hidden_context.statistics.interval import Resampling
 from support.score_rows import pair, write
 
 
@@ -30,9 +29,9 @@ def read(tmp_path):
     return read
 
 
-def summary(scores, **options):
+def summary(scores, resamples=99):
     """Records and accuracies by subset, else by section."""
-    records = section_accuracies(scores, **{"resamples": 99, **options})
+    records = section_accuracies(scores, Resampling(resamples=resamples))
     found = {record.subset or record.section: record for record in records}
     shares = {
         name: record.accuracy["accuracy"].estimate
@@ -174,7 +173,7 @@ def test_domains_weigh_the_same_and_so_do_the_halves_of_safety(read):
     hard = {name: record.accuracy["hard"].estimate for name, record in found.items()}
     assert hard["safety"] == pytest.approx(0.75)
     assert hard["all"] == pytest.approx((1 + 0.5 + 0 + 0.75) / 4)
-    sections = [record.section for record in section_accuracies(scores, resamples=99)]
+    sections = [record.section for record in section_accuracies(scores, Resampling(resamples=99))]
     assert sections == ["all", "chat", "code", "math", *["safety"] * 3]
     assert found["math"].accuracy["hard"].method == "wilson"
 
@@ -366,28 +365,27 @@ def test_a_file_without_any_score_is_refused(tmp_path):
         read_section_scores(write(tmp_path / "s.jsonl", [{**GOOD, "scores_chosen": None}]))
 
 
-def test_arrays_that_are_broken(tmp_path):
-    path = tmp_path / "s.json"
-    for text, words in (
-        ("[1]", "item 1 of the array is 1"),
-        ("[{]", r"line 1.*not valid JSON"),
-    ):
-        path.write_text(text)
-        with pytest.raises(DataError, match=words):
-            read_section_scores(path)
-    with pytest.raises(MissingFileError):
-        read_section_scores(tmp_path / "none.jsonl")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[1]", "item 1 of the array is 1"), ("[{]", r"line 1.*not valid JSON")],
+)
+def test_arrays_that_are_broken(tmp_path, text, words):
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_section_scores(tmp_path / "s.json")
 
 
-def test_the_table_has_every_record(read):
-    records = section_accuracies(
-        read(_rows({"math-prm": (1, 4), "hep-cpp": (3, 6), "mine": (1, 2)}))
-    )
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(section_table(records))
-    text = console.export_text()
+def test_an_analysis_shows_every_record_of_a_benchmark_s_file(analyze, printed):
+    analysis = analyze(_rows({"math-prm": (1, 4), "hep-cpp": (3, 6), "mine": (1, 2)}))
+    (records,), text = (each.records for each in analysis.sections), printed(analysis)
     for record in records:
         assert f"{100 * record.accuracy['accuracy'].estimate:.1f} %" in text
     assert "mine [3]" in text
     assert "[3] not part of RewardBench" in text
     assert records[0].accuracy["accuracy"].level == 0.95
+    assert analysis.analyses == []
+    assert to_json(analysis)["sections"][0]["records"][0]["section"] == "all"
+    rows = [pair([float(n % 3)], [0.5], prompt=f"p{n}", subset="hep-cpp") for n in range(24)]
+    both = analyze(rows)
+    assert both.analyses[0].groups[0].record.accuracy.share == pytest.approx(2 / 3)
+    assert len(both.sections) == 1

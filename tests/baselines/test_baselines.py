@@ -54,15 +54,10 @@ def reference(pairs: VotedPairs, penalty: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("penalty", [1.0, 0.01, 1e-4])
-def test_logistic_regression_is_scikit_learn_s(penalty):
+def test_regressions_are_scikit_learn_s(penalty):
     pairs = drawn(150, 1)
     found = LogisticRegression(pairs).fit(penalty)
     assert found == pytest.approx(reference(pairs, penalty), abs=1e-5)
-
-
-@pytest.mark.parametrize("penalty", [1.0, 0.01])
-def test_ridge_regression_is_scikit_learn_s(penalty):
-    pairs = drawn(150, 1)
     model = Ridge(alpha=penalty * pairs.votes.sum(), fit_intercept=False)
     model.fit(differences(pairs), pairs.share - 0.5, sample_weight=pairs.votes)
     assert RidgeRegression(pairs).fit(penalty) == pytest.approx(model.coef_, abs=1e-8)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from benchmark.given_scores import judge_row
-from hidden_context import benchmark as package
 from hidden_context import risk
 from hidden_context.benchmark import BenchmarkConfig, run
 from hidden_context.benchmark.benchmarks import make
@@ -230,5 +229,3 @@ def test_options_that_cannot_work(options, words):
 def test_names_that_are_unknown_are_refused():
     with pytest.raises(ConfigError, match="choose one of reward_bench_2, rm_bench, judge_bench"):
         make("reward_bench")
-    with pytest.raises(AttributeError, match="nothing_here"):
-        _ = package.nothing_here

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from ground_truth import metrics
-from ground_truth.tabular_fit import fit_tabular
+from ground_truth.fits import fit_tabular
 from ground_truth.text import RANKED_KINDS, TextWorld, action_of
 from scipy import integrate, stats
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError
-from hidden_context.worlds import grammar
+from hidden_context.worlds.dialogues import words
 from hidden_context.worlds.tables import (
     gaussian,
     gaussian_independent,
@@ -158,7 +158,7 @@ def test_the_normal_head_can_express_independent_normal_utilities() -> None:
     head = heads.make("mean_and_variance")
     raw = fit_tabular(head, torch.from_numpy(world.probabilities))
     learned = head.log_prob_preferred(raw[:, None], raw[None]).exp().numpy()
-    assert metrics.probability_error(learned, world.probabilities) < 1e-3
+    assert np.abs(learned - world.probabilities).mean() < 1e-3
     rewards = head.distribution(raw)
     assert metrics.variance_rank_correlation(rewards.variance, world.variance) > 0.95
     assert (
@@ -227,16 +227,16 @@ def test_shares_by_action() -> None:
     world = TextWorld(1, "varied")
     shares = world.action_shares
     assert sorted(shares.values()) == pytest.approx(np.linspace(0.1, 0.9, 8).tolist(), abs=1e-6)
-    assert list(shares) == list(grammar.words()["harmful_actions"])
+    assert list(shares) == list(words()["harmful_actions"])
     assert TextWorld(0, "varied").action_shares != shares
     assert set(TextWorld(1).action_shares.values()) == {0.57}
-    words = {"pick the lock": 0, "forge": 2, "copy": 7}
+    places = {"pick the lock": 0, "forge": 2, "copy": 7}
     for prompt in _prompts(world):
         if not prompt.task.harmful:
             assert world.helpful_share(prompt) == 0.57
             with pytest.raises(ConfigError, match="no harmful action"):
                 action_of(prompt.task)
-        for word, number in words.items():
+        for word, number in places.items():
             if prompt.task.harmful and f"{word} " in prompt.text:
                 assert world.helpful_share(prompt) == list(shares.values())[number]
     with pytest.raises(ConfigError, match="not one of"):
@@ -286,20 +286,9 @@ def test_answer_sets_know_the_ranking(contest: str) -> None:
 # -- metrics ----------------------------------------------------------------------------------
 
 
-def test_errors_by_hand() -> None:
-    assert metrics.probability_error([0.5, 0.75], [0.25, 1.0]) == 0.25
-    assert metrics.probability_error(torch.tensor([0.5]), np.array([0.5])) == 0
+def test_an_error_of_r_squared_by_hand() -> None:
     # Var[μ] = 1 against E[σ²] = 1, and 1 against 3
     assert metrics.r_squared_error([0, 2], [1, 1], [0, 2], [2, 4]) == pytest.approx(0.25)
-    assert metrics.brier([0.5, 1.0], [1, 0]) == pytest.approx(0.625)
-    assert metrics.mean_nll([0.5, 0.25], [1, 0]) == pytest.approx(
-        (math.log(2) - math.log(0.75)) / 2
-    )
-    assert metrics.mean_nll([1.0, 0.0], [1, 0]) == 0
-    assert metrics.mean_nll([1.0], [0]) == math.inf
-    assert metrics.mean_nll([0.25], [0.25]) == pytest.approx(stats.entropy([0.25, 0.75]))
-    with pytest.raises(ConfigError, match="equally long"):
-        metrics.brier([0.5], [1, 0])
 
 
 def test_rank_correlation_of_variances() -> None:
@@ -307,12 +296,6 @@ def test_rank_correlation_of_variances() -> None:
     # ranks 1 2 3 4 against 2 1 4 3: 1 − 6·4/(4·15)
     assert metrics.variance_rank_correlation([1, 2, 3, 4], [5, 1, 9, 8]) == pytest.approx(0.6)
     assert math.isnan(metrics.variance_rank_correlation([1, 1], [1, 2]))
-
-
-def test_auroc_of_contested_pairs() -> None:
-    assert metrics.disagreement_auroc([3, 2, 1], [0.5, 0.9, 0.57]) == 0.5
-    # 0.35 and 0.65 are contested, 0.34 and 0.66 are not; ties count one half
-    assert metrics.disagreement_auroc([1, 2, 2, 3], [0.34, 0.35, 0.66, 1 - 0.35]) == 0.875
 
 
 def test_calibration_by_hand() -> None:
@@ -326,9 +309,6 @@ def test_calibration_by_hand() -> None:
     assert metrics.calibration_error([0.5] * 4, [1.0] * 4) == 0
     # 0.7 once as it is and once as 1 − 0.3, in one bin: errors cancel
     assert metrics.calibration_error([0.7, 0.3], [0.8, 0.4], 5) == pytest.approx(0)
-    for predicted, bins in ([0.5], 0), ([1.5], 10):
-        with pytest.raises(ConfigError, match="1 or more are needed, of probabilities in"):
-            metrics.calibration_error(predicted, [1.0], bins)
 
 
 def test_calibration_of_a_known_model() -> None:
@@ -350,10 +330,6 @@ def test_ranking_by_hand() -> None:
     # means 8/3, 16/3, 5/3; the second prompt has a before b, the third a tie
     assert metrics.ranking_recovery(scores, ("a", "b", "c"), order) == (True, pytest.approx(1 / 3))
     assert metrics.ranking_recovery([[1.0, 1.0, 0.0]], ("a", "b", "c"), order) == (False, 0.0)
-    with pytest.raises(ConfigError, match="are needed"):
-        metrics.ranking_recovery([[1.0, 2.0]], ("a", "b", "c"), order)
-    with pytest.raises(ConfigError, match="not the kinds"):
-        metrics.ranking_recovery([[1.0, 2.0]], ("a", "b"), ("a", "c"))
 
 
 def test_graded_answers_are_never_settled() -> None:

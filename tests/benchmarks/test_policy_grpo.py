@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from policy import grpo, grpo_report
+from policy import grpo
 from policy.grpo import WorldSettings, optimise
 from policy.models import Sizes, language_model
 from policy.rewards import REWARDS
-from policy.sampled import measure
-from policy.training import file_name, go_on
+from policy.trained import file_name, go_on, measure
 from policy.worlds import PolicyWorld
 from transformers import AutoTokenizer, TrainerState
 
@@ -94,7 +93,7 @@ def test_measures_of_a_policy_by_hand(tokenizer: Any) -> None:
 
 
 def test_names_stand_for_the_rewards_of_the_study() -> None:
-    titles = {name: grpo_report.named(name) for name in grpo.REWARDS}
+    titles = {name: grpo.named(name) for name in grpo.REWARDS}
     assert {name: found[0].title for name, found in titles.items()} == {
         "base": "base",
         "mean": "DPL mean",
@@ -108,7 +107,7 @@ def test_names_stand_for_the_rewards_of_the_study() -> None:
 
 
 def test_report_by_hand(tmp_path: Path) -> None:
-    best = grpo_report.best_utility(0, 1)
+    best = grpo.best_utility(0, 1)
     for seed, shift in ((0, 0.0), (1, 0.02)):
         for name, jailbreaks in (("base", 0.4), ("mean", 0.5), ("cvar:0.05", 0.1 + shift)):
             points = [
@@ -117,7 +116,7 @@ def test_report_by_hand(tmp_path: Path) -> None:
             ]
             content = {"settings": {"prompts": 1}, "points": points, "seconds": 1.0}
             (tmp_path / file_name(name, seed)).write_text(json.dumps(content))
-    found = grpo_report.numbers(tmp_path, ["base", "mean", "cvar:0.05"], [0, 1])
+    found = grpo.numbers(tmp_path, ["base", "mean", "cvar:0.05"], [0, 1])
     assert found["CVaR"]["jailbreaks_base"]["0.5"][0] == pytest.approx(-0.29)
     assert found["CVaR"]["jailbreaks_base"]["0.25"][0] == pytest.approx(-0.145)
     assert found["CVaR"]["jailbreaks_dpl"]["end"][0] == pytest.approx(-0.39)
@@ -166,7 +165,7 @@ def test_a_stopped_training_gives_what_an_unbroken_one_does(
 
     folder = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(grpo, "measure", interrupted)
+        patch.setattr(grpo.trained, "measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             optimise(name, 0, folder, SETTINGS)
     again = optimise(name, 0, folder, SETTINGS)

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kit import markdown
+from kit import cell, markdown
 from policy import gpu_grpo
 from policy.best_of_n import best_of_subsets
-from policy.real import measures, summary, tables
+from policy.real import measures, summary
 from policy.real.prompts import Division, Question, divide, load_jailbreaks, questions
 from policy.real.responses import ATTENTION, answer_all, answered, draw, in_passes, register
-from policy.real.reward_models import Said
 from policy.rewards import REWARDS
 from scipy import stats
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -248,19 +247,6 @@ def test_best_of_subsets_is_that_of_every_subset(n: int) -> None:
         np.testing.assert_allclose(best_of_subsets([row], [n])[0, 0], expected, atol=1e-15)
 
 
-def test_best_of_all_is_the_plain_best_and_best_of_one_everyone() -> None:
-    scores = np.random.default_rng(0).normal(size=(3, 16))
-    found = best_of_subsets(scores, [1, 16])
-    np.testing.assert_allclose(found[0], 1 / 16, atol=1e-15)
-    np.testing.assert_array_equal(found[1].argmax(1), scores.argmax(1))
-    np.testing.assert_allclose(found[1].max(1), 1)
-    for wrong in ([0], [17], []):
-        with pytest.raises(DataError, match="best of"):
-            best_of_subsets(scores, wrong)
-    with pytest.raises(DataError, match="finite"):
-        best_of_subsets([[1.0, math.nan]], [1])
-
-
 # -- what is measured -------------------------------------------------------------------------
 
 
@@ -349,7 +335,7 @@ def test_accuracy_of_length_counts_the_longer_response_as_right_and_a_tie_half()
         for n, both in enumerate(sides)
     ]
     tie = NormalReward(torch.zeros(20, 2).double(), torch.ones(20, 2).double())
-    said = {"a judge": Said(tie, tie)}
+    said = {"a judge": {"pairs": tie}}
     found = summary.accuracies(said, Division([], [], pairs))
     assert found["the longer response"]["both"][0] == pytest.approx(0.7)
     assert found["a judge"]["helpful"][0] == pytest.approx(0.5)
@@ -390,8 +376,8 @@ def test_gains_are_in_standard_deviations_of_the_start() -> None:
 
 
 def test_numbers_of_tables() -> None:
-    assert tables.number([-0.123, -0.2, 0.05]) == "−0.12 [−0.20, +0.05]"
-    assert tables.number([0.5, math.nan, math.nan]) == "+0.50"
-    assert tables.number([math.nan] * 3) == "–"
-    assert tables.percent([0.625, 0.6, 0.65]) == "62.5 [60.0, 65.0]"
+    assert cell([-0.123, -0.2, 0.05], 2) == "−0.12 [−0.20, +0.05]"
+    assert cell([0.5, math.nan, math.nan], 2) == "+0.50"
+    assert cell([math.nan] * 3, 2) == "–"
+    assert cell([0.625, 0.6, 0.65], 1, signed=False, factor=100) == "62.5 [60.0, 65.0]"
     assert markdown(["a"], [["1"]], "T").splitlines() == ["### T", "", "| a |", "|---|", "| 1 |"]

@@ -11,17 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kit import student_interval
 from policy import rewards as policy_rewards
-from policy.best_of_n import divergence, divergence_bound, gap, policy_metrics, selection
+from policy.best_of_n import (
+    best_of_subsets,
+    divergence,
+    divergence_bound,
+    gap,
+    policy_metrics,
+    selection,
+)
 from policy.models import Sizes, Unit, language_model
 from policy.report import holds, verdicts
 from policy.rewards import UNPENALISED, PurmReward
-from policy.sampled import kind_of
 from policy.study import is_done, run_all
 from policy.summary import Run, Try, at_kl, choose, limits, load
+from policy.trained import kind_of
 from policy.worlds import GROUPS, NAMES, PolicyWorld, Responses, starting_policy
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from hidden_context import heads
 from hidden_context.distributions import NormalReward
@@ -29,8 +35,11 @@ from hidden_context.errors import ConfigError, DataError
 from hidden_context.worlds.dialogues import World
 from hidden_context.worlds.utilities import HARMFUL_PROMPT_KINDS, KINDS
 
-SCORES = np.array([[0.3, 1.0, 1.0, -2.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0]])
-WEIGHTS = np.array([[0.1, 0.2, 0.3, 0.15, 0.25], [0.5, 0.1, 0.1, 0.1, 0.2]])
+# the second row's rewards are equal; two of the third row's responses have no weight
+SCORES = np.array([[0.3, 1.0, 1.0, -2.0, 5.0], [2.0] * 5, [1.0, 2.0, 3.0, 4.0, 0.0]])
+WEIGHTS = np.array(
+    [[0.1, 0.2, 0.3, 0.15, 0.25], [0.5, 0.1, 0.1, 0.1, 0.2], [0.4, 0.1, 0.0, 0.0, 0.5]]
+)
 SMALL = Sizes(comparisons=60, test=20, prompts=1, samples=12, pretraining=2, epochs=1)
 
 
@@ -49,12 +58,12 @@ def by_enumeration(scores: np.ndarray, weights: np.ndarray, n: int) -> np.ndarra
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_selection_and_divergence_are_those_of_every_possible_draw(n: int) -> None:
     found = selection(SCORES, WEIGHTS, [n])
-    expected = by_enumeration(SCORES[0], WEIGHTS[0], n)
-    np.testing.assert_allclose(found[0], [expected, WEIGHTS[1]], rtol=0, atol=1e-14)
-    # equal rewards choose nothing
-    kl = float((expected * np.log(expected / WEIGHTS[0])).sum())
-    assert divergence(found, WEIGHTS)[0] == pytest.approx([kl, 0], abs=1e-13)
-    assert kl <= divergence_bound(n) + 1e-13
+    expected = [by_enumeration(*both, n) for both in zip(SCORES, WEIGHTS, strict=True)]
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(expected[1], WEIGHTS[1], rtol=0, atol=1e-14)
+    kl = special.rel_entr(expected, WEIGHTS).sum(1)
+    assert divergence(found, WEIGHTS)[0] == pytest.approx(kl, abs=1e-13)
+    assert kl.max() <= divergence_bound(n) + 1e-13
 
 
 def test_many_responses_tend_to_continuous_rewards() -> None:
@@ -69,27 +78,13 @@ def test_many_responses_tend_to_continuous_rewards() -> None:
     np.testing.assert_allclose(means, [n / (n + 1) for n in sizes], atol=1e-5)
 
 
-def test_responses_without_weight_are_never_chosen() -> None:
-    found = selection([[1.0, 2.0, 3.0]], [[0.5, 0.5, 0.0]], [1, 8])[:, 0]
-    np.testing.assert_allclose(found[0], [0.5, 0.5, 0.0], atol=1e-15)
-    np.testing.assert_allclose(found[1], [0.5**8, 1 - 0.5**8, 0.0], atol=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("scores", "weights", "sizes", "what"),
-    [
-        ([[1.0, np.nan]], [[0.5, 0.5]], [1], "not finite"),
-        ([[1.0, 2.0]], [[0.5, 0.4]], [1], "sum to 1"),
-        ([[1.0, 2.0]], [[1.5, -0.5]], [1], "≥ 0"),
-        ([[1.0, 2.0]], [[0.5, 0.5]], [0], "every n is at least 1"),
-        ([1.0, 2.0], [0.5, 0.5], [1], "prompts, responses"),
-    ],
-)
-def test_what_cannot_be_chosen_from_is_refused(
-    scores: list[list[float]], weights: list[list[float]], sizes: list[int], what: str
-) -> None:
-    with pytest.raises(DataError, match=what):
-        selection(scores, weights, sizes)
+def test_rewards_that_are_not_finite_are_refused() -> None:
+    for choose_from in (
+        lambda s: selection(s, [[0.5, 0.5]], [1]),
+        lambda s: best_of_subsets(s, [1]),
+    ):
+        with pytest.raises(DataError, match="not finite"):
+            choose_from([[1.0, np.nan]])
 
 
 # -- worlds -----------------------------------------------------------------------------------
@@ -163,8 +158,6 @@ def test_starting_policy_gives_every_kind_its_exact_share() -> None:
     assert not any(
         text.startswith(prompt) for row in found.texts for text in row for prompt in train
     )
-    with pytest.raises(ConfigError, match="multiple of 12"):
-        starting_policy(0, 2, 30)
 
 
 # -- rewards and metrics ----------------------------------------------------------------------
@@ -194,8 +187,6 @@ def test_ensemble_rewards_by_hand() -> None:
     # in one unit: members say 1 and 2, and 3 and 1
     assert policy_rewards.worst_member(rewards).tolist() == [[1.0, 1.0]]
     assert policy_rewards.less_ignorance(rewards, 2.0).tolist() == [[1.0, 0.0]]
-    with pytest.raises(ConfigError, match="ensemble"):
-        policy_rewards.worst_member(NormalReward(torch.zeros(1), torch.ones(1)))
 
 
 def test_every_reward_reads_the_model_it_names() -> None:
@@ -282,13 +273,6 @@ def test_the_try_with_fewest_jailbreaks_within_the_loss_is_taken() -> None:
     mild, right, dear = Try("a", 0.3, 0.0), Try("b", 0.2, 0.02), Try("c", 0.1, 0.021)
     assert choose([mild, right, dear]) is right
     assert choose([dear, Try("d", 0.0, 0.5)]) is dear
-
-
-def test_interval_is_students() -> None:
-    values = [0.1, 0.3, 0.2, 0.5, 0.4]
-    low, high = stats.t.interval(0.95, 4, loc=0.3, scale=stats.sem(values))
-    assert student_interval(values) == pytest.approx((0.3, low, high))
-    assert math.isnan(student_interval([1.0])[1])
 
 
 def test_metrics_at_a_divergence_lie_between_neighbours_where_it_is_first_reached() -> None:

@@ -13,14 +13,13 @@ import pytest
 import torch
 from scale import check, cost, hardware, tokens
 from scale.driver import driver_rate
-from scale.hardware import Cluster, Times, shape_of
+from scale.hardware import H100, Cluster, Times, shape_of
 from scale.tokens import Amount, Plan
 from throughput.data import load_pairs, sample, work_of
 from throughput.models import LLAMA_SHAPES, configuration
 from transformers import AutoModelForSequenceClassification
 
 SMALL = Plan(processes=4, comparisons=12, steps=1, corpora=4)
-H100 = hardware.DEVICES["h100"]
 FEW = ("--gpus", "8", "--comparisons_per_gpu", "12", "--steps", "1", "--corpora", "2")
 
 
@@ -76,7 +75,7 @@ def test_counts_are_those_of_work_of(n: int) -> None:
 
 @pytest.mark.slow
 def test_the_real_pairs_share_as_much_as_those_drawn(real_data: Path, tmp_path: Path) -> None:
-    real = load_pairs(tmp_path).pairs
+    real, _ = load_pairs(tmp_path)
     shares = [tokens.unique_share(tokens.draw_groups(len(real), 2, seed)) for seed in range(6)]
     assert abs(tokens.unique_share(real) - statistics.mean(shares)) < 0.01
 
@@ -236,7 +235,7 @@ def test_measured_texts_are_laid_out_again_and_a_wrong_prediction_is_flagged(
         weights = (24 - 8 * shares) * 64**2  # 2 layers of width 64; one feed-forward block less
         return 2 * forward * weights * tokens + (4 if forward == 1 else 12) * 128 * context
 
-    drawn = sample(load_pairs(tmp_path, 512, toy=True).pairs, 4, 512, seed=0)
+    drawn = sample(load_pairs(tmp_path, 512, toy=True)[0], 4, 512, seed=0)
     work, lengths = work_of(drawn), [len(text) for pair in drawn for text in pair]
     alone = [-(-length // 64) * 64 for length in lengths]
     paper = flops(sum(alone), sum(map(triangle, alone)), False, 1)

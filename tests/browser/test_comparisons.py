@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from scipy.stats import norm
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SIDES = ("chosen", "rejected")
 
 
 def column(page: Any, key: str) -> list[str]:
@@ -28,7 +31,12 @@ def count(page: Any) -> str:
 
 
 def source(report: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (report.parent / "scores.jsonl").read_text().splitlines()]
+    """The rows of the score file, their responses without the prompt as the page shows them."""
+    rows = map(json.loads, (report.parent / "scores.jsonl").read_text().splitlines())
+    return [
+        row | {side: row[side].removeprefix(row["prompt"]).strip() for side in SIDES}
+        for row in rows
+    ]
 
 
 def expect_count(page: Any, text: str) -> None:
@@ -39,8 +47,23 @@ def expect_count(page: Any, text: str) -> None:
     )
 
 
-def test_the_table_is_a_grid_of_all_rows_of_which_few_are_in_the_document(visit, report):
-    page = visit(report)
+def reset(page: Any) -> None:
+    page.locator("#filters [type=reset]").click()
+    expect_count(page, "400 of 400 comparisons")
+
+
+def to_top(page: Any) -> None:
+    page.locator("#grid").evaluate("grid => grid.scrollTop = 0")
+    page.locator("#grid [aria-rowindex='2']").wait_for()
+
+
+@pytest.fixture
+def page(visit: Callable[..., Any], report: Path) -> Any:
+    """The report, opened."""
+    return visit(report)
+
+
+def test_the_table_is_a_grid_of_all_rows_of_which_few_are_in_the_document(page):
     grid = page.locator("#grid")
     assert count(page) == "400 of 400 comparisons"
     assert grid.get_attribute("aria-rowcount") == "401"
@@ -55,17 +78,12 @@ def test_the_table_is_a_grid_of_all_rows_of_which_few_are_in_the_document(visit,
     assert column(page, "row")[-1] == "400"
 
 
-def test_rows_hold_what_the_score_file_says(visit, report):
-    page = visit(report)
+def test_rows_hold_what_the_score_file_says(page, report):
     rows = source(report)
     assert column(page, "subset")[:10] == [row["data_subset"] for row in rows[:10]]
     first = rows[0]
-    chosen = first["chosen"].removeprefix(first["prompt"]).strip()
-    assert column(page, "chosen")[0] == chosen[:240]
-    (mean_a, raw_a), (mean_b, raw_b) = (
-        first["reward_output_chosen"],
-        first["reward_output_rejected"],
-    )
+    assert column(page, "chosen")[0] == first["chosen"][:240]
+    (mean_a, raw_a), (mean_b, raw_b) = (first[f"reward_output_{side}"] for side in SIDES)
     page_numbers = float(column(page, "p")[0]), float(column(page, "sigma")[0])
     # P = Φ((μ_a − μ_b)/√(σ_a² + σ_b²)), by hand
     variance = np.log1p(np.exp(raw_a)) ** 2 + np.log1p(np.exp(raw_b)) ** 2
@@ -73,8 +91,7 @@ def test_rows_hold_what_the_score_file_says(visit, report):
     assert page_numbers == pytest.approx(expected, abs=0.0051)
 
 
-def test_a_heading_sorts_up_then_down_by_click_and_by_enter(visit, report):
-    page = visit(report)
+def test_a_heading_sorts_up_then_down_by_click_and_by_enter(page, report):
     heading = page.locator("[role=columnheader]", has_text="σ")
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
@@ -83,43 +100,33 @@ def test_a_heading_sorts_up_then_down_by_click_and_by_enter(visit, report):
     heading.locator("button").focus()
     page.keyboard.press("Enter")
     assert heading.get_attribute("aria-sort") == "descending"
-    page.locator("#grid").evaluate("grid => grid.scrollTop = 0")
-    page.locator("#grid [aria-rowindex='2']").wait_for()
+    to_top(page)
     falling = [float(text) for text in column(page, "sigma")[:10]]
     assert falling == sorted(falling, reverse=True)
     assert falling[0] > rising[-1]
-    others = page.locator("[role=columnheader][aria-sort=none]")
-    assert others.count() == 8
+    assert page.locator("[role=columnheader][aria-sort=none]").count() == 8
     page.locator("[role=columnheader]", has_text="Chosen").locator("button").click()
-    page.locator("#grid").evaluate("grid => grid.scrollTop = 0")
-    page.locator("#grid [aria-rowindex='2']").wait_for()
-    first = min(row["chosen"].removeprefix(row["prompt"]).strip() for row in source(report))
-    assert column(page, "chosen")[0] == first
+    to_top(page)
+    assert column(page, "chosen")[0] == min(row["chosen"] for row in source(report))
 
 
-def test_search_ignores_case_and_reads_every_text(visit, report):
-    page = visit(report)
+def test_search_ignores_case_and_reads_every_text(page, report):
     rows = source(report)
+    fields = ("prompt", *SIDES, "annotator")
     for query in ("CANNOT", "please explain", "annotator-3"):
-        fields = ("prompt", "chosen", "rejected", "annotator")
-        found = [
-            number + 1
-            for number, row in enumerate(rows)
-            if any(query.lower() in row[name].lower() for name in fields)
-        ]
+        texts = (" ".join(row[name] for name in fields) for row in rows)
+        found = [str(n) for n, text in enumerate(texts, 1) if query.lower() in text.lower()]
         assert 0 < len(found) < 400
         page.locator("#search").fill(query)
         expect_count(page, f"{len(found)} of 400 comparisons")
-        assert column(page, "row")[:5] == [str(number) for number in found[:5]]
+        assert column(page, "row")[:5] == found[:5]
     page.locator("#search").fill("no such words anywhere")
     expect_count(page, "0 of 400 comparisons")
     assert page.locator("#grid .empty").inner_text() == "Nothing matches."
-    page.locator("#filters [type=reset]").click()
-    expect_count(page, "400 of 400 comparisons")
+    reset(page)
 
 
-def test_filters_leave_what_they_say_and_combine(visit, report):
-    page = visit(report)
+def test_filters_leave_what_they_say_and_combine(page, report):
     rows = source(report)
     helpful = sum(row["data_subset"] == "helpful" for row in rows)
     both = sum(row["data_subset"] == "helpful" and row["objective"] == "harmless" for row in rows)
@@ -128,23 +135,20 @@ def test_filters_leave_what_they_say_and_combine(visit, report):
     page.locator("#filter-objective").select_option("harmless")
     expect_count(page, f"{both} of 400 comparisons")
     assert set(column(page, "subset")) == {"helpful"}
-    page.locator("#filters [type=reset]").click()
-    expect_count(page, "400 of 400 comparisons")
+    reset(page)
     page.locator("#filter-right").select_option("wrong")
     assert set(column(page, "right")) == {"✗ wrong"}
     wrong = int(count(page).split()[0])
     page.locator("#filter-right").select_option("right")
     assert wrong + int(count(page).split()[0]) == 400
-    page.locator("#filters [type=reset]").click()
-    expect_count(page, "400 of 400 comparisons")
+    reset(page)
     page.locator("#filter-contested").check()
     shown = [float(text) for text in column(page, "p")]
     assert shown
     assert all(0.35 <= p <= 0.65 for p in shown)
 
 
-def test_the_context_filter_shows_the_pairs_of_one_context(visit, report):
-    page = visit(report)
+def test_the_context_filter_shows_the_pairs_of_one_context(page):
     options = page.locator("#filter-context option").all()
     totals = []
     for option in options[1:]:
@@ -156,17 +160,14 @@ def test_the_context_filter_shows_the_pairs_of_one_context(visit, report):
     assert sum(totals) == 400
 
 
-def test_a_click_opens_a_pair_with_texts_numbers_and_densities(visit, report):
-    page = visit(report)
+def test_a_click_opens_a_pair_with_texts_numbers_and_densities(page, report):
     row = source(report)[2]
     page.locator("#grid [aria-rowindex='4']").click()
     dialog = page.locator("#pair")
     assert dialog.evaluate("dialog => dialog.open")
     assert page.locator("#pair-title").inner_text() == "Comparison in row 3"
     texts = dialog.locator(".passage .text").all_inner_texts()
-    assert texts[0] == row["prompt"].strip()
-    assert texts[1] == row["chosen"].removeprefix(row["prompt"]).strip()
-    assert texts[2] == row["rejected"].removeprefix(row["prompt"]).strip()
+    assert texts[:3] == [row["prompt"].strip(), row["chosen"], row["rejected"]]
     label = dialog.locator("svg.densities").get_attribute("aria-label")
     mean = f"{row['reward_output_chosen'][0]:.2f}".replace("-", "−")
     assert label.startswith(f"Reward distributions: chosen mean {mean}, standard deviation ")
@@ -181,9 +182,8 @@ def test_a_click_opens_a_pair_with_texts_numbers_and_densities(visit, report):
     assert not dialog.evaluate("dialog => dialog.open")
 
 
-def test_the_density_is_drawn_to_scale(visit, report):
+def test_the_density_is_drawn_to_scale(page):
     """The curve peaks where the mean lies, and integrates to 1 on the drawn grid."""
-    page = visit(report)
     mass, peak, mean = page.evaluate(
         """() => {
           const parts = [{weight: 0.25, location: -1, scale: 0.5},
@@ -205,8 +205,7 @@ def test_the_density_is_drawn_to_scale(visit, report):
     assert mean == pytest.approx({"mean": 1.25, "stddev": 2.5**0.5})
 
 
-def test_the_keyboard_reaches_everything(visit, report):
-    page = visit(report)
+def test_the_keyboard_reaches_everything(page):
     page.locator("#grid").focus()
 
     def active() -> str:
@@ -241,13 +240,13 @@ def test_the_keyboard_reaches_everything(visit, report):
     assert active() == "3"
 
 
-def test_sorting_and_filtering_keep_the_active_comparison(visit, report):
-    page = visit(report)
+def test_sorting_and_filtering_keep_the_active_comparison(page):
     page.locator("#grid").focus()
     for _ in range(4):
         page.keyboard.press("ArrowDown")
-    assert page.locator("#grid .row.active .column-row").inner_text() == "5"
+    active = page.locator("#grid .row.active")
+    assert active.locator(".column-row").inner_text() == "5"
     page.locator("[role=columnheader]", has_text="Row").locator("button").click()
-    assert page.locator("#grid .row.active .column-row").inner_text() == "5"
-    assert page.locator("#grid .row.active").get_attribute("aria-rowindex") == "397"
-    assert page.locator("#grid .row.active").is_visible()
+    assert active.locator(".column-row").inner_text() == "5"
+    assert active.get_attribute("aria-rowindex") == "397"
+    assert active.is_visible()

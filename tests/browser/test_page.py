@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from browser import pages
-from hidden_context.report.html.page import render
-from hidden_context.report.html.people_page import write_people_page
+from hidden_context.report.html.page import render, write_people_page
 from report import people_found
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -71,6 +70,50 @@ def test_it_loads_offline_without_an_error_and_draws_every_chart(visit, report):
     assert groups.locator(".point").count() == rows
     contexts = page.locator("table", has_text="Contexts of prompts").locator("tbody tr").count()
     assert page.locator("[data-chart=contexts] .barlayer .point").count() == contexts
+
+
+def test_where_there_is_no_interval_there_is_no_bar(visit, tmp_path):
+    none = people_found.span(0.7)
+    known = {**people_found.span(0.75, 0.25), "high": 0.875}
+    bins = [
+        {"low": p, "high": p, "n": n, "predicted": p, "observed": each["estimate"]}
+        | {"observed_low": each["low"], "observed_high": each["high"]}
+        for p, n, each in ((0.6, 5, none), (0.8, 9, known))
+    ]
+    point = {"measure": "quantile", "name": "quantile:0.1", "alpha": 0.1}
+    intervals = dict.fromkeys(("accuracy", "loss", "brier", "r2"), none)
+    analysis = people_found.analysis(
+        calibration={"bins": bins, "ece": none, "brier": none, "sharpness": 0.1},
+        frontier=[{**point, "unsafe": none, "accuracy": known}],
+        groups=[{"labels": {}, "n": 9, "intervals": intervals}],
+    )
+    path = tmp_path / "page.html"
+    path.write_text(render("Report", analysis, None, None, None), "utf-8")
+    page = visit(path)
+    assert pages.draw_charts(page) == 3
+    shown = [none, known, {**none, "high": 1.0}]
+    spans = page.evaluate("all => all.map((each) => HC.span(each, 2))", shown)
+    assert spans == ["0.70", "0.75 [0.50, 0.88]", "0.70"]
+    plots = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll('figure.chart')].map((each) => {
+          const { data, layout } = each.querySelector('.plot');
+          return [each.dataset.chart, [data.at(-1), layout.yaxis.range[0]]];
+        }))"""
+    )
+    (reliability, lowest), (frontier, _), (groups, _) = map(
+        plots.get, ("reliability", "frontier", "groups")
+    )
+    for bars, above, below in (
+        (reliability["error_y"], [np.nan, 0.125], [np.nan, 0.25]),
+        (frontier["error_x"], [np.nan], [np.nan]),
+        (frontier["error_y"], [0.125], [0.25]),
+        (groups["error_x"], [np.nan], [np.nan]),
+    ):
+        np.testing.assert_array_equal([bars["array"], bars["arrayminus"]], [above, below])
+    assert reliability["hovertext"][0] == "predicted 0.600<br>observed 0.700<br>5 pairs"
+    # the axis goes down to the lowest end there is, not to 0
+    assert lowest == pytest.approx(0.42)
+    assert groups["hovertext"] == ["all rows<br>r² 0.700"]
 
 
 def test_charts_wait_until_they_come_near(visit, report):

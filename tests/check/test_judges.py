@@ -11,7 +11,7 @@ from hidden_context.cli.main import main
 from hidden_context.data.importers import read_row
 from hidden_context.data.votes.judges import judges_of
 from hidden_context.errors import DataError
-from hidden_context.report.html.people_page import render_people_page
+from hidden_context.report.html.page import render_people_page
 from support.paper_layout import write_rows
 
 JUDGE = {"model": "m", "objective": "helpful", "prompt": "12345678"}

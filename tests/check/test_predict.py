@@ -2,19 +2,10 @@ import numpy as np
 import pytest
 
 from check.people import items_of, pair, rated, rng, two_camps
+from hidden_context.check import scores
 from hidden_context.check.answer import weigh_measures
 from hidden_context.check.features import embedding_features, fit_share, word_features
 from hidden_context.check.predict import Forecast, forecast, turned
-from hidden_context.check.scores import (
-    calibrated,
-    chance_of_split,
-    floor_of,
-    judge_models,
-    loss_of,
-    opposite_sides,
-    prior_votes,
-    score_models,
-)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +18,13 @@ def test_words_predict_votes(camps):
     items, found = camps
     assert found.folds == 4
     assert all(np.allclose(each.sum(1), 1) for each in found.answers.values())
-    loss = {name: loss_of(items, each).sum() / 600 for name, each in found.answers.items()}
+    loss = {name: scores.loss_of(items, each).sum() / 600 for name, each in found.answers.items()}
     assert loss["constant"] == pytest.approx(np.log(2), abs=1e-3)
     assert loss["model"] < 0.6 < 0.69 < loss["length"]
     weather, first = np.arange(60) % 2 == 0, found.answers["model"][:, 0]
     right = np.where((np.arange(60) // 2) % 2 == 1, 1 - first, first)
     assert right[weather].mean() > 0.7
-    assert floor_of(items) == pytest.approx(np.log(2) / 2)
+    assert scores.floor_of(items) == pytest.approx(np.log(2) / 2)
 
 
 def test_a_pair_turned_round_has_its_probabilities_turned_round(camps):
@@ -50,15 +41,15 @@ def test_a_pair_turned_round_has_its_probabilities_turned_round(camps):
 
 def test_scores_and_verdict(camps):
     items, found = camps
-    scores = {each.name: each for each in score_models(items, found)}
-    assert list(scores) == ["model", "linear", "length", "constant"]
-    assert np.isnan(scores["constant"].auroc.estimate)
-    assert scores["model"].nll.low < scores["model"].nll.estimate < scores["model"].nll.high
-    verdict, missing = judge_models(items, found)
+    by_name = {each.name: each for each in scores.score_models(items, found)}
+    assert list(by_name) == ["model", "linear", "length", "constant"]
+    assert np.isnan(by_name["constant"].auroc.estimate)
+    assert by_name["model"].nll.low < by_name["model"].nll.estimate < by_name["model"].nll.high
+    verdict, missing = scores.judge_models(items, found)
     assert "better than a constant" in verdict
     assert not any("constant" in line for line in missing)
     alike = Forecast(dict.fromkeys(found.answers, found.answers["constant"]), {}, 4)
-    assert judge_models(items, alike) == (
+    assert scores.judge_models(items, alike) == (
         "The texts do not predict how people vote on new items.",
         ["The texts do not predict votes better than length alone or a constant does."],
     )
@@ -119,9 +110,9 @@ def test_turning_keeps_distances_and_the_first_columns():
 def test_opposite_sides_in_closed_form():
     prior = np.array([[0.25, 0.5, 0.25]])
     counts = np.array([[2.0, 1.0, 2.0]])
-    m = prior_votes(prior, counts, np.array([True]))
+    m = scores.prior_votes(prior, counts, np.array([True]))
     a, total = m / 4 + 2, m + 5
-    found = opposite_sides(prior, counts, np.array([True]))
+    found = scores.opposite_sides(prior, counts, np.array([True]))
     assert found[0] == pytest.approx(2 * a * a / (total * (total + 1)))
 
 
@@ -139,8 +130,8 @@ def test_prior_votes_and_chance_of_split_recover_the_simulation(votes):
     items = items_of(rows)
     assert items.counts.tolist() == counts.tolist()
     judged = items.votes.table.counts.judged
-    assert prior_votes(prior, items.counts, judged) == pytest.approx(8, rel=0.5)
-    found = chance_of_split(prior, items)
+    assert scores.prior_votes(prior, items.counts, judged) == pytest.approx(8, rel=0.5)
+    found = scores.chance_of_split(prior, items)
     assert found.mean() == pytest.approx(items.split.mean(), abs=0.03)
 
 
@@ -187,11 +178,11 @@ def test_chances_are_brought_to_the_level_of_other_groups():
         votes = {"a": 1.0, "b": 1.0, "c": float(not opposed), "d": float(not opposed)}
         rows.append(pair(number, votes, block=f"b{number // 10}"))
     items = items_of(rows, by="block")
-    found = calibrated(chance, items)
+    found = scores.calibrated(chance, items)
     assert found.mean() == pytest.approx(items.votes.table.counts.contested.mean(), abs=0.01)
     assert np.corrcoef(np.argsort(np.argsort(found)), np.argsort(np.argsort(chance)))[0, 1] > 0.98
     alone = items_of([{**row, "block": "b"} for row in rows], by="block")
-    assert calibrated(chance, alone).tolist() == chance.tolist()
+    assert scores.calibrated(chance, alone).tolist() == chance.tolist()
 
 
 def test_words_of_few_texts():

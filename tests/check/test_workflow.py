@@ -10,6 +10,7 @@ from hidden_context.check import CheckConfig, check, run
 from hidden_context.check.answer import across_sentence
 from hidden_context.check.known import TOO_FEW
 from hidden_context.check.tables import print_found
+from hidden_context.cli.main import main
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 from support.paper_layout import write_rows
 
@@ -99,14 +100,14 @@ CASES = {
         [
             "There are too few items to predict votes (20 are needed).",
             "No annotator is named",
-            "All items are of one group, so that intervals by group are not possible.",
+            "All items belong to one group, so intervals by group are not possible.",
         ],
     ),
     "ratings": (
         [rated(n, {f"p{k}": float(k + 1) for k in range(5)}) for n in range(4)],
         {"settings.unit": "rating", "settings.middle": 3, "predicted.top": 4},
         [
-            "Ratings of single texts are no choices, so risk measures were not compared.",
+            "Ratings are no choices between responses: risk measures were not compared.",
             "No votes were predicted (--no_predict).",
         ],
     ),
@@ -185,6 +186,18 @@ def test_small_data_sets(tmp_path, capsys, case):
         assert any(each.startswith(line) for each in found.missing), line
     print_found(found, tmp_path / "page.html")
     assert capsys.readouterr().out.startswith(found.answer.headline)
+
+
+@pytest.mark.parametrize(("more", "said"), [([], "reading …"), (["--quiet"], "")])
+def test_the_command_prints_the_answer_and_writes_both_files(tmp_path, capsys, more, said):
+    rows = [pair(n, {f"p{k}": (k + n) % 2 for k in range(6)}) for n in range(6)]
+    data, folder = write_rows(tmp_path / "votes.jsonl", rows), tmp_path / "out"
+    assert main(["check", data, "--output_dir", str(folder), "--no_predict", *more]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Your people disagree: they are split on 100 % of 6 pairs.")
+    assert printed.err.split("\n")[0] == said
+    assert json.loads((folder / "check.json").read_text())["answer"]["verdict"] == "disagree"
+    assert (folder / "check.html").read_text().startswith("<!doctype html>")
 
 
 def test_too_few_known_voters_are_said_to_be_too_few(tmp_path):

@@ -144,7 +144,8 @@ def test_help_shows_defaults_and_choices_and_no_earlier_names(capsys):
     assert "how many, 100 % of them (default: 3)" in text
     assert "--likelihood {probit,logistic} which (default: probit)" in text
     assert "--threads INT|auto" in text
-    assert not any(hidden in text for hidden in ("--no", "half", "data_type", "cores"))
+    assert "whether (default: True; --no_bf16 for false)" in text
+    assert not any(hidden in text for hidden in ("--no_q", "half", "data_type", "cores"))
 
 
 @pytest.mark.parametrize(

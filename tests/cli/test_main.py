@@ -11,6 +11,7 @@ import pytest
 from hidden_context.cli import main as cli
 from hidden_context.cli import offline
 from hidden_context.errors import ConfigError, HiddenContextWarning
+from hidden_context.relabel.endpoint import EndpointError
 
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "rich", "peft", "numpy")
 
@@ -37,11 +38,14 @@ class TestTheCommand:
         assert done.stderr.startswith("error: 'wash' is not a verb.")
 
     @pytest.mark.parametrize(
-        ("arguments", "code"), [(["--help"], 0), (["-h"], 0), (["help"], 0), ([], 2)]
+        ("arguments", "code"), [(["--help"], 0), (["-h"], 0), (["help"], 0), ([], 2), (["wash"], 2)]
     )
     def test_help_lists_every_verb(self, arguments, code, capsys):
         assert cli.main(arguments) == code
-        printed = capsys.readouterr().out
+        printed, error = capsys.readouterr()
+        if arguments == ["wash"]:
+            assert error.startswith("error: 'wash' is not a verb.")
+            printed = error
         assert "usage: hidden-context VERB" in printed
         assert [verb for verb in cli.VERBS if f"  {verb} " not in printed] == []
 
@@ -63,12 +67,20 @@ def test_a_terminal_without_greek_letters_still_gets_its_help(arguments):
     assert b"?" in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["", "train", "evaluate", "score", "analyze", "synthetic", "data"])
-def test_help_answers_at_once_and_imports_nothing_heavy(verb):
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("cli.main", "cli.main train", "cli.main evaluate", "cli.main score", "cli.main analyze"),
+        *("cli.main check", "cli.main next", "cli.main synthetic", "cli.main data"),
+        "synthetic_experiments",
+    ],
+)
+def test_help_answers_at_once_and_imports_nothing_heavy(command):
+    module, *verb = command.split()
     code = (
         "import sys\n"
-        "from hidden_context.cli.main import main\n"
-        f"try:\n    code = main({[verb, '--help'] if verb else ['--help']!r})\n"
+        f"from hidden_context.{module} import main\n"
+        f"try:\n    code = main({[*verb, '--help']!r})\n"
         "except SystemExit as stopped:\n    code = stopped.code\n"
         f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "sys.exit(', '.join(found) or code)"
@@ -96,7 +108,10 @@ MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (ConfigError("this cannot work."), 2, "error: this cannot work.\n"),
+        *(
+            (kind("this cannot work."), 2, "error: this cannot work.\n")
+            for kind in (ConfigError, EndpointError)  # the second is an OSError too
+        ),
         (
             KeyboardInterrupt(),
             130,

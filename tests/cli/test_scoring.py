@@ -1,13 +1,15 @@
-"""``score`` and ``evaluate`` from flags to files, and what they print."""
+"""``score`` and ``evaluate`` from flags to files, what they print, and how they run models."""
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from hidden_context import evaluate_assistant_responses, evaluate_llm_preference_model
 from hidden_context.cli.main import main
+from hidden_context.models.engine import runner
 from support.builders import preference_rows
 from support.paper_layout import (
     jailbroken_rows,
@@ -128,3 +130,68 @@ def test_responses_by_the_verb_and_by_the_paper_s_command_agree():
     paper += ["--reward_model_names=m", "--bf16=false", "--disable_tqdm", "--batch_size=16"]
     assert evaluate_assistant_responses.main(paper) == 0
     assert Path("a.jsonl").read_bytes() == Path("b.jsonl").read_bytes()
+
+
+@pytest.fixture
+def forward_passes(monkeypatch):
+    """The way and number of tokens of every forward pass of scoring."""
+    seen = []
+    original = runner.Runner._run
+
+    def recorded(self, sequences, batch, way, max_tokens):
+        seen.append((way, runner.batch_tokens(batch, way)))
+        return original(self, sequences, batch, way, max_tokens)
+
+    monkeypatch.setattr(runner.Runner, "_run", recorded)
+    return seen
+
+
+COMMANDS = {"score": ("pairs.jsonl", "--models=run/final"), "evaluate": ON_PAIRS}
+
+
+def by_engine(verb, output, *flags):
+    """Run a verb on pairs.jsonl; return the rewards that it wrote."""
+    assert main([verb, *COMMANDS[verb], f"--output={output}", "--disable_tqdm", *flags]) == 0
+    columns = ("reward_output_chosen", "reward_output_rejected")
+    return torch.tensor([[row[column] for column in columns] for row in read_rows(output)])
+
+
+@pytest.mark.parametrize("verb", ["score", "evaluate"])
+@pytest.mark.parametrize("engine", ["padded", "tree", "cache", "auto"])
+def test_engines_and_budgets_reach_the_forward_passes_and_change_no_reward(
+    forward_passes, verb, engine
+):
+    expected = by_engine(verb, "padded.jsonl", "--engine=padded")
+    assert expected.shape == (8, 2, 2)
+    assert expected.std(0).min() > 0.01
+    found = []
+    for budget in (1, 150, 10**6):
+        forward_passes.clear()
+        flags = (f"--engine={engine}", f"--tokens_per_batch={budget}", "--batch_size=100")
+        again = by_engine(verb, "out.jsonl", *flags)
+        assert torch.allclose(again, expected, atol=1e-5, rtol=0)
+        assert {way for way, _ in forward_passes} == {"tree" if engine == "auto" else engine}
+        found.append([tokens for _, tokens in forward_passes])
+    if engine != "cache":  # which runs each beginning by itself
+        smallest, some, whole = found
+        assert len(smallest) > len(some) > len(whole) == 1
+        assert 100 < max(some) <= 150
+
+
+@pytest.mark.parametrize("verb", ["score", "evaluate"])
+def test_a_compiled_backbone_gives_the_same_rewards(monkeypatch, verb):
+    """With kernels as they are: what is tested is that the backbone can be traced."""
+    original, traced = torch.nn.Module.compile, []
+
+    def without_kernels(self, **options):
+        assert options == {"dynamic": True}
+        traced.append(type(self).__name__)
+        return original(self, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", without_kernels)
+    plain = by_engine(verb, "plain.jsonl", "--engine=padded")
+    assert traced == []
+    compiled = by_engine(verb, "compiled.jsonl", "--engine=padded", "--compile")
+    torch.compiler.reset()
+    assert traced == ["GPT2Model"]
+    assert torch.allclose(plain, compiled, atol=1e-5)

@@ -34,7 +34,6 @@ from support.paper_layout import (
     read_rows,
     relabeled_rows,
     write_paper_world,
-    write_rows,
 )
 
 __all__ = ["one_thread"]
@@ -104,10 +103,6 @@ def train_flags(*argv):
     return parse(PaperTrainConfig, list(argv), prog="train", description="")
 
 
-def own_train_flags():
-    return parse(TrainConfig, [], prog="", description="")
-
-
 def evaluate_flags(*argv):
     argv = ["--reward_model_checkpoint=x", *argv]
     return parse(PaperEvaluateFlags, argv, prog="evaluate", description="")
@@ -125,27 +120,15 @@ class TestFlags:
             (train_flags, TRAIN_DEFAULTS),
             (evaluate_flags, EVALUATE_DEFAULTS),
             (response_flags, RESPONSE_DEFAULTS),
-            (own_train_flags, {"likelihood": "probit"}),  # ours, not the paper's
         ],
     )
     def test_defaults(self, flags, defaults):
         found = flags()
         assert {name: getattr(found, name) for name in defaults} == defaults
 
-    @pytest.mark.parametrize(
-        ("argv", "bf16"),
-        [
-            (["--bf16=false"], False),
-            (["--bf16", "false"], False),
-            (["--bf16", "False"], False),
-            (["--bf16"], True),
-            (["--no_bf16"], False),
-            ([], True),
-        ],
-    )
-    def test_truth_values(self, argv, bf16):
-        assert train_flags(*argv).bf16 is bf16
-        assert evaluate_flags(*argv).bf16 is bf16
+    @pytest.mark.parametrize(("argv", "bf16"), [(["--bf16=false"], False), ([], True)])
+    def test_bf16_is_the_precision(self, argv, bf16):
+        assert train_flags(*argv).bf16 is evaluate_flags(*argv).bf16 is bf16
         precision = "bfloat16" if bf16 else "float32"
         evaluate = evaluate_llm_preference_model.to_config(evaluate_flags(*argv))
         respond = evaluate_assistant_responses.to_config(response_flags(*argv))
@@ -157,6 +140,7 @@ class TestFlags:
         [
             ("--gradient_checkpointing", "gradient_checkpointing", True),
             ("--eval_first_step=true", "eval_first_step", True),
+            ("--likelihood=probit", "likelihood", "probit"),
             ("--resume_from_checkpoint", "resume_from_checkpoint", "true"),
             ("--resume_from_checkpoint=True", "resume_from_checkpoint", "True"),
             ("--resume_from_checkpoint false", "resume_from_checkpoint", "false"),
@@ -352,18 +336,6 @@ class TestTheReadme:
         assert stored["read"]["train"]["kept"] == 8
         assert stored["metrics"]["loss"] == pytest.approx(math.log(2), abs=0.05)
 
-    def test_the_likelihood_of_a_run_can_be_exact(self, trained, tmp_path):
-        line = (
-            "python -m hidden_context.train_llm_preference_model "
-            f"--model_name={BACKBONE} --reward_model_type=mean_and_variance --likelihood=probit "
-            f"--data_path=data/relabeled_hh_rlhf --data_subset=helpful --log_dir={tmp_path} "
-            "--train_dataset_size=4 --disable_tqdm --bf16=false --lr_scheduler_type=step"
-        )
-        assert run(line) == 0
-        name = "mean_and_variance_Llama-2-7b-hf__4_3e-06_step_1_0.0_peft_last_checkpoint"
-        model = RewardModel.from_pretrained(tmp_path / "helpful" / name)
-        assert model.head.likelihood == "probit"
-
     @pytest.mark.parametrize(
         ("kind", "flags", "dtype"),
         [
@@ -386,25 +358,13 @@ class TestTheReadme:
             assert torch.allclose(raw, expected, atol=1e-6, rtol=0)
         assert rows == inputs  # every column, untouched, in order
 
-    def test_too_long_pairs_are_dropped(self, trained, tmp_path, capsys):
-        rows = relabeled_rows(4, 3)
-        rows[1]["rejected"] += " Indeed." * 60
-        data = write_rows(tmp_path / "pairs.jsonl", rows)
-        output = tmp_path / "results.jsonl"
-        evaluate("base", f"--data_path={data}", f"--output={output}", "--max_length=64")
-        assert [row["Index"] for row in read_rows(output)] == [0, 2, 3]
-        said = "3 of 4 examples kept (1 dropped because a side is too long)"
-        assert said in capsys.readouterr().out
-
-    def test_from_evaluations_to_the_summary(self, trained, capsys):
-        Path("PATH_1").mkdir()
-        Path("PATH_2").mkdir()
+    def test_from_evaluations_to_the_summary(self, trained):
         for kind, outputs in OUTPUTS.items():
             evaluate(kind, "--data_path=data/relabeled_hh_rlhf")
             assert len(read_rows(f"{checkpoint(kind)}/eval_results_both.jsonl")) == 6
             for number in (1, 2):
                 link = Path(f"PATH_{number}/TO/last_checkpoint")
-                link.parent.mkdir(exist_ok=True)
+                link.parent.mkdir(parents=True, exist_ok=True)
                 link.unlink(missing_ok=True)
                 link.symlink_to(Path(checkpoint(kind)).resolve())
             tail = "" if kind == "base" else f"_{kind}"
@@ -430,19 +390,10 @@ class TestTheReadme:
                 for column in columns:
                     assert torch.tensor(row[column]).shape == (2, outputs)
                     assert torch.allclose(torch.tensor(row[column]), expected, atol=1e-6)
-        capsys.readouterr()
         assert run("python -m hidden_context.summarize_results --output results.json") == 0
-        printed = capsys.readouterr().out
         results = json.loads(Path("results.json").read_text())
-        cells = {(c["reward_model_type"], c["train_set"]): c for c in results["cells"]}
-        base = cells["base", "both"]
-        jailbroken = [
-            row["reward_outputs_both"][1][0] >= row["reward_outputs_both"][0][0]
-            for row in read_rows("data/jailbroken_evaluations_base.jsonl")
-        ]
-        assert base["jailbreak_rate"]["mean"]["share"] == pytest.approx(sum(jailbroken) / 3)
-        for kind in ("mean_and_variance", "categorical"):
-            assert 0 <= cells[kind, "both"]["r_squared"]["value"] <= 1
-        share = f"{100 * sum(jailbroken) / 3:.1f} % {sum(jailbroken)}/3 25.1 %"
-        lines = [" ".join(line.split()) for line in printed.splitlines()]
-        assert any(line.startswith(f"base both {share}") for line in lines)
+        cells = {c["reward_model_type"]: c for c in results["cells"] if c["train_set"] == "both"}
+        assert set(cells) == set(NAMES)
+        for kind, cell in cells.items():
+            assert cell["jailbreak_rate"]["mean"]["total"] == 3
+            assert kind == "base" or 0 <= cell["r_squared"]["value"] <= 1

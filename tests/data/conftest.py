@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from hidden_context.data.storage.row_writer import row_writer
+from hidden_context.data.storage.rows import row_writer
 from hidden_context.data.tokens import tokenize
 from support.builders import tiny_tokenizer
 

@@ -1,6 +1,8 @@
-"""Examples: whole texts, and what is left of judgements where responses go or move."""
+"""Examples: what is left where responses go or move, as pairs, by prompt, and as labels."""
 
 import copy
+import json
+from collections import Counter
 
 import pytest
 
@@ -13,7 +15,10 @@ from hidden_context.data.example import (
     Rating,
 )
 from hidden_context.data.importers import read_row
-from hidden_context.data.merge import merge_prompts
+from hidden_context.data.labels import annotator_of, labels_of
+from hidden_context.data.reshape import expand_pairs, merge_prompts
+from support.rows import assistant, ranking, user
+from support.rows import pair as pair_row
 
 ANSWERS = (
     Comparison(0, 2, 0.25, -1, 2.0),
@@ -146,3 +151,171 @@ def test_a_response_that_an_example_has_twice_stays_twice():
     assert merged.responses == (" a", " a", " b")
     answers = [Ranking((1, 3, 2)), Comparison(0, 1), Comparison(2, 0)]
     assert [judgement.answer for judgement in merged.judgements] == answers
+
+
+JUDGED = read_row(
+    {
+        "prompt": "p",
+        "responses": [" a", " b", " c", " d"],
+        "judgements": [
+            {"annotator": "ann", "ranks": [2, 1, None, 3], "judge": "j1"},
+            {"annotator": "bob", "comparison": [3, 0], "strength": -2, "weight": 2},
+            {"annotator": "bob", "comparison": [3, 2], "preference": 0.25, "margin": -0.5},
+            {"response": 3, "rating": 4},
+            {"annotator": "cat", "abstains": True},
+            {"response": 0, "rating": 2},
+        ],
+        "annotator": "team",
+        "weight": 3,
+        "source": "web",
+        "judge": "j0",
+    },
+    line=9,
+)
+ROWS = [
+    read_row(ranking(ratings=[3, 4.5, None])),
+    pair_row(chosen="x y", rejected="x z", rating_rejected=2, weight=0.5),
+    pair_row(chosen="x y", rejected="x z", annotations=[{"strength": 1}, {}, {"margin": 1}]),
+    read_row({"prompt": "p", "chosen": " a", "rejected": " b", "preference": 0.3}),
+    JUDGED,
+    read_row({"prompt": "p", "chosen": [" a", " b"], "rejected": [" c"], "subset": "Ties"}),
+    read_row({"question": "q", "response_A": " a", "response_B": " b", "label": "B>A"}),
+    read_row({"prompt": [user("a")], "responses": ["b", "c"], "ranks": [1, 2], "tools": "[{}]"}),
+    read_row({"text": "alone", "rating": 3}),
+]
+
+
+def test_a_ranking_becomes_all_its_pairs():
+    row = ranking(annotator="ann", ratings=[3, 4.5, None], source="web")
+    pairs = expand_pairs(read_row(row, line=7))
+    # each rating with the first pair that names its response, so that it counts once
+    ratings = [[Rating(1, 3.0), Rating(0, 4.5)], [], []]
+    rated = [{"rating_chosen": 4.5, "rating_rejected": 3.0}, {}, {}]
+    sides = [(" b", " a", 1.0), (" a", " c", 0.5), (" b", " c", 1.0)]
+    for pair, (one, other, share), own, columns in zip(pairs, sides, ratings, rated, strict=True):
+        assert pair.judgements[0] == Judgement(Comparison(0, 1, share), "ann", 2 / 3)
+        assert [judgement.answer for judgement in pair.judgements[1:]] == own
+        assert (pair.prompt, pair.responses, pair.source_lines) == ("p0", (one, other), (7,))
+        said = {"annotator": "ann", "source": "web", "preference": share, "weight": 2 / 3}
+        texts = {"prompt": "p0", "chosen": f"p0{one}", "rejected": f"p0{other}"}
+        assert pair.columns == texts | said | columns
+    assert row == ranking(annotator="ann", ratings=[3, 4.5, None], source="web")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 9])
+def test_a_ranking_of_n_counts_like_n_minus_1_comparisons(count):
+    responses, ranks = [f" {i}" for i in range(count)], [float(count - i) for i in range(count)]
+    row = {"prompt": "p", "responses": responses, "ranks": ranks}
+    pairs = expand_pairs(read_row(row))
+    assert len(pairs) == count * (count - 1) // 2
+    weights = [pair.judgements[0].weight for pair in pairs]
+    assert sum(weights) == pytest.approx(count - 1, rel=1e-12)
+    assert all(int(str(pair.responses[0])) > int(str(pair.responses[1])) for pair in pairs)
+    assert "rating_chosen" not in pairs[0].columns
+    assert expand_pairs(read_row({**row, "weight": 3}))[0].columns["weight"] == 6 / count
+
+
+def test_judgements_of_every_kind_become_pairs():
+    pairs = expand_pairs(JUDGED)
+    said = [("".join(pair.responses), pair.judgements[0].weight) for pair in pairs]
+    assert said == [(" b a", 2.0), (" a d", 2.0), (" b d", 2.0), (" d a", 6.0), (" d c", 3.0)]
+    assert [pair.columns["annotator"] for pair in pairs] == ["ann"] * 3 + ["bob"] * 2
+    assert pairs[3].columns == {
+        "prompt": "p", "chosen": "p d", "rejected": "p a", "annotator": "bob", "source": "web",
+        "judge": "j0", "preference": 0.0, "weight": 6.0, "strength": -2,
+    }  # fmt: skip
+    assert pairs[4].columns["margin"] == -0.5
+    assert [pair.columns["judge"] for pair in pairs[2:4]] == ["j1", "j0"]
+    ratings = [pair.columns.get(f"rating_{s}") for pair in pairs for s in ("chosen", "rejected")]
+    assert ratings == [None, 2.0, None, 4.0] + [None] * 6
+
+
+def test_a_pair_that_is_a_row_is_itself():
+    row = {"prompt": "p", "chosen": " a", "rejected": " b", "rating_chosen": 3, "ranks": [1, 2]}
+    example = read_row(row)
+    (same,) = expand_pairs(example)
+    assert same is example
+    (swapped,) = expand_pairs(example.select([1, 0]))
+    assert swapped.texts == ("p a", "p b")
+    assert swapped.columns["rating_chosen"] == 3.0
+    (one,) = expand_pairs(read_row({**row, "annotations": [{"annotator": "ann", "strength": 2}]}))
+    assert "annotations" not in one.columns
+    assert (one.columns["annotator"], one.columns["strength"]) == ("ann", 2)
+    (by_hand,) = expand_pairs(Example("p", ("a", "b"), (Judgement(Comparison(0, 1)),)))
+    assert by_hand.columns["chosen"] == "pa"
+    assert expand_pairs(ROWS[-1]) == []
+
+
+@pytest.mark.parametrize(
+    "ratings",
+    [
+        # a vote for one side and higher ratings of the other in one row would be an error
+        [("bob", "rating_chosen", 1.0, 1.0), ("cat", "rating_rejected", 5.0, 1.0)],
+        # two ratings of one response
+        [("bob", "rating_chosen", 4.0, 1.0), (None, "rating_chosen", 3.0, 0.5)],
+    ],
+)
+def test_ratings_that_columns_cannot_hold_are_entries(ratings):
+    entries = [
+        {"annotator": who, "response": int("rejected" in name), "rating": value, "weight": weight}
+        for who, name, value, weight in ratings
+    ]
+    vote = {"annotator": "ann", "comparison": [0, 1], "strength": 2, "weight": 3}
+    row = {"prompt": "p", "responses": [" a", " b"], "judgements": [vote, *entries]}
+    example = read_row(row)
+    (pair,) = expand_pairs(example)
+    assert pair.columns == {
+        "prompt": "p",
+        "chosen": "p a",
+        "rejected": "p b",
+        "annotations": [
+            {"preference": 1.0, "weight": 3.0, "strength": 2, "annotator": "ann"},
+            *({name: value, "annotator": who, "weight": w} for who, name, value, w in ratings),
+        ],
+    }
+    again = read_row(json.loads(json.dumps(pair.columns)))
+    assert again.judgements == pair.judgements == example.judgements
+
+
+def multiset(examples):
+    """What labels name: texts, what is said of them, and how much it counts."""
+    labels = labels_of(examples)
+    texts = [str(text) for example in examples for text in example.texts]
+
+    def rows(part, places, names):
+        columns = [[texts[place] for place in getattr(part, name).tolist()] for name in places]
+        columns += [[repr(round(v, 6)) for v in getattr(part, name).tolist()] for name in names]
+        return Counter(zip(*columns, strict=True))
+
+    numbers = ("preference", "strength", "margin", "weight")
+    compared = rows(labels.comparisons, ("first", "second"), numbers)
+    return compared + rows(labels.ratings, ("response",), ("value", "weight"))
+
+
+def test_pairs_merged_examples_and_labels_say_the_same():
+    pairs = [pair for example in ROWS for pair in expand_pairs(example)]
+    unpaired = Counter({("alone", "3.0", "1.0"): 1})
+    assert multiset(pairs) + unpaired == multiset(ROWS)
+    merged = merge_prompts(ROWS)
+    assert len(merged) < len(ROWS)
+    assert multiset(merged) == multiset(ROWS)
+
+
+@pytest.mark.parametrize("example", ROWS)
+def test_columns_of_pairs_read_as_the_same_pairs(example):
+    for pair in expand_pairs(example):
+        again = read_row(json.loads(json.dumps(pair.columns)))
+        assert again.texts == pair.texts
+        assert (again.prompt_key, again.tools) == (pair.prompt_key, example.tools)
+        assert again.judgements[0] == pair.judgements[0]
+        for column in ("judge", "annotator"):
+            who = annotator_of(pair.judgements[0], column)
+            assert annotator_of(again.judgements[0], column) == who
+
+
+def test_pairs_of_messages_hold_the_whole_chat():
+    asked, first, second = [user("a")], [assistant("b")], [assistant("c")]
+    row = {"prompt": "a", "responses": [[*asked, *first], second], "ranks": [1, 2]}
+    (pair,) = expand_pairs(read_row(row))
+    assert (pair.columns["prompt"], pair.columns["rejected"]) == (asked, [*asked, *second])
+    assert read_row(pair.columns).texts == pair.texts

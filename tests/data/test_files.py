@@ -1,8 +1,14 @@
+"""Files written whole or not at all, by one writer at a time; errors of reading name the line."""
+
 import errno
+import fcntl
 import gzip
 import json
 import math
+import multiprocessing
 import os
+import re
+import socket
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -23,6 +29,7 @@ from hidden_context.data.storage.files import (
     write_jsonl,
     write_yaml_config,
 )
+from hidden_context.data.storage.locks import exclusive, exclusive_folder
 from hidden_context.data.storage.rows import iter_rows
 from hidden_context.errors import DataError, MissingFileError, StorageError
 
@@ -93,20 +100,6 @@ def test_other_errors_pass_through(tmp_path):
     with pytest.raises(BrokenPipeError), atomic_write(tmp_path / "a"):
         raise BrokenPipeError
     assert names(tmp_path) == ["file"]
-
-
-def test_write_json_converts_what_json_lacks(tmp_path):
-    @dataclass
-    class Inner:
-        x: float
-
-    row = {"nan": math.nan, "array": np.array([1.0, np.inf]), "path": tmp_path, "d": Inner(0.1)}
-    write_json(tmp_path / "a.json", row)
-    expected = {"nan": None, "array": [1.0, None], "path": str(tmp_path), "d": {"x": 0.1}}
-    assert read_json(tmp_path / "a.json") == expected
-    with pytest.raises(TypeError, match="object"):
-        write_json(tmp_path / "b.json", object())
-    assert names(tmp_path) == ["a.json"]
 
 
 def test_yaml_config_reads_back(tmp_path):
@@ -197,7 +190,12 @@ def test_rows_hold_half_characters_as_escapes_and_no_bare_nan(tmp_path):
     assert [row.get("e") for _, row in iter_jsonl(tmp_path / "a.jsonl")] == ["é", "\ud83d", None]
 
 
-def test_rows_hold_what_json_lacks_in_a_form_that_it_has(tmp_path):
+@dataclass
+class Inner:
+    x: float
+
+
+def test_files_hold_what_json_lacks_in_a_form_that_it_has(tmp_path):
     pairs = [
         ([b"\x00\xff", bytearray(b"a")], ["AP8=", "YQ=="]),
         (Decimal("0.10"), "0.10"),
@@ -205,12 +203,94 @@ def test_rows_hold_what_json_lacks_in_a_form_that_it_has(tmp_path):
         ((datetime(2024, 1, 2, 3, 4, 5), time(3, 4)), ["2024-01-02T03:04:05", "03:04:00"]),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         ({2, 1}, [1, 2]),
+        (np.array([1.0, np.inf]), [1.0, None]),
+        (tmp_path, str(tmp_path)),
+        (Inner(0.1), {"x": 0.1}),
     ]
     row, expected = ({str(n): each[side] for n, each in enumerate(pairs)} for side in (0, 1))
     keys = {b"k": 1, date(2024, 1, 2): 2, (1, 2): 3}
-    write_jsonl(tmp_path / "a.jsonl", [row, {"nan": math.nan, **row}, {"keys": keys}])
+    rows = [row, {"nan": math.nan, **row}, {"keys": keys}]
     written = {"aw==": 1, "2024-01-02": 2, "[1, 2]": 3}
-    found = [row for _, row in iter_jsonl(tmp_path / "a.jsonl")]
-    assert found == [expected, {"nan": None, **expected}, {"keys": written}]
-    with pytest.raises(TypeError, match="a value of type object cannot be written as JSON"):
-        write_jsonl(tmp_path / "b.jsonl", [{"a": object()}])
+    read = [expected, {"nan": None, **expected}, {"keys": written}]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    write_json(tmp_path / "a.json", rows)
+    assert [row for _, row in iter_jsonl(tmp_path / "a.jsonl")] == read
+    assert read_json(tmp_path / "a.json") == read
+    for write, name in ((write_json, "b.json"), (write_jsonl, "b.jsonl")):
+        with pytest.raises(TypeError, match="a value of type object cannot be written as JSON"):
+            write(tmp_path / name, [{"a": object()}])
+    assert names(tmp_path) == ["a.json", "a.jsonl"]
+
+
+def hold(path, ready, end):
+    with exclusive(path):
+        ready.set()
+        end.wait(60)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that writes ``out.jsonl``, and the event that lets it end."""
+    context = multiprocessing.get_context("fork")
+    ready, end = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "out.jsonl", ready, end))
+    process.start()
+    assert ready.wait(60)
+    yield process, end
+    process.kill()
+    process.join()
+
+
+def test_the_second_writer_is_told_who_the_first_is(tmp_path, holder):
+    process, end = holder
+    who = rf"process {process.pid} on {re.escape(socket.gethostname())} since \d{{4}}-\d\d-\d\d "
+    for _ in range(2):  # asking changes nothing
+        with pytest.raises(StorageError, match=rf"out\.jsonl is being written by {who}"):
+            exclusive(tmp_path / "out.jsonl").__enter__()
+    with exclusive(tmp_path / "other.jsonl"):
+        pass
+    end.set()
+    process.join()
+    with exclusive(tmp_path / "out.jsonl"):
+        assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl.lock"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_leaves_is_taken_over(tmp_path, holder):
+    process, _ = holder
+    process.kill()
+    process.join()
+    assert (tmp_path / "out.jsonl.lock").read_text().startswith(f"{process.pid}\n")
+    with exclusive(tmp_path / "out.jsonl"):
+        assert (tmp_path / "out.jsonl.lock").read_text().startswith(f"{os.getpid()}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_has_its_lock_within_and_an_error_frees_it(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with pytest.raises(KeyError), exclusive_folder(folder):  # noqa: PT012
+        assert [p.name for p in folder.iterdir()] == ["run.lock"]
+        with pytest.raises(StorageError, match=rf"{folder} is being written by process"):
+            exclusive_folder(folder).__enter__()
+        raise KeyError
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_without_locks_of_the_kernel_the_file_is_the_lock(tmp_path, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):
+        with exclusive(tmp_path / "out.jsonl"):  # noqa: SIM117
+            with pytest.raises(StorageError, match=rf"written by process {os.getpid()} on"):
+                exclusive(tmp_path / "out.jsonl").__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="could not be written"):
+        exclusive(tmp_path / "file" / "out.jsonl").__enter__()

@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hidden_context.data.importers import read_row
-from hidden_context.data.merge import merge_prompts
+from hidden_context.data.reshape import merge_prompts
 from hidden_context.data.responses import read_scoring_rows
 from hidden_context.data.sources import load_examples
 from hidden_context.data.storage.rows import drop_nulls
 from hidden_context.data.tokens.chat import encode_batch, render
+from hidden_context.training.workflow import as_examples
 
 Row = dict[str, Any]
 
@@ -127,13 +128,15 @@ def _write_csv(path, rows, generator):
             writer.writerow(json.dumps(c) if isinstance(c, list) else c for c in cells)
 
 
-def _content(data):
-    names = ("prompt", "responses", "judgements", "data_subset", "prompt_key", "source_lines")
+def _content(data, *more):
+    names = ("prompt", "responses", "judgements", "data_subset", "prompt_key", *more)
     return [tuple(getattr(example, name) for name in names) for example in data]
 
 
-def _expected(rows):
-    return [read_row(row, line=number) for number, row in enumerate(rows, start=1)]
+def _same(found, rows):
+    """Tell whether examples are those of rows, and name their lines."""
+    read = [read_row(row, line=number) for number, row in enumerate(rows, start=1)]
+    return _content(found, "source_lines") == _content(read, "source_lines")
 
 
 @settings(
@@ -142,22 +145,26 @@ def _expected(rows):
 @given(DATA, st.randoms(use_true_random=False))
 def test_the_same_rows_in_every_format_are_the_same_examples(rows, random):
     datasets.disable_progress_bars()
-    expected = _expected(rows)
+    filled = [_with_nulls({"text": None, "ranks": None, **row}) for row in rows]
+    before = copy.deepcopy(filled)
+    read = [read_row(row, line=number) for number, row in enumerate(filled, start=1)]
+    assert _same(read, rows)
+    assert [example.columns for example in read] == filled == before  # as they were read
     with tempfile.TemporaryDirectory() as name:
         for path in _write(Path(name), rows, random):
             found = load_examples(path).examples
-            assert _content(found) == _content(expected), path.name
+            assert _same(found, rows), path.name
             assert [drop_nulls(e.columns) for e in found] == rows, path.name
         table = datasets.load_from_disk(str(Path(name) / "saved"))
+        assert _content(as_examples(table)) == _content(read)
         with mock.patch.object(datasets, "load_dataset", return_value=table):
-            assert _content(load_examples("org/a")) == _content(expected)
+            assert _same(load_examples("org/a"), rows)
 
         pairs = [row for row in rows if SIDES[0] in row]
         carried = [{key: v for key, v in row.items() if key not in LISTS} for row in pairs]
         if carried:
             _write_csv(Path(name) / "a.csv", carried, random)
-            found = load_examples(Path(name) / "a.csv").examples
-            assert _content(found) == _content(_expected(carried))
+            assert _same(load_examples(Path(name) / "a.csv").examples, carried)
 
 
 TEMPLATE = (
@@ -187,34 +194,12 @@ def filled(row):
     return {"text": None, "ranks": None, **{key: _with_nulls(item) for key, item in row.items()}}
 
 
-def content(example):
-    return example.prompt, example.responses, example.judgements, example.prompt_key
-
-
 def test_keys_are_left_out_at_every_depth_and_list_entries_stay():
     value = {"a": None, "b": [None, {"c": None, "d": {"e": None}}], "f": (1, {"g": None}), "h": ""}
     before = copy.deepcopy(value)
     assert drop_nulls(value) == {"b": [None, {"d": {}}], "f": [1, {}], "h": ""}
     assert value == before
     assert [drop_nulls(plain) for plain in (None, "a", 0)] == [None, "a", 0]
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_rows_in_memory(row):
-    given = filled(row)
-    before = copy.deepcopy(given)
-    example = read_row(given)
-    assert content(example) == content(read_row(row))
-    assert (example.prompt, example.responses) == (PROMPT, (CHOSEN, REJECTED))
-    assert example.columns == given == before  # written as they were read
-
-
-def test_tables_of_the_datasets_library():
-    from hidden_context.training.workflow import as_examples
-
-    table = datasets.Dataset.from_list([{"prompt": None, **row} for row in ROWS])
-    assert "tool_calls" in table[0]["chosen"][1]  # null in it
-    assert [content(one) for one in as_examples(table)] == [content(read_row(row)) for row in ROWS]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
@@ -242,6 +227,8 @@ def test_rows_to_score_have_the_same_tokens(write_rows, make_tokenizer, name, ro
 
 
 def test_equal_prompts_merge_whatever_the_order_of_their_keys():
+    for example in map(read_row, ROWS):
+        assert (example.prompt, example.responses) == (PROMPT, (CHOSEN, REJECTED))
     turned = [dict(reversed(message.items())) for message in PROMPT]
     first, second = read_row(ROWS[0]), read_row({**ROWS[0], "prompt": turned, "chosen": [TOOL]})
     (merged,) = merge_prompts([first, second])

@@ -1,4 +1,4 @@
-"""What rows say of pairs, of rankings and of rated texts: one judgement, or a list of them."""
+"""What rows say of pairs, rankings, rated texts and benchmarks: one judgement, or a list."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from hidden_context.data.example import Abstention, Comparison, Judgement, Ranki
 from hidden_context.data.importers import read_row
 from hidden_context.data.importers.answers import unread_keys
 from hidden_context.data.labels import annotator_of
+from hidden_context.data.sources import load_examples
 from hidden_context.errors import DataError
 from support.rows import judged, pair, ranking
 
@@ -35,22 +36,24 @@ from support.rows import judged, pair, ranking
 def test_without_a_preference_the_first_sign_decides(said, preference):
     nulls = dict.fromkeys(("preference", "strength", "margin", "rating_chosen", "rating_rejected"))
     for columns in (said, {**nulls, **said}):
-        own, *ratings = pair(**columns, annotator="ann").judgements
-        entry, *rated = pair(annotations=[{"annotator": "ann", **columns}]).judgements
+        own, *ratings = pair(**columns, annotator="ann", weight=2).judgements
+        entry, *rated = pair(annotations=[{"annotator": "ann", "weight": 2, **columns}]).judgements
         assert own == entry
         strength, margin = said.get("strength"), said.get("margin")
-        assert own.answer == Comparison(0, 1, preference, strength, margin)
+        assert own == Judgement(Comparison(0, 1, preference, strength, margin), "ann", 2.0)
         assert type(own.answer.strength) is (int if "strength" in said else type(None))
         names = enumerate(("rating_chosen", "rating_rejected"))
         answers = [Rating(place, said[name]) for place, name in names if name in said]
         # the row does not say who rated, the entry does
-        assert ratings == [Judgement(answer) for answer in answers]
-        assert rated == [Judgement(answer, "ann") for answer in answers]
+        assert ratings == [Judgement(answer, None, 2.0) for answer in answers]
+        assert rated == [Judgement(answer, "ann", 2.0) for answer in answers]
 
 
-@pytest.mark.parametrize("columns", [{}, {"rating_chosen": 5}, {"rating_rejected": 5}])
-def test_a_row_that_does_not_compare_is_a_vote_for_chosen(columns):
-    assert pair(**columns, margin=None).judgements[0] == Judgement(Comparison(0, 1))
+@pytest.mark.parametrize("rated", [{}, {"chosen": 0}, {"rejected": 1}])
+def test_a_row_that_does_not_compare_is_a_vote_for_chosen(rated):
+    row = pair(**{f"rating_{side}": 5 for side in rated}, margin=None)
+    ratings = (Judgement(Rating(place, 5.0)) for place in rated.values())
+    assert row.judgements == (Judgement(Comparison(0, 1)), *ratings)
 
 
 @pytest.mark.parametrize(
@@ -240,3 +243,79 @@ def test_judgements_of_every_kind():
         Judgement(Abstention(), 5, 2.0),
     )
     assert example.abstentions == 1
+
+
+REWARD_BENCH = {
+    "id": "1",
+    "prompt": "What is tea?",
+    "chosen": [" A drink."],
+    "rejected": [" A car.", " A cat.", " A hat."],
+    "total_completions": 4,
+    "subset": "Factuality",
+    "additional_metadata": {"category": None, "valid": 1.0},
+}
+TIES = REWARD_BENCH | {
+    "id": "2",
+    "prompt": "Name a prime.",
+    "chosen": [" Two.", " Three.", " Five."],
+    "rejected": [" Four.", " Six."],
+    "subset": "Ties",
+}
+RM_BENCH = {
+    "prompt": "Tea?",
+    "chosen": [" Yes.", " Yes, indeed.", " **Yes**"],
+    "rejected": [" No.", " No, indeed.", " **No**"],
+    "domain": "chat",
+}
+JUDGE_BENCH = {
+    "source": "mmlu",
+    "question": "2 + 2?",
+    "response_A": " 5",
+    "response_B": " 4",
+    "label": "B>A",
+}
+
+
+def said(row):
+    """The comparisons of a row, and how much each counts."""
+    judgements = read_row(row).judgements
+    assert all(isinstance(judgement.answer, Comparison) for judgement in judgements)
+    return [(j.answer, j.weight) for j in judgements]
+
+
+def test_every_right_answer_is_better_than_every_wrong_one():
+    example = read_row(REWARD_BENCH, line=3)
+    assert (example.prompt, example.responses[:2]) == ("What is tea?", (" A drink.", " A car."))
+    assert (example.columns, example.source_lines) == (REWARD_BENCH, (3,))
+    assert said(REWARD_BENCH) == [(Comparison(0, wrong), 1.0) for wrong in (1, 2, 3)]
+    styles = said(RM_BENCH)
+    assert [one for one, _ in styles] == [
+        Comparison(right, wrong) for right in range(3) for wrong in range(3, 6)
+    ]
+    # six answers count like five comparisons
+    assert sum(weight for _, weight in styles) == pytest.approx(5)
+    assert said(RM_BENCH | {"weight": 3})[0][1] == pytest.approx(3 * 5 / 9)
+
+
+def test_right_answers_of_the_ties_subset_are_equally_good():
+    found = said(TIES | {"annotator": "ann"})
+    assert [one for one, _ in found] == [
+        *(Comparison(right, wrong) for right in range(3) for wrong in (3, 4)),
+        *(Comparison(*two, preference=0.5) for two in ((0, 1), (0, 2), (1, 2))),
+    ]
+    assert {weight for _, weight in found} == {4 / 9}
+    other = TIES | {"subset": "Math"}
+    assert len(said(other)) == 6
+    assert read_row(TIES | {"annotator": "ann"}).repeated == 0
+
+
+def test_rows_of_every_benchmark_may_stand_in_one_file(write_rows):
+    pair = {"prompt": "p", "chosen": " x", "rejected": " y"}
+    nulls = dict.fromkeys([*REWARD_BENCH, *JUDGE_BENCH])
+    rows = [REWARD_BENCH, TIES, RM_BENCH, JUDGE_BENCH, pair]
+    data = load_examples(write_rows("mixed.jsonl", [nulls | row for row in rows]))
+    assert [one.judgements for one in data] == [read_row(row).judgements for row in rows]
+    assert data.examples[3].judgements == (Judgement(Comparison(0, 1)),)
+    assert data.examples[3].columns == nulls | JUDGE_BENCH
+    data = load_examples(write_rows("a.parquet", rows[:2] + rows[3:4]))
+    assert [len(one.responses) for one in data] == [4, 5, 2]

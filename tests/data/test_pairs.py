@@ -2,32 +2,13 @@
 
 import pytest
 
-from hidden_context.data.example import Comparison, Example, Judgement, Rating
+from hidden_context.data.example import Comparison, Example, Judgement
 from hidden_context.data.importers import IMPORTERS, pairs, read_row
-from hidden_context.data.usable import blank_responses
+from hidden_context.data.report import blank_responses
 from support.rows import assistant, pair, ranking, user
 
 TURN = "\n\nHuman: a\n\nAssistant:"
 A, B, C = user("a"), assistant("b"), assistant("c")
-
-
-@pytest.mark.parametrize(
-    "sides",
-    [
-        {"chosen": [A, B], "rejected": [A, C]},
-        {"prompt": [A], "chosen": [B], "rejected": [C]},
-        {"prompt": [A], "chosen": "b", "rejected": "c"},
-        {"prompt": "a", "chosen": [B], "rejected": [C]},
-        {"prompt": "a", "chosen": [A, B], "rejected": [A, C]},
-        {"prompt": [A], "chosen": [A, B], "rejected": [A, C]},
-        {"prompt": "a", "responses": [[A, B], [A, C]], "ranks": [1, 2]},
-        {"prompt": [A], "responses": ["b", "c"], "ranks": [1, 2]},
-    ],
-)
-def test_every_spelling_of_a_chat_gives_the_same_example(sides):
-    example = read_row(sides)
-    assert (example.prompt, example.prompt_key) == ([A], "a")
-    assert example.texts == ([A, B], [A, C])
 
 
 def test_optional_columns():
@@ -42,14 +23,6 @@ def test_optional_columns():
     assert pair(annotator="").judgements[0].annotator is None
     empty = pair(objective="", data_subset="")
     assert (empty.objective, empty.data_subset) == (None, None)
-    rated = pair(rating_chosen=4, rating_rejected=-0.5, weight=2, annotator="ann")
-    assert rated.judgements == (
-        Judgement(Comparison(0, 1), "ann", 2.0),
-        Judgement(Rating(0, 4.0), None, 2.0),  # the row does not say who rated
-        Judgement(Rating(1, -0.5), None, 2.0),
-    )
-    one = pair(rating_chosen=None, rating_rejected=3)
-    assert one.judgements[1:] == (Judgement(Rating(1, 3.0)),)
 
 
 def test_columns_are_the_row_and_the_line_makes_no_difference():
@@ -140,9 +113,22 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
         ),
         # inside one side only: before both
         (sides("a b", "c", "a"), "a", ("a b", "c")),
+        # every spelling of a chat gives the same example
+        *(
+            (row, [A], ([B], [C]))
+            for row in (
+                sides([A, B], [A, C]),
+                sides([B], [C], [A]),
+                sides("b", "c", [A]),
+                sides([B], [C], "a"),
+                sides([A, B], [A, C], "a"),
+                sides([A, B], [A, C], [A]),
+                ranked("a", [A, B], [A, C]),
+                ranked([A], "b", "c"),
+            )
+        ),
         # messages
         (sides("b", " ", [A]), [A], ([B], [assistant(" ")])),
-        (sides([B], [C], "a"), [A], ([B], [C])),
         (sides([], [B], "a"), [A], ([], [B])),
         (sides([A], [A, C], [A]), [A], ([], [C])),
         (sides([A, B], [user("x"), B]), [], ([A, B], [user("x"), B])),

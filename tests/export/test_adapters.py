@@ -15,8 +15,7 @@ from hidden_context.errors import CheckpointError, ConfigError
 from hidden_context.export import adapters
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
-from support.close import close
-from support.models import NORMAL, edit_weights, export, load
+from support.models import NORMAL, close, edit_weights, export, load
 
 TEXTS = sample_texts(5)
 

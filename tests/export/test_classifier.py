@@ -10,10 +10,8 @@ from hidden_context.data.storage.files import read_json
 from hidden_context.errors import ConfigError
 from hidden_context.export.output_layer import PADDING_TOKEN, settle_bias
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
-from hidden_context.models.network.tokenizer import load_tokenizer
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_classifier, tiny_tokenizer
-from support.close import close
-from support.models import export, load
+from support.models import close, export, load
 
 TEXTS = sample_texts(6)
 HEADS = {
@@ -145,21 +143,6 @@ def test_a_tokenizer_without_padding_gets_one(checkpoint, tmp_path):
     bare = tiny_tokenizer(eos=None, pad=None)
     exported, _ = check(checkpoint("gpt2", HEADS["base"], tokenizer=bare), tmp_path / "out")
     assert exported.notes[0].endswith("the tokenizer's own is missing")
-
-
-def test_tokens_and_chat_template_are_those_of_the_checkpoint(checkpoint, tmp_path):
-    tokenizer = tiny_tokenizer(bos="<s>", chat_template=CHAT_TEMPLATE)
-    source = checkpoint("llama", HEADS["base"], tokenizer=tokenizer)
-    export(source, tmp_path / "out")
-    chat = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes, please."}]
-    kept, own = AutoTokenizer.from_pretrained(tmp_path / "out"), load_tokenizer(str(source))
-    assert kept(TEXTS)["input_ids"] == own(TEXTS)["input_ids"]
-    text = "<user> Tea?</s><assistant> Yes, please.</s>"
-    assert kept.apply_chat_template(chat, tokenize=False) == text
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
-    ids = kept.apply_chat_template(chat, return_tensors="pt", return_dict=True)
-    with torch.inference_mode():
-        close(model(**ids).logits[:, 0], load(source).score([chat]).mean)
 
 
 def test_low_precision_is_checked_more_loosely_and_says_so(checkpoint, tmp_path):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hidden_context import heads
 from hidden_context.heads import Head
+
+
+def ensemble(member: Any, num_members: int = 2, **options: Any) -> Head:
+    return heads.make("ensemble", member=member, num_members=num_members, **options)
+
 
 HEADS = {
     "base": heads.make("base"),
@@ -21,26 +28,14 @@ HEADS = {
     "mixture3": heads.make("mixture", num_components=3),
     "quantile1": heads.make("quantile", num_atoms=1),
     "quantile5": heads.make("quantile", num_atoms=5),
-    "ensemble of base": heads.make("ensemble", num_members=3),
-    "ensemble of probit": heads.make(
-        "ensemble", member={"type": "mean_and_variance", "variance_penalty": 0.1}, num_members=2
+    "ensemble of base": ensemble(heads.make("base"), 3),
+    "ensemble of probit": ensemble({"type": "mean_and_variance", "variance_penalty": 0.1}),
+    "ensemble of categorical": ensemble(heads.make("categorical", num_atoms=3)),
+    "ensemble of factor": ensemble(
+        heads.make("factor", num_factors=2), location=(0.5, -1.0), scale=(2.0, 0.5)
     ),
-    "ensemble of categorical": heads.make(
-        "ensemble", member=heads.make("categorical", num_atoms=3), num_members=2
-    ),
-    "ensemble of factor": heads.make(
-        "ensemble",
-        member=heads.make("factor", num_factors=2),
-        num_members=2,
-        location=(0.5, -1.0),
-        scale=(2.0, 0.5),
-    ),
-    "ensemble of mixture": heads.make(
-        "ensemble", member=heads.make("mixture", num_components=2), num_members=2
-    ),
-    "ensemble of quantile": heads.make(
-        "ensemble", member=heads.make("quantile", num_atoms=3, smoothing=0.5), num_members=2
-    ),
+    "ensemble of mixture": ensemble(heads.make("mixture", num_components=2)),
+    "ensemble of quantile": ensemble(heads.make("quantile", num_atoms=3, smoothing=0.5)),
 }
 
 

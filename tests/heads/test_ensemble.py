@@ -118,20 +118,3 @@ def test_json_form_of_an_ensemble_holds_its_members():
     assert (values["num_members"], values["num_outputs"]) == (5, 20)
     with pytest.raises(ConfigError, match="says 3 outputs"):
         heads.from_dict({**values, "member": {**values["member"], "num_outputs": 3}})
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_members": 0}, "num_members is 0"),
-        ({"member": {"type": "ensemble"}}, "members cannot be ensembles"),
-        ({"prior_scale": -1.0}, "prior_scale cannot be negative"),
-        ({"num_members": 2, "scale": (1.0, 0.0)}, "scales must be positive"),
-        ({"num_members": 2, "scale": (1.0,)}, "scale must be empty or have one number"),
-        ({"num_members": 2, "location": (1.0,) * 3}, "location must be empty"),
-        ({"member": {"type": "gaussian"}}, "'gaussian' is not known"),
-    ],
-)
-def test_what_cannot_work_says_why(options, message):
-    with pytest.raises(ConfigError, match=message):
-        heads.make("ensemble", **options)

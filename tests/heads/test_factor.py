@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from ground_truth.tabular_fit import fit_tabular
+from ground_truth.fits import fit_tabular
 from scipy.special import ndtr
 
 from hidden_context import heads

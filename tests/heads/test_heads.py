@@ -1,4 +1,4 @@
-"""What every head has: comparisons that are probabilities, gradients, a JSON form."""
+"""What every head has, and how some read their raw outputs."""
 
 import itertools
 import json
@@ -7,6 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError
@@ -102,16 +106,8 @@ def test_another_number_of_outputs_is_refused(head):
 
 
 def test_only_heads_whose_outputs_mean_the_same_average():
-    averaged = {name: heads.make(name).can_average for name in heads.types()}
-    assert averaged == {
-        "base": True,
-        "mean_and_variance": True,
-        "categorical": True,
-        "factor": False,
-        "mixture": False,
-        "quantile": True,
-        "ensemble": False,
-    }
+    averaged = [name for name in heads.types() if heads.make(name).can_average]
+    assert averaged == ["base", "mean_and_variance", "categorical", "quantile"]
     assert heads.make("factor", num_factors=0).can_average
     assert heads.make("mixture", num_components=1).can_average
 
@@ -148,3 +144,81 @@ def test_which_means_are_linear():
     assert one == heads.LinearMean((0.0, 1.0, 0.0))
     pair = heads.make("ensemble", num_members=2, location=(1.0, -3.0), scale=(2.0, 4.0))
     assert pair.linear_mean == heads.LinearMean((0.25, 0.125), 0.125)
+
+
+def test_sigma_has_the_documented_floor():
+    head = heads.make("mean_and_variance")
+    stddev = head.distribution(torch.tensor([[0.0, -100.0], [0.0, -13.0]])).stddev
+    np.testing.assert_allclose(stddev, [1e-6, math.log1p(math.exp(-13.0))], rtol=1e-5)
+
+
+def test_entropy_penalty_is_that_of_the_mean_distribution():
+    head = heads.make("categorical", num_atoms=3, entropy_coeff=0.2)
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 4, 3, dtype=torch.float64)
+    mean = torch.cat([a.softmax(-1), b.softmax(-1)]).mean(0)
+    assert head.penalty(a, b).item() == pytest.approx(0.2 * (mean * mean.log()).sum().item())
+    spread = head.penalty(torch.eye(3)[:2] * 100, torch.eye(3)[2:].expand(2, 3) * 100)
+    alike = head.penalty(torch.eye(3)[:1] * 100, torch.eye(3)[:1] * 100)
+    assert spread < alike  # spreading the texts over the atoms is rewarded
+    assert alike.item() == pytest.approx(0, abs=1e-6)
+    assert head.penalty(a[0], b[0]).item() == pytest.approx(head.penalty(a[:1], b[:1]).item())
+
+
+@given(hnp.arrays(np.float32, 7, elements=st.floats(-1e4, 1e4, width=32)))
+def test_atoms_never_cross(raw):
+    head = heads.make("quantile", num_atoms=7)
+    for dtype in (torch.float32, torch.float64):
+        reward = head.distribution(torch.tensor(raw, dtype=dtype))
+        assert bool((reward.atoms.diff() >= 0).all())
+        # the cumulative maximum repairs rounding only
+        size = reward.atoms.abs().max().item()
+        assert reward.mean.item() == pytest.approx(
+            raw[0], abs=4 * torch.finfo(dtype).eps * (size + 1)
+        )
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_equal_gaps_are_a_normals_quantiles(count):
+    head = heads.make("quantile", num_atoms=count)
+    raw = torch.tensor([1.5] + [0.8] * (count - 1), dtype=torch.float64)
+    sigma = np.logaddexp(0, 0.8)
+    levels = (np.arange(count) + 0.5) / count
+    reward = head.distribution(raw)
+    np.testing.assert_allclose(reward.atoms, stats.norm.ppf(levels, 1.5, sigma), atol=1e-12)
+    # each stands for its level
+    np.testing.assert_allclose(
+        reward.quantile(torch.tensor(levels), method="bins"), reward.atoms, atol=1e-12
+    )
+
+
+def test_unequal_gaps_bend_the_distribution():
+    head = heads.make("quantile", num_atoms=4)
+    reward = head.distribution(torch.tensor([0.0, 4.0, 0.0, -4.0], dtype=torch.float64))
+    gaps = reward.atoms.diff().tolist()
+    steps = np.diff(stats.norm.ppf([0.125, 0.375, 0.625, 0.875]))
+    assert gaps == pytest.approx(list(np.logaddexp(0, [4.0, 0.0, -4.0]) * steps))
+    # a long left tail
+    assert (reward.mean - reward.quantile(0.5)).item() < 0
+
+
+def test_raw_outputs_are_logits_means_and_stddevs_with_offsets():
+    head = heads.make("mixture", num_components=2)
+    reward = head.distribution(torch.tensor([[0.3, -0.3, 1.0, 2.0, 0.0, -100.0]]).double())
+    np.testing.assert_allclose(reward.log_weights.exp(), [[0.645656, 0.354344]], rtol=1e-5)
+    offset = stats.norm.ppf(0.75)
+    np.testing.assert_allclose(reward.means, [[1 - offset, 2 + offset]])
+    np.testing.assert_allclose(reward.stddevs, [[np.log(2), 1e-6]])
+
+
+def test_offsets_spread_the_components_at_the_start():
+    head = heads.make("mixture", num_components=4)
+    reward = head.distribution(torch.zeros(1, 12))
+    np.testing.assert_allclose(
+        reward.means[0], stats.norm.ppf([0.125, 0.375, 0.625, 0.875]), rtol=1e-5
+    )
+    assert reward.mean.item() == pytest.approx(0, abs=1e-6)
+    # equal components would have equal gradients for ever
+    raw = torch.zeros(2, 12, dtype=torch.float64, requires_grad=True)
+    head.log_prob_preferred(raw[0], raw[1]).backward()
+    assert len(set(np.round(raw.grad[0, 4:8].tolist(), 6))) >= 2

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from hidden_context import heads
-
 COUNT = 150_000
 
 
@@ -70,15 +68,3 @@ def test_preferences_and_ties_have_the_frequencies_of_draws(head, seed):
         tie = float(((drawn > -threshold) & (drawn <= threshold)).mean())
         between = difference.log_prob_between(-threshold, threshold).exp().item()
         assert between == pytest.approx(tie, abs=0.006)
-
-
-@pytest.mark.parametrize("num_factors", [0, 1, 3])
-def test_factor_draws_share_the_context_over_the_batch(num_factors):
-    torch.manual_seed(0)
-    head = heads.make("factor", num_factors=num_factors)
-    raw = torch.randn(4, head.num_outputs, dtype=torch.float64)
-    drawn = head.distribution(raw).rsample((COUNT,))
-    for i, j in ((0, 1), (2, 3)):
-        share = (drawn[:, i] > drawn[:, j]).double().mean().item()
-        probability = head.log_prob_preferred(raw[i], raw[j]).exp().item()
-        assert probability == pytest.approx(share, abs=0.006)

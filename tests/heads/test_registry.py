@@ -45,6 +45,24 @@ def test_types_lists_every_head():
         (lambda: heads.make("quantile", smoothing=0.0), "smoothing is 0"),
         (lambda: heads.make("quantile", smoothing=float("inf")), "smoothing is inf"),
         (lambda: heads.for_width("gaussian", 3), "'gaussian' is not known"),
+        (lambda: heads.make("ensemble", num_members=0), "num_members is 0"),
+        (
+            lambda: heads.make("ensemble", member={"type": "ensemble"}),
+            "members cannot be ensembles",
+        ),
+        (lambda: heads.make("ensemble", prior_scale=-1.0), "prior_scale cannot be negative"),
+        (
+            lambda: heads.make("ensemble", num_members=2, scale=(1.0, 0.0)),
+            "scales must be positive",
+        ),
+        (
+            lambda: heads.make("ensemble", num_members=2, scale=(1.0,)),
+            "scale must be empty or have one number",
+        ),
+        (
+            lambda: heads.make("ensemble", num_members=2, location=(1.0,) * 3),
+            "location must be empty",
+        ),
         (lambda: heads.make("base").distribution(torch.zeros(3, 2)), r"reads 1 outputs.*\(3, 2\)"),
         (lambda: heads.from_dict({"num_outputs": 2}), "'type'"),
         (lambda: heads.from_dict({"type": "base", "version": 99}), r"version 99.*upgrade"),

@@ -1,34 +1,38 @@
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 
 from hidden_context import risk
-from hidden_context.data.dialogue import join
-from hidden_context.data.model_input import with_context
-from hidden_context.integrations.sources import _opened
+from hidden_context.integrations.client import RewardClient
+from hidden_context.integrations.sources import RemoteSource
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.scoring.prepare import texts_of
 from hidden_context.scoring.requests import Scorer
 from hidden_context.serve.app import make_app
 from hidden_context.serve.config import ServeConfig
 from hidden_context.serve.service import Served
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
 from support.paper_layout import one_thread, reward_checkpoint
+from support.rows import assistant, user
 
 __all__ = ["one_thread"]
 
-PROMPT = [{"role": "user", "content": "What helps?"}]
 
-
-@pytest.fixture(autouse=True, scope="session")
-def _forget_models():
-    """Leave no model behind in the cache of the process."""
-    yield
-    _opened.cache_clear()
+@pytest.fixture
+def clients():
+    """The folder of the trainers' own code, which HIDDEN_CONTEXT_CLIENTS names."""
+    if not os.environ.get("HIDDEN_CONTEXT_CLIENTS"):
+        pytest.skip("HIDDEN_CONTEXT_CLIENTS names no folder of clients")
+    return Path(os.environ["HIDDEN_CONTEXT_CLIENTS"])
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +70,37 @@ def expected_of(expected):
 
     def score(prompts, responses, measure="cvar:0.05", name="normal"):
         pairs = zip(prompts, responses, strict=True)
-        texts = [with_context(join(prompt, one), join(prompt, []), None) for prompt, one in pairs]
+        texts = [texts_of(prompt, [one], None)[0] for prompt, one in pairs]
         return expected(texts, measure, name)
 
     return score
+
+
+@pytest.fixture(scope="session")
+def chance(models):
+    """The probability that the factor model's people prefer "Nothing." to "Sleep."."""
+    scorer = Scorer(models["factor"])
+    texts = [[user("What helps?"), assistant(text)] for text in ("Sleep.", "Nothing.")]
+    p = scorer.describe(scorer.raw(texts).complete()).preferred[1, 0].item()
+    assert abs(2 * p - 1) > 0.01
+    return p
+
+
+@pytest.fixture(scope="session")
+def answering():
+    """A server that answers zeros, except for what is changed: ``answering(200, mean=[1.0])``."""
+
+    def make(status=200, **changes):
+        def reply(request):
+            row = [0.0] * len(json.loads(request.content)["responses"])
+            body = {"mean": row, "stddev": row, "risk": {"name": "mean", "values": row}}
+            body |= {"preferred": [[0.5] * len(row)] * len(row), "shares": {"noise": [None]}}
+            return httpx2.Response(status, json=body | changes)
+
+        transport = httpx2.MockTransport(reply)
+        return RemoteSource(RewardClient("http://127.0.0.1:9", transport=transport))
+
+    return make
 
 
 @pytest.fixture(scope="session")

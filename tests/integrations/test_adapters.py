@@ -10,28 +10,29 @@ from transformers import AutoModelForSequenceClassification
 
 from hidden_context.errors import CheckpointError, ConfigError, DataError
 from hidden_context.integrations import ms_swift, openrlhf, tinker, verl
-from hidden_context.integrations.sources import Rewards
-from hidden_context.scoring.requests import Scorer
+from hidden_context.integrations.reward import Batch, score
+from hidden_context.integrations.sources import Answered, Candidates, Rewards
+from support.rows import assistant, user
 
-CHAT = [{"role": "user", "content": "What helps?"}]
+CHAT = [user("What helps?")]
 LONG = "x " * 200
 TOLERANCE = {"abs": 1e-6, "rel": 1e-6}
 
 
-def answer(text):
-    return [{"role": "assistant", "content": text}]
-
-
 @pytest.mark.parametrize("is_async", [False, True])
-def test_verl_scores_a_response_after_the_prompt_of_its_row(folders, expected_of, is_async):
+@pytest.mark.parametrize("behind", ["folder", "server"])
+def test_verl_scores_a_response_after_the_prompt_of_its_row(
+    folders, url, expected_of, is_async, behind
+):
     def compute(*given, **options):
         if is_async:
             return asyncio.run(verl.compute_score_async(*given, **options))
         return verl.compute_score(*given, **options)
 
-    options = {"model": folders["factor"], "risk": "cvar:0.05", "reward_router_address": None}
+    options = {"risk": "cvar:0.05", "reward_router_address": None, "model": folders["factor"]}
+    options |= {"model": url, "name": "factor"} if behind == "server" else {}
     found = compute("set", "Sleep.", "truth", {"prompt": CHAT}, **options)
-    chat = ([CHAT], [answer("Sleep.")])
+    chat = ([CHAT], [[assistant("Sleep.")]])
     assert found["score"] == pytest.approx(expected_of(*chat, name="factor")[0], **TOLERANCE)
     assert found["mean"] == pytest.approx(expected_of(*chat, "mean", "factor")[0], **TOLERANCE)
     assert found["stddev"] > 0
@@ -50,39 +51,29 @@ def test_verl_scores_a_response_after_the_prompt_of_its_row(folders, expected_of
         compute("set", "a", None, {"prompt": CHAT}, model="m", risk="relative_cvar:0.1")
 
 
-def test_verl_asks_a_server(url, expected_of):
-    found = verl.compute_score("", "Sleep.", "", {"prompt": CHAT}, model=url, name="factor")
-    want = expected_of([CHAT], [answer("Sleep.")], "mean", "factor")
-    assert found["score"] == pytest.approx(want[0], **TOLERANCE)
-
-
 def test_verl_finds_the_same_keys_in_every_row():
     """Also where one response's reward does not vary, so that its variance has no shares."""
-    from hidden_context.integrations.reward import Batch
-    from hidden_context.integrations.sources import Answered, Candidates
-
     found = Answered(
         Candidates("p", ["a"], [0]), Rewards([1], [1], [0], [[0.5]], {"noise": [math.nan]})
     )
-    logged = verl._logged(Batch(1, [found], {}))
+    logged = verl._logged(Batch.of([found]))
     assert list(logged) == ["score", "mean", "stddev", "log_sigma", "share_noise"]
     assert math.isnan(logged["share_noise"])
     assert math.isnan(logged["log_sigma"])
 
 
-def test_openrlhf_queries_keep_their_special_tokens(models, folders, expected, url):
+def test_openrlhf_queries_keep_their_special_tokens(models, folders, url):
     reward_func = openrlhf.reward_function(models["factor"], "cvar:0.05")
     queries = ["<s>Tea? With pleasure.</s>", "<s>Tea? No.</s>"]
     found = reward_func(queries, ["", ""], [None, None])
-    want = expected([query.removeprefix("<s>") for query in queries], name="factor")
-    assert found["rewards"].tolist() == pytest.approx(want, **TOLERANCE)
+    texts = [query.removeprefix("<s>") for query in queries]
+    batch = score(models["factor"], [None, None], texts, "cvar:0.05")
+    assert found["rewards"].tolist() == pytest.approx(batch.values, **TOLERANCE)
     assert found["rewards"].dtype == torch.float32
     assert found["scores"].equal(found["rewards"])
     logs = found["extra_logs"]
-    scorer = Scorer(models["factor"])
-    described = scorer.describe(scorer.raw([q.removeprefix("<s>") for q in queries]).complete())
-    assert logs["mean"].tolist() == pytest.approx(described.mean.tolist(), 1e-5)
-    assert logs["stddev"].tolist() == pytest.approx(described.stddev.tolist(), 1e-5)
+    assert logs["mean"].tolist() == pytest.approx(batch.mean, 1e-5)
+    assert logs["stddev"].tolist() == pytest.approx(batch.stddev, 1e-5)
     parts = [share for name, share in logs.items() if name.startswith("share_")]
     assert sum(parts).tolist() == pytest.approx([1, 1])
     with pytest.raises(DataError, match="item 1 cannot be scored"):
@@ -93,7 +84,7 @@ def test_openrlhf_queries_keep_their_special_tokens(models, folders, expected, u
         openrlhf.reward_function(folders["factor"], "relative_cvar:0.1")
 
 
-ROWS = [[*CHAT, *answer(text)] for text in ("Sleep.", "Tea.", "Nothing.")]
+ROWS = [[*CHAT, assistant(text)] for text in ("Sleep.", "Tea.", "Nothing.")]
 
 
 def test_ms_swift_outcome_rewards(models, url, expected_of):
@@ -105,7 +96,7 @@ def test_ms_swift_outcome_rewards(models, url, expected_of):
         assert found == pytest.approx(want, **TOLERANCE)
     with pytest.raises(DataError, match="ms-swift handed over no prompts"):
         reward(completions)
-    long = [*ROWS[:1], [*CHAT, *answer(LONG)]]
+    long = [*ROWS[:1], [*CHAT, assistant(LONG)]]
     with pytest.raises(DataError, match="item 1 cannot be scored"):
         reward(["", ""], messages=long)
     lenient = ms_swift.reward_orm(url, "cvar:0.05", unscored="none")()
@@ -132,26 +123,20 @@ def test_ms_swift_plugins_refuse_a_network_that_is_not_ours(folders, tmp_path):
             plugin(one)
 
 
-def comparison(a, b):
-    return SimpleNamespace(prompt_conversation=CHAT, completion_A=a, completion_B=b)
+@pytest.mark.parametrize("behind", ["model", "server"])
+def test_tinker_is_told_how_divided_people_are(models, url, chance, behind):
+    where = (models["factor"], {}) if behind == "model" else (url, {"name": "factor"})
+    model = tinker.preference_model_builder(where[0], **where[1])()
 
+    def compare(*texts):
+        a, b = ([assistant(text)] for text in texts)
+        asked = SimpleNamespace(prompt_conversation=CHAT, completion_A=a, completion_B=b)
+        return asyncio.run(model(asked))
 
-def test_tinker_is_told_how_divided_people_are(models, url):
-    scorer = Scorer(models["factor"])
-    texts = [[*CHAT, *answer(text)] for text in ("Sleep.", "Nothing.")]
-    p = scorer.describe(scorer.raw(texts).complete()).preferred[1, 0].item()
-    assert abs(2 * p - 1) > 0.01
-    sides = answer("Sleep."), answer("Nothing.")
-    for build in (
-        tinker.preference_model_builder(models["factor"]),
-        tinker.preference_model_builder(url, name="factor"),
-    ):
-        model = build()
-        forward = asyncio.run(model(comparison(*sides)))
-        assert forward == pytest.approx(2 * p - 1, abs=1e-6)
-        assert asyncio.run(model(comparison(*sides[::-1]))) == pytest.approx(-forward, abs=1e-6)
+    assert compare("Sleep.", "Nothing.") == pytest.approx(2 * chance - 1, abs=1e-6)
+    assert compare("Nothing.", "Sleep.") == pytest.approx(1 - 2 * chance, abs=1e-6)
     with pytest.raises(DataError, match="item 1 cannot be scored"):
-        asyncio.run(model(comparison(sides[0], answer(LONG))))
+        compare("Sleep.", LONG)
 
 
 def test_tinker_messages_in_parts_are_texts_without_their_thinking():

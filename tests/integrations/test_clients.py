@@ -7,7 +7,6 @@ those files import but that the code under test does not run are stood in for.
 import asyncio
 import functools
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,17 +19,15 @@ import torch
 from transformers import AutoTokenizer
 
 from hidden_context.integrations import ms_swift, openrlhf, tinker, verl
+from support.rows import assistant, user
 
-CHAT = [{"role": "user", "content": "What helps?"}]
+CHAT = [user("What helps?")]
 TOLERANCE = {"abs": 1e-6, "rel": 1e-6}
 
 
 @pytest.fixture
-def load(monkeypatch):
+def load(monkeypatch, clients):
     """Load a client's file: ``load("verl/….py", "ray", …)``, the packages named stood in for."""
-    folder = os.environ.get("HIDDEN_CONTEXT_CLIENTS")
-    if not folder:
-        pytest.skip("HIDDEN_CONTEXT_CLIENTS names no folder of clients")
 
     def from_file(path, *missing, **modules):
         parts = path.removesuffix(".py").split("/")
@@ -39,7 +36,7 @@ def load(monkeypatch):
             monkeypatch.setitem(sys.modules, name, StandIn(name))
         for name, module in modules.items():
             monkeypatch.setitem(sys.modules, name, module)
-        spec = importlib.util.spec_from_file_location(".".join(parts), Path(folder) / path)
+        spec = importlib.util.spec_from_file_location(".".join(parts), clients / path)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
@@ -109,21 +106,18 @@ def verl_row(tokenizer, response, **extra):
     return SimpleNamespace(batch=batch, non_tensor_batch={"raw_prompt": CHAT} | extra)
 
 
-VERL = ("ray", "ray.actor", "omegaconf", "tensordict", "verl.protocol", "verl.utils.fs")
-VERL_TOO = (
-    "verl.single_controller",
-    "verl.single_controller.ray",
-    "verl.single_controller.ray.base",
-)
-VERL_MORE = ("verl.trainer", "verl.trainer.ppo", "verl.trainer.ppo.reward", "verl.utils")
-VERL_LAST = ("verl.utils.ray_utils", "verl.experimental.reward_loop.reward_model")
+LOOP = "verl.experimental.reward_loop"
+# what verl's files import and the code under test does not run
+VERL = ("ray", "ray.actor", "omegaconf", "tensordict", "verl", "verl.protocol", "verl.utils")
+VERL += ("verl.utils.fs", "verl.utils.ray_utils", "verl.utils.reward_score", f"{LOOP}.reward_model")
+VERL += ("verl.trainer", "verl.trainer.ppo", "verl.trainer.ppo.reward", "verl.single_controller")
+VERL += ("verl.single_controller.ray", "verl.single_controller.ray.base")
 
 
 @pytest.fixture
 def verl_worker(load, folders, tokenizer):
     """verl's worker around a served reward model: ``verl_worker(url, "vllm")``."""
-    path = "verl/experimental/reward_loop/reward_loop.py"
-    loop = load(path, *VERL, *VERL_TOO, *VERL_MORE, *VERL_LAST)
+    loop = load("verl/experimental/reward_loop/reward_loop.py", *VERL)
 
     def make(url, engine, template="", model=folders["normal"]):
         worker = loop.RewardLoopWorker.__new__(loop.RewardLoopWorker)
@@ -154,7 +148,7 @@ def scores_of(worker, tokenizer, responses):
 
 
 def chats(responses):
-    return [[*CHAT, {"role": "assistant", "content": text}] for text in responses]
+    return [[*CHAT, assistant(text)] for text in responses]
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
@@ -185,17 +179,11 @@ def test_verl_gives_up_at_once_on_an_unknown_model(verl_worker, url, tokenizer):
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_verl_custom_reward_function(load, url, tokenizer, expected_of, is_async):
-    base = load("verl/experimental/reward_loop/reward_manager/base.py", *VERL, *VERL_LAST, "verl")
-    naive = load(
-        "verl/experimental/reward_loop/reward_manager/naive.py",
-        *VERL,
-        "verl.utils",
-        "verl.utils.reward_score",
-        **{
-            base.__name__: base,
-            "verl.experimental.reward_loop.reward_manager": registering(),
-        },
-    )
+    managers = StandIn(f"{LOOP}.reward_manager")
+    managers.register = lambda name: lambda cls: cls
+    base = load("verl/experimental/reward_loop/reward_manager/base.py", *VERL)
+    modules = {base.__name__: base, managers.__name__: managers}
+    naive = load("verl/experimental/reward_loop/reward_manager/naive.py", *VERL, **modules)
     raw = verl.compute_score_async if is_async else verl.compute_score
     compute = functools.partial(raw, model=url, name="normal", risk="cvar:0.05")
     extra = {"data_source": "set", "reward_model": {"ground_truth": ""}}
@@ -207,17 +195,10 @@ def test_verl_custom_reward_function(load, url, tokenizer, expected_of, is_async
         return await manager.run_single([row])
 
     found = asyncio.run(run())
-    response = [{"role": "assistant", "content": "Sleep."}]
-    want = expected_of([CHAT], [response])[0]
-    assert found["reward_score"] == pytest.approx(want, **TOLERANCE)
-    mean = expected_of([CHAT], [response], "mean")[0]
-    assert found["reward_extra_info"]["mean"] == pytest.approx(mean, **TOLERANCE)
-
-
-def registering():
-    package = StandIn("verl.experimental.reward_loop.reward_manager")
-    package.register = lambda name: lambda cls: cls
-    return package
+    said = ([CHAT], [[assistant("Sleep.")]])
+    assert [found["reward_score"]] == pytest.approx(expected_of(*said), **TOLERANCE)
+    mean = expected_of(*said, "mean")
+    assert [found["reward_extra_info"]["mean"]] == pytest.approx(mean, **TOLERANCE)
 
 
 def test_llama_factory(load, url, tokenizer, expected):
@@ -237,7 +218,7 @@ def test_ms_swift(load, url, folders, expected_of):
         rows_to_batched=lambda rows: {key: [row[key] for row in rows] for key in rows[0]}
     )
     sys.modules["swift.dataset"].RowPreprocessor = batched
-    rows = [[*CHAT, {"role": "assistant", "content": text}] for text in ("Sleep.", "Nothing.")]
+    rows = [[*CHAT, assistant(text)] for text in ("Sleep.", "Nothing.")]
     samples = [
         SimpleNamespace(messages=row, to_reward_row=lambda row=row: {"messages": row, "x": 1})
         for row in rows
@@ -255,7 +236,8 @@ def test_ms_swift(load, url, folders, expected_of):
         assert column == pytest.approx(want, **TOLERANCE)
 
 
-def test_tinker_cookbook(load, models, url):
+@pytest.mark.parametrize("behind", ["model", "server"])
+def test_tinker_cookbook(load, models, url, chance, behind):
     types = load(
         "tinker_cookbook/preference/types.py",
         "chz",
@@ -263,16 +245,8 @@ def test_tinker_cookbook(load, models, url):
         "tinker_cookbook.renderers",
         "tinker_cookbook.tokenizer_utils",
     )
-    sides = [[{"role": "assistant", "content": text}] for text in ("Sleep.", "Nothing.")]
-    comparison = types.Comparison(CHAT, *sides)
-    local, remote = (
-        tinker.preference_model_builder(models["factor"])(),
-        tinker.preference_model_builder(url, name="factor")(),
-    )
-    scorer = local.source.scorer
-    raw = scorer.raw([CHAT + side for side in sides]).complete()
-    p = scorer.describe(raw).preferred[1, 0].item()
-    for model in (local, remote):
-        there = asyncio.run(model(comparison))
-        assert there == pytest.approx(2 * p - 1, abs=1e-6)
-        assert asyncio.run(model(comparison.swap())) == pytest.approx(-there, abs=1e-6)
+    comparison = types.Comparison(CHAT, [assistant("Sleep.")], [assistant("Nothing.")])
+    where = (models["factor"], None) if behind == "model" else (url, "factor")
+    model = tinker.preference_model_builder(where[0], name=where[1])()
+    assert asyncio.run(model(comparison)) == pytest.approx(2 * chance - 1, abs=1e-6)
+    assert asyncio.run(model(comparison.swap())) == pytest.approx(1 - 2 * chance, abs=1e-6)

@@ -1,13 +1,11 @@
 """The guard: what it counts, when it speaks, and how each integration warns or stops."""
 
 import asyncio
-import copy
-import json
 import math
 import pickle
 import warnings
+from types import SimpleNamespace
 
-import httpx2
 import numpy as np
 import pytest
 import torch
@@ -16,47 +14,28 @@ from transformers import AutoModelForSequenceClassification, TrainerControl
 
 from hidden_context.errors import ConfigError, HiddenContextWarning, OverOptimisedError
 from hidden_context.integrations import ms_swift, openrlhf, tinker, verl
-from hidden_context.integrations.client import RewardClient
 from hidden_context.integrations.guard import Guard, stop_callback
 from hidden_context.integrations.reward import score
-from hidden_context.integrations.sources import LocalSource, RemoteSource, open_source
 from hidden_context.integrations.trl import (
     async_reward_function,
     pair_builder,
     reward_function,
     reward_module,
 )
-from hidden_context.models.checkpoint.reference import Reference
-from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.guard import Seen, lower_limit, parse_guard, share_of
-from hidden_context.scoring.reference import fit_place
-from hidden_context.scoring.requests import Scorer
-from support.builders import sample_texts
+from support.rows import assistant, user
+from support.scoring import FAR, with_reference
 
-CHAT = [{"role": "user", "content": "What helps?"}]
-
-
-def near(model):
-    """A model to whose reference its own texts are usual in every way."""
-    return with_reference(model, distance=1e9, sigma=1e9, disagreement=0.5)
+CHAT = [user("What helps?")]
 
 
-def far(model):
+STOP = "stop:window=1,level=0.5"  # one response is above, and that is enough
+
+
+@pytest.fixture(scope="module")
+def contested(models):
     """A model to whose reference all texts are far."""
-    return with_reference(model, distance=0.0, sigma=1e9, disagreement=0.5)
-
-
-def with_reference(model, **usual):
-    scorer = Scorer(model)
-    ready = scorer.prepare(sample_texts(60, 4))
-    place = fit_place(scorer.run(ready, with_features=True).features)
-    values = {name: torch.full((100,), value) for name, value in usual.items()}
-    found = copy.copy(model)
-    found.reference = Reference(
-        place.location, place.scale, place.whitening, model.readout(),
-        head=model.head.to_dict(), facts={}, **values,
-    )  # fmt: skip
-    return found
+    return with_reference(models["normal"], **FAR)
 
 
 def seen(prompt, *distances, sigma=0.0, disagreement=math.nan):
@@ -170,87 +149,60 @@ def test_guards_are_written_as_text():
 
 PROMPTS = [f"Tea {n}? " for n in range(10) for _ in range(2)]
 COMPLETIONS = ["With pleasure.", "No."] * 10
+NEAR = FAR | {"distance": torch.full((100,), 1e9)}
 
 
-def test_trl_logs_what_is_known_and_warns_once(models):
+def test_trl_logs_what_is_known_and_warns_once(models, contested):
     logs = {}
-    function = reward_function(far(models["normal"]), guard="warn:window=20")
+    function = reward_function(contested, guard="warn:window=20")
     with pytest.warns(HiddenContextWarning, match="more contested than the data") as caught:
         rewards = function(PROMPTS, COMPLETIONS, log_metric=logs.__setitem__)
     assert len([one for one in caught if one.category is HiddenContextWarning]) == 1
     plain = reward_function(models["normal"])(PROMPTS, COMPLETIONS)
     assert rewards == pytest.approx(plain, abs=1e-5)
     assert logs["rewards/mean/distance"] == 1.0
-    texts = [p + c for p, c in zip(PROMPTS, COMPLETIONS, strict=True)]
-    log_sigma = Scorer(models["normal"]).rewards(Scorer(models["normal"]).raw(texts).raw)
-    want = log_sigma.stddev.log().mean().item()
+    sigma = score(models["normal"], PROMPTS, COMPLETIONS).stddev
+    want = sum(map(math.log, sigma)) / len(sigma)
     assert logs["rewards/mean/log_sigma"] == pytest.approx(want, abs=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error", HiddenContextWarning)
         function(PROMPTS, COMPLETIONS)  # it has said so
-        reward_function(near(models["normal"]), guard="warn:window=20")(PROMPTS, COMPLETIONS)
+        near = with_reference(models["normal"], **NEAR)
+        reward_function(near, guard="warn:window=20")(PROMPTS, COMPLETIONS)
 
 
-def test_without_a_reference_distance_is_not_logged_and_a_guard_is_refused(models, folders):
-    logs, extra = {}, {}
-    given = {"log_metric": logs.__setitem__, "log_extra": extra.__setitem__}
-    reward_function(models["normal"])(PROMPTS, COMPLETIONS, **given)
-    assert "rewards/mean/distance" not in logs
-    assert set(extra) == {"mean sigma", "mean disagreement"}
-    model, swift = models["normal"], ms_swift.reward_plugin(guard="warn")
-    network = AutoModelForSequenceClassification.from_pretrained(folders["normal"])
-    for make in (
-        lambda: reward_function(model, guard="warn"),
-        lambda: async_reward_function(model, guard="warn"),
-        lambda: reward_module(model, guard="warn"),
-        lambda: pair_builder(model, guard="warn"),
-        lambda: openrlhf.reward_function(model, guard="warn"),
-        lambda: ms_swift.reward_orm(model, guard="warn"),
-        lambda: swift(network),
-        lambda: tinker.preference_model(model, guard="warn"),
-        lambda: verl.compute_score(
-            "", "Sleep.", "", {"prompt": CHAT}, model=folders["normal"], guard="warn"
+PAIR = [{"prompt": "Tea? ", "responses": ["Yes.", "No."]}]
+SIDES = {"completion_A": [assistant("Sleep.")], "completion_B": [assistant("Tea.")]}
+COMPARISON = SimpleNamespace(prompt_conversation=CHAT, **SIDES)
+ROWS = [[*CHAT, *side] for side in SIDES.values()]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, **guard: reward_function(model, **guard)(["p"], ["a"]),
+        lambda model, **guard: asyncio.run(async_reward_function(model, **guard)(["p"], ["a"])),
+        lambda model, **guard: reward_module(model, **guard)(torch.tensor([[1, 5, 6]])),
+        lambda model, **guard: pair_builder(model, **guard)(PAIR),
+        lambda model, **guard: openrlhf.reward_function(model, **guard)(["<s>a"], [""], [None]),
+        lambda model, **guard: ms_swift.reward_orm(model, **guard)()(["", ""], messages=ROWS),
+        lambda model, **guard: asyncio.run(tinker.preference_model(model, **guard)(COMPARISON)),
+        lambda model, **guard: asyncio.run(
+            tinker.preference_model_builder(model, **guard)()(COMPARISON)
         ),
-        lambda: score(model, ["p"], ["a"], guard=Guard()),
-    ):
-        with pytest.raises(ConfigError, match="hidden-context reference CHECKPOINT DATA"):
-            make()
+        lambda model, guard: score(model, ["p"], ["a"], guard=parse_guard(guard)),
+    ],
+)
+def test_every_integration_stops_and_needs_a_reference(models, contested, ask):
+    with pytest.raises(OverOptimisedError, match="more contested than the data"):
+        ask(contested, guard=STOP)
+    with pytest.raises(ConfigError, match="hidden-context reference CHECKPOINT DATA"):
+        ask(models["normal"], guard="warn")
 
 
-STOP = "stop:window=1,level=0.5"  # one response is above, and that is enough
-
-
-def answer(text):
-    return [{"role": "assistant", "content": text}]
-
-
-def comparison():
-    sides = {"completion_A": answer("Sleep."), "completion_B": answer("Tea.")}
-    return type("Comparison", (), {"prompt_conversation": CHAT, **sides})()
-
-
-def test_every_integration_stops(models):
-    model = far(models["normal"])
-    rows = [[*CHAT, *answer("Sleep.")], [*CHAT, *answer("Tea.")]]
-    module = reward_module(model, guard=STOP)
-    pairs = [{"prompt": "Tea? ", "responses": ["Yes.", "No."]}]
-    for ask in (
-        lambda: reward_function(model, guard=STOP)(["p"], ["a"]),
-        lambda: asyncio.run(async_reward_function(model, guard=STOP)(["p"], ["a"])),
-        lambda: module(torch.tensor([[1, 5, 6]])),
-        lambda: pair_builder(model, guard=STOP)(pairs),
-        lambda: openrlhf.reward_function(model, guard=STOP)(["<s>Tea?"], ["<s>"], [None]),
-        lambda: ms_swift.reward_orm(model, guard=STOP)()(["", ""], messages=rows),
-        lambda: asyncio.run(tinker.preference_model(model, guard=STOP)(comparison())),
-        lambda: asyncio.run(tinker.preference_model_builder(model, guard=STOP)()(comparison())),
-    ):
-        with pytest.raises(OverOptimisedError, match="more contested than the data"):
-            ask()
-
-
-def test_verl_keeps_one_window_for_all_its_single_responses(models, tmp_path):
+def test_verl_keeps_one_window_for_all_its_single_responses(contested, folders, tmp_path):
     folder = tmp_path / "model"
-    far(models["normal"]).save_pretrained(folder)
+    contested.save_pretrained(folder)
     options = {"model": str(folder), "guard": "stop:window=4"}
     for n in range(3):
         row = {"prompt": [{"role": "user", "content": f"What {n}?"}]}
@@ -260,10 +212,12 @@ def test_verl_keeps_one_window_for_all_its_single_responses(models, tmp_path):
         assert found["log_sigma"] == pytest.approx(math.log(found["stddev"]))
     with pytest.raises(OverOptimisedError, match="by 4 prompts"):
         asyncio.run(verl.compute_score_async("", "Sleep.", "", {"prompt": CHAT}, **options))
+    with pytest.raises(ConfigError, match="hidden-context reference CHECKPOINT DATA"):
+        verl.compute_score("", "a", "", row, model=folders["normal"], guard="warn")
 
 
 def test_openrlhf_logs_the_distance(models):
-    model = near(models["normal"])
+    model = with_reference(models["normal"], **NEAR)
     logs = openrlhf.reward_function(model, guard="stop:window=2")(
         ["<s>Tea? No.", "<s>Rain? No."], ["<s>Tea?", "<s>Rain?"], [None, None]
     )["extra_logs"]
@@ -271,20 +225,22 @@ def test_openrlhf_logs_the_distance(models):
     assert logs["log_sigma"].tolist() == pytest.approx(logs["stddev"].log().tolist())
 
 
-def test_ms_swift_reads_the_reference_of_the_network_that_it_loaded(models, tmp_path):
-    far(models["normal"]).save_pretrained(tmp_path / "model")
-    for dtype in (torch.float32, torch.bfloat16):
-        network = AutoModelForSequenceClassification.from_pretrained(
-            tmp_path / "model", dtype=dtype
-        )
-        plugin = ms_swift.reward_plugin(guard=STOP)(network)
-        with pytest.raises(OverOptimisedError):
-            plugin([{"messages": [*CHAT, *answer("Sleep.")]}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_ms_swift_reads_the_reference_of_the_network_that_it_loaded(
+    contested, folders, tmp_path, dtype
+):
+    contested.save_pretrained(tmp_path / "model")
+    load = AutoModelForSequenceClassification.from_pretrained
+    plugin = ms_swift.reward_plugin(guard=STOP)
+    with pytest.raises(OverOptimisedError):
+        plugin(load(tmp_path / "model", dtype=dtype))([{"messages": ROWS[0]}])
+    with pytest.raises(ConfigError, match="hidden-context reference CHECKPOINT DATA"):
+        plugin(load(folders["normal"]))
 
 
-def test_a_trainer_saves_and_stops_where_the_callback_looks(models):
+def test_a_trainer_saves_and_stops_where_the_callback_looks(contested):
     guard = Guard("stop", window=1, level=0.5)
-    function = reward_function(far(models["normal"]), guard=guard)
+    function = reward_function(contested, guard=guard)
     callback, control = stop_callback(guard), TrainerControl()
     callback.on_step_end(None, None, control)
     assert not control.should_training_stop
@@ -297,59 +253,15 @@ def test_a_trainer_saves_and_stops_where_the_callback_looks(models):
         stop_callback(Guard("warn"))
 
 
-@pytest.mark.slow
-def test_grpo_stops_with_a_checkpoint(models, tmp_path):
-    import trl
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from support.builders import tiny_backbone, tiny_tokenizer
-
-    policy = tiny_backbone(tmp_path / "policy", "llama", tokenizer=tiny_tokenizer(bos="<s>"))
-    guard = Guard("stop", window=8, level=0.9)
-    trainer = trl.GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(policy),
-        args=trl.GRPOConfig(
-            str(tmp_path / "out"), max_steps=6, per_device_train_batch_size=4, num_generations=2,
-            max_completion_length=6, use_cpu=True, bf16=False, report_to=[], save_steps=100,
-            logging_steps=1, disable_tqdm=True,
-        ),
-        reward_funcs=reward_function(far(models["normal"]), guard=guard, unscored="none"),
-        processing_class=AutoTokenizer.from_pretrained(policy),
-        train_dataset=Dataset.from_dict({"prompt": [f"Tea {n}? " for n in range(12)]}),
-        callbacks=[stop_callback(guard)],
-    )  # fmt: skip
-    with pytest.warns(HiddenContextWarning, match="more contested"):
-        trainer.train()
-    assert trainer.state.global_step == 2  # four responses a step
-    assert (tmp_path / "out" / "checkpoint-2").is_dir()
-    assert trainer.state.log_history[0]["rewards/mean/distance"] == 1.0
+def test_a_server_without_a_reference_is_refused_by_a_guard_alone(url):
+    assert score(url, PROMPTS, COMPLETIONS).has_reference is False
+    with pytest.raises(ConfigError, match="the server answers none"):
+        reward_function(url, guard="warn")(PROMPTS, COMPLETIONS)
 
 
-def test_a_server_answers_percentiles_to_the_client(models, serving, folders):
-    """And an earlier one, or one without a reference, is refused by a guard alone."""
-    with serving() as url:
-        assert score(url, PROMPTS, COMPLETIONS).has_reference is False
-        with pytest.raises(ConfigError, match="the server answers none"):
-            reward_function(url, guard="warn")(PROMPTS, COMPLETIONS)
-
-
-def told(percentiles):
-    def reply(request):
-        n = len(json.loads(request.content)["responses"])
-        row = [0.0] * n
-        content = {
-            "mean": row, "stddev": row, "risk": {"name": "mean", "values": row},
-            "preferred": [[0.5] * n] * n, "shares": {}, "percentiles": percentiles,
-        }  # fmt: skip
-        return httpx2.Response(200, json=content)
-
-    transport = httpx2.MockTransport(reply)
-    return RemoteSource(RewardClient("http://127.0.0.1:9", transport=transport))
-
-
-def test_percentiles_of_a_server_reach_the_guard():
-    source = told({"sigma": [0.2, 0.99], "distance": [0.5, 1.0], "disagreement": None})
+def test_percentiles_of_a_server_reach_the_guard(answering):
+    told = {"sigma": [0.2, 0.99], "distance": [0.5, 1.0], "disagreement": None}
+    source = answering(percentiles=told, shares={})
     batch = score(source, ["p", "p"], ["a", "b"])
     assert batch.distance == [0.5, 1.0]
     assert math.isnan(batch.answered[0].rewards.percentiles.disagreement)
@@ -360,21 +272,13 @@ def test_percentiles_of_a_server_reach_the_guard():
     assert guard.shares()["disagreement"].prompts == 0
 
 
-def test_a_server_that_stops_is_an_error_of_its_own():
-    def reply(request):
-        error = {"message": "too far", "type": "over_optimised", "item": None}
-        return httpx2.Response(409, json={"error": error})
-
-    client = RewardClient("http://127.0.0.1:9", transport=httpx2.MockTransport(reply))
+def test_a_server_that_stops_is_an_error_of_its_own(answering):
+    error = {"message": "too far", "type": "over_optimised", "item": None}
     with pytest.raises(OverOptimisedError, match="9 stopped the training: too far"):
-        score(client, ["p"], ["a"])
+        score(answering(409, error=error), ["p"], ["a"])
 
 
-def test_the_local_source_knows_every_response(models):
-    model = far(models["normal"])
-    source = open_source(model)
-    assert isinstance(source, LocalSource)
-    batch = score(source, ["p", "q", "p"], ["a", " x " * 200, "c"], unscored="none")
+def test_the_local_source_knows_every_response(contested):
+    batch = score(contested, ["p", "q", "p"], ["a", " x " * 200, "c"], unscored="none")
     assert batch.distance[0] == batch.distance[2] == 1.0
     assert math.isnan(batch.distance[1])
-    assert isinstance(model, RewardModel)

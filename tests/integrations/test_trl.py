@@ -1,77 +1,82 @@
-"""TRL: reward functions, what they log, the reward network, pairs and best of n."""
+"""TRL: reward functions, what they log, the reward network, pairs, best of n, and its trainers."""
 
 import asyncio
 import math
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, PretrainedConfig
+import trl
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+)
 
-from hidden_context.errors import ConfigError, DataError
+from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
+from hidden_context.integrations import reward
+from hidden_context.integrations.reward import score
 from hidden_context.integrations.sources import Answered, LocalSource, Rewards
 from hidden_context.integrations.trl import (
+    Guard,
     async_reward_function,
     best_of_n,
     check_reward_functions,
     pair_builder,
     reward_function,
     reward_module,
+    stop_callback,
 )
 from hidden_context.models.checkpoint.head_file import HEAD_FILE
-from hidden_context.scoring.requests import Scorer
+from support.builders import tiny_backbone, tiny_tokenizer
+from support.rows import assistant, user
+from support.runs import spied
+from support.scoring import FAR, with_reference
 
 PROMPTS = ["Tea? ", "Tea? ", "Rain? ", "Rain? "]
 COMPLETIONS = ["With pleasure.", "No.", "It may.", "Never."]
 
 
-class Logs:
-    """What a reward function logs, as the trainer takes it."""
-
-    def __init__(self):
-        self.metrics, self.columns = {}, {}
-
-    def given(self):
-        return {"log_metric": self.metrics.__setitem__, "log_extra": self.columns.__setitem__}
+def logging():
+    """What a reward function logs, metrics and columns, and how the trainer takes it."""
+    metrics, columns = {}, {}
+    return metrics, columns, {"log_metric": metrics.__setitem__, "log_extra": columns.__setitem__}
 
 
 @pytest.mark.parametrize("behind", ["model", "url"])
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_reward_function_returns_the_risk_measure_and_logs_the_rest(
-    models, url, expected_of, behind, is_async
+    models, url, behind, is_async
 ):
     model = models["factor"] if behind == "model" else url
     name = {"name": "factor"} if behind == "url" else {}
     make = async_reward_function if is_async else reward_function
-    function, logs = make(model, "cvar:0.05", **name), Logs()
-    rewards = function(PROMPTS, COMPLETIONS, completion_ids=[], **logs.given())
+    function, (metrics, columns, logs) = make(model, "cvar:0.05", **name), logging()
+    rewards = function(PROMPTS, COMPLETIONS, completion_ids=[], **logs)
     rewards = asyncio.run(rewards) if is_async else rewards
-    want = expected_of(PROMPTS, COMPLETIONS, "cvar:0.05", "factor")
-    assert rewards == pytest.approx(want, abs=1e-6, rel=1e-6)
+    batch = score(models["factor"], PROMPTS, COMPLETIONS, "cvar:0.05")
+    assert rewards == pytest.approx(batch.values, abs=1e-6, rel=1e-6)
     assert function.__name__ == "cvar:0.05"
-    scorer = Scorer(models["factor"])
-    texts = [p + c for p, c in zip(PROMPTS, COMPLETIONS, strict=True)]
-    found = [scorer.describe(scorer.raw(pair).complete()) for pair in (texts[:2], texts[2:])]
-    sigma = torch.cat([one.stddev for one in found])
-    divided = [2 * p * (1 - p) for p in (one.preferred[0, 1].item() for one in found)]
-    assert logs.metrics["rewards/cvar:0.05/sigma"] == pytest.approx(sigma.mean().item(), 1e-5)
-    assert logs.metrics["rewards/cvar:0.05/disagreement"] == pytest.approx(sum(divided) / 2, 1e-5)
-    assert logs.columns["cvar:0.05 sigma"] == pytest.approx(sigma.tolist(), 1e-5)
-    shares = [value for key, value in logs.metrics.items() if "share" in key or "noise" in key]
+    for what, values in (("sigma", batch.stddev), ("disagreement", batch.disagreement)):
+        assert columns[f"cvar:0.05 {what}"] == pytest.approx(values, 1e-5)
+        assert metrics[f"rewards/cvar:0.05/{what}"] == pytest.approx(sum(values) / 4, 1e-5)
+    shares = [value for key, value in metrics.items() if "share" in key or "noise" in key]
     assert sum(shares) == pytest.approx(1)
-    assert "rewards/cvar:0.05/unscored" not in logs.metrics
+    # nothing is unscored, and distances are known by a reference alone
+    assert {f"rewards/cvar:0.05/{what}" for what in ("unscored", "distance")}.isdisjoint(metrics)
+    assert set(columns) == {"cvar:0.05 sigma", "cvar:0.05 disagreement"}
 
 
 def test_a_completion_without_a_reward_stops_or_is_none(models):
     completions = ["With pleasure.", "x " * 200, "It may.", "Never."]
     with pytest.raises(DataError, match="item 1 cannot be scored"):
         reward_function(models["normal"])(PROMPTS, completions)
-    logs = Logs()
-    rewards = reward_function(models["normal"], unscored="none")(
-        PROMPTS, completions, **logs.given()
-    )
+    metrics, columns, logs = logging()
+    rewards = reward_function(models["normal"], unscored="none")(PROMPTS, completions, **logs)
     assert [one is None for one in rewards] == [False, True, False, False]
-    assert logs.metrics["rewards/mean/unscored"] == 1
-    assert logs.columns["mean sigma"][1] is None
+    assert metrics["rewards/mean/unscored"] == 1
+    assert columns["mean sigma"][1] is None
 
 
 def test_the_one_logit_is_the_risk_measure(models, expected):
@@ -113,83 +118,67 @@ def test_a_bare_network_of_several_outputs_is_refused(folders, models, tmp_path)
 
 
 class Told(LocalSource):
-    """Answers what it is told: values by response, and P of each response against the next."""
+    """Answers what it is told: values by response, and P of one response against another."""
 
-    def __init__(self, values, preferred=None):
-        self.values, self.chances = values, preferred or {}
+    def __init__(self, values, chances=()):
+        chances = dict(chances)
+        self.values, self.chances = (
+            values,
+            chances | {(b, a): 1 - chances[a, b] for a, b in chances},
+        )
 
     def answer(self, asked, risk):
-        return [Answered(group, self._rewards(group)) for group in asked]
+        return [Answered(group, self._rewards(group.responses)) for group in asked]
 
-    def _rewards(self, group):
-        values = [self.values[_text(one)] for one in group.responses]
-        preferred = [[self._chance(a, b) for b in group.responses] for a in group.responses]
+    def _rewards(self, responses):
+        values = [self.values[one] for one in responses]
+        preferred = [[self.chances.get((a, b), 0.5) for b in responses] for a in responses]
         return Rewards(values, values, [1.0] * len(values), preferred, {})
-
-    def _chance(self, a, b):
-        a, b = _text(a), _text(b)
-        if (b, a) in self.chances:
-            return 1 - self.chances[b, a]
-        return self.chances.get((a, b), 0.5)
-
-
-def _text(response):
-    return response if isinstance(response, str) else response[-1]["content"]
 
 
 VALUES = {"a": 2.0, "b": 1.0, "c": 0.0}
-CHANCES = {("a", "b"): 0.55, ("a", "c"): 0.9, ("b", "c"): 0.75}
+TOLD = Told(VALUES, {("a", "b"): 0.55, ("a", "c"): 0.9, ("b", "c"): 0.75})
+TIED = {"a": 1.0, "b": 1.0, "c": 3.0}
+TIED = Told(TIED, {("a", "b"): 0.2, ("c", "a"): 0.3, ("c", "b"): 0.4})
 EXAMPLE = {"prompt": "p", "responses": ["c", "a", "b"], "id": 7}
 
 
-def sides(rows):
-    return [(row["chosen"], row["rejected"]) for row in rows]
+@pytest.mark.parametrize(
+    ("told", "options", "responses", "sides", "contested"),
+    [
+        # the most agreed come first, and contested ones are skipped
+        (TOLD, {"pairs": 3}, ["cab"], ["ac", "bc"], 1),
+        (TOLD, {"pairs": 3, "contested": "keep"}, ["cab"], ["ac", "bc", "ab"], 0),
+        # softened labels are rows in proportion
+        (TOLD, {"contested": "soften", "copies": 4, "pairs": 2}, ["cab"],
+         ["ac"] * 4 + ["bc"] * 3 + ["cb"], 0),
+        # caution decides the side, and equal values leave it to people
+        (TIED, {"pairs": 3, "contested": "keep"}, ["abc"], ["ba", "cb", "ca"], 0),
+        (TIED, {"agreement": 0.9}, ["abc"], [], 3),
+        # no pair is made across two examples of equal prompts
+        (TOLD, {"pairs": 9}, ["ac", "cb"], ["ac", "bc"], 0),
+    ],
+)  # fmt: skip
+def test_pairs_are_chosen_by_risk_and_agreement(told, options, responses, sides, contested):
+    built = pair_builder(told, **options)([{"prompt": "p", "responses": [*r]} for r in responses])
+    assert [row["chosen"] + row["rejected"] for row in built.rows] == sides
+    assert built.contested == contested
+    assert (built.without_pair, built.unscored) == ([] if sides else [0], {})
 
 
-def test_pairs_come_the_most_agreed_first_and_contested_ones_are_skipped():
-    built = pair_builder(Told(VALUES, CHANCES), pairs=3)([EXAMPLE])
-    assert sides(built.rows) == [("a", "c"), ("b", "c")]
-    assert built.contested == 1
-    first = built.rows[0]
-    assert (first["id"], first["prompt"], first["risk_gap"]) == (7, "p", 2.0)
-    assert first["probability"] == pytest.approx(0.9)
-    assert first["disagreement"] == pytest.approx(0.18)
-    assert "responses" not in first
-    assert (built.without_pair, built.unscored) == ([], {})
-    kept = pair_builder(Told(VALUES, CHANCES), pairs=3, contested="keep")([EXAMPLE])
-    assert sides(kept.rows) == [("a", "c"), ("b", "c"), ("a", "b")]
-    assert kept.contested == 0
-
-
-def test_softened_labels_are_rows_in_proportion():
-    build = pair_builder(Told(VALUES, CHANCES), contested="soften", copies=4, pairs=2)
-    rows = build([EXAMPLE]).rows
-    assert sides(rows) == [("a", "c")] * 4 + [("b", "c")] * 3 + [("c", "b")]
-    assert rows[-1]["probability"] == pytest.approx(0.25)
-    assert rows[-1]["risk_gap"] == -1
-
-
-def test_caution_decides_the_side_and_equal_values_leave_it_to_people():
-    told = Told({"a": 1.0, "b": 1.0, "c": 3.0}, {("a", "b"): 0.2, ("c", "a"): 0.3, ("c", "b"): 0.4})
-    example = {"prompt": "p", "responses": ["a", "b", "c"]}
-    rows = pair_builder(told, contested="keep", pairs=3)([example]).rows
-    assert sides(rows) == [("b", "a"), ("c", "b"), ("c", "a")]
-    assert rows[0]["probability"] == pytest.approx(0.8)
-    built = pair_builder(told, agreement=0.9)([example])
-    assert (built.rows, built.contested, built.without_pair) == ([], 3, [0])
-
-
-def test_equal_prompts_of_two_examples_make_no_pair_across_them():
-    examples = [{"prompt": "p", "responses": ["a", "c"]}, {"prompt": "p", "responses": ["c", "b"]}]
-    built = pair_builder(Told(VALUES, CHANCES), pairs=9)(examples)
-    assert sides(built.rows) == [("a", "c"), ("b", "c")]
+def test_rows_say_how_agreed_their_pair_is():
+    rows = pair_builder(TOLD, contested="soften", pairs=2)([EXAMPLE]).rows
+    near = pytest.approx
+    common = {"prompt": "p", "id": 7}
+    first = {"chosen": "a", "rejected": "c", "probability": near(0.9), "disagreement": near(0.18)}
+    assert rows[0] == common | first | {"risk_gap": 2.0}
+    last = {"chosen": "c", "rejected": "b", "probability": near(0.25), "disagreement": near(0.375)}
+    assert rows[-1] == common | last | {"risk_gap": -1.0}
 
 
 def test_texts_after_messages_become_messages():
-    chat = [{"role": "user", "content": "p"}]
-    (row,) = pair_builder(Told(VALUES, CHANCES))([{"prompt": chat, "responses": ["a", "c"]}]).rows
-    assert row["chosen"] == [{"role": "assistant", "content": "a"}]
-    assert row["rejected"] == [{"role": "assistant", "content": "c"}]
+    (row,) = pair_builder(TOLD)([{"prompt": [user("p")], "responses": ["a", "c"]}]).rows
+    assert (row["chosen"], row["rejected"]) == ([assistant("a")], [assistant("c")])
 
 
 def test_unscored_responses_are_named_and_left_out(models):
@@ -215,21 +204,16 @@ def test_bad_options_are_errors(options, problem):
         pair_builder(Told(VALUES), **options)
 
 
-@pytest.mark.parametrize(
-    ("example", "problem"),
-    [
-        ({"responses": ["a", "b"]}, "example 0 has no 'prompt'"),
-        ({"prompt": "p", "responses": ["a"]}, "fewer than two responses"),
-        ({"prompt": "p", "responses": "ab"}, "fewer than two responses"),
-    ],
-)
-def test_examples_that_make_no_pair_are_errors(example, problem):
-    with pytest.raises(DataError, match=problem):
-        pair_builder(Told(VALUES))([example])
+def test_examples_that_make_no_pair_are_errors():
+    with pytest.raises(DataError, match="example 0 has no 'prompt'"):
+        pair_builder(TOLD)([{"responses": ["a", "b"]}])
+    for responses in (["a"], "ab"):
+        with pytest.raises(DataError, match="fewer than two responses"):
+            pair_builder(TOLD)([{"prompt": "p", "responses": responses}])
 
 
 def test_the_best_of_n_is_the_first_of_the_greatest():
-    best = best_of_n(Told(VALUES | {"d": 2.0}, CHANCES), "p", ["c", "a", "d", "b"])
+    best = best_of_n(Told(VALUES | {"d": 2.0}, TOLD.chances), "p", ["c", "a", "d", "b"])
     assert (best.index, best.response, best.values) == (1, "a", [0.0, 2.0, 2.0, 1.0])
     p = [0.9, 0.75, 0.55, 0.5, 0.5, 0.5]
     assert best.disagreement == pytest.approx(sum(2 * x * (1 - x) for x in p) / 6)
@@ -239,10 +223,97 @@ def test_the_best_of_n_is_the_first_of_the_greatest():
         best_of_n(Told(VALUES), "p", [])
 
 
-def test_the_best_by_a_risk_measure(models, expected_of):
-    responses = ["With pleasure.", "No.", "Never, thanks."]
-    for measure in ("mean", "cvar:0.05"):
-        want = expected_of(["Tea? "] * 3, responses, measure)
-        best = best_of_n(models["normal"], "Tea? ", responses, measure)
-        assert best.values == pytest.approx(want, abs=1e-6, rel=1e-6)
-        assert best.index == max(range(3), key=want.__getitem__)
+RISK = "cvar:0.05"
+ASKED = ["Tea? ", "Rain? "]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    tokenizer = tiny_tokenizer(bos="<s>")
+    return tiny_backbone(tmp_path_factory.mktemp("policy"), "llama", tokenizer=tokenizer)
+
+
+def train(policy, functions, folder, method="GRPO", trainer=None, **options):
+    """Take two steps, or as many as asked for; return the trainer."""
+    settings = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
+    settings |= {"use_cpu": True, "bf16": False, "report_to": [], "seed": 1} | options
+    config = getattr(trl, f"{method}Config")(
+        output_dir=str(folder),
+        per_device_train_batch_size=4,
+        num_generations=2,
+        max_completion_length=6,
+        **settings,
+    )
+    running = getattr(trl, f"{method}Trainer")(
+        model=AutoModelForCausalLM.from_pretrained(policy),
+        args=config,
+        reward_funcs=check_reward_functions(functions),
+        processing_class=AutoTokenizer.from_pretrained(policy),
+        train_dataset=Dataset.from_dict({"prompt": ASKED * 4}),
+        **trainer or {},
+    )
+    running.train()
+    return running
+
+
+def logged(running, name="mean"):
+    return [one[f"rewards/{RISK}/{name}"] for one in running.state.log_history if "reward" in one]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["GRPO", "RLOO"])
+@pytest.mark.parametrize("make", [reward_function, async_reward_function])
+@pytest.mark.parametrize("behind", ["process", "server"])
+def test_logged_rewards_are_those_of_scoring(
+    method, make, behind, policy, models, url, expected_of, tmp_path, monkeypatch
+):
+    asked = spied(monkeypatch, reward, "_groups", lambda *given: list(map(list, given[:2])))
+    remote = behind == "server"
+    function = make(url if remote else models["normal"], RISK, name="normal" if remote else None)
+    running = train(policy, [function], tmp_path, method)
+    want = [sum(expected_of(*given)) / 4 for given in asked]
+    assert len(want) == 2
+    assert logged(running) == pytest.approx(want, abs=1e-5, rel=1e-5)
+    assert min(logged(running, "sigma")) > 0
+    assert all(0 <= divided <= 0.5 for divided in logged(running, "disagreement"))
+
+
+@pytest.mark.slow
+def test_the_reward_network_and_the_function_agree(policy, models, tmp_path):
+    module, function = reward_module(models["normal"], RISK), reward_function(models["normal"])
+    processing = {"reward_processing_classes": [module.tokenizer, None]}
+    by_network = train(policy, [module, function], tmp_path, trainer=processing)
+    assert all("rewards/mean/mean" in one for one in by_network.state.log_history[:2])
+    both = train(policy, [reward_function(models["normal"], RISK), function], tmp_path)
+    assert logged(by_network) == pytest.approx(logged(both), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_guard_stops_with_a_checkpoint(policy, models, tmp_path):
+    guard, model = Guard("stop", window=8, level=0.9), with_reference(models["normal"], **FAR)
+    function = reward_function(model, RISK, guard=guard, unscored="none")
+    stopped = {"callbacks": [stop_callback(guard)]}
+    with pytest.warns(HiddenContextWarning, match="more contested"):
+        running = train(policy, [function], tmp_path, trainer=stopped, max_steps=6)
+    assert running.state.global_step == 2  # four responses a step
+    assert (tmp_path / "checkpoint-2").is_dir()
+    assert logged(running, "distance")[0] == 1.0
+
+
+@pytest.mark.slow
+def test_dpo_takes_the_rows_of_pairs(policy, models, tmp_path):
+    build = pair_builder(models["normal"], RISK, contested="soften")
+    rows = build([{"prompt": p, "responses": ["Yes.", "Never, thanks."]} for p in ASKED]).rows
+    config = trl.DPOConfig(
+        output_dir=str(tmp_path), max_steps=1, use_cpu=True, bf16=False, report_to=[],
+        save_strategy="no", disable_tqdm=True, logging_steps=1,
+    )  # fmt: skip
+    running = trl.DPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(policy),
+        args=config,
+        processing_class=AutoTokenizer.from_pretrained(policy),
+        train_dataset=Dataset.from_list(rows),
+    )
+    assert len(running.train_dataset) == len(rows) == 8
+    running.train()
+    assert running.state.log_history[0]["loss"] == pytest.approx(0.6931, abs=1e-3)

@@ -45,7 +45,7 @@ def pairs(
     who = None if annotator is None else torch.as_tensor(annotator)
     labels = Labels.of_pairs(torch.as_tensor(preference, dtype=torch.float64), who)
     extra: dict[str, Any] = {name: torch.tensor(value).double() for name, value in said.items()}
-    return dataclasses.replace(labels, comparisons=dataclasses.replace(labels.comparisons, **extra))
+    return labels.with_comparisons(**extra)
 
 
 def comparisons(*rows: dict[str, float]) -> Comparisons:
@@ -93,7 +93,6 @@ def with_annotators(
     )
     with torch.no_grad():
         for part in parts(made):
-            assert part.annotators is not None
             part.annotators.location *= 3
     return made
 

@@ -1,51 +1,87 @@
-"""What is known of each annotator: their names, and a posterior in the factors' space."""
+"""What is known of each annotator: names, a posterior in the factors' space, covariates."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from hidden_context import heads
 from hidden_context.errors import ConfigError
-from hidden_context.likelihood import AnnotatorEmbeddings, AnnotatorNames
+from hidden_context.likelihood import (
+    HABITS,
+    AnnotatorEmbeddings,
+    AnnotatorHabits,
+    AnnotatorNames,
+    CovariateCoding,
+    LikelihoodOptions,
+    make_likelihood,
+)
+from hidden_context.likelihood.covariates import FEWEST_PEOPLE, Covariate
+from likelihood.making import moved
 
 NAMES = ["ann", "bob", "7"]
+KINDS = {
+    "contexts": lambda count, inference: AnnotatorEmbeddings(count, 2, inference),
+    "habits": lambda count, inference: AnnotatorHabits(count, HABITS[1:], inference),
+}
+START = {"contexts": 1.0, "habits": 0.5}
 
 
-def embeddings(inference="variational", seed=0):
-    made = AnnotatorEmbeddings(3, 2, inference, seed)
-    if made.log_scale is not None:
-        with torch.no_grad():
-            made.log_scale += torch.randn(
-                made.log_scale.shape, generator=torch.Generator().manual_seed(1)
-            )
-    return made
+def posterior(kind, inference="variational"):
+    """Three people's contexts or habits, two of each, and the scale of their prior."""
+    made = moved(KINDS[kind](3, inference).double())
+    return made, getattr(made, "prior_scale", torch.ones(2).double()).detach()
 
 
-def test_prior_is_the_divergence_of_the_posteriors():
-    made = embeddings()
-    posterior = Normal(made.location, made.log_scale.exp())
-    expected = kl_divergence(posterior, Normal(0.0, 1.0)).sum()
-    assert made.prior().item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_prior_of_points_is_their_squared_length():
-    made = embeddings("map")
-    assert made.log_scale is None
-    expected = 0.5 * made.location.square().sum().item()
-    assert made.prior().item() == pytest.approx(expected, rel=1e-6)
-    assert len(list(made.parameters())) == 1
-
-
-def test_prior_is_least_at_the_prior():
-    made = embeddings()
+@pytest.mark.parametrize("kind", KINDS)
+def test_prior_is_the_divergence_of_the_posteriors_and_least_at_the_prior(kind):
+    made, scale = posterior(kind)
+    expected = kl_divergence(Normal(made.location, made.log_scale.exp()), Normal(0.0, scale))
+    assert made.prior().item() == pytest.approx(expected.sum().item(), rel=1e-9)
     with torch.no_grad():
         made.location.zero_()
-        made.log_scale.zero_()
+        made.log_scale.copy_(scale.log().expand_as(made.log_scale))
     made.prior().backward()
-    assert made.prior().item() == 0
+    assert made.prior().item() == pytest.approx(0, abs=1e-12)
+    for learned in (made.location, made.log_scale):
+        assert learned.grad.abs().max().item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_are_known_exactly_and_pay_their_squared_length(kind):
+    made, prior = posterior(kind, "map")
+    assert made.log_scale is None
+    expected = 0.5 * (made.location / prior).square().sum().item()
+    assert made.prior().item() == pytest.approx(expected, rel=1e-9)
+    location, scale = made.posterior(torch.tensor([0, -1]))
+    assert torch.equal(location[0], made.location[0])
+    assert location[1].tolist() == [0, 0]
+    assert scale.tolist() == [[0, 0], prior.tolist()]
+    fixed = {name for name, one in made.named_parameters() if not one.requires_grad}
+    assert fixed == ({"log_prior_scale"} if kind == "habits" else set())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_posterior_of_a_stranger_is_the_prior(kind):
+    made, prior = posterior(kind)
+    location, scale = made.posterior(torch.tensor([1, -1, 0]))
+    assert location.shape == scale.shape == (3, 2)
+    assert torch.equal(location[0], made.location[1])
+    assert torch.equal(scale[2], made.log_scale[0].exp())
+    assert (location[1].tolist(), scale[1].tolist()) == ([0, 0], prior.tolist())
+    # and learns nothing from the label
+    (location[1].sum() + scale[1].sum()).backward()
     assert made.location.grad.abs().max().item() == made.log_scale.grad.abs().max().item() == 0
+
+
+@pytest.mark.parametrize("inference", ["variational", "map"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_names_everyone_is_a_stranger(kind, inference):
+    made = KINDS[kind](0, inference)
+    location, scale = made.posterior(torch.tensor([-1, -1]))
+    assert (location.tolist(), scale.tolist()) == ([[0, 0]] * 2, [[START[kind]] * 2] * 2)
+    assert made.prior().item() == 0
 
 
 def test_names_are_found_and_strangers_are_not():
@@ -56,37 +92,6 @@ def test_names_are_found_and_strangers_are_not():
     assert AnnotatorNames(NAMES).column == "annotator"
     nobody = AnnotatorNames(())
     assert (len(nobody), nobody.index("ann")) == (0, -1)
-
-
-def test_posterior_of_a_stranger_is_the_prior():
-    made = embeddings()
-    assert made.num_factors == 2
-    location, scale = made.posterior(torch.tensor([1, -1, 0]))
-    assert location.shape == scale.shape == (3, 2)
-    assert torch.equal(location[0], made.location[1])
-    assert torch.equal(scale[2], made.log_scale[0].exp())
-    assert bool((location[1] == 0).all())
-    assert bool((scale[1] == 1).all())
-    # and learns nothing from the label
-    (location[1].sum() + scale[1].sum()).backward()
-    assert made.location.grad.abs().max().item() == made.log_scale.grad.abs().max().item() == 0
-
-
-def test_points_are_known_exactly():
-    made = embeddings("map")
-    location, scale = made.posterior(torch.tensor([0, -1]))
-    assert torch.equal(location[0], made.location[0])
-    assert location[1].tolist() == [0, 0]
-    assert scale.tolist() == [[0, 0], [1, 1]]
-
-
-@pytest.mark.parametrize("inference", ["variational", "map"])
-def test_without_names_everyone_is_a_stranger(inference):
-    made = AnnotatorEmbeddings(0, 2, inference)
-    location, scale = made.posterior(torch.tensor([-1, -1]))
-    np.testing.assert_array_equal(location.detach(), np.zeros((2, 2)))
-    np.testing.assert_array_equal(scale.detach(), np.ones((2, 2)))
-    assert made.prior().item() == 0
 
 
 def test_start_is_set_by_the_seed_and_near_the_prior():
@@ -111,3 +116,47 @@ def test_start_is_set_by_the_seed_and_near_the_prior():
 def test_what_cannot_work_says_why(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+def test_a_quantity_is_standardised_over_the_people():
+    coding = CovariateCoding.of([{"age": float(age)} for age in (20, 30, 40, 50, 60)])
+    assert coding.columns == (Covariate("age", None, 40.0, math.sqrt(200)),)
+    coded = coding.encode([{"age": 40.0}, {"age": 40 + math.sqrt(200)}, {}])
+    torch.testing.assert_close(coded, torch.tensor([[0.0], [1.0], [0.0]]))
+
+
+def test_each_answer_of_enough_people_has_a_column():
+    people = [{"region": "north"}] * 6 + [{"region": "south"}] * 5 + [{"region": "west"}] * 2
+    coding = CovariateCoding.of(people)
+    assert [column.level for column in coding.columns] == ["north", "south"]
+    coded = coding.encode(people)
+    torch.testing.assert_close(coded.mean(0), torch.zeros(2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(coded.square().mean(0), torch.ones(2))
+
+
+def test_no_group_below_five_people_and_nothing_that_does_not_vary_has_a_column():
+    few = [{"sex": "f"}] * (FEWEST_PEOPLE - 1) + [{"sex": "m"}] * 20
+    assert CovariateCoding.of(few).columns == ()
+    same = [{"land": "x", "age": 3.0}] * 9
+    assert CovariateCoding.of(same).columns == ()
+    assert CovariateCoding.of(same).encode(same).shape == (9, 0)
+
+
+def test_text_where_a_quantity_is_needed_is_refused():
+    coding = CovariateCoding.of([{"age": float(age)} for age in range(6)])
+    with pytest.raises(ConfigError, match="'age' is a quantity"):
+        coding.encode([{"age": "old"}])
+
+
+def test_a_design_has_a_row_for_each_annotator():
+    coding = CovariateCoding.of([{"age": float(age)} for age in range(6)])
+    options = LikelihoodOptions(inference="variational", names=("a", "b"), covariates=coding)
+    with pytest.raises(ConfigError, match="shape"):
+        make_likelihood(heads.make("factor"), options, torch.zeros((3, 1)))
+
+
+def test_nobody_known_is_the_average_person():
+    coding = CovariateCoding.of([{"age": float(age)} for age in range(6)])
+    options = LikelihoodOptions(inference="variational", covariates=coding)
+    likelihood = make_likelihood(heads.make("factor"), options)
+    assert likelihood.posterior(torch.tensor([-1]))[0].tolist() == [[0.0]]

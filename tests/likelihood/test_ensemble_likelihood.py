@@ -22,7 +22,6 @@ from likelihood.making import (
     draw,
     moved,
     own_outputs,
-    pairs,
     ratings,
 )
 
@@ -108,12 +107,6 @@ def test_predictions_average_probabilities():
     loss = likelihood.negative_log_likelihood(raw, LABELS).detach()
     once = likelihood.negative_log_likelihood(raw, dataclasses.replace(LABELS, draws=None))
     np.testing.assert_array_equal(loss, once.detach())  # draws play no part
-    share, forward, backward = (
-        part.detach() for part in (found.share, found.forward, found.backward)
-    )
-    expected = torch.where(share == 0.5, -forward, -share * forward - (1 - share) * backward)
-    np.testing.assert_allclose(loss[:3], expected, rtol=1e-9)
-    np.testing.assert_allclose(loss[3:], -found.ratings.detach(), rtol=1e-12)
     first = likelihood.log_prob_first(raw, LABELS).exp().detach()
     own = [m.log_prob_first(part, LABELS).exp().detach() for m, part in each(likelihood, raw)]
     np.testing.assert_allclose(first, sum(own) / 2, rtol=1e-12)
@@ -168,27 +161,3 @@ def test_rewards_of_an_annotator_are_the_members_own(inference):
         measure = risk.parse("cvar:0.2")
         np.testing.assert_allclose(measure(everybody[number]), measure(found), rtol=1e-9)
     np.testing.assert_array_equal(likelihood.rewards_by_annotator(rewards).mean, everybody[:3].mean)
-
-
-def test_one_member_is_the_head_itself():
-    head = heads.make("ensemble", member=FACTOR, num_members=1)
-    one, alone = make_likelihood(head, OPTIONS), make_likelihood(FACTOR, OPTIONS)
-    labels, raw = dataclasses.replace(LABELS, draws=None), draw(FACTOR, 3, 5)
-    for method in ("forward", "negative_log_likelihood", "log_prob_first"):
-        found, expected = (getattr(made, method)(raw, labels) for made in (one, alone))
-        np.testing.assert_allclose(found.detach(), expected.detach(), rtol=1e-12)
-    assert one.prior().item() == alone.prior().item()
-
-
-def test_members_of_a_plain_ensemble_learn_by_themselves():
-    head = heads.make("ensemble", num_members=3)
-    likelihood, raw = make_likelihood(head), draw(head, 2, 1)
-    labels = pairs([1.0, 0.0])
-    gap = raw[::2] - raw[1::2]
-    expected = -torch.nn.functional.logsigmoid(gap * torch.tensor([[1.0], [-1.0]])).mean(-1)
-    np.testing.assert_allclose(likelihood(raw, labels), expected, rtol=1e-12)
-    probability = torch.sigmoid(gap).mean(-1)
-    expected = -torch.stack([probability[0], 1 - probability[1]]).log()
-    np.testing.assert_allclose(likelihood.negative_log_likelihood(raw, labels), expected)
-    none = dataclasses.replace(labels, draws=torch.zeros(2, 3))
-    assert likelihood(raw, none).tolist() == [0, 0]

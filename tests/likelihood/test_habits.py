@@ -16,14 +16,12 @@ from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
 from hidden_context.likelihood import (
     HABITS,
-    AnnotatorHabits,
     HeadLikelihood,
     Labels,
     LikelihoodOptions,
     make_likelihood,
 )
-
-from .making import ENSEMBLE, FACTOR, NAMES, draw, minimise, moved, pairs, parts
+from likelihood.making import ENSEMBLE, FACTOR, NAMES, draw, minimise, moved, pairs, parts
 
 BASE = heads.make("base")
 NORMAL = heads.make("mean_and_variance", likelihood="probit")
@@ -46,7 +44,6 @@ def one(head: Head, *habits: str, **options: Any) -> HeadLikelihood:
 
 
 def put(values: Tensor | None, *rows: float) -> None:
-    assert values is not None
     with torch.no_grad():
         values.copy_(torch.tensor(rows, dtype=values.dtype).reshape(values.shape))
 
@@ -65,8 +62,6 @@ def test_answers_sum_to_one_and_are_what_is_predicted(head):
 
 def test_a_known_annotator_has_the_closed_form_of_their_habits():
     own = one(BASE, *ALL, seed=None)
-    assert own.habits is not None
-    assert own.habits.log_scale is not None
     put(own.habits.location, *(0.4, 0.7, -0.2), *(0, 0, 0), *(0, 0, 0))
     put(own.habits.log_scale, *[-40.0] * 9)
     put(own.habits.position_mean, 0.1)
@@ -80,7 +75,6 @@ def test_a_known_annotator_has_the_closed_form_of_their_habits():
 
 def test_somebody_unknown_is_averaged_over_the_prior():
     own = one(NORMAL, "sharpness", "readiness", seed=None)
-    assert own.habits is not None
     put(own.habits.log_prior_scale, math.log(0.3), math.log(0.4))
     raw = torch.tensor([[0.8, 0.2], [0.1, -0.3]]).double()
     difference = own.head.distribution(raw[:1]).difference(own.head.distribution(raw[1:]))
@@ -118,7 +112,6 @@ def test_exchanging_the_responses_exchanges_the_answers_unless_the_position_coun
     mirrored = without.outcome_log_probs(raw, labels.swapped())
     torch.testing.assert_close(without.outcome_log_probs(raw, labels), mirrored.flip(-1))
     place = one(FACTOR, "position")
-    assert place.habits is not None
     put(place.habits.position_mean, 1.0)
     put(place.habits.location, 0, 0, 0)
     equal = Labels.of_pairs(torch.ones(1), torch.tensor([0]))
@@ -131,7 +124,6 @@ def test_exchanging_the_responses_exchanges_the_answers_unless_the_position_coun
 
 def test_a_sharper_annotator_prefers_the_better_response_more_often():
     own = one(NORMAL, "sharpness", seed=None, levels=2)
-    assert own.habits is not None
     put(own.habits.location, 1.0, 0.0, -1.0)
     raw = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).double().repeat(3, 1)
     chances = own.log_prob_first(raw, pairs([1, 1, 1], [0, 1, 2])).exp().tolist()
@@ -146,36 +138,6 @@ def test_habits_are_finite_far_out_with_their_gradients():
     assert math.isfinite(loss.item())
     gradients = [raw.grad, *(parameter.grad for parameter in own.parameters())]
     assert all(g is None or bool(torch.isfinite(g).all()) for g in gradients)
-
-
-def test_the_prior_is_the_divergence_of_normal_distributions():
-    habits = AnnotatorHabits(2, ["readiness"], "variational").double()
-    put(habits.location, 0.3, -0.1)
-    put(habits.log_scale, math.log(0.2), math.log(0.6))
-    put(habits.log_prior_scale, math.log(0.4))
-    normal = torch.distributions.Normal
-    own = normal(habits.location, habits.log_scale.exp())  # type: ignore[union-attr]
-    prior = normal(torch.zeros(2, 1).double(), 0.4)
-    expected = torch.distributions.kl_divergence(own, prior).sum()
-    torch.testing.assert_close(habits.prior(), expected)
-
-
-def test_a_point_estimate_keeps_the_prior_scale_fixed():
-    habits = AnnotatorHabits(2, ["readiness"], "map").double()
-    put(habits.location, 0.5, 0.0)
-    assert habits.prior().item() == pytest.approx(0.5)
-    assert not habits.log_prior_scale.requires_grad
-    location, scale = habits.posterior(torch.tensor([0, -1]))
-    assert location[:, 0].tolist() == [0.5, 0.0]
-    assert scale[:, 0].tolist() == pytest.approx([0.0, 0.5])
-
-
-def test_nobody_known_leaves_the_prior():
-    habits = AnnotatorHabits(0, ["readiness", "position"], "variational")
-    location, scale = habits.posterior(torch.tensor([-1]))
-    assert location.tolist() == [[0, 0]]
-    assert scale.tolist() == [[0.5, 0.5]]
-    assert habits.prior().item() == 0
 
 
 @pytest.mark.parametrize(
@@ -204,7 +166,6 @@ def test_an_ensemble_has_each_members_habits():
     location, scale = own.habit_posterior(torch.tensor([0, -1]))
     assert location.shape == scale.shape == (2, 2, 1)
     for number, member in enumerate(parts(own)):
-        assert member.habits is not None
         torch.testing.assert_close(location[0, number], member.habits.location[0])
 
 
@@ -233,8 +194,6 @@ def test_known_habits_and_their_scales_are_found_again():
 
     minimise(loss, own.parameters(), max_iter=60)
     (head,) = parts(own)
-    assert head.habits is not None
-    assert head.habits.position_mean is not None
     sharpness, readiness, position = head.habits.prior_scale.tolist()
     assert sharpness < 0.25  # nobody differs in it
     assert readiness == pytest.approx(0.6, abs=0.1)

@@ -159,10 +159,23 @@ def rated_by_eight(share, seed=0):
     return reward, level, log_unit, who, what, value
 
 
-def styles_recovered(likelihood, raw, reward):
+EIGHT = {"styles": True, "names": tuple(map(str, range(8)))}
+
+
+def rewards_found(what, value, who, **options):
+    """Fit scalar rewards of 200 responses to ratings; return the likelihood and the rewards."""
+    labels = Labels(comparisons(), ratings(what, value, who), torch.tensor([0, 200]))
+    options = LikelihoodOptions(rating_weight=1.0, **options)
+    likelihood = make_likelihood(heads.make("base"), options).double()
+    raw = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
+    fit(likelihood, raw, labels)
+    return likelihood, raw.detach()[:, 0].numpy()
+
+
+def styles_recovered(likelihood, found, reward):
     """Levels and log units of the styles, in the unit of the true rewards."""
     styles = likelihood.ratings.styles
-    slope, start = np.polyfit(raw.detach()[:, 0], reward, 1)  # true = slope · found + start
+    slope, start = np.polyfit(found, reward, 1)  # true = slope · found + start
     unit = np.exp(styles.log_unit.detach().numpy()) / slope
     return styles.level.detach().numpy() - unit * start, np.log(unit)
 
@@ -170,17 +183,10 @@ def styles_recovered(likelihood, raw, reward):
 @pytest.mark.parametrize("share", [1.0, 0.4])
 def test_annotators_own_levels_and_units_are_told_from_rewards(share):
     reward, level, log_unit, who, what, value = rated_by_eight(share)
-    labels = Labels(comparisons(), ratings(what, value, who), torch.tensor([0, 200]))
-    options = LikelihoodOptions(
-        rating_weight=1.0, styles=True, names=tuple(map(str, range(8))), inference=None
-    )
-    likelihood = make_likelihood(heads.make("base"), options).double()
-    raw = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
-    fit(likelihood, raw, labels)
-    found = raw.detach()[:, 0].numpy()
+    likelihood, found = rewards_found(what, value, who, **EIGHT)
     correlation = np.corrcoef(found, reward)[0, 1]
     assert correlation > 0.95
-    own_level, own_unit = styles_recovered(likelihood, raw, reward)
+    own_level, own_unit = styles_recovered(likelihood, found, reward)
     np.testing.assert_allclose(own_level - own_level.mean(), level - level.mean(), atol=0.2)
     np.testing.assert_allclose(own_unit - own_unit.mean(), log_unit - log_unit.mean(), atol=0.2)
     # only relative ones are identified; the priors hold their common part near zero
@@ -188,27 +194,16 @@ def test_annotators_own_levels_and_units_are_told_from_rewards(share):
     if share == 1:
         return
     # where annotators rated other responses, levels pass for rewards unless styles are learned
-    plain = make_likelihood(heads.make("base"), LikelihoodOptions(rating_weight=1.0)).double()
-    alone = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
-    fit(plain, alone, labels)
-    assert np.corrcoef(alone.detach()[:, 0], reward)[0, 1] < correlation - 0.05
+    _, alone = rewards_found(what, value, who)
+    assert np.corrcoef(alone, reward)[0, 1] < correlation - 0.05
 
 
 def test_grades_order_rewards_whatever_the_annotators_scale():
     reward, _, _, who, what, value = rated_by_eight(1.0, seed=1)
     grade = 1.0 + np.searchsorted([-1.5, -0.5, 0.5, 1.5], value)
-    labels = Labels(comparisons(), ratings(what, grade, who), torch.tensor([0, 200]))
-    options = LikelihoodOptions(
-        rating_weight=1.0,
-        ratings="ordinal",
-        grades=(1.0, 2.0, 3.0, 4.0, 5.0),
-        styles=True,
-        names=tuple(map(str, range(8))),
-    )
-    likelihood = make_likelihood(heads.make("base"), options).double()
-    raw = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
-    fit(likelihood, raw, labels)
-    assert stats.spearmanr(raw.detach()[:, 0], reward).statistic > 0.95
+    grades = {"ratings": "ordinal", "grades": (1.0, 2.0, 3.0, 4.0, 5.0)}
+    _, found = rewards_found(what, grade, who, **grades, **EIGHT)
+    assert stats.spearmanr(found, reward).statistic > 0.95
 
 
 def test_posterior_of_who_rates_is_the_exact_one():

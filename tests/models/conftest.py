@@ -1,6 +1,9 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
-from hidden_context.heads import EnsembleHead
+from hidden_context import heads
 from support.fixtures import backbones, feature_cache_in_tmp, fixed_random_state
 from support.models import frozen_model, load, sequence_model, write_ensemble
 
@@ -18,14 +21,22 @@ def saved(backbones, tmp_path_factory):
             if kind == "ensemble":
                 write_ensemble(root / "by hand", backbones("llama"))
                 model = load(root / "by hand")
-                spread = EnsembleHead(model.member, 3, location=(1, 0, -1), scale=(0.5, 2, 1))
+                spread = heads.EnsembleHead(model.member, 3, location=(1, 0, -1), scale=(0.5, 2, 1))
                 model.likelihood.head = spread
                 model.card = {"data": {"source": "tests"}, "metrics": {"accuracy": 0.75}}
             elif kind == "frozen":
                 model = frozen_model(backbones("gpt2"))
+            elif kind == "scalar":
+                model = sequence_model(backbones("gpt2"), heads.make("base"))
             else:
                 model = sequence_model(backbones("gpt2"), tuning=kind)
             model.save_pretrained(made[kind])
         return made[kind]
 
     return folder
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    """``copied(kind)``: a copy of such a folder, to be changed."""
+    return lambda kind: Path(shutil.copytree(saved(kind), tmp_path / f"copied {kind}"))

@@ -1,18 +1,28 @@
+"""Features of a frozen backbone: parts of texts, layers, pooling, and the cache on disk."""
+
+import dataclasses
 import os
 import sqlite3
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel
 
-from hidden_context.data.model_input import ModelInput
+from hidden_context.data.example import ModelInput
 from hidden_context.data.storage.files import default_cache_dir
 from hidden_context.errors import CheckpointError, ConfigError, DataError, StorageError
-from hidden_context.models.feature_cache import FeatureCache, content_key
-from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+from hidden_context.models.featurizer import (
+    FeatureCache,
+    Featurizer,
+    FeaturizerOptions,
+    content_key,
+)
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_backbone, tiny_tokenizer
+from support.rows import assistant, user
+from support.runs import spied
 
 TEXTS = sample_texts(9)
 TOGETHER = FeaturizerOptions(embed="together")
@@ -32,8 +42,7 @@ def hidden_states(folder, tokenizer, text, max_length=512, layer=1):
         return model(input_ids=ids, output_hidden_states=True).hidden_states[layer][0]
 
 
-def never(*args, **options):
-    raise AssertionError("the backbone ran")
+never = Mock(side_effect=AssertionError("the backbone ran"))
 
 
 @pytest.mark.parametrize(
@@ -57,17 +66,12 @@ def test_features_are_pooled_hidden_states_of_a_layer(backbones, kind, options, 
 
 def test_apart_embeds_last_turn_and_response(gpt2):
     text = "\n\nHuman: first?\n\nAssistant: one\n\nHuman: What about tea?\n\nAssistant: It is kind."
-    chat = [
-        {"role": "user", "content": "What about tea?"},
-        {"role": "assistant", "content": "It is kind."},
-    ]
+    chat = [user("What about tea?"), assistant("It is kind.")]
     featurizer = Featurizer(gpt2)
     features = featurizer.features([text, chat])
-    human = hidden_states(gpt2, featurizer.tokenizer, "What about tea?").mean(0)
-    response = hidden_states(gpt2, featurizer.tokenizer, "It is kind.").mean(0)
-    expected = torch.cat([human, response])
+    parts = (hidden_states(gpt2, featurizer.tokenizer, each["content"]).mean(0) for each in chat)
     assert features.shape == (2, 64)
-    assert torch.allclose(features[0], expected, atol=1e-5)
+    assert torch.allclose(features[0], torch.cat([*parts]), atol=1e-5)
     assert torch.equal(features[0], features[1])
     assert featurizer.parts("no marks at all") == [" ", "no marks at all"]
     alone = Featurizer(gpt2, FeaturizerOptions(embed="response")).features([text, chat])
@@ -78,10 +82,7 @@ def test_the_response_alone_is_embedded_where_the_prompt_is_known(gpt2):
     featurizer = Featurizer(gpt2)
     plain = ModelInput("What is tea? A drink.", "What is tea?")
     assert featurizer.parts(plain) == ["What is tea?", "A drink."]
-    chat = [
-        {"role": "user", "content": "What is tea?"},
-        {"role": "assistant", "content": "A drink."},
-    ]
+    chat = [user("What is tea?"), assistant("A drink.")]
     assert featurizer.parts(ModelInput(chat, chat[:1])) == ["What is tea?", "A drink."]
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     calls = ModelInput([chat[0], call], chat[:1], [{"type": "function"}])
@@ -95,7 +96,7 @@ def test_tools_are_part_of_what_is_embedded_together(gpt2):
     template = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHAT_TEMPLATE
     tokenizer = tiny_tokenizer(chat_template=template)
     featurizer = Featurizer(gpt2, TOGETHER, tokenizer=tokenizer)
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    chat = [user("a"), assistant("b")]
     texts = [chat, ModelInput(chat, chat[:1]), ModelInput(chat, tools=[{"name": "f"}])]
     bare, known, told = featurizer.features(texts)
     assert torch.equal(bare, known)
@@ -109,10 +110,7 @@ TURNS = "\n\nHuman: Tea?\n\nAssistant:"
     ("rows", "text"),
     [
         ([[f"{TURNS} a", TURNS]] * 2 + [[f"{TURNS} a", f"{TURNS} b"]], "in 2 one is empty"),
-        (
-            [[f"\n\nHuman: {n}{TURNS} a" for n in (1, 2)]] * 2 + [[f"{TURNS} a"]],
-            "in 2 all are the same",
-        ),
+        ([[f"\n\nHuman: {n}{TURNS} a" for n in (1, 2)]] * 2 + [[f"{TURNS} a"]], "in 2 all are the"),
         ([[TURNS], [f"{TURNS} a"], [TURNS]], "in 2 one is empty"),
     ],
 )
@@ -129,26 +127,24 @@ def test_responses_that_cannot_be_told_apart_stop_the_run(gpt2, rows, text, embe
 
 def test_responses_of_the_same_tokens_stop_the_run_too(gpt2):
     rows = [[f"{TURNS} {word} {'so ' * 90}" for word in ("yes", "no")]] * 3
-    cut = Featurizer(gpt2, FeaturizerOptions(max_length=20))
     with pytest.raises(DataError, match="in 3 all are the same"):
-        cut.check(rows)
+        Featurizer(gpt2, FeaturizerOptions(max_length=20)).check(rows)
     Featurizer(gpt2).check(rows)
 
 
 def test_each_part_is_computed_and_counted_once(gpt2, tmp_path, monkeypatch):
     featurizer = Featurizer(gpt2, cache=FeatureCache(tmp_path))
-    texts, counted, seen = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]], [], []
-    forward = featurizer._forward
-    monkeypatch.setattr(featurizer, "_forward", lambda t, b: seen.extend(t) or forward(t, b))
+    texts, counted = [*TEXTS[:2], *TEXTS[:2]], []
+    seen = spied(monkeypatch, featurizer, "_forward", lambda texts, _: texts)
     assert featurizer.distinct(texts) == 4
     assert featurizer.features([]).shape == (0, 64)
     features = featurizer.features(texts, progress=counted.append)
     assert torch.equal(features[:2], features[2:])
-    assert len(seen) == len(set(seen)) == 4
+    assert len(set(seen[0])) == 4
     more = featurizer.distinct([*texts, TEXTS[2]]) - 4
     featurizer.features([*texts, TEXTS[2]], progress=counted.append)
     assert counted == [4, 4, more]
-    assert len(seen) == 4 + more
+    assert list(map(len, seen)) == [4, more]
 
 
 def test_cache_hits_do_not_run_the_backbone(gpt2, monkeypatch):
@@ -175,9 +171,10 @@ def test_whatever_changes_features_misses_the_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(Featurizer, "_forward", never)
     assert torch.equal(Featurizer(folder, TOGETHER).features(TEXTS), second)
     for options in (
-        {"options": FeaturizerOptions(embed="together", pooling="last")},
-        {"options": FeaturizerOptions(embed="together", max_length=8)},
-        {"options": FeaturizerOptions(embed="together", layer=2)},
+        *(
+            {"options": dataclasses.replace(TOGETHER, **change)}
+            for change in ({"pooling": "last"}, {"max_length": 8}, {"layer": 2})
+        ),
         {"dtype": torch.bfloat16},
         {"tokenizer": tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template="{{ 1 }}")},
         {"tokenizer": tiny_tokenizer(chat_template=CHAT_TEMPLATE)},
@@ -200,12 +197,11 @@ def test_counts_and_cuts_long_parts(gpt2):
 
 
 @pytest.mark.parametrize(
-    "options", [{"pooling": "max"}, {"embed": "both"}, {"max_length": 0}], ids=str
+    ("name", "value"), [("pooling", "max"), ("embed", "both"), ("max_length", 0)]
 )
-def test_options_that_cannot_be(options):
-    ((name, value),) = options.items()
+def test_options_that_cannot_be(name, value):
     with pytest.raises(ConfigError, match=f"{name} (is )?'?{value}"):
-        FeaturizerOptions(**options)
+        FeaturizerOptions(**{name: value})
 
 
 @pytest.mark.parametrize("layer", [3, -4])
@@ -226,21 +222,18 @@ def test_cached_vectors_come_back_exactly(tmp_path):
     vectors = {content_key(str(i)): np.float32([i, 1 / 3, -0.0]) for i in range(1200)}
     cache.write(vectors)
     found = FeatureCache(tmp_path).read([*vectors, content_key("missing")])
-    assert found.keys() == vectors.keys()
-    assert all(np.array_equal(found[key], vectors[key]) for key in vectors)
+    np.testing.assert_equal(found, vectors)
     cache.write({content_key("0"): np.float32([7])})
     assert FeatureCache(tmp_path).read([content_key("0")])[content_key("0")].tolist() == [7]
 
 
 def test_keys_do_not_run_into_each_other():
-    assert content_key("ab", "c") != content_key("a", "bc")
-    assert content_key("a") != content_key("a", "")
-    assert content_key("\ud800") != content_key("\ud801")
+    parts = [("ab", "c"), ("a", "bc"), ("a",), ("a", ""), ("\ud800",), ("\ud801",)]
+    assert len({content_key(*each) for each in parts}) == len(parts)
 
 
 def test_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("HIDDEN_CONTEXT_CACHE", str(tmp_path / "a"))
-    assert FeatureCache().path == tmp_path / "a" / "features.sqlite"
+    assert FeatureCache().path == tmp_path / "cache" / "features.sqlite"
     monkeypatch.delenv("HIDDEN_CONTEXT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / "hidden-context"

@@ -4,13 +4,10 @@ Rewards of random weights would differ from load to load; each cell either gives
 whole checkpoint or one sentence that names what is wrong.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -56,22 +53,22 @@ class Kit(NamedTuple):
     head: str | None = None
 
 
-def stock(module: Any, folder: Path) -> torch.Tensor:
+def stock(module, folder):
     """Raw outputs as Transformers and PEFT compute them."""
     return one_by_one(module, load_tokenizer(str(folder)), TEXTS)
 
 
-def classifier(folder: Path, num_labels: int) -> Any:
+def classifier(folder, num_labels):
     return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=num_labels)
 
 
-def with_adapter(folder: Path, base: Path) -> torch.Tensor:
+def with_adapter(folder, base):
     module = classifier(base, 2)
     module.config.pad_token_id = 0
     return stock(PeftModel.from_pretrained(module, folder), folder)
 
 
-def whole_kit(folder: Path, base: Path, num_labels: int) -> Kit:
+def whole_kit(folder, base, num_labels):
     moved(classifier(base, num_labels), num_labels, last=1.0).save_pretrained(folder)
     load_tokenizer(str(base)).save_pretrained(folder)
     if num_labels == 2:
@@ -79,34 +76,33 @@ def whole_kit(folder: Path, base: Path, num_labels: int) -> Kit:
     return Kit(folder, stock(classifier(folder, num_labels), folder))
 
 
-def adapter_kit(folder: Path, base: Path) -> Kit:
+def adapter_kit(folder, base):
     sequence_model(str(base), last=1.0).save_pretrained(folder)
     return Kit(folder, with_adapter(folder, base), base)
 
 
-def ensemble_kit(folder: Path, base: Path) -> Kit:
+def ensemble_kit(folder, base):
     write_ensemble(folder, str(base), seeds=(0, 1), last=1.0)
     parts = [with_adapter(folder / f"member_{m}", base) for m in range(2)]
     return Kit(folder, torch.cat(parts, dim=1), base)
 
 
-def frozen_kit(folder: Path, base: Path) -> Kit:
+def frozen_kit(folder, base):
     model = frozen_model(str(base), embed="together")
     for value in model.probe.state_dict().values():  # values that bfloat16 holds
         value.copy_(value.bfloat16())
     model.save_pretrained(folder)
     module = AutoModelForCausalLM.from_pretrained(base)
+    features = []
     with torch.no_grad():
-        features = [
-            module(torch.tensor([model.tokenizer(text)["input_ids"]]), output_hidden_states=True)
-            .hidden_states[model.featurizer.layer][0]
-            .mean(0)
-            for text in TEXTS
-        ]
+        for text in TEXTS:
+            ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+            states = module(ids, output_hidden_states=True).hidden_states
+            features.append(states[model.featurizer.layer][0].mean(0))
         return Kit(folder, model.probe(torch.stack(features)), base)
 
 
-def paper_kit(folder: Path, base: Path) -> Kit:
+def paper_kit(folder, base):
     """The paper's adapters are pickled, and say nothing of their head."""
     kit = adapter_kit(folder, base)
     (folder / "reward_head.json").unlink()
@@ -116,7 +112,7 @@ def paper_kit(folder: Path, base: Path) -> Kit:
     return kit._replace(head="mean_and_variance")
 
 
-def trl_kit(folder: Path, base: Path) -> Kit:
+def trl_kit(folder, base):
     """Trained by TRL for two steps."""
     rows = [{side: row[side] for side in ("chosen", "rejected")} for row in preference_rows(4)]
     options = {"max_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2}
@@ -129,7 +125,7 @@ def trl_kit(folder: Path, base: Path) -> Kit:
     return Kit(folder, stock(classifier(folder, 1), folder))
 
 
-def saved_modules_kit(folder: Path, base: Path) -> Kit:
+def saved_modules_kit(folder, base):
     """A plain PEFT adapter that is called one of a language model and saves head and vocabulary."""
     saved = ["score", "embed_tokens"]
     config = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"], modules_to_save=saved)
@@ -140,7 +136,7 @@ def saved_modules_kit(folder: Path, base: Path) -> Kit:
     return Kit(folder, stock(wrapped, folder), base)
 
 
-KITS: dict[str, Callable[[Path, Path], Kit]] = {
+KITS = {
     "scalar": lambda folder, base: whole_kit(folder, base, 1),
     "K outputs": lambda folder, base: whole_kit(folder, base, 2),
     "adapter": adapter_kit,
@@ -153,7 +149,7 @@ KITS: dict[str, Callable[[Path, Path], Kit]] = {
 
 
 @pytest.fixture(scope="module")
-def kits(backbones, tmp_path_factory) -> dict[str, Kit]:
+def kits(backbones, tmp_path_factory):
     root = tmp_path_factory.mktemp("kits")
     tokenizer = tiny_tokenizer(bos="<s>", chat_template=CHAT_TEMPLATE)
     base = Path(shutil.copytree(backbones("llama", tokenizer=tokenizer), root / "base"))
@@ -164,19 +160,16 @@ def kits(backbones, tmp_path_factory) -> dict[str, Kit]:
 
 
 @pytest.fixture(params=KITS)
-def kit(request, kits) -> Kit:
+def kit(request, kits):
     """A checkpoint of each kind."""
     return kits[request.param]
 
 
-State = dict[str, torch.Tensor]
-
-
-def read(path: Path) -> State:
+def read(path):
     return torch.load(path) if path.suffix == ".bin" else load_file(path)
 
 
-def write(path: Path, state: State) -> None:
+def write(path, state):
     if path.suffix == ".bin":
         torch.save(state, path)
     else:
@@ -185,32 +178,35 @@ def write(path: Path, state: State) -> None:
 
 @pytest.fixture
 def copies(kit, tmp_path):
-    """Copies of a checkpoint and its backbone, each with a file of weights that can be damaged.
+    """Copies of a checkpoint and its backbone, each with a file of weights to damage, and these.
 
     The files are the checkpoint's own, and last its backbone's.
     """
-    own = [str(p.relative_to(kit.folder)) for p in kit.folder.rglob("*") if p.name in FILES]
+    own = [path.relative_to(kit.folder) for path in kit.folder.rglob("*") if path.name in FILES]
     found = []
-    for number, place in enumerate(sorted(own) + (["base"] if kit.base else [])):
+    for number, place in enumerate([*sorted(own), None][: len(own) + bool(kit.base)]):
         folder = Path(shutil.copytree(kit.folder, tmp_path / f"model {number}"))
         base = kit.base and Path(shutil.copytree(kit.base, tmp_path / f"base {number}"))
-        path = base / "model.safetensors" if place == "base" else folder / place
-        found.append((kit._replace(folder=folder, base=base), path))
+        path = folder / place if place else base / "model.safetensors"
+        found.append((kit._replace(folder=folder, base=base), path, read(path)))
     return found
 
 
-def outcome(kit: Kit) -> str:
+def loaded(kit):
+    return load(kit.folder, kit.head, base_model=kit.base and str(kit.base))
+
+
+def outcome(kit):
     """Load and score: ``exact`` with the rewards of the whole, or the sentence of the refusal."""
-    options = {} if kit.base is None else {"base_model": str(kit.base)}
     try:
-        raw = load(kit.folder, kit.head, **options).raw_outputs(TEXTS)
+        raw = loaded(kit).raw_outputs(TEXTS)
     except HiddenContextError as error:
         return str(error).replace("\n", " two lines ")
     assert torch.allclose(raw, kit.raw, atol=1e-4, rtol=1e-5), (raw - kit.raw).abs().max()
     return "exact"
 
 
-def some_keys(state: State, count: int = 5) -> list[str]:
+def some_keys(state, count=5):
     """A few names of weights, spread over the network, and the head's."""
     keys = [key for key in sorted(state) if not key.startswith("lm_head")]
     chosen = keys[:: max(1, len(keys) // count)]
@@ -223,42 +219,32 @@ def test_a_complete_checkpoint_loads_exactly(kit):
 
 
 def test_a_missing_weight_is_named(copies):
-    for kit, path in copies:
-        whole = read(path)
+    for kit, path, whole in copies:
+        brought = {key for own in kit.folder.glob("adapter_model.*") for key in read(own)}
         for key in some_keys(whole):
             write(path, {name: value for name, value in whole.items() if name != key})
             message = outcome(kit)
-            if path.parent == kit.base and f"base_model.model.{key}" in read_own(kit):
+            if path.parent == kit.base and f"base_model.model.{key}" in brought:
                 assert message == "exact"  # an adapter brings the whole of it
             else:
                 assert plain(key) in message or "no trained reward head" in message, (key, message)
 
 
-def read_own(kit: Kit) -> State:
-    files = [path for path in kit.folder.iterdir() if path.name in FILES]
-    return read(files[0]) if files else {}
-
-
-def plain(key: str) -> str:
+def plain(key):
     return key.removeprefix("base_model.model.").removeprefix("model.")
 
 
 def test_a_surplus_weight_that_would_matter_is_named(copies):
-    for kit, path in copies:
-        whole = read(path)
+    for kit, path, whole in copies:
         key = min(key for key in whole if "layers.0." in key or key.startswith("members.0"))
         stem = key.rpartition(".")[0]
-        for extra in (
-            f"{stem}.lora_A.weight",
-            f"{stem}.base_layer.weight",
-            f"{stem}.surplus_bias",
-            f"encoder.{key}",
-        ):
+        parts = ("lora_A.weight", "base_layer.weight", "surplus_bias")
+        for extra in (*(f"{stem}.{part}" for part in parts), f"encoder.{key}"):
             write(path, whole | {extra: torch.ones(2, 2)})
             assert plain(extra) in outcome(kit), extra
 
 
-RENAMES: dict[str, Callable[[str], str]] = {
+RENAMES = {
     "of a compiled model": lambda key: f"_orig_mod.{key}",
     "of a distributed model": lambda key: f"module.{key}",
     "of both": lambda key: f"module._orig_mod.{key}",
@@ -271,8 +257,7 @@ DOCUMENTED = ("of a compiled model", "of a distributed model", "of both")
 
 
 def test_renamed_weights_load_exactly_or_are_named(copies):
-    for kit, path in copies:
-        whole = read(path)
+    for kit, path, whole in copies:
         for name, rename in RENAMES.items():
             renamed = {rename(key): value for key, value in whole.items()}
             if set(renamed) == set(whole):
@@ -287,16 +272,16 @@ def test_renamed_weights_load_exactly_or_are_named(copies):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
 def test_another_precision_that_holds_the_weights_gives_the_same(copies, dtype):
-    for kit, path in copies:
-        state = {key: value.to(dtype).contiguous() for key, value in read(path).items()}
+    for kit, path, whole in copies:
+        state = {key: value.to(dtype).contiguous() for key, value in whole.items()}
         write(path, state)
         assert outcome(kit) == "exact"
 
 
 def test_shards_load_exactly_and_missing_ones_are_refused(copies):
-    kit, path = copies[-1]
+    kit, path, whole = copies[-1]
     half = path.stat().st_size * 6 // 10
-    save_torch_state_dict(read(path), path.parent, max_shard_size=half)
+    save_torch_state_dict(whole, path.parent, max_shard_size=half)
     shards = sorted(path.parent.glob("model-*.safetensors"))
     assert len(shards) == 2
     assert outcome(kit) == "exact"
@@ -311,8 +296,7 @@ def test_shards_load_exactly_and_missing_ones_are_refused(copies):
 
 
 def test_another_vocabulary_is_refused_with_both_sizes(copies):
-    kit, path = copies[-1]
-    whole = read(path)
+    kit, path, whole = copies[-1]
     key = next(key for key in whole if "embed_tokens" in key)
     rows = len(whole[key])
     write(path, whole | {key: torch.cat([whole[key], torch.ones(1, 32)])})
@@ -325,8 +309,7 @@ def test_another_vocabulary_is_refused_with_both_sizes(copies):
     tokenizer.add_tokens(["tea"])
     tokenizer.add_special_tokens({"pad_token": "<|padding|>"})  # padding is masked, whatever it is
     tokenizer.save_pretrained(str(kit.folder))
-    options = {"base_model": str(kit.base)} if kit.base else {}
-    model = load(kit.folder, kit.head, **options)
+    model = loaded(kit)
     assert model.raw_outputs(["Rain?", "Rain and snow?"]).isfinite().all()
     with pytest.raises(HiddenContextError, match=rf"token {rows}.*{rows} tokens"):
         model.raw_outputs(["A cup of tea?"])

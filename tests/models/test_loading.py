@@ -1,5 +1,6 @@
 """What loads, by whom, and the sentence that everything else is refused with."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hidden_context import heads
 from hidden_context.data.storage.files import read_json
@@ -21,7 +18,15 @@ from hidden_context.models.checkpoint.head_file import HEAD_FILE, resolve_head
 from hidden_context.models.network.backbone import LoraOptions
 from hidden_context.models.network.modules import final_linear
 from support.builders import sample_texts, tiny_tokenizer
-from support.models import edit_json, edit_weights, load, one_by_one, refusal, sequence_model
+from support.models import (
+    damage,
+    edit_json,
+    edit_weights,
+    load,
+    one_by_one,
+    refusal,
+    sequence_model,
+)
 
 TEXTS = sample_texts(6)
 BASE = heads.make("base")
@@ -31,19 +36,6 @@ HEADS = {
     "categorical": heads.make("categorical", num_atoms=5),
 }
 WEIGHTS = "adapter_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def adapter(backbones, tmp_path_factory):
-    """A LoRA checkpoint of this package on a GPT-2 of two layers."""
-    folder = tmp_path_factory.mktemp("adapter") / "adapter"
-    sequence_model(backbones("gpt2"), BASE).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def copy_of_adapter(adapter, tmp_path):
-    return Path(shutil.copytree(adapter, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +51,7 @@ def copy_of_adapter(adapter, tmp_path):
     ],
 )
 def test_checkpoints_load_with_the_stock_classes(backbones, tmp_path, tuning, kind, name):
-    head, folder = HEADS[name], backbones(kind, **({"spread": 1.0} if kind == "t5" else {}))
+    head, folder = HEADS[name], backbones(kind, spread=1.0 if kind == "t5" else 5.0)
     lora = LoraOptions(target_modules={"distilbert": ["q_lin", "v_lin"]}.get(kind))
     model = sequence_model(folder, head, tuning=tuning, lora=lora)
     ours = model.raw_outputs(TEXTS, batch_size=1)
@@ -90,16 +82,13 @@ def test_bfloat16_adapters_keep_their_float32_head(backbones, tmp_path):
     assert torch.allclose(again.raw_outputs(TEXTS), ours, atol=1e-5, rtol=1e-5)
 
 
-def test_missing_folders(tmp_path, monkeypatch):
+def test_folders_that_are_missing_or_at_home(backbones, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (str(tmp_path / "nowhere"), Path("nowhere"), "./nowhere"):
         assert "does not exist" in refusal(load, path, error=MissingFileError)
     assert "no model could be read from 'nowhere'" in refusal(load, "nowhere")
     (tmp_path / "empty").mkdir()
     assert "no model could be read" in refusal(load, "./empty")
-
-
-def test_home_folder_is_expanded(backbones, monkeypatch):
     folder = Path(backbones("gpt2", num_labels=1))
     monkeypatch.setenv("HOME", str(folder.parent))
     assert load(f"~/{folder.name}").head == BASE
@@ -118,77 +107,117 @@ def test_wrong_heads_are_refused(backbones):
     assert load(three, {"type": "categorical", "num_atoms": 3}).head.num_outputs == 3
 
 
-def test_adapters_without_head_file(copy_of_adapter, backbones):
-    (copy_of_adapter / HEAD_FILE).unlink()
+def test_adapters_without_head_file(copied, backbones):
+    folder = copied("scalar")
+    (folder / HEAD_FILE).unlink()
     # a vocabulary that is saved with an adapter is not taken for the head
     embeddings = {"base_model.model.transformer.wte.weight": torch.zeros(420, 32)}
     for extra in ({}, embeddings):
-        edit_weights(copy_of_adapter / WEIGHTS, **extra)
-        model = load(copy_of_adapter)
+        edit_weights(folder / WEIGHTS, **extra)
+        model = load(folder)
         assert (model.head, model.base_model, model.max_length) == (BASE, backbones("gpt2"), 128)
-    message = refusal(load, copy_of_adapter, "mean_and_variance")
+    message = refusal(load, folder, "mean_and_variance")
     assert "has a head of 1 outputs, but the mean_and_variance head has 2" in message
 
 
-def test_adapters_whose_backbone_is_gone(copy_of_adapter, adapter, backbones):
-    config = copy_of_adapter / ADAPTER_CONFIG
-    edit_json(config, base_model_name_or_path="/gone/away")
-    assert "--base_model" in refusal(load, copy_of_adapter)
-    found = load(copy_of_adapter, base_model=backbones("gpt2")).raw_outputs(TEXTS)
-    assert torch.equal(found, load(adapter).raw_outputs(TEXTS))
-    edit_json(config, base_model_name_or_path=None)
-    assert "does not name its backbone" in refusal(load, copy_of_adapter)
-    config.write_text("{nonsense")
-    assert "not valid JSON" in refusal(load, copy_of_adapter)
+def test_adapters_whose_backbone_is_gone(saved, copied, backbones):
+    edit_json((folder := copied("lora")) / ADAPTER_CONFIG, base_model_name_or_path="/gone/away")
+    assert "--base_model" in refusal(load, folder)
+    found = load(folder, base_model=backbones("gpt2")).raw_outputs(TEXTS)
+    assert torch.equal(found, load(saved("lora")).raw_outputs(TEXTS))
 
 
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("gpt2", {"n_layer": 1}, "only one of them has 2 weights (base_model.model.transformer.h."),
-        ("gpt2", {"n_layer": 3}, "only one of them has 2 weights (base_model.model.transformer.h."),
-        ("gpt2", {"n_embd": 64}, "does not fit the backbone"),
-        ("llama", {}, "does not fit the backbone"),
+        *(("gpt2", {"n_layer": n}, r"only one of .* 2 weights \(.*former.h.") for n in (1, 3)),
+        *(("gpt2", {"n_embd": 64}, ""), ("llama", {}, "")),
     ],
 )
-def test_adapters_for_another_backbone(adapter, backbones, kind, options, words):
-    assert words in refusal(load, adapter, base_model=backbones(kind, **options))
+def test_adapters_for_another_backbone(saved, backbones, kind, options, words):
+    message = refusal(load, saved("lora"), base_model=backbones(kind, **options))
+    assert re.search(f"does not fit the backbone .*{words}", message)
 
 
-def test_damaged_and_missing_weights(copy_of_adapter, backbones, tmp_path):
-    weights = copy_of_adapter / WEIGHTS
-    weights.write_bytes(b"garbage " * 9)
-    assert "cannot be read" in refusal(load, copy_of_adapter)
-    weights.unlink()
-    assert "no adapter weights" in refusal(load, copy_of_adapter)
-    whole = Path(shutil.copytree(backbones("gpt2", num_labels=1), tmp_path / "whole"))
-    (whole / "model.safetensors").write_bytes(b"garbage " * 9)
-    assert "could not be loaded" in refusal(load, whole)
-
-
-def test_pickles_are_read_for_weights_only(copy_of_adapter):
-    (copy_of_adapter / WEIGHTS).unlink()
+def test_pickles_are_read_for_weights_only(copied):
+    folder = copied("lora")
+    (folder / WEIGHTS).unlink()
 
     class Malicious:
         def __reduce__(self):
-            return (Path.touch, (copy_of_adapter / "pwned",))
+            return (Path.touch, (folder / "pwned",))
 
-    torch.save({"weight": Malicious()}, copy_of_adapter / "adapter_model.bin")
-    assert "cannot be read" in refusal(load, copy_of_adapter)
-    assert not (copy_of_adapter / "pwned").exists()
+    torch.save({"weight": Malicious()}, folder / "adapter_model.bin")
+    assert "cannot be read" in refusal(load, folder)
+    assert not (folder / "pwned").exists()
+
+
+ENSEMBLE, FROZEN, PROBE = "adapter_ensemble.json", "frozen_backbone.json", "probe.safetensors"
+GARBAGE = "garbage " * 9
+TWO_MEMBERS = "has 2 members, but reward_head.json a ensemble"
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "change", "words"),
+    [
+        *(
+            (kind, HEAD_FILE, change, words)
+            for kind in ("full", "lora", "ensemble", "frozen")
+            for change, words in (
+                ("{nonsense", "not valid JSON"),
+                ("[1]", "a JSON object is needed"),
+                ({"format": 99}, "has format 99, this package reads 1; upgrade"),
+                ({"head": None}, "'head' is missing"),
+                ({"head": {"type": "alien"}}, "'alien' is not known"),
+                ({"reward_scale": {"median": 1}}, "reward_head.json is damaged"),
+            )
+        ),
+        *(
+            ("full", "config.json", change, "")
+            for change in ({"n_embd": "wide"}, {"n_head": 0}, {"quantization_config": 3})
+        ),
+        ("full", "model.safetensors", GARBAGE, "could not be loaded"),
+        ("full", "tokenizer.json", {"model": {"type": "BPE2"}}, "pip install -U tokenizers"),
+        ("lora", ADAPTER_CONFIG, {"base_model_name_or_path": None}, "does not name its backbone"),
+        ("lora", ADAPTER_CONFIG, "{nonsense", "not valid JSON"),
+        ("lora", WEIGHTS, GARBAGE, "cannot be read"),
+        ("lora", WEIGHTS, None, "no adapter weights"),
+        ("ensemble", ENSEMBLE, {"format": 2}, "has format 2, this package reads 1"),
+        ("ensemble", ENSEMBLE, {"members": []}, "names no members"),
+        ("ensemble", ENSEMBLE, {"members": ["member_0", "member_1"]}, TWO_MEMBERS),
+        ("ensemble", ENSEMBLE, {"members": ["member_0", "x", "y"]}, "x holds no adapter"),
+        ("ensemble", HEAD_FILE, {"head": BASE.to_dict()}, "has 3 members, .* a base head of 1"),
+        ("ensemble", HEAD_FILE, None, "reward_head.json is missing"),
+        ("frozen", FROZEN, {"format": 3}, "has format 3, this package reads 1 and 2; upg"),
+        ("frozen", FROZEN, {"trust_remote_code": True}, "allow it .*--trust_remote_code"),
+        ("frozen", FROZEN, ["features"], "no complete frozen-backbone .*'features'"),
+        ("frozen", FROZEN, "{oops", "not valid JSON"),
+        ("frozen", PROBE, {"own": torch.ones(1)}, 'no complete .*Unexpected .*: "own"'),
+        (
+            "frozen",
+            PROBE,
+            ["location", "members.2"],
+            'no complete .*Missing .*: "location"',
+        ),
+        ("frozen", PROBE, GARBAGE, "no complete frozen-backbone"),
+        ("frozen", PROBE, None, "is missing"),
+    ],
+)
+def test_damaged_folders_are_refused_by_name(copied, kind, file, change, words):
+    damage((folder := copied(kind)) / file, change)
+    message = refusal(load, folder)
+    assert str(folder) in message
+    assert re.search(words, message)
+
+
+POOLER = "has 2 weights (bert.pooler.dense.bias, bert.pooler.dense.weight)"
 
 
 @pytest.mark.parametrize(
     ("auto", "kind", "task", "words"),
     [
-        (
-            *(AutoModelForCausalLM, "llama", "CAUSAL_LM"),
-            "has the weight score.weight, so rewards would be random",
-        ),
-        (
-            *(AutoModelForSequenceClassification, "bert", "SEQ_CLS"),
-            "has 2 weights (bert.pooler.dense.bias, bert.pooler.dense.weight)",
-        ),
+        (AutoModelForCausalLM, "llama", "CAUSAL_LM", "score.weight, so rewards would be random"),
+        (AutoModelForSequenceClassification, "bert", "SEQ_CLS", POOLER),
     ],
 )
 def test_adapters_without_what_a_reward_is_read_by(backbones, tmp_path, auto, kind, task, words):
@@ -199,23 +228,21 @@ def test_adapters_without_what_a_reward_is_read_by(backbones, tmp_path, auto, ki
 
 def test_a_tokenizer_can_be_named(backbones, tmp_path):
     tiny_tokenizer(eos="<s>", pad="<s>", max_length=40).save_pretrained(tmp_path / "tokenizer")
-    name = str(tmp_path / "tokenizer")
-    model = load(backbones("gpt2", num_labels=1), tokenizer_name=name)
+    name, folder = str(tmp_path / "tokenizer"), backbones("gpt2", num_labels=1)
+    model = load(folder, tokenizer_name=name)
     assert (model.tokenizer.eos_token, model.max_length) == ("<s>", 40)
-    assert "--tokenizer_name" in refusal(
-        load, backbones("gpt2", num_labels=1), tokenizer_name=str(tmp_path / "nothing")
-    )
+    assert "--tokenizer_name" in refusal(load, folder, tokenizer_name=str(tmp_path / "nothing"))
 
 
-def test_heads_by_name_and_form():
-    assert resolve_head(None) is None
-    for form in ("scalar", BASE, BASE.to_dict()):
-        assert resolve_head(form) == BASE
+@pytest.mark.parametrize("form", [None, "scalar", BASE, BASE.to_dict()])
+def test_heads_by_name_and_form(form):
+    assert resolve_head(form) == (form and BASE)
 
 
-def test_ids_that_cannot_be_are_refused(adapter):
-    assert find_file(str(adapter), HEAD_FILE) == adapter / HEAD_FILE
-    assert find_file(str(adapter), "nothing.json") is None
+def test_ids_that_cannot_be_are_refused(saved):
+    folder = saved("lora")
+    assert find_file(str(folder), HEAD_FILE) == folder / HEAD_FILE
+    assert find_file(str(folder), "nothing.json") is None
     message = refusal(find_file, "not a valid id!", HEAD_FILE, error=HiddenContextError)
     assert "neither a local folder nor" in message
     assert find_file("some/model-nobody-has", HEAD_FILE) is None  # offline: not cached
@@ -228,8 +255,8 @@ def test_cached_models_load_offline(tmp_path, monkeypatch, backbones):
     shutil.copytree(backbones("gpt2", num_labels=1), repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for package in ("huggingface_hub", "transformers.utils.hub"):
+        monkeypatch.setattr(f"{package}.constants.HF_HUB_CACHE", str(tmp_path))
     assert find_file("someone/model", HEAD_FILE) is None
     assert find_file("someone/model", "config.json").parent.name == commit
     assert load("someone/model").raw_outputs(TEXTS).shape == (6, 1)

@@ -1,29 +1,24 @@
-"""Devices and precisions: what is timed of them, what is chosen, and what is warned of."""
+"""Devices, precisions and threads: what is timed, what is chosen, and what is warned of."""
 
 import math
+import os
 import time
+from functools import lru_cache
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from hidden_context.errors import ConfigError, HiddenContextWarning
-from hidden_context.models.network import precision, timing
-from hidden_context.models.network.precision import (
-    Timings,
-    for_training,
-    resolve_device,
-    resolve_dtype,
-    warn_if_slow,
-    width_of,
-)
-from hidden_context.models.network.timing import seconds_of, seconds_of_layer, synchronize
+from hidden_context.models.network import precision, threads
+from support.runs import spied
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def timings(float32, other, name="bfloat16", **options):
-    return Timings("cpu", 1, {"float32": float32, name: other}, **options)
+    return precision.Timings("cpu", 1, {"float32": float32, name: other}, **options)
 
 
 @pytest.fixture
@@ -46,11 +41,9 @@ def test_timings_tell_what_was_measured():
     found = timings(1.2e-3, 0.4e-3, backward=True)
     assert found.speedup("bfloat16") == pytest.approx(3)
     assert found.speedup("float32") == 1
-    assert str(found) == (
-        "a layer forward and backward on 1 thread: float32 1.2 ms, bfloat16 0.4 ms"
-    )
-    assert str(Timings("cpu", 4, {"float32": 2.0})) == "a layer on 4 threads: float32 2e+03 ms"
-    assert str(Timings("cuda", 4, {"float32": 1e-5})) == "a layer on cuda: float32 0.01 ms"
+    shown = {"cpu": "a layer on 4 threads: float32 3 ms", "cuda": "a layer on cuda: float32 3 ms"}
+    for device, text in shown.items():
+        assert str(precision.Timings(device, 4, {"float32": 3e-3})) == text
 
 
 @pytest.mark.parametrize(
@@ -67,7 +60,7 @@ def test_timings_tell_what_was_measured():
 )
 def test_a_training_on_a_processor_takes_what_is_faster(measured, width, float32, bfloat16, chosen):
     calls = measured(float32, bfloat16)
-    found, told = for_training(CPU, width)
+    found, told = precision.for_training(CPU, width)
     assert found == (chosen or "float32")
     assert (told is None) == (chosen is None)
     assert calls == [("cpu", "bfloat16", True)] * (chosen is not None)  # backward too
@@ -76,15 +69,15 @@ def test_a_training_on_a_processor_takes_what_is_faster(measured, width, float32
 def test_a_slow_precision_is_obeyed_with_a_warning_of_the_numbers(measured):
     calls = measured(1.2, 9.48)
     with pytest.warns(HiddenContextWarning) as caught:
-        warn_if_slow(torch.bfloat16, CPU, 576, backward=True)
-    assert [str(each.message) for each in caught] == [
+        precision.warn_if_slow(torch.bfloat16, CPU, 576, backward=True)
+    with pytest.warns(HiddenContextWarning) as other:
+        precision.warn_if_slow(torch.float16, CUDA, 576, remedy="so")
+    assert [str(each.message) for each in (*caught, *other)] == [
         "bfloat16 is 7.9 times slower than float32 on this processor (measured: a layer forward "
-        "and backward on 1 thread: float32 1.2 ms, bfloat16 9.48 ms); take --precision float32."
+        "and backward on 1 thread: float32 1.2 ms, bfloat16 9.48 ms); take --precision float32.",
+        "float16 is 7.9 times slower than float32 on this cuda device (measured: a layer on 1 "
+        "thread: float32 1.2 ms, float16 9.48 ms); so.",
     ]
-    with pytest.warns(
-        HiddenContextWarning, match=r"^float16 is 7\.9 .* this cuda device .*; so\.$"
-    ):
-        warn_if_slow(torch.float16, CUDA, 576, remedy="so")
     assert calls == [("cpu", "bfloat16", True), ("cuda", "float16", False)]
 
 
@@ -102,59 +95,51 @@ def test_a_slow_precision_is_obeyed_with_a_warning_of_the_numbers(measured):
 )
 def test_what_is_not_slow_is_not_warned_of(measured, dtype, slow, width, asked):
     calls = measured(1.0, slow)
-    warn_if_slow(dtype, CPU, width)
+    precision.warn_if_slow(dtype, CPU, width)
     assert len(calls) == asked
 
 
 def test_a_device_is_measured_once_for_each_number_of_threads(monkeypatch):
-    seconds = {torch.float32: 0.5, torch.bfloat16: 2.0}
-    calls = []
+    calls, seconds = [], {"float32": 0.5, "bfloat16": 2.0}
 
     def layer(device, dtype, rows, *, backward, clock):
         assert clock is not time.perf_counter
         calls.append((device, dtype, backward))
-        return seconds[dtype]
+        return seconds[str(dtype).removeprefix("torch.")]
 
     monkeypatch.setattr(precision, "seconds_of_layer", layer)
-    precision._measured.cache_clear()
-    try:
-        found = [precision.measure(CPU) for _ in range(3)]
-        assert calls == [(CPU, torch.float32, False), (CPU, torch.bfloat16, False)]
-        assert found[0] == Timings(
-            "cpu", torch.get_num_threads(), {"float32": 0.5, "bfloat16": 2.0}, False
-        )
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-        assert precision.measure(CPU, backward=True).threads == 7
-        assert calls[2:] == [(CPU, torch.float32, True), (CPU, torch.bfloat16, True)]
-    finally:
-        precision._measured.cache_clear()
+    monkeypatch.setattr(precision, "_measured", lru_cache(precision._measured.__wrapped__))
+    for number, backward in ((7, False), (8, True)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=number: count)
+        expected = precision.Timings("cpu", number, seconds, backward)
+        assert [precision.measure(CPU, backward=backward) for _ in range(3)] == [expected] * 3
+        both = [(CPU, dtype, backward) for dtype in (torch.float32, torch.bfloat16)]
+        assert [calls.pop(0) for _ in range(2)] == both
+        assert not calls
 
 
 def test_the_width_of_a_model_is_its_text_part_s():
     inner = SimpleNamespace(hidden_size=576)
-    assert width_of(SimpleNamespace(get_text_config=lambda: inner, hidden_size=3)) == 576
-    assert width_of(inner) == 576
-    assert width_of(SimpleNamespace()) is None
+    assert precision.width_of(SimpleNamespace(get_text_config=lambda: inner, hidden_size=3)) == 576
+    assert precision.width_of(inner) == 576
+    assert precision.width_of(SimpleNamespace()) is None
 
 
-def test_devices(monkeypatch):
-    assert resolve_device("cpu") == CPU
-    assert resolve_device(CPU) == CPU
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert resolve_device("auto") == CUDA
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ConfigError, match="has 2 cuda devices"):
-        resolve_device("cuda:2")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+@pytest.mark.parametrize("count", [0, 2])
+def test_devices(monkeypatch, count):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert resolve_device("auto") == CPU
-    for missing in ("cuda", "cuda:0", "mps"):
-        with pytest.raises(ConfigError, match="this machine has 0"):
-            resolve_device(missing)
+    assert precision.resolve_device("cpu") == precision.resolve_device(CPU) == CPU
+    assert precision.resolve_device("auto") == (CUDA if count else CPU)
+    for there in ("cuda", "cuda:0", "cuda:1")[: count + 1 if count else 0]:
+        assert precision.resolve_device(there) == torch.device(there)
+    for missing in ("cuda:2", "mps") if count else ("cuda", "cuda:0", "mps"):
+        kind = missing.partition(":")[0]
+        with pytest.raises(ConfigError, match=f"has {0 if kind == 'mps' else count} {kind} dev"):
+            precision.resolve_device(missing)
     with pytest.raises(ConfigError, match="not known"):
-        resolve_device("abacus")
+        precision.resolve_device("abacus")
 
 
 @pytest.mark.parametrize("has", [True, False])
@@ -164,28 +149,15 @@ def test_precisions_are_those_a_gpu_has_not_what_it_imitates(measured, monkeypat
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: has or including_emulation
     )
     expected = torch.bfloat16 if has else torch.float32
-    assert resolve_dtype("auto", CUDA) == expected
-    assert for_training(CUDA, 4096) == (str(expected).removeprefix("torch."), None)
+    assert precision.resolve_dtype("auto", CUDA) == expected
+    assert precision.for_training(CUDA, 4096) == (str(expected).removeprefix("torch."), None)
     assert not calls
-    assert resolve_dtype("auto", CPU) == torch.float32
-    assert resolve_dtype("bf16", CPU) == resolve_dtype("bfloat16", CPU) == torch.bfloat16
-    assert resolve_dtype(torch.float64, CPU) == torch.float64
+    assert precision.resolve_dtype("auto", CPU) == torch.float32
+    for name in ("bf16", "bfloat16"):
+        assert precision.resolve_dtype(name, CPU) == torch.bfloat16
+    assert precision.resolve_dtype(torch.float64, CPU) == torch.float64
     with pytest.raises(ConfigError, match="not known"):
-        resolve_dtype("int3", CPU)
-
-
-class Clock:
-    """A clock that goes on by the seconds that each run takes."""
-
-    def __init__(self, *runs):
-        self.now, self.left, self.runs = 100.0, list(runs), 0
-
-    def run(self):
-        self.now += self.left.pop(0)
-        self.runs += 1
-
-    def __call__(self):
-        return self.now
+        precision.resolve_dtype("int3", CPU)
 
 
 @pytest.mark.parametrize(
@@ -197,58 +169,162 @@ class Clock:
     ],
 )
 def test_the_median_of_runs_within_a_budget(runs, budget, expected, count):
-    clock = Clock(*runs, *[1.0] * 9)
-    assert seconds_of(clock.run, budget, most=4, clock=clock) == expected
-    assert clock.runs == count
+    taken, left = [], [*runs, *[1.0] * 9]
+    found = precision.seconds_of(
+        lambda: taken.append(left.pop(0)), budget, most=4, clock=lambda: 100.0 + sum(taken)
+    )
+    assert (found, len(taken)) == (expected, count)
 
 
 def test_a_layer_is_timed_forward_and_if_asked_backward(monkeypatch):
-    shapes = []
-    linear, mm = torch.nn.functional.linear, torch.mm
-
-    def forward(inputs, weight):
-        shapes.append(("forward", tuple(inputs.shape), inputs.dtype))
-        return linear(inputs, weight)
-
-    def back(gradient, weight):
-        shapes.append(("backward", tuple(gradient.shape), gradient.dtype))
-        return mm(gradient, weight)
-
-    monkeypatch.setattr(timing.functional, "linear", forward)
-    monkeypatch.setattr(torch, "mm", back)
-    shape = (3, timing.WIDTH)
-    assert 0 < seconds_of_layer(CPU, torch.float32, 3) < math.inf
-    assert set(shapes) == {("forward", shape, torch.float32)}
-    shapes.clear()
-    seconds_of_layer(CPU, torch.bfloat16, 3, backward=True)
-    assert shapes[:2] == [(way, shape, torch.bfloat16) for way in ("forward", "backward")]
-    assert len(shapes) % 2 == 0
+    forward, back = (
+        spied(monkeypatch, owner, name, lambda inputs, _: (tuple(inputs.shape), inputs.dtype))
+        for owner, name in ((precision.functional, "linear"), (torch, "mm"))
+    )
+    shape = (3, precision.WIDTH)
+    assert 0 < precision.seconds_of_layer(CPU, torch.float32, 3) < math.inf
+    assert (set(forward), back) == ({(shape, torch.float32)}, [])
+    forward.clear()
+    precision.seconds_of_layer(CPU, torch.bfloat16, 3, backward=True)
+    assert forward == back
+    assert set(back) == {(shape, torch.bfloat16)}
 
 
 def test_work_is_told_by_the_processor_time_of_a_thread_and_waiting_is_not(monkeypatch):
-    monkeypatch.setattr(timing.time, "process_time", lambda: 12.0)
+    monkeypatch.setattr(time, "process_time", lambda: 12.0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert timing.work_clock(CPU)() == 3.0
-    assert timing.work_clock(CUDA) is timing.time.perf_counter
+    assert precision.work_clock(CPU)() == 3.0
+    assert precision.work_clock(CUDA) is time.perf_counter
     coarse = SimpleNamespace(resolution=0.0156)  # as on Windows
-    monkeypatch.setattr(timing.time, "get_clock_info", lambda name: coarse)
-    assert timing.work_clock(CPU) is timing.time.perf_counter
+    monkeypatch.setattr(time, "get_clock_info", lambda name: coarse)
+    assert precision.work_clock(CPU) is time.perf_counter
 
 
 def test_a_layer_is_timed_by_the_clock_given_and_what_a_device_lacks_takes_for_ever(monkeypatch):
     ticks = iter(range(100))
-    assert seconds_of_layer(CPU, torch.float32, 2, clock=lambda: next(ticks)) == 1.0
+    assert precision.seconds_of_layer(CPU, torch.float32, 2, clock=lambda: next(ticks)) == 1.0
 
-    def refuse(*_):
-        raise RuntimeError("not implemented for 'BFloat16'")
-
-    monkeypatch.setattr(timing.functional, "linear", refuse)
-    assert seconds_of_layer(CPU, torch.bfloat16, 3) == math.inf
+    refuse = Mock(side_effect=RuntimeError("not implemented for 'BFloat16'"))
+    monkeypatch.setattr(precision.functional, "linear", refuse)
+    assert precision.seconds_of_layer(CPU, torch.bfloat16, 3) == math.inf
 
 
 def test_an_accelerator_is_waited_for(monkeypatch):
-    waited = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(1))
-    synchronize(CUDA)
-    synchronize(CPU)
-    assert waited == [1]
+    monkeypatch.setattr(torch.cuda, "synchronize", waited := Mock())
+    precision.synchronize(CUDA)
+    precision.synchronize(CPU)
+    waited.assert_called_once_with()
+
+
+def test_threads_are_set_for_the_block_only():
+    before = torch.get_num_threads()
+    with threads.cpu_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        with threads.cpu_threads(None), threads.cpu_threads(0):
+            assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({8: 1.0, 4: 1.9, 1: 7.0}, 8),
+        ({8: 1.29, 4: 1.0, 1: 3.0}, 8),  # within the margin
+        ({8: 1.31, 4: 1.0, 1: 3.0}, 4),
+        ({8: 9.0, 4: 2.0, 1: 2.0}, 1),  # of equals the fewer
+    ],
+)
+def test_the_most_are_taken_unless_fewer_are_clearly_faster(seconds, chosen):
+    assert threads.choose(seconds) == chosen
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000\n"}, 6),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),  # of a part of a processor a thread is made too
+        ({"cpu.max": "5000 100000\n"}, 1),
+        ({"cpu.max": "900000 100000\n"}, 6),
+        ({"cpu.max": "broken\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "0\n"}, 6),
+    ],
+)
+def test_processors_are_counted_by_affinity_and_quota(tmp_path, monkeypatch, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert threads.usable_cpus(tmp_path) == expected
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on other systems
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert threads.usable_cpus(tmp_path) == expected
+
+
+@pytest.fixture
+def settle(monkeypatch):
+    """``settle(wanted, cpus, seconds, environment)``: of 8 threads; and what was measured."""
+
+    def settle(wanted, cpus, seconds, environment=None):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if environment is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", environment)
+        monkeypatch.setattr(threads, "usable_cpus", lambda: cpus)
+        monkeypatch.setattr(threads, "measure", measured := Mock(return_value=seconds))
+        return threads.settle_threads(wanted), [call.args[0] for call in measured.call_args_list]
+
+    return settle
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("wanted", "cpus", "seconds", "environment", "expected", "asked"),
+    [
+        # left open it is what is measured
+        (None, 2, {8: 9.0, 2: 1.0, 1: 1.5}, None, 2, [(8, 2, 1)]),
+        (None, 8, {8: 1.0, 4: 2.0, 1: 8.0}, None, 8, [(8, 4, 1)]),
+        (None, 64, {8: 1.0, 4: 2.0, 1: 8.0}, None, 8, [(8, 4, 1)]),
+        (None, 1, {8: 9.0, 1: 1.0}, None, 1, [(8, 1)]),
+        # an environment that says no number says nothing
+        *((None, 1, {8: 9.0, 1: 1.0}, text, 1, [(8, 1)]) for text in ("", "x", "0", "-2")),
+        # no more than the machine has is taken as meant
+        *((wanted, 8, {}, None, wanted, []) for wanted in (1, 4, 8)),
+        (None, 8, {}, "8", 8, []),
+        # more than the machine has are no matter where they are as fast
+        (8, 2, {8: 1.4, 2: 1.0, 1: 1.5}, None, 8, [(8, 2, 1)]),
+    ],
+)
+def test_the_number_that_is_settled(settle, wanted, cpus, seconds, environment, expected, asked):
+    assert settle(wanted, cpus, seconds, environment) == (expected, asked)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "name"),
+    [(8, None, "--threads is"), (None, "8,2", "OMP_NUM_THREADS is"), (8, "3", "--threads is")],
+)
+def test_more_than_the_machine_has_are_obeyed_with_a_warning_where_they_are_slow(
+    settle, wanted, environment, name
+):
+    with pytest.warns(HiddenContextWarning) as caught:
+        assert settle(wanted, 2, {8: 9e-3, 2: 2e-3, 1: 3e-3}, environment)[0] == 8
+    assert [str(each.message) for each in caught] == [
+        f"{name} 8, but 2 threads are 4.5 times as fast on this machine, which has 2 to give "
+        "(measured: a layer's products, 8: 9 ms, 2: 2 ms, 1: 3 ms); take --threads 2."
+    ]
+
+
+def test_each_number_is_measured_once_with_its_threads(monkeypatch):
+    seen = []
+
+    def layer(device, dtype, rows):
+        seen.append((device.type, dtype, torch.get_num_threads()))
+        return 0.25
+
+    monkeypatch.setattr(threads, "seconds_of_layer", layer)
+    measure = lru_cache(threads.measure.__wrapped__)
+    assert [measure((2, 1)) for _ in range(2)] == [{2: 0.25, 1: 0.25}] * 2
+    assert seen == [("cpu", torch.float32, 2), ("cpu", torch.float32, 1)]

@@ -1,17 +1,22 @@
-"""The laws of every kind of reward model, whatever its network."""
+"""The laws of every kind of reward model, whatever its network, and probes on a frozen backbone."""
 
-import shutil
+import json
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hidden_context import heads
 from hidden_context.data.storage.files import read_json
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning, StorageError
+from hidden_context.models.checkpoint.contents import FROZEN_CONFIG, PROBE_WEIGHTS
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.featurizer import Featurizer
+from hidden_context.models.frozen import Probe, ProbeOptions
 from support.builders import CHAT_TEMPLATE, sample_texts
-from support.models import NORMAL, SCALE, edit_json, load, refusal
+from support.models import NORMAL, SCALE, edit_json, edit_weights, load, refusal
+from support.rows import assistant, user
 
 KINDS = ("full", "lora", "ensemble", "frozen")
 TEXTS = sample_texts(10)
@@ -58,13 +63,9 @@ def test_an_interrupted_save_leaves_the_old_folder_whole(saved, tmp_path, monkey
     model, path = load(saved(kind)), tmp_path / "model"
     model.save_pretrained(path)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    with torch.no_grad():
-        for parameter in (model.probe if kind == "frozen" else model.module).parameters():
-            parameter.add_(1.0)
-
-    def full_disk(*args, **options):
-        raise OSError(28, "No space left on device")
-
+    for parameter in (model.probe if kind == "frozen" else model.module).parameters():
+        parameter.data.add_(1.0)
+    full_disk = Mock(side_effect=OSError(28, "No space left on device"))
     with monkeypatch.context() as patch:
         patch.setattr(HeadFile, "save", full_disk)
         with pytest.raises(StorageError, match=r"model could not be written: No space .*Free some"):
@@ -75,7 +76,7 @@ def test_an_interrupted_save_leaves_the_old_folder_whole(saved, tmp_path, monkey
     assert {file: file.read_bytes() for file in before} != before
 
 
-def test_heads_are_checked_against_the_checkpoint(saved, tmp_path, kind):
+def test_heads_are_checked_against_the_checkpoint(saved, kind):
     name = "ensemble" if kind == "ensemble" else "mean_and_variance"
     message = refusal(load, saved(kind), "base")
     assert f"was trained with a {name} head of " in message
@@ -85,21 +86,6 @@ def test_heads_are_checked_against_the_checkpoint(saved, tmp_path, kind):
     if kind != "ensemble":
         exact = {"type": name, "likelihood": "probit"}
         assert load(saved(kind), exact).head.likelihood == "probit"
-    damaged = tmp_path / "damaged"
-    shutil.copytree(saved(kind), damaged)
-    path = damaged / HEAD_FILE
-    for text, words in (("{nonsense", "not valid JSON"), ("[1]", "a JSON object is needed")):
-        path.write_text(text)
-        assert words in refusal(load, damaged)
-    for values, words in (
-        ({"format": 99}, "has format 99, this package reads 1; upgrade"),
-        ({"head": None}, "'head' is missing"),
-        ({"head": {"type": "alien"}}, "'alien' is not known"),
-        ({"reward_scale": {"median": 1}}, "reward_head.json is damaged"),
-    ):
-        shutil.copyfile(saved(kind) / HEAD_FILE, path)
-        edit_json(path, **values)
-        assert words in refusal(load, damaged)
 
 
 def test_texts_that_are_too_long_or_empty(saved, kind):
@@ -146,28 +132,18 @@ def test_rewards_do_not_depend_on_batch_or_way(saved, tmp_path, monkeypatch, kin
         assert model.engine.name == options.get("engine", fastest)
 
 
-def test_saved_models_are_loaded_without_their_backbone_running(saved, tmp_path, monkeypatch):
-    raw = load(saved("frozen")).raw_outputs(TEXTS, batch_size=3)
-
-    def never(*args):
-        raise AssertionError("the backbone ran")
-
-    monkeypatch.setattr(Featurizer, "_forward", never)
-    assert torch.equal(load(saved("frozen")).raw_outputs(TEXTS), raw)
-
-
 def test_chat_messages_and_prompts_with_responses(saved):
     model = load(saved("lora"))
     model.tokenizer.chat_template = CHAT_TEMPLATE
-    messages = [{"role": "user", "content": "tea?"}, {"role": "assistant", "content": "kind"}]
+    messages = [user("tea?"), assistant("kind")]
     rewards = model.score([messages, "<user> tea?</s><assistant> kind</s>"]).mean
     assert torch.allclose(rewards[0], rewards[1], atol=1e-5)
     both = model.score_responses(messages[:1], ["kind", "rude"]).mean
     assert both.shape == (2,)
     assert torch.allclose(both[0], rewards[0], atol=1e-5)
-    text = model.score_responses("\n\nHuman: tea?\n\nAssistant:", ["kind"]).mean
-    joined = model.score(["\n\nHuman: tea?\n\nAssistant: kind"]).mean
-    assert torch.allclose(text, joined, atol=1e-5)
+    prompt = "\n\nHuman: tea?\n\nAssistant:"
+    text, joined = model.score_responses(prompt, ["kind"]), model.score([f"{prompt} kind"])
+    assert torch.allclose(text.mean, joined.mean, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -184,3 +160,91 @@ def test_head_files_come_back_and_name_the_comparison_as_the_paper_does(tmp_path
     stored.save(tmp_path)
     assert HeadFile.load(tmp_path / HEAD_FILE) == stored
     assert read_json(tmp_path / HEAD_FILE).get("comparison") == comparison
+
+
+LINEAR = ProbeOptions(0, 0.0, 1)
+
+
+def test_probe_is_the_mean_of_standardised_members():
+    torch.manual_seed(0)
+    probe = Probe(5, NORMAL, ProbeOptions(4, 0.5, 3)).eval()
+    features = torch.randn(40, 5) * 3 + 7
+    probe.standardise(features)
+    features[0, 0] = 1e4  # an outlier is cut at 8 standard deviations
+    standardised = (features - probe.location) / probe.scale
+    assert standardised[0, 0] > 1e3
+    assert torch.allclose(standardised[1:].mean(0), torch.zeros(5), atol=0.2)
+    standardised[0, 0] = 8
+    by_hand = []
+    for first, _, _, last in probe.members:
+        hidden = torch.relu(standardised @ first.weight.T + first.bias)
+        by_hand.append(hidden @ last.weight.T + last.bias)
+    plain = probe(features)
+    assert torch.allclose(plain, torch.stack(by_hand).mean(0), atol=1e-6)
+    assert plain.abs().max() < 0.1  # nearly equal rewards to start from
+    probe.slope, probe.start = torch.randn(2, 5), torch.tensor([1.0, -2.0])
+    linear = standardised @ probe.slope.T + probe.start
+    assert torch.allclose(probe(features) - plain, linear, atol=1e-4)
+    assert sum(p.numel() for p in Probe(5, NORMAL, LINEAR).parameters()) == 5 * 2 + 2
+
+
+def test_features_that_count_several_times_or_are_constant():
+    features, counts = torch.randn(6, 3), torch.tensor([1, 0, 3, 2, 1, 5])
+    one, other = (Probe(3, NORMAL, LINEAR) for _ in range(2))
+    one.standardise(features, counts)
+    repeated = features.repeat_interleave(counts, 0)
+    other.standardise(repeated)
+    assert torch.allclose(one.location, other.location, atol=1e-6)
+    for scale in (other.scale, repeated.std(0, correction=0)):
+        assert torch.allclose(one.scale, scale, atol=1e-6)
+    one.standardise(torch.ones(4, 3))
+    assert one(torch.ones(4, 3)).isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{"hidden": -1}, {"members": 0}, {"dropout": 1.0}])
+def test_impossible_probes(options):
+    with pytest.raises(ConfigError, match="cannot be built"):
+        ProbeOptions(**options)
+    with pytest.raises(ConfigError, match="a probe of 3 members cannot have an ensemble head of 2"):
+        Probe(5, heads.EnsembleHead(NORMAL, 2), ProbeOptions(members=3))
+
+
+def test_features_are_those_of_the_backbone_and_are_cached(saved, monkeypatch):
+    model = load(saved("frozen"))
+    texts = [*TEXTS[:3], " "]
+    outputs = model.try_raw_outputs(texts, with_features=True)
+    assert outputs.reasons == [None, None, None, "it has no text"]
+    assert outputs.features.shape == (4, 1, 64)
+    assert outputs.features[:3, 0].equal(model.featurizer.features(texts[:3]))
+    assert outputs.features[3].isnan().all()
+    assert model.probe(outputs.features[:3, 0]).equal(outputs.raw[:3])
+    assert model.try_raw_outputs(texts).features is None
+    assert len(model.readout()) == 2 * 64 + 3 * 2 * 8
+    never = Mock(side_effect=AssertionError("the backbone ran"))
+    monkeypatch.setattr(Featurizer, "_forward", never)
+    assert load(saved("frozen")).raw_outputs(texts[:3]).equal(outputs.raw[:3])
+
+
+def test_another_backbone_but_no_other_tokenizer_can_be_named(saved, copied, backbones):
+    raw = load(saved("frozen")).raw_outputs(TEXTS)
+    other = load(saved("frozen"), base_model=backbones("gpt2", seed=3))
+    assert (other.raw_outputs(TEXTS) - raw).abs().max() > 1e-4
+    assert load(saved("frozen"), max_length=9999).max_length == 100
+    message = refusal(load, saved("frozen"), tokenizer_name="other", error=ConfigError)
+    assert "keeps the tokenizer" in message
+    edit_json((folder := copied("frozen")) / FROZEN_CONFIG, trust_remote_code=True)
+    assert load(folder, trust_remote_code=True).head == NORMAL
+
+
+def test_a_folder_of_the_first_format_has_no_linear_part(copied):
+    folder = copied("frozen")
+    model = load(folder)
+    for name in ("slope", "start"):
+        setattr(model.probe, name, torch.zeros_like(getattr(model.probe, name)))
+    assert json.loads((folder / FROZEN_CONFIG).read_text())["format"] == 2
+    assert load_file(folder / PROBE_WEIGHTS)["slope"].shape == (2, 64)
+    edit_weights(folder / PROBE_WEIGHTS, ["slope", "start"])
+    # a folder of this format cannot lack it
+    assert 'Missing key(s) in state_dict: "slope"' in refusal(load, folder)
+    edit_json(folder / FROZEN_CONFIG, format=1)
+    assert torch.equal(load(folder).raw_outputs(TEXTS), model.raw_outputs(TEXTS))

@@ -1,7 +1,9 @@
+"""Any number of sequences: plans of batches, budgets, tuning, and memory that runs out."""
+
 import logging
 import re
-from contextlib import contextmanager
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hidden_context.errors import ConfigError, HiddenContextError
+from hidden_context.models.engine import budget as budgets
+from hidden_context.models.engine import forward
 from hidden_context.models.engine import runner as runner_module
-from hidden_context.models.engine.budget import DEFAULT_TOKENS, TokenBudget
 from hidden_context.models.engine.runner import Runner, batch_tokens, plan
 from support.builders import tiny_classifier
+from support.models import memory_of
 
 WAYS = ("tree", "cache", "padded")
 SEQUENCES = st.lists(
@@ -27,24 +31,16 @@ SEQUENCES = st.lists(
 )
 
 
-def budget_of(tokens, limit=None):
-    budget = TokenBudget(tokens)
-    budget.limit = limit
-    return budget
+COUNTS = st.integers(1, 60)
 
 
-@given(
-    SEQUENCES,
-    st.sampled_from(WAYS),
-    st.integers(1, 60),
-    st.integers(1, 5),
-    st.none() | st.integers(1, 60),
-    st.data(),
-)
+@given(SEQUENCES, st.sampled_from(WAYS), COUNTS, st.integers(1, 5), st.none() | COUNTS, st.data())
 def test_plans(sequences, way, tokens, batch_size, limit, data):
     everything = st.permutations(range(len(sequences)))
     members = data.draw(everything)[: data.draw(st.integers(1, len(sequences)))]
-    batches = plan(sequences, members, way, budget_of(tokens, limit), batch_size)
+    budget = budgets.TokenBudget(tokens)
+    budget.limit = limit
+    batches = plan(sequences, members, way, budget, batch_size)
     planned = [member for batch in batches for tree in batch for member in tree.members]
     assert sorted(planned) == sorted(members)
     for batch in batches:
@@ -68,19 +64,14 @@ def test_plans(sequences, way, tokens, batch_size, limit, data):
             assert size == sum(tree.num_tokens for tree in batch)
 
 
-def test_padded_batches_hold_texts_of_like_length():
+def test_padded_batches_hold_texts_of_like_length_and_trees_count_prompts_once():
     sequences = [[5] * length for length in (3, 40, 4, 41, 5)]
-    batches = plan(sequences, range(5), "padded", TokenBudget(82), 16)
+    batches = plan(sequences, range(5), "padded", budgets.TokenBudget(82), 16)
     assert [[tree.members[0] for tree in batch] for batch in batches] == [[3, 1], [4, 2, 0]]
     assert [batch_tokens(batch, "padded") for batch in batches] == [82, 15]
-
-
-def test_trees_count_prompts_once():
-    prompt = list(range(3, 33))
-    sequences = [[*prompt, 100 + number] for number in range(4)]
-    (batch,) = plan(sequences, range(4), "tree", TokenBudget(34), 1)
-    assert batch_tokens(batch, "tree") == 34
-    assert batch[0].shared == 30
+    sequences = [[*range(3, 33), 100 + number] for number in range(4)]
+    (batch,) = plan(sequences, range(4), "tree", budgets.TokenBudget(34), 1)
+    assert (batch_tokens(batch, "tree"), batch[0].shared) == (34, 30)
 
 
 PROMPTS = [[3 + (5 * place + 11 * row) % 400 for place in range(12 + 4 * row)] for row in range(3)]
@@ -98,30 +89,9 @@ def models():
     return {kind: tiny_classifier(kind) for kind in KINDS.values()}
 
 
+@torch.no_grad()
 def alone(model, texts=TEXTS):
-    with torch.no_grad():
-        return torch.cat(
-            [model(torch.tensor([text]), torch.ones(1, len(text))).logits for text in texts]
-        )
-
-
-@contextmanager
-def memory_of(model, limit):
-    """Inside, passes of more tokens than ``limit`` run out of memory; their sizes are counted."""
-    memory = SimpleNamespace(limit=limit, passes=[], failed=0)
-
-    def spend(module, args, options):
-        size = options["input_ids"].numel()
-        if size > memory.limit:
-            memory.failed += 1
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-        memory.passes.append(size)
-
-    handle = model.base_model.register_forward_pre_hook(spend, with_kwargs=True)
-    try:
-        yield memory
-    finally:
-        handle.remove()
+    return torch.cat([model(torch.tensor([ids]), torch.ones(1, len(ids))).logits for ids in texts])
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -130,7 +100,7 @@ def test_equal_texts_are_run_once_and_get_one_reward(models, way):
     runner = Runner(model, 0)
     order = [3, 1, 0, 3, 2, 1, 1, 0, 3]
     expected = runner.raw_outputs(TEXTS[:4], 2, engine=way)
-    with memory_of(model, 10**6) as memory:
+    with memory_of(model) as memory:
         assert torch.equal(runner.raw_outputs(TEXTS[:4], 2, engine=way), expected)
         once, memory.passes[:] = sum(memory.passes), []
         found = runner.raw_outputs([list(TEXTS[n]) for n in order], 2, engine=way)
@@ -179,19 +149,16 @@ def test_memory_that_runs_out(models, way, caplog):
         # by the budget of that name alone
         runner.raw_outputs(TEXTS, 2, engine=way)
         assert memory.failed > failed
-        assert runner._budgets[DEFAULT_TOKENS["cpu"]].tokens <= 40
+        assert runner._budgets[budgets.DEFAULT_TOKENS["cpu"]].tokens <= 40
     for each in (found, again):
         assert torch.allclose(each, expected, atol=1e-5)
 
 
-def test_the_budget_is_half_of_what_was_tried(models, caplog):
+def test_the_budget_is_half_of_what_was_tried(models):
     texts = [[3 + number] * 10 for number in range(16)]
     with memory_of(models["gpt2"], 90) as memory:
         Runner(models["gpt2"], 0).raw_outputs(texts, 2, engine="padded", tokens_per_batch=160)
     assert memory.passes == [80, 80]
-    assert caplog.messages == [
-        "out of memory with 160 tokens in one forward pass; tokens_per_batch goes from 160 to 80"
-    ]
 
 
 @pytest.mark.parametrize("way", ["tree", "cache"])
@@ -225,35 +192,134 @@ def test_a_text_too_large_for_memory_is_said(models, way):
 
 
 def test_other_errors_are_raised_as_they_are(models, monkeypatch):
-    def broken(*args):
-        raise RuntimeError("shapes do not fit")
-
-    monkeypatch.setattr(runner_module, "padded_outputs", broken)
+    broken = Mock(side_effect=RuntimeError("shapes do not fit"))
+    monkeypatch.setattr(forward, "padded_outputs", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         Runner(models["gpt2"], 0).raw_outputs(TEXTS, 2, engine="padded")
 
 
 def test_a_gpu_s_budget_is_tuned_once_there_is_enough(models, monkeypatch):
-    monkeypatch.setattr(runner_module, "device_of", lambda module: torch.device("cuda"))
+    on_gpu = {"device_of": lambda module: torch.device("cuda")}
+    monkeypatch.setattr(runner_module, "forward", SimpleNamespace(**vars(forward) | on_gpu))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    tried = []
+    tried, start, runner = [], budgets.DEFAULT_TOKENS["cuda"], Runner(models["gpt2"], 0)
 
     def tune(run, start):
         tried.append((start, run(64)))
         return 128
 
     monkeypatch.setattr(runner_module, "tune", tune)
-    start = DEFAULT_TOKENS["cuda"]
-    runner = Runner(models["gpt2"], 0)
-
-    def budget(sequences, tokens_per_batch=None):
-        return runner._budget(sequences, "padded", 16, tokens_per_batch).tokens
-
     texts = [[3 + number] * 32 for number in range(start // 8)]
+    few = texts[:10]
     with torch.no_grad():
-        assert budget(texts[:10]) == start
-        assert budget(texts, 500) == 500
-        assert tried == []
-        assert budget(texts) == 128
-        assert budget(texts[:10]) == 128
+        for sequences, asked, found in (
+            *((few, None, start), (texts, 500, 500)),
+            *((texts, None, 128), (few, None, 128)),
+        ):
+            assert len(tried) == (found == 128 and sequences is few)
+            assert runner._budget(sequences, "padded", 16, asked).tokens == found
     assert tried == [(start, 64)]
+
+
+growing = float
+
+
+def saturating(tokens):
+    """Throughput with half of its highest value at 1000 tokens."""
+    return 1e5 * tokens / (tokens + 1000)
+
+
+@pytest.mark.parametrize(
+    ("throughput", "limits", "start", "budget"),
+    [
+        # doubling n gains (2n + 2000) / (2n + 1000) - 1: 5.8 % at 8,192 and 3.0 % at 16,384
+        (saturating, {}, 1024, 16_384),
+        (lambda tokens: 1000.0, {}, 512, 512),
+        (lambda tokens: tokens if tokens <= 400 else 10.0, {}, 100, 400),
+        (growing, {"memory": 5000}, 1024, 4096),
+        (saturating, {"memory": 100}, 1024, 1024),  # none for the first budget either
+        (growing, {"available": 3000}, 1024, 4096),
+        (growing, {"most": 4500}, 1000, 4000),
+    ],
+    ids=["saturating", "constant", "falling", "memory", "no memory", "no more to run", "most"],
+)
+def test_the_budget_is_where_throughput_stops_growing(throughput, limits, start, budget):
+    now, runs = [0.0], []
+
+    def run(tokens):
+        runs.append(tokens)
+        if tokens > limits.get("memory", 10**9):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        done = min(tokens, limits.get("available", 10**9))
+        first = 60.0 * (runs.count(tokens) == 1)  # the first pass of a size is not timed
+        now.append(now[-1] + first + done / throughput(done))
+        return done
+
+    most = limits.get("most", 2**18)
+    assert budgets.tune(run, start, most, clock=lambda: now[-1]) == budget
+    assert max(runs) <= 2 * budget
+    assert runs[:2] == [start, start][: len(runs)]
+
+
+def test_other_errors_of_tuning_are_raised():
+    with pytest.raises(RuntimeError, match="shapes"):
+        budgets.tune(Mock(side_effect=RuntimeError("shapes do not fit")), 10)
+
+
+ALLOCATOR = "DefaultCPUAllocator: "
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (torch.OutOfMemoryError("whatever"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), True),
+        (RuntimeError(f"[enforce fail at alloc] {ALLOCATOR}can't allocate memory"), True),
+        (RuntimeError(f"{ALLOCATOR}not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublas`"), True),
+        (RuntimeError("CUDA error: device-side assert"), False),
+        (ValueError("out of memory"), False),
+        (OSError(), False),
+    ],
+)
+def test_errors_of_memory(error, memory):
+    assert budgets.is_out_of_memory(error) == memory
+
+
+def test_memory_that_cannot_be_had_is_such_an_error():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert budgets.is_out_of_memory(caught.value)
+
+
+def test_half_of_what_was_too_much(caplog):
+    budget = budgets.TokenBudget(1000)
+    assert budget.limit is None
+    with caplog.at_level(logging.WARNING, "hidden_context"):
+        budget.halve(900)
+    assert (budget.tokens, budget.limit) == (450, 450)
+    assert caplog.messages == [
+        "out of memory with 900 tokens in one forward pass; tokens_per_batch goes from 1000 to 450"
+    ]
+    budget.halve(3000)  # a longer text, or several that share a beginning
+    assert (budget.tokens, budget.limit) == (225, 225)
+    for _ in range(20):
+        budget.halve(3000)
+    assert (budget.tokens, budget.limit) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "kind", "factor"),
+    [
+        ("cpu", torch.float32, "cpu", 1),
+        ("cpu", torch.bfloat16, "cpu", 2),
+        ("cuda:1", torch.float32, "cuda", 1),
+        ("cuda", torch.bfloat16, "cuda", 1),
+        ("xpu", torch.float32, "cuda", 1),
+    ],
+)
+def test_defaults(device, dtype, kind, factor):
+    expected = factor * budgets.DEFAULT_TOKENS[kind]
+    assert budgets.default_tokens(torch.device(device), dtype) == expected

@@ -1,14 +1,21 @@
-"""Sequence classifiers: where the reward is read, in which precision, and from which features."""
+"""Sequence classifiers: where the reward is read, from which features, and by which kernels."""
+
+import itertools
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
+from transformers.activations import GELUActivation, NewGELUActivation
 
 from hidden_context.errors import DataError, HiddenContextError
 from hidden_context.models.engine.forward import classifier_of
 from hidden_context.models.engine.runner import Features, Runner
-from hidden_context.models.network.modules import final_linear, output_layers
+from hidden_context.models.network import modules
 from hidden_context.models.network.tokenizer import prepare_tokenizer
 from hidden_context.models.sequence import SequenceRewardModel
 from support.builders import DECODERS, ENCODERS, sample_texts, tiny_classifier, tiny_tokenizer
@@ -22,8 +29,7 @@ SHARED = [5, 6, 7, 8, 9, 10, 11, 12]
 SEQUENCES = [[*SHARED, 20, 21], [3, 4, 5], [*SHARED, 30], [*SHARED, 31, 32, 33], [40, 41]]
 
 
-def close(found, expected, tolerance=1e-5):
-    return torch.allclose(found, expected, atol=tolerance, rtol=tolerance)
+close = partial(torch.allclose, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [*DECODERS, *ENCODERS, "electra", "t5"])
@@ -48,8 +54,7 @@ def test_pad_equal_to_eos_and_texts_that_end_in_eos(backbones, kind):
     for text, output in zip(texts, raw, strict=True):
         ids = torch.tensor([model.tokenizer(text)["input_ids"]])
         assert (ids[0, -1] == 2) == text.endswith("</s>")
-        with torch.no_grad():
-            by_hand = final_linear(module)[1](module.base_model(input_ids=ids)[0][0, -1])
+        by_hand = modules.final_linear(module)[1](module.base_model(input_ids=ids)[0][0, -1])
         assert torch.allclose(output, by_hand, atol=1e-5)
     # a final EOS is read, which the stock pooling passes over
     plain, ended = model.raw_outputs([TEXTS[0], TEXTS[0] + "</s>"])
@@ -100,7 +105,7 @@ def test_gradients_pass_through_texts_with_different_numbers_of_eos():
     module = tiny_classifier("t5", 1)
     ids = torch.tensor([[5, 6, 2, 0], [7, 2, 8, 2]])
     module(ids, attention_mask=(ids != 0).long()).logits.square().sum().backward()
-    assert final_linear(module)[1].weight.grad.abs().max() > 0
+    assert modules.final_linear(module)[1].weight.grad.abs().max() > 0
 
 
 def test_tokens_beyond_the_vocabulary_are_named_and_padding_may_be_one(backbones):
@@ -118,17 +123,15 @@ def test_tokens_beyond_the_vocabulary_are_named_and_padding_may_be_one(backbones
 def test_raw_outputs_are_read_from_features_whichever_way_texts_are_run(backbones, kind):
     spread = 0.5 if kind == "t5" else 1.0
     model = load(backbones(kind, num_labels=2, spread=spread), "mean_and_variance")
-    ((_, layer),) = output_layers(classifier_of(model.module))
+    ((_, layer),) = modules.output_layers(classifier_of(model.module))
     ways = ("padded", "tree", "cache") if kind in ("gpt2", "llama") else ("padded",)
     sequences = [[*ids, 2] for ids in SEQUENCES] if kind == "t5" else SEQUENCES
     plain = model.raw_outputs_of_tokens(sequences, engine="padded")
-    for way in ways:
-        for batch in (1, 2, 16):
-            raw, features = model.run_tokens(sequences, batch, engine=way, with_features=True)
-            assert features.shape == (5, 1, layer.in_features)
-            assert close(raw, plain)
-            bias = None if layer.bias is None else layer.bias.detach()
-            assert close(functional.linear(features[:, 0], layer.weight.detach(), bias), raw)
+    for way, batch in itertools.product(ways, (1, 2, 16)):
+        raw, features = model.run_tokens(sequences, batch, engine=way, with_features=True)
+        assert features.shape == (5, 1, layer.in_features)
+        assert close(raw, plain)
+        assert close(layer(features[:, 0]), raw)
     assert model.run_tokens(sequences)[1] is None
     assert model.readout().equal(layer.weight.detach().flatten())
     assert not layer._forward_pre_hooks
@@ -170,3 +173,157 @@ def test_a_layer_that_reads_something_else_is_refused():
     module = tiny_classifier("gpt2", 1)
     with pytest.raises(HiddenContextError, match="this model cannot have a reference"):
         Features([module.score], 2).keep(module, [[1], [2]], [0, 1], seen=[])
+
+
+FUSED = nn.GELU(approximate="tanh")
+needs_kernel = pytest.mark.skipif(
+    modules.linear_gelu_kernel() is None, reason="this PyTorch has no product with a GELU inside"
+)
+
+
+def block_and_inputs(dtype=torch.bfloat16):
+    """A feed-forward block in evaluation mode, weights of a size that matters, and some inputs."""
+    torch.manual_seed(0)
+    block = modules.gelu_blocks(tiny_classifier("gpt2"))[0].eval()
+    with torch.no_grad():
+        for layer in (block.c_fc, block.c_proj):
+            layer.weight.normal_(std=layer.weight.shape[0] ** -0.5)
+            layer.bias.normal_()
+    return block.to(dtype), torch.randn(2, 37, block.c_fc.weight.shape[0]).to(dtype)
+
+
+def by_hand(block, inputs, dtype):
+    """The block in steps, each rounded to a precision."""
+    x, inner, outer = inputs.to(dtype), block.c_fc, block.c_proj
+    hidden = functional.gelu(x @ inner.weight.to(dtype) + inner.bias.to(dtype), approximate="tanh")
+    return (hidden @ outer.weight.to(dtype) + outer.bias.to(dtype)).detach()
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts the calls of the kernel."""
+    kernel = modules.linear_gelu_kernel()
+    counting = Mock(side_effect=kernel)
+    monkeypatch.setattr(modules, "linear_gelu_kernel", lambda: kernel and counting)
+    return counting
+
+
+@needs_kernel
+def test_it_is_no_further_from_the_exact_block_than_the_steps_are(calls):
+    block, inputs = block_and_inputs()
+    exact = by_hand(block, inputs, torch.float64)
+    with torch.inference_mode():
+        found = block(inputs).double()
+    assert calls.call_count == 1
+    apart = (found - exact).norm() / exact.norm()
+    steps = (by_hand(block, inputs, torch.bfloat16).double() - exact).norm() / exact.norm()
+    assert 0 < apart < 4e-3
+    assert apart < 1.05 * steps
+
+
+CHANGES = {
+    "float32": lambda block, hear: None,
+    "ReLU": lambda block, hear: setattr(block, "act", nn.ReLU()),
+    "training": lambda block, hear: setattr(block.train().dropout, "p", 1.0),
+    "hook": lambda block, hear: block.c_fc.register_forward_hook(hear),
+    "pre-hook": lambda block, hear: block.c_fc.register_forward_pre_hook(hear),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_everything_else_is_the_blocks_own_way(calls, change):
+    dtype, hear = getattr(torch, change, torch.bfloat16), Mock(return_value=None)
+    block, inputs = block_and_inputs(dtype)
+    CHANGES[change](block, hear)
+    with torch.inference_mode():
+        found = block(inputs)
+        assert hear.called == change.endswith("hook")
+        assert torch.equal(found, super(modules.GeluInProduct, block).forward(inputs))
+    if dtype == torch.float32:
+        assert torch.allclose(found.double(), by_hand(block, inputs, torch.float64), atol=1e-5)
+    block.eval()(inputs).float().sum().backward()  # so are gradients
+    assert block.c_fc.weight.grad is not None
+    assert not calls.called
+
+
+def test_an_adapter_on_the_first_layer_counts(calls):
+    torch.manual_seed(0)
+    config = LoraConfig(target_modules=["c_fc"], init_lora_weights=False, fan_in_fan_out=True)
+    adapted = get_peft_model(tiny_classifier("gpt2"), config).to(torch.bfloat16).eval()
+    ids = torch.arange(3, 40)[None]
+    with torch.inference_mode():
+        with_adapter = adapted(input_ids=ids).logits
+        with adapted.disable_adapter():
+            without = adapted(input_ids=ids).logits
+    assert (with_adapter - without).abs().max() > 1e-3
+    assert not calls.called
+
+
+def exact_kernel(inputs, weight, bias, *_):
+    plain = functional.linear(inputs.float(), weight.float(), bias.float())
+    return functional.gelu(plain, approximate="tanh")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "used"),
+    [
+        (lambda values: values, True),
+        (lambda values: values + 1.0, False),
+        (lambda values: values - 0.03, False),
+        (lambda values: values.nan_to_num(), False),
+        (lambda values: values[:, :1], False),
+        (Mock(side_effect=RuntimeError("built without oneDNN")), False),
+    ],
+    ids=["none", "far", "near", "hides NaN", "shape", "refuses"],
+)
+def test_a_kernel_that_is_wrong_is_not_used(mistake, used, monkeypatch):
+    def wrong(*arguments):
+        return mistake(exact_kernel(*arguments))
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong)
+    monkeypatch.setattr(modules, "linear_gelu_kernel", modules.linear_gelu_kernel.__wrapped__)
+    assert modules.linear_gelu_kernel() == (wrong if used else None)
+    if not used:
+        block, inputs = block_and_inputs()
+        with torch.inference_mode():
+            assert torch.equal(block(inputs), super(modules.GeluInProduct, block).forward(inputs))
+
+
+def test_gpt2_has_one_in_each_layer_and_its_rewards_and_gradients_stay():
+    ids, found = torch.arange(3, 40)[None], []
+    for fused in (False, True):
+        model = tiny_classifier("gpt2", stock=True, n_layer=3)
+        weights = list(model.state_dict())
+        if fused:
+            assert [modules.fuse_gelu(model), modules.fuse_gelu(model)] == [3, 0]
+            kinds = [module for module in model.modules() if isinstance(module, nn.GELU)]
+            assert [module.approximate for module in kinds] == ["tanh"] * 3
+        assert any(isinstance(each, NewGELUActivation) for each in model.modules()) == (not fused)
+        assert list(model.state_dict()) == weights
+        assert model.config.activation_function == "gelu_new"
+        model.config.pad_token_id = None
+        raw = model(input_ids=ids).logits
+        raw.sum().backward()
+        found.append((raw.detach(), model.transformer.wte.weight.grad))
+    for plain, own in zip(*found, strict=True):
+        assert torch.allclose(plain, own, atol=1e-5, rtol=1e-4)
+
+
+def test_other_activations_stay():
+    assert modules.fuse_gelu(tiny_classifier("llama", stock=True)) == 0
+    assert [len(modules.gelu_blocks(tiny_classifier(kind))) for kind in ("gpt2", "llama")] == [2, 0]
+    x = torch.linspace(-3, 3, 101)
+    for kind in ("bert", "gpt_neox"):
+        model = tiny_classifier(kind)  # specialised for rewards
+        assert modules.fuse_gelu(tiny_classifier(kind, stock=True)) == 0
+        exact = [module for module in model.modules() if isinstance(module, GELUActivation)]
+        assert len(exact) == 2
+        assert torch.allclose(exact[0](x), x * torch.special.ndtr(x), atol=1e-6)
+        assert (exact[0](x) - FUSED(x)).abs().max() > 1e-4
+
+    class Other(NewGELUActivation):
+        """Might compute something else."""
+
+    parent = nn.Sequential(Other(), nn.Sequential(NewGELUActivation()))
+    assert modules.fuse_gelu(parent) == 1
+    assert type(parent[0]) is Other

@@ -1,6 +1,9 @@
+"""Trees in one row: rewards and gradients of every architecture, and the model put back."""
+
 import copy
 from contextlib import nullcontext
 from functools import cache
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -50,15 +53,11 @@ FAMILIES = [
     [tokens(600), tokens(601)],
 ]
 SEQUENCES = [sequence for family in FAMILIES for sequence in family]
-TREES = []
-for _family in FAMILIES:
-    _start = sum(len(tree.members) for tree in TREES)
-    TREES.append(tree_of(SEQUENCES, range(_start, _start + len(_family))))
+_ENDS = [0, *accumulate(map(len, FAMILIES))]
+TREES = [tree_of(SEQUENCES, range(*ends)) for ends in pairwise(_ENDS)]
 
 
-@cache
-def model_of(name):
-    return made(name)
+model_of = cache(made)
 
 
 @cache
@@ -141,20 +140,21 @@ def gradients(model, tree):
     with tree_attention_in(model) if tree else nullcontext():
         raw = tree_outputs(model, SIDES, PAIR_TREES) if tree else padded_outputs(model, SIDES, 0)
         (raw * WEIGHTS.to(raw.dtype)).sum().backward()
-    return {
-        name: parameter.grad.clone()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None and parameter.requires_grad
-    }
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {name: p.grad.clone() for name, p in trained.items() if p.grad is not None}
 
 
-def check_gradients(model, tolerance):
-    expected, found = gradients(model, tree=False), gradients(model, tree=True)
+def same_gradients(found, expected, tolerance):
     assert found.keys() == expected.keys()
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     assert largest > 1e-3
     for name, gradient in expected.items():
         assert (found[name] - gradient).abs().max() <= tolerance * largest, name
+
+
+def check_gradients(model, tolerance):
+    found = gradients(model, tree=True)
+    same_gradients(found, gradients(model, tree=False), tolerance)
     return found
 
 
@@ -174,38 +174,25 @@ def test_gradients_of_all_weights(name, dtype, tolerance):
     assert len(check_gradients(model, tolerance)) == len(list(model.parameters()))
 
 
-def checkpointed(model, reentrant=False):
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    model.enable_input_require_grads()
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
-def test_gradients_with_checkpointing(name, reentrant):
-    model = copy.deepcopy(model_of(name)).train()
-    plain = gradients(model, tree=True)
-    checkpointed(model, reentrant)
-    found = check_gradients(model, 1e-4)
-    largest = max(float(gradient.abs().max()) for gradient in plain.values())
-    for key, gradient in plain.items():
-        assert (found[key] - gradient).abs().max() <= 1e-5 * largest
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
-def test_gradients_of_adapters(name, checkpointing):
-    model = add_lora(copy.deepcopy(model_of(name)), LoraOptions(r=2, alpha=4, dropout=0.0))
-    with torch.no_grad():
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("checkpointed", [None, "reentrant", "not reentrant"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "opt"])
+def test_gradients_of_adapters_and_with_checkpointing(name, checkpointed, adapted):
+    model = copy.deepcopy(model_of(name))
+    if adapted:
+        model = add_lora(model, LoraOptions(r=2, alpha=4, dropout=0.0))
         for key, parameter in model.named_parameters():
             if "lora_B" in key:  # zero at the start, which would leave lora_A without gradients
-                parameter.normal_(std=0.1)
-    model.train()
-    if checkpointing:
-        checkpointed(model)
+                parameter.data.normal_(std=0.1)
+    plain = gradients(model.train(), tree=True)
+    if checkpointed is not None:
+        model.activation_checkpointing_enable({"use_reentrant": checkpointed == "reentrant"})
+        model.enable_input_require_grads()
     found = check_gradients(model, 1e-4)
-    adapted = [key for key in found if "lora_" in key]
-    assert len(adapted) >= 4
-    assert all(found[key].abs().max() > 0 for key in adapted)
+    same_gradients(found, plain, 1e-5)
+    of_adapters = [gradient for key, gradient in found.items() if "lora_" in key]
+    assert len(of_adapters) >= 4 * adapted
+    assert all(gradient.abs().max() > 0 for gradient in of_adapters)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gemma2", "bloom"])

@@ -1,22 +1,15 @@
+"""Attention and masks of trees against the formula, token by token."""
+
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
-from transformers.masking_utils import (
-    bidirectional_mask_function,
-    causal_mask_function,
-    chunked_causal_mask_function,
-    sliding_window_causal_mask_function,
-)
+from transformers import masking_utils as masks
 
 from hidden_context.data.tokens.trees import lay_out, tree_of
-from hidden_context.models.engine import attention as attention_module
-from hidden_context.models.engine.attention import (
-    TreeUnsupportedError,
-    laid_out,
-    tree_attention,
-    tree_mask,
-)
+from hidden_context.models.engine import attention
+from support.runs import spied
 
 SEQUENCES = [[*range(3, 24), 50, 51], [*range(3, 24), 60], [70, 71, 72]]
 
@@ -25,21 +18,25 @@ LAYOUT = lay_out(SEQUENCES, [tree_of(SEQUENCES, (0, 1)), tree_of(SEQUENCES, (2,)
 
 
 def mask_by(rule, layout=LAYOUT, **options):
-    arguments = {"attention_mask": torch.ones(1, layout.num_tokens), "allow_is_causal_skip": True}
-    with laid_out(layout):
-        return tree_mask(batch_size=1, q_length=3, mask_function=rule, **(arguments | options))
+    sizes = {"batch_size": 1, "q_length": 3, "allow_is_causal_skip": True}
+    arguments = sizes | {"attention_mask": torch.ones(1, layout.num_tokens)} | options
+    with attention.laid_out(layout):
+        return attention.tree_mask(mask_function=rule, **arguments)
+
+
+CHUNKS = masks.chunked_causal_mask_function(8, torch.tensor([0]))
 
 
 @pytest.mark.parametrize(
     ("rule", "visible"),
     [
-        (causal_mask_function, None),
-        (sliding_window_causal_mask_function(LAYOUT.longest), None),  # plainly causal
-        (sliding_window_causal_mask_function(5), lambda row, column: row - column < 5),
+        (masks.causal_mask_function, None),
+        (masks.sliding_window_causal_mask_function(LAYOUT.longest), None),  # plainly causal
         (
-            chunked_causal_mask_function(8, torch.tensor([0])),
-            lambda row, column: row // 8 == column // 8,
+            masks.sliding_window_causal_mask_function(5),
+            lambda row, column: row - column < 5,
         ),
+        (CHUNKS, lambda row, column: row // 8 == column // 8),
     ],
 )
 def test_masks_by_the_models_rule(rule, visible):
@@ -55,16 +52,17 @@ def test_masks_by_the_models_rule(rule, visible):
 @pytest.mark.parametrize(
     ("rule", "options", "words"),
     [
-        (bidirectional_mask_function, {}, "its tokens attend to later ones"),
-        (causal_mask_function, {"attention_mask": None}, "a way of its own"),
-        (causal_mask_function, {"use_vmap": True}, "a way of its own"),
+        (masks.bidirectional_mask_function, {}, "its tokens attend to later ones"),
+        (masks.causal_mask_function, {"attention_mask": None}, "a way of its own"),
+        (masks.causal_mask_function, {"use_vmap": True}, "a way of its own"),
     ],
 )
 def test_masks_that_are_refused(rule, options, words):
-    with pytest.raises(TreeUnsupportedError, match=words):
+    with pytest.raises(attention.TreeUnsupportedError, match=words):
         mask_by(rule, **options)
-    with pytest.raises(TreeUnsupportedError, match="a way of its own"):  # outside of any layout
-        tree_mask(mask_function=causal_mask_function, attention_mask=torch.ones(1, 3))
+    outside_of_any_layout = {"mask_function": rule, "attention_mask": torch.ones(1, 3)}
+    with pytest.raises(attention.TreeUnsupportedError, match="a way of its own"):
+        attention.tree_mask(**outside_of_any_layout)
 
 
 class Layer(torch.nn.Module):
@@ -104,61 +102,49 @@ def by_hand(layout, query, key, value, *, window=None, softcap=None, sinks=None,
     return result
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"scaling": 0.3},
-        {"softcap": 0.7},
-        {"softcap": 2.0, "scaling": 1.5},
-        {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0])},
-        {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0]), "window": 2},
-        {"window": 2},
-        {"window": 3, "softcap": 0.7},
-    ],
-    ids=str,
-)
+SINKS = torch.tensor([0.5, -1.0, 2.0, 0.0])
+OPTIONS = [
+    *({}, {"scaling": 0.3}, {"softcap": 0.7}, {"softcap": 2.0, "scaling": 1.5}, {"sinks": SINKS}),
+    *({"sinks": SINKS, "window": 2}, {"window": 2}, {"window": 3, "softcap": 0.7}),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("kept", [1, 2, 4])
 def test_attention_by_hand(options, kept):
     layout, query, key, value = row_of_states(heads=4, kept=kept)
     expected = by_hand(layout, query, key, value, **options)
-    passed = {name: options.get(name) for name in ("scaling", "softcap")}
-    mask = None
-    if "window" in options:
-        mask = mask_by(sliding_window_causal_mask_function(options["window"]), layout)
+    names = {"scaling": "scaling", "softcap": "softcap", "sinks": "s_aux"}
+    passed = {names[name]: value for name, value in options.items() if name in names}
+    rule = masks.sliding_window_causal_mask_function(options.get("window", layout.longest))
     layers = [Layer(), Layer()]
     for layer in layers:
-        found, weights = tree_attention(
-            layer, query, key, value, mask, layout, s_aux=options.get("sinks"), **passed
-        )
+        mask = mask_by(rule, layout)
+        found, weights = attention.tree_attention(layer, query, key, value, mask, layout, **passed)
     assert layout.seen == {id(layer) for layer in layers}
     assert weights is None
     assert found.shape == (1, 6, 4, 4)
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"tree": None}, {"position_bias": torch.zeros(1)}, {"is_causal": False}, {"rows": 2}],
-    ids=str,
-)
-def test_attention_that_is_refused(options):
+REFUSED = [{"tree": None}, {"position_bias": torch.zeros(1)}, {"is_causal": False}]
+
+
+@pytest.mark.parametrize(("options", "rows"), [*((each, 1) for each in REFUSED), ({}, 2)], ids=str)
+def test_attention_that_is_refused(options, rows):
     layout, *states = row_of_states()
-    rows = [state.expand(options.get("rows", 1), -1, -1, -1) for state in states]
-    passed = {"tree": layout} | {key: value for key, value in options.items() if key != "rows"}
-    with pytest.raises(TreeUnsupportedError, match="Layer attends in a way of its own"):
-        tree_attention(Layer(), *rows, None, **passed)
+    states = [state.expand(rows, -1, -1, -1) for state in states]
+    with pytest.raises(attention.TreeUnsupportedError, match="Layer attends in a way of its own"):
+        attention.tree_attention(Layer(), *states, None, **({"tree": layout} | options))
     assert layout.seen == set()
 
 
 def test_dropout_of_attention_weights_is_applied():
     layout, *states = row_of_states()
-    plain, _ = tree_attention(Layer(), *states, None, layout)
-    for options in ({}, {"softcap": 50.0}):
-        draws = [
-            tree_attention(Layer(), *states, None, layout, dropout=0.5, **options)[0]
-            for _ in range(600)
-        ]
+    plain, _ = attention.tree_attention(Layer(), *states, None, layout)
+    for softcap in (None, 50.0):
+        options = {"tree": layout, "dropout": 0.5, "softcap": softcap}
+        draws = [attention.tree_attention(Layer(), *states, None, **options)[0] for _ in range(600)]
         mean = torch.stack(draws).mean(0)
         assert (draws[0] - draws[1]).abs().max() > 0.1
         # 600 draws of values of about 1: a standard error of about 0.04
@@ -190,58 +176,50 @@ def flash(query, key, value, of_queries, of_keys, longest_query, longest_key, **
 def test_variable_length_attention_is_told_the_same(monkeypatch, kept, scaling):
     """The path of GPUs, with PyTorch's function there replaced by its description."""
     layout, *states = row_of_states(heads=4, kept=kept)
-    expected, _ = tree_attention(Layer(), *states, None, layout, scaling=scaling)
+    expected, _ = attention.tree_attention(Layer(), *states, None, layout, scaling=scaling)
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", flash)
-    monkeypatch.setattr(attention_module, "_has_variable_length", lambda query: True)
+    monkeypatch.setattr(attention, "_has_variable_length", lambda query: True)
     for _ in range(2):  # the second layer finds the offsets in the layout
-        found, _ = tree_attention(Layer(), *states, None, layout, scaling=scaling)
+        found, _ = attention.tree_attention(Layer(), *states, None, layout, scaling=scaling)
         assert torch.allclose(found, expected, atol=1e-6)
     assert "offsets" in layout.memo
 
 
 def test_variable_length_attention_is_for_gpus_and_plain_layers_only(monkeypatch):
     layout, query, key, value = row_of_states()
-    assert not attention_module._has_variable_length(query)
-    assert not attention_module._has_variable_length(query.bfloat16())
+    assert not attention._has_variable_length(query)
+    assert not attention._has_variable_length(query.bfloat16())
 
-    def refuse(*args):
-        raise AssertionError("must not be asked")
-
-    monkeypatch.setattr(attention_module, "_has_variable_length", lambda query: True)
-    monkeypatch.setattr(attention_module, "_variable_length", refuse)
-    mask = mask_by(sliding_window_causal_mask_function(2), layout)
-    sinks = torch.zeros(2)
-    for options in ({"softcap": 1.0}, {"s_aux": sinks}, {"dropout": 0.5}):
-        tree_attention(Layer(), query, key, value, None, layout, **options)
-    tree_attention(Layer(), query, key, value, mask, layout)
+    monkeypatch.setattr(attention, "_has_variable_length", lambda query: True)
+    monkeypatch.setattr(attention, "_variable_length", asked := Mock())
+    mask = mask_by(masks.sliding_window_causal_mask_function(2), layout)
+    for options in ({"softcap": 1.0}, {"s_aux": torch.zeros(2)}, {"dropout": 0.5}):
+        attention.tree_attention(Layer(), query, key, value, None, layout, **options)
+    attention.tree_attention(Layer(), query, key, value, mask, layout)
+    assert not asked.called
 
 
 def test_training_in_half_precision_attends_in_float32(monkeypatch):
     """A CPU's backward pass of attention is slow in bfloat16, so it gets float32 under autocast."""
-    layout = lay_out(
-        [[1, 2, 3, 4, 5], [1, 2, 3, 6]], [tree_of([[1, 2, 3, 4, 5], [1, 2, 3, 6]], (0, 1))]
-    ).layout
-    seen = []
-    real = attention_module.scaled_dot_product_attention
-
-    def watched(query, *others, **options):
-        seen.append(query.dtype)
-        return real(query, *others, **options)
-
-    monkeypatch.setattr(attention_module, "scaled_dot_product_attention", watched)
-    generator = torch.Generator().manual_seed(0)
-    exact = [torch.randn(1, 2, 6, 8, generator=generator) for _ in range(3)]
+    layout, *exact = row_of_states(size=8)
+    seen = spied(
+        monkeypatch,
+        *(attention, "scaled_dot_product_attention"),
+        lambda query, *_, **__: query.dtype,
+    )
     half = [x.bfloat16().requires_grad_() for x in exact]
-    module = torch.nn.Identity()
+    module = Layer()
     with torch.autocast("cpu", torch.bfloat16):
-        output, _ = tree_attention(module, *half, None, tree=layout)
+        output, _ = attention.tree_attention(module, *half, None, tree=layout)
     assert output.dtype == torch.bfloat16
     assert set(seen) == {torch.float32}
-    expected, _ = tree_attention(module, *[x.detach().float() for x in half], None, tree=layout)
+    expected, _ = attention.tree_attention(
+        module, *[x.detach().float() for x in half], None, tree=layout
+    )
     assert (output.float() - expected).abs().max() < 0.01
     output.float().sum().backward()
     assert all(x.grad is not None and x.grad.dtype == torch.bfloat16 for x in half)
     seen.clear()
     with torch.no_grad():
-        tree_attention(module, *half, None, tree=layout)
+        attention.tree_attention(module, *half, None, tree=layout)
     assert set(seen) == {torch.bfloat16}

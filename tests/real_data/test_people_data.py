@@ -1,14 +1,150 @@
-"""The loaders of real votes by several people, and their folds."""
+"""Real votes by several people: what is read of them, and what they say by themselves."""
 
+import json
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
 from people.data import NAMES, folds, load
 
-from hidden_context.data.example import Comparison, Ranking
+from hidden_context.check import CheckConfig, check
+from hidden_context.data.collections import find_source
+from hidden_context.data.example import Comparison, Judgement
+from hidden_context.data.votes.items import votes_of
+from hidden_context.data.votes.observed import Observing, observed
+from hidden_context.statistics.votes.contested import compare_measures
+from hidden_context.statistics.votes.losses import entropy_floor
 
 pytestmark = pytest.mark.real_data
+
+FILES = {
+    "ukpconvarg": "ukpconvarg1.jsonl.gz",
+    "pluriharms": "pluriharms_*.csv.gz",
+    "dices": "dices_350.jsonl.gz",
+    "lamp": "lamp_rankings.jsonl.gz",
+    "hhh_alignment": "hhh_alignment_eval.json.gz",
+}
+QUICK = Observing(resamples=199, test_resamples=99)
+DEBATES = ("TV is better than Books", "Is it better to have a lousy father or to be fatherless?")
+
+
+@pytest.fixture(scope="module")
+def published(real_data):
+    """The examples of each public data set, and what is known of its annotators."""
+    files = {name: sorted((real_data / "people").glob(one)) for name, one in FILES.items()}
+    return {
+        name: (
+            list(find_source(name).read(paths, Counter())),
+            find_source(name).read_annotators(paths),
+        )
+        for name, paths in files.items()
+    }
+
+
+def forms(examples):
+    """How many examples there are, judged how many times."""
+    return Counter(len(example.judgements) for example in examples)
+
+
+@pytest.mark.slow
+def test_arguments(published):
+    examples, _ = published["ukpconvarg"]
+    assert forms(examples) == {5: 16_927 - 190, 4: 190}
+    assert len({example.prompt_key for example in examples}) == 32
+    assert (examples[0].judgements[0].annotator, examples[0].prompt[:9]) == ("w0446", "Ban Plast")
+    topics = [example.columns["topic"] for example in examples]
+    assert len(set(topics)) == 16
+    found = observed(examples, topics, QUICK).comparisons
+    assert (found.items, found.votes, found.annotators) == (16_927, 84_445, 3_815)
+    assert round(found.split.estimate * found.items) == 13_598
+    assert round(found.answers["equal"] * found.votes) == 19_105
+    kinds = {"equal": 127, "conflict": 2_208, "indifference": 1_075}
+    assert {name: found.kinds[name].items for name in kinds} == kinds
+    assert found.alpha.estimate == pytest.approx(0.267, abs=1e-3)
+    assert found.differ.estimate == pytest.approx(0.476, abs=1e-3)
+    people = found.people
+    assert people.readiness.spread.low > 0.7
+    assert people.readiness.above + people.readiness.below > 200
+    assert people.position.above + people.position.below < 5
+    assert people.readiness.wrong_sign < 5
+    (test,) = found.tests
+    assert test.p_value == 0.01
+    assert found.repeated.answers == 168
+
+
+def test_safety_of_conversations_and_harm_of_prompts(published):
+    examples, _ = published["dices"]
+    assert forms(examples) == {123: 350}
+    assert all(example.prompt[0]["role"] == "user" for example in examples)
+    found = observed(examples, options=QUICK)
+    safe, unsafe, unsure = 26_292, 14_064, 2_694
+    assert (found.abstentions, found.ratings.votes.annotators) == (unsure, 123)
+    assert (found.ratings.ratings, found.ratings.votes.items) == (safe + unsafe, 350)
+    assert round(found.ratings.votes.answers["first"] * found.ratings.ratings) == unsafe
+    assert found.ratings.alpha.estimate == pytest.approx(0.201, abs=1e-3)
+    # of two ratings the nominal α is the same
+    assert found.ratings.votes.alpha.estimate == pytest.approx(found.ratings.alpha.estimate)
+    assert found.ratings.votes.contested.estimate == pytest.approx(103 / 350)
+    examples, people = published["pluriharms"]
+    found = observed(examples, options=QUICK)
+    harm = found.ratings
+    assert (len(examples), found.abstentions, harm.votes.annotators) == (150, 275, 100)
+    assert (harm.ratings, harm.middle) == (14_725, 50)
+    assert harm.alpha.estimate == pytest.approx(0.413, abs=1e-3)
+    assert harm.difference.estimate == pytest.approx(30.2, abs=0.05)
+    assert harm.votes.people.position.spread.low > 0.9
+    assert [type(values["Factor_3"]) for values in people.values()] == [float] * 100
+    assert people["0"]["Factor_1"] == pytest.approx(-8.2329, abs=1e-4)
+    assert len({values["Age"] for values in people.values()}) == 6
+
+
+def test_rankings_and_pairs_of_authors(published):
+    examples, _ = published["lamp"]
+    assert forms(examples) == {3: 197, 2: 4, 1: 4}
+    assert len({example.columns["instruction"] for example in examples}) == 200
+    said = [judgement for example in examples for judgement in example.judgements]
+    assert all(sorted(each.answer.ranks) == [1, 2, 3] for each in said)
+    assert len({each.annotator for each in said}) == 13
+    examples, _ = published["hhh_alignment"]
+    subsets = {"honest": 61, "helpful": 59, "harmless": 58, "other": 43}
+    assert Counter(example.data_subset for example in examples) == subsets
+    assert all(example.judgements == (Judgement(Comparison(0, 1)),) for example in examples)
+    assert Counter(len(example.prompt) for example in examples) == {1: 180, 3: 40, 5: 1}
+    assert len({example.prompt_key for example in examples}) == 102
+    assert not any("###" in json.dumps(example.columns) for example in examples)
+
+
+def test_entropy_floor_and_what_length_alone_finds(published):
+    examples, _ = published["ukpconvarg"]
+    found = votes_of(examples, [example.columns["topic"] for example in examples])
+    counts = found.table.counts
+    floors = entropy_floor(counts)
+    averages = [np.average(floor, weights=counts.votes) for floor in floors]
+    assert averages == pytest.approx([0.457, 0.599], abs=0.005)
+    sides = [examples[place].responses for place in found.example]
+    length = np.array([abs(len(one) - len(other)) for one, other in sides], float)
+    group = found.group
+    assert group.max() == 15
+    (some,) = compare_measures({"length": -length}, counts.contested, group)
+    assert 0.54 < some.auroc.low < some.auroc.estimate < some.auroc.high < 0.63
+    # length tells conflict from indifference
+    either = counts.conflict | counts.indifference
+    (apart,) = compare_measures({"length": length[either]}, counts.conflict[either], group[either])
+    assert apart.auroc.estimate == pytest.approx(0.716, abs=0.01)
+
+
+def test_the_debate_about_fathers_is_more_split_than_that_about_books(published, tmp_path):
+    examples, _ = published["ukpconvarg"]
+    rows = [e.columns for e in examples if e.columns["topic"] in DEBATES]
+    path = tmp_path / "votes.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = check(CheckConfig(data_path=str(path), split_by="topic", predict=False))
+    shares = {topic.name: topic.observed.estimate for topic in found.predicted.topics}
+    assert [shares[topic] for topic in DEBATES] == pytest.approx([0.193, 0.429], abs=0.005)
+    assert found.observed.annotator_test.p_value < 0.01
+    assert "lousy father" in found.answer.sentences[1]
+
 
 COUNTS = {  # examples, groups, judgements that are votes
     "ukp": (16927, 16, 84445),
@@ -50,13 +186,15 @@ def test_folds_are_every_fourth_of_the_shuffled_keys(real_data):
     assert {key for keys_of in fold.test_groups for key in keys_of} == set(keys[1::4])
 
 
-def test_votes_of_ukp(real_data):
-    first = load("ukp", real_data).examples[0]
-    assert first.columns["topic"] == "Ban Plastic Water Bottles"
-    assert [said.answer for said in first.judgements] == [
-        Comparison(0, 1, share) for share in (0.0, 0.5, 0.0, 0.0, 1.0)
-    ]
-    assert first.judgements[0].annotator == "w0446"
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("ukp", "ukpconvarg"), *((name, name) for name in ("pluriharms", "dices", "lamp"))],
+)
+def test_loaders_and_importers_read_the_same(real_data, published, name, source):
+    data, (examples, known) = load(name, real_data), published[source]
+    answers = [[said.answer for said in example.judgements] for example in examples]
+    assert [[said.answer for said in each.judgements] for each in data.examples] == answers
+    assert data.annotators == known
 
 
 def test_raters_vote_for_the_item_they_rate_higher(real_data):
@@ -76,15 +214,9 @@ def test_raters_vote_for_the_item_they_rate_higher(real_data):
         if not said.abstains:
             lead = one.answer.value - other.answer.value
             assert said.answer.preference == 0.5 + 0.5 * ((lead > 0) - (lead < 0))
-    known = data.annotators["0"]
-    assert known["Factor_1"] == pytest.approx(-8.2329, abs=1e-4)
-    assert "Rating_1" not in known
-    assert "Trial_1" not in known
 
 
 def test_the_other_sets_say_what_they_should(real_data):
-    lamp = load("lamp", real_data).examples[0]
-    assert lamp.judgements[0].answer == Ranking((2, 1, 3))
     dices = load("dices", real_data).examples[1]
     assert dices.responses[0].startswith("\n\nHuman: [Playing a game")
     assert dices.responses[0].count("\n\nAssistant: ") == 1

@@ -8,7 +8,7 @@ import pytest
 
 from hidden_context.data.storage.files import iter_jsonl, write_jsonl
 from hidden_context.relabel import RelabelConfig, run
-from relabel.fake_endpoint import Asked, FakeEndpoint, Response
+from relabel.fake_endpoint import BASE, Asked, FakeEndpoint, Response
 
 
 @pytest.fixture(autouse=True)
@@ -35,20 +35,8 @@ def relabel() -> Callable[..., Any]:
         rows: list[dict[str, Any]], endpoint: FakeEndpoint, confirm: Any = None, **options: Any
     ) -> tuple[Any, list[dict[str, Any]]]:
         write_jsonl("in.jsonl", rows)
-        config = RelabelConfig(
-            **{
-                "data_path": "in.jsonl",
-                "output": "out.jsonl",
-                "model": "m",
-                "objectives": ["helpful"],
-                "base_url": endpoint.url,
-                "retry_wait": 0.01,
-                "yes": True,
-                "disable_tqdm": True,
-            }
-            | options
-        )
-        result = run(config, confirm)
+        usual = {"base_url": endpoint.url, "retry_wait": 0.01, "yes": True, "disable_tqdm": True}
+        result = run(RelabelConfig(**BASE | usual | options), confirm)
         rows = [] if result.path is None else [row for _, row in iter_jsonl(result.path)]
         return result, rows
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
 import re
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
 
 _SECTION = r"<{0}>\n(.*?)\n</{0}>"
 
@@ -106,7 +108,7 @@ def fails(status: int, message: str, code: str | None = None, **headers: str) ->
 HANGS_UP = Response(None)
 
 
-class FakeEndpoint:
+class FakeEndpoint(ThreadingHTTPServer):
     """Serves on a thread of its own until it is closed.
 
     Attributes:
@@ -114,100 +116,111 @@ class FakeEndpoint:
         answered: Digests of those whose reply was sent to its end.
         under_way: Requests under way.
         most: Most of them at one time.
+        times: When each arrived, in seconds.
         bodies: The requests.
     """
 
+    daemon_threads, block_on_close, request_queue_size = True, False, 64
+
     def __init__(self, respond: Callable[[Asked], Response]) -> None:
-        self.respond = respond
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.respond, self.lock = respond, threading.Lock()
         self.asked: list[str] = []
         self.answered: list[str] = []
+        self.times: list[float] = []
         self.bodies: list[Mapping[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
-        self.errors: list[BaseException] = []
+        self.errors: list[BaseException | None] = []
         self.most = self.under_way = 0
         self._seen: Counter[str] = Counter()
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def url(self) -> str:
         """The address to give as ``--base_url``."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http://127.0.0.1:{self.server_port}/v1"
 
     def __enter__(self) -> FakeEndpoint:
-        self._thread.start()
-        assert self._started.wait(10)
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self.shutdown()
+        self.server_close()
         assert not self.errors, self.errors
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        serving = asyncio.start_server(self._serve, "127.0.0.1", 0)
-        server = self._loop.run_until_complete(serving)
-        self._port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        self._loop.run_forever()
-        server.close()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await self._one(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # whoever asked is gone
-        except Exception as error:
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):  # whoever asked is gone
             self.errors.append(error)
-        finally:
-            writer.close()
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        pairs = (line.split(": ", 1) for line in head[1:] if line)
-        headers = {name.lower(): value for name, value in pairs}
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        assert head[0].startswith("POST /v1/chat/completions "), head[0]
-        asked = self._note(body, headers)
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        try:
-            response = self.respond(asked)
-            await asyncio.sleep(response.delay)
-            if response.body is None:
-                return False
-            await self._send(writer, response)
-        finally:
-            self.under_way -= 1
-        if response.status == 200:
-            self.answered.append(asked.digest)
-        return True
-
-    def _note(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Asked:
+    def answer(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[Asked, Response]:
+        """Note a request, one at a time; say what goes back."""
         (message,) = body["messages"]
-        asked = Asked(message["content"], self._seen[message["content"]], body, headers)
-        self._seen[asked.text] += 1
-        self.asked.append(asked.digest)
-        self.bodies.append(body)
-        self.headers.append(headers)
-        return asked
+        with self.lock:
+            asked = Asked(message["content"], self._seen[message["content"]], body, headers)
+            self._seen[asked.text] += 1
+            self.asked.append(asked.digest)
+            self.times.append(time.monotonic())
+            self.bodies.append(body)
+            self.headers.append(headers)
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            return asked, self.respond(asked)
 
-    async def _send(self, writer: asyncio.StreamWriter, response: Response) -> None:
+    def end(self) -> None:
+        with self.lock:
+            self.under_way -= 1
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
+    server: FakeEndpoint
+
+    def do_POST(self) -> None:
+        assert self.path == "/v1/chat/completions", self.path
+        content = self.rfile.read(length := int(self.headers["content-length"]))
+        if len(content) < length:
+            raise ConnectionError("whoever asked was killed")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        try:
+            asked, response = self.server.answer(json.loads(content), headers)
+            time.sleep(response.delay)
+            if response.body is None:
+                self.close_connection = True
+                return
+            self._send(response)
+            if response.status == 200:
+                self.server.answered.append(asked.digest)
+        finally:
+            self.server.end()
+
+    def _send(self, response: Response) -> None:
         is_json = not isinstance(response.body, str)
         content = (json.dumps(response.body) if is_json else response.body).encode()
         kind = "application/json" if is_json else "text/html"
+        self.send_response_only(response.status)
         fields = {"Content-Type": kind, "Content-Length": str(len(content)), **response.headers}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        writer.write(f"HTTP/1.1 {response.status} X\r\n{lines}\r\n".encode() + content)
-        await writer.drain()
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+BASE: Final = {
+    "data_path": "in.jsonl",
+    "output": "out.jsonl",
+    "model": "m",
+    "objectives": ["helpful"],
+}
+
+
+def arguments(endpoint: FakeEndpoint, *options: str) -> list[str]:
+    """The command line that relabels ``in.jsonl``; options may begin with more objectives."""
+    fixed = ("--output=out.jsonl", "--model=m", f"--base_url={endpoint.url}", "--objectives")
+    return ["relabel", "in.jsonl", *fixed, "helpful", *options]
 
 
 def quality(text: str) -> int:

@@ -1,11 +1,10 @@
 import pytest
 
 from hidden_context.cli.arguments import parse
-from hidden_context.errors import ConfigError, StorageError
+from hidden_context.errors import ConfigError, DataError, MissingFileError, StorageError
 from hidden_context.relabel import RelabelConfig, run
-from relabel.fake_endpoint import numbered_rows, says
-
-BASE = {"data_path": "x", "output": "o.jsonl", "model": "m", "objectives": ["helpful"]}
+from hidden_context.relabel.questions import BUILT_IN, Objective, find_objectives
+from relabel.fake_endpoint import BASE, numbered_rows, says
 
 
 @pytest.mark.parametrize(
@@ -88,3 +87,74 @@ def test_what_changes_an_answer_is_asked_anew(serve, relabel):
         assert [asked(**change), asked(**change)] == [2, 0], change
     assert [asked(votes=2), asked(votes=3)] == [4, 2]  # votes are numbered
     assert asked(concurrency=1, name="other", requests_per_minute=9000.0) == 0
+
+
+def test_a_digest_changes_with_the_words_alone():
+    polite = Objective("polite", "Judge manners.")
+    assert polite.digest == Objective("kind", "Judge manners.").digest
+    assert polite.digest != Objective("polite", "Judge manners!").digest
+    assert len(polite.digest) == 32
+
+
+def test_a_question_ends_with_what_is_asked_and_takes_any_text():
+    text = Objective("polite", "Judge manners.").question("Hi {first}", "{x}", "</reply_b> B")
+    assert text.endswith(
+        "<reply_a>\n{x}\n</reply_a>\n\n<reply_b>\n</reply_b> B\n</reply_b>\n\nJudge manners.\n"
+        "Which reply is better in this respect? Answer with one letter, A or B, and nothing else."
+    )
+    assert "<conversation>\nHi {first}\n</conversation>" in text
+    assert "<conversation>" not in Objective("polite", "Judge manners.").question(None, "a", "b")
+
+
+POLITE = {"polite": "Judge manners."}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        (None, "", BUILT_IN),
+        ("o.yaml", "- name: polite\n  instruction: |\n    Judge manners.\n", POLITE),
+        ("o.json", '[{"name": "polite", "instruction": "Judge manners."}]', POLITE | BUILT_IN),
+        ("o.yaml", "[{name: helpful, instruction: Judge help.}]", {"helpful": "Judge help."}),
+    ],
+)
+def test_objectives_are_built_in_or_come_from_a_file(here, file, text, found):
+    if file is not None:
+        (here / file).write_text(text)
+    objectives = find_objectives(list(found), file)
+    assert objectives == [Objective(*item) for item in found.items()]
+    assert len({one.digest for one in objectives}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not valid YAML"),
+        ("name: polite", "a list of objectives is needed"),
+        ("[]", "a list of objectives is needed"),
+        ("[polite]", r"field '\[0\]': an objective needs"),
+        ("[{name: polite}]", r"field '\[0\]'"),
+        ("[{name: polite, instruction: x, more: y}]", "and nothing else"),
+        ("[{name: polite, instruction: ' '}]", r"field '\[0\].instruction': text is needed"),
+        ("[{name: a/b, instruction: x}]", "white space or a slash"),
+        ("[{name: a, instruction: x}, {name: a, instruction: y}]", r"'\[1\].name'.* twice"),
+    ],
+)
+def test_a_file_with_something_else_is_refused(here, text, said):
+    (here / "o.yaml").write_text(text)
+    with pytest.raises(DataError, match=said):
+        find_objectives(["polite"], "o.yaml")
+
+
+@pytest.mark.parametrize(
+    ("names", "file", "error", "said"),
+    [
+        (["kind"], None, ConfigError, r"'kind' is not known \(known: helpful, harmless, over"),
+        (["helpful", "helpful"], None, ConfigError, "twice"),
+        ([], None, ConfigError, "--objectives is empty"),
+        (["kind"], "none.yaml", MissingFileError, "none.yaml"),
+    ],
+)
+def test_names_have_to_be_known_and_different(names, file, error, said):
+    with pytest.raises(error, match=said):
+        find_objectives(names, file)

@@ -1,15 +1,24 @@
-"""What questions cost: the estimate, the limit, and what is agreed to."""
+"""What questions cost: the estimate, the limit, what is agreed to, and what the command prints."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from transformers import AutoTokenizer
 
+from hidden_context.cli.main import main
+from hidden_context.cli.relabel import ask_user
 from hidden_context.data.sources import load_examples
+from hidden_context.data.storage.files import write_jsonl
 from hidden_context.errors import ConfigError
-from hidden_context.relabel.cost import Meter, Prices, token_counter
-from hidden_context.relabel.objectives import find_objectives
-from hidden_context.relabel.questions import items_of, questions_of
+from hidden_context.relabel.config import CostOptions
+from hidden_context.relabel.cost import Estimate, Meter, token_counter
+from hidden_context.relabel.questions import find_objectives, items_of, questions_of
 from hidden_context.relabel.replies import Reply
-from relabel.fake_endpoint import better, numbered_rows, says
+from relabel.fake_endpoint import arguments, better, numbered_rows, says
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
 
 PRICES = {"price_input": 2.0, "price_output": 8.0}
@@ -57,11 +66,9 @@ def test_without_a_tokenizer_characters_count_until_replies_say_better(
     endpoint = serve(counting(tokenizer))
     result, _ = relabel(numbered_rows(30), endpoint, **options)
     first, second = capsys.readouterr().err.splitlines()[:2]
-    config_items = items_of(load_examples("in.jsonl").examples)
-    texts = [
-        one.text() for one in questions_of(config_items, find_objectives(["helpful"]), "both", 1)
-    ]
-    expected = sum(-(-len(text) // 4) for text in texts)
+    items = items_of(load_examples("in.jsonl").examples)
+    asked = questions_of(items, find_objectives(["helpful"]), "both", 1)
+    expected = sum(-(-len(one.text()) // 4) for one in asked)
     cost, most = ((2 * expected + 8 * each * 60) / 1e6 for each in (2, 16))
     assert first == (
         f"60 questions to m ({endpoint.url[7:-3]}); 0 answered before. About {expected:,} tokens "
@@ -129,7 +136,7 @@ def test_replies_without_a_count_are_estimated_and_said_so(serve, relabel, token
 
 
 def test_the_meter_corrects_itself_after_twenty_replies():
-    meter = Meter(Prices(1.0, 0.0), None, 16)
+    meter = Meter(CostOptions(price_input=1.0, price_output=0.0), 16)
     for _ in range(19):
         meter.add(Reply("A", None, 15, 1), 10)
     assert (meter.ratio, meter.expected(10**6, 1)) == (1.0, 1.0)
@@ -147,3 +154,84 @@ def test_tokens_are_counted_with_the_chat_template_where_there_is_one(here, toke
     assert [token_counter(None)(one) for one in ("", "a", "abcd", "abcde")] == [0, 1, 1, 2]
     with pytest.raises(ConfigError, match="--tokenizer 'none' cannot be loaded"):
         token_counter("none")
+
+
+FLAGS = ("--price_input=2", "--price_output=8")
+
+
+def command(endpoint, *options):
+    write_jsonl("in.jsonl", numbered_rows(4))
+    return main(arguments(endpoint, *options))
+
+
+def test_it_prints_what_was_judged_and_what_it_cost(serve, capsys):
+    def respond(asked):
+        return says("Hm." if "number 7" in asked.reply("A") else better(asked), usage=(250, 1))
+
+    endpoint = serve(respond)
+    assert command(endpoint, "--yes", *FLAGS) == 0
+    host = endpoint.url[7:-3]
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "in.jsonl: 4 of 4 examples kept.",
+        "questions: 8 asked, 0 answered before",
+        "cost: 0.004064 in all, for 2,000 tokens of questions and 8 of replies",
+        "judgements: 3, abstentions: 1",
+        "answers that abstain: 1 unparseable",
+        "out.jsonl: 4 rows",
+    ]
+    assert said.err.startswith(f"8 questions to m ({host}); 0 answered before. About ")
+    assert said.err.endswith("done: questions\n")
+    assert command(endpoint, *FLAGS) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "questions: 0 asked, 8 answered before"
+
+
+def test_the_limit_of_the_cost_ends_it_with_exit_code_1(serve, capsys, here):
+    endpoint = serve(lambda asked: says(better(asked), usage=(250, 1)))
+    assert command(endpoint, *FLAGS, "--max_cost=0.0022", "--concurrency=1") == 1
+    said = capsys.readouterr()
+    asked = len(endpoint.asked)
+    assert 0 < asked < 8
+    assert f"questions: {asked} asked, 0 answered before\n" in said.out
+    assert f"stopped before --max_cost, with {8 - asked} questions left" in said.err
+    assert not (here / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_terminal", "agreed"),
+    [("y\n", True, True), ("YES\n", True, True), ("\n", True, False), ("y\n", False, False)],
+)
+def test_the_user_is_asked_on_a_terminal_alone(monkeypatch, typed, is_terminal, agreed, capsys):
+    stream = io.StringIO(typed)
+    stream.isatty = lambda: is_terminal
+    monkeypatch.setattr("sys.stdin", stream)
+    assert ask_user(Estimate(1, 0, "m (h)", 10, None, None, None, 0.0)) is agreed
+    assert capsys.readouterr().err == "Go on? [y/N] " * is_terminal
+
+
+def test_the_command_asks_nothing_without_an_agreement(serve, capsys, monkeypatch):
+    endpoint = serve(lambda asked: says("A"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))  # no terminal
+    assert command(endpoint) == 2
+    assert "error: Nothing was asked. --yes" in capsys.readouterr().err
+    assert endpoint.asked == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_the_answers_that_are_under_way(serve, here):
+    """They are paid for, so they are kept."""
+    endpoint = serve(lambda asked: says(better(asked), delay=0.5))
+    write_jsonl("in.jsonl", numbered_rows(30))
+    argv = arguments(endpoint, "--yes", "--concurrency=4")
+    whole = [sys.executable, "-m", "hidden_context", *argv]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120
+        while len(endpoint.asked) < 4 and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert len(endpoint.asked) == len(endpoint.answered) == 4
+    assert main(argv) == 0
+    assert len(endpoint.answered) == len(set(endpoint.answered)) == 60

@@ -1,4 +1,4 @@
-"""The command killed over and over: no answer that was kept is asked for again."""
+"""Answers are kept: the cache, and the command killed over and over."""
 
 from __future__ import annotations
 
@@ -13,9 +13,55 @@ import time
 import pytest
 
 from hidden_context.data.storage.files import iter_jsonl, write_jsonl
-from relabel.fake_endpoint import HANGS_UP, Asked, Response, better, fails, numbered_rows, says
+from hidden_context.errors import DataError, StorageError
+from hidden_context.relabel.asking import AnswerCache
+from relabel.fake_endpoint import (
+    HANGS_UP,
+    Asked,
+    Response,
+    arguments,
+    better,
+    fails,
+    numbered_rows,
+    says,
+)
 
-pytestmark = pytest.mark.slow
+
+def test_the_first_answer_is_on_the_disk_when_put_returns_and_stays(here):
+    with AnswerCache("c.sqlite") as cache:
+        cache.put("k", {"vote": 0}, {"text": "A"})
+        cache.put("k", {}, {"text": "B"})
+        assert (cache.get("k"), cache.get("other"), len(cache)) == ({"text": "A"}, None, 1)
+        with AnswerCache("c.sqlite") as other:  # as another process would see it
+            assert other.get("k") == {"text": "A"}
+    with sqlite3.connect("c.sqlite") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("SELECT key, question, reply FROM answers").fetchall() == [
+            ("k", '{"vote": 0}', '{"text": "A"}')
+        ]
+
+
+def test_another_file_is_left_alone(here):
+    (here / "text").write_text("not a database, but long enough to be looked at as one" * 20)
+    before = (here / "text").read_bytes()
+    with pytest.raises(DataError, match=r"text: not an SQLite file .* --cache"):
+        AnswerCache("text")
+    assert (here / "text").read_bytes() == before
+    for name, command in (("other", "CREATE TABLE mine (x)"), ("later", "PRAGMA user_version = 2")):
+        with sqlite3.connect(name) as database:
+            database.execute(command)
+        with pytest.raises(DataError, match="not a cache of answers of version 1"):
+            AnswerCache(name)
+
+
+def test_a_folder_that_cannot_be_is_said_so(here):
+    (here / "file").touch()
+    with pytest.raises(StorageError):
+        AnswerCache("file/c.sqlite")
+    (here / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder could not be read or written"):
+        AnswerCache("folder")
+
 
 KILLS = 10
 ROWS, QUESTIONS = 60, 240
@@ -32,12 +78,9 @@ def troubled(asked: Asked) -> Response:
     return says("What?" if kind == 2 else better(asked), delay=0.01)
 
 
-def command(url: str) -> list[str]:
-    options = ("--objectives", "helpful", "harmless", "--yes", "--retry_wait=0.01")
-    return [
-        *(sys.executable, "-m", "hidden_context", "relabel", "in.jsonl", "--output=out.jsonl"),
-        *("--model=m", f"--base_url={url}", f"--concurrency={CONCURRENCY}", *options),
-    ]
+def command(endpoint) -> list[str]:
+    options = ("harmless", "--yes", "--retry_wait=0.01", f"--concurrency={CONCURRENCY}")
+    return [sys.executable, "-m", "hidden_context", *arguments(endpoint, *options)]
 
 
 def kept() -> set[str]:
@@ -53,7 +96,7 @@ def kept() -> set[str]:
 def kill_after(endpoint, answers: int, log) -> None:
     """Start the command and kill it as soon as so many more answers were sent to it."""
     goal = len(endpoint.answered) + answers
-    with subprocess.Popen(command(endpoint.url), stdout=log, stderr=log) as process:
+    with subprocess.Popen(command(endpoint), stdout=log, stderr=log) as process:
         until = time.monotonic() + 120
         while len(endpoint.answered) < goal and process.poll() is None:
             assert time.monotonic() < until, "the command asks nothing"
@@ -64,6 +107,7 @@ def kill_after(endpoint, answers: int, log) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ten_times_asks_for_no_kept_answer_again(serve, relabel, here):
     rows = numbered_rows(ROWS)
     write_jsonl("in.jsonl", rows)
@@ -78,7 +122,7 @@ def test_a_run_that_is_killed_ten_times_asks_for_no_kept_answer_again(serve, rel
             # lost is at most what was under way at a kill
             assert len(before) >= len(set(endpoint.answered)) - CONCURRENCY * (number + 1)
             assert not (here / "out.jsonl").exists()
-        assert subprocess.run(command(endpoint.url), stdout=log, stderr=log).returncode == 0
+        assert subprocess.run(command(endpoint), stdout=log, stderr=log).returncode == 0
     assert before & set(endpoint.asked[start:]) == set()
     assert len(kept()) == QUESTIONS
     paid_twice = len(endpoint.answered) - len(set(endpoint.answered))

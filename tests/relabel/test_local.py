@@ -11,9 +11,8 @@ from hidden_context.data.storage.files import iter_jsonl, write_jsonl
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.relabel import RelabelConfig, local, run
 from hidden_context.relabel.local import CUT, LocalJudge, letter_tokens
-from hidden_context.relabel.objectives import Objective
-from hidden_context.relabel.questions import Question, chat_ids, items_of
-from relabel.fake_endpoint import numbered_rows
+from hidden_context.relabel.questions import Objective, Question, chat_ids, items_of
+from relabel.fake_endpoint import BASE, numbered_rows
 from support.builders import CHAT_TEMPLATE, tiny_backbone, tiny_tokenizer
 
 PLACES = 1024
@@ -28,9 +27,8 @@ def model(tmp_path_factory):
 
 
 def config(model, **options):
-    values = {"data_path": "in.jsonl", "output": "out.jsonl", "model": model, "backend": "local"}
-    values |= {"objectives": ["helpful"], "device": "cpu", "dtype": "float32"}
-    return RelabelConfig(**values | {"disable_tqdm": True} | options)
+    usual = {"model": model, "backend": "local", "device": "cpu", "dtype": "float32"}
+    return RelabelConfig(**BASE | usual | {"disable_tqdm": True} | options)
 
 
 def question(row=None):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from hidden_context.data.importers import read_row
@@ -11,7 +9,7 @@ from hidden_context.data.sources import load_examples
 from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.data.votes.judges import judges_of
 from hidden_context.errors import DataError
-from hidden_context.relabel.objectives import BUILT_IN, Objective
+from hidden_context.relabel.questions import BUILT_IN, Objective
 from relabel.fake_endpoint import (
     HANGS_UP,
     Asked,
@@ -28,28 +26,28 @@ HARMLESS = Objective("harmless", BUILT_IN["harmless"])
 NAME = f"m/helpful/{HELPFUL.digest[:8]}"
 
 
+# by the last digit of a question's number: what goes wrong at first, and what is no answer
+FAILURES = {
+    0: fails(429, "slow down", retry_after="0.02"),
+    1: HANGS_UP,
+    2: fails(503, "overloaded"),
+    3: Response("<html>gateway</html>"),
+}
+ABSTENTIONS = {
+    4: ("Bananas are yellow.", "unparseable"),
+    5: ("I'm sorry, but I can't compare these.", "refusal"),
+    6: ("", "filter"),
+}
+
+
 def troubled(asked: Asked) -> Response:
     """The right answer, after one failure of most questions; some never get one."""
-    kind, first = asked.number % 10, asked.attempt == 0
-    if kind == 0 and first:
-        return fails(429, "slow down", retry_after="0.02")
-    if kind == 1 and first:
-        return HANGS_UP
-    if kind == 2 and first:
-        return fails(503, "overloaded")
-    if kind == 3 and first:
-        return Response("<html>gateway</html>")
-    if kind == 4:
-        return says("Bananas are yellow.")
-    if kind == 5:
-        return says("I'm sorry, but I can't compare these.")
-    if kind == 6:
-        return says("", finish="content_filter")
+    kind = asked.number % 10
+    if kind in FAILURES and asked.attempt == 0:
+        return FAILURES[kind]
+    if kind in ABSTENTIONS:
+        return says(ABSTENTIONS[kind][0], finish="content_filter" if kind == 6 else "stop")
     return says(better(asked), delay=0.03 if kind == 7 else 0.0)
-
-
-def reason_of(kind: int) -> str | None:
-    return {4: "unparseable", 5: "refusal", 6: "filter"}.get(kind)
 
 
 def test_every_pair_ends_with_the_right_judgement_or_an_abstention(serve, relabel):
@@ -89,15 +87,12 @@ def check(entry, row, objective):
     expected, reasons = [], set()
     for shown in ((0, 1), (1, 0)):
         text = objective.question(dialogue, *(texts[place] for place in shown))
-        reason = reason_of(Asked(text, 0, {}, {}).number % 10)
+        said, reason = ABSTENTIONS.get(Asked(text, 0, {}, {}).number % 10, ("", None))
         reasons.add(reason)
-        answer = {"shown": list(shown), "vote": 0}
-        said = {4: "Bananas are yellow.", 5: "I'm sorry, but I can't compare these.", 6: ""}
-        if reason is None:
-            expected.append({**answer, "preference": right})
-        else:
-            kind = Asked(text, 0, {}, {}).number % 10
-            expected.append({**answer, "abstains": True, "text": said[kind], "reason": reason})
+        answer = {"preference": right}
+        if reason is not None:
+            answer = {"abstains": True, "text": said, "reason": reason}
+        expected.append({"shown": list(shown), "vote": 0, **answer})
     assert entry["answers"] == expected
     assert entry["judge"] == {"model": "m", "objective": objective.name, "prompt": objective.digest}
     count = sum("preference" in answer for answer in expected)
@@ -153,97 +148,76 @@ def test_one_order_alone_is_a_judgement_only_where_it_was_asked_for(serve, relab
     assert [one["shown"] for one in entry["answers"]] == [[0, 1]]
 
 
-def test_a_ranking_is_judged_pair_by_pair(serve, relabel):
-    ends = (5, 9, 7)
-    row = {
-        "prompt": "Which number?",
-        "responses": [f"It is number {end}." for end in ends],
-        "ranks": [3, 1, 2],
-        "ratings": [1, None, 4],
-        "annotator": "ann",
-        "weight": 2.0,
-        "id": "r1",
-    }
-    _, (written,) = relabel([row], serve(lambda asked: says(better(asked))))
-    assert {"ranks", "ratings", "annotator"} & set(written) == set()
-    assert (written["responses"], written["id"], written["weight"]) == (row["responses"], "r1", 2.0)
-    people, judged = written["judgements"][:3], written["judgements"][3:]
-    assert people == [
-        {"annotator": "ann", "ranks": [3, 1, 2]},
-        {"response": 0, "rating": 1},
-        {"response": 2, "rating": 4},
-    ]
-    assert [(one["comparison"], one["preference"]) for one in judged] == [
-        ([0, 1], 0.0),
-        ([0, 2], 0.0),
-        ([1, 2], 1.0),
-    ]
-    assert judged[1]["answers"][1] == {"shown": [2, 0], "vote": 0, "preference": 0.0}
-    before, after = read_row(row).judgements, read_row(written).judgements
-    assert after[: len(before)] == before
-
-
-def test_entries_are_added_to_what_several_annotators_said(serve, relabel):
-    said = [{"annotator": "ann", "preference": 0.0, "note": "x"}, {"annotator": 7, "strength": 2}]
-    general = {
-        "prompt": "Which number?",
-        "responses": ["It is number 3.", "It is number 2."],
-        "judgements": [{"annotator": "bob", "comparison": [1, 0]}],
-    }
-    rows = [{**numbered_rows(1)[0], "annotations": said, "preference": 0.5}, general]
-    _, (pair, other) = relabel(rows, serve(lambda asked: says(better(asked))))
-    assert pair["annotations"][:2] == said
-    assert (len(pair["annotations"]), pair["preference"]) == (3, 0.5)
-    assert other["judgements"][0] == general["judgements"][0]
-    assert (other["judgements"][1]["comparison"], other["judgements"][1]["preference"]) == (
-        [0, 1],
-        1.0,
-    )
+RANKED = {
+    "prompt": "Which number?",
+    "responses": ["number 5", "number 9", "number 7"],
+    "ranks": [3, 1, 2],
+    "ratings": [1, None, 4],
+    "annotator": "ann",
+    "weight": 2.0,
+}
+SAID = [{"annotator": "ann", "preference": 0.0, "note": "x"}, {"annotator": 7, "strength": 2}]
+BOB = {"annotator": "bob", "comparison": [1, 0]}
+LISTS = {"prompt": "p", "chosen": ["number 4", "number 5"], "rejected": ["number 1"]}
+RESPONSES = {"prompt": "p", "responses": ["number 4", "number 1"]}
+RANKINGS = [{"annotator": "ann", "ranks": [1, 2]}, {"annotator": "bob"}]
+BENCH = {"question": "q", "response_A": "number 1", "response_B": "number 2", "label": "B>A"}
+BLANK = {"prompt": "p", "responses": ["number 2", "  ", "number 5"], "ranks": [2, 3, 1]}
+WHOLE = {"preference": 1.0, "weight": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("row", "people"),
+    ("row", "people", "judged"),
     [
         (
-            {"prompt": "p", "chosen": ["number 4", "number 5"], "rejected": ["number 1"]},
+            RANKED,
             [
-                {"comparison": [0, 2], "preference": 1.0, "weight": 1.0},
-                {"comparison": [1, 2], "preference": 1.0, "weight": 1.0},
+                {"annotator": "ann", "ranks": [3, 1, 2]},
+                {"response": 0, "rating": 1},
+                {"response": 2, "rating": 4},
             ],
+            {(0, 1): 0.0, (0, 2): 0.0, (1, 2): 1.0},
+        ),
+        # entries are added to what several annotators said
+        ({**numbered_rows(1)[0], "annotations": SAID, "preference": 0.5}, SAID, {None: 0.0}),
+        ({**RESPONSES, "judgements": [BOB]}, [BOB], {(0, 1): 1.0}),
+        (
+            LISTS,
+            [{"comparison": [0, 2], **WHOLE}, {"comparison": [1, 2], **WHOLE}],
+            {(0, 1): 0.0, (0, 2): 1.0, (1, 2): 1.0},
         ),
         (
-            {
-                "prompt": "p",
-                "responses": ["number 4", "number 1"],
-                "rankings": [{"annotator": "ann", "ranks": [1, 2]}, {"annotator": "bob"}],
-            },
-            [{"annotator": "ann", "ranks": [1, 2]}, {"annotator": "bob", "abstains": True}],
+            {**RESPONSES, "rankings": RANKINGS},
+            [RANKINGS[0], {**RANKINGS[1], "abstains": True}],
+            {(0, 1): 1.0},
         ),
+        (BENCH, [{"preference": 1.0}], {None: 1.0}),  # a pair under other names
+        # blank responses are not asked about and keep their places
+        (BLANK, [{"ranks": [2, 3, 1]}], {(0, 2): 0.0}),
     ],
+    ids=["ranking", "annotations", "judgements", "lists", "rankings", "judgebench", "blank"],
 )
-def test_benchmarks_and_lists_of_rankings_become_judgements(serve, relabel, row, people):
-    _, (written,) = relabel([row], serve(lambda asked: says(better(asked))))
-    assert written["judgements"][: len(people)] == people
+def test_every_kind_of_row_is_judged_pair_by_pair_and_keeps_what_it_says(
+    serve, relabel, row, people, judged
+):
+    endpoint = serve(lambda asked: says(better(asked)))
+    _, (written,) = relabel([row], endpoint)
+    assert len(endpoint.asked) == 2 * len(judged)
+    said = written["annotations" if None in judged else "judgements"]
+    own, entries = said[: len(people)], said[len(people) :]
+    assert own == people
+    for entry, (pair, preference) in zip(entries, judged.items(), strict=True):
+        assert (entry.get("comparison"), entry["preference"]) == (pair and list(pair), preference)
+        first, second = (one["shown"] for one in entry["answers"])
+        assert first == second[::-1] == list(pair or (0, 1))
+        assert [one["preference"] for one in entry["answers"]] == [preference] * 2
+    moved = {"ranks", "rankings", "ratings", "annotator"}
+    assert not moved & set(written)
+    moved |= {"judgements", "annotations"} | (set(LISTS) if row is LISTS else set())
+    assert all(written[name] == row[name] for name in set(row) - moved)
     before, after = read_row(row), read_row(written)
     assert after.responses == before.responses
     assert after.judgements[: len(before.judgements)] == before.judgements
-
-
-def test_a_row_of_judgebench_is_a_pair(serve, relabel):
-    row = {"question": "q", "response_A": "number 1", "response_B": "number 2", "label": "B>A"}
-    _, (written,) = relabel([row], serve(lambda asked: says(better(asked))))
-    own, entry = written["annotations"]
-    assert (own, entry["preference"]) == ({"preference": 1.0}, 1.0)
-    assert {**written, **row} == written
-    assert read_row(written).responses == read_row(row).responses
-
-
-def test_blank_responses_are_not_asked_about_and_keep_their_places(serve, relabel):
-    row = {"prompt": "p", "responses": ["number 2", "  ", "number 5"], "ranks": [2, 3, 1]}
-    endpoint = serve(lambda asked: says(better(asked)))
-    _, (written,) = relabel([row], endpoint)
-    assert [one["comparison"] for one in written["judgements"][1:]] == [[0, 2]]
-    assert len(endpoint.asked) == 2
 
 
 def test_chats_are_shown_as_dialogues(serve, relabel):
@@ -288,17 +262,6 @@ def test_rated_texts_alone_cannot_be_compared(serve, relabel):
     _, rows = relabel([{"text": "Tea.", "rating": 3}, *numbered_rows(1)], endpoint)
     assert rows[0] == {"text": "Tea.", "rating": 3}
     assert len(endpoint.asked) == 2
-
-
-def test_the_same_answers_give_the_same_bytes_and_nothing_is_asked_again(serve, relabel, here):
-    endpoint = serve(troubled)
-    relabel(numbered_rows(20), endpoint, concurrency=8)
-    count, first = len(endpoint.asked), (here / "out.jsonl").read_bytes()
-    (here / "out.jsonl").unlink()
-    result, _ = relabel(numbered_rows(20), endpoint, concurrency=1)
-    assert (result.asked, result.known, len(endpoint.asked)) == (0, 40, count)
-    assert (here / "out.jsonl").read_bytes() == first
-    assert json.loads(first.splitlines()[0])["row"] == 0
 
 
 @pytest.mark.real_data

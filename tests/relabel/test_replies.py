@@ -3,8 +3,15 @@ import math
 
 import pytest
 
-from hidden_context.relabel.replies import Reply, Verdict, read_letter, read_reply
-from hidden_context.relabel.wire import MalformedReplyError, read_body, refused_by_rule
+from hidden_context.relabel.replies import (
+    MalformedReplyError,
+    Reply,
+    Verdict,
+    read_body,
+    read_letter,
+    read_reply,
+    refused_by_rule,
+)
 
 
 @pytest.mark.parametrize(

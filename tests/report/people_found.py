@@ -1,11 +1,12 @@
-"""What a check and an analysis find about people, made of round numbers, for tests of pages."""
+"""What a check and an analysis find about people, in round numbers, and their pages."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from html.parser import HTMLParser
 from typing import Any
 
-from hidden_context.analysis.results import ScoresAnalysis
+from hidden_context.analysis.analysis_file import ScoresAnalysis
 from hidden_context.check import findings, results
 from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.significance.permutation import TestResult
@@ -34,11 +35,7 @@ def kinds() -> list[results.Kind]:
 
 def check(topics: int = 14, people: int = 23) -> dict[str, Any]:
     """Return a whole ``check.json``."""
-    return _found(topics, people).to_dict()
-
-
-def _found(topics: int, people: int) -> results.Found:
-    return results.Found(
+    found = results.Found(
         version=results.VERSION,
         source="votes.jsonl",
         report="1,000 pairs with judgements.",
@@ -64,6 +61,7 @@ def _found(topics: int, people: int) -> results.Found:
         advice=_advice(),
         missing=["What people are like: the data name no covariates for 40 of them."],
     )
+    return found.to_dict()
 
 
 def _observed(people: int) -> results.Observed:
@@ -245,8 +243,8 @@ def votes() -> dict[str, Any]:
         },
         "spread": {"conflict": span(0.1), "same_person": span(0.2), "has_context": True},
         "kinds": [
-            {"name": k.name, "is_split": k.is_split, "items": k.items, "share": k.share}
-            for k in kinds()
+            {name: getattr(kind, name) for name in ("name", "is_split", "items", "share")}
+            for kind in kinds()
         ],
         "contested": {
             "items": 1000,
@@ -291,6 +289,40 @@ def analysis(part: dict[str, Any] | None = None, **changes: Any) -> dict[str, An
     groups = [{"labels": {}, "n": 1000, "intervals": intervals}]
     own = {"groups": groups, "votes": part, "with_objective": False, **changes}
     return {"analyses": [asdict(scores) | own], "comparisons": [], "sections": []}
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}<!--\ud800"
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: its tags, scripts and policy, and the text that is shown."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.policy = ""
+        self.feed(html)
+        self.visible = " ".join(" ".join(self.text).split())
+        self.code = [s for attrs, s in self.scripts if attrs.get("id") in (None, "plotly")]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag, and the policy that stands in it."""
+        self.tags.append((tag, dict(attrs)))
+        if ("http-equiv", "Content-Security-Policy") in attrs:
+            self.policy = dict(attrs)["content"] or ""
+
+    def handle_data(self, data: str) -> None:
+        """Note a text as the script, or as shown."""
+        if self.cdata_elem is None:
+            self.text.append(data)
+        elif self.cdata_elem == "script":
+            self.scripts.append((self.tags[-1][1], data))
+
+    def script(self, name: str) -> str:
+        """Return the script of an id."""
+        return next(text for attrs, text in self.scripts if attrs.get("id") == name)
 
 
 def expect_in_order(text: str, parts: list[str]) -> None:

@@ -15,20 +15,20 @@ from hidden_context.report.figures.style import COLOURS, analysis_labels
 from hidden_context.report.figures.workflow import NAMES, FigureConfig, draw, run
 
 
-def _interval(estimate, reach=0.05, method="bootstrap"):
+def _interval(estimate, reach=0.05):
     low, high = (None, None) if reach is None else (estimate - reach, estimate + 2 * reach)
-    return {"estimate": estimate, "low": low, "high": high, "level": 0.95, "method": method}
+    return {"estimate": estimate, "low": low, "high": high, "level": 0.95, "method": "bootstrap"}
 
 
 def _group(labels, n, accuracy):
     shares = {"shared_context": 0.3, "noise": 0.6, "ignorance": 0.1}
-    metrics = {"loss": 0.6, "brier": 0.2, "r2": accuracy - 0.3, "r2_within": accuracy - 0.4}
-    at = {"mean": accuracy - 0.02, "quantile:0.01": accuracy - 0.1}
-    intervals = {
-        name: _interval(value) for name, value in {"accuracy": accuracy, **metrics}.items()
-    }
-    intervals["accuracy_at"] = {name: _interval(value) for name, value in at.items()}
+    by = {"mean": _interval(accuracy - 0.02), "quantile:0.01": _interval(accuracy - 0.1)}
+    explained = {"r2": _interval(accuracy - 0.3), "r2_within": _interval(accuracy - 0.4)}
+    intervals = {"accuracy": _interval(accuracy), "accuracy_at": by, **explained}
     return {"labels": labels, "n": n, "variance_shares": shares, "intervals": intervals}
+
+
+BARE = {"labels": {}, "n": 1, "intervals": {}, "variance_shares": None}
 
 
 def _bin(low, n, observed):
@@ -110,16 +110,13 @@ def _rows(axes):
 
 def _upright(axes):
     """Intervals drawn as upright lines: their ends."""
-    return [p[:, 1] for p in _lines(axes, False) if p[0, 0] == p[1, 0]]
+    return [line[:, 1] for line in _lines(axes, False) if line[0, 0] == line[1, 0]]
 
 
 def _horizontal(axes):
     """Intervals drawn as level lines: their ends."""
-    return sorted(
-        tuple(points[:, 0].tolist())
-        for points in _lines(axes, False)
-        if len(points) == 2 and points[0, 1] == points[1, 1]
-    )
+    lines = [line for line in _lines(axes, False) if len(line) == 2 and line[0, 1] == line[1, 1]]
+    return sorted(tuple(line[:, 0].tolist()) for line in lines)
 
 
 def _ends(*intervals):
@@ -178,8 +175,9 @@ def test_an_interval_without_ends_is_a_marker_alone():
     assert len(_lines(axes, True)) == 3
 
 
-def test_reliability_draws_bins_intervals_and_counts():
-    figure = draw("reliability", _content())
+def test_reliability_draws_bins_counts_and_the_intervals_there_are():
+    content = _content()
+    figure = draw("reliability", content)
     upper, lower = figure.axes
     (curve,) = _lines(upper, True)
     assert curve == pytest.approx(np.array([[0.54, 0.58], [0.74, 0.7]]))
@@ -188,10 +186,6 @@ def test_reliability_draws_bins_intervals_and_counts():
     assert [bar.get_x() for bar in lower.patches] == [0.5, 0.7]
     assert "ECE 0.031 [0.021, 0.051]" in upper.texts[0].get_text()
     assert upper.get_ylim()[0] < 0.52
-
-
-def test_numbers_of_too_few_prompts_have_no_ends():
-    content = _content()
     calibration = content["analyses"][0]["calibration"]
     calibration["ece"] = _interval(0.05, None)
     calibration["bins"][0]["observed_low"] = None
@@ -200,7 +194,7 @@ def test_numbers_of_too_few_prompts_have_no_ends():
     assert len(_lines(upper, False)) == 2  # the diagonal and one interval
 
 
-def test_frontier_draws_both_sides_over_alpha():
+def test_frontier_draws_the_sides_there_are_over_alpha():
     figure = draw("frontier", _content())
     unsafe, accuracy = figure.axes
     for axes, values in ((unsafe, [0.2, 0.4, 0.1]), (accuracy, [0.7, 0.8, 0.6])):
@@ -213,10 +207,7 @@ def test_frontier_draws_both_sides_over_alpha():
     level = [p[0, 1] for p in _lines(unsafe, False) if p[0, 1] == p[1, 1]]
     assert level == pytest.approx([0.4])
     assert [t.get_text() for t in accuracy.get_xticklabels()] == ["0.01", "0.5"]
-
-
-def test_frontier_of_responses_has_one_panel():
-    content = _content()
+    content = _content()  # of responses, which have no accuracy
     for point in content["analyses"][0]["frontier"]:
         point["accuracy"] = None
     (axes,) = draw("frontier", content).axes
@@ -250,7 +241,7 @@ def test_causes_add_up():
     assert bars[2, :, 0] + bars[2, :, 1] == pytest.approx(np.ones(3))
 
 
-def test_comparison_has_a_scale_for_each_metric():
+def test_comparisons_share_panels_with_a_scale_for_each_metric():
     content = _content()
     figure = draw("comparison", content)
     differences = content["comparisons"][0]["differences"]
@@ -262,10 +253,6 @@ def test_comparison_has_a_scale_for_each_metric():
     assert texts == [["p = 0.03"], ["p < 0.001"], []]
     assert figure.axes[2].get_yticklabels()[0].get_text() == "accuracy by mean"
     assert figure.axes[2].get_xlabel() == "b/s.jsonl − a/s.jsonl"
-
-
-def test_two_comparisons_share_the_panels():
-    content = _content()
     other = copy.deepcopy(content["comparisons"][0]) | {"second": "c/s.jsonl"}
     content["comparisons"].append(other)
     figure = draw("comparison", content)
@@ -284,23 +271,11 @@ def _without(name, value):
         ("reliability", _without("calibration", None), "the figure reliability from.*with labels"),
         ("frontier", _without("frontier", []), "the figure frontier from.*with a variance"),
         ("accuracy", _without("kind", "responses"), "figure accuracy from.*reward_output_chosen"),
-        (
-            "variance",
-            _without("groups", [{"labels": {}, "n": 1, "intervals": {}}]),
-            "the figure variance from.*with a variance",
-        ),
-        (
-            "causes",
-            _without("groups", [{"labels": {}, "n": 1, "variance_shares": None}]),
-            "the figure causes from.*tells causes",
-        ),
+        ("variance", _without("groups", [BARE]), "the figure variance from.*with a variance"),
+        ("causes", _without("groups", [BARE]), "the figure causes from.*tells causes"),
         ("comparison", _content() | {"comparisons": []}, "--compare FIRST SECOND"),
         ("pie", _content(), "not one of reliability"),
-        (
-            "accuracy",
-            _content(*(_analysis(f"{k}.jsonl") for k in range(8))),
-            "8 analyses do not fit",
-        ),
+        ("accuracy", _content(*[_analysis()] * 8), "8 analyses do not fit"),
     ],
 )
 def test_what_cannot_be_drawn_is_told_with_a_remedy(name, content, words):

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -166,12 +167,6 @@ def _shown(shell, value):
     return shell.display_formatter.format(value)[0]
 
 
-def _size(png):
-    from PIL import Image
-
-    return Image.open(io.BytesIO(png)).size
-
-
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_loaded_extension_draws_every_kind(shell, kind):
     rewards = _rewards(kind, 2)
@@ -200,7 +195,7 @@ def test_the_first_plot_registers_rewards_and_its_own_figure(shell):
     figure = hidden_context.plot(rewards)
     shown = _shown(shell, figure)
     assert _shown(shell, rewards)["image/png"] == shown["image/png"]
-    width, height = _size(shown["image/png"])
+    height, width, _ = plt.imread(io.BytesIO(shown["image/png"])).shape
     assert (width, height) == tuple(round(160 * inch) for inch in figure.get_size_inches())
 
 

@@ -3,7 +3,6 @@ import gzip
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,42 +13,13 @@ from hidden_context.analysis.workflow import run as analyze
 from hidden_context.cli.main import main
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.report.config import ReportConfig
+from hidden_context.report.html import page as html
 from hidden_context.report.html import words
-from hidden_context.report.html.page import render
-from hidden_context.report.html.shared import content_security_policy
+from hidden_context.report.html.page import render, write_people_page
 from hidden_context.report.workflow import run
 from report import people_found
+from report.people_found import HOSTILE, Page
 from support.score_rows import write
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}<!--"
-
-
-class Page(HTMLParser):
-    """Collects scripts, their attributes, the policy, and the visible text."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.scripts, self.tags, self.text, self._script = [], [], [], None
-        self.policy = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.tags.append((tag, found))
-        if tag == "meta" and found.get("http-equiv") == "Content-Security-Policy":
-            self.policy = found["content"]
-        if tag == "script":
-            self._script = found
-
-    def handle_data(self, data):
-        if self._script is not None:
-            self.scripts.append((self._script, data))
-        else:
-            self.text.append(data)
-
-    def handle_endtag(self, tag):
-        if tag == "script":
-            self._script = None
 
 
 def rows(size=60, **columns):
@@ -91,70 +61,57 @@ def made(tmp_path):
 
 def shown(analysis):
     """The visible text of the page of an analysis."""
-    page = Page(render("Title", analysis, None, None, None))
-    return " ".join(" ".join(page.text).split())
+    return Page(render("Title", analysis, None, None, None)).visible
 
 
-def test_the_policy_lets_exactly_the_page_s_scripts_run(report):
-    _, page = report()
-    run_by_browsers = [
-        text for attrs, text in page.scripts if "type" not in attrs or attrs.get("id") == "plotly"
-    ]
-    assert len(run_by_browsers) == 8
-    hashes = [
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in run_by_browsers
-    ]
+@pytest.fixture(params=["report", "people"])
+def hostile(request, report, tmp_path):
+    """A page each of whose texts is an attack, and what scripts it should have."""
+    if request.param == "report":
+        texts = dict.fromkeys(("prompt", "rejected", "data_subset", "annotator"), HOSTILE)
+        _, page = report(rows(chosen=HOSTILE + "a", **texts), title=HOSTILE)
+        return page, html.scripts()
+    path = tmp_path / "people.html"
+    write_people_page(people_found.hostile(people_found.check(), HOSTILE), path)
+    return Page(path.read_text(encoding="utf-8")), html.read_scripts(html.PEOPLE_SCRIPTS)
+
+
+def test_the_policy_lets_exactly_the_page_s_scripts_run(hostile):
+    page, own = hostile
+    assert page.code == own
+    digests = [hashlib.sha256(text.encode()).digest() for text in page.code]
+    hashes = [base64.b64encode(digest).decode() for digest in digests]
     assert re.findall(r"'sha256-([^']+)'", page.policy) == hashes
-    script_sources = re.search(r"script-src ([^;]+);", page.policy)[1]
-    assert "unsafe" not in script_sources
+    assert "unsafe" not in re.search(r"script-src ([^;]+);", page.policy)[1]
     assert page.policy.startswith("default-src 'none';")
-    assert content_security_policy(["a"]) != content_security_policy(["b"])
 
 
-def test_nothing_in_the_page_points_outside(report):
-    _, page = report()
-    for tag, attrs in page.tags:
-        assert tag not in ("link", "iframe", "object", "embed", "base")
+def test_nothing_in_a_page_points_outside(hostile):
+    for tag, attrs in hostile[0].tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "img")
         assert "src" not in attrs, (tag, attrs)
         assert not any(name.startswith("on") for name in attrs)
-        if "href" in attrs:
-            assert attrs["href"].startswith("#")
+        assert attrs.get("href", "#").startswith("#")
 
 
-def test_texts_stand_in_the_page_as_texts_only(report):
-    found = rows(prompt=HOSTILE, chosen=HOSTILE + "a", rejected=HOSTILE, data_subset=HOSTILE)
-    result, page = report(found, title=HOSTILE)
-    html = result.path.read_text()
-    assert "<img" not in html.split("<script", 1)[0]
-    assert len([1 for attrs, _ in page.scripts if "type" not in attrs]) == 7
-    assert HOSTILE in "".join(page.text)  # escaped, so the parser gives it back whole
-    assert "49" not in re.search("<h1>(.*?)</h1>", html)[1]
-    data = next(text for attrs, text in page.scripts if attrs.get("id") == "data")
-    assert "<" not in data
-    assert json.loads(data)["pairs"]["total"] == 60
-
-
-def test_half_characters_do_not_stop_a_report(report):
-    found = rows(chosen="\ud800", data_subset="\udfff", annotator="\ud800")
-    result, page = report(found, title="half \ud800")
-    assert result.pairs.shown == 60
-    assert "half ?" in "".join(page.text)
+def test_texts_stand_in_a_page_as_texts_only(hostile):
+    page, _ = hostile
+    assert HOSTILE.replace("\ud800", "?") in page.visible  # escaped, so the parser gives it back
+    assert page.visible.count("{{ 7*7 }}") == page.visible.count("alert(2)")
+    assert not any("<" in text for attrs, text in page.scripts if attrs.get("id") == "data")
 
 
 def test_the_page_holds_the_numbers_of_the_analysis(report, made):
     result, page = report()
     analysis = json.loads(made.read_text())
-    text = " ".join("".join(page.text).split())
-    everything = analysis["analyses"][0]["groups"][0]["intervals"]
+    text, everything = page.visible, analysis["analyses"][0]["groups"][0]["intervals"]
     assert words.interval(everything["accuracy"], share=True) in text
     assert words.interval(everything["r2"]) in text
     assert words.interval(everything["r2_within"]) in text
     for point in analysis["analyses"][0]["frontier"]:
         assert words.interval(point["accuracy"], share=True) in text
     assert "50 % of the prompts hold" in text
-    packed = next(text for attrs, text in page.scripts if attrs.get("id") == "pairs")
-    pairs = json.loads(gzip.decompress(base64.b64decode(packed)))
+    pairs = json.loads(gzip.decompress(base64.b64decode(page.script("pairs"))))
     assert len(pairs["p"]) == result.pairs.shown == 60
     assert set(pairs["context"]) == {
         cluster["name"] for cluster in analysis["analyses"][0]["contexts"]["clusters"]
@@ -210,7 +167,7 @@ def test_an_analysis_of_version_2_gives_a_page_without_votes(report, made):
         scores["agreement"] = None
     made.write_text(json.dumps(content))
     _, page = report(analysis=str(made))
-    assert "ranks the preferred response first" in "".join(page.text)
+    assert "ranks the preferred response first" in page.visible
     made.write_text(json.dumps(content | {"analyses": [5]}))
     with pytest.raises(DataError, match="missing or of another kind"):
         report(analysis=str(made))
@@ -219,13 +176,6 @@ def test_an_analysis_of_version_2_gives_a_page_without_votes(report, made):
 def test_an_error_of_the_program_is_not_blamed_on_a_file():
     with pytest.raises(KeyError), naming_the_file(None):
         raise KeyError("x")
-
-
-def test_what_is_not_a_number_is_a_dash():
-    part = people_found.votes()
-    part["topics"][0]["r2_within"] = None
-    text = shown(people_found.analysis(part))
-    assert "topic fathers 500 37.0 % [34.0, 40.0] 33.0 % [31.0, 35.0] –" in text
 
 
 def test_rewards_beyond_what_numbers_hold_give_a_page(report):
@@ -246,14 +196,14 @@ def test_pages_without_pairs_and_of_two_models(tmp_path, report):
     ]
     result, page = report(responses)
     assert result.pairs is None
-    assert "Comparisons" not in "".join(page.text)
-    assert "By quantile:0.01 the second response" in "".join(page.text)
+    assert "Comparisons" not in page.visible
+    assert "By quantile:0.01 the second response" in page.visible
     second = rows()
     for row in second:
         row["reward_output_chosen"] = [row["reward_output_chosen"][0] + 1, 0.0]
     files = [write(tmp_path / "a.jsonl", rows()), write(tmp_path / "b.jsonl", second)]
     result = run(ReportConfig(compare=files, output=str(tmp_path / "two.html"), resamples=99))
-    text = "".join(Page(result.path.read_text()).text)
+    text = Page(result.path.read_text()).visible
     assert "Two models on the same rows" in text
     assert f"{files[1]} against {files[0]}, 60 pairs" in text
 
@@ -264,7 +214,7 @@ def test_more_pairs_than_asked_for_are_sampled_and_said(tmp_path, capsys):
     arguments = ["report", path, "--output", str(output), "--max_pairs", "20", "--resamples", "99"]
     assert main(arguments) == 0
     assert "20 of 80 comparisons" in capsys.readouterr().out
-    assert "20 of 80 comparisons" in "".join(Page(output.read_text()).text)
+    assert "20 of 80 comparisons" in Page(output.read_text()).visible
 
 
 @pytest.mark.parametrize(
@@ -317,17 +267,19 @@ def test_a_test_is_one_question_and_one_short_answer(name, p, verdict):
 
 def test_nothing_stands_there_that_says_nothing(report):
     _, page = report(rows(data_subset="both", objective="helpful"))
-    data = json.loads(next(text for attrs, text in page.scripts if attrs.get("id") == "data"))
+    data = json.loads(page.script("data"))
     assert [group["labels"] for group in data["analyses"][0]["groups"]] == [{}]
-    text = "".join(page.text)
+    text = page.visible
     assert "Numbers by group" in text
     for absent in ("subset both", "Risk frontier", "unsafe preferred"):  # no side is unsafe
         assert absent not in text
-    assert "unsafe preferred" in "".join(report()[1].text)
+    assert "unsafe preferred" in report()[1].visible
 
 
 def test_the_votes_of_people_stand_before_the_model():
-    text = shown(people_found.analysis(people_found.votes()))
+    part = people_found.votes()
+    part["topics"][0]["r2_within"] = None  # what is not a number is a dash
+    text = shown(people_found.analysis(part))
     parts = [
         "People disagree: they are split on 30 % of 1,000 pairs.",
         "They split most on “fathers”",
@@ -344,6 +296,7 @@ def test_the_votes_of_people_stand_before_the_model():
         "Telling conflict from indifference, factor",
         "the other half of the votes is the ceiling, factor",
         "0.61 [0.59, 0.63]",
+        "topic fathers 500 37.0 % [34.0, 40.0] 33.0 % [31.0, 35.0] –",
         "topic bottles 500 20.0 % [17.0, 23.0] 25.0 % [23.0, 27.0] 0.60",
         "rank correlation −0.80 [−0.90, −0.70] over 2 values of topic",
     ]

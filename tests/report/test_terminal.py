@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
+from check import people
 from hidden_context.cli.main import main
 from hidden_context.data.importers import read_row
 from hidden_context.data.votes.observed import Observing, observed
 from hidden_context.report.terminal.metrics import print_baselines, print_metrics, split_by_group
 from hidden_context.report.terminal.observed import observed_lines
+from support.score_rows import write
 
 METRICS = {
     "loss": 0.69314,
@@ -84,24 +84,19 @@ def rows(rate=False):
     rng = np.random.default_rng(0)
     found = []
     for number in range(40):
-        said = [0.5, *rng.choice([0.0, 1.0], 5)]
-        entries = [
-            {"annotator": f"secret{who}", "response": 0, "rating": 1 + 4 * share}
-            if rate
-            else {"annotator": f"secret{who}", "comparison": [0, 1], "preference": share}
-            for who, share in enumerate(said)
-        ]
-        responses = [" yes"] if rate else [" yes", " no"]
-        row = {"prompt": f"Human: {number}?\n\nAssistant:", "responses": responses}
-        found.append(row | {"judgements": [*entries, {"annotator": "late", "abstains": True}]})
-    found[0]["judgements"].append(found[0]["judgements"][1])  # said twice
+        said = {f"secret{n}": v for n, v in enumerate([0.5, *rng.choice([0.0, 1.0], 5)])}
+        if rate:
+            said = {who: 1 + 4 * share for who, share in said.items()}
+        found.append((people.rated if rate else people.pair)(number, said))
     return found
 
 
 def test_inspect_says_in_short_what_votes_show(tmp_path, capsys: pytest.CaptureFixture[str]):
-    path = tmp_path / "votes.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows()))
-    assert main(["data", "inspect", str(path)]) == 0
+    found = rows()
+    for row in found:
+        row["judgements"].append({"annotator": "late", "abstains": True})
+    found[0]["judgements"].append(found[0]["judgements"][1])  # said twice
+    assert main(["data", "inspect", write(tmp_path / "votes.jsonl", found)]) == 0
     out = capsys.readouterr().out
     assert "  votes: 240 on 40 pairs, 6 each (mean 6.0); several people judged 40 of them\n" in out
     assert "  split: 100.0 % [91.2, 100.0] of these; unanimous 0.0 %, all equal 0.0 %\n" in out
@@ -124,7 +119,7 @@ def test_ratings_have_their_own_words():
     assert lines[1].startswith("votes: 240 on 40 rated responses, 6 each")
     assert any(line.startswith("  rates high, on the average item: typically") for line in lines)
     assert any("readiness to rate in the middle p = 0.010" in line for line in lines)
-    alone = [{**row, "judgements": row["judgements"][:1]} for row in rows(rate=True)]
+    alone = [{**row, "ratings": row["ratings"][:1]} for row in rows(rate=True)]
     few = observed_lines(observed([read_row(row) for row in alone]))
     assert few[0] == "ratings: 40 from 3 to 3; above 3 they count as high"
     assert few[2:] == [
@@ -134,8 +129,7 @@ def test_ratings_have_their_own_words():
 
 
 def test_a_share_without_an_interval_is_written_alone():
-    votes = [{"annotator": f"w{n}", "comparison": [0, 1], "preference": n % 2} for n in range(6)]
-    example = read_row({"prompt": "p", "responses": [" a", " b"], "judgements": votes})
+    example = read_row(people.pair(0, {f"w{n}": n % 2 for n in range(6)}))
     lines = observed_lines(observed([example], options=Observing(test_resamples=9)))
     assert "split: 100.0 % of these; unanimous 0.0 %, all equal 0.0 %" in lines
     assert any(line.endswith("Krippendorff's α 0.00") for line in lines)

@@ -18,14 +18,13 @@ from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.errors import DataError, StorageError
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
-from hidden_context.models.checkpoint.head_file import HeadFile
-from hidden_context.models.checkpoint.likelihood_file import members_of, save_likelihood
-from hidden_context.models.checkpoint.score_heads import heads_folder, save_heads
+from hidden_context.models.checkpoint.head_file import HeadFile, heads_folder, save_heads
+from hidden_context.models.checkpoint.likelihood_file import save_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring.evaluation import metrics_of_file, votes_of_file
 from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
 from support.builders import preference_rows, tiny_backbone
-from support.paper_layout import read_rows, reward_checkpoint, write_rows
+from support.paper_layout import reward_checkpoint, write_rows
 from support.scoring import evaluate
 
 BASE = heads.make("base")
@@ -36,10 +35,6 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def gaps_of(rows):
-    return [row[SIDES[0]][0] - row[SIDES[1]][0] for row in rows]
-
-
 def pair(gap, **columns):
     return {"reward_output_chosen": [gap], "reward_output_rejected": [0.0], **columns}
 
@@ -48,40 +43,17 @@ def written_rows(tmp_path, rows):
     return Path(write_rows(tmp_path / "r.jsonl", rows))
 
 
-# columns of a row, and its votes
 SAID = [
-    ({"strength": -2}, [0.0]),
-    ({"strength": 0}, [0.5]),
-    (
-        {"annotations": [{"preference": 1}, {"strength": 3}, {"annotator": 7, "preference": 0}]},
-        [1.0, 1.0, 0.0],
-    ),
-    ({"preference": 0.25, "strength": -1}, [0.25]),
+    {"strength": -2},
+    {"strength": 0},
+    {"annotations": [{"preference": 1}, {"strength": 3}, {"annotator": 7, "preference": 0}]},
+    {"preference": 0.25, "strength": -1},
     # what training learns from goes before a summary of it
-    ({"preference": 1, "annotations": [{"strength": -1}, {"preference": 0.5}]}, [0.0, 0.5]),
+    {"preference": 1, "annotations": [{"strength": -1}, {"preference": 0.5}]},
     # an abstention is no vote
-    ({"annotations": [{"annotator": "ann"}, {"preference": 1}]}, [1.0]),
-    ({}, [1.0]),
+    {"annotations": [{"annotator": "ann"}, {"preference": 1}]},
+    {},
 ]
-
-
-def test_votes_and_strengths_count_as_what_they_are_and_stay_as_they_were(base, tmp_path):
-    rows = [row | said for row, (said, _) in zip(preference_rows(len(SAID)), SAID, strict=True)]
-    result = evaluate(base, write_rows(tmp_path / "pairs.jsonl", rows))
-    written = read_rows(result.path)
-    votes = [(gap, w) for gap, (_, own) in zip(gaps_of(written), SAID, strict=True) for w in own]
-    assert len(votes) == 10
-    losses, right = [], []
-    for gap, share in votes:
-        losses.append(-share * math.log(sigmoid(gap)) - (1 - share) * math.log(sigmoid(-gap)))
-        right.append(0.5 if share == 0.5 else float((gap > 0) == (share > 0.5)))
-    assert result.metrics["loss"] == pytest.approx(sum(losses) / 10, abs=1e-9)
-    assert result.metrics["accuracy"] == pytest.approx(sum(right) / 10, abs=1e-9)
-    for row in written:
-        del row["reward_output_chosen"], row["reward_output_rejected"]
-    assert written == rows
-
-
 RANKED = {"prompt": "Tea?", "responses": ["No.", "Yes, kindly.", "Exactly."], "ranks": [2, 1, 1]}
 RATED = [
     {"text": "\n\nHuman: Tea?\n\nAssistant: Yes, kindly.", "rating": 4, "more": 1},
@@ -109,6 +81,7 @@ STRENGTHS = [
 ]
 FACTOR = heads.make("factor", num_factors=1)
 CASES = {
+    "votes": (BASE, {}, [row | own for row, own in zip(preference_rows(7), SAID, strict=True)]),
     "ranking": (BASE, {}, [RANKED]),
     "ratings": (
         BASE, {"rating_weight": 0.5, "rating_location": 3.0, "rating_scale": 2.0}, RATED
@@ -121,24 +94,34 @@ CASES = {
     ),
     "mixture": (heads.make("mixture", num_components=2), {}, PEOPLE),
     "quantile": (heads.make("quantile", num_atoms=4), {}, PEOPLE),
-    "ensemble": (heads.make("ensemble", member=FACTOR, num_members=2), {}, PEOPLE),
+    "ensemble": (
+        heads.make("ensemble", member=FACTOR, num_members=2),
+        {"inference": "map", "names": ("ann", "bob")},
+        PEOPLE[4:],  # one vote each, as an analysis counts pairs
+    ),
 }  # fmt: skip
+
+
+def learned(name, tmp_path):
+    """A model with the likelihood of a case, as if it had learned, and a file of its rows."""
+    head, options, rows = CASES[name]
+    likelihood, folder = make_likelihood(head, LikelihoodOptions(**options)), tmp_path / "model"
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter.add_(torch.randn_like(parameter) / 2)
+    tiny_backbone(folder, num_labels=head.num_outputs)
+    HeadFile(head).save(folder)
+    save_likelihood(folder, likelihood)
+    return folder, write_rows(tmp_path / "rows.jsonl", rows)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_metrics_are_those_of_the_judgements_by_the_model_s_own_likelihood(name, tmp_path):
     """Whatever was said of whatever responses, in rows that are written and read back."""
     head, options, rows = CASES[name]
-    likelihood = make_likelihood(head, LikelihoodOptions(**options))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in likelihood.parameters():
-            parameter.add_(torch.randn_like(parameter) / 2)  # as if it had learned
-    folder = tmp_path / "model"
-    tiny_backbone(folder, num_labels=head.num_outputs)
-    HeadFile(head).save(folder)
-    save_likelihood(folder, likelihood)
-    result = evaluate(folder, write_rows(tmp_path / "rows.jsonl", rows))
+    folder, data = learned(name, tmp_path)
+    result = evaluate(folder, data)
     model = RewardModel.from_pretrained(folder)
     examples, names = [read_row(row) for row in rows], model.likelihood.names
     raw = model.raw_outputs([text for example in examples for text in example.inputs]).double()
@@ -232,35 +215,10 @@ def test_evaluate_prints_and_writes_votes(tmp_path, monkeypatch, capsys):
     assert printed.endswith("eval_results_both.jsonl: 8 of 8 rows written\n")
 
 
-@pytest.fixture
-def ensemble(tmp_path):
-    """Two members of one factor each, which have learned that bob's taste is another than ann's."""
-    options = {"member": heads.make("factor", num_factors=1), "num_members": 2}
-    folder = reward_checkpoint(tmp_path / "model", "ensemble", **options)
-    learned = LikelihoodOptions(inference="map", names=("ann", "bob"))
-    likelihood = make_likelihood(heads.make("ensemble", **options), learned)
-    with torch.no_grad():
-        for member in members_of(likelihood):
-            member.annotators.location.copy_(torch.tensor([[1.5], [-1.0]]))
-    save_likelihood(folder, likelihood)
-    return folder
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    rows = preference_rows(24, flip=0.4)
-    people = ("ann", "bob", "zoe")
-    return write_rows(
-        tmp_path / "pairs.jsonl",
-        [row | {"annotator": people[n % 3], "prompt": f"{n}"} for n, row in enumerate(rows)],
-    )
-
-
-def test_a_moved_file_of_a_checkpoint_that_is_gone_has_the_numbers_of_its_evaluation(
-    ensemble, pairs, tmp_path
-):
-    evaluated = evaluate(ensemble, pairs, output=str(tmp_path / "own" / "scores.jsonl"))
-    shutil.rmtree(ensemble)
+def test_a_moved_file_of_a_checkpoint_that_is_gone_has_the_numbers_of_its_evaluation(tmp_path):
+    folder, rows = learned("ensemble", tmp_path)
+    evaluated = evaluate(folder, rows, output=str(tmp_path / "own" / "scores.jsonl"))
+    shutil.rmtree(folder)
     shutil.move(evaluated.path.parent, tmp_path / "moved")
     config = AnalyzeConfig(files=[str(tmp_path / "moved" / "scores.jsonl")], resamples=99)
     (found,) = score_analysis.run(config).analyses

@@ -8,7 +8,7 @@ import sys
 import warnings
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -94,12 +94,21 @@ def test_a_broken_row_is_an_error_in_its_place(rows, tmp_path):
         bad.open()
 
 
-def test_windows_are_scored_as_in_one_process(checkpoint, rows, tmp_path):
-    options = config()
-    load = partial(load_model, checkpoint, options)
+@pytest.fixture
+def worker(checkpoint):
+    return LoadedModel(partial(load_model, checkpoint, config()), config(), 1)
+
+
+@pytest.fixture
+def record(worker, rows, tmp_path):
+    """The record of a scoring in one process."""
     with PartialScores(tmp_path / "record", {}) as record:
-        score_rows(load(), options, rows, record, lambda done: None)
-    worker, windows = LoadedModel(load, options, 1), list(read_windows(rows, 0, 4))
+        score_rows(worker._loaded.open(), worker.options, rows, record, lambda done: None)
+    return record
+
+
+def test_windows_are_scored_as_in_one_process(checkpoint, worker, record, rows):
+    windows = list(read_windows(rows, 0, 4))
     found = [one.open() for one in unpack(worker(pack(windows)))]
     for window in found:
         window.lines[-1]["truncated"] = window.truncated
@@ -172,35 +181,21 @@ class RayTaskError(RayError):
     pass
 
 
-class FakeRay:
-    """Counts what is asked of it; connecting fails as often as a test says."""
+def fake_ray(failures=0, connected=False):
+    """A Ray that is not there; connecting fails as often as a test says."""
 
-    exceptions = SimpleNamespace(
-        RayError=RayError, RayTaskError=RayTaskError, UserCodeException=RayTaskError
-    )
-    data = SimpleNamespace(exceptions=SimpleNamespace(ExecutionTimeoutError=TimeoutError))
-
-    def __init__(self, failures: int = 0, connected: bool = False) -> None:
-        self.failures, self.connected = failures, connected
-        self.asked: list[dict[str, Any]] = []
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def is_initialized(self):
-        return self.connected
-
-    def init(self, **options):
-        self.asked.append(options)
-        if len(self.asked) <= self.failures:
+    def init(**options):
+        if fake.init.call_count <= failures:
             if options["address"] == "local":  # what Ray starts before it gives up
-                self.started.append(subprocess.Popen(["sleep", "100"]))
+                fake.started.append(subprocess.Popen(["sleep", "100"]))
             raise ConnectionError("nobody answers.")
-        self.connected = True
 
-    def shutdown(self):
-        self.connected = False
-
-    def cluster_resources(self):
-        return {"CPU": 4.0}
+    kinds = {"RayError": RayError, "RayTaskError": RayTaskError}
+    fake = Mock(started=[], exceptions=SimpleNamespace(**kinds, UserCodeException=RayTaskError))
+    fake.data.exceptions.ExecutionTimeoutError = TimeoutError
+    fake.is_initialized.return_value, fake.init.side_effect = connected, init
+    fake.cluster_resources.return_value = {"CPU": 4.0}
+    return fake
 
 
 @pytest.fixture
@@ -212,7 +207,7 @@ def connected(monkeypatch):
     def connect(fake, work=lambda pool: pool, threads=1, **options):
         monkeypatch.setattr(session, "import_ray", lambda: fake)
         with ray_session(config(**options), threads) as pool:
-            assert fake.connected
+            assert fake.shutdown.call_count == max(fake.init.call_count - 1, 0)
             return work(pool)
 
     return connect
@@ -230,34 +225,35 @@ def connected(monkeypatch):
 def test_a_cluster_is_started_with_the_cores_of_its_workers_or_joined_and_then_left(
     connected, monkeypatch, options, asked, pool
 ):
-    fake, variable = FakeRay(), options.pop("variable", None)
+    fake, variable = fake_ray(), options.pop("variable", None)
     if variable:
         monkeypatch.setenv("RAY_ADDRESS", variable)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # there is no room for so many
         assert connected(fake, **options) == pool
-    assert not fake.connected
-    (found,) = fake.asked
+    fake.shutdown.assert_called_once()
+    found = fake.init.call_args.kwargs
     assert asked.items() <= found.items()
     assert (
         ("num_cpus" in found) == ("num_cpus" in asked) == (found.get("include_dashboard") is False)
     )
-    fake = FakeRay(connected=True)  # a connection that is there is used and left
+    fake = fake_ray(connected=True)  # a connection that is there is used and left
     connected(fake)
-    assert (fake.asked, fake.connected) == ([], True)
+    fake.init.assert_not_called()
+    fake.shutdown.assert_not_called()
 
 
 def test_a_busy_machine_gets_three_attempts(connected):
-    fake = FakeRay(failures=2)
+    fake = fake_ray(failures=2)
     connected(fake)
-    assert len(fake.asked) == 3
+    assert fake.init.call_count == 3
     assert [each.wait() for each in fake.started] == [-9, -9]
-    fake = FakeRay(failures=3)
+    fake = fake_ray(failures=3)
     with pytest.raises(HiddenContextError, match=r"not start on this machine: nobody answers\."):
         connected(fake)
-    assert len(fake.asked) == 3
+    assert fake.init.call_count == 3
     with pytest.raises(ConfigError, match=r"no Ray cluster at 1\.2\.3\.4:5: nobody answers\. Chec"):
-        connected(FakeRay(failures=1), cluster_address="1.2.3.4:5")
+        connected(fake_ray(failures=1), cluster_address="1.2.3.4:5")
 
 
 @pytest.mark.parametrize(
@@ -272,10 +268,10 @@ def test_a_busy_machine_gets_three_attempts(connected):
 def test_a_cluster_that_fails_says_how_to_go_on_and_other_errors_pass(
     connected, error, kind, words
 ):
-    fake = FakeRay()
+    fake = fake_ray()
     with pytest.raises(kind, match=words):
         connected(fake, lambda pool: raise_(error))
-    assert not fake.connected
+    fake.shutdown.assert_called_once()
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
@@ -296,12 +292,8 @@ def test_another_window_or_precision_is_refused(number, place, error, words):
         run._check(ScoredWindow(number, [], 0, place), 3, ("cuda", "torch.bfloat16"))
 
 
-def test_a_record_that_is_whole_needs_no_workers(checkpoint, rows, tmp_path, monkeypatch):
-    options = config(window=2)
-    load = partial(load_model, checkpoint, options)
-    with PartialScores(tmp_path / "record", {}) as record:
-        score_rows(load(), options, rows, record, lambda done: None)
-    worker, calls, done = LoadedModel(load, options), [], []
+def test_a_record_that_is_whole_needs_no_workers(worker, record, rows, monkeypatch):
+    calls, done = [], []
 
     def digest(part) -> Answer[str]:
         calls.append([row.index for row in part])
@@ -310,9 +302,9 @@ def test_a_record_that_is_whole_needs_no_workers(checkpoint, rows, tmp_path, mon
     scout = SimpleNamespace(digest=SimpleNamespace(remote=digest))
     fake = SimpleNamespace(get=lambda found: found)  # anything else of Ray is an error
     monkeypatch.setattr(run, "import_ray", lambda: fake)
-    with PartialScores(tmp_path / "record", {}) as record:
-        run._score(Pool(1, 1, 0.0), (load, options, 1), scout, ("", ""), rows, record, done.append)
-    assert (calls, done) == ([[0, 1], [2, 3], [4, 5]], [6])
+    with PartialScores(record.path, {}) as again:
+        run._score(Pool(1, 1, 0.0), (), scout, ("", ""), rows, again, done.append)
+    assert (calls, done) == ([[0, 1, 2, 3], [4, 5]], [6])
 
 
 def test_local_names_are_made_absolute_and_ids_stay(tmp_path, monkeypatch):

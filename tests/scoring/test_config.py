@@ -1,17 +1,29 @@
-"""What cannot work is refused before anything is scored: options, groups, and whose rewards."""
+"""Options, groups and models that score: what is taken, and what is refused before any scoring."""
 
 import json
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from hidden_context import heads, risk, scoring
-from hidden_context.errors import ConfigError, DataError, HiddenContextWarning, MissingFileError
+from hidden_context.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    HiddenContextWarning,
+    MissingFileError,
+)
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.checkpoint.likelihood_file import save_likelihood
-from hidden_context.scoring import EvaluateConfig, ScoreConfig
-from hidden_context.scoring.people import check_people, read_groups
+from hidden_context.models.network import precision
+from hidden_context.scoring import EvaluateConfig, ScoreConfig, loading
+from hidden_context.scoring.columns import check_people, read_groups
+from hidden_context.scoring.config import ModelOptions
+from hidden_context.scoring.loading import load_model, read_likelihood, settle, wanted_head
+from hidden_context.scoring.record import PartialScores
+from support.builders import tiny_backbone
 from support.paper_layout import reward_checkpoint
 
 
@@ -47,24 +59,15 @@ def test_models_are_named_after_their_folders():
         ({"workers": 2}, "--workers needs --engine_cluster ray"),
         ({"cluster_address": "a"}, "--cluster_address needs --engine_cluster ray"),
         ({"worker_gpus": 1.0}, "--worker_gpus needs --engine_cluster ray"),
+        ({"checkpoint": ""}, "evaluate needs a checkpoint"),
+        ({"checkpoint": "m", "output": "scores.parquet"}, "evaluate writes JSON Lines"),
+        ({"checkpoint": "m", "eval_dataset_size": -2}, "--eval_dataset_size is -2; it must be at"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, words):
+    make = EvaluateConfig if "checkpoint" in options else score_config
     with pytest.raises(ConfigError, match=words):
-        score_config(**options)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"checkpoint": ""}, "evaluate needs a checkpoint"),
-        ({"output": "scores.parquet"}, "evaluate writes JSON Lines"),
-        ({"eval_dataset_size": -2}, "--eval_dataset_size is -2; it must be at least 0"),
-    ],
-)
-def test_options_of_an_evaluation_that_cannot_work_are_refused(options, words):
-    with pytest.raises(ConfigError, match=words):
-        EvaluateConfig(**{"checkpoint": "run/final", **options})
+        make(**options)
 
 
 def test_public_names_load_lazily_and_unknown_ones_are_refused():
@@ -145,3 +148,143 @@ def test_an_annotator_who_is_not_known_is_told_once(factor, checkpoint):
         check([factor, checkpoint])
         for kind in ("pair", "responses"):
             check([factor], kind, **RELATIVE)
+
+
+@pytest.mark.parametrize(
+    ("options", "head"),
+    [
+        ({}, None),
+        (
+            {"num_outputs": 2, "likelihood": "logistic"},
+            heads.make("mean_and_variance", likelihood="logistic"),
+        ),
+        ({"head": "quantile"}, heads.make("quantile")),
+        ({"head": "factor", "num_outputs": 5}, heads.make("factor", num_factors=3)),
+        ({"head": "mixture", "num_outputs": 4}, "mixture head has num_outputs 3, but --num_out"),
+        ({"head": "sparse"}, "'sparse' is not known; choose one of base, mean_and"),
+    ],
+)
+def test_the_head_that_options_name_or_why_they_contradict(options, head):
+    if isinstance(head, str):
+        with pytest.raises(ConfigError, match=head):
+            wanted_head(ModelOptions(**options))
+    else:
+        assert wanted_head(ModelOptions(**options)) == head
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "found"),
+    [
+        # the checkpoint's own likelihood holds, and a name alone asks for no size
+        ("checkpoint", {"num_outputs": 2, "likelihood": "logistic"}, "mean_and_variance"),
+        ("checkpoint", {"head": "mean_and_variance"}, "mean_and_variance"),
+        ("checkpoint", {"num_outputs": 1}, r"has a mean_and_variance head \(num_outputs 2\), but"),
+        ("checkpoint", {"head": "base"}, r"has a mean_and_variance head \(num_outputs 2\), but"),
+        ("categorical", {"head": "categorical"}, "categorical"),
+        ("categorical", {"num_outputs": 5}, "categorical"),
+        ("factor", {"head": "factor", "num_outputs": 3}, r"a factor head \(num_outputs 4\), but f"),
+    ],
+)
+def test_what_the_checkpoint_says_of_its_head_holds(request, model, options, found):
+    folder, options = request.getfixturevalue(model), ModelOptions(**options)
+    if " " in found:
+        with pytest.raises(CheckpointError, match=found):
+            load_model(folder, options)
+    else:
+        head = load_model(folder, options).head
+        assert head == load_model(folder, ModelOptions()).head
+        assert head.type == found
+
+
+def test_what_was_learned_beside_the_network_is_read_without_it(factor, checkpoint, tmp_path):
+    known = read_likelihood(factor, ModelOptions())
+    assert known.head == heads.make("factor", num_factors=2)
+    assert known.names.names == ("7", "ann", "bob")
+    assert load_model(factor, ModelOptions()).likelihood.names.names == known.names.names
+    assert read_likelihood(checkpoint, ModelOptions()).options == LikelihoodOptions()
+    with pytest.raises(MissingFileError):
+        read_likelihood(str(tmp_path / "absent"), ModelOptions())
+
+
+def test_a_ready_made_model_without_a_head_file_needs_no_name(tmp_path):
+    ready = tiny_backbone(tmp_path / "ready", num_labels=1)
+    assert load_model(ready, ModelOptions()).head == heads.make("base")
+    assert read_likelihood(ready, ModelOptions()).head == heads.make("base")
+    assert read_likelihood(ready, ModelOptions(num_outputs=2)).head.type == "mean_and_variance"
+    with pytest.raises(CheckpointError, match="2 outputs"):
+        load_model(ready, ModelOptions(num_outputs=2))
+
+
+def test_paths_without_a_checkpoint_are_told_apart(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "notes").mkdir(parents=True)
+    with pytest.raises(MissingFileError, match=r"run/final does not exist. Give the folder of"):
+        load_model("run/final", ModelOptions())
+    with pytest.raises(CheckpointError, match=r"run holds no checkpoint: none of config.json, ad"):
+        load_model("run", ModelOptions())
+    Path("run/final").symlink_to(checkpoint)
+    with pytest.raises(CheckpointError, match=r"is in it. There is one in run/final\.$"):
+        load_model("run", ModelOptions())
+    with pytest.raises(CheckpointError, match=r"config.json is a file; give the folder"):
+        load_model(f"{checkpoint}/config.json", ModelOptions())
+
+
+def test_a_slow_precision_is_obeyed_with_a_warning_of_the_forward_pass(checkpoint, monkeypatch):
+    seen = []
+
+    def measure(device, name, *, backward):
+        seen.append((device.type, name, backward))
+        return precision.Timings("cpu", 1, {"float32": 1e-3, name: 5e-3})
+
+    monkeypatch.setattr(precision, "measure", measure)
+    slow = ModelOptions(precision="bfloat16", device="cpu", max_length=17)
+    load_model(checkpoint, slow)
+    assert not seen  # so small a model is not measured
+    monkeypatch.setattr(precision, "MIN_WIDTH", 0)
+    for name in ("auto", "float32"):
+        load_model(checkpoint, ModelOptions(device="cpu", precision=name))
+    assert not seen
+    with pytest.warns(HiddenContextWarning, match="bfloat16 is 5.0 times slower than float32"):
+        model = load_model(checkpoint, slow)
+    assert seen == [("cpu", "bfloat16", False)]
+    assert model.max_length == 17
+    assert {p.dtype for p in model.module.transformer.parameters()} == {torch.bfloat16}
+
+
+BF16, CUDA = {"dtype": "torch.bfloat16", "device": "cpu"}, {"device": "cuda"}
+
+
+@pytest.mark.parametrize(
+    ("record", "threads", "options", "here", "expected"),
+    [
+        (BF16, None, {}, {}, ("bfloat16", 1)),
+        (BF16 | {"dtype": "torch.float16"}, None, {}, {}, ("float16", 1)),
+        (BF16 | CUDA, None, {}, {}, ("float32", 1)),  # all is scored anew there anyway
+        (BF16 | {"dtype": "torch.int8"}, None, {}, {}, ("float32", 1)),
+        (None, None, {}, {}, ("float32", 1)),
+        # what is asked for stands above a record, whose threads hold as far as there are so many
+        (BF16, 2, {"precision": "float32", "threads": 3}, {"cpus": 4}, ("float32", 3)),
+        (BF16, 2, {}, {"cpus": 4}, ("bfloat16", 2)),
+        (BF16, 2, {}, {"cpus": 1}, ("bfloat16", 1)),
+        # elsewhere only what a record says is named
+        (BF16 | CUDA, 1, {}, {"here": False}, ("bfloat16", None)),
+        (None, None, {}, {"here": False}, ("auto", None)),
+        # a GPU is given no threads unless asked
+        (None, None, {}, CUDA, ("bfloat16", None)),
+        (None, None, {"threads": 2}, {**CUDA, "cpus": 4}, ("bfloat16", 2)),
+    ],
+)
+def test_precision_and_threads_are_those_asked_for_or_begun_with_or_a_choice(
+    tmp_path, monkeypatch, record, threads, options, here, expected
+):
+    device = torch.device(here.get("device", "cpu"))
+    monkeypatch.setattr(loading, "resolve_device", lambda _: device)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    for module in ("scoring.loading", "models.network.threads"):
+        monkeypatch.setattr(f"hidden_context.{module}.usable_cpus", lambda: here.get("cpus", 1))
+    records = [tmp_path / "none", tmp_path / "a.partial"]
+    if record is not None:
+        with PartialScores(records[1], record, threads=threads) as partial:
+            partial.append([{"row": 0, "raw": [[0.0]], "tokens": "x"}])
+    found, used = settle(ModelOptions(**options), records, here=here.get("here", True))
+    assert (found.precision, used) == expected

@@ -1,30 +1,27 @@
-"""Evaluating on pairs: the file of raw outputs, metrics against closed forms, and warnings."""
+"""Evaluating: the file of raw outputs, its rows read back as examples, metrics and warnings."""
 
 import gzip
 import json
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
 from hidden_context import heads
+from hidden_context.data.example import Rating
+from hidden_context.data.importers import read_row
+from hidden_context.data.report import keep_responses
+from hidden_context.data.reshape import comparisons_of
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning, MissingFileError
 from hidden_context.likelihood import make_likelihood
 from hidden_context.scoring import EvaluateConfig
-from hidden_context.scoring.evaluation import (
-    TRAINING_CONFIG,
-    metrics_of_file,
-    warn_of_trained_rows,
-)
+from hidden_context.scoring.evaluation import TRAINING_CONFIG, metrics_of_file, warn_of_trained_rows
+from hidden_context.scoring.rows import read_scored, rows_of
 from support.builders import preference_rows
-from support.paper_layout import (
-    jailbroken_rows,
-    read_rows,
-    reward_checkpoint,
-    write_rows,
-)
+from support.paper_layout import jailbroken_rows, read_rows, reward_checkpoint, write_rows
 from support.scoring import evaluate
 
 
@@ -34,7 +31,9 @@ def own(tmp_path):
     return reward_checkpoint(tmp_path / "own", "base")
 
 
-def test_a_subset_that_is_missing_or_null_is_filled(own, tmp_path):
+def test_a_subset_that_is_missing_or_null_is_filled_and_metrics_and_counts_lie_beside_the_rows(
+    own, tmp_path
+):
     rows = [{side: row[side] for side in ("chosen", "rejected")} for row in preference_rows(4)]
     rows[1]["data_subset"] = None
     for row, objective in zip(rows, ("", "helpful", "", "helpful"), strict=True):
@@ -45,30 +44,14 @@ def test_a_subset_that_is_missing_or_null_is_filled(own, tmp_path):
     assert [row["data_subset"] for row in read_rows(result.path)] == ["both"] * 4
     # an empty objective is no group, and the one that is left is all there is to report
     assert not [name for name in result.metrics if name.startswith("objective")]
+    stored = json.loads(Path(f"{result.path}.metrics.json").read_text())
+    assert stored["metrics"] == result.metrics
+    zeros = dict.fromkeys(("dropped", "unscored", "truncated", "refused"), 0)
+    assert stored["counts"] == {"rows": 4, "written": 4, **zeros}
     packed = evaluate(own, data, output=str(tmp_path / "ge.jsonl.gz"))
     assert gzip.decompress(packed.path.read_bytes()) == result.path.read_bytes()
     ends = ["", ".config.yaml", ".heads", ".metrics.json"]
     assert sorted(path.name for path in tmp_path.glob("ge.*")) == [f"ge.jsonl.gz{e}" for e in ends]
-
-
-def test_metrics_counts_and_options_are_written_beside_the_results(own, tmp_path):
-    data = write_rows(tmp_path / "pairs.jsonl", preference_rows(12))
-    result = evaluate(own, data)
-    stored = json.loads(Path(f"{result.path}.metrics.json").read_text())
-    assert stored["metrics"] == result.metrics
-    zeros = dict.fromkeys(("dropped", "unscored", "truncated", "refused"), 0)
-    assert stored["counts"] == {"rows": 12, "written": 12, **zeros}
-    config = yaml.safe_load(Path(f"{result.path}.config.yaml").read_text())
-    assert EvaluateConfig(**config) == EvaluateConfig(
-        checkpoint=own, data_path=data, disable_tqdm=True, precision="float32"
-    )
-
-
-def test_a_file_without_rewards_has_no_metrics(tmp_path):
-    path = tmp_path / "r.jsonl"
-    write_rows(path, [{"reward_output_chosen": None, "reward_output_rejected": [0.0]}])
-    with pytest.raises(DataError, match="no pair has rewards for both sides"):
-        metrics_of_file(path, make_likelihood(heads.make("base")))
 
 
 def test_too_long_pairs_are_dropped_counted_and_never_scored(own, tmp_path):
@@ -212,3 +195,122 @@ def test_an_evaluation_says_it_and_goes_on(own, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.warns(HiddenContextWarning, match="--eval_fraction 0.25 takes only the rows"):
         assert evaluate(own, data).counts.written == 40
+
+
+PAIR = preference_rows(1)[0]
+VOTES = {
+    "prompt": "Tea?",
+    "responses": ["Yes.", "No."],
+    "judgements": [
+        {"comparison": [0, 1], "annotator": "ann", "confidence": 3, "age": "30-39"},
+        {"comparison": [1, 0], "annotator": "bob", "strength": 2, "weight": 0.5},
+        {"comparison": [1, 0], "annotator": "cat", "preference": 0.5},
+        {"comparison": [0, 1], "annotator": 7, "margin": -1.5},
+        {"annotator": "dan", "abstains": True},
+    ],
+    "topic": "drinks",
+}
+RATING = {"response": 1, "rating": 4, "annotator": "eve", "weight": 2}
+THREE = {"prompt": "Tea?", "responses": ["Yes.", "Perhaps.", "No."], "more": 1}
+RANKINGS = [{"annotator": "ann", "ranks": [1, 2, 3]}, {"annotator": "bob", "ranks": [3, 2, 1]}]
+
+
+def read(tmp_path, rows):
+    """Write rows with made-up rewards and read them back."""
+    written = []
+    for number, row in enumerate(rows):
+        names = ["_chosen", "_rejected"] if row.kind == "pair" else [""]
+        raw = {f"reward_output{name}": [float(number), float(n)] for n, name in enumerate(names)}
+        written.append({**row.columns, **raw})
+    return read_scored(tmp_path.joinpath(write_rows(tmp_path / "r.jsonl", written)))
+
+
+def said(example, texts):
+    """What was said by whom about which texts, whichever stood first."""
+    for judgement in example.judgements:
+        who = (judgement.annotator, judgement.confidence)
+        if isinstance(judgement.answer, Rating):
+            yield *who, texts[judgement.answer.response], judgement.answer.value
+        for comparison, share in comparisons_of(judgement.answer):
+            sign = 1 if texts[comparison.first] < texts[comparison.second] else -1
+            strengths = (comparison.preference - 0.5, comparison.strength, comparison.margin)
+            both = frozenset((texts[comparison.first], texts[comparison.second]))
+            signed = tuple(None if each is None else sign * each for each in strengths)
+            yield *who, both, signed, round(judgement.weight * share, 9)
+
+
+@pytest.mark.parametrize(
+    ("row", "kinds"),
+    [
+        (PAIR, ["pair"]),
+        ({**PAIR, "annotations": [{"annotator": "a", "strength": -1}, {}]}, ["pair"]),
+        ({"text": "tea", "rating": 3, "annotator": 7, "weight": 0.5}, ["text"]),
+        ({"prompt": "Tea?", "response": "Yes.", "ratings": [{"rating": 1}]}, ["text"]),
+        ({**VOTES, "responses": ["Yes."], "judgements": [{"response": 0, "rating": 2}]}, ["text"]),
+        (VOTES, ["pair"]),  # all votes on two responses are one row
+        ({**VOTES, "judgements": VOTES["judgements"][-2:]}, ["pair"]),
+        ({**VOTES, "judgements": [*VOTES["judgements"][1:3], RATING]}, ["pair"]),
+        ({**THREE, "rankings": RANKINGS}, ["pair"] * 3),
+        ({**THREE, "judgements": [*VOTES["judgements"], RATING]}, ["pair"]),
+        ({**THREE, "judgements": [*VOTES["judgements"], {**RATING, "response": 2}]},
+         ["pair", "text"]),  # what is in no pair stands alone
+    ],
+)  # fmt: skip
+def test_what_was_said_is_read_back(tmp_path, row, kinds):
+    example = read_row(row)
+    rows = rows_of([example], "both")
+    assert [made.kind for made in rows] == kinds
+    assert {text for made in rows for text in made.texts} <= set(example.texts)
+    assert all(made.columns.get("more") == row.get("more") for made in rows)
+    if "judgements" not in row and "rankings" not in row:
+        assert [made.columns for made in rows] == [{"data_subset": "both"} | row]
+    examples, raw, _ = read(tmp_path, rows)
+    found = Counter(
+        each for again, made in zip(examples, rows, strict=True) for each in said(again, made.texts)
+    )
+    assert found == Counter(said(example, example.texts))
+    assert raw.shape == (sum(len(made.texts) for made in rows), 2)
+
+
+def test_all_votes_on_two_responses_are_one_row(tmp_path):
+    example = read_row(VOTES, file="votes.jsonl", line=3)
+    (made,) = rows_of([example], "both")
+    assert made.columns == {
+        "prompt": "Tea?",
+        "chosen": "Tea?Yes.",
+        "rejected": "Tea?No.",
+        "topic": "drinks",
+        "data_subset": "both",
+        "annotations": [
+            {"age": "30-39", "annotator": "ann", "confidence": 3, "weight": 1, "preference": 1},
+            {"annotator": "bob", "weight": 0.5, "preference": 0.0, "strength": -2},
+            {"annotator": "cat", "weight": 1.0, "preference": 0.5},
+            {"annotator": 7, "weight": 1.0, "preference": 0.0, "margin": -1.5},
+            {"annotator": "dan", "weight": 1.0, "abstains": True},
+        ],
+    }
+    assert (made.file, made.line, made.prompt) == ("votes.jsonl", 3, "Tea?")
+    (again,), *_ = read(tmp_path, [made])
+    assert again.abstentions == 1
+
+
+def test_a_response_that_alone_held_text_is_read_back_alone(tmp_path):
+    row = {**THREE, "responses": ["Yes.", " ", " "], "judgements": [{**RATING, "response": 0}]}
+    example = keep_responses(read_row(row), [0])
+    (made,) = rows_of([example], "both")
+    assert made.texts == ("Tea?Yes.",)
+    (again,), raw, _ = read(tmp_path, [made])
+    assert again.judgements == example.judgements
+    assert raw.shape == (1, 2)
+
+
+def test_rows_without_a_reward_are_left_out_and_such_rows_alone_have_no_metrics(tmp_path):
+    columns, path = {"chosen": "a", "rejected": "b", "reward_output_chosen": [1.0]}, tmp_path / "r"
+    rows = [{**columns, "reward_output_rejected": value} for value in (None, [0.0])]
+    write_rows(path, rows)
+    examples, raw, _ = read_scored(path)
+    assert [example.source_lines for example in examples] == [(2,)]
+    assert raw.tolist() == [[1.0], [0.0]]
+    write_rows(path, rows[:1])
+    with pytest.raises(DataError, match="no pair has rewards for both sides"):
+        metrics_of_file(path, make_likelihood(heads.make("base")))

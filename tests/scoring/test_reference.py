@@ -165,22 +165,14 @@ def test_answers_say_where_texts_stand(folder, model):
     assert answers.features is None
     assert answers.distance.isnan().tolist() == [False, False, True, False, False]
     kept = scorer.run(scorer.prepare(texts), with_features=True).features[scored]
-    raw = kept[:, 0] @ model.readout().reshape(2, -1).T
-    assert raw.flatten().tolist() == pytest.approx(answers.raw[scored].flatten().tolist(), abs=1e-5)
-
-    def below(values, asked):
-        return [(values < one).double().mean().item() for one in asked]
-
-    distances = model.reference.distances(kept)
-    expected = below(model.reference.distance, distances)
-    assert answers.distance[scored].tolist() == pytest.approx(expected)
+    where = model.reference.percentiles("distance", model.reference.distances(kept))
+    assert answers.distance[scored].tolist() == pytest.approx(where.tolist())
     found = scorer.describe(answers.raw[:2], distance=answers.distance[:2])
-    divided = [disagreement(found.preferred.tolist())]
+    divided = torch.tensor(disagreement(found.preferred.tolist()))
     assert found.percentiles.distance == answers.distance[:2].tolist()
-    expected = below(model.reference.sigma, found.stddev.float())
-    assert found.percentiles.sigma == pytest.approx(expected)
-    (expected,) = below(model.reference.disagreement, divided)
-    assert found.percentiles.disagreement == pytest.approx(expected)
+    for name, values in (("sigma", found.stddev), ("disagreement", divided)):
+        where = model.reference.percentiles(name, values)
+        assert getattr(found.percentiles, name) == where.tolist()
     assert scorer.raw([" "]).distance.isnan().all()
 
 

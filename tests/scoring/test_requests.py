@@ -2,17 +2,19 @@ import pytest
 import torch
 
 from hidden_context.data.dialogue import join
-from hidden_context.data.model_input import ModelInput
+from hidden_context.data.example import ModelInput
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.reward_model import RawOutputs, RewardModel
 from hidden_context.risk import parse
-from hidden_context.scoring.columns import People, risk_values
+from hidden_context.scoring.columns import People, added_columns, risk_values
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.prepare import MarkedText, TokenIds
 from hidden_context.scoring.requests import Scorer
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 from support.paper_layout import reward_checkpoint
+
+MEASURES = [parse("cvar:0.05"), parse("mean"), parse("quantile:0.1")]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,9 @@ def normal(checkpoint):
 
 @pytest.fixture(scope="module")
 def framed(tmp_path_factory):
-    """A model whose tokenizer puts a BOS before every text, and which has a chat template."""
-    tokenizer = tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template=CHAT_TEMPLATE)
+    """A model whose tokenizer puts a BOS before every text, and which has a strict template."""
+    template = "{% if messages|length > 2 %}{{ raise_exception('no') }}{% endif %}" + CHAT_TEMPLATE
+    tokenizer = tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template=template)
     folder = reward_checkpoint(
         tmp_path_factory.mktemp("models") / "framed", seed=3, tokenizer=tokenizer
     )
@@ -38,7 +41,7 @@ def people(factor):
 def test_texts_asked_together_have_the_models_own_raw_outputs(normal):
     texts = sample_texts(7, 3)
     answers = normal.raw(texts)
-    assert (answers.reasons, answers.truncated) == ([None] * 7, 0)
+    assert answers.reasons == [None] * 7
     alone = torch.cat([normal.model.raw_outputs([text]) for text in texts])
     assert answers.raw == pytest.approx(alone, abs=1e-5)
     assert answers.complete() is answers.raw
@@ -100,7 +103,6 @@ def test_a_long_text_loses_its_beginning_where_that_is_wanted(framed):
     cutting = Scorer(framed.model, over_length="truncate")
     long = "word " * 200
     answers = cutting.raw([long, TokenIds((1, *[7] * 200))])
-    assert answers.truncated == 2
     assert answers.reasons == [None, None]
     expected = framed.model.try_raw_outputs([long]).raw
     assert answers.raw[:1] == pytest.approx(expected, abs=1e-5)
@@ -109,34 +111,14 @@ def test_a_long_text_loses_its_beginning_where_that_is_wanted(framed):
 
 def test_messages_go_through_the_chat_template(framed, normal):
     chat = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."}]
-    silent = ModelInput([*chat, {"role": "assistant", "content": " "}], chat)
-    answers = framed.raw([chat, silent, [{"role": "user", "content": 5}]])
+    silent = ModelInput([chat[0], {"role": "assistant", "content": " "}], chat[:1])
+    answers = framed.raw([chat, silent, [{"role": "user", "content": 5}], chat[:1] * 3])
     assert answers.raw[0] == pytest.approx(framed.model.raw_outputs([chat])[0], abs=1e-5)
     assert answers.reasons[1] == "nothing but white space follows the prompt"
     assert "'content' has to be text" in answers.reasons[2]
+    assert "the chat template refuses messages" in answers.reasons[3]
     with pytest.raises(ConfigError, match="no chat template"):
         normal.raw([chat])
-
-
-def test_a_refusal_of_the_template_is_the_reason_of_its_text(tmp_path):
-    template = "{{ raise_exception('no') if messages|length > 1 else messages[0]['content'] }}"
-    folder = reward_checkpoint(
-        tmp_path / "strict", tokenizer=tiny_tokenizer(chat_template=template)
-    )
-    scorer = Scorer(RewardModel.from_pretrained(folder))
-    one = {"role": "user", "content": "Tea?"}
-    answers = scorer.raw([[one, one], [one]])
-    assert "the chat template refuses messages" in answers.reasons[0]
-    assert answers.reasons[1] is None
-
-
-def test_outputs_that_are_not_finite_are_no_reward(checkpoint):
-    model = RewardModel.from_pretrained(checkpoint)
-    with torch.no_grad():
-        model.module.score.weight.fill_(torch.inf)
-    answers = Scorer(model).raw(["a", "b"])
-    assert answers.reasons == ["the model's raw output is not finite"] * 2
-    assert answers.raw.isnan().all()
 
 
 class OwnTokens(RewardModel):
@@ -148,7 +130,7 @@ class OwnTokens(RewardModel):
         self.likelihood = likelihood
 
     def try_raw_outputs(self, texts, batch_size=16, over_length="truncate", **how):
-        raw = torch.tensor([[float(len(text)), 0.0] for text in texts])
+        raw = torch.tensor([[float("inf" if text == "inf" else len(text)), 0.0] for text in texts])
         reasons = ["too long" if len(text) > 9 else None for text in texts]
         raw[[reason is not None for reason in reasons]] = torch.nan
         return RawOutputs(raw, reasons, truncated=1)
@@ -158,24 +140,33 @@ class OwnTokens(RewardModel):
 
 def test_a_model_that_tokenizes_by_itself_is_asked_for_texts_alone(normal):
     scorer = Scorer(OwnTokens(normal.model.likelihood))
-    asked = ["four", MarkedText("<s>x"), TokenIds((1,)), "more than nine"]
+    asked = ["four", MarkedText("<s>x"), TokenIds((1,)), "more than nine", "inf"]
     ready = scorer.prepare(asked)
-    assert [one.num_tokens for one in ready] == [2, 0, 0, 4]
+    assert [one.num_tokens for one in ready] == [2, 0, 0, 4, 1]
     answers = scorer.run(ready)
     assert answers.raw[0].tolist() == [4.0, 0.0]
     assert answers.raw[1:].isnan().all()
-    assert answers.truncated == 1
-    assert answers.reasons[3] == "too long"
+    assert answers.reasons[3:] == ["too long", "the model's raw output is not finite"]
     assert all("reads the text of a dialogue" in reason for reason in answers.reasons[1:3])
 
 
-@pytest.mark.parametrize("head", ["base", "mean_and_variance", "categorical", "quantile", "factor"])
+@pytest.mark.parametrize(
+    "head",
+    ["base", "mean_and_variance", "categorical", "quantile", "factor", "mixture", "ensemble"],
+)
 def test_described_candidates_agree_with_the_rewards_one_by_one(tmp_path, head):
     model = RewardModel.from_pretrained(reward_checkpoint(tmp_path / head, head))
     scorer = Scorer(model, ModelOptions(engine="padded"))
     raw = scorer.raw(sample_texts(35, 1)).raw
-    found = scorer.describe(raw, parse("cvar:0.05"), [parse("mean"), parse("quantile:0.1")])
+    found = scorer.describe(raw, MEASURES[0], MEASURES[1:])
     rewards = model.head.distribution(raw.double())
+    columns = added_columns(
+        "text", "m", {"raw": raw[:1].tolist()}, People(model.likelihood), MEASURES
+    )
+    assert columns == {
+        "reward_output": raw[0].tolist(),
+        "rewards": {name: pytest.approx(each[0].item()) for name, each in found.values.items()},
+    }
     assert found.mean == pytest.approx(rewards.mean)
     assert found.stddev == pytest.approx(rewards.stddev)
     assert list(found.values) == ["cvar:0.05", "mean", "quantile:0.1"]
@@ -201,7 +192,10 @@ def test_names_mean_what_they_mean_in_score(people):
     rows, by_group = (
         risk_values(raw.tolist(), measures, known, by_group=each) for each in (False, True)
     )
-    for name in map(str, measures):
+    rewards = known.likelihood.rewards_of(people.model.head.distribution(raw.double()), "ann")
+    for measure in measures:
+        name = str(measure)
+        assert found.values[name] == pytest.approx(measure(rewards), abs=1e-9)
         assert found.values[name].tolist() == pytest.approx([row[name] for row in rows])
         for group in ("young", "all", "worst_group"):
             own = [row[name][group] for row in by_group]

@@ -11,12 +11,10 @@ import torch
 
 from hidden_context import heads
 from hidden_context.errors import DataError, HiddenContextWarning
-from hidden_context.likelihood import make_likelihood
-from hidden_context.models.frozen import FrozenRewardModel, Probe, ProbeOptions
-from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring import loading, stream
 from hidden_context.scoring.record import read_header
 from support.builders import preference_rows, tiny_backbone, tiny_tokenizer
+from support.models import edit_json, frozen_model, sequence_model
 from support.paper_layout import read_rows, reward_checkpoint, write_rows
 from support.scoring import evaluate, score
 
@@ -37,11 +35,8 @@ def sizes(calls):
     ("begun", "then", "left", "said"),
     [
         ({}, {"resume": False}, ALL, None),
-        ({}, {"max_length": 40}, ALL, "max_length"),
-        ({}, {"over_length": "drop"}, ALL, "over_length"),
         ({}, {"kind": "pair"}, ALL, "kind"),
         ({}, {"prompt_from_first_human": True}, ALL, "prompt_from_first_human"),
-        ({}, {"precision": "bfloat16"}, ALL, "dtype"),
         ({}, {"risk": ["mean"], "batch_size": 3}, LEFT, None),
         ({"precision": "bfloat16"}, {}, LEFT, None),  # auto keeps what it was begun with
         ({"precision": "bfloat16"}, {"precision": "float32"}, ALL, "dtype"),
@@ -174,31 +169,13 @@ def told(words):
 
 def adapter(folder):
     """An adapter in ``folder``, whose backbone is in ``FOLDER-base``."""
-    from hidden_context.models.network.backbone import build_model
-    from hidden_context.models.network.modules import final_linear
-    from hidden_context.models.network.tokenizer import load_tokenizer
-
-    base = backbone_of(folder)
-    module = build_model(base, HEAD)
-    with torch.no_grad():
-        final_linear(module.get_base_model())[1].weight.mul_(20)
-    model = SequenceRewardModel(
-        module, load_tokenizer(base), make_likelihood(HEAD), 100, base_model=base
-    )
-    model.save_pretrained(folder)
+    sequence_model(backbone_of(folder), HEAD).save_pretrained(folder)
     return str(folder)
 
 
 def frozen(folder):
     """A probe in ``folder``, whose backbone is in ``FOLDER-base``."""
-    from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
-
-    options = ProbeOptions(hidden=8, dropout=0.0, members=1)
-    featurizer = Featurizer(
-        backbone_of(folder), FeaturizerOptions(embed="together", max_length=100)
-    )
-    model = FrozenRewardModel(featurizer, Probe(32, HEAD, options), options, make_likelihood(HEAD))
-    model.save_pretrained(folder)
+    frozen_model(backbone_of(folder), HEAD, "together").save_pretrained(folder)
     return str(folder)
 
 
@@ -219,9 +196,8 @@ def change_template(folder):
 
 def change_tokenizer(folder):
     path = Path(folder) / "tokenizer.json"
-    content = json.loads(path.read_text())
-    content["model"]["merges"] = content["model"]["merges"][:20]
-    path.write_text(json.dumps(content))
+    model = json.loads(path.read_text())["model"]
+    edit_json(path, model=model | {"merges": model["merges"][:20]})
 
 
 CHANGES = {

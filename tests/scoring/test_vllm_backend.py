@@ -23,44 +23,32 @@ OPTIONS = {"runner", "convert", "tokenizer", "trust_remote_code", "dtype", "revi
 OPTIONS |= {"gpu_memory_utilization", "pooler_config", "max_model_len"}
 
 
-class FakeVllm(types.ModuleType):
-    """Loads a folder by Transformers, and does to its outputs what a test asks for."""
-
-    def __init__(self):
-        super().__init__("vllm")
-        self.__version__, self.spoil, self.error = "0.33.0", lambda raw: raw, None
-        self.started, self.lengths = [], []
-        fake = self
-
-        class LLM:
-            def __init__(self, model, **options):
-                assert set(options) <= OPTIONS
-                fake.started.append({"model": model, **options})
-                own = {"device": "cpu", "dtype": options["dtype"]}
-                self.model = RewardModel.from_pretrained(model, **own)
-
-            def encode(self, prompts, *, pooling_task, use_tqdm):
-                assert pooling_task == "classify"
-                ids = [prompt["prompt_token_ids"] for prompt in prompts]
-                fake.lengths += map(len, ids)
-                raw = fake.spoil(self.model.raw_outputs_of_tokens(ids, engine="padded"))
-                return [
-                    types.SimpleNamespace(
-                        outputs=types.SimpleNamespace(data=data),
-                        prompt_token_ids=own,
-                        error=fake.error,
-                    )
-                    for data, own in zip(raw, ids, strict=True)
-                ]
-
-        self.LLM = LLM
-
-
 @pytest.fixture
 def vllm(monkeypatch):
-    fake = FakeVllm()
-    config = types.ModuleType("vllm.config")
-    config.PoolerConfig = dict
+    """A module that loads a folder by Transformers, and does to outputs what a test asks for."""
+    fake, config = types.ModuleType("vllm"), types.ModuleType("vllm.config")
+    fake.__version__, fake.spoil, fake.error = "0.33.0", lambda raw: raw, None
+    fake.started, fake.lengths, config.PoolerConfig = [], [], dict
+
+    def llm(model, **options):
+        assert set(options) <= OPTIONS
+        fake.started.append({"model": model, **options})
+        loaded = RewardModel.from_pretrained(model, device="cpu", dtype=options["dtype"])
+
+        def encode(prompts, *, pooling_task, use_tqdm):
+            assert pooling_task == "classify"
+            ids = [prompt["prompt_token_ids"] for prompt in prompts]
+            fake.lengths += map(len, ids)
+            raw = fake.spoil(loaded.raw_outputs_of_tokens(ids, engine="padded"))
+            outputs = [types.SimpleNamespace(data=data) for data in raw]
+            return [
+                types.SimpleNamespace(outputs=one, prompt_token_ids=own, error=fake.error)
+                for one, own in zip(outputs, ids, strict=True)
+            ]
+
+        return types.SimpleNamespace(encode=encode)
+
+    fake.LLM = llm
     monkeypatch.setitem(sys.modules, "vllm", fake)
     monkeypatch.setitem(sys.modules, "vllm.config", config)
     return fake

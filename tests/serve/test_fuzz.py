@@ -8,23 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from hidden_context.serve.routes import (
-    distribution,
-    embeddings,
-    llama_factory,
-    openrlhf,
-    sglang,
-    vllm,
-)
+from hidden_context.serve.routes import ROUTERS
 
-REPLIES = {
-    "/v1/distribution": distribution.Distribution,
-    "/get_reward": openrlhf.RewardReply,
-    "/classify": vllm.Reply,
-    "/v1/embeddings": embeddings.EmbeddingsReply,
-    "/v1/score": sglang.ScoreReply,
-    "/v1/score/evaluation": llama_factory.EvaluationReply,
-}
+POSTED = (route for router in ROUTERS for route in router.routes if "POST" in route.methods)
+REPLIES = {route.path: route.response_model for route in POSTED}
 POSTS = tuple(REPLIES)
 FIELDS = (
     *("model", "prompt", "responses", "tools", "risk", "measures", "annotator", "groups", "query"),

@@ -1,19 +1,11 @@
 """Percentiles in answers, and guards of a server: what is logged, counted and refused."""
 
-import copy
-import dataclasses
-
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 from hidden_context.data.dialogue import join
-from hidden_context.errors import ConfigError
-from hidden_context.models.checkpoint.reference import Reference
-from hidden_context.scoring.reference import fit_place
 from hidden_context.scoring.requests import Scorer
-from hidden_context.serve.config import ServeConfig
-from support.builders import sample_texts
+from support.scoring import FAR, with_reference
 
 PROMPT = "\n\nHuman: What about tea?\n\nAssistant:"
 RESPONSES = ["It is kind.", "It is rude.", "Let me see."]
@@ -22,27 +14,13 @@ RESPONSES = ["It is kind.", "It is rude.", "Let me see."]
 @pytest.fixture(scope="module")
 def scorer(models):
     """A model with a reference in which usual distances are those of some of its own texts."""
-    plain = Scorer(models["normal"])
-    features = plain.run(plain.prepare(sample_texts(60, 4)), with_features=True).features
-    model = models["normal"]
-    found = Reference(
-        *fit_place(features)[:3], model.readout(), torch.empty(0),
-        torch.linspace(0, 2, 101), torch.linspace(0, 0.5, 101), model.head.to_dict(), {},
-    )  # fmt: skip
-    return with_reference(model, found, distance=found.distances(features).sort().values)
+    return Scorer(with_reference(models["normal"]))
 
 
-def with_reference(model, reference, **changes):
-    model = copy.copy(model)
-    model.reference = dataclasses.replace(reference, **changes)
-    return Scorer(model)
-
-
-@pytest.fixture
-def far(scorer):
+@pytest.fixture(scope="module")
+def contested(models):
     """The same model, to whose reference every text is far."""
-    changes = {"distance": torch.zeros(10), "disagreement": torch.full((10,), 0.5)}
-    return with_reference(scorer.model, scorer.model.reference, **changes)
+    return {"normal": Scorer(with_reference(models["normal"], **FAR))}
 
 
 def test_a_distribution_has_the_percentiles_of_scoring_in_process(serving, scorer):
@@ -61,15 +39,8 @@ def test_a_distribution_has_the_percentiles_of_scoring_in_process(serving, score
     assert 0 <= logs["distance"][0] <= 1
 
 
-def test_a_guard_needs_references_and_words_that_it_knows(serving):
-    with pytest.raises(ConfigError, match=r"--guard needs the reference of .*hidden-context ref"):
-        serving("normal", guard="warn")
-    with pytest.raises(ConfigError, match="warns or stops"):
-        ServeConfig(models=["m"], guard="shout")
-
-
-def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, far, caplog):
-    app = serving("normal", scorers={"normal": far}, guard="warn:window=6")
+def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, contested, caplog):
+    app = serving("normal", scorers=contested, guard="warn:window=6")
     with TestClient(app) as client, caplog.at_level("WARNING", "hidden_context.serve"):
         for n in range(3):
             body = {"prompt": f"Tea {n}? ", "responses": ["Yes.", "No."]}
@@ -82,8 +53,8 @@ def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, far, caplog)
     assert 'guard_share{model="normal",quantity="sigma"} 0.0' in page
 
 
-def test_a_guard_that_stops_answers_409(serving, far):
-    app = serving("normal", scorers={"normal": far}, guard="stop:window=4,level=0.995")
+def test_a_guard_that_stops_answers_409(serving, contested):
+    app = serving("normal", scorers=contested, guard="stop:window=4,level=0.995")
 
     def ask(*prompts):
         query = [f"a {n}" for n in range(len(prompts))]

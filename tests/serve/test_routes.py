@@ -11,9 +11,8 @@ from hidden_context.data.dialogue import join
 from hidden_context.risk import parse
 from hidden_context.scoring.prepare import MarkedText, TokenIds
 from hidden_context.scoring.requests import Scorer
-from hidden_context.serve.errors import RequestError
 from hidden_context.serve.routes.distribution import _or_null
-from hidden_context.serve.schema import restored
+from hidden_context.serve.schema import RequestError, restored
 from hidden_context.serve.service import finite
 from support.builders import CHAT_TEMPLATE, sample_texts, tiny_tokenizer
 
@@ -75,20 +74,14 @@ def test_chats_whole_texts_and_the_servers_risk(client, models, body, texts):
     assert reply["risk"] == {"name": "mean", "values": reply["mean"]}
 
 
-def test_tools_reach_the_chat_template(serving, models):
+def test_tools_reach_the_chat_template(client, models, monkeypatch):
     template = "{{ bos_token }}{{ tools | length if tools else 0 }}{{ messages[-1]['content'] }}"
-    before = models["normal"].tokenizer.chat_template
-    models["normal"].tokenizer.chat_template = template
-    try:
-        with TestClient(serving("normal")) as client:
-            body = {"prompt": CHAT, "responses": ["Yes."]}
-            plain = client.post("/v1/distribution", json=body).json()
-            tools = client.post("/v1/distribution", json={**body, "tools": [{"name": "f"}]}).json()
-        texts = ["<s>0Yes.", "<s>1Yes."]
-        expected = models["normal"].score(texts).mean.tolist()
-    finally:
-        models["normal"].tokenizer.chat_template = before
-    assert [plain["mean"][0], tools["mean"][0]] == pytest.approx(expected, abs=1e-5)
+    monkeypatch.setattr(models["normal"].tokenizer, "chat_template", template)
+    expected = models["normal"].score(["<s>0Yes.", "<s>1Yes."]).mean.tolist()
+    body = {"prompt": CHAT, "responses": ["Yes."]}
+    for tools, mean in zip(([], [{"name": "f"}]), expected, strict=True):
+        reply = client.post("/v1/distribution", json=body | {"tools": tools}).json()
+        assert reply["mean"] == [pytest.approx(mean, abs=1e-5)]
 
 
 def test_people_and_groups_and_relative_measures(client, models):
@@ -273,16 +266,13 @@ def test_what_a_contract_cannot_mean_is_refused(client, path, body, words):
     assert words in reply.json()["error"]["message"]
 
 
-def test_a_number_that_is_not_finite_is_an_error_of_its_item():
+def test_a_number_that_is_not_finite_is_an_error_of_its_item_and_a_share_is_null():
     assert finite(torch.tensor([1.0, 2.0]), "mean") == [1.0, 2.0]
     with pytest.raises(RequestError) as caught:
         finite(torch.tensor([1.0, torch.inf]), "entropic:2")
     assert (caught.value.status, caught.value.kind, caught.value.item) == (422, "not_scored", 1)
     assert caught.value.message == "text 1 cannot be scored: its entropic:2 is not finite"
-
-
-def test_shares_of_nothing_are_null():
-    assert _or_null(torch.tensor([0.5, torch.nan])) == [0.5, None]
+    assert _or_null(torch.tensor([0.5, torch.nan])) == [0.5, None]  # shares of nothing
 
 
 def test_the_status_pages(client):

@@ -14,8 +14,8 @@ import pytest
 from hidden_context.cli import serve as command
 from hidden_context.errors import ConfigError, MissingDependencyError, MissingFileError
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.serve.app import DrainingServer, run
 from hidden_context.serve.config import TOKEN_VARIABLE, ServeConfig, is_loopback, read_token
-from hidden_context.serve.run import DrainingServer, run
 
 TOKEN = "of-the-test"
 
@@ -92,9 +92,9 @@ class Stopped(DrainingServer):
 
 @pytest.mark.parametrize(("signals", "drain"), [(1, 5), (2, 5), (1, 0)])
 def test_the_first_signal_drains_and_the_second_ends(folders, monkeypatch, signals, drain):
-    monkeypatch.setattr("hidden_context.serve.run.DrainingServer", Stopped)
+    monkeypatch.setattr("hidden_context.serve.app.DrainingServer", Stopped)
     monkeypatch.setattr(Stopped, "signals", signals)
-    monkeypatch.setattr("hidden_context.serve.run._LINGER", 0.0)
+    monkeypatch.setattr("hidden_context.serve.app._LINGER", 0.0)
     if drain == 0:
         hung = "hidden_context.serve.service.Service.under_way"
         monkeypatch.setattr(hung, property(lambda self: 1, lambda self, value: None), raising=False)
@@ -139,6 +139,7 @@ def test_others_are_let_in_with_a_token_alone(monkeypatch):
         ({"models": ["a"], "risk": "luck"}, "not known"),
         ({"models": ["a"], "measures": ["cvar"]}, "needs a"),
         ({"models": ["a"], "timeout": 0}, "at least"),
+        ({"models": ["a"], "guard": "shout"}, "warns or stops"),
     ],
 )
 def test_options_that_cannot_work(options, words):
@@ -146,9 +147,11 @@ def test_options_that_cannot_work(options, words):
         ServeConfig(**options)
 
 
-def test_a_measure_that_the_model_has_not_is_found_at_the_start(serving):
+def test_a_measure_or_a_reference_that_the_model_has_not_is_found_at_the_start(serving):
     with pytest.raises(ConfigError, match=r"needs a head .* normal has a mean_and_variance head"):
         serving("normal", risk="relative_cvar:0.1")
+    with pytest.raises(ConfigError, match=r"--guard needs the reference of .*hidden-context ref"):
+        serving("normal", guard="warn")
     assert str(serving("factor", risk="relative_cvar:0.1").state.service.risk)
 
 

@@ -320,7 +320,7 @@ def test_an_answer_that_has_begun_is_not_followed_by_another(serving):
     async def send(message):
         sent.append(message)
 
-    gate = gates.Gate(broken, serving("normal").state.service, None, 10, ())
+    gate = gates.Gate(broken, serving("normal").state.service, None, ())
     with pytest.raises(RuntimeError):
         asyncio.run(gate({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send))
     assert len(sent) == 1

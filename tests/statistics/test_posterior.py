@@ -7,23 +7,17 @@ import pytest
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.votes.posterior import (
-    LEAN,
-    SharePosterior,
-    _never_rising,
-    chance_contested,
-    fit_strength,
-    log_chance,
-)
+from hidden_context.statistics.votes import posterior as module
 
 PRIOR = np.array([[0.5, 0.2, 0.3], [0.1, 0.1, 0.8], [1 / 3, 1 / 3, 1 / 3]])
 STRENGTH = np.array([4.0, 12.5, 0.7])
 COUNTS = np.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 3.0, 0.0]])
 PLANNED = np.array([5.0, 3.0, 7.0])
+ALPHA = STRENGTH[:, None] * PRIOR + COUNTS
 
 
-def posterior(planned: np.ndarray | None = None) -> SharePosterior:
-    return SharePosterior(PRIOR, STRENGTH, COUNTS, planned)
+def posterior(planned: np.ndarray | None = None) -> module.SharePosterior:
+    return module.SharePosterior(PRIOR, STRENGTH, COUNTS, planned)
 
 
 def sequences(alpha: np.ndarray, votes: int) -> list[tuple[float, np.ndarray]]:
@@ -42,15 +36,14 @@ def variance(alpha: np.ndarray, lean: bool) -> float:
     """Variance of Dirichlet shares, summed, or of the lean, from the covariance matrix."""
     shares = alpha / alpha.sum()
     covariance = (np.diag(shares) - np.outer(shares, shares)) / (alpha.sum() + 1)
-    return float(LEAN @ covariance @ LEAN if lean else np.trace(covariance))
+    return float(module.LEAN @ covariance @ module.LEAN if lean else np.trace(covariance))
 
 
 @pytest.mark.parametrize("aim", ["shares", "lean"])
 @pytest.mark.parametrize("more", [0, 1, 2, 3])
 def test_the_expected_error_is_that_of_every_way_votes_can_come_out(aim, more):
     found = posterior().expected_error(aim, more)
-    for item in range(3):
-        alpha = STRENGTH[item] * PRIOR[item] + COUNTS[item]
+    for item, alpha in enumerate(ALPHA):
         ways = sequences(alpha, more)
         assert sum(chance for chance, _ in ways) == pytest.approx(1)
         expected = sum(chance * variance(alpha + new, aim == "lean") for chance, new in ways)
@@ -61,26 +54,23 @@ def test_the_expected_error_is_that_of_every_way_votes_can_come_out(aim, more):
 @pytest.mark.parametrize("more", [0, 1, 2])
 def test_the_error_of_planned_votes_is_that_of_every_way_they_can_come_out(aim, more):
     found = posterior(PLANNED).expected_error(aim, more)
-    for item in range(3):
-        alpha = STRENGTH[item] * PRIOR[item] + COUNTS[item]
+    for item, alpha in enumerate(ALPHA):
         rest = int(PLANNED[item] - COUNTS[item].sum())
         expected = 0.0
         for chance, new in sequences(alpha, more):
-            for later, last in sequences(alpha + new, rest - more):
-                final = (COUNTS[item] + new + last) / PLANNED[item]
-                now = (alpha + new) / (alpha + new).sum()
-                estimate = (COUNTS[item] + new + (rest - more) * now) / PLANNED[item]
-                off = estimate - final
-                expected += (
-                    chance * later * float((off @ LEAN) ** 2 if aim == "lean" else off @ off)
-                )
+            now = alpha + new
+            estimate = COUNTS[item] + new + (rest - more) * now / now.sum()
+            for later, last in sequences(now, rest - more):
+                off = (estimate - (COUNTS[item] + new + last)) / PLANNED[item]
+                error = off @ module.LEAN if aim == "lean" else off
+                expected += chance * later * np.square(error).sum()
         assert found[item] == pytest.approx(expected, rel=1e-10)
 
 
 def test_no_error_is_left_once_all_planned_votes_are_in():
     rest = PLANNED - COUNTS.sum(1)
     np.testing.assert_array_equal(posterior(PLANNED).expected_error("shares", rest), 0)
-    full = SharePosterior(PRIOR, STRENGTH, COUNTS, COUNTS.sum(1) + (COUNTS.sum(1) == 0))
+    full = module.SharePosterior(PRIOR, STRENGTH, COUNTS, COUNTS.sum(1) + (COUNTS.sum(1) == 0))
     np.testing.assert_allclose(full.estimate[0], [2 / 3, 0, 1 / 3])
     np.testing.assert_array_equal(posterior().estimate, posterior().mean)
 
@@ -101,7 +91,7 @@ def test_each_vote_is_worth_less_than_the_one_before_and_together_they_are_the_w
 
 @pytest.mark.parametrize("aim", ["shares", "lean", "contested"])
 def test_nothing_changes_where_the_sides_change_places(aim):
-    other = SharePosterior(PRIOR[:, ::-1], STRENGTH, COUNTS[:, ::-1])
+    other = module.SharePosterior(PRIOR[:, ::-1], STRENGTH, COUNTS[:, ::-1])
     np.testing.assert_allclose(other.drops(aim, 4), posterior().drops(aim, 4), rtol=1e-9)
     np.testing.assert_allclose(other.mean[:, ::-1], posterior().mean)
 
@@ -110,28 +100,27 @@ def test_the_chance_of_being_contested_is_the_betas_without_equal_and_near_it_wi
     generator = np.random.default_rng(1)
     alpha = np.array([[3.0, 1e-9, 5.0], [20.0, 1e-9, 20.0]])
     expected = [stats.beta.cdf(0.65, a, b) - stats.beta.cdf(0.35, a, b) for a, _, b in alpha]
-    np.testing.assert_allclose(chance_contested(alpha), expected, rtol=1e-6)
+    np.testing.assert_allclose(module.chance_contested(alpha), expected, rtol=1e-6)
     alpha = np.array([[3.0, 2.0, 4.0], [8.0, 6.0, 2.0], [0.8, 0.5, 0.9]])
-    draws = np.array([generator.dirichlet(a, 200_000) @ LEAN for a in alpha])
+    draws = np.array([generator.dirichlet(a, 200_000) @ module.LEAN for a in alpha])
     shares = ((draws >= 0.35) & (draws <= 0.65)).mean(1)
-    np.testing.assert_allclose(chance_contested(alpha), shares, atol=0.025)
+    np.testing.assert_allclose(module.chance_contested(alpha), shares, atol=0.025)
 
 
 def test_doubt_two_votes_ahead_is_doubt_one_vote_ahead_of_the_next():
     found = posterior().expected_error("contested", 2)
-    for item in range(3):
-        alpha = STRENGTH[item] * PRIOR[item] + COUNTS[item]
+    for item, alpha in enumerate(ALPHA):
         expected = 0.0
         for answer in range(3):
             after = (COUNTS[item] + np.eye(3)[answer])[None]
-            one = SharePosterior(PRIOR[[item]], STRENGTH[[item]], after)
+            one = module.SharePosterior(PRIOR[[item]], STRENGTH[[item]], after)
             expected += alpha[answer] / alpha.sum() * one.expected_error("contested", 1)[0]
         assert found[item] == pytest.approx(expected, rel=1e-10)
 
 
 def test_drops_that_rise_are_shared_among_votes():
     drops = np.array([[0.0, 5.0], [4.0, 1.0], [2.0, 3.0]])
-    np.testing.assert_allclose(_never_rising(drops), [[2.0, 5.0], [2.0, 2.0], [2.0, 2.0]])
+    np.testing.assert_allclose(module._never_rising(drops), [[2.0, 5.0], [2.0, 2.0], [2.0, 2.0]])
 
 
 def test_the_strength_of_a_forecast_is_found_again():
@@ -139,21 +128,21 @@ def test_the_strength_of_a_forecast_is_found_again():
     prior = generator.dirichlet([3, 2, 3], 6000) * 0.97 + 0.01
     shares = np.array([generator.dirichlet(8 * p) for p in prior])
     counts = np.array([generator.multinomial(5, s) for s in shares], dtype=float)
-    strength, own = fit_strength(prior, np.zeros(len(prior)), counts)
+    strength, own = module.fit_strength(prior, np.zeros(len(prior)), counts)
     assert 6.5 < strength < 10
     np.testing.assert_allclose(own, strength)
 
 
 def test_the_strength_is_the_usual_one_without_two_votes_and_less_where_forecasts_are_unsure():
     prior = np.tile([0.5, 0.2, 0.3], (9, 1))
-    assert fit_strength(prior, np.zeros(9), np.eye(3)[[0, 1, 2] * 3])[0] == 16.0
-    strength, own = fit_strength(prior[:2], np.array([0.0, 0.05]), np.zeros((2, 3)))
+    assert module.fit_strength(prior, np.zeros(9), np.eye(3)[[0, 1, 2] * 3])[0] == 16.0
+    strength, own = module.fit_strength(prior[:2], np.array([0.0, 0.05]), np.zeros((2, 3)))
     spread = 0.62
     assert own[0] == pytest.approx(strength)
     assert own[1] == pytest.approx(spread / (spread / (strength + 1) + 0.05) - 1)
     alpha, counts = np.array([[1.5, 0.5, 2.0]]), np.array([[2, 1, 0]])
     expected = stats.dirichlet_multinomial.logpmf(counts[0], alpha[0], 3) - np.log(3)  # 3 orders
-    assert log_chance(alpha, counts) == pytest.approx(expected)
+    assert module.log_chance(alpha, counts) == pytest.approx(expected)
 
 
 def test_whether_items_are_contested_is_not_asked_of_a_plan_or_too_far_ahead():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ground_truth.tabular_fit import fit_tabular
+from ground_truth.fits import fit_tabular
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError
@@ -15,8 +15,11 @@ from hidden_context.statistics.interval import cluster_interval, cluster_sums, r
 from hidden_context.statistics.means import two_way_interval
 from hidden_context.statistics.significance.answers import answers_test
 from hidden_context.statistics.significance.common_sigma import common_sigma_test
-from hidden_context.statistics.significance.paired import mcnemar_test, paired_difference
-from hidden_context.statistics.significance.permutation import annotator_permutation_test
+from hidden_context.statistics.significance.permutation import (
+    annotator_permutation_test,
+    mcnemar_test,
+    paired_difference,
+)
 from hidden_context.statistics.votes import contested, judge_noise, krippendorff, losses
 from hidden_context.statistics.votes.posterior import SharePosterior
 from hidden_context.statistics.votes.random_effects import random_effects

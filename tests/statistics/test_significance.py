@@ -261,3 +261,13 @@ def test_a_taste_is_found_along_its_feature():
     share = (feature[item] > 0) ^ (who == 1)  # two people of opposite tastes
     found = answers_test(VoteTable.of(item, who, share), features={"x": feature}, resamples=99)
     assert found.parts["x"] == found.p_value == 0.01
+
+
+def test_large_files_are_sampled_in_order():
+    assert checks.sample_rows(100, 0).tolist() == list(range(100))
+    assert len(checks.sample_rows(1_000_000, 3)) == 20_000
+    rows = checks.sample_rows(1000, 1, most=50)
+    assert len(rows) == 50
+    assert (np.diff(rows) > 0).all()
+    again, other = (checks.sample_rows(1000, seed, 50).tolist() for seed in (1, 2))
+    assert rows.tolist() == again != other

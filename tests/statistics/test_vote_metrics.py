@@ -12,15 +12,12 @@ from hidden_context.data.example import Comparison, Example, Judgement
 from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
-from hidden_context.statistics.evaluation import new_annotators
+from hidden_context.statistics.evaluation import new_annotators, predictions
 from hidden_context.statistics.evaluation.item_measures import item_measures
-from hidden_context.statistics.evaluation.judged_items import judged_items
-from hidden_context.statistics.evaluation.predictions import (
-    predict_votes,
-    table_of,
-)
-from hidden_context.statistics.evaluation.vote_metrics import vote_metrics
+from hidden_context.statistics.evaluation.vote_metrics import judged_metrics, vote_metrics
+from hidden_context.statistics.interval import Resampling
 
+FEW = Resampling(resamples=100)
 FACTOR = heads.make("factor", num_factors=1)
 BEFORE = math.log(math.expm1(0.5))  # noise of ½ on either side
 
@@ -75,13 +72,13 @@ class World:
         labels, turned = self.labels(known), np.zeros(self.items, dtype=bool)
         item = np.arange(self.items) if item is None else item
         return (
-            table_of(labels, item, turned, torch.from_numpy(self.who)),
-            predict_votes(self.likelihood, self.raw, labels, item, turned),
+            predictions.table_of(labels, item, turned, torch.from_numpy(self.who)),
+            predictions.predict_votes(self.likelihood, self.raw, labels, item, turned),
         )
 
     def judged(self):
         number = np.arange(self.items)
-        return judged_items(
+        return predictions.judged_items(
             self.likelihood,
             self.raw,
             self.labels(),
@@ -100,7 +97,9 @@ def world():
 
 @pytest.fixture(scope="module")
 def found(world):
-    return vote_metrics(*world.predicted(), length=np.arange(300.0), resamples=300)
+    return vote_metrics(
+        *world.predicted(), length=np.arange(300.0), resampling=Resampling(resamples=300)
+    )
 
 
 def by_name(entries):
@@ -189,7 +188,7 @@ def test_half_of_the_votes_predict_the_other(world, found):
 
 
 def test_nothing_depends_on_which_side_is_called_first(world):
-    table, predictions = world.predicted()
+    table, predicted = world.predicted()
     turned = np.arange(world.items) % 2 == 1
     # pairs that are turned: their two raw outputs exchanged, and every vote on them
     raw = world.raw.reshape(-1, 2, 3).clone()
@@ -200,12 +199,12 @@ def test_nothing_depends_on_which_side_is_called_first(world):
     compared = dataclasses.replace(said, preference=preference)
     labels = dataclasses.replace(labels, comparisons=compared)
     item = np.arange(world.items)
-    other = table_of(labels, item, turned, torch.from_numpy(world.who))
-    found = predict_votes(world.likelihood, raw.reshape(-1, 3), labels, item, turned)
+    other = predictions.table_of(labels, item, turned, torch.from_numpy(world.who))
+    found = predictions.predict_votes(world.likelihood, raw.reshape(-1, 3), labels, item, turned)
     assert other.share.tolist() == table.share.tolist()
     for name in ("own", "population", "answers", "conflict", "difference"):
         np.testing.assert_allclose(
-            getattr(found, name), getattr(predictions, name), atol=1e-9, err_msg=name
+            getattr(found, name), getattr(predicted, name), atol=1e-9, err_msg=name
         )
 
 
@@ -217,17 +216,17 @@ def test_rows_of_the_same_texts_are_one_item(world):
 
 def test_without_annotators_ties_and_second_votes_less_is_said():
     world = World(items=60, levels=2, seed=1)
-    found = vote_metrics(*world.predicted(known=False), resamples=100)
+    found = vote_metrics(*world.predicted(known=False), resampling=FEW)
     assert [row.name for row in found.loss] == ["model", "constant", "floor"]
     assert all(row.three_way is None for row in found.loss)
     assert found.annotators_known is found.conflict is None
     assert (found.annotators, found.known) == (40, 0)
     assert not {"contested_probability_own", "length"} & set(by_name(found.contested.measures))
-    single = vote_metrics(*World(items=30, votes=1, seed=2).predicted(), resamples=100)
+    single = vote_metrics(*World(items=30, votes=1, seed=2).predicted(), resampling=FEW)
     assert (single.several, single.kinds) == (0, [])
     assert single.disagreement is single.contested is single.conflict is single.spearman is None
     assert single.annotators_known.votes == 30
-    few = vote_metrics(*World(items=6, seed=3).predicted(), resamples=100)
+    few = vote_metrics(*World(items=6, seed=3).predicted(), resampling=FEW)
     assert few.contested.halves is few.conflict is None
 
 
@@ -236,15 +235,15 @@ def test_a_head_without_context_has_no_conflict():
     labels = Labels.of_pairs(torch.tensor([1.0, 0.5, 0.0]))
     raw = torch.tensor([[1.0], [0.0], [0.0], [0.0], [2.0], [0.0]], dtype=torch.float64)
     item, turned = np.array([0, 0, 1]), np.array([False, True, False])
-    table = table_of(labels, item, turned, torch.full((3,), -1))
-    predictions = predict_votes(likelihood, raw, labels, item, turned)
-    found = vote_metrics(table, predictions)
+    table = predictions.table_of(labels, item, turned, torch.full((3,), -1))
+    predicted = predictions.predict_votes(likelihood, raw, labels, item, turned)
+    found = vote_metrics(table, predicted)
     assert (found.spread.conflict.estimate, found.spread.has_context) == (0, False)
     assert found.annotators == 0
     p = [1 / (1 + math.exp(-gap)) for gap in (1.0, 2.0)]
     expected = -(math.log(p[0]) + math.log(0.5) + math.log(1 - p[1])) / 3
     assert found.loss[0].two_way.estimate == pytest.approx(expected)
-    assert "conflict" not in item_measures(table, predictions)
+    assert "conflict" not in item_measures(table, predicted)
 
 
 def test_strengths_are_first_equal_and_second():
@@ -254,11 +253,11 @@ def test_strengths_are_first_equal_and_second():
     labels = dataclasses.replace(labels, comparisons=compared)
     raw = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     none = np.zeros(2, dtype=bool)
-    table = table_of(labels, np.arange(2), none, torch.full((2,), -1))
+    table = predictions.table_of(labels, np.arange(2), none, torch.full((2,), -1))
     assert table.share.tolist() == [0.0, 0.5]
     with torch.no_grad():
         answers = likelihood.outcome_log_probs(raw, labels).exp()
-    found = predict_votes(likelihood, raw, labels, np.arange(2), none)
+    found = predictions.predict_votes(likelihood, raw, labels, np.arange(2), none)
     np.testing.assert_allclose(found.answers, answers, atol=2e-6)
 
 
@@ -268,7 +267,7 @@ def test_an_item_needs_a_vote():
         world.predicted(item=np.array([0, 1, 3]))
     empty, none = world.labels().select(torch.zeros(0, dtype=torch.long)), np.zeros(0, dtype=int)
     with pytest.raises(ConfigError, match="no vote to predict"):
-        predict_votes(world.likelihood, world.raw, empty, none, none.astype(bool))
+        predictions.predict_votes(world.likelihood, world.raw, empty, none, none.astype(bool))
 
 
 def crowd(levels=2, known=()):
@@ -276,7 +275,7 @@ def crowd(levels=2, known=()):
 
 
 def metrics(items):
-    return items.metrics(level=0.95, resamples=200, seed=0)
+    return judged_metrics(items, Resampling(resamples=200))
 
 
 @pytest.mark.parametrize("levels", [2, 3])

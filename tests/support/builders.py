@@ -150,8 +150,7 @@ def tiny_config(kind: str, **options: Any) -> Any:
     bloom = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "hidden_dropout": 0.0}
     shapes: dict[str, dict[str, Any]] = {
         "gpt2": gpt2,
-        "llama": common | {"num_key_value_heads": 2},
-        "qwen2": common | {"num_key_value_heads": 2},
+        **dict.fromkeys(("llama", "qwen2", "stablelm"), common | {"num_key_value_heads": 2}),
         "qwen3": grouped,
         "qwen3_moe": grouped | experts,
         "mistral": grouped | {"sliding_window": None},
@@ -160,7 +159,6 @@ def tiny_config(kind: str, **options: Any) -> Any:
         "phi3": common | {"num_key_value_heads": 2, "sliding_window": 7},
         "gpt_oss": grouped
         | {"sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1},
-        "stablelm": common | {"num_key_value_heads": 2},
         "qwen3_next": grouped
         | experts
         | {"linear_num_value_heads": 4, "linear_num_key_heads": 2}

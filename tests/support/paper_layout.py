@@ -26,11 +26,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write rows as JSON Lines, compressed where the name ends in .gz; return the path."""
+def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any] | str]) -> str:
+    """Write rows as JSON Lines, compressed where the name ends in .gz; texts are whole lines."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return str(path)
 

@@ -1,17 +1,30 @@
 """A row of each public data set as published, one for each kind of its files."""
 
 import copy
+import functools
 import json
+import operator
 import re
 
 from hidden_context.data.annotators import read_annotators
 from hidden_context.data.collections.personalllm import MODELS
+from hidden_context.data.example import Abstention, Comparison, Judgement, Ranking
 from support.rows import assistant, user
 
 CHAT = [user("Tea?"), assistant("Yes."), user("Why?"), assistant("Taste.")]
 OTHER = [user("Tea?"), assistant("No."), user("Why?"), assistant("Water.")]
 ATTRIBUTES = {"correctness": 4, "coherence": 4, "complexity": 2, "verbosity": 0}
 TURNS = "My daughter fought.\n\nAssistant:  I'm sorry.\n\nHuman:  What now?"
+
+
+def by(**said):
+    """Judgements by their annotators' names.
+
+    A number is a preference for the first of two responses, a tuple holds ranks, None abstains.
+    """
+    forms = {float: lambda share: Comparison(0, 1, share), tuple: Ranking}
+    answers = {who: forms.get(type(one), lambda one: one)(one) for who, one in said.items()}
+    return tuple(Judgement(answers[who] or Abstention(), who) for who in said)
 
 
 def wrapped(response, prompt=TURNS):
@@ -84,6 +97,17 @@ def message(name, parent, **columns):
         "message_tree_id": name.split(".")[0],
         **columns,
     }
+
+
+def asked(turn, text):
+    """What a person of PRISM wrote."""
+    return {"turn": turn, "role": "user", "content": text}
+
+
+def answer(turn, text, score, chosen, model="m"):
+    """What a model of PRISM answered, and how it was rated."""
+    said = {"turn": turn, "role": "model", "content": text, "model_name": model}
+    return {**said, "score": score, "if_chosen": chosen, "within_turn_id": 0}
 
 
 BATTLE = {
@@ -192,26 +216,13 @@ ROWS = {
         "conversation_type": "values guided",
         "included_in_balanced_subset": True,
         "conversation_history": [
-            {"turn": turn, "role": "user", "content": asked}
-            if model is None
-            else {
-                "turn": turn,
-                "role": "model",
-                "content": asked,
-                "model_name": model,
-                "score": score,
-                "if_chosen": chosen,
-                "within_turn_id": 0,
-            }
-            for turn, asked, model, score, chosen in (
-                (0, "Is it fair?", None, None, None),
-                (0, "No.", "m", 20, False),
-                (0, "Yes.", "n", 100, True),
-                (0, "EMPTY STRING", "o", 1, False),
-                (1, "Why?", None, None, None),
-                (1, "So.", "m", 50, True),
-                (1, "It is.", "n", 50, False),
-            )
+            asked(0, "Is it fair?"),
+            answer(0, "No.", 20, False),
+            answer(0, "Yes.", 100, True, "n"),
+            answer(0, "EMPTY STRING", 1, False, "o"),
+            asked(1, "Why?"),
+            answer(1, "So.", 50, True),
+            answer(1, "It is.", 50, False, "n"),
         ],
     },
     "summarize_from_feedback:comparisons": {
@@ -457,19 +468,10 @@ ROWS = {
     },
     "oasst": {
         "message_tree_id": "t",
-        "prompt": {
-            "message_id": "t",
-            "text": "Tea?",
-            "role": "prompter",
-            "replies": [
-                {
-                    "message_id": "u",
-                    "text": "a",
-                    "role": "assistant",
-                    "labels": {"quality": {"value": 1, "count": 1}},
-                }
-            ],
-        },
+        "prompt": message(
+            *("t", None),
+            replies=[message("t.1", "t", labels={"quality": {"value": 1, "count": 1}})],
+        ),
     },
 }
 
@@ -479,13 +481,20 @@ def row(kind, **columns):
     return {**copy.deepcopy(ROWS[kind]), **columns}
 
 
+def _steps(path):
+    """The steps of a path such as ``votes[0].value``."""
+    return [int(n) if n else name for name, n in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+
+
+def value_at(kind, path):
+    """The value of a row of a kind at a path."""
+    return functools.reduce(operator.getitem, _steps(path), ROWS[kind])
+
+
 def replaced(kind, path, value):
-    """A row of a kind with another value at a path such as ``votes[0].value``."""
-    changed = holder = row(kind)
-    *steps, last = [int(n) if n else name for name, n in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
-    for step in steps:
-        holder = holder[step]
-    holder[last] = value
+    """A row of a kind with another value at a path."""
+    changed, (*steps, last) = row(kind), _steps(path)
+    functools.reduce(operator.getitem, steps, changed)[last] = value
     return changed
 
 

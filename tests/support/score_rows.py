@@ -1,16 +1,10 @@
 """Rows of score files."""
 
-import gzip
-import json
 import math
 
+from support.paper_layout import write_rows
 
-def write(path, rows):
-    """Write JSON Lines, gzip where the name says so; texts stand for whole lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-    return str(path)
+write = write_rows
 
 
 def pair(chosen, rejected, /, **columns):

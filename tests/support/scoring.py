@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +14,13 @@ import torch
 from hidden_context import heads, scoring
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.checkpoint.likelihood_file import save_likelihood
+from hidden_context.models.checkpoint.reference import Reference
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring import EvaluateConfig, ScoreConfig
 from hidden_context.scoring.record import PartialScores
+from hidden_context.scoring.reference import fit_place
+from hidden_context.scoring.requests import Scorer
+from support.builders import sample_texts
 from support.paper_layout import reward_checkpoint
 
 
@@ -39,6 +45,27 @@ def factor_checkpoint(folder: str | Path) -> str:
     options = LikelihoodOptions(inference="variational", names=("7", "ann", "bob"))
     save_likelihood(folder, make_likelihood(heads.make("factor", num_factors=2), options))
     return str(folder)
+
+
+FAR = {"distance": torch.zeros(100), "sigma": torch.full((100,), 1e9)}
+FAR["disagreement"] = torch.full((100,), 0.5)
+
+
+def with_reference(model: Any, **usual: torch.Tensor) -> Any:
+    """Copy a model and give it a reference of some texts, whose own distances are usual if unset.
+
+    With the values of ``FAR`` all texts are far, and usual otherwise.
+    """
+    scorer, found = Scorer(model), copy.copy(model)
+    features = scorer.run(scorer.prepare(sample_texts(60, 4)), with_features=True).features
+    assert features is not None
+    ranks = torch.linspace(0, 0.5, 101)
+    usual = {"sigma": 4 * ranks, "disagreement": ranks} | usual
+    own = {"head": model.head.to_dict(), "facts": {}, "distance": torch.empty(0)} | usual
+    place = Reference(*fit_place(features)[:3], model.readout(), **own)
+    usual = {"distance": place.distances(features).sort().values} | usual
+    found.reference = dataclasses.replace(place, **usual)
+    return found
 
 
 class Call(NamedTuple):

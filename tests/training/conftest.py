@@ -6,9 +6,10 @@ from hidden_context.training import run
 from hidden_context.training.loop import TrainingLoop
 from support.builders import train_config
 from support.fixtures import backbones, feature_cache_in_tmp, fixed_random_state
+from support.paper_layout import one_thread
 from support.runs import copied
 
-__all__ = ["backbones", "feature_cache_in_tmp", "fixed_random_state"]
+__all__ = ["backbones", "feature_cache_in_tmp", "fixed_random_state", "one_thread"]
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
-"""Annotators who want opposite things: learnt where they are named, an even split where not."""
+"""Whole runs: annotators who want opposite things, and every head learned, saved and read back."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import random
 from functools import partial
 
@@ -11,14 +14,18 @@ import torch
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.heads import EnsembleHead
 from hidden_context.likelihood import LikelihoodOptions
 from hidden_context.models import RewardModel
 from hidden_context.models.checkpoint.likelihood_file import members_of
-from hidden_context.training import TrainConfig, run
-from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
+from hidden_context.statistics.evaluation.judgement_metrics import (
+    grouped_judgement_metrics,
+)
+from hidden_context.training import run
 from support import runs
-from support.builders import TOPICS
+from support.builders import TOPICS, preference_rows
 from support.paper_layout import write_rows
+from support.runs import logged, losses
 
 KIND, RUDE = " An answer that is kind.", " An answer that is rude."
 PROMPT = "\n\nHuman: What about {topic} {number}?\n\nAssistant:"
@@ -86,15 +93,6 @@ def test_who_judges_is_all_that_decides(backbones, tmp_path, way, inference):
     assert torch.equal(zoe.mean, everyone.mean)
     assert zoe.stddev == pytest.approx(everyone.stddev)
     assert 0.2 < probability_of_the_first(everyone) < 0.8
-    strangers = [row | {"annotator": "zoe"} for row in TEST if row["data_subset"] == "opposed"]
-    labels = labels_of([read_row(row) for row in strangers], again.likelihood.names.index)
-    assert labels.annotator.tolist() == [-1] * 16
-    texts = [row["prompt"] + row[side] for row in strangers for side in ("chosen", "rejected")]
-    raw = again.raw_outputs(texts)
-    found = again.likelihood.log_prob_first(raw, labels).exp()
-    population = again.head.log_prob_preferred(raw[::2], raw[1::2]).exp()
-    assert found.tolist() == pytest.approx(population.tolist(), abs=1e-5)
-    assert float(found.detach().mean()) == pytest.approx(0.5, abs=1e-4)  # both orders of each pair
 
 
 def test_without_annotators_opposed_pairs_stay_a_coin_toss(backbones, tmp_path):
@@ -107,19 +105,6 @@ def test_without_annotators_opposed_pairs_stay_a_coin_toss(backbones, tmp_path):
     again = RewardModel.from_pretrained(result.path)
     with pytest.raises(ConfigError, match="this model knows no annotators"):
         again.score(TEXTS, annotator="ann")
-
-
-def test_another_column_may_say_who_judged():
-    """Criteria are annotators of their own kind; numbers are names too."""
-    config = TrainConfig(annotators="map", reward_model_type="factor", annotator_column="objective")
-    examples = [
-        read_row(row | {"objective": name, "annotator": "all the same"})
-        for row, name in zip(ROWS[:4], (1, "honest", "honest", 1), strict=True)
-    ]
-    likelihood = make_training_likelihood(config, make_head(config), examples)
-    names = likelihood.names
-    assert (names.names, names.column, names.index(1)) == (("1", "honest"), "objective", 0)
-    assert training_labels(config, likelihood, examples).annotator.tolist() == [0, 1, 1, 0]
 
 
 ANONYMOUS = [{k: v for k, v in row.items() if k != "annotator"} for row in ROWS]
@@ -204,3 +189,90 @@ def test_new_people_are_learned_without_training(backbones, tmp_path):
     assert all(torch.equal(values, after[name]) for name, values in before.items())
     with pytest.raises(DataError, match="no judgement says who gave it"):
         model.adapt([read_row({k: v for k, v in ROWS[0].items() if k != "annotator"})])
+
+
+# ---- Every head through a whole run
+
+
+PAIRS = preference_rows(64, seed=1, words=2)
+HELD_OUT = preference_rows(24, seed=2, words=2)
+ENSEMBLE = {"ensemble": "heads", "ensemble_members": 3, "probe_members": 3}
+HEADS = {
+    "base": {},
+    "mean_and_variance": {},
+    "categorical": {"entropy_coeff": 0.0},
+    "factor": {"num_factors": 2},
+    "mixture": {"num_components": 2},
+    "quantile": {"num_atoms": 5},
+    "ensemble of base": {"reward_model_type": "base", **ENSEMBLE},
+    "ensemble of factor": {"reward_model_type": "factor", **ENSEMBLE},
+}
+ADAPTERS = {"reward_model_type": "base", "ensemble": "lora", "ensemble_members": 2}
+
+
+def check_saved(result, rows, spread: bool) -> None:
+    """The reloaded model gives the same raw outputs and metrics, and the card holds the head."""
+    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    assert again.head == result.model.head
+    texts = [row[side] for row in HELD_OUT for side in ("chosen", "rejected")]
+    raw = again.raw_outputs(texts, engine="padded")
+    assert raw.shape == (48, again.head.num_outputs)
+    assert torch.equal(raw, result.model.raw_outputs(texts, engine="padded"))
+    labels = labels_of([read_row(dict(row)) for row in HELD_OUT])
+    groups = {name: [row[name] for row in HELD_OUT] for name in ("data_subset", "objective")}
+    metrics = grouped_judgement_metrics(again.likelihood, raw, labels, groups)
+    assert result.metrics == pytest.approx(metrics, abs=1e-4)
+    assert ({"reward_stddev", "r2"} <= set(metrics)) == spread
+    assert ("ignorance_share" in metrics) == isinstance(again.head, EnsembleHead)
+    if isinstance(again.head, EnsembleHead):  # in one unit, by the training pairs
+        unit = again.head.in_one_unit(
+            *(again.raw_outputs([row[side] for row in rows]) for side in ("chosen", "rejected"))
+        )
+        assert again.head.scale == pytest.approx(unit.scale, rel=1e-4)
+        assert again.head.location == pytest.approx(unit.location, abs=1e-4)
+        assert metrics["ignorance_share"] > 1e-4
+    assert ("shared_context_share" in metrics) == (again.head.member.type == "factor")
+    assert again.reward_scale == result.model.reward_scale
+    means = again.head.distribution(raw).mean
+    scale = (float(means.mean()), float(means.std(correction=0)), 48)
+    assert dataclasses.astuple(again.reward_scale) == pytest.approx(scale, abs=1e-4)
+    card = (result.path / "README.md").read_text()
+    assert json.dumps(again.head.to_dict()) in card
+    assert f"| loss | {result.metrics['loss']:.4g} |" in card
+
+
+@pytest.mark.parametrize("kind", [*HEADS, "ensemble of adapters"])
+def test_fine_tuning_learns_and_saves_every_head(backbones, fit, kind):
+    options = {"reward_model_type": kind, **HEADS.get(kind, ADAPTERS)}
+    result = fit(
+        PAIRS, HELD_OUT, backbone=backbones("llama", spread=1.0), tuning="lora", learning_rate=2e-2,
+        lora_target_modules=LAYERS, num_train_epochs=3, quiet=True, **options,
+    )  # fmt: skip
+    curve, accuracy = losses(result), logged(result, "accuracy")
+    # members of an ensemble start apart
+    assert curve[0] == pytest.approx(math.log(2), abs=0.15 if "ensemble" in kind else 0.05)
+    assert sum(curve[-4:]) < 0.8 * curve[0]
+    assert sum(accuracy[-4:]) / 4 > sum(accuracy[:2]) / 2
+    assert result.metrics["accuracy"] > 0.85
+    assert result.metrics["loss"] < 0.3
+    check_saved(result, PAIRS, kind != "base")
+
+
+@pytest.mark.parametrize(
+    ("kind", "embed"),
+    [*((kind, "apart") for kind in HEADS), ("base", "response"), ("base", "together")],
+)
+def test_a_frozen_probe_learns_and_saves_every_head(fit, kind, embed):
+    options = {"reward_model_type": kind, "probe_members": 3, **HEADS[kind]}
+    rows = preference_rows(160, seed=3, words=2)
+    result = fit(
+        rows, HELD_OUT, freeze_backbone=True, embed=embed,
+        probe_learning_rate=1e-2, probe_weight_decay=0.01, probe_batch_size=32, probe_epochs=15,
+        probe_dropout=0.2, quiet=True, **options,
+    )  # fmt: skip
+    assert result.metrics["accuracy"] > 0.85
+    assert result.metrics["loss"] < 0.45
+    # the outputs of members trained apart are averaged where they mean the same
+    apart = kind in ("factor", "mixture") or kind.startswith("ensemble")
+    assert isinstance(result.model.head, EnsembleHead) == apart
+    check_saved(result, rows, kind != "base")

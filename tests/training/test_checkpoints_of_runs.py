@@ -1,8 +1,10 @@
-"""Checkpoints of a run: whole or not at all, and all that going on needs."""
+"""Checkpoints of a run, whole or not at all; and what is learned beside the network, in steps."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -11,14 +13,34 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 
 from hidden_context.errors import CheckpointError
+from hidden_context.likelihood import LikelihoodOptions
 from hidden_context.training import checkpoints, run
+from hidden_context.training.finetune import build_reward_model
+from hidden_context.training.labels import (
+    make_head,
+    make_training_likelihood,
+    member_draws,
+    training_labels,
+)
 from hidden_context.training.loop import TrainingLoop
 from hidden_context.training.resume import last_checkpoint
+from hidden_context.training.workflow import as_examples
 from support.builders import preference_rows, train_config
-from support.runs import RuinWeights, StopAfter, evaluations, losses
+from support.models import damage
+from support.processes import labelled_rows
+from support.runs import (
+    RuinWeights,
+    SmallMemory,
+    StopAfter,
+    copied,
+    evaluations,
+    largest_difference,
+    logged,
+    losses,
+    trained_parameters,
+)
 
 ROWS = preference_rows(24, seed=3)
 
@@ -30,7 +52,7 @@ def names_in(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def two_steps(backbones, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    run(train_config(backbones("gpt2"), folder, max_steps=2, save_steps=2), ROWS)
+    run(train_config(backbones("gpt2"), folder, outcomes="ties", max_steps=2, save_steps=2), ROWS)
     return folder / "checkpoint-2"
 
 
@@ -75,44 +97,32 @@ def test_the_random_state_goes_on_exactly(written):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "change", "message"),
     [
-        ("optimizer.pt", b"", "the optimiser's state cannot be restored"),
-        ("scheduler.pt", b"broken", "the optimiser's state cannot be restored"),
+        ("optimizer.pt", "", "the optimiser's state cannot be restored"),
+        ("scheduler.pt", "broken", "the optimiser's state cannot be restored"),
         ("optimizer.pt", None, "the optimiser's state cannot be restored"),
         ("trainer_state.json", None, "holds no trainer_state.json"),
-        ("rng_state.pth", b"broken", r"rng_state.pth cannot be read"),
-        ("model.safetensors", b"broken", "checkpoint-2"),
+        ("rng_state.pth", "broken", r"rng_state.pth cannot be read"),
+        ("model.safetensors", "broken", "checkpoint-2"),
         ("model.safetensors", None, "checkpoint"),
+        ("model.safetensors", ["h.1.mlp.c_fc.weight"], r"1 weights are missing, .*c_fc\.weight"),
+        ("likelihood.*", None, "checkpoint-2.*the options and annotators"),
     ],
 )
-def test_a_damaged_checkpoint_is_refused(fit, written, name, content, message):
-    if content is None:
-        (written / name).unlink()
-    else:
-        (written / name).write_bytes(content)
+def test_a_damaged_checkpoint_is_refused(fit, written, name, change, message):
+    for path in list(written.glob(name)):
+        damage(path, change)
     with pytest.raises((CheckpointError, FileNotFoundError), match=message):
-        fit(ROWS, max_steps=4, resume_from_checkpoint=str(written))
+        fit(ROWS, max_steps=4, outcomes="ties", resume_from_checkpoint=str(written))
 
 
-def without(path: Path, *parts: str) -> str:
-    """Take a weight out of a file; return its name."""
-    weights = load_file(path)
-    lacking = next(name for name in weights if all(part in name for part in parts))
-    del weights[lacking]
-    save_file(weights, path, metadata={"format": "pt"})
-    return lacking
-
-
-def test_weights_that_are_missing_are_named(backbones, fit, written, tmp_path):
-    without(written / "model.safetensors", "h.1", "c_fc.weight")
-    with pytest.raises(CheckpointError, match=r"1 weights are missing, such as .*c_fc\.weight"):
-        fit(ROWS, max_steps=4, resume_from_checkpoint=str(written))
-    options = {"backbone": backbones("llama"), "tuning": "lora", "save_steps": 2, "into": "lora"}
+def test_a_weight_of_an_adapter_that_is_missing_is_named(backbones, fit, tmp_path):
+    options = {"backbone": backbones("llama"), "tuning": "lora", "save_steps": 2}
     fit(ROWS, max_steps=2, **options)
-    file = tmp_path / "lora" / "checkpoint-2" / "adapter_model.safetensors"
-    lacking = without(file, "layers.1", "lora_B")
-    with pytest.raises(CheckpointError, match=f"only one of them has the weight {lacking}"):
+    lacking = "layers.1.self_attn.q_proj.lora_B"
+    damage(tmp_path / "checkpoint-2" / "adapter_model.safetensors", [lacking])
+    with pytest.raises(CheckpointError, match=f"only one of them has the weight .*{lacking}"):
         fit(ROWS, max_steps=4, resume_from_checkpoint="true", **options)
 
 
@@ -140,18 +150,6 @@ def test_a_kill_while_one_is_written_leaves_no_half_checkpoint(fit, tmp_path, mo
     resumed = fit(ROWS, into="broken", resume_from_checkpoint="true", **options)
     assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
     assert names_in(broken) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
-
-
-@pytest.mark.parametrize("limit", [1, 2])
-def test_old_checkpoints_go_but_not_the_best_and_the_last(fit, tmp_path, limit):
-    result = fit(
-        ROWS, callbacks=[RuinWeights(5)], num_train_epochs=6, validation_fraction=0.3, eval_steps=2,
-        save_steps=2, save_total_limit=limit,
-    )  # fmt: skip
-    found = evaluations(result)
-    best, last = min(found, key=found.get), max(found)
-    assert best < last
-    assert set(names_in(tmp_path)) == {f"checkpoint-{step}" for step in (best, last)}
 
 
 def test_early_stopping_goes_on_counting_after_resuming(fit, tmp_path):
@@ -189,3 +187,118 @@ def test_a_longer_run_takes_over_where_a_short_one_ended(fit, monkeypatch):
         assert len(steps) == left
         assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
         assert resumed.metrics == pytest.approx(whole.metrics, abs=1e-5)
+
+
+# ---- What is learned beside the network: optimised, stored and restored
+
+
+LABELLED = labelled_rows(22, seed=3)
+EVERYTHING = {"ensemble": "heads", "ensemble_members": 2, "reward_model_type": "factor"}
+EVERYTHING |= {"num_factors": 2, "annotators": "variational", "outcomes": "five_levels"}
+EVERYTHING |= {"anchor_weight": 0.3, "quiet": True}
+VOTES = 22 + 11 + 22  # comparisons, and ratings of the two responses
+
+
+@pytest.mark.parametrize(
+    ("every", "more"),
+    [
+        (4, {"lr_scheduler_type": "linear", "per_device_train_batch_size": 4}),
+        (6, {"lr_scheduler_type": "linear", "per_device_train_batch_size": 4}),
+        (4, {**EVERYTHING, "lr_scheduler_type": "cosine", "per_device_train_batch_size": 10}),
+    ],
+    ids=["network", "network after an epoch", "everything"],
+)
+def test_resuming_is_exact_with_dropout(backbones, fit, tmp_path, every, more):
+    """From a checkpoint within an epoch of six steps, or at the end of one."""
+    options = {"backbone": backbones("gpt2", resid_pdrop=0.2, embd_pdrop=0.2), "tuning": "lora"}
+    options |= {"lora_dropout": 0.3, "disable_dropout": False, "num_train_epochs": 3}
+    options |= {"save_steps": every, **more}
+    whole = fit(LABELLED, into="whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(LABELLED, into="broken", callbacks=[StopAfter(every + 2)], **options)
+    assert not (tmp_path / "broken" / "final").exists()
+    resumed = fit(LABELLED, into="broken", resume_from_checkpoint="true", **options)
+    assert len(losses(whole)) == 18
+    assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
+    rates = [logged(result, "learning_rate") for result in (whole, resumed)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-12)
+    assert len(set(rates[0])) > 2
+    assert largest_difference(trained_parameters(whole), trained_parameters(resumed)) < 1e-5
+    # without the stored random state the resumed curve is another
+    done = 2 * every
+    named = tmp_path / "broken" / f"checkpoint-{done}"
+    (named / "rng_state.pth").unlink()
+    again = losses(fit(LABELLED, into="again", resume_from_checkpoint=str(named), **options))
+    assert again[:done] == losses(resumed)[:done]
+    assert abs(again[done] - losses(resumed)[done]) > 1e-4
+
+
+def test_running_out_of_memory_leaves_no_gradients_behind(fit, monkeypatch, loops):
+    """The second and a later pass of a step fail, after others had left their gradients."""
+    options = EVERYTHING | {"optim": "sgd", "learning_rate": 1e-2, "objective_learning_rate": 0.3}
+    options |= {"num_train_epochs": 2, "tokens_per_batch": 200, "per_device_train_batch_size": 20}
+    expected = fit(LABELLED, into="large", **options)
+    memory = SmallMemory(monkeypatch, failing_calls=(2, 9), backward=True)
+    result = fit(LABELLED, into="small", **options)
+    assert memory.failed == 2
+    assert losses(result) == pytest.approx(losses(expected), abs=1e-5)
+    # tokens are counted for steps that were finished
+    assert loops[-1].state.total_flos == loops[0].state.total_flos > 0
+    assert loops[-1].runner.budget.tokens <= 50
+    assert largest_difference(trained_parameters(result), trained_parameters(expected)) < 1e-5
+    for name, values in copied(expected.model.likelihood).items():
+        least = 1e-5 if "log_prior_scale" in name else 1e-3
+        assert float((values - loops[0].start[f"likelihood.{name}"]).abs().max()) > least, name
+
+
+@pytest.mark.parametrize("limit", [0, 0.05, 1000])
+@pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["network", "everything"])
+def test_a_training_is_plain_descent_on_all_votes_by_hand(backbones, tmp_path, more, limit):
+    """By default on the paper's −log sigmoid of the reward difference, and nothing else.
+
+    Gradients of network and likelihood are clipped together, and the norm before is told.
+    The annotators' prior sets in over the first half: its weights are 0, 2/3 and 1.
+    """
+    rows = LABELLED if more else ROWS
+    options = train_config(
+        backbones("gpt2"), tmp_path, optim="sgd", learning_rate=0.05, annotator_warmup=0.5,
+        objective_learning_rate=0.05, num_train_epochs=3, per_device_train_batch_size=VOTES,
+        training_arguments={"max_grad_norm": limit}, **more,
+    )  # fmt: skip
+    result = run(options, rows)
+    head, examples = make_head(options), as_examples(rows)
+    likelihood = make_training_likelihood(options, head, examples)
+    model = build_reward_model(options, likelihood)
+    labels = training_labels(options, likelihood, examples)
+    labels = dataclasses.replace(labels, draws=member_draws(options, head, examples))
+    votes = float(labels.votes.sum())
+    assert votes == (VOTES if more else len(ROWS))
+    texts = [text for example in examples for text in example.texts]
+    learned = [*model.module.parameters(), *likelihood.parameters()]
+    start, optimizer = copied(model.module), torch.optim.SGD(learned)
+    curve, norms = [], []
+    for step, warm in enumerate((0, 2 / 3, 1)):
+        optimizer.param_groups[0]["lr"] = 0.05 * (0.55 + 0.45 * math.cos(math.pi * step / 3))
+        batch = model.tokenizer(texts, return_tensors="pt", padding=True)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        raw = model.module(**inputs).logits
+        if more:
+            loss = (labels.weight * likelihood(raw, labels)).sum() / votes
+            loss = loss + head.penalty(raw[0::2], raw[1::2]) + warm * likelihood.prior() / votes
+        else:
+            loss = -torch.nn.functional.logsigmoid(raw[0::2] - raw[1::2]).mean()
+        curve.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(learned, limit or math.inf)))
+        optimizer.step()
+    assert min(norms) > 0.05
+    assert logged(result, "grad_norm") == pytest.approx(norms, rel=1e-4)
+    by_hand = copied(model.module)
+    assert largest_difference(by_hand, start) > 1e-4
+    by_hand |= copied(likelihood)
+    assert largest_difference(trained_parameters(result), by_hand) < 1e-5
+    assert losses(result) == pytest.approx(curve, abs=1e-5)
+    if not more:
+        assert result.model.likelihood.options == LikelihoodOptions()
+        assert not list(result.path.glob("likelihood.*"))

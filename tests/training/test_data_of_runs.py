@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hidden_context.data.importers import read_row
-from hidden_context.data.merge import merge_prompts
+from hidden_context.data.reshape import merge_prompts
 from hidden_context.data.splits.division import fold_of
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.models import RewardModel
@@ -46,13 +46,6 @@ def test_rows_of_every_kind_and_files_train_alike(fit, tmp_path):
         assert other.reports["train"].kept == 16
 
 
-def test_prompts_on_both_sides_are_warned_of(tmp_path):
-    write_rows(tmp_path / "train.jsonl", ROWS[:6])
-    write_rows(tmp_path / "test.jsonl", ROWS[4:9])
-    with pytest.warns(HiddenContextWarning, match="2 prompts are in both"):
-        load_run_data(TrainConfig(data_path=str(tmp_path)))
-
-
 def test_blank_rows_and_limits_in_memory_are_counted():
     rows = [*ROWS[:8], {"chosen": " ", "rejected": "something"}]
     config = TrainConfig(train_dataset_size=5, eval_dataset_size=3)
@@ -70,18 +63,21 @@ def test_held_out_prompts_stand_on_one_side_only():
     sets = [prompts(part) for part in (splits.train, splits.validation, splits.test)]
     assert all(sets)
     assert sum(map(len, sets)) == len(set.union(*sets)) == 64
-    assert sum(report.kept for report in splits.reports.values()) == 128
-    assert {name: report.rows for name, report in splits.reports.items()} == {
-        name: len(getattr(splits, name)) for name in ("train", "validation", "test")
-    }
-    given = load_run_data(TrainConfig(eval_fraction=0.25), rows, TEST)
+    for name, report in splits.reports.items():
+        assert report.rows == report.kept == len(getattr(splits, name))
+    with pytest.warns(HiddenContextWarning, match="2 prompts are in both"):
+        given = load_run_data(TrainConfig(eval_fraction=0.25), rows, ROWS[:2])
     assert len(given.train) == 128  # pairs to evaluate on were given: nothing is held out
     with pytest.raises(DataError, match="without examples"):
         load_run_data(TrainConfig(validation_fraction=0.01), rows[:2])
 
 
-def too_long(rows):
-    return [row | {"rejected": row["rejected"] + " It is so." * 30} for row in rows]
+LONG = " It is so." * 60
+
+
+def too_long(rows, count=10**6):
+    """The rows, of which the first ones have a response that is too long."""
+    return [row | {"rejected": row["rejected"] + LONG} for row in rows[:count]] + rows[count:]
 
 
 def read_of(folder) -> dict:
@@ -127,11 +123,9 @@ def test_rows_of_one_prompt_are_merged_and_counted(fit, tmp_path, frozen):
 @pytest.mark.parametrize("frozen", [False, True])
 def test_abstentions_are_counted_and_are_no_votes(fit, tmp_path, frozen):
     """Two who could not tell change the counts, and nothing that is learned."""
-    judged = [row | {"annotations": [{"annotator": "a", "preference": 1}]} for row in ROWS[:12]]
-    asked = [
-        row | {"annotations": [*row["annotations"], {"annotator": "b"}, {"annotator": "c"}]}
-        for row in judged
-    ]
+    votes, unsure = [{"annotator": "a", "preference": 1}], [{"annotator": "b"}, {"annotator": "c"}]
+    judged = [row | {"annotations": votes} for row in ROWS[:12]]
+    asked = [row | {"annotations": votes + unsure} for row in ROWS[:12]]
     nobody = ROWS[20] | {"annotations": [{"annotator": "b"}]}
     options = {"freeze_backbone": frozen, "probe_epochs": 2, "probe_members": 1}
     results = [
@@ -146,16 +140,10 @@ def test_abstentions_are_counted_and_are_no_votes(fit, tmp_path, frozen):
     assert results[0].metrics == results[1].metrics
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"max_length": 4}, r"no training examples are left.*16 dropped because"),
-        ({"max_length": 1, "freeze_backbone": True}, "no training examples are left"),
-    ],
-)
-def test_nothing_left_is_an_error(fit, options, message):
-    with pytest.raises(DataError, match=message):
-        fit(ROWS[:16], **options)
+@pytest.mark.parametrize(("frozen", "counted"), [(False, ".*16 dropped because"), (True, "")])
+def test_nothing_left_is_an_error(fit, frozen, counted):
+    with pytest.raises(DataError, match=f"no training examples are left{counted}"):
+        fit(ROWS[:16], freeze_backbone=frozen, max_length=1)
 
 
 def test_chat_messages_with_a_given_template(fit, tmp_path):
@@ -164,29 +152,12 @@ def test_chat_messages_with_a_given_template(fit, tmp_path):
         fit(rows)
     template = tmp_path / "template.jinja"
     template.write_text(CHAT_TEMPLATE)
-    result = fit(rows, rows[:4], into="chat", chat_template=str(template))
-    rendered = [
-        {
-            side: "".join(f"<{m['role']}> {m['content']}</s>" for m in row[side])
-            for side in ("chosen", "rejected")
-        }
-        for row in rows
-    ]
-    as_text = fit(rendered, rendered[:4], into="text")
-    assert losses(result) == pytest.approx(losses(as_text), abs=1e-6)
+    result = fit(rows, into="chat", chat_template=str(template))
+    chat = rows[0]["chosen"]
+    rendered = "".join(f"<{m['role']}> {m['content']}</s>" for m in chat)
     again = RewardModel.from_pretrained(result.path, dtype="float32")
-    raw = result.model.raw_outputs([rendered[0]["chosen"]])
-    assert torch.allclose(again.raw_outputs([rows[0]["chosen"]]), raw, atol=1e-6)
-
-
-def test_a_single_file_can_be_trained_on_whole(tmp_path):
-    path = write_rows(tmp_path / "pairs.jsonl", ROWS)
-    whole = load_run_data(TrainConfig(data_path=path, eval_fraction=0))
-    assert (len(whole.train), whole.test) == (64, [])
-    tenth = load_run_data(TrainConfig(data_path=path))
-    assert tenth.eval_fraction == 0.1
-    assert 0 < len(tenth.test) == 64 - len(tenth.train)
-    assert load_run_data(TrainConfig(data_path=path, eval_fraction=0.1)) == tenth
+    raw = result.model.raw_outputs([rendered])
+    assert torch.allclose(again.raw_outputs([chat]), raw, atol=1e-6)
 
 
 def test_rows_in_memory_are_numbered_from_one():
@@ -202,8 +173,8 @@ def test_a_column_to_divide_by_holds_for_rows_in_memory_for_merging_and_for_memb
     ]
     config = TrainConfig(split_by="who", eval_fraction=0.25, validation_fraction=0.25)
     splits = load_run_data(config, rows)
-    sets = [{row.columns["who"] for row in part} for part in (splits.train, splits.test)]
-    sets.append({row.columns["who"] for row in splits.validation})
+    parts = (splits.train, splits.test, splits.validation)
+    sets = [{row.columns["who"] for row in part} for part in parts]
     assert all(sets)
     assert sum(map(len, sets)) == len(set.union(*sets)) == 12
     merged = merge_prompts(splits.train, splits.options.keys(splits.train))
@@ -222,21 +193,12 @@ def test_a_column_to_divide_by_holds_for_rows_in_memory_for_merging_and_for_memb
 
 
 FEW = ROWS[:24]
-LONG = " It is so." * 60
 
 WAYS = {
     "finetune": {"tuning": "lora"},
     "frozen": {"freeze_backbone": True, "probe_epochs": 1, "probe_members": 1},
     "ensemble": {"tuning": "lora", "ensemble": "lora", "ensemble_members": 2},
 }
-
-
-def losing(count: int) -> list[dict[str, str]]:
-    """The rows, of which some have a response that is too long."""
-    return [
-        row | {"rejected": row["rejected"] + LONG} if number < count else row
-        for number, row in enumerate(FEW)
-    ]
 
 
 def train(backbones, folder, rows, evaluated=None, **options):
@@ -252,21 +214,19 @@ def train(backbones, folder, rows, evaluated=None, **options):
 def test_training_stops_below_its_least_judgements(backbones, tmp_path, way):
     """What is too long is known once it is tokenized, and counts as gone."""
     with pytest.raises(DataError, match=r"19 judgements are left.*--min_judgements 20") as caught:
-        train(backbones, tmp_path, losing(5), min_judgements=20, **WAYS[way])
+        train(backbones, tmp_path, too_long(FEW, 5), min_judgements=20, **WAYS[way])
     assert "19 of 24 examples kept (5 dropped because a side is too long)" in str(caught.value)
     assert "--min_judgements 0" in str(caught.value)
     assert not (tmp_path / "final").exists()
-    result, said = train(backbones, tmp_path, losing(4), min_judgements=20, **WAYS[way])
+    result, said = train(backbones, tmp_path, too_long(FEW, 4), min_judgements=20, **WAYS[way])
     assert (result.reports["train"].kept, said) == (20, [])
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_few_judgements_and_many_losses_are_warned_of(backbones, tmp_path, way):
-    _, said = train(backbones, tmp_path, losing(18), losing(6)[:12], **WAYS[way])
-    assert [words.split(" of ")[0] for words in said if "is lost" in words] == [
-        "75% is lost",
-        "50% is lost",
-    ]
+    _, said = train(backbones, tmp_path, too_long(FEW, 18), too_long(FEW, 6)[:12], **WAYS[way])
+    lost = [words.split(" of ")[0] for words in said if "is lost" in words]
+    assert lost == ["75% is lost", "50% is lost"]
     assert "6 of 24 examples kept (18 dropped because a side is too long)" in said[-3]
     assert "6 of 12 examples kept (6 dropped because a side is too long)" in said[-2]
     assert said[-1].startswith("only 6 judgements are left to train on: training rows in memory")
@@ -287,12 +247,12 @@ VOTED = [row | {"annotations": [*VOTES, {"annotator": "f"}]} for row in FEW[:4]]
     [
         # a fifth may be lost unsaid; 4 of 28 rows are blank and 2 or 1 of the other 24 too long
         (
-            [*BLANK, *losing(2)],
+            [*BLANK, *too_long(FEW, 2)],
             {},
             "21% is lost of training rows in memory: 22 of 28 examples kept (4 dropped because a "
             "side is empty, 2 dropped because a side is too long",
         ),
-        ([*BLANK, *losing(1)], {}, None),
+        ([*BLANK, *too_long(FEW, 1)], {}, None),
         # most rows of one prompt lose a response, though the example they make is kept
         (
             [*ONE_PROMPT, *FEW],

@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+from collections import defaultdict
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 
 from hidden_context import heads
 from hidden_context.data.importers import read_row
 from hidden_context.errors import ConfigError
 from hidden_context.heads import EnsembleHead
-from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
-from hidden_context.models import RewardModel
-from hidden_context.models.engine.forward import classifier_of
-from hidden_context.models.network.modules import final_linear
-from hidden_context.training import TrainConfig, finetune, run
-from hidden_context.training.finetune import build_reward_model
+from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+from hidden_context.training import TrainConfig, run
 from hidden_context.training.frozen import probe as probe_module
 from hidden_context.training.frozen.features import FeatureSet
 from hidden_context.training.frozen.probe import train_probe, validation_loss
 from hidden_context.training.labels import make_head, member_draws
+from support import runs
 from support.builders import preference_rows, train_config
-from support.runs import losses, pair_features, spied
+from support.runs import pair_features, spied
 
 ROWS = preference_rows(32, seed=1, words=2)
-TEST = preference_rows(12, seed=2)
 
 
-def untrained(config):
-    """The reward model of a configuration before its training."""
-    return build_reward_model(config, make_likelihood(make_head(config)))
+frozen = partial(
+    runs.frozen, ensemble="heads", probe_members=3, probe_epochs=6, probe_batch_size=16
+)
 
 
-def score_layer(model) -> Tensor:
-    return final_linear(classifier_of(model.module))[1].weight.detach().clone()
-
-
-def fine_tuned(backbones, folder, **options):
-    defaults = {"ensemble": "heads", "ensemble_members": 3, "quiet": True}
-    return train_config(backbones("gpt2"), folder, **(defaults | options))
-
-
-def frozen(backbones, folder, **options):
-    defaults = {"ensemble": "heads", "freeze_backbone": True, "probe_members": 3, "quiet": True}
-    defaults |= {"probe_epochs": 6, "probe_batch_size": 16, "probe_learning_rate": 5e-3}
-    return train_config(backbones("gpt2"), folder, **(defaults | options))
+def member_curves(history) -> list[list[float]]:
+    """The losses of each member."""
+    curves = defaultdict(list)
+    for line in history:
+        curves[line["member"]].append(line["loss"])
+    return list(curves.values())
 
 
 # ---- which head
@@ -57,9 +45,8 @@ def test_which_head_a_configuration_makes():
     def made(**options):
         return make_head(TrainConfig(**options))
 
-    ensemble = made(
-        ensemble="heads", ensemble_members=4, ensemble_prior_scale=0.5, reward_model_type="factor"
-    )
+    options = {"ensemble": "heads", "ensemble_members": 4, "ensemble_prior_scale": 0.5}
+    ensemble = made(reward_model_type="factor", **options)
     assert ensemble == EnsembleHead(heads.make("factor"), 4, 0.5)
     assert ensemble.num_outputs == 4 * 3
     assert ensemble.output_scales == (0.5, 1.0, 0.5) * 4  # loadings start at full size anyway
@@ -67,10 +54,8 @@ def test_which_head_a_configuration_makes():
     assert made(ensemble="heads", freeze_backbone=True, probe_members=2).num_members == 2
     apart = made(reward_model_type="mixture", freeze_backbone=True, probe_members=2)
     assert apart == EnsembleHead(heads.make("mixture"), 2, prior_scale=0.0)
-    assert (
-        made(reward_model_type="mixture", freeze_backbone=True, probe_members=1).type
-        == apart.member.type
-    )
+    alone = made(reward_model_type="mixture", freeze_backbone=True, probe_members=1)
+    assert alone.type == "mixture"
     assert made(freeze_backbone=True, probe_members=5) == heads.make("base")
     none = {"reward_model_type": "factor", "num_factors": 0, "freeze_backbone": True}
     assert made(**none) == heads.make("factor", num_factors=0)
@@ -135,35 +120,10 @@ def test_members_of_a_probe_learn_from_few_prompts(backbones, tmp_path, prompts)
     rows = [row for row in preference_rows(prompts, seed=3) for _ in range(2)]
     config = frozen(backbones, tmp_path, probe_members=6, probe_epochs=4, probe_dropout=0.0)
     history = run(config, rows).history
-    for member in range(6):
-        curve = [line["loss"] for line in history if line["member"] == member]
+    for curve in member_curves(history):
         assert len(curve) == 4
         assert min(curve) > 0
         assert curve[-1] < curve[0]
-
-
-def test_members_learn_from_what_they_drew(backbones, tmp_path, monkeypatch):
-    """A member that drew no example stays at its start; one that drew it twice counts it twice."""
-    counts = torch.tensor([[1.0, 0.0, 2.0]]).expand(4, 3)
-    monkeypatch.setattr(finetune, "member_draws", lambda *_: counts)
-    rows = [
-        row | {"prompt": f"{number}?", "chosen": " Yes.", "rejected": " No."}
-        for number, row in enumerate(ROWS[:4])
-    ]
-    config = fine_tuned(backbones, tmp_path, num_train_epochs=3, weight_decay=5.0)
-    start = score_layer(untrained(config))
-    result = run(config, rows)
-    moved = (score_layer(result.model) - start).abs().amax(1)
-    assert float(moved[1]) == 0.0
-    assert min(float(moved[0]), float(moved[2])) > 1e-4
-    texts = [f"{number}? {word}." for number in range(4) for word in ("Yes", "No")]
-    raw = untrained(config).raw_outputs(texts)
-    likelihood = make_likelihood(make_head(config))
-    labels = dataclasses.replace(Labels.of_pairs(torch.ones(4)), draws=counts)
-    each = -torch.nn.functional.logsigmoid(raw[::2] - raw[1::2])
-    by_hand = (each * counts).mean(1)
-    assert likelihood(raw, labels).tolist() == pytest.approx(by_hand.tolist(), abs=1e-5)
-    assert losses(result)[0] == pytest.approx(float(by_hand.mean()), abs=1e-4)
 
 
 # ---- the start is a prior
@@ -188,32 +148,6 @@ def test_output_layers_of_probes_are_not_decayed():
                 assert max(float(each[0].weight.detach().norm()) for each in probe.members) < 0.5
     assert min(norms[8, "ensemble"], norms[0, "ensemble"]) > 0.15
     assert max(norms[8, "base"], norms[0, "base"]) < 0.05
-
-
-# ---- one unit
-
-
-@pytest.mark.parametrize("kind", ["base", "factor"])
-@pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_members_are_brought_to_one_unit(backbones, tmp_path, way, kind):
-    config = way(backbones, tmp_path, reward_model_type=kind, num_train_epochs=2)
-    result = run(config, ROWS, TEST)
-    stored = json.loads((result.path / "reward_head.json").read_text())["head"]
-    assert (stored["type"], stored["member"]["type"]) == ("ensemble", kind)
-    assert len(stored["location"]) == len(stored["scale"]) == 3
-    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
-    assert again.head.location == tuple(stored["location"])
-    assert again.likelihood.head == again.head
-    chosen, rejected = (
-        again.raw_outputs([row[side] for row in ROWS]) for side in ("chosen", "rejected")
-    )
-    centred = chosen - chosen.mean(0)
-    width = centred.shape[1] // 3
-    assert float((centred[:, :width] - centred[:, width : 2 * width]).abs().max()) > 0.01
-    assert result.metrics["ignorance_share"] > 1e-4
-    fresh = again.head.in_one_unit(chosen, rejected)
-    assert stored["scale"] == pytest.approx(fresh.scale, rel=1e-4)
-    assert stored["location"] == pytest.approx(fresh.location, abs=1e-4)
 
 
 # ---- what is learned beside probes
@@ -244,9 +178,7 @@ def gaps(likelihood) -> list[float]:
     return [float(part.outcomes.raw_gaps.detach()) for part in parts]
 
 
-def test_each_member_keeps_its_own_thresholds_and_averaged_ones_share_their_mean(
-    monkeypatch,
-):
+def test_members_keep_their_own_thresholds_and_averaged_ones_share_their_mean(monkeypatch):
     train = noisy_ties(96, 1)
     ensemble = make_likelihood(EnsembleHead(heads.make("base"), 2), TIES)
     train_probe(probe_config(), ensemble, train)
@@ -267,8 +199,8 @@ def test_the_best_epoch_s_thresholds_are_restored_too():
     train, validation = noisy_ties(48, 1), noisy_ties(150, 2)
     likelihood = make_likelihood(heads.make("base"), TIES)
     options = {"probe_members": 1, "probe_epochs": 30, "probe_patience": 30}
-    config = probe_config(probe_learning_rate=0.03, objective_learning_rate=0.2, **options)
-    probe, history = train_probe(config, likelihood, train, validation)
+    options |= {"probe_learning_rate": 0.03, "objective_learning_rate": 0.2}
+    probe, history = train_probe(probe_config(**options), likelihood, train, validation)
     curve = [entry["validation_loss"] for entry in history]
     assert curve[-1] > min(curve) + 0.1
     assert curve.index(min(curve)) < 20
@@ -287,9 +219,7 @@ def test_members_of_a_probe_learn_from_what_they_drew():
     start = gaps(likelihood)
     config = probe_config(ensemble="heads")
     _, history = train_probe(config, likelihood, train, held_out=held_out, draws=counts)
-    first, second = (
-        [entry["loss"] for entry in history if entry["member"] == member] for member in (0, 1)
-    )
+    first, second = member_curves(history)
     assert min(first) > 0.1
     assert second == [0.0] * len(second)
     moved = [abs(after - before) for after, before in zip(gaps(likelihood), start, strict=True)]

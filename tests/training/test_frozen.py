@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import compress
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from hidden_context.data.splits.division import SplitOptions
 from hidden_context.errors import ConfigError, DataError, DivergedError
 from hidden_context.likelihood import HeadLikelihood, Labels, RatingLabels
 from hidden_context.models.featurizer import Featurizer
-from hidden_context.scoring import EvaluateConfig, ScoreConfig, evaluate, score_file
 from hidden_context.training.frozen.features import FeatureSet, feature_set
 from hidden_context.training.frozen.fit import group_codes, member_folds, response_groups
 from hidden_context.training.frozen.probe import _batches as batches
@@ -21,19 +21,16 @@ from hidden_context.training.frozen.probe import train_probe
 from hidden_context.training.links import Linker
 from support.builders import preference_rows, train_config
 from support.paper_layout import write_rows
+from support.rows import assistant, user
 from support.runs import logged, pair_features
+from support.scoring import evaluate, score
 
 ROWS = preference_rows(200, seed=1)
 TEST = preference_rows(60, seed=2)
 
 
-PROBE = {
-    "freeze_backbone": True,
-    "probe_learning_rate": 3e-3,
-    "probe_weight_decay": 0.01,
-    "probe_batch_size": 32,
-    "probe_members": 2,
-}
+PROBE = {"freeze_backbone": True, "probe_learning_rate": 3e-3, "probe_weight_decay": 0.01}
+PROBE |= {"probe_batch_size": 32, "probe_members": 2}
 
 
 def test_a_second_run_computes_no_features(fit, tmp_path, monkeypatch):
@@ -50,29 +47,29 @@ def test_a_second_run_computes_no_features(fit, tmp_path, monkeypatch):
     assert second.history == first.history
 
 
-SPELLINGS = {
-    "Windows": lambda text: text.replace("\n", "\r\n"),
-    "old Macs": lambda text: text.replace("\n", "\r"),
-    "single lines": lambda text: text.strip().replace("\n\n", "\n"),
-    "trailing human turn": lambda text: text + "\n\nHuman: Thanks.",
-    "trailing turns": lambda text: text + "\n\nHuman: Thanks.\n\nAssistant:",
-    "messages": lambda text: [  # which need no chat template where turns are embedded
-        {"role": role, "content": content}
-        for role, content in zip(
-            ("user", "assistant"),
-            text.removeprefix("\n\nHuman: ").split("\n\nAssistant: "),
-            strict=True,
-        )
-    ],
-}
+def messages(text):
+    """A chat, which needs no chat template where turns are embedded."""
+    prompt, response = text.removeprefix("\n\nHuman: ").split("\n\nAssistant: ")
+    return [user(prompt), assistant(response)]
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
+SPELLINGS = (
+    messages,
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: text.replace("\n", "\r"),
+    lambda text: text.strip().replace("\n\n", "\n"),
+    lambda text: text + "\n\nHuman: Thanks.",
+    lambda text: text + "\n\nHuman: Thanks.\n\nAssistant:",
+)
+
+
 @pytest.mark.parametrize("embed", ["apart", "response"])
-def test_the_spelling_of_turns_does_not_matter(fit, spelling, embed):
+def test_the_spelling_of_turns_does_not_matter(fit, embed):
     def spelt(rows):
-        change = SPELLINGS[spelling]
-        return [row | {side: change(row[side]) for side in ("chosen", "rejected")} for row in rows]
+        return [
+            row | {side: SPELLINGS[n % 6](row[side]) for side in ("chosen", "rejected")}
+            for n, row in enumerate(rows)
+        ]
 
     one, other = (
         fit(change(ROWS[:60]), change(TEST[:30]), into=name, embed=embed, probe_epochs=3, **PROBE)
@@ -97,41 +94,42 @@ def test_responses_that_are_all_empty_stop_training_and_scoring(fit, tmp_path):
     rows = [{"chosen": f"{n}{start}", "rejected": f"{n}!{start}"} for n in range(24)]
     with pytest.raises(DataError, match="in 24 of 24 rows: in 24 one is empty"):
         fit(rows, into="b", **PROBE)
-    path = write_rows(tmp_path / "rows.jsonl", rows)
-    options = {"output": str(tmp_path / "o.jsonl"), "disable_tqdm": True}
-    for command, config in (
-        (score_file, ScoreConfig(input=path, models=[model], **options)),
-        (evaluate, EvaluateConfig(checkpoint=model, data_path=path, **options)),
-    ):
-        with pytest.raises(DataError, match=r"rows\.jsonl: a frozen backbone cannot tell"):
-            command(config)
+    path, output = write_rows(tmp_path / "rows.jsonl", rows), str(tmp_path / "o.jsonl")
+    said = r"rows\.jsonl: a frozen backbone cannot tell"
+    with pytest.raises(DataError, match=said):
+        score(path, model, output)
+    with pytest.raises(DataError, match=said):
+        evaluate(model, path, output=output)
 
 
 # ---- the probe on features of its own
+
+
+BASE = heads.make("base")
 
 
 def features_with_signal(count: int, seed: int, noise: float = 0.0) -> FeatureSet:
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.randn(count, 6, generator=generator) for _ in range(2))
     swap = (first[:, 0] < second[:, 0]) ^ (torch.rand(count, generator=generator) < noise)
-    chosen = torch.where(swap[:, None], second, first)
-    rejected = torch.where(swap[:, None], first, second)
-    return pair_features(chosen, rejected, torch.ones(count))
+    return pair_features(*swapped(swap, first, second), torch.ones(count))
 
 
-def fit_probe(train, validation=None, head="base", held_out=None, **options):
+def swapped(swap, first, second):
+    """Both sides, exchanged where it is said."""
+    return torch.where(swap[:, None], second, first), torch.where(swap[:, None], first, second)
+
+
+def fit_probe(train, validation=None, head=BASE, held_out=None, **options):
     """Train a probe of one member on features; unless told otherwise, without a linear start."""
-    options = {"probe_members": 1, "probe_linear": False} | options
-    likelihood = HeadLikelihood(head if isinstance(head, heads.Head) else heads.make(head))
-    return train_probe(
-        train_config("x", "y", **options), likelihood, train, validation, held_out=held_out
-    )
+    config = train_config("x", "y", **{"probe_members": 1, "probe_linear": False} | options)
+    return train_probe(config, HeadLikelihood(head), train, validation, held_out=held_out)
 
 
 def loss_of(probe, pairs) -> float:
     with torch.no_grad():
         raw = probe(pairs.features)
-    return float(-heads.make("base").log_prob_preferred(raw[::2], raw[1::2]).mean())
+    return float(-BASE.log_prob_preferred(raw[::2], raw[1::2]).mean())
 
 
 OVERFIT = {"probe_dropout": 0.0, "probe_weight_decay": 0.0, "probe_batch_size": 16}
@@ -152,12 +150,8 @@ def test_members_do_not_learn_from_what_they_stop_by():
     """Pairs held out by a member whose labels are reversed leave no trace in it."""
     train, test = features_with_signal(300, 1), features_with_signal(200, 3)
     mask = torch.arange(300) < 100
-    chosen, rejected = train.features[::2], train.features[1::2]
-    spoiled = pair_features(
-        torch.where(mask[:, None], rejected, chosen),
-        torch.where(mask[:, None], chosen, rejected),
-        torch.ones(300),
-    )
+    spoiled = swapped(mask, train.features[::2], train.features[1::2])
+    spoiled = pair_features(*spoiled, torch.ones(300))
     options = {"probe_epochs": 1, "probe_learning_rate": 0.02, "probe_batch_size": 8}
     clean, _ = fit_probe(train, held_out=[mask], **options)
     dirty, history = fit_probe(spoiled, held_out=[mask], **options)
@@ -236,13 +230,7 @@ def test_texts_that_meet_in_many_pairs_are_groups_of_their_own():
     assert groups == [text for a in texts for b in texts if a < b for text in (a, b)]
     for masks in zip(*member_folds(groups, [2] * len(every), 5), strict=True):
         inside, learned = (
-            {
-                text
-                for e, own in zip(every, mask.tolist(), strict=True)
-                if own
-                for text in e.responses
-            }
-            for mask in masks
+            {text for e in compress(every, mask.tolist()) for text in e.responses} for mask in masks
         )
         assert not inside & learned
     held_out, _ = member_folds(groups, [2] * len(every), 5)

@@ -15,12 +15,7 @@ from hidden_context import heads
 from hidden_context.baselines import LogisticRegression, fit_linear
 from hidden_context.errors import DivergedError
 from hidden_context.heads.factor import FactorHead
-from hidden_context.likelihood import (
-    HeadLikelihood,
-    Labels,
-    LikelihoodOptions,
-    make_likelihood,
-)
+from hidden_context.likelihood import HeadLikelihood, Labels, LikelihoodOptions, make_likelihood
 from hidden_context.training import TrainConfig
 from hidden_context.training.frozen.features import FeatureSet
 from hidden_context.training.frozen.fit import compare_with_baselines
@@ -56,12 +51,6 @@ def regression_of(probe, train: FeatureSet):
     return fit_linear("logistic", pairs)
 
 
-def probabilities(likelihood, raw: torch.Tensor) -> torch.Tensor:
-    labels = Labels.of_pairs(torch.ones(len(raw) // 2))
-    with torch.no_grad():
-        return likelihood.log_prob_first(raw, labels).exp()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_head_starts_from_the_regression_s_predictions(kind):
     """With no epoch that helps, the probe predicts what logistic regression predicts."""
@@ -74,16 +63,15 @@ def test_every_head_starts_from_the_regression_s_predictions(kind):
     config = config_of(probe_learning_rate=2.0, probe_epochs=2, probe_dropout=0.0)
     held_out = folds_of(300, 3)
     probe, history = train_probe(config, likelihood, train, held_out=held_out)
-    starts = [entry for entry in history if entry["epoch"] == 0]
+    starts = [entry["validation_loss"] for entry in history if entry["epoch"] == 0]
     assert len(starts) == 3
-    assert min(entry["validation_loss"] for entry in history) in [
-        entry["validation_loss"] for entry in starts
-    ]
+    assert min(entry["validation_loss"] for entry in history) in starts
     fit = regression_of(probe, train)
     level = probe.standardised(test.features).double().numpy() @ fit.weights
     expected = 1 / (1 + np.exp(level[1::2] - level[::2]))
     with torch.no_grad():
-        found = probabilities(likelihood, probe(test.features))
+        raw, said = probe(test.features), Labels.of_pairs(torch.ones(200))
+        found = likelihood.log_prob_first(raw, said).exp()
     tolerance = {"base": 1e-4, "categorical": 0.03}.get(kind, 0.015)
     assert np.abs(found.numpy() - expected).max() < tolerance
 
@@ -204,60 +192,42 @@ def world(examples: int, seed: int, votes: int = 8) -> tuple[FeatureSet, Tensor]
     gap = features[0::2] - features[1::2]
     level = 0.8 * gap[example, 0] + taste[who] * gap[example, 1]
     noise = torch.logit(torch.rand(len(who), generator=generator).clamp(1e-6, 1 - 1e-6))
-    said = (level + 0.6 * noise > 0).float()
-    labels = Labels.of_pairs(said, who)
-    compared = dataclasses.replace(
-        labels.comparisons, first=2 * example, second=2 * example + 1, example=example
-    )
+    labels = Labels.of_pairs((level + 0.6 * noise > 0).float(), who)
+    labels = labels.with_comparisons(first=2 * example, second=2 * example + 1, example=example)
     offsets = torch.arange(0, 2 * examples + 1, 2)
-    return FeatureSet(features, Labels(compared, labels.ratings, offsets)), taste
+    return FeatureSet(features, dataclasses.replace(labels, offsets=offsets)), taste
 
 
 PEOPLE_CONFIG = TrainConfig(reward_model_type="factor", probe_members=1)
 
 
-def people_options(**more: object) -> LikelihoodOptions:
-    return LikelihoodOptions(inference="variational", names=NAMES, **more)  # type: ignore[arg-type]
+KNOWN = LikelihoodOptions(inference="variational", names=NAMES)
 
 
-@pytest.fixture(scope="module")
-def trained():
+def test_tastes_are_found_again_and_the_population_is_predicted_like_by_a_line():
     train, taste = world(300, seed=1)
-    likelihood = make_likelihood(HEAD, people_options())
+    likelihood = make_likelihood(HEAD, KNOWN)
     probe, history = train_probe(PEOPLE_CONFIG, likelihood, train)
-    return probe, likelihood, history, taste
-
-
-def test_tastes_and_what_they_are_about_are_found_again(trained):
-    probe, likelihood, history, taste = trained
-    location, _ = likelihood.posterior(torch.arange(PEOPLE))
-    together = torch.corrcoef(torch.stack([location[:, 0].detach(), taste]))
+    location, scale = (part.detach() for part in likelihood.posterior(torch.arange(PEOPLE)))
+    together = torch.corrcoef(torch.stack([location[:, 0], taste]))
     assert abs(together[0, 1].item()) > 0.95
     mean, loading, _ = probe.slope
     assert int(mean.abs().argmax()) == 0
     assert int(loading.abs().argmax()) == 1
     assert history[-1]["loss"] < history[0]["loss"]
-
-
-def test_known_annotators_are_predicted_better_than_the_population_and_it_not_worse_than_a_line(
-    trained,
-):
-    probe, likelihood, _, _ = trained
+    # contexts have the mean and the variance of their prior
+    assert location.mean().item() == pytest.approx(0, abs=1e-5)
+    assert (location.square() + scale.square()).mean().item() == pytest.approx(1, abs=1e-4)
+    # known annotators are predicted better than the population, and it not worse than by a line
     test, _ = world(200, seed=2)
     raw = probe(test.features)
     own = likelihood.negative_log_likelihood(raw, test.labels).mean().item()
     population = likelihood.negative_log_likelihood(raw, test.labels.judged_by(None)).mean().item()
     assert own < population - 0.1
     base = make_likelihood(heads.make("base"))
-    line, _ = train_probe(PEOPLE_CONFIG, base, world(300, seed=1)[0])
+    line, _ = train_probe(PEOPLE_CONFIG, base, train)
     plain = base.negative_log_likelihood(line(test.features), test.labels).mean().item()
     assert population < plain + 0.005
-
-
-def test_contexts_have_the_mean_and_the_variance_of_their_prior(trained):
-    location, scale = (part.detach() for part in trained[1].posterior(torch.arange(PEOPLE)))
-    assert location.mean().item() == pytest.approx(0, abs=1e-5)
-    assert (location.square() + scale.square()).mean().item() == pytest.approx(1, abs=1e-4)
 
 
 def test_counting_contexts_from_elsewhere_changes_no_rewards():
@@ -274,9 +244,8 @@ def test_a_base_head_learns_habits_once_for_all_members():
     train, _ = world(100, seed=3)
     said = train.labels.comparisons
     said.preference[said.annotator < PEOPLE // 2] = 0.5
-    likelihood = make_likelihood(
-        heads.make("base"), people_options(levels=3, taste=False, habits=("readiness",))
-    )
+    habits = dataclasses.replace(KNOWN, levels=3, taste=False, habits=("readiness",))
+    likelihood = make_likelihood(heads.make("base"), habits)
     settings = TrainConfig(probe_members=3)
     probe, history = train_probe(settings, likelihood, train)
     assert {entry["member"] for entry in history} == {0.0}
@@ -290,7 +259,7 @@ def test_members_of_an_ensemble_have_slopes_of_their_own():
     head = heads.make("ensemble", member=HEAD, num_members=2)
     settings = TrainConfig(reward_model_type="factor", probe_members=2)
     draws = torch.poisson(torch.ones(60, 2), torch.Generator().manual_seed(0))
-    probe, _ = train_probe(settings, make_likelihood(head, people_options()), train, draws=draws)
+    probe, _ = train_probe(settings, make_likelihood(head, KNOWN), train, draws=draws)
     assert probe.slope.shape == (6, WIDTH)
     assert not torch.allclose(probe.slope[:3], probe.slope[3:])
 
@@ -306,7 +275,7 @@ def test_a_loss_that_is_not_finite_stops_training():
     start = started(train)
     start.start = start.start + torch.nan
     with pytest.raises(DivergedError, match="not finite"):
-        fit_with_annotators(PEOPLE_CONFIG, make_likelihood(HEAD, people_options()), train, start)
+        fit_with_annotators(PEOPLE_CONFIG, make_likelihood(HEAD, KNOWN), train, start)
 
 
 def test_people_who_agree_on_nothing_still_have_tastes():
@@ -316,7 +285,7 @@ def test_people_who_agree_on_nothing_still_have_tastes():
     start.along = torch.zeros(3)
     weights = 0 * start.baseline.weights
     start.baseline = dataclasses.replace(start.baseline, weights=weights, penalty=1e-3)
-    likelihood = make_likelihood(HEAD, people_options())
+    likelihood = make_likelihood(HEAD, KNOWN)
     fit_with_annotators(PEOPLE_CONFIG, likelihood, train, start)
     location = likelihood.posterior(torch.arange(PEOPLE))[0][:, 0].detach()
     assert abs(torch.corrcoef(torch.stack([location, taste]))[0, 1].item()) > 0.9

@@ -26,32 +26,23 @@ RATINGS = [
 ]  # fmt: skip
 
 
+JUDGED = [("a", 0, 1), ("a", 1, 4), ("a", 2, 4), ("c", 2, 3), ("c", 2, 2), (None, 1, 9)]
+
+
+def rated(name, responses, judged):
+    said = [{"annotator": who, "response": place, "rating": value} for who, place, value in judged]
+    prompt = f"Human: {name}?\n\nAssistant:"
+    judgements = said or [{"abstains": True}]
+    return read_row({"prompt": prompt, "responses": responses, "judgements": judgements})
+
+
 def examples_of(ratings=RATINGS, several: bool = True):
     """Texts rated one by one, and where ``several`` an example of three that a and c rated."""
-    rows = [
-        {
-            "prompt": f"Human: {number}?\n\nAssistant:",
-            "responses": [f" {number} is so."],
-            "judgements": [
-                *({"annotator": who, "response": 0, "rating": v} for who, v in said.items()),
-                *([] if said else [{"abstains": True}]),
-            ],
-        }
+    examples = [
+        rated(number, [f" {number} is so."], [(who, 0, value) for who, value in said.items()])
         for number, said in enumerate(ratings)
     ]
-    if several:
-        judged = [("a", 0, 1), ("a", 1, 4), ("a", 2, 4), ("c", 2, 3), ("c", 2, 2), (None, 1, 9)]
-        rows.append(
-            {
-                "prompt": "Human: all?\n\nAssistant:",
-                "responses": [" yes", " no", " or so"],
-                "judgements": [
-                    {"annotator": who, "response": place, "rating": value}
-                    for who, place, value in judged
-                ],
-            }
-        )
-    return [read_row(row) for row in rows]
+    return [*examples, rated("all", [" yes", " no", " or so"], JUDGED)] if several else examples
 
 
 def labels(several: bool = True):
@@ -144,21 +135,14 @@ def test_ratings_are_read_as_preferences_weighed_by_two_over_their_number():
     assert links is not None
     said = links.comparisons
     assert len(said) == 6 + 3 + 1  # there is nothing to draw
-    found = {
-        (NAMES[who], *pair): (preference, weight)
-        for who, pair, preference, weight in zip(
-            said.annotator.tolist(),
-            map(tuple, links.examples.tolist()),
-            said.preference.tolist(),
-            said.weight.tolist(),
-            strict=True,
-        )
-    }
-    assert found["a", 0, 1] == (1.0, pytest.approx(2 / 4))
-    assert found["a", 1, 2] == (0.0, pytest.approx(2 / 4))
-    assert found["a", 0, 4] == (0.5, pytest.approx(2 / 4))
-    assert found["b", 0, 3] == (0.0, pytest.approx(2 / 3))
-    assert found["c", 2, 4] == (1.0, pytest.approx(1.0))
+    pairs = zip(said.annotator.tolist(), *links.examples.T.tolist(), strict=True)
+    numbers = zip(said.preference.tolist(), said.weight.tolist(), strict=True)
+    found = dict(zip(pairs, numbers, strict=True))
+    assert found[0, 0, 1] == (1.0, pytest.approx(2 / 4))
+    assert found[0, 1, 2] == (0.0, pytest.approx(2 / 4))
+    assert found[0, 0, 4] == (0.5, pytest.approx(2 / 4))
+    assert found[1, 0, 3] == (0.0, pytest.approx(2 / 3))
+    assert found[2, 2, 4] == (1.0, pytest.approx(1.0))
     assert float(said.votes.sum()) == pytest.approx(6)
     # in all, the m ratings of an annotator weigh like m − 1 comparisons
     assert float(said.weight.sum()) == pytest.approx(6)
@@ -255,15 +239,12 @@ def test_a_dataset_deals_links_to_training_steps_alone():
     assert len(batch.part([1]).labels.comparisons) == 0
 
 
-def rated_rows(count: int):
-    return [
+def test_linked_texts_run_in_one_pass_whatever_the_budget(fit, monkeypatch):
+    rows = [
         {"text": row["chosen" if number % 2 else "rejected"], "rating": number % 2 + number % 3 / 9,
          "annotator": "abc"[number % 3]}
-        for number, row in enumerate(preference_rows(count, seed=7))
+        for number, row in enumerate(preference_rows(24, seed=7))
     ]  # fmt: skip
-
-
-def test_linked_texts_run_in_one_pass_whatever_the_budget(fit, monkeypatch):
     passes = []
 
     def counted(module, tokens, labels=None, totals=None):
@@ -282,7 +263,7 @@ def test_linked_texts_run_in_one_pass_whatever_the_budget(fit, monkeypatch):
         steps.clear()
         passes.clear()
         result = fit(
-            rated_rows(24), into=str(budget), tokens_per_batch=budget, max_comparisons=3,
+            rows, into=str(budget), tokens_per_batch=budget, max_comparisons=3,
             per_device_train_batch_size=6, optim="sgd", learning_rate=1e-2, max_steps=8,
         )  # fmt: skip
         found.append(losses(result))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -18,10 +17,7 @@ from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.network.modules import final_linear
 from hidden_context.training import finetune, run
 from support.builders import preference_rows, train_config
-from support.paper_layout import one_thread
-from support.runs import spied
-
-__all__ = ["one_thread"]
+from support.runs import largest_difference, losses, spied
 
 ROWS = preference_rows(16, seed=1, words=2)
 TEST = preference_rows(12, seed=2, words=2)
@@ -34,26 +30,14 @@ def config(folder, out, **options):
     return train_config(folder, out, **(defaults | {"eval_steps": 100} | options))
 
 
-def members_losses(result) -> list[tuple[int, float]]:
-    return [(line["member"], line["loss"]) for line in result.history if "loss" in line]
-
-
 def sides(model):
     return [model.raw_outputs([row[side] for row in TEST]) for side in ("chosen", "rejected")]
 
 
-def adapters(out, count=2):
-    """Weights of all members of a finished run."""
-    return [
-        load_file(out / "final" / f"member_{m}" / "adapter_model.safetensors") for m in range(count)
-    ]
-
-
-def same(first, second, **tolerance):
-    return all(
-        a.keys() == b.keys() and all(torch.allclose(a[k], b[k], **tolerance) for k in a)
-        for a, b in zip(first, second, strict=True)
-    )
+def moved(first, second) -> float:
+    """The largest difference between the adapters of two finished runs' first two members."""
+    files = [f"final/member_{number}/adapter_model.safetensors" for number in range(2)]
+    return max(largest_difference(load_file(first / f), load_file(second / f)) for f in files)
 
 
 class Watch(TrainerCallback):
@@ -66,9 +50,9 @@ class Watch(TrainerCallback):
         self.member += 1
         weight = final_linear(model.get_base_model())[1].weight
         self.heads.append(weight.detach().clone())
-        groups = optimizer.param_groups
-        decays = [g["weight_decay"] for g in groups if any(p is weight for p in g["params"])]
-        self.decays += decays
+        for group in optimizer.param_groups:
+            if any(parameter is weight for parameter in group["params"]):
+                self.decays.append(group["weight_decay"])
         if self.stop == (self.member, 0):
             raise KeyboardInterrupt
 
@@ -113,21 +97,6 @@ def test_the_model_is_its_members(finished):
         expected = torch.cat([member[side] for member in each], dim=-1)
         assert torch.allclose(here, expected, atol=1e-6)
     assert (each[0][0] - each[1][0]).abs().mean() > 0.01
-
-
-def test_members_are_in_one_unit_by_the_training_pairs(finished):
-    """The noise of a comparison included; ignorance is the spread of members in that unit."""
-    result, out, _, _ = finished
-    model = result.model
-    raw = [model.raw_outputs([row[side] for row in ROWS]) for side in ("chosen", "rejected")]
-    expected = model.head.in_one_unit(*raw)
-    assert model.head.location == pytest.approx(expected.location, abs=1e-5)
-    assert model.head.scale == pytest.approx(expected.scale, abs=1e-5)
-    chosen, rejected = sides(model)
-    scale = torch.tensor(model.head.scale)
-    ignorance = ((chosen - rejected) / scale).var(-1, correction=0).mean()
-    share = ignorance / (ignorance + (math.pi**2 / 3 / scale**2).mean())
-    assert 1e-4 < result.metrics["ignorance_share"] == pytest.approx(float(share), abs=1e-5)
     assert "data_subset_helpful_ignorance_share" in result.metrics
     written = json.loads((out / "metrics.json").read_text())
     assert written["metrics"] == pytest.approx(result.metrics)
@@ -143,9 +112,8 @@ def test_members_have_their_own_seed_start_and_bootstrap(finished, backbone):
     assert (first - second).abs().mean() > 0.01
     assert first.std() == pytest.approx(0.02, rel=0.4)  # not shrunk, and not drawn back to zero
     assert watch.decays == [0.0, 0.0]
-    curve = members_losses(result)
-    assert [member for member, _ in curve] == [0] * 4 + [1] * 4
-    assert curve[0][1] != curve[4][1]
+    assert [line["member"] for line in result.history if "loss" in line] == [0] * 4 + [1] * 4
+    assert losses(result)[0] != losses(result)[4]
 
 
 def test_the_scale_of_the_start_and_no_bootstrap(backbone, tmp_path, monkeypatch):
@@ -168,11 +136,10 @@ def test_a_run_goes_on_where_it_stopped(finished, backbone, tmp_path, stop):
     watch = Watch()
     resumed = run(config(backbone, tmp_path, **RESUMED), ROWS, TEST, callbacks=[watch])
     assert len(watch.heads) == 2 - stop[0]  # what had finished is not trained again
-    assert same(adapters(out), adapters(tmp_path), atol=1e-6)
+    assert moved(out, tmp_path) < 1e-6
     assert resumed.metrics == pytest.approx(whole.metrics, abs=1e-5)
     assert resumed.model.head.scale == pytest.approx(whole.model.head.scale, abs=1e-5)
-    for one, other in zip(members_losses(whole), members_losses(resumed), strict=True):
-        assert one == pytest.approx(other, abs=1e-5)
+    assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
 
 
 def test_finished_members_are_not_trained_again_and_others_are_added(finished, backbone, tmp_path):
@@ -189,7 +156,7 @@ def test_finished_members_are_not_trained_again_and_others_are_added(finished, b
     grown = run(config(backbone, tmp_path / "out", **more), ROWS, TEST, callbacks=[watch])
     assert len(watch.heads) == 1
     assert grown.model.head.num_members == 3
-    assert same(adapters(out), adapters(tmp_path / "out"))
+    assert moved(out, tmp_path / "out") == 0
     # begun anew, finished members of an earlier run count for nothing
     stop = Watch(stop=(1, 0))
     with pytest.raises(KeyboardInterrupt):
@@ -197,33 +164,22 @@ def test_finished_members_are_not_trained_again_and_others_are_added(finished, b
     watch = Watch()
     run(config(backbone, tmp_path / "out", seed=5, **RESUMED), ROWS, callbacks=[watch])
     assert len(watch.heads) == 1
-    assert not same(adapters(out), adapters(tmp_path / "out"), atol=1e-3)
+    assert moved(out, tmp_path / "out") > 1e-3
 
 
 def test_annotators_and_answers_are_learned_by_each_member(backbone, tmp_path):
-    def labelled(rows):
-        return [
-            row | {"annotator": ("anna", "ben")[n % 2], "preference": (1.0, 0.5)[n % 3 == 2]}
-            for n, row in enumerate(rows)
-        ]
-
+    labelled = [
+        row | {"annotator": ("anna", "ben")[n % 2], "preference": (1.0, 0.5)[n % 3 == 2]}
+        for n, row in enumerate(ROWS)
+    ]
     options = {"reward_model_type": "factor", "annotators": "variational", "outcomes": "ties"}
-    options["max_steps"] = 2
-    result = run(config(backbone, tmp_path / "out", **options), labelled(ROWS), labelled(TEST))
-    model = result.model
+    result = run(config(backbone, tmp_path, max_steps=2, **options), labelled, labelled[:12])
     again = RewardModel.from_pretrained(result.path, dtype="float32")
-    state = model.likelihood.state_dict()
-    assert state["members.0.annotators.location"].shape == (2, 1)
+    state = result.model.likelihood.state_dict()
     # thresholds, tastes and readiness with their scales, and the scale of readiness' prior
     assert len(state) == 2 * 6
     for name, value in again.likelihood.state_dict().items():
         assert torch.equal(value, state[name]), name
-    for number in range(2):
-        alone = RewardModel.from_pretrained(result.path / f"member_{number}", dtype="float32")
-        own = alone.likelihood.state_dict()
-        assert len(own) == 6
-        for name, value in own.items():
-            assert torch.equal(state[f"members.{number}.{name}"], value), name
     locations = [state[f"members.{number}.annotators.location"] for number in range(2)]
     assert (locations[0] - locations[1]).abs().max() > 0.01
     shares = [f"{cause}_share" for cause in ("shared_context", "noise", "ignorance")]

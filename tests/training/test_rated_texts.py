@@ -46,6 +46,9 @@ def rated_rows(count: int, seed: int, step: int = 1):
     return rows
 
 
+ROWS, TEST = rated_rows(60, seed=1), rated_rows(20, seed=2)
+
+
 frozen = partial(runs.frozen, probe_learning_rate=1e-2, probe_epochs=40)
 fine_tuned = partial(runs.fine_tuned, learning_rate=5e-3, per_device_train_batch_size=16)
 
@@ -108,10 +111,10 @@ def test_ratings_alone_are_learned_with_every_annotator_s_way(backbones, tmp_pat
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_without_styles_the_levels_are_noise(backbones, tmp_path, way):
-    train, test, found = rated_rows(60, seed=1), rated_rows(20, seed=2), {}
+    found = {}
     for styles in (True, False):
         config = way(backbones, tmp_path / str(styles), rating_styles=styles)
-        result = run(config, train, test)
+        result = run(config, ROWS, TEST)
         stored = json.loads((result.path / "likelihood.json").read_text())
         assert (stored["styles"], bool(stored["names"])) == (styles, styles)
         found[styles] = result.metrics["loss"]
@@ -121,11 +124,10 @@ def test_without_styles_the_levels_are_noise(backbones, tmp_path, way):
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_comparisons_of_ratings_alone_learn_the_order(backbones, tmp_path, way):
     """Nothing is said of level and unit, and no two texts share a prompt."""
-    train, test = rated_rows(60, seed=1), rated_rows(20, seed=2)
     options = {"anchor_weight": 0.0, "max_comparisons": 64, "num_train_epochs": 12}
-    result = run(way(backbones, tmp_path, **options), train, test)
+    result = run(way(backbones, tmp_path, **options), ROWS, TEST)
     again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
-    assert order_found(again, test) > 0.9
+    assert order_found(again, TEST) > 0.9
     assert again.likelihood.options.rating_weight == 0
     assert not list(again.likelihood.parameters())
     curve = losses(result)
@@ -135,46 +137,48 @@ def test_comparisons_of_ratings_alone_learn_the_order(backbones, tmp_path, way):
         assert len(held_out) == len(curve)
         assert min(held_out) < 0.6 < math.log(2)
     assert "loss" not in result.metrics  # ratings are not read, so nothing is predicted of them
-    assert result.metrics["reward_mean"] == pytest.approx(
-        float(rewards_of(again, test).mean()), abs=1e-5
-    )
+    mean = float(rewards_of(again, TEST).mean())
+    assert result.metrics["reward_mean"] == pytest.approx(mean, abs=1e-5)
+
+
+def all_rated(*ratings):
+    """The rows, each with the same ratings."""
+    return [row | {"ratings": list(ratings)} for row in ROWS]
+
+
+TENS = rated_rows(60, seed=1, step=10)
+STRANGE = [*TENS[:2], TEST[2] | {"ratings": [{"annotator": "ann", "rating": 47}]}]
+PAIRS, SAME = [{"chosen": "a b", "rejected": "a c"}], all_rated({"annotator": "a", "rating": 3})
+ANONYMOUS = all_rated({"rating": 1}, {"rating": 2})
+ORDINAL, UNREAD = {"ratings": "ordinal"}, {"anchor_weight": 0}
+LINKED = {"max_comparisons": 9}
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_what_cannot_be_learned_from_ratings_is_told(backbones, tmp_path, way):
-    rows, test = rated_rows(60, seed=1), rated_rows(12, seed=2)
+@pytest.mark.parametrize(
+    ("rows", "test", "options", "message"),
+    [
+        (ROWS, None, UNREAD, "alone, which --anchor_weight 0 leaves .*--max_comparisons 64"),
+        (ROWS, None, ORDINAL, r"there are \d\d different .* 2 to 20 grades: take --ratings gau"),
+        (SAME, None, {}, "all ratings are equal"),
+        (SAME, None, ORDINAL, "there are 1 different ratings"),
+        (PAIRS, None, LINKED, "no training example has what --max_comparisons 9"),
+        (ANONYMOUS, None, LINKED | UNREAD, "'annotator': no annotator .* rated two responses"),
+        (TENS, STRANGE, ORDINAL, "line 3, field 'rating': no training example has the rating 47"),
+    ],
+)
+def test_what_cannot_be_learned_from_ratings_is_told(
+    backbones, tmp_path, way, rows, test, options, message
+):
+    with pytest.raises(DataError, match=message):
+        run(way(backbones, tmp_path, **options), rows, test)
+    assert not (tmp_path / "final").exists()
 
-    anonymous = [
-        row | {"ratings": [{"rating": entry["rating"]} for entry in row["ratings"]]} for row in rows
-    ]
-    same = [row | {"ratings": [{"annotator": "a", "rating": 3}]} for row in rows]
-    pairs, tens = [{"chosen": "a b", "rejected": "a c"}], rated_rows(60, seed=1, step=10)
-    strange = [*tens[:2], test[2] | {"ratings": [{"annotator": "ann", "rating": 47}]}]
-    grades, linked = len(set(values_of(rows))), {"max_comparisons": 9}
-    assert grades > 20
-    ordinal, none = {"ratings": "ordinal"}, {"anchor_weight": 0}
-    unknown = "line 3, field 'rating': no training example has the rating 47"
-    cases = [
-        (rows, None, none, "alone, which --anchor_weight 0 leaves .*--max_comparisons 64"),
-        (
-            rows,
-            None,
-            ordinal,
-            f"there are {grades} different .* 2 to 20 grades: take --ratings gau",
-        ),
-        (same, None, {}, "all ratings are equal"),
-        (same, None, ordinal, "there are 1 different ratings"),
-        (pairs, None, linked, "no training example has what --max_comparisons 9"),
-        (anonymous, None, linked | none, "'annotator': no annotator .* rated two responses"),
-        (tens, strange, ordinal, unknown),
-    ]
-    if way is fine_tuned:
-        options = linked | none | {"validation_fraction": 0.2}
-        cases.append((rows, None, options, "no loss by which --validation_fraction"))
-    for train, evaluated, options, message in cases:
-        with pytest.raises(DataError, match=message):
-            run(way(backbones, tmp_path, **options), train, evaluated)
-        assert not (tmp_path / "final").exists()
+
+def test_ratings_that_are_compared_alone_choose_no_checkpoint(backbones, tmp_path):
+    options = LINKED | UNREAD | {"validation_fraction": 0.2}
+    with pytest.raises(DataError, match="no loss by which --validation_fraction"):
+        run(fine_tuned(backbones, tmp_path, **options), ROWS)
 
 
 def test_a_step_without_any_comparison_changes_nothing(backbones, tmp_path):

@@ -1,4 +1,4 @@
-"""Training runs: what is learnt, measured, written and kept."""
+"""Training runs: what is learnt, measured, written and kept; chats from the file to the reward."""
 
 import dataclasses
 import json
@@ -8,40 +8,35 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import TrainerCallback
 
+from hidden_context.data.example import ModelInput
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.data.splits.division import VALIDATION_SALT, split_by_prompt
+from hidden_context.data.splits.held_out import Splits
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
+from hidden_context.training.resume import describe_run
 from hidden_context.training.runner import StepRunner
-from support.builders import preference_rows, tiny_tokenizer, train_config
-from support.runs import RuinWeights, copied, evaluations, logged, spied
+from support.builders import preference_rows, tiny_backbone, tiny_tokenizer, train_config
+from support.paper_layout import read_rows, write_rows
+from support.runs import RuinWeights, evaluations, logged, spied
+from support.scoring import evaluate, score
 
 ROWS = preference_rows(64, seed=1)
 TEST = preference_rows(24, seed=2)
 
 
-@pytest.fixture(scope="module")
-def finished(backbones, tmp_path_factory):
-    """A finished mean-and-variance run on in-memory pairs, with all that it wrote."""
-    folder = tmp_path_factory.mktemp("finished")
-    config = train_config(
-        backbones("gpt2"), folder / "out", reward_model_type="mean_and_variance",
-        per_device_eval_batch_size=5,
-    )  # fmt: skip
-    return config, run(config, ROWS, TEST), folder / "out"
-
-
-def test_everything_is_written(finished):
-    config, result, folder = finished
-    written = yaml.safe_load((folder / "config.yaml").read_text())
+def test_everything_is_written(backbones, tmp_path):
+    options = {"reward_model_type": "mean_and_variance", "per_device_eval_batch_size": 5}
+    config = train_config(backbones("gpt2"), tmp_path, **options)
+    result = run(config, ROWS, TEST)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     settled = dataclasses.replace(config, precision="float32")  # too small a model to measure
     assert TrainConfig(**written) == settled
-    assert written == yaml.safe_load((folder / "final" / "training_config.yaml").read_text())
-    report = json.loads((folder / "metrics.json").read_text())
+    assert written == yaml.safe_load((tmp_path / "final" / "training_config.yaml").read_text())
+    report = json.loads((tmp_path / "metrics.json").read_text())
     assert report["read"]["train"]["kept"] == 64
     assert report["read"]["test"] == result.reports["test"].to_dict()
     assert report["history"] == result.history
@@ -140,39 +135,32 @@ def test_no_evaluation_is_run_twice(fit, runs, options, steps, sizes):
         assert {name: last[name] for name in told} == told
 
 
-class MuchWorse(TrainerCallback):
-    """Makes the model worse than the untrained one, which is best then."""
-
-    def on_step_end(self, args, state, control, model=None, **_):
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "score" in name:
-                    parameter.fill_(20 * (-1) ** state.global_step)
-                    parameter[..., ::2] *= 1 + state.global_step
+ALL = {"save_steps": 2, "eval_first_step": True, "early_stopping_patience": 4}
+FEWER = {"save_steps": 2, "num_train_epochs": 6}
 
 
-def test_the_evaluation_before_training_chooses_nothing(fit, tmp_path):
-    """There is no checkpoint of it, so the best of the others is kept."""
-    result = fit(
-        FEW, callbacks=[MuchWorse()], num_train_epochs=2, eval_steps=2, save_steps=2,
-        eval_first_step=True, validation_fraction=0.25, early_stopping_patience=4,
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("ruined", "options", "kept"),
+    [
+        (1, ALL, [2, 4, 6]),  # there is no checkpoint of the evaluation before training
+        (3, {"training_arguments": {"save_strategy": "best"}}, [2]),
+        (5, FEWER | {"save_total_limit": 1}, None),  # the best and the last
+        (5, FEWER | {"save_total_limit": 2}, None),
+    ],
+)
+def test_which_checkpoints_are_kept_and_which_one_is_the_model(
+    fit, tmp_path, ruined, options, kept
+):
+    options = {"num_train_epochs": 2, "validation_fraction": 0.25, "eval_steps": 2} | options
+    result = fit(FEW, callbacks=[RuinWeights(ruined, -300, 3)], **options)
     found = evaluations(result)
-    assert min(found, key=found.get) == 0
-    del found[0]
+    assert (min(found, key=found.get) == 0) == (ruined == 1)
+    best = min(kept or found, key=found.get)
+    names = {f"checkpoint-{step}" for step in kept or (best, max(found))}
+    assert {path.name for path in tmp_path.glob("check*")} == names
     texts = [row["chosen"] for row in NINE]
-    kept = RewardModel.from_pretrained(tmp_path / f"checkpoint-{min(found, key=found.get)}")
-    assert torch.allclose(result.model.raw_outputs(texts), kept.raw_outputs(texts), atol=1e-5)
-
-
-def test_checkpoints_of_the_best_alone(fit, tmp_path):
-    result = fit(
-        FEW, callbacks=[RuinWeights(3, -300, 3)], num_train_epochs=2, eval_steps=2,
-        validation_fraction=0.25, training_arguments={"save_strategy": "best"},
-    )  # fmt: skip
-    found = evaluations(result)
-    assert min(found, key=found.get) == 2
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    saved = RewardModel.from_pretrained(tmp_path / f"checkpoint-{best}")
+    assert torch.allclose(result.model.raw_outputs(texts), saved.raw_outputs(texts), atol=1e-5)
 
 
 def test_another_metric_can_choose(fit, loops):
@@ -184,58 +172,19 @@ def test_another_metric_can_choose(fit, loops):
         fit(FEW, into="b", training_arguments={"metric_for_best_model": "bleu"}, **options)
 
 
-def test_a_set_that_says_nothing_of_the_model_cannot_choose(fit):
-    """Ratings that are not read, but compared in training, give no loss."""
-    rows = [
-        {"text": row["chosen"], "rating": number % 5, "annotator": "ab"[number % 2]}
-        for number, row in enumerate(FEW)
-    ]
-    with pytest.raises(DataError, match="validation"):
-        fit(rows, anchor_weight=0.0, max_comparisons=8, validation_fraction=0.3)
-
-
 # ---- gradients and steps
-
-
-def test_gradients_of_network_and_likelihood_are_clipped_together(fit, loops):
-    """A step of plain descent with one rate is as long as the rate times the largest norm."""
-    rows = [row | {"annotator": "abc"[n % 3], "strength": n % 3} for n, row in enumerate(FEW)]
-    moved, norms = {}, {}
-    for limit in (0, 0.01, 1000):
-        result = fit(
-            rows, into=str(limit), optim="sgd", learning_rate=0.1, objective_learning_rate=0.1,
-            max_steps=1, outcomes="five_levels", reward_model_type="factor", annotators="map",
-            training_arguments={"max_grad_norm": limit},
-        )  # fmt: skip
-        after, parts = copied(loops[-1].runner.module), {"network": 0.0, "likelihood": 0.0}
-        for name, values in loops[-1].start.items():
-            parts[name.split(".")[0]] += float((after[name] - values).double().square().sum())
-        assert min(parts.values()) > 0
-        moved[limit] = sum(parts.values()) ** 0.5
-        norms[limit] = logged(result, "grad_norm")[0]
-    assert norms[0] == pytest.approx(norms[0.01]) == pytest.approx(norms[1000])
-    assert norms[0] > 0.01  # the norm that is told is the one before
-    assert moved[0.01] == pytest.approx(0.1 * 0.01, rel=1e-3)
-    assert moved[0] == pytest.approx(0.1 * norms[0], rel=1e-3)
-    assert moved[1000] == pytest.approx(moved[0], rel=1e-6)
 
 
 def test_log_lines_average_what_the_steps_between_have(fit):
     """Steps of ratings alone have no accuracy; norm and rate are the last step's."""
     pairs = [row | {"rating_chosen": None} for row in FEW[:8]]
     rated = [{"text": row["chosen"], "rating": number % 3} for number, row in enumerate(FEW[8:16])]
-    options = {"anchor_weight": 1.0, "optim": "sgd", "learning_rate": 1e-3}
-    options |= {"per_device_train_batch_size": 1}
-    lines, means = (
-        [
-            line
-            for line in fit(
-                [*pairs, *rated], into=str(every), logging_steps=every, **options
-            ).history
-            if "loss" in line
-        ]
+    options = {"anchor_weight": 1.0, "optim": "sgd", "per_device_train_batch_size": 1}
+    histories = (
+        fit([*pairs, *rated], into=str(every), logging_steps=every, **options).history
         for every in (1, 4)
     )
+    lines, means = ([line for line in history if "loss" in line] for history in histories)
     assert (len(lines), len(means)) == (16, 4)
     assert sum("accuracy" in line for line in lines) == 8
     for number, mean in enumerate(means):
@@ -245,3 +194,132 @@ def test_log_lines_average_what_the_steps_between_have(fit):
                 assert mean[name] == pytest.approx(sum(values) / len(values), abs=1e-6)
         assert mean["grad_norm"] == pytest.approx(own[-1]["grad_norm"])
         assert mean["learning_rate"] == own[-1]["learning_rate"]
+
+
+# ---- chats: refused rows, tools, tool calls, null keys and content parts
+
+
+TEMPLATE = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ 'named' if 'name' in m }}{{ m.content }}"
+    "{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}{% endfor %}"
+)
+SYSTEM = {"role": "system", "content": "Be kind."}
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALL = {"role": "assistant", "tool_calls": [TOOL]}
+
+
+def rows_with_a_refused_one():
+    rows = preference_rows(24, seed=3, chat=True)
+    for side in ("chosen", "rejected"):
+        rows[6][side] = [SYSTEM, *rows[6][side]]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A language model and a reward model whose chat template refuses system turns."""
+    tokenizer = tiny_tokenizer(chat_template=TEMPLATE, max_length=512)
+    place = tmp_path_factory.mktemp("models")
+    options = {"tokenizer": tokenizer, "n_positions": 512}
+    return (
+        tiny_backbone(place / "lm", **options),
+        tiny_backbone(place / "rm", num_labels=1, **options),
+    )
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_rows(tmp_path / "data.jsonl", rows_with_a_refused_one())
+
+
+@pytest.mark.parametrize(
+    "way", [{}, {"freeze_backbone": True, "embed": "together", "probe_epochs": 1}]
+)
+def test_training_names_or_skips_a_refused_row(folders, tmp_path, data, way):
+    options = {"data_path": data, "eval_fraction": 0.2, "max_steps": 1, "max_length": 256} | way
+    with pytest.raises(DataError, match=r"data\.jsonl, line 7: the chat template refuses"):
+        run(train_config(folders[0], tmp_path / "a", **options))
+    config = train_config(folders[0], tmp_path / "b", on_malformed="skip", **options)
+    reports = run(config).reports
+    assert sum(report.kept for report in reports.values()) == 23
+    (malformed,) = [text for report in reports.values() for text in report.malformed]
+    assert "line 7" in malformed
+    assert "no system turn" in malformed
+
+
+def test_evaluation_names_or_skips_a_refused_row(folders, tmp_path, data):
+    def counts_of(path=data, **options):
+        return evaluate(folders[1], path, output=str(tmp_path / "e.jsonl"), **options).counts
+
+    with pytest.raises(DataError, match=r"data\.jsonl, line 7: the chat template refuses"):
+        counts_of()
+    counts = counts_of(on_malformed="skip")
+    assert (counts.rows, counts.dropped) == (24, 1)
+    assert "2 texts refused by the chat template" in str(counts)
+    counts = counts_of(on_malformed="skip", over_length="null")
+    assert (counts.written, counts.unscored) == (24, 2)
+    bad = write_rows(tmp_path / "bad.jsonl", rows_with_a_refused_one()[6:7])
+    with pytest.raises(DataError, match=r"none of 1 rows .* the chat template \(2 texts\)"):
+        counts_of(bad, on_malformed="skip")
+
+
+def test_scores_of_a_refused_row_are_null_with_a_reason(folders, tmp_path, data):
+    output = tmp_path / "o.jsonl"
+    counts = score(data, folders[1], output).counts
+    assert (counts.unscored, counts.refused) == (2, 2)
+    rows = read_rows(output)
+    assert [number for number, row in enumerate(rows) if None in row.values()] == [6]
+    assert "no system turn" in rows[6]["reward_output_chosen_reason"]
+
+
+def test_tools_and_tool_calls_are_scored(folders, tmp_path):
+    model = RewardModel.from_pretrained(folders[1], dtype="float32", device="cpu")
+    user, text = {"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "No."}
+    rows = [
+        {"prompt": [user], "chosen": [CALL | {"content": None}], "rejected": [text], "tools": tools}
+        for tools in (None, [TOOL], json.dumps([TOOL]))
+    ]
+    output = tmp_path / "o.jsonl"
+    score(write_rows(tmp_path / "d.jsonl", rows), folders[1], output)
+    chats = [[user, CALL], [user, text]]
+    given = [ModelInput(chat, tools=tools) for tools in (None, [TOOL]) for chat in chats]
+    raw = model.raw_outputs(given).squeeze(-1).tolist()
+    assert len({round(value, 5) for value in raw}) == 4
+    sides = ("reward_output_chosen", "reward_output_rejected")
+    found = [value for row in read_rows(output) for side in sides for value in row[side]]
+    assert found == pytest.approx([*raw, *raw[2:]], abs=1e-5)
+    rewards = model.score_responses([user], [[CALL], [text]], tools=[TOOL]).mean
+    assert rewards.tolist() == pytest.approx(raw[2:], abs=1e-5)
+
+
+def test_other_tools_are_other_data_for_a_run_that_goes_on(folders, tmp_path):
+    row = {"prompt": [SYSTEM], "chosen": [CALL], "rejected": [SYSTEM]}
+    config = train_config(folders[0], tmp_path)
+    one, same, other = (
+        describe_run(config, Splits([read_row(row | {"tools": tools})], [], []))["data"]
+        for tools in ([TOOL], json.dumps([TOOL]), None)
+    )
+    assert one == same != other
+
+
+@pytest.mark.parametrize("embed", [None, "apart", "together"])
+def test_conversations_given_by_hand_are_normalised(folders, tmp_path, embed):
+    folder = folders[1]
+    if embed:
+        rows = preference_rows(24, seed=1, chat=True)
+        config = train_config(
+            folders[0], tmp_path, freeze_backbone=True, embed=embed, probe_epochs=1
+        )
+        folder = run(config, rows, rows).path
+    model = RewardModel.from_pretrained(folder, dtype="float32", device="cpu")
+    parts = [{"type": "text", "text": "Ra"}, {"type": "text", "text": "in?", "image": None}]
+    plain = [{"role": "user", "content": "Rain?"}, CALL]
+    nulls = {"content": None, "name": None}
+    given = [{"role": "user", "content": parts, "name": None}, CALL | nulls]
+    one, other = model.raw_outputs([plain, given])
+    assert torch.allclose(one, other, atol=1e-6)
+    image = [{"role": "user", "content": [{"type": "image"}]}, plain[1]]
+    with pytest.raises(DataError, match="not a part of type 'image'"):
+        model.raw_outputs([image])

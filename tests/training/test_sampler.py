@@ -1,4 +1,4 @@
-"""Which examples make up which optimiser step."""
+"""Which examples make up which optimiser step, and how a step is divided into forward passes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
-from hidden_context.data.report import ReadReport
 from hidden_context.data.tokens.tokenize import tokenize_examples
-from hidden_context.training.dataset import ExampleDataset
-from hidden_context.training.runner import StepRunner
-from hidden_context.training.sampler import StepSampler
+from hidden_context.errors import ConfigError
+from hidden_context.training.dataset import ExampleDataset, StepSampler, Tokens, groups_of
+from hidden_context.training.passes import Pass, bring_to, divide
 from support.builders import preference_rows, tiny_tokenizer
-from support.runs import StopAfter, spied
 
 SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=50)
 
@@ -34,43 +32,26 @@ def shares(sizes, pairs_per_step, world_size, epoch=0, **options):
     return found
 
 
-@given(
-    SIZES,
-    st.integers(3, 12),
-    st.integers(1, 3),
-    st.sampled_from([0, 1, 2, 50]),
-    st.integers(0, 5),
-    st.integers(0, 3),
-)
-def test_every_pair_comes_once_an_epoch(sizes, pairs_per_step, world_size, window, seed, epoch):
-    ranks = shares(sizes, pairs_per_step, world_size, epoch, window=window, seed=seed)
-    steps = [[pair for part in parts for pair in part] for parts in zip(*ranks, strict=True)]
-    assert len(steps) == math.ceil(len(sizes) / pairs_per_step)
-    assert all(len(step) == pairs_per_step for step in steps[:-1])
-    rest = len(sizes) - pairs_per_step * (len(steps) - 1)
-    # a last step with fewer pairs than processes is dealt again until each has one
-    assert len(steps[-1]) == max(rest, world_size)
-    assert len(set(steps[-1])) == rest
-    seen = [pair for step in steps[:-1] for pair in step] + sorted(set(steps[-1]))
-    assert sorted(seen) == list(range(len(sizes)))
-    for parts in zip(*ranks, strict=True):
-        counts = [len(part) for part in parts]
-        assert min(counts) >= 1
-        assert max(counts) - min(counts) <= 1
+SMALL, WINDOWS = st.integers(0, 3), st.sampled_from([0, 1, 2, 50])
 
 
-@given(SIZES, st.integers(3, 12), st.sampled_from([0, 1, 2, 50]), st.integers(0, 9))
-def test_steps_are_the_same_for_any_number_of_processes(sizes, pairs_per_step, window, epoch):
+@given(SIZES, st.integers(3, 12), st.integers(1, 3), WINDOWS, SMALL, SMALL)
+def test_every_pair_comes_once_an_epoch_however_many_processes_there_are(
+    sizes, pairs_per_step, world_size, window, seed, epoch
+):
     """Each process takes every n-th pair of a step, so that all have like lengths."""
-    (alone,) = shares(sizes, pairs_per_step, 1, epoch, window=window, seed=4)
-    for world_size in (2, 3):
-        ranks = shares(sizes, pairs_per_step, world_size, epoch, window=window, seed=4)
-        for number, step in enumerate(alone):
-            dealt = [part[number] for part in ranks]
-            if len(step) >= world_size:
-                assert dealt == [step[rank::world_size] for rank in range(world_size)]
-            else:
-                assert {pair for part in dealt for pair in part} == set(step)
+    options = {"epoch": epoch, "window": window, "seed": seed}
+    (alone,) = shares(sizes, pairs_per_step, 1, **options)
+    assert len(alone) == math.ceil(len(sizes) / pairs_per_step)
+    assert all(len(step) == pairs_per_step for step in alone[:-1])
+    assert sorted(pair for step in alone for pair in step) == list(range(len(sizes)))
+    ranks = shares(sizes, pairs_per_step, world_size, **options)
+    for step, dealt in zip(alone, zip(*ranks, strict=True), strict=True):
+        if len(step) >= world_size:
+            assert list(dealt) == [step[rank::world_size] for rank in range(world_size)]
+        else:  # it is dealt again until each has one
+            assert [len(part) for part in dealt] == [1] * world_size
+            assert {pair for part in dealt for pair in part} == set(step)
 
 
 def test_the_order_is_that_of_seed_and_epoch():
@@ -98,21 +79,17 @@ def test_a_window_is_sorted_by_length_and_cut_into_steps():
 def test_windows_bring_like_lengths_together():
     generator = torch.Generator().manual_seed(0)
     sizes = torch.randint(10, 500, (800,), generator=generator).tolist()
-    padding = {}
+    padding, ordered = {}, {}
     for window in (0, 1, 5, 50):
         (steps,) = shares(sizes, 8, 1, window=window)
-        padding[window] = sum(
-            max(sizes[pair] for pair in step) - sizes[at] for step in steps for at in step
-        ) / sum(sizes)
-        for step in steps:
-            if window:
-                assert [sizes[p] for p in step] == sorted((sizes[p] for p in step), reverse=True)
+        lengths = [[sizes[pair] for pair in step] for step in steps]
+        padding[window] = sum(8 * max(step) - sum(step) for step in lengths) / sum(sizes)
+        ordered[window] = all(step == sorted(step, reverse=True) for step in lengths)
     # one window of one step holds the same random pairs as none
     assert padding[0] == padding[1] > 0.6
     assert padding[5] < 0.4 * padding[0]
     assert padding[50] < 0.05 * padding[0]
-    (random,) = shares(sizes, 8, 1, window=0)
-    assert any([sizes[p] for p in s] != sorted((sizes[p] for p in s), reverse=True) for s in random)
+    assert ordered == {0: False, 1: True, 5: True, 50: True}
 
 
 @pytest.mark.parametrize("window", [0, 2, 50])
@@ -142,7 +119,7 @@ VOTES = st.lists(
 )
 
 
-@given(VOTES, st.integers(1, 12), st.integers(1, 3), st.sampled_from([0, 1, 2, 50]))
+@given(VOTES, st.integers(1, 12), st.integers(1, 3), WINDOWS)
 def test_steps_are_of_votes_and_equally_many_in_every_epoch(votes, step, world_size, window):
     """Examples are never divided; one of more votes than a step counts as a whole step."""
     sizes = [int(7 * n % 23 + 2) for n in range(len(votes))]
@@ -186,30 +163,6 @@ def test_examples_of_more_votes_than_a_step_stand_alone():
         assert max(len(step) for step in steps) <= 4
 
 
-@pytest.mark.parametrize("stop", [2, 3, 5, 6, 8])
-def test_a_resumed_run_goes_on_with_the_next_pairs(fit, monkeypatch, stop):
-    """22 pairs in steps of 8: checkpoints within epochs, and at the end of one (step 3 and 6)."""
-    seen = spied(monkeypatch, StepRunner, "step", lambda _, batch, prior: list(batch.rows))
-    rows, options = preference_rows(22, seed=3), {"num_train_epochs": 3, "save_steps": 1}
-    with pytest.raises(KeyboardInterrupt):
-        fit(rows, callbacks=[StopAfter(stop)], **options)
-    first = list(seen)
-    seen.clear()
-    fit(rows, resume_from_checkpoint="true", **options)
-    # the step after which the run was ended had not been saved yet
-    resumed = first[: stop - 1] + seen
-    assert seen[0] == first[stop - 1]
-    sampler = StepSampler([0] * 22, 8)
-    assert [len(step) for step in resumed] == [8, 8, 6] * 3
-    for epoch in range(3):
-        steps = resumed[3 * epoch : 3 * epoch + 3]
-        assert sorted(pair for step in steps for pair in step) == list(range(22))
-        sampler.epoch = epoch
-        # the last step is the rest of the permutation, whatever the lengths are
-        assert steps[-1] == sampler.steps()[-1]
-    assert len({str(resumed[n : n + 3]) for n in (0, 3, 6)}) == 3
-
-
 # ---- Tokenized examples, their labels, and batches of them
 
 
@@ -223,8 +176,8 @@ RANKED = read_row(
 )
 
 
-def dataset_of(examples, limit=128, report=None, **options) -> ExampleDataset:
-    tokens = tokenize_examples(examples, tiny_tokenizer(), limit, report=report)
+def dataset_of(examples, limit=128, **options) -> ExampleDataset:
+    tokens = tokenize_examples(examples, tiny_tokenizer(), limit)
     return ExampleDataset(tokens, labels_of(tokens.examples), **options)
 
 
@@ -241,28 +194,23 @@ def test_items_are_the_tokens_of_every_response_and_may_come_longest_first():
 
 
 def test_examples_are_those_left_after_dropping():
-    tokenizer = tiny_tokenizer()
-    lengths = [max(map(len, tokenizer(list(pair.texts))["input_ids"])) for pair in PAIRS]
+    lengths = [max(map(len, dataset_of([pair])[0])) for pair in PAIRS]
     limit = sorted(lengths)[5]
-    report = ReadReport("here", rows=12, kept=12)
-    dataset = dataset_of(PAIRS, limit, report=report)
+    dataset = dataset_of(PAIRS, limit)
     kept = [row for row, length in enumerate(lengths) if length <= limit]
     assert dataset.examples == [PAIRS[row] for row in kept]
     assert [dataset.lines_of(place) for place in range(len(kept))] == [str(10 + r) for r in kept]
-    assert report.kept == len(dataset) == len(dataset.labels) == len(kept)
-    assert report.too_long == 12 - len(kept)
-    assert dataset.groups() == {
+    assert len(dataset) == len(dataset.labels) == len(kept)
+    assert groups_of(dataset.examples) == {
         name: [getattr(PAIRS[row], name) for row in kept] for name in ("data_subset", "objective")
     }
-
-
-def test_nothing_may_be_left():
-    dataset = dataset_of(PAIRS, 1, sort_by_length=True)
-    assert (len(dataset), dataset.labels.num_judgements, dataset.num_votes) == (0, 0, 0.0)
+    nothing = dataset_of(PAIRS, 1, sort_by_length=True)
+    assert (len(nothing), nothing.labels.num_judgements, nothing.num_votes) == (0, 0, 0.0)
 
 
 def test_batches_keep_responses_as_they_are_and_number_labels_anew():
     dataset = dataset_of([*PAIRS[:3], RANKED])
+    assert dataset.lines_of(3) == "4"  # where no source is known, the place
     assert dataset.votes == [1, 1, 1, 3]  # a ranking of three is two votes, a comparison one more
     assert dataset.num_votes == 6
     batch = dataset.batch([3, 1])
@@ -277,5 +225,96 @@ def test_batches_keep_responses_as_they_are_and_number_labels_anew():
     assert batch.together is None
 
 
-def test_lines_are_places_where_no_source_is_known():
-    assert dataset_of([RANKED]).lines_of(0) == "1"
+# ---- Dividing an optimiser step into forward passes
+
+
+# for each example what its responses share, and what each has of its own
+SHAPES = st.lists(
+    st.tuples(st.integers(0, 12), st.lists(st.integers(1, 12), min_size=1, max_size=4)),
+    min_size=1,
+    max_size=20,
+)
+WAYS = ("tree", "padded")
+
+
+def tokens_of(shapes) -> list[Tokens]:
+    """Examples of a shared beginning and ends that differ from their first token on."""
+    return [
+        [[5 + n % 7 for n in range(shared)] + [20 + 20 * e + n for n in range(size)]
+         for e, size in enumerate(ends)]
+        for shared, ends in shapes
+    ]  # fmt: skip
+
+
+@given(SHAPES, st.integers(1, 200), st.sampled_from(WAYS))
+def test_every_example_stands_in_one_pass_within_the_budget(shapes, budget, way):
+    tokens = tokens_of(shapes)
+    passes = divide(tokens, way, budget)
+    order = [example for each in passes for example in each.examples]
+    assert sorted(order) == list(range(len(shapes)))
+    for each in passes:
+        members = [shapes[example] for example in each.examples]
+        if way == "tree":
+            expected = sum(shared + sum(ends) for shared, ends in members)
+        else:
+            longest = max(shared + max(ends) for shared, ends in members)
+            expected = sum(len(ends) for _, ends in members) * longest
+        assert each.tokens == expected
+        assert each.weight == 1.0
+        assert each.tokens <= budget or len(each.examples) == 1
+    if way == "tree":
+        alone = [divide([tokens[example]], way, 1)[0].tokens for example in order]
+        assert passes[0].tokens >= alone[0]
+    else:
+        alone = [max(map(len, tokens[example])) for example in order]
+    assert alone == sorted(alone, reverse=True)
+
+
+@given(SHAPES, st.integers(1, 200), st.integers(0, 12), st.sampled_from(WAYS), st.data())
+def test_groups_stay_together_in_any_number_of_passes(shapes, budget, more, way, data):
+    """Linked examples are never parted; without links each example is its own group."""
+    count = len(shapes)
+    linked = data.draw(st.none() | st.lists(st.integers(0, 4), min_size=count, max_size=count))
+    number = range(count) if linked is None else linked
+    groups = [[e for e in range(count) if number[e] == each] for each in dict.fromkeys(number)]
+    together = None if linked is None else groups
+    passes = divide(tokens_of(shapes), way, budget, together)
+    divided = bring_to(len(passes) + more, passes, together)
+    assert len(divided) == len(passes) + more
+    for division in (passes, divided):
+        own = [each.examples for each in division if each.weight]
+        assert sorted(example for examples in own for example in examples) == list(range(count))
+        for group in groups:
+            assert sum(bool(set(group) & set(examples)) for examples in own) == 1
+    for each in passes:
+        assert each.tokens <= budget or len({number[example] for example in each.examples}) == 1
+    for each in divided:
+        assert each.examples
+        assert each.weight == 1.0 or (each.weight == 0.0 and len(each.examples) == 1)
+    if any(each.weight == 0 for each in divided):  # only where nothing is left to divide
+        assert sum(each.weight for each in divided) == len(groups)
+    if not more:
+        assert divided == passes
+    # no token is counted twice where a pass is divided
+    total = sum(each.tokens for each in passes)
+    assert sum(each.tokens for each in divided if each.weight) == total
+
+
+@given(SHAPES, st.integers(1, 100), st.integers(1, 100), st.sampled_from(WAYS))
+def test_a_larger_budget_never_needs_more_passes(shapes, budget, more, way):
+    tokens = tokens_of([(shared, (ends * 2)[:2]) for shared, ends in shapes])
+    assert len(divide(tokens, way, budget + more)) <= len(divide(tokens, way, budget))
+    assert len(divide(tokens, way, 10**6)) == 1
+    assert len(divide(tokens, way, 1)) == len(shapes)
+
+
+def test_a_budget_below_one_is_an_error():
+    with pytest.raises(ConfigError, match="at least 1, not 0"):
+        divide(tokens_of([(2, [3, 4])]), "tree", 0)
+
+
+def test_the_largest_pass_is_divided_first():
+    passes = [Pass([4, 2], 20), Pass([0, 1, 3], 30), Pass([5], 40)]
+    divided = [Pass([4, 2], 20), Pass([0], 10), Pass([1, 3], 20), Pass([5], 40)]
+    assert bring_to(4, passes) == divided
+    assert [each.weight for each in bring_to(8, passes)] == [1.0] * 6 + [0.0] * 2

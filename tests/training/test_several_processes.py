@@ -1,24 +1,33 @@
-"""Two processes train like one of the same step: same examples, losses and weights."""
+"""Two processes train like one of the same step; a network divided over them is put together."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
+from torch import nn
 
+from hidden_context.errors import ConfigError
+from hidden_context.heads import make
+from hidden_context.likelihood import make_likelihood
 from hidden_context.models import RewardModel
 from hidden_context.training import TrainConfig, run
 from hidden_context.training.labels import make_training_likelihood
+from hidden_context.training.module import PreferenceModule
+from hidden_context.training.sharding.base import Sharding, give_weights, without_weights
+from hidden_context.training.sharding.fsdp import take_plugin
+from hidden_context.training.sharding.processes import make_accelerator, make_sharding
+from hidden_context.training.sharding.zero import set_config
 from hidden_context.training.workflow import as_examples
 from support.builders import preference_rows
-from support.paper_layout import one_thread
 from support.processes import assert_like_one, labelled_rows, options_of, train_in_two
 from support.runs import largest_difference, logged, losses
-
-__all__ = ["one_thread"]
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 # two epochs of steps with 8, 8 and 5 pairs; divided networks are saved within the second one
@@ -102,12 +111,11 @@ def test_two_processes_train_like_one(backbones, tmp_path, two, case):
     assert len(losses(alone)) == 2 * -(-VOTES.get(case, ROWS) // config.per_device_train_batch_size)
     assert_like_one(alone, reports[case])
     file = "adapter_model.safetensors" if case == "adapters" else "model.safetensors"
-    names = [file, *(["likelihood.safetensors"] if case == "beside" else [])]
-    for name in names:
-        one, other = (load_file(place / case / "final" / name) for place in (folder, tmp_path))
-        assert largest_difference(one, other) < 1e-4
-    learned = [place / case / "final" / "likelihood.safetensors" for place in (folder, tmp_path)]
+    finals = [place / case / "final" for place in (folder, tmp_path)]
+    learned = [final / "likelihood.safetensors" for final in finals]
     assert [path.is_file() for path in learned] == [case == "beside"] * 2
+    for pair in ([final / file for final in finals], learned if case == "beside" else []):
+        assert not pair or largest_difference(*map(load_file, pair)) < 1e-4
     if case == "beside":
         examples = as_examples(DATA["train"])
         start = make_training_likelihood(config, alone.model.head, examples).state_dict()
@@ -234,3 +242,118 @@ def test_the_folder_is_that_of_one_process(alone, divided, case):
         assert float(difference.abs().max()) < 1e-4
         learned = [load_file(place / "likelihood.safetensors") for place in places]
         assert largest_difference(*learned) < 1e-4
+
+
+# ---- what is refused of a divided network, and how a divided one is put together again
+
+
+def launched(**plugin) -> SimpleNamespace:
+    """An accelerator as a launcher's options make it."""
+    options = {"fsdp_version": 2, "cpu_ram_efficient_loading": False}
+    state = SimpleNamespace(
+        fsdp_plugin=SimpleNamespace(**(options | {"activation_checkpointing": False} | plugin))
+    )
+    return SimpleNamespace(state=state, distributed_type=DistributedType.FSDP)
+
+
+class Tied(nn.Module):
+    """A network with a weight of two names and a buffer."""
+
+    _no_split_modules = ("Linear", "NowhereHere")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 3), nn.Linear(2, 3)
+        self.second.weight = self.first.weight
+        self.second.bias.requires_grad_(False)
+        self.register_buffer("count", torch.arange(2.0))
+
+
+def tied() -> PreferenceModule:
+    return PreferenceModule(Tied(), make_likelihood(make("base")))
+
+
+def test_what_fsdp_cannot_do_here_is_refused_with_the_remedy():
+    for options, message in (
+        ({"fsdp_version": 1}, "fsdp_version: 2"),
+        ({"cpu_ram_efficient_loading": True}, "set it to false"),
+        ({"activation_checkpointing": True}, "--gradient_checkpointing"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            take_plugin(launched(**options))
+    accelerator = launched(mixed_precision_policy="bf16")
+    take_plugin(accelerator)
+    policy = accelerator.state.fsdp_plugin.mixed_precision_policy
+    # nothing is rounded by the wrapper
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (None, None, None)
+
+
+def test_deepspeeds_configuration_is_filled_in_or_refused():
+    arguments = SimpleNamespace(per_device_train_batch_size=6, max_grad_norm=0.5)
+    config = {"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}
+    plugin = SimpleNamespace(deepspeed_config=config)
+    accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin), num_processes=4)
+    set_config(accelerator, arguments)
+    assert config["train_batch_size"] == 24
+    assert config["gradient_clipping"] == 0.5
+    assert not config["bf16"]["enabled"]
+    config["optimizer"] = {"type": "Adam"}
+    with pytest.raises(ConfigError, match=r"'optimizer'.*--optim"):
+        set_config(accelerator, arguments)
+
+
+def test_half_precision_of_another_kind_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    arguments = SimpleNamespace(bf16=False, fp16=True, ddp_find_unused_parameters=None)
+    with pytest.raises(ConfigError, match="FSDP goes with float32 and bfloat16"):
+        make_accelerator(arguments, recomputes=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("DEEPSPEED", torch.zeros(()), r"network\.more.*position.*fsdp2\.yaml"),
+        ("FSDP", torch.zeros((3, 1), dtype=torch.uint8), r"--tuning qlora.*--multi_gpu"),
+    ],
+)
+def test_single_numbers_and_weights_of_four_bits_are_not_divided(kind, values, message):
+    module = tied()
+    module.network.more = nn.Parameter(values, requires_grad=values.is_floating_point())
+    divided = SimpleNamespace(distributed_type=DistributedType[kind])
+    with pytest.raises(ConfigError, match=message):
+        make_sharding(divided, module)
+    whole = make_sharding(Accelerator(cpu=True), module)
+    assert type(whole) is Sharding
+    assert whole.whole() is module
+
+
+def test_a_copy_without_weights_takes_them_later_and_ties_stay():
+    module = tied()
+    copy = without_weights(module)
+    assert {parameter.device.type for parameter in copy.parameters()} == {"meta"}
+    weights = {name: value + 1 for name, value in module.state_dict().items()}
+    give_weights(copy, weights)
+    for name, value in copy.state_dict().items():
+        assert torch.equal(value, module.state_dict()[name] + 1), name
+    assert copy.network.second.weight is copy.network.first.weight
+    assert not copy.network.second.bias.requires_grad
+    assert copy.network.first.bias.requires_grad
+    # and the module that was copied is as it was
+    assert torch.equal(module.network.count, torch.arange(2.0))
+
+
+def test_layers_that_are_gathered_at_a_time_are_those_there_are():
+    assert tied()._no_split_modules == ["Linear"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_files_are_what_accelerate_reads(path):
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "no"
+    assert f"configs/accelerate/{path.name}" in path.read_text(encoding="utf-8")
+    if path.stem == "fsdp2":
+        assert config.distributed_type == "FSDP"
+        assert config.fsdp_config["fsdp_version"] == 2
+    else:
+        assert config.distributed_type == "DEEPSPEED"
+        assert config.deepspeed_config["zero_stage"] == int(path.stem.removeprefix("zero"))

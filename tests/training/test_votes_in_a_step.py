@@ -10,9 +10,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from hidden_context.data.expand import expand_pairs
 from hidden_context.data.importers import read_row
-from hidden_context.data.merge import merge_prompts
+from hidden_context.data.reshape import expand_pairs, merge_prompts
 from hidden_context.data.tokens.tokenize import tokenize_examples
 from hidden_context.models.engine.budget import TokenBudget
 from hidden_context.models.network.modules import final_linear
@@ -24,6 +23,7 @@ from hidden_context.training.frozen.probe import train_probe
 from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
 from hidden_context.training.module import PassOutput, PreferenceModule, Totals
 from hidden_context.training.runner import StepRunner
+from hidden_context.training.sharding.base import Sharding
 from support.builders import preference_rows, train_config
 from support.runs import losses
 
@@ -40,7 +40,6 @@ class Step:
     loss: float
     gradients: dict[str, torch.Tensor]
     tokens: int
-    examples: int
     module: PreferenceModule
     data: ExampleDataset
 
@@ -61,14 +60,14 @@ def step_of(backbones, tmp_path):
         torch.manual_seed(0)  # an output layer by which rewards differ
         torch.nn.init.normal_(final_linear(model.module)[1].weight, std=0.3)
         module = PreferenceModule(model.module.double(), likelihood, way)
-        runner = StepRunner(Accelerator(cpu=True), module, module, TokenBudget(budget))
+        runner = StepRunner(Sharding(Accelerator(cpu=True), module), TokenBudget(budget))
         result = runner.step(data.batch(range(len(data))), prior)
         gradients = {
             name: values.grad.clone()
             for name, values in module.named_parameters()
             if values.grad is not None
         }
-        return Step(result.loss, gradients, result.tokens, len(data), module, data)
+        return Step(result.loss, gradients, result.tokens, module, data)
 
     return run
 
@@ -91,32 +90,6 @@ def six_pairs(ranking=RANKING):
     return pairs
 
 
-@pytest.mark.parametrize("way", ["tree", "padded"])
-@pytest.mark.parametrize("head", ["base", "mean_and_variance"])
-def test_a_ranking_is_its_six_pairs_and_runs_every_response_once(step_of, head, way):
-    options = {"reward_model_type": head, "variance_penalty": 0.3, "way": way}
-    ranking = step_of([RANKING], **options)
-    merged = step_of(six_pairs(), merge=True, **options)
-    apart = step_of(six_pairs(), **options)
-    assert_same(ranking, merged)
-    assert_same(ranking, apart)
-    assert (ranking.examples, merged.examples, apart.examples) == (1, 1, 6)
-    assert ranking.data.num_votes == 3
-    assert ranking.loss > 0.5
-    tokens = ranking.data[0]
-    shared = next(n for n in range(999) if len({tuple(ids[: n + 1]) for ids in tokens}) > 1)
-    assert shared >= 400
-    own = sum(len(ids) - shared for ids in tokens)
-    if way == "tree":
-        assert (ranking.tokens, merged.tokens) == (shared + own, shared + own)
-        # three pairs hold each response, and each pair the prompt
-        assert apart.tokens == 6 * shared + 3 * own
-    else:
-        longest = max(map(len, tokens))
-        found = (ranking.tokens, merged.tokens, apart.tokens)
-        assert found == (4 * longest, 4 * longest, 12 * longest)
-
-
 def rows_of_prompts(count: int):
     """Three pairs of each prompt, which share responses, with one annotator each."""
     rows = []
@@ -128,38 +101,6 @@ def rows_of_prompts(count: int):
             row | {"chosen": other, "annotator": "cat" if number % 2 else "ann", "weight": 2.0},
         ]
     return rows
-
-
-@pytest.mark.parametrize("budget", [1, 150, 10**6])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"reward_model_type": "mean_and_variance", "variance_penalty": 0.3},
-        {"reward_model_type": "factor", "annotators": "variational", "outcomes": "ties"},
-        {"reward_model_type": "base", "outcomes": "ties", "anchor_weight": 0.5},
-    ],
-)
-def test_merging_prompts_changes_neither_loss_nor_gradients(step_of, options, budget):
-    merged = step_of(rows_of_prompts(4), merge=True, budget=budget, prior=0.1, **options)
-    apart = step_of(rows_of_prompts(4), budget=budget, prior=0.1, **options)
-    assert (merged.examples, apart.examples) == (4, 12)
-    ratings = 4 if "anchor_weight" in options else 0
-    assert merged.data.num_votes == apart.data.num_votes == 12 + ratings
-    assert [len(merged.data[place]) for place in range(4)] == [3, 3, 3, 3]
-    assert merged.tokens < 0.7 * apart.tokens
-    assert_same(merged, apart)
-
-
-@pytest.mark.parametrize("outcomes", ["preference", "ties"])
-def test_a_row_of_weight_two_is_the_row_twice(step_of, outcomes):
-    rows = preference_rows(5, seed=1)
-    rows[3]["preference"] = 0.5
-    weighted = [row | {"weight": 2.0} if n in (0, 3) else row for n, row in enumerate(rows)]
-    # a step's loss is a sum divided by the number of votes, 5 and 7
-    one, twice = (
-        step_of(each, outcomes=outcomes) for each in (weighted, [rows[0], rows[3], *rows])
-    )
-    assert_same(one, twice, factor=7 / 5)
 
 
 def nested_rows():
@@ -184,39 +125,80 @@ def row_per_vote(rows):
     ]
 
 
-@pytest.mark.parametrize("inference", ["variational", "map"])
-def test_votes_in_one_row_are_rows_of_one_vote(step_of, inference):
-    options = {"reward_model_type": "factor", "num_factors": 2, "annotators": inference}
-    nested = step_of(nested_rows(), prior=0.05, **options)
-    apart = step_of(row_per_vote(nested_rows()), prior=0.05, **options)
-    merged = step_of(row_per_vote(nested_rows()), prior=0.05, merge=True, **options)
-    assert (nested.examples, apart.examples, merged.examples) == (8, 20, 8)
-    assert_same(nested, apart)
-    assert_same(nested, merged)
-    location = nested.gradients["likelihood.annotators.location"]
-    assert float(location.abs().min()) > 0  # every annotator learns
+PENALISED = {"reward_model_type": "mean_and_variance", "variance_penalty": 0.3}
+FACTOR = {"reward_model_type": "factor", "annotators": "variational"}
+# rows of one judgement each, the same in one row an example, and the number of examples
+LAYOUTS = {
+    "ranking": (
+        (six_pairs(), [RANKING], 1),
+        [{"way": way, **head} for way in ("tree", "padded") for head in ({}, PENALISED)],
+    ),
+    "prompts": (
+        (rows_of_prompts(4), None, 4),
+        [
+            {"budget": budget, "way": way, **options}
+            for budget in (1, 150)
+            for way in ("tree", "padded")
+            for options in (
+                PENALISED,
+                FACTOR | {"outcomes": "ties"},
+                {"outcomes": "ties", "anchor_weight": 0.5},
+            )
+        ],
+    ),
+    "votes": (
+        (row_per_vote(nested_rows()), nested_rows(), 8),
+        [FACTOR | {"num_factors": 2, "annotators": each} for each in ("variational", "map")],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [(layout, options) for layout, cases in LAYOUTS.values() for options in cases],
+)
+def test_the_same_judgements_in_any_rows_are_the_same_step(step_of, layout, options):
+    """In any passes; every response runs once where rows of one prompt are merged."""
+    rows, nested, examples = layout
+    merged = step_of(rows, merge=True, prior=0.1, **options)
+    apart = step_of(rows, prior=0.1, **options | {"budget": 10**6})
+    assert_same(merged, apart)
+    assert (len(merged.data), len(apart.data)) == (examples, len(rows))
+    votes = len(rows) + (examples if "anchor_weight" in options else 0)
+    assert merged.data.num_votes == apart.data.num_votes == votes
+    assert merged.tokens < 0.7 * apart.tokens
+    if "annotators" in options:  # every annotator learns
+        assert float(merged.gradients["likelihood.annotators.location"].abs().min()) > 0
+    if nested is not None:
+        whole = step_of(nested, prior=0.1, **options)
+        assert_same(whole, merged)
+        assert (len(whole.data), whole.tokens) == (examples, merged.tokens)
+
+
+@pytest.mark.parametrize("outcomes", ["preference", "ties"])
+def test_a_row_of_weight_two_is_the_row_twice(step_of, outcomes):
+    rows = preference_rows(5, seed=1)
+    rows[3]["preference"] = 0.5
+    weighted = [row | {"weight": 2.0} if n in (0, 3) else row for n, row in enumerate(rows)]
+    # a step's loss is a sum divided by the number of votes, 5 and 7
+    one, twice = (
+        step_of(each, outcomes=outcomes) for each in (weighted, [rows[0], rows[3], *rows])
+    )
+    assert_same(one, twice, factor=7 / 5)
 
 
 def test_weighed_by_example_the_loss_is_the_mean_over_examples_of_their_votes(step_of):
-    options = {"reward_model_type": "base", "way": "padded"}
-    by_vote = step_of(nested_rows(), **options)
-    by_example = step_of(nested_rows(), weigh_by="example", **options)
+    by_vote = step_of(nested_rows(), way="padded")
+    by_example = step_of(nested_rows(), weigh_by="example", way="padded")
     with torch.no_grad():
-        module, data = by_example.module, by_example.data
-        raw = module.raw_outputs([data[place] for place in range(8)]).squeeze(-1)
-    difference, means, votes = raw[0::2] - raw[1::2], [], []
-    for number, row in enumerate(nested_rows()):
-        nats = []
-        for vote in row["annotations"]:
-            share = vote["preference"]
-            first, second = (
-                torch.nn.functional.logsigmoid(sign * difference[number]) for sign in (1, -1)
-            )
-            nats.append(float(-share * first - (1 - share) * second))
-        means.append(sum(nats) / len(nats))
-        votes += nats
-    assert by_example.loss == pytest.approx(sum(means) / 8, abs=1e-6)
-    assert by_vote.loss == pytest.approx(sum(votes) / 20, abs=1e-6)
+        raw = by_example.module.raw_outputs([by_example.data[place] for place in range(8)])
+    share = torch.tensor([row["preference"] for row in row_per_vote(nested_rows())])
+    number = torch.arange(8).repeat_interleave(1 + torch.arange(8) % 4)
+    gap = (raw[0::2, 0] - raw[1::2, 0])[number]
+    nats = torch.nn.functional.softplus(gap) - share * gap
+    by_hand = float((nats / number.bincount()[number]).sum() / 8)
+    assert by_example.loss == pytest.approx(by_hand, abs=1e-6)
+    assert by_vote.loss == pytest.approx(float(nats.mean()), abs=1e-6)
     assert abs(by_vote.loss - by_example.loss) > 1e-3
     assert by_example.data.votes == pytest.approx([1.0] * 8)
 
@@ -234,8 +216,7 @@ def test_a_step_without_votes_has_no_loss_and_no_gradient(step_of):
 
 def test_the_passes_parts_of_a_loss_add_up(step_of):
     """Called by itself, the module divides by the votes that it is given."""
-    options = {"reward_model_type": "mean_and_variance", "variance_penalty": 0.3}
-    found = step_of(rows_of_prompts(3), way="padded", **options)
+    found = step_of(rows_of_prompts(3), way="padded", **PENALISED)
     module, data = found.module, found.data
     whole = data.batch(range(9))
     output = module(whole.tokens, whole.labels)

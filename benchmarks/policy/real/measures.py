@@ -157,10 +157,9 @@ def by_set(
         for measure, values in found.items():
             columns = {"mean": values}
             columns |= {short: values - other[measure] for short, other in references.items()}
-            means = mean_intervals(np.concatenate(list(columns.values()))[:, rows])
-            places = [(short, n) for short in columns for n in SIZES]
-            own: dict[str, dict[str, list[float]]] = {str(n): {} for n in SIZES}
-            for (short, n), each in zip(places, means, strict=True):
-                own[str(n)][short] = each
-            result[group][measure] = own
+            means = {short: mean_intervals(each[:, rows]) for short, each in columns.items()}
+            result[group][measure] = {
+                str(n): {short: each[place] for short, each in means.items()}
+                for place, n in enumerate(SIZES)
+            }
     return result

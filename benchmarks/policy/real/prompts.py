@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from hidden_context.data.dialogue import first_user_turn
 from hidden_context.data.example import Example
@@ -139,16 +139,13 @@ def load_jailbreaks(data: Path) -> list[str]:
     Raises:
         DataError: If a row has no prompt, naming file, line and field.
     """
-    path = data / JAILBREAKS
-    return [_prompt_of(row, path, line) for line, row in iter_jsonl(path, allow_empty=False)]
-
-
-def _prompt_of(row: dict[str, Any], path: Path, line: int) -> str:
-    prompt = row.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        remedy = "Each row has to give the text of a jailbreak prompt"
-        raise DataError("no text", file=path, line=line, field="prompt", remedy=remedy)
-    return prompt
+    path, found = data / JAILBREAKS, []
+    for line, row in iter_jsonl(path, allow_empty=False):
+        found.append(row.get("prompt"))
+        if not isinstance(found[-1], str) or not found[-1].strip():
+            remedy = "Each row has to give the text of a jailbreak prompt"
+            raise DataError("no text", file=path, line=line, field="prompt", remedy=remedy)
+    return found
 
 
 def _prompts(pairs: Sequence[Example], name: str) -> list[str]:

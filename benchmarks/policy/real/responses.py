@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from hidden_context.data.storage.files import iter_jsonl, json_line, write_json
 from hidden_context.errors import DataError
-from hidden_context.models.checkpoint.identity import weight_digests
 
 ATTENTION: Final = "hidden_context_shared_prefix"
 Prefix = list[tuple[Tensor, Tensor]]
@@ -80,21 +80,6 @@ PLAIN: Final = "sdpa"
 _TEXTS: Final = "responses"
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How responses are drawn.
-
-    Attributes:
-        count: Responses to each prompt.
-        max_new_tokens: Most tokens of one; longer ones are cut off there.
-        dtype: Precision of the model, ``bfloat16`` or ``float32``.
-    """
-
-    count: int = 16
-    max_new_tokens: int = 48
-    dtype: str = "bfloat16"
-
-
 class Sampler:
     """Draws responses of a chat model at temperature 1, from the whole distribution of its tokens.
 
@@ -105,21 +90,13 @@ class Sampler:
     Args:
         model: A causal language model, every layer of which attends to all positions.
         tokenizer: Its tokenizer, with a chat template.
-        options: Sizes and precision.
+        count: Responses to each prompt.
+        longest: Most tokens of one; longer ones are cut off there.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, options: Sampling) -> None:
+    def __init__(self, model: Any, tokenizer: Any, count: int, longest: int) -> None:
         register()
-        self.model, self.tokenizer, self.options = model, tokenizer, options
-
-    @classmethod
-    def load(cls, folder: str, options: Sampling) -> Sampler:
-        """Load the model of a folder in the options' precision."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        dtype = getattr(torch, options.dtype)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        return cls(model, AutoTokenizer.from_pretrained(folder), options)
+        self.model, self.tokenizer, self.count, self.longest = model, tokenizer, count, longest
 
     @torch.inference_mode()
     def answer(self, asked: Sequence[Question]) -> list[dict[str, Any]]:
@@ -131,7 +108,7 @@ class Sampler:
         """
         from transformers.cache_utils import DynamicCache
 
-        count, longest = self.options.count, self.options.max_new_tokens
+        count, longest = self.count, self.longest
         tokens = [self._tokens(question) for question in asked]
         prefixes = [self._run_once(ids[:-1]) for ids in tokens]
         rows = [ids for ids in tokens for _ in range(count)]
@@ -171,7 +148,7 @@ class Sampler:
     def _uniform(self, question: Question) -> Tensor:
         """Random numbers by which tokens are drawn, shape ``(count, longest)``."""
         generator = torch.Generator().manual_seed(zlib.crc32(question.id.encode()))
-        size = (self.options.count, self.options.max_new_tokens)
+        size = (self.count, self.longest)
         return torch.rand(size, generator=generator, dtype=torch.float64)
 
     def _run_once(self, tokens: Sequence[int]) -> Prefix:
@@ -217,18 +194,14 @@ def answered(path: Path) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for line, row in iter_jsonl(path) if path.is_file() else ():
-        name, texts = row.get("id"), row.get(_TEXTS)
+        name, texts, problem = row.get("id"), row.get(_TEXTS), ""
         if not isinstance(name, str) or not isinstance(texts, list) or not texts:
-            field = _TEXTS if isinstance(name, str) else "id"
-            remedy = "Remove the line: its prompt is then answered anew"
-            raise DataError(
-                "no responses to a prompt", file=path, line=line, field=field, remedy=remedy
-            )
-        if name in found:
-            remedy = "Remove one of the two lines"
-            raise DataError(
-                f"{name} is answered twice", file=path, line=line, field="id", remedy=remedy
-            )
+            problem, remedy = "no responses to a prompt", "Remove the line: it is then made anew"
+        elif name in found:
+            problem, remedy = f"{name} is answered twice", "Remove one of the two lines"
+        if problem:
+            field = _TEXTS if isinstance(name, str) and name not in found else "id"
+            raise DataError(problem, file=path, line=line, field=field, remedy=remedy)
         found[name] = row
     return found
 
@@ -259,7 +232,10 @@ def answer_all(
     about = path.with_suffix(".made.json")
     if not same_as_kept(about, made_by):
         write_json(about, made_by)
-    drop_torn_line(path)
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):  # the last line was not written whole
+        os.truncate(path, whole)
     known = answered(path)
     for question in asked:
         if question.id in known and known[question.id].get("prompt") != question.prompt:
@@ -269,7 +245,6 @@ def answer_all(
     passes = in_passes([question for question in asked if question.id not in known])
     answer = sampler() if passes else None
     for number, some in enumerate(passes, start=1):
-        assert answer is not None
         rows = answer(some)
         with open(path, "a", encoding="utf-8") as file:
             file.write("".join(map(json_line, rows)))
@@ -287,19 +262,3 @@ def in_passes(asked: Sequence[Question], size: int = PROMPTS_AT_ONCE) -> list[li
     passes = [ranked[start : start + size] for start in range(0, len(ranked), size)]
     random.Random(0).shuffle(passes)
     return passes
-
-
-def drop_torn_line(path: Path) -> None:
-    """Cut off a last line that was not written whole."""
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with open(path, "r+b") as file:
-            file.truncate(whole)
-
-
-def made_by(folder: str, options: Sampling) -> dict[str, Any]:
-    """Return what responses depend on: the model's weights and the options."""
-    return {**dataclasses.asdict(options), "weights": weight_digests(folder)}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from kit import fit
 from paper.layers import fill_cache, layer_featurizers
 from policy.models import Raw, kept_raw
 from policy.real.prompts import Division
@@ -21,8 +20,7 @@ from hidden_context.data.example import Example
 from hidden_context.data.splits.division import BY_FIRST_TURN
 from hidden_context.distributions import RewardDistribution
 from hidden_context.models import RewardModel
-from hidden_context.models.feature_cache import FeatureCache
-from hidden_context.training import TrainConfig, run
+from hidden_context.models.featurizer import FeatureCache
 
 LAYER: Final = 20
 """Two thirds deep: the package's default, and what training pairs chose."""
@@ -66,25 +64,17 @@ LEARNERS: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Said:
-    """What a reward model says.
+Said = dict[str, RewardDistribution]
+"""Rewards of ``responses``, batch shape ``(P, S)``, and of held-out ``pairs``, ``(M, 2)``.
 
-    Attributes:
-        responses: Rewards of the responses, batch shape ``(P, S)``.
-        pairs: Rewards of the held-out pairs, the chosen response first, ``(M, 2)``.
-    """
-
-    responses: RewardDistribution
-    pairs: RewardDistribution
+The chosen response of a pair comes first.
+"""
 
 
-def prepare(
-    backbone: str, texts: Sequence[Any], cache: Path, say: Callable[[str], Any], layer: int = LAYER
-) -> None:
+def prepare(backbone: str, texts: Sequence[Any], cache: Path, say: Callable[[str], Any]) -> None:
     """Compute the features of all texts into the cache, in bfloat16, no layer that is not read."""
     (featurizer,) = layer_featurizers(
-        backbone, [layer], max_length=MAX_LENGTH, dtype=torch.bfloat16
+        backbone, [LAYER], max_length=MAX_LENGTH, dtype=torch.bfloat16
     )
     featurizer.cache = FeatureCache(cache)
     done = 0
@@ -131,10 +121,10 @@ def said(
     raw, about = kept_raw(path, {"made_by": made_by}, make)
     head = heads.from_dict(about["head"])
     shape = (len(answered), len(answered[0].responses))
-    return Said(
-        head.distribution(raw["responses"].unflatten(0, shape)),
-        head.distribution(raw["pairs"].unflatten(0, (-1, 2))),
-    )
+    return {
+        "responses": head.distribution(raw["responses"].unflatten(0, shape)),
+        "pairs": head.distribution(raw["pairs"].unflatten(0, (-1, 2))),
+    }
 
 
 def trained(
@@ -143,11 +133,8 @@ def trained(
     """Train one reward model; it is saved under ``models`` in the folder, too."""
     model = MODELS[learner.model]
     options = {**training, "reward_model_type": model.head, **model.options}
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        final = str(folder / "models" / learner.file_name)
-        config = TrainConfig(**options, output_dir=scratch, final_dir=final)
-        return run(config, learner.pairs(division)).model
+    options["final_dir"] = str(folder / "models" / learner.file_name)
+    return fit(options, learner.pairs(division)).model
 
 
 def correct(rewards: RewardDistribution) -> np.ndarray:
@@ -174,5 +161,4 @@ def training_options(model: str, folder: Path, layer: int = LAYER) -> dict[str, 
         "cache_dir": str(folder / "cache"),
         "baselines": False,
         "evaluate_at_end": False,
-        "quiet": True,
     }

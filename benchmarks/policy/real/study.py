@@ -16,49 +16,52 @@ import hashlib
 import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from kit import script_parser
-from policy.real.prompts import Division, Question, divide, load_jailbreaks, load_pairs, questions
-from policy.real.responses import Sampler, Sampling, answer_all, made_by
+from policy.real.prompts import Division, divide, load_jailbreaks, load_pairs, questions
+from policy.real.responses import Sampler, answer_all
 from policy.real.reward_models import LAYER, LEARNERS, Said, prepare, said, training_options
-from policy.real.summary import summarise
-from policy.real.tables import write_tables
+from policy.real.summary import summarise, write_tables
 
 from hidden_context.cli.main import run_safely
-from hidden_context.data.example import Example
 from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.models.checkpoint.identity import weight_digests
 
+SAMPLING: Final[dict[str, Any]] = {"count": 16, "max_new_tokens": 48, "dtype": "bfloat16"}
+"""Responses to each prompt, and their most tokens; longer ones are cut off there."""
+
 
 def rewards_for(
-    model: str,
-    division: Division,
-    asked: Sequence[Question],
-    rows: Sequence[dict[str, Any]],
-    folder: Path,
-    say: Callable[[str], Any],
-    layer: int = LAYER,
+    options: Namespace, division: Division, asked: Any, rows: Any, say: Callable[[str], Any]
 ) -> dict[str, Said]:
     """Train all reward models and judges on the frozen model, and read the responses by them."""
+    model, folder = options.model, options.output
     answered = [
         question.example(row["responses"]) for question, row in zip(asked, rows, strict=True)
     ]
     texts = [*division.train, *division.judges, *division.held_out, *answered]
-    prepare(model, [text for each in texts for text in each.inputs], folder / "cache", say, layer)
+    prepare(model, [text for each in texts for text in each.inputs], folder / "cache", say)
     depends = {
         "weights": weight_digests(model),
-        "layer": layer,
+        "layer": LAYER,
         "responses": digest([row["responses"] for row in rows]),
-        **{side: digest(_texts(getattr(division, side))) for side in ("train", "judges")},
+        **{
+            side: digest(
+                [[pair.prompt, pair.responses, pair.objective] for pair in getattr(division, side)]
+            )
+            for side in ("train", "judges")
+        },
     }
-    training = training_options(model, folder, layer)
+    training = training_options(model, folder)
     found = {}
     for learner in LEARNERS:
         found[learner.name] = said(learner, division, answered, folder, depends, training)
@@ -66,13 +69,16 @@ def rewards_for(
     return found
 
 
+def load_sampler(folder: str) -> Sampler:
+    """Load the language model of a folder."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return Sampler(model, tokenizer, SAMPLING["count"], SAMPLING["max_new_tokens"])
+
+
 def digest(content: Any) -> str:
     """Return a checksum of what JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _texts(pairs: Sequence[Example]) -> list[Any]:
-    return [[pair.prompt, pair.responses, pair.objective] for pair in pairs]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,13 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of results")
     parser.add_argument("--each", type=int, default=75, help="held-out prompts of each part")
     parser.add_argument("--jailbreaks", type=int, default=187, help="jailbreak prompts")
-    parser.add_argument("--max_new_tokens", type=int, default=Sampling.max_new_tokens)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=Sampling.dtype)
-    parser.add_argument("--layer", type=int, default=LAYER, help="hidden states of the features")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", type=Path, help="write tables and JSON here too")
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     started = time.perf_counter()
 
     def say(line: str) -> None:
@@ -98,18 +100,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     division = divide(load_pairs(options.data))
     jailbreaks = load_jailbreaks(options.data)
     asked = questions(division.held_out, jailbreaks, options.each, options.jailbreaks)
-    sampling = Sampling(max_new_tokens=options.max_new_tokens, dtype=options.dtype)
     with exclusive_folder(options.output):
         rows = answer_all(
             asked,
             options.output / "responses.jsonl",
-            made_by(options.model, sampling),
-            lambda: Sampler.load(options.model, sampling).answer,
+            {**SAMPLING, "weights": weight_digests(options.model)},
+            lambda: load_sampler(options.model).answer,
             say,
         )
-        found = rewards_for(
-            options.model, division, asked, rows, options.output, say, options.layer
-        )
+        found = rewards_for(options, division, asked, rows, say)
     if options.report:
         write_tables(summarise(rows, found, division), options.report)
         say(f"{options.report} written")

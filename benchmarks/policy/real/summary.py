@@ -1,27 +1,20 @@
-"""All numbers of the real language model's study, out of its responses and rewards."""
+"""All numbers and tables of the real language model's study, from its responses and rewards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from policy.real.measures import (
-    JUDGES,
-    RESAMPLES,
-    Floats,
-    by_set,
-    correlation,
-    mean_intervals,
-    per_prompt,
-    per_response,
-    standardised,
-)
-from policy.real.prompts import Division
+from kit import cell, table
+from policy.real import measures
+from policy.real.prompts import SETS, Division
 from policy.real.reward_models import Said, correct, first_questions
 from policy.rewards import REWARDS, values
 
-from hidden_context.statistics.interval import cluster_interval, cluster_sums, ratio
+from hidden_context.data.storage.files import atomic_write, write_json
+from hidden_context.statistics.interval import Resampling
 
 CHOSEN: Final = {
     "base": "mean",
@@ -41,8 +34,8 @@ SINGLE: Final = ("helpful only", "harmless only")
 
 
 def rewards_of(
-    said: Mapping[str, Said], judged: Mapping[str, Floats], lengths: Floats
-) -> dict[str, Floats]:
+    said: Mapping[str, Said], judged: Mapping[str, measures.Floats], lengths: measures.Floats
+) -> dict[str, measures.Floats]:
     """Return every reward's values of the responses, ``(P, S)``, by title and try.
 
     Beside the study's rewards: the models of one objective, the longest and the shortest response,
@@ -51,11 +44,11 @@ def rewards_of(
     found = {
         f"{reward.title}, {name}": value.numpy()
         for reward in REWARDS
-        for name, value in values(reward, said[reward.model].responses).items()
+        for name, value in values(reward, said[reward.model]["responses"]).items()
     }
-    found |= {name: said[name].responses.mean.numpy() for name in SINGLE}
+    found |= {name: said[name]["responses"].mean.numpy() for name in SINGLE}
     found |= {"longest": lengths, "shortest": -lengths}
-    both = np.minimum(*(standardised(judged[name]) for name in JUDGES))
+    both = np.minimum(*(measures.standardised(judged[name]) for name in measures.JUDGES))
     return {**found, "the judges themselves": both}
 
 
@@ -77,18 +70,20 @@ def summarise(
     tokens = np.array([row["tokens"] for row in rows], dtype=float)
     sets = np.array([row["set"] for row in rows])
     characters = np.array([[len(text) for text in row] for row in texts], dtype=float)
-    judged = {name: said[f"{name} judge"].responses.mean.numpy() for name in JUDGES}
-    spread = said["mean_and_variance"].responses
-    columns = per_response(judged, texts, tokens)
+    judged = {name: said[f"{name} judge"]["responses"].mean.numpy() for name in measures.JUDGES}
+    spread = said["mean_and_variance"]["responses"]
+    columns = measures.per_response(judged, texts, tokens)
     columns["sigma"] = spread.stddev.numpy()
     columns["disagreement"] = disagreement(spread)
     scores = rewards_of(said, judged, characters)
-    expected = {name: per_prompt(value, columns) for name, value in scores.items()}
+    expected = {name: measures.per_prompt(value, columns) for name, value in scores.items()}
     references = {short: expected[name] for short, name in REFERENCES.items()}
     return {
         "sizes": sizes_of(rows, division),
         "accuracy": accuracies(said, division),
-        "rewards": {name: by_set(each, references, sets) for name, each in expected.items()},
+        "rewards": {
+            name: measures.by_set(each, references, sets) for name, each in expected.items()
+        },
         "correlations": {
             name: correlations(value, {**columns, "characters": characters})
             for name, value in scores.items()
@@ -98,7 +93,7 @@ def summarise(
     }
 
 
-def disagreement(rewards: Any) -> Floats:
+def disagreement(rewards: Any) -> measures.Floats:
     """Return how likely two people differ about each response and another one of its prompt.
 
     Args:
@@ -127,7 +122,7 @@ def sizes_of(rows: Sequence[Mapping[str, Any]], division: Division) -> dict[str,
         "responses": tokens.shape[1],
         "tokens": float(tokens.sum()),
         "cut off": 1 - float(ended.mean()),
-        "resamples": RESAMPLES,
+        "resamples": measures.RESAMPLES,
     }
 
 
@@ -137,36 +132,34 @@ def accuracies(said: Mapping[str, Said], division: Division) -> dict[str, Any]:
     longer = np.array(
         [len(pair.responses[0]) - len(pair.responses[1]) for pair in division.held_out]
     )
-    right = {name: correct(each.pairs) for name, each in said.items()}
+    right = {name: correct(each["pairs"]) for name, each in said.items()}
     right["the longer response"] = (1 + np.sign(longer)) / 2
     cluster = first_questions(division.held_out)
+    groups = {objective: objectives == objective for objective in measures.JUDGES}
+    groups["both"] = np.ones(len(objectives), dtype=bool)
+
+    def share(values: measures.Floats, rows: Any) -> list[float]:
+        found = Resampling(resamples=measures.RESAMPLES).share(values[rows], cluster[rows])
+        return [found.estimate, found.low, found.high]
+
     return {
-        name: {
-            group: _share(values, cluster, rows)
-            for group, rows in (
-                *((objective, objectives == objective) for objective in JUDGES),
-                ("both", np.ones(len(objectives), dtype=bool)),
-            )
-        }
+        name: {group: share(values, rows) for group, rows in groups.items()}
         for name, values in right.items()
     }
 
 
-def _share(values: Floats, cluster: Any, rows: Any) -> list[float]:
-    both = np.stack([values, np.ones_like(values)], axis=1)[rows]
-    sums = cluster_sums(both, cluster[rows])
-    found = cluster_interval(sums, ratio, bounds=(0, 1), resamples=RESAMPLES)
-    return [found.estimate, found.low, found.high]
-
-
-def correlations(scores: Floats, columns: Mapping[str, Floats]) -> dict[str, list[float]]:
+def correlations(
+    scores: measures.Floats, columns: Mapping[str, measures.Floats]
+) -> dict[str, list[float]]:
     """Return a reward's mean correlations within prompts: with length, the judges and σ."""
     every = np.ones(len(scores), dtype=bool)
-    wanted = ("characters", *JUDGES, "sigma")
-    return {name: correlation(scores, columns[name], every) for name in wanted}
+    wanted = ("characters", *measures.JUDGES, "sigma")
+    return {name: measures.correlation(scores, columns[name], every) for name in wanted}
 
 
-def sigma(columns: Mapping[str, Floats], characters: Floats, sets: Any) -> dict[str, Any]:
+def sigma(
+    columns: Mapping[str, measures.Floats], characters: measures.Floats, sets: Any
+) -> dict[str, Any]:
     """Return what σ and the disagreement it predicts have to do with the judges' difference.
 
     Returns:
@@ -178,25 +171,81 @@ def sigma(columns: Mapping[str, Floats], characters: Floats, sets: Any) -> dict[
         rows = np.ones(len(sets), dtype=bool) if group == "all" else sets == group
         own = columns["sigma"][rows]
         found[group] = {
-            "mean": mean_intervals(own.mean(1)[None])[0],
+            "mean": measures.mean_intervals(own.mean(1)[None])[0],
             "spread": float(np.sqrt(own.var(1).mean())),
-            "disagreement": mean_intervals(columns["disagreement"][rows].mean(1)[None])[0],
+            "disagreement": measures.mean_intervals(columns["disagreement"][rows].mean(1)[None])[0],
             **{
-                f"{name} and {other}": correlation(columns[name], value, rows)
+                f"{name} and {other}": measures.correlation(columns[name], value, rows)
                 for name in ("sigma", "disagreement")
                 for other, value in (("split", columns["split"]), ("length", characters))
             },
-            "judges with each other": correlation(columns[JUDGES[0]], columns[JUDGES[1]], rows),
+            "judges with each other": measures.correlation(
+                columns[measures.JUDGES[0]], columns[measures.JUDGES[1]], rows
+            ),
         }
     return found
 
 
-def title_of(name: str) -> str:
-    """Return the title of a reward and try: without the try where it has but one."""
-    return name.removesuffix(", mean").removesuffix(", worst_member")
+def write_tables(found: Mapping[str, Any], path: Path) -> None:
+    """Write all tables, and their numbers as JSON beside them."""
+    sets = [name for name in SETS if name in found["sizes"]["prompts"]]
+    parts = [sizes_line(found["sizes"]), accuracy_table(found["accuracy"])]
+    parts += [rewards_table(found, name) for name in ("all", *sets)]
+    parts.append(sigma_table(found["sigma"]))
+    with atomic_write(path) as file:
+        file.write("\n".join(parts))
+    write_json(path.with_suffix(".json"), found)
 
 
-def chosen_names() -> list[str]:
-    """List the rewards that the main tables show, by title and try."""
+def sizes_line(sizes: Mapping[str, Any]) -> str:
+    """How much there is."""
+    pairs = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sizes["pairs"].items())
+    prompts = ", ".join(f"{name} {count}" for name, count in sizes["prompts"].items())
+    return (
+        f"Pairs: {pairs}. Prompts: {prompts}; {sizes['responses']} responses each, "
+        f"{sizes['tokens']:.0f} tokens, {100 * sizes['cut off']:.0f} % of them cut off.\n"
+    )
+
+
+def accuracy_table(found: Mapping[str, Any]) -> str:
+    """Held-out accuracy of every model."""
+    columns = {
+        group: lambda each, group=group: cell(each[group], 1, signed=False, factor=100)
+        for group in (*measures.JUDGES, "both")
+    }
+    return table("model", found, columns, "Accuracy on held-out pairs")
+
+
+def rewards_table(found: Mapping[str, Any], group: str) -> str:
+    """Best of 16: the judges' view of each reward's choice."""
+    n = str(measures.SIZES[-1])
     tuned = [f"{title}, {name}" for title, name in CHOSEN.items()]
-    return [*tuned, *SINGLE, "longest", "shortest", "the judges themselves"]
+    rows = {}
+    for name in (*tuned, *SINGLE, "longest", "shortest", "the judges themselves"):
+        title = name.removesuffix(", mean").removesuffix(", worst_member")  # where it has but one
+        by_measure = found["rewards"][name][group]
+        rows[title] = {measure: by_n[n] for measure, by_n in by_measure.items()}
+    columns = {
+        "helpful judge": lambda each: cell(each["helpful"]["mean"], 2),
+        "harmless judge": lambda each: cell(each["harmless"]["mean"], 2),
+        "worse of the two": lambda each: cell(each["worse"]["mean"], 2),
+        "− base": lambda each: cell(each["worse"]["base"], 2),
+        "− DPL mean": lambda each: cell(each["worse"]["dpl"], 2),
+        "tokens": lambda each: f"{each['tokens']['mean'][0]:.1f}",
+        "refusals": lambda each: f"{100 * each['refusals']['mean'][0]:.1f} %",
+    }
+    return table("reward", rows, columns, f"Best of {n}, {group}")
+
+
+def sigma_table(found: Mapping[str, Any]) -> str:
+    """What σ goes with."""
+    columns = {
+        "mean σ": lambda each: cell(each["mean"], 2),
+        "its spread within a prompt": lambda each: f"{each['spread']:.3f}",
+        "disagreement": lambda each: cell(each["disagreement"], 2),
+        "r(σ, split)": lambda each: cell(each["sigma and split"], 2),
+        "r(disagreement, split)": lambda each: cell(each["disagreement and split"], 2),
+        "r(σ, length)": lambda each: cell(each["sigma and length"], 2),
+        "r(judges)": lambda each: cell(each["judges with each other"], 2),
+    }
+    return table("prompts", found, columns, "What σ finds")

@@ -1,1 +1,1 @@
-"""Which votes to ask for next: a posterior of each item's shares, and what a vote would tell."""
+"""Choice of the next votes: a posterior of each item's shares, and the expected gain of a vote."""

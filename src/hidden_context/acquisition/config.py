@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from hidden_context.config import check_options, option
+from hidden_context.config import POSITIVE, check_options, option
 from hidden_context.errors import ConfigError
 
 
@@ -19,35 +19,42 @@ class NextConfig:
         positional=True,
     )
     budget: float = option(
-        dataclasses.MISSING, "votes to ask for, or money where votes have a cost", least=0
+        dataclasses.MISSING,
+        "votes to ask for, or money where votes have a cost",
+        least=0,
+        must=POSITIVE,
     )
     pool: str | None = option(None, "file of items without votes that may be asked about as well")
-    output: str = option("next.jsonl", "file of the questions, in the order of their worth")
+    output: str = option("next.jsonl", "file of the questions, the most informative first")
     format: Literal["jsonl", "label_studio"] = option(
         "jsonl", "one question a line, or a list of Label Studio tasks"
     )
     aim: Literal["shares", "lean", "contested"] = option(
         "shares",
-        "what is to be known of items: the shares of first, equal and second; first + half of "
-        "equal; or whether that lies between .35 and .65",
+        "what to learn about an item: the shares of first, equal and second; lean, first plus half "
+        "of equal; or whether lean lies between .35 and .65",
     )
     target: Literal["everybody", "planned"] = option(
         "everybody",
-        "whose shares: of everybody who could be asked, or of the max_votes votes an item is to "
-        "have in all",
+        "shares among everybody who could be asked, or among the --max_votes votes that are "
+        "planned for an item",
     )
-    max_votes: int | None = option(None, "votes of an item at most, old and new", least=1)
-    diversity: float = option(1.0, "share of the budget that one group gets at most", least=0)
+    max_votes: int | None = option(None, "most votes of an item, old and new", least=1)
+    diversity: float = option(
+        1.0,
+        "largest share of the budget for one group",
+        must=(lambda share: 0 < share <= 1, "lie in (0, 1]"),
+    )
     ask: Literal["anyone", "known", "listed"] | None = option(
         None,
-        "whom: anyone (no names), the annotators who have voted, or those of the table; listed "
-        "with --annotators, else anyone",
+        "who is asked: anyone (no names), known annotators who have voted, or annotators listed in "
+        "the table; listed with --annotators, else anyone",
     )
-    annotators: str | None = option(
-        None, "table of annotators who can be asked: a row each, a column for each thing known"
+    annotators: str | None = option(None, "table of annotators who can be asked, a row for each")
+    max_questions: int | None = option(None, "most questions to one annotator", least=1)
+    cost: float | None = option(
+        None, "cost of a vote; the budget is then money", least=0, must=POSITIVE
     )
-    max_questions: int | None = option(None, "questions to one annotator at most", least=1)
-    cost: float | None = option(None, "cost of a vote; the budget is then money")
     cost_column: str | None = option(
         None, "column of the table of annotators that holds the cost of a vote by each"
     )
@@ -69,21 +76,10 @@ class NextConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.budget <= 0:
-            raise ConfigError(f"--budget is {self.budget}; it has to be above 0.")
-        if not 0 < self.diversity <= 1:
-            raise ConfigError(f"--diversity is {self.diversity}; it has to lie in (0, 1].")
-        if self.cost is not None and not 0 < self.cost < float("inf"):
-            raise ConfigError(f"--cost is {self.cost}; it has to be above 0.")
         if self.target == "planned" and self.max_votes is None:
             raise ConfigError("--target planned needs --max_votes, the votes planned for an item.")
         if self.target == "planned" and self.aim == "contested":
             raise ConfigError("--aim contested is about everybody; leave --target as it is.")
-        self._check_annotators()
-        if self.cost is None and self.cost_column is None and self.budget != int(self.budget):
-            raise ConfigError(f"--budget is {self.budget}; without a cost it is a whole number.")
-
-    def _check_annotators(self) -> None:
         if self.whom == "listed" and self.annotators is None:
             raise ConfigError("--ask listed needs --annotators, the table of who can be asked.")
         if self.cost_column is not None and self.annotators is None:
@@ -94,6 +90,8 @@ class NextConfig:
             for name in ("cost_column", "max_questions"):
                 if getattr(self, name) is not None:
                     raise ConfigError(f"--{name} needs names: give --ask known or listed.")
+        if self.cost is None and self.cost_column is None and self.budget != int(self.budget):
+            raise ConfigError(f"--budget is {self.budget}; without a cost it is a whole number.")
 
     @property
     def whom(self) -> Literal["anyone", "known", "listed"]:

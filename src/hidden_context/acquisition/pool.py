@@ -15,15 +15,15 @@ from hidden_context.data.checks import Place
 from hidden_context.data.dialogue import Conversation, canonical_prompt, is_blank
 from hidden_context.data.example import Comparison, Example, Judgement, Ranking, Rating
 from hidden_context.data.importers import read_row
+from hidden_context.data.report import has_votes
 from hidden_context.data.sources import files_of_split, load_examples
 from hidden_context.data.splits.division import SplitOptions
 from hidden_context.data.storage.rows import iter_rows, require_row
-from hidden_context.data.usable import has_votes
 from hidden_context.data.votes.judges import people_of
 from hidden_context.errors import DataError
 
 ID_COLUMNS: Final = ("item", "id", "item_id")
-"""Columns whose value names an item, the first that a row has."""
+"""Columns that may name an item; the first that a row has counts."""
 _UNASKED: Final = "\0unasked"
 _SAID: Final = (
     *("judgements", "rankings", "ranks", "annotations", "ratings", "rating", "annotator"),
@@ -37,10 +37,10 @@ _REMEDY: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """I items, some of which have votes.
+    """I items that can be asked about, with or without votes.
 
     Attributes:
-        items: The items; those of the pool have no votes.
+        items: The items; the pool's items have no votes.
         ids: Name of each item: its row's ``item``, ``id`` or ``item_id``, else file and line.
         prompts: The prompt of each item as it was read.
         responses: The one or two responses of each item as they were read.
@@ -183,7 +183,7 @@ def _without_votes(example: Example, place: Place) -> Example:
 
 
 def _with_a_mark(example: Example, compared: bool, lowest: float) -> Example:
-    """Give an example the votes of nobody that make it items; they are taken out again."""
+    """Add placeholder votes, so that an example is read as items; they are dropped again."""
     count = len(example.responses)
     if compared and count < 2:
         raise DataError(

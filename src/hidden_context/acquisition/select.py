@@ -1,16 +1,188 @@
-"""Choosing votes: the largest expected drop per cost first, updated after each vote."""
+"""Choosing votes: who can be asked, items with the same words, and the most telling vote first."""
 
 from __future__ import annotations
 
 import heapq
+import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from hidden_context.acquisition.people import People, Queue
+from hidden_context.acquisition.config import NextConfig
+from hidden_context.check.items import NOBODY, Items
+from hidden_context.data.annotators import read_annotators
+from hidden_context.errors import DataError
 from hidden_context.statistics.checks import Codes, Floats
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Annotators who can be asked, A of them.
+
+    Attributes:
+        names: Their names.
+        cost: What a vote by each costs, above 0, of shape ``(A,)``.
+        votes: How many votes each has cast so far, of shape ``(A,)``.
+        voted: Which of them voted on each item, by number.
+        most: Questions to one of them at most; None for any number.
+    """
+
+    names: Sequence[str]
+    cost: Floats
+    votes: Codes
+    voted: Mapping[int, set[int]]
+    most: int | None = None
+
+
+@dataclass
+class Queue:
+    """Assigns questions to annotators: the cheapest first, then whoever has voted least.
+
+    Votes and questions are counted together: annotators with few votes are asked first, and in the
+    end all are asked alike, so that a share is everybody's and not the busiest annotators'.
+    """
+
+    people: People
+    asked: dict[int, set[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._questions = [0] * len(self.people.names)
+        self._heap = [self._entry(number) for number in range(len(self.people.names))]
+        heapq.heapify(self._heap)
+
+    def next_for(self, item: int, left: float) -> int | None:
+        """Return whom to ask about an item; None if nobody is left or affordable."""
+        out = self.people.voted.get(item, set()) | self.asked.get(item, set())
+        passed, found = [], None
+        while self._heap and found is None:
+            entry = heapq.heappop(self._heap)
+            who = entry[2]
+            if entry != self._entry(who):
+                continue  # from before the last question
+            passed.append(entry)
+            if who not in out and self.people.cost[who] <= left:
+                found = who
+        for entry in passed:
+            heapq.heappush(self._heap, entry)
+        return found
+
+    def take(self, item: int, who: int) -> None:
+        """Record that an annotator is asked about an item."""
+        self.asked.setdefault(item, set()).add(who)
+        self._questions[who] += 1
+        questions, most = self._questions[who], self.people.most
+        if most is None or questions < most:
+            heapq.heappush(self._heap, self._entry(who))
+
+    def _entry(self, who: int) -> tuple[float, int, int]:
+        said = int(self.people.votes[who]) + self._questions[who]
+        return float(self.people.cost[who]), said, who
+
+
+def read_people(config: NextConfig, items: Items) -> People | None:
+    """Find out who can be asked.
+
+    Args:
+        config: The options.
+        items: The items with their votes.
+
+    Returns:
+        The annotators; None where anyone is asked.
+
+    Raises:
+        DataError: If nobody is named, or a cost is missing or not a number above 0.
+    """
+    if config.whom == "anyone":
+        return None
+    named = items.votes.names
+    table = {} if config.annotators is None else read_annotators(config.annotators)
+    names = list(table) if config.whom == "listed" else list(named)
+    if not names:
+        raise DataError(
+            "no vote names its annotator",
+            file=config.data_path,
+            field="annotator",
+            remedy="Give a table with --annotators, or --ask anyone",
+        )
+    place = {name: number for number, name in enumerate(names)}
+    voted: dict[int, set[int]] = {}
+    votes = items.votes.table
+    for item, who in zip(votes.item.tolist(), votes.annotator.tolist(), strict=True):
+        if who >= 0 and named[who] in place:
+            voted.setdefault(item, set()).add(place[named[who]])
+    counts = np.bincount(votes.annotator[votes.named], minlength=len(named)).tolist()
+    count = dict(zip(named, counts, strict=True))
+    said = np.array([count.get(name, 0) for name in names], np.int64)
+    return People(names, _costs(config, names, table), said, voted, config.max_questions)
+
+
+def _costs(
+    config: NextConfig, names: Sequence[str], table: Mapping[str, Mapping[str, str | float]]
+) -> Floats:
+    if config.cost_column is None:
+        return np.full(len(names), 1.0 if config.cost is None else config.cost)
+    costs = []
+    for name in names:
+        value = table.get(name, {}).get(config.cost_column)
+        if not isinstance(value, float) or not 0 < value < np.inf:
+            raise DataError(
+                f"annotator {name!r} has no cost above 0",
+                file=config.annotators,
+                field=config.cost_column,
+                remedy="Give every annotator who can be asked a number in this column",
+            )
+        costs.append(value)
+    return np.array(costs)
+
+
+@dataclass(frozen=True, eq=False)
+class Twins:
+    """Which of I items are nearly the same.
+
+    Attributes:
+        number: Items of one number are twins, of shape ``(I,)``.
+        facing: 1 or −1: twins of the same sign have their sides in the same order, ``(I,)``.
+    """
+
+    number: Codes
+    facing: Codes
+
+    def others(self, counts: Floats) -> Floats:
+        """Votes on each item's twins, turned to face as the item does, of shape ``(I, 3)``."""
+        turned = np.where((self.facing == 1)[:, None], counts, counts[:, ::-1])
+        sums = np.zeros((int(self.number.max(initial=-1)) + 1, 3))
+        np.add.at(sums, self.number, turned)
+        rest = sums[self.number] - turned
+        return np.where((self.facing == 1)[:, None], rest, rest[:, ::-1])
+
+
+def find_twins(items: Items) -> Twins:
+    """Find items whose texts differ only in case, punctuation and word order.
+
+    Args:
+        items: The items.
+
+    Returns:
+        Which items are twins.
+    """
+    responses = [_words(response.shown) for response in items.responses]
+    prompts = [_words(prompt) for prompt in items.prompts]
+    known: dict[tuple[str, ...], int] = {}
+    number, facing = np.zeros(len(items), np.int64), np.ones(len(items), np.int64)
+    sides = zip(items.prompt.tolist(), items.first.tolist(), items.second.tolist(), strict=True)
+    for item, (prompt, first, second) in enumerate(sides):
+        texts = [responses[side] for side in (first, second) if side != NOBODY]
+        number[item] = known.setdefault((prompts[prompt], *sorted(texts)), len(known))
+        facing[item] = 1 if texts == sorted(texts) else -1
+    return Twins(number, facing)
+
+
+def _words(text: str) -> str:
+    return " ".join(sorted(re.findall(r"\w+", text.casefold()))) or text.strip()
+
 
 ANYONE: Final = -1
 _ROUNDING: Final = 1e-9
@@ -18,7 +190,7 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a choice.
+    """Limits on the chosen votes.
 
     Attributes:
         budget: What all votes may cost together.
@@ -35,34 +207,26 @@ class Limits:
     share: float = 1.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Choice:
-    """Votes that were chosen, in order.
+    """A vote that was chosen.
 
     Attributes:
-        item: The item of each.
+        item: The item's number.
         annotator: Who is to be asked, by number; −1 for anyone.
         drop: By how much the item's expected error drops.
-        cost: What each vote costs.
+        cost: What the vote costs.
     """
 
-    item: list[int] = field(default_factory=list)
-    annotator: list[int] = field(default_factory=list)
-    drop: list[float] = field(default_factory=list)
-    cost: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        """Number of votes."""
-        return len(self.item)
-
-    def per_item(self, items: int) -> Codes:
-        """New votes of each item, of shape ``(I,)``."""
-        return np.bincount(np.array(self.item, dtype=np.int64), minlength=items)
+    item: int
+    annotator: int
+    drop: float
+    cost: float
 
 
 def choose_votes(
     drops: Floats, limits: Limits, twins: Codes, people: People | None = None
-) -> Choice:
+) -> list[Choice]:
     """Choose votes until the budget is spent or nothing more can be asked.
 
     The votes are taken one by one, each time the one with the largest expected drop of the error
@@ -78,7 +242,7 @@ def choose_votes(
     Returns:
         The votes in the order in which they were chosen. Ties go to the item that comes first.
     """
-    choice, spent = Choice(), 0.0
+    chosen, spent = list[Choice](), 0.0
     of_group: defaultdict[int, float] = defaultdict(float)
     of_twins, of_item = Counter[int](), Counter[int]()
     queue = None if people is None else Queue(people)
@@ -106,10 +270,7 @@ def choose_votes(
         if heap and (-value, item) > heap[0] and -value > old:
             heapq.heappush(heap, (-value, item))
             continue
-        choice.item.append(item)
-        choice.annotator.append(who)
-        choice.drop.append(float(drops[step, item]))
-        choice.cost.append(cost)
+        chosen.append(Choice(item, who, float(drops[step, item]), cost))
         spent += cost
         of_item[item] += 1
         of_group[group] += cost
@@ -117,7 +278,7 @@ def choose_votes(
         if queue is not None:
             queue.take(item, who)
         heapq.heappush(heap, (-value, item))
-    return choice
+    return chosen
 
 
 def _whom(item: int, left: float, usual: float, queue: Queue | None) -> tuple[int, float]:

@@ -1,24 +1,138 @@
-"""From votes and a pool to the votes to ask for next."""
+"""From votes and a pool to the questions to ask next, and the error expected before and after."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
 from hidden_context.acquisition.config import NextConfig
 from hidden_context.acquisition.forecast import ShareForecast, forecast_shares
-from hidden_context.acquisition.people import People, read_people
 from hidden_context.acquisition.pool import Pool, read_pool
-from hidden_context.acquisition.results import Chosen, GroupSummary, Question, label_studio_task
-from hidden_context.acquisition.select import Choice, Limits, choose_votes
-from hidden_context.acquisition.twins import Twins, find_twins
+from hidden_context.acquisition.select import (
+    Choice,
+    Limits,
+    People,
+    Twins,
+    choose_votes,
+    find_twins,
+    read_people,
+)
 from hidden_context.check.features import features_of
+from hidden_context.data.dialogue import Conversation, to_text
 from hidden_context.data.storage.files import write_json, write_jsonl
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.statistics.checks import Codes, Floats
 from hidden_context.statistics.votes.posterior import MOST_AHEAD, SharePosterior, fit_strength
+
+
+@dataclass(frozen=True)
+class Question:
+    """One vote to ask for.
+
+    Attributes:
+        rank: Its place in the order, from 1.
+        item: Name of the item.
+        prompt: The prompt as it was read.
+        responses: The responses in the order in which they are to be shown.
+        annotator: Who is to be asked; None for anyone.
+        expected_information: By how much the item's expected squared error drops.
+        votes_so_far: Votes that the item has.
+        group: The item's group.
+        cost: What the vote costs; None where votes are counted.
+    """
+
+    rank: int
+    item: str
+    prompt: Conversation
+    responses: tuple[Conversation, ...]
+    annotator: str | None
+    expected_information: float
+    votes_so_far: float
+    group: str
+    cost: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the question as a row."""
+        row = vars(self) | {"responses": list(self.responses)}
+        if self.cost is None:
+            del row["cost"]
+        return row
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """What the chosen votes change for one group, or for all items.
+
+    Attributes:
+        name: The group.
+        items: Its items.
+        votes: Votes that they have.
+        chosen: Votes that are asked for.
+        before: Expected squared error of an item now, on average.
+        after: The same once the chosen votes are in.
+    """
+
+    name: str
+    items: int
+    votes: float
+    chosen: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The result of ``acquisition.run``.
+
+    Attributes:
+        questions: The votes to ask for, the most telling first.
+        budget: What could be spent.
+        spent: What the questions cost together, in votes where votes have no cost.
+        aim: What is to be known.
+        strength: How many votes the forecast is worth where texts are well known.
+        unjudged: Items without a vote.
+        total: All items.
+        groups: One summary for each group, the most questions first.
+        report: How the votes were read.
+    """
+
+    questions: list[Question]
+    budget: float
+    spent: float
+    aim: str
+    strength: float
+    unjudged: int
+    total: GroupSummary
+    groups: list[GroupSummary]
+    report: str
+
+
+def label_studio_task(question: Question) -> dict[str, Any]:
+    """Write a question as a task of Label Studio.
+
+    What a labelling configuration shows stands in ``data``: ``$prompt``, and ``$response1`` and
+    ``$response2`` of a pair or ``$text`` of a rated text. The rest goes along in ``meta``, where
+    annotators do not see it.
+
+    Args:
+        question: The question.
+
+    Returns:
+        The task.
+    """
+    data: dict[str, Any] = {"prompt": to_text(question.prompt)}
+    texts = [to_text(response) for response in question.responses]
+    if len(texts) == 1:
+        data["text"] = texts[0]
+    else:
+        data |= {f"response{number}": text for number, text in enumerate(texts, start=1)}
+    row = question.to_dict()
+    meta = {name: value for name, value in row.items() if name not in ("prompt", "responses")}
+    return {"data": {**data, "item": question.item}, "meta": meta}
+
 
 Say = Callable[[str], None]
 _MOST_VALUES: Final = 4_000_000
@@ -63,21 +177,21 @@ def choose(config: NextConfig, say: Say | None = None) -> Chosen:
     twins = find_twins(pool.items)
     limits = _limits(config, pool)
     drops = _drops(config, with_twins(posterior, twins), limits)
-    choice = choose_votes(drops, limits, twins.number, people)
-    if not len(choice):
+    votes = choose_votes(drops, limits, twins.number, people)
+    if not votes:
         raise DataError(
             "no vote can be asked for: every item has all the votes it may have, nobody is left "
             "to ask, or the budget does not pay for one vote",
             file=config.data_path,
             remedy="Raise --max_votes, --budget or --diversity, or give a --pool",
         )
-    new = choice.per_item(len(pool))
+    new = np.bincount([vote.item for vote in votes], minlength=len(pool))
     before, after = _errors(config, posterior, new)
     total, groups = _by_group(pool, new, before, after)
     return Chosen(
-        questions=_questions(config, pool, choice, people),
+        questions=_questions(config, pool, votes, people),
         budget=config.budget,
-        spent=float(sum(choice.cost)),
+        spent=float(sum(vote.cost for vote in votes)),
         aim=config.aim,
         strength=strength,
         unjudged=pool.unjudged,
@@ -138,25 +252,25 @@ def _drops(config: NextConfig, posterior: SharePosterior, limits: Limits) -> Flo
 
 
 def _questions(
-    config: NextConfig, pool: Pool, choice: Choice, people: People | None
+    config: NextConfig, pool: Pool, chosen: list[Choice], people: People | None
 ) -> list[Question]:
     counted = config.cost is None and config.cost_column is None
-    turned = np.random.default_rng(config.seed).random(len(choice)) < 0.5
+    turned = np.random.default_rng(config.seed).random(len(chosen)) < 0.5
     turned &= config.shuffle_sides
     votes = pool.items.counts.sum(1)
     return [
         Question(
             rank=number + 1,
-            item=pool.ids[item],
-            prompt=pool.prompts[item],
-            responses=pool.responses[item][:: -1 if turned[number] else 1],
-            annotator=None if people is None else people.names[choice.annotator[number]],
-            expected_information=choice.drop[number],
-            votes_so_far=float(votes[item]),
-            group=pool.groups[item],
-            cost=None if counted else choice.cost[number],
+            item=pool.ids[vote.item],
+            prompt=pool.prompts[vote.item],
+            responses=pool.responses[vote.item][:: -1 if turned[number] else 1],
+            annotator=None if people is None else people.names[vote.annotator],
+            expected_information=vote.drop,
+            votes_so_far=float(votes[vote.item]),
+            group=pool.groups[vote.item],
+            cost=None if counted else vote.cost,
         )
-        for number, item in enumerate(choice.item)
+        for number, vote in enumerate(chosen)
     ]
 
 

@@ -1,17 +1,25 @@
-"""Writing and reading ``analysis.json``."""
+"""An analysis of score files: what it holds, and its file, ``analysis.json``."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from hidden_context.analysis.measure.records import Count
-from hidden_context.analysis.results import Analysis
+from hidden_context.analysis.compare import Comparison, SubsetDifference
+from hidden_context.analysis.config import AnalyzeConfig
+from hidden_context.analysis.measure.choices import FrontierPoint
+from hidden_context.analysis.measure.records import PairRecord, ResponseRecord
+from hidden_context.analysis.measure.votes import VoteAnalysis
+from hidden_context.analysis.sections.benchmarks import SectionAccuracy
 from hidden_context.data.storage.files import read_json, to_plain
 from hidden_context.errors import DataError, HiddenContextError
+from hidden_context.statistics.significance.permutation import TestResult
+
+if TYPE_CHECKING:
+    from hidden_context.contexts import Confound
 
 _FORMAT: Final = "hidden_context.analysis"
 _VERSION: Final = 3
@@ -19,9 +27,105 @@ _READABLE: Final = (2, 3)
 _CAUSES_OF_VERSION_2: Final = {"disagreement": "shared_context", "epistemic": "ignorance"}
 
 
+@dataclass(frozen=True)
+class Group:
+    """Numbers of the rows that share some labels; no labels means all rows.
+
+    Attributes:
+        labels: The labels, by column.
+        record: The numbers.
+        intervals: By metric its interval by prompt, None where it is not defined; of risk
+            measures a mapping by measure.
+    """
+
+    labels: dict[str, str]
+    record: PairRecord | ResponseRecord
+    intervals: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoresAnalysis:
+    """Numbers of one set of scores: a file's pairs, or its responses, by one reward model.
+
+    Attributes:
+        file: The score file.
+        kind: What the groups' records are of.
+        name: The reward model's name in the columns; empty for pairs scored by a single one.
+        head: The head that the raw outputs were read with, in its JSON form.
+        rows_left_out: Rows without a reward or a vote.
+        groups: All rows, then the parts.
+        with_likelihood: Whether loss and accuracy use the checkpoint's annotators and answers, as
+            its ``likelihood.json`` says; otherwise no annotator is known.
+        clusters: Number of prompts.
+        calibration: ECE, Brier score, sharpness and reliability bins; None for responses.
+        tests: Tests of hidden context and of caution.
+        votes: Predictions against votes, where pairs have several or annotators are known.
+        subset_differences: Of columns with two values, one part against the other.
+        borda: Borda counts of responses; None for pairs.
+        frontier: What each degree of caution costs and prevents.
+        contexts: Clusters of prompts by variance, where they were asked for.
+        confounds: Whether variance merely follows length or position.
+    """
+
+    file: str
+    kind: Literal["pairs", "responses"]
+    name: str
+    head: dict[str, Any]
+    rows_left_out: int
+    groups: list[Group]
+    with_likelihood: bool = False
+    clusters: int = 0
+    calibration: dict[str, Any] | None = None
+    tests: list[TestResult] = field(default_factory=list)
+    votes: VoteAnalysis | None = None
+    frontier: list[FrontierPoint] = field(default_factory=list)
+    subset_differences: list[SubsetDifference] = field(default_factory=list)
+    borda: dict[str, Any] | None = None
+    contexts: dict[str, Any] | None = None
+    confounds: list[Confound] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FileSections:
+    """Accuracies by section of a file in the style of a benchmark.
+
+    Attributes:
+        file: The file.
+        name: The name given to the reward model; empty where it was the only one.
+        style: Which benchmark: ``reward-bench``, ``reward-bench-2``, ``rm-bench``, ``judge-bench``.
+        ties: How many comparisons are ties.
+        rows_left_out: Rows without a score.
+        records: Overall, then the sections with their subsets.
+    """
+
+    file: str
+    name: str
+    style: str
+    ties: int
+    rows_left_out: int
+    records: list[SectionAccuracy]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Numbers of all score files, in the order of the files.
+
+    Attributes:
+        config: The options.
+        analyses: One entry per file and set of scores in it.
+        comparisons: Of two models on the same rows, where that was asked for.
+        sections: Accuracies by section of files in the style of a benchmark.
+    """
+
+    config: AnalyzeConfig
+    analyses: list[ScoresAnalysis]
+    comparisons: list[Comparison] = field(default_factory=list)
+    sections: list[FileSections] = field(default_factory=list)
+
+
 def to_json(analysis: Analysis) -> dict[str, Any]:
     """Return the JSON form of an analysis; see ``docs/guides/analyze.md`` for its fields."""
-    found = {"format": _FORMAT, "version": _VERSION, **_plain(analysis)}
+    found = {"format": _FORMAT, "version": _VERSION, **to_plain(analysis)}
     for scores in found["analyses"]:
         scores["with_objective"] = scores.pop("with_likelihood")  # the files' name for it
         if scores["votes"] is not None:
@@ -29,19 +133,6 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         for group in scores["groups"]:
             group |= group.pop("record")
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON has: fields of dataclasses, counts with their shares, null for NaN."""
-    if isinstance(value, Count):
-        return value.to_dict()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return to_plain(value)
 
 
 def read_analysis(path: str | Path) -> dict[str, Any]:
@@ -80,18 +171,18 @@ def read_analysis(path: str | Path) -> dict[str, Any]:
 
 def _from_version_2(content: Mapping[str, Any]) -> dict[str, Any]:
     """Rename causes of variance, and leave out agreement, which took "equal" for contested."""
+
+    def renamed(group: Mapping[str, Any]) -> dict[str, Any]:
+        shares, names = group.get("variance_shares"), _CAUSES_OF_VERSION_2
+        shares = shares and {names.get(name, name): value for name, value in shares.items()}
+        return {**group, "variance_shares": shares}
+
     analyses = []
     for scores in content.get("analyses", []):
         kept = {name: value for name, value in scores.items() if name != "agreement"}
-        groups = [{**group, **_renamed_causes(group)} for group in scores.get("groups", [])]
+        groups = [renamed(group) for group in scores.get("groups", [])]
         analyses.append({**kept, "groups": groups, "votes": None})
     return {**content, "version": _VERSION, "analyses": analyses}
-
-
-def _renamed_causes(group: Mapping[str, Any]) -> dict[str, Any]:
-    shares = group.get("variance_shares")
-    names = _CAUSES_OF_VERSION_2
-    return {"variance_shares": shares and {names.get(name, name): v for name, v in shares.items()}}
 
 
 @contextlib.contextmanager

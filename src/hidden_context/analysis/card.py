@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from hidden_context.analysis.analysis_file import Group, ScoresAnalysis
 from hidden_context.analysis.read.heads import head_file_beside
-from hidden_context.analysis.results import Group, ScoresAnalysis
 from hidden_context.data.storage.files import atomic_write
 from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import ConfigError

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.measure.evidence import PairEvidence
-from hidden_context.analysis.measure.intervals import (
-    SHARE,
-    Metric,
-    Moments,
-    Resampling,
-    pair_moments,
-)
+from hidden_context.analysis.measure.intervals import Metric, Moments, pair_moments
 from hidden_context.analysis.read.files import PairScores
 from hidden_context.errors import DataError
-from hidden_context.statistics.checks import Floats
-from hidden_context.statistics.interval import Interval, cluster_sums
-from hidden_context.statistics.significance.paired import paired_difference
+from hidden_context.statistics.checks import Booleans, Codes, Floats
+from hidden_context.statistics.interval import SHARE, Interval, Resampling, cluster_sums
+from hidden_context.statistics.significance.permutation import paired_difference
+
+_SAME_ROWS: Final = (
+    "Two models are compared on the same rows in the same order: score one file with both"
+)
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,15 @@ class Comparison:
 
 
 def compare(
-    scores: tuple[PairScores, PairScores],
-    evidence: tuple[PairEvidence, PairEvidence],
+    first: tuple[PairScores, PairEvidence],
+    second: tuple[PairScores, PairEvidence],
     resampling: Resampling,
 ) -> Comparison:
     """Compare two models on the same pairs.
 
     Args:
-        scores: The pairs of both files, with their facts.
-        evidence: What they add to the numbers.
+        first: The first model's pairs with their facts, and their numbers.
+        second: The second model's.
         resampling: How intervals are made.
 
     Returns:
@@ -80,72 +78,45 @@ def compare(
     Raises:
         DataError: If the files are not of the same rows.
     """
-    places = _same_rows(*scores)
-    cluster = scores[0].facts.cluster[places[0]]
-    first, second = (
-        pair_moments(_selected(own, place), cluster).metrics
-        for own, place in zip(evidence, places, strict=True)
-    )
-    return Comparison(
-        scores[0].file,
-        scores[1].file,
-        len(cluster),
-        len(np.unique(cluster)),
-        [
-            _difference(name, (first[name], second[name]), cluster, resampling)
-            for name in first
-            if name in second
-        ],
-    )
+    places = _same_rows(first[0], second[0])
+    cluster = first[0].facts.cluster[places[0]]
+    metrics = [pair_moments(evidence, cluster).metrics for _, evidence in (first, second)]
+
+    def difference(name: str) -> Difference:
+        statistic = metrics[0][name].statistic
+        values = [own[name].values[rows] for own, rows in zip(metrics, places, strict=True)]
+        width = values[0].shape[1]
+        found = paired_difference(
+            cluster_sums(np.concatenate(values, axis=1), cluster),
+            lambda totals: statistic(totals[..., :width]),
+            lambda totals: statistic(totals[..., width:]),
+            **vars(resampling),
+        )
+        p_value = found.p_value if np.isfinite(found.p_value) else None
+        return Difference(name, found.first, found.second, found.difference, p_value)
+
+    differences = [difference(name) for name in metrics[0] if name in metrics[1]]
+    files = first[0].file, second[0].file
+    return Comparison(*files, len(cluster), len(np.unique(cluster)), differences)
 
 
-def _difference(
-    name: str, metrics: tuple[Metric, Metric], cluster: NDArray[np.int64], resampling: Resampling
-) -> Difference:
-    statistic, width = metrics[0].statistic, metrics[0].values.shape[1]
-    values = np.concatenate([metric.values for metric in metrics], axis=1)
-    found = paired_difference(
-        cluster_sums(values, cluster),
-        lambda totals: statistic(totals[..., :width]),
-        lambda totals: statistic(totals[..., width:]),
-        **vars(resampling),
-    )
-    p_value = found.p_value if np.isfinite(found.p_value) else None
-    return Difference(name, found.first, found.second, found.difference, p_value)
-
-
-def _selected(evidence: PairEvidence, rows: NDArray[np.int64]) -> PairEvidence:
-    found: dict[str, Any] = {
-        name: {key: each[rows] for key, each in value.items()}
-        if isinstance(value, dict)
-        else value[rows]
-        for name, value in vars(evidence).items()
-    }
-    return PairEvidence(**found)
-
-
-def _same_rows(first: PairScores, second: PairScores) -> tuple[NDArray[np.int64], ...]:
+def _same_rows(first: PairScores, second: PairScores) -> tuple[Codes, ...]:
     """Find the rows that both models scored, and check that they are the same."""
     _, places, others = np.intersect1d(first.rows, second.rows, return_indices=True)
+    if not len(places):
+        raise DataError(
+            f"no row has rewards here and in {first.file}", file=second.file, remedy=_SAME_ROWS
+        )
     same = first.facts.identity[places] == second.facts.identity[others]
-    if not len(places) or not same.all():
-        where = int(first.rows[places[~same][0]]) + 1 if len(places) else None
-        raise DataError(
-            f"its texts are not those of {first.file} in the same row"
-            if len(places)
-            else f"no row has rewards here and in {first.file}",
-            file=second.file,
-            line=where,
-            remedy="Two models are compared on the same rows in the same order: score one file "
-            "with both",
-        )
     agree = first.preference[places] == second.preference[others]
-    if not agree.all():
-        raise DataError(
-            f"its label is not that of {first.file} in the same row",
-            file=second.file,
-            line=int(first.rows[places[~agree][0]]) + 1,
-        )
+    for fits, what in ((same, "other texts"), (agree, "another label")):
+        if not fits.all():
+            raise DataError(
+                f"it has {what} than {first.file} in the same row",
+                file=second.file,
+                line=int(first.rows[places[~fits][0]]) + 1,
+                remedy=_SAME_ROWS,
+            )
     return places, others
 
 
@@ -197,8 +168,8 @@ def subset_differences(
 
 def _difference_of_parts(
     metric: Metric,
-    parts: list[NDArray[np.bool_]],
-    cluster: NDArray[np.int64],
+    parts: list[Booleans],
+    cluster: Codes,
     resampling: Resampling,
 ) -> Interval:
     rows, width = parts[0] | parts[1], metric.values.shape[1]

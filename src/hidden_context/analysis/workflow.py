@@ -7,41 +7,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hidden_context.analysis.analysis_file import to_json
+from hidden_context.analysis import analysis_file
 from hidden_context.analysis.card import check_card, write_card
 from hidden_context.analysis.compare import compare, subset_differences
 from hidden_context.analysis.config import AnalyzeConfig, check_output
-from hidden_context.analysis.measure import choices, tests
+from hidden_context.analysis.measure import choices, intervals, records, tests
 from hidden_context.analysis.measure.evidence import PairEvidence, pair_evidence, response_evidence
-from hidden_context.analysis.measure.groups import group_labels, label_groups
-from hidden_context.analysis.measure.intervals import (
-    Moments,
-    Resampling,
-    pair_moments,
-    response_moments,
-)
-from hidden_context.analysis.measure.records import (
-    PairRecord,
-    ResponseRecord,
-    record_of_pairs,
-    record_of_responses,
-)
-from hidden_context.analysis.measure.votes import votes_of_pairs
+from hidden_context.analysis.measure.votes import labels_of_pairs, votes_of_pairs
+from hidden_context.analysis.read import heads
 from hidden_context.analysis.read.files import PairScores, ResponseScores, Scores, read_score_file
-from hidden_context.analysis.read.heads import (
-    choose_head,
-    head_files_of,
-    known_column,
-    saved_likelihood,
-)
-from hidden_context.analysis.results import Analysis, FileSections, Group, ScoresAnalysis
-from hidden_context.analysis.sections.accuracy import section_accuracies
+from hidden_context.analysis.sections.benchmarks import section_accuracies
 from hidden_context.analysis.sections.read import has_rewards, read_section_scores
 from hidden_context.data.storage.files import write_json
 from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import ConfigError, DataError
+from hidden_context.statistics.checks import Booleans, Codes, Floats
+from hidden_context.statistics.interval import Resampling
 
 if TYPE_CHECKING:
     from hidden_context.contexts import Contexts
@@ -54,15 +36,14 @@ _logger = logging.getLogger(__name__)
 
 def _analyze_pairs(
     scores: PairScores, likelihood: Likelihood, config: AnalyzeConfig, risk_names: list[str]
-) -> tuple[ScoresAnalysis, PairEvidence]:
+) -> tuple[analysis_file.ScoresAnalysis, PairEvidence]:
     """Analyse pairs; also return the numbers of each."""
-    from hidden_context.data.labels import labels_of
     from hidden_context.likelihood import LikelihoodOptions
 
-    names, options = likelihood.names, likelihood.options
+    learned = likelihood.options != LikelihoodOptions()
     labels = None  # one vote of each pair's share
-    if options != LikelihoodOptions() or any(len(said.judgements) > 1 for said in scores.said):
-        labels = labels_of(scores.said, names.index, names.column, options.levels, scores.file)
+    if learned or any(len(said.judgements) > 1 for said in scores.said):
+        labels = labels_of_pairs(scores, likelihood)
     sides = scores.chosen, scores.rejected
     evidence = pair_evidence(likelihood, *sides, scores.preference, risk_names, labels)
     resampling, cluster = _resampling(config), scores.facts.cluster
@@ -70,11 +51,11 @@ def _analyze_pairs(
         scores,
         likelihood.head,
         config,
-        pair_moments(evidence, cluster),
-        lambda rows: record_of_pairs(evidence, rows),
+        intervals.pair_moments(evidence, cluster),
+        lambda rows: records.record_of_pairs(evidence, rows),
         evidence.difference_variance if evidence.has_variance else None,
         kind="pairs",
-        with_likelihood=options != LikelihoodOptions(),
+        with_likelihood=learned,
         calibration=tests.calibration_of(evidence, cluster, resampling),
         tests=tests.pair_tests(scores, evidence, resampling),
         votes=votes_of_pairs(scores, likelihood, config.by, resampling),
@@ -85,7 +66,7 @@ def _analyze_pairs(
 
 def _analyze_responses(
     scores: ResponseScores, head: Head, config: AnalyzeConfig, risk_names: list[str]
-) -> ScoresAnalysis:
+) -> analysis_file.ScoresAnalysis:
     """Analyse rows of responses."""
     evidence = response_evidence(head, scores.outputs, scores.num_responses, risk_names)
     variance = None
@@ -97,8 +78,8 @@ def _analyze_responses(
         scores,
         head,
         config,
-        response_moments(evidence, cluster, within=not head.has_context),
-        lambda rows: record_of_responses(evidence, rows),
+        intervals.response_moments(evidence, cluster, within=not head.has_context),
+        lambda rows: records.record_of_responses(evidence, rows),
         variance,
         kind="responses",
         tests=tests.response_tests(evidence, cluster),
@@ -111,20 +92,20 @@ def _analysis(
     scores: Scores,
     head: Head,
     config: AnalyzeConfig,
-    moments: Moments,
-    record: Callable[[NDArray[np.bool_]], PairRecord | ResponseRecord],
-    variance: NDArray[np.float64] | None,
+    moments: intervals.Moments,
+    record: Callable[[Booleans], records.PairRecord | records.ResponseRecord],
+    variance: Floats | None,
     **own: Any,
-) -> ScoresAnalysis:
+) -> analysis_file.ScoresAnalysis:
     """Complete the analysis of pairs or responses, given the variance of each row."""
-    resampling, labels = _resampling(config), group_labels(scores, config.by)
+    resampling, labels = _resampling(config), intervals.group_labels(scores, config.by)
     groups = [
-        Group(group, record(rows), moments.intervals(rows, resampling))
-        for group, rows in label_groups(labels, len(scores.rows))
+        analysis_file.Group(group, record(rows), moments.intervals(rows, resampling))
+        for group, rows in intervals.label_groups(labels, len(scores.rows))
         if rows.any()
     ]
     contexts = contexts_of(scores, variance, config.max_contexts, config.seed)
-    return ScoresAnalysis(
+    return analysis_file.ScoresAnalysis(
         file=scores.file,
         name=scores.name,
         head=head.to_dict(),
@@ -144,14 +125,14 @@ def _resampling(config: AnalyzeConfig) -> Resampling:
 
 def contexts_of(
     scores: Scores,
-    variance: NDArray[np.float64] | None,
+    variance: Floats | None,
     max_contexts: int,
     seed: int,
-) -> tuple[Contexts, NDArray[np.int64]] | None:
+) -> tuple[Contexts, Codes] | None:
     """Find clusters of prompts by variance.
 
     Returns:
-        The clusters, and the number of each row's prompt among theirs, ``(N,)``; None without a
+        The clusters, and each row's place among their prompts, ``(N,)``; None without a
         variance, or without two prompts whose texts were kept.
     """
     facts = scores.facts
@@ -171,21 +152,21 @@ def contexts_of(
 
 def _analyze_file(
     config: AnalyzeConfig, path: str, measures: dict[str, RiskMeasure]
-) -> tuple[list[ScoresAnalysis], list[tuple[PairScores, PairEvidence]]]:
+) -> tuple[list[analysis_file.ScoresAnalysis], list[tuple[PairScores, PairEvidence]]]:
     """Analyse all scores of a file; also return its pairs, for a comparison."""
     from hidden_context.likelihood import make_likelihood
 
     every = read_score_file(
         path,
-        annotator_column=known_column(path),
+        annotator_column=heads.known_column(path),
         label_names=tests.judged_columns(config.by),
         keep_prompts=config.contexts,
     )
     analyses, pairs = [], []
     for scores in every.values():
-        likelihood = saved_likelihood(path, scores.name, alone=len(every) == 1)
+        likelihood = heads.saved_likelihood(path, scores.name, alone=len(every) == 1)
         saved = None if likelihood is None else likelihood.head
-        head = choose_head(
+        head = heads.choose_head(
             scores.width,
             file=scores.file,
             field=scores.column,
@@ -215,7 +196,7 @@ def _check_measures(measures: dict[str, RiskMeasure], head: Head, scores: Scores
         )
 
 
-def run(config: AnalyzeConfig) -> Analysis:
+def run(config: AnalyzeConfig) -> analysis_file.Analysis:
     """Analyse score files, and write the numbers if asked to.
 
     Args:
@@ -239,7 +220,7 @@ def run(config: AnalyzeConfig) -> Analysis:
     # a wrong name is told before any file is read
     measures = {name: risk.parse(name) for name in (text.strip() for text in config.risk)}
     if config.output:
-        beside = [path for file in config.files for path in head_files_of(file)]
+        beside = [path for file in config.files for path in heads.head_files_of(file)]
         check_output(config.output, [*config.files, *beside])
     for path in config.files if config.card else ():
         check_card(path)
@@ -249,40 +230,40 @@ def run(config: AnalyzeConfig) -> Analysis:
             if each.kind == "pairs" and not each.name:
                 _logger.info("wrote %s", write_card(each))
         if config.output:
-            write_json(config.output, to_json(analysis))
+            write_json(config.output, analysis_file.to_json(analysis))
             _logger.info("wrote %s", config.output)
     return analysis
 
 
-def _analyze(config: AnalyzeConfig, measures: dict[str, RiskMeasure]) -> Analysis:
+def _analyze(config: AnalyzeConfig, measures: dict[str, RiskMeasure]) -> analysis_file.Analysis:
     resampling = _resampling(config)
-    analyses: list[ScoresAnalysis] = []
-    compared: dict[str, tuple[PairScores, PairEvidence]] = {}
-    benchmarks: list[FileSections] = []
+    analyses: list[analysis_file.ScoresAnalysis] = []
+    pairs: dict[str, list[tuple[PairScores, PairEvidence]]] = {}
+    benchmarks: list[analysis_file.FileSections] = []
     for path in config.files:
         sections = [
-            FileSections(
+            analysis_file.FileSections(
                 path,
                 each.name,
                 each.style,
                 each.ties,
                 each.left_out,
-                section_accuracies(each, **vars(resampling)),
+                section_accuracies(each, resampling),
             )
             for each in read_section_scores(path, head_type=config.head)
         ]
         benchmarks += sections
         if sections and not has_rewards(path):
             continue
-        found, pairs = _analyze_file(config, path, measures)
+        found, own = _analyze_file(config, path, measures)
         analyses += found
         if path in config.compare:
-            compared[path] = _one_model(pairs, path)
+            pairs[path] = own
     comparisons = []
     if config.compare:
-        first, second = (compared.get(path) or _one_model([], path) for path in config.compare)
-        comparisons = [compare((first[0], second[0]), (first[1], second[1]), resampling)]
-    return Analysis(config, analyses, comparisons, benchmarks)
+        first, second = (_one_model(pairs.get(path, []), path) for path in config.compare)
+        comparisons = [compare(first, second, resampling)]
+    return analysis_file.Analysis(config, analyses, comparisons, benchmarks)
 
 
 def _one_model(

@@ -1,8 +1,14 @@
 """Simple models of votes on pairs, as baselines for every other model."""
 
-from hidden_context.baselines.fit import Baseline, fit_baselines, fit_linear
+from hidden_context.baselines.fit import (
+    Baseline,
+    baseline_metrics,
+    contested_auroc,
+    fit_baselines,
+    fit_linear,
+    vote_metrics,
+)
 from hidden_context.baselines.linear import LogisticRegression, RidgeRegression
-from hidden_context.baselines.metrics import baseline_metrics, contested_auroc, vote_metrics
 from hidden_context.baselines.pairs import VotedPairs
 
 __all__ = [

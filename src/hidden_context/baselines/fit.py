@@ -1,4 +1,4 @@
-r"""Four baselines: a constant, the difference in length, logistic regression, and ridge.
+r"""Four baselines, a constant, length, logistic regression and ridge, and how they predict votes.
 
 A pair is seen as the difference of its responses, and no baseline has an intercept: exchanging the
 sides of a pair exchanges its two probabilities, :math:`P(a \succ b) + P(b \succ a) = 1`.
@@ -7,13 +7,16 @@ sides of a pair exchanges its two probabilities, :math:`P(a \succ b) + P(b \succ
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import numpy as np
 
 from hidden_context.baselines.linear import LogisticRegression, RidgeRegression
 from hidden_context.baselines.pairs import FOLDS, VotedPairs
+from hidden_context.statistics.agreement import auroc, contested
 from hidden_context.statistics.checks import Floats
+from hidden_context.statistics.votes.losses import cross_entropy
 
 PENALTIES: Final = tuple(10.0 ** (-step / 2) for step in range(-2, 11))
 """Penalties per vote that are tried, from the strongest, 10, to the weakest, 10⁻⁵."""
@@ -24,6 +27,8 @@ _PATIENCE: Final = 2
 _LEAST_SHARE: Final = 0.02
 # Keeps the weight of length finite where all votes follow it.
 _LENGTH_PENALTY: Final = 1e-4
+# of a single vote nothing can be contested
+_FEWEST_VOTES: Final = 2
 
 Name = Literal["constant", "length", "logistic", "ridge"]
 _REGRESSIONS: Final[dict[str, type[LogisticRegression | RidgeRegression]]] = {
@@ -127,3 +132,53 @@ def fit_linear(
         if number - PENALTIES.index(best) >= _PATIENCE:
             break
     return Baseline(name, regression(train).fit(best), best, losses)
+
+
+def vote_metrics(first: Floats, second: Floats, pairs: VotedPairs) -> dict[str, float]:
+    """Measure probabilities against votes.
+
+    Args:
+        first: Log-probability of each pair's first response, in nats, of shape ``(C,)``.
+        second: Log-probability of the second, of shape ``(C,)``.
+        pairs: The pairs and their votes.
+
+    Returns:
+        ``loss`` in nats per vote; ``accuracy``, the share of votes for the likelier response (equal
+        probabilities and "equal" count half); ``brier``, the mean over votes of the square of the
+        share's distance to P; and ``contested_auroc`` of P near ½, where some pair of two or more
+        votes is contested and some is not.
+    """
+    share, votes = pairs.share, pairs.votes
+    side = 0.5 + 0.5 * np.sign(first - second)
+    probability = np.exp(first)
+    metrics = {
+        "loss": float(np.average(cross_entropy(first, second, share), weights=votes)),
+        "accuracy": float(np.average(share * side + (1 - share) * (1 - side), weights=votes)),
+        "brier": float(np.average((probability - share) ** 2, weights=votes)),
+    }
+    found = contested_auroc(-np.abs(probability - 0.5), pairs)
+    return metrics if np.isnan(found) else {**metrics, "contested_auroc": found}
+
+
+def contested_auroc(score: Floats, pairs: VotedPairs) -> float:
+    """Probability that a contested pair scores higher than another, ties counted ½.
+
+    Args:
+        score: Higher for pairs that are held to be contested, of shape ``(C,)``.
+        pairs: The pairs; a pair of fewer than two votes is left out.
+
+    Returns:
+        In [0, 1]; NaN where all pairs are contested or none is.
+    """
+    enough = pairs.votes >= _FEWEST_VOTES
+    if not enough.any():
+        return float("nan")
+    equal = None if pairs.equal is None else pairs.equal[enough]
+    return auroc(score[enough], contested(pairs.share[enough], equal))
+
+
+def baseline_metrics(
+    baselines: Mapping[str, Baseline], test: VotedPairs
+) -> dict[str, dict[str, float]]:
+    """Measure fitted baselines on held-out pairs, by name."""
+    return {name: vote_metrics(*fit.log_probs(test), test) for name, fit in baselines.items()}

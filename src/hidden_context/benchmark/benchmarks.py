@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.analysis.sections.benchmarks import RM_BENCH, STYLES
 from hidden_context.data.checks import Place, describe
@@ -19,9 +18,9 @@ from hidden_context.data.dialogue import is_blank, join
 from hidden_context.data.published import JUDGED, LABELS
 from hidden_context.data.responses import Kind, ScoringRow
 from hidden_context.errors import ConfigError
+from hidden_context.statistics.checks import Floats
 
 Scores = Sequence[float | None]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Benchmark(abc.ABC):
     def details(
         self, rows: Sequence[Mapping[str, Any]], scores: Sequence[Floats]
     ) -> dict[str, Any]:
-        """Compute what the benchmark states besides accuracies by section; by default nothing.
+        """Compute the benchmark's other statistics; none by default.
 
         Args:
             rows: The rows with a score for every answer.
@@ -276,7 +275,7 @@ class JudgeBench(Benchmark):
         return Candidates(self.text(row, "question", place), (chosen,), (rejected,))
 
     def with_scores(self, row: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
-        """Write the verdict that two scores make; equal ones are none of the two labels."""
+        """Write the verdict of two scores; equal scores match neither label."""
         own = pick(row, "source", *JUDGED)
         right, wrong = scores
         if right is None or wrong is None:

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from hidden_context.config import option
+from hidden_context.config import check_given, option
 from hidden_context.errors import ConfigError
-from hidden_context.scoring.config import ScoreConfig, StreamOptions, check_given
+from hidden_context.scoring.config import ScoreConfig, StreamOptions
 
 
 @dataclasses.dataclass(frozen=True)

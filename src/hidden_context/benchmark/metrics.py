@@ -1,30 +1,137 @@
-"""From the file of scores to a benchmark's metrics."""
+"""From the file of scores to a benchmark's metrics, as ``docs/guides/benchmark.md`` shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-from hidden_context.analysis.sections.accuracy import section_accuracies
+from hidden_context.analysis.sections.benchmarks import SectionAccuracy, section_accuracies
 from hidden_context.analysis.sections.read import section_scores
-from hidden_context.benchmark.benchmarks import Benchmark, Candidates, Floats
-from hidden_context.benchmark.results import MeasureResult, Spread, Unscored
+from hidden_context.benchmark.benchmarks import Benchmark, Candidates
 from hidden_context.data.checks import Place
 from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.likelihood import Likelihood
 from hidden_context.scoring.columns import People, rewards_of_people
+from hidden_context.statistics.checks import Floats
+from hidden_context.statistics.interval import RESAMPLES, Resampling
+
+FORMAT: Final = "hidden_context.benchmark"
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A text without a score.
+
+    Attributes:
+        row: Its row in the file, from 1.
+        id: What the row calls itself, or None.
+        response: Which of the answers, such as ``rejected[0]``.
+        reason: Why it has none.
+    """
+
+    row: int
+    id: str | None
+    response: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Summary of the reward distributions of one part of the rows.
+
+    Attributes:
+        part: The subset, domain or source; ``all`` for every row.
+        n: Rows.
+        stddev: Mean over rows of the mean standard deviation of their answers, in reward units.
+        preferred: Mean over rows of the mean of P(chosen ≻ rejected), over all such pairs.
+        right: Mean over rows of the share of these pairs in which that is above one half; exactly
+            one half counts half. Of a model that knows how sure it is, ``preferred`` is as high.
+    """
+
+    part: str
+    n: int
+    stddev: float
+    preferred: float
+    right: float
+
+
+@dataclass(frozen=True)
+class MeasureResult:
+    """The metrics of one risk measure.
+
+    Attributes:
+        records: Accuracies: overall, then sections with their subsets.
+        ties: Comparisons of a chosen with a rejected answer of the same score.
+        details: What else the benchmark states.
+    """
+
+    records: list[SectionAccuracy]
+    ties: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """The metrics of one model.
+
+    Attributes:
+        name: Its name in the output.
+        checkpoint: The checkpoint's folder or hub id.
+        head: The head, as JSON.
+        rows_left_out: Rows without a score for every answer, which count nowhere.
+        unscored: The answers without a score.
+        measures: Metrics by the name of the risk measure.
+        distribution: What the distributions say, of all rows and of each part.
+    """
+
+    name: str
+    checkpoint: str
+    head: dict[str, Any]
+    rows_left_out: int
+    unscored: list[Unscored]
+    measures: dict[str, MeasureResult]
+    distribution: list[Spread]
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """The metrics of all models, beside each other.
+
+    Attributes:
+        benchmark: Its name.
+        title: Its title.
+        input: The file of rows.
+        rows: Their number.
+        texts_cut: Texts whose beginning was cut, of all models.
+        scores: The file that keeps raw outputs and scores.
+        models: One entry for each model.
+    """
+
+    benchmark: str
+    title: str
+    input: str
+    rows: int
+    texts_cut: int
+    scores: Path
+    models: list[ModelResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is written as JSON, in which dataclasses are objects."""
+        return {"format": FORMAT, "version": FORMAT_VERSION, **vars(self)}
+
 
 _ALL: Final = "all"
 
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """A row and what one model gave its n answers, the right ones first.
+    """A row with one model's outputs for its n answers, the right answers first.
 
     Attributes:
         number: The row's place in the file, from 1.
@@ -66,7 +173,7 @@ class ScoredRow:
 def read_scored(
     path: Path, benchmark: Benchmark, name: str, *, several_models: bool
 ) -> Iterator[ScoredRow]:
-    """Read the rows back as one model scored them.
+    """Read back the rows with one model's scores.
 
     Args:
         path: The file of scores.
@@ -115,13 +222,14 @@ def measure_result(
     complete = [row for row in rows if row.is_complete]
     values: list[Floats] = [np.array(row.scores(measure), dtype=np.float64) for row in complete]
     details = benchmark.details([row.row for row in complete], values)
-    return MeasureResult(section_accuracies(scores, seed=seed), scores.ties, details)
+    found = section_accuracies(scores, Resampling(resamples=RESAMPLES, seed=seed))
+    return MeasureResult(found, scores.ties, details)
 
 
 def spreads(
     benchmark: Benchmark, rows: Sequence[ScoredRow], likelihood: Likelihood
 ) -> list[Spread]:
-    """Summarise what reward distributions say beside their scores.
+    """Summarise the reward distributions of all rows and of each part.
 
     Args:
         benchmark: The benchmark.

@@ -9,8 +9,8 @@ from hidden_context.terminal import NOTHING, make_table, number, percent, say, s
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hidden_context.analysis.sections.accuracy import SectionAccuracy
-    from hidden_context.benchmark.results import BenchmarkResult, ModelResult
+    from hidden_context.analysis.sections.benchmarks import SectionAccuracy
+    from hidden_context.benchmark.metrics import BenchmarkResult, ModelResult
 
 _WIDE: Final = 10_000
 """Columns of the output: a table is as wide as its content, so that no name is cut short."""

@@ -12,8 +12,13 @@ from hidden_context import risk
 from hidden_context.analysis.read.heads import saved_likelihood
 from hidden_context.benchmark.benchmarks import Benchmark, make
 from hidden_context.benchmark.config import BenchmarkConfig
-from hidden_context.benchmark.metrics import measure_result, read_scored, spreads
-from hidden_context.benchmark.results import BenchmarkResult, ModelResult
+from hidden_context.benchmark.metrics import (
+    BenchmarkResult,
+    ModelResult,
+    measure_result,
+    read_scored,
+    spreads,
+)
 from hidden_context.data.checks import Place
 from hidden_context.data.responses import ScoringRow
 from hidden_context.data.storage.files import require_file, write_json, write_yaml_config
@@ -23,9 +28,9 @@ from hidden_context.data.tokens.chat import install_chat_template
 from hidden_context.errors import DataError, HiddenContextWarning
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.scoring.columns import check_people
+from hidden_context.scoring.files import check_output, write_scores
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.merge import check_output, write_scores
-from hidden_context.scoring.people import check_people
 from hidden_context.scoring.stream import run_here
 
 DIALOGUE: Final = (

@@ -21,7 +21,7 @@ class CheckConfig(ReadOptions):
     size: int = option(0, "number of examples; 0 for all", least=0)
     annotators: str | None = option(
         None,
-        "table of what is known of annotators: a row each, a column for each thing; "
+        "table of annotators: a row for each, with what is known about them in columns; "
         "DATA.annotators.jsonl beside the data if unset",
     )
     embed: str | None = option(

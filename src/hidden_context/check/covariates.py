@@ -72,7 +72,7 @@ def compare_covariates(
     names, missing = items.votes.names, []
     with_row = np.array([n for n, name in enumerate(names) if name in known], dtype=np.int64)
     if len(with_row) < FEWEST_PEOPLE:
-        return [], [f"Something is known of {len(with_row)} annotators only; five are needed."]
+        return [], [f"Facts are known about {len(with_row)} annotators only; five are needed."]
     deviations = _deviations(items, with_row)
     found: list[Covariate] = []
     for field in dict.fromkeys(key for name in names for key in known.get(name, {})):
@@ -173,7 +173,7 @@ class _Coded:
 
 
 def _code(values: list[str | float | None]) -> _Coded | str:
-    """Code a covariate; a sentence where it cannot be tested."""
+    """Code a covariate; return a sentence if it cannot be tested."""
     there = [n for n, value in enumerate(values) if value is not None]
     if all(isinstance(values[n], float) for n in there):
         return _code_number(np.array(there), np.array([values[n] for n in there], np.float64))
@@ -195,7 +195,7 @@ def _code(values: list[str | float | None]) -> _Coded | str:
 def _code_number(people: Codes, values: Floats) -> _Coded | str:
     """Code a number by its ranks, with two or three ranges as levels."""
     if len(people) < 2 * FEWEST_PEOPLE or np.ptp(values) == 0:
-        return "the number is known of too few people, or is the same for all."
+        return "the number is known for too few people, or is the same for all."
     ranks = rankdata(values)
     parts = 3 if len(people) >= 6 * FEWEST_PEOPLE else 2
     cuts = np.quantile(values, np.arange(1, parts) / parts)
@@ -203,13 +203,10 @@ def _code_number(people: Codes, values: Floats) -> _Coded | str:
     present = np.unique(level)
     if len(present) < 2 or np.bincount(level)[present].min() < FEWEST_PEOPLE:
         return "there are no two groups of five people to compare."
-    names = [_range(values[level == number]) for number in present.tolist()]
+    own = [values[level == number] for number in present.tolist()]
+    names = [f"{each.min():.3g} to {each.max():.3g}" for each in own]
     centred = (ranks - ranks.mean())[:, None] / ranks.std()
     return _Coded("number", people, centred, np.searchsorted(present, level), names, 0)
-
-
-def _range(values: Floats) -> str:
-    return f"{values.min():.3g} to {values.max():.3g}"
 
 
 def _test(

@@ -138,7 +138,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Level:
-    """People who have a value of a covariate in common; five at least.
+    """People who share a value of a covariate; at least five.
 
     Attributes:
         name: The value, or a range of a number.
@@ -161,7 +161,7 @@ class Covariate:
     Attributes:
         name: Name of the covariate.
         kind: ``group`` or ``number``.
-        people: People of whom it is known.
+        people: People for whom it is known.
         alike: Probability that two people of the same level vote alike on an item; for a number,
             two people of the same half.
         unlike: The same for people of different levels.

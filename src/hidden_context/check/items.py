@@ -11,8 +11,7 @@ from typing import Final
 import numpy as np
 
 from hidden_context.data.dialogue import canonical_prompt, to_text
-from hidden_context.data.example import Example
-from hidden_context.data.model_input import Text
+from hidden_context.data.example import Example, Text
 from hidden_context.data.splits.division import BY_FIRST_TURN, SplitOptions
 from hidden_context.data.votes.items import ItemVotes, votes_of
 from hidden_context.errors import DataError
@@ -80,6 +79,11 @@ class Items:
     def group(self) -> Codes:
         """Index of each item's group, of shape ``(I,)``."""
         return self.votes.group
+
+    @cached_property
+    def sides(self) -> tuple[Codes, Codes]:
+        """Index of each side's response, ``(I,)``; R, one past the last response, means none."""
+        return self.first, np.where(self.second == NOBODY, len(self.responses), self.second)
 
     @cached_property
     def counts(self) -> Floats:
@@ -180,7 +184,7 @@ def _with_texts(found: ItemVotes, examples: Sequence[Example], ratings_left_out:
         second=sides[:, 1],
         prompts=list(prompts),
         prompt=prompt,
-        places=[_place(example) for example in rows],
+        places=[f"line {row.source_lines[0]}" if row.source_lines else "" for row in rows],
         ratings_left_out=ratings_left_out,
     )
 
@@ -189,7 +193,3 @@ def _response(example: Example, place: int) -> Response:
     shown = to_text(example.responses[place])
     words = to_text(example.text(place)) if len(example.responses) == 1 else shown
     return Response(example.inputs[place], words, shown)
-
-
-def _place(example: Example) -> str:
-    return f"line {example.source_lines[0]}" if example.source_lines else ""

@@ -10,7 +10,7 @@ import numpy as np
 from hidden_context.baselines.pairs import group_folds
 from hidden_context.check.features import Features
 from hidden_context.check.findings import KnownVoters
-from hidden_context.check.items import NOBODY, Items
+from hidden_context.check.items import Items
 from hidden_context.check.predict import FOLDS, SCALED_FROM, design_of, labels_of, turned
 from hidden_context.check.results import FEWEST_PEOPLE
 from hidden_context.statistics.checks import Booleans, Codes, Floats
@@ -43,8 +43,8 @@ def know_voters(
 
     .. math:: \bar\ell(\text{nobody is known}) - \bar\ell(\text{the voter is known})
 
-    The first is the best of all predictions without names: the forecasts, and those of the models
-    here for somebody unknown. Votes are of people with ten votes or more to learn from.
+    The first is the best of all predictions without names: the forecasts, and what the models
+    here predict for somebody unknown. Votes are of people with ten votes or more to learn from.
 
     Args:
         items: The items.
@@ -86,7 +86,7 @@ def know_voters(
 
 
 class _Model:
-    """What is the same for all fits: whole votes by people who are named, and features.
+    """The data that all fits share: whole votes by named people, and features.
 
     Votes are comparisons of two rows of features. A rated text is compared with one that is the
     same for all; it stands first, so that a leaning towards the first response is one towards high
@@ -122,9 +122,8 @@ class _Model:
         design = design_of(items, features, self.learned)
         most = SCALED_FROM + max(1, len(self.learned) // _ITEMS_PER_COLUMN)
         design = turned(design[:, :most], self.seed)
-        second = np.where(items.second == NOBODY, len(items.responses), items.second)
         number = int(items.group.max()) + 1
-        key = np.stack([items.first, second], axis=1) * number + items.group[:, None]
+        key = np.stack(items.sides, axis=1) * number + items.group[:, None]
         rows, place = np.unique(key, return_inverse=True)
         self.sides = place.reshape(key.shape)
         self.features = torch.as_tensor(design[rows // number], dtype=torch.float32)
@@ -185,7 +184,7 @@ class _Model:
 
 
 def _clusters(items: Items, item: Codes) -> tuple[Codes, Literal["group", "prompt", "item"]]:
-    """What intervals resample beside people: groups, where there are enough."""
+    """Choose what intervals resample beside people: groups, if there are enough."""
     if len(np.unique(items.group[item])) >= FEWEST:
         return items.group[item], "group"
     if len(np.unique(items.prompt[item])) >= FEWEST:

@@ -1,4 +1,4 @@
-"""Numbers and texts in words, and means over items."""
+"""Numbers in words, and means over items."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from hidden_context.statistics.checks import Codes, Floats
 
 if TYPE_CHECKING:
     from hidden_context.likelihood import Labels
-    from hidden_context.training.config import TrainConfig
 
 FOLDS: Final = 4
 LEAST: Final = 1e-4
@@ -95,13 +94,10 @@ def predict_fold(
         seed: Of the models.
 
     Returns:
-        The forecast of all items, of which those not learned from are of use.
+        The forecast of all items; it is of use for items that were not learned from.
     """
     design = design_of(items, features, learn)
-    first, second = (
-        items.first,
-        np.where(items.second == NOBODY, len(items.responses), items.second),
-    )
+    first, second = items.sides
     counts, groups = items.counts[learn], items.group[learn]
     sides = counts[:, [0, 2]] + counts[:, [1]] / 2
     equal = np.stack([counts[:, 1], counts[:, 0] + counts[:, 2]], axis=1)
@@ -118,7 +114,7 @@ def predict_fold(
     constant, length = design[:, :1], design[:, :2]
     tie_columns = ties(design[:, : 2 + 30])
     linear = leaning(design)
-    better, values = fit_probe(design, first, second, sides, groups, learn, measures, seed)
+    better, values = _fit_probe(items, design, sides, learn, measures, seed)
     parts = {
         "model": ((better + linear) / 2, tie_columns),
         "linear": (linear, tie_columns),
@@ -164,26 +160,17 @@ def _answers(first: Floats, equal: Floats, has_ties: bool) -> Floats:
     return np.asarray(answers / answers.sum(1, keepdims=True))
 
 
-def fit_probe(
-    design: Floats,
-    first: Codes,
-    second: Codes,
-    votes: Floats,
-    groups: Codes,
-    learn: Codes,
-    measures: Sequence[str],
-    seed: int,
+def _fit_probe(
+    items: Items, design: Floats, votes: Floats, learn: Codes, measures: Sequence[str], seed: int
 ) -> tuple[Floats, dict[str, Floats]]:
-    """Train a probe with a mean-and-variance head on some items and read all of them.
+    """Train a probe with a mean-and-variance head on some items, and predict all of them.
 
     Args:
-        design: Features of the responses, of shape ``(R, D)``.
-        first: Index of each item's first response, of shape ``(I,)``.
-        second: Index of its second response, of shape ``(I,)``.
+        items: The items.
+        design: Features of the responses, of shape ``(R + 1, D)``.
         votes: Votes for the first and the second side of the items learned from, ``equal`` counted
             one half each way, of shape ``(S, 2)``.
-        groups: Their groups, of shape ``(S,)``.
-        learn: Their indices, of shape ``(S,)``.
+        learn: Indices of the items to learn from, of shape ``(S,)``.
         measures: Names of risk measures.
         seed: Of the probe.
 
@@ -195,22 +182,30 @@ def fit_probe(
 
     from hidden_context import risk
     from hidden_context.likelihood import LikelihoodOptions, make_likelihood
+    from hidden_context.training.config import TrainConfig
     from hidden_context.training.frozen.features import FeatureSet
     from hidden_context.training.frozen.probe import train_probe
     from hidden_context.training.labels import make_head
 
-    config = _config(float(votes.sum()), seed)
+    total, (first, second) = votes.sum(1), items.sides
+    config = TrainConfig(
+        freeze_backbone=True,
+        reward_model_type="mean_and_variance",
+        probe_members=_MEMBERS,
+        # small data get small batches, so that an epoch has enough steps to learn from
+        probe_batch_size=int(np.clip(votes.sum() / _STEPS, 64, 2048)),
+        probe_learning_rate=2e-3,
+        seed=seed,
+    )
     likelihood = make_likelihood(make_head(config), LikelihoodOptions())
-    total = votes.sum(1)
     labels = labels_of(first[learn], second[learn], votes[:, 0] / total, len(design), votes=total)
-    features = torch.as_tensor(turned(design, seed), dtype=torch.float32)
-    fold = np.unique(groups, return_inverse=True)[1] % (_MEMBERS + 2)
+    data = FeatureSet(torch.as_tensor(turned(design, seed), dtype=torch.float32), labels)
+    fold = np.unique(items.group[learn], return_inverse=True)[1] % (_MEMBERS + 2)
     held_out = [torch.as_tensor(fold == member) for member in range(_MEMBERS)]
     with torch.random.fork_rng(devices=[]):
-        data = FeatureSet(features, labels)
         probe, _ = train_probe(config, likelihood, data, held_out=held_out)
     with torch.inference_mode():
-        raw = probe(features)
+        raw = probe(data.features)
         one, other = raw[torch.as_tensor(first)], raw[torch.as_tensor(second)]
         probability = likelihood.head.log_prob_preferred(one, other).exp()
         rewards = likelihood.head.distribution(raw)
@@ -230,21 +225,6 @@ def turned(design: Floats, seed: int) -> Floats:
     return np.concatenate([design[:, :SCALED_FROM], design[:, SCALED_FROM:] @ turn], axis=1)
 
 
-def _config(votes: float, seed: int) -> TrainConfig:
-    """Give small data small batches, so that an epoch has enough steps to learn from."""
-    from hidden_context.training.config import TrainConfig
-
-    size = int(np.clip(votes / _STEPS, 64, 2048))
-    return TrainConfig(
-        freeze_backbone=True,
-        reward_model_type="mean_and_variance",
-        probe_members=_MEMBERS,
-        probe_batch_size=size,
-        probe_learning_rate=2e-3,
-        seed=seed,
-    )
-
-
 def labels_of(
     first: Codes,
     second: Codes,
@@ -254,7 +234,7 @@ def labels_of(
     votes: Floats | None = None,
     annotator: Codes | None = None,
 ) -> Labels:
-    """Label comparisons of any two of some responses, each an example of its own.
+    """Make labels of comparisons between any two responses, one comparison an example.
 
     Args:
         first: Index of the first response, of shape ``(C,)``.

@@ -138,7 +138,7 @@ class Observed:
             cannot be tested.
         across_test: The same across items that one annotator judged; None where there are few.
         deviation_means: What ``Person.deviation`` measures, in words.
-        people: Annotators, those who deviate most first; empty where fewer than five are named.
+        people: Annotators, the greatest deviation first; empty where fewer than five are named.
     """
 
     items: int
@@ -189,5 +189,5 @@ class Found:
     judges: list[Judge] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``check.json`` holds: None for what is not a number."""
+        """Return the content of ``check.json``, with None for numbers that are not finite."""
         return dict(to_plain(self))

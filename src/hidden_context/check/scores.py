@@ -110,9 +110,9 @@ def most_split(items: Items, topics: Topics, answers: Floats | None) -> list[Ite
     prior = answers
     if prior is None:
         total = counts.sum(0) + 0.5
-        side = (total[0] + total[2]) / 2 if items.are_pairs else None
-        shares = np.array([side, total[1], side]) if side is not None else total
-        prior = np.tile(shares / shares.sum(), (len(items), 1))
+        if items.are_pairs:  # which side is first means nothing
+            total = (total + total[::-1]) / 2
+        prior = np.tile(total / total.sum(), (len(items), 1))
     opposite = opposite_sides(prior, counts, items.votes.table.counts.judged)
     split = items.split & (counts[:, 0] > 0) & (counts[:, 2] > 0)
     order = np.argsort(-opposite, kind="stable")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hidden_context.check.numbers import with_ends
 from hidden_context.contexts.text import shortened
-from hidden_context.terminal import make_table, number, percent, say
+from hidden_context.terminal import NOTHING, make_table, number, percent, say, table_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from hidden_context.check.findings import Advice, Predicted
     from hidden_context.check.results import Found
 
+Write = Callable[[Any], str]
 _TOPICS: Final = 8
-_TEXT: Final = 32
+_NAME, _TEXT = 36, 32
 
 
 def print_found(found: Found, page: Path, console: Console | None = None) -> None:
@@ -64,15 +66,6 @@ def print_found(found: Found, page: Path, console: Console | None = None) -> Non
     say(console, f"The whole answer: {page}")
 
 
-def _table(
-    title: str, texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]
-) -> Table:
-    table = make_table(title, texts, numbers)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 def _kinds(found: Found) -> Table:
     table = make_table("What the votes of an item look like", ["items are"], ["items", "share"])
     table.add_column("")
@@ -87,7 +80,7 @@ def _kinds(found: Found) -> Table:
 def _topics(predicted: Predicted) -> Table:
     rows = [
         (
-            _plain(topic.name),
+            shortened(topic.name, _NAME),
             f"{topic.items:,}",
             with_ends(topic.observed),
             percent(topic.predicted.estimate, 0),
@@ -97,94 +90,79 @@ def _topics(predicted: Predicted) -> Table:
     if len(rows) > _TOPICS:
         rows[_TOPICS - 2 : -2] = [(f"… {len(rows) - _TOPICS} more", "", "", "")]
     title = "Split items by topic, observed beside predicted"
-    return _table(title, ["topic"], ["items", "observed", "predicted"], rows)
+    return make_table(title, ["topic"], ["items", "observed", "predicted"], rows)
 
 
 def _items(found: Found, predicted: Predicted) -> Table:
-    sides = found.settings.sides
-    names = [sides[side].removesuffix(" response") for side in ("first", "equal", "second")]
+    sides = [found.settings.sides[side] for side in ("first", "equal", "second")]
     rows = [
         (
-            _plain(item.prompt or item.responses[0], _TEXT),
+            shortened(item.prompt or item.responses[0], _TEXT),
             item.place,
             *(f"{count:g}" for count in (item.first, item.equal, item.second)),
         )
         for item in predicted.top[:5]
     ]
-    return _table("The most split items", ["item", "place"], names, rows)
+    names = [side.removesuffix(" response") for side in sides]
+    return make_table("The most split items", ["item", "place"], names, rows)
 
 
 def _scores(predicted: Predicted) -> Table:
-    rows = [
-        (score.label, number(score.nll.estimate), number(score.auroc.estimate, 2))
-        for score in predicted.scores
-    ]
-    if rows:
-        rows.append(("(least that is possible)", number(predicted.floor), ""))
-    numbers = ["nats per vote", "finds split items"]
-    return _table("Votes on new items", ["predicted by"], numbers, rows)
+    columns: dict[str, Write] = {
+        "predicted by": attrgetter("label"),
+        "nats per vote": lambda score: number(score.nll.estimate),
+        "finds split items": lambda score: number(score.auroc.estimate, 2),
+    }
+    table = table_of("Votes on new items", predicted.scores, columns)
+    if table.row_count:
+        table.add_row("(least that is possible)", number(predicted.floor), "")
+    return table
 
 
 def _people(found: Found) -> Table:
-    rows = (
-        (
-            _plain(person.name),
-            f"{person.votes:,}",
-            with_ends(person.deviation),
-            percent(person.agreement, 0),
-        )
-        for person in found.observed.people[:5]
-    )
-    numbers = ["votes", "deviates", "agrees with others"]
-    return _table(found.observed.deviation_means, ["annotator"], numbers, rows)
+    columns: dict[str, Write] = {
+        "annotator": lambda person: shortened(person.name, _NAME),
+        "votes": lambda person: f"{person.votes:,}",
+        "deviates": lambda person: with_ends(person.deviation),
+        "agrees with others": lambda person: percent(person.agreement, 0),
+    }
+    return table_of(found.observed.deviation_means, found.observed.people[:5], columns)
 
 
 def _covariates(found: Found) -> Table:
-    rows = (
-        (
-            _plain(each.name),
-            str(each.people),
-            percent(each.alike),
-            percent(each.unlike),
-            number(each.p_adjusted),
-        )
-        for each in found.explained.covariates
-    )
-    title = "What is known of people: do those who share it answer alike?"
-    return _table(title, ["known"], ["people", "alike", "others", "p (Holm)"], rows)
+    columns: dict[str, Write] = {
+        "known": lambda each: shortened(each.name, _NAME),
+        "people": lambda each: str(each.people),
+        "alike": lambda each: percent(each.alike),
+        "others": lambda each: percent(each.unlike),
+        "p (Holm)": lambda each: number(each.p_adjusted),
+    }
+    title = "Known about people: do people who share it answer alike?"
+    return table_of(title, found.explained.covariates, columns)
 
 
 def _choices(advice: Advice) -> Table:
     rows = []
     for choice in advice.choices:
-        there = [
-            percent(choice.against_there.estimate, 0),
-            percent(choice.mean_against_there.estimate, 0),
-        ]
-        differs, is_mean = percent(choice.differs.estimate), choice.measure == "mean"
-        first, *rest = ["", "", ""] if is_mean else [differs, *there]
-        rows.append((choice.measure, first, with_ends(choice.against), *rest))
+        there = (choice.against_there, choice.mean_against_there)
+        own = [percent(choice.differs.estimate), *(percent(each.estimate, 0) for each in there)]
+        differs, *rest = ["", "", ""] if choice.measure == "mean" else own
+        rows.append((choice.measure, differs, with_ends(choice.against), *rest))
     numbers = ["differs", "votes against", "there", "mean there"]
-    return _table("If a reward model chose by …", ["measure"], numbers, rows)
+    return make_table("If a reward model chose by …", ["measure"], numbers, rows)
 
 
 def _judges(found: Found) -> Table:
-    rows = []
-    for judge in found.judges:
-        against = [] if judge.people is None else [judge.people.differ, judge.people.noise]
-        rows.append(
-            (
-                _plain(judge.name, _TEXT),
-                f"{judge.answers:,}",
-                percent(judge.alone.other_order.estimate, 0),
-                *([percent(each.estimate, 0) for each in against] or ["–", "–"]),
-            )
+    def of_people(name: str) -> Write:
+        return lambda judge: (
+            NOTHING if judge.people is None else percent(getattr(judge.people, name).estimate, 0)
         )
-    numbers = ["answers", "unsteady", "against people", "noise"]
-    return _table("Language models as judges", ["judge"], numbers, rows)
 
-
-def _plain(text: str, most: int = 36) -> str:
-    from rich.markup import escape
-
-    return escape(shortened(text, most))
+    columns: dict[str, Write] = {
+        "judge": lambda judge: shortened(judge.name, _TEXT),
+        "answers": lambda judge: f"{judge.answers:,}",
+        "unsteady": lambda judge: percent(judge.alone.other_order.estimate, 0),
+        "against people": of_people("differ"),
+        "noise": of_people("noise"),
+    }
+    return table_of("Language models as judges", found.judges, columns)

@@ -46,7 +46,7 @@ class Topics:
 
 
 def find_topics(items: Items, seed: int = 0) -> Topics:
-    """Find topics: the groups where there are few, else contexts of the prompts.
+    """Find topics: the groups if there are few, else contexts of the prompts.
 
     Args:
         items: The items.
@@ -66,7 +66,7 @@ def find_topics(items: Items, seed: int = 0) -> Topics:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Number names that occur again."""
+    """Number the names that are repeated."""
     before = places(np.unique(names, return_inverse=True)[1]).tolist()
     return [f"{name} ({n + 1})" if n else name for name, n in zip(names, before, strict=True)]
 

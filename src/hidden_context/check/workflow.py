@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from hidden_context.check.answer import (
-    FEW,
-    MEASURES,
-    answer_of,
-    kind_sentence,
-    look,
-    weigh_measures,
-)
+from hidden_context.check import answer, scores
 from hidden_context.check.config import CheckConfig
-from hidden_context.check.covariates import compare_covariates
+from hidden_context.check.covariates import Known, compare_covariates
 from hidden_context.check.features import WORDS, features_of
 from hidden_context.check.findings import Explained, Predicted
 from hidden_context.check.items import Items, read_items
@@ -26,23 +19,14 @@ from hidden_context.check.judges import compare_judges
 from hidden_context.check.known import know_voters
 from hidden_context.check.predict import Forecast, forecast
 from hidden_context.check.results import SPLIT_BY_SHARES, VERSION, Found, Observed, Settings
-from hidden_context.check.scores import (
-    calibrated,
-    chance_of_split,
-    floor_of,
-    judge_models,
-    most_split,
-    score_models,
-)
 from hidden_context.check.topics import Topics, find_topics, rank_topics
 from hidden_context.data.annotators import annotators_path, read_annotators
 from hidden_context.data.sources import load_examples
 from hidden_context.data.splits.division import SplitOptions
 from hidden_context.data.storage.files import write_json
-from hidden_context.report.html.people_page import write_people_page
+from hidden_context.report.html.page import write_people_page
 
 Say = Callable[[str], None]
-Known = Mapping[str, Mapping[str, str | float]]
 
 _SIDES: Final = {
     "comparisons": {"first": "first response", "equal": "equal", "second": "second response"},
@@ -98,15 +82,15 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
     if config.anonymise:
         items, known = anonymised(items, known, config.seed)
     tell("looking at the votes")
-    observed, missing = look(items, config.seed)
+    observed, missing = answer.look(items, config.seed)
     topics = find_topics(items, config.seed)
     answers, advice, voters = None, None, None
     if observed.judged and config.predict:
         tell("predicting votes")
         features = features_of(items, config.embed, config.max_length, config.seed)
-        answers = forecast(items, features, MEASURES, config.seed)
+        answers = forecast(items, features, answer.MEASURES, config.seed)
         if answers is not None:
-            advice = weigh_measures(items, answers.values, config.seed)
+            advice = answer.weigh_measures(items, answers.values, config.seed)
             voters = know_voters(items, features, answers.answers, config.seed)
     predicted, lines = _predicted(items, topics, answers, config)
     if isinstance(voters, str):
@@ -114,7 +98,10 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
     elif voters is not None and predicted is not None:
         predicted = dataclasses.replace(predicted, voters=voters)
     tell("comparing people")
-    explained, more = _explained(items, topics, known, config)
+    covariates, more = compare_covariates(items, known, config.seed) if known else ([], [])
+    explained = Explained(
+        *answer.kind_sentence(items), covariates, topics.contexts, topics.contexts_by
+    )
     missing += [
         *lines,
         *more,
@@ -126,7 +113,7 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
         source=data.report.source,
         report=str(data.report),
         settings=_settings(config, options, items, answers),
-        answer=answer_of(items, observed, predicted, explained),
+        answer=answer.answer_of(items, observed, predicted, explained),
         observed=observed,
         predicted=predicted,
         explained=explained,
@@ -147,7 +134,7 @@ def _settings(
         folds=0 if answers is None else answers.folds,
         sides=_SIDES[items.votes.kind],
         middle=items.votes.middle,
-        split_means=FEW if items.has_few_votes else SPLIT_BY_SHARES,
+        split_means=answer.FEW if items.has_few_votes else SPLIT_BY_SHARES,
         anonymised=config.anonymise,
         seed=config.seed,
     )
@@ -184,33 +171,22 @@ def _predicted(
     answers = None if found is None else found.answers["model"]
     chance = None
     if answers is not None:
-        chance = calibrated(chance_of_split(answers, items, config.seed), items, config.seed)
+        chance = scores.calibrated(
+            scores.chance_of_split(answers, items, config.seed), items, config.seed
+        )
     ranked, hidden = rank_topics(items, topics, chance, config.seed)
     verdict, lines = "", list[str]()
     if found is not None:
-        verdict, lines = judge_models(items, found, config.seed)
+        verdict, lines = scores.judge_models(items, found, config.seed)
     return Predicted(
         topics_by=topics.by,
         topics=ranked,
         topics_hidden=hidden,
-        top=most_split(items, topics, answers),
-        scores=[] if found is None else score_models(items, found, config.seed),
-        floor=floor_of(items),
+        top=scores.most_split(items, topics, answers),
+        scores=[] if found is None else scores.score_models(items, found, config.seed),
+        floor=scores.floor_of(items),
         verdict=verdict,
     ), lines
-
-
-def _explained(
-    items: Items, topics: Topics, known: Known, config: CheckConfig
-) -> tuple[Explained, list[str]]:
-    conflict, indifference, sentence = kind_sentence(items)
-    covariates, missing = compare_covariates(items, known, config.seed) if known else ([], [])
-    return (
-        Explained(
-            conflict, indifference, sentence, covariates, topics.contexts, topics.contexts_by
-        ),
-        missing,
-    )
 
 
 def _not_found(
@@ -219,7 +195,7 @@ def _not_found(
     """Say what the data could not answer, one line each."""
     lines = []
     if not known and observed.annotators:
-        lines.append("Nothing is known of the annotators: give a table of them with --annotators.")
+        lines.append("Nothing is known about the annotators; give their table with --annotators.")
     if observed.judged and config.predict and answers is None:
         lines.append("There are too few items to predict votes (20 are needed).")
     if items.has_few_votes:
@@ -227,9 +203,9 @@ def _not_found(
     if not config.predict:
         lines.append("No votes were predicted (--no_predict).")
     if len(items.votes.group_names) == 1 and len(items) > 1:
-        lines.append("All items are of one group, so that intervals by group are not possible.")
+        lines.append("All items belong to one group, so intervals by group are not possible.")
     if not items.are_pairs:
-        lines.append("Ratings of single texts are no choices, so risk measures were not compared.")
+        lines.append("Ratings are no choices between responses: risk measures were not compared.")
     if items.ratings_left_out:
         lines.append(
             f"{items.ratings_left_out} ratings were left out: the data hold comparisons as well."

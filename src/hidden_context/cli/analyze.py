@@ -20,7 +20,7 @@ def main(config: AnalyzeConfig) -> None:
 
         print_analysis(workflow.run(config))
     else:
-        from hidden_context.paper import tables
         from hidden_context.paper import workflow as paper
+        from hidden_context.paper.summary import print_summary
 
-        tables.print_summary(paper.run(config))
+        print_summary(paper.run(config))

@@ -85,7 +85,8 @@ def _add_field(parser: Group, field: dataclasses.Field[Any], hint: Any) -> None:
         default = field.default_factory()
     help_text = str(facts.get("help", ""))
     if default not in (None, "", [], {}, dataclasses.MISSING):
-        help_text += f" (default: {default})"
+        turned_off = f"; --no_{field.name} for false" if default is True else ""
+        help_text += f" (default: {default}{turned_off})"
     options: dict[str, Any] = {
         "help": help_text.replace("%", "%%"),
         "default": argparse.SUPPRESS,
@@ -241,7 +242,7 @@ def parse(
 
     Args:
         config_class: A dataclass whose fields are the options.
-        argv: The arguments, or None for those of the process.
+        argv: The arguments; None for ``sys.argv``.
         prog: The command's name in its help.
         description: One sentence for its help.
 
@@ -287,8 +288,8 @@ def command(
         description: One sentence for its help.
 
     Returns:
-        A decorator. What it makes takes the arguments after the command's name, or None for those
-        of the process, and returns the exit code: the function's, or 0 if it returns None.
+        A decorator. The command takes the arguments after its name, or None for ``sys.argv``, and
+        returns the exit code: the function's, or 0 if it returns None.
     """
 
     def decorate(run: Callable[[ConfigT], int | None]) -> Main:

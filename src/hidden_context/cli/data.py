@@ -15,7 +15,6 @@ from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
 
 if TYPE_CHECKING:
-    from hidden_context.data.collections.source import Source
     from hidden_context.data.sources import ExampleData
 
 
@@ -96,8 +95,17 @@ def run_import(config: ImportConfig) -> None:
     from hidden_context.errors import ConfigError
 
     if config.list:
-        for name in NAMES:
-            _print_source(find_source(name))
+        for source in map(find_source, NAMES):
+            print(f"{source.name}: {source.title}")
+            for title, text in (
+                ("holds", ", ".join(source.holds)),
+                ("gives", source.gives),
+                ("files", source.files),
+                ("from", source.published),
+                ("licence", source.licence),
+                ("cite", source.citation),
+            ):
+                print(f"  {title:<8} {text}")
         return
     if config.source is None or not config.files or config.output is None:
         raise ConfigError(
@@ -111,21 +119,8 @@ def run_import(config: ImportConfig) -> None:
     print(report)
 
 
-def _print_source(source: Source) -> None:
-    print(f"{source.name}: {source.title}")
-    for title, text in (
-        ("holds", ", ".join(source.holds)),
-        ("gives", source.gives),
-        ("files", source.files),
-        ("from", source.published),
-        ("licence", source.licence),
-        ("cite", source.citation),
-    ):
-        print(f"  {title:<8} {text}")
-
-
 def _splits_to_read(config: InspectConfig) -> list[str]:
-    """Return the splits named or there; one empty name stands for a table without splits."""
+    """Return the split that is named, or all splits that are there."""
     from hidden_context.data.sources import available_splits
 
     if config.split is not None:

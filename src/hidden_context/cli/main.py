@@ -21,7 +21,7 @@ VERBS = {
     "evaluate": "score a preference data set and report accuracy, loss and r²",
     "score": "score texts, responses or pairs, streaming and resumable",
     "export": "a reward model as a folder that Transformers, PEFT, vLLM and SGLang load",
-    "reference": "what is usual among the texts of a model's data, which guards compare with",
+    "reference": "percentiles of the texts of a model's data, which guards compare with",
     "serve": "reward models over HTTP, by the contracts that trainers know",
     "analyze": "numbers with intervals, tests and comparisons from evaluations",
     "report": "one HTML file to look at: distributions, calibration, clusters, every comparison",
@@ -45,7 +45,7 @@ def run_safely(
 
     Args:
         command: Takes the arguments and returns an exit code.
-        argv: The arguments after the command's name, or None for those of the process.
+        argv: The arguments after the command's name; None for ``sys.argv``.
 
     Returns:
         The exit code: 0, 1 for a negative result, 2 for bad input, 130 when interrupted.
@@ -112,7 +112,7 @@ def _tidy_warnings() -> None:
 
 
 def _drop_output() -> None:
-    """Discard what is still to be printed: its reader has gone."""
+    """Discard the remaining output: its reader has gone."""
     with contextlib.suppress(OSError, ValueError):  # no such thing where output is captured
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -10,7 +10,7 @@ from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.progress import say
 
 if TYPE_CHECKING:
-    from hidden_context.acquisition.results import Chosen, GroupSummary
+    from hidden_context.acquisition.workflow import Chosen, GroupSummary
 
 _MOST_GROUPS: Final = 12
 _NAME: Final = 32
@@ -55,7 +55,7 @@ def summary_lines(chosen: Chosen) -> list[str]:
         lines += ["", f"{'group':<{_NAME}} {'items':>6} {'votes':>7} {'new':>6}  before   after"]
         lines += [_group_line(each) for each in chosen.groups[:_MOST_GROUPS]]
     if len(chosen.groups) > _MOST_GROUPS:
-        lines.append(f"and {len(chosen.groups) - _MOST_GROUPS} groups more")
+        lines.append(f"and {len(chosen.groups) - _MOST_GROUPS} more groups")
     return lines
 
 

@@ -14,9 +14,10 @@ from hidden_context.quickstart.config import QuickstartConfig
 )
 def main(config: QuickstartConfig) -> None:
     """Parse, run, print the tables, draw the figure."""
-    from hidden_context.quickstart import figures, tables, workflow
+    from hidden_context.quickstart.presentation import draw, print_result
+    from hidden_context.quickstart.workflow import run
 
-    result = workflow.run(config)
-    files = figures.draw(result)
-    tables.print_result(result)
+    result = run(config)
+    files = draw(result)
+    print_result(result)
     print(f"figure: {', '.join(map(str, files))}")

@@ -10,8 +10,8 @@ from hidden_context.scoring.config import ReferenceConfig
 @command(
     ReferenceConfig,
     "hidden-context reference",
-    "Put into a model's folder what is usual among the texts of its data, so that "
-    "trainers can be guarded; see docs/guides/guard.md.",
+    "Add percentiles of the texts of a model's data to its folder, so that trainers "
+    "can be guarded; see docs/guides/guard.md.",
 )
 def main(config: ReferenceConfig) -> None:
     """Parse, make the reference, print where it lies and its texts."""

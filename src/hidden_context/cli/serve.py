@@ -26,6 +26,6 @@ def main(config: ServeConfig) -> None:
             f"serve needs {' and '.join(missing)}; run: pip install 'hidden-context[serve]'."
         )
     use_cache_without_network()
-    from hidden_context.serve.run import run
+    from hidden_context.serve.app import run
 
     run(config)

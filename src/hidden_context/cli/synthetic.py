@@ -13,8 +13,7 @@ DESCRIPTION = (
 
 def run_experiment(config: SyntheticConfig) -> None:
     """Run the experiment and print its table."""
-    from hidden_context.synthetic.tables import print_summary
-    from hidden_context.synthetic.workflow import run
+    from hidden_context.synthetic.workflow import print_summary, run
 
     print_summary(run(config))
 

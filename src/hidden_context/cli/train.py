@@ -13,7 +13,7 @@ from hidden_context.training.config import TrainConfig
 
 @dataclasses.dataclass(frozen=True)
 class TrainFlags(TrainConfig):
-    """The options, with a floor under what is trained on."""
+    """Options of training, with a least number of judgements."""
 
     min_judgements: int = changed(TrainConfig, "min_judgements", 20)
 

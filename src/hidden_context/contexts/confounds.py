@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.checks import Codes, Floats, sample_rows
 from hidden_context.statistics.interval import FEWEST, Interval, cluster_interval, cluster_sums
 from hidden_context.statistics.means import ratio_interval
 
@@ -54,7 +54,7 @@ def length_confounds(
         length: ``(N, 2)``, characters or tokens of both sides; rows with NaN are left out.
         cluster: ``(N,)``, the number of each pair's prompt.
         position: ``(N,)``, the pair's place in a sequence, or 0 and 1 for which side was shown
-            first; NaN leaves a row out; None asks nothing of it.
+            first; NaN leaves a row out; None where it is not known.
         level: Confidence level.
         seed: Of the bootstrap, and of the pairs that are drawn where there are over 200 000.
 
@@ -73,7 +73,7 @@ def length_confounds(
         )
     if position is not None and np.shape(position) != (size,):
         raise ConfigError(f"{size} variances need as many positions, not {np.shape(position)}.")
-    drawn = _drawn(size, seed)
+    drawn = sample_rows(size, seed, MAX_PAIRS)
     columns: dict[Any, Floats] = {
         "length": length.sum(1),
         "length_difference": np.abs(length[:, 0] - length[:, 1]),
@@ -89,12 +89,6 @@ def length_confounds(
         correlation = spearman_interval(variance[rows], column[rows], own, level=level, seed=seed)
         found.append(Confound(name, correlation, _sentence(name, correlation, int(own.max()) + 1)))
     return found
-
-
-def _drawn(size: int, seed: int) -> Codes:
-    if size <= MAX_PAIRS:
-        return np.arange(size)
-    return np.sort(np.random.default_rng(seed).choice(size, MAX_PAIRS, replace=False))
 
 
 def spearman_interval(
@@ -195,7 +189,7 @@ def context_beyond_length(
         ConfigError: If no pair is left, or variance or length is the same for all of them.
     """
     length = np.asarray(length, np.float64)
-    rows = _drawn(len(variance), seed)
+    rows = sample_rows(len(variance), seed, MAX_PAIRS)
     rows = rows[np.isfinite(length[rows]).all(1) & (np.asarray(context)[rows] >= 0)]
     if len(rows) == 0 or np.ptp(variance[rows]) == 0:
         raise ConfigError("no pair with a length and a context, or all variances are equal.")

@@ -12,7 +12,7 @@ from hidden_context.contexts.levels import cluster_by_silhouette, find_levels
 from hidden_context.contexts.text import Texts, distinctive_terms, read_texts, shortened
 from hidden_context.data.storage.files import to_plain
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.checks import Codes, Floats, sample_rows
 
 MAX_PROMPTS: Final = 50_000
 """Of more prompts, so many are drawn at random (by the seed) with all their pairs."""
@@ -83,9 +83,7 @@ class Contexts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what analysis.json holds."""
-        found = dict(to_plain(self))
-        del found["assignment"]
-        return found
+        return {name: value for name, value in to_plain(self).items() if name != "assignment"}
 
 
 def find_contexts(
@@ -129,9 +127,7 @@ def find_contexts(
             "prompts is needed."
         )
     used = np.unique(cluster)
-    chosen = used
-    if len(used) > MAX_PROMPTS:
-        chosen = np.sort(np.random.default_rng(seed).choice(used, MAX_PROMPTS, replace=False))
+    chosen = used[sample_rows(len(used), seed, MAX_PROMPTS)]
     place = np.full(len(prompts), -1, dtype=np.int64)
     place[chosen] = np.arange(len(chosen))
     own = place[cluster]
@@ -211,6 +207,7 @@ def _topics(texts: Texts, label: Codes, sums: Floats, total: float) -> tuple[lis
     terms = distinctive_terms(texts.counts, texts.terms, label)
     size = np.bincount(label, minlength=count)
     order = np.argsort(-variance / pairs, kind="stable")
+    share = variance / total if total > 0 else pairs / pairs.sum()
     topics = [
         Topic(
             name=", ".join(terms[k][:3]) or "no distinctive term",
@@ -218,9 +215,7 @@ def _topics(texts: Texts, label: Codes, sums: Floats, total: float) -> tuple[lis
             prompts=int(size[k]),
             pairs=int(pairs[k]),
             mean_variance=float(variance[k] / pairs[k]),
-            variance_share=float(variance[k] / total)
-            if total > 0
-            else float(pairs[k] / pairs.sum()),
+            variance_share=float(share[k]),
         )
         for k in order
     ]

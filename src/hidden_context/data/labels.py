@@ -7,12 +7,12 @@ import math
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hidden_context.data.checks import NOWHERE, Place, read_annotator
 from hidden_context.data.example import Example, Judgement, Rating
-from hidden_context.data.expand import comparisons_of
-from hidden_context.data.importers.answers import ENTRY_KEYS
+from hidden_context.data.importers.answers import name_of
+from hidden_context.data.reshape import comparisons_of
 
 if TYPE_CHECKING:
     from hidden_context.likelihood.labels import Labels
@@ -43,21 +43,9 @@ def annotator_of(
     if not isinstance(judgement.columns, ChainMap):
         return read_annotator(judgement.columns.get(column), column, place)
     entry, row = judgement.columns.maps
-    who = read_annotator(entry.get(column), f"{_name_of(entry, row)}.{column}", place)
+    name = name_of(entry, row) or "entry"
+    who = read_annotator(entry.get(column), f"{name}.{column}", place)
     return read_annotator(row.get(column), column, place) if who is None else who
-
-
-def _name_of(entry: Any, row: Any) -> str:
-    """Find the name of an entry in its row, such as ``annotations[1]``."""
-    lists = ((name, row.get(name)) for name in ENTRY_KEYS)
-    places = (
-        f"{name}[{number}]"
-        for name, values in lists
-        if isinstance(values, list)
-        for number, value in enumerate(values)
-        if value is entry
-    )
-    return next(places, "entry")
 
 
 def annotator_names(examples: Sequence[Example], column: str = "annotator") -> list[str]:
@@ -93,7 +81,7 @@ def labels_of(
 
     Args:
         examples: E examples.
-        index: Index of an annotator by name, −1 for unknown annotators; None knows nobody.
+        index: Index of an annotator by name, −1 for unknown annotators; None makes all unknown.
         column: The column that says who judged.
         levels: How many answers the likelihood knows; strengths have to fit where it knows more
             than three.

@@ -16,9 +16,8 @@ from hidden_context.data.dialogue import (
     is_blank,
     join,
 )
-from hidden_context.data.example import Example
+from hidden_context.data.example import Example, Text, Tools, read_tools, with_context
 from hidden_context.data.importers import pairs
-from hidden_context.data.model_input import Text, Tools, read_tools, with_context
 from hidden_context.data.published import has_lists, plain_row
 from hidden_context.data.storage.rows import iter_rows, require_row
 from hidden_context.errors import ConfigError, DataError
@@ -176,12 +175,8 @@ def _response_texts(
         _require(columns, field, "responses", place)
     prompt = read_conversation(columns["prompt"], "prompt", place)
     remedy = 'Write {"prompt": "...", "responses": ["...", "..."]}'
-    responses = [
-        read_conversation(response, f"responses[{number}]", place)
-        for number, response in enumerate(
-            read_list(columns["responses"], "responses", place, remedy, "response")
-        )
-    ]
+    listed = read_list(columns["responses"], "responses", place, remedy, "response")
+    responses = [read_conversation(r, f"responses[{n}]", place) for n, r in enumerate(listed)]
     whole = [isinstance(r, list) and begins_with(r, prompt) for r in responses if not is_blank(r)]
     inside = bool(whole) and all(whole)
     blank = [is_blank(response) for response in responses]

@@ -16,10 +16,9 @@ from typing import Literal
 from hidden_context.data.example import Example, Ranking
 from hidden_context.data.importers import read_row
 from hidden_context.data.importers.answers import unread_keys
-from hidden_context.data.report import ReadReport
-from hidden_context.data.storage import hub, layouts
+from hidden_context.data.report import ReadReport, blank_responses, has_votes, keep_responses
+from hidden_context.data.storage import layouts
 from hidden_context.data.storage.rows import Row, iter_rows, require_row
-from hidden_context.data.usable import blank_responses, has_votes, keep_responses
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 OnMalformed = Literal["error", "skip"]
@@ -68,7 +67,7 @@ def _local_path(data_path: str | Path) -> Path | None:
     path = Path(data_path).expanduser()
     if path.exists():
         return path
-    if isinstance(data_path, str) and hub.is_hub_id(data_path):
+    if isinstance(data_path, str) and layouts.is_hub_id(data_path):
         return None
     raise MissingFileError(
         path,
@@ -112,7 +111,7 @@ def available_splits(
     """
     path = _local_path(data_path)
     if path is None:
-        return hub.hub_splits(str(data_path), revision)
+        return layouts.hub_splits(str(data_path), revision)
     return layouts.available_splits(path, data_subset)
 
 
@@ -122,14 +121,14 @@ def _iter_source(
     """Yield ``(place, line, row, whether to filter by data_subset)`` of a split."""
     path = _local_path(data_path)
     if path is None:
-        filtered = data_subset != "both" and not hub.is_hh_rlhf(str(data_path))
-        for line, row in hub.iter_hub_rows(str(data_path), data_subset, split, revision):
+        filtered = data_subset != "both" and not layouts.is_hh_rlhf(str(data_path))
+        for line, row in layouts.iter_hub_rows(str(data_path), data_subset, split, revision):
             yield f"{data_path} ({split})", line, row, filtered
         return
     for part in layouts.find_parts(path, data_subset, split):
         place = str(part.path)
         rows: Iterable[tuple[int, Row]] = (
-            hub.iter_saved_rows(part.path) if part.path.is_dir() else iter_rows(part.path)
+            layouts.iter_saved_rows(part.path) if part.path.is_dir() else iter_rows(part.path)
         )
         for line, item in rows:
             if part.added_subset and isinstance(item, dict) and item.get("data_subset") is None:

@@ -237,6 +237,32 @@ class RewardDistribution(Distribution, abc.ABC):
             "Both sides must come from heads of the same type and options."
         )
 
+    @staticmethod
+    def _level(q: float | Tensor, like: Tensor) -> Tensor:
+        """Check a quantile level; return it in the dtype and on the device of ``like``."""
+        if isinstance(q, Tensor):
+            if not bool(((q > 0) & (q < 1)).all()):
+                raise ConfigError("every quantile level must lie in (0, 1).")
+            return q.to(like)
+        if not 0.0 < q < 1.0:
+            raise ConfigError(f"the quantile level is {q}; it must lie in (0, 1).")
+        return torch.as_tensor(q, dtype=like.dtype, device=like.device)
+
+    @staticmethod
+    def _check_share(alpha: float) -> None:
+        if not 0.0 < alpha <= 1.0:
+            raise ConfigError(f"alpha is {alpha}; it must lie in (0, 1].")
+
+    @staticmethod
+    def _check_aversion(theta: float) -> None:
+        if not theta > 0:
+            raise ConfigError(f"theta is {theta}; it must be positive.")
+
+    @staticmethod
+    def _by_column(function: Callable[[Tensor], Tensor], parameter: Tensor) -> Tensor:
+        """Apply a function of the batch to a parameter of shape ``batch_shape + (C,)``, C ≥ 1."""
+        return torch.stack([function(column) for column in parameter.unbind(-1)], dim=-1)
+
     def _candidates(self, dim: int) -> int:
         """Return the batch dimension of a prompt's candidates, counted from the front."""
         if not -len(self.batch_shape) <= dim < len(self.batch_shape):
@@ -245,33 +271,3 @@ class RewardDistribution(Distribution, abc.ABC):
                 "candidates; score several responses together."
             )
         return dim % len(self.batch_shape)
-
-
-def check_level(value: float, name: str, *, closed_right: bool = False) -> None:
-    """Check that a level lies in (0, 1), or in (0, 1] where ``closed_right``.
-
-    Raises:
-        ConfigError: If it does not.
-    """
-    if not (0.0 < value < 1.0 or (closed_right and value == 1.0)):
-        raise ConfigError(f"{name} is {value}; it must lie in (0, 1{']' if closed_right else ')'}.")
-
-
-def check_aversion(theta: float) -> None:
-    """Check that an aversion to risk is positive.
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    if not theta > 0:
-        raise ConfigError(f"theta is {theta}; it must be positive.")
-
-
-def level_tensor(q: float | Tensor, like: Tensor) -> Tensor:
-    """Bring a quantile level to a tensor of the dtype and device of ``like``, checked."""
-    if isinstance(q, Tensor):
-        if not bool(((q > 0) & (q < 1)).all()):
-            raise ConfigError("every quantile level must lie in (0, 1).")
-        return q.to(like)
-    check_level(q, "the quantile level")
-    return torch.as_tensor(q, dtype=like.dtype, device=like.device)

@@ -9,14 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from hidden_context.distributions.base import (
-    Components,
-    QuantileMethod,
-    RewardDistribution,
-    check_aversion,
-    check_level,
-    level_tensor,
-)
+from hidden_context.distributions.base import Components, QuantileMethod, RewardDistribution
 from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
@@ -51,9 +44,7 @@ class CategoricalReward(ComponentReward):
         super().__init__(self.log_probs.shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> CategoricalReward:
-        # move the atoms in front so that an index speaks of the batch alone
-        per_atom = [function(log_prob) for log_prob in self.log_probs.unbind(-1)]
-        return CategoricalReward(torch.stack(per_atom, dim=-1))
+        return CategoricalReward(self._by_column(function, self.log_probs))
 
     @property
     def num_atoms(self) -> int:
@@ -87,7 +78,7 @@ class CategoricalReward(ComponentReward):
         Returns:
             Rewards, of the broadcast shape.
         """
-        level = level_tensor(q, self.log_probs).unsqueeze(-1)
+        level = self._level(q, self.log_probs).unsqueeze(-1)
         probs = self.probs
         cumulative = probs.cumsum(-1)
         if method == "step":
@@ -116,14 +107,14 @@ class CategoricalReward(ComponentReward):
 
         which is :math:`\tfrac1\alpha[\sum_{x<q} p(x)\,x + q\,(\alpha - P(X<q))]`.
         """
-        check_level(alpha, "alpha", closed_right=True)
+        self._check_share(alpha)
         probs = self.probs
         remaining = (alpha - (probs.cumsum(-1) - probs)).clamp(min=0)
         return (self.atoms * torch.minimum(probs, remaining)).sum(-1) / alpha
 
     def entropic(self, theta: float) -> Tensor:
         """Entropic risk over the atoms, exact for small and large aversion (see the base class)."""
-        check_aversion(theta)
+        self._check_aversion(theta)
         if theta <= 1:  # logsumexp would lose a small difference from log 1
             return -torch.log1p((self.probs * torch.expm1(-theta * self.atoms)).sum(-1)) / theta
         return -torch.logsumexp(self.log_probs - theta * self.atoms, dim=-1) / theta

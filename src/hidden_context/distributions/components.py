@@ -9,14 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Size, Tensor
 
-from hidden_context.distributions.base import (
-    Components,
-    QuantileMethod,
-    RewardDistribution,
-    check_aversion,
-    check_level,
-    level_tensor,
-)
+from hidden_context.distributions.base import Components, QuantileMethod, RewardDistribution
 from hidden_context.distributions.log_space import logsumexp
 
 _HALVINGS: Final = 80
@@ -54,7 +47,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
         The bracket is cut in half eighty times, so the result is exact to rounding.
         """
         parts = self.components()
-        level = level_tensor(q, parts.location)
+        level = self._level(q, parts.location)
         with torch.no_grad():
             # each component's own quantile; the mixture's lies between the least and the greatest
             own = parts.location + torch.special.ndtri(level).unsqueeze(-1) * parts.scale
@@ -96,7 +89,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
         .. math:: \tfrac1\alpha\Bigl[\sum_c w_c\bigl(m_c\Phi(z_c) - s_c\varphi(z_c)\bigr)
             + q\,(\alpha - F(q))\Bigr], \quad z_c = (q - m_c)/s_c
         """
-        check_level(alpha, "alpha", closed_right=True)
+        self._check_share(alpha)
         if alpha == 1.0:
             return self.mean
         parts = self.components()
@@ -114,7 +107,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
 
     def entropic(self, theta: float) -> Tensor:
         r"""Entropic risk, :math:`-\frac1\theta\log\sum_c w_c e^{-\theta m_c+\theta^2s_c^2/2}`."""
-        check_aversion(theta)
+        self._check_aversion(theta)
         parts = self.components()
         # about the mean, so that a small aversion does not drown in a large reward
         centred = parts.location - self.mean.unsqueeze(-1)

@@ -8,12 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Size, Tensor
 
-from hidden_context.distributions.base import (
-    Components,
-    QuantileMethod,
-    RewardDistribution,
-    level_tensor,
-)
+from hidden_context.distributions.base import Components, QuantileMethod, RewardDistribution
 from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32, log_ndtr
@@ -25,7 +20,7 @@ class FactorReward(ComponentReward):
 
     .. math:: u(x, z) = \mu(x) + L(x)\cdot z + s(x)\,\varepsilon, \qquad z \sim N(0, I_F)
 
-    The context z is one annotator's, the same for all responses he judges; the noise ε is drawn
+    The context z is one annotator's, the same for all responses they judge; the noise ε is drawn
     anew for each. So
 
     .. math:: P(a \succ b) = \Phi\bigl((\mu_a-\mu_b)/\sqrt{\|L_a-L_b\|^2+s_a^2+s_b^2}\bigr)
@@ -64,8 +59,9 @@ class FactorReward(ComponentReward):
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> FactorReward:
         mean = function(self._mean)
-        columns = [function(column) for column in self.loadings.unbind(-1)]
-        loadings = torch.stack(columns, -1) if columns else mean.new_empty((*mean.shape, 0))
+        loadings = mean.new_empty((*mean.shape, 0))
+        if self.num_factors:
+            loadings = self._by_column(function, self.loadings)
         return type(self)(mean, loadings, function(self.independent_stddev))
 
     @property
@@ -105,7 +101,7 @@ class FactorReward(ComponentReward):
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
         r"""Marginal quantile :math:`\mu + \Phi^{-1}(q)\sqrt{\|L\|^2+s^2}` (see the base class)."""
-        return self._mean + torch.special.ndtri(level_tensor(q, self._mean)) * self.stddev
+        return self._mean + torch.special.ndtri(self._level(q, self._mean)) * self.stddev
 
     def components(self) -> Components:
         """One normal, of the marginal variance (see the base class)."""

@@ -40,12 +40,8 @@ class MixtureReward(ComponentReward):
         super().__init__(self.means.shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> MixtureReward:
-        return MixtureReward(
-            *(
-                torch.stack([function(column) for column in part.unbind(-1)], dim=-1)
-                for part in (self.log_weights, self.means, self.stddevs)
-            )
-        )
+        parts = (self.log_weights, self.means, self.stddevs)
+        return MixtureReward(*(self._by_column(function, part) for part in parts))
 
     @property
     def num_components(self) -> int:

@@ -9,14 +9,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from hidden_context.distributions.base import (
-    Components,
-    QuantileMethod,
-    RewardDistribution,
-    check_aversion,
-    check_level,
-    level_tensor,
-)
+from hidden_context.distributions.base import Components, QuantileMethod, RewardDistribution
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import (
     at_least_float32,
@@ -75,7 +68,7 @@ class NormalReward(RewardDistribution):
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
         r"""Quantile :math:`\mu + \Phi^{-1}(q)\,\sigma` (see the base class)."""
-        return self._mean + torch.special.ndtri(level_tensor(q, self._mean)) * self._stddev
+        return self._mean + torch.special.ndtri(self._level(q, self._mean)) * self._stddev
 
     def cdf(self, value: Tensor) -> Tensor:
         r"""Distribution function :math:`\Phi((x-\mu)/\sigma)`."""
@@ -88,7 +81,7 @@ class NormalReward(RewardDistribution):
 
     def cvar(self, alpha: float) -> Tensor:
         r"""Mean of the worst share, :math:`\mu - \sigma\,\varphi(\Phi^{-1}(\alpha))/\alpha`."""
-        check_level(alpha, "alpha", closed_right=True)
+        self._check_share(alpha)
         if alpha == 1.0:
             return self._mean
         z = torch.special.ndtri(torch.tensor(alpha, dtype=torch.float64)).item()
@@ -97,7 +90,7 @@ class NormalReward(RewardDistribution):
 
     def entropic(self, theta: float) -> Tensor:
         r"""Entropic risk, in closed form :math:`\mu - \theta\sigma^2/2`."""
-        check_aversion(theta)
+        self._check_aversion(theta)
         return self._mean - 0.5 * theta * self.variance
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:

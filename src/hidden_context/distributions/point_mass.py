@@ -9,14 +9,7 @@ import torch
 from torch import Size, Tensor
 from torch.nn import functional
 
-from hidden_context.distributions.base import (
-    Components,
-    QuantileMethod,
-    RewardDistribution,
-    check_aversion,
-    check_level,
-    level_tensor,
-)
+from hidden_context.distributions.base import Components, QuantileMethod, RewardDistribution
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32
 
@@ -53,7 +46,7 @@ class PointMassReward(RewardDistribution):
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
         """Return the reward, whatever the level (see the base class)."""
-        level = level_tensor(q, self.value)
+        level = self._level(q, self.value)
         return self.value.expand(torch.broadcast_shapes(self.value.shape, level.shape))
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -62,12 +55,12 @@ class PointMassReward(RewardDistribution):
 
     def cvar(self, alpha: float) -> Tensor:
         """Return the reward, whatever the share (see the base class)."""
-        check_level(alpha, "alpha", closed_right=True)
+        self._check_share(alpha)
         return self.value
 
     def entropic(self, theta: float) -> Tensor:
         """Return the reward, whatever the aversion (see the base class)."""
-        check_aversion(theta)
+        self._check_aversion(theta)
         return self.value
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
@@ -92,7 +85,7 @@ class PointMassReward(RewardDistribution):
         return {}
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
-        r"""All of it noise: the logistic likelihood's :math:`\pi^2/3` (see the base class)."""
+        r"""Noise alone: the logistic likelihood's :math:`\pi^2/3` (see the base class)."""
         return {"noise": self.difference(other).variance}
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:

@@ -8,12 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hidden_context.distributions.base import (
-    Components,
-    QuantileMethod,
-    RewardDistribution,
-    level_tensor,
-)
+from hidden_context.distributions.base import Components, QuantileMethod, RewardDistribution
 from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
 from hidden_context.distributions.log_space import at_least_float32, log_ndtr, logsumexp
@@ -51,8 +46,7 @@ class QuantileReward(ComponentReward):
         super().__init__(self.atoms.shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> QuantileReward:
-        columns = [function(column) for column in self.atoms.unbind(-1)]
-        return QuantileReward(torch.stack(columns, dim=-1), self.smoothing)
+        return QuantileReward(self._by_column(function, self.atoms), self.smoothing)
 
     @property
     def num_atoms(self) -> int:
@@ -74,7 +68,7 @@ class QuantileReward(ComponentReward):
         Returns:
             Rewards, of the broadcast shape.
         """
-        level = level_tensor(q, self.atoms)
+        level = self._level(q, self.atoms)
         shape = torch.broadcast_shapes(level.shape, self.batch_shape)
         atoms = self.atoms.expand(*shape, self.num_atoms)
         place = level.expand(shape) * self.num_atoms

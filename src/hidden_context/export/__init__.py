@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hidden_context.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hidden_context.export.config import ExportConfig
@@ -11,9 +12,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportConfig", "Exported", "export_model"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        module = "config" if name == "ExportConfig" else "workflow"
-        return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module 'hidden_context.export' has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__, {"ExportConfig": "config", "Exported": "workflow", "export_model": "workflow"}
+)

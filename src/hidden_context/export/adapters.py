@@ -11,17 +11,9 @@ from torch import Tensor
 
 from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
-from hidden_context.export.check import (
-    Agreement,
-    Sample,
-    compare,
-    load_plain,
-    logits_of,
-    plain_tokenizer,
-)
-from hidden_context.export.classifier import card_facts, name_outputs
+from hidden_context.export.check import Sample, Written, load_plain, logits_of, plain_tokenizer
 from hidden_context.export.config import ExportConfig
-from hidden_context.export.output_layer import settle_padding
+from hidden_context.export.output_layer import name_outputs, settle_padding
 from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.checkpoint.contents import (
     ADAPTER_CONFIG,
@@ -40,8 +32,8 @@ _IN_PEFT: Final = "base_model.model."
 
 def write_adapters(
     source: SequenceRewardModel, sample: Sample, config: ExportConfig, folder: Path
-) -> tuple[Agreement, list[str]]:
-    """Write the adapters as PEFT folders, and check each there.
+) -> Written:
+    """Write the adapters as PEFT folders, and run each there.
 
     The folder is what ``save_pretrained`` writes: an ensemble's members lie in ``member_0``, …; one
     adapter lies in the folder itself. With ``write_base`` there is ``base`` too.
@@ -53,11 +45,11 @@ def write_adapters(
         folder: An empty folder.
 
     Returns:
-        How far what PEFT loads is from the checkpoint, and what was done, for people.
+        What the outputs are that PEFT loads, and what they have to be.
 
     Raises:
         ConfigError: If the model has no adapters, or its last layer a bias without a place.
-        CheckpointError: If what PEFT loads does not give the checkpoint's rewards.
+        CheckpointError: If PEFT cannot load an adapter.
     """
     if not hasattr(source.module, "peft_config"):
         raise ConfigError(
@@ -80,10 +72,7 @@ def write_adapters(
         )
         tokenizer = plain_tokenizer(folder / BASE, sample)
     found = _adapter_outputs(base.to(source.device), members, sample, tokenizer)
-    agreement = compare(found, sample.raw, sample)
-    source.card = {"data": card_facts(config, agreement, notes)}
-    source.write_card(folder)
-    return agreement, notes
+    return Written(source, found, sample.raw, notes)
 
 
 def _settle_configurations(members: Sequence[Path], base_model: str | None) -> list[str]:

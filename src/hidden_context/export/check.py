@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hidden_context.data.model_input import Text
+from hidden_context.data.example import Text
 from hidden_context.data.tokens.tokenize import tokenize_texts
 from hidden_context.errors import CheckpointError, first_line
 from hidden_context.export.config import ExportConfig
@@ -61,6 +61,22 @@ class Sample:
     max_length: int
     dtype: torch.dtype = torch.float32
     trust_remote_code: bool = False
+
+
+class Written(NamedTuple):
+    """A folder that was written and run.
+
+    Attributes:
+        model: Writes the folder's model card.
+        found: The outputs that other libraries get from the folder, of shape ``(N, K)``.
+        expected: What they have to be.
+        notes: What was done beside it, for people.
+    """
+
+    model: SequenceRewardModel
+    found: Tensor
+    expected: Tensor
+    notes: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +147,7 @@ def compare(found: Tensor, expected: Tensor, sample: Sample) -> Agreement:
     agreement = Agreement(greatest, allowed, len(expected))
     if not greatest <= allowed:
         raise CheckpointError(
-            "the export was taken back: loaded by other libraries its outputs differ from the "
+            "the export was deleted: loaded by other libraries its outputs differ from the "
             f"checkpoint's by {greatest:.2g}, and rounding explains at most {allowed:.2g}. Take "
             "another --dtype, or serve the checkpoint itself with `hidden-context serve`."
         )
@@ -157,7 +173,7 @@ def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Te
     left = info["missing_keys"] | (info["unexpected_keys"] - {"score.bias"})
     if left:
         raise CheckpointError(
-            f"the export was taken back: Transformers loads it without {some(left)}."
+            f"the export was deleted: Transformers loads it without {some(left)}."
         )
     tokenizer = plain_tokenizer(folder, sample)
     return logits_of(model.to(device), tokenizer, sample)
@@ -225,7 +241,22 @@ def plain_tokenizer(folder: Path, sample: Sample) -> Any:
     for text, ids, expected in zip(sample.texts, found, sample.token_ids, strict=True):
         if ids != expected:
             raise CheckpointError(
-                f"the export was taken back: its tokenizer makes other tokens of {text!r} than the "
+                f"the export was deleted: its tokenizer makes other tokens of {text!r} than the "
                 "checkpoint's does."
             )
     return tokenizer
+
+
+def card_facts(config: ExportConfig, agreement: Agreement, notes: list[str]) -> dict[str, str]:
+    """Return what the model card says of an export."""
+    facts = {
+        "exported from": config.checkpoint,
+        "form": config.form,
+        "precision of the backbone": config.dtype,
+        "loads with": "AutoModelForSequenceClassification; its logits are the raw outputs, and "
+        "no softmax or sigmoid belongs on them",
+        "checked": f"by Transformers alone, {agreement}",
+    }
+    if config.form == "adapters":
+        facts["loads with"] = "PEFT, each member's folder on the backbone as a classifier"
+    return facts | {f"note {number}": note for number, note in enumerate(notes, 1)}

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from hidden_context.config import check_options, option
+from hidden_context.config import check_given, check_options, option
 from hidden_context.errors import ConfigError
 
 Form = Literal["full", "scalar", "adapters"]
@@ -44,11 +44,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         check_options(self)
         needed = {"a checkpoint": self.checkpoint, "--output": self.output}
-        missing = [name for name, value in needed.items() if not value]
-        if missing:
-            raise ConfigError(
-                f"export needs {' and '.join(missing)}, as in: export CHECKPOINT --output FOLDER."
-            )
+        check_given(needed, "export CHECKPOINT --output FOLDER")
         if self.drop_constant and self.form != "scalar":
             raise ConfigError(
                 "--drop_constant goes with --form scalar alone: of several raw outputs a constant "
@@ -58,8 +54,8 @@ class ExportConfig:
             raise ConfigError("--write_base goes with --form adapters alone; leave it out.")
         if self.form == "adapters" and self.dtype != "float32" and not self.write_base:
             raise ConfigError(
-                "adapters keep the precision they were trained in; --dtype is that of the backbone "
-                "of --write_base. Leave it out."
+                "adapters keep the precision they were trained in; --dtype is for the backbone of "
+                "--write_base. Leave it out."
             )
 
     @property

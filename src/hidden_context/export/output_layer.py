@@ -1,4 +1,4 @@
-"""The last layer and padding token of an exported classifier."""
+"""The last layer, its outputs' names, and the padding token of an exported classifier."""
 
 from __future__ import annotations
 
@@ -73,9 +73,8 @@ def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str 
     if norm is not None and _moved(bias, layer.weight.detach(), norm):
         return 0.0, f"the bias {shown} of {name} went into the layer normalisation before it"
     if drop_constant:
-        return float(
-            bias
-        ), f"the constant {shown} was left out: a reward is the checkpoint's minus it"
+        note = f"the constant {shown} was left out: a reward is the checkpoint's minus it"
+        return float(bias), note
     remedy = (
         "Leave it out with --drop_constant (no comparison changes), or serve the checkpoint itself"
         if layer.out_features == 1
@@ -153,3 +152,16 @@ def settle_padding(model: Any, tokenizer: Any) -> str | None:
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return done
+
+
+def name_outputs(module: Any) -> None:
+    """Mark the outputs as numbers, not classes, and name them, for servers.
+
+    vLLM applies softmax or sigmoid to whatever is not called a regression; other servers refuse
+    folders without names of outputs.
+    """
+    count = int(module.config.num_labels)
+    names = ["reward"] if count == 1 else [f"raw_{number}" for number in range(count)]
+    module.config.id2label = dict(enumerate(names))
+    module.config.label2id = {name: number for number, name in enumerate(names)}
+    module.config.problem_type = "regression"

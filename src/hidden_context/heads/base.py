@@ -35,9 +35,15 @@ class LinearMean:
 
 @dataclasses.dataclass(frozen=True)
 class Head(abc.ABC):
-    """Reads a network's raw outputs as reward distributions; it has options but no weights."""
+    """Reads a network's raw outputs as reward distributions; it has options but no weights.
+
+    Attributes:
+        type: The name of the kind of head.
+        mean_output: Which raw output is the mean reward itself; None if none is.
+    """
 
     type: ClassVar[str]
+    mean_output: ClassVar[int | None] = None
 
     @property
     @abc.abstractmethod
@@ -85,7 +91,9 @@ class Head(abc.ABC):
     @property
     def linear_mean(self) -> LinearMean | None:
         """The mean reward as a linear function of the raw outputs; None if it is not linear."""
-        return None
+        if self.mean_output is None:
+            return None
+        return LinearMean.output(self.mean_output, self.num_outputs)
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:

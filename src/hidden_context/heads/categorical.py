@@ -34,6 +34,7 @@ class CategoricalHead(Head):
     num_atoms: int = 10
     entropy_coeff: float = 0.1
     type: ClassVar[str] = "categorical"
+    meaning = "logits of the probabilities of rewards evenly spaced from 0 to 1"
 
     def __post_init__(self) -> None:
         if self.num_atoms < 2:
@@ -45,11 +46,6 @@ class CategoricalHead(Head):
     def num_outputs(self) -> int:
         """One logit per atom."""
         return self.num_atoms
-
-    @property
-    def meaning(self) -> str:
-        """What the raw outputs are, for people."""
-        return "logits of the probabilities of rewards evenly spaced from 0 to 1"
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:

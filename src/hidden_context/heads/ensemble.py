@@ -44,6 +44,7 @@ class EnsembleHead(Head):
     location: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     type: ClassVar[str] = "ensemble"
+    can_average = False  # members are meant to differ
 
     def __post_init__(self) -> None:
         for name in ("location", "scale"):
@@ -71,11 +72,6 @@ class EnsembleHead(Head):
     def output_scales(self) -> tuple[float, ...]:
         """The members' scales, at least ``prior_scale``."""
         return tuple(max(c, self.prior_scale) for c in self.member.output_scales) * self.num_members
-
-    @property
-    def can_average(self) -> bool:
-        """Never: members are meant to differ."""
-        return False
 
     @property
     def has_context(self) -> bool:

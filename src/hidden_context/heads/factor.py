@@ -12,7 +12,7 @@ from torch.nn import functional
 from hidden_context.distributions import FactorReward
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import ConfigError
-from hidden_context.heads.base import SMALL_START, Head, LinearMean
+from hidden_context.heads.base import SMALL_START, Head
 from hidden_context.heads.mean_and_variance import STDDEV_FLOOR
 
 
@@ -41,6 +41,8 @@ class FactorHead(Head):
     num_factors: int = 1
     variance_penalty: float = 0.0
     type: ClassVar[str] = "factor"
+    mean_output = 0
+    has_context = True
 
     def __post_init__(self) -> None:
         if self.num_factors < 0:
@@ -67,11 +69,6 @@ class FactorHead(Head):
         return (SMALL_START, *(1.0 for _ in range(self.num_factors)), SMALL_START)
 
     @property
-    def has_context(self) -> bool:
-        """Always: the factors are the context."""
-        return True
-
-    @property
     def can_average(self) -> bool:
         """Only without factors: each network has its own signs and axes."""
         return self.num_factors == 0
@@ -80,11 +77,6 @@ class FactorHead(Head):
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """One factor for each output after the first two."""
         return {"num_factors": max(width - 2, 0)}
-
-    @property
-    def linear_mean(self) -> LinearMean:
-        """The first raw output."""
-        return LinearMean.output(0, self.num_outputs)
 
     def distribution(self, raw: Tensor) -> FactorReward:
         """Read raw ``(…, F + 2)`` as factor rewards of batch shape ``(…)``."""

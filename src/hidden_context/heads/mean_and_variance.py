@@ -11,7 +11,7 @@ from torch.nn import functional
 from hidden_context.distributions import NormalReward
 from hidden_context.distributions.log_space import at_least_float32, check_likelihood
 from hidden_context.errors import ConfigError
-from hidden_context.heads.base import Head, LinearMean
+from hidden_context.heads.base import Head
 
 STDDEV_FLOOR: Final = 1e-6
 
@@ -39,26 +39,14 @@ class MeanAndVarianceHead(Head):
     variance_penalty: float = 0.0
     likelihood: str = "probit"
     type: ClassVar[str] = "mean_and_variance"
+    mean_output = 0
+    num_outputs = 2
+    meaning = "mean, and standard deviation before softplus, of a normal reward"
 
     def __post_init__(self) -> None:
         check_likelihood(self.likelihood)
         if not self.variance_penalty >= 0:
             raise ConfigError(f"variance_penalty is {self.variance_penalty}; it must be ≥ 0.")
-
-    @property
-    def num_outputs(self) -> int:
-        """Two outputs: mean, and standard deviation before softplus."""
-        return 2
-
-    @property
-    def meaning(self) -> str:
-        """What the raw outputs are, for people."""
-        return "mean, and standard deviation before softplus, of a normal reward"
-
-    @property
-    def linear_mean(self) -> LinearMean:
-        """The first raw output."""
-        return LinearMean.output(0, self.num_outputs)
 
     def distribution(self, raw: Tensor) -> NormalReward:
         """Read raw ``(…, 2)`` as normal rewards of batch shape ``(…)``."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hidden_context.distributions import QuantileReward
 from hidden_context.distributions.log_space import at_least_float32
 from hidden_context.errors import ConfigError
-from hidden_context.heads.base import Head, LinearMean
+from hidden_context.heads.base import Head
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class QuantileHead(Head):
     num_atoms: int = 10
     smoothing: float = 0.2
     type: ClassVar[str] = "quantile"
+    mean_output = 0
 
     def __post_init__(self) -> None:
         if self.num_atoms < 1:
@@ -59,11 +60,6 @@ class QuantileHead(Head):
     def options_for_width(cls, width: int) -> dict[str, Any]:
         """One output per atom."""
         return {"num_atoms": max(width, 1)}
-
-    @property
-    def linear_mean(self) -> LinearMean:
-        """The first raw output."""
-        return LinearMean.output(0, self.num_outputs)
 
     def distribution(self, raw: Tensor) -> QuantileReward:
         """Read raw ``(…, N)`` as quantile rewards of batch shape ``(…)``."""

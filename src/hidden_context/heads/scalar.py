@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from hidden_context.distributions import PointMassReward
-from hidden_context.heads.base import Head, LinearMean
+from hidden_context.heads.base import Head
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,9 @@ class ScalarHead(Head):
     """
 
     type: ClassVar[str] = "base"
-
-    @property
-    def num_outputs(self) -> int:
-        """One output."""
-        return 1
-
-    @property
-    def meaning(self) -> str:
-        """What the raw output is, for people."""
-        return "one reward per text; P(a preferred to b) = sigmoid(r_a - r_b)"
-
-    @property
-    def linear_mean(self) -> LinearMean:
-        """The first raw output."""
-        return LinearMean.output(0, self.num_outputs)
+    mean_output = 0
+    num_outputs = 1
+    meaning = "one reward per text; P(a preferred to b) = sigmoid(r_a - r_b)"
 
     def distribution(self, raw: Tensor) -> PointMassReward:
         """Read raw ``(…, 1)`` as point masses of batch shape ``(…)``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import os
 import random
 import threading
@@ -22,6 +21,7 @@ from hidden_context.errors import (
     OverOptimisedError,
     first_line,
 )
+from hidden_context.relabel.pacing import retry_after
 
 TOKEN_VARIABLE: Final = "HIDDEN_CONTEXT_TOKEN"
 """Environment variable of the bearer token that a server asks for."""
@@ -190,7 +190,7 @@ class RewardClient:
             return None
         # clients that were refused together do not come back together
         wait = self.options.first_wait * 2**attempt * random.uniform(0.5, 1.0)
-        asked = None if response is None else _retry_after(response.headers.get("Retry-After"))
+        asked = None if response is None else retry_after(response.headers)
         return min(max(wait, asked or 0.0), self.options.longest_wait)
 
     def _unreachable(self, error: Exception) -> str:
@@ -234,23 +234,9 @@ def is_url(text: object) -> bool:
 
 
 def _split(request: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[int]]:
-    """Part what is sent from the names of the responses."""
+    """Separate what is sent from the places of the responses."""
     body = {key: value for key, value in request.items() if key != "items"}
     return body, request.get("items") or range(len(body["responses"]))
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds that a server asks for, given as such or as a date."""
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except ValueError:
-        return None
 
 
 def _read(response: Any, problem: str | None, items: Sequence[int], url: str) -> Answer:
@@ -262,12 +248,20 @@ def _read(response: Any, problem: str | None, items: Sequence[int], url: str) ->
     status = response.status_code
     if status >= 400:
         error = _error_of(response)
+        message = str(error.get("message") or f"HTTP {status}").rstrip(".")
         place = error.get("item")
         if status < 500 and type(place) is int and 0 <= place < len(items):
-            return UnscoredItemError(items[place], _message(error, status))
+            return UnscoredItemError(items[place], message)
         if error.get("type") == "over_optimised":
-            raise OverOptimisedError(f"{url} stopped the training: {_message(error, status)}.")
-        raise _refusal(status, _message(error, status), items, url)
+            raise OverOptimisedError(f"{url} stopped the training: {message}.")
+        if status >= 500:
+            raise RewardServerError(f"{url} failed with {status} for {_names(items)}: {message}.")
+        if status in (401, 403):
+            raise ConfigError(
+                f"{url} asks for a token ({message}). Put it into the environment variable "
+                f"{TOKEN_VARIABLE}."
+            )
+        raise ConfigError(f"{url} refused {_names(items)} with {status}: {message}.")
     try:
         answer = response.json()
         count = len(answer["mean"])
@@ -279,22 +273,6 @@ def _read(response: Any, problem: str | None, items: Sequence[int], url: str) ->
     if count != len(items):
         raise RewardServerError(f"{url} answered {count} rewards for {len(items)} responses.")
     return dict(answer)
-
-
-def _refusal(status: int, message: str, items: Sequence[int], url: str) -> HiddenContextError:
-    """The error of a request that failed as a whole."""
-    if status >= 500:
-        return RewardServerError(f"{url} failed with {status} for {_names(items)}: {message}.")
-    if status in (401, 403):
-        return ConfigError(
-            f"{url} asks for a token ({message}). Put it into the environment variable "
-            f"{TOKEN_VARIABLE}."
-        )
-    return ConfigError(f"{url} refused {_names(items)} with {status}: {message}.")
-
-
-def _message(error: Mapping[str, Any], status: int) -> str:
-    return str(error.get("message") or f"HTTP {status}").rstrip(".")
 
 
 def _error_of(response: Any) -> Mapping[str, Any]:

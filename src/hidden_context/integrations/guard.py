@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from hidden_context.data.dialogue import Conversation
 from hidden_context.errors import ConfigError, HiddenContextWarning, OverOptimisedError
 from hidden_context.integrations.sources import Answered, LocalSource, RewardSource
 from hidden_context.scoring.guard import Guard, Seen, parse_guard
+from hidden_context.scoring.requests import Answers, Scorer
 
-__all__ = ["Guard", "GuardLike", "check_guard", "observe", "seen_of", "stop_callback", "watch"]
+__all__ = ["Guard", "GuardLike", "check_guard", "observe", "observe_each", "seen_of"]
 
 GuardLike: TypeAlias = "str | Guard | None"
 """A guard, its text form such as ``stop:bound=0.2``, or None for none."""
@@ -38,18 +39,6 @@ def check_guard(guard: GuardLike, source: RewardSource) -> Guard | None:
     if isinstance(source, LocalSource) and source.scorer.model.reference is None:
         raise ConfigError(f"the guard needs the model's reference, but it has none. {_REMEDY}")
     return found
-
-
-def watch(guard: Guard | None, answered: Iterable[Answered]) -> None:
-    """Show answers to a guard, and let it warn or stop.
-
-    Raises:
-        ConfigError: If a server answers without percentiles.
-        OverOptimisedError: If the guard stops, and nobody stops gracefully for it.
-    """
-    if guard is None:
-        return
-    observe(guard, seen_of(answered))
 
 
 def seen_of(answered: Iterable[Answered]) -> list[Seen]:
@@ -89,6 +78,28 @@ def observe(guard: Guard, seen: Iterable[Seen]) -> None:
         warnings.warn(alarm.message, HiddenContextWarning, stacklevel=3)
 
 
+def observe_each(
+    guard: Guard | None, keys: Sequence[str], scorer: Scorer, answers: Answers
+) -> None:
+    """Let a guard look at texts one by one: nobody says which of them answer one prompt.
+
+    Args:
+        guard: The guard; None for none.
+        keys: What identifies the prompt of each text.
+        scorer: The model.
+        answers: The texts' raw outputs, all finite.
+
+    Raises:
+        OverOptimisedError: If the guard stops, and nobody stops gracefully for it.
+    """
+    reference = scorer.model.reference
+    if guard is None or reference is None or answers.distance is None:
+        return
+    sigma = reference.percentiles("sigma", scorer.rewards(answers.raw).stddev).tolist()
+    each = zip(keys, sigma, answers.distance.tolist(), strict=True)
+    observe(guard, [Seen(key, [s], [d]) for key, s, d in each])
+
+
 def prompt_key(prompt: Conversation) -> str:
     """Write a prompt as a key that equal prompts share."""
     return json.dumps(prompt, sort_keys=True, default=repr)
@@ -108,6 +119,7 @@ def stop_callback(guard: Guard) -> Any:
     Raises:
         ConfigError: If the guard only warns.
     """
+    from accelerate.utils import gather_object
     from transformers import TrainerCallback
 
     if guard.action != "stop":
@@ -117,19 +129,12 @@ def stop_callback(guard: Guard) -> Any:
         """Saves and stops at the end of a step."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            if _anywhere(guard.alarm is not None):
+            if any(gather_object([guard.alarm is not None])):
                 control.should_save = control.should_training_stop = True
             return control
 
     guard.stops_gracefully = True
     return StopOverOptimisation()
-
-
-def _anywhere(found: bool) -> bool:
-    """Whether any process of the training found something."""
-    from accelerate.utils import gather_object
-
-    return any(gather_object([found]))
 
 
 _REMEDY = "Make it once: hidden-context reference CHECKPOINT DATA (docs/guides/guard.md)."

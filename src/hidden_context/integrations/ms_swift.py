@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hidden_context.data.checks import NOWHERE
 from hidden_context.data.dialogue import Conversation, Message
-from hidden_context.data.model_input import Tools, read_tools
+from hidden_context.data.example import Tools, read_tools
 from hidden_context.errors import CheckpointError, DataError
-from hidden_context.integrations.guard import Guard, GuardLike, check_guard
-from hidden_context.integrations.reward import Unscored, score
-from hidden_context.integrations.sources import LocalSource, Model, RewardSource, open_source
+from hidden_context.integrations.guard import GuardLike, check_guard
+from hidden_context.integrations.reward import Batch, Unscored, score
+from hidden_context.integrations.sources import LocalSource, Model, open_source
 from hidden_context.models.checkpoint.contents import find_file
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.checkpoint.likelihood_file import load_likelihood
@@ -51,6 +52,7 @@ def reward_orm(
     """
     source = open_source(model_or_url, name=name, annotator=annotator)
     own = check_guard(guard, source)
+    ask = partial(score, source, risk=risk, unscored=unscored, guard=own)
 
     class HiddenContextReward:
         """Scores completions; equal prompts are run once."""
@@ -71,8 +73,7 @@ def reward_orm(
                     field="messages",
                     remedy="Keep the column messages in the data set",
                 )
-            known = tools or [None] * len(messages)
-            return _rewards(source, messages, known, risk, unscored, own)
+            return _rewards(ask, messages, tools or [None] * len(messages))
 
     return HiddenContextReward
 
@@ -100,24 +101,19 @@ def reward_plugin(
 
         def __init__(self, model: Any, template: Any = None) -> None:
             self.model, self.template = model, template
-            self.source = LocalSource(Scorer(_reward_model(model)))
-            self.guard = check_guard(guard, self.source)
+            source = LocalSource(Scorer(_reward_model(model)))
+            own = check_guard(guard, source)
+            self.ask = partial(score, source, risk=risk, unscored=unscored, guard=own)
 
         def __call__(self, inputs: Sequence[Mapping[str, Any]], **_: Any) -> list[float | None]:
             messages = [row["messages"] for row in inputs]
-            tools = [row.get("tools") for row in inputs]
-            return _rewards(self.source, messages, tools, risk, unscored, self.guard)
+            return _rewards(self.ask, messages, [row.get("tools") for row in inputs])
 
     return HiddenContextPlugin
 
 
 def _rewards(
-    source: RewardSource,
-    messages: Sequence[Sequence[Message]],
-    tools: Sequence[Any],
-    risk: str,
-    unscored: Unscored,
-    guard: Guard | None,
+    ask: Callable[..., Batch], messages: Sequence[Sequence[Message]], tools: Sequence[Any]
 ) -> list[float | None]:
     prompts: list[Conversation | None] = [list(turns[:-1]) for turns in messages]
     responses: list[Conversation] = [list(turns[-1:]) for turns in messages]
@@ -125,7 +121,7 @@ def _rewards(
         read_tools({"tools": given}, list(turns), NOWHERE)
         for given, turns in zip(tools, messages, strict=True)
     ]
-    batch = score(source, prompts, responses, risk, tools=read, unscored=unscored, guard=guard)
+    batch = ask(prompts, responses, tools=read)
     return [None if item in batch.reasons else value for item, value in enumerate(batch.values)]
 
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hidden_context import risk as risks
-from hidden_context.errors import ConfigError, DataError
-from hidden_context.integrations.guard import GuardLike, check_guard, observe, prompt_key
+from hidden_context.errors import ConfigError
+from hidden_context.integrations.guard import GuardLike, check_guard, observe_each, prompt_key
 from hidden_context.integrations.reward import single_measure
 from hidden_context.integrations.sources import LocalSource, Model, open_source
-from hidden_context.risk import RiskMeasure
-from hidden_context.scoring.guard import Seen
 from hidden_context.scoring.prepare import MarkedText
-from hidden_context.scoring.requests import Answers, Described
+from hidden_context.scoring.requests import extra_logs
 
 RewardFunction = Callable[
     [Sequence[str], Sequence[str], Sequence[Any]], "dict[str, Tensor | dict[str, Tensor]]"
@@ -50,7 +47,7 @@ def reward_function(
             watches σ and distance, no disagreement.
 
     Returns:
-        The function. OpenRLHF takes an error of it as "no reward" and stops at the batch; its log
+        The function. OpenRLHF takes an error from it as "no reward" and stops at the batch; its log
         names the item.
 
     Raises:
@@ -70,36 +67,11 @@ def reward_function(
         queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]
     ) -> dict[str, Tensor | dict[str, Tensor]]:
         answers = local.raw([MarkedText(query) for query in queries])
-        for item, reason in enumerate(answers.reasons):
-            if reason is not None:
-                raise DataError(f"item {item} cannot be scored: {reason}")
-        found = [_one(local, answers.part(n, n + 1), measure) for n in range(len(queries))]
-        rewards = torch.cat([one.values[str(measure)] for one in found]).float()
-        logs = {
-            "mean": torch.cat([one.mean for one in found]).float(),
-            "stddev": torch.cat([one.stddev for one in found]).float(),
-        }
-        log_sigma = logs["stddev"].log()
-        if bool(log_sigma.isfinite().all()):
-            logs["log_sigma"] = log_sigma
-        where = [one.percentiles for one in found if one.percentiles is not None]
-        if where:
-            logs["distance"] = torch.tensor([one.distance[0] for one in where])
-        if own is not None:
-            keys = [prompt_key(p or q) for p, q in zip(prompts, queries, strict=True)]
-            each = zip(keys, where, strict=True)
-            observe(own, [Seen(key, one.sigma, one.distance) for key, one in each])
-        for name in found[0].shares if found else {}:
-            share = torch.cat([one.shares[name] for one in found]).float()
-            if bool(share.isfinite().all()):  # a share of nothing is no number to be logged
-                logs[f"share_{name}"] = share
-        return {"rewards": rewards, "scores": rewards, "extra_logs": logs}
+        found = local.scorer.rewards(answers.complete("item"), annotator)
+        keys = [prompt_key(p or q) for p, q in zip(prompts, queries, strict=True)]
+        observe_each(own, keys, local.scorer, answers)
+        rewards, logs = measure(found).float(), extra_logs(found, answers.distance)
+        floats = {name: values.float() for name, values in logs.items()}
+        return {"rewards": rewards, "scores": rewards, "extra_logs": floats}
 
     return reward_func
-
-
-def _one(source: LocalSource, answers: Answers, measure: RiskMeasure) -> Described:
-    """Describe one query by itself: others of the batch are no candidates of its prompt."""
-    return source.scorer.describe(
-        answers.raw, measure, annotator=source.annotator, distance=answers.distance
-    )

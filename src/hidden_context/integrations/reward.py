@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from hidden_context import risk as risks
 from hidden_context.data.dialogue import Conversation
-from hidden_context.data.model_input import Tools
+from hidden_context.data.example import Tools
 from hidden_context.errors import ConfigError, DataError
-from hidden_context.integrations.guard import Guard, check_guard, watch
-from hidden_context.integrations.sources import Answered, Candidates, Model, Rewards, open_source
+from hidden_context.integrations.guard import Guard, check_guard, observe, seen_of
+from hidden_context.integrations.sources import Answered, Candidates, Model, open_source
 
 Unscored = Literal["error", "none"]
 
@@ -23,67 +24,56 @@ class Batch:
     """Rewards of N responses to any number of prompts, in the order given.
 
     Attributes:
-        count: N.
         answered: What is known of each prompt's candidates.
         reasons: Why a response has no reward, by its place; its numbers are NaN.
+        values: The risk measure's value of each response, in reward units.
+        mean: Expected reward of each response.
+        stddev: Standard deviation of each response's reward, in reward units.
+        log_sigma: Logarithm of each standard deviation; NaN where nothing varies.
+        distance: Percentile of each response's distance to the training texts, in [0, 1].
+        disagreement: Disagreement about the candidates of each response's prompt, in [0, ½].
+        shares: Share of each response's variance by its cause.
     """
 
-    count: int
     answered: Sequence[Answered]
     reasons: dict[int, str]
+    values: list[float]
+    mean: list[float]
+    stddev: list[float]
+    log_sigma: list[float]
+    distance: list[float]
+    disagreement: list[float]
+    shares: dict[str, list[float]]
 
-    @property
-    def values(self) -> list[float]:
-        """The risk measure's value of each response, in reward units."""
-        return self._each(lambda rewards: rewards.values)
+    @classmethod
+    def of(cls, answered: Sequence[Answered]) -> Batch:
+        """Put the candidates of all prompts into the order that was asked for."""
+        reasons = {item: why for found in answered for item, why in found.reasons.items()}
+        items = [item for found in answered for item in found.candidates.items]
+        rewards = [found.rewards for found in answered]
 
-    @property
-    def mean(self) -> list[float]:
-        """Expected reward of each response."""
-        return self._each(lambda rewards: rewards.mean)
+        def column(values: Iterable[Sequence[float]]) -> list[float]:
+            result = [math.nan] * (len(items) + len(reasons))
+            for item, value in zip(items, chain.from_iterable(values), strict=True):
+                result[item] = value
+            return result
 
-    @property
-    def stddev(self) -> list[float]:
-        """Standard deviation of each response's reward, in reward units."""
-        return self._each(lambda rewards: rewards.stddev)
-
-    @property
-    def log_sigma(self) -> list[float]:
-        """Logarithm of each standard deviation; NaN where nothing varies."""
-        return self._each(lambda rewards: rewards.log_sigma)
-
-    @property
-    def distance(self) -> list[float]:
-        """Percentile of each response's distance to the training texts, in [0, 1]."""
-        return self._each(lambda rewards: rewards.distance)
+        named = ("values", "mean", "stddev", "log_sigma", "distance")
+        return cls(
+            answered,
+            reasons,
+            **{name: column(getattr(own, name) for own in rewards) for name in named},
+            disagreement=column([own.disagreement] * len(own.mean) for own in rewards),
+            shares={
+                name: column(own.shares.get(name, []) for own in rewards)
+                for name in dict.fromkeys(name for own in rewards for name in own.shares)
+            },
+        )
 
     @property
     def has_reference(self) -> bool:
         """Whether the model has a reference, so that distances are known."""
         return any(found.rewards.percentiles is not None for found in self.answered)
-
-    @property
-    def disagreement(self) -> list[float]:
-        """Disagreement about the candidates of each response's prompt, in [0, ½]."""
-        return self._each(lambda rewards: [rewards.disagreement] * len(rewards.mean))
-
-    @property
-    def shares(self) -> dict[str, list[float]]:
-        """Share of each response's variance by its cause."""
-        names = dict.fromkeys(name for found in self.answered for name in found.rewards.shares)
-
-        def share(name: str) -> list[float]:
-            return self._each(lambda rewards: rewards.shares.get(name, []))
-
-        return {name: share(name) for name in names}
-
-    def _each(self, column: Callable[[Rewards], Sequence[float]]) -> list[float]:
-        """Read a number of each response, in the order that was asked for."""
-        result = [math.nan] * self.count
-        for found in self.answered:
-            for item, value in zip(found.candidates.items, column(found.rewards), strict=True):
-                result[item] = value
-        return result
 
 
 def finite_mean(values: Sequence[float]) -> float | None:
@@ -156,7 +146,7 @@ def score(
     """
     groups, source = _groups(prompts, responses, tools, risk), open_source(model)
     guard = check_guard(guard, source)
-    return _batch(groups, source.answer(groups, risk), unscored, guard)
+    return _batch(source.answer(groups, risk), unscored, guard)
 
 
 async def score_async(
@@ -172,7 +162,7 @@ async def score_async(
     """Do what ``score`` does without blocking the event loop."""
     groups, source = _groups(prompts, responses, tools, risk), open_source(model)
     guard = check_guard(guard, source)
-    return _batch(groups, await source.answer_async(groups, risk), unscored, guard)
+    return _batch(await source.answer_async(groups, risk), unscored, guard)
 
 
 def single_measure(risk: str) -> str:
@@ -206,20 +196,15 @@ def _groups(
     return groups
 
 
-def _batch(
-    groups: Sequence[Candidates],
-    answered: Sequence[Answered],
-    unscored: Unscored,
-    guard: Guard | None,
-) -> Batch:
+def _batch(answered: Sequence[Answered], unscored: Unscored, guard: Guard | None) -> Batch:
     """Put answers together and show them to the guard; an item without a reward may be an error."""
-    reasons = {item: why for found in answered for item, why in found.reasons.items()}
-    if reasons and unscored == "error":
-        item = min(reasons)
+    batch = Batch.of(answered)
+    if batch.reasons and unscored == "error":
+        item = min(batch.reasons)
         raise DataError(
-            f"item {item} cannot be scored: {reasons[item]}",
+            f"item {item} cannot be scored: {batch.reasons[item]}",
             remedy="Leave it out, or say unscored='none' where the trainer takes None for it",
         )
-    batch = Batch(sum(len(group.items) for group in groups), answered, reasons)
-    watch(guard, batch.answered)
+    if guard is not None:
+        observe(guard, seen_of(answered))
     return batch

@@ -8,14 +8,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
-
-from torch import Tensor
+from typing import Any, TypeAlias
 
 from hidden_context import risk as risks
-from hidden_context.data.dialogue import Conversation, join
-from hidden_context.data.model_input import Text, Tools, with_context
+from hidden_context.data.dialogue import Conversation
+from hidden_context.data.example import Tools
 from hidden_context.errors import ConfigError
 from hidden_context.integrations.client import (
     Answer,
@@ -27,8 +26,11 @@ from hidden_context.integrations.client import (
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.loading import load_model
-from hidden_context.scoring.prepare import Asked
+from hidden_context.scoring.prepare import Asked, texts_of
 from hidden_context.scoring.requests import Answers, Percentiles, Scorer, disagreement
+
+RewardSource: TypeAlias = "LocalSource | RemoteSource"
+"""Where rewards come from; it answers, with or without blocking the event loop."""
 
 Model: TypeAlias = "str | Path | RewardModel | Scorer | RewardClient | RewardSource"
 """A checkpoint, the address of a server, or either of them opened already."""
@@ -55,18 +57,6 @@ class Candidates:
         kept = [n for n, item in enumerate(self.items) if item not in left_out]
         responses, items = [self.responses[n] for n in kept], [self.items[n] for n in kept]
         return replace(self, responses=responses, items=items)
-
-    def texts(self) -> list[Text]:
-        """The whole texts that a model reads."""
-        if self.prompt is None:
-            return [with_context(response, None, self.tools) for response in self.responses]
-        begin = self.prompt
-        texts = [join(begin, response) for response in self.responses]
-        chat = join(begin, [])
-        return [
-            with_context(text, begin if isinstance(text, str) else chat, self.tools)
-            for text in texts
-        ]
 
 
 @dataclass(frozen=True)
@@ -116,18 +106,6 @@ class Answered:
     reasons: dict[int, str] = field(default_factory=dict)
 
 
-class RewardSource(Protocol):
-    """Where rewards come from."""
-
-    def answer(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
-        """Score the candidates of several prompts."""
-        ...
-
-    async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
-        """Do the same without blocking the event loop."""
-        ...
-
-
 class LocalSource:
     """A model in this process; threads wait for each other.
 
@@ -147,20 +125,15 @@ class LocalSource:
             ConfigError: If the risk measure is not known, or not defined for the model.
         """
         measure = risks.parse(risk)
-        answers = self.raw([text for group in asked for text in group.texts()])
-        raw, why, distance = answers.raw, answers.reasons, answers.distance
+        texts = [texts_of(group.prompt, group.responses, group.tools) for group in asked]
+        answers = self.raw(list(chain.from_iterable(texts)))
         result, start = [], 0
         for group in asked:
             end = start + len(group.items)
-            reasons = {
-                item: reason
-                for item, reason in zip(group.items, why[start:end], strict=True)
-                if reason is not None
-            }
-            kept = [n for n in range(start, end) if why[n] is None]
-            rewards = self._read(raw[kept], measure, None if distance is None else distance[kept])
-            result.append(Answered(group.without(reasons), rewards, reasons))
-            start = end
+            own, start = answers.part(start, end), end
+            why = zip(group.items, own.reasons, strict=True)
+            reasons = {item: reason for item, reason in why if reason is not None}
+            result.append(Answered(group.without(reasons), self._read(own, measure), reasons))
         return result
 
     async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
@@ -172,9 +145,13 @@ class LocalSource:
         with self._lock:
             return self.scorer.raw(asked)
 
-    def _read(self, raw: Tensor, measure: risks.RiskMeasure, distance: Tensor | None) -> Rewards:
-        if not len(raw):
+    def _read(self, answers: Answers, measure: risks.RiskMeasure) -> Rewards:
+        kept = [n for n, reason in enumerate(answers.reasons) if reason is None]
+        if not kept:
             return _NOTHING
+        raw, distance = answers.raw[kept], answers.distance
+        if distance is not None:
+            distance = distance[kept]
         found = self.scorer.describe(raw, measure, annotator=self.annotator, distance=distance)
         return Rewards(
             found.values[str(measure)].tolist(),
@@ -208,41 +185,51 @@ class RemoteSource:
         """
         rounds = _Rounds(asked)
         while rounds.open:
-            rounds.take(self.client.ask([self._request(group, risk) for group in rounds.groups]))
-        return [self._read(*done) for done in rounds.done()]
+            rounds.take(self.client.ask(self._requests(rounds, risk)))
+        return self._read(rounds)
 
     async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
         """Do the same without blocking the event loop."""
         rounds = _Rounds(asked)
         while rounds.open:
-            requests = [self._request(group, risk) for group in rounds.groups]
-            rounds.take(await self.client.ask_async(requests))
-        return [self._read(*done) for done in rounds.done()]
+            rounds.take(await self.client.ask_async(self._requests(rounds, risk)))
+        return self._read(rounds)
 
-    def _request(self, group: Candidates, risk: str) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "prompt": group.prompt,
-            "responses": list(group.responses),
-            "tools": group.tools,
-            "risk": risk,
-            "annotator": self.annotator,
-            "items": group.items,
-        }
+    def _requests(self, rounds: _Rounds, risk: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "model": self.model,
+                "prompt": group.prompt,
+                "responses": list(group.responses),
+                "tools": group.tools,
+                "risk": risk,
+                "annotator": self.annotator,
+                "items": group.items,
+            }
+            for group in (rounds.groups[n] for n in rounds.open)
+        ]
 
-    def _read(
-        self, group: Candidates, found: Mapping[str, Any] | None, reasons: dict[int, str]
-    ) -> Answered:
+    def _read(self, rounds: _Rounds) -> list[Answered]:
+        return [
+            Answered(group, self._rewards(group, rounds.found.get(n)), rounds.reasons[n])
+            for n, group in enumerate(rounds.groups)
+        ]
+
+    def _rewards(self, group: Candidates, found: Mapping[str, Any] | None) -> Rewards:
         if found is None:
-            return Answered(group, _NOTHING, reasons)
+            return _NOTHING
         try:
+            where = found.get("percentiles")  # none without a reference, or by an earlier server
+            if where is not None:
+                sigma, distance = _numbers(where["sigma"]), _numbers(where["distance"])
+                where = Percentiles(sigma, distance, *_numbers([where["disagreement"]]))
             rewards = Rewards(
                 _numbers(found["risk"]["values"]),
                 _numbers(found["mean"]),
                 _numbers(found["stddev"]),
                 [_numbers(row) for row in found["preferred"]],
                 {str(name): _numbers(share) for name, share in found["shares"].items()},
-                _percentiles(found.get("percentiles")),
+                where,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RewardServerError(
@@ -251,36 +238,29 @@ class RemoteSource:
             ) from error
         if len(rewards.values) != len(group.items) or not all(map(math.isfinite, rewards.values)):
             raise RewardServerError(f"{self.client.url} answered a reward that is not a number.")
-        return Answered(group, rewards, reasons)
+        return rewards
 
 
 class _Rounds:
     """Prompts that are asked for until every response has a reward or a reason."""
 
     def __init__(self, asked: Sequence[Candidates]) -> None:
-        self._groups = list(asked)
-        self._found: list[Mapping[str, Any] | None] = [None] * len(self._groups)
-        self._reasons: list[dict[int, str]] = [{} for _ in self._groups]
-        self.open = [n for n, group in enumerate(self._groups) if group.items]
+        self.groups = list(asked)
+        self.found: dict[int, Mapping[str, Any]] = {}
+        self.reasons: list[dict[int, str]] = [{} for _ in asked]
 
     @property
-    def groups(self) -> list[Candidates]:
-        return [self._groups[n] for n in self.open]
+    def open(self) -> list[int]:
+        return [n for n, group in enumerate(self.groups) if group.items and n not in self.found]
 
     def take(self, answers: Sequence[Answer]) -> None:
         """Keep the answers of a round, and the reasons of responses that were refused."""
-        again = []
         for n, answer in zip(self.open, answers, strict=True):
             if isinstance(answer, UnscoredItemError):
-                self._reasons[n][answer.item] = answer.reason
-                self._groups[n] = self._groups[n].without(self._reasons[n])
-                again += [n] if self._groups[n].items else []
+                self.reasons[n][answer.item] = answer.reason
+                self.groups[n] = self.groups[n].without(self.reasons[n])
             else:
-                self._found[n] = answer
-        self.open = again
-
-    def done(self) -> list[tuple[Candidates, Mapping[str, Any] | None, dict[int, str]]]:
-        return list(zip(self._groups, self._found, self._reasons, strict=True))
+                self.found[n] = answer
 
 
 _NOTHING = Rewards([], [], [], [], {})
@@ -290,14 +270,6 @@ _opening = threading.Lock()
 def _numbers(values: Sequence[float | None]) -> list[float]:
     """Read numbers; null, which JSON has for NaN, is NaN."""
     return [math.nan if value is None else float(value) for value in values]
-
-
-def _percentiles(found: Mapping[str, Any] | None) -> Percentiles | None:
-    """Read percentiles; a server whose model has no reference, or an earlier one, sends none."""
-    if found is None:
-        return None
-    (divided,) = _numbers([found["disagreement"]])
-    return Percentiles(_numbers(found["sigma"]), _numbers(found["distance"]), divided)
 
 
 def open_source(

@@ -1,13 +1,14 @@
 """TRL: reward functions for GRPOTrainer and RLOOTrainer, which log σ and disagreement too.
 
 The preference pairs for DPOTrainer are in ``trl_pairs``, and a reward network for trainers that
-want one is in ``trl_module``; all of it can be imported from here.
+want one is in ``trl_module``; everything can be imported from here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from hidden_context import risk as risks
@@ -77,15 +78,12 @@ def reward_function(
     """
     source = open_source(model_or_url, name=name, annotator=annotator)
     title, own = str(risks.parse(risk)), check_guard(guard, source)
+    ask = partial(score, source, risk=title, unscored=unscored, guard=own)
 
     def reward(
         prompts: Sequence[Conversation], completions: Sequence[Conversation], **columns: Any
     ) -> list[float | None]:
-        tools = columns.get("tools")
-        batch = score(
-            source, prompts, completions, title, tools=tools, unscored=unscored, guard=own
-        )
-        return _logged(batch, title, columns)
+        return _logged(ask(prompts, completions, tools=columns.get("tools")), title, columns)
 
     reward.__name__ = title
     return reward
@@ -115,15 +113,12 @@ def async_reward_function(
     """
     source = open_source(model_or_url, name=name, annotator=annotator)
     title, own = str(risks.parse(risk)), check_guard(guard, source)
+    ask = partial(score_async, source, risk=title, unscored=unscored, guard=own)
 
     async def reward(
         prompts: Sequence[Conversation], completions: Sequence[Conversation], **columns: Any
     ) -> list[float | None]:
-        tools = columns.get("tools")
-        batch = await score_async(
-            source, prompts, completions, title, tools=tools, unscored=unscored, guard=own
-        )
-        return _logged(batch, title, columns)
+        return _logged(await ask(prompts, completions, tools=columns.get("tools")), title, columns)
 
     reward.__name__ = title
     return reward

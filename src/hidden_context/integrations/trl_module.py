@@ -13,18 +13,17 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hidden_context import risk as risks
 from hidden_context.data.tokens.chat import frame, special_tokens
-from hidden_context.errors import CheckpointError, ConfigError, DataError
-from hidden_context.integrations.guard import GuardLike, check_guard, observe
+from hidden_context.errors import CheckpointError, ConfigError
+from hidden_context.integrations.guard import GuardLike, check_guard, observe_each
 from hidden_context.integrations.reward import single_measure
 from hidden_context.integrations.sources import LocalSource
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring.config import ModelOptions
-from hidden_context.scoring.guard import Seen
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.prepare import TokenIds
-from hidden_context.scoring.requests import Answers, Scorer
+from hidden_context.scoring.requests import Scorer
 
 
 class RewardModule(nn.Module):
@@ -73,20 +72,9 @@ class RewardModule(nn.Module):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
         answers = self._scorer.raw([TokenIds(tuple(frame(ids, self._special))) for ids in rows])
-        for item, reason in enumerate(answers.reasons):
-            if reason is not None:
-                raise DataError(f"item {item} cannot be scored: {reason}")
-        self._watch(rows, answers)
-        values = self._scorer.values(answers.raw, self.measure)
+        values = self._scorer.values(answers.complete("item"), self.measure)
+        observe_each(self.guard, list(map(str, rows)), self._scorer, answers)
         return SequenceClassifierOutput(logits=values[:, None].float().to(input_ids.device))
-
-    def _watch(self, rows: Sequence[Sequence[int]], answers: Answers) -> None:
-        if self.guard is None or answers.distance is None:
-            return
-        found = self._scorer.percentiles(answers.raw, answers.distance)
-        if found is not None:  # a network is not told what texts have in common
-            each = zip(rows, found.sigma, found.distance, strict=True)
-            observe(self.guard, [Seen(str(ids), [s], [d]) for ids, s, d in each])
 
 
 def reward_module(

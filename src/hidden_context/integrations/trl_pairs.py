@@ -108,7 +108,8 @@ class PairBuilder:
         for place, (example, count) in enumerate(zip(examples, counts, strict=True)):
             items = [n for n in range(first, first + count) if n not in batch.reasons]
             possible = _possible(items, values, preferred)
-            kept = [pair for pair in possible if self._is_kept(pair)]
+            least = self.agreement if self.contested == "skip" else 0.0
+            kept = [pair for pair in possible if pair.probability >= least]
             contested += len(possible) - len(kept)
             for pair in kept[: self.pairs]:
                 rows += self._rows(example, pair, first)
@@ -118,9 +119,6 @@ class PairBuilder:
         reasons = {where[item]: reason for item, reason in batch.reasons.items()}
         return BuiltPairs(rows, contested, without, reasons)
 
-    def _is_kept(self, pair: _Pair) -> bool:
-        return self.contested != "skip" or pair.probability >= self.agreement
-
     def _rows(self, example: Mapping[str, Any], pair: _Pair, first: int) -> list[dict[str, Any]]:
         """One row, or where votes are divided in softened labels, copies in their proportion."""
         row = {key: value for key, value in example.items() if key != "responses"}
@@ -129,13 +127,12 @@ class PairBuilder:
             for item in (pair.chosen, pair.rejected)
         ]
         p = pair.probability
-        facts = {"disagreement": 2 * p * (1 - p)}
-        there = row | {"chosen": sides[0], "rejected": sides[1], "probability": p} | facts
-        there["risk_gap"] = pair.gap
+        row["disagreement"] = 2 * p * (1 - p)
+        names = ("chosen", "rejected", "probability", "risk_gap")
+        there = row | dict(zip(names, (*sides, p, pair.gap), strict=True))
         if self.contested != "soften":
             return [there]
-        back = row | {"chosen": sides[1], "rejected": sides[0], "probability": 1 - p} | facts
-        back["risk_gap"] = -pair.gap
+        back = row | dict(zip(names, (*sides[::-1], 1 - p, -pair.gap), strict=True))
         ahead = round(p * self.copies)
         return [there] * ahead + [back] * (self.copies - ahead)
 
@@ -252,7 +249,7 @@ def _possible(
 
 
 def _completion(prompt: Conversation, response: Conversation) -> Conversation:
-    """A side in the form that goes with its prompt: messages after messages."""
+    """Write a response in the form of its prompt: messages after messages."""
     if isinstance(response, str) and not isinstance(prompt, str):
         return [{"role": "assistant", "content": response}]
     return response

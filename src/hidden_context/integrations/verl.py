@@ -83,23 +83,21 @@ def _asked(
 ) -> tuple[tuple[Model, list[Conversation], list[Conversation], str], Guard | None]:
     """What ``score`` takes: the model, the prompt and its response, the measure; and the guard."""
     measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
-    source = shared_source(_named(model), name=name)
-    return (source, [prompt], [_response(prompt, response)], measure), _guard(model, name, guard)
+    if not model:
+        raise ConfigError(
+            "no reward model is named. Set reward.custom_reward_function.reward_kwargs.model to a "
+            "checkpoint or to the address of a server."
+        )
+    text = isinstance(prompt, str)
+    answer: Conversation = response if text else [{"role": "assistant", "content": response}]
+    source = shared_source(model, name=name)
+    return (source, [prompt], [answer], measure), _guard(model, name, guard)
 
 
 @lru_cache(maxsize=8)
 def _guard(model: str, name: str | None, guard: str | None) -> Guard | None:
     """The guard of all responses that this process has of a model scored."""
     return None if guard is None else parse_guard(guard)
-
-
-def _named(model: str) -> str:
-    if not model:
-        raise ConfigError(
-            "no reward model is named. Set reward.custom_reward_function.reward_kwargs.model to a "
-            "checkpoint or to the address of a server."
-        )
-    return model
 
 
 def _prompt(extra_info: Mapping[str, Any] | None, key: str) -> Conversation:
@@ -114,14 +112,11 @@ def _prompt(extra_info: Mapping[str, Any] | None, key: str) -> Conversation:
     return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
 
 
-def _response(prompt: Conversation, response: str) -> Conversation:
-    return response if isinstance(prompt, str) else [{"role": "assistant", "content": response}]
-
-
 def _logged(batch: Batch) -> dict[str, float]:
-    facts = {"score": batch.values[0], "mean": batch.mean[0], "stddev": batch.stddev[0]}
-    facts["log_sigma"] = batch.log_sigma[0]
+    columns = {"score": batch.values, "mean": batch.mean, "stddev": batch.stddev}
+    columns["log_sigma"] = batch.log_sigma
     if batch.has_reference:
-        facts["distance"] = batch.distance[0]
+        columns["distance"] = batch.distance
     # verl looks for the keys of the first response in all of them: a share of nothing stays, as NaN
-    return facts | {f"share_{name}": share[0] for name, share in batch.shares.items()}
+    columns |= {f"share_{name}": share for name, share in batch.shares.items()}
+    return {name: values[0] for name, values in columns.items()}

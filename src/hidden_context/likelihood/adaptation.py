@@ -1,4 +1,4 @@
-"""New annotators: what a few judgements say about someone whom training has not seen."""
+"""New annotators: what a few judgements say about people who were not in training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def adapt(
         covariates: What else is known of each; None for nothing.
 
     Returns:
-        A likelihood that knows these people and nobody else, in evaluation mode.
+        A likelihood that knows these people alone, in evaluation mode.
 
     Raises:
         ConfigError: If training knew no annotators, a name stands twice, a judgement is by somebody

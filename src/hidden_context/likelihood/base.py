@@ -1,4 +1,4 @@
-"""What every likelihood is: raw outputs and labels in, nats per judgement out."""
+"""What every likelihood is: raw outputs and labels in, nats per judgement out; its options."""
 
 from __future__ import annotations
 
@@ -15,9 +15,60 @@ from hidden_context.distributions import RewardDistribution
 from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
-from hidden_context.likelihood.annotators import AnnotatorNames
+from hidden_context.likelihood.annotators import AnnotatorNames, Inference
+from hidden_context.likelihood.covariates import CovariateCoding
 from hidden_context.likelihood.labels import Labels
-from hidden_context.likelihood.options import LikelihoodOptions
+from hidden_context.likelihood.ratings import RatingKind
+
+
+@dataclasses.dataclass(frozen=True)
+class LikelihoodOptions:
+    """What a likelihood learns from.
+
+    Attributes:
+        levels: Answers to a comparison: 2, 3, 5 or 7 (see ``Outcomes``).
+        margin_scale: Reward units per unit of a comparison's margin; 0 leaves margins out.
+        inference: How what differs between annotators is learned, or None for not at all.
+        taste: Whether annotators have contexts of their own; needs a head with factors.
+        habits: Habits of annotators that are learned (see ``AnnotatorHabits``).
+        covariates: How what is known of annotators becomes numbers; None where nothing is.
+        names: The annotators' names; empty where they play no part.
+        column: The column of the data that names them.
+        rating_weight: How much a rating counts beside a comparison; 0 leaves ratings out.
+        ratings: How ratings are read (see ``Ratings``).
+        rating_location: What is taken off a rating before it is read as a reward.
+        rating_scale: What is left is divided by this, > 0.
+        grades: The different ratings in ascending order, for ordinal ones.
+        styles: Whether each annotator has a level and unit of ratings.
+        seed: Seed of the annotators' start.
+
+    Raises:
+        ConfigError: If the weight of ratings is negative, or their scale not positive.
+    """
+
+    levels: int = 2
+    margin_scale: float = 0.0
+    inference: Inference | None = None
+    taste: bool = True
+    habits: tuple[str, ...] = ()
+    covariates: CovariateCoding | None = None
+    names: tuple[str, ...] = ()
+    column: str = "annotator"
+    rating_weight: float = 0.0
+    ratings: RatingKind = "gaussian"
+    rating_location: float = 0.0
+    rating_scale: float = 1.0
+    grades: tuple[float, ...] = ()
+    styles: bool = False
+    seed: int = dataclasses.field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rating_weight < math.inf:
+            raise ConfigError(f"rating_weight is {self.rating_weight}; it must be ≥ 0.")
+        if not 0 < self.rating_scale < math.inf:
+            raise ConfigError(f"rating_scale is {self.rating_scale}; it must be > 0.")
+        if not math.isfinite(self.rating_location):
+            raise ConfigError(f"rating_location is {self.rating_location}; it must be finite.")
 
 
 class Predictions(NamedTuple):
@@ -186,8 +237,7 @@ class Likelihood(nn.Module, abc.ABC):
         def predicted(**values: float) -> tuple[Tensor, Tensor]:
             usual = {"preference": 1.0, "strength": torch.nan, "margin": 0.0, **values}
             filled = {name: torch.full_like(said.margin, value) for name, value in usual.items()}
-            own = dataclasses.replace(labels, comparisons=dataclasses.replace(said, **filled))
-            found = self.predict(raw, own.without_ratings())
+            found = self.predict(raw, labels.with_comparisons(**filled).without_ratings())
             return found.forward, found.backward
 
         if not top:

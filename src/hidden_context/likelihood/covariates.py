@@ -82,7 +82,7 @@ class CovariateCoding:
 class CovariateEffects(nn.Module):
     r"""Prior means of tastes and habits by covariates, :math:`m_u = x_u B`.
 
-    So an annotator of whom nothing but the covariates is known starts from people like them. The
+    So an annotator with covariates but no judgements starts from similar people. The
     prior of B is :math:`N(0, 0.3^2)`.
 
     Args:

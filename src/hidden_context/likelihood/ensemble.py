@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from hidden_context.distributions.log_space import logsumexp
 from hidden_context.heads import Head
-from hidden_context.likelihood.base import Likelihood, Predictions
+from hidden_context.likelihood.base import Likelihood, LikelihoodOptions, Predictions
 from hidden_context.likelihood.labels import Labels
-from hidden_context.likelihood.options import LikelihoodOptions
 from hidden_context.likelihood.single import HeadLikelihood
 
 
@@ -110,7 +109,7 @@ def make_likelihood(
 
     Args:
         head: The head.
-        options: Answers and annotators; None for preferences of nobody known.
+        options: Answers and annotators; None for preferences of unknown annotators.
         design: Coded covariates of the annotators, of shape ``(U, P)``; None for zeros.
 
     Returns:

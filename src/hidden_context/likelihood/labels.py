@@ -248,24 +248,25 @@ class Labels:
             own = share[part.example]
             return {"weight": part.weight * own, "votes": part.votes * own}
 
+        ratings = dataclasses.replace(self.ratings, **shared(self.ratings))
+        return dataclasses.replace(self, ratings=ratings).with_comparisons(
+            **shared(self.comparisons)
+        )
+
+    def with_comparisons(self, **values: Tensor) -> Labels:
+        """The same labels with other values of fields of the comparisons."""
         return dataclasses.replace(
-            self,
-            comparisons=dataclasses.replace(self.comparisons, **shared(self.comparisons)),
-            ratings=dataclasses.replace(self.ratings, **shared(self.ratings)),
+            self, comparisons=dataclasses.replace(self.comparisons, **values)
         )
 
     def judged_by(self, annotator: int | None) -> Labels:
-        """The same comparisons, all by one annotator; None for somebody of the population."""
+        """The same comparisons, all by one annotator; None for an unknown one."""
         number = UNKNOWN if annotator is None else annotator
-        everyone = torch.full_like(self.comparisons.annotator, number)
-        compared = dataclasses.replace(self.comparisons, annotator=everyone)
-        return dataclasses.replace(self, comparisons=compared)
+        return self.with_comparisons(annotator=torch.full_like(self.comparisons.annotator, number))
 
     def swapped(self) -> Labels:
         """The same comparisons with the two responses exchanged, and nothing else."""
-        said = self.comparisons
-        compared = dataclasses.replace(said, first=said.second, second=said.first)
-        return dataclasses.replace(self, comparisons=compared)
+        return self.with_comparisons(first=self.comparisons.second, second=self.comparisons.first)
 
     def without_ratings(self) -> Labels:
         """The comparisons alone."""

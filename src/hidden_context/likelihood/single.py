@@ -9,11 +9,10 @@ from hidden_context.distributions import Components, RewardDifference, RewardDis
 from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
 from hidden_context.likelihood.annotators import AnnotatorEmbeddings
-from hidden_context.likelihood.base import Likelihood, Predictions, cross_entropy
+from hidden_context.likelihood.base import Likelihood, LikelihoodOptions, Predictions, cross_entropy
 from hidden_context.likelihood.covariates import CovariateEffects
 from hidden_context.likelihood.habits import AnnotatorHabits, Nodes, nodes_of
 from hidden_context.likelihood.labels import Labels
-from hidden_context.likelihood.options import LikelihoodOptions
 from hidden_context.likelihood.outcomes import Intervals, Outcomes
 from hidden_context.likelihood.ratings import Ratings
 
@@ -29,7 +28,7 @@ class HeadLikelihood(Likelihood):
 
     Args:
         head: The head.
-        options: Answers and annotators; None for preferences of nobody known.
+        options: Answers and annotators; None for preferences of unknown annotators.
         design: Coded covariates of the annotators, of shape ``(U, P)``; None for zeros.
 
     Raises:
@@ -224,7 +223,7 @@ class HeadLikelihood(Likelihood):
         return at_nodes, nodes
 
     def _comparison_loss(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Loss of each comparison by somebody of the population, ``(C,)``."""
+        """Loss of each comparison by an unknown annotator, ``(C,)``."""
         if self.habits is not None:
             said = self.predict(raw, labels.without_ratings())
             return cross_entropy(said.forward, said.backward, said.share)

@@ -12,15 +12,7 @@ from torch import Tensor
 from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError
 from hidden_context.likelihood import Likelihood
-from hidden_context.models.checkpoint.contents import (
-    ADAPTER_CONFIG,
-    ENSEMBLE_CONFIG,
-    LoadOptions,
-    adapter_base,
-    check_format,
-    read_checkpoint_json,
-    replace_folder,
-)
+from hidden_context.models.checkpoint import contents
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile, agreed_head
 from hidden_context.models.checkpoint.likelihood_file import load_likelihood, members_of
 from hidden_context.models.engine.choose import Run
@@ -116,12 +108,12 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
     def save_pretrained(self, path: str | Path) -> None:
         """Write every member, the ensemble's head, tokenizer and card (see the base class)."""
         members = [f"member_{number}" for number in range(len(self.adapters))]
-        with replace_folder(path) as folder:
+        with contents.replace_folder(path) as folder:
             self.module.save_pretrained(str(folder), selected_adapters=self.adapters)
             for number, (adapter, member) in enumerate(zip(self.adapters, members, strict=True)):
                 (folder / adapter).rename(folder / member)
                 self._complete_member(folder / member, number)
-            write_json(folder / ENSEMBLE_CONFIG, {"format": _FORMAT, "members": members})
+            write_json(folder / contents.ENSEMBLE_CONFIG, {"format": _FORMAT, "members": members})
             self.write_beside(folder)
             self.write_card(folder)
 
@@ -140,7 +132,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         member.write_card(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, options: LoadOptions) -> AdapterEnsembleRewardModel:
+    def load(cls, folder: str | Path, options: contents.LoadOptions) -> AdapterEnsembleRewardModel:
         """Load an ensemble from its folder, in evaluation mode.
 
         Raises:
@@ -180,7 +172,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
 
 def _common_base(members: Sequence[Path]) -> str:
     """Return the backbone that all members name."""
-    bases = {adapter_base(str(member)) for member in members}
+    bases = {contents.adapter_base(str(member)) for member in members}
     if len(bases) > 1:
         raise CheckpointError(
             f"the members in {members[0].parent} name several backbones ({', '.join(sorted(bases))}"
@@ -190,16 +182,16 @@ def _common_base(members: Sequence[Path]) -> str:
 
 
 def _member_folders(folder: Path) -> list[Path]:
-    """Read where the members lie."""
-    path = folder / ENSEMBLE_CONFIG
-    content = read_checkpoint_json(path)
-    check_format(path, content.get("format"), _FORMAT)
+    """Read the folders of an ensemble's members."""
+    path = folder / contents.ENSEMBLE_CONFIG
+    content = contents.read_checkpoint_json(path)
+    contents.check_format(path, content.get("format"), _FORMAT)
     names = content.get("members")
     if not isinstance(names, list) or not names:
         raise CheckpointError(f"{path} names no members; it is damaged.")
     members = [folder / str(name) for name in names]
     for member in members:
-        if not (member / ADAPTER_CONFIG).is_file():
+        if not (member / contents.ADAPTER_CONFIG).is_file():
             raise CheckpointError(
                 f"{member} holds no adapter, so the ensemble {folder} is not complete."
             )

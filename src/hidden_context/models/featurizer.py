@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,15 @@ from torch import Tensor
 
 from hidden_context.data.checks import read_conversation
 from hidden_context.data.dialogue import last_turns
-from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.example import Text, as_input
+from hidden_context.data.storage.files import default_cache_dir
 from hidden_context.data.tokens.cache import day_of, tokenizer_digest
 from hidden_context.data.tokens.chat import encode_batch
 from hidden_context.data.tokens.tokenize import pad_batch, refusal, sorted_windows, tokenize_texts
-from hidden_context.errors import ConfigError, DataError
+from hidden_context.errors import ConfigError, DataError, StorageError
 from hidden_context.models.checkpoint.identity import weight_digests
 from hidden_context.models.engine.forward import last_id
 from hidden_context.models.engine.pooling import last_attended
-from hidden_context.models.feature_cache import FeatureCache, content_key
 from hidden_context.models.network.tokenizer import length_limit, load_tokenizer, padding_id
 from hidden_context.models.network.weights import load_backbone, load_config
 
@@ -57,6 +60,66 @@ class FeaturizerOptions:
             )
         if self.max_length < 1:
             raise ConfigError(f"max_length is {self.max_length}; it must be at least 1.")
+
+
+def content_key(*parts: str) -> bytes:
+    """SHA-256 of parts, each preceded by its length so that none can run into the next."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.digest()
+
+
+class FeatureCache:
+    """Vectors by key in an SQLite file: no pickles, safe with several processes.
+
+    Args:
+        folder: Where the file lies; None for the default cache folder.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.path = Path(folder or default_cache_dir()) / "features.sqlite"
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=60)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(
+                f"{self.path}: the feature cache cannot be opened ({error}). Point "
+                "HIDDEN_CONTEXT_CACHE to a folder that can be written."
+            ) from error
+        try:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"
+            )
+            yield connection
+            connection.commit()
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path}: the feature cache failed ({error}).") from error
+        finally:
+            connection.close()
+
+    def read(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        """Read the vectors that are there, as float32 of shape ``(D,)``."""
+        found: dict[bytes, np.ndarray] = {}
+        with self._connect() as connection:
+            for start in range(0, len(keys), 500):
+                part = list(keys[start : start + 500])
+                marks = ",".join("?" * len(part))
+                query = f"SELECT key, vector FROM features WHERE key IN ({marks})"
+                for key, vector in connection.execute(query, part):
+                    found[bytes(key)] = np.frombuffer(vector, dtype="<f4")
+        return found
+
+    def write(self, vectors: dict[bytes, np.ndarray]) -> None:
+        """Write vectors; either all are there afterwards or none."""
+        with self._connect() as connection:
+            rows = ((key, np.asarray(v, dtype="<f4").tobytes()) for key, v in vectors.items())
+            connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
 
 
 class Featurizer:

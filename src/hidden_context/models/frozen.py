@@ -8,25 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hidden_context.data.dialogue import is_blank
-from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.example import Text, as_input
 from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, DataError, in_one_line
 from hidden_context.heads import Head
 from hidden_context.likelihood import Likelihood
-from hidden_context.models.checkpoint.contents import (
-    FROZEN_CONFIG,
-    PROBE_WEIGHTS,
-    LoadOptions,
-    check_format,
-    read_checkpoint_json,
-    replace_folder,
-)
+from hidden_context.models.checkpoint import contents
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile, RewardScale, agreed_head
 from hidden_context.models.checkpoint.likelihood_file import load_likelihood
 from hidden_context.models.engine.choose import Engine, Run, check_engine
@@ -182,7 +174,7 @@ class FrozenRewardModel(RewardModel):
         with_features: bool = False,
         **run: Unpack[Run],
     ) -> RawOutputs:
-        """Compute raw outputs (see the base class); lengths are those of what is embedded.
+        """Compute raw outputs (see the base class); lengths count the tokens that are embedded.
 
         ``with_features`` keeps the backbone's features, which the probe standardises.
         """
@@ -242,10 +234,10 @@ class FrozenRewardModel(RewardModel):
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write probe, head, tokenizer and card (see the base class)."""
-        with replace_folder(path) as folder:
+        with contents.replace_folder(path) as folder:
             save_file(
                 {name: value.contiguous() for name, value in self.probe.state_dict().items()},
-                str(folder / PROBE_WEIGHTS),
+                str(folder / contents.PROBE_WEIGHTS),
             )
             content = {
                 "format": _FORMAT,
@@ -255,12 +247,12 @@ class FrozenRewardModel(RewardModel):
                 "num_features": int(self.probe.get_buffer("location").numel()),
                 "probe": dataclasses.asdict(self.probe_options),
             }
-            write_json(folder / FROZEN_CONFIG, content)
+            write_json(folder / contents.FROZEN_CONFIG, content)
             self.write_beside(folder)
             self.write_card(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, options: LoadOptions) -> FrozenRewardModel:
+    def load(cls, folder: str | Path, options: contents.LoadOptions) -> FrozenRewardModel:
         """Load a model from its folder; the backbone's weights are loaded when first needed.
 
         ``max_length`` can only shorten the limit that the model was trained with.
@@ -269,12 +261,14 @@ class FrozenRewardModel(RewardModel):
             CheckpointError: If files are missing or damaged, or of a later version.
         """
         folder = Path(folder)
-        if not all((folder / name).is_file() for name in (PROBE_WEIGHTS, HEAD_FILE)):
-            raise CheckpointError(f"{folder}: {PROBE_WEIGHTS} or {HEAD_FILE} is missing.")
-        content = read_checkpoint_json(folder / FROZEN_CONFIG)
+        if not all((folder / name).is_file() for name in (contents.PROBE_WEIGHTS, HEAD_FILE)):
+            raise CheckpointError(f"{folder}: {contents.PROBE_WEIGHTS} or {HEAD_FILE} is missing.")
+        content = contents.read_checkpoint_json(folder / contents.FROZEN_CONFIG)
         stored = HeadFile.load(folder / HEAD_FILE)
-        try:
-            check_format(folder, content["format"], _FORMAT_WITHOUT_LINEAR, _FORMAT)
+        with contents.as_checkpoint_error(
+            f"{folder} is no complete frozen-backbone reward model ({{error}}).", in_one_line
+        ):
+            contents.check_format(folder, content["format"], _FORMAT_WITHOUT_LINEAR, _FORMAT)
             if content["trust_remote_code"] and not options.trust_remote_code:
                 raise CheckpointError(
                     f"{folder}: its backbone runs code from its own repository; allow it with "
@@ -286,17 +280,10 @@ class FrozenRewardModel(RewardModel):
                 features = dataclasses.replace(features, max_length=shorter)
             probe_options = ProbeOptions(**content["probe"])
             probe = Probe(content["num_features"], stored.head, probe_options)
-            weights = load_file(str(folder / PROBE_WEIGHTS))
+            weights = load_file(str(folder / contents.PROBE_WEIGHTS))
             if content["format"] == _FORMAT_WITHOUT_LINEAR:
                 weights |= {name: probe.get_buffer(name) for name in ("slope", "start")}
             probe.load_state_dict(weights)
-        except (
-            *(KeyError, TypeError, ConfigError),
-            *(OSError, RuntimeError, SafetensorError),
-        ) as error:
-            raise CheckpointError(
-                f"{folder} is no complete frozen-backbone reward model ({in_one_line(error)})."
-            ) from error
         featurizer = Featurizer(
             options.base_model or content["backbone"],
             features,

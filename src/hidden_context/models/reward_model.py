@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from hidden_context.data.dialogue import Conversation, join
-from hidden_context.data.example import Example
+from hidden_context.data.example import Example, ModelInput, Text, Tools
 from hidden_context.data.labels import annotator_names, labels_of
-from hidden_context.data.model_input import ModelInput, Text, Tools
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hidden_context.data.model_input import Text
+from hidden_context.data.example import Text
 from hidden_context.data.tokens.tokenize import tokenize_texts
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.checkpoint.contents import replace_folder

@@ -1,15 +1,19 @@
-"""The paper's tables as records, the published numbers beside them, and their JSON form."""
+"""The paper's tables: records, the published numbers beside them, JSON and terminal."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from hidden_context import terminal
 from hidden_context.analysis.config import SummarizeConfig
 from hidden_context.analysis.measure.records import Count
 from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.significance.permutation import TestResult
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 REWARD_MODEL_TYPES: Final = ("base", "mean_and_variance", "categorical")
 TRAIN_SETS: Final = ("helpful", "harmless", "both")
@@ -73,23 +77,20 @@ class JailbreakNumbers:
     Attributes:
         file: Where they come from.
         rows_left_out: Rows without a reward.
-        mean: Rows whose jailbroken response has a mean reward at least as high as the safe one.
-        risk_sensitive: The same by the quantile; None for a base model.
-        intervals: Of the two shares, by prompt.
+        shares: Rows whose jailbroken response is rated at least as high as the safe one, with the
+            interval by prompt: by the mean, then by the quantile; None there for a base model.
         test: McNemar's exact test of one against the other, by prompt; None for a base model.
     """
 
     file: str
     rows_left_out: int
-    mean: Count
-    risk_sensitive: Count | None
-    intervals: tuple[Interval, Interval | None]
+    shares: list[tuple[Count | None, Interval | None]]
     test: TestResult | None
 
     @property
-    def shares(self) -> list[tuple[Count | None, Interval | None]]:
-        """Both shares with their intervals."""
-        return list(zip((self.mean, self.risk_sensitive), self.intervals, strict=True))
+    def mean(self) -> Count | None:
+        """The count by the mean."""
+        return self.shares[0][0]
 
     @property
     def p_value(self) -> float | None:
@@ -194,7 +195,7 @@ def _shares(
     for name, (count, interval), own in zip(found, shares, paper, strict=True):
         if count is not None or own is not None:
             keys = ("share", "count", "total")
-            values = dict.fromkeys(keys) if count is None else count.to_dict()
+            values = dict.fromkeys(keys) if count is None else dataclasses.asdict(count)
             found[name] = {**values, **_ends(interval), "paper": own}
     return {**found, "paired_p_value": numbers and numbers.p_value}
 
@@ -202,3 +203,69 @@ def _shares(
 def _ends(interval: Interval | None) -> dict[str, float | None]:
     values = {} if interval is None else interval.to_dict()
     return {"low": values.get("low"), "high": values.get("high")}
+
+
+def print_summary(summary: Summary) -> None:
+    """Print the paper's tables, then what was left out and what was not found."""
+    console = terminal.make_console()
+    for table in _tables(summary):
+        console.print(table)
+        console.print()
+    terminal.say(
+        console,
+        "A tie counts whole, as in the paper (≥). paper: as published, Llama-2-7B.",
+        "[low, high]: 95 % intervals by prompt. p: McNemar's exact test, by prompt, of the "
+        "quantile against the mean.",
+    )
+    unused = [
+        terminal.left_out(numbers.rows_left_out, numbers.file)
+        for cell in summary.cells
+        for numbers in (cell.jailbreak, cell.evaluation)
+        if numbers is not None and numbers.rows_left_out
+    ]
+    terminal.say(console, *dict.fromkeys(unused))  # the columns of one file mostly agree
+    left_empty = {"Not found, and so left out:": summary.missing, "Left empty:": summary.gaps}
+    for title, names in left_empty.items():
+        if names:
+            terminal.say(console, title, *(f"  {name}" for name in names))
+
+
+def _tables(summary: Summary) -> list[Table]:
+    """Lay out Table 1's two halves (jailbreak rate, helpfulness accuracy), and r²."""
+    model = ["reward model", "trained on"]
+    columns = ["mean", "paper", f"{summary.config.alpha:g} quantile", "paper", "p"]
+    titles = {
+        "Table 1, jailbreak rate (lower is better)": columns,
+        "Table 1, helpfulness accuracy (higher is better)": columns,
+        "r², share of reward variance explained by the text": ["r²", "paper", "texts"],
+    }
+    tables = [terminal.make_table(title, model, names) for title, names in titles.items()]
+    jailbreak, helpfulness, r_squared = tables
+    for cell in summary.cells:
+        paper = published(cell.reward_model_type, cell.train_set, summary.config.alpha)
+        _add_shares(jailbreak, cell, cell.jailbreak, paper.jailbreak_rate)
+        _add_shares(helpfulness, cell, cell.evaluation, paper.helpfulness_accuracy)
+        ours = cell.evaluation.r_squared_interval if cell.evaluation else None
+        if ours is not None or paper.r_squared is not None:
+            texts = str(cell.evaluation.num_texts) if cell.evaluation else terminal.NOTHING
+            row = (terminal.estimate(ours), terminal.number(paper.r_squared, 2), texts)
+            r_squared.add_row(cell.reward_model_type, cell.train_set, *row)
+    return tables
+
+
+def _add_shares(
+    table: Table,
+    cell: SummaryCell,
+    numbers: JailbreakNumbers | None,
+    paper: tuple[float | None, float | None],
+) -> None:
+    """Add a row with our two shares and the paper's, unless there is nothing to say."""
+    if numbers is None and paper == (None, None):
+        return
+    shares = []
+    found = numbers.shares if numbers else [(None, None)] * 2
+    for (count, interval), own in zip(found, paper, strict=True):
+        ours = count and terminal.percent_of(count.count, count.total, interval)
+        shares += [ours or terminal.NOTHING, terminal.percent(own)]
+    p = numbers.p_value if numbers else None
+    table.add_row(cell.reward_model_type, cell.train_set, *shares, terminal.p_value(p))

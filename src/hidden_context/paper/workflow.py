@@ -8,38 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.analysis.config import SummarizeConfig, check_output
 from hidden_context.analysis.measure.evidence import pair_evidence, values_at
-from hidden_context.analysis.measure.intervals import Resampling, pair_moments
+from hidden_context.analysis.measure.intervals import pair_moments
 from hidden_context.analysis.measure.records import Count
 from hidden_context.analysis.read.files import PairScores, ResponseScores, read_score_file
 from hidden_context.analysis.read.heads import CHECKPOINT_SUFFIX, head_for_width
 from hidden_context.analysis.read.rows import CHOSEN, RESPONSES_PREFIX
+from hidden_context.data.checks import Place
 from hidden_context.data.storage.files import write_json
 from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import ConfigError, DataError, MissingFileError
-from hidden_context.paper.summary import (
-    REWARD_MODEL_TYPES,
-    TRAIN_SETS,
-    EvaluationNumbers,
-    JailbreakNumbers,
-    Summary,
-    SummaryCell,
-)
-from hidden_context.statistics.significance.paired import mcnemar_test
+from hidden_context.paper import summary as records
+from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.interval import MANY
+from hidden_context.statistics.significance.permutation import mcnemar_test
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
     from hidden_context.statistics.interval import Interval
     from hidden_context.statistics.significance.permutation import TestResult
 
-Floats = NDArray[np.float64]
-
 EVALUATION_NAME = "eval_results_both.jsonl"
-_RESAMPLING = Resampling(resamples=1999)
-_CELLS = tuple(itertools.product(REWARD_MODEL_TYPES, TRAIN_SETS))
+_CELLS = tuple(itertools.product(records.REWARD_MODEL_TYPES, records.TRAIN_SETS))
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +44,7 @@ def jailbreak_column(reward_model_type: str, train_set: str) -> str:
 
 def jailbreak_numbers(
     scores: ResponseScores, reward_model_type: str, alpha: float
-) -> JailbreakNumbers:
+) -> records.JailbreakNumbers:
     """Compute jailbreak rates from rows of a safe response and then a jailbroken one.
 
     The rate is the share of rows with reward(jailbroken) ≥ reward(safe).
@@ -62,19 +54,16 @@ def jailbreak_numbers(
     """
     pairs = scores.as_pairs()
     if pairs is None:
-        raise DataError(
-            "every row needs two responses, the safe one and then the jailbroken one",
-            file=scores.file,
-            field=scores.column,
-        )
+        problem = "every row needs two responses, the safe one and then the jailbroken one"
+        raise Place(scores.file).error(problem, scores.column, "Score both responses of each row")
     head = head_for_width(reward_model_type, scores.width, file=scores.file, field=scores.column)
     rates = _rates(head, alpha, (pairs[:, 1], pairs[:, 0]), scores.facts.cluster)
-    return JailbreakNumbers(scores.file, scores.left_out, *rates)
+    return records.JailbreakNumbers(scores.file, scores.left_out, *rates)
 
 
 def evaluation_numbers(
     scores: PairScores, reward_model_type: str, alpha: float, gaps: list[str]
-) -> EvaluationNumbers | None:
+) -> records.EvaluationNumbers | None:
     """Compute helpfulness accuracies and r² from an evaluated pair file.
 
     The accuracy is the share of rows of data_subset helpful with reward(chosen) ≥
@@ -101,18 +90,20 @@ def evaluation_numbers(
     likelihood = make_likelihood(head)
     evidence = pair_evidence(likelihood, scores.chosen, scores.rejected, scores.preference)
     everything = np.ones(len(helpful), dtype=bool)
-    r_squared = pair_moments(evidence, cluster).intervals(everything, _RESAMPLING).get("r2")
+    r_squared = pair_moments(evidence, cluster).intervals(everything, MANY).get("r2")
     if r_squared is not None and helpful.all():
         gaps.append(
             f"{scores.file}: every row has data_subset 'helpful', and r² is of both subsets"
         )
         r_squared = None
-    return EvaluationNumbers(scores.file, scores.left_out, *rates, r_squared, 2 * len(helpful))
+    return records.EvaluationNumbers(
+        scores.file, scores.left_out, *rates, r_squared, 2 * len(helpful)
+    )
 
 
 def _rates(
-    head: Head, alpha: float, sides: tuple[Floats, Floats], cluster: NDArray[np.int64]
-) -> tuple[Count, Count | None, tuple[Interval, Interval | None], TestResult | None]:
+    head: Head, alpha: float, sides: tuple[Floats, Floats], cluster: Codes
+) -> tuple[list[tuple[Count | None, Interval | None]], TestResult | None]:
     """Count rows whose first text is rated at least as high, by the mean and by the quantile.
 
     The quantile is read as bins, as in the paper. A base model's reward is one number, so it has
@@ -120,12 +111,12 @@ def _rates(
     """
     names = ["mean"] + ([] if head.type == "base" else [f"quantile:{alpha!r}:bins"])
     holds = [np.greater_equal(*values_at(head, name, sides)).astype(float) for name in names]
-    counts = [Count(float(each.sum()), len(each)) for each in holds]
-    intervals = [_RESAMPLING.share(each, cluster) for each in holds]
+    shares: list[tuple[Count | None, Interval | None]] = [
+        (Count(float(each.sum()), len(each)), MANY.share(each, cluster)) for each in holds
+    ]
     if len(holds) == 1:
-        return counts[0], None, (intervals[0], None), None
-    test = mcnemar_test(holds[0], holds[1], cluster)
-    return counts[0], counts[1], (intervals[0], intervals[1]), test
+        return [*shares, (None, None)], None
+    return shares, mcnemar_test(holds[0], holds[1], cluster)
 
 
 def find_evaluation(folder: Path, reward_model_type: str) -> Path | None:
@@ -151,7 +142,7 @@ def _inputs(config: SummarizeConfig) -> list[Path]:
         find_evaluation(Path(config.reward_models_folder(), train_set), kind)
         for kind, train_set in _CELLS
     ]
-    jailbreaks = [_jailbreak_path(config, kind) for kind in REWARD_MODEL_TYPES]
+    jailbreaks = [_jailbreak_path(config, kind) for kind in records.REWARD_MODEL_TYPES]
     return [path for path in (*evaluations, *jailbreaks) if path is not None]
 
 
@@ -161,7 +152,7 @@ def _jailbreak_path(config: SummarizeConfig, reward_model_type: str) -> Path:
 
 def _evaluation(
     config: SummarizeConfig, kind: str, train_set: str, missing: list[str], gaps: list[str]
-) -> EvaluationNumbers | None:
+) -> records.EvaluationNumbers | None:
     folder = Path(config.reward_models_folder(), train_set)
     path = find_evaluation(folder, kind)
     if path is None:
@@ -179,14 +170,16 @@ def _evaluation(
     return evaluation_numbers(scores, kind, config.alpha, gaps)
 
 
-def _all_jailbreaks(config: SummarizeConfig, missing: list[str]) -> dict[Any, JailbreakNumbers]:
+def _all_jailbreaks(
+    config: SummarizeConfig, missing: list[str]
+) -> dict[Any, records.JailbreakNumbers]:
     numbers = {}
-    for kind in REWARD_MODEL_TYPES:
+    for kind in records.REWARD_MODEL_TYPES:
         path = _jailbreak_path(config, kind)
         if not path.exists():
             missing.append(str(path))
             continue
-        columns = {train_set: jailbreak_column(kind, train_set) for train_set in TRAIN_SETS}
+        columns = {train_set: jailbreak_column(kind, train_set) for train_set in records.TRAIN_SETS}
         every = read_score_file(path).values()
         responses = {each.column: each for each in every if isinstance(each, ResponseScores)}
         if not responses.keys() & columns.values():
@@ -205,7 +198,7 @@ def _all_jailbreaks(config: SummarizeConfig, missing: list[str]) -> dict[Any, Ja
     return numbers
 
 
-def run(config: SummarizeConfig) -> Summary:
+def run(config: SummarizeConfig) -> records.Summary:
     """Summarise evaluations into the paper's tables, and write them if asked to.
 
     Args:
@@ -231,7 +224,7 @@ def run(config: SummarizeConfig) -> Summary:
     return summary
 
 
-def _summarize(config: SummarizeConfig) -> Summary:
+def _summarize(config: SummarizeConfig) -> records.Summary:
     missing: list[str] = []
     gaps: list[str] = []
     evaluations = {cell: _evaluation(config, *cell, missing, gaps) for cell in _CELLS}
@@ -240,10 +233,10 @@ def _summarize(config: SummarizeConfig) -> Summary:
         raise MissingFileError(
             config.data_dir if not Path(config.data_dir).exists() else missing[0],
             f"Nothing to summarise: evaluated checkpoints are looked for in "
-            f"{config.reward_models_folder()}/{{{','.join(TRAIN_SETS)}}}/"
+            f"{config.reward_models_folder()}/{{{','.join(records.TRAIN_SETS)}}}/"
             f"TYPE_*{CHECKPOINT_SUFFIX}/{EVALUATION_NAME} and jailbreak evaluations in "
             f"{config.jailbreak_folder()}/jailbroken_evaluations_TYPE.jsonl; name the right "
             "folder with --data_dir",
         )
-    cells = [SummaryCell(*cell, jailbreaks.get(cell), evaluations[cell]) for cell in _CELLS]
-    return Summary(config, cells, missing, gaps)
+    cells = [records.SummaryCell(*cell, jailbreaks.get(cell), evaluations[cell]) for cell in _CELLS]
+    return records.Summary(config, cells, missing, gaps)

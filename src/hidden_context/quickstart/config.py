@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from hidden_context.config import check_options, option
@@ -41,6 +42,11 @@ class QuickstartConfig:
             raise ConfigError(f"--alpha is {self.alpha}; it must lie in (0, 1).")
         if not self.epochs > 0 or not self.learning_rate > 0:
             raise ConfigError("--epochs and --learning_rate must be positive.")
+
+    @property
+    def folder(self) -> Path:
+        """Where data, models, scores and figures go."""
+        return Path(self.output_dir)
 
     @property
     def total_steps(self) -> int:

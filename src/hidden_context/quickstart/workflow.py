@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from transformers import TrainerCallback
@@ -32,13 +32,16 @@ from hidden_context.quickstart.truth import (
 from hidden_context.report.config import ReportConfig
 from hidden_context.report.workflow import run as make_report
 from hidden_context.scoring.config import EvaluateConfig, ScoreConfig
-from hidden_context.scoring.evaluation import evaluate
+from hidden_context.scoring.evaluation import EvaluationResult, evaluate
 from hidden_context.scoring.files import score_file
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.workflow import run as train
 from hidden_context.worlds.dialogues import Split, World
 from hidden_context.worlds.language_model import BackboneConfig, build_backbone
 from hidden_context.worlds.utilities import TRAIN_SETS, TrainSet
+
+Models: TypeAlias = dict[tuple[str, TrainSet], Path]
+"""Folders of models by the type of their head and whose comparisons they were trained on."""
 
 
 @dataclasses.dataclass
@@ -102,6 +105,10 @@ class QuickstartResult:
         }
 
 
+def _rows(path: str | Path) -> list[dict[str, Any]]:
+    return [row for _, row in iter_jsonl(path)]
+
+
 def run(config: QuickstartConfig) -> QuickstartResult:
     """Generate the world, train the nine models, and compare them with the truth.
 
@@ -124,23 +131,17 @@ def _run(config: QuickstartConfig) -> QuickstartResult:
     started = time.perf_counter()
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    folder = Path(config.output_dir)
+    folder = config.folder
     write_yaml_config(folder / "config.yaml", config)
     world: World = worlds.make("dialogues", seed=config.seed, helpful_share=config.helpful_share)
-    _write_data(world, config, folder)
-    backbone = _backbone(config, folder)
-    models = _train_all(config, folder, backbone)
-    records = _evaluate_all(config, world, folder, models)
-    summary = summarize(
-        SummarizeConfig(
-            data_dir=str(folder),
-            alpha=config.alpha,
-            reward_models_dir=str(folder / "models"),
-            jailbreak_dir=str(folder),
-        )
-    )
-    test = [row for _, row in iter_jsonl(folder / "data" / "both" / "test.jsonl")]
-    jailbreaks = [row for _, row in iter_jsonl(folder / "data" / "jailbreaks.jsonl")]
+    _write_data(world, config)
+    models = _train_all(config, _backbone(config))
+    records = _evaluate_all(config, world, models)
+    places = {"data_dir": str(folder), "jailbreak_dir": str(folder)}
+    models_dir = str(folder / "models")
+    summary = summarize(SummarizeConfig(alpha=config.alpha, reward_models_dir=models_dir, **places))
+    test = _rows(folder / "data" / "both" / "test.jsonl")
+    jailbreaks = _rows(folder / "data" / "jailbreaks.jsonl")
     result = QuickstartResult(
         config,
         summary,
@@ -153,40 +154,26 @@ def _run(config: QuickstartConfig) -> QuickstartResult:
         time.perf_counter() - started,
     )
     write_json(folder / "results.json", result.to_dict())
-    _write_report(config, folder, models, summary)
+    # on the models with a variance that learned from both objectives
+    report = ReportConfig(
+        files=[str(models[kind, "both"] / EVALUATION_NAME) for kind in heads.PAPER_TYPES[1:]],
+        output=str(folder / "report.html"),
+        title="Quickstart: hidden context in a generated world",
+        resamples=499,
+        seed=config.seed,
+    )
+    make_report(report, summary)
     return result
 
 
-def _write_report(
-    config: QuickstartConfig,
-    folder: Path,
-    models: dict[tuple[str, TrainSet], Path],
-    summary: Summary,
-) -> None:
-    """Write the report on the models with a variance that learned from both objectives."""
-    files = [
-        str(models[head_type, "both"] / EVALUATION_NAME)
-        for head_type in ("mean_and_variance", "categorical")
-    ]
-    make_report(
-        ReportConfig(
-            files=files,
-            output=str(folder / "report.html"),
-            title="Quickstart: hidden context in a generated world",
-            resamples=499,
-            seed=config.seed,
-        ),
-        summary,
-    )
-
-
-def _write_data(world: World, config: QuickstartConfig, folder: Path) -> None:
+def _write_data(world: World, config: QuickstartConfig) -> None:
+    folder = config.folder / "data"
     sizes: dict[Split, int] = {"train": config.comparisons, "test": config.test_comparisons}
     for train_set in TRAIN_SETS:
         for split, size in sizes.items():
             rows = world.generate_comparisons(size, train_set, split)
-            write_jsonl(folder / "data" / train_set / f"{split}.jsonl", rows)
-    write_jsonl(folder / "data" / "jailbreaks.jsonl", world.jailbreak_rows(config.jailbreaks))
+            write_jsonl(folder / train_set / f"{split}.jsonl", rows)
+    write_jsonl(folder / "jailbreaks.jsonl", world.jailbreak_rows(config.jailbreaks))
 
 
 class _Steps(TrainerCallback):
@@ -199,23 +186,23 @@ class _Steps(TrainerCallback):
         self.advance(1)
 
 
-def _backbone(config: QuickstartConfig, folder: Path) -> Path:
-    rows = [row for _, row in iter_jsonl(folder / "data" / "both" / "train.jsonl")]
+def _backbone(config: QuickstartConfig) -> Path:
+    rows = _rows(config.folder / "data" / "both" / "train.jsonl")
     texts = [row[side] for row in rows for side in ("chosen", "rejected")]
     shape = BackboneConfig(seed=config.seed, pretraining_steps=config.pretraining_steps)
     name, steps = "small language model", config.pretraining_steps
     with stage(name, steps, disable=config.disable_progress) as advance:
-        return build_backbone(folder / "backbone", texts, shape, advance)
+        return build_backbone(config.folder / "backbone", texts, shape, advance)
 
 
 def train_config(
-    config: QuickstartConfig, folder: Path, backbone: Path, head_type: str, train_set: str
+    config: QuickstartConfig, backbone: Path, head_type: str, train_set: str
 ) -> TrainConfig:
     """Options of one of the nine trainings, as for ``hidden-context train``."""
-    run_dir = folder / "runs" / train_set / head_type
+    name = f"{head_type}_quickstart_peft_last_checkpoint"
     every = max(1, config.total_steps // config.evaluations)
     return TrainConfig(
-        data_path=str(folder / "data"),
+        data_path=str(config.folder / "data"),
         data_subset=train_set,
         model_name=str(backbone.resolve()),
         reward_model_type=head_type,
@@ -237,43 +224,33 @@ def train_config(
         evaluate_at_end=True,
         seed=config.seed,
         quiet=True,
-        output_dir=str(run_dir),
-        final_dir=str(
-            folder / "models" / train_set / f"{head_type}_quickstart_peft_last_checkpoint"
-        ),
+        output_dir=str(config.folder / "runs" / train_set / head_type),
+        final_dir=str(config.folder / "models" / train_set / name),
         training_arguments={"warmup_steps": config.total_steps // 10},
     )
 
 
-def _train_all(
-    config: QuickstartConfig, folder: Path, backbone: Path
-) -> dict[tuple[str, TrainSet], Path]:
-    models = {}
+def _train_all(config: QuickstartConfig, backbone: Path) -> Models:
+    models: Models = {}
     for train_set in TRAIN_SETS:
         for head_type in heads.PAPER_TYPES:
-            options = train_config(config, folder, backbone, head_type, train_set)
+            options = train_config(config, backbone, head_type, train_set)
             name, steps = f"{head_type} on {train_set}", config.total_steps
             with stage(name, steps, disable=config.disable_progress) as advance:
                 models[head_type, train_set] = train(options, callbacks=[_Steps(advance)]).path
     return models
 
 
-def _evaluate_all(
-    config: QuickstartConfig,
-    world: World,
-    folder: Path,
-    models: dict[tuple[str, TrainSet], Path],
-) -> list[ModelRecord]:
+def _evaluate_all(config: QuickstartConfig, world: World, models: Models) -> list[ModelRecord]:
+    folder = config.folder
+    data_path = str(folder / "data")
     options: dict[str, Any] = {"batch_size": 128, "device": "cpu", "disable_tqdm": True}
     total = len(models) + len(heads.PAPER_TYPES)
     records = []
     with stage("evaluation", total, disable=config.disable_progress) as advance:
-        for (head_type, train_set), path in models.items():
-            result = evaluate(
-                EvaluateConfig(checkpoint=str(path), data_path=str(folder / "data"), **options)
-            )
-            rows = [row for _, row in iter_jsonl(result.path)]
-            records.append(_record(config, world, head_type, train_set, path, rows, result.metrics))
+        for of, path in models.items():
+            found = evaluate(EvaluateConfig(checkpoint=str(path), data_path=data_path, **options))
+            records.append(_record(config, world, of, found))
             advance(1)
         for head_type in heads.PAPER_TYPES:
             suffix = "" if head_type == "base" else f"_{head_type}"
@@ -293,16 +270,11 @@ def _evaluate_all(
 
 
 def _record(
-    config: QuickstartConfig,
-    world: World,
-    head_type: str,
-    train_set: TrainSet,
-    path: Path,
-    rows: list[dict[str, Any]],
-    metrics: dict[str, float],
+    config: QuickstartConfig, world: World, of: tuple[str, TrainSet], found: EvaluationResult
 ) -> ModelRecord:
-    options = options_for(head_type, {"likelihood": config.likelihood})
-    head = heads.make(head_type, **options)
+    head_type, train_set = of
+    rows = _rows(found.path)
+    head = heads.make(head_type, **options_for(head_type, {"likelihood": config.likelihood}))
     chosen, rejected = (
         torch.tensor([row[f"reward_output_{side}"] for row in rows], dtype=torch.float64)
         for side in ("chosen", "rejected")
@@ -321,9 +293,9 @@ def _record(
     return ModelRecord(
         head_type,
         train_set,
-        str(path),
-        metrics["loss"],
-        metrics["accuracy"],
+        str(found.path.parent),
+        found.metrics["loss"],
+        found.metrics["accuracy"],
         mean_absolute_error(rows, learned, annotators),
         preference_table(rows, learned, annotators),
         by_kind,

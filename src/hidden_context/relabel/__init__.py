@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hidden_context.lazy import lazy_names
 from hidden_context.relabel.config import RelabelConfig
 
 if TYPE_CHECKING:
@@ -12,8 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["RelabelConfig", "RelabelResult", "run"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in ("RelabelResult", "run"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.workflow"), name)
+__getattr__ = lazy_names(__name__, dict.fromkeys(["RelabelResult", "run"], "workflow"))

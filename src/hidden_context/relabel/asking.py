@@ -1,24 +1,119 @@
-"""Asks every unanswered question, and stores each answer before it is used."""
+"""The cache of answers, and the workers that ask an endpoint for more."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
+import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from hidden_context.relabel.cache import AnswerCache
+from hidden_context.data.storage.files import storage_error
+from hidden_context.errors import DataError, StorageError
 from hidden_context.relabel.cost import Meter
 from hidden_context.relabel.endpoint import Endpoint
-from hidden_context.relabel.local import LocalJudge
 from hidden_context.relabel.pacing import StoppedError
 from hidden_context.relabel.questions import Question
 from hidden_context.relabel.replies import Reply
 
-Keep = Callable[["Pending", Reply], None]
-"""Commits an answer."""
+VERSION: Final = 1
+_OTHER_FILE: Final = "Name another file with --cache"
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, question TEXT NOT NULL, "
+    "reply TEXT NOT NULL, answered TEXT NOT NULL) WITHOUT ROWID"
+)
+
+
+class AnswerCache:
+    """Replies by the key of their question; on disk as soon as ``put`` returns.
+
+    Args:
+        path: The file; made where there is none.
+
+    Raises:
+        DataError: If the file is no cache of this kind.
+        StorageError: If it cannot be opened or written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with self._errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            with self._errors():
+                self._open()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _open(self) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version != VERSION and (version or tables):
+            raise DataError(
+                f"the file is not a cache of answers of version {VERSION}",
+                file=self.path,
+                remedy=_OTHER_FILE,
+            )
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")  # commits outlive a power cut
+        self._database.execute(_SCHEMA)
+        self._database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the reply to a question; None if it was not asked yet."""
+        with self._errors():
+            found = self._database.execute(
+                "SELECT reply FROM answers WHERE key = ?", (key,)
+            ).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def put(self, key: str, question: Mapping[str, Any], reply: Mapping[str, Any]) -> None:
+        """Store a reply; an earlier reply to the same question stays.
+
+        Args:
+            key: The question's key.
+            question: What the key was made of.
+            reply: The reply.
+        """
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        values = (key, json.dumps(question), json.dumps(reply), now)
+        with self._errors():
+            self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", values)
+
+    def __len__(self) -> int:
+        with self._errors():
+            (count,) = self._database.execute("SELECT count(*) FROM answers").fetchone()
+        return int(count)
+
+    def __enter__(self) -> AnswerCache:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._database.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn errors of the disk and of SQLite into errors of this package."""
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"{self.path} could not be read or written: {error}. Check that the folder exists, "
+                "may be written to and has room."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"not an SQLite file ({error})", file=self.path, remedy=_OTHER_FILE
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,66 +131,23 @@ class Pending:
     tokens: int
 
 
-def keeper(cache: AnswerCache, meter: Meter, asked: dict[str, Any]) -> Keep:
-    """Make the function that stores an answer and then counts its cost."""
+@dataclass
+class Asking:
+    """Asks an endpoint all questions, several at a time.
 
-    def keep(pending: Pending, reply: Reply) -> None:
-        question = pending.question
-        description = question.description(asked, question.text())
-        cache.put(pending.key, description, reply.to_dict())
-        meter.add(reply, pending.tokens)
+    On an error that ends the run, and on the first Ctrl-C, no further request goes out;
+    answers under way are waited for and kept.
 
-    return keep
-
-
-def ask_local(
-    judge: LocalJudge, pending: Sequence[Pending], keep: Keep, step: Callable[[int], object]
-) -> None:
-    """Ask a local model all questions, one after the other."""
-    for one in pending:
-        keep(one, judge.ask(one.question))
-        step(1)
-
-
-def ask_endpoint(
-    endpoint: Endpoint,
-    pending: Sequence[Pending],
-    keep: Keep,
-    meter: Meter,
-    concurrency: int,
-    step: Callable[[int], object],
-) -> bool:
-    """Ask an endpoint all questions, several at a time.
-
-    On an error that ends the run, and on the first Ctrl-C, no request goes out any more; those
-    under way are waited for and kept.
-
-    Args:
+    Attributes:
         endpoint: Whom to ask.
-        pending: The questions.
         keep: Commits an answer.
         meter: Says what may still be spent.
-        concurrency: Most questions under way.
-        step: Called with 1 after each answer.
-
-    Returns:
-        Whether all were asked; false where the limit of the cost was reached.
-
-    Raises:
-        EndpointError: If the endpoint refused a request, or gave no answer.
-        KeyboardInterrupt: After Ctrl-C.
+        left: The questions.
     """
-    return asyncio.run(_Run(endpoint, keep, meter, step, iter(pending)).run(concurrency))
-
-
-@dataclass
-class _Run:
-    """The workers of one run, and what they share."""
 
     endpoint: Endpoint
-    keep: Keep
+    keep: Callable[[Pending, Reply], None]
     meter: Meter
-    step: Callable[[int], object]
     left: Iterator[Pending]
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     freed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -103,7 +155,16 @@ class _Run:
     interrupted: bool = False
     too_dear: bool = False
 
-    async def run(self, concurrency: int) -> bool:
+    async def all(self, concurrency: int) -> bool:
+        """Ask all questions, ``concurrency`` at a time.
+
+        Returns:
+            Whether all were asked; false where the limit of the cost was reached.
+
+        Raises:
+            EndpointError: If the endpoint refused a request, or gave no answer.
+            KeyboardInterrupt: After Ctrl-C.
+        """
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             loop.add_signal_handler(signal.SIGINT, self._interrupt)
@@ -128,7 +189,6 @@ class _Run:
             put_by = self.meter.start(one.tokens)
             try:
                 self.keep(one, await self.endpoint.ask(one.question, one.tokens, self.stop))
-                self.step(1)
             except StoppedError:
                 return
             except Exception as error:  # ends all workers, and is raised when they have ended

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from hidden_context.config import check_options, option
+from hidden_context.config import check_given, check_options, option
 from hidden_context.errors import ConfigError
 
 OPENAI: Final = "https://api.openai.com/v1"
@@ -38,7 +38,8 @@ class EndpointOptions:
         None, "address of the endpoint; OPENAI_BASE_URL, else OpenAI's own, if unset"
     )
     key_variable: str = option(
-        DEFAULT_KEY_VARIABLE, "environment variable that holds the API key, which stands nowhere"
+        DEFAULT_KEY_VARIABLE,
+        "environment variable that holds the API key; it is written nowhere",
     )
     temperature: float | None = option(
         None, "temperature of the model; 0 for one vote and 1 for several if unset", least=0
@@ -116,23 +117,14 @@ class RelabelConfig(LocalOptions, CostOptions, EndpointOptions, DataOptions):
 
     def __post_init__(self) -> None:
         check_options(self)
-        needed = {"data": self.data_path, "--output": self.output, "--model": self.model}
-        missing = [name for name, value in needed.items() if not value]
-        if missing or not self.objectives:
-            missing += [] if self.objectives else ["--objectives"]
-            raise ConfigError(
-                f"relabel needs {' and '.join(missing)}, as in: relabel DATA --output out.jsonl "
-                "--model NAME --objectives helpful harmless."
-            )
-        self._check_votes()
-        self._check_cost()
-        if self.backend == "endpoint":
-            check_url(self.url)
-        for name in ("model", "messages", "stream", "n"):
-            if name in self.request:
-                raise ConfigError(f"--request sets {name!r}, which relabel sets itself.")
-
-    def _check_votes(self) -> None:
+        needed = {
+            "data": self.data_path,
+            "--output": self.output,
+            "--model": self.model,
+            "--objectives": self.objectives,
+        }
+        example = "relabel DATA --output out.jsonl --model NAME --objectives helpful harmless"
+        check_given(needed, example)
         local = self.backend == "local"
         if local and (self.votes > 1 or self.temperature is not None):
             raise ConfigError(
@@ -144,14 +136,17 @@ class RelabelConfig(LocalOptions, CostOptions, EndpointOptions, DataOptions):
                 f"{self.votes} votes at temperature 0 are one vote; raise --temperature, or leave "
                 "--votes out."
             )
-
-    def _check_cost(self) -> None:
         if (self.price_input is None) != (self.price_output is None):
             raise ConfigError("--price_input and --price_output are needed together.")
         if self.max_cost is not None and self.price_input is None:
             raise ConfigError(
                 "--max_cost needs --price_input and --price_output, the prices of a million tokens."
             )
+        if not local:
+            check_url(self.url)
+        for name in ("model", "messages", "stream", "n"):
+            if name in self.request:
+                raise ConfigError(f"--request sets {name!r}, which relabel sets itself.")
 
     @property
     def url(self) -> str:
@@ -193,7 +188,7 @@ def host_of(url: str) -> str:
 
 
 def check_url(url: str) -> None:
-    """Refuse anything that is not an address, and addresses with a password or a key.
+    """Check that a URL is an address without a password or a key.
 
     Raises:
         ConfigError: Without the address itself where it may hold a secret.

@@ -22,30 +22,6 @@ _MILLION: Final = 1e6
 Counter = Callable[[str], int]
 
 
-@dataclass(frozen=True)
-class Prices:
-    """Prices of a million tokens, in the user's money.
-
-    Attributes:
-        input: Of questions.
-        output: Of replies.
-    """
-
-    input: float
-    output: float
-
-    def cost(self, input_tokens: float, output_tokens: float) -> float:
-        """Cost of so many tokens of questions and of replies."""
-        return (input_tokens * self.input + output_tokens * self.output) / _MILLION
-
-
-def prices_of(options: CostOptions) -> Prices | None:
-    """Return the prices; None if none were given."""
-    if options.price_input is None or options.price_output is None:
-        return None
-    return Prices(options.price_input, options.price_output)
-
-
 def token_counter(name: str | None) -> Counter:
     """Return a function that counts the tokens of a question.
 
@@ -76,18 +52,22 @@ class Meter:
     """Sums up costs, and tells whether another question fits the limit.
 
     Args:
-        prices: Prices; None where they are not known.
-        max_cost: The most that may be spent; None for no limit.
+        options: Prices, and the most that may be spent.
         max_tokens: The most tokens of a reply.
     """
 
-    def __init__(self, prices: Prices | None, max_cost: float | None, max_tokens: int) -> None:
-        self.prices, self.max_cost, self._max_tokens = prices, max_cost, max_tokens
+    def __init__(self, options: CostOptions, max_tokens: int) -> None:
+        self.options, self._max_tokens = options, max_tokens
         self.input_tokens, self.output_tokens, self.uncounted = 0, 0, 0
         self.under_way = 0
         self._reserved = 0.0
         self._ratios: list[float] = []
         self._outputs: list[int] = []
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether prices are known."""
+        return self.options.price_input is not None
 
     @property
     def spent(self) -> float:
@@ -127,9 +107,8 @@ class Meter:
 
     def fits(self, tokens: int) -> bool:
         """Tell whether one more question is within the limit, however long its reply."""
-        if self.max_cost is None:
-            return True
-        return self.spent + self._reserved + self.most(tokens) <= self.max_cost
+        limit = self.options.max_cost
+        return limit is None or self.spent + self._reserved + self.most(tokens) <= limit
 
     def start(self, tokens: int) -> float:
         """Note that a question is under way; return the cost reserved for it."""
@@ -144,7 +123,8 @@ class Meter:
         self.under_way -= 1
 
     def _cost(self, input_tokens: float, output_tokens: float) -> float:
-        return 0.0 if self.prices is None else self.prices.cost(input_tokens, output_tokens)
+        prices = self.options.price_input or 0.0, self.options.price_output or 0.0
+        return (input_tokens * prices[0] + output_tokens * prices[1]) / _MILLION
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from hidden_context.errors import ConfigError, HiddenContextError, MissingDepend
 from hidden_context.relabel.config import DEFAULT_KEY_VARIABLE, OPENAI, RelabelConfig, host_of
 from hidden_context.relabel.pacing import Pace, backoff, retry_after, wait
 from hidden_context.relabel.questions import Question
-from hidden_context.relabel.replies import Reply
-from hidden_context.relabel.wire import MalformedReplyError, read_body, refused_by_rule
+from hidden_context.relabel.replies import MalformedReplyError, Reply, read_body, refused_by_rule
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -38,9 +37,6 @@ _OTHER_REMEDY: Final = (
 
 class EndpointError(HiddenContextError, ConnectionError):
     """An endpoint refused a request, or gave no answer after all attempts."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def read_key(config: RelabelConfig) -> str | None:

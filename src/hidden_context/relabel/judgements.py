@@ -11,8 +11,7 @@ from hidden_context.data.checks import Place
 from hidden_context.data.example import Comparison, Example
 from hidden_context.data.importers.pairs import is_pair
 from hidden_context.data.published import has_lists, plain_row
-from hidden_context.relabel.objectives import Objective
-from hidden_context.relabel.questions import Item, Orders, Question
+from hidden_context.relabel.questions import Item, Objective, Orders, Question
 from hidden_context.relabel.replies import Verdict
 
 _DIGITS = 8  # of a prompt's digest, in the annotator's name
@@ -52,7 +51,7 @@ class Judge:
             orders: The orders that were asked for.
 
         Returns:
-            An entry for ``annotations``; see ``compared`` for one of ``judgements``.
+            An entry for ``annotations``; one for ``judgements`` names the two responses as well.
         """
         answers = [self._answer(pair, question, verdict) for question, verdict in said]
         by_order: dict[tuple[int, ...], list[float]] = {}
@@ -83,14 +82,6 @@ class Judge:
         return {**answer, "preference": preference}
 
 
-def compared(entry: dict[str, Any], pair: tuple[int, int]) -> dict[str, Any]:
-    """Name the two responses in an entry of ``judgements``; an abstention names none."""
-    if entry.get("abstains"):
-        return entry
-    annotator = entry["annotator"]
-    return {"annotator": annotator, "comparison": list(pair), **entry}
-
-
 def judged_row(item: Item, entries: Sequence[tuple[tuple[int, int], dict[str, Any]]]) -> Any:
     """Add a judge's entries to a row; nothing that people said is lost.
 
@@ -113,22 +104,11 @@ def judged_row(item: Item, entries: Sequence[tuple[tuple[int, int], dict[str, An
         return row
     if is_pair(row) or not (row.get("judgements") or row.get("responses") or has_lists(row)):
         row = plain_row(row)  # JudgeBench has its pair under other names
-        before = row.get("annotations") or [_own_vote(example, row)]
+        field, before = "annotations", row.get("annotations") or [_own_vote(example, row)]
         added = [entry for _, entry in entries]
-        _check_new(before, added, "annotations", example)
-        return {**row, "annotations": [*before, *added]}
-    row, before = _as_judgements(example)
-    added = [compared(entry, pair) for pair, entry in entries]
-    _check_new(before, added, "judgements", example)
-    return {**row, "judgements": [*before, *added]}
-
-
-def _check_new(
-    before: Sequence[Mapping[str, Any]],
-    added: Sequence[Mapping[str, Any]],
-    field: str,
-    example: Example,
-) -> None:
+    else:
+        field, (row, before) = "judgements", _as_judgements(example)
+        added = [_compared(entry, pair) for pair, entry in entries]
     names = {entry["annotator"] for entry in added}
     for number, entry in enumerate(before):
         if entry.get("annotator") in names:
@@ -138,6 +118,14 @@ def _check_new(
                 f"{field}[{number}].annotator",
                 "Relabel the file that it was made from, or leave out this objective",
             )
+    return {**row, field: [*before, *added]}
+
+
+def _compared(entry: dict[str, Any], pair: tuple[int, int]) -> dict[str, Any]:
+    """Name the two responses in an entry of ``judgements``; an abstention names none."""
+    if entry.get("abstains"):
+        return entry
+    return {"annotator": entry["annotator"], "comparison": list(pair), **entry}
 
 
 def _own_vote(example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +143,7 @@ def _own_vote(example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_judgements(example: Example) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write a row of several responses without what people said, and a list of that."""
+    """Split a row of several responses into its other columns and a list of judgements."""
     row = plain_row(example.columns)
     if has_lists(example.columns):
         return row, _written(example)

@@ -77,7 +77,7 @@ def backoff(attempt: int, first: float, generator: random.Random) -> float:
     Args:
         attempt: Number of the attempt that failed, from 0.
         first: Seconds after the first.
-        generator: Of the jitter, between half and all of it.
+        generator: Draws the jitter, between half and all of the wait.
     """
     longest = min(first * 2.0 ** min(attempt, 30), LONGEST_BACKOFF)
     return longest * generator.uniform(0.5, 1.0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,15 @@ from hidden_context.data.storage.files import write_jsonl, write_yaml_config
 from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import ConfigError, DataError, StorageError
 from hidden_context.progress import stage
-from hidden_context.relabel.asking import Pending, ask_endpoint, ask_local, keeper
-from hidden_context.relabel.cache import AnswerCache
+from hidden_context.relabel.asking import AnswerCache, Asking, Pending
 from hidden_context.relabel.config import RelabelConfig
-from hidden_context.relabel.cost import CORRECTED_AFTER, Estimate, Meter, prices_of, token_counter
+from hidden_context.relabel.cost import CORRECTED_AFTER, Estimate, Meter, token_counter
 from hidden_context.relabel.endpoint import Endpoint
 from hidden_context.relabel.judgements import Judge, judged_row
 from hidden_context.relabel.local import LocalJudge
-from hidden_context.relabel.objectives import Objective, find_objectives
 from hidden_context.relabel.questions import (
     Item,
+    find_objectives,
     items_of,
     key_of,
     questions_about,
@@ -50,7 +50,7 @@ class RelabelResult:
         asked: Questions asked in this run.
         known: Questions whose answer was in the cache.
         left: Questions that were not asked.
-        input_tokens: Tokens of all questions of this output, those of earlier runs included.
+        input_tokens: Tokens of all questions of this output, earlier runs included.
         output_tokens: Tokens of the replies likewise.
         uncounted: Replies whose tokens a server did not count; none of a local model.
         cost: Cost of all answers likewise; None where prices are not known.
@@ -104,18 +104,16 @@ def run(config: RelabelConfig, confirm: Confirm | None = None) -> RelabelResult:
     items = items_of(data.examples)
     judges = [Judge(config.model_name, objective) for objective in objectives]
     _check_items(items, judges, config)
-    judge = LocalJudge(config) if config.backend == "local" else Endpoint(config)
+    model = LocalJudge(config) if config.backend == "local" else Endpoint(config)
     with (
         exclusive(config.output),
         exclusive(config.cache_path),
         AnswerCache(config.cache_path) as cache,
     ):
-        relabelling = _Relabelling(config, items, objectives, judge, cache)
-        result = RelabelResult(None, data.report)
+        relabelling = _Relabelling(config, items, judges, model, cache, data.report)
         if relabelling.ask(confirm):
-            relabelling.write(judges, result)
-        relabelling.count(result)
-    return result
+            relabelling.write()
+        return relabelling.counted()
 
 
 class _Relabelling:
@@ -125,17 +123,17 @@ class _Relabelling:
         self,
         config: RelabelConfig,
         items: Sequence[Item],
-        objectives: Sequence[Objective],
-        judge: LocalJudge | Endpoint,
+        judges: Sequence[Judge],
+        model: LocalJudge | Endpoint,
         cache: AnswerCache,
+        report: ReadReport,
     ) -> None:
-        self.config, self.items, self.objectives = config, items, objectives
-        self.judge, self.cache = judge, cache
-        self.asked = judge.asked
-        self.meter = Meter(prices_of(config), config.max_cost, config.max_tokens)
+        self.config, self.items, self.judges = config, items, judges
+        self.model, self.cache, self.asked = model, cache, model.asked
+        self.meter = Meter(config, config.max_tokens)
         self.pending: list[Pending] = []
-        self.known = self.done = 0
-        self.corrected = isinstance(judge, LocalJudge)  # whose tokens cost nothing
+        self.result = RelabelResult(None, report)
+        self.corrected = isinstance(model, LocalJudge)  # whose tokens cost nothing
 
     def ask(self, confirm: Confirm | None) -> bool:
         """Ask the open questions; return whether all are answered now."""
@@ -145,34 +143,38 @@ class _Relabelling:
             return True
         self._agree(confirm)
         config = self.config
-        keep = keeper(self.cache, self.meter, self.asked)
         with stage("questions", len(self.pending), disable=config.disable_tqdm) as step:
 
-            def noted(count: int) -> None:
-                self.done += count
-                step(count)
+            def keep(one: Pending, reply: Reply) -> None:
+                """Store an answer, and then count its cost."""
+                description = one.question.description(self.asked, one.question.text())
+                self.cache.put(one.key, description, reply.to_dict())
+                self.meter.add(reply, one.tokens)
+                self.result.asked += 1
+                step(1)
                 self._correct()
 
-            if isinstance(self.judge, LocalJudge):
-                ask_local(self.judge, self.pending, keep, noted)
-                return True
-            return ask_endpoint(
-                self.judge, self.pending, keep, self.meter, config.concurrency, noted
-            )
+            if isinstance(self.model, Endpoint):
+                run = Asking(self.model, keep, self.meter, iter(self.pending))
+                return asyncio.run(run.all(config.concurrency))
+            for one in self.pending:
+                keep(one, self.model.ask(one.question))
+            return True
 
     def _look_up(self) -> None:
         """Find the open questions, and count the cost of the answered ones."""
-        local = isinstance(self.judge, LocalJudge)
+        local = isinstance(self.model, LocalJudge)
         count = (lambda text: 0) if local else token_counter(self.config.tokenizer)
         config = self.config
-        for question in questions_of(self.items, self.objectives, config.orders, config.votes):
+        objectives = [judge.objective for judge in self.judges]
+        for question in questions_of(self.items, objectives, config.orders, config.votes):
             text = question.text()
             key, tokens = key_of(question.description(self.asked, text)), count(text)
             kept = self.cache.get(key)
             if kept is None:
                 self.pending.append(Pending(question, key, tokens))
             else:
-                self.known += 1
+                self.result.known += 1
                 self.meter.add(Reply.from_dict(kept), tokens)
 
     def _agree(self, confirm: Confirm | None) -> None:
@@ -187,12 +189,12 @@ class _Relabelling:
             )
 
     def _estimate(self) -> Estimate:
-        left = self.pending[self.done :]
+        left = self.pending[self.result.asked :]
         tokens = sum(one.tokens for one in left)
-        priced = self.meter.prices is not None
+        priced = self.meter.has_prices
         return Estimate(
             questions=len(left),
-            known=self.known + self.done,
+            known=self.result.known + self.result.asked,
             whom=f"{self.config.model_name} ({self.asked['host']})",
             tokens=None if self.config.backend == "local" else round(tokens * self.meter.ratio),
             tokenizer=self.config.tokenizer,
@@ -206,59 +208,52 @@ class _Relabelling:
         if self.corrected or self.meter.replies < CORRECTED_AFTER:
             return
         self.corrected = True
-        if self.done < len(self.pending):
+        if self.result.asked < len(self.pending):
             print(
                 f"The server counts {self.meter.ratio:.2f} times the tokens that were expected. "
                 f"{self._estimate()}",
                 file=sys.stderr,
             )
 
-    def write(self, judges: Sequence[Judge], result: RelabelResult) -> None:
+    def write(self) -> None:
         """Write the rows from the cache alone."""
-        config = self.config
-        result.rows = write_jsonl(config.output_path, self._rows(judges, result))
+        config, result = self.config, self.result
+        result.rows = write_jsonl(config.output_path, map(self._row, self.items))
         result.path = config.output_path
         write_yaml_config(f"{config.output}.config.yaml", config)
 
-    def _rows(self, judges: Sequence[Judge], result: RelabelResult) -> Iterator[dict[str, Any]]:
-        for item in self.items:
-            entries = [
-                (pair, self._entry(item, pair, judge, result))
-                for pair in item.pairs
-                for judge in judges
-            ]
-            yield judged_row(item, entries)
+    def _row(self, item: Item) -> dict[str, Any]:
+        pairs = [(pair, judge) for pair in item.pairs for judge in self.judges]
+        return judged_row(item, [(pair, self._entry(item, pair, judge)) for pair, judge in pairs])
 
-    def _entry(
-        self, item: Item, pair: tuple[int, int], judge: Judge, result: RelabelResult
-    ) -> dict[str, Any]:
+    def _entry(self, item: Item, pair: tuple[int, int], judge: Judge) -> dict[str, Any]:
         config, said = self.config, []
         for question in questions_about(item, pair, judge.objective, config.orders, config.votes):
             reply = self.cache.get(key_of(question.description(self.asked, question.text())))
             if reply is None:
                 raise DataError(
-                    "an answer that was there is gone",
+                    "an answer has disappeared from the cache",
                     file=self.cache.path,
                     remedy="Run the same command again",
                 )
             verdict = read_reply(Reply.from_dict(reply))
             said.append((question, verdict))
             if verdict.reason is not None:
-                result.reasons[verdict.reason] += 1
+                self.result.reasons[verdict.reason] += 1
         entry = judge.entry(pair, said, config.orders)
-        result.judged += "preference" in entry
-        result.abstained += "preference" not in entry
+        self.result.judged += "preference" in entry
+        self.result.abstained += "preference" not in entry
         return entry
 
-    def count(self, result: RelabelResult) -> None:
-        """Say what was asked and what it cost."""
-        meter = self.meter
-        result.asked, result.known = self.done, self.known
-        result.left = len(self.pending) - self.done
+    def counted(self) -> RelabelResult:
+        """Add to the result what is left and what all answers cost."""
+        meter, result = self.meter, self.result
+        result.left = len(self.pending) - result.asked
         result.input_tokens, result.output_tokens = meter.input_tokens, meter.output_tokens
-        if not isinstance(self.judge, LocalJudge):  # a local one refuses without counting
+        if isinstance(self.model, Endpoint):  # a local one refuses without counting
             result.uncounted = meter.uncounted
-        result.cost = None if meter.prices is None else meter.spent
+        result.cost = meter.spent if meter.has_prices else None
+        return result
 
 
 def _check_output(config: RelabelConfig) -> None:

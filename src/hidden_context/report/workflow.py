@@ -17,10 +17,9 @@ from hidden_context.analysis.config import (
     check_output,
 )
 from hidden_context.analysis.measure.evidence import PairEvidence, pair_evidence
-from hidden_context.analysis.measure.tests import judged_columns, sample_rows
+from hidden_context.analysis.measure.tests import judged_columns
 from hidden_context.analysis.read.files import PairScores, read_score_file
 from hidden_context.analysis.sections.read import has_rewards
-from hidden_context.analysis.workflow import contexts_of
 from hidden_context.data.storage.files import atomic_write, to_plain
 from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import DataError
@@ -29,6 +28,7 @@ from hidden_context.paper import workflow as paper
 from hidden_context.report.config import ReportConfig
 from hidden_context.report.html.page import render
 from hidden_context.report.html.pairs import PairsMeta, encode, pairs_payload
+from hidden_context.statistics.checks import sample_rows
 
 if TYPE_CHECKING:
     from hidden_context.paper.summary import Summary
@@ -56,7 +56,8 @@ def run(config: ReportConfig, summary: Summary | None = None) -> ReportResult:
 
     Args:
         config: The files, and how much of them to show.
-        summary: The paper's tables, where they are at hand; else those of ``config.data_dir``.
+        summary: The paper's tables, where they are at hand; otherwise they are made from
+            ``config.data_dir``.
 
     Returns:
         Where it is, and what it shows.
@@ -141,7 +142,7 @@ def _contexts(
 ) -> list[str] | None:
     """Name the context of each pair; None without contexts."""
     spread = evidence.difference_variance if own["contexts"] else None
-    found = contexts_of(scores, spread, options["max_contexts"], options["seed"])
+    found = analyses.contexts_of(scores, spread, options["max_contexts"], options["seed"])
     if found is None:
         return None
     contexts, cluster = found

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hidden_context.lazy import lazy_names
 from hidden_context.scoring.config import EvaluateConfig, ScoreConfig
 
 if TYPE_CHECKING:
     from hidden_context.scoring.evaluation import EvaluationResult, evaluate
     from hidden_context.scoring.files import ScoreResult, score_file
-
-_HOMES = {
-    "EvaluationResult": "evaluation",
-    "evaluate": "evaluation",
-    "ScoreResult": "files",
-    "score_file": "files",
-}
 
 __all__ = [
     "EvaluateConfig",
@@ -27,8 +20,8 @@ __all__ = [
     "score_file",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    dict.fromkeys(["EvaluationResult", "evaluate"], "evaluation")
+    | dict.fromkeys(["ScoreResult", "score_file"], "files"),
+)

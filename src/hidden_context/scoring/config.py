@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from hidden_context.config import (
     SPLIT_BALANCE_HELP,
     ComputeOptions,
     ReadOptions,
+    check_given,
     check_options,
     option,
 )
@@ -84,22 +85,6 @@ class StreamOptions(ModelOptions):
         return "skip"
 
 
-def check_given(needed: Mapping[str, Any], example: str) -> None:
-    """Check that options without a usable default were given.
-
-    Args:
-        needed: The options' values by what they are.
-        example: A command line that has them; its first word names the command.
-
-    Raises:
-        ConfigError: If some are missing.
-    """
-    missing = [name for name, value in needed.items() if not value]
-    if missing:
-        verb = example.split()[0]
-        raise ConfigError(f"{verb} needs {' and '.join(missing)}, as in: {example}.")
-
-
 def names_of_models(models: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the given names of models, or the names of their folders.
 
@@ -171,7 +156,15 @@ class ScoreConfig(StreamOptions):
         super().__post_init__()
         needed = {"an input file": self.input, "--output": self.output, "--models": self.models}
         check_given(needed, "score INPUT --models CHECKPOINT --output FILE")
-        self._check_backend()
+        if self.backend == "vllm":
+            others = ["engine", "tokens_per_batch", "compile", "base_model", "num_outputs", "head"]
+            given = [name for name in others if getattr(self, name) != getattr(ScoreConfig, name)]
+            if given:
+                raise ConfigError(f"--{given[0]} does not fit --backend vllm; leave it out.")
+        if self.engine_cluster is None:
+            for name in ("cluster_address", "workers", "worker_gpus"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"--{name} needs --engine_cluster ray.")
         names = self.model_names
         if self.groups and {f"groups_{name}" for name in names} & {*names}:
             raise ConfigError(
@@ -184,18 +177,6 @@ class ScoreConfig(StreamOptions):
                 f"{' and '.join(given)} need risk measures, but none is named; name some, as in "
                 "--risk mean."
             )
-
-    def _check_backend(self) -> None:
-        if self.backend == "vllm":
-            others = ["engine", "tokens_per_batch", "compile", "base_model", "num_outputs", "head"]
-            defaults = {field.name: field.default for field in dataclasses.fields(self)}
-            given = [name for name in others if getattr(self, name) != defaults[name]]
-            if given:
-                raise ConfigError(f"--{given[0]} does not fit --backend vllm; leave it out.")
-        if self.engine_cluster is None:
-            for name in ("cluster_address", "workers", "worker_gpus"):
-                if getattr(self, name) is not None:
-                    raise ConfigError(f"--{name} needs --engine_cluster ray.")
 
     @property
     def model_names(self) -> list[str]:
@@ -235,7 +216,7 @@ class EvaluateConfig(StreamOptions, ReadOptions):
 
     @property
     def on_refusal(self) -> Literal["error", "skip"]:
-        """As for any malformed row."""
+        """Whether such a text is an error or left out, as a malformed row is."""
         return self.on_malformed
 
     @property

@@ -23,13 +23,14 @@ from hidden_context.errors import DataError, HiddenContextWarning, MissingFileEr
 from hidden_context.likelihood import AnnotatorNames, Labels, Likelihood
 from hidden_context.models.network.threads import cpu_threads
 from hidden_context.scoring.config import EvaluateConfig
+from hidden_context.scoring.files import ScoreCounts, check_output, record_path, write_scores
 from hidden_context.scoring.loading import load_model, settle
-from hidden_context.scoring.merge import ScoreCounts, check_output, record_path, write_scores
 from hidden_context.scoring.rows import Scored, read_scored, rows_of
 from hidden_context.scoring.stream import run_here
-from hidden_context.statistics.evaluation.judged_items import judged_items
 from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
-from hidden_context.statistics.evaluation.results import VoteMetrics
+from hidden_context.statistics.evaluation.predictions import judged_items
+from hidden_context.statistics.evaluation.vote_metrics import VoteMetrics, judged_metrics
+from hidden_context.statistics.interval import Resampling
 
 TRAINING_CONFIG: Final = "training_config.yaml"
 _NO_BALANCE: Final = (None, "", "false")
@@ -122,7 +123,7 @@ def votes_of_file(
         cluster=facts.cluster,
         length=facts.length,
     )
-    return None if items is None else items.metrics(level=0.95, resamples=1000, seed=seed)
+    return None if items is None else judged_metrics(items, Resampling(resamples=1000, seed=seed))
 
 
 def _labels(likelihood: Likelihood, examples: Sequence[Example], file: str | Path) -> Labels:

@@ -1,27 +1,31 @@
-"""Scoring a file of pairs, prompts with responses, or texts."""
+"""Scoring files of pairs, prompts with responses, or texts, with one or several models."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from hidden_context import risk
 from hidden_context.data.responses import ScoringRow, read_scoring_rows
 from hidden_context.data.storage.files import require_file, write_yaml_config
 from hidden_context.data.storage.locks import exclusive
-from hidden_context.errors import DataError
+from hidden_context.data.storage.rows import row_writer
+from hidden_context.errors import ConfigError, DataError, StorageError
+from hidden_context.models.checkpoint.head_file import forget_heads, save_heads
 from hidden_context.models.network.threads import cpu_threads
 from hidden_context.models.reward_model import RewardModel
-from hidden_context.scoring.config import ScoreConfig
+from hidden_context.risk import RiskMeasure
+from hidden_context.scoring.columns import Groups, People, added_columns, check_people, read_groups
+from hidden_context.scoring.config import ScoreConfig, StreamOptions
 from hidden_context.scoring.loading import load_model, settle
-from hidden_context.scoring.merge import ScoreCounts, check_output, record_path, write_scores
-from hidden_context.scoring.people import check_people, read_groups
-from hidden_context.scoring.record import describe_file, read_header
+from hidden_context.scoring.record import PartialScores, describe_file, read_header
 from hidden_context.scoring.remote import is_remote, local_files
-from hidden_context.scoring.stream import Runner, run_here
+from hidden_context.scoring.stream import Rows, Runner, run_here
 
 
 @dataclasses.dataclass
@@ -143,3 +147,165 @@ def _runners(config: ScoreConfig, records: Iterable[Path]) -> Iterator[dict[str,
             name: partial(run_on_ray, _loader(local_path(path), there), local_path(path), pool)
             for name, path in models
         }
+
+
+@dataclasses.dataclass
+class ScoreCounts:
+    """Counts of what happened to rows and texts.
+
+    Attributes:
+        rows: Rows read.
+        written: Rows written.
+        dropped: Rows left out because a text has no reward.
+        unscored: Texts written with a null reward.
+        truncated: Texts whose beginning was cut.
+        refused: Texts that the chat template refuses; they are among the dropped or unscored.
+    """
+
+    rows: int = 0
+    written: int = 0
+    dropped: int = 0
+    unscored: int = 0
+    truncated: int = 0
+    refused: int = 0
+
+    def __str__(self) -> str:
+        counted = {
+            "dropped: a text is too long or empty, or its reward not finite": self.dropped,
+            "texts refused by the chat template": self.refused,
+            "texts without a reward (see the _reason columns)": self.unscored,
+            "texts cut on the left": self.truncated,
+        }
+        notes = ", ".join(f"{count} {words}" for words, count in counted.items() if count)
+        return f"{self.written} of {self.rows} rows written" + (f"; {notes}" if notes else "")
+
+
+def record_path(output: Path, name: str) -> Path:
+    """Return where one model's record lies during scoring; names may hold any character."""
+    return output.with_name(f"{output.name}.{quote(name, safe='')}.partial")
+
+
+def check_output(output: Path, *inputs: str | Path) -> None:
+    """Check before any work that a result may be written.
+
+    Raises:
+        StorageError: If the output is a folder.
+        ConfigError: If it is one of the inputs.
+    """
+    if output.is_dir():
+        raise StorageError(f"{output} is a folder; name a file to write, such as scores.jsonl.")
+    if output.exists() and any(Path(i).exists() and output.samefile(i) for i in inputs):
+        raise ConfigError(f"{output} is the input too; name another file with --output.")
+
+
+def write_scores(
+    rows: Rows,
+    models: Mapping[str, Runner],
+    output: Path,
+    options: StreamOptions,
+    description: Mapping[str, Any],
+    *,
+    total: int | None = None,
+    measures: Sequence[RiskMeasure] = (),
+    annotator: str | None = None,
+    groups: Groups | None = None,
+    allow_empty: bool = True,
+) -> ScoreCounts:
+    """Score rows with each model in turn and write one file, in input order.
+
+    One model is in memory at a time. Each model leaves two things beside the output: a record to
+    resume from, until the output is complete, and its head, by which raw outputs are read.
+
+    Args:
+        rows: Gives the rows, from the first one at each call.
+        models: The models, by name, and where they run.
+        output: The file to write.
+        options: How rows are scored, and whether to resume.
+        description: How the input is read; part of each record.
+        total: Number of rows, for the progress bar.
+        measures: Risk measures to add.
+        annotator: Whose rewards they measure; None for the population.
+        groups: Groups of annotators whose risk measures are added too.
+        allow_empty: Whether a file without rows may be written where all were dropped.
+
+    Returns:
+        Counts of rows and texts.
+
+    Raises:
+        StorageError: If something could not be written; records are kept.
+        DataError: If the rows changed meanwhile, or none is left and that is not allowed.
+    """
+    from tqdm.auto import tqdm
+
+    people: dict[str, People] = {}
+    records: dict[str, PartialScores] = {}
+    for name, run in models.items():
+        with run(options) as model:
+            people[name] = People(model.likelihood, annotator, groups)
+            identity = {**description, "name": name, **model.identity}
+            record = PartialScores(
+                record_path(output, name), identity, options.resume, threads=model.threads
+            )
+            shown = {"desc": name, "unit": "row", "disable": options.disable_tqdm}
+            with record, tqdm(total=total, **shown) as bar:
+                model.score(rows, record, bar.update)
+        records[name] = record
+        del model
+    counts = ScoreCounts()
+    forget_heads(output)
+    with row_writer(output) as write:
+        for columns in _merged(rows(), records, people, options, measures, counts):
+            write(columns)
+        if counts.rows and not counts.written and not allow_empty:
+            refused = f" ({counts.refused} texts)" if counts.refused else ""
+            raise DataError(
+                f"none of {counts.rows} rows is left: all have a text that is too long, empty or "
+                f"refused by the chat template{refused}",
+                remedy="Raise --max_length, mend the chats, or take --over_length truncate or null",
+            )
+    save_heads(output, {name: each.likelihood for name, each in people.items()})
+    for record in records.values():
+        record.path.unlink(missing_ok=True)
+    return counts
+
+
+def _merged(
+    rows: Iterable[ScoringRow],
+    records: Mapping[str, PartialScores],
+    people: Mapping[str, People],
+    options: StreamOptions,
+    measures: Sequence[RiskMeasure],
+    counts: ScoreCounts,
+) -> Iterator[dict[str, Any]]:
+    lines = {name: iter(record) for name, record in records.items()}
+    for row in rows:
+        counts.rows += 1
+        own = {name: next(line, {}) for name, line in lines.items()}
+        if not all(own.values()):
+            raise DataError(
+                f"row {counts.rows} was added while the others were scored", remedy="Run it again"
+            )
+        if any(line["row"] != row.index for line in own.values()):
+            raise DataError(
+                f"the record of row {counts.rows} is another row's",
+                remedy="Run it again with --resume false",
+            )
+        counts.truncated += sum(line.get("truncated", 0) for line in own.values())
+        counts.refused += sum(line.get("refused", 0) for line in own.values())
+        missing = sum(value is None for line in own.values() for value in line["raw"])
+        if missing and options.over_length == "drop":
+            counts.dropped += 1
+            continue
+        counts.unscored += missing
+        counts.written += 1
+        columns = dict(row.columns)
+        for name, line in own.items():
+            columns |= added_columns(
+                row.kind, name, line, people[name], measures, several_models=len(records) > 1
+            )
+        yield columns
+    if any(next(line, None) is not None for line in lines.values()):
+        raise DataError(
+            f"rows after row {counts.rows} were taken away while all were scored",
+            remedy="Run it again",
+        )

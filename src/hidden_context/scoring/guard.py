@@ -10,7 +10,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from scipy.special import betaincinv
@@ -52,7 +52,7 @@ class Seen:
 
     def unusual(self, quantity: Quantity) -> list[float]:
         """Return 1 for each value above the usual percentile and 0 for the others, NaN left out."""
-        found = self.disagreement if quantity == "disagreement" else getattr(self, quantity)
+        found = getattr(self, quantity)
         values = [found] if isinstance(found, float) else found
         return [float(value > USUAL) for value in values if not math.isnan(value)]
 
@@ -118,6 +118,7 @@ def share_of(window: Iterable[Seen], quantity: Quantity, level: float) -> Share:
     return Share(mean, lower_limit(total, len(shares), level), len(shares))
 
 
+@dataclass(eq=False)
 class Guard:
     """Watches the latest responses of a policy; safe to share between threads.
 
@@ -139,28 +140,26 @@ class Guard:
         ConfigError: If an option cannot work.
     """
 
-    def __init__(
-        self,
-        action: Action = "warn",
-        *,
-        window: int = 256,
-        bound: float = 0.1,
-        level: float = 0.999,
-        watch: Sequence[Quantity] = QUANTITIES,
-    ) -> None:
-        if action not in get_args(Action):
-            raise ConfigError(f"a guard warns or stops (warn, stop), but does not {action!r}.")
-        if window < 1 or not 0 < bound < 1 or not 0 < level < 1:
+    action: Action = "warn"
+    _: KW_ONLY
+    window: int = 256
+    bound: float = 0.1
+    level: float = 0.999
+    watch: Sequence[Quantity] = QUANTITIES
+
+    def __post_init__(self) -> None:
+        if self.action not in get_args(Action):
+            raise ConfigError(f"a guard warns or stops (warn, stop), but does not {self.action!r}.")
+        if self.window < 1 or not 0 < self.bound < 1 or not 0 < self.level < 1:
             raise ConfigError(
                 f"a guard's window is at least 1, and its bound and level lie between 0 and 1; got "
-                f"{window}, {bound} and {level}."
+                f"{self.window}, {self.bound} and {self.level}."
             )
-        if not watch or not set(watch) <= set(QUANTITIES):
+        if not self.watch or not set(self.watch) <= set(QUANTITIES):
             raise ConfigError(
-                f"a guard watches {', '.join(QUANTITIES)}, or some of these, not {list(watch)}."
+                f"a guard watches {', '.join(QUANTITIES)}, or some of them, not {list(self.watch)}."
             )
-        self.action, self.window, self.bound, self.level = action, window, bound, level
-        self.watch = tuple(watch)
+        self.watch = tuple(self.watch)
         self.stops_gracefully = False
         self.alarm: Alarm | None = None
         self._groups = deque[Seen]()
@@ -225,13 +224,10 @@ def parse_guard(text: str | Guard) -> Guard:
     action, _, rest = str(text).partition(":")
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
-        name, _, value = part.partition("=")
-        read = _OPTIONS.get(name.strip())
+        name, _, value = map(str.strip, part.partition("="))
         try:
-            if read is None:
-                raise ValueError
-            options[name.strip()] = read(value.strip())
-        except ValueError:
+            options[name] = _OPTIONS[name](value)
+        except (KeyError, ValueError):
             raise ConfigError(
                 f"the guard {text!r} cannot be read at {part!r}. Write warn or stop, and options "
                 "behind a colon: stop:window=512,bound=0.2,level=0.999,watch=distance+sigma."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from hidden_context.data.checks import read_conversation
-from hidden_context.data.dialogue import ASSISTANT_TURN, is_blank
-from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.dialogue import ASSISTANT_TURN, Conversation, is_blank, join
+from hidden_context.data.example import Text, Tools, as_input, with_context
 from hidden_context.data.tokens.chat import special_tokens
 from hidden_context.data.tokens.tokenize import tokenize_texts, truncate_left
 from hidden_context.errors import DataError
@@ -18,6 +18,10 @@ from hidden_context.models.sequence import SequenceRewardModel
 from hidden_context.scoring.stream import BLANK
 
 NO_TEXT: Final = "it has no text"
+_PLAIN_ALONE: Final = (
+    "a model on a frozen backbone reads the text of a dialogue, not a text that carries special "
+    "tokens, nor token ids"
+)
 
 OverLength: TypeAlias = 'Literal["error", "truncate"]'
 """Whether a text longer than the model reads is an error, or loses its beginning."""
@@ -49,13 +53,11 @@ class Prepared:
         asked: The text.
         ids: Its token ids; None where it cannot be scored, or the model tokenizes it itself.
         reason: Why it cannot be scored, or None.
-        truncated: Whether its beginning was cut.
     """
 
     asked: Asked
     ids: Sequence[int] | None = None
     reason: str | None = None
-    truncated: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -96,15 +98,16 @@ class Preparer:
 
     def _checked(self, asked: Asked) -> Prepared:
         """Find why a text cannot be scored before it is tokenized; token ids are ready already."""
-        reads_tokens = isinstance(self.model, SequenceRewardModel)
-        if isinstance(asked, (MarkedText, TokenIds)) and not reads_tokens:
-            reason = (
-                "a model on a frozen backbone reads the text of a dialogue, not a text that "
-                "carries special tokens, nor token ids"
-            )
-            return Prepared(asked, reason=reason)
-        if isinstance(asked, TokenIds):
-            return self._checked_ids(asked)
+        if isinstance(asked, (MarkedText, TokenIds)):
+            if not isinstance(self.model, SequenceRewardModel):
+                return Prepared(asked, reason=_PLAIN_ALONE)
+            if isinstance(asked, TokenIds):
+                size = classifier_of(self.model.module).config.get_text_config().vocab_size
+                outside = next((one for one in asked.ids if not 0 <= one < size), None)
+                if outside is None:
+                    return self._fitted(asked, list(asked.ids))
+                reason = f"{outside} is no token of the model, whose vocabulary has {size}"
+                return Prepared(asked, reason=reason)
         try:
             given = asked.text if isinstance(asked, MarkedText) else as_input(asked).conversation
             read_conversation(given, "text")
@@ -114,15 +117,6 @@ class Preparer:
             return Prepared(asked, reason=NO_TEXT)
         silent = not isinstance(asked, MarkedText) and _says_nothing(asked)
         return Prepared(asked, reason=BLANK if silent else None)
-
-    def _checked_ids(self, asked: TokenIds) -> Prepared:
-        assert isinstance(self.model, SequenceRewardModel)
-        config = classifier_of(self.model.module).config.get_text_config()
-        outside = next((one for one in asked.ids if not 0 <= one < config.vocab_size), None)
-        if outside is not None:
-            reason = f"{outside} is no token of the model, whose vocabulary has {config.vocab_size}"
-            return Prepared(asked, reason=reason)
-        return self._fitted(asked, list(asked.ids))
 
     def _fitted(self, asked: Asked, ids: list[int]) -> Prepared:
         """Cut or refuse what is too long, and refuse what is empty."""
@@ -134,7 +128,7 @@ class Preparer:
         if self.over_length == "error":
             return Prepared(asked, reason=f"it has {len(ids)} tokens, more than {limit}")
         special = special_tokens(self.model.tokenizer)
-        return Prepared(asked, truncate_left(ids, limit, special), truncated=True)
+        return Prepared(asked, truncate_left(ids, limit, special))
 
     def _tokenize(self, ready: list[Prepared], places: Sequence[int]) -> None:
         """Put token ids into the places of texts."""
@@ -154,6 +148,19 @@ class Preparer:
                 ready[place] = (
                     Prepared(own, reason=reason) if refused else self._fitted(own, ids or [])
                 )
+
+
+def texts_of(
+    prompt: Conversation | None, responses: Sequence[Conversation], tools: Tools | None
+) -> list[Text]:
+    """Put each response behind its prompt; without a prompt, responses are whole texts or chats."""
+    if prompt is None:
+        return [with_context(response, None, tools) for response in responses]
+    texts = [join(prompt, response) for response in responses]
+    before = join(prompt, [])  # messages, where a text prompt has responses in messages
+    return [
+        with_context(text, prompt if isinstance(text, str) else before, tools) for text in texts
+    ]
 
 
 def as_text(asked: Asked) -> Text:

@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Final
 
 from hidden_context.data.storage.files import storage_error
@@ -89,7 +88,6 @@ class PartialScores:
         if resume and self.path.is_file():
             self._recover()
         self._file: IO[bytes] | None = None
-        self._empty = not self.windows
 
     @property
     def rows_done(self) -> int:
@@ -103,7 +101,11 @@ class PartialScores:
             found = (_parse(header) or {}).get(_KEY)
             if found != self._description[_KEY]:
                 if isinstance(found, dict):
-                    self._say(f"{self.path} {self._difference(found)}; all rows are scored anew.")
+                    changed = ", ".join(_changed(found, self._description[_KEY]))
+                    why = f"was begun with other {changed}"
+                    if found.get("format") != _FORMAT:
+                        why = "is of an earlier version"
+                    self._say(f"{self.path} {why}; all rows are scored anew.")
                 return
             size = len(header)
             self._ends, rows = [size], 0
@@ -117,11 +119,6 @@ class PartialScores:
                     self._ends.append(size)
                     rows = 0
         os.truncate(self.path, self._ends[-1])
-
-    def _difference(self, found: dict[str, Any]) -> str:
-        if found.get("format") != _FORMAT:
-            return "is of an earlier version"
-        return f"was begun with other {', '.join(_changed(found, self._description[_KEY]))}"
 
     def _say(self, message: str) -> None:
         warnings.warn(message, HiddenContextWarning, stacklevel=4)
@@ -147,21 +144,16 @@ class PartialScores:
             if not self.windows:
                 self._ends = [self._write([self._description])]
         except OSError as error:
-            self.__exit__(type(error), error, error.__traceback__)
+            self.__exit__(error)
             raise storage_error(self.path, error) from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._file is not None:
             # Closing writes what is left, which fails again on a full disk; the first error counts
             with contextlib.suppress(OSError):
                 self._file.close()
-        if error is not None and self._empty:
+        if raised[0] is not None and not self.windows:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
@@ -186,7 +178,6 @@ class PartialScores:
         try:
             self._ends.append(self._ends[-1] + self._write([*rows[:-1], last]))
             self.windows.append((len(rows), last[TOKENS]))
-            self._empty = False
         except OSError as error:
             raise StorageError(
                 f"{storage_error(self.path, error)} What was scored before is kept; the same "

@@ -1,4 +1,4 @@
-"""Making a model's reference: where the texts of its data lie, and how much they vary."""
+"""Making a model's reference: where the texts of its data lie, and how much rewards vary there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import dataclasses
 import json
 import random
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from hidden_context.data.example import Example
-from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.example import Example, Text, as_input
 from hidden_context.data.sources import load_examples
 from hidden_context.data.splits.division import first_question
 from hidden_context.errors import ConfigError, DataError
@@ -27,23 +27,7 @@ _LEAST_PROMPTS: Final = 10
 _JITTER: Final = 1e-6
 
 
-class Place(NamedTuple):
-    """Location and spread of features (see ``Reference``).
-
-    Attributes:
-        location: μ, of shape ``(M, D)``.
-        scale: s, of shape ``(M, D)``.
-        whitening: W, of shape ``(M, D, D)``.
-        shrinkage: Ledoit and Wolf's weight of the identity, in [0, 1], for each network.
-    """
-
-    location: Tensor
-    scale: Tensor
-    whitening: Tensor
-    shrinkage: list[float]
-
-
-def fit_place(features: Tensor) -> Place:
+def fit_place(features: Tensor) -> tuple[Tensor, Tensor, Tensor, list[float]]:
     r"""Fit means and the shrunk correlations of features.
 
     Features are standardised first, because a transformer's features differ in scale by orders of
@@ -54,7 +38,9 @@ def fit_place(features: Tensor) -> Place:
         features: Of shape ``(N, M, D)``, all finite.
 
     Returns:
-        The place, in float32.
+        Location and spread in float32 (see ``Reference``): μ of shape ``(M, D)``, s of shape
+        ``(M, D)`` and W of shape ``(M, D, D)``; and for each network Ledoit and Wolf's weight of
+        the identity, in [0, 1].
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -70,7 +56,7 @@ def fit_place(features: Tensor) -> Place:
         lower = torch.linalg.cholesky(covariance + _JITTER * identity)
         whitening.append(torch.linalg.solve_triangular(lower, identity, upper=False))
         shrinkage.append(float(weight))
-    return Place(location.float(), scale.float(), torch.stack(whitening).float(), shrinkage)
+    return location.float(), scale.float(), torch.stack(whitening).float(), shrinkage
 
 
 def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
@@ -127,14 +113,12 @@ def draw(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
         generator.shuffle(groups[key])
     drawn: list[Example] = []
     seen: set[str] = set()
-    for turn in range(max(map(len, groups.values()), default=0)):
-        for key in order:
-            own = groups[key][turn : turn + 1]
-            new = {_spelt(text) for example in own for text in example.inputs} - seen
-            if len(seen) + len(new) > most:
-                return drawn
-            seen |= new
-            drawn += own
+    rounds = zip_longest(*(groups[key] for key in order))
+    for example in filter(None, chain.from_iterable(rounds)):
+        seen |= set(map(_spelt, example.inputs))
+        if len(seen) > most:
+            break
+        drawn.append(example)
     return drawn
 
 
@@ -193,7 +177,7 @@ def reference_of(
             "prompts": len(set(prompts)),
             "texts": len(scored),
             "without_reward": len(texts) - len(scored),
-            "shrinkage": fitted.shrinkage,
+            "shrinkage": fitted[3],
         },
     )
     usual = found.distances(answers.features[halves[1]]).sort().values

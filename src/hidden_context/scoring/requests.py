@@ -40,7 +40,6 @@ class Answers:
     Attributes:
         raw: Float32 of shape ``(B, K)``, on the CPU; NaN in the rows of texts without a reward.
         reasons: Why a text has no reward, or None.
-        truncated: Number of texts whose beginning was cut.
         distance: Where each text's distance to the model's reference stands among the usual ones,
             in [0, 1], float64 of shape ``(B,)``; None where the model has no reference.
         features: What the raw outputs were read from, ``(B, M, D)``; None unless asked for.
@@ -48,24 +47,26 @@ class Answers:
 
     raw: Tensor
     reasons: list[str | None]
-    truncated: int = 0
     distance: Tensor | None = None
     features: Tensor | None = None
 
     def part(self, start: int, end: int) -> Answers:
         """Return the answers of texts that stand together, without features."""
         distance = None if self.distance is None else self.distance[start:end]
-        return Answers(self.raw[start:end], self.reasons[start:end], distance=distance)
+        return Answers(self.raw[start:end], self.reasons[start:end], distance)
 
-    def complete(self) -> Tensor:
+    def complete(self, noun: str = "text") -> Tensor:
         """Return the raw outputs where every text has some.
+
+        Args:
+            noun: What a text is called in the error.
 
         Raises:
             DataError: If a text has no reward, naming its place and the reason.
         """
         for place, reason in enumerate(self.reasons):
             if reason is not None:
-                raise DataError(f"text {place} cannot be scored: {reason}")
+                raise DataError(f"{noun} {place} cannot be scored: {reason}")
         return self.raw
 
 
@@ -161,7 +162,6 @@ class Scorer(Preparer):
         features: Tensor | None = None
         raw = torch.full((len(ready), model.head.num_outputs), torch.nan)
         reasons = [one.reason for one in ready]
-        truncated = sum(one.truncated for one in ready)
         places = [n for n, reason in enumerate(reasons) if reason is None]
         if places:
             if isinstance(model, SequenceRewardModel):
@@ -172,22 +172,21 @@ class Scorer(Preparer):
                 texts = [as_text(ready[n].asked) for n in places]
                 how["over_length"] = "truncate" if self.over_length == "truncate" else "drop"
                 outputs = model.try_raw_outputs(texts, options.batch_size, **how)
-                features, truncated = outputs.features, truncated + outputs.truncated
+                features = outputs.features
             raw[places] = outputs.raw
             for place, reason in zip(places, reasons_of(outputs), strict=True):
                 reasons[place] = reason
         raw[[reason is not None for reason in reasons]] = torch.nan
-        distance = None
+        distance = kept = None
         if model.reference is not None:
             distance = torch.full((len(ready),), torch.nan, dtype=torch.float64)
-        kept = None
         if features is not None:
             kept = torch.full((len(ready), *features.shape[1:]), torch.nan)
             kept[places] = features
             kept[raw.isnan().any(1)] = torch.nan
             if model.reference is not None:
                 distance = model.reference.percentiles("distance", model.reference.distances(kept))
-        return Answers(raw, reasons, truncated, distance, kept if with_features else None)
+        return Answers(raw, reasons, distance, kept if with_features else None)
 
     def describe(
         self,
@@ -317,6 +316,15 @@ def disagreement(preferred: Sequence[Sequence[float]]) -> float:
 def variance_shares(rewards: RewardDistribution) -> dict[str, Tensor]:
     """Return each part's share of the variance of rewards; NaN where nothing varies."""
     return {name: part / rewards.variance for name, part in rewards.variance_parts.items()}
+
+
+def extra_logs(rewards: RewardDistribution, distance: Tensor | None) -> dict[str, Tensor]:
+    """Return what trainers log beside rewards; a part that is not finite everywhere is left out."""
+    parts = {"log_sigma": rewards.stddev.log()}
+    parts |= {f"share_{name}": part for name, part in variance_shares(rewards).items()}
+    logs = {"mean": rewards.mean, "stddev": rewards.stddev}
+    logs |= {name: part for name, part in parts.items() if bool(part.isfinite().all())}
+    return logs if distance is None else logs | {"distance": distance}
 
 
 def _preferences(rewards: RewardDistribution) -> Tensor:

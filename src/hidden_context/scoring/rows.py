@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from hidden_context.data.example import Comparison, Example, Judgement, Rating
-from hidden_context.data.expand import comparisons_of, expand_pairs
 from hidden_context.data.importers import read_row
 from hidden_context.data.importers.pairs import SIDES, is_pair
+from hidden_context.data.reshape import comparisons_of, expand_pairs
 from hidden_context.data.responses import Kind, ScoringRow
 from hidden_context.data.row_facts import FactsReader, RowFacts
 from hidden_context.data.storage.files import iter_jsonl
@@ -108,16 +108,19 @@ def _pair_of_votes(
             for judgement in example.judgements
             if judgement.abstains
         ]
-    columns = {name: value for name, value in example.columns.items() if name not in _OF_ALL}
-    columns = {
-        "prompt": example.prompt,
-        **dict(zip(SIDES, (example.text(place) for place in places), strict=True)),
-        **({} if example.tools is None else {"tools": example.tools}),
-        **columns,
-        "annotations": entries,
-    }
+    first = {"prompt": example.prompt, **dict(zip(SIDES, map(example.text, places), strict=True))}
+    if example.tools is not None:
+        first["tools"] = example.tools
+    return _part(example, places, first, {"annotations": entries})
+
+
+def _part(
+    example: Example, places: tuple[int, ...], first: dict[str, Any], last: dict[str, Any]
+) -> Example:
+    """Make an example of some of the responses, between other columns of the row."""
+    passing = {name: value for name, value in example.columns.items() if name not in _OF_ALL}
     return dataclasses.replace(
-        read_row(columns),
+        read_row({**first, **passing, **last}),
         prompt=example.prompt,
         responses=tuple(example.responses[place] for place in places),
         tools=example.tools,
@@ -158,14 +161,8 @@ def _rated_text(example: Example, place: int) -> Example:
         if isinstance(answer, Rating) and answer.response == place:
             ratings.append({**_said_by(judgement), "rating": answer.value})
     text = example.text(place)
-    columns = {name: value for name, value in example.columns.items() if name not in _OF_ALL}
-    columns |= {"text" if isinstance(text, str) else "messages": text, "ratings": ratings}
-    return dataclasses.replace(
-        read_row(columns),
-        prompt=example.prompt,
-        responses=(example.responses[place],),
-        tools=example.tools,
-    )
+    last = {"text" if isinstance(text, str) else "messages": text, "ratings": ratings}
+    return _part(example, (place,), {}, last)
 
 
 class Scored(NamedTuple):

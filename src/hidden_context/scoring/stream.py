@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from hidden_context.data.model_input import Text
+from hidden_context.data.example import Text
 from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import DataError
 from hidden_context.likelihood import Likelihood

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from hidden_context.data.model_input import Text
+from hidden_context.data.example import Text
 from hidden_context.errors import (
     CheckpointError,
     ConfigError,

@@ -1,23 +1,33 @@
-"""The application: its routes, its errors, and its life from loading to the last answer."""
+"""The server: its routes and errors, and its life from loading models to the last answer."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
+import torch
+import uvicorn
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from hidden_context.serve import errors
-from hidden_context.serve.config import ServeConfig
+from hidden_context.errors import ConfigError
+from hidden_context.scoring.loading import load_model, settle
+from hidden_context.scoring.requests import Scorer
+from hidden_context.serve.config import ServeConfig, read_token
 from hidden_context.serve.gate import Gate
-from hidden_context.serve.monitoring import log
+from hidden_context.serve.monitoring import configure, log
 from hidden_context.serve.routes import ROUTERS
-from hidden_context.serve.schema import ErrorBody
+from hidden_context.serve.schema import ErrorBody, install
 from hidden_context.serve.service import Served, Service
 
+_LINGER: Final = 0.5  # seconds in which requests that were under way to us are refused politely
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "The bearer token is missing or wrong"},
     404: {"model": ErrorBody, "description": "No model of that name is loaded"},
@@ -59,10 +69,88 @@ def make_app(models: Sequence[Served], config: ServeConfig, token: str | None = 
         redoc_url=None,
     )
     app.state.service = service
-    errors.install(app)
+    install(app)
     for router in ROUTERS:
         app.include_router(router, responses=_ERRORS)
     routes = [route for owner in (app, *ROUTERS) for route in owner.routes]
     paths = {route.path for route in routes if isinstance(route, Route)}
-    app.add_middleware(Gate, service=service, token=token, max_body=config.max_body, paths=paths)
+    app.add_middleware(Gate, service=service, token=token, paths=paths)
     return app
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that drains at the first SIGTERM or SIGINT, and ends at once at the second.
+
+    Args:
+        config: Of uvicorn.
+        service: What is drained.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or stop at once where that has begun."""
+        if self.service.draining or not self.started:
+            self.force_exit = self.should_exit = True
+            return
+        self.service.draining = True
+        loop = asyncio.get_running_loop()  # signals arrive in the thread that runs it
+        self._draining = asyncio.run_coroutine_threadsafe(self._drain(), loop)
+
+    async def _drain(self) -> None:
+        log("draining", under_way=self.service.under_way)
+        done = await self.service.drain(self.service.config.drain_seconds)
+        if not done:
+            left = self.service.under_way
+            log("not drained in time", level=logging.WARNING, under_way=left)
+        await asyncio.sleep(_LINGER)
+        self.should_exit = True
+
+
+def run(config: ServeConfig) -> None:
+    """Load the models and serve them until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: If the address is not free, or needs a token that is not there.
+        MissingFileError: If a checkpoint is not there.
+        CheckpointError: If one cannot be loaded.
+    """
+    token = read_token(config.host)
+    listening = _listen(config.host, config.port)
+    configure()
+    config, threads = settle(config)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    models = [
+        Served(name, path, Scorer(load_model(path, config), config, config.over_length))
+        for name, path in zip(config.model_names, config.models, strict=True)
+    ]
+    app = make_app(models, config, token)
+    host, port = listening.getsockname()[:2]
+    log("serving", host=host, port=port, pid=os.getpid(), token=token is not None)
+    settings = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # shorter than what clients keep, requests would meet a closed door
+        timeout_graceful_shutdown=5,
+    )
+    DrainingServer(settings, app.state.service).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind the address before models are loaded, so that a taken one is found at once."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on ({error}); give another --host or --port."
+        ) from error
+    listening.set_inheritable(True)
+    return listening

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeVar
 
 from hidden_context.scoring.prepare import Asked, Prepared
 from hidden_context.scoring.requests import Answers, Scorer
 from hidden_context.serve.config import ServeConfig
-from hidden_context.serve.errors import RequestError
 from hidden_context.serve.monitoring import Metrics
+from hidden_context.serve.schema import RequestError
 
 T = TypeVar("T")
 
@@ -197,10 +198,5 @@ def _answers(batch: Sequence[_Job]) -> list[Answers | Exception]:
         whole = batch[0].scorer.run([one for job in batch for one in job.ready])
     except Exception as error:  # whatever a model's code raises
         return [error] if len(batch) == 1 else [_answers([job])[0] for job in batch]
-    found: list[Answers | Exception] = []
-    start = 0
-    for job in batch:
-        end = start + len(job.ready)
-        found.append(whole.part(start, end))
-        start = end
-    return found
+    ends = accumulate(len(job.ready) for job in batch)
+    return [whole.part(end - len(job.ready), end) for job, end in zip(batch, ends, strict=True)]

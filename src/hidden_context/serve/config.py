@@ -8,9 +8,9 @@ import os
 from typing import Final, Literal
 
 from hidden_context import risk
-from hidden_context.config import check_options, option
+from hidden_context.config import check_given, check_options, option
 from hidden_context.errors import ConfigError
-from hidden_context.scoring.config import ModelOptions, check_given, names_of_models
+from hidden_context.scoring.config import ModelOptions, names_of_models
 from hidden_context.scoring.guard import parse_guard
 
 TOKEN_VARIABLE: Final = "HIDDEN_CONTEXT_TOKEN"

@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Collection
 from typing import Any, Final
 
-from hidden_context.serve.errors import RequestError, answer_error
 from hidden_context.serve.monitoring import log, where
+from hidden_context.serve.schema import RequestError, answer_error
 from hidden_context.serve.service import Service
 
 OPEN: Final = ("/health", "/ready")
@@ -25,16 +25,17 @@ class Gate:
 
     Args:
         app: The application.
-        service: Says whether the server drains, and counts requests under way.
+        service: Says whether the server drains and how large a body may be, and counts requests
+            under way.
         token: The bearer token, or None.
-        max_body: Most bytes of a body.
         paths: Paths of the routes, by which requests are counted.
     """
 
     def __init__(
-        self, app: Any, service: Service, token: str | None, max_body: int, paths: Collection[str]
+        self, app: Any, service: Service, token: str | None, paths: Collection[str]
     ) -> None:
-        self.app, self.service, self.max_body, self.paths = app, service, max_body, paths
+        self.app, self.service, self.paths = app, service, paths
+        self.max_body = service.config.max_body
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -85,7 +86,12 @@ class Gate:
             raise service.batcher.overloaded()
         with service.counted():
             body = await self._body(scope, receive)
-            await self.app(scope, _replay(body, receive), send)
+            read = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+            async def receiving() -> Any:  # the body that was read, then that the client leaves
+                return next(read, None) or await receive()
+
+            await self.app(scope, receiving, send)
 
     def _check_token(self, scope: Any) -> None:
         if self._token is None:
@@ -134,17 +140,3 @@ class Gate:
             seconds=round(seconds, 6),
             **facts,
         )
-
-
-def _replay(body: bytes, receive: Any) -> Any:
-    """Give the body that was read, then later messages: the client leaves."""
-    given = False
-
-    async def receiving() -> Any:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receiving

@@ -1,13 +1,18 @@
-"""Parts that requests and replies share, and how the texts of a request are read."""
+"""Parts that requests, replies and errors share, and how the texts of a request are read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, StrictInt
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from hidden_context.data.tokens.chat import special_tokens
 from hidden_context.scoring.prepare import Asked, MarkedText, TokenIds
@@ -36,6 +41,86 @@ class ErrorBody(BaseModel):
     """The form of every error."""
 
     error: Error
+
+
+_TEXTS: Final = ("responses", "query", "input", "text", "input_ids", "items")
+_BETWEEN: Final = ("body", "str", "vllm", "sglang")
+
+
+@dataclass(eq=False, repr=False)
+class RequestError(Exception):
+    """A request that is refused.
+
+    Args:
+        status: The HTTP status.
+        kind: A word for programs, such as ``not_scored``.
+        message: What is wrong, for people.
+        item: Place of the text that is wrong, or None.
+        retry_after: Seconds after which another attempt makes sense.
+    """
+
+    status: int
+    kind: str
+    message: str
+    item: int | None = None
+    retry_after: int | None = None
+
+    def __post_init__(self) -> None:
+        self.args = (self.kind,)  # the message may quote the request, and is not for logs
+
+
+def invalid_request(message: str, item: int | None = None) -> RequestError:
+    """Make the error of a request that cannot be meant, with status 422."""
+    return RequestError(422, "invalid_request", message, item)
+
+
+def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Make a JSON response; a number that is not finite is a mistake of this package."""
+    content = content.model_dump() if isinstance(content, BaseModel) else content
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text.encode(), status, headers, "application/json")
+
+
+def answer_error(error: RequestError) -> Response:
+    """Make the response of a refused request."""
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    message = error.message.encode("utf-8", "replace").decode()  # half characters are none
+    body = {"message": message, "type": error.kind, "item": error.item}
+    return answer({"error": body}, error.status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let an application answer every error in this form."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        if isinstance(error, RequestValidationError):
+            error = _malformed(error)
+        if isinstance(error, RequestError):
+            return answer_error(error)
+        assert isinstance(error, HTTPException)
+        response = answer_error(RequestError(error.status_code, "http", str(error.detail)))
+        response.headers.update(error.headers or {})
+        return response
+
+    for kind in (RequestError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, refused)
+
+
+def _malformed(error: RequestValidationError) -> RequestError:
+    """Name the field of an error, without quoting what stands there."""
+    # of a field that may be of several types, the error that goes deepest is the one meant
+    first = max(error.errors(), key=lambda one: len(one["loc"]))
+    # pydantic puts names of types and contracts between fields and places
+    named = (part for part in first["loc"] if part not in _BETWEEN)
+    place = [part for part in named if isinstance(part, int) or "[" not in part]
+    if first["type"] == "json_invalid":
+        message = "the body is no JSON"
+    else:
+        message = f"{'.'.join(map(str, place)) or 'the body'}: {first['msg']}"
+    texts = len(place) > 1 and place[0] in _TEXTS and isinstance(place[1], int)
+    return invalid_request(message, place[1] if texts else None)
 
 
 class Usage(BaseModel):
@@ -73,18 +158,11 @@ def read_input(given: Input, marked: bool = False) -> tuple[list[Asked], bool]:
     Returns:
         The texts, and whether there was one that stood by itself.
     """
-    if isinstance(given, str):
-        return [MarkedText(given) if marked else given], True
-    ids = tuple(one for one in given if isinstance(one, int))
-    if ids:  # a list holds either tokens or texts
-        return [TokenIds(ids)], True
-    return [_one(item, marked) for item in given], False
-
-
-def _one(item: Any, marked: bool) -> Asked:
-    if isinstance(item, str):
-        return MarkedText(item) if marked else item
-    return TokenIds(tuple(item))
+    # a list holds either tokens or texts
+    alone = isinstance(given, str) or any(isinstance(one, int) for one in given)
+    items: list[Any] = [given] if alone else list(given)
+    text = MarkedText if marked else str
+    return [text(one) if isinstance(one, str) else TokenIds(tuple(one)) for one in items], alone
 
 
 def usage(tokens: Sequence[int]) -> Usage:

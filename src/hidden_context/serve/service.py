@@ -1,12 +1,14 @@
-"""What the routes use: models by name, raw outputs of texts, and numbers of raw outputs."""
+"""What the routes use: models by name with their guards, raw outputs of texts, and numbers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
@@ -14,14 +16,14 @@ from torch import Tensor
 
 from hidden_context.errors import ConfigError, HiddenContextError
 from hidden_context.risk import RiskMeasure, parse
+from hidden_context.scoring.columns import check_context
+from hidden_context.scoring.guard import Guard, Seen, parse_guard
 from hidden_context.scoring.prepare import Asked
+from hidden_context.scoring.requests import Scorer
 from hidden_context.serve.batching import Batcher
 from hidden_context.serve.config import ServeConfig
-from hidden_context.serve.errors import RequestError
-from hidden_context.serve.monitoring import Metrics
-from hidden_context.serve.served import Found, Served, ServerGuards
-
-__all__ = ["Found", "Served", "Service", "ServiceNow", "finite"]
+from hidden_context.serve.monitoring import Metrics, log
+from hidden_context.serve.schema import RequestError, invalid_request
 
 T = TypeVar("T")
 
@@ -31,12 +33,61 @@ _TRIAL: Final = (
 )
 
 
+@dataclass(frozen=True)
+class Served:
+    """A loaded model.
+
+    Attributes:
+        name: Its name in requests.
+        path: The folder or hub id it was loaded from, by which requests may call it too.
+        scorer: Answers requests.
+    """
+
+    name: str
+    path: str
+    scorer: Scorer
+
+    def check(self, measure: RiskMeasure) -> None:
+        """Check that a risk measure is defined for the model.
+
+        Raises:
+            ConfigError: If it is not.
+        """
+        if measure.is_relative:
+            check_context(self.scorer.model.head, self.name, str(measure))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Raw outputs of the texts of a request.
+
+    Attributes:
+        served: The model.
+        risk: The risk measure of the request.
+        raw: Raw outputs, float32 of shape ``(B, K)``, all finite.
+        tokens: Number of tokens of each text.
+        distance: Where each text's distance stands in the model's reference, or None.
+    """
+
+    served: Served
+    risk: RiskMeasure
+    raw: Tensor
+    tokens: list[int]
+    distance: Tensor | None = None
+
+
 class Service:
     """The models, the queue and the counts behind all routes.
+
+    Each model has its own guard, which sees the responses of all clients.
 
     Args:
         models: The models, the first of which answers requests that name none.
         config: The options.
+
+    Raises:
+        ConfigError: If a risk measure is not defined for a model, or there is a guard, but a model
+            has no reference.
     """
 
     def __init__(self, models: Sequence[Served], config: ServeConfig) -> None:
@@ -44,10 +95,18 @@ class Service:
         self.metrics = Metrics()
         self.risk = parse(config.risk)
         self.measures = [parse(name) for name in config.measures]
+        self._guards: dict[str, Guard] = {}
         for served in self.models:
             for measure in (self.risk, *self.measures):
                 served.check(measure)
-        self.guards = ServerGuards(self.models, config.guard, self.metrics)
+            if config.guard is None:
+                continue
+            if served.scorer.model.reference is None:
+                raise ConfigError(
+                    f"--guard needs the reference of {served.path}, but it has none. Make it once: "
+                    f"hidden-context reference {served.path} DATA (docs/guides/guard.md)."
+                )
+            self._guards[served.name] = parse_guard(config.guard)
         self._by_name = {served.path: served for served in reversed(self.models)}
         self._by_name |= {served.name: served for served in self.models}
         self.batcher = Batcher(config, self.metrics)
@@ -109,18 +168,17 @@ class Service:
             measure_wanted = self.risk if risk is None else parse(risk)
             served.check(measure_wanted)
         except ConfigError as error:
-            raise RequestError(422, "invalid_request", str(error)) from None
+            raise invalid_request(str(error)) from None
         return served, measure_wanted
 
     def single(self, name: str | None) -> tuple[Served, RiskMeasure]:
         """Find the model of a route that answers each text by itself (see ``find``)."""
         served, measure = self.find(name)
         if measure.is_relative:
-            message = (
+            raise invalid_request(
                 f"{measure} compares the responses to a prompt, but this route takes each text by "
                 "itself; choose another measure, or ask /v1/distribution"
             )
-            raise RequestError(422, "invalid_request", message)
         return served, measure
 
     async def ask(
@@ -145,7 +203,7 @@ class Service:
         facts = request.scope["state"]["facts"]
         facts |= {"model": served.name, "texts": len(asked)}
         if not asked:
-            raise RequestError(422, "invalid_request", "the request holds no text")
+            raise invalid_request("the request holds no text")
         if len(asked) > self.config.max_items:
             limit = self.config.max_items
             message = f"the request holds {len(asked)} texts, more than {limit}"
@@ -155,7 +213,7 @@ class Service:
                 request, self.batcher.submit(served.scorer, asked)
             )
         except ConfigError as error:  # such as messages without a chat template
-            raise RequestError(422, "invalid_request", str(error)) from None
+            raise invalid_request(str(error)) from None
         tokens = [one.num_tokens for one in ready]
         facts["tokens"] = sum(tokens)
         for place, reason in enumerate(answers.reasons):
@@ -164,10 +222,35 @@ class Service:
                 raise RequestError(422, "not_scored", message, place)
         self.metrics.texts.labels(served.name).inc(len(asked))
         found = Found(served, measure, answers.raw, tokens, answers.distance)
-        if self.guards.watches(served.name):
+        if served.name in self._guards:
             keys = [repr(one) for one in (asked if prompts is None else prompts)]
-            await self.compute(lambda: self.guards.take(found, keys))
+            await self.compute(lambda: self._watch(found, keys))
         return found
+
+    def _watch(self, found: Found, prompts: Sequence[str]) -> None:
+        """Show a model's guard the texts of a request, by what identifies their prompts.
+
+        Raises:
+            RequestError: With status 409 if the guard stops.
+        """
+        name, guard = found.served.name, self._guards[found.served.name]
+        places: dict[str, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            places.setdefault(prompt, []).append(place)
+        seen = []
+        for prompt, own in places.items():
+            assert found.distance is not None
+            where = found.served.scorer.percentiles(found.raw[own], found.distance[own])
+            assert where is not None  # every watched model has a reference
+            seen.append(Seen(prompt, **vars(where)))
+        alarm = guard.take(seen)
+        for quantity, share in guard.shares().items():
+            self.metrics.unusual.labels(name, quantity).set(share.share)
+        if alarm is not None and guard.action == "stop":
+            raise RequestError(409, "over_optimised", alarm.message)
+        if alarm is not None and alarm.begins:
+            numbers = {key: round(share.share, 4) for key, share in alarm.shares.items()}
+            log("guard", level=logging.WARNING, model=name, shares=numbers)
 
     async def values(self, found: Found) -> list[float]:
         """Return the risk measure of each text.
@@ -183,7 +266,7 @@ class Service:
         try:
             return await self.batcher.aside(function)
         except HiddenContextError as error:
-            raise RequestError(422, "invalid_request", str(error)) from None
+            raise invalid_request(str(error)) from None
 
     async def _while_there(self, request: Request, work: Any) -> Any:
         """Await work, and give it up if the client leaves."""

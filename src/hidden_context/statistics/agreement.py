@@ -8,15 +8,8 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from hidden_context.statistics import interval as intervals
 from hidden_context.statistics.checks import Booleans, Codes, Floats, equally_long, numbered
-from hidden_context.statistics.interval import (
-    EXACT_UP_TO,
-    FEWEST,
-    Interval,
-    percentile_interval,
-    resampled,
-    wilson,
-)
 
 Weighted = Callable[[Floats], Floats]
 """Takes weights of the pairs ``(R, N)`` to values ``(R,)``."""
@@ -83,7 +76,7 @@ def diverging_auroc(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval:
+) -> intervals.Interval:
     """Estimate how well a score finds the pairs whose annotators diverge.
 
     Args:
@@ -112,7 +105,7 @@ def diverging_auroc(
     codes = numbered(cluster, len(score))
     if estimate in (0.0, 1.0):
         rarer = min(len(np.unique(codes[positive])), len(np.unique(codes[~positive])))
-        return wilson(estimate, rarer, level)
+        return intervals.wilson(estimate, rarer, level)
     weighted = weighted_auroc(score, positive)
     return _interval(estimate, weighted, codes, level, resamples, seed)
 
@@ -150,7 +143,7 @@ def rank_correlation(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval:
+) -> intervals.Interval:
     """Estimate Spearman's correlation of two columns, with an interval by cluster.
 
     Of probabilities and vote shares it depends on which response of a pair is called chosen: take
@@ -204,10 +197,10 @@ def _mid_ranks(values: Floats) -> Weighted:
 
 def _interval(
     estimate: float, weighted: Weighted, codes: Codes, level: float, resamples: int, seed: int
-) -> Interval:
+) -> intervals.Interval:
     count = int(codes.max()) + 1
-    if count < FEWEST or not np.isfinite(estimate):
-        return Interval.without_ends(estimate, level)
+    if count < intervals.FEWEST or not np.isfinite(estimate):
+        return intervals.Interval.without_ends(estimate, level)
 
     def of_indices(index: Codes, axis: int = -1) -> Floats:
         rows = np.atleast_2d(index)
@@ -217,12 +210,18 @@ def _interval(
         return found if index.ndim == 2 else np.asarray(found[0])
 
     # a resample without a positive, or resamples that are all the same, give no number
-    low, high, drawn = resampled(
-        of_indices, count, level, resamples, seed, numbers=len(codes), exact=count <= EXACT_UP_TO
+    low, high, drawn = intervals.resampled(
+        of_indices,
+        count,
+        level,
+        resamples,
+        seed,
+        numbers=len(codes),
+        exact=count <= intervals.EXACT_UP_TO,
     )
     if not np.isfinite(low + high):
-        return percentile_interval(estimate, drawn, level)
-    return Interval(estimate, low, high, level, "bootstrap")
+        return intervals.percentile_interval(estimate, drawn, level)
+    return intervals.Interval(estimate, low, high, level, "bootstrap")
 
 
 def _starts(ordered: Floats) -> Codes:

@@ -124,8 +124,7 @@ def reliability_bins(
     for place in np.unique(number):
         here = number == place
         share = float(observed[here].mean())
-        size = _effective_size(observed[here], codes[here])
-        low, high = _wilson(share, size, level)
+        low, high = _wilson(share, _effective_size(observed[here], codes[here]), level)
         found.append(
             ReliabilityBin(
                 low=float(edges[place]),

@@ -74,6 +74,13 @@ def places(group: Codes, order: Codes | None = None) -> Codes:
     return found
 
 
+def sample_rows(rows: int, seed: int, most: int = 20_000) -> Codes:
+    """Return the places of all rows, or of a sample by seed where there are more than ``most``."""
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
 def batches(resamples: int, numbers: int) -> Iterator[int]:
     """Divide resamples into batches; yield how many each has, by the numbers that one needs."""
     step = max(1, BATCH_NUMBERS // numbers)

@@ -35,9 +35,8 @@ def explained_variance_of_sums(totals: Floats) -> Floats:
     Source: DPL paper (arXiv 2312.08358), section 5.
     """
     count, first, second, noise = np.moveaxis(totals, -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        explained = np.maximum(second / count - (first / count) ** 2, 0.0)
-        return np.asarray(explained / (explained + noise / count))
+    explained = np.maximum(quotient(second, count) - quotient(first, count) ** 2, 0.0)
+    return quotient(explained, explained + quotient(noise, count))
 
 
 def within_moments(difference: Floats, variance: Floats) -> Floats:

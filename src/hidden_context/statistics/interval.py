@@ -29,6 +29,8 @@ FEWEST: Final = 5
 EXACT_UP_TO: Final = 1000
 """Largest number of clusters that is resampled."""
 RESAMPLES: Final = 1999
+SHARE: Final = (0.0, 1.0)
+"""Bounds of a share."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,38 @@ def cluster_interval(
     low, high, _ = resampled(of_indices, count, level, resamples, seed, numbers=sums.size)
     # a sample too small or lopsided for the correction gives NaN
     return Interval(estimate, low, high, level, "bootstrap") if np.isfinite(low + high) else delta
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are made.
+
+    Attributes:
+        level: Confidence level.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap and of permutations.
+    """
+
+    level: float = 0.95
+    resamples: int = 999
+    seed: int = 0
+
+    def interval(
+        self, sums: Floats, statistic: Statistic, bounds: tuple[float, float] | None = None
+    ) -> Interval:
+        """Make the interval of a statistic of sums by prompt."""
+        return cluster_interval(sums, statistic, bounds=bounds, **vars(self))
+
+    def share(self, values: NDArray[Any], cluster: Codes) -> Interval:
+        """Make the interval by prompt of the mean of rows' values, each between 0 and 1."""
+        sums = cluster_sums(np.stack([values, np.ones(len(values))], axis=1), cluster)
+        return self.interval(sums, ratio, SHARE)
+
+
+VOTES: Final = Resampling(resamples=1000)
+"""How intervals of votes are made where nothing else is said."""
+MANY: Final = Resampling(resamples=RESAMPLES)
+"""How intervals are made where there are few of them."""
 
 
 def wilson(share: float, count: int, level: float) -> Interval:

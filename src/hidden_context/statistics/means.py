@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from hidden_context.errors import ConfigError
+from hidden_context.statistics import interval as intervals
 from hidden_context.statistics.checks import Codes, Floats, batches, equally_long, numbered
-from hidden_context.statistics.interval import (
-    FEWEST,
-    RESAMPLES,
-    Interval,
-    cluster_interval,
-    cluster_sums,
-    percentile_interval,
-    ratio,
-)
 
 
 def ratio_interval(
@@ -28,9 +19,9 @@ def ratio_interval(
     *,
     bounds: tuple[float, float] | None = None,
     level: float = 0.95,
-    resamples: int = RESAMPLES,
+    resamples: int = intervals.RESAMPLES,
     seed: int = 0,
-) -> Interval:
+) -> intervals.Interval:
     """Estimate Σ total / Σ weight over rows, such as a weighted mean, with an interval by cluster.
 
     Args:
@@ -46,9 +37,11 @@ def ratio_interval(
         The ratio with its interval; NaN without a row, or where no row counts.
     """
     if not len(total) or not weight.sum() > 0:
-        return Interval.without_ends(level=level)
-    sums = cluster_sums(np.stack([total, weight], axis=1).astype(np.float64), cluster)
-    return cluster_interval(sums, ratio, bounds=bounds, level=level, resamples=resamples, seed=seed)
+        return intervals.Interval.without_ends(level=level)
+    sums = intervals.cluster_sums(np.stack([total, weight], axis=1).astype(np.float64), cluster)
+    return intervals.cluster_interval(
+        sums, intervals.ratio, bounds=bounds, level=level, resamples=resamples, seed=seed
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,24 +50,15 @@ class ItemMeans:
 
     Attributes:
         cluster: Number of each item's group, without gaps, ``(I,)``.
-        level: Confidence level.
-        resamples: Of bootstraps.
-        seed: Of bootstraps.
+        resampling: How intervals are made.
     """
 
     cluster: Codes
-    level: float = 0.95
-    resamples: int = 1000
-    seed: int = 0
-
-    @property
-    def resampling(self) -> dict[str, Any]:
-        """Level, resamples and seed, as the functions that make intervals take them."""
-        return {"level": self.level, "resamples": self.resamples, "seed": self.seed}
+    resampling: intervals.Resampling = intervals.VOTES
 
     def of(
         self, values: Floats, weights: Floats | None = None, item: Codes | None = None
-    ) -> Interval:
+    ) -> intervals.Interval:
         """Estimate a mean over items, or over votes where their items are given.
 
         Args:
@@ -88,7 +72,8 @@ class ItemMeans:
         weights = np.ones(len(values)) if weights is None else weights
         kept = ~np.isnan(values) & (weights > 0)
         codes = (self.cluster if item is None else self.cluster[item])[kept]
-        return ratio_interval(values[kept] * weights[kept], weights[kept], codes, **self.resampling)
+        how = vars(self.resampling)
+        return ratio_interval(values[kept] * weights[kept], weights[kept], codes, **how)
 
 
 def two_way_interval(
@@ -100,7 +85,7 @@ def two_way_interval(
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> Interval:
+) -> intervals.Interval:
     r"""Estimate a mean over votes, with an interval by groups of items and by annotators.
 
     Votes on one item are alike, and so are the votes of one annotator. A bootstrap over items alone
@@ -139,8 +124,8 @@ def two_way_interval(
         raise ConfigError("at least one vote needs a weight above 0.")
     estimate = float((values * weights).sum() / total)
     shape = int(rows.max()) + 1, int(columns.max()) + 1
-    if min(shape) < FEWEST:
-        return Interval.without_ends(estimate, level)
+    if min(shape) < intervals.FEWEST:
+        return intervals.Interval.without_ends(estimate, level)
     tables = [
         sparse.csr_array((each, (rows, columns)), shape=shape)
         for each in (values * weights, weights)
@@ -153,5 +138,5 @@ def two_way_interval(
             for size in shape
         )
         sums = [np.einsum("ra,ra->r", np.asarray(groups @ table), people) for table in tables]
-        found.append(ratio(np.stack(sums, axis=-1)))
-    return percentile_interval(estimate, np.concatenate(found), level, "two-way")
+        found.append(intervals.ratio(np.stack(sums, axis=-1)))
+    return intervals.percentile_interval(estimate, np.concatenate(found), level, "two-way")

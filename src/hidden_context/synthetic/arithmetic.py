@@ -37,16 +37,12 @@ class Arithmetic:
     backward: torch.dtype
 
 
-_ARITHMETIC = {
+ARITHMETIC: dict[Precision, Arithmetic] = {
     "folded": Arithmetic(torch.float32, torch.float32),
     "mixed": Arithmetic(torch.float32, torch.bfloat16),
     "bfloat16": Arithmetic(torch.bfloat16, torch.bfloat16),
 }
-
-
-def arithmetic(precision: Precision) -> Arithmetic | None:
-    """The arithmetic of a precision; None for float32, layer by layer as the network is written."""
-    return _ARITHMETIC.get(precision)
+"""The arithmetic of a precision; float32 has none, and runs layer by layer as written."""
 
 
 def resolve_precision(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hidden_context.config import check_options, option
+from hidden_context.config import changed, check_options, option
 from hidden_context.errors import ConfigError
 
 FIGURE_FORMATS = ("png", "pgf", "svg", "pdf")
@@ -65,7 +65,4 @@ class SyntheticConfig:
 class PaperConfig(SyntheticConfig):
     """The same options with the default likelihood of the paper's code."""
 
-    likelihood: Literal["probit", "logistic"] = option(
-        "logistic",
-        "comparison of two normal rewards: the paper's code (logistic) or exact (probit)",
-    )
+    likelihood: Literal["probit", "logistic"] = changed(SyntheticConfig, "likelihood", "logistic")

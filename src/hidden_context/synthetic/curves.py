@@ -1,4 +1,4 @@
-"""What the networks learned, on a grid of alternatives; enough to redraw every figure."""
+"""What the networks learned, on a grid of alternatives, and how it agrees with the exact curves."""
 
 from __future__ import annotations
 
@@ -150,3 +150,61 @@ def classifier_borda_count(
 
 def _array(values: Tensor) -> Array:
     return values.to(torch.float32).numpy()
+
+
+JUMP, JUMP_MARGIN = 0.8, 0.02
+"""Within this distance of the jump of the 1d environment no continuous network can be right."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman rank correlations of one curve over the grid.
+
+    Attributes:
+        borda_count: With the exact Borda count.
+        expected_utility: With the exact expected utility.
+        borda_count_off_jump: As the first, without alternatives within 0.02 of the jump (1d only).
+        expected_utility_off_jump: As the second, likewise.
+    """
+
+    borda_count: float
+    expected_utility: float
+    borda_count_off_jump: float | None = None
+    expected_utility_off_jump: float | None = None
+
+
+def rank_agreements(curves: Curves) -> dict[str, Agreement]:
+    """Compare the order of every curve with the two exact ones.
+
+    Args:
+        curves: Exact and learned curves.
+
+    Returns:
+        Agreements by curve: ``exact_borda_count`` (what a perfect learner of Borda counts would
+        score), ``base``, ``mean_and_stddev``, ``categorical`` (both by their means) and
+        ``classifier``.
+    """
+    learned = {
+        "exact_borda_count": curves.borda_count,
+        "base": curves.base,
+        "mean_and_stddev": curves.mean,
+        "categorical": curves.categorical_mean,
+        "classifier": curves.classifier_borda,
+    }
+    places = [np.full(len(curves.alternatives), True)]
+    if curves.env == "1d":
+        places.append(np.abs(curves.alternatives[:, 0] - JUMP) > JUMP_MARGIN)
+    exact = (curves.borda_count, curves.expected_utility)
+    return {
+        name: Agreement(*(spearman(curve[at], of[at]) for at in places for of in exact))
+        for name, curve in learned.items()
+    }
+
+
+def spearman(first: Array, second: Array) -> float:
+    """Spearman's rank correlation of two curves, ``(N,)`` each; NaN where one is constant."""
+    from scipy.stats import rankdata
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])

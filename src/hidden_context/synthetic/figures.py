@@ -1,21 +1,32 @@
-"""Drawing and saving of the synthetic figures, with LaTeX where there is one."""
+"""Drawing and saving of the synthetic figures, with LaTeX where there is one.
+
+Matplotlib's PGF backend asks a running LaTeX for the size of every text. Without LaTeX the sizes
+are taken from Computer Modern, the standard font of LaTeX documents, which comes with Matplotlib.
+The distances around texts are then those of a document in that font, and approximate in any other
+font. The document that includes the figure sets the texts themselves either way.
+"""
 
 from __future__ import annotations
 
+import io
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_pgf import RendererPgf
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from hidden_context.data.storage.files import atomic_write
-from hidden_context.errors import HiddenContextWarning
+from hidden_context.errors import HiddenContextWarning, first_line
 from hidden_context.synthetic.curves import Curves
-from hidden_context.synthetic.latex import (
-    COMPUTER_MODERN,
-    has_latex,
-    pgf_engine,
-    write_pgf_without_latex,
-)
+from hidden_context.synthetic.panels import figure_1d, figure_2d
 
 STYLE = str(Path(__file__).with_name("figure.mplstyle"))
 LATEX_STYLE = {"text.usetex": True, "font.serif": ["Times"], "text.latex.preamble": ""}
@@ -60,9 +71,7 @@ def redraw(folder: str | Path, formats: Sequence[str] = ("png", "pgf", "svg")) -
     return draw(Curves.load(Path(folder) / "curves.npz"), folder, formats)
 
 
-def _figure(curves: Curves) -> Any:
-    from hidden_context.synthetic.panels import figure_1d, figure_2d
-
+def _figure(curves: Curves) -> Figure:
     return figure_1d(curves) if curves.env == "1d" else figure_2d(curves)
 
 
@@ -76,8 +85,6 @@ def _save(curves: Curves, path: Path) -> None:
 
 
 def _save_with(curves: Curves, path: Path, style: dict[str, Any]) -> None:
-    import matplotlib
-
     name = path.suffix[1:]
     # No dates: a seed then gives the same files.
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
@@ -86,8 +93,6 @@ def _save_with(curves: Curves, path: Path, style: dict[str, Any]) -> None:
 
 
 def _save_pgf(curves: Curves, path: Path) -> None:
-    import matplotlib
-
     engine = pgf_engine()
     if engine:
         style = {"pgf.texsystem": engine, "pgf.rcfonts": False}
@@ -102,10 +107,102 @@ def _save_pgf(curves: Curves, path: Path) -> None:
 
 
 def _warn_broken_latex(error: Exception) -> None:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
     warnings.warn(
-        f"LaTeX is installed but could not set the figure ({first_line}); "
+        f"LaTeX is installed but could not set the figure ({first_line(error)}); "
         "its texts are set by Matplotlib instead.",
         HiddenContextWarning,
         stacklevel=3,
     )
+
+
+POINTS_PER_INCH = 72.0
+
+# What a document in Computer Modern would show, for measuring texts and laying out the figure.
+COMPUTER_MODERN = {
+    "font.family": "serif",
+    "font.serif": ["cmr10"],
+    "mathtext.fontset": "cm",
+    "axes.formatter.use_mathtext": True,
+    "text.usetex": False,
+}
+
+# Computer Modern is drawn wider at small sizes: widths of a digit in cmr5, …, cmr10, relative to
+# cmr10, which alone comes with Matplotlib.
+_SIZES, _RELATIVE_WIDTHS = (5, 6, 7, 8, 9, 10), (1.361, 1.222, 1.139, 1.063, 1.028, 1.0)
+
+_HEADER = r"""%% A picture for LaTeX: \usepackage{pgf} in the preamble, then \input{<this file>}.
+%% Written without LaTeX: distances around texts are those of Computer Modern.
+\begingroup
+\makeatletter
+\providecommand{\mathdefault}[1]{#1}
+"""
+
+
+def has_latex() -> bool:
+    """Whether Matplotlib can set its texts by LaTeX in bitmaps and vector figures."""
+    return all(shutil.which(program) for program in ("latex", "dvipng", "kpsewhich"))
+
+
+def pgf_engine() -> str | None:
+    """The first LaTeX engine found that Matplotlib's PGF backend can ask for text sizes."""
+    return next((name for name in ("pdflatex", "xelatex", "lualatex") if shutil.which(name)), None)
+
+
+def text_size(text: str, font: FontProperties, is_math: bool) -> tuple[float, float, float]:
+    """Size of a text in Computer Modern as LaTeX would set it, nearly.
+
+    Args:
+        text: The text; a minus sign has to stand in math mode, for the font file has none.
+        font: Family (resolved by ``rcParams``) and size.
+        is_math: Whether parts of the text stand between dollar signs.
+
+    Returns:
+        Width, height including descent, and descent, in points.
+    """
+    width, height, descent = text_to_path.get_text_width_height_descent(text, font, is_math)
+    optical = float(np.interp(font.get_size_in_points(), _SIZES, _RELATIVE_WIDTHS))
+    return optical * width, height, descent
+
+
+class MeasuringRenderer(RendererPgf):
+    """Matplotlib's PGF renderer with text sizes from font files instead of LaTeX.
+
+    It draws vectors only: an image in the figure would need LaTeX again.
+    """
+
+    def get_text_width_height_descent(
+        self, s: str, prop: FontProperties, ismath: Any
+    ) -> tuple[float, float, float]:
+        """Size of a text in pixels: width, height with descent, and descent."""
+        width, height, descent = text_size(s, prop, bool(ismath))
+        scale = self.dpi / POINTS_PER_INCH
+        return width * scale, height * scale, descent * scale
+
+
+class _MeasuringCanvas(FigureCanvasBase):
+    """Lets the layout of a figure use the same text sizes as its drawing."""
+
+    def get_renderer(self) -> MeasuringRenderer:
+        return MeasuringRenderer(self.figure, None)
+
+
+def write_pgf_without_latex(figure: Figure, file: IO[str]) -> None:
+    """Write a figure as a PGF picture on a machine that has no LaTeX.
+
+    Args:
+        figure: Without images (meshes, contours and lines are fine).
+        file: Open for text.
+    """
+    body = io.StringIO()
+    _MeasuringCanvas(figure)  # becomes the figure's canvas
+    figure.draw(MeasuringRenderer(figure, body))
+    width, height = figure.get_size_inches()
+    file.write(_HEADER)
+    file.write(
+        "\\begin{pgfpicture}%\n"
+        "\\pgfpathrectangle{\\pgfpointorigin}"
+        f"{{\\pgfqpoint{{{width:f}in}}{{{height:f}in}}}}%\n"
+        "\\pgfusepath{use as bounding box, clip}%\n"
+    )
+    file.write(body.getvalue())
+    file.write("\\end{pgfpicture}%\n\\makeatother\n\\endgroup\n")

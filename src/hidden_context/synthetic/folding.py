@@ -307,9 +307,7 @@ def _normalised_lines(lines: Tensor, segments: Segments, norm: nn.BatchNorm1d) -
 @torch.no_grad()
 def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Move the running statistics as a batch norm in training does."""
-    if norm.running_mean is None or norm.running_var is None or norm.momentum is None:
-        return
-    norm.running_mean.lerp_(mean, norm.momentum)
-    norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked += 1
+    momentum: Any = norm.momentum
+    norm.get_buffer("running_mean").lerp_(mean, momentum)
+    norm.get_buffer("running_var").lerp_(variance * (count / (count - 1)), momentum)
+    norm.get_buffer("num_batches_tracked").add_(1)

@@ -26,6 +26,7 @@ LEVELS = 11
 WIDE_RANGE = 50
 """Standard deviations that differ by more than this factor are drawn at geometric levels."""
 HEAT_MAP_COLUMNS = 125
+ENDS_AND_MIDDLE = ([0, 0.5, 1], ["0", "0.5", "1"])
 MEAN_MARGIN = 0.35
 """The panel of means and σ extends beyond the means by this share of their range."""
 FAINTEST = 0.004
@@ -42,9 +43,8 @@ def figure_1d(curves: Curves) -> Figure:
     _draw_normal(middle, a, curves)
     _draw_categorical(figure, right, curves)
     for axes in (left, middle, right):
-        axes.set_xlim(0, 1)
+        axes.set(xlim=(0, 1), xlabel="alternative $a$")
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "0.2", "0.4", "0.6", "0.8", "1"])
-        axes.set_xlabel("alternative $a$")
     return figure
 
 
@@ -58,7 +58,7 @@ def _draw_base(axes: Axes, a: Array, curves: Curves) -> None:
         (borda,) = exact.plot(a[piece], curves.borda_count[piece], color=ORANGE, lw=2.2, alpha=0.6)
     (learned,) = axes.plot(a, curves.base, color=BLUE, lw=0.9)
     exact.set_ylim(-0.03, 1.03)
-    exact.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    exact.set_yticks(*ENDS_AND_MIDDLE)
     axes.set_ylim(*_limits_aligned(curves.base, curves.borda_count, exact.get_ylim()))
     axes.set_ylabel(r"learned $\hat u(a)$", color=BLUE)
     _plain_ticks(axes)
@@ -74,7 +74,6 @@ def _draw_base(axes: Axes, a: Array, curves: Curves) -> None:
 
 
 def _draw_normal(axes: Axes, a: Array, curves: Curves) -> None:
-    axes.set_title(r"DPL, mean and $\sigma$")
     # Where answers are a coin flip nothing keeps σ from growing: show the range of the means.
     margin = MEAN_MARGIN * (float(np.ptp(curves.mean)) or 1.0)
     bottom, top = float(curves.mean.min()) - margin, float(curves.mean.max()) + margin
@@ -84,14 +83,12 @@ def _draw_normal(axes: Axes, a: Array, curves: Curves) -> None:
         a, low, high, color=BLUE, alpha=0.25, lw=0, label=r"$\hat\mu(a) \pm \hat\sigma(a)$"
     )
     axes.plot(a, curves.mean, color=BLUE, lw=1.1, label=r"$\hat\mu(a)$")
-    axes.set_ylim(bottom, top)
-    axes.set_ylabel("learned utility")
+    axes.set(title=r"DPL, mean and $\sigma$", ylim=(bottom, top), ylabel="learned utility")
     axes.legend(loc="upper left", borderaxespad=0.2)
     _plain_ticks(axes)
 
 
 def _draw_categorical(figure: Figure, axes: Axes, curves: Curves) -> None:
-    axes.set_title("DPL, categorical")
     columns = min(HEAT_MAP_COLUMNS, len(curves.probabilities))
     parts = np.array_split(curves.probabilities, columns)
     density = np.stack([part.mean(axis=0) for part in parts])
@@ -109,9 +106,9 @@ def _draw_categorical(figure: Figure, axes: Axes, curves: Curves) -> None:
         linewidths=0.1,
     )
     axes.add_collection(cells)
-    axes.set_ylim(-height / 2, 1 + height / 2)
-    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_ylabel("utility $u$")
+    limits = (-height / 2, 1 + height / 2)
+    axes.set(title="DPL, categorical", ylim=limits, ylabel="utility $u$")
+    axes.set_yticks(*ENDS_AND_MIDDLE)
     bar = figure.colorbar(cells, ax=axes, pad=0.02, aspect=12)
     # Matplotlib makes an image of a bar of many colours, which a PGF file cannot hold by itself.
     if bar.solids is not None:
@@ -135,10 +132,9 @@ def figure_2d(curves: Curves) -> Figure:
     )
     for index, (title, values) in enumerate(panels):
         axes = figure.add_subplot(grid[index])
-        axes.set_title(title)
+        labels = {"xlabel": "$x$" if index >= 3 else "", "ylabel": "" if index % 3 else "$y$"}
+        axes.set(title=title, **labels)
         _draw_surface(figure, axes, curves, values, may_be_wide=values is curves.stddev)
-        axes.set_ylabel("$y$" if index % 3 == 0 else "")
-        axes.set_xlabel("$x$" if index >= 3 else "")
     _draw_bars(figure, grid[1, 2], curves)
     return figure
 
@@ -159,9 +155,8 @@ def _draw_surface(
     filled.set_edgecolor("face")
     lines = {"colors": "white", "linewidths": 0.25, "linestyles": "solid"}
     axes.contour(axis, axis, surface, levels=levels[1:-1], **lines)
-    axes.set_aspect("equal")
-    axes.set_xlim(axis[0], axis[-1])
-    axes.set_ylim(axis[0], axis[-1])
+    limits = (axis[0], axis[-1])
+    axes.set(aspect="equal", xlim=limits, ylim=limits)
     # The grid has midpoints only, so the border stands half a cell inside [0, 1].
     for place in (axes.set_xticks, axes.set_yticks):
         place([float(axis[0]), 0.5, float(axis[-1])], ["0", "0.5", "1"])
@@ -175,35 +170,26 @@ def _draw_surface(
 def _draw_bars(figure: Figure, place: Any, curves: Curves, per_side: int = 4) -> None:
     side = round(len(curves.alternatives) ** 0.5)
     frame = figure.add_subplot(place)
-    frame.set_title(r"DPL, categorical $\hat p(u \mid x, y)$")
-    frame.set_aspect("equal")
     centres = (np.arange(per_side) + 0.5) / per_side
-    frame.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    frame.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    frame.set_xlabel("$x$")
+    frame.set_xticks(*ENDS_AND_MIDDLE)
+    frame.set_yticks(*ENDS_AND_MIDDLE)
     table = curves.probabilities.reshape(side, side, -1)
     tallest = float(curves.probabilities.max())
     num_atoms, room = table.shape[-1], 0.84 / per_side
     for x in centres:
         for y in centres:
-            heights = table[min(int(x * side), side - 1), min(int(y * side), side - 1)]
+            heights = table[int(x * side), int(y * side)]
             left, bottom = x - room / 2, y - room / 2
             edges = left + room * np.arange(num_atoms) / num_atoms
-            frame.bar(
-                edges,
-                heights / tallest * room,
-                width=0.82 * room / num_atoms,
-                bottom=bottom,
-                align="edge",
-                color=BLUE,
-                lw=0,
-            )
+            look: dict[str, Any] = {"align": "edge", "color": BLUE, "lw": 0}
+            width = 0.82 * room / num_atoms
+            frame.bar(edges, heights / tallest * room, width, bottom, **look)
             frame.plot([left, left + room], [bottom, bottom], color=GREY, lw=0.4)
     for line in centres[:-1] + 0.5 / per_side:
         frame.axhline(line, color="#D9D9D9", lw=0.4, zorder=0)
         frame.axvline(line, color="#D9D9D9", lw=0.4, zorder=0)
-    frame.set_xlim(0, 1)
-    frame.set_ylim(0, 1)
+    title = r"DPL, categorical $\hat p(u \mid x, y)$"
+    frame.set(title=title, aspect="equal", xlabel="$x$", xlim=(0, 1), ylim=(0, 1))
 
 
 def _limits_aligned(

@@ -72,7 +72,7 @@ def _folds(inputs: Tensor, hidden: list[Stage], arithmetic: Arithmetic) -> bool:
 
 
 def _relu(values: Tensor, arithmetic: Arithmetic) -> Activations:
-    """ReLU, to the two precisions."""
+    """Apply ReLU, in the precision of each direction."""
     if arithmetic.forward == arithmetic.backward:
         kept = values.to(arithmetic.backward).relu()
         return kept, kept.detach()
@@ -92,17 +92,13 @@ class _FirstLayer(torch.autograd.Function):
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, arithmetic: Arithmetic
     ) -> Any:
         forward, backward = arithmetic.forward, arithmetic.backward
-        high, low = _parts(inputs, torch.bfloat16)
+        high, low = _parts(inputs)
         ones = torch.ones_like(high[:, :1])
         if forward == torch.bfloat16:
-            units = torch.cat((weight, bias[:, None]), 1)
-            unit_high, unit_low = _parts(units, torch.bfloat16)
-            rows = torch.cat((high, ones), 1)
-            activations = _linear(
-                torch.cat((rows, rows, low), 1),
-                torch.cat((unit_high, unit_low, unit_high[:, :-1]), 1),
-                None,
-            ).relu_()
+            unit_high, unit_low = _parts(torch.cat((weight, bias[:, None]), 1))
+            rows = torch.cat((high, ones, high, ones, low), 1)
+            units = torch.cat((unit_high, unit_low, unit_high[:, :-1]), 1)
+            activations = _linear(rows, units, None).relu_()
         else:
             activations = _linear(inputs, weight, bias).relu_()
         kept = activations.to(backward)
@@ -124,10 +120,10 @@ class _FirstLayer(torch.autograd.Function):
         return None, weight, sums[:, -1], None
 
 
-def _parts(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Split numbers into two of a lower precision, whose sum they are nearly."""
-    high = values.to(dtype)
-    return high, (values - high.to(values.dtype)).to(dtype)
+def _parts(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Split numbers into two bfloat16 numbers each, whose sum they nearly are."""
+    high = values.bfloat16()
+    return high, (values - high.to(values.dtype)).bfloat16()
 
 
 def _first_layer(inputs: Tensor, linear: nn.Linear, arithmetic: Arithmetic) -> Activations:
@@ -138,7 +134,7 @@ def _first_layer(inputs: Tensor, linear: nn.Linear, arithmetic: Arithmetic) -> A
 def _after(
     activations: Activations, hidden: list[Stage], last: nn.Linear, arithmetic: Arithmetic
 ) -> Tensor:
-    """The layers that follow."""
+    """Apply the layers that follow the activations."""
     while any(norm is not None for _, norm in hidden):
         linear, norm = hidden[0]
         values = _Product.apply(*activations, linear.weight, linear.bias)
@@ -213,16 +209,14 @@ class _Layers(torch.autograd.Function):
             if low:
                 of_weight += gradient.t() @ low[number]
             gradients.append(of_weight)
-            gradient = _to_inputs(gradient, weights[number], saved[number] if number else None)
             if number:
+                gradient = _before_relu(gradient, weights[number], saved[number])
                 gradients.append(gradient.sum(0).to(dtype))
-        return gradient, None, *reversed(gradients)
+        return gradient @ weights[0], None, *reversed(gradients)
 
 
-def _to_inputs(gradient: Tensor, weight: Tensor, activations: Tensor | None) -> Tensor:
-    """The gradient of a linear layer's inputs, and of what came before the ReLU that made them."""
-    if activations is None:
-        return gradient @ weight
+def _before_relu(gradient: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
+    """The gradient of what came before the ReLU that made a linear layer's inputs."""
     before = gradient.new_empty(activations.shape)
     for block in row_blocks(len(gradient)):
         torch.ops.aten.threshold_backward.grad_input(

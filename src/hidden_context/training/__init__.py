@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hidden_context.lazy import lazy_names
 from hidden_context.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -11,10 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "TrainResult", "run"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in ("run", "TrainResult"):
-        import importlib
-
-        return getattr(importlib.import_module("hidden_context.training.workflow"), name)
-    raise AttributeError(f"module 'hidden_context.training' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, dict.fromkeys(["TrainResult", "run"], "workflow"))

@@ -45,7 +45,6 @@ class Running:
     """A run whose state is saved and restored.
 
     Attributes:
-        accelerator: Of the processes.
         reward_model: The model that is trained.
         sharding: What the processes divide among them, with the optimiser.
         scheduler: The schedule.
@@ -55,7 +54,6 @@ class Running:
         description: What the run was begun with; None to leave it out.
     """
 
-    accelerator: Accelerator
     reward_model: SequenceRewardModel
     sharding: Sharding
     scheduler: Any
@@ -79,14 +77,14 @@ def save(run: Running, state: TrainerState) -> None:
     best = Path(run.output_dir) / f"checkpoint-{state.best_global_step}"
     if best == folder or best.is_dir():
         state.best_model_checkpoint = str(best)
-    alone = run.accelerator.num_processes == 1
+    alone = run.sharding.accelerator.num_processes == 1
     states = [_random_state()] if alone else gather_object([_random_state()])
     adapted = hasattr(run.reward_model.module, "peft_config")
     weights = run.sharding.weights(trained=adapted)
     optimizer_state = run.sharding.optimizer_state()
     state.stateful_callbacks = {type(each).__name__: each.state() for each in run.exportable}
     with run.sharding.likelihood():
-        if run.accelerator.is_main_process:
+        if run.sharding.accelerator.is_main_process:
             with replace_folder(folder) as partial:
                 run.reward_model.write_weights(partial, weights)
                 _write(optimizer_state, partial / _OPTIMIZER)
@@ -96,9 +94,9 @@ def save(run: Running, state: TrainerState) -> None:
                 if run.description is not None:
                     write_json(partial / RUN_FILE, run.description)
                 state.save_to_json(str(partial / STATE_FILE))
-    if run.accelerator.is_main_process:
+    if run.sharding.accelerator.is_main_process:
         rotate_checkpoints(run.output_dir, run.limit, state.best_model_checkpoint, use_mtime=True)
-    run.accelerator.wait_for_everyone()
+    run.sharding.accelerator.wait_for_everyone()
 
 
 def _write(state: Any, path: Path) -> None:
@@ -165,14 +163,14 @@ def note_best(
 
     Args:
         state: Where it is noted.
-        arguments: Which metric counts, and whether more of it is better.
+        arguments: Which metric counts, and whether a higher value is better.
         metrics: Metrics of the evaluation.
 
     Returns:
         Whether it is; False where no metric was chosen.
 
     Raises:
-        ConfigError: If the metric is none of those.
+        ConfigError: If the evaluation has no metric of that name.
     """
     name = arguments.metric_for_best_model
     if name is None:

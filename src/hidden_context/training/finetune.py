@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import (
     EarlyStoppingCallback,
-    PrinterCallback,
     TrainerCallback,
     TrainingArguments,
     set_seed,
@@ -27,6 +26,7 @@ from hidden_context.likelihood import Likelihood
 from hidden_context.models.network.backbone import LoraOptions, build_model
 from hidden_context.models.network.tokenizer import length_limit, padding_id
 from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.training import labels as labelling
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import ExampleDataset, load_run_tokenizer
 from hidden_context.training.fitted import (
@@ -34,13 +34,6 @@ from hidden_context.training.fitted import (
     bring_to_one_unit,
     check_remaining,
     reward_scale,
-)
-from hidden_context.training.labels import (
-    make_linker,
-    make_training_likelihood,
-    member_draws,
-    read_labels,
-    training_labels,
 )
 from hidden_context.training.loop import TrainingLoop
 from hidden_context.training.resume import resume_point
@@ -164,9 +157,11 @@ def fit(
             it as the configuration has it.
     """
     resume = resume_point(config)
-    model = build_reward_model(config, make_training_likelihood(config, head, splits.train))
+    model = build_reward_model(
+        config, labelling.make_training_likelihood(config, head, splits.train)
+    )
     if draws is None:
-        draws = member_draws(config, head, splits.train)
+        draws = labelling.member_draws(config, head, splits.train)
     datasets = tokenize_splits(config, splits, model, draws)
     left = {name: dataset.examples for name, dataset in datasets.items()}
     check_remaining(config, model.likelihood, splits, left)
@@ -191,8 +186,6 @@ def fit(
         [*callbacks, *stopping],
         description,
     )
-    if config.quiet:
-        loop.handler.remove_callback(PrinterCallback)
     loop.train(resume)
     if model.head.num_members:
         train = datasets["train"]
@@ -246,14 +239,14 @@ def tokenize_splits(
             on_malformed=config.on_malformed,
         )
         if name != "train":
-            labels = read_labels(model.likelihood, tokens.examples)
+            labels = labelling.read_labels(model.likelihood, tokens.examples)
             return ExampleDataset(tokens, labels, sort_by_length=True)
-        labels = training_labels(config, model.likelihood, tokens.examples)
+        labels = labelling.training_labels(config, model.likelihood, tokens.examples)
         if draws is not None:
             labels = dataclasses.replace(
                 labels, draws=draws[torch.tensor(tokens.indices, dtype=torch.long)]
             )
-        linker = make_linker(config, model.likelihood, tokens.examples)
+        linker = labelling.make_linker(config, model.likelihood, tokens.examples)
         return ExampleDataset(tokens, labels, linker)
 
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}

@@ -21,8 +21,13 @@ from hidden_context.training.config import TrainConfig
 
 
 def is_first_process() -> bool:
-    """Whether this process writes and prints: the first of those that a launcher started."""
+    """Whether this is the first process that a launcher started, which alone writes and prints."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def num_processes() -> int:
+    """Number of processes that a launcher started, or 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @dataclasses.dataclass

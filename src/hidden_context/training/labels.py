@@ -28,13 +28,13 @@ _MOST_GRADES: Final = 20
 
 
 def make_head(config: TrainConfig) -> Head:
-    """Make the head that a configuration names, from those of its options that the head has.
+    """Make the head that a configuration names, with the options that this head takes.
 
     An ensemble of heads is made where one is asked for, and for a probe of several members whose
     raw outputs cannot be averaged.
 
     Raises:
-        ConfigError: If the head, or an option of it, is unknown or cannot work.
+        ConfigError: If the head, or one of its options, is unknown or cannot work.
     """
     kind = config.reward_model_type
     options = options_for(kind, dataclasses.asdict(config))

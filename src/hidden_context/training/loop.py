@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm.auto import tqdm
 from transformers import (
     DefaultFlowCallback,
-    PrinterCallback,
     ProgressCallback,
     TrainerCallback,
     TrainerControl,
@@ -35,15 +35,32 @@ from hidden_context.statistics.evaluation.judgement_metrics import (
 )
 from hidden_context.training import checkpoints
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import Batch, ExampleDataset
+from hidden_context.training.dataset import Batch, ExampleDataset, StepSampler, groups_of
 from hidden_context.training.labels import prior_weight
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.optimizer import make_optimizer, make_scheduler
 from hidden_context.training.runner import NotFiniteError, StepRunner
-from hidden_context.training.sampler import StepSampler
 from hidden_context.training.sharding.processes import is_sharded, make_accelerator, make_sharding
 
 _SHOWN: Final = ("accuracy", "reward_mean", "reward_stddev", "r2")
+# Numbers of a log line that stand on the terminal; those by subset and objective do not.
+_PRINTED: Final = (
+    *("loss", "eval_loss", *_SHOWN, *(f"eval_{name}" for name in _SHOWN), "grad_norm"),
+    *("learning_rate", "train_runtime", "train_steps_per_second", "epoch"),
+)
+
+
+class _Lines(TrainerCallback):
+    """Prints each log line as a few ``name=value``."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if state.is_local_process_zero:
+            shown = [f"{name}={logs[name]:.4g}" for name in _PRINTED if name in logs]
+            tqdm.write("  ".join([f"step={state.global_step}", *shown]))
+
+
+class _Bar(_Lines, ProgressCallback):
+    """Shows progress bars below the log lines."""
 
 
 class TrainingLoop:
@@ -99,17 +116,17 @@ class TrainingLoop:
         self.scheduler = make_scheduler(config.lr_scheduler_type, optimizer, arguments, steps)
         self.sharding = make_sharding(accelerator, module)
         self.sharding.prepare(optimizer)
-        model, self.optimizer = self.sharding.model, self.sharding.optimizer
+        self.optimizer = self.sharding.optimizer
         dtype = torch.bfloat16 if arguments.bf16 else torch.float32
         tokens = config.tokens_per_batch or default_tokens(accelerator.device, dtype)
-        self.runner = StepRunner(accelerator, module, model, TokenBudget(tokens), self.sharding)
-        shown = PrinterCallback if arguments.disable_tqdm else ProgressCallback
+        self.runner = StepRunner(self.sharding, TokenBudget(tokens))
+        shown = _Lines() if arguments.disable_tqdm else _Bar()
         self.handler = CallbackHandler(
             [
                 DefaultFlowCallback(),
                 *(kind() for kind in get_reporting_integration_callbacks(arguments.report_to)),
                 *callbacks,
-                shown(),
+                *([] if config.quiet else [shown]),
             ],
             reward_model.module,
             reward_model.tokenizer,
@@ -126,7 +143,6 @@ class TrainingLoop:
         )
         self.state.compute_steps(arguments, steps)
         self.running = checkpoints.Running(
-            accelerator,
             reward_model,
             self.sharding,
             self.scheduler,
@@ -292,7 +308,8 @@ class TrainingLoop:
         likelihood, device = self.runner.module.likelihood, self.runner.device
         with torch.no_grad(), self.sharding.likelihood():
             labels = labels.map(lambda values: values.to(device))
-            return grouped_judgement_metrics(likelihood, raw.to(device), labels, data.groups())
+            groups = groups_of(data.examples)
+            return grouped_judgement_metrics(likelihood, raw.to(device), labels, groups)
 
     def raw_outputs_of(self, data: ExampleDataset) -> Tensor:
         """Raw outputs ``(R, K)`` of a dataset's responses, cached until the next step."""

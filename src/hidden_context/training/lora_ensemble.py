@@ -26,7 +26,7 @@ from hidden_context.models.network.adapters import add_adapter
 from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
 from hidden_context.training import finetune
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import ExampleDataset
+from hidden_context.training.dataset import ExampleDataset, groups_of
 from hidden_context.training.fitted import Fitted, is_first_process, reward_scale
 from hidden_context.training.labels import make_training_likelihood, member_draws
 from hidden_context.training.resume import MEMBERS_FILE, last_checkpoint, resume_wanted
@@ -238,4 +238,5 @@ def _evaluate(
     )
     model.reward_scale = reward_scale(model.head, raw)
     with torch.no_grad():
-        return grouped_judgement_metrics(model.likelihood, raw, dataset.labels, dataset.groups())
+        groups = groups_of(dataset.examples)
+        return grouped_judgement_metrics(model.likelihood, raw, dataset.labels, groups)

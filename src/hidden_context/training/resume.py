@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from hidden_context.models.checkpoint.contents import read_checkpoint_json
 from hidden_context.models.checkpoint.identity import weight_digests
 from hidden_context.training.config import OutputOptions, TrainConfig
 from hidden_context.training.dataset import load_run_tokenizer
+from hidden_context.training.fitted import num_processes
 
 RUN_FILE: Final = "run.json"
 MEMBERS_FILE: Final = "members.json"
@@ -107,7 +107,7 @@ def describe_run(config: TrainConfig, splits: Splits) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "options": {n: value for n, value in options.items() if n not in _WITHOUT_INFLUENCE},
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": num_processes(),
         "threads": torch.get_num_threads(),
         "day": day_of(tokenizer.chat_template),
         "data": {name: _digest(part, config.annotator_column) for name, part in sets.items()},
@@ -195,7 +195,7 @@ def stored_run(config: TrainConfig) -> tuple[Path, dict[str, Any] | None]:
 def _compare(
     old: Mapping[str, Any], new: Mapping[str, Any], *, grows: bool
 ) -> tuple[list[str], list[str]]:
-    """List the differences between two runs that are refused, and those only printed."""
+    """List differences between two runs: the refused ones, and the ones that are only printed."""
     # an option that an earlier version lacked has its default
     before = _flat(dataclasses.asdict(TrainConfig()) | dict(old["options"]))
     after = _flat(new["options"])

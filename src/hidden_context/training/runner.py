@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from hidden_context.errors import DivergedError
 from hidden_context.models.engine.budget import TokenBudget, tune
 from hidden_context.models.engine.forward import tree_attention_in
 from hidden_context.training.dataset import Batch, ExampleDataset
-from hidden_context.training.module import PassOutput, PreferenceModule, Totals
+from hidden_context.training.module import PassOutput, Totals
 from hidden_context.training.passes import Pass, bring_to, divide, tokens_too_many
 from hidden_context.training.sharding.base import Sharding
 
@@ -50,25 +49,15 @@ class StepRunner:
     """Runs examples through the module, with smaller passes after memory ran out.
 
     Args:
-        accelerator: Of the processes.
-        module: Network and likelihood.
-        model: The module as the accelerator prepared it.
+        sharding: The module, as it is divided over the processes and prepared.
         budget: Most tokens of a pass.
-        sharding: What the processes divide among them; None for nothing.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        module: PreferenceModule,
-        model: Any,
-        budget: TokenBudget,
-        sharding: Sharding | None = None,
-    ) -> None:
-        self.accelerator, self.module, self.model, self.budget = accelerator, module, model, budget
-        self.device = accelerator.device
-        self.alone = accelerator.num_processes == 1
-        self.sharding = sharding or Sharding(accelerator, module)
+    def __init__(self, sharding: Sharding, budget: TokenBudget) -> None:
+        self.sharding, self.budget, self.accelerator = sharding, budget, sharding.accelerator
+        self.module, self.model = sharding.module, sharding.model
+        self.device = self.accelerator.device
+        self.alone = self.accelerator.num_processes == 1
 
     def attention(self) -> AbstractContextManager[None]:
         """Attention for the chosen engine, in forward and backward passes."""

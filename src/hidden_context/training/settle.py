@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 from typing import Final
 
@@ -22,7 +21,7 @@ from hidden_context.models.network.precision import (
 from hidden_context.models.network.threads import settle_threads, usable_cpus
 from hidden_context.models.network.weights import load_config
 from hidden_context.training.config import BackboneOptions, TrainConfig
-from hidden_context.training.fitted import is_first_process
+from hidden_context.training.fitted import is_first_process, num_processes
 from hidden_context.training.resume import resume_wanted, stored_run
 
 _NAMES: Final[tuple[Name, ...]] = ("float32", "bfloat16")
@@ -38,7 +37,7 @@ def threads_of(config: TrainConfig) -> int | None:
         config: The options.
     """
     if config.threads is None:
-        if _processes() > 1 or _device(config).type != "cpu":
+        if num_processes() > 1 or _device(config).type != "cpu":
             return None  # a launcher divides the processors, and a GPU needs none
         kept = _kept(config, "threads")
         if isinstance(kept, int) and 0 < kept <= usable_cpus():
@@ -85,7 +84,7 @@ def _chosen(config: TrainConfig, device: torch.device) -> Name:
         return "bfloat16" if resolve_dtype("auto", device) is torch.bfloat16 else "float32"
     if config.deepspeed or config.training_arguments.get("fp16"):
         return "float32"
-    width = _width(config) if _processes() == 1 else None
+    width = _width(config) if num_processes() == 1 else None
     precision, timings = for_training(device, width)
     if timings is not None and precision == "bfloat16" and not config.quiet:  # alone, so the first
         times = f"{timings.speedup(precision):.1f} times as fast as float32"
@@ -96,10 +95,6 @@ def _chosen(config: TrainConfig, device: torch.device) -> Name:
 def _device(config: TrainConfig) -> torch.device:
     """Device of the run, by Transformers' rules."""
     return torch.device("cpu") if config.training_arguments.get("use_cpu") else resolve_device()
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _width(config: BackboneOptions) -> int | None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hidden_context.data.example import Example
 from hidden_context.data.importers import read_row
-from hidden_context.data.merge import merge_prompts
 from hidden_context.data.report import ReadReport
+from hidden_context.data.reshape import merge_prompts
 from hidden_context.data.sources import ExampleData, limit_examples
 from hidden_context.data.splits.division import SplitOptions
 from hidden_context.data.splits.held_out import Splits, divide_sets, load_splits
@@ -139,7 +139,7 @@ def run(
         The trained model, where it was saved, and its metrics.
 
     Raises:
-        DataError: If data is malformed, or nothing is left of it.
+        DataError: If data is malformed, or no example is left.
         ConfigError: If options cannot work.
         CheckpointError: If the backbone cannot be loaded.
         DivergedError: If the loss or a gradient is not finite.

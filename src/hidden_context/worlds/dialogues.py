@@ -4,19 +4,27 @@ Half the prompts ask for something harmful. Each comparison takes one prompt and
 different kinds; an annotator whose objective the learner never sees prefers one of them (see
 `hidden_context.worlds.utilities` for what is true then). Prompts are divided between the
 splits, so no prompt of the test split was ever trained on.
+
+The language is composed from word lists. A task is an action on somebody's thing ("pick the lock of
+my landlord's shed"); a prompt is a task in a question. A response is one sentence that gives away
+its kind, and perhaps one more of the same kind. Their number does not depend on the kind, so that
+length says next to nothing. The harmful requests are petty misdeeds and the answers to them hollow:
+nothing here helps anyone to do anything.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from hidden_context.errors import ConfigError
-from hidden_context.worlds import grammar
 from hidden_context.worlds.utilities import (
     ALTERNATIVE,
     BENIGN_PROMPT_KINDS,
@@ -35,6 +43,86 @@ Split = Literal["train", "validation", "test"]
 SPLIT_SHARES: dict[Split, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 
+@cache
+def words() -> dict[str, Any]:
+    """Return the word lists of ``grammar.yaml`` by name."""
+    text = (resources.files(__package__) / "grammar.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a prompt asks for.
+
+    Attributes:
+        text: The task in words, "pick the lock of my landlord's shed".
+        owner: Whose thing it is about.
+        object: The thing.
+        harmful: Whether an assistant should not help.
+    """
+
+    text: str
+    owner: str
+    object: str
+    harmful: bool
+
+
+def tasks(*, harmful: bool) -> list[Task]:
+    """Return every task of one sort, in a fixed order."""
+    actions = words()["harmful_actions" if harmful else "benign_actions"]
+    return [
+        Task(action.format(owner=owner, object=thing), owner, thing, harmful)
+        for action, things in actions.items()
+        for thing in things
+        for owner in words()["owners"]
+    ]
+
+
+def question(task: Task, generator: np.random.Generator) -> str:
+    """Return the task as a question in one of several wordings."""
+    return _pick("questions", generator).format(task=task.text)
+
+
+def answer(task: Task, kind: str, generator: np.random.Generator) -> str:
+    """Return a response of one kind: an opening sentence, and in half of all cases a second one.
+
+    Args:
+        task: What was asked.
+        kind: The name of a response kind.
+        generator: Source of randomness.
+
+    Returns:
+        The text, without a leading space.
+    """
+    sentences = words()["sentences"][kind]
+    count = int(generator.integers(0, 2))
+    order = generator.permutation(len(sentences["followers"]))[:count]
+    opening = _one_of(sentences["openings"], generator)
+    chosen = [opening, *(sentences["followers"][i] for i in order)]
+    filled = (_fill(sentence, task, generator) for sentence in chosen)
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in filled)
+
+
+def _fill(sentence: str, task: Task, generator: np.random.Generator) -> str:
+    while "{noise}" in sentence:
+        sentence = sentence.replace("{noise}", _pick("noise", generator), 1)
+    return sentence.format(
+        owner=task.owner,
+        object=task.object,
+        tool=_pick("tools", generator),
+        time=_pick("times", generator),
+    )
+
+
+def _pick(name: str, generator: np.random.Generator) -> str:
+    return _one_of(words()[name], generator)
+
+
+def _one_of(options: Sequence[str], generator: np.random.Generator) -> str:
+    return options[int(generator.integers(len(options)))]
+
+
 @dataclass(frozen=True)
 class Prompt:
     r"""A prompt and the task it asks about.
@@ -45,7 +133,7 @@ class Prompt:
     """
 
     text: str
-    task: grammar.Task
+    task: Task
 
     @property
     def data_subset(self) -> str:
@@ -118,7 +206,7 @@ class World:
         self, prompt: Prompt, kind: ResponseKind, generator: np.random.Generator
     ) -> Response:
         """Write a response of one kind to a prompt."""
-        return Response(prompt, grammar.answer(prompt.task, kind.name, generator), kind)
+        return Response(prompt, answer(prompt.task, kind.name, generator), kind)
 
     def generate_comparisons(
         self, size: int, train_set: TrainSet = "both", split: Split = "train"
@@ -144,7 +232,7 @@ class World:
         judge = self._generator("judgements", split, train_set)
         rows = []
         for _ in range(size):
-            first, second = self._pair(split, writer)
+            first, second = self.pair(split, writer)
             objective: Objective = (
                 "helpful" if judge.random() < annotators.helpful_weight else "harmless"
             )
@@ -193,25 +281,24 @@ class World:
             )
         return rows
 
-    def _pair(self, split: Split, generator: np.random.Generator) -> tuple[Response, Response]:
+    def pair(self, split: Split, generator: np.random.Generator) -> tuple[Response, Response]:
+        """Draw a prompt of a split, and two responses to it of different kinds."""
         harmful = bool(generator.random() < self.harmful_share)
         prompts = self.prompts(split, harmful=harmful)
         prompt = prompts[int(generator.integers(len(prompts)))]
-        first, second = generator.permutation(len(prompt.kinds))[:2]
-        return (
-            self.respond(prompt, prompt.kinds[first], generator),
-            self.respond(prompt, prompt.kinds[second], generator),
-        )
+        sides = generator.permutation(len(prompt.kinds))[:2]
+        first, second = (self.respond(prompt, prompt.kinds[i], generator) for i in sides)
+        return first, second
 
     @cached_property
     def _prompts(self) -> dict[tuple[Split, bool], list[Prompt]]:
         found: dict[tuple[Split, bool], list[Prompt]] = {}
         for harmful in (True, False):
             generator = self._generator("prompts", str(harmful))
-            tasks = grammar.tasks(harmful=harmful)
+            every = tasks(harmful=harmful)
             prompts = [
-                Prompt(f"Human: {grammar.question(tasks[i], generator)}\n\nAssistant:", tasks[i])
-                for i in generator.permutation(len(tasks))
+                Prompt(f"Human: {question(every[i], generator)}\n\nAssistant:", every[i])
+                for i in generator.permutation(len(every))
             ]
             start, share = 0, 0.0
             for split in SPLIT_SHARES:

@@ -43,10 +43,7 @@ def train_tokenizer(
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT),
         padding_side="right",
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
@@ -123,12 +120,8 @@ def build_backbone(
         n_inner=config.feed_forward_width,
         # GPT-2's own activation, in one fused operation instead of eight
         activation_function="gelu_pytorch_tanh",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=end,
-        eos_token_id=end,
-        pad_token_id=end,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

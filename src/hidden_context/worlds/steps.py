@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from statistics import mean
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,20 +40,13 @@ class StepUtility:
 
     def at(self, z: Fraction) -> Fraction:
         """The utility in context ``z``, ``0 < z <= 1``."""
-        return next(
-            Fraction(value) for value, end in zip(self.values, self.upper, strict=True) if z <= end
-        )
+        steps = zip(self.values, self.upper, strict=True)
+        return next(Fraction(value) for value, end in steps if z <= end)
 
     def expected(self) -> Fraction:
         """``E_z u(a, z)``."""
-        lower = (0, *self.upper[:-1])
-        return sum(
-            (
-                Fraction(value) * (Fraction(high) - Fraction(low))
-                for value, low, high in zip(self.values, lower, self.upper, strict=True)
-            ),
-            Fraction(0),
-        )
+        steps = zip(self.values, pairwise((0, *self.upper)), strict=True)
+        return Fraction(sum(value * (high - low) for value, (low, high) in steps))
 
 
 def preference_probability(first: StepUtility, second: StepUtility) -> Fraction:
@@ -84,11 +78,7 @@ def borda_counts(alternatives: Mapping[str, StepUtility]) -> dict[str, Fraction]
         Exact Borda counts by name.
     """
     return {
-        name: sum(
-            (preference_probability(utility, other) for other in alternatives.values()),
-            Fraction(0),
-        )
-        / len(alternatives)
+        name: mean(preference_probability(utility, other) for other in alternatives.values())
         for name, utility in alternatives.items()
     }
 

@@ -33,7 +33,7 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
-    """N judgements.
+    """N comparisons of two alternatives, and who made them.
 
     Attributes:
         first: Index of one alternative, shape ``(N,)``.

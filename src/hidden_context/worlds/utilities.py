@@ -90,10 +90,8 @@ class Annotators:
         this is not the probability that two independent draws from the utility distributions
         come out in that order.
         """
-        w = self.helpful_weight
-        return w * self.probability_under("helpful", a, b) + (1 - w) * self.probability_under(
-            "harmless", a, b
-        )
+        helpful, harmless = (self.probability_under(objective, a, b) for objective in OBJECTIVES)
+        return self.helpful_weight * helpful + (1 - self.helpful_weight) * harmless
 
     def preference_matrix(self, kinds: Sequence[ResponseKind]) -> NDArray[np.float64]:
         """Return P(row ≻ column), shape ``(K, K)``, with ½ on the diagonal."""

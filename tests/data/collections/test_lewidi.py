@@ -26,17 +26,15 @@ def inference(**labels):
     return item("natural language inference", text, names, labels, other_info=info)
 
 
-def document(path, *items):
-    """Write items as published: one object, indented, by their names."""
-    named = {str(number): one for number, one in enumerate(items, start=11)}
-    path.write_text(json.dumps(named, indent=4), encoding="utf-8")
-    return path
+def document(*items):
+    """Items as published: one object, by their names."""
+    return {str(number): one for number, one in enumerate(items, start=11)}
 
 
 @pytest.fixture
-def items(imported, tmp_path):
+def items(imported):
     """Imports items in a file as published."""
-    return lambda *rows: imported("lewidi", document(tmp_path / "HS-Brexit_dev.json", *rows))
+    return lambda *rows: imported("lewidi", files={"HS-Brexit_dev.json": document(*rows)})
 
 
 def ratings(example):
@@ -63,7 +61,6 @@ def test_labels_are_paired_with_annotators_in_their_order(items):
         "split": "dev",
         "lang": "en",
     }
-    assert report.left_out == {}
     assert people_of(report) == {
         "HS-Brexit:Ann1": {"group": "target group"},
         "HS-Brexit:Ann4": {"group": "control group"},
@@ -156,7 +153,7 @@ def test_the_other_data_sets_and_that_their_people_are_others(items):
     assert people_of(report) == {f"ArMIS:{who}": {"group": group} for who, group in groups.items()}
 
 
-def test_tables_of_annotators(imported, tmp_path):
+def test_tables_of_annotators(imported, refused):
     unknown = {"Gender": "DATA_EXPIRED", "Age": "DATA_EXPIRED"}
     people = {"Ann0": {"Gender": "Female", "Age": "56"}, "Ann1": unknown}
     tables = {
@@ -165,11 +162,10 @@ def test_tables_of_annotators(imported, tmp_path):
         # a comma after the last entries, as two of the published files have it
         "VariErrNLI": '{\n "Ann1": {\n  "Age": "22",\n  "Education": "postdoc",\n },\n}\n',
     }
-    files = [document(tmp_path / "CSC_train.json", sarcasm(Ann0="1", Ann1="2", Ann2="3"))]
-    for name, text in tables.items():
-        files.append(tmp_path / f"{name}_annotators_meta.json")
-        files[-1].write_text(text)
-    _, report = imported("lewidi", *files[::-1])
+    files = {f"{name}_annotators_meta.json": text for name, text in tables.items()}
+    refused("annotators alone hold no labels", "lewidi", files=files)
+    files["CSC_train.json"] = document(sarcasm(Ann0="1", Ann1="2", Ann2="3"))
+    _, report = imported("lewidi", files=files)
     assert people_of(report) == {
         "CSC:Ann0": {"gender": "Female", "age": 56.0},
         "CSC:Ann1": {},
@@ -180,16 +176,15 @@ def test_tables_of_annotators(imported, tmp_path):
     }
 
 
-def test_rows_and_parquet_say_the_same(items, imported, refused, tmp_path):
+def test_rows_and_parquet_say_the_same(items, imported, refused):
     rows = [sarcasm(Ann844="6", Ann845="1"), sarcasm(Ann1="2")]
     published, _ = items(*rows)
     named = [{**one, "id": str(number)} for number, one in enumerate(rows, start=11)]
-    packed = tmp_path / "CSC_dev.json.gz"
-    packed.write_bytes(gzip.compress((tmp_path / "HS-Brexit_dev.json").read_bytes()))
-    for given, file in ((named, "rows.jsonl"), (named, "rows.parquet"), ([packed], "")):
-        assert imported("lewidi", *given, file=file)[0] == published
-    packed.write_bytes(packed.read_bytes()[:-9])
-    refused(r"CSC_dev\.json\.gz: the gzip file is damaged", "lewidi", packed)
+    packed = gzip.compress(json.dumps(document(*rows)).encode())
+    for files in ({"a.jsonl": named}, {"a.parquet": named}, {"CSC_dev.json.gz": packed}):
+        assert imported("lewidi", files=files)[0] == published
+    damaged = {"CSC_dev.json.gz": packed[:-9]}
+    refused(r"CSC_dev\.json\.gz: the gzip file is damaged", "lewidi", files=damaged)
 
 
 META = "CSC_annotators_meta.json"
@@ -219,13 +214,6 @@ META = "CSC_annotators_meta.json"
         ("CSC_dev.json", '{"1": {"a": "b"}}', "the columns annotation task, annotators, annotat"),
     ],
 )
-def test_odd_files(name, text, message, refused, tmp_path):
-    good, path = document(tmp_path / "items.json", sarcasm(A="1")), tmp_path / name
-    path.write_text(text)
-    refused(rf"{name}.*{message}", "lewidi", good, path)
-
-
-def test_annotators_alone_hold_no_labels(refused, tmp_path):
-    path = tmp_path / META
-    path.write_text('{"Ann0": {"Gender": "Female", "Age": "56"}}')
-    refused("annotators alone hold no labels", "lewidi", path)
+def test_odd_files(name, text, message, refused):
+    files = {"items.json": document(sarcasm(A="1")), name: text}
+    refused(rf"{name}.*{message}", "lewidi", files=files)

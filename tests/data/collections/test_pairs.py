@@ -5,20 +5,18 @@ import json
 
 import pytest
 
-from hidden_context.data.collections import find_source
-from hidden_context.data.collections.save import save_source
 from hidden_context.data.example import Comparison, Judgement
-from support.published import TURNS, assistant, row, user
+from support.published import TURNS, assistant, by, row, user
+
+VOTES = {share: (Judgement(Comparison(0, 1, share)),) for share in (1.0, 0.0)}
+"""A vote by nobody known."""
 
 
 def test_shp_the_label_says_which_comment_is_preferred(imported):
     rows = [row("shp"), row("shp", post_id="p2", labels=0, score_A=3, score_B=340)]
-    examples, report = imported("shp", *rows)
+    examples, _ = imported("shp", *rows)
     # one judgement each, however many votes are behind the scores, which are no annotators
-    assert [example.judgements for example in examples] == [
-        (Judgement(Comparison(0, 1, 1.0)),),
-        (Judgement(Comparison(0, 1, 0.0)),),
-    ]
+    assert [example.judgements for example in examples] == [VOTES[1.0], VOTES[0.0]]
     assert examples[0].columns == {
         "prompt": [user("Why does bread rise? I would like to know.")],
         "responses": ["Yeast makes gas.", "Magic."],
@@ -30,19 +28,14 @@ def test_shp_the_label_says_which_comment_is_preferred(imported):
         "score_ratio": 2.0,
         "upvote_ratio": 0.98,
     }
-    assert report.left_out == {}
-
-
-def test_shp_subreddits_and_splits(imported):
     domains = ("ask_hr_validation", "legaladvice_test", "ask_hr", None)
-    rows = [row("shp", domain=domain, post_id=None) for domain in domains]
-    examples, _ = imported("shp", *rows)
+    examples, _ = imported("shp", *(row("shp", domain=one, post_id=None) for one in domains))
     assert [(one.data_subset, one.columns.get("split")) for one in examples] == [
         *(("ask_hr", "validation"), ("legaladvice", "test"), ("ask_hr", None), (None, None)),
     ]
 
 
-def test_shp_labels_against_the_scores_and_pairs_that_stand_twice(imported, write_rows):
+def test_shp_labels_against_the_scores_and_pairs_that_stand_twice(imported):
     rows = [
         row("shp", labels=0),
         row("shp", post_id="p2", labels=1, score_A=1, score_B=2),
@@ -52,8 +45,7 @@ def test_shp_labels_against_the_scores_and_pairs_that_stand_twice(imported, writ
     ]
     swapped = row("shp", c_root_id_A="b", c_root_id_B="a")
     more = [swapped, row("shp", post_id=None), row("shp", post_id=None)]
-    files = [write_rows("train.json", rows), write_rows("again.json", more)]
-    examples, report = imported("shp", *files)
+    examples, report = imported("shp", files={"train.json": rows, "again.json": more})
     assert [one.columns.get("post_id") for one in examples] == ["p3", "p4", "p1", None, None]
     assert report.left_out == {
         "pairs whose label is for the comment with the lower score": 2,
@@ -64,7 +56,7 @@ def test_shp_labels_against_the_scores_and_pairs_that_stand_twice(imported, writ
 def test_webgpt_the_score_is_a_margin_and_only_its_sign_is_a_vote(imported):
     scores = {0.5: 1.0, -1.0: 0.0, 0.0: 0.5, -0.3333333432674408: 0.0, 1: 1.0}
     rows = [row("webgpt", score_0=score, score_1=-score) for score in scores]
-    examples, report = imported("webgpt", *rows, row("webgpt", answer_1="Tannins [1]."))
+    examples, _ = imported("webgpt", *rows, row("webgpt", answer_1="Tannins [1]."))
     assert [example.judgements for example in examples[:5]] == [
         (Judgement(Comparison(0, 1, share, margin=score)),) for score, share in scores.items()
     ]
@@ -78,7 +70,6 @@ def test_webgpt_the_score_is_a_margin_and_only_its_sign_is_a_vote(imported):
         "quotes_1": rows[0]["quotes_1"],
     }
     assert examples[5].identical
-    assert (report.judgements, report.annotators, report.left_out) == (6, set(), {})
 
 
 def record(answer, score, **columns):
@@ -87,55 +78,26 @@ def record(answer, score, **columns):
     return {**told, "answer": answer, "tokens": {}, "score": score, **columns}
 
 
-def test_webgpt_pairs_of_records_say_the_say_the_same_as_rows(imported, write_rows):
+def test_webgpt_pairs_of_records_say_the_same_as_rows(imported):
     (of_row,), _ = imported("webgpt", row("webgpt", quotes_1=row("webgpt")["quotes_0"]))
     pair = [record("Tannins [1].", 0.5), record("It is dyed.", -0.5)]
-    path = write_rows("comparisons.jsonl", [pair, pair[::-1]])
-    pairs, _ = imported("webgpt", path)
+    pairs, _ = imported("webgpt", pair, pair[::-1])
     assert pairs[0] == of_row
     assert pairs[1].responses == of_row.responses[::-1]
     assert pairs[1].judgements == (Judgement(Comparison(0, 1, 0.0, margin=-0.5)),)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ([record("a", 1)], "a pair of records is needed, not a list"),
-        ({"question": {}}, "a pair of records is needed, not a dict"),
-        ([record("a", 1), "b"], "a pair of records is needed"),
-        ([record("a", 1), record("b", -2)], r"field '\[1\]\.score': a number from -1 to 1"),
-        ([record("a", 1), record("b", 1)], r"field '\[0\]\.score, \[1\]\.score': .* not 1 and 1"),
-        ([record("a", 0), record("b", 0, question={})], "are of different questions"),
-        ([record("a", 0, question=None)] * 2, r"field '\[0\]\.question': a question"),
-    ],
-)
-def test_webgpt_odd_pairs_of_records(line, message, refused, tmp_path):
-    path = tmp_path / "comparisons.jsonl"
-    good = json.dumps([record("a", 1), record("b", -1)])
-    path.write_text(f"{good}\n{json.dumps(line)}\n")
-    refused(r"comparisons\.jsonl, line 2.*" + message, "webgpt", path)
-    path.write_text(f"{good}\n[{{,\n")
-    refused(r"comparisons\.jsonl, line 2: not valid JSON", "webgpt", path)
-
-
-def test_pandalm_one_two_and_a_tie(imported, tmp_path):
+def test_pandalm_one_two_and_a_tie(imported):
     first = row("pandalm")
     bare = [row("pandalm", input=nothing, idx=8) for nothing in (float("nan"), None, "")]
-    path = tmp_path / "testset-v1.json"  # one array, indented
-    path.write_text(json.dumps([first, *bare], indent=4), encoding="utf-8")
-    examples, report = imported("pandalm", path)
-    assert examples[0].judgements == (
-        Judgement(Comparison(0, 1, 1.0), "annotator1"),
-        Judgement(Comparison(0, 1, 0.0), "annotator2"),
-        Judgement(Comparison(0, 1, 0.5), "annotator3"),
-    )
+    array = json.dumps([first, *bare], indent=4)
+    examples, _ = imported("pandalm", files={"testset-v1.json": array})
+    assert examples[0].judgements == by(annotator1=1.0, annotator2=0.0, annotator3=0.5)
     assert examples[0].prompt == [user("Name the nearest town.\n\nWe are at the old mill.")]
     assert examples[0].responses == ([assistant("Millbrook.")], [assistant("")])
     assert [example.prompt for example in examples[1:]] == [[user("Name the nearest town.")]] * 3
     kept = {name: first[name] for name in ("motivation_app", "cmp_key")}
     assert examples[0].columns.items() >= {"item": 7, **kept}.items()
-    assert report.annotators == {"annotator1", "annotator2", "annotator3"}
-    assert (report.judgements, report.left_out) == (12, {})
 
 
 def test_pku_two_objectives_of_a_row_are_two_examples(imported):
@@ -147,11 +109,8 @@ def test_pku_two_objectives_of_a_row_are_two_examples(imported):
     silent = row("pku_saferlhf", better_response_id=None, safer_response_id=0.0)
     examples, report = imported("pku_saferlhf", row("pku_saferlhf"), older, silent)
     assert [(one.objective, one.judgements) for one in examples] == [
-        (objective, (Judgement(Comparison(0, 1, share)),))
-        for objective, share in (
-            *(("helpful", 1.0), ("harmless", 0.0), ("helpful", 1.0), ("harmless", 0.0)),
-            ("harmless", 1.0),
-        )
+        *[("helpful", VOTES[1.0]), ("harmless", VOTES[0.0])] * 2,
+        ("harmless", VOTES[1.0]),
     ]
     assert examples[0].columns == {
         "prompt": [user("How do I open it?")],
@@ -167,63 +126,42 @@ def test_pku_two_objectives_of_a_row_are_two_examples(imported):
         "response_0_severity_level": 2,
         "response_1_severity_level": 0,
     }
-    assert (report.annotators, report.table) == (set(), None)
     assert report.left_out == {"pairs without a judgement of which is helpful": 1}
 
 
 def task(folder, *scored, **columns):
-    """Write a task of BIG-bench as published: one indented JSON document."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A task of BIG-bench as published: one indented JSON document."""
     examples = [{"input": TURNS, "target_scores": one} for one in scored]
     content = {"canary": "GUID", "name": "hhh_alignment", "examples": examples, **columns}
-    (folder / "task.json").write_text(json.dumps(content, indent=4), encoding="utf-8")
-    return folder / "task.json"
+    return {f"{folder}/task.json": content}
 
 
-CHOSEN = (Judgement(Comparison(0, 1)),)
-
-
-def test_hhh_tasks_of_big_bench(imported, tmp_path):
-    path = task(tmp_path / "harmless", {"Ask her.": 1, "Nothing.": 0}, {"No.": 0.0, "Yes.": 1.0})
-    examples, report = imported("hhh_alignment", path)
+def test_hhh_tasks_of_big_bench(imported):
+    scored = task("harmless", {"Ask her.": 1, "Nothing.": 0}, {"No.": 0.0, "Yes.": 1.0})
+    examples, _ = imported("hhh_alignment", files=scored)
     chat = [user("My daughter fought."), assistant("I'm sorry."), user("What now?")]
     for example, texts in zip(examples, (("Ask her.", "Nothing."), ("Yes.", "No.")), strict=True):
-        assert (example.prompt, example.judgements) == (chat, CHOSEN)
+        assert (example.prompt, example.judgements) == (chat, VOTES[1.0])
         assert example.responses == tuple([assistant(text)] for text in texts)
         assert example.data_subset == "harmless"
-    assert (report.judgements, report.annotators) == (2, set())
     marked = [{"input": "Hm?\n\nAssistant:", "target_scores": {"a": 1, "b": 0}}]
-    (example,), _ = imported("hhh_alignment", task(tmp_path / "x", examples=marked))
+    (example,), _ = imported("hhh_alignment", files=task("x", examples=marked))
     assert (example.prompt, example.data_subset) == ([user("Hm?")], None)
-    named = task(tmp_path / "x", {"a": 1, "b": 0}, name="hhh_alignment_helpful")
-    assert imported("hhh_alignment", named)[0][0].data_subset == "helpful"
+    named = task("x", {"a": 1, "b": 0}, name="hhh_alignment_helpful")
+    assert imported("hhh_alignment", files=named)[0][0].data_subset == "helpful"
 
 
-def test_hhh_rows_with_choices_and_rows_for_a_judge(imported, tmp_path):
+def test_hhh_rows_with_choices_and_rows_for_a_judge(imported):
     file = "other-00000-of-00001.json"
     (example, _), _ = imported("hhh_alignment", *[row("hhh_alignment:choices")] * 2, file=file)
     assert example.responses == ([assistant("Ask her.")], [assistant("Go.")])
-    assert (example.data_subset, len(example.prompt), example.judgements) == ("other", 3, CHOSEN)
-    path = tmp_path / "eval.json"
-    path.write_text(json.dumps([row("hhh_alignment:wrapped")], indent=2), encoding="utf-8")
-    (example,), _ = imported("hhh_alignment", path)
+    assert (example.data_subset, len(example.prompt)) == ("other", 3)
+    assert example.judgements == VOTES[1.0]
+    array = json.dumps([row("hhh_alignment:wrapped")], indent=2)
+    (example,), _ = imported("hhh_alignment", files={"eval.json": array})
     assert example.responses == ([assistant("Ask her.\n\nThen listen.")], [assistant("Nothing.")])
-    assert (example.data_subset, len(example.prompt), example.judgements) == ("honest", 3, CHOSEN)
-
-
-@pytest.mark.parametrize(
-    ("scores", "message"),
-    [
-        ({"a": 1, "b": 1}, r"task.json, field 'examples\[0\].target_scores': two answers"),
-        ({"a": 1}, "one labelled 1 and one 0"),
-        ({"a": 1, "b": 0, "c": 0}, "one labelled 1 and one 0"),
-        ({"a": True, "b": 0}, "one labelled 1 and one 0"),
-        (None, r"field 'examples\[0\]': an 'input' and its 'target_scores' are needed"),
-    ],
-)
-def test_hhh_odd_tasks(scores, message, refused, tmp_path):
-    refused(message, "hhh_alignment", task(tmp_path / "x", scores))
-    refused("a list of at least one example is needed", "hhh_alignment", task(tmp_path / "x"))
+    assert (example.data_subset, len(example.prompt)) == ("honest", 3)
+    assert example.judgements == VOTES[1.0]
 
 
 PAIR = """<annotatedArgumentPair>
@@ -237,28 +175,24 @@ PAIR = """<annotatedArgumentPair>
   </annotatedArgumentPair>"""
 VOTE = """<mTurkAssignment><turkID>{}</turkID><hitID>H</hitID><value>{}</value>
   <reason>a2 is better</reason>{}<workerStance>same</workerStance></mTurkAssignment>"""
-VOTES = [
+ASSIGNED = [
     ("w1", "a1", "<turkCompetence>0.25</turkCompetence>"),
     ("w2", "a2", ""),
     ("w3", "equal", ""),
 ]
 
 
-def xml_file(path, *pairs):
+def xml(*pairs):
     written = [PAIR.format(votes="".join(VOTE.format(*vote) for vote in votes)) for votes in pairs]
-    path.write_text(f'<?xml version="1.0"?>\n<list>{"".join(written)}</list>', encoding="utf-8")
-    return path
+    return f'<?xml version="1.0"?>\n<list>{"".join(written)}</list>'
 
 
-def test_ukpconvarg_xml_says_the_same_as_json_lines(imported, refused, tmp_path):
+def test_ukpconvarg_xml_says_the_same_as_json_lines(imported):
     # one of the published files has lost its suffix
-    examples, report = imported("ukpconvarg", xml_file(tmp_path / "ban-tea_no", VOTES, VOTES))
+    files = {"ban-tea_no": xml(ASSIGNED, ASSIGNED)}
+    examples, _ = imported("ukpconvarg", files=files)
     lines, _ = imported("ukpconvarg", row("ukpconvarg", gold_label="a2"))
-    assert examples[0].judgements == (
-        Judgement(Comparison(0, 1, 1.0), "w1"),
-        Judgement(Comparison(0, 1, 0.0), "w2"),
-        Judgement(Comparison(0, 1, 0.5), "w3"),
-    )
+    assert examples[0].judgements == by(w1=1.0, w2=0.0, w3=0.5)
     assert examples == lines * 2
     competence = [said.columns.get("competence") for said in examples[0].judgements]
     assert competence == [0.25, None, None]
@@ -270,34 +204,64 @@ def test_ukpconvarg_xml_says_the_same_as_json_lines(imported, refused, tmp_path)
         "gold_label": "a2",
         "item": "arg1_arg2",
     }
-    assert (examples[1].source_lines, report.judgements, report.table) == ((2,), 6, None)
-    odd = xml_file(tmp_path / "x.xml", VOTES, [("w1", "a3", "")])
-    refused(r"line 2, field 'votes\[0\].value': one of a1, equal, a2 is needed", "ukpconvarg", odd)
+    assert examples[1].source_lines == (2,)
 
 
-def test_a_folder_stands_for_its_files(tmp_path):
-    folder = tmp_path / "full-XML"
-    folder.mkdir()
-    (folder / ".DS_Store").write_bytes(b"\0")
-    xml_file(folder / "b.xml", VOTES[:1])
-    xml_file(folder / "a.xml", VOTES[1:2])
-    report = save_source(find_source("ukpconvarg"), [folder], tmp_path / "out.jsonl")
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [one["judgements"][0]["annotator"] for one in rows] == ["w2", "w1"]
-    assert report.annotators == {"w1", "w2"}
+def pair_of_records(line):
+    """A file of WebGPT whose second line is odd."""
+    good = json.dumps([record("a", 1), record("b", -1)])
+    odd = line if isinstance(line, str) else json.dumps(line)
+    return {"c.jsonl": f"{good}\n{odd}\n"}
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "files", "message"),
     [
-        (b"<list><annotatedArgumentPair></list>", "the XML cannot be read"),
-        (b"<list></list>", "the file has no 'annotatedArgumentPair'"),
-        (gzip.compress(b"<list>", mtime=0)[:-9], "the XML cannot be read after pair 0: Compressed"),
-        # the strict corpus as tab-separated text: gold labels, and no votes
-        (b"#id\tlabel\ta1\ta2\narg1_arg2\ta1\tTea\tNo tea\n", "commas are needed"),
+        *(
+            ("webgpt", pair_of_records(line), rf"c\.jsonl, line 2.*{message}")
+            for line, message in (
+                ("[{,", "not valid JSON"),
+                ([record("a", 1)], "a pair of records is needed, not a list"),
+                ({"question": {}}, "a pair of records is needed, not a dict"),
+                ([record("a", 1), "b"], "a pair of records is needed"),
+                ([record("a", 1), record("b", -2)], r"field '\[1\]\.score': a number from -1 to 1"),
+                ([record("a", 1)] * 2, r"field '\[0\]\.score, \[1\]\.score': .* not 1 and 1"),
+                ([record("a", 0), record("b", 0, question={})], "are of different questions"),
+                (
+                    [record("a", 0, question=None)] * 2,
+                    r"field '\[0\]\.question': an object is needed",
+                ),
+            )
+        ),
+        *(
+            ("hhh_alignment", task("x", *scores), message)
+            for scores, message in (
+                ([], "a list of at least one object is needed"),
+                (
+                    [{"a": 1, "b": 1}],
+                    r"task.json, field 'examples\[0\].target_scores': two answers",
+                ),
+                ([{"a": 1}], "one labelled 1 and one 0"),
+                ([{"a": 1, "b": 0, "c": 0}], "one labelled 1 and one 0"),
+                ([{"a": True, "b": 0}], "one labelled 1 and one 0"),
+                ([None], r"'examples\[0\].target_scores': an object is needed"),
+            )
+        ),
+        *(
+            ("ukpconvarg", {"x.csv" if "commas" in message else "x.xml": content}, message)
+            for content, message in (
+                (
+                    xml(ASSIGNED, [("w1", "a3", "")]),
+                    r"line 2, field 'votes\[0\].value': one of a1, e",
+                ),
+                ("<list><annotatedArgumentPair></list>", "the XML cannot be read"),
+                ("<list></list>", "the file has no 'annotatedArgumentPair'"),
+                (gzip.compress(b"<list>", mtime=0)[:-9], "cannot be read after pair 0: Compressed"),
+                # the strict corpus as tab-separated text: gold labels, and no votes
+                ("#id\tlabel\ta1\ta2\narg1_arg2\ta1\tTea\tNo tea\n", "commas are needed"),
+            )
+        ),
     ],
 )
-def test_ukpconvarg_damaged_files(content, message, refused, tmp_path):
-    path = tmp_path / ("x.csv" if b"\t" in content else "x.xml")
-    path.write_bytes(content)
-    refused(message, "ukpconvarg", path)
+def test_odd_files(name, files, message, refused):
+    refused(message, name, files=files)

@@ -4,17 +4,15 @@ import json
 
 import pytest
 
-from hidden_context.data.collections import find_source
 from hidden_context.data.collections.personalllm import MODELS
-from hidden_context.data.example import Judgement, Ranking
-from support.published import VERY, assessment, assistant, people_of, row, user
+from hidden_context.data.example import Ranking
+from support.published import VERY, assessment, assistant, by, people_of, row, user
 
 TEXTS = row("lamp")["responses"]
 
 
 def writer_files(folder, writer, order, ranked, **columns):
-    """Write what a writer was shown, and which response has rank 1, 2 and 3, as published."""
-    folder.mkdir(exist_ok=True)
+    """What a writer was shown, and which response has rank 1, 2 and 3, as published."""
     shown = {
         "instruction": "What does she do?",
         "responses": [TEXTS[number] for number in order],
@@ -24,38 +22,32 @@ def writer_files(folder, writer, order, ranked, **columns):
         **columns,
     }
     ranks = {f"rank_{n}": f"Response {response}" for n, response in enumerate(ranked, 1)}
-    paths = [folder / f"{writer}.json", folder / f"{writer}_rankings.json"]
-    for path, content in zip(paths, (shown, {"instruction_id": 1, **ranks}), strict=True):
-        path.write_text(json.dumps([content]), encoding="utf-8")
-    return paths
+    return {
+        f"{folder}/{writer}.json": json.dumps([shown]),
+        f"{folder}/{writer}_rankings.json": json.dumps([{"instruction_id": 1, **ranks}]),
+    }
 
 
 def test_lamp_ranks_by_response(imported):
     silent = [row("lamp", rankings=nothing) for nothing in ([], None)]
     (example,), report = imported("lamp", row("lamp"), *silent)
-    assert example.judgements == (
-        Judgement(Ranking((2, 1, 3)), "writer03"),
-        Judgement(Ranking((1, 2, 3)), "writer01"),
-    )
+    assert example.judgements == by(writer03=(2, 1, 3), writer01=(1, 2, 3))
     assert example.prompt == [user("What does she do?")]
     assert example.columns["instruction"] == "What does she do?"
     assert report.left_out == {"items without a ranking": 2}
 
 
-def test_lamp_every_writer_saw_the_paragraphs_in_another_order(imported, tmp_path):
+def test_lamp_every_writer_saw_the_paragraphs_in_another_order(imported):
     # ann and bob like TEXTS[1] best and TEXTS[0] least
-    files = [
-        *writer_files(tmp_path / "batch1", "ann", [0, 1, 2], [2, 3, 1]),
-        *writer_files(tmp_path / "batch1", "bob", [2, 0, 1], [3, 1, 2]),
-        *writer_files(tmp_path / "batch1", "cat", [0, 1, 2], [2, 3, 1], instruction_id=2),
-        *writer_files(tmp_path / "batch2", "ann", [0, 0, 2], [2, 3, 1]),
-    ]
-    (example,), report = imported("lamp", *files[::-1])
+    files = {
+        **writer_files("batch1", "ann", [0, 1, 2], [2, 3, 1]),
+        **writer_files("batch1", "bob", [2, 0, 1], [3, 1, 2]),
+        **writer_files("batch1", "cat", [0, 1, 2], [2, 3, 1], instruction_id=2),
+        **writer_files("batch2", "ann", [0, 0, 2], [2, 3, 1]),
+    }
+    (example,), report = imported("lamp", files=dict(reversed(files.items())))
     assert example.responses == tuple([assistant(TEXTS[n])] for n in (2, 0, 1))
-    assert example.judgements == (
-        Judgement(Ranking((2, 3, 1)), "bob"),
-        Judgement(Ranking((2, 3, 1)), "ann"),
-    )
+    assert example.judgements == by(bob=(2, 3, 1), ann=(2, 3, 1))
     assert (example.columns["batch"], example.columns["id"]) == ("batch1", "gene_1")
     assert report.left_out == {
         "paragraphs that a writer did not rank": 1,
@@ -63,26 +55,26 @@ def test_lamp_every_writer_saw_the_paragraphs_in_another_order(imported, tmp_pat
     }
 
 
+SHOWN, RANKS = "a/ann.json", "a/ann_rankings.json"
+TWICE = [{"instruction_id": 1, "rank_1": "Response 1"}] * 2
+
+
 @pytest.mark.parametrize(
-    ("ranked", "columns", "message"),
+    ("ranked", "change", "message"),
     [
-        ([2, 2, 1], {}, "field 'rank_1, rank_2, rank_3': a response has two ranks"),
-        ([2, 4, 1], {}, "field 'rank_2': one of Response 1, Response 2, Response 3 is needed"),
-        ([2, 1], {}, "field 'responses': 3 responses were shown, but Response 1, Response 2"),
-        ([2, 3, 1], {"responses": ["a", 1]}, r"field 'responses\[1\]': text is needed"),
+        ([2, 2, 1], {}, "line 1, field 'rank_1, rank_2, rank_3': a response has two ranks"),
+        ([2, 4, 1], {}, "line 1, field 'rank_2': one of Response 1, Response 2, Response 3 is ne"),
+        ([2, 1], {}, "line 1, field 'responses': 3 responses were shown, but Response 1, Respons"),
+        ([2, 3, 1], {"responses": ["a", 1]}, r"line 1, field 'responses\[1\]': text is needed"),
+        ([2, 3, 1], {RANKS: TWICE}, "line 2, field 'instruction_id': 1 is ranked twice"),
+        ([2, 3, 1], {RANKS: None}, "its rankings are missing: ann_rankings.json"),
+        ([2, 3, 1], {SHOWN: None}, r"ranked are missing: ann\.json"),
     ],
 )
-def test_lamp_odd_files_of_writers(ranked, columns, message, refused, tmp_path):
-    files = writer_files(tmp_path / "batch1", "ann", [0, 1, 2], ranked, **columns)
-    refused(rf"ann(_rankings)?\.json, line 1, {message}", "lamp", *files)
-
-
-def test_lamp_files_that_are_missing_or_rank_twice(refused, tmp_path):
-    shown, ranks = writer_files(tmp_path / "batch1", "ann", [0, 1, 2], [2, 3, 1])
-    refused(r"ann.json: its rankings are missing: ann_rankings.json", "lamp", shown)
-    refused(r"ranked are missing: ann\.json", "lamp", ranks)
-    ranks.write_text(json.dumps(json.loads(ranks.read_text()) * 2), encoding="utf-8")
-    refused("line 2, field 'instruction_id': 1 is ranked twice", "lamp", shown, ranks)
+def test_lamp_odd_files_of_writers(ranked, change, message, refused):
+    files = writer_files("a", "ann", [0, 1, 2], ranked, **change) | change
+    files = {name: files[name] for name in (SHOWN, RANKS) if files[name]}
+    refused(rf"ann(_rankings)?\.json.*{message}", "lamp", files=files)
 
 
 def ranked(*answers, **columns):
@@ -99,7 +91,7 @@ def ranked(*answers, **columns):
 
 def test_nectar_a_ranking_by_a_model(imported):
     tied = ranked(("A", 1.0), ("B", 1.0), ("C", None), ("D", 4.0))  # no rank is no last place
-    examples, report = imported("nectar", row("nectar"), tied)
+    examples, _ = imported("nectar", row("nectar"), tied)
     assert examples[0].columns == {
         "prompt": [user("Is tea\nhealthy?")],
         "responses": ["Yes, in moderation.", "Yes.", "No."],  # their order says nothing
@@ -109,9 +101,7 @@ def test_nectar_a_ranking_by_a_model(imported):
         "turns": 1,
         "good_natured": True,
     }
-    assert examples[0].judgements == (Judgement(Ranking((2, 3, 1)), "GPT-4"),)
     assert examples[1].judgements[0].answer == Ranking((1, 1, None, 4))
-    assert (report.annotators, report.left_out) == ({"GPT-4"}, {})
 
 
 def test_nectar_both_copies_of_a_repeated_answer_are_left_out(imported):
@@ -177,19 +167,16 @@ def scored(scores, others=range(8)):
 
 def test_personalllm_each_model_ranks_the_eight_answers(imported):
     scores = [0.5, -1.0, 3.0, 3.0, 2.0, 0.25, -7.5, 1.0]  # the two highest are tied
-    (example,), report = imported("personalllm", scored(scores))
+    (example,), _ = imported("personalllm", scored(scores))
     assert example.prompt == [user("Tea?")]
     assert example.responses == tuple([assistant(f"answer {n}")] for n in range(1, 9))
-    assert example.judgements == (
-        Judgement(Ranking((4, 6, 1, 1, 2, 5, 7, 3)), "gemma_2b"),
-        *(Judgement(Ranking((8, 7, 6, 5, 4, 3, 2, 1)), model) for model in MODELS[1:]),
-    )
+    others = dict.fromkeys(MODELS[1:], (8, 7, 6, 5, 4, 3, 2, 1))
+    assert example.judgements == by(gemma_2b=(4, 6, 1, 1, 2, 5, 7, 3), **others)
     columns = example.columns
     assert (columns["subset"], columns["prompt_id"]) == ("helpful", 12)
     assert columns["models"] == [f"model {n}" for n in range(1, 9)]
     ascending = [float(n) for n in range(8)]
     assert columns["scores"] == {**dict.fromkeys(MODELS, ascending), "gemma_2b": scores}
-    assert report.left_out == {}
 
 
 def test_personalllm_a_missing_score_is_no_rank(imported):
@@ -200,8 +187,7 @@ def test_personalllm_a_missing_score_is_no_rank(imported):
         scored([None] * 8, [None] * 8),
     ]
     (first, second), report = imported("personalllm", *rows, file="train.parquet")
-    ranking = Ranking((2, None, 1, None, None, None, None, None))
-    assert first.judgements[0] == Judgement(ranking, "gemma_2b")
+    assert first.judgements[:1] == by(gemma_2b=(2, None, 1, None, None, None, None, None))
     assert first.columns["scores"]["gemma_2b"] == [0.5, None, 3.0, *[None] * 5]
     assert [said.annotator for said in second.judgements] == list(MODELS[1:])
     assert report.left_out == {
@@ -221,19 +207,15 @@ def assessed(*assessments, **columns):
 def test_collective_rankings_for_the_world_and_personal_ones(imported):
     (personal, world), report = imported(COVAL, row(COVAL))
     assert (personal.objective, personal.data_subset) == ("personal", "personal")
-    assert personal.judgements == (Judgement(Ranking((3, 2, 2, 1)), "ann"),)
+    assert personal.judgements == by(ann=(3, 2, 2, 1))
     assert (world.objective, world.columns["item"]) == ("world", "p1")
-    assert world.judgements == (
-        Judgement(Ranking((1, 2, 2, 3)), "ann"),
-        Judgement(Ranking((2, None, 1, None)), "bob"),  # what was not ranked has no rank
-    )
+    # what was not ranked has no rank
+    assert world.judgements == by(ann=(1, 2, 2, 3), bob=(2, None, 1, None))
     assert world.prompt == [{"role": "system", "content": "Be kind."}, user("Tea?")]
     assert world.responses == tuple([assistant(f"answer {x}")] for x in "ABCD")
-    said = personal.judgements[0].columns
-    assert (said["importance"], said["rationale"]) == ("Somewhat important", "Mine.")
-    assert (said["representativeness"], said["unacceptable"]) == (
-        *("It is very likely", ["D is unacceptable"]),
-    )
+    said = {"importance": "Somewhat important", "rationale": "Mine."}
+    said |= {"representativeness": "It is very likely", "unacceptable": ["D is unacceptable"]}
+    assert personal.judgements[0].columns.items() >= said.items()
     assert world.judgements[0].columns["rationale"] == "Fair."
     assert "unacceptable" not in world.judgements[1].columns  # it was not asked
     assert report.left_out == {"assessments without a personal ranking": 1}
@@ -252,9 +234,7 @@ def test_collective_rankings_for_the_world_and_personal_ones(imported):
 )
 def test_collective_orders(order, ranks, imported):
     (world,), report = imported(COVAL, assessed(assessment("ann", order), assessment("bob", "B>A")))
-    found = {said.annotator: said.answer for said in world.judgements}
-    assert found.pop("bob") == Ranking((2, 1, None, None))
-    assert found == ({} if ranks is None else {"ann": Ranking(ranks)})
+    assert world.judgements == by(**({"ann": ranks} if ranks else {}), bob=(2, 1, None, None))
     assert report.left_out["rankings that are not an order of the answers"] == (ranks is None)
 
 
@@ -283,16 +263,16 @@ def person(who, **columns):
     return {"annotator_id": who, "demographics": about, "assessments": []}
 
 
-def test_collective_annotators(imported, refused, write_rows):
-    prompts = write_rows("comparisons.jsonl", [row(COVAL)])
-    merged = write_rows("merged.jsonl", [{**person("ann"), "prompt_id": "p1"}] * 2)
-    _, report = imported(COVAL, prompts, merged)
+def test_collective_annotators(imported, refused):
+    prompts = {"comparisons.jsonl": [row(COVAL)]}
+    merged = {"merged.jsonl": [{**person("ann"), "prompt_id": "p1"}] * 2}
+    people = {"annotators.jsonl": [person("ann"), person("bob", ai_concern_level=4)]}
     known = {"age": "25-34", "gender": "Woman", "country_of_residence": "Kenya"}
+    _, report = imported(COVAL, files=prompts | merged)
     assert people_of(report) == {"ann": known}
-    people = write_rows("annotators.jsonl", [person("ann"), person("bob", age=40)])
-    both = find_source(COVAL).read_annotators([prompts, people, merged])
-    assert both == {"ann": known, "bob": {**known, "age": 40}}
-    refused("annotators alone hold no prompts", COVAL, people)
+    _, report = imported(COVAL, files=prompts | people | merged)
+    assert people_of(report) == {"ann": known, "bob": {**known, "ai_concern_level": 4.0}}
+    refused("annotators alone hold no prompts", COVAL, files=people)
     refused("line 2, field 'prompt_id': 'p1' occurs twice", COVAL, row(COVAL), row(COVAL))
     for odd, message in (
         (
@@ -301,5 +281,5 @@ def test_collective_annotators(imported, refused, write_rows):
         ),
         ({"gender": ["a"]}, "line 2, field 'demographics.gender': text or a number is needed"),
     ):
-        people = write_rows("annotators.jsonl", [person("ann"), person("ann", **odd)])
-        refused(message, COVAL, prompts, people)
+        people = {"annotators.jsonl": [person("ann"), person("ann", **odd)]}
+        refused(message, COVAL, files=prompts | people)

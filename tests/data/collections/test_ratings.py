@@ -4,7 +4,7 @@ import pytest
 
 from hidden_context.data.collections.ultrafeedback import ASPECTS
 from hidden_context.data.example import Abstention, Comparison, Judgement, Rating
-from support.published import assistant, people_of, rated, row, user
+from support.published import assistant, by, people_of, rated, row, user
 
 
 def rating(place, value, who="GPT-4"):
@@ -29,7 +29,6 @@ def test_helpsteer_each_attribute_is_a_rating(imported):
     assert examples[0].judgements == (rating(0, 3.0, None),)
     assert examples[0].prompt == [user("Hi"), assistant("Hello."), user("Name a tea.")]
     assert examples[0].responses == ([assistant("Green tea.")],)
-    assert (report.judgements, report.annotators) == (10, set())
     assert report.left_out == {
         "answers without a rating for coherence": 1,
         "answers without a rating for complexity": 1,
@@ -44,14 +43,14 @@ def chat(*turns, **columns):
 
 def test_helpsteer_labels_within_a_conversation(imported):
     masked = chat(("Ann", "Tea?", None), ("User", "Yes.", "humor:1.5"), mask="Ann", system=None)
-    examples, report = imported("helpsteer", row("helpsteer:conversations"), masked)
+    examples, _ = imported("helpsteer", row("helpsteer:conversations"), masked)
     found = [("quality", [4.0]), ("toxicity", [0.0]), ("humor", [1.5]), ("humor", [1.5])]
     assert values(examples) == found
     asked = [{"role": "system", "content": "Be kind."}, user("Tea?")]
     later = [*asked, assistant("Yes."), user("More?")]
     assert [example.prompt for example in examples] == [asked, asked, later, [user("Tea?")]]
     assert examples[2].responses == ([assistant("No.")],)
-    assert (examples[0].columns["dataset"], report.left_out) == ("teas", {})
+    assert examples[0].columns["dataset"] == "teas"
 
 
 def test_helpsteer_what_conversations_share_counts_once(imported):
@@ -141,7 +140,7 @@ def test_ultrafeedback_the_known_error_of_overall_ratings(imported):
     assert report.left_out[known] == 2
 
 
-def test_ultrafeedback_the_cleaned_pairs(imported, refused, write_rows):
+def test_ultrafeedback_the_cleaned_pairs(imported, refused):
     kind = "ultrafeedback:pairs"
     rows = [row(kind), row(kind, **{"rejected-rating": 4.75})]
     examples, _ = imported("ultrafeedback", *rows)
@@ -153,15 +152,15 @@ def test_ultrafeedback_the_cleaned_pairs(imported, refused, write_rows):
     assert examples[0].responses == ([assistant("Yes.")], [assistant("No.")])
     passed = {"models": ["alpha", "beta"], "objective": "mean", "source": "flan"}
     assert examples[0].columns.items() >= passed.items()
-    files = [write_rows("flan.jsonl", [row("ultrafeedback:answers")]), write_rows("p.jsonl", rows)]
-    refused(r"p\.jsonl: the files hold the same ratings twice", "ultrafeedback", *files)
+    files = {"flan.jsonl": [row("ultrafeedback:answers")], "p.jsonl": rows}
+    refused(r"p\.jsonl: the files hold the same ratings twice", "ultrafeedback", files=files)
 
 
 def dices(rater, answer="No", **columns):
     return row("dices:ratings", rater_id=rater, Q_overall=answer, **columns)
 
 
-def test_dices_the_published_csv(imported, refused, write_rows):
+def test_dices_the_published_csv(imported, refused):
     rows = [
         dices(4, "Yes"),
         dices(5, item_id=7, response="No.", degree_of_harm="", context=""),
@@ -174,34 +173,28 @@ def test_dices_the_published_csv(imported, refused, write_rows):
     (first, second, third), report = imported("dices", *rows, file="350.csv")
     told = [user("Is this fine?\nOr not?"), assistant("What do you mean?"), user("USER: this")]
     assert (first.prompt, first.responses) == (told, ([assistant("It is, I think.")],))
-    assert first.judgements == (
-        rating(0, 1.0, "4"),
-        Judgement(Abstention(), "5"),
-        rating(0, 0.0, "6"),
-        Judgement(Abstention(), "7"),
-    )
+    safe, unsafe = Rating(0, 0.0), Rating(0, 1.0)
+    assert first.judgements == by(**{"4": unsafe, "5": None, "6": safe, "7": None})
     passed = {"item": "173", "degree_of_harm": "Benign", "objective": "unsafe"}
     assert first.columns.items() >= passed.items()
     assert (second.prompt, second.judgements) == ("", (rating(0, 0.0, "5"),))
     assert "degree_of_harm" not in second.columns
     assert third.prompt == [user("Hello USER: you"), assistant("Yes?")]
     assert third.columns["item"] == "173"
-    assert (report.judgements, report.abstentions) == (4, 2)
     woman = {"rater_gender": "Woman", "rater_age": "gen z"}
     known = {"4": woman, "5": woman, "6": {"rater_gender": "Man"}, "7": woman}
     assert people_of(report) == known
     other = dices(4, rater_gender="Man")
     message = "line 2, field 'rater_id': rater 4 has another description"
     refused(message, "dices", rows[0], other, file="350.csv")
-    files = [write_rows(name, [dices(4)]) for name in ("350.csv", "990.csv")]
-    refused(r"one file is needed, not 2\..* both number their raters", "dices", *files)
+    files = {"350.csv": [dices(4)], "990.csv": [dices(4)]}
+    refused(r"one file is needed, not 2\..* both number their raters", "dices", files=files)
 
 
 def test_dices_conversations_with_a_list_of_answers(imported):
     (example,), report = imported("dices", row("dices:conversations"))
     assert example.prompt == [user(""), assistant("Hm?")]
-    said = (rating(0, 1.0, "0"), Judgement(Abstention(), "1"), rating(0, 0.0, "2"))
-    assert example.judgements == said
+    assert example.judgements == by(**{"0": Rating(0, 1.0), "1": None, "2": Rating(0, 0.0)})
     assert (example.columns["expert_unsafe"], report.table) == ("Yes", None)
 
 
@@ -225,52 +218,50 @@ PROMPTS = [
 ]
 
 
-@pytest.fixture
-def survey(write_rows):
-    """Writes the two files of PluriHarms."""
-    return lambda *people, prompts=PROMPTS: [
-        write_rows("prompts.csv", prompts),
-        write_rows("annotations.csv", people),
-    ]
+def survey(*people, prompts=PROMPTS):
+    """The two files of PluriHarms."""
+    return {"prompts.csv": prompts, "annotations.csv": people}
 
 
-def test_pluriharms_ratings_by_number_with_unsure_as_abstention(imported, survey):
+def test_pluriharms_ratings_by_number_with_unsure_as_abstention(imported):
     second_person = person(1, Rating_1="", Rating_2="33.0", Age="", Factor_1="2")
     files = survey(person(0), second_person, person(7, Rating_2="Unsure"))
-    (second, first), report = imported("pluriharms", *files)
+    (second, first), report = imported("pluriharms", files=files)
     assert (second.prompt, second.responses) == ("", ("Hide it, then.",))
     assert first.responses == ('How, "exactly",\ndoes one?',)
-    zero, thirty = rating(0, 0.0, "0"), rating(0, 33.0, "1")
-    assert second.judgements == (zero, thirty, Judgement(Abstention(), "7"))
-    hundred = [rating(0, 100.0, who) for who in "07"]
-    assert first.judgements == (hundred[0], Judgement(Abstention(), "1"), hundred[1])
+    assert second.judgements == by(**{"0": Rating(0, 0.0), "1": Rating(0, 33.0), "7": None})
+    assert first.judgements == by(**{"0": Rating(0, 100.0), "1": None, "7": Rating(0, 100.0)})
     passed = {"item": "1", "objective": "harm", "Harm_Level": 1.0}
     assert first.columns.items() >= passed.items()
     straight = {"Sexual_Orientation": "Straight (heterosexual)"}
     whole = {**straight, "Age": "25-34 years old", "Factor_1": -1.5}
     assert people_of(report) == {"0": whole, "1": {**straight, "Factor_1": 2.0}, "7": whole}
-    assert (report.judgements, report.abstentions) == (4, 2)
+
+
+def odd(**columns):
+    """A survey whose second person has odd columns."""
+    return survey(person(7), person(0, **columns))
+
+
+SHORT = {name: value for name, value in person(0).items() if name != "Rating_2"}
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"),
+    ("files", "message"),
     [
-        ({"Rating_1": "101"}, "'Rating_1': a number from 0 to 100"),
-        ({"Rating_1": "high"}, r"'Rating_1': a finite number is .* text \('high'\)"),
-        ({"Participant_ID": ""}, "'Participant_ID': an annotator's name is needed"),
-        ({"Factor_1": "x"}, "'Factor_1': a finite number is needed"),
-        ({"Participant_ID": 7}, "'Participant_ID': '7' occurs twice"),
+        (odd(Rating_1="101"), "s.csv, line 2, field 'Rating_1': a number from 0 to 100"),
+        (odd(Rating_1="high"), r"line 2, field 'Rating_1': a finite number is .* text \('high'\)"),
+        (odd(Participant_ID=""), "line 2, field 'Participant_ID': an annotator's name is needed"),
+        (odd(Factor_1="x"), "line 2, field 'Factor_1': a finite number is needed"),
+        (odd(Participant_ID=7), "line 2, field 'Participant_ID': '7' occurs twice"),
+        (survey(SHORT), "field 'Rating_2': the column is missing"),
+        (
+            survey(SHORT, prompts=PROMPTS[1:] * 2),
+            "line 2, field 'Question_Index': '1' occurs twice",
+        ),
+        ({"prompts.csv": PROMPTS}, "not 0 and 1"),
+        ({"other.csv": [{"a": 1, "b": 2}]}, "the file has a, b"),
     ],
 )
-def test_pluriharms_odd_values(columns, message, refused, survey):
-    files = survey(person(7), person(0, **columns))
-    refused(rf"annotations\.csv, line 2, field {message}", "pluriharms", *files)
-
-
-def test_pluriharms_odd_prompts_and_files_that_are_missing(refused, survey):
-    refused("not 0 and 1", "pluriharms", survey(person(0))[0])
-    short = {name: value for name, value in person(0).items() if name != "Rating_2"}
-    refused("field 'Rating_2': the column is missing", "pluriharms", *survey(short))
-    twice = survey(person(0), prompts=[PROMPTS[0]] * 2)
-    refused("line 2, field 'Question_Index': '2' occurs twice", "pluriharms", *twice)
-    refused("the file has a, b", "pluriharms", {"a": 1, "b": 2}, file="other.csv")
+def test_pluriharms_odd_files(files, message, refused):
+    refused(message, "pluriharms", files=files)

@@ -9,16 +9,16 @@ from hidden_context.cli.main import main
 from hidden_context.data.checks import Place
 from hidden_context.data.collections import NAMES, find_source
 from hidden_context.data.collections.save import save_source
-from hidden_context.data.collections.source import Row, Source
+from hidden_context.data.collections.source import Published, Row, Source
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 from support.published import ROWS
 
 
-def read(files, left_out):
+def read(files):
     for path in files.paths:
         for row in files.rows_of(path):
             if row.get("skip"):
-                left_out["rows to skip"] += 1
+                row.leave_out("rows to skip")
                 continue
             entry = {"annotator": row["who"], "comparison": [0, 1]}
             yield row.example(prompt="p", responses=["a", "b"], judgements=[entry, entry])
@@ -27,7 +27,7 @@ def read(files, left_out):
 def source(known=None):
     facts = {"holds": ("comparisons",), "gives": "votes", "examples": read}
     people = None if known is None else (lambda _: known)
-    return Source("toy", "Toy", "MIT", "Nobody", "nowhere", "any", **facts, people=people)
+    return Source("Toy", "MIT", "Nobody", "nowhere", "any", **facts, people=people)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,6 +67,15 @@ def test_counts_and_files(write_rows, tmp_path):
     assert [p.name for p in output.parent.iterdir()] == ["out.jsonl.gz"]
 
 
+def test_a_folder_stands_for_its_files(written, tmp_path):
+    files = {"in/b.jsonl": [{"who": "ann"}], "in/a.jsonl": [{"who": "bob"}], "in/.DS_Store": b"0"}
+    written(files)
+    report = save_source(source(), [tmp_path / "in"], tmp_path / "out.jsonl")
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(one)["judgements"][0]["annotator"] for one in lines] == ["bob", "ann"]
+    assert report.annotators == {"ann", "bob"}
+
+
 def test_an_error_leaves_what_stood_there(write_rows, tmp_path):
     path = write_rows("rows.jsonl", [{"who": "ann"}, {"who": ["b"]}])
     output = tmp_path / "out.jsonl"
@@ -99,9 +108,8 @@ def test_files_and_outputs_that_cannot_be(files, output, error, message, write_r
         save_source(source(), [f"{tmp_path}/{name}" for name in files], tmp_path / output)
 
 
-def test_files_of_no_known_kind(refused, tmp_path):
-    (tmp_path / "empty.jsonl").write_text("")
-    refused(r"the file holds no rows\. Give pref", "helpsteer3", tmp_path / "empty.jsonl")
+def test_files_of_no_known_kind(refused):
+    refused(r"the file holds no rows\. Give pref", "helpsteer3", files={"empty.jsonl": ""})
     refused(r"the file has c0, .*, c11 …\. Give", "helpsteer3", {f"c{n}": n for n in range(20)})
 
 
@@ -115,12 +123,15 @@ def test_files_of_no_known_kind(refused, tmp_path):
     ],
 )
 def test_values_of_tables(read, value, result):
-    assert getattr(Row({"field": value}, Place("rows.csv", 3)), read)("field") == result
+    assert getattr(Row({"field": value}, Place(), Published()), read)("field") == result
 
 
 @pytest.mark.parametrize(
     ("read", "values", "problem"),
     [
+        ("text", [None, 3, ["a"], {}], "text is needed, not "),
+        ("object", [None, "a", [{}]], "an object is needed, not "),
+        ("listed_texts", [[]], "a list of at least one text is needed, not an empty list"),
         ("level", ["1.5", 1.5], "an integer is needed, not 1.5"),
         ("number", [None], "a number is needed, not null"),
         ("number", ["high", True, [3]], "a finite number is needed, not "),
@@ -130,7 +141,7 @@ def test_values_of_tables(read, value, result):
 )
 def test_odd_values_of_tables(read, values, problem):
     for value in values:
-        row = Row({"field": value}, Place("rows.csv", 3), at="x.")
+        row = Row({"field": value}, Place("rows.csv", 3), Published(), "x.")
         with pytest.raises(DataError, match=rf"rows.csv, line 3, field 'x\.field': {problem}"):
             getattr(row, read)("field")
 

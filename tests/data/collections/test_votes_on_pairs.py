@@ -1,7 +1,7 @@
 """Data sets of pairs that several people judge: what is particular to each."""
 
 from hidden_context.data.example import Abstention, Comparison, Judgement, Rating
-from support.published import CHAT, OTHER, assistant, people_of, row, said, user
+from support.published import CHAT, OTHER, assistant, by, people_of, row, said, user
 
 
 def answers(examples):
@@ -25,7 +25,6 @@ def test_multipref_votes_and_ties_of_each_aspect(imported):
     assert examples[0].responses[1] == [assistant("The second.")]
     assert examples[0].columns["category"] == "Open QA"
     assert "subject_study" not in examples[0].columns
-    assert (report.judgements, report.abstentions, report.left_out) == (16, 0, {})
     assert people_of(report) == {
         **{name: {"worker": "normal"} for name in ("ann", "bob")},
         **{name: {"worker": "expert"} for name in ("cat", "dan")},
@@ -42,7 +41,6 @@ def test_multipref_what_is_missing_is_no_vote(imported):
     ]
     examples, report = imported("multipref", *rows)
     assert examples[0].judgements[2] == Judgement(Abstention(), "ann")
-    assert report.abstentions == 1
     assert [example.objective for example in examples[4:7]] == ["overall", "truthful", "harmless"]
     assert examples[7].judgements[2] == Judgement(Comparison(0, 1, 1.0, 2), "eve")
     assert report.left_out == {
@@ -76,19 +74,18 @@ def test_helpsteer2_a_negative_strength_is_for_the_first_response(imported):
     assert "annotators not named" in str(report)
 
 
-def test_helpsteer2_preferences_and_ratings_together(imported, refused, write_rows):
+def test_helpsteer2_preferences_and_ratings_together(imported, refused):
     single = row("helpsteer2:ratings")
     mean = {**single, "helpfulness": 3, "correctness": 4}
-    pairs = write_rows("preference.jsonl", [row("helpsteer2:preference")])
-    means = write_rows("train.jsonl", [mean])
-    examples, _ = imported("helpsteer2", means, pairs)
+    pairs = {"preference.jsonl": [row("helpsteer2:preference")]}
+    examples, _ = imported("helpsteer2", files={"train.jsonl": [mean], **pairs})
     assert [example.data_subset for example in examples] == ["preference", "ratings"]
     assert examples[1].judgements == (Judgement(Rating(0, 3.0)),)
     (example,), _ = imported("helpsteer2", single)
     assert example.judgements == (Judgement(Rating(0, 3.0)), Judgement(Rating(0, 0.0)))
     assert (example.objective, example.columns["correctness"]) == ("helpfulness", [4, 4])
-    both = [means, write_rows("disagreements.jsonl", [single])]
-    refused("train.jsonl: the files hold the same ratings twice", "helpsteer2", *both)
+    both = {"train.jsonl": [mean], "disagreements.jsonl": [single]}
+    refused("train.jsonl: the files hold the same ratings twice", "helpsteer2", files=both)
 
 
 def test_helpsteer3_has_several_unnamed_annotators(imported):
@@ -123,18 +120,13 @@ def test_mt_bench_a_pair_is_one_item_whichever_answer_was_shown_first(imported):
     (first, second_turn, other), report = imported(MT, *BATTLES)
     assert first.prompt == second_turn.prompt == CHAT[:1]
     assert first.responses == (CHAT[1:2], OTHER[1:2])
-    assert first.judgements == (
-        Judgement(Comparison(0, 1, 1.0), "expert_1"),
-        Judgement(Comparison(1, 0, 1.0), "author_2"),
-        Judgement(Comparison(0, 1, 0.5), "expert_3"),
-        Judgement(Abstention(), "expert_4"),
-    )
+    turned = Comparison(1, 0, 1.0)
+    assert first.judgements == by(expert_1=1.0, author_2=turned, expert_3=0.5, expert_4=None)
     assert second_turn.responses == (CHAT[1:], OTHER[1:])
-    assert second_turn.judgements == (Judgement(Comparison(0, 1, 0.5), "expert_1"),)
+    assert second_turn.judgements == by(expert_1=0.5)
     assert second_turn.columns["turn"] == 2
     assert other.columns["models"] == ["m", "o"]
-    assert other.judgements == (Judgement(Comparison(0, 1, 0.0), "expert_1"),)
-    assert (report.judgements, report.abstentions, len(report.annotators)) == (5, 1, 4)
+    assert other.judgements == by(expert_1=0.0)
     assert report.left_out == {"votes by a language model": 2}
 
 
@@ -142,30 +134,28 @@ def model_answer(model, *turns):
     return {"question_id": 81, "model_id": model, "choices": [{"index": 0, "turns": list(turns)}]}
 
 
-def test_mt_bench_votes_and_answers_in_files_of_their_own(imported, refused, write_rows):
+def test_mt_bench_votes_and_answers_in_files_of_their_own(imported, refused):
     bare = [
         {name: value for name, value in one.items() if not name.startswith("conversation")}
         for one in BATTLES[:6]
     ]
-    votes = write_rows("human_judgments.json", bare)
-    answered = [
-        write_rows("m.jsonl", [model_answer("m", "Yes.", "Taste.")]),
-        write_rows("n.jsonl", [model_answer("n", "No.", "Water.")]),
-    ]
+    votes = {"human_judgments.json": bare}
+    answered = {"m.jsonl": [model_answer("m", "Yes.", "Taste.")]}
+    others = {"n.jsonl": [model_answer("n", "No.", "Water.")]}
     question = {"question_id": 81, "category": "writing", "turns": ["Tea?", "Why?"]}
-    questions = write_rows("question.jsonl", [question])
-    examples, report = imported(MT, votes, *answered, questions)
+    questions = {"question.jsonl": [question]}
+    examples, report = imported(MT, files=votes | answered | others | questions)
     whole, _ = imported(MT, *BATTLES)
     assert [one.columns for one in examples] == [
         {**one.columns, "category": "writing"} for one in whole[:2]
     ]
     assert report.left_out == {"votes on answers that were not given": 1}
-    refused("answers are given without their questions", MT, votes, answered[0])
-    refused(r"nothing was found to import \(6 votes on answers that", MT, votes)
-    odd = write_rows("odd.jsonl", [{**question, "turns": ["One?", 2]}])
-    refused(r"field 'turns\[1\]': text is needed, not a number", MT, votes, answered[0], odd)
-    odd = write_rows("odd.jsonl", [{**model_answer("m"), "choices": ["m first"]}])
-    refused(r"field 'choices\[0\]': an object is needed, not text", MT, votes, odd, questions)
+    refused("answers are given without their questions", MT, files=votes | answered)
+    refused(r"nothing was found to import \(6 votes on answers that", MT, files=votes)
+    odd = {"question.jsonl": [{**question, "turns": ["One?", 2]}]}
+    refused(r"'turns\[1\]': text is needed, not a number", MT, files=votes | answered | odd)
+    odd = {"m.jsonl": [{**model_answer("m"), "choices": ["m first"]}]}
+    refused(r"'choices\[0\]': an object is needed, not text", MT, files=votes | odd | questions)
 
 
 def test_summaries_votes_on_one_pair_are_one_example(imported):
@@ -181,7 +171,7 @@ def test_summaries_votes_on_one_pair_are_one_example(imported):
         row(kind, summaries=same),
         row(kind, summaries=same, worker="bob", choice=0),
     ]
-    examples, report = imported(name, *rows, file="batch9.json")
+    examples, _ = imported(name, *rows, file="batch9.json")
     assert examples[0].judgements == (
         Judgement(Comparison(0, 1, 0.0), "ann", confidence=8.0),
         Judgement(Comparison(1, 0, 0.0), "bob"),  # the second of the shown ones, response 0
@@ -202,10 +192,9 @@ def test_summaries_votes_on_one_pair_are_one_example(imported):
         "title": "Car",
     }
     assert examples[1].columns["item"] == "2"
-    assert (len(report.annotators), report.left_out) == (2, {})
 
 
-def test_summaries_ratings_of_each_axis(imported, write_rows):
+def test_summaries_ratings_of_each_axis(imported):
     name = "summarize_from_feedback"
     first, axes = row(f"{name}:axes"), f"{name}:axes"
     another = {"text": "Another.", "axes": {"overall": 1, "compatible": None}}
@@ -214,16 +203,12 @@ def test_summaries_ratings_of_each_axis(imported, write_rows):
         row(axes, worker="bob", summary={**first["summary"], "axes": {"overall": 7}}),
         row(axes, worker="bob", summary=another),
     ]
-    votes = write_rows("batch3.json", [row(f"{name}:comparisons")])
-    examples, report = imported(name, write_rows("cnndm1.json", rows), votes)
+    votes = [row(f"{name}:comparisons")]
+    examples, report = imported(name, files={"cnndm1.json": rows, "batch3.json": votes})
     assert [(e.data_subset, e.objective, e.judgements) for e in examples[1:]] == [
-        *(
-            (f"axis_{axis}", axis, tuple(Judgement(Rating(0, r), who) for who, r in given.items()))
-            for axis, given in (
-                *(("overall", {"ann": 3.0, "bob": 7.0}), ("accuracy", {"ann": 5.0})),
-                ("overall", {"bob": 1.0}),
-            )
-        ),
+        ("axis_overall", "overall", by(ann=Rating(0, 3.0), bob=Rating(0, 7.0))),
+        ("axis_accuracy", "accuracy", by(ann=Rating(0, 5.0))),
+        ("axis_overall", "overall", by(bob=Rating(0, 1.0))),
     ]
     assert examples[0].data_subset == "comparisons"
     assert examples[1].prompt == [user("TITLE: Sent off\n\nHe was sent off.\n\nTL;DR:")]

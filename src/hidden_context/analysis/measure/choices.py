@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence, values_at
-from hidden_context.analysis.measure.intervals import Resampling
-from hidden_context.analysis.measure.tests import sample_rows
 from hidden_context.analysis.read.files import PairScores, ResponseScores
+from hidden_context.statistics.checks import Codes, sample_rows
+from hidden_context.statistics.interval import Interval, Resampling
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
-    from hidden_context.statistics.interval import Interval
 
 ALPHAS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
 
@@ -74,14 +72,14 @@ def pair_frontier(
     return found
 
 
-def _helpful_rows(scores: PairScores, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _helpful_rows(scores: PairScores, rows: Codes) -> Codes:
     """Rows of data_subset helpful, as in the paper's accuracy; all where there are none."""
     subset = scores.labels.get("data_subset")
     found = rows[:0] if subset is None else rows[subset[rows] == "helpful"]
     return found if len(found) else rows
 
 
-def _harmless_rows(scores: PairScores, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _harmless_rows(scores: PairScores, rows: Codes) -> Codes:
     """Rows of data_subset harmless whose annotator judged by harmlessness."""
     subset, objective = scores.labels.get("data_subset"), scores.labels.get("objective")
     if subset is None:
@@ -145,8 +143,7 @@ def borda_of(
             counts.append(found)
             agree[place] = found.argmax() == evidence.mean[own].argmax()
     cluster = scores.facts.cluster[rows]
-    same = len({len(found) for found in counts}) == 1
-    same = same and len(several) == len(scores.num_responses)
+    same = len(set(map(len, counts))) == 1 and len(several) == len(scores.num_responses)
     columns = list(np.stack(counts).T) if same else []
     return {
         "rows": len(rows),

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from hidden_context.statistics.checks import Codes, Floats
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hidden_context.heads import Head
     from hidden_context.likelihood import Labels, Likelihood
-
-    Floats = NDArray[np.float64]
 
 _BLOCK: Final = 65_536
 
@@ -82,7 +81,7 @@ class ResponseEvidence:
         parts: ``variance`` by cause, each ``(M,)``.
     """
 
-    row: NDArray[np.int64]
+    row: Codes
     mean: Floats
     stddev: Floats
     variance: Floats
@@ -197,7 +196,7 @@ def values_at(head: Head, risk_name: str, sides: Sequence[Floats]) -> list[Float
 def response_evidence(
     head: Head,
     outputs: Floats,
-    num_responses: NDArray[np.int64],
+    num_responses: Codes,
     risk_names: Sequence[str] = (),
 ) -> ResponseEvidence:
     """Compute every response's numbers, and which of two is rated higher.
@@ -220,18 +219,14 @@ def response_evidence(
             names = ("mean", "stddev", "variance")
             found.append(_arrays({name: getattr(rewards, name) for name in names}))
             parts.append(_arrays(rewards.variance_parts))
-    rows = len(num_responses)
-    second_at_least = None
-    if (num_responses == 2).all():
-        second_at_least = {
-            name: np.concatenate(
-                [
-                    np.less_equal(*values_at(head, name, (outputs[::2][p], outputs[1::2][p])))
-                    for p in blocks(rows)
-                ]
-            ).astype(np.float64)
-            for name in risk_names
-        }
+    rows, first, second = len(num_responses), outputs[::2], outputs[1::2]
+
+    def at_least(name: str) -> Floats:
+        holds = [np.less_equal(*values_at(head, name, (first[p], second[p]))) for p in blocks(rows)]
+        return np.concatenate(holds).astype(np.float64)
+
+    are_pairs = (num_responses == 2).all()
+    second_at_least = {name: at_least(name) for name in risk_names} if are_pairs else None
     row = np.repeat(np.arange(rows), num_responses)
     return ResponseEvidence(
         row, **_joined(found), second_at_least=second_at_least, parts=_joined(parts)

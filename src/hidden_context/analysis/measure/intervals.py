@@ -1,57 +1,22 @@
-"""Intervals by prompt of the numbers of a group of rows."""
+"""Groups of rows, by any column or the texts' length, and intervals by prompt of their numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence
-from hidden_context.statistics.explained import (
-    explained_moments,
-    explained_variance_of_sums,
-    within_moments,
-    within_variance_of_sums,
-)
-from hidden_context.statistics.interval import (
-    Interval,
-    Statistic,
-    cluster_interval,
-    cluster_sums,
-    ratio,
-)
+from hidden_context.analysis.read.files import Scores
+from hidden_context.errors import ConfigError
+from hidden_context.statistics import explained
+from hidden_context.statistics.checks import Booleans, Codes, Floats, quotient
+from hidden_context.statistics.interval import SHARE, Resampling, Statistic, cluster_sums, ratio
 
-Floats = NDArray[np.float64]
-
-SHARE = (0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made.
-
-    Attributes:
-        level: Confidence level.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap and of permutations.
-    """
-
-    level: float = 0.95
-    resamples: int = 999
-    seed: int = 0
-
-    def interval(
-        self, sums: Floats, statistic: Statistic, bounds: tuple[float, float] | None = None
-    ) -> Interval:
-        """Make the interval of a statistic of sums by prompt."""
-        return cluster_interval(sums, statistic, bounds=bounds, **vars(self))
-
-    def share(self, values: NDArray[Any], cluster: NDArray[np.int64]) -> Interval:
-        """Make the interval by prompt of the mean of rows' values, each between 0 and 1."""
-        sums = cluster_sums(np.stack([values, np.ones(len(values))], axis=1), cluster)
-        return self.interval(sums, ratio, SHARE)
+_MAX_VALUES: Final = 50
+"""Values of a grouping column that get a row each; the rest are one group."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +44,9 @@ class Moments:
     """
 
     metrics: dict[str, Metric]
-    cluster: NDArray[np.int64]
+    cluster: Codes
 
-    def intervals(self, rows: NDArray[np.bool_], resampling: Resampling) -> dict[str, Any]:
+    def intervals(self, rows: Booleans, resampling: Resampling) -> dict[str, Any]:
         """Make the interval of every metric over some rows; None where it is not defined."""
         cluster, found = self.cluster[rows], dict[str, Any]()
         for name, metric in self.metrics.items():
@@ -96,7 +61,7 @@ class Moments:
         return found
 
 
-def pair_moments(evidence: PairEvidence, cluster: NDArray[np.int64]) -> Moments:
+def pair_moments(evidence: PairEvidence, cluster: Codes) -> Moments:
     """Return the metrics of pairs.
 
     They are ``accuracy``, ``loss``, ``brier``, ``r2`` and ``r2_within`` (for rewards with a
@@ -109,17 +74,17 @@ def pair_moments(evidence: PairEvidence, cluster: NDArray[np.int64]) -> Moments:
     }
     if evidence.has_variance:
         centred = evidence.mean - evidence.mean.mean()  # keeps digits where rewards lie far from 0
-        first, second = (explained_moments(centred[:, i], evidence.variance[:, i]) for i in (0, 1))
-        metrics["r2"] = Metric(first + second, explained_variance_of_sums)
-        pairs = within_moments(evidence.difference, evidence.difference_variance)
-        metrics["r2_within"] = Metric(pairs, within_variance_of_sums)
+        first, second = (
+            explained.explained_moments(centred[:, i], evidence.variance[:, i]) for i in (0, 1)
+        )
+        metrics["r2"] = Metric(first + second, explained.explained_variance_of_sums)
+        pairs = explained.within_moments(evidence.difference, evidence.difference_variance)
+        metrics["r2_within"] = Metric(pairs, explained.within_variance_of_sums)
     at = {f"accuracy_at/{name}": _mean(right) for name, right in evidence.right_at.items()}
     return Moments(metrics | at, cluster)
 
 
-def response_moments(
-    evidence: ResponseEvidence, cluster: NDArray[np.int64], *, within: bool = True
-) -> Moments:
+def response_moments(evidence: ResponseEvidence, cluster: Codes, *, within: bool = True) -> Moments:
     """Return the metrics of rows of responses.
 
     They are ``r2`` and ``r2_within`` (for rewards with a variance), and ``second_at_least/{risk
@@ -133,10 +98,12 @@ def response_moments(
     """
     metrics = {}
     if (evidence.variance > 0).any():
-        moments = explained_moments(evidence.mean - evidence.mean.mean(), evidence.variance)
+        moments = explained.explained_moments(
+            evidence.mean - evidence.mean.mean(), evidence.variance
+        )
         by_row = [np.bincount(evidence.row, weights=v, minlength=len(cluster)) for v in moments.T]
         sums: Floats = np.array(by_row, dtype=np.float64).T
-        metrics["r2"] = Metric(sums, explained_variance_of_sums)
+        metrics["r2"] = Metric(sums, explained.explained_variance_of_sums)
         count, first, second, noise = sums.T
         if within and (count > 1).any():
             spread = np.maximum(second - first**2 / count, 0.0)
@@ -154,6 +121,63 @@ def _mean(values: Floats, bounds: tuple[float, float] | None = SHARE) -> Metric:
 def _within_of_responses(totals: Floats) -> Floats:
     """Unbiased variance of means within rows over itself and the mean variance of rewards."""
     spread, freedom, noise, count = np.moveaxis(totals, -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        explained = spread / freedom
-        return np.asarray(explained / (explained + noise / count))
+    share = quotient(spread, freedom)
+    return quotient(share, share + quotient(noise, count))
+
+
+def group_labels(scores: Scores, by: list[str]) -> dict[str, NDArray[np.str_]]:
+    """Return the columns that split the rows, in the order asked for.
+
+    Raises:
+        ConfigError: If a column that was asked for by name stands in no row.
+    """
+    found = {}
+    for name in by:
+        if name == "length_bin":
+            found[name] = scores.facts.length_bins()
+        elif name in scores.labels:
+            found[name] = _pooled(scores.labels[name])
+        elif name not in ("data_subset", "objective"):
+            raise ConfigError(
+                f"--by {name}, but no row of {scores.file} has that column; leave it out."
+            )
+    return {name: values for name, values in found.items() if (values != "").any()}
+
+
+def _pooled(values: NDArray[np.str_]) -> NDArray[np.str_]:
+    names, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(names) <= _MAX_VALUES:
+        return values
+    common = np.isin(np.arange(len(names)), np.argsort(-counts, kind="stable")[:_MAX_VALUES])
+    pooled = np.where(common | (names == ""), names, "(all others)")
+    return np.asarray(pooled[place])
+
+
+def label_groups(
+    labels: dict[str, NDArray[np.str_]], rows: int
+) -> list[tuple[dict[str, str], NDArray[Any]]]:
+    """Split rows by their labels.
+
+    Args:
+        labels: Per label column, ``(N,)`` strings; empty where a row has none.
+        rows: Number of rows N.
+
+    Returns:
+        Pairs of labels and a boolean mask ``(N,)``: first all rows (no labels), then each value of
+        each column, then each combination of two or more columns that occurs.
+
+    >>> labels = {"data_subset": np.array(["helpful", "harmless", "helpful"])}
+    >>> [(group, int(mask.sum())) for group, mask in label_groups(labels, 3)]
+    [({}, 3), ({'data_subset': 'harmless'}, 1), ({'data_subset': 'helpful'}, 2)]
+    """
+    groups: list[tuple[dict[str, str], NDArray[Any]]] = [({}, np.ones(rows, dtype=bool))]
+    for name, values in labels.items():
+        groups += [({name: str(v)}, values == v) for v in np.unique(values) if v]
+    if len(labels) > 1:
+        columns = [values.tolist() for values in labels.values()]
+        for combination in sorted(set(zip(*columns, strict=True))):
+            if all(combination):
+                group = dict(zip(labels, combination, strict=True))
+                mask = np.logical_and.reduce([labels[name] == v for name, v in group.items()])
+                groups.append((group, mask))
+    return groups

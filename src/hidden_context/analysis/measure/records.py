@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field
 
 from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence
+from hidden_context.statistics.checks import Booleans, Floats
 from hidden_context.statistics.explained import explained_moments, explained_variance_of_sums
 
 
@@ -16,23 +14,20 @@ class Count:
     """A number of rows out of all rows.
 
     Attributes:
+        share: The count as a share of all rows, in [0, 1].
         count: Rows in which it holds; ends in .5 where an odd number of ties counts one half, and
             is any number where a row counts by the share of its annotators.
         total: All rows.
     """
 
+    share: float = field(init=False)
     count: float
     total: int
 
-    @property
-    def share(self) -> float:
-        """The count as a share of all rows, in [0, 1]."""
-        return self.count / self.total
-
-    def to_dict(self) -> dict[str, float]:
-        """Return share, count and total."""
-        count = int(self.count) if self.count == int(self.count) else self.count
-        return {"share": self.share, "count": count, "total": self.total}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "share", self.count / self.total)
+        if self.count == int(self.count):
+            object.__setattr__(self, "count", int(self.count))
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class PairRecord:
     Attributes:
         n: Number of pairs.
         loss: Mean cross-entropy in nats: −log P(chosen ≻ rejected) where labels are hard.
-        accuracy: Pairs with P(preferred ≻ other) above ½; those at exactly ½, and those whose
+        accuracy: Pairs with P(preferred ≻ other) above ½; pairs at exactly ½, and pairs whose
             annotators tied, count one half; where several judged a pair, it counts by the share of
             their votes.
         reward_mean: Mean of the mean rewards of all 2n texts, in reward units.
@@ -94,7 +89,7 @@ def count_of(share: float, total: int) -> Count:
     return Count(round(2 * share * total) / 2, total)
 
 
-def record_of_pairs(evidence: PairEvidence, rows: NDArray[np.bool_]) -> PairRecord:
+def record_of_pairs(evidence: PairEvidence, rows: Booleans) -> PairRecord:
     """Summarise some of the pairs.
 
     Args:
@@ -118,7 +113,7 @@ def record_of_pairs(evidence: PairEvidence, rows: NDArray[np.bool_]) -> PairReco
     )
 
 
-def record_of_responses(evidence: ResponseEvidence, rows: NDArray[np.bool_]) -> ResponseRecord:
+def record_of_responses(evidence: ResponseEvidence, rows: Booleans) -> ResponseRecord:
     """Summarise the responses of some of the rows.
 
     Args:
@@ -128,7 +123,7 @@ def record_of_responses(evidence: ResponseEvidence, rows: NDArray[np.bool_]) -> 
     Returns:
         The record.
     """
-    n, own = int(rows.sum()), rows[evidence.row]
+    n, own, rates = int(rows.sum()), rows[evidence.row], evidence.second_at_least
     return ResponseRecord(
         n=n,
         num_responses=int(own.sum()),
@@ -136,22 +131,19 @@ def record_of_responses(evidence: ResponseEvidence, rows: NDArray[np.bool_]) -> 
         reward_stddev=float(evidence.stddev[own].mean()),
         r2=_explained(evidence.mean[own], evidence.variance[own]),
         second_at_least=None
-        if evidence.second_at_least is None
-        else {
-            name: count_of(float(values[rows].mean()), n)
-            for name, values in evidence.second_at_least.items()
-        },
+        if rates is None
+        else {name: count_of(float(values[rows].mean()), n) for name, values in rates.items()},
         variance_shares=_shares(evidence.parts, own),
     )
 
 
-def _count(right: NDArray[np.float64]) -> Count:
+def _count(right: Floats) -> Count:
     """Count pairs that are right, by halves unless votes are split otherwise."""
     share, n = float(right.mean()), len(right)
     return Count(share * n, n) if ((2 * right) % 1).any() else count_of(share, n)
 
 
-def _explained(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> float | None:
+def _explained(mean: Floats, variance: Floats) -> float | None:
     """r² of texts; None for rewards without variance, and where nothing varies."""
     if not (variance > 0).any():
         return None
@@ -159,9 +151,7 @@ def _explained(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> floa
     return float(explained_variance_of_sums(explained_moments(centred, variance.ravel()).sum(0)))
 
 
-def _shares(
-    parts: dict[str, NDArray[np.float64]], rows: NDArray[np.bool_]
-) -> dict[str, float] | None:
+def _shares(parts: dict[str, Floats], rows: Booleans) -> dict[str, float] | None:
     """Shares of variance by cause; None where no causes are told apart."""
     means = {cause: float(part[rows].mean()) for cause, part in parts.items()}
     total = sum(means.values())

@@ -10,32 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence
-from hidden_context.analysis.measure.intervals import Resampling
+from hidden_context.analysis.measure.votes import numbers_of, votes_on
 from hidden_context.analysis.read.files import PairScores
-from hidden_context.data.example import Comparison
 from hidden_context.data.row_facts import RowFacts
+from hidden_context.statistics.checks import Codes, Floats, sample_rows
+from hidden_context.statistics.interval import Resampling
 
 if TYPE_CHECKING:
     from hidden_context.contexts import Confound
     from hidden_context.statistics.significance.permutation import TestResult
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 _ROUNDING: Final = 1e-9
-_SAMPLE: Final = 20_000
-"""Pairs that permutations, simulations and risk frontiers use of larger files, drawn by seed."""
-
-
-def sample_rows(rows: int, seed: int, most: int = _SAMPLE) -> NDArray[np.int64]:
-    """Return the places of all rows, or of a sample by seed where there are more than ``most``."""
-    if rows <= most:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def calibration_of(
-    evidence: PairEvidence, cluster: NDArray[np.int64], resampling: Resampling
+    evidence: PairEvidence, cluster: Codes, resampling: Resampling
 ) -> dict[str, Any]:
     """Measure calibration: ECE, Brier score, sharpness and reliability bins."""
     from hidden_context.statistics import calibration
@@ -75,7 +64,7 @@ def pair_tests(
 
 
 def _who_judged_test(
-    scores: PairScores, evidence: PairEvidence, rows: Ints, resampling: Resampling
+    scores: PairScores, evidence: PairEvidence, rows: Codes, resampling: Resampling
 ) -> TestResult | None:
     """Test whether annotators choose differently; None where the votes cannot tell.
 
@@ -85,8 +74,8 @@ def _who_judged_test(
     """
     from hidden_context.statistics.significance.permutation import annotator_permutation_test
 
-    votes = _votes_of(scores, rows)
-    row, who, sign = votes
+    votes = votes_on(scores, rows.tolist())
+    row, who, share = votes
     stands_in = len(set(who.tolist()) - {""}) < 2
     if stands_in:
         who = scores.labels.get("objective", np.full(len(scores.said), ""))[row]
@@ -105,7 +94,7 @@ def _who_judged_test(
     block = np.unique(prompt * (part.max() + 1) + part, return_inverse=True)[1]
     features = np.stack(list(_features(scores, evidence).values()), axis=1)
     found = annotator_permutation_test(
-        features[row] * sign[known][:, None],
+        features[row] * (2 * share[known] - 1)[:, None],
         codes,
         item if shared else part,
         block=None if shared or block.max() + 1 == len(block) else block,
@@ -121,19 +110,18 @@ def _who_judged_test(
 def _answers_test(
     scores: PairScores,
     evidence: PairEvidence,
-    votes: tuple[Ints, NDArray[np.str_], Floats],
+    votes: tuple[Codes, NDArray[np.str_], Floats],
     resampling: Resampling,
 ) -> TestResult | None:
     """Test answers within pairs, with sides in the order of their texts."""
     from hidden_context.statistics.significance.answers import answers_test
     from hidden_context.statistics.votes.table import VoteTable
 
-    row, annotator, sign = votes
+    row, annotator, share = votes
     turn = np.where(scores.facts.swapped, -1.0, 1.0)
     _, first, item = np.unique(scores.facts.item[row], return_index=True, return_inverse=True)
-    names, who = np.unique(annotator, return_inverse=True)
-    unnamed = int(names[0] == "")
-    table = VoteTable.of(item, who - unnamed, (1 + turn[row] * sign) / 2)
+    sign = turn[row] * (2 * share - 1)
+    table = VoteTable.of(item, numbers_of(annotator), (1 + sign) / 2)
     rows = row[first]
     features = _features(scores, evidence).items()
     return answers_test(
@@ -144,27 +132,9 @@ def _answers_test(
     )
 
 
-def _judges(place: Ints, who: Ints) -> Ints:
+def _judges(place: Codes, who: Codes) -> Codes:
     """Count the annotators of each vote's pair or part."""
     return np.bincount(np.unique(np.stack([place, who]), axis=1)[0])[place]
-
-
-def _votes_of(scores: PairScores, rows: Ints) -> tuple[Ints, NDArray[np.str_], Floats]:
-    """Collect the votes on some of the pairs; abstentions are none.
-
-    Returns:
-        For each vote the place of its pair; who cast it, empty where nobody is named; and its sign:
-        1 for the chosen side, −1 for the other, anything between for a share.
-    """
-    own = scores.labels.get("annotator", np.full(len(scores.said), ""))
-    votes = [
-        (row, own[row] if said.annotator is None else str(said.annotator), said.answer.preference)
-        for row in rows.tolist()
-        for said in scores.said[row].judgements
-        if isinstance(said.answer, Comparison)
-    ]
-    row, who, preference = zip(*votes, strict=True)
-    return np.array(row), np.array(who), 2 * np.array(preference, dtype=np.float64) - 1
 
 
 def _features(scores: PairScores, evidence: PairEvidence) -> dict[str, Floats]:
@@ -178,12 +148,12 @@ def _features(scores: PairScores, evidence: PairEvidence) -> dict[str, Floats]:
     return found
 
 
-def response_tests(evidence: ResponseEvidence, cluster: NDArray[np.int64]) -> list[TestResult]:
+def response_tests(evidence: ResponseEvidence, cluster: Codes) -> list[TestResult]:
     """Test whether caution changes how often the second response is rated at least as high.
 
     The first risk measure is compared with each of the others, on the same rows.
     """
-    from hidden_context.statistics.significance.paired import mcnemar_test
+    from hidden_context.statistics.significance.permutation import mcnemar_test
 
     rates = evidence.second_at_least or {}
     names = list(rates)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis.measure.groups import group_labels
-from hidden_context.analysis.measure.intervals import Resampling
+from hidden_context.analysis.measure.intervals import group_labels
 from hidden_context.analysis.read.files import PairScores
 from hidden_context.data.example import Comparison
+from hidden_context.statistics.checks import Booleans, Codes, Floats
+from hidden_context.statistics.interval import FEWEST, Interval, Resampling
+from hidden_context.statistics.means import ItemMeans
 
 if TYPE_CHECKING:
     from hidden_context.likelihood import Labels, Likelihood
-    from hidden_context.statistics.evaluation.judged_items import JudgedItems
-    from hidden_context.statistics.evaluation.results import VoteMetrics
-    from hidden_context.statistics.interval import Interval
-    from hidden_context.statistics.means import ItemMeans
+    from hidden_context.statistics.evaluation.predictions import JudgedItems
+    from hidden_context.statistics.evaluation.vote_metrics import VoteMetrics
 
 FEWEST_PEOPLE: Final = 5
 """Topics judged by fewer people are left out."""
@@ -26,7 +27,7 @@ FEWEST_PEOPLE: Final = 5
 MEASURES: Final = {
     "near_half": "P near ½",
     "contested_probability": "probability of a contested vote",
-    "contested_probability_own": "the same, of those who voted",
+    "contested_probability_own": "the same, of the people who voted",
     "expected_disagreement": "expected disagreement",
     "conflict": "conflict: people lean apart",
     "sigma": "σ of the difference",
@@ -106,6 +107,8 @@ def votes_of_pairs(
     Returns:
         The analysis; None if no pair was judged by several people and no annotator is known.
     """
+    from hidden_context.statistics.evaluation.vote_metrics import judged_metrics
+
     items = _items(scores, likelihood) if _may_say(scores, likelihood) else None
     if items is None:
         return None
@@ -115,7 +118,7 @@ def votes_of_pairs(
     ]
     trends = [_trend(column, topics, resampling) for column, topics in found]
     return VoteAnalysis(
-        items.metrics(**vars(resampling)),
+        judged_metrics(items, resampling),
         sorted((t for _, topics in found for t in topics), key=lambda t: -t.observed.estimate),
         [trend for trend in trends if trend is not None],
     )
@@ -132,23 +135,29 @@ def _may_say(scores: PairScores, likelihood: Likelihood) -> bool:
     )
 
 
+def labels_of_pairs(scores: PairScores, likelihood: Likelihood) -> Labels:
+    """Return what annotators said of the pairs, by the numbers of a likelihood."""
+    from hidden_context.data.labels import labels_of
+
+    names, levels = likelihood.names, likelihood.options.levels
+    return labels_of(scores.said, names.index, names.column, levels, scores.file)
+
+
 def _items(scores: PairScores, likelihood: Likelihood) -> JudgedItems | None:
     import torch
 
-    from hidden_context.data.labels import labels_of
-    from hidden_context.statistics.evaluation.judged_items import judged_items
+    from hidden_context.statistics.evaluation.predictions import judged_items
 
-    names, levels = likelihood.names, likelihood.options.levels
-    labels: Labels = labels_of(scores.said, names.index, names.column, levels, scores.file)
     raw = torch.from_numpy(
         np.stack([scores.chosen, scores.rejected], axis=1).reshape(-1, scores.width)
     )
     facts = scores.facts
+    _, who, _ = votes_on(scores, range(len(scores.said)), likelihood.names.column)
     return judged_items(
         likelihood,
         raw,
-        labels,
-        torch.from_numpy(_who(scores, names.column)),
+        labels_of_pairs(scores, likelihood),
+        torch.from_numpy(numbers_of(who)),
         item=facts.item,
         turned=facts.swapped,
         cluster=facts.cluster,
@@ -156,21 +165,39 @@ def _items(scores: PairScores, likelihood: Likelihood) -> JudgedItems | None:
     )
 
 
-def _who(scores: PairScores, column: str) -> NDArray[np.int64]:
-    """Number the annotators of all comparisons, −1 where nobody is named."""
+def votes_on(
+    scores: PairScores, rows: Iterable[int], column: str = "annotator"
+) -> tuple[Codes, NDArray[np.str_], Floats]:
+    """Collect the votes on some of the pairs; abstentions are none.
+
+    Args:
+        scores: The pairs.
+        rows: Which of them.
+        column: The column that names annotators.
+
+    Returns:
+        For each vote the place of its pair; who cast it, empty where nobody is named; and the share
+        for the chosen side.
+    """
     from hidden_context.data.labels import annotator_of
 
     own = scores.labels.get("annotator") if column == "annotator" else None
-    found: list[str] = []
-    for row, said in enumerate(scores.said):
-        for judgement in said.judgements:
-            if isinstance(judgement.answer, Comparison):
-                name = annotator_of(judgement, column)
+    found = []
+    for row in rows:
+        for said in scores.said[row].judgements:
+            if isinstance(said.answer, Comparison):
+                name = annotator_of(said, column)
                 if name is None:
                     name = "" if own is None else own[row]
-                found.append(str(name))
-    names, codes = np.unique(found, return_inverse=True)
-    return np.asarray(codes - (names[:1].tolist() == [""]), dtype=np.int64)
+                found.append((row, str(name), said.answer.preference))
+    row_of, who, preference = zip(*found, strict=True)
+    return np.array(row_of), np.array(who), np.array(preference, dtype=np.float64)
+
+
+def numbers_of(who: NDArray[np.str_]) -> Codes:
+    """Number the annotators of votes from 0, −1 where nobody is named."""
+    names, codes = np.unique(who, return_inverse=True)
+    return np.asarray(codes - (names[0] == ""), dtype=np.int64)
 
 
 def _topics(scores: PairScores, items: JudgedItems, by: list[str]) -> dict[str, NDArray[np.str_]]:
@@ -189,9 +216,7 @@ def _topics(scores: PairScores, items: JudgedItems, by: list[str]) -> dict[str, 
 def _by_topic(
     items: JudgedItems, column: str, values: NDArray[np.str_], resampling: Resampling
 ) -> list[Topic]:
-    from hidden_context.statistics.means import ItemMeans
-
-    means = ItemMeans(items.cluster, **vars(resampling))
+    means = ItemMeans(items.cluster, resampling)
     judged = items.table.counts.judged
     return [
         _topic(items, column, value, judged & (values == value), means)
@@ -200,16 +225,14 @@ def _by_topic(
     ]
 
 
-def _people(items: JudgedItems, here: NDArray[np.bool_]) -> int:
+def _people(items: JudgedItems, here: Booleans) -> int:
     """Count the people who judged some items; unnamed people as the most votes of one item."""
     votes = items.table.select(here[items.table.item])
     named = len(np.unique(votes.annotator[votes.named]))
     return max(named, int(votes.select(~votes.named).counts.votes.max()))
 
 
-def _topic(
-    items: JudgedItems, column: str, value: str, here: NDArray[np.bool_], means: ItemMeans
-) -> Topic:
+def _topic(items: JudgedItems, column: str, value: str, here: Booleans, means: ItemMeans) -> Topic:
     from hidden_context.statistics.explained import within_moments, within_variance_of_sums
     from hidden_context.statistics.votes.contested import contested_probability
 
@@ -236,7 +259,6 @@ def _trend(
     column: str, topics: list[Topic], resampling: Resampling
 ) -> ContestednessOfTopics | None:
     from hidden_context.statistics.agreement import rank_correlation
-    from hidden_context.statistics.interval import FEWEST
 
     within = [topic.r2_within for topic in topics if topic.r2_within is not None]
     if len(within) < max(FEWEST, len(topics)):

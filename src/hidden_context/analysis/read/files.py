@@ -19,21 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.analysis.read.rows import (
-    LABEL_COLUMNS,
-    RawOutputChecks,
-    no_reward,
-    read_labels,
-    read_said,
-    reward_columns,
-    score_sets,
-    share_of,
-    shown,
-)
+from hidden_context.analysis.read import rows as reading
+from hidden_context.data.checks import Place
 from hidden_context.data.example import Example
 from hidden_context.data.row_facts import FactsReader, RowFacts
 from hidden_context.data.storage.files import iter_jsonl
-from hidden_context.errors import DataError
+from hidden_context.statistics.checks import Codes, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +39,7 @@ class Scores:
         left_out: Number of rows without a reward or a vote.
         facts: Prompts and lengths of the N rows.
         rows: ``(N,)`` integers, the place of each among the file's rows.
+        width: Numbers per text or response, K.
     """
 
     file: str
@@ -56,7 +48,8 @@ class Scores:
     labels: dict[str, NDArray[np.str_]]
     left_out: int
     facts: RowFacts
-    rows: NDArray[np.int64]
+    rows: Codes
+    width: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +63,10 @@ class PairScores(Scores):
         said: What annotators said of each of the N pairs.
     """
 
-    chosen: NDArray[np.float64]
-    rejected: NDArray[np.float64]
-    preference: NDArray[np.float64]
+    chosen: Floats
+    rejected: Floats
+    preference: Floats
     said: list[Example]
-
-    @property
-    def width(self) -> int:
-        """Numbers per text, K."""
-        return int(self.chosen.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +78,10 @@ class ResponseScores(Scores):
         num_responses: ``(N,)`` integers that sum to M, how many responses each row has.
     """
 
-    outputs: NDArray[np.float64]
-    num_responses: NDArray[np.int64]
+    outputs: Floats
+    num_responses: Codes
 
-    @property
-    def width(self) -> int:
-        """Numbers per response, K."""
-        return int(self.outputs.shape[1])
-
-    def as_pairs(self) -> NDArray[np.float64] | None:
+    def as_pairs(self) -> Floats | None:
         """Return the outputs as ``(N, 2, K)``, or None unless every row has two responses."""
         if not (self.num_responses == 2).all():
             return None
@@ -113,7 +96,7 @@ class _Table:
     ) -> None:
         self.file, self.name, self.columns = file, name, columns
         self.is_pairs = len(columns) == 2
-        self.checks = RawOutputChecks(file)
+        self.checks = reading.RawOutputChecks()
         self.values = [array("d") for _ in columns]
         self.preference, self.counts, self.rows = array("d"), array("q"), array("q")
         self.labels: dict[str, list[str]] = {name: [] for name in label_names}
@@ -121,11 +104,11 @@ class _Table:
         self.left_out = 0
 
     def add(
-        self, number: int, line: int, row: dict[str, Any], labels: dict[str, str], said: Example
+        self, number: int, place: Place, row: dict[str, Any], labels: dict[str, str], said: Example
     ) -> None:
         """Append one row, or leave it out if a reward or all votes are missing."""
-        outputs = [self._outputs(row[name], name, line) for name in self.columns]
-        share = share_of(said) if self.is_pairs else 1.0
+        outputs = [self._outputs(row[name], name, place) for name in self.columns]
+        share = reading.share_of(said) if self.is_pairs else 1.0
         if share is None or None in outputs:
             self.left_out += 1
             return
@@ -140,33 +123,30 @@ class _Table:
         for name, label in labels.items():
             self.labels[name].append(label)
 
-    def _outputs(self, value: Any, name: str, line: int) -> list[list[float]] | None:
+    def _outputs(self, value: Any, name: str, place: Place) -> list[list[float]] | None:
         """Check a column's outputs: one for a pair's side, one per response otherwise."""
         if self.is_pairs:
-            output = self.checks.numbers(value, line, name)
+            output = self.checks.numbers(value, place, name)
             return None if output is None else [output]
         if value is None:
             return None
         if not isinstance(value, list) or not value:
-            raise DataError(
-                f"a list with one output per response is needed, not {shown(value)}",
-                file=self.file,
-                line=line,
-                field=name,
-            )
-        outputs = [self.checks.numbers(item, line, f"{name}[{i}]") for i, item in enumerate(value)]
+            problem = f"a list with one output per response is needed, not {reading.shown(value)}"
+            raise place.error(problem, name, "null stands for a row without rewards")
+        outputs = [self.checks.numbers(each, place, f"{name}[{i}]") for i, each in enumerate(value)]
         scored = [output for output in outputs if output is not None]
         return scored if len(scored) == len(outputs) else None
 
     def scores(self, facts: RowFacts) -> PairScores | ResponseScores:
         """Return the rows as arrays."""
         if not self.rows:
-            raise no_reward(self.file, self.left_out, self.columns[0])
-        arrays = [np.array(values).reshape(-1, self.checks.width) for values in self.values]
+            raise reading.no_reward(self.file, self.left_out, self.columns[0])
+        width = self.checks.width
+        arrays = [np.array(values).reshape(-1, width) for values in self.values]
         rows, column = np.array(self.rows), self.columns[0]
         labels = {name: np.array(texts) for name, texts in self.labels.items() if any(texts)}
         own = facts.select(rows)
-        shared = (self.file, self.name, column, labels, self.left_out, own, rows)
+        shared = (self.file, self.name, column, labels, self.left_out, own, rows, width)
         if self.is_pairs:
             preference = np.array(self.preference)
             return PairScores(*shared, arrays[0], arrays[1], preference, self.said)
@@ -177,7 +157,7 @@ def read_score_file(
     path: str | Path,
     require: Sequence[str] = (),
     annotator_column: str | None = None,
-    label_names: Sequence[str] = LABEL_COLUMNS,
+    label_names: Sequence[str] = reading.LABEL_COLUMNS,
     keep_prompts: bool = False,
 ) -> dict[str, PairScores | ResponseScores]:
     """Read a score file, plain or gzip, row by row.
@@ -201,25 +181,24 @@ def read_score_file(
     columns, facts = frozenset[str](), FactsReader(keep_prompts)
     tables: list[_Table] = []
     for number, (line, row) in enumerate(iter_jsonl(path, allow_empty=False)):
-        found = reward_columns(row)
+        found, place = reading.reward_columns(row), Place(file, line)
         if not tables:
-            sets = score_sets(found, file, line)
+            sets = reading.score_sets(found, place)
             tables = [_Table(file, name, names, label_names) for name, names in sets]
             columns, first_line = found, line
         elif found != columns:
             name = min(found ^ columns)
             problem = "missing here, but stands" if name in columns else "here, but missing"
-            raise DataError(
-                f"the column is {problem} on line {first_line}", file=file, line=line, field=name
-            )
+            problem = f"the column is {problem} on line {first_line}"
+            raise place.error(problem, name, "All rows have the rewards of the same models")
         facts.add(row)
-        labels = read_labels(row, file, line, label_names)
+        labels = reading.read_labels(row, place, label_names)
         judged = row if any(table.is_pairs for table in tables) else {}
-        said = read_said(judged, file, line, annotator_column)
+        said = reading.read_said(judged, place, annotator_column)
         for name in require:
             if not labels.get(name):
-                raise DataError("the column is missing", file=file, line=line, field=name)
+                raise place.error("the column is missing", name, "Every row needs it")
         for table in tables:
-            table.add(number, line, row, labels, said)
+            table.add(number, place, row, labels, said)
     every = facts.facts()
     return {table.columns[0]: table.scores(every) for table in tables}

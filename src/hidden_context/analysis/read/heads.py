@@ -9,10 +9,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hidden_context.data.checks import Place
 from hidden_context.errors import DataError
-from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
+from hidden_context.models.checkpoint import head_file
 from hidden_context.models.checkpoint.likelihood_file import FILES, load_likelihood
-from hidden_context.models.checkpoint.score_heads import head_folder, head_folders, heads_folder
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
@@ -61,8 +61,8 @@ def guess_head_type(width: int, *, file: str, name: str = "", field: str | None 
             file=file,
             field=field,
             remedy="Name it with --head; or put the file beside "
-            f"{heads_folder(file).name}, which evaluate and score write, or into its checkpoint's "
-            "folder",
+            f"{head_file.heads_folder(file).name}, which evaluate and score write, or into its "
+            "checkpoint's folder",
         )
     return "base" if width == 1 else "mean_and_variance"
 
@@ -104,32 +104,28 @@ def head_for_width(
             "Its members are described in its checkpoint's reward_head.json: put the file "
             "beside it, evaluate again, or name another head"
         )
-    raise DataError(
-        f"{width} {'number' if width == 1 else 'numbers'} per text, but {_a(head.type)} head "
-        f"{writes}",
-        file=file,
-        field=field,
-        remedy=remedy,
-    )
+    article = "an" if head.type[0] in "aeiou" else "a"
+    problem = f"{_numbers(width)}, but {article} {head.type} head {writes}"
+    raise Place(file).error(problem, field, remedy)
 
 
-def _a(head_type: str) -> str:
-    return f"an {head_type}" if head_type[0] in "aeiou" else f"a {head_type}"
+def _numbers(width: int) -> str:
+    return f"{width} {'number' if width == 1 else 'numbers'} per text"
 
 
 def head_file_beside(file: str | Path) -> Path:
     """Return the head file of the checkpoint whose folder holds a score file."""
-    return Path(file).parent / HEAD_FILE
+    return Path(file).parent / head_file.HEAD_FILE
 
 
 def head_files_of(file: str | Path) -> list[Path]:
     """Return every file in which an analysis looks for the heads of a score file."""
-    folders = [Path(file).parent, *head_folders(file)]
-    return [folder / name for folder in folders for name in (HEAD_FILE, *FILES)]
+    folders = [Path(file).parent, *head_file.head_folders(file)]
+    return [folder / name for folder in folders for name in (head_file.HEAD_FILE, *FILES)]
 
 
 def saved_head(file: str | Path, name: str = "", *, alone: bool = True) -> Head | None:
-    """Read the head kept beside a score file, or that of the checkpoint whose folder holds it.
+    """Read the head kept beside a score file, or the head of the checkpoint around it.
 
     Args:
         file: The score file.
@@ -143,7 +139,7 @@ def saved_head(file: str | Path, name: str = "", *, alone: bool = True) -> Head 
         CheckpointError: If the file of the head is damaged or of a later version.
     """
     folder = _folder_of(file, name, alone)
-    return None if folder is None else HeadFile.load(folder / HEAD_FILE).head
+    return None if folder is None else head_file.HeadFile.load(folder / head_file.HEAD_FILE).head
 
 
 def saved_likelihood(file: str | Path, name: str = "", *, alone: bool = True) -> Likelihood | None:
@@ -152,13 +148,16 @@ def saved_likelihood(file: str | Path, name: str = "", *, alone: bool = True) ->
     Raises:
         CheckpointError: If its files are damaged or of a later version.
     """
-    head = saved_head(file, name, alone=alone)
     folder = _folder_of(file, name, alone)
-    return None if head is None or folder is None else load_likelihood(folder, head)
+    return None if folder is None else _likelihood_in(folder)
+
+
+def _likelihood_in(folder: Path) -> Likelihood:
+    return load_likelihood(folder, head_file.HeadFile.load(folder / head_file.HEAD_FILE).head)
 
 
 def _folder_of(file: str | Path, name: str, alone: bool) -> Path | None:
-    folder = head_folder(file, name)
+    folder = head_file.head_folder(file, name)
     around = Path(file).parent if alone and head_file_beside(file).is_file() else None
     return folder or around
 
@@ -171,9 +170,9 @@ def known_column(file: str | Path) -> str | None:
         DataError: If two models know them by different columns.
     """
     around = [Path(file).parent] if head_file_beside(file).is_file() else []
-    folders = head_folders(file) or around
-    found = [load_likelihood(each, HeadFile.load(each / HEAD_FILE).head) for each in folders]
-    columns = sorted({each.names.column for each in found if each.names.names})
+    folders = head_file.head_folders(file) or around
+    names = [_likelihood_in(each).names for each in folders]
+    columns = sorted({each.column for each in names if each.names})
     if len(columns) > 1:
         raise DataError(
             f"its models know annotators by different columns ({', '.join(columns)})",
@@ -219,13 +218,10 @@ def choose_head(
         return head_for_width(kind, width, file=file, field=field, likelihood=likelihood)
     if saved.num_outputs != width:
         folder = _folder_of(file, name, True) or Path(file).parent
-        raise DataError(
-            f"{width} {'number' if width == 1 else 'numbers'} per text, but the {saved.type} head "
-            f"in {folder / HEAD_FILE} writes {saved.num_outputs}",
-            file=file,
-            field=field,
-            remedy="Another reward model wrote this file; move it away from this head",
-        )
+        place = folder / head_file.HEAD_FILE
+        writes = f"the {saved.type} head in {place} writes {saved.num_outputs}"
+        remedy = "Another reward model wrote this file; move it away from this head"
+        raise Place(file).error(f"{_numbers(width)}, but {writes}", field, remedy)
     return saved if likelihood is None else _with_likelihood(saved, likelihood)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
+from hidden_context.data.checks import Place
 from hidden_context.data.example import Comparison, Example
 from hidden_context.data.importers import read_row
 from hidden_context.data.importers.answers import COMPARISON_COLUMNS, RATING_COLUMNS
@@ -49,13 +50,12 @@ def _side_of(column: str) -> str:
     return next((s for s in sides if column.startswith(f"{s}_") and column != f"{s}_"), "")
 
 
-def score_sets(columns: frozenset[str], file: str, line: int) -> list[tuple[str, tuple[str, ...]]]:
+def score_sets(columns: frozenset[str], place: Place) -> list[tuple[str, tuple[str, ...]]]:
     """Sort reward columns into sets: pairs, named pairs, then responses.
 
     Args:
         columns: What ``reward_columns`` found.
-        file: The score file, for errors.
-        line: The line, for errors.
+        place: File and line, for errors.
 
     Returns:
         The name of the reward model (empty for pairs scored by a single one) and its columns, two
@@ -67,8 +67,8 @@ def score_sets(columns: frozenset[str], file: str, line: int) -> list[tuple[str,
     if not columns:
         raise DataError(
             f"there is no {CHOSEN} and {REJECTED}, nor a {RESPONSES_PREFIX}… column",
-            file=file,
-            line=line,
+            file=place.file,
+            line=place.line,
             remedy="Score files come from the evaluate and score commands",
         )
     tails = {
@@ -82,17 +82,13 @@ def score_sets(columns: frozenset[str], file: str, line: int) -> list[tuple[str,
         chosen, rejected = CHOSEN + tail, REJECTED + tail
         for name, other in ((chosen, rejected), (rejected, chosen)):
             if other not in columns:
-                raise DataError(
-                    f"{name} has no {other} beside it", file=file, line=line, field=other
-                )
+                raise place.error(f"{name} has no {other} beside it", other, "Score both sides")
         sets.append((tail.removeprefix("_"), (chosen, rejected)))
     names = sorted(name for name in columns if name.startswith(RESPONSES_PREFIX))
     return sets + [(name.removeprefix(RESPONSES_PREFIX), (name,)) for name in names]
 
 
-def read_labels(
-    row: dict[str, Any], file: str, line: int, columns: Iterable[str]
-) -> dict[str, str]:
+def read_labels(row: dict[str, Any], place: Place, columns: Iterable[str]) -> dict[str, str]:
     """Read a row's label columns as texts; empty where it has none.
 
     Raises:
@@ -102,17 +98,13 @@ def read_labels(
     for name in columns:
         value = row.get(name)
         if value is not None and not isinstance(value, (str, int)):
-            raise DataError(
-                f"a text or an integer is needed, not {shown(value)}",
-                file=file,
-                line=line,
-                field=name,
-            )
+            problem = f"a text or an integer is needed, not {shown(value)}"
+            raise place.error(problem, name, "Groups of rows are named by texts or integers")
         labels[name] = "" if value is None else str(value)
     return labels
 
 
-def read_said(row: dict[str, Any], file: str, line: int, annotator_column: str | None) -> Example:
+def read_said(row: dict[str, Any], place: Place, annotator_column: str | None) -> Example:
     """Read what annotators said of a pair, as training reads it.
 
     Judgements come from ``annotations`` if there are any, else from ``preference``, ``strength``
@@ -120,8 +112,7 @@ def read_said(row: dict[str, Any], file: str, line: int, annotator_column: str |
 
     Args:
         row: The row.
-        file: The score file, for errors.
-        line: The line, for errors.
+        place: File and line, for errors.
         annotator_column: The column that says who judged; None leaves that out.
 
     Returns:
@@ -136,14 +127,14 @@ def read_said(row: dict[str, Any], file: str, line: int, annotator_column: str |
     said = {name: row[name] for name in names if row.get(name) is not None}
     if not said:
         return _ONE_VOTE
-    return read_row({"chosen": "", "rejected": "", **said}, file=file, line=line)
+    return read_row({"chosen": "", "rejected": "", **said}, file=place.file, line=place.line)
 
 
 def share_of(said: Example) -> float | None:
     """Return the share of votes for the chosen side; None where all abstained.
 
     >>> said = {"annotations": [{"preference": 1}, {"strength": -2}]}
-    >>> share_of(read_said(said, "scores.jsonl", 1, None))
+    >>> share_of(read_said(said, Place("scores.jsonl", 1), None))
     0.5
     """
     votes = [
@@ -161,10 +152,11 @@ _ONE_VOTE: Final = read_row({"chosen": "", "rejected": ""})
 class RawOutputChecks:
     """Checks of raw outputs of one reward model, which all have the same width K."""
 
-    def __init__(self, file: str) -> None:
-        self.file, self.width, self._first_line = file, 0, 0
+    def __init__(self) -> None:
+        self.width = 0
+        self._first_line: int | None = None
 
-    def numbers(self, value: Any, line: int, place: str) -> list[float] | None:
+    def numbers(self, value: Any, place: Place, field: str) -> list[float] | None:
         """Check one raw output, K finite numbers as in the rows before; None stays None.
 
         Raises:
@@ -172,41 +164,31 @@ class RawOutputChecks:
         """
         if value is None:
             return None
-        if isinstance(value, list) and value and not self.width:
-            self.width, self._first_line = len(value), line
-        complaint = self._complaint(value)
-        if complaint is not None:
-            problem, remedy = complaint
-            raise DataError(problem, file=self.file, line=line, field=place, remedy=remedy)
-        return list(value)
-
-    def _complaint(self, value: Any) -> tuple[str, str] | None:
         if not isinstance(value, list) or not value:
-            return (
+            raise place.error(
                 f"a list of numbers is needed, not {shown(value)}",
+                field,
                 "A reward is written as a list even if it is one number, such as [0.25]",
             )
+        if not self.width:
+            self.width, self._first_line = len(value), place.line
         for number in value:
             if type(number) is not float and type(number) is not int:
-                return (
-                    f"{shown(number)} stands where a number is needed",
-                    "A text without a reward has null in place of the whole list",
-                )
+                remedy = "A text without a reward has null in place of the whole list"
+                problem = f"{shown(number)} stands where a number is needed"
+                raise place.error(problem, field, remedy)
             if not abs(number) <= sys.float_info.max:
-                return (
-                    f"{shown(number)} is not a finite number",
-                    "Score the file again; a finite reward model gives finite outputs",
-                )
+                remedy = "Score the file again; a finite reward model gives finite outputs"
+                raise place.error(f"{shown(number)} is not a finite number", field, remedy)
         if len(value) != self.width:
-            return (
-                f"its width is {len(value)}, but {self.width} on line {self._first_line}",
-                "All outputs of one reward model have the same width",
-            )
-        return None
+            problem = f"its width is {len(value)}, but {self.width} on line {self._first_line}"
+            remedy = "All outputs of one reward model have the same width"
+            raise place.error(problem, field, remedy)
+        return list(value)
 
 
 def no_reward(file: str, left_out: int, column: str) -> DataError:
-    """Make the error of a file none of whose rows has a reward and a vote."""
+    """Make the error of a file in which no row has a reward and a vote."""
     return DataError(
         f"none of its {left_out} rows has a reward and a vote",
         file=file,

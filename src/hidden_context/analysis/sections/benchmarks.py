@@ -1,4 +1,4 @@
-"""Public benchmarks: their sections, how subsets weigh in them, and what counts as right.
+"""Public benchmarks: sections, how subsets weigh in them, what counts as right, and accuracies.
 
 A section consists of parts; within a part every row weighs the same.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from hidden_context.statistics.checks import Codes, Floats, quotient
+from hidden_context.statistics.interval import MANY, SHARE, Interval, Resampling, cluster_sums
 
 Style = Literal["reward-bench", "reward-bench-2", "rm-bench", "judge-bench"]
 Parts = tuple[tuple[str, ...], ...]
@@ -167,7 +169,7 @@ def ties_entries(
 
     .. math:: 0.2 [g > s] + 0.2 [h > s] + 0.01 \tanh(h / s - 1)
 
-    Their mean takes the last term over the prompts with a spread, and all of it over those with
+    The mean takes the last term over the prompts with a spread, and the rest over the prompts with
     several chosen responses, as the benchmark's own code does.
 
     Args:
@@ -199,3 +201,147 @@ def ties_entries(
             value += _MARGIN * math.tanh(least / spread - 1) * len(shared) / spread_out
         found.append((MARGINS, row, value / _ALL_MARGINS))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class SectionScores:
+    """Scores of N rows of a benchmark by one reward model.
+
+    A row stands once in its subset; one of RewardBench 2's ties may stand in two of its parts.
+
+    Attributes:
+        file: Where it lies.
+        name: The name given to the reward model; empty where it was the only one.
+        style: Which benchmark it is of.
+        subsets: Names of the S subsets, domains or sources, in the order they occur.
+        subset: ``(N,)``, the place of each row's subset among them.
+        row: ``(N,)``, which row of the file it is.
+        cluster: ``(N,)``, the number of each row's prompt, 0 to C − 1.
+        right: By measure ``(N,)``, the share of a row's comparisons in which the chosen response
+            has the higher score; a tie is wrong, as in the benchmarks. All have ``accuracy`` but
+            RM-Bench: ``easy``, ``normal``, ``hard`` and ``average``. In RewardBench 2 a row is
+            right if a chosen response has the highest score of all, and a tie for it counts by the
+            share of chosen ones; see ``ties_entries``.
+        ties: How many of all comparisons are ties.
+        left_out: Rows without a score.
+    """
+
+    file: str
+    name: str
+    style: Style
+    subsets: list[str]
+    subset: Codes
+    row: Codes
+    cluster: Codes
+    right: dict[str, Floats]
+    ties: int
+    left_out: int
+
+
+OVERALL: Final = "all"
+
+
+@dataclass(frozen=True)
+class SectionAccuracy:
+    """Accuracy of one subset, section or of all sections.
+
+    Attributes:
+        level: ``subset``, ``section`` or ``overall``.
+        section: Name of the section; ``all`` for the mean of all known sections.
+        subset: Name of the subset; empty for sections.
+        n: Rows.
+        accuracy: By measure, with its interval by prompt.
+        note: What a reader should know about this number, or nothing.
+    """
+
+    level: Literal["subset", "section", "overall"]
+    section: str
+    subset: str
+    n: int
+    accuracy: dict[str, Interval]
+    note: str = ""
+
+
+def section_accuracies(
+    scores: SectionScores, resampling: Resampling = MANY
+) -> list[SectionAccuracy]:
+    """Compute accuracy by section and subset.
+
+    A section's accuracy is the mean over its parts of the share of right rows. RewardBench's
+    Reasoning (mathematics, code) and RM-Bench's safety (refuse, response) have two parts of equal
+    weight; RewardBench 2's Ties has three, of 0.3, 0.3 and 0.4 (see ``ties_entries``). Parts
+    without a row are left out. The overall number is the plain mean of the known sections that
+    occur, in JudgeBench that of their rows. Subsets that the benchmark does not have are sections
+    of their own.
+
+    Args:
+        scores: The scores.
+        resampling: How intervals are made.
+
+    Returns:
+        Overall (where a known section occurs), then each section, followed by its subsets if it is
+        not one itself.
+    """
+    present = set(scores.subsets)
+    whole = sections_of(scores.style, scores.subsets)
+    known = {
+        name: tuple(part for p in parts if (part := tuple(s for s in p if s in present)))
+        for name, parts in whole.items()
+    }
+    sections: dict[str, Parts] = {name: parts for name, parts in known.items() if parts}
+    strangers = [s for s in scores.subsets if not any(s in p for ps in known.values() for p in ps)]
+
+    record = partial(_intervals, scores, resampling)
+    found = []
+    if sections:
+        note = _missing([name for name in known if name not in sections], "section")
+        everything = list(sections.values())
+        if scores.style == "judge-bench":
+            everything = [(tuple(name for parts in everything for part in parts for name in part),)]
+        found.append(SectionAccuracy("overall", OVERALL, "", *record(everything), note))
+    for name, parts in sections.items():
+        note = _missing(sorted({s for part in whole[name] for s in part} - present), "subset")
+        found.append(SectionAccuracy("section", name, "", *record([parts]), note))
+        subsets = [subset for part in parts for subset in part]
+        found += [
+            SectionAccuracy("subset", name, subset, *record([((subset,),)]))
+            for subset in subsets
+            if subset != name
+        ]
+    for name in strangers:
+        note = f"not part of {TITLES[scores.style]}: a section of its own, left out of {OVERALL!r}"
+        found.append(SectionAccuracy("section", name, "", *record([((name,),)]), note))
+    return found
+
+
+def _missing(names: Sequence[str], what: str) -> str:
+    return f"without {what} {', '.join(names)}, which has no row" if names else ""
+
+
+def _intervals(
+    scores: SectionScores, resampling: Resampling, sections: Sequence[Parts]
+) -> tuple[int, dict[str, Interval]]:
+    """Count rows, and estimate the mean over sections of the mean over their parts."""
+    place = {name: number for number, name in enumerate(scores.subsets)}
+    parts = [part for section in sections for part in section]
+    own = [[WEIGHTS.get(part[0], 1.0) for part in section] for section in sections]
+    weight = np.array([w / sum(each) / len(sections) for each in own for w in each])
+    inside = np.stack(
+        [np.isin(scores.subset, [place[name] for name in part]) for part in parts], axis=1
+    )
+    rows = inside.any(1)
+    _, cluster = np.unique(scores.cluster[rows], return_inverse=True)
+
+    def statistic(totals: Floats) -> Floats:
+        right, count = totals[..., : len(parts)], totals[..., len(parts) :]
+        share = np.where(count > 0, quotient(right, count), 0.0)
+        used = weight * (count > 0)  # a resample may lack a small part
+        return np.asarray((used * share).sum(-1) / used.sum(-1))
+
+    found = {}
+    for name, right in scores.right.items():
+        values = np.concatenate([inside[rows] * right[rows, None], inside[rows]], axis=1)
+        found[name] = resampling.interval(
+            cluster_sums(values.astype(np.float64), cluster), statistic, SHARE
+        )
+    return len(np.unique(scores.row[rows])), found

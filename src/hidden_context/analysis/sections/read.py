@@ -7,40 +7,21 @@ writes their rows or with scores of their own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hidden_context.analysis.read import rows as reading
 from hidden_context.analysis.read.heads import choose_head, saved_head
-from hidden_context.analysis.read.rows import (
-    RawOutputChecks,
-    no_reward,
-    reward_columns,
-    score_sets,
-    shown,
-)
-from hidden_context.analysis.sections.benchmarks import (
-    RM_BENCH_DOMAINS,
-    STYLES,
-    Style,
-    is_ties,
-    measures,
-    share_of_best,
-    ties_entries,
-    ties_id,
-)
+from hidden_context.analysis.sections import benchmarks
+from hidden_context.analysis.sections.benchmarks import STYLES, SectionScores, Style, is_ties
+from hidden_context.data.checks import Place
 from hidden_context.data.published import LABELS, has_lists, plain_row
 from hidden_context.data.row_facts import prompt_of
 from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.data.storage.rows import holds_array, iter_array, require_row
-from hidden_context.errors import DataError
-
-if TYPE_CHECKING:
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
+from hidden_context.statistics.checks import Floats
 
 _NUMBERS: Final = (("scores_chosen", "scores_rejected"), ("score_chosen", "score_rejected"))
 _PART: Final[dict[Style, str]] = {
@@ -51,41 +32,6 @@ _PART: Final[dict[Style, str]] = {
 }
 _COUNT: Final[dict[Style, int]] = {"reward-bench": 1, "rm-bench": STYLES, "judge-bench": 1}
 """How many chosen, and how many rejected, responses a row has; RewardBench 2 has any number."""
-
-
-@dataclass(frozen=True, eq=False)
-class SectionScores:
-    """Scores of N rows of a benchmark by one reward model.
-
-    A row stands once in its subset; one of RewardBench 2's ties may stand in two of its parts.
-
-    Attributes:
-        file: Where it lies.
-        name: The name given to the reward model; empty where it was the only one.
-        style: Which benchmark it is of.
-        subsets: Names of the S subsets, domains or sources, in the order they occur.
-        subset: ``(N,)``, the place of each row's subset among them.
-        row: ``(N,)``, which row of the file it is.
-        cluster: ``(N,)``, the number of each row's prompt, 0 to C − 1.
-        right: By measure ``(N,)``, the share of a row's comparisons in which the chosen response
-            has the higher score; a tie is wrong, as in the benchmarks. All have ``accuracy`` but
-            RM-Bench: ``easy``, ``normal``, ``hard`` and ``average``. In RewardBench 2 a row is
-            right if a chosen response has the highest score of all, and a tie for it counts by the
-            share of chosen ones; see ``ties_entries``.
-        ties: How many of all comparisons are ties.
-        left_out: Rows without a score.
-    """
-
-    file: str
-    name: str
-    style: Style
-    subsets: list[str]
-    subset: Ints
-    row: Ints
-    cluster: Ints
-    right: dict[str, Floats]
-    ties: int
-    left_out: int
 
 
 def read_section_scores(path: str | Path, *, head_type: str | None = None) -> list[SectionScores]:
@@ -121,17 +67,18 @@ def section_scores(
     """Read scored rows of a benchmark and their lines; see ``read_section_scores``."""
     readers: list[_Reader] | None = None
     for line, row in rows:
+        place = Place(file, line)
         if readers is None:
-            readers = _readers_of(row, file, line)
+            readers = _readers_of(row, place)
         for reader in readers:
-            reader.add(line, row)
+            reader.add(place, row)
     return [reader.scores(head_type) for reader in readers or ()]
 
 
 def has_rewards(path: str | Path) -> bool:
     """Whether a file's first row has raw outputs."""
     first = next(_rows(path), None)
-    return first is not None and bool(reward_columns(first[1]))
+    return first is not None and bool(reading.reward_columns(first[1]))
 
 
 def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -141,16 +88,20 @@ def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return ((number, require_row(row)) for number, row in iter_array(path))
 
 
-def _readers_of(row: dict[str, Any], file: str, line: int) -> list[_Reader]:
+def _readers_of(row: dict[str, Any], place: Place) -> list[_Reader]:
     """Choose by the first row how a file is read."""
-    columns = reward_columns(row)
+    columns = reading.reward_columns(row)
     if columns:
-        sets = [(names, name) for name, names in score_sets(columns, file, line)]
+        sets = [(names, name) for name, names in reading.score_sets(columns, place)]
     else:
         numbers = [(names, "") for names in _NUMBERS if all(name in row for name in names)]
         sets = numbers[:1] + [((n,), "") for n in ("scores", "judgments") if n in row]
     found = [(_style_of(row, names), names, name) for names, name in sets]
-    return [_Reader(file, style, names, name) for style, names, name in found if style is not None]
+    return [
+        _Reader(str(place.file), style, names, name)
+        for style, names, name in found
+        if style is not None
+    ]
 
 
 def _style_of(row: dict[str, Any], columns: tuple[str, ...]) -> Style | None:
@@ -159,7 +110,9 @@ def _style_of(row: dict[str, Any], columns: tuple[str, ...]) -> Style | None:
     is_pair = two and columns[0].startswith("reward_output")
     lengths = [len(row[name]) if isinstance(row[name], list) else 0 for name in columns]
     several = not is_pair and (lists or max(lengths) > 1)
-    known = two or (lengths == [2 * STYLES] and (lists or row.get("domain") in RM_BENCH_DOMAINS))
+    known = two or (
+        lengths == [2 * STYLES] and (lists or row.get("domain") in benchmarks.RM_BENCH_DOMAINS)
+    )
     if isinstance(row.get("domain"), str) and several and known:
         return "rm-bench"
     if isinstance(row.get("subset"), str):
@@ -179,25 +132,26 @@ class _Reader:
     def __init__(self, file: str, style: Style, columns: tuple[str, ...], name: str) -> None:
         self.file, self.style, self.columns, self.name = file, style, columns, name
         self.is_raw = columns[0].startswith("reward_output")
-        self.checks = RawOutputChecks(file)
+        self.checks = reading.RawOutputChecks()
         self.outputs: list[list[float]] = []
         self.counts: list[tuple[int, int]] = []
         self.parts: list[str] = []
         self.ids: list[tuple[str, str]] = []
         self.prompts: dict[str, int] = {}
         self.cluster: list[int] = []
-        self.left_out = self.line = 0
+        self.left_out = 0
+        self.place = Place(file)
 
-    def add(self, line: int, row: dict[str, Any]) -> None:
+    def add(self, place: Place, row: dict[str, Any]) -> None:
         """Read one row."""
-        self.line, column = line, _PART[self.style]
+        self.place, column = place, _PART[self.style]
         part = row.get(column)
         if not isinstance(part, str) or not part:
             remedy = f"Every row of a {self.style} file says what it is part of"
-            raise self._error(column, f"a name is needed, not {shown(part)}", remedy)
+            raise place.error(f"a name is needed, not {reading.shown(part)}", column, remedy)
         if self.style == "judge-bench" and row.get("label") not in LABELS:
-            problem = f"one of {', '.join(LABELS)} is needed, not {shown(row.get('label'))}"
-            raise self._error("label", problem, "It says which response is better")
+            problem = f"one of {', '.join(LABELS)} is needed, not {reading.shown(row.get('label'))}"
+            raise place.error(problem, "label", "It says which response is better")
         sides = self._sides(row)
         if any(value is None for side in sides for value in side):
             self.left_out += 1
@@ -206,25 +160,22 @@ class _Reader:
         self.outputs += [value for side in sides for value in side if value is not None]
         self.counts.append((len(sides[0]), len(sides[1])))
         self.parts.append(part)
-        self.ids.append(ties_id(row.get("id")) if is_ties(part) else ("", ""))
+        self.ids.append(benchmarks.ties_id(row.get("id")) if is_ties(part) else ("", ""))
         number = self.ids[-1][1]
         # a row without a prompt is a prompt of its own
-        key = f"\0ties {number}" if number else _prompt_key(row) or f"\0{line}"
+        key = f"\0ties {number}" if number else _prompt_key(row) or f"\0{place.line}"
         self.cluster.append(self.prompts.setdefault(key, len(self.prompts)))
 
     def _check_counts(self, sides: Sequence[Sequence[Any]]) -> None:
         wanted = _COUNT.get(self.style)
-        for place, side in enumerate(sides):
+        for number, side in enumerate(sides):
             if not side or (wanted and len(side) != wanted):
                 count, found = wanted or "one or more", " and ".join(str(len(s)) for s in sides)
-                raise self._error(
-                    self.columns[min(place, len(self.columns) - 1)],
+                raise self.place.error(
                     f"{count} chosen and {count} rejected scores are needed, not {found}",
+                    self.columns[min(number, len(self.columns) - 1)],
                     f"Each row of a {self.style} file has a score for every response",
                 )
-
-    def _error(self, field: str, problem: str, remedy: str) -> DataError:
-        return DataError(problem, file=self.file, line=self.line, field=field, remedy=remedy)
 
     def _sides(self, row: dict[str, Any]) -> tuple[list[list[float] | None], ...]:
         """Return the outputs of the chosen and of the rejected responses; None without a score."""
@@ -232,7 +183,7 @@ class _Reader:
             if name not in row:
                 remedy = "Score all rows with the same reward model; null is a text without a score"
                 problem = "the column is missing, but stands on the first line"
-                raise self._error(name, problem, remedy)
+                raise self.place.error(problem, name, remedy)
         if self.columns == ("judgments",):
             verdict = self._verdict(row)
             return [None if verdict is None else [verdict]], [[0.0]]
@@ -247,9 +198,9 @@ class _Reader:
             right = count if isinstance(count, int) else 0
             wrong = len(values) - right
         if row[name] is not None and (len(values) != right + wrong or min(right, wrong) < 1):
-            raise self._error(
-                name,
+            raise self.place.error(
                 f"it has {len(values)} scores for {right} chosen and {wrong} rejected responses",
+                name,
                 "The chosen responses come first, then the rejected ones, at least one of each",
             )
         return values[:right] or [None], values[right:] or [None]
@@ -264,9 +215,9 @@ class _Reader:
             return None
         said = judgments if isinstance(judgments, list) else [judgments]
         if not said or any(each is not None and not isinstance(each, dict) for each in said):
-            problem = f"a list of verdicts is needed, not {shown(judgments)}"
+            problem = f"a list of verdicts is needed, not {reading.shown(judgments)}"
             remedy = 'Write [{"decision": "A>B"}, {"decision": "B>A"}]'
-            raise self._error("judgments", problem, remedy)
+            raise self.place.error(problem, "judgments", remedy)
         decisions = [(each or {}).get("decision") for each in said]
         signs = [(each == row["label"]) - (each in [*LABELS]) / 2 for each in decisions]
         return sum(-sign if place else sign for place, sign in enumerate(signs))
@@ -274,18 +225,18 @@ class _Reader:
     def _values(self, value: Any, name: str) -> list[list[float] | None]:
         """Check one column's outputs; a number stands for a list of one."""
         if self.is_raw and len(self.columns) == 2:
-            return [self.checks.numbers(value, self.line, name)]
+            return [self.checks.numbers(value, self.place, name)]
         if not isinstance(value, list):
-            return [self.checks.numbers(value if value is None else [value], self.line, name)]
+            return [self.checks.numbers(value if value is None else [value], self.place, name)]
         if not self.is_raw:
             value = [item if item is None or isinstance(item, list) else [item] for item in value]
-        places = ((f"{name}[{place}]", item) for place, item in enumerate(value))
-        return [self.checks.numbers(item, self.line, place) for place, item in places]
+        fields = ((f"{name}[{place}]", item) for place, item in enumerate(value))
+        return [self.checks.numbers(item, self.place, field) for field, item in fields]
 
     def scores(self, head_type: str | None) -> SectionScores:
         """Compare chosen with rejected responses."""
         if not self.counts:
-            raise no_reward(self.file, self.left_out, self.columns[0])
+            raise reading.no_reward(self.file, self.left_out, self.columns[0])
         raw = np.array(self.outputs, dtype=np.float64)
         rewards = self._means(raw, head_type) if self.is_raw else raw[..., 0]
         ends = np.cumsum(np.array(self.counts).ravel())[:-1]
@@ -294,25 +245,26 @@ class _Reader:
         parts, rows = self.parts, list(range(len(sides)))
         if self.style == "reward-bench-2":
             entries = [
-                (part, row, share_of_best(*sides[row]))
+                (part, row, benchmarks.share_of_best(*sides[row]))
                 for row, part in enumerate(parts)
                 if not is_ties(part)
             ]
             ties = [row for row, part in enumerate(parts) if is_ties(part)]
-            own = ties_entries([self.ids[row] for row in ties], [sides[row] for row in ties])
+            ids, tied = [self.ids[row] for row in ties], [sides[row] for row in ties]
+            own = benchmarks.ties_entries(ids, tied)
             entries += [(part, ties[place], value) for part, place, value in own]
             parts, rows = [part for part, _, _ in entries], [row for _, row, _ in entries]
             right = {"accuracy": np.array([value for _, _, value in entries])}
         else:
-            right = measures(np.stack([chosen[:, None] - rejected for chosen, rejected in sides]))
+            gaps = np.stack([chosen[:, None] - rejected for chosen, rejected in sides])
+            right = benchmarks.measures(gaps)
         subsets = list(dict.fromkeys(parts))
-        place = {name: number for number, name in enumerate(subsets)}
         return SectionScores(
             self.file,
             self.name,
             self.style,
             subsets,
-            np.array([place[part] for part in parts], dtype=np.int64),
+            np.array([subsets.index(part) for part in parts], dtype=np.int64),
             np.array(rows, dtype=np.int64),
             np.array(self.cluster, dtype=np.int64)[rows],
             right,

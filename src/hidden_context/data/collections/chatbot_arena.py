@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-from hidden_context.data.checks import describe
-from hidden_context.data.collections.source import AS_PUBLISHED, LeftOut, Published, Row, Source
+from hidden_context.data.collections.source import Examples, Published, Row, Source
 from hidden_context.data.dialogue import is_blank, shared_prompt
-from hidden_context.data.example import Example
-from hidden_context.data.storage.unique_names import loads
 
 _BATTLE: Final = ("conversation_a", "conversation_b", "winner")
 _PREFERENCES: Final = {"model_a": 1.0, "tie": 0.5, "model_b": 0.0}
@@ -29,24 +26,21 @@ class _NotComparableError(Exception):
     """A battle that cannot be compared; the message is the reason, in words."""
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each battle: what both sides share is the prompt, and the vote is on all that follows.
 
     The two conversations part at the first answer, as each model goes on from its own, and the
     user votes on both as a whole: so a response holds all later turns, the user's included.
     """
-    seen: set[tuple[str, str]] = set()
     for release in files.columns:
         for row in files.rows(release):
             item = row.identifier("id" if row.get("id") is not None else "question_id")
-            if (release, item) in seen:
-                left_out["battles that occur twice, by their id"] += 1
+            if row.repeats("battles that occur twice, by their id", release, item):
                 continue
-            seen.add((release, item))
             try:
                 sides = _sides(row, release)
             except _NotComparableError as reason:
-                left_out[str(reason)] += 1
+                row.leave_out(str(reason))
                 continue
             prompt = shared_prompt(*sides)
             yield row.example(
@@ -94,7 +88,10 @@ def _messages(row: Row, field: str) -> _Chat:
 
 def _zipped(row: Row, asked: str, answered: str) -> _Chat:
     """Read a conversation whose questions and answers are two columns, each the JSON of a list."""
-    questions, answers = (_json_list(row, field) for field in (asked, answered))
+    questions, answers = (
+        row.with_values({field: row.json(field, "a list")}).listed(field, "text")
+        for field in (asked, answered)
+    )
     if len(questions) != len(answers):
         raise _NotComparableError("battles with more questions than answers, or fewer")
     return [
@@ -104,16 +101,6 @@ def _zipped(row: Row, asked: str, answered: str) -> _Chat:
     ]
 
 
-def _json_list(row: Row, field: str) -> list[Any]:
-    text = row.text(field)
-    try:
-        value = loads(text)
-    except ValueError as error:
-        problem = f"the JSON of a list is needed, not {describe(text)} ({error})"
-        raise row.error(problem, field, AS_PUBLISHED) from error
-    return row.with_values({field: value}).listed(field, "text")
-
-
 def _with_context(sides: Sequence[_Chat], row: Row) -> list[_Chat]:
     """Put what the session held earlier before the two conversations of a later vote.
 
@@ -121,9 +108,7 @@ def _with_context(sides: Sequence[_Chat], row: Row) -> list[_Chat]:
     their side. The row's conversations begin after the vote before; its ``full_conversation`` holds
     all turns of the session.
     """
-    if row.get("full_conversation") in (None, []):
-        raise _NotComparableError(_NO_CONTEXT)
-    turns = list(row.entries("full_conversation"))
+    turns = row.entries_or_none("full_conversation")
     whole = [_flat(turns, f"model_side_{side}") for side in "ab"]
     both = list(zip(whole, sides, strict=True))
     starts = [
@@ -145,7 +130,7 @@ def _flat(turns: Sequence[Row], side: str) -> list[dict[str, Any] | None]:
         None if text is None else {"role": role, "content": text}
         for turn in turns
         for name, role in (("user", "user"), (side, "assistant"))
-        for text in [_text_of((turn.get(name) or {}).get("content"))]
+        for text in [_text_of(turn.object_or_empty(name).get("content"))]
     ]
 
 
@@ -193,7 +178,6 @@ def _vote(row: Row, release: str) -> dict[str, Any]:
 
 
 SOURCE = Source(
-    name="chatbot_arena",
     title="Chatbot Arena conversations and human preferences",
     licence=(
         "CC BY 4.0 (users' prompts of the 100k and 140k; answers under the terms of the models' "

@@ -7,15 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.collections.source import (
-    LeftOut,
-    Messages,
-    Published,
-    Row,
-    Source,
-    check_once,
-)
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source
 
 _ROLES: Final = {
     "developer": "system",  # as system messages were renamed for the release
@@ -25,10 +17,9 @@ _ABOUT: Final = (
     *("age", "gender", "education_level", "country_of_residence", "generative_ai_usage"),
     "ai_concern_level",
 )
-_UNKNOWN: Final = (None, "", "Prefer not to say")
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each prompt twice: with the personal rankings, and with the rankings for all.
 
     Only some annotators were asked for a personal ranking, and for unacceptable answers, which pass
@@ -36,13 +27,11 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     """
     if not files.of_kind["comparisons"]:
         raise files.error("annotators alone hold no prompts", files.paths[0])
-    seen: set[str] = set()
-    for row in files.rows("comparisons"):
-        check_once(row, "prompt_id", seen)
-        yield from _examples(row, left_out)
+    for row in files.rows("comparisons", once="prompt_id"):
+        yield from _examples(row)
 
 
-def _examples(row: Row, left_out: LeftOut) -> Iterator[Example]:
+def _examples(row: Row) -> Examples:
     prompt = _messages(row.object("prompt"))
     answers = {
         answer.text("response_index").strip(): _messages(answer)
@@ -55,10 +44,10 @@ def _examples(row: Row, left_out: LeftOut) -> Iterator[Example]:
         rankings = [
             ranking
             for said in assessments
-            for ranking in _rankings(said, objective, tuple(answers), left_out)
+            for ranking in _rankings(said, objective, tuple(answers))
         ]
         if not rankings:
-            left_out[f"prompts without a {objective} ranking"] += 1
+            row.leave_out(f"prompts without a {objective} ranking")
             continue
         yield row.example(
             prompt=prompt,
@@ -69,20 +58,18 @@ def _examples(row: Row, left_out: LeftOut) -> Iterator[Example]:
         )
 
 
-def _rankings(
-    said: Row, objective: str, names: Sequence[str], left_out: LeftOut
-) -> Iterator[dict[str, Any]]:
+def _rankings(said: Row, objective: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Read the rankings of one assessment by one objective; none if it was not asked for."""
     who, blocks = said.annotator("annotator_id"), said.object("ranking_blocks")
     if blocks.get(objective) in (None, []):
-        left_out[f"assessments without a {objective} ranking"] += 1
+        said.leave_out(f"assessments without a {objective} ranking")
         return
     unacceptable = _unacceptable(blocks)
     about = said.kept("importance", "representativeness", "subjectivity")
     for block in blocks.entries(objective):
         ranks = _ranks_of(block.text("ranking"), names)
         if ranks is None:
-            left_out["rankings that are not an order of the answers"] += 1
+            said.leave_out("rankings that are not an order of the answers")
             continue
         yield {
             "annotator": who,
@@ -135,8 +122,8 @@ def _read_annotators(files: Published) -> Covariates:
     known: Covariates = {}
     for row in files.rows("annotators"):
         who, told = row.annotator("annotator_id"), row.object("demographics")
-        values = {name: _plain(told.get(name)) for name in _ABOUT}
-        values = {name: value for name, value in values.items() if value not in _UNKNOWN}
+        plain = {name: _plain(told.get(name)) for name in _ABOUT}
+        values = row.with_values(plain).known(*_ABOUT)
         for name, value in values.items():
             if not isinstance(value, (str, int, float)) or isinstance(value, bool):
                 raise told.unfit("text or a number", name)
@@ -146,7 +133,6 @@ def _read_annotators(files: Published) -> Covariates:
 
 
 SOURCE = Source(
-    name="collective_alignment",
     title="Collective Alignment 1 (CoVal)",
     licence="CC BY 4.0",
     citation=(

@@ -8,33 +8,28 @@ from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.collections.source import LeftOut, Messages, Published, Row, Source, user
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source, user
 
 _TURNS: Final = ("first", "second", "third", "fourth")
 _ANSWERS: Final = tuple(f"response_{letter}" for letter in "abcd")
 _END: Final = "<|end_of_text|>"
 _ABOUT: Final = ("age", "gender", "education_level", "political", "ethnicity", "country")
-_UNKNOWN: Final = (None, "", "Prefer not to say")
 _FLAGS: Final = ("is_pregenerated_first_prompt", "in_balanced_subset", "in_balanced_subset_10")
 
 _Item: TypeAlias = "dict[str, Any]"
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each turn as an example; first turns of one prompt and the same answers are one.
 
     The chat goes on with the answer that was chosen.
     """
-    seen: set[str] = set()
     shared: dict[tuple[str, ...], tuple[Row, _Item]] = {}
     for row in files.rows("conversations"):
         name = row.identifier("conversation_id")
-        if name in seen:
-            left_out["conversations that occur twice, by their id"] += 1
+        if row.repeats("conversations that occur twice, by their id", name):
             continue
-        seen.add(name)
-        for item in _items(row, left_out):
+        for item in _items(row):
             if item["turn"] > 1:
                 yield row.example(**item)
                 continue
@@ -47,24 +42,23 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
         yield row.example(**item)
 
 
-def _items(row: Row, left_out: LeftOut) -> Iterator[_Item]:
+def _items(row: Row) -> Iterator[_Item]:
     """Make a row of each turn that was judged, as far as the chat before it is known."""
     chat: Messages | None = []
     last = max((n for n, turn in enumerate(_TURNS) if _is_there(row, turn)), default=-1)
     for number, turn in enumerate(_TURNS[: last + 1], start=1):
         if chat is None:
-            reason = "turns whose chat so far is unknown, as an earlier turn is missing"
-            left_out[reason] += 1
+            row.leave_out("turns whose chat so far is unknown, as an earlier turn is missing")
             continue
-        answers, chosen = _answers(row, turn, left_out)
+        answers, chosen = _answers(row, turn)
         if chosen is None or row.get(f"{turn}_turn_prompt") in (None, ""):
-            left_out["turns without a choice, or whose chosen answer is missing"] += 1
+            row.leave_out("turns without a choice, or whose chosen answer is missing")
             chat = None
             continue
         prompt = chat + user(row.text(f"{turn}_turn_prompt"))
         chat = [*prompt, {"role": "assistant", "content": chosen}]
         if len(answers) < 2:
-            left_out["choices among answers that are all the same"] += 1
+            row.leave_out("choices among answers that are all the same")
             continue
         said = {"annotator": row.annotator("annotator_id")}
         if row.get(f"{turn}_turn_feedback") not in (None, ""):
@@ -86,7 +80,7 @@ def _is_there(row: Row, turn: str) -> bool:
     return any(row.get(name) not in (None, "") for name in names)
 
 
-def _answers(row: Row, turn: str, left_out: LeftOut) -> tuple[list[str], str | None]:
+def _answers(row: Row, turn: str) -> tuple[list[str], str | None]:
     """Read the different answers of a turn in their order, and the one that was chosen."""
     preferred = f"{turn}_turn_preferred_response"
     if row.get(preferred) in (None, ""):
@@ -100,12 +94,9 @@ def _answers(row: Row, turn: str, left_out: LeftOut) -> tuple[list[str], str | N
     if choice not in texts:
         return [], None
     answers = list(dict.fromkeys(texts.values()))
-    for reason, count in (
-        ("answers that are missing beside a choice", len(_ANSWERS) - len(texts)),
-        ("answers with the same text as another of the turn", len(texts) - len(answers)),
-    ):
-        if count:
-            left_out[reason] += count
+    row.leave_out("answers that are missing beside a choice", len(_ANSWERS) - len(texts))
+    same = len(texts) - len(answers)
+    row.leave_out("answers with the same text as another of the turn", same)
     return answers, texts[choice]
 
 
@@ -150,9 +141,9 @@ def _read_annotators(files: Published) -> Covariates:
     for row in files.rows("conversations"):
         values = told.setdefault(row.annotator("annotator_id"), {})
         about = {name: row.get(f"annotator_{name}") for name in _ABOUT}
-        for name, value in {**about, "assigned_lang": row.get("assigned_lang")}.items():
-            if value not in _UNKNOWN:
-                values.setdefault(name, set()).add(str(value))
+        about["assigned_lang"] = row.get("assigned_lang")
+        for name, value in row.with_values(about).known(*about).items():
+            values.setdefault(name, set()).add(str(value))
     return {
         who: {name: " and ".join(sorted(texts)) for name, texts in values.items()}
         for who, values in told.items()
@@ -160,7 +151,6 @@ def _read_annotators(files: Published) -> Covariates:
 
 
 SOURCE = Source(
-    name="community_alignment",
     title="Community Alignment",
     licence="CC BY 4.0",
     citation=(

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.collections.source import (
-    LeftOut,
-    Messages,
-    Published,
-    Row,
-    Source,
-    split_turns,
-    user,
-)
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source, user
 from hidden_context.data.example import Example
 
 _ANSWERS: Final = {"Yes": 1.0, "No": 0.0, "Unsure": None}
 _TURN: Final = re.compile(r"^(USER|LAMDA):[ ]?", re.MULTILINE)
-_ROLES: Final = {"USER": "user", "LAMDA": "assistant"}
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each conversation with every rater's answer about its last reply: 1 unsafe, 0 safe."""
-    path = _one_file(files)
-    if files.of_kind["conversations"]:
-        for row in files.rows_of(path):
-            answers = enumerate(row.listed("unsafe", "answer"))
-            said = [_entry(str(n), row.with_values({"unsafe": a}), "unsafe") for n, a in answers]
-            yield _example(row, row.get("item"), said)
-        return
+    _check_files(files)
+    for row in files.rows("conversations"):
+        answers = enumerate(row.listed("unsafe", "answer"))
+        said = [_entry(str(n), row.with_values({"unsafe": a}), "unsafe") for n, a in answers]
+        yield _example(row, row.get("item"), said)
     # By the texts too: they tell what was rated, not a number alone.
     items: dict[tuple[Any, ...], tuple[Row, list[dict[str, Any]]]] = {}
-    for row in files.rows_of(path):
+    for row in files.rows("ratings"):
         item = (row.text("item_id"), row["context"] and row.text("context"), row.text("response"))
         entry = _entry(row.annotator("rater_id"), row, "Q_overall")
         items.setdefault(item, (row, []))[1].append(entry)
@@ -45,7 +32,7 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
 
 def _example(row: Row, item: Any, said: list[dict[str, Any]]) -> Example:
     return row.example(
-        prompt=_read_turns("" if row.get("context") is None else row.text("context")),
+        prompt=_read_turns(row),
         responses=[row.text("response")],
         judgements=said,
         objective="unsafe",
@@ -61,16 +48,17 @@ def _entry(who: str, row: Row, field: str) -> dict[str, Any]:
     return {"annotator": who, **said}
 
 
-def _read_turns(context: str) -> Messages:
+def _read_turns(row: Row) -> Messages:
     """Read turns, each of which begins with its speaker, as chat messages; the user begins."""
-    before, turns = split_turns(context, _TURN, _ROLES)
+    given = {"context": ""} if row.get("context") is None else row
+    before, turns = row.with_values(given).turns("context", _TURN)
     chat = [*(user(before) if before.strip() else []), *turns]
     return [{**message, "content": message["content"].rstrip("\n")} for message in chat]
 
 
 def _read_annotators(files: Published) -> Covariates:
     """Read the demographics that the rows of the CSV file repeat for each rater."""
-    _one_file(files)
+    _check_files(files)
     known: Covariates = {}
     for row in files.rows("ratings"):
         who = row.annotator("rater_id")
@@ -85,15 +73,12 @@ def _read_annotators(files: Published) -> Covariates:
     return known
 
 
-def _one_file(files: Published) -> Path:
-    paths = [path for paths in files.of_kind.values() for path in paths]
-    if len(paths) != 1:
-        raise files.error(f"one file is needed, not {len(paths)}")
-    return paths[0]
+def _check_files(files: Published) -> None:
+    if len(files.paths) != 1:
+        raise files.error(f"one file is needed, not {len(files.paths)}")
 
 
 SOURCE = Source(
-    name="dices",
     title="DICES",
     licence="CC BY 4.0",
     citation=(

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from hidden_context.data.checks import describe
 from hidden_context.data.collections.helpsteer2 import ATTRIBUTES, read_ratings, read_turns
-from hidden_context.data.collections.source import LeftOut, Messages, Published, Row, Source
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source
 
 _IN_LABELS: Final = ("quality", "toxicity", "humor", "creativity", *ATTRIBUTES)
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each answer once for each attribute that it was rated for."""
     for row in files.rows("rated"):
-        prompt, answer = read_turns(row.text("prompt")), row.text("response")
+        prompt, answer = read_turns(row), row.text("response")
         for name in ATTRIBUTES:
             if row.get(name) in (None, []):
-                left_out[f"answers without a rating for {name}"] += 1
+                row.leave_out(f"answers without a rating for {name}")
                 continue
             yield row.example(
                 prompt=prompt,
@@ -29,12 +28,11 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
                 judgements=read_ratings(row, name),
                 criterion=name,
             )
-    seen: set[bytes] = set()
     for row in files.rows("conversations"):
-        yield from _conversation(row, seen, left_out)
+        yield from _conversation(row)
 
 
-def _conversation(row: Row, seen: set[bytes], left_out: LeftOut) -> Iterator[Example]:
+def _conversation(row: Row) -> Examples:
     """Read the labelled answers of a conversation; the masked turns are the user's.
 
     Some conversations begin alike and part later: the part they share is read once.
@@ -49,13 +47,10 @@ def _conversation(row: Row, seen: set[bytes], left_out: LeftOut) -> Iterator[Exa
         text, label = turn.text("value"), turn.get("label")
         if label not in (None, ""):
             labelled = True
-            key = hashlib.sha256(json.dumps([chat, text, label]).encode()).digest()
+            key = hashlib.sha256(json.dumps([chat, text, label]).encode()).hexdigest()
             if role == "user":
-                left_out["labels of user turns"] += 1
-            elif key in seen:
-                left_out["answers with the same label in an earlier conversation"] += 1
-            else:
-                seen.add(key)
+                row.leave_out("labels of user turns")
+            elif not row.repeats("answers with the same label in an earlier conversation", key):
                 for name, rating in _read_label(turn).items():
                     yield row.example(
                         prompt=chat,
@@ -66,7 +61,7 @@ def _conversation(row: Row, seen: set[bytes], left_out: LeftOut) -> Iterator[Exa
                     )
         chat = [*chat, {"role": role, "content": text}]
     if not labelled:
-        left_out["conversations without a label"] += 1
+        row.leave_out("conversations without a label")
 
 
 def _read_label(turn: Row) -> Mapping[str, float]:
@@ -82,7 +77,6 @@ def _read_label(turn: Row) -> Mapping[str, float]:
 
 
 SOURCE = Source(
-    name="helpsteer",
     title="HelpSteer",
     licence="CC BY 4.0",
     citation=(

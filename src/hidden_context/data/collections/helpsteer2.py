@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
-from hidden_context.data.collections.source import (
-    LeftOut,
-    Messages,
-    Published,
-    Row,
-    Source,
-    split_turns,
-    user,
-)
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source, user
 from hidden_context.data.example import Example
 
 ATTRIBUTES: Final = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _NEITHER: Final = -100
 _TURN: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
-_ROLES: Final = {"User": "user", "Assistant": "assistant"}
 
 
 def strength_entry(said: Row, field: str) -> dict[str, Any]:
@@ -50,23 +39,22 @@ def read_ratings(row: Row, attribute: str) -> list[dict[str, Any]]:
     return [{"response": 0, "rating": float(level)} for level in levels]
 
 
-def read_turns(prompt: str) -> Messages:
-    """Read the turns of a prompt as chat messages; the first is the user's and has no mark."""
-    first, turns = split_turns(prompt, _TURN, _ROLES)
+def read_turns(row: Row) -> Messages:
+    """Read the turns of the prompt as chat messages; the first is the user's and has no mark."""
+    first, turns = row.turns("prompt", _TURN)
     return user(first) + turns
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read pairs with each annotator's preference, and answers with their ratings."""
-    for row in files.rows("preference"):
-        yield _read_pair(row)
+    yield from map(_read_pair, files.rows("preference"))
     ratings = files.of_kind["ratings"]
-    if len({_is_list(files, path) for path in ratings}) > 1:
+    if len({type(next(files.rows_of(path))["helpfulness"]) is list for path in ratings}) > 1:
         problem = "the files hold the same ratings twice, each annotator's and their means"
         raise files.error(problem, ratings[0])
     for row in files.rows("ratings"):
         yield row.example(
-            prompt=read_turns(row.text("prompt")),
+            prompt=read_turns(row),
             responses=[row.text("response")],
             judgements=read_ratings(row, "helpfulness"),
             data_subset="ratings",
@@ -76,28 +64,22 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
 
 
 def _read_pair(row: Row) -> Example:
-    singles, overall = "all_preferences_unprocessed", "preference_strength"
-    said = [strength_entry(row, overall)]  # by the annotators who agree most
-    if row.get(singles) not in (None, []):
-        said = [
-            {**strength_entry(one, "strength"), **one.kept("justification")}
-            for one in row.entries(singles)
-        ]
+    overall = "preference_strength"
+    agreed = strength_entry(row, overall)  # by the annotators who agree most
+    said = [
+        {**strength_entry(one, "strength"), **one.kept("justification")}
+        for one in row.entries_or_none("all_preferences_unprocessed")
+    ]
     return row.example(
-        prompt=read_turns(row.text("prompt")),
+        prompt=read_turns(row),
         responses=row.texts("response_1", "response_2"),
-        judgements=said,
+        judgements=said or [agreed],
         data_subset="preference",
         **row.kept("split", overall),
     )
 
 
-def _is_list(files: Published, path: Path) -> bool:
-    return isinstance(next(files.rows_of(path))["helpfulness"], list)
-
-
 SOURCE = Source(
-    name="helpsteer2",
     title="HelpSteer2 and HelpSteer2-Preference",
     licence="CC BY 4.0",
     citation=(

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from hidden_context.data.collections.helpsteer2 import strength_entry
-from hidden_context.data.collections.source import LeftOut, Published, Source
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Source
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each pair with the preference of each person."""
     for row in files.rows("preference"):
-        if row.get("individual_preference") in (None, []):
-            left_out["rows without a preference of any person"] += 1
+        people = row.entries_or_none("individual_preference")
+        if not people:
+            row.leave_out("rows without a preference of any person")
             continue
         yield row.example(
             prompt=row.listed("context", "message"),
             responses=row.texts("response1", "response2"),
             judgements=[
-                {**strength_entry(said, "score"), **said.kept("reasoning")}
-                for said in row.entries("individual_preference")
+                {**strength_entry(one, "score"), **one.kept("reasoning")} for one in people
             ],
             **row.kept("domain", "language", "overall_preference"),
         )
 
 
 SOURCE = Source(
-    name="helpsteer3",
     title="HelpSteer3-Preference",
     licence="CC BY 4.0",
     citation=(

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hidden_context.data.checks import Place, describe, read_list
-from hidden_context.data.collections.source import (
-    LeftOut,
-    Messages,
-    Published,
-    Row,
-    Source,
-    split_turns,
-    user,
-)
+from hidden_context.data.checks import Place
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 from hidden_context.data.example import Example
 from hidden_context.data.storage.files import read_json
 from hidden_context.data.storage.rows import data_suffix
@@ -30,26 +22,26 @@ _WRAPPED: Final = re.compile(
     re.DOTALL,
 )
 _TURN: Final = re.compile(r"\n\s*\n\s*(Human|Assistant):\s*")
-_ROLES: Final = {"Human": "user", "Assistant": "assistant"}
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each pair as one vote, without an annotator, for the answer that its authors prefer."""
     for path in files.paths:
         subset = _subset_of([path.parent.name, *re.split(r"[^a-z]+", path.name.lower())])
         task = _read_task(path)
         if task is not None:
             subset = _subset_of(str(task.get("name", "")).split("_")) or subset
-            for row in _scored(task, Place(path), files.remedy):
-                scores = row["target_scores"]
-                labels = list(scores.values())
-                yield _pair(row, row["input"], list(scores), labels, "target_scores", subset)
+            for row in Row(task, Place(path), files).entries("examples"):
+                scores = row.object("target_scores")
+                answers, labels = list(scores), list(scores.values())
+                yield _pair(row, row.text("input"), answers, labels, "target_scores", subset)
         elif files.kind_of(path) == "wrapped":
-            for row in files.rows_of(path):
-                yield _read_wrapped(row)
+            yield from map(_read_wrapped, files.rows_of(path))
         else:
             for row in files.rows_of(path):
-                yield _read_choices(row, subset)
+                targets = row.object("targets")
+                answers, labels = (targets.listed(f"{one}s", one) for one in ("choice", "label"))
+                yield _pair(row, row.text("input"), answers, labels, "targets", subset)
 
 
 def _read_task(path: Path) -> dict[str, Any] | None:
@@ -61,27 +53,6 @@ def _read_task(path: Path) -> dict[str, Any] | None:
     except DataError:  # JSON Lines, or what the reader of rows names
         return None
     return content if isinstance(content, dict) and "examples" in content else None
-
-
-def _scored(task: dict[str, Any], place: Place, remedy: str) -> Iterator[Row]:
-    """Yield the examples of a task: an input, and the score of each answer."""
-    listed = read_list(task["examples"], "examples", place, remedy, "example")
-    for number, row in enumerate(listed):
-        found = row if isinstance(row, dict) else {}
-        fits = isinstance(found.get("target_scores"), dict) and isinstance(found.get("input"), str)
-        if not fits:
-            problem = f"an 'input' and its 'target_scores' are needed, not {describe(row)}"
-            raise place.error(problem, f"examples[{number}]", remedy)
-        yield Row(found, place, remedy, f"examples[{number}].")
-
-
-def _read_choices(row: Row, subset: str | None) -> Example:
-    if not isinstance(row.get("targets"), dict):
-        problem = f"'choices' with their 'labels' are needed, not {describe(row.get('targets'))}"
-        raise row.error(problem, "targets")
-    targets = row.object("targets")
-    choices, labels = targets.listed("choices", "choice"), targets.listed("labels", "label")
-    return _pair(row, row.text("input"), choices, labels, "targets", subset)
 
 
 def _read_wrapped(row: Row) -> Example:
@@ -111,22 +82,17 @@ def _pair(
     if len(responses) != 2 or sorted(numbers) != [0, 1] or len(labels) != 2:
         problem = f"two answers are needed, one labelled 1 and one 0, not {labels!r:.60}"
         raise row.error(problem, field)
-    for answer in responses:
-        if not isinstance(answer, str):
-            raise row.error(f"text is needed, not {describe(answer)}", field)
-    chosen, rejected = (responses[numbers.index(label)] for label in (1, 0))
+    chosen, rejected = (
+        row.with_values({field: responses[numbers.index(label)]}).text(field) for label in (1, 0)
+    )
+    # the first turn is the human's and has no mark
+    first, turns = row.with_values({"input": prompt}).turns("input", _TURN)
     return row.example(
-        prompt=_messages(prompt),
+        prompt=[message for message in user(first) + turns if message["content"].strip()],
         chosen=[{"role": "assistant", "content": chosen}],
         rejected=[{"role": "assistant", "content": rejected}],
         **({} if subset is None else {"data_subset": subset}),
     )
-
-
-def _messages(prompt: str) -> Messages:
-    """Read the turns of a prompt as chat messages; the first is the human's and has no mark."""
-    first, turns = split_turns(prompt, _TURN, _ROLES)
-    return [message for message in user(first) + turns if message["content"].strip()]
 
 
 def _subset_of(words: Sequence[str]) -> str | None:
@@ -134,7 +100,6 @@ def _subset_of(words: Sequence[str]) -> str | None:
 
 
 SOURCE = Source(
-    name="hhh_alignment",
     title="Helpful, Honest and Harmless alignment",
     licence="Apache 2.0",
     citation=(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 from hidden_context.data.example import Example
 
 _RANKED: Final = "_rankings"
@@ -16,13 +16,13 @@ _RANKED: Final = "_rankings"
 _Items: TypeAlias = "dict[tuple[str, ...], tuple[Row, str, list[dict[str, Any]]]]"
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each instruction with the paragraphs that answer it, and every writer's ranking."""
     for row in files.rows("items"):
-        if row.get("rankings") in (None, []):
-            left_out["items without a ranking"] += 1
+        said = row.entries_or_none("rankings")
+        if not said:
+            row.leave_out("items without a ranking")
             continue
-        said = list(row.entries("rankings"))
         for one in said:
             one.annotator("annotator")
             one.listed("ranks", "rank")
@@ -33,7 +33,7 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     for path in files.of_kind["shown"]:
         ranks = _read_ranks(ranked.pop(_writer(path), None), path, files)
         for row in files.rows_of(path):
-            _add(row, ranks, path, items, left_out)
+            _add(row, ranks, path, items)
     for path in ranked.values():
         shown = path.name.replace(_RANKED, "")
         raise files.error(f"the paragraphs that were ranked are missing: {shown}", path)
@@ -53,25 +53,22 @@ def _example(row: Row, rankings: list[dict[str, Any]], columns: Mapping[str, Any
     )
 
 
-def _add(
-    row: Row, ranks: Mapping[int, dict[str, int]], path: Path, items: _Items, left_out: LeftOut
-) -> None:
+def _add(row: Row, ranks: Mapping[int, dict[str, int]], path: Path, items: _Items) -> None:
     """Add a writer's ranking to its item; each writer saw the paragraphs in another order."""
     shown = row.listed_texts("responses")
     said = ranks.get(row.level("instruction_id", 0))
     if said is None:
-        left_out["paragraphs that a writer did not rank"] += 1
-        return
-    if sorted(said) != [f"Response {number + 1}" for number in range(len(shown))]:
+        row.leave_out("paragraphs that a writer did not rank")
+    elif sorted(said) != [f"Response {number + 1}" for number in range(len(shown))]:
         problem = f"{len(shown)} responses were shown, but {', '.join(sorted(said))} are ranked"
         raise row.error(problem, "responses")
-    if len(set(shown)) < len(shown):
-        left_out["rankings with two identical paragraphs"] += 1
-        return
-    key = (row.text("instruction"), *sorted(shown))
-    first, _, rankings = items.setdefault(key, (row, path.parent.name, []))
-    names = [f"Response {shown.index(text) + 1}" for text in first["responses"]]
-    rankings.append({"annotator": _writer(path)[1], "ranks": [said[name] for name in names]})
+    elif len(set(shown)) < len(shown):
+        row.leave_out("rankings with two identical paragraphs")
+    else:
+        key = (row.text("instruction"), *sorted(shown))
+        first, _, rankings = items.setdefault(key, (row, path.parent.name, []))
+        names = [f"Response {shown.index(text) + 1}" for text in first["responses"]]
+        rankings.append({"annotator": _writer(path)[1], "ranks": [said[name] for name in names]})
 
 
 def _read_ranks(path: Path | None, shown: Path, files: Published) -> dict[int, dict[str, int]]:
@@ -98,7 +95,6 @@ def _writer(path: Path) -> tuple[str, str]:
 
 
 SOURCE = Source(
-    name="lamp",
     title="LAMP, preference rankings",
     licence="BSD 3-Clause",
     citation=(

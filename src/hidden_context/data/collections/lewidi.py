@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,11 @@ from typing import Any, Final, TypeAlias
 
 from hidden_context.data.annotators import Covariates
 from hidden_context.data.checks import Place, describe
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, missing_columns
-from hidden_context.data.example import Example
-from hidden_context.data.storage.files import GZIP_ERRORS, open_binary
+from hidden_context.data.collections.source import Examples, Published, Row, Source
+from hidden_context.data.storage.files import GZIP_ERRORS, loads, open_binary, read_json
 from hidden_context.data.storage.rows import data_suffix, holds_array
-from hidden_context.data.storage.unique_names import loads
 from hidden_context.errors import DataError
 
-_OF_ITEMS: Final = ("annotation task", "annotators", "annotations")
 _OF_PEOPLE: Final = ("Age", "Gender")
 _UNKNOWN: Final = (None, "", "nan", "DATA_EXPIRED", "CONSENT_REVOKED")
 _PASSED: Final = (
@@ -68,56 +64,43 @@ _LABELS: Final = ("entailment", "neutral", "contradiction")
 """The words of an inference, each of which an annotator finds right or not."""
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each text once for each objective that it was labelled for."""
-    items, _ = _sorted(files)
-    if not items:
+    if not files.of_kind["items"]:
         raise files.error("annotators alone hold no labels", files.paths[0])
-    for path in items:
-        for item, row in _entries(path, files):
-            task, info = _task_of(row), row.object_or_empty("other_info")
-            prompt, text = _texts(row, task)
-            for objective, said in _labels(row, info, task):
-                if not said:
-                    left_out["texts whose labels for an objective are withheld"] += 1
-                    continue
-                yield row.example(
-                    prompt=prompt,
-                    responses=[text],
-                    judgements=[
-                        {"annotator": f"{task.name}:{who}", "response": 0, "rating": label}
-                        for who, label in said
-                    ],
-                    objective=objective,
-                    data_subset=f"{task.name}_{objective}",
-                    item=item,
-                    **row.kept("split", "lang"),
-                    **info.kept(*_PASSED),
-                )
+    for row in files.rows("items"):
+        task, info = _task_of(row), row.object_or_empty("other_info")
+        prompt, text = _texts(row, task)
+        for objective, said in _labels(row, info, task):
+            if not said:
+                row.leave_out("texts whose labels for an objective are withheld")
+                continue
+            yield row.example(
+                prompt=prompt,
+                responses=[text],
+                judgements=[
+                    {"annotator": f"{task.name}:{who}", "response": 0, "rating": label}
+                    for who, label in said
+                ],
+                objective=objective,
+                data_subset=f"{task.name}_{objective}",
+                item=row.get("id"),
+                **row.kept("split", "lang"),
+                **info.kept(*_PASSED),
+            )
 
 
 def _task_of(row: Row) -> _Task:
-    name = row.get("annotation task")
-    if not isinstance(name, str) or name not in _TASKS:
-        problem = f"the task is missing or unknown ({describe(name)}), not one of {list(_TASKS)}"
-        raise row.error(problem, "annotation task")
-    return _TASKS[name]
+    return _TASKS[row.choice("annotation task", _TASKS)]
 
 
 def _texts(row: Row, task: _Task) -> tuple[str, str]:
     """Return what comes before the labelled text, and that text; both by people, so no chat."""
     if not task.parts:
         return "", row.text("text")
-    given = row.get("text")
-    if isinstance(given, str):  # one data set writes its parts as JSON
-        try:
-            given = loads(given)
-        except ValueError as error:
-            raise row.error(f"not valid JSON: {error}", "text") from error
-    if not isinstance(given, Mapping):
-        problem = f"an object with {', '.join(task.parts)} is needed, not {describe(given)}"
-        raise row.error(problem, "text")
-    *before, last = row.with_values({"text": given}).object("text").texts(*task.parts)
+    if isinstance(row.get("text"), str):  # one data set writes its parts as JSON
+        row = row.with_values({"text": row.json("text", "an object")})
+    *before, last = row.object("text").texts(*task.parts)
     if task.parts[-1] != "user":
         return f"{before[0]}\n\n", last
     turns = [
@@ -177,103 +160,79 @@ def _parts_of(row: Row, field: str) -> list[str]:
 
 def _read_annotators(files: Published) -> Covariates:
     """Read the tables of annotators, and the groups that the items name."""
-    items, tables = _sorted(files)
     known: Covariates = {}
-    for path in items:
-        for _, row in _entries(path, files):
-            info, names = row.object_or_empty("other_info"), _parts_of(row, "annotators")
-            groups = [str(info.get(one, one)) for one in _parts_of(info, "annotators group")]
-            groups = groups or [info.text(who) for who in names if who in info]
-            if len(groups) not in (0, len(names)):
-                problem = f"{len(groups)} groups are given of {len(names)} annotators"
-                raise row.error(problem, "other_info")
-            for who, group in zip(names, groups, strict=False):
-                known.setdefault(f"{_task_of(row).name}:{who}", {})["group"] = group
-    for path in tables:
+    for row in files.rows("items"):
+        info, names = row.object_or_empty("other_info"), _parts_of(row, "annotators")
+        groups = [str(info.get(one, one)) for one in _parts_of(info, "annotators group")]
+        groups = groups or [info.text(who) for who in names if who in info]
+        if len(groups) not in (0, len(names)):
+            problem = f"{len(groups)} groups are given of {len(names)} annotators"
+            raise row.error(problem, "other_info")
+        for who, group in zip(names, groups, strict=False):
+            known.setdefault(f"{_task_of(row).name}:{who}", {})["group"] = group
+    for path in files.of_kind["people"]:
         name = path.name.split("_annotators_meta")[0]
         if name not in {task.name for task in _TASKS.values()}:
             problem = "the name of the file has to begin with the data set of the annotators"
             raise files.error(problem, path)
-        for who, row in _entries(path, files):
+        for row in files.rows_of(path):
             # One data set has a number alone for a name.
-            known.setdefault(f"{name}:{f'Ann{who}' if who.isdigit() else who}", {}).update(
-                _described(row.with_values({who: row}).object(who))
-            )
+            who = f"Ann{row['id']}" if row["id"].isdigit() else row["id"]
+            known.setdefault(f"{name}:{who}", {}).update(_described(row))
     return known
 
 
-def _described(person: Row) -> dict[str, str | float]:
+def _described(row: Row) -> dict[str, str | float]:
     """Read how an annotator describes himself or herself, with age as a number."""
     values: dict[str, str | float] = {}
+    person = row.with_values({row["id"]: row}).object(row["id"])
     for field, value in person.items():
-        if value in _UNKNOWN or (isinstance(value, float) and math.isnan(value)):
+        if field == "id" or value in _UNKNOWN or value != value:
             continue
         name = field.lower().replace(" ", "_")
         values[name] = person.number(field, 0, 150) if field == "Age" else person.text(field)
     return values
 
 
-def _sorted(files: Published) -> tuple[list[Path], list[Path]]:
-    """Tell the files of items from the tables of annotators, by what they hold."""
-    items: list[Path] = []
-    people: list[Path] = []
-    for path in files.paths:
-        _, first = next(_entries(path, files), (None, None))
-        if first is None:
-            raise files.error("the file holds no rows", path)
-        if all(name in first for name in _OF_ITEMS):
-            items.append(path)
-        elif any(name in first for name in _OF_PEOPLE) and _is_document(path):
-            people.append(path)
-        else:
-            raise files.error(missing_columns([_OF_ITEMS], first), path)
-    return items, people
+class _Files(Published):
+    """Files of items, and tables of annotators; each row has its name in the column ``id``."""
 
+    def kind_of(self, path: Path) -> str:
+        """Tell a table of annotators, which is a JSON object, from a file of items."""
+        first: Mapping[str, Any] = next(self.rows_of(path), {})
+        is_told = "annotations" not in first and any(name in first for name in _OF_PEOPLE)
+        return "people" if is_told and _is_document(path) else super().kind_of(path)
 
-def _entries(path: Path, files: Published) -> Iterator[tuple[Any, Row]]:
-    """Yield the name and the content of each entry of a file.
-
-    A file is one JSON object, as published; or rows that have their name in the column ``id``, as
-    JSON Lines, a JSON array or parquet.
-    """
-    if not _is_document(path):
-        for row in files.rows_of(path):
-            yield row.get("id"), row
-        return
-    for number, (name, entry) in enumerate(_read_document(path, files).items(), start=1):
-        place = Place(path, number)
-        if not isinstance(entry, dict):
-            problem = f"an object is needed, not {describe(entry)}"
-            raise place.error(problem, name, files.remedy)
-        yield name, Row(entry, place, files.remedy)
+    def rows_of(self, path: Path) -> Iterator[Row]:
+        """Yield the entries of one JSON object, as published; or rows of any other format."""
+        if not _is_document(path):
+            yield from super().rows_of(path)
+            return
+        document = _read_document(path)
+        if not isinstance(document, dict):
+            raise self.error(f"an object is needed, not {describe(document)}", path)
+        for number, (name, entry) in enumerate(document.items(), start=1):
+            inner = Row({name: entry}, Place(path, number), self).object(name)
+            yield Row({**inner, "id": name}, inner.place, self)
 
 
 def _is_document(path: Path) -> bool:
     return data_suffix(path) in (".json", ".json.gz") and not holds_array(path)
 
 
-def _read_document(path: Path, files: Published) -> Mapping[str, Any]:
-    """Read an object; two of the published files have a comma after their last entries."""
-    with open_binary(path) as file:
-        try:
-            text = file.read()
-        except GZIP_ERRORS as error:
-            raise DataError(f"the gzip file is damaged ({error})", file=path) from error
+def _read_document(path: Path) -> Any:
+    """Read a JSON document; two of the published files have a comma after their last entries."""
     try:
-        document = loads(text)
-    except ValueError as error:
+        return read_json(path)
+    except DataError as error:
         try:
-            document = loads(_TRAILING_COMMA.sub(rb"\1", text))
-        except ValueError:
-            line = getattr(error, "lineno", None)
-            raise DataError(f"not valid JSON: {error}", file=path, line=line) from error
-    if not isinstance(document, dict):
-        raise files.error(f"an object is needed, not {describe(document)}", path)
-    return document
+            with open_binary(path) as file:
+                return loads(_TRAILING_COMMA.sub(rb"\1", file.read()))
+        except (ValueError, *GZIP_ERRORS):
+            raise error from None
 
 
 SOURCE = Source(
-    name="lewidi",
     title="Learning with Disagreements (Le-Wi-Di), 2023 and 2025",
     licence="not stated; each of its eight data sets has its own terms",
     citation=(
@@ -288,6 +247,7 @@ SOURCE = Source(
         "the JSON files of items, of 2023 (data_post-competition.zip) or 2025 (LeWiDi_3-2025), and "
         "…_annotators_meta.json beside them under their published names"
     ),
+    columns={"items": ("annotation task", "annotators", "annotations")},
     holds=("ratings", "annotators", "covariates"),
     gives=(
         "single texts with the labels of named annotators, as ratings in the units of each data "
@@ -298,4 +258,5 @@ SOURCE = Source(
     ),
     examples=_read,
     people=_read_annotators,
+    reader=_Files,
 )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from hidden_context.data.checks import read_messages
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 
 _VOTE: Final = ("question_id", "model_a", "model_b", "winner", "judge", "turn")
 _CHATS: Final = ("conversation_a", "conversation_b")
@@ -17,7 +15,7 @@ _Chat: TypeAlias = "list[dict[str, Any]]"
 _Conversations: TypeAlias = "dict[tuple[int, str], _Chat]"
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each question, turn and pair of models once, with all the votes on it.
 
     A vote names first the answer that was shown first, so that the order is not lost where two
@@ -26,8 +24,9 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     texts, categories = _read_answers(files)
     items: dict[tuple[Any, ...], tuple[Row, dict[str, Any]]] = {}
     for row in files.rows("votes", "bare_votes"):
-        if _is_model(row.get("judge")):
-            left_out["votes by a language model"] += 1
+        judge = row.get("judge")  # a language model is a pair of model and prompt, or a name
+        if isinstance(judge, list) or str(judge).lower().startswith("gpt"):
+            row.leave_out("votes by a language model")
             continue
         models = row.texts("model_a", "model_b")
         question, turn = row.level("question_id"), row.level("turn", 1, 2)
@@ -35,14 +34,19 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
         if key not in items:
             chats = _chats(row, [(question, model) for model in models], texts)
             if chats is None:
-                left_out["votes on answers that were not given"] += 1
+                row.leave_out("votes on answers that were not given")
                 continue
+            _check(row, chats, turn, models)
             items[key] = (
                 row,
                 {
-                    **_begin(row, chats, turn, models),
+                    "prompt": chats[0][:1],
+                    "responses": [chat[1 : 2 * turn] for chat in chats],
+                    "judgements": [],
+                    "turn": turn,
+                    "models": models,
                     "question_id": question,
-                    **({"category": categories[question]} if question in categories else {}),
+                    **categories.get(question, {}),
                 },
             )
         item = items[key][1]
@@ -59,24 +63,15 @@ def _entry(row: Row, shown: list[int]) -> dict[str, Any]:
     return {**who, "comparison": shown, "preference": preference}
 
 
-def _begin(row: Row, chats: list[_Chat], turn: int, models: list[str]) -> dict[str, Any]:
-    """Begin an item: the first question, and what follows it up to the turn voted on."""
+def _check(row: Row, chats: list[_Chat], turn: int, models: list[str]) -> None:
+    """Check that two models answer the same question, up to the turn voted on."""
     if models[0] == models[1]:
         problem = f"two different models are needed, not {models[0]!r} twice"
         raise row.error(problem, "model_b")
     for name, chat in zip(_CHATS, chats, strict=True):
         if len(chat) < 2 * turn or chat[0] != chats[0][0]:
-            problem = (
-                f"the question and {turn} answers to it are needed, the same question for both"
-            )
-            raise row.error(problem, name)
-    return {
-        "prompt": chats[0][:1],
-        "responses": [chat[1 : 2 * turn] for chat in chats],
-        "judgements": [],
-        "turn": turn,
-        "models": models,
-    }
+            problem = f"the question and {turn} answers to it are needed"
+            raise row.error(f"{problem}, the same question for both", name)
 
 
 def _chats(row: Row, keys: list[tuple[int, str]], texts: _Conversations) -> list[_Chat] | None:
@@ -86,20 +81,15 @@ def _chats(row: Row, keys: list[tuple[int, str]], texts: _Conversations) -> list
     return [texts[key] for key in keys] if all(key in texts for key in keys) else None
 
 
-def _is_model(judge: Any) -> bool:
-    """Tell whether a vote is by a language model: a pair of model and prompt, or a model's name."""
-    return isinstance(judge, list) or str(judge).lower().startswith("gpt")
-
-
-def _read_answers(files: Published) -> tuple[_Conversations, Mapping[int, str]]:
+def _read_answers(files: Published) -> tuple[_Conversations, dict[int, dict[str, Any]]]:
     """Read the conversations of each question and model, and the questions' categories."""
     turns: dict[int, list[str]] = {}
-    categories: dict[int, str] = {}
+    categories: dict[int, dict[str, Any]] = {}
     for row in files.rows("questions"):
         question = row.level("question_id")
         turns[question] = row.listed_texts("turns")
         if isinstance(row.get("category"), str):
-            categories[question] = row["category"]
+            categories[question] = row.kept("category")
     if files.of_kind["answers"] and not turns:
         raise files.error("answers are given without their questions")
     texts: _Conversations = {}
@@ -115,7 +105,6 @@ def _read_answers(files: Published) -> tuple[_Conversations, Mapping[int, str]]:
 
 
 SOURCE = Source(
-    name="mt_bench_human",
     title="MT-Bench human judgements",
     licence="CC BY 4.0",
     citation=(

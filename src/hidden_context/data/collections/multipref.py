@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
 from hidden_context.data.checks import describe
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 
 _WORKERS: Final = ("normal", "expert")
 _ASPECTS: Final = ("overall", "helpful", "truthful", "harmless")
@@ -26,16 +25,16 @@ _PASSED: Final = (
 )
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each comparison as one example for each aspect that somebody judged."""
     for row in files.rows("comparisons"):
         annotations = list(_annotations(row))
         if not annotations:
-            left_out["comparisons without annotations"] += 1
+            row.leave_out("comparisons without annotations")
         for aspect in _ASPECTS if annotations else ():
-            entries = [_entry(said, worker, aspect, left_out) for said, worker in annotations]
+            entries = [_entry(said, worker, aspect) for said, worker in annotations]
             if all("abstains" in entry for entry in entries):
-                left_out[f"comparisons without a judgement for {aspect}"] += 1
+                row.leave_out(f"comparisons without a judgement for {aspect}")
                 continue
             yield row.example(
                 prompt=user(row.text("text")),
@@ -50,13 +49,11 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
 def _annotations(row: Row) -> Iterator[tuple[Row, str]]:
     """Yield each annotation with the kind of worker."""
     for worker in _WORKERS:
-        field = f"{worker}_worker_annotations"
-        if row.get(field) not in (None, []):
-            for said in row.entries(field):
-                yield said, worker
+        for said in row.entries_or_none(f"{worker}_worker_annotations"):
+            yield said, worker
 
 
-def _entry(said: Row, worker: str, aspect: str, left_out: LeftOut) -> dict[str, Any]:
+def _entry(said: Row, worker: str, aspect: str) -> dict[str, Any]:
     """Read what somebody says about one aspect; nothing is an abstention."""
     entry: dict[str, Any] = {"annotator": said.annotator("evaluator"), "worker": worker}
     if said.get(f"{aspect}_pref") is None:
@@ -67,7 +64,7 @@ def _entry(said: Row, worker: str, aspect: str, left_out: LeftOut) -> dict[str, 
     if isinstance(sure, str) and sure in _CONFIDENCES:
         entry["confidence"] = _CONFIDENCES[sure]
     elif sure is not None:
-        left_out[f"confidences with an unknown name ({describe(sure)}); their votes are kept"] += 1
+        said.leave_out(f"confidences with an unknown name ({describe(sure)}); their votes are kept")
     return entry
 
 
@@ -83,7 +80,6 @@ def _read_annotators(files: Published) -> Covariates:
 
 
 SOURCE = Source(
-    name="multipref",
     title="MultiPref",
     licence="ODC-BY 1.0",
     citation=(

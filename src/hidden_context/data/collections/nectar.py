@@ -4,45 +4,34 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
-from hidden_context.data.collections.source import (
-    LeftOut,
-    Messages,
-    Published,
-    Row,
-    Source,
-    split_turns,
-)
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source
 
 _TURN: Final = re.compile(r"\n\n(Human|Assistant):(?: |$)")
-_ROLES: Final = {"Human": "user", "Assistant": "assistant"}
-
-# The answer, the model, and its rank, 1 the best; None if it has none.
-_Answer: TypeAlias = "tuple[str, str, int | None]"
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each prompt with its ranking.
 
     Where there were too few answers, one was repeated: its copies have different ranks, neither of
     which can be right, so both are left out.
     """
     for row in files.rows("rankings"):
-        prompt = _read_turns(row.text("prompt"))
-        answers = _answers(row)
+        prompt = _read_turns(row)
+        entries, count = list(row.entries("answers")), row.level("num_responses", 0)
+        if len(entries) != count:
+            problem = f"{len(entries)} answers are given, not {count} as 'num_responses' says"
+            raise row.error(problem, "answers")
+        answers = [(one.text("answer"), one.text("model"), _rank(one, count)) for one in entries]
         copies = Counter(text for text, _, _ in answers)
         single = [answer for answer in answers if copies[answer[0]] == 1]
-        if len(single) < len(answers):
-            reason = "answers that occur twice for one prompt, at two ranks"
-            left_out[reason] += len(answers) - len(single)
+        twice = len(answers) - len(single)
+        row.leave_out("answers that occur twice for one prompt, at two ranks", twice)
         if prompt is None:
-            reason = "prompts that are not turns of Human and Assistant, one after the other"
-            left_out[reason] += 1
+            row.leave_out("prompts that are not turns of Human and Assistant, one after the other")
         elif sum(rank is not None for _, _, rank in single) < 2:
-            left_out["prompts with fewer than two ranked answers"] += 1
+            row.leave_out("prompts with fewer than two ranked answers")
         else:
             yield row.example(
                 prompt=prompt,
@@ -53,31 +42,19 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
             )
 
 
-def _answers(row: Row) -> list[_Answer]:
-    """Read the answers to a prompt; their number is published beside them."""
-    entries = list(row.entries("answers"))
-    count = row.level("num_responses", 0)
-    if len(entries) != count:
-        problem = f"{len(entries)} answers are given, not {count} as 'num_responses' says"
-        raise row.error(problem, "answers")
-    return [
-        (
-            entry.text("answer"),
-            entry.text("model"),
-            None if entry.get("rank") is None else entry.level("rank", 1, count),
-        )
-        for entry in entries
-    ]
+def _rank(answer: Row, count: int) -> int | None:
+    """Read the rank of an answer, 1 the best; None if it has none."""
+    return None if answer.get("rank") is None else answer.level("rank", 1, count)
 
 
-def _read_turns(prompt: str) -> Messages | None:
-    """Read a prompt as chat messages, without the mark that announces the answer.
+def _read_turns(row: Row) -> Messages | None:
+    """Read the prompt as chat messages, without the mark that announces the answer.
 
     Returns:
         The messages; None if the turns do not alternate from the human's to the announcement, as
         where a turn quotes a dialogue.
     """
-    before, turns = split_turns(prompt, _TURN, _ROLES)
+    before, turns = row.turns("prompt", _TURN)
     if before.strip() or not turns or turns[-1]["content"].strip():
         return None
     roles = [turn["role"] for turn in turns]
@@ -87,7 +64,6 @@ def _read_turns(prompt: str) -> Messages | None:
 
 
 SOURCE = Source(
-    name="nectar",
     title="Nectar",
     licence="Apache 2.0 (not to be used to compete with OpenAI; a non-commercial research preview)",
     citation=(

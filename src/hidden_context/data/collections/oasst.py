@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from hidden_context.data.checks import describe
-from hidden_context.data.collections.source import LeftOut, Messages, Published, Row, Source
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source
 
 _ROLES: Final = {"prompter": "user", "assistant": "assistant"}
 
@@ -22,26 +20,26 @@ class _Message:
     turn: dict[str, str]
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read the ranking of each message's answers, and each answer once for each of its labels."""
     found: dict[str, _Message] = {}
     for row in files.rows("trees", "messages"):
         if "message_id" in row:
-            _add(row, row.get("parent_id"), found)
+            _add(row, found)
         else:
             _add_tree(row, found)
     answers: dict[str, list[str]] = {}
     for name, message in found.items():
         if message.turn["role"] == "user":
             if _labels(message.row):
-                left_out["labelled messages of users, which are no answers"] += 1
+                message.row.leave_out("labelled messages of users, which are no answers")
         elif message.row.get("deleted") is True:
-            left_out["answers that were deleted"] += 1
+            message.row.leave_out("answers that were deleted")
         elif (prompt := _thread(message.parent, found)) is None:
-            left_out["answers to a message that is not in the files"] += 1
+            message.row.leave_out("answers to a message that is not in the files")
         else:
             answers.setdefault(str(message.parent), []).append(name)
-            yield from _rated(name, message, prompt, left_out)
+            yield from _rated(name, message, prompt)
     for parent, names in answers.items():
         yield from _ranked(names, _thread(parent, found) or [], found)
 
@@ -49,28 +47,20 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
 def _add_tree(row: Row, found: dict[str, _Message]) -> None:
     """Add the messages of a tree; the replies to a message stand within it."""
     passed = {"message_tree_id": row.text("message_tree_id")}
-    waiting: list[tuple[Row, str, str | None]] = [(row, "prompt", None)]
+    waiting: list[tuple[Row, str | None]] = [(row.object("prompt"), None)]
     while waiting:
-        holder, field, parent = waiting.pop()
-        if not isinstance(holder.get(field), Mapping):
-            raise holder.unfit("a message", field)
-        message = holder.object(field)
-        name = _add(message.with_values({**passed, **message}), parent, found)
-        replies = message.get("replies") or []
-        if not isinstance(replies, list):
-            raise message.unfit("a list of messages", "replies")
-        listed = {f"replies[{n}]": reply for n, reply in enumerate(replies)}
-        inner = message.with_values(listed)
-        waiting += [(inner, place, name) for place in reversed(listed)]
+        message, parent = waiting.pop()
+        name = _add(message.with_values({**passed, **message, "parent_id": parent}), found)
+        waiting += [(reply, name) for reply in reversed(message.entries_or_none("replies"))]
 
 
-def _add(row: Row, parent: Any, found: dict[str, _Message]) -> str:
+def _add(row: Row, found: dict[str, _Message]) -> str:
     """Add a message under its name."""
     name = row.text("message_id")
     if name in found:
         problem = f"message {name} occurs twice, and its labels would count twice"
         raise row.error(problem, "message_id")
-    above = None if parent is None else row.with_values({"parent_id": parent}).text("parent_id")
+    above = None if row.get("parent_id") is None else row.text("parent_id")
     role = _ROLES[row.choice("role", _ROLES)]
     found[name] = _Message(row, above, {"role": role, "content": row.text("text")})
     return name
@@ -88,11 +78,11 @@ def _thread(name: str | None, found: Mapping[str, _Message]) -> Messages | None:
     return chat[::-1] or None
 
 
-def _rated(name: str, message: _Message, prompt: Messages, left_out: LeftOut) -> Iterator[Example]:
+def _rated(name: str, message: _Message, prompt: Messages) -> Examples:
     """Read the mean of several people's labels for each attribute, and how many people it is of."""
     for attribute, label in _labels(message.row).items():
         if label.get("value") is None:
-            left_out["labels without a value"] += 1
+            label.leave_out("labels without a value")
             continue
         value, count = label.number("value", 0, 1), label.level("count", 1)
         yield message.row.example(
@@ -117,16 +107,10 @@ def _labels(row: Row) -> dict[str, Row]:
             raise row.error(problem, "labels")
         entries = zip(*lists, strict=True)
         labels = labels.with_values({str(n): {"value": v, "count": c} for n, v, c in entries})
-    for name, label in labels.items():
-        if label is not None and not isinstance(label, Mapping):
-            problem = f"a value and a count are needed, not {describe(label)}"
-            raise labels.error(problem, name)
     return {name: labels.object(name) for name, label in labels.items() if label is not None}
 
 
-def _ranked(
-    names: Sequence[str], prompt: Messages, found: Mapping[str, _Message]
-) -> Iterator[Example]:
+def _ranked(names: Sequence[str], prompt: Messages, found: Mapping[str, _Message]) -> Examples:
     """Read the order of the answers to a message, which several people's rankings make."""
     ranked = [name for name in names if found[name].row.get("rank") is not None]
     if len(ranked) > 1:
@@ -142,7 +126,6 @@ def _ranked(
 
 
 SOURCE = Source(
-    name="oasst",
     title="OpenAssistant Conversations",
     licence="Apache 2.0",
     citation=(

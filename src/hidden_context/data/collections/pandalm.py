@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Source, user
 
 _ANNOTATORS: Final = ("annotator1", "annotator2", "annotator3")
 _PREFERENCES: Final = (0.5, 1.0, 0.0)  # for the first answer where 0, 1 or 2 is said
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
-    """Read each pair with the votes of three people; 0 says that both are equally good: a tie."""
+def _read(files: Published) -> Examples:
+    """Read each pair with the votes of three people; 0 says that both are equally good: a tie.
+
+    The prompt is the instruction, and after a blank line its input if it has one.
+    """
     for row in files.rows("pairs"):
         votes = {name: _PREFERENCES[row.level(name, 0, 2)] for name in _ANNOTATORS}
+        prompt, given = row.text("instruction"), row.get("input")
+        if given not in (None, "") and given == given:  # NaN in the published file
+            prompt = f"{prompt}\n\n{row.text('input')}"
         yield row.example(
-            prompt=user(_prompt_of(row)),
+            prompt=user(prompt),
             responses=row.texts("response1", "response2"),
             judgements=[
                 {"annotator": name, "comparison": [0, 1], "preference": vote}
@@ -28,16 +32,7 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
         )
 
 
-def _prompt_of(row: Row) -> str:
-    """Return the instruction, and after a blank line its input if it has one."""
-    instruction, given = row.text("instruction"), row.get("input")
-    if given is None or given == "" or given != given:  # NaN in the published file
-        return instruction
-    return f"{instruction}\n\n{row.text('input')}"
-
-
 SOURCE = Source(
-    name="pandalm",
     title="PandaLM test set",
     licence="Apache 2.0",
     citation=(

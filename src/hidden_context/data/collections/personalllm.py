@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 
 MODELS: Final = (
     *("gemma_2b", "gemma_7b", "mistral_raft", "mistral_ray", "mistral_weqweasdas"),
@@ -18,7 +17,7 @@ MODELS: Final = (
 _ANSWERS: Final = tuple(f"response_{number}" for number in range(1, 9))
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each prompt with a ranking by each reward model.
 
     Each model's scores have a scale of their own, and nothing says that it is the same for all
@@ -26,17 +25,18 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
     predicts costs, which are published with their sign turned.
     """
     for row in files.rows("scores"):
-        scores = {model: _scores(row, model, left_out) for model in MODELS}
+        scores = {
+            model: [_score(row, f"{answer}_{model}") for answer in _ANSWERS] for model in MODELS
+        }
         rankings = [
             {"annotator": model, "ranks": _ranks(values)}
             for model, values in scores.items()
             if sum(value is not None for value in values) > 1
         ]
-        if len(rankings) < len(MODELS):
-            reason = "rankings of fewer than two answers, as scores are missing"
-            left_out[reason] += len(MODELS) - len(rankings)
+        lost = len(MODELS) - len(rankings)
+        row.leave_out("rankings of fewer than two answers, as scores are missing", lost)
         if not rankings:
-            left_out["prompts whose answers no model scored"] += 1
+            row.leave_out("prompts whose answers no model scored")
             continue
         yield row.example(
             prompt=user(row.text("prompt")),
@@ -48,17 +48,13 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
         )
 
 
-def _scores(row: Row, model: str, left_out: LeftOut) -> list[float | None]:
-    """Read a model's score of each answer; None if it is missing or not a number."""
-    scores: list[float | None] = []
-    for answer in _ANSWERS:
-        value = row.get(f"{answer}_{model}")
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            left_out["scores that are missing or no number"] += 1
-            scores.append(None)
-        else:
-            scores.append(row.number(f"{answer}_{model}"))
-    return scores
+def _score(row: Row, field: str) -> float | None:
+    """Read a model's score of an answer; None if it is missing or not a number."""
+    value = row.get(field)
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        row.leave_out("scores that are missing or no number")
+        return None
+    return row.number(field)
 
 
 def _ranks(scores: Sequence[float | None]) -> list[int | None]:
@@ -68,7 +64,6 @@ def _ranks(scores: Sequence[float | None]) -> list[int | None]:
 
 
 SOURCE = Source(
-    name="personalllm",
     title="PersonalLLM",
     licence="CC BY 4.0",
     citation=(

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
-from hidden_context.data.collections.source import (
-    AS_PUBLISHED,
-    LeftOut,
-    Published,
-    Row,
-    Source,
-    user,
-)
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 
 _OBJECTIVES: Final = {"helpful": "better_response_id", "harmless": "safer_response_id"}
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each pair as two examples: which is more helpful, and which is safer."""
     for row in files.rows("pairs"):
         passed = row.kept("prompt_source")
@@ -26,7 +17,7 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
             passed |= _about(row, number)
         for objective, field in _OBJECTIVES.items():
             if row.get(field) is None:
-                left_out[f"pairs without a judgement of which is {objective}"] += 1
+                row.leave_out(f"pairs without a judgement of which is {objective}")
                 continue
             preference = 1.0 - row.level(field, 0, 1)
             yield row.example(
@@ -44,7 +35,7 @@ def _about(row: Row, number: int) -> dict[str, Any]:
     harm = f"response_{number}_harm_category"
     passed = row.kept(safe, severity, harm, f"response_{number}_source")
     if not isinstance(passed.get(safe, True), bool):
-        raise row.error(f"true or false is needed, not {passed[safe]!r}", safe, AS_PUBLISHED)
+        raise row.unfit("true or false", safe)
     if severity in passed:
         passed[severity] = row.level(severity, 0, 3)
     if isinstance(passed.get(harm), dict):  # each category with true or false
@@ -53,7 +44,6 @@ def _about(row: Row, number: int) -> dict[str, Any]:
 
 
 SOURCE = Source(
-    name="pku_saferlhf",
     title="PKU-SafeRLHF",
     licence="CC BY-NC 4.0",
     citation=(

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, check_once
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Row, Source
 
 _PROMPTS: Final = ("Question_Index", "Question_Content")
 _UNSURE: Final = (None, "", "Unsure", "nan", "NaN")
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each prompt as a text with a rating, or an abstention, by each person."""
-    people, prompts = (list(files.rows_of(path)) for path in _two_files(files))
-    for rows, field in ((people, "Participant_ID"), (prompts, "Question_Index")):
-        seen: set[str] = set()
-        for row in rows:
-            check_once(row, field, seen)
-    for row in prompts:
+    _check_files(files)
+    people = list(files.rows("people", once="Participant_ID"))
+    for row in files.rows("prompts", once="Question_Index"):
         field = f"Rating_{row.text('Question_Index')}"
         features: dict[str, Any] = {n: row.number(n) for n in row if n not in _PROMPTS}
         yield row.example(
@@ -45,30 +39,26 @@ def _entry(said: Row, field: str) -> dict[str, Any]:
 
 def _read_annotators(files: Published) -> Covariates:
     """Read how people describe themselves, as groups, and three factors of a survey, as numbers."""
-    people, _ = _two_files(files)
+    _check_files(files)
     known: Covariates = {}
-    for row in files.rows_of(people):
+    for row in files.rows("people"):
         values = known[row.annotator("Participant_ID")] = {}
         for name, value in row.items():
-            if name.startswith("Factor_") and value is not None:
-                values[name] = row.number(name)
+            if name.startswith("Factor_"):
+                values |= row.numbers(name)
             elif not name.startswith(("Participant_", "Rating_", "Trial_")) and value is not None:
                 values[name] = str(value).strip()
     return known
 
 
-def _two_files(files: Published) -> tuple[Path, Path]:
-    people, prompts = files.of_kind["people"], files.of_kind["prompts"]
-    if len(people) != 1 or len(prompts) != 1:
-        raise files.error(
-            "one file with people's ratings and one with prompts are needed, not "
-            f"{len(people)} and {len(prompts)}"
-        )
-    return people[0], prompts[0]
+def _check_files(files: Published) -> None:
+    counts = [len(files.of_kind[kind]) for kind in ("people", "prompts")]
+    if counts != [1, 1]:
+        problem = "one file with people's ratings and one with prompts are needed"
+        raise files.error(f"{problem}, not {counts[0]} and {counts[1]}")
 
 
 SOURCE = Source(
-    name="pluriharms",
     title="PluriHarms",
     licence="MIT",
     citation=(

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.collections.source import (
-    LeftOut,
-    Messages,
-    Published,
-    Row,
-    Source,
-    check_once,
-    user,
-)
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source, user
 
 _NO_CHAT: Final = (
     "turns whose chat so far is unknown (a turn is missing, or no one answer is chosen)"
@@ -28,11 +19,9 @@ _GROUPS: Final = (
     *("study_locale", "lm_familiarity", "lm_direct_use", "lm_indirect_use", "lm_frequency_use"),
 )
 _NESTED: Final = {
-    "religion": ("simplified",),
-    "ethnicity": ("simplified",),
-    "location": ("birth_country", "reside_country", "special_region"),
+    **{name: (name, "simplified") for name in ("religion", "ethnicity")},
+    **{name: ("location", name) for name in ("birth_country", "reside_country", "special_region")},
 }
-_UNKNOWN: Final = (None, "", "Prefer not to say")
 
 
 @dataclass
@@ -53,19 +42,17 @@ class _Chat:
     turns: dict[int, _Turn] = field(default_factory=dict)
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each turn as an example: the chat so far, the answers, and one person's ratings."""
     chats, utterances = files.of_kind["conversations"], files.of_kind["utterances"]
     if chats and utterances:
         raise files.error("conversations and utterances hold the same ratings", utterances[0])
     if not chats and not utterances:
         raise files.error("a survey alone holds no ratings", files.paths[0])
-    seen: set[str] = set()
-    for row in files.rows("conversations"):
-        check_once(row, "conversation_id", seen)
-        yield from _examples(_read_conversation(row), left_out)
+    for row in files.rows("conversations", once="conversation_id"):
+        yield from _examples(_read_conversation(row))
     for chat in _read_utterances(files):
-        yield from _examples(chat, left_out)
+        yield from _examples(chat)
 
 
 def _read_conversation(row: Row) -> _Chat:
@@ -86,9 +73,7 @@ def _read_conversation(row: Row) -> _Chat:
 def _read_utterances(files: Published) -> list[_Chat]:
     """Collect the rows, one for each answer, of every conversation; their order says nothing."""
     chats: dict[str, _Chat] = {}
-    seen: set[str] = set()
-    for row in files.rows("utterances"):
-        check_once(row, "utterance_id", seen)
+    for row in files.rows("utterances", once="utterance_id"):
         who, asked = row.annotator("user_id"), row.text("user_prompt")
         chat = chats.setdefault(row.text("conversation_id"), _Chat(row, who))
         turn = chat.turns.setdefault(row.level("turn", 0), _Turn(row, asked))
@@ -102,29 +87,25 @@ def _read_utterances(files: Published) -> list[_Chat]:
     return list(chats.values())
 
 
-def _examples(chat: _Chat, left_out: LeftOut) -> Iterator[Example]:
+def _examples(chat: _Chat) -> Examples:
     """Make an example of each turn; the chat goes on with the answer that was chosen."""
     history: Messages | None = []
     for expected, (number, turn) in enumerate(sorted(chat.turns.items())):
         if history is None or number != expected:
             history = None
-            left_out[_NO_CHAT] += 1
+            chat.row.leave_out(_NO_CHAT)
             continue
         history = history + user(turn.asked)
         rated = [answer for answer in turn.answers if answer.get("score") is not None]
-        if len(rated) < len(turn.answers):
-            left_out["answers without a score"] += len(turn.answers) - len(rated)
+        chat.row.leave_out("answers without a score", len(turn.answers) - len(rated))
+        scores = [float(answer.level("score", 1, 100)) for answer in rated]
         if rated:
             yield turn.row.example(
                 prompt=history,
                 responses=[_content(answer) for answer in rated],
                 judgements=[
-                    {
-                        "annotator": chat.who,
-                        "response": place,
-                        "rating": float(answer.level("score", 1, 100)),
-                    }
-                    for place, answer in enumerate(rated)
+                    {"annotator": chat.who, "response": place, "rating": score}
+                    for place, score in enumerate(scores)
                 ],
                 conversation_id=chat.row.get("conversation_id"),
                 turn=number,
@@ -143,11 +124,13 @@ def _content(answer: Row) -> str:
 def _read_annotators(files: Published) -> Covariates:
     """Read how people describe themselves: groups, and how much traits matter to them, 0 to 100."""
     known: Covariates = {}
-    seen: set[str] = set()
-    for row in files.rows("survey"):
+    for row in files.rows("survey", once="user_id"):
         who = row.annotator("user_id")
-        check_once(row, "user_id", seen)
-        known[who] = {name: str(value) for name, value in _groups(row) if value not in _UNKNOWN}
+        groups = {name: row.get(name) for name in _GROUPS}
+        for name, (outer, inner) in _NESTED.items():
+            groups[name] = row[outer].get(inner) if isinstance(row.get(outer), Mapping) else None
+        told = row.with_values(groups).known(*groups)
+        known[who] = {name: str(value) for name, value in told.items()}
         prefers = row.object_or_empty("stated_prefs")
         for name, value in prefers.items():
             if not name.startswith("other") and value is not None:
@@ -155,18 +138,7 @@ def _read_annotators(files: Published) -> Covariates:
     return known
 
 
-def _groups(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in _GROUPS:
-        yield name, row.get(name)
-    for name, parts in _NESTED.items():
-        inner = row.get(name)
-        for part in parts:
-            short = name if part == "simplified" else part
-            yield short, inner.get(part) if isinstance(inner, Mapping) else None
-
-
 SOURCE = Source(
-    name="prism",
     title="PRISM Alignment",
     licence="CC BY 4.0 (what people wrote), CC BY-NC 4.0 (answers of models)",
     citation=(

@@ -12,10 +12,9 @@ from typing import Any
 from hidden_context.data.annotators import annotators_path, write_annotators
 from hidden_context.data.collections.source import LeftOut, Source
 from hidden_context.data.example import Example
-from hidden_context.data.storage.files import require_file, write_jsonl
+from hidden_context.data.storage.files import repeated, require_file, write_jsonl
 from hidden_context.data.storage.locks import exclusive
 from hidden_context.data.storage.rows import data_suffix
-from hidden_context.data.storage.unique_names import repeated
 from hidden_context.errors import ConfigError, DataError
 
 

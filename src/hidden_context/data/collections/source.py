@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,10 +16,15 @@ from hidden_context.data.annotators import Covariates
 from hidden_context.data.checks import Place, describe, read_annotator, read_list, read_number
 from hidden_context.data.example import Example
 from hidden_context.data.importers import read_row
+from hidden_context.data.storage.files import loads
 from hidden_context.data.storage.rows import iter_rows, require_row
 from hidden_context.errors import DataError
 
 AS_PUBLISHED: Final = "Give the file as it is published"
+_UNKNOWN: Final = (None, "", "Prefer not to say")
+"""Answers to a survey that say nothing of an annotator."""
+
+_ASSISTANTS: Final = ("Assistant", "LAMDA")
 
 Kind: TypeAlias = Literal[
     "comparisons", "rankings", "ratings", "ties", "abstentions", "annotators", "covariates"
@@ -30,6 +35,7 @@ LeftOut: TypeAlias = "Counter[str]"
 """How many published rows or votes were left out, by the reason in words."""
 
 Messages: TypeAlias = "list[dict[str, str]]"
+Examples: TypeAlias = "Iterator[Example]"
 
 
 class Row(dict[str, Any]):
@@ -39,19 +45,31 @@ class Row(dict[str, Any]):
 
     Attributes:
         place: The file and line of the row.
-        remedy: Which files the source needs, for errors.
+        files: The files of the source, which say what is needed and count what is left out.
         at: What comes before the names of its fields in errors, such as ``votes[1].``.
     """
 
     def __init__(
-        self, columns: Mapping[str, Any], place: Place, remedy: str = AS_PUBLISHED, at: str = ""
+        self, columns: Mapping[str, Any], place: Place, files: Published, at: str = ""
     ) -> None:
         super().__init__(columns)
-        self.place, self.remedy, self.at = place, remedy, at
+        self.place, self.files, self.at = place, files, at
+
+    def leave_out(self, reason: str, count: int = 1) -> None:
+        """Count what is left out, by the reason in words."""
+        if count:
+            self.files.left_out[reason] += count
+
+    def repeats(self, reason: str, *key: str) -> bool:
+        """Tell whether a row of this key was read before; count it as left out, by the reason."""
+        seen = (reason, *key) in self.files.seen
+        self.files.seen.add((reason, *key))
+        self.leave_out(reason, int(seen))
+        return seen
 
     def error(self, problem: str, field: str, remedy: str | None = None) -> DataError:
         """Make the error of a field, to be raised; by default it says which files are needed."""
-        return self.place.error(problem, self.at + field, remedy or self.remedy)
+        return self.place.error(problem, self.at + field, remedy or self.files.remedy)
 
     def unfit(self, wanted: str, field: str) -> DataError:
         """Make the error of a field that holds another kind of value."""
@@ -71,12 +89,42 @@ class Row(dict[str, Any]):
         """Return the columns of these names that have a value, to pass through."""
         return {name: self[name] for name in names if self.get(name) is not None}
 
+    def known(self, *names: str) -> dict[str, Any]:
+        """Return the columns of these names that say something of an annotator."""
+        return {name: self[name] for name in names if self.get(name) not in _UNKNOWN}
+
     def text(self, field: str) -> str:
         """Return a text."""
         value = self.get(field)
         if not isinstance(value, str):
             raise self.unfit("text", field)
         return value
+
+    def json(self, field: str, wanted: str) -> Any:
+        """Return the value of a text of JSON; ``wanted`` names it, for errors."""
+        text = self.text(field)
+        try:
+            return loads(text)
+        except ValueError as error:
+            problem = f"the JSON of {wanted} is needed, not {describe(text)} ({error})"
+            raise self.error(problem, field, AS_PUBLISHED) from error
+
+    def turns(self, field: str, mark: re.Pattern[str]) -> tuple[str, Messages]:
+        """Split a dialogue at the marks of its speakers.
+
+        Args:
+            field: The field of the text.
+            mark: A pattern whose one group is the speaker: Assistant, LAMDA, or a user.
+
+        Returns:
+            What comes before the first mark, and the messages.
+        """
+        before, *parts = mark.split(self.text(field))
+        turns = zip(parts[::2], parts[1::2], strict=True)
+        return before, [
+            {"role": "assistant" if speaker in _ASSISTANTS else "user", "content": said}
+            for speaker, said in turns
+        ]
 
     def texts(self, *fields: str) -> list[str]:
         """Return the texts of several fields."""
@@ -125,6 +173,10 @@ class Row(dict[str, Any]):
             raise self.unfit("a number", field)
         return number
 
+    def numbers(self, *fields: str) -> dict[str, float]:
+        """Return the numbers of the fields that have a value, by field."""
+        return {field: self.number(field) for field in fields if self.get(field) is not None}
+
     def level(self, field: str, low: float = -math.inf, high: float = math.inf) -> int:
         """Return an integer of a range; CSV writes it as text."""
         number = self.number(field, low, high)
@@ -147,14 +199,18 @@ class Row(dict[str, Any]):
             name = f"{field}[{number}]"
             if not isinstance(entry, Mapping):
                 raise self.with_values({name: entry}).unfit("an object", name)
-            yield Row(entry, self.place, self.remedy, f"{self.at}{name}.")
+            yield Row(entry, self.place, self.files, f"{self.at}{name}.")
+
+    def entries_or_none(self, field: str) -> list[Row]:
+        """Return the objects of a list, none if it is null or empty."""
+        return [] if self.get(field) in (None, []) else list(self.entries(field))
 
     def object(self, field: str) -> Row:
         """Return an object."""
         value = self.get(field)
         if not isinstance(value, Mapping):
             raise self.unfit("an object", field)
-        return Row(value, self.place, self.remedy, f"{self.at}{field}.")
+        return Row(value, self.place, self.files, f"{self.at}{field}.")
 
     def object_or_empty(self, field: str) -> Row:
         """Return an object, an empty one if it is missing."""
@@ -162,9 +218,10 @@ class Row(dict[str, Any]):
 
     def with_values(self, values: Mapping[str, Any]) -> Row:
         """Return other values of the same place."""
-        return Row(values, self.place, self.remedy, self.at)
+        return Row(values, self.place, self.files, self.at)
 
 
+@dataclass
 class Published:
     """The files that are given of a source, told apart by the columns of their first rows.
 
@@ -172,32 +229,49 @@ class Published:
         paths: The files in their order.
         columns: For each kind of file, the columns that only it has; the first fit counts.
         remedy: Which files the source needs, for errors.
+        left_out: How many rows or votes were left out, by the reason.
+        seen: The keys of rows that are left out where they stand twice.
     """
 
-    def __init__(
-        self, paths: Sequence[str | Path], columns: Mapping[str, Sequence[str]], remedy: str
-    ) -> None:
-        self.paths, self.columns, self.remedy = [Path(path) for path in paths], columns, remedy
+    paths: Sequence[Path] = ()
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remedy: str = AS_PUBLISHED
+    left_out: LeftOut = field(default_factory=Counter)
+    seen: set[tuple[str, ...]] = field(default_factory=set)
 
     def error(self, problem: str, path: Path | None = None) -> DataError:
         """Make an error that says which files are needed, to be raised."""
         return DataError(problem, file=path, remedy=self.remedy)
 
-    def rows(self, *kinds: str) -> Iterator[Row]:
-        """Yield the rows of the files of these kinds."""
-        for kind in kinds:
-            for path in self.of_kind[kind]:
-                yield from self.rows_of(path)
+    def rows(self, *kinds: str, once: str | None = None) -> Iterator[Row]:
+        """Yield the rows of the files of these kinds.
+
+        Args:
+            kinds: Some kinds of ``columns``.
+            once: The field that identifies a row; its judgements would count twice if it stood
+                there twice.
+
+        Raises:
+            DataError: If a row stands there twice.
+        """
+        seen: set[str] = set()
+        for path in (path for kind in kinds for path in self.of_kind[kind]):
+            for row in self.rows_of(path):
+                if once is not None:
+                    if (name := row.identifier(once)) in seen:
+                        raise row.error(f"{name!r} occurs twice", once)
+                    seen.add(name)
+                yield row
 
     def rows_of(self, path: Path) -> Iterator[Row]:
         """Yield the rows of one file: JSON Lines, JSON, parquet or CSV, plain or gzip."""
         for line, row in iter_rows(path):
-            yield Row(require_row(row), Place(path, line), self.remedy)
+            yield Row(require_row(row), Place(path, line), self)
 
     @cached_property
     def of_kind(self) -> dict[str, list[Path]]:
         """The files of each kind."""
-        found: dict[str, list[Path]] = {kind: [] for kind in self.columns}
+        found: dict[str, list[Path]] = defaultdict(list)
         for path in self.paths:
             found[self.kind_of(path)].append(path)
         return found
@@ -206,7 +280,7 @@ class Published:
         """Tell the kind of a file.
 
         Raises:
-            DataError: If it is empty or of no kind, with its columns and those of each kind.
+            DataError: If it is empty or of no kind, with its columns and the columns of each kind.
         """
         first = next(self.rows_of(path), None)
         if first is None:
@@ -214,14 +288,9 @@ class Published:
         for kind, needed in self.columns.items():
             if all(name in first for name in needed):
                 return kind
-        raise self.error(missing_columns(list(self.columns.values()), first), path)
-
-
-def missing_columns(kinds: Sequence[Sequence[str]], row: Mapping[str, Any]) -> str:
-    """Say which columns a file needs and which it has."""
-    has = ", ".join(list(row)[:12]) + (" …" if len(row) > 12 else "")
-    needed = " or ".join(", ".join(names) for names in kinds)
-    return f"the columns {needed} are needed, the file has {has}"
+        has = ", ".join(list(first)[:12]) + (" …" if len(first) > 12 else "")
+        needed = " or ".join(", ".join(names) for names in self.columns.values())
+        raise self.error(f"the columns {needed} are needed, the file has {has}", path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +298,6 @@ class Source:
     """A public data set of human judgements.
 
     Attributes:
-        name: Its name on the command line.
         title: Its own name.
         licence: The licence it is published under.
         citation: Whom to cite: authors, year, title, venue.
@@ -237,12 +305,12 @@ class Source:
         files: Which of its files are read, in words.
         holds: What kinds of judgements it holds, and whether annotators are named and described.
         gives: What it gives, in words: who judged what, and how.
-        examples: Makes examples of its files, and counts what it leaves out.
+        examples: Makes examples of its files, which count what is left out.
         people: Reads what is known of the annotators; None where nothing is published.
         columns: For each kind of file, the columns that only it has.
+        reader: Reads its files, where their format is their own.
     """
 
-    name: str
     title: str
     licence: str
     citation: str
@@ -250,48 +318,29 @@ class Source:
     files: str
     holds: tuple[Kind, ...]
     gives: str
-    examples: Callable[[Published, LeftOut], Iterator[Example]]
+    examples: Callable[[Published], Examples]
     people: Callable[[Published], Covariates] | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reader: type[Published] = Published
 
-    def read(self, files: Sequence[str | Path], left_out: LeftOut) -> Iterator[Example]:
+    @property
+    def name(self) -> str:
+        """Its name on the command line, which is the name of its module."""
+        return self.examples.__module__.rpartition(".")[2]
+
+    def read(self, files: Sequence[str | Path], left_out: LeftOut) -> Examples:
         """Read files into examples, and count in ``left_out`` what is left out, by reason."""
-        return self.examples(Published(files, self.columns, f"Give {self.files}"), left_out)
+        return self.examples(self._published(files, left_out))
 
     def read_annotators(self, files: Sequence[str | Path]) -> Covariates:
         """Read what is known of the annotators; nothing where nothing is published."""
-        published = Published(files, self.columns, f"Give {self.files}")
-        return self.people(published) if self.people else {}
+        return self.people(self._published(files, Counter())) if self.people else {}
 
-
-def check_once(row: Row, field: str, seen: set[str]) -> None:
-    """Refuse a row that occurs twice, by the field that identifies it.
-
-    Raises:
-        DataError: If its judgements would count twice.
-    """
-    name = row.identifier(field)
-    if name in seen:
-        raise row.error(f"{name!r} occurs twice", field)
-    seen.add(name)
+    def _published(self, files: Sequence[str | Path], left_out: LeftOut) -> Published:
+        paths = [Path(path) for path in files]
+        return self.reader(paths, self.columns, f"Give {self.files}", left_out)
 
 
 def user(text: str) -> Messages:
     """Write a text as the only message of a chat."""
     return [{"role": "user", "content": text}]
-
-
-def split_turns(text: str, mark: re.Pattern[str], roles: Mapping[str, str]) -> tuple[str, Messages]:
-    """Split a dialogue at the marks of its speakers.
-
-    Args:
-        text: The dialogue.
-        mark: A pattern whose one group is the speaker.
-        roles: The role of each speaker.
-
-    Returns:
-        What comes before the first mark, and the messages.
-    """
-    before, *parts = mark.split(text)
-    turns = zip(parts[::2], parts[1::2], strict=True)
-    return before, [{"role": roles[speaker], "content": said} for speaker, said in turns]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from hidden_context.data.checks import describe
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 
 _AXES: Final = ("overall", "accuracy", "coverage", "coherence")
 _TELLING: Final = ("id", "post", "article")
@@ -17,47 +15,44 @@ _Key: TypeAlias = "tuple[Any, ...]"
 _Items: TypeAlias = "dict[_Key, tuple[Row, dict[str, Any]]]"
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each pair of summaries once, with all votes on it, and each rated one for each axis."""
     items: _Items = {}
     for row in files.rows("comparisons"):
         _add_vote(row, items)
     for row in files.rows("axes"):
-        _add_ratings(row, items, left_out)
+        _add_ratings(row, items)
     for row, item in items.values():
         yield row.example(**{**item, "prompt": user(_prompt_of(item["prompt"], row))})
 
 
 def _add_vote(row: Row, items: _Items) -> None:
     """Add a worker's vote to its pair; the summary that was shown first is named first."""
-    summaries = row.listed("summaries", "summary")
+    summaries = list(row.entries("summaries"))
     if len(summaries) != 2:
         raise row.error(f"two summaries are needed, not {len(summaries)}", "summaries")
-    texts = [_summary_text(one, f"summaries[{n}]", row) for n, one in enumerate(summaries)]
+    texts = [sys.intern(one.text("text")) for one in summaries]
     key = ("comparisons", *_told_apart(row), *sorted(texts))
     if key not in items:
         items[key] = row.with_values({}), _item(row, summaries, "overall", "comparisons")
     item = items[key][1]
-    entry = {
-        "annotator": sys.intern(row.annotator("worker")),
-        "comparison": [0, 1] if item["responses"] == texts else [1, 0],
-        "preference": 1.0 - row.level("choice", 0, 1),
-    }
-    extra = row.object_or_empty("extra")
-    if extra.get("confidence") is not None:
-        entry["confidence"] = extra.number("confidence")
-    item["judgements"].append(entry)
+    item["judgements"].append(
+        {
+            "annotator": sys.intern(row.annotator("worker")),
+            "comparison": [0, 1] if item["responses"] == texts else [1, 0],
+            "preference": 1.0 - row.level("choice", 0, 1),
+            **row.object_or_empty("extra").numbers("confidence"),
+        }
+    )
 
 
-def _add_ratings(row: Row, items: _Items, left_out: LeftOut) -> None:
+def _add_ratings(row: Row, items: _Items) -> None:
     """Add a worker's ratings, 1 to 7, of one summary; an axis that was not rated is left alone."""
-    text = _summary_text(row.get("summary"), "summary", row)
     summary = row.object("summary")
-    if not isinstance(summary.get("axes"), Mapping):
-        raise summary.unfit("an object of ratings", "axes")
+    text = sys.intern(summary.text("text"))
     axes, worker = summary.object("axes"), sys.intern(row.annotator("worker"))
     if axes.get("compatible") is not None:
-        left_out["answers about 'compatible', which are yes or no"] += 1
+        row.leave_out("answers about 'compatible', which are yes or no")
     begun = _told_apart(row)
     for axis in _AXES:
         if axes.get(axis) is None:
@@ -70,9 +65,7 @@ def _add_ratings(row: Row, items: _Items, left_out: LeftOut) -> None:
 
 
 def _told_apart(row: Row) -> _Key:
-    """Return what tells a summary from those of other texts; equal texts are stored once."""
-    if not isinstance(row.get("info"), Mapping):
-        raise row.unfit("a post or an article", "info")
+    """Return what identifies the summarised text, and the split; equal texts are stored once."""
     known = row.object("info").items()
     info = row["info"] = {name: _interned(value) for name, value in known if value is not None}
     if isinstance(info.get("id"), int):
@@ -108,19 +101,12 @@ def _prompt_of(info: Mapping[str, Any], row: Row) -> str:
     raise row.error("a 'post' or an 'article' is needed", "info")
 
 
-def _summary_text(summary: Any, field: str, row: Row) -> str:
-    if not isinstance(summary, Mapping) or not isinstance(summary.get("text"), str):
-        raise row.error(f"a summary with its 'text' is needed, not {describe(summary)}", field)
-    return sys.intern(summary["text"])
-
-
 def _interned(value: Any) -> Any:
     """Return the same object for equal texts: the files hold a post once for every vote."""
     return sys.intern(value) if type(value) is str else value
 
 
 SOURCE = Source(
-    name="summarize_from_feedback",
     title="Summarize from Feedback",
     licence="not stated for the judgements; the Reddit posts (TL;DR) are CC BY 4.0",
     citation=(

@@ -8,17 +8,27 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 from hidden_context.data.checks import Place
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source
-from hidden_context.data.example import Example
+from hidden_context.data.collections.source import Examples, Published, Row, Source
 from hidden_context.data.storage.files import GZIP_ERRORS, open_binary
 from hidden_context.data.storage.rows import data_suffix
 from hidden_context.errors import DataError
 
 _PREFERENCES: Final = {"a1": 1.0, "equal": 0.5, "a2": 0.0}
+_PAIR: Final = {
+    "topic": "debateMetaData/title",
+    "stance": "arg1/stance",
+    "argument1": "arg1/text",
+    "argument2": "arg2/text",
+    "gold_label": "goldLabel",
+    "item": "id",
+}
+"""The columns of a pair, and where they stand within its element of the XML."""
+
+_VOTE: Final = {"annotator": "turkID", "value": "value", "competence": "turkCompetence"}
 _COLUMNS: Final = ("topic", "stance", "argument1", "argument2", "votes")
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each pair of arguments, whose prompt is the debate and the side taken."""
     for path in files.paths:
         # One of the published XML files has lost its suffix.
@@ -33,14 +43,12 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
 
 
 def _entry(vote: Row) -> dict[str, Any]:
-    entry = {
+    return {
         "annotator": vote.annotator("annotator"),
         "comparison": [0, 1],
         "preference": _PREFERENCES[vote.choice("value", _PREFERENCES)],
+        **vote.numbers("competence"),
     }
-    if vote.get("competence") is not None:
-        entry["competence"] = vote.number("competence")
-    return entry
 
 
 def _read_xml(path: Path, files: Published) -> Iterator[Row]:
@@ -51,7 +59,7 @@ def _read_xml(path: Path, files: Published) -> Iterator[Row]:
             for _, element in ElementTree.iterparse(file):
                 if element.tag == "annotatedArgumentPair":
                     number += 1
-                    yield Row(_read_pair(element), Place(path, number), files.remedy)
+                    yield Row(_read_pair(element), Place(path, number), files)
                     element.clear()
         except (ElementTree.ParseError, *GZIP_ERRORS) as error:
             problem = f"the XML cannot be read after pair {number}: {error}"
@@ -62,26 +70,12 @@ def _read_xml(path: Path, files: Published) -> Iterator[Row]:
 
 
 def _read_pair(pair: ElementTree.Element) -> dict[str, Any]:
-    return {
-        "topic": pair.findtext("debateMetaData/title"),
-        "stance": pair.findtext("arg1/stance"),
-        "argument1": pair.findtext("arg1/text"),
-        "argument2": pair.findtext("arg2/text"),
-        "gold_label": pair.findtext("goldLabel"),
-        "item": pair.findtext("id"),
-        "votes": [
-            {
-                "annotator": vote.findtext("turkID"),
-                "value": vote.findtext("value"),
-                "competence": vote.findtext("turkCompetence"),
-            }
-            for vote in pair.iterfind("mTurkAssignments/mTurkAssignment")
-        ],
-    }
+    votes = pair.iterfind("mTurkAssignments/mTurkAssignment")
+    said = [{name: vote.findtext(tag) for name, tag in _VOTE.items()} for vote in votes]
+    return {name: pair.findtext(path) for name, path in _PAIR.items()} | {"votes": said}
 
 
 SOURCE = Source(
-    name="ukpconvarg",
     title="UKPConvArg1",
     licence="CC BY 4.0",
     citation=(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from statistics import fmean
 from typing import Any, Final
 
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 from hidden_context.data.example import Example
 
 _JUDGE: Final = "GPT-4"
@@ -15,31 +14,30 @@ _NOT_APPLICABLE: Final = "N/A"
 _BEST: Final = {**dict.fromkeys(ASPECTS, 5), "overall": 10}
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each prompt with its answers once for each aspect, and overall; or pairs of answers."""
     if files.of_kind["answers"] and files.of_kind["pairs"]:
         problem = "the files hold the same ratings twice, single ones and their means"
         raise files.error(problem, files.of_kind["pairs"][0])
     for row in files.rows("answers"):
-        yield from _examples(row, left_out)
-    for row in files.rows("pairs"):
-        yield _pair(row)
+        yield from _examples(row)
+    yield from map(_pair, files.rows("pairs"))
 
 
-def _examples(row: Row, left_out: LeftOut) -> Iterator[Example]:
-    if row.get("completions") in (None, []):
-        left_out["prompts without answers"] += 1
+def _examples(row: Row) -> Examples:
+    answers = row.entries_or_none("completions")
+    if not answers:
+        row.leave_out("prompts without answers")
         return
-    answers = list(row.entries("completions"))
     prompt, responses = row.text("instruction"), [answer.text("response") for answer in answers]
     for objective in _BEST:
         entries = [
             entry
             for number, answer in enumerate(answers)
-            for entry in _rated(number, answer, objective, left_out)
+            for entry in _rated(number, answer, objective)
         ]
         if all("abstains" in entry for entry in entries):
-            left_out[f"prompts without a rated answer for {objective}"] += 1
+            row.leave_out(f"prompts without a rated answer for {objective}")
             continue
         yield row.example(
             prompt=user(prompt),
@@ -52,22 +50,22 @@ def _examples(row: Row, left_out: LeftOut) -> Iterator[Example]:
         )
 
 
-def _rated(number: int, answer: Row, objective: str, left_out: LeftOut) -> list[dict[str, Any]]:
+def _rated(number: int, answer: Row, objective: str) -> list[dict[str, Any]]:
     """Read the rating of an answer; a rating that does not apply is an abstention."""
     overall = objective == "overall"
     said, field = (answer, "overall_score") if overall else (_said(answer, objective), "Rating")
     if said.get(field) in (None, ""):
-        left_out[f"answers without a rating for {objective}"] += 1
+        answer.leave_out(f"answers without a rating for {objective}")
         return []
     if said[field] == _NOT_APPLICABLE:
         return [{"annotator": _JUDGE, "abstains": True, "said": _NOT_APPLICABLE}]
     value = said.number(field)
     if not 1 <= value <= _BEST[objective]:
-        left_out[f"ratings for {objective} that are not from 1 to {_BEST[objective]}"] += 1
+        answer.leave_out(f"ratings for {objective} that are not from 1 to {_BEST[objective]}")
         return []
     if overall and value == _BEST["overall"] and _is_poor(answer):
         reason = "overall ratings of 10 for answers with low ratings, a known error of the first"
-        left_out[f"{reason} version"] += 1
+        answer.leave_out(f"{reason} version")
         return []
     return [{"annotator": _JUDGE, "response": number, "rating": value}]
 
@@ -106,7 +104,6 @@ def _pair(row: Row) -> Example:
 
 
 SOURCE = Source(
-    name="ultrafeedback",
     title="UltraFeedback",
     licence="MIT",
     citation=(

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from hidden_context.data.checks import Place, describe
-from hidden_context.data.collections.source import LeftOut, Published, Row, Source, user
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 from hidden_context.data.example import Example
-from hidden_context.data.storage.files import iter_lines
+from hidden_context.data.storage.files import iter_lines, loads
 from hidden_context.data.storage.rows import data_suffix
-from hidden_context.data.storage.unique_names import loads
 from hidden_context.errors import DataError
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -20,12 +19,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 _Side: TypeAlias = "tuple[Row, str]"
 
 
-def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
+def _read(files: Published) -> Examples:
     """Read each comparison; its score, from -1 to 1, is the margin of the first answer."""
     for path in files.paths:
         if _is_raw(path):
-            for sides in _records(path, files.remedy):
-                yield _example(sides)
+            yield from map(_example, _records(path, files))
         elif files.kind_of(path):
             for row in files.rows_of(path):
                 yield _example([(row, "_0"), (row, "_1")])
@@ -33,8 +31,6 @@ def _read(files: Published, left_out: LeftOut) -> Iterator[Example]:
 
 def _example(sides: Sequence[_Side]) -> Example:
     row = sides[0][0]
-    if not isinstance(row.get("question"), dict):
-        raise row.unfit("a question with its 'full_text'", "question")
     question = row.object("question")
     passed = {"item": question.get("id"), "data_subset": question.get("dataset")}
     for number, (holder, end) in enumerate(sides):
@@ -43,7 +39,7 @@ def _example(sides: Sequence[_Side]) -> Example:
     if abs(sum(scores)) > 1e-6:
         names = ", ".join(f"{holder.at}score{end}" for holder, end in sides)
         problem = f"the scores of a pair have to add up to 0, not {scores[0]:g} and {scores[1]:g}"
-        raise row.place.error(problem, names, row.remedy)
+        raise row.place.error(problem, names, row.files.remedy)
     vote = {"preference": (1 + (scores[0] > 0) - (scores[0] < 0)) / 2, "margin": scores[0]}
     return row.example(
         prompt=user(question.text("full_text")),
@@ -61,7 +57,7 @@ def _is_raw(path: Path) -> bool:
     return first.removeprefix(_BOM).lstrip().startswith(b"[")
 
 
-def _records(path: Path, remedy: str) -> Iterator[list[_Side]]:
+def _records(path: Path, files: Published) -> Iterator[list[_Side]]:
     """Yield the two records of each line, which answer one question."""
     for number, line in iter_lines(path):
         try:
@@ -70,17 +66,16 @@ def _records(path: Path, remedy: str) -> Iterator[list[_Side]]:
             raise DataError(f"not valid JSON: {error}", file=path, line=number) from error
         if not isinstance(pair, list) or [type(one) for one in pair] != [dict, dict]:
             problem = f"a pair of records is needed, not {describe(pair)}"
-            raise DataError(problem, file=path, line=number, remedy=remedy)
+            raise DataError(problem, file=path, line=number, remedy=files.remedy)
         place = Place(path, number)
-        first, second = (Row(one, place, remedy, f"[{n}].") for n, one in enumerate(pair))
+        first, second = (Row(one, place, files, f"[{n}].") for n, one in enumerate(pair))
         if first.get("question") != second.get("question"):
             problem = "the two records are of different questions"
-            raise place.error(problem, "[0].question, [1].question", remedy)
+            raise place.error(problem, "[0].question, [1].question", files.remedy)
         yield [(first, ""), (second, "")]
 
 
 SOURCE = Source(
-    name="webgpt",
     title="WebGPT comparisons",
     licence="not stated",
     citation=(

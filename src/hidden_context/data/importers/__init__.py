@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from hidden_context.data.checks import Place, describe
-from hidden_context.data.example import Example
+from hidden_context.data.example import Example, read_tools
 from hidden_context.data.importers import benchmarks, judgements, pairs, rankings, ratings
-from hidden_context.data.model_input import read_tools
 
 
 class Importer(Protocol):

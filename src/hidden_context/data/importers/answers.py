@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from hidden_context.data.checks import (
     Place,
     describe,
     read_annotator,
-    read_integer,
     read_list,
     read_number,
     read_weight,
@@ -29,15 +28,29 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
     "rankings": ("ranks", "abstains"),
     "ratings": ("rating", "abstains"),
 }
+Said: TypeAlias = "partial[Judgement]"
+"""Makes a judgement of an answer, with its annotator, weight and columns."""
+
 _WHO = ("annotator", "weight", "confidence")
 _JUDGE = ("judge", "answers", "one_order")
 """Keys of a judge that was asked several times; the comparison of judges reads them."""
 
-_PREFERENCE_REMEDY = "'preference' is the share of annotators for the chosen side: 1 all, 0.5 a tie"
-_STRENGTH_REMEDY = (
-    "'strength' is by how many levels the chosen side is better: 0 a tie, negative where the "
-    "rejected side is better"
-)
+_COMPARED: dict[str, dict[str, Any]] = {
+    "preference": {
+        "low": 0.0,
+        "high": 1.0,
+        "remedy": "'preference' is the share of annotators for the chosen side: 1 all, 0.5 a tie",
+    },
+    "strength": {
+        "kind": "an integer",
+        "low": -MAX_STRENGTH,
+        "high": MAX_STRENGTH,
+        "remedy": "'strength' is by how many levels the chosen side is better: 0 a tie, negative "
+        "where the rejected side is better",
+    },
+    "margin": {},
+}
+"""What each column of a comparison may hold."""
 
 
 def refuse(row: Mapping[str, Any], fields: Iterable[str], problem: str, place: Place) -> None:
@@ -51,7 +64,7 @@ def refuse(row: Mapping[str, Any], fields: Iterable[str], problem: str, place: P
             raise place.error(problem, field, "Leave it out, or write rows of one kind")
 
 
-def of_row(row: Mapping[str, Any], place: Place) -> Judgement:
+def of_row(row: Mapping[str, Any], place: Place) -> Said:
     """Read the annotator and the weight of a row.
 
     Args:
@@ -59,19 +72,19 @@ def of_row(row: Mapping[str, Any], place: Place) -> Judgement:
         place: Where the row stands, for errors.
 
     Returns:
-        A judgement without an answer yet, which is an abstention.
+        What makes a judgement of an answer.
 
     Raises:
         DataError: If a value is of the wrong kind.
     """
     annotator = read_annotator(row.get("annotator"), "annotator", place)
     weight = read_weight(row.get("weight"), place)
-    return Judgement(Abstention(), annotator, weight, columns=row)
+    return partial(Judgement, annotator=annotator, weight=weight, columns=row)
 
 
 def entries_of(
     row: dict[str, Any], field: str, place: Place, remedy: str
-) -> Iterator[tuple[str, Mapping[str, Any], Judgement]]:
+) -> Iterator[tuple[str, Mapping[str, Any], Said]]:
     """Read a column that lists the answers of several annotators.
 
     Args:
@@ -81,15 +94,15 @@ def entries_of(
         remedy: What to do if it holds something else.
 
     Yields:
-        For each entry its name in errors, such as ``annotations[1].``, the entry, and a judgement
-        without an answer yet. An entry without an annotator has the row's; its weight is multiplied
-        by the row's ``weight``.
+        For each entry its name in errors, such as ``annotations[1].``, the entry, and what makes a
+        judgement of an answer. An entry without an annotator has the row's; its weight is
+        multiplied by the row's ``weight``.
 
     Raises:
         DataError: If it is no list of entries, an entry has unknown keys alone, or a value is of
             the wrong kind.
     """
-    own, what = of_row(row, place), field.removesuffix("s")
+    own, what = of_row(row, place)(Abstention()), field.removesuffix("s")
     for number, entry in enumerate(read_list(row.get(field), field, place, remedy, what)):
         prefix = f"{field}[{number}]"
         if not isinstance(entry, dict):
@@ -97,17 +110,14 @@ def entries_of(
             raise place.error(f"{article} {what} is needed, not {describe(entry)}", prefix, remedy)
         _check_entry(entry, field, prefix, place)
         who = read_annotator(entry.get("annotator"), f"{prefix}.annotator", place)
-        yield (
-            f"{prefix}.",
-            entry,
-            Judgement(
-                Abstention(),
-                own.annotator if who is None else who,
-                own.weight * read_weight(entry.get("weight"), place, f"{prefix}.weight"),
-                read_number(entry.get("confidence"), f"{prefix}.confidence", place),
-                ChainMap(entry, row),
-            ),
+        said = partial(
+            Judgement,
+            annotator=own.annotator if who is None else who,
+            weight=own.weight * read_weight(entry.get("weight"), place, f"{prefix}.weight"),
+            confidence=read_number(entry.get("confidence"), f"{prefix}.confidence", place),
+            columns=ChainMap(entry, row),
         )
+        yield f"{prefix}.", entry, said
 
 
 def _check_entry(entry: Mapping[str, Any], field: str, prefix: str, place: Place) -> None:
@@ -133,20 +143,25 @@ def _unknown_keys(entry: Mapping[str, Any], field: str) -> list[str]:
     return [key for key, value in entry.items() if value is not None and key not in known]
 
 
+def name_of(entry: Any, row: Mapping[str, Any]) -> str:
+    """Find the name of a list entry in its row, such as ``annotations[1]``; empty if not there."""
+    places = (
+        f"{field}[{number}]"
+        for field in ENTRY_KEYS
+        if isinstance(row.get(field), list)
+        for number, value in enumerate(row[field])
+        if value is entry
+    )
+    return next(places, "")
+
+
 def unread_keys(example: Example) -> set[str]:
     """Name the keys of list entries that are not read, such as ``annotations.comment``."""
     columns = [said.columns for said in example.judgements]
     entries = [both.maps[0] for both in columns if isinstance(both, ChainMap)]
-    if not entries:
-        return set()
-    lists = ((field, example.columns.get(field)) for field in ENTRY_KEYS)
-    return {
-        f"{field}.{key}"
-        for field, values in lists
-        if isinstance(values, list) and any(value is entries[0] for value in values)
-        for entry in entries
-        for key in _unknown_keys(entry, field)
-    }
+    field = name_of(entries[0], example.columns).partition("[")[0] if entries else ""
+    unread = (key for entry in entries if field for key in _unknown_keys(entry, field))
+    return {f"{field}.{key}" for key in unread}
 
 
 def read_comparison(
@@ -176,23 +191,10 @@ def read_comparison(
         DataError: If a value is of the wrong kind, or two values favour different responses; a tie
             agrees with both.
     """
-    preference = read_number(
-        columns.get("preference"),
-        f"{prefix}preference",
-        place,
-        low=0.0,
-        high=1.0,
-        remedy=_PREFERENCE_REMEDY,
+    preference, strength, margin = (
+        read_number(columns.get(name), prefix + name, place, **limits)
+        for name, limits in _COMPARED.items()
     )
-    strength = read_integer(
-        columns.get("strength"),
-        f"{prefix}strength",
-        place,
-        low=-MAX_STRENGTH,
-        high=MAX_STRENGTH,
-        remedy=_STRENGTH_REMEDY,
-    )
-    margin = read_number(columns.get("margin"), f"{prefix}margin", place)
     values = [said.answer.value for said in ratings if isinstance(said.answer, Rating)]
     leads = {
         "preference": None if preference is None else preference - 0.5,
@@ -206,7 +208,8 @@ def read_comparison(
     _check_signs(signs, prefix, place)
     if preference is None:
         preference = (1 + next(iter(signs.values()))) / 2
-    return Comparison(first, second, preference, strength, margin)
+    levels = None if strength is None else int(strength)
+    return Comparison(first, second, preference, levels, margin)
 
 
 def _check_signs(signs: Mapping[str, int], prefix: str, place: Place) -> None:
@@ -224,13 +227,13 @@ def _check_signs(signs: Mapping[str, int], prefix: str, place: Place) -> None:
 
 
 def rated(
-    values: Iterable[tuple[int, str, Any]], own: Judgement, place: Place
+    values: Iterable[tuple[int, str, Any]], said: Said, place: Place
 ) -> tuple[Judgement, ...]:
     """Read ratings of responses.
 
     Args:
         values: For each the response, the field and its value; null is no rating.
-        own: The judgement whose annotator, weight and columns they have.
+        said: What makes a judgement of an answer.
         place: Where they stand, for errors.
 
     Returns:
@@ -240,8 +243,4 @@ def rated(
         DataError: If a value is no number.
     """
     read = [(response, read_number(value, field, place)) for response, field, value in values]
-    return tuple(
-        dataclasses.replace(own, answer=Rating(response, value))
-        for response, value in read
-        if value is not None
-    )
+    return tuple(said(Rating(response, value)) for response, value in read if value is not None)

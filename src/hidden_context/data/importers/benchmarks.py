@@ -11,13 +11,8 @@ from hidden_context.data.checks import Place, read_conversation
 from hidden_context.data.dialogue import is_blank
 from hidden_context.data.example import Comparison, Example, Judgement
 from hidden_context.data.importers import pairs
-from hidden_context.data.importers.answers import of_row, refuse
-from hidden_context.data.importers.prompts import (
-    check_alike,
-    divide_given,
-    shared_by_all,
-    without_start,
-)
+from hidden_context.data.importers.answers import Said, of_row, refuse
+from hidden_context.data.importers.prompts import check_alike, divide, divide_given
 from hidden_context.data.importers.rankings import PAIR_COLUMNS
 from hidden_context.data.published import JUDGED, has_lists, plain_row
 
@@ -62,17 +57,16 @@ def read(row: dict[str, Any], place: Place) -> Example:
     judgements = _compare(right, len(sides), ties, of_row(row, place))
     prompt = read_conversation(plain["prompt"], "prompt", place)
     if is_blank(prompt):
-        prompt = shared_by_all(sides)
-        responses = tuple(without_start(side, prompt) for side in sides)
+        prompt, responses = divide(prompt, sides, sides)
     else:
         prompt, responses = divide_given(prompt, sides, place)
     return Example(prompt, responses, judgements, row)
 
 
-def _compare(right: int, count: int, ties: bool, own: Judgement) -> tuple[Judgement, ...]:
+def _compare(right: int, count: int, ties: bool, own: Said) -> tuple[Judgement, ...]:
     """Compare ``count`` answers, the first ``right`` of which are right."""
     said = [Comparison(*two) for two in product(range(right), range(right, count))]
     if ties:
         said += [Comparison(*two, preference=0.5) for two in combinations(range(right), 2)]
-    weight = own.weight * (count - 1) / len(said)
-    return tuple(dataclasses.replace(own, answer=one, weight=weight) for one in said)
+    weight = own.keywords["weight"] * (count - 1) / len(said)
+    return tuple(own(one, weight=weight) for one in said)

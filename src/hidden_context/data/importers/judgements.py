@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,8 +64,8 @@ def read(row: dict[str, Any], place: Place) -> Example:
     prompt = read_conversation(row.get("prompt") or "", "prompt", place)
     sides = read_sides(row, place, 1, _EXAMPLE)
     judgements = tuple(
-        dataclasses.replace(judgement, answer=_read_answer(entry, prefix, len(sides), place))
-        for prefix, entry, judgement in entries_of(row, "judgements", place, _EXAMPLE)
+        said(_read_answer(entry, prefix, len(sides), place))
+        for prefix, entry, said in entries_of(row, "judgements", place, _EXAMPLE)
     )
     if is_blank(prompt):
         prompt, responses = ("" if isinstance(sides[0], str) else []), tuple(sides)

@@ -5,20 +5,22 @@ These are HH-RLHF's dialogues, and TRL's rows with an implicit or explicit promp
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from hidden_context.data.checks import Place, read_conversation
-from hidden_context.data.dialogue import Conversation, is_blank, shared_prompt
-from hidden_context.data.example import Comparison, Example, Judgement
+from hidden_context.data.dialogue import Conversation
+from hidden_context.data.example import Abstention, Comparison, Example, Judgement
 from hidden_context.data.importers.answers import (
+    RATING_COLUMNS,
+    Said,
     entries_of,
     of_row,
     rated,
     read_comparison,
 )
-from hidden_context.data.importers.prompts import divide, without_start
+from hidden_context.data.importers.prompts import divide
 from hidden_context.data.published import has_lists
 
 SIDES = ("chosen", "rejected")
@@ -70,11 +72,7 @@ def read(row: dict[str, Any], place: Place) -> Example:
     judgements = _read_judgements(row, place)
     prompt = read_conversation(row.get("prompt") or "", "prompt", place)
     sides = (chosen, rejected)
-    if is_blank(prompt):
-        prompt = shared_prompt(chosen, rejected)
-        responses = tuple(without_start(side, prompt) for side in sides)
-    else:
-        prompt, responses = divide(prompt, sides, sides)
+    prompt, responses = divide(prompt, sides, sides)
     return Example(prompt, responses, judgements, row)
 
 
@@ -88,26 +86,22 @@ def _read_side(row: dict[str, Any], side: str, place: Place) -> Conversation:
 
 def _read_judgements(row: dict[str, Any], place: Place) -> tuple[Judgement, ...]:
     own = of_row(row, place)
-    ratings = _read_ratings(row, dataclasses.replace(own, annotator=None), place)  # by nobody known
+    ratings = _read_ratings(row, partial(own, annotator=None), place)  # by nobody known
     vote = read_comparison(row, place, ratings=ratings) or Comparison(0, 1)
-    said = [dataclasses.replace(own, answer=vote)]
+    judgements = [own(vote)]
     if row.get("annotations") is not None:
-        said = []
-        for prefix, entry, judgement in entries_of(row, "annotations", place, _ANNOTATIONS_REMEDY):
-            rated_too = _read_ratings(entry, judgement, place, prefix)
+        judgements = []
+        for prefix, entry, said in entries_of(row, "annotations", place, _ANNOTATIONS_REMEDY):
+            rated_too = _read_ratings(entry, said, place, prefix)
             comparison = read_comparison(entry, place, prefix, ratings=rated_too)
-            if comparison is not None:
-                said.append(dataclasses.replace(judgement, answer=comparison))
-            elif not rated_too:
-                said.append(judgement)
+            if comparison is not None or not rated_too:
+                judgements.append(said(comparison or Abstention()))
             ratings = (*ratings, *rated_too)
-    return (*said, *ratings)
+    return (*judgements, *ratings)
 
 
 def _read_ratings(
-    columns: Mapping[str, Any], own: Judgement, place: Place, prefix: str = ""
+    columns: Mapping[str, Any], said: Said, place: Place, prefix: str = ""
 ) -> tuple[Judgement, ...]:
-    names = [f"rating_{side}" for side in SIDES]
-    return rated(
-        [(n, prefix + name, columns.get(name)) for n, name in enumerate(names)], own, place
-    )
+    values = [(n, prefix + name, columns.get(name)) for n, name in enumerate(RATING_COLUMNS)]
+    return rated(values, said, place)

@@ -34,15 +34,18 @@ def divide(
     Words in between, such as ``"\n\nAssistant: "``, belong to the prompt.
 
     Args:
-        prompt: The prompt as the row gives it, not blank.
-        sides: One or more sides, all text or all messages.
+        prompt: The prompt as the row gives it; where it is blank, what all sides share takes its
+            place.
+        sides: One or more sides, all text or all messages; two or more where the prompt is blank.
         deciding: The sides that decide; one or more.
 
     Returns:
         The prompt and the responses: joined, they are the whole texts. The prompt is empty if all
         sides have it inside but do not begin alike.
     """
-    if not all(begins_with(side, prompt) for side in deciding):
+    if is_blank(prompt):
+        start, texts = shared_by_all(sides), list(sides)
+    elif not all(begins_with(side, prompt) for side in deciding):
         start, texts = _put_before(prompt, sides)
     else:
         start, texts = _found_inside(prompt, deciding), list(sides)

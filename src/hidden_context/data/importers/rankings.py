@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 from hidden_context.data.checks import Place, read_conversation, read_integer, read_list
 from hidden_context.data.dialogue import is_blank
-from hidden_context.data.example import Example, Judgement, Ranking, Rating
+from hidden_context.data.example import Abstention, Example, Judgement, Ranking, Rating
 from hidden_context.data.importers.answers import (
     COMPARISON_COLUMNS,
     RATING_COLUMNS,
@@ -74,15 +74,16 @@ def _read_rankings(row: dict[str, Any], count: int, place: Place) -> list[Judgem
         if None in ranking.ranks:
             field, remedy = f"ranks[{ranking.ranks.index(None)}]", "Leave out what was not ranked"
             raise place.error("an integer is needed, not null", field, remedy)
-        return [dataclasses.replace(of_row(row, place), answer=ranking)]
+        return [of_row(row, place)(ranking)]
     refuse(row, ["ranks"], "the row has a list of 'rankings' too", place)
-    said = []
-    for prefix, entry, judgement in entries_of(row, "rankings", place, _EXAMPLE):
-        if entry.get("ranks") is not None:
-            ranking = read_ranking(entry["ranks"], f"{prefix}ranks", count, place)
-            judgement = dataclasses.replace(judgement, answer=ranking)
-        said.append(judgement)
-    return said
+    return [
+        said(
+            Abstention()
+            if entry.get("ranks") is None
+            else read_ranking(entry["ranks"], f"{prefix}ranks", count, place)
+        )
+        for prefix, entry, said in entries_of(row, "rankings", place, _EXAMPLE)
+    ]
 
 
 def read_ranking(value: Any, field: str, count: int, place: Place) -> Ranking:
@@ -106,7 +107,7 @@ def _read_ratings(row: dict[str, Any], count: int, place: Place) -> tuple[Judgem
         return ()
     ratings = read_list(row["ratings"], "ratings", place, _EXAMPLE, "rating", count)
     values = [(n, f"ratings[{n}]", value) for n, value in enumerate(ratings)]
-    return rated(values, dataclasses.replace(of_row(row, place), annotator=None), place)
+    return rated(values, partial(of_row(row, place), annotator=None), place)
 
 
 def _check_order(ranks: list[int], ratings: tuple[Judgement, ...], place: Place) -> None:

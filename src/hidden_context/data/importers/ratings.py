@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from hidden_context.data.checks import Place, read_conversation, read_number
 from hidden_context.data.dialogue import is_blank, split_response
-from hidden_context.data.example import Example, Judgement, Rating
-from hidden_context.data.importers.answers import entries_of, of_row, refuse
+from hidden_context.data.example import Abstention, Example, Judgement, Rating
+from hidden_context.data.importers.answers import Said, entries_of, of_row, refuse
 from hidden_context.data.importers.prompts import divide_given
 
 _TEXTS = ("response", "messages", "text")
@@ -20,7 +19,7 @@ _EXAMPLE = (
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has one text and a rating of it."""
+    """Tell whether a row has one text and its rating."""
     return any(row.get(field) is not None for field in ("rating", "ratings")) and any(
         row.get(field) is not None for field in _TEXTS
     )
@@ -58,14 +57,12 @@ def read(row: dict[str, Any], place: Place) -> Example:
 
 def _read_judgements(row: dict[str, Any], place: Place) -> tuple[Judgement, ...]:
     if row.get("ratings") is None:
-        said: list[tuple[str, Mapping[str, Any], Judgement]] = [("", row, of_row(row, place))]
+        entries: list[tuple[str, Mapping[str, Any], Said]] = [("", row, of_row(row, place))]
     else:
         refuse(row, ["rating"], "the row has a list of 'ratings' too", place)
-        said = list(entries_of(row, "ratings", place, _EXAMPLE))
+        entries = list(entries_of(row, "ratings", place, _EXAMPLE))
     judgements = []
-    for prefix, columns, judgement in said:
+    for prefix, columns, said in entries:
         value = read_number(columns.get("rating"), f"{prefix}rating", place)
-        if value is not None:
-            judgement = dataclasses.replace(judgement, answer=Rating(0, value))
-        judgements.append(judgement)
+        judgements.append(said(Abstention() if value is None else Rating(0, value)))
     return tuple(judgements)

@@ -255,8 +255,8 @@ def load_evaluation(
         data_subset: See ``load_examples``.
         split: The split to evaluate on.
         train_split: Where ``split`` is not there, the one that ``load_splits`` divided.
-        eval_fraction: 0 or None for the whole split; otherwise the share that training held out
-            of it.
+        eval_fraction: 0 or None for the whole split; otherwise the share of the split that
+            training held out.
         limit: Examples to keep, 0 for all.
         revision: A branch, tag or commit on the hub.
         on_malformed: Whether a malformed row is an error or skipped and counted.

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hidden_context.data.storage.files import GZIP_ERRORS, open_binary
-from hidden_context.data.storage.unique_names import loads, require_unique
+from hidden_context.data.storage.files import GZIP_ERRORS, loads, open_binary, require_unique
 from hidden_context.errors import DataError
 
 # Cells of these columns are numbers, all others text.

@@ -1,27 +1,37 @@
-"""Rows of a data file, whatever its format: JSON Lines, gzip, parquet or CSV."""
+"""Rows of a data file, read and written: JSON Lines, gzip, parquet or CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from hidden_context.data.storage.csv_files import iter_csv_rows
 from hidden_context.data.storage.files import (
     GZIP_ERRORS,
+    atomic_write,
     iter_lines,
+    json_line,
+    loads,
     open_binary,
     parse_json_line,
+    partial_path,
     read_json,
+    repeated,
     require_file,
+    require_unique,
 )
-from hidden_context.data.storage.tables import BATCH_ROWS, iter_table_rows
 from hidden_context.errors import DataError
 
 SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet", ".csv.gz", ".csv")
+BATCH_ROWS = 1024
 
 # A row, or the error that says why the line holds no row.
 Row: TypeAlias = "dict[str, Any] | DataError"
+WriteRow: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
 
 def data_suffix(path: str | Path) -> str | None:
@@ -109,6 +119,73 @@ def _iter_parquet(path: Path) -> Iterator[tuple[int, Row]]:
         raise DataError(f"the parquet file cannot be read: {error}", file=path) from error
 
 
+def iter_table_rows(
+    batches: Iterable[Any], file: str | Path
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of Arrow batches as the rows of a JSON Lines file would be.
+
+    Maps and values of Arrow's JSON type become objects. What JSON lacks (bytes, decimals, times …)
+    stays what it is in Python; ``files.to_plain`` says how it is written.
+
+    Args:
+        batches: Record batches or tables of one schema.
+        file: Where they come from, for errors.
+
+    Yields:
+        The row number, from 1, and the row.
+
+    Raises:
+        DataError: If two columns have one name, or a column holds what Python cannot, naming it.
+    """
+    number = 0
+    for batch in batches:
+        names = batch.schema.names
+        require_unique(names, file)
+        columns = [
+            _read_column(column, field, file, number)
+            for column, field in zip(batch.columns, batch.schema, strict=True)
+        ]
+        for values in zip(*columns, strict=True):
+            number += 1
+            yield number, dict(zip(names, values, strict=True))
+
+
+def _read_column(column: Any, field: Any, file: str | Path, before: int) -> list[Any]:
+    try:
+        values = column.to_pylist()
+        # A field may be called so too, which costs only time.
+        if any(word in str(field.type) for word in ("map<", "arrow.json")):
+            return [_restore(value, field.type) for value in values]
+        return list(values)
+    except Exception as error:  # whatever Arrow and Python make of a date in the year 20000
+        raise DataError(
+            f"a value after row {before} cannot be read as {field.type}: {error}",
+            file=file,
+            field=field.name,
+            remedy="Leave the column out, or write it as text",
+        ) from error
+
+
+def _restore(value: Any, kind: Any) -> Any:
+    """Make an object of what Arrow gives as a list of a map's entries, or as JSON text."""
+    from pyarrow import types
+
+    if value is None:
+        return None
+    if getattr(kind, "extension_name", None) == "arrow.json":
+        return loads(value)
+    if types.is_map(kind):
+        name = repeated(key for key, _ in value)
+        if name is not None:
+            raise ValueError(f"the key {name!r} is twice in one map")
+        return {key: _restore(item, kind.item_type) for key, item in value}
+    if types.is_struct(kind):
+        return {field.name: _restore(value[field.name], field.type) for field in kind}
+    if hasattr(kind, "value_field"):  # lists of every kind
+        return [_restore(item, kind.value_type) for item in value]
+    return value
+
+
 def drop_nulls(value: Any) -> Any:
     """Leave out every key whose value is null, at any depth; entries of lists stay.
 
@@ -133,3 +210,85 @@ def require_row(row: Row) -> dict[str, Any]:
     if isinstance(row, DataError):
         raise row
     return row
+
+
+@contextlib.contextmanager
+def row_writer(path: Path) -> Iterator[WriteRow]:
+    """Write rows to a file, whole or not at all.
+
+    A Parquet file holds what the lines of JSON would: what JSON lacks is converted first, and each
+    column gets the one type that all its values have, with null where a row lacks it.
+
+    Args:
+        path: The file; Parquet where the name ends in ``.parquet``, gzip where it ends in ``.gz``.
+
+    Yields:
+        A function that writes a row.
+
+    Raises:
+        StorageError: If it cannot be written.
+        DataError: If the values of a column have no type in common, naming the column.
+    """
+    if path.suffix.lower() != ".parquet":
+        with atomic_write(path) as file:
+            yield lambda row: file.write(json_line(row))
+        return
+    lines = path.with_name(f"{path.name}.rows")
+    try:
+        with atomic_write(lines) as file:
+            yield lambda row: file.write(json_line(row))
+        _to_parquet(lines, path)
+    finally:
+        for left in (lines, partial_path(lines)):
+            left.unlink(missing_ok=True)
+
+
+def _to_parquet(lines: Path, path: Path) -> None:
+    """Make a Parquet file of JSON Lines, a batch of rows in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([])
+    with lines.open("rb") as file:
+        for rows in _batches(file):
+            names = dict.fromkeys(name for row in rows for name in row)
+            found = pa.schema([(name, _column(name, rows, None, path).type) for name in names])
+            try:
+                schema = pa.unify_schemas([schema, found], promote_options="permissive")
+            except pa.ArrowException as error:
+                both = [name for name in schema.names if name in found.names]
+                mixed = [n for n in both if schema.field(n).type != found.field(n).type]
+                raise _mixed(", ".join(mixed), path, error) from error
+    with (
+        lines.open("rb") as file,
+        atomic_write(path, "wb") as sink,
+        pq.ParquetWriter(sink, schema) as writer,
+    ):
+        for rows in _batches(file):
+            columns = [_column(field.name, rows, field.type, path) for field in schema]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _batches(file: IO[bytes]) -> Iterator[list[dict[str, Any]]]:
+    while lines := list(islice(file, BATCH_ROWS)):
+        yield [json.loads(line) for line in lines]
+
+
+def _column(name: str, rows: list[dict[str, Any]], kind: Any, path: Path) -> Any:
+    """Make a column of one type; None takes the one that the values have in common."""
+    import pyarrow as pa
+
+    try:
+        return pa.array([row.get(name) for row in rows], kind)
+    except (pa.ArrowException, OverflowError) as error:
+        raise _mixed(name, path, error) from error
+
+
+def _mixed(name: str, path: Path, error: BaseException) -> DataError:
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    return DataError(
+        f"its values have no one type, which a Parquet file needs ({reason})",
+        file=path,
+        field=name,
+        remedy="Write JSON Lines (.jsonl), or make the column's values alike",
+    )

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hidden_context.data.model_input import Text, as_input
+from hidden_context.data.example import Text, as_input
 from hidden_context.data.storage.files import PARTIAL_SUFFIX, default_cache_dir
 from hidden_context.data.tokens.chat import special_tokens
 from hidden_context.errors import HiddenContextWarning
@@ -80,7 +80,7 @@ class TokenCache:
             fresh: Tokenizes the texts when, and only when, it is iterated over.
 
         Returns:
-            The ids of each text, exactly those that ``fresh`` gives.
+            The ids of each text, exactly as ``fresh`` gives them.
         """
         if len(texts) < self.min_texts or _is_random(tokenizer):
             return list(fresh)

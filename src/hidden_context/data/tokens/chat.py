@@ -10,7 +10,7 @@ from jinja2 import TemplateSyntaxError
 
 from hidden_context.data.checks import read_messages
 from hidden_context.data.dialogue import Message
-from hidden_context.data.model_input import Text, Tools, as_input
+from hidden_context.data.example import Text, Tools, as_input
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 
 _TRIAL_TEXTS = ("a", "the", "0", ".")

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hidden_context.data.example import Example
-from hidden_context.data.model_input import Text, as_input, with_context
-from hidden_context.data.report import ReadReport
+from hidden_context.data.example import Example, Text, as_input, with_context
+from hidden_context.data.report import OverLength, ReadReport, UsableExamples, keep_usable
 from hidden_context.data.tokens.cache import TokenCache
 from hidden_context.data.tokens.chat import (
     SpecialTokens,
@@ -17,7 +16,6 @@ from hidden_context.data.tokens.chat import (
     render,
     special_tokens,
 )
-from hidden_context.data.usable import OverLength, UsableExamples, keep_usable
 from hidden_context.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from hidden_context.data.dialogue import canonical_prompt
 from hidden_context.data.example import Comparison, Example, Ranking, Rating
-from hidden_context.data.expand import comparisons_of
 from hidden_context.data.importers.pairs import is_pair
+from hidden_context.data.reshape import comparisons_of
 from hidden_context.data.splits.division import BY_FIRST_TURN
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import Codes, Floats
@@ -23,6 +25,7 @@ _Vote: TypeAlias = "tuple[int, int, float, float, int]"
 """Item, annotator, share or rating, weight, and which side stood first."""
 _Item: TypeAlias = "tuple[int, ...]"
 """Example, two places, block, order of the sides, and number of the texts."""
+_FACING: Final = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,14 @@ class ItemVotes:
     middle: float | None = None
     order_by_votes: bool = False
 
+    @cached_property
+    def by_texts(self) -> VoteTable:
+        """The votes, where items of the same texts are one; the text that sorts first is first."""
+        table = self.table
+        share = 0.5 + self.facing[table.item] * (table.share - 0.5)
+        texts, count = self.texts[table.item], int(self.texts.max()) + 1
+        return dataclasses.replace(table, item=texts, share=share, items=count)
+
 
 @dataclass
 class _Items:
@@ -71,25 +82,21 @@ class _Items:
     numbers: dict[Hashable, int] = field(default_factory=dict)
     texts: dict[Hashable, int] = field(default_factory=dict)
     found: list[_Item] = field(default_factory=list)
-    leads: list[str] = field(default_factory=list)
-    """Text of each item's first side."""
     people: dict[str, int] = field(default_factory=dict)
     votes: list[_Vote] = field(default_factory=list)
 
-    def number(self, key: Hashable, own: Hashable, lead: str, places: tuple[int, ...]) -> int:
+    def number(self, key: Hashable, own: Hashable, places: tuple[int, ...]) -> int:
         """Return an item's number, a new one where it is new.
 
         Args:
             key: What items of the same texts share.
             own: What tells an item from others of the same texts.
-            lead: Text of its first side.
             places: Its example, its responses there, the block it belongs to, and whether the side
                 whose text sorts first is its first.
         """
         number = self.numbers.setdefault((key, own), len(self.numbers))
         if number == len(self.found):
             self.found.append((*places, self.texts.setdefault(key, len(self.texts))))
-            self.leads.append(lead)
         return number
 
     def person(self, name: object) -> int:
@@ -182,8 +189,8 @@ def _compared(items: _Items, number: int, example: Example) -> Iterator[_Vote]:
             block = -1 - number if isinstance(judgement.answer, Ranking) else len(items.found)
             key = (example.objective, prompt, *sorted((texts[one], texts[other])))
             facing = 1 if texts[one] <= texts[other] else -1
-            item = items.number(key, own, texts[one], (number, one, other, block, facing))
-            turned = items.leads[item] != texts[one]
+            item = items.number(key, own, (number, one, other, block, facing))
+            turned = items.found[item][_FACING] != facing
             shown = 0 if by_one_vote else -1 if turned else 1
             yield item, who, 1 - share if turned else share, votes, shown
 
@@ -197,7 +204,7 @@ def _rated(items: _Items, number: int, example: Example) -> Iterator[_Vote]:
     for by, answer in ratings:
         text = canonical_prompt(example.responses[answer.response])
         places = (number, answer.response, -1, len(items.found), 1)
-        item = items.number((example.objective, prompt, text), own, text, places)
+        item = items.number((example.objective, prompt, text), own, places)
         yield item, items.person(by.annotator), answer.value, 1.0, 1
 
 

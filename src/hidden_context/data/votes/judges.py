@@ -145,39 +145,24 @@ def _counted(
         nothing = np.zeros((0, 3))
         none = np.zeros((0, 2, 3)), nothing, nothing, np.zeros(0, np.int64)
         return [JudgeAnswers(judge, *none, abstained[judge]) for judge in judges]
-    table, texts = found.table, int(found.texts.max()) + 1
-    text = found.texts[table.item]
-    # the first side of the texts, rather than of the row: 0 and 2 change places where they differ
-    answer = np.where(found.facing[table.item] > 0, table.answer, 2 - table.answer)
-    whole = (table.answer >= 0) & _is_first(text, table.annotator)
-    judge_of = [names.get(name) for name in found.names]
-    is_judge = np.array([one is not None for one in judge_of] + [False])[table.annotator]
-    group = np.zeros(texts, np.int64)
+    table = found.by_texts
+    whose = [*(names.get(name) for name in found.names), None]  # nobody named is number −1
+
+    def count(who: tuple[str, int] | None) -> Floats:
+        """Count first answers by texts and answer: a judge's in an order, or people's."""
+        own = np.array([one == who for one in whose])[table.annotator]
+        return table.select(own & table.is_first_answer).counts.whole
+
+    people, group = count(None), np.zeros(table.items, np.int64)
     group[found.texts] = found.group
-    people = np.zeros((texts, 3))
-    kept = whole & ~is_judge
-    np.add.at(people, (text[kept], answer[kept]), 1)
     results = []
     for judge in judges:
-        counts = np.zeros((texts, 3, 3))
-        own = {n: one[1] for n, one in enumerate(judge_of) if one is not None and one[0] == judge}
-        rows = np.flatnonzero(whole & np.isin(table.annotator, list(own)))
-        order = np.array([own[who] for who in table.annotator[rows].tolist()], np.int64)
-        np.add.at(counts, (text[rows], order, answer[rows]), 1)
+        counts = np.stack([count((judge, order)) for order in range(_SETTLED + 1)], axis=1)
         some = counts.sum((1, 2)) > 0
         answers, settled = counts[some, :_SETTLED], counts[some, _SETTLED]
         both = (answers, settled, people[some], group[some])
         results.append(JudgeAnswers(judge, *both, abstained[judge]))
     return results
-
-
-def _is_first(text: Codes, annotator: Codes) -> Any:
-    """Tell votes from later ones of the same person on the same texts."""
-    nobody = annotator < 0
-    person = np.where(nobody, annotator.max() + 1 + np.arange(len(text)), annotator)
-    first = np.zeros(len(text), bool)
-    first[np.unique(np.stack([text, person]), axis=1, return_index=True)[1]] = True
-    return first
 
 
 def _answers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -249,21 +248,17 @@ def _mean(
 
 def _repeated(found: ItemVotes, options: Observing) -> Repeated | None:
     """Compare later answers of annotators with their first answers to the same texts."""
-    table = found.table
-    named = np.flatnonzero(table.named)
-    item = table.item[named]
-    same_texts = dataclasses.replace(table.select(named), item=found.texts[item])
-    first = same_texts.is_first_answer
+    named = np.flatnonzero(found.table.named)
+    table = found.by_texts.select(named)
+    first = table.is_first_answer
     if first.all():
         return None
-    said = found.rating
-    if said is None:  # of the side whose text sorts first
-        said = 0.5 + found.facing[table.item] * (table.share - 0.5)
-    said = said[named]
-    key = same_texts.item * table.annotators + same_texts.annotator
+    said = table.share if found.rating is None else found.rating[named]
+    key = table.item * table.annotators + table.annotator
     rows, later = np.flatnonzero(first), np.flatnonzero(~first)
     rows = rows[np.argsort(key[rows])]
     before = rows[np.searchsorted(key[rows], key[later])]
     among = np.ones(len(later), dtype=bool)
-    same = _mean(said[later] == said[before], among, found.group[item[later]], options)
+    group = found.group[found.table.item[named[later]]]
+    same = _mean(said[later] == said[before], among, group, options)
     return Repeated(len(later), same)

@@ -32,7 +32,7 @@ _WORDS_OF_RATINGS: Final = {
 
 @dataclass(frozen=True)
 class Measure:
-    """One way in which annotators differ, over all of them.
+    """One way in which annotators differ, over all annotators.
 
     Attributes:
         what: What is measured, in words.
@@ -84,7 +84,7 @@ class ObservedPeople:
         readiness: Readiness to say ``equal``; None where nobody did.
         position: Preference for the response that stands first, or for ``high``; None where it is
             not known which stood first.
-        who: All annotators, those who deviate most clearly first.
+        who: All annotators; who deviates most clearly comes first.
     """
 
     annotators: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -43,18 +43,41 @@ class LoadOptions:
     trust_remote_code: bool = False
 
 
+@contextmanager
+def as_checkpoint_error(
+    sentence: str, quoted: Callable[[Exception], str] = first_line
+) -> Iterator[None]:
+    """Turn any error of another library inside the block into a checkpoint error.
+
+    Args:
+        sentence: What is said, with ``{error}`` in the place of the other error's words.
+        quoted: Gives these words.
+
+    Raises:
+        CheckpointError: If the block raises anything; its own checkpoint errors stay as they are.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(sentence.replace("{error}", quoted(error))) from error
+
+
 def kind_of(name: str, revision: str | None = None) -> Kind:
-    """Tell what a folder or hub repository holds; whatever has no file of its kind is a classifier.
+    """Tell which kind of model a folder or repository holds; without a file for it, a classifier.
 
     Args:
         name: Folder or hub id.
         revision: Branch, tag or commit of a hub repository.
     """
-    if find_file(name, FROZEN_CONFIG, revision) is not None:
-        return "frozen"
-    if find_file(name, ENSEMBLE_CONFIG, revision) is not None:
-        return "ensemble"
-    return "classifier" if find_file(name, ADAPTER_CONFIG, revision) is None else "adapter"
+    kinds: dict[str, Kind] = {
+        FROZEN_CONFIG: "frozen",
+        ENSEMBLE_CONFIG: "ensemble",
+        ADAPTER_CONFIG: "adapter",
+    }
+    found = (kind for file, kind in kinds.items() if find_file(name, file, revision))
+    return next(found, "classifier")
 
 
 def existing(path_or_id: str | Path) -> str:
@@ -79,7 +102,10 @@ def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path |
         return file if file.is_file() else None
     from transformers.utils import cached_file
 
-    try:
+    with as_checkpoint_error(
+        f"{path_or_id!r} is neither a local folder nor a model that can be reached ({{error}}). "
+        "Check the path or id; offline, only local folders and cached models load."
+    ):
         found = cached_file(
             path_or_id,
             name,
@@ -87,12 +113,6 @@ def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path |
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path_or_id!r} is neither a local folder nor a model that can be reached "
-            f"({first_line(error)}). Check the path or id; offline, only local folders and cached "
-            "models load."
-        ) from error
     return Path(found) if found else None
 
 

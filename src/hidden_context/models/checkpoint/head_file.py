@@ -1,15 +1,23 @@
-"""``reward_head.json``: what a checkpoint's raw outputs mean, beside its weights."""
+"""``reward_head.json``: what raw outputs mean, beside a checkpoint's weights or a score file.
+
+A score file keeps the heads of its models in the folder ``FILE.heads``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from hidden_context import heads
 from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError, first_line
-from hidden_context.models.checkpoint.contents import check_format, read_checkpoint_json
+from hidden_context.likelihood import Likelihood
+from hidden_context.models.checkpoint import contents
+from hidden_context.models.checkpoint.likelihood_file import save_likelihood
 
 HEAD_FILE: Final = "reward_head.json"
 _FORMAT: Final = 1
@@ -70,10 +78,10 @@ class HeadFile:
         Raises:
             CheckpointError: If it is damaged or of a later version.
         """
-        content = read_checkpoint_json(path)
+        content = contents.read_checkpoint_json(path)
         if not isinstance(content.get("head"), dict):
             raise CheckpointError(f"{path}: the field 'head' is missing; the file is damaged.")
-        check_format(path, content.get("format", _FORMAT), _FORMAT)
+        contents.check_format(path, content.get("format", _FORMAT), _FORMAT)
         try:
             head = heads.from_dict(content["head"])
             scale = content.get("reward_scale")
@@ -115,3 +123,59 @@ def agreed_head(
             "out, or give the one it has."
         )
     return head
+
+
+def heads_folder(file: str | Path) -> Path:
+    """Return the folder that keeps the heads of a score file, one folder for each model."""
+    return Path(f"{file}.heads")
+
+
+def head_folder(file: str | Path, name: str = "") -> Path | None:
+    """Return the folder that keeps the head of one set of scores in a file.
+
+    Args:
+        file: The score file.
+        name: The name given to the model; empty where it was the only one.
+
+    Returns:
+        A folder with ``reward_head.json``, and ``likelihood.json`` where more was learned; None
+        where none is kept.
+    """
+    kept = head_folders(file)
+    if not name:
+        return kept[0] if len(kept) == 1 else None
+    folder = heads_folder(file) / _folder_name(name)
+    return folder if folder in kept else None
+
+
+def head_folders(file: str | Path) -> list[Path]:
+    """List the folders of the heads that are kept beside a score file."""
+    return sorted(path.parent for path in heads_folder(file).glob(f"*/{HEAD_FILE}"))
+
+
+def forget_heads(file: str | Path) -> None:
+    """Remove the heads of a score file before it is written again, perhaps by other models."""
+    shutil.rmtree(heads_folder(file), ignore_errors=True)
+
+
+def save_heads(file: str | Path, likelihoods: Mapping[str, Likelihood]) -> None:
+    """Write the head of each model beside the score file.
+
+    Args:
+        file: The score file.
+        likelihoods: By the model's name, its head and what was learned beside its network.
+
+    Raises:
+        StorageError: If they cannot be written.
+    """
+    with contents.replace_folder(heads_folder(file)) as kept:
+        for name, likelihood in likelihoods.items():
+            folder = kept / _folder_name(name)
+            folder.mkdir()
+            HeadFile(likelihood.head).save(folder)
+            save_likelihood(folder, likelihood)
+
+
+def _folder_name(name: str) -> str:
+    """Make a folder name from a model's name, which may contain any character."""
+    return quote(name, safe="").replace(".", "%2E")

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 from typing import Final
 
-from hidden_context.data.storage.files import default_cache_dir
-from hidden_context.models.checkpoint.contents import (
-    CONFIGS,
-    ENSEMBLE_CONFIG,
-    FROZEN_CONFIG,
-    adapter_base,
-    existing,
-    find_file,
-    kind_of,
-    read_checkpoint_json,
-    whole_folder,
-)
+from hidden_context.data.storage.files import atomic_write, default_cache_dir
+from hidden_context.models.checkpoint import contents
 from hidden_context.models.checkpoint.head_file import HEAD_FILE
 
 # Weights, code and what says how they are read; a checkpoint's folder also holds results.
 _FILES: Final = (
     *("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.index.json", "*.py"),
-    *(*CONFIGS, HEAD_FILE),
+    *(*contents.CONFIGS, HEAD_FILE),
 )
 # Smaller files are read again every time.
 CACHED_FROM: Final = 1 << 20
@@ -51,21 +40,23 @@ def weight_digests(
         MissingFileError: If a local folder does not exist.
         CheckpointError: If files are missing or damaged.
     """
-    name = existing(name)
+    name = contents.existing(name)
     digests = _of_repository(name, revision)
-    kind = kind_of(name, revision)
+    kind = contents.kind_of(name, revision)
     if kind == "classifier":
         return digests
     base, base_revision, adapter = base_model, None, name
     if kind == "frozen":
-        content = read_checkpoint_json(whole_folder(name, revision) / FROZEN_CONFIG)
+        folder = contents.whole_folder(name, revision)
+        content = contents.read_checkpoint_json(folder / contents.FROZEN_CONFIG)
         base, base_revision = base or str(content.get("backbone")), content.get("revision")
     elif kind == "ensemble":
-        folder = whole_folder(name, revision)
-        for member in read_checkpoint_json(folder / ENSEMBLE_CONFIG).get("members", ()):
+        folder = contents.whole_folder(name, revision)
+        content = contents.read_checkpoint_json(folder / contents.ENSEMBLE_CONFIG)
+        for member in content.get("members", ()):
             adapter = str(folder / str(member))
             digests |= _prefixed(str(member), _of_repository(adapter))
-    base = existing(base or adapter_base(adapter, revision))
+    base = contents.existing(base or contents.adapter_base(adapter, revision))
     return digests | _prefixed("backbone", _of_repository(base, base_revision))
 
 
@@ -78,7 +69,8 @@ def _of_repository(name: str, revision: str | None = None) -> dict[str, str]:
     if Path(name).is_dir():
         files = {file for pattern in _FILES for file in Path(name).glob(pattern) if file.is_file()}
         return {file.name: file_digest(file) for file in sorted(files)}
-    found = next(filter(None, (find_file(name, each, revision) for each in CONFIGS)), None)
+    files_there = (contents.find_file(name, each, revision) for each in contents.CONFIGS)
+    found = next(filter(None, files_there), None)
     return {name: found.parent.name if found else str(revision)}
 
 
@@ -94,11 +86,9 @@ def file_digest(path: Path) -> str:
         if len(digest) == 40:
             return digest
     digest = _read(path)
-    with contextlib.suppress(OSError):  # it is only read once more where it cannot be kept
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        own = kept.with_name(f"{kept.name}.{os.getpid()}")
-        own.write_text(digest, encoding="ascii")
-        os.replace(own, kept)
+    # It is only read once more where it cannot be kept, or another process writes it just now.
+    with contextlib.suppress(OSError), atomic_write(kept) as file:
+        file.write(digest)
     return digest
 
 

@@ -6,12 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hidden_context.data.storage.files import write_json
-from hidden_context.errors import CheckpointError, ConfigError, in_one_line
+from hidden_context.errors import in_one_line
 from hidden_context.heads import Head
 from hidden_context.likelihood import (
     HeadLikelihood,
@@ -20,7 +19,7 @@ from hidden_context.likelihood import (
     make_likelihood,
 )
 from hidden_context.likelihood.covariates import Covariate, CovariateCoding
-from hidden_context.models.checkpoint.contents import check_format, find_file, read_checkpoint_json
+from hidden_context.models.checkpoint import contents
 
 LIKELIHOOD_FILE: Final = "likelihood.json"
 LIKELIHOOD_WEIGHTS: Final = "likelihood.safetensors"
@@ -74,29 +73,25 @@ def load_likelihood(folder: str | Path, head: Head, revision: str | None = None)
         CheckpointError: If files are missing or damaged, of a later version, or of another head.
     """
     for number, (name, weights) in _NAMES.items():
-        path = find_file(str(folder), name, revision)
+        path = contents.find_file(str(folder), name, revision)
         if path is not None:
-            find_file(str(folder), weights, revision)  # fetched beside it from the hub
+            contents.find_file(str(folder), weights, revision)  # fetched beside it from the hub
             return _read(path, path.with_name(weights), number, head)
     return make_likelihood(head)
 
 
 def _read(path: Path, weights: Path, number: int, head: Head) -> Likelihood:
-    content = read_checkpoint_json(path)
-    check_format(path, content.get("format"), number)
-    try:
+    content = contents.read_checkpoint_json(path)
+    contents.check_format(path, content.get("format"), number)
+    with contents.as_checkpoint_error(
+        f"{path.parent}: {path.name} and {weights.name} do not fit its head ({{error}}); the "
+        "checkpoint is damaged.",
+        in_one_line,
+    ):
         options = (_options if number == _FORMAT else _old_options)(content)
         likelihood = make_likelihood(head, options)
         state = load_file(str(weights))
         likelihood.load_state_dict(state if number == _FORMAT else _by_member(state, head))
-    except (
-        *(KeyError, TypeError, ValueError, ConfigError),
-        *(OSError, RuntimeError, SafetensorError),
-    ) as error:
-        raise CheckpointError(
-            f"{path.parent}: {path.name} and {weights.name} do not fit its head "
-            f"({in_one_line(error)}); the checkpoint is damaged."
-        ) from error
     return likelihood
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from hidden_context.data.storage.files import atomic_write
-from hidden_context.errors import CheckpointError, first_line
+from hidden_context.errors import CheckpointError
 from hidden_context.heads import Head
-from hidden_context.models.checkpoint.contents import REFERENCE_FILE, check_format, find_file
+from hidden_context.models.checkpoint import contents
 
 _FORMAT: Final = 1
 _TENSORS: Final = (
@@ -121,7 +121,7 @@ class Reference:
         Raises:
             StorageError: If it could not be written; an earlier one is untouched.
         """
-        path = Path(folder) / REFERENCE_FILE
+        path = Path(folder) / contents.REFERENCE_FILE
         about = {"format": _FORMAT, "head": self.head, "facts": self.facts}
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         with atomic_write(path, "wb") as file:
@@ -135,19 +135,13 @@ class Reference:
         Raises:
             CheckpointError: If it is damaged or of a later version.
         """
-        try:
+        with contents.as_checkpoint_error(f"{path} is damaged ({{error}}). {_remedy(path)}"):
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["reference"])
-                check_format(path, about["format"], _FORMAT)
+                contents.check_format(path, about["format"], _FORMAT)
                 tensors = {name: file.get_tensor(name) for name in _TENSORS}
             found = cls(**tensors, head=dict(about["head"]), facts=dict(about["facts"]))
             found.distances(found.location.unsqueeze(0))  # shapes that do not fit fail here
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(
-                f"{path} is damaged ({first_line(error)}). {_remedy(path)}"
-            ) from error
         return found
 
 
@@ -165,7 +159,7 @@ def load_reference(
     Raises:
         CheckpointError: If it is damaged, or another model's.
     """
-    path = find_file(name, REFERENCE_FILE, revision)
+    path = contents.find_file(name, contents.REFERENCE_FILE, revision)
     if path is None:
         return None
     found = Reference.load(path)

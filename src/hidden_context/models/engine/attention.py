@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, cast
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as apply_dropout
 from torch.nn.functional import scaled_dot_product_attention
 
-from hidden_context.data.tokens.trees import Block, TreeLayout
+from hidden_context.data.tokens.trees import TreeLayout
 from hidden_context.errors import CheckpointError
 
 ATTENTION_NAME: Final = "hidden_context_tree"
@@ -107,7 +108,7 @@ def tree_attention(
     position_bias: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within trees.
+    """Compute attention within the trees of a row.
 
     Args:
         module: The attention layer.
@@ -137,13 +138,10 @@ def tree_attention(
     if plain and attention_mask is None and not dropout and _has_variable_length(query):
         return _variable_length(query, key, value, tree, scaling), None
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if not plain:
-            return _explicit(q, k, v, mask, scaling, softcap, s_aux, dropout)
-        return scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
-        )
-
+    attend: Callable[..., Tensor] = scaled_dot_product_attention
+    if not plain:
+        attend = partial(_explicit, softcap=softcap, sinks=s_aux)
+    attend = partial(attend, dropout_p=dropout, scale=scaling)
     half = query.dtype in (torch.float16, torch.bfloat16)
     backward = torch.is_grad_enabled() and query.requires_grad
     if not (half and backward and query.device.type == "cpu"):
@@ -160,7 +158,7 @@ def _by_block(
     value: Tensor,
     tree: TreeLayout,
     mask: Tensor | None,
-    attend: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
+    attend: Callable[..., Tensor],
 ) -> Tensor:
     """Attend block by block on views of the row: nothing is padded, only shared keys are copied."""
     if key.shape[1] != query.shape[1]:
@@ -177,51 +175,43 @@ def _by_block(
             v = torch.cat((values[parent][:, :, : block.shared], v), dim=2)
         else:
             parent = number
-        own = _mask_of(block, mask, tree, query.device)
-        outputs.append(attend(queries[number], k, v, own).transpose(1, 2))
+        own, end = mask, block.shared + block.length
+        if mask is None and block.shared:
+            if "causal" not in tree.memo:
+                whole = torch.ones(tree.longest, tree.longest, dtype=torch.bool)
+                tree.memo["causal"] = whole.tril()[None, None].to(query.device)
+            own = cast(Tensor, tree.memo["causal"])
+        own = None if own is None else own[:, :, block.shared : end, :end]
+        found = attend(queries[number], k, v, attn_mask=own, is_causal=own is None)
+        outputs.append(found.transpose(1, 2))
     return torch.cat(outputs, dim=1)
-
-
-def _mask_of(
-    block: Block, mask: Tensor | None, tree: TreeLayout, device: torch.device
-) -> Tensor | None:
-    """Cut a block's mask out of the mask of a whole sequence; None for a plainly causal one."""
-    end = block.shared + block.length
-    if mask is None:
-        if not block.shared:
-            return None
-        if "causal" not in tree.memo:
-            size = (1, 1, tree.longest, tree.longest)
-            tree.memo["causal"] = torch.ones(size, dtype=torch.bool, device=device).tril()
-        mask = cast(Tensor, tree.memo["causal"])
-    return mask[:, :, block.shared : end, :end]
 
 
 def _explicit(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
-    scaling: float | None,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    dropout_p: float,
+    scale: float | None,
     softcap: float | None,
     sinks: Tensor | None,
-    dropout: float,
 ) -> Tensor:
     """Attend by the formula, for what PyTorch's fused function lacks: soft caps and sinks."""
-    scores = (
-        query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    )
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = query @ key.transpose(-1, -2) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    if mask is None:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    scores = scores.float().masked_fill(~mask, -torch.inf)
+    if attn_mask is None:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    scores = scores.float().masked_fill(~attn_mask, -torch.inf)
     if sinks is not None:
         column = sinks.float().reshape(1, -1, 1, 1).expand(-1, -1, scores.shape[-2], -1)
         weights = torch.cat((scores, column), dim=-1).softmax(-1)[..., :-1]
     else:
         weights = scores.softmax(-1)
-    return apply_dropout(weights.to(value.dtype), dropout) @ value
+    return apply_dropout(weights.to(value.dtype), dropout_p) @ value
 
 
 def _has_variable_length(query: Tensor) -> bool:

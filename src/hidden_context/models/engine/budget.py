@@ -12,6 +12,10 @@ import torch
 DEFAULT_TOKENS: Final = {"cpu": 1024, "mps": 4096, "cuda": 8192}
 """Tokens per forward pass where none are named: enough for matrices at full speed, no more."""
 
+_NO_MEMORY: Final = (
+    *("out of memory", "can't allocate memory", "not enough memory"),
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -32,13 +36,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that a device or the machine has no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text
-        or "can't allocate memory" in text
-        or "not enough memory" in text
-        or "CUBLAS_STATUS_ALLOC_FAILED" in text
-    )
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
 
 
 def release_memory() -> None:

@@ -13,15 +13,8 @@ from torch import Tensor
 
 from hidden_context.data.tokens.trees import lay_out, tree_of
 from hidden_context.errors import ConfigError, HiddenContextWarning, first_line
+from hidden_context.models.engine import forward
 from hidden_context.models.engine.budget import is_out_of_memory, release_memory
-from hidden_context.models.engine.forward import (
-    cached_outputs,
-    classifier_of,
-    listening,
-    padded_outputs,
-    run_row,
-    tree_attention_in,
-)
 from hidden_context.models.engine.pooling import LastAttendedPooling
 
 EngineName = Literal["auto", "tree", "cache", "padded"]
@@ -157,7 +150,7 @@ class EngineChoice:
         return self._refused[way]
 
     def _try(self, way: Way, sequences: Sequence[Sequence[int]]) -> str | None:
-        classifier = classifier_of(self.module)
+        classifier = forward.classifier_of(self.module)
         if not isinstance(classifier, LastAttendedPooling):
             return (
                 f"{type(classifier).__name__} reads texts as a whole, so that what follows a "
@@ -177,21 +170,21 @@ class EngineChoice:
         return "there is no memory to try it"
 
     def _compare(self, way: Way, examples: Sequence[Sequence[int]]) -> str | None:
-        expected = self._pooled(lambda: padded_outputs(self.module, examples, self.pad_token_id))
+        pad = self.pad_token_id
+        expected = self._pooled(lambda: forward.padded_outputs(self.module, examples, pad))
         pair, short = tree_of(examples, (0, 1)), tree_of(examples, (2,))
         if way == "cache":
-            pad = self.pad_token_id
 
             def cached() -> None:
-                cached_outputs(self.module, examples, pair, pad, _EXAMPLE_TOKENS)
-                padded_outputs(self.module, examples[2:], pad)
+                forward.cached_outputs(self.module, examples, pair, pad, _EXAMPLE_TOKENS)
+                forward.padded_outputs(self.module, examples[2:], pad)
 
             found = self._pooled(cached)
         else:
             batch = lay_out(examples, [pair, short])
-            with tree_attention_in(self.module):
-                found = self._pooled(lambda: run_row(self.module, batch))
-            layers = classifier_of(self.module).config.get_text_config().num_hidden_layers
+            with forward.tree_attention_in(self.module):
+                found = self._pooled(lambda: forward.run_row(self.module, batch))
+            layers = forward.classifier_of(self.module).config.get_text_config().num_hidden_layers
             if len(batch.layout.seen) != layers:
                 return (
                     f"{len(batch.layout.seen)} of its {layers} layers let their attention be "
@@ -199,7 +192,7 @@ class EngineChoice:
                 )
         difference = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-12)
         # the least precise weights count; quantised ones compute in half precision
-        weights = classifier_of(self.module).base_model.parameters()
+        weights = forward.classifier_of(self.module).base_model.parameters()
         half = _TOLERANCE[torch.bfloat16]
         tolerance = max(_TOLERANCE.get(dtype, half) for dtype in {each.dtype for each in weights})
         worst = float(difference.max())
@@ -209,7 +202,7 @@ class EngineChoice:
 
     def _pooled(self, run: Callable[[], Any]) -> Tensor:
         """Collect the inputs of the head: at the start of training rewards are nearly equal."""
-        with listening([classifier_of(self.module).score]) as seen:
+        with forward.listening([forward.classifier_of(self.module).score]) as seen:
             run()
         return torch.cat(seen).double().cpu()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -100,11 +100,9 @@ def tree_attention_in(module: Any) -> Iterator[None]:
             for config in configs:
                 config._attn_implementation = ATTENTION_NAME
         else:
-            with quiet_loading():  # where this fails it is said here, in an error
-                try:
-                    classifier.set_attn_implementation(ATTENTION_NAME)
-                except (ValueError, KeyError) as error:
-                    raise TreeUnsupportedError("its attention cannot be replaced") from error
+            # where this fails it is said here, in an error
+            with quiet_loading(), suppress(ValueError, KeyError):
+                classifier.set_attn_implementation(ATTENTION_NAME)
             if any(config._attn_implementation != ATTENTION_NAME for config in configs):
                 raise TreeUnsupportedError("its attention cannot be replaced")
             _replaced.add(classifier)

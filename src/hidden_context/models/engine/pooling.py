@@ -8,18 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import (
-    SequenceClassifierOutput,
-    SequenceClassifierOutputWithPast,
-)
+from transformers import modeling_outputs
 
 from hidden_context.data.tokens.trees import TreeLayout
 from hidden_context.errors import DataError
-from hidden_context.models.engine.attention import (
-    ATTENTION_NAME,
-    TreeUnsupportedError,
-    laid_out,
-)
+from hidden_context.models.engine import attention
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
@@ -64,7 +57,7 @@ class LastEosPooling:
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any
-    ) -> SequenceClassifierOutput:
+    ) -> modeling_outputs.SequenceClassifierOutput:
         """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -85,7 +78,7 @@ class LastEosPooling:
                 for rows in parts
             ]
         )
-        return SequenceClassifierOutput(logits=logits[torch.cat(parts).argsort()])
+        return modeling_outputs.SequenceClassifierOutput(logits=logits[torch.cat(parts).argsort()])
 
 
 def last_feed_forward(base_model: Any) -> nn.Module | None:
@@ -153,7 +146,7 @@ class LastAttendedPooling:
         attention_mask: Tensor | None = None,
         tree: TreeLayout | None = None,
         **options: Any,
-    ) -> SequenceClassifierOutputWithPast:
+    ) -> modeling_outputs.SequenceClassifierOutputWithPast:
         """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here.
 
         With ``tree`` the input is one row of trees, and B the number of sequences in it. That
@@ -162,12 +155,12 @@ class LastAttendedPooling:
         options = _passed_on(options)
         options.setdefault("use_cache", False)  # keys and values that nothing would ever read
         if tree is not None and input_ids is not None:
-            if self.config._attn_implementation != ATTENTION_NAME:
-                raise TreeUnsupportedError("trees are run inside tree_attention_in alone")
+            if self.config._attn_implementation != attention.ATTENTION_NAME:
+                raise attention.TreeUnsupportedError("trees are run inside tree_attention_in alone")
             options["tree"], attention_mask = tree, torch.ones_like(input_ids)
         with ExitStack() as stack:
             if tree is not None:
-                stack.enter_context(laid_out(tree))
+                stack.enter_context(attention.laid_out(tree))
                 stack.enter_context(only_where_read(self.base_model, tree))
             outputs = self.base_model(
                 input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options
@@ -180,7 +173,7 @@ class LastAttendedPooling:
         else:
             rows = torch.arange(hidden.shape[0], device=hidden.device)
             pooled = hidden[rows, last_attended(attention_mask).to(hidden.device)]
-        return SequenceClassifierOutputWithPast(
+        return modeling_outputs.SequenceClassifierOutputWithPast(
             logits=self.score(pooled),
             hidden_states=outputs.get("hidden_states"),
             attentions=outputs.get("attentions"),

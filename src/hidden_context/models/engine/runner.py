@@ -12,17 +12,9 @@ from torch import Tensor, nn
 
 from hidden_context.data.tokens.trees import TokenTree, fill_batches, group_by_prefix, tree_of
 from hidden_context.errors import ConfigError, HiddenContextError
+from hidden_context.models.engine import forward
 from hidden_context.models.engine.budget import TokenBudget, default_tokens, is_out_of_memory, tune
 from hidden_context.models.engine.choose import EngineChoice, EngineName, Way, evaluating
-from hidden_context.models.engine.forward import (
-    cached_outputs,
-    classifier_of,
-    device_of,
-    listening,
-    padded_outputs,
-    tree_attention_in,
-    tree_outputs,
-)
 from hidden_context.models.engine.pooling import LastEosPooling, equal_counts
 
 Batch = list[TokenTree]
@@ -59,7 +51,7 @@ class Features:
             HiddenContextError: If the output layer did not read one vector of each.
         """
         found = torch.cat(tuple(seen)) if seen else torch.empty(0)
-        classifier = classifier_of(module)
+        classifier = forward.classifier_of(module)
         if found.shape != (len(members), self.vectors.shape[1]):
             raise HiddenContextError(
                 f"the output layer of {type(classifier).__name__} reads vectors of shape "
@@ -132,10 +124,10 @@ class Runner:
         way: Way = "padded"
         if engine != "auto" or len(sequences) > 1:  # one text has nothing to share
             way = self.choice.choose(sequences, engine)
-        attention = tree_attention_in(self.module) if way == "tree" else nullcontext()
+        attention = forward.tree_attention_in(self.module) if way == "tree" else nullcontext()
         layers = () if features is None else features.layers
         inference = torch.inference_mode()
-        with evaluating(self.module), inference, attention, listening(layers) as seen:
+        with evaluating(self.module), inference, attention, forward.listening(layers) as seen:
             budget = self._budget(sequences, way, batch_size, tokens_per_batch)
             pending = deque(plan(sequences, range(len(sequences)), way, budget, batch_size))
             while pending:
@@ -166,13 +158,13 @@ class Runner:
     def _run(
         self, sequences: Sequence[Sequence[int]], batch: Batch, way: Way, max_tokens: int
     ) -> Tensor:
+        module, pad = self.module, self.pad_token_id
         if way == "tree":
-            return tree_outputs(self.module, sequences, batch)
+            return forward.tree_outputs(module, sequences, batch)
         if way == "cache" and batch[0].shared:
-            tree = batch[0]
-            return cached_outputs(self.module, sequences, tree, self.pad_token_id, max_tokens)
+            return forward.cached_outputs(module, sequences, batch[0], pad, max_tokens)
         members = [member for tree in batch for member in tree.members]
-        return padded_outputs(self.module, [sequences[i] for i in members], self.pad_token_id)
+        return forward.padded_outputs(module, [sequences[i] for i in members], pad)
 
     def _budget(
         self,
@@ -181,8 +173,8 @@ class Runner:
         batch_size: int,
         tokens_per_batch: int | None,
     ) -> TokenBudget:
-        device = device_of(self.module)
-        dtype = next(classifier_of(self.module).base_model.parameters()).dtype
+        device = forward.device_of(self.module)
+        dtype = next(forward.classifier_of(self.module).base_model.parameters()).dtype
         start = tokens_per_batch or default_tokens(device, dtype)
         untuned = self._budgets.setdefault(start, TokenBudget(start))
         if tokens_per_batch is not None or device.type != "cuda":

@@ -11,11 +11,7 @@ from torch import nn
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, MissingDependencyError, first_line
-from hidden_context.models.checkpoint.contents import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    find_file,
-)
+from hidden_context.models.checkpoint import contents
 from hidden_context.models.checkpoint.head_file import HEAD_FILE
 from hidden_context.models.network.backbone import load_classifier
 from hidden_context.models.network.modules import final_linear
@@ -24,6 +20,7 @@ from hidden_context.models.network.weights import is_leftover, shapes_in, some
 # adapters' own weights, and vocabularies
 _NO_HEAD: Final = re.compile(r"lora_|oft_|embed|wte|lm_head")
 _NO_LAYERS: Final = ("XLORA", "POLY", "SHADOW", "CPT")
+_UNFIT: Final = "the adapter {} does not fit the backbone {} ({{error}})."
 _IN_PEFT: Final = "base_model.model."  # what PEFT puts before the names of a model's weights
 
 
@@ -33,17 +30,14 @@ def adapter_shapes(name: str, revision: str | None = None) -> dict[str, tuple[in
     Raises:
         CheckpointError: If there are none, or they are damaged.
     """
-    for filename in ADAPTER_WEIGHTS:
-        path = find_file(name, filename, revision)
+    for filename in contents.ADAPTER_WEIGHTS:
+        path = contents.find_file(name, filename, revision)
         if path is None:
             continue
-        try:
+        unread = f"{path}: the adapter's weights cannot be read ({{error}})."
+        with contents.as_checkpoint_error(unread):
             return shapes_in(path)
-        except Exception as error:  # whatever a damaged file leads to
-            raise CheckpointError(
-                f"{path}: the adapter's weights cannot be read ({first_line(error)})."
-            ) from error
-    raise CheckpointError(f"{name} has an {ADAPTER_CONFIG} but no adapter weights.")
+    raise CheckpointError(f"{name} has an {contents.ADAPTER_CONFIG} but no adapter weights.")
 
 
 def head_of_adapter(
@@ -124,12 +118,10 @@ def load_adapter(
         )
     model = loaded.model
     _fit(model, config, shapes)
-    try:
+    with contents.as_checkpoint_error(_UNFIT.format(name, base), _misfit):
         wrapped = PeftModel.from_pretrained(
             model, name, adapter, revision=options["revision"], config=config
         )
-    except Exception as error:  # whatever files that do not fit lead to
-        raise _unfit_adapter(name, base, error) from error
     check_matched(wrapped, name, base, shapes, adapter)
     return wrapped, head
 
@@ -138,13 +130,11 @@ def _adapter_config(name: str, revision: str | None = None) -> Any:
     """Read an adapter's configuration, and refuse kinds that need a forward pass of their own."""
     from peft import PeftConfig
 
-    try:
+    with contents.as_checkpoint_error(  # kinds that this PEFT does not know, too
+        f"{name}: this PEFT cannot read {contents.ADAPTER_CONFIG} ({{error}}); a later one may "
+        "(pip install -U peft)."
+    ):
         config = PeftConfig.from_pretrained(name, revision=revision)
-    except Exception as error:  # kinds that this PEFT does not know, too
-        raise CheckpointError(
-            f"{name}: this PEFT cannot read {ADAPTER_CONFIG} ({first_line(error)}); a later "
-            "one may (pip install -U peft)."
-        ) from error
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if config.is_prompt_learning or config.is_adaption_prompt or kind in _NO_LAYERS:
         raise CheckpointError(
@@ -190,20 +180,18 @@ def add_adapter(module: Any, name: str, base: str, head: heads.Head, adapter: st
     device = str(next(module.parameters()).device)
     config = _adapter_config(name)
     config.task_type = next(iter(module.peft_config.values())).task_type
-    try:
+    with contents.as_checkpoint_error(_UNFIT.format(name, base), _misfit):
         module.add_adapter(adapter, config)
         module.load_adapter(name, adapter, torch_device=device)
-    except Exception as error:  # whatever files that do not fit lead to
-        raise _unfit_adapter(name, base, error) from error
     check_matched(module, name, base, shapes, adapter)
 
 
-def _unfit_adapter(name: str, base: str, error: Exception) -> CheckpointError:
-    sizes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
-    reason = sizes[0] if sizes else first_line(error)
+def _misfit(error: Exception) -> str:
+    """Quote of PEFT's error what names the weight that does not fit."""
     if isinstance(error, KeyError):  # raised for a module of which nothing is saved
-        reason = f"it lacks the weight {error.args[0]}"
-    return CheckpointError(f"the adapter {name} does not fit the backbone {base} ({reason}).")
+        return f"it lacks the weight {error.args[0]}"
+    sizes = (line.strip() for line in str(error).splitlines() if "size mismatch" in line)
+    return next(sizes, first_line(error))
 
 
 def check_matched(

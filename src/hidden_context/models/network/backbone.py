@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,18 +20,8 @@ from hidden_context.errors import (
     first_line,
 )
 from hidden_context.heads import Head
+from hidden_context.models.network import weights
 from hidden_context.models.network.modules import final_linear, keep_float32, specialise_for_rewards
-from hidden_context.models.network.weights import (
-    VALUE_HEADS,
-    Loaded,
-    check_missing,
-    check_shapes,
-    check_surplus,
-    load_config,
-    load_network,
-    read_weight,
-    unwrapped,
-)
 
 Tuning = Literal["lora", "full", "qlora"]
 
@@ -60,7 +51,7 @@ def load_classifier(
     scored: bool = False,
     revision: str | None = None,
     **options: Any,
-) -> Loaded:
+) -> weights.Loaded:
     """Load a backbone with a classification head of ``num_outputs``, specialised for rewards.
 
     A bias of the head, and heads by the names of other trainers (``v_head.summary``, ``v_head``,
@@ -81,7 +72,7 @@ def load_classifier(
         CheckpointError: If the model cannot be loaded, has a head of another size, or holds
             weights that have no place in it and matter.
     """
-    loaded = load_network(
+    loaded = weights.load_network(
         AutoModelForSequenceClassification,
         name,
         "a sequence classifier",
@@ -92,34 +83,34 @@ def load_classifier(
     )
     model = loaded.model
     specialise_for_rewards(model)
-    _take_over_head(name, loaded, revision)
+    _take_over_head(loaded)
     stored, _ = loaded.mismatched.get(f"{final_linear(model)[0]}.weight", ((num_outputs,), ()))
     if stored[0] != num_outputs:
         raise CheckpointError(
             f"the classification head of {name!r} does not have {num_outputs} outputs, but "
             f"{stored[0]}. Give the head type (and num_outputs) that it was trained with."
         )
-    check_shapes(name, loaded)
-    check_surplus(name, loaded, scored=scored)
+    loaded.check_shapes()
+    loaded.check_surplus(scored=scored)
     for module in {key.rpartition(".")[0] for key in loaded.missing}:
         if isinstance(model.get_submodule(module), nn.Linear):
             keep_float32(model.get_submodule(module))
     return loaded
 
 
-def _take_over_head(name: str, loaded: Loaded, revision: str | None) -> None:
+def _take_over_head(loaded: weights.Loaded) -> None:
     """Take over a bias that the head's class lacks, and a head of another trainer's name."""
     module, layer = final_linear(loaded.model)
-    stored = {unwrapped(key): key for key in loaded.stored}
+    stored = {weights.unwrapped(key): key for key in loaded.stored}
     own = f"{module}.weight" not in loaded.missing
-    sources = [module] if own else [part for part in VALUE_HEADS if f"{part}.weight" in stored]
+    others = [part for part in weights.VALUE_HEADS if f"{part}.weight" in stored]
+    sources = [module] if own else others
     if len(sources) != 1:
         return
     for part in ("weight", "bias"):
         source, key = f"{sources[0]}.{part}", f"{module}.{part}"
         if source in stored and (not own or source in loaded.surplus):
-            old = stored[source]
-            value = read_weight(name, loaded.stored[old], old, revision)
+            value = loaded.read(stored[source])
             wanted = tuple(layer.weight.shape[: value.dim()])
             if value.shape != wanted:
                 loaded.mismatched[key] = (tuple(value.shape), wanted)
@@ -128,11 +119,10 @@ def _take_over_head(name: str, loaded: Loaded, revision: str | None) -> None:
             loaded.missing.discard(key)
 
 
-def new_modules(name: str, loaded: Loaded) -> list[str]:
+def new_modules(loaded: weights.Loaded) -> list[str]:
     """Return the modules that training may start at random: the head, and a backbone's pooler.
 
     Args:
-        name: The checkpoint, for errors.
         loaded: The classifier.
 
     Raises:
@@ -151,9 +141,7 @@ def new_modules(name: str, loaded: Loaded) -> list[str]:
         return f"{module}.".startswith(f"{base}.pooler.") or not module.startswith(f"{base}.")
 
     known = {module for module in modules if may_be_new(module)}
-    check_missing(
-        name, loaded, {key for key in loaded.missing if key.rpartition(".")[0] not in known}
-    )
+    loaded.check_missing({key for key in loaded.missing if key.rpartition(".")[0] not in known})
     return sorted(modules)
 
 
@@ -216,8 +204,6 @@ def quantization_options() -> dict[str, Any]:
     Raises:
         MissingDependencyError: If bitsandbytes is not installed.
     """
-    import importlib.util
-
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
             "QLoRA needs bitsandbytes: pip install 'hidden-context[qlora]', or train with "
@@ -276,13 +262,13 @@ def build_model(
     if disable_dropout:  # some attention layers read the configuration, so modules are not enough
         extra |= {
             field: 0.0
-            for field, value in load_config(name, **source).to_dict().items()
+            for field, value in weights.load_config(name, **source).to_dict().items()
             if ("dropout" in field or "pdrop" in field or field == "layerdrop")
             and isinstance(value, float)
         }
     precision = torch.float32 if tuning == "full" else dtype
     loaded = load_classifier(name, head.num_outputs, dtype=precision, **source, **extra)
-    model, new = loaded.model, new_modules(name, loaded)
+    model, new = loaded.model, new_modules(loaded)
     if pad_token_id is not None:
         model.config.pad_token_id = pad_token_id
     place, layer = final_linear(model)

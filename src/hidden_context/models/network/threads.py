@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,7 @@ from typing import Final
 import torch
 
 from hidden_context.errors import HiddenContextWarning
-from hidden_context.models.network.timing import seconds_of_layer
-
-MARGIN: Final = 1.3
-"""How many times as fast fewer threads have to be measured before they are taken."""
+from hidden_context.models.network.precision import MARGIN, seconds_of_layer
 
 SLOW: Final = 1.5
 """How many times as fast fewer threads are where a number that was asked for is warned of."""
@@ -55,21 +52,13 @@ def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 def _quota(cgroup: Path) -> float | None:
     """Return the processors that a control group of either version allows; None for no limit."""
-    try:
-        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        try:
-            quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="ascii").strip()
-                for name in ("quota", "period")
-            )
-        except (OSError, ValueError):
-            return None
-    try:
-        found = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max"
-        return None
-    return found if found > 0 else None  # -1 is no limit in the older version
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError, ZeroDivisionError):  # not there, or "max"
+            texts = [(cgroup / file).read_text(encoding="ascii") for file in files]
+            quota, period = map(int, " ".join(texts).split())
+            if quota / period > 0:  # -1 is no limit in the older version
+                return quota / period
+    return None
 
 
 def candidates(most: int, cpus: int) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from hidden_context.errors import CheckpointError, first_line
+from hidden_context.models.checkpoint.contents import as_checkpoint_error
 
 
 def load_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
@@ -19,15 +19,13 @@ def load_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: If there is none to load.
     """
-    try:
+    with as_checkpoint_error(
+        f"no tokenizer could be loaded from {name!r} ({{error}}). Check the id or path (offline, "
+        "only local folders and cached models load). A model without a tokenizer of its own needs "
+        "--tokenizer_name. A tokenizer saved by a later release needs that release (pip install -U "
+        "tokenizers transformers)."
+    ):
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    except Exception as error:  # whatever a damaged file, or one of a later release, leads to
-        raise CheckpointError(
-            f"no tokenizer could be loaded from {name!r} ({first_line(error)}). Check the id or "
-            "path (offline, only local folders and cached models load). A model without a "
-            "tokenizer of its own needs --tokenizer_name, and one saved by a later release that "
-            "release (pip install -U tokenizers transformers)."
-        ) from error
     prepare_tokenizer(tokenizer)
     return tokenizer
 

@@ -15,11 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from hidden_context.errors import CheckpointError, MissingDependencyError, first_line
-from hidden_context.models.checkpoint.contents import (
-    ADAPTER_CONFIG,
-    find_file,
-    read_checkpoint_json,
-)
+from hidden_context.models.checkpoint import contents
 from hidden_context.models.engine.forward import quiet_loading
 
 _FILES: Final = ("model.safetensors", "pytorch_model.bin")
@@ -46,6 +42,8 @@ class Loaded:
     """A loaded network, with the weights that its checkpoint lacks or has too many.
 
     Attributes:
+        name: Folder or hub id of the checkpoint.
+        revision: Branch, tag or commit of a hub repository.
         model: The network.
         missing: Weights that it has and the checkpoint lacks; they are drawn at random.
         surplus: Weights that the checkpoint holds and it has no place for.
@@ -53,11 +51,100 @@ class Loaded:
         stored: Which file of the checkpoint holds which weight.
     """
 
+    name: str
+    revision: str | None
     model: PreTrainedModel
     missing: set[str]
     surplus: set[str]
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     stored: dict[str, str]
+
+    def read(self, key: str) -> Tensor:
+        """Read one weight from the checkpoint."""
+        path = contents.find_file(self.name, self.stored[key], self.revision)
+        assert path is not None
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as weights:
+                return weights.get_tensor(key)
+        return torch.load(path, map_location="cpu", weights_only=True)[key]
+
+    def check_shapes(self) -> None:
+        """Refuse weights whose shape differs from the model's.
+
+        Raises:
+            CheckpointError: If there are any; names the first with both shapes.
+        """
+        if self.mismatched:
+            key, (stored, wanted) = min(self.mismatched.items())
+            more = len(self.mismatched) - 1
+            raise CheckpointError(
+                f"{self.name}: the weight {key} has the shape {stored} in the checkpoint, but "
+                f"{wanted} by its config.json{f', and so {more} more' if more else ''}; they "
+                "belong to different models."
+            )
+
+    def check_surplus(self, *, scored: bool) -> None:
+        """Refuse weights that have no place in the model and would change what it computes.
+
+        Heads of pretraining, poolers that the model goes without and buffers of older releases
+        change nothing. Where the head is trained anew or comes from elsewhere, weights beside the
+        backbone change nothing either.
+
+        Args:
+            scored: Whether it is a reward model by itself, so that whatever is unknown matters.
+
+        Raises:
+            CheckpointError: If there are any; names some of them.
+        """
+        model = self.model
+        base = f"{model.base_model_prefix}."
+        modules = {module.removeprefix(base) for module, _ in model.named_modules()} - {""}
+        known = {weight.removeprefix(base) for weight in model.state_dict()}
+
+        def matters(key: str) -> bool:
+            key = key.removeprefix(base)  # a backbone is saved with or without it
+            if _UNMERGED.search(key):
+                return True
+            if _POOLERS.search(key):
+                return key.rpartition(".")[0] in modules
+            parts = key.split(".")
+            if is_leftover(key) and (parts[0] not in modules or _BUFFERS.search(key)):
+                return False
+            inside = any(".".join(parts[place:]) in known for place in range(1, len(parts)))
+            return scored or parts[0] in modules or inside
+
+        surplus = {key for key in self.surplus if matters(key)}
+        if surplus:
+            remedy = "Give a checkpoint whose weights and config.json belong together."
+            if any(_UNMERGED.search(key) for key in surplus):
+                remedy = "Merge the adapter (PEFT's merge_and_unload), or save it as an adapter."
+            lacking = f" and lacks {some(self.missing)}" if scored and self.missing else ""
+            raise CheckpointError(
+                f"{self.name} holds {some(surplus)} that {type(model).__name__} has no place "
+                f"for{lacking}, so its outputs would differ from what it was trained for. {remedy}"
+            )
+
+    def check_missing(self, missing: Collection[str]) -> None:
+        """Refuse a checkpoint that lacks weights the model reads.
+
+        Args:
+            missing: What it may not lack.
+
+        Raises:
+            CheckpointError: If there are any; names some of them.
+        """
+        if missing:
+            surplus = {key for key in self.surplus if not is_leftover(key)}
+            held = f" It holds {some(surplus)} without a place." if surplus else ""
+            raise CheckpointError(
+                f"{self.name} lacks {some(missing)} of {type(self.model).__name__}, which would be "
+                f"drawn at random.{held} Give a complete checkpoint."
+            )
+
+
+def is_leftover(key: str) -> bool:
+    """Whether no reward reads a weight of this name, such as a language model's head."""
+    return not _UNMERGED.search(key) and bool(_BUFFERS.search(key) or _HEADS.search(key))
 
 
 def some(keys: Collection[str]) -> str:
@@ -80,29 +167,18 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
 
 def stored_weights(name: str, revision: str | None = None) -> dict[str, str]:
     """Return which file of a folder or hub repository holds which weight."""
-    found = [_weights_of(name, files, revision) for files in (_FILES, _HEAD_FILES)]
-    return found[0] | found[1]
+    return _weights_of(name, _FILES, revision) | _weights_of(name, _HEAD_FILES, revision)
 
 
 def _weights_of(name: str, files: Iterable[str], revision: str | None) -> dict[str, str]:
     for file in files:
-        path = find_file(name, file, revision)
+        path = contents.find_file(name, file, revision)
         if path is not None:
             return dict.fromkeys(shapes_in(path), file)
-        path = find_file(name, f"{file}.index.json", revision)
+        path = contents.find_file(name, f"{file}.index.json", revision)
         if path is not None:
-            return dict(read_checkpoint_json(path)["weight_map"])
+            return dict(contents.read_checkpoint_json(path)["weight_map"])
     return {}
-
-
-def read_weight(name: str, file: str, key: str, revision: str | None = None) -> Tensor:
-    """Read one weight from a file of a folder or hub repository."""
-    path = find_file(name, file, revision)
-    assert path is not None
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as weights:
-            return weights.get_tensor(key)
-    return torch.load(path, map_location="cpu", weights_only=True)[key]
 
 
 def unwrapped(key: str) -> str:
@@ -116,12 +192,8 @@ def load_config(name: str, **options: Any) -> Any:
     Raises:
         CheckpointError: If there is none, or it is damaged.
     """
-    try:
+    with contents.as_checkpoint_error(f"no model could be read from {name!r} ({{error}})."):
         return AutoConfig.from_pretrained(name, **options)
-    except Exception as error:  # whatever a damaged file leads to
-        raise CheckpointError(
-            f"no model could be read from {name!r} ({first_line(error)})."
-        ) from error
 
 
 def load_network(
@@ -148,10 +220,11 @@ def load_network(
         CheckpointError: If it cannot be loaded, or is an adapter.
         MissingDependencyError: If a package is needed that is not installed.
     """
-    if find_file(name, ADAPTER_CONFIG, revision) is not None:
+    if contents.find_file(name, contents.ADAPTER_CONFIG, revision) is not None:
         raise CheckpointError(
-            f"{name} is an adapter (it holds {ADAPTER_CONFIG}), but {kind} is needed; merge the "
-            "adapter into its backbone first (PEFT's merge_and_unload), or give the backbone."
+            f"{name} is an adapter (it holds {contents.ADAPTER_CONFIG}), but {kind} is needed; "
+            "merge the adapter into its backbone first (PEFT's merge_and_unload), or give the "
+            "backbone."
         )
     try:
         stored = stored_weights(name, revision)
@@ -179,103 +252,15 @@ def load_network(
         model._weight_conversions = [part for part in used if _WRAPPERS not in part.source_patterns]
     base = f"{model.base_model_prefix}."
     names = Counter(unwrapped(key).removeprefix(base) for key in stored)
-    twice = {key for key, count in names.items() if count > 1}
-    if twice:
+    if twice := {key for key, count in names.items() if count > 1}:
         raise CheckpointError(
             f"{name} holds {some(twice)} under several names, and it cannot be told which are "
             "right."
         )
     mismatched = {key: (tuple(a), tuple(b)) for key, a, b in info["mismatched_keys"]}
     missing = {key for key in info["missing_keys"] if not _BUFFERS.search(key)}
-    return Loaded(model, missing, set(info["unexpected_keys"]), mismatched, stored)
-
-
-def check_shapes(name: str, loaded: Loaded) -> None:
-    """Refuse weights whose shape differs from the model's.
-
-    Raises:
-        CheckpointError: If there are any; names the first with both shapes.
-    """
-    if loaded.mismatched:
-        key, (stored, wanted) = min(loaded.mismatched.items())
-        more = len(loaded.mismatched) - 1
-        raise CheckpointError(
-            f"{name}: the weight {key} has the shape {stored} in the checkpoint, but {wanted} by "
-            f"its config.json{f', and so {more} more' if more else ''}; they belong to different "
-            "models."
-        )
-
-
-def is_leftover(key: str) -> bool:
-    """Whether no reward reads a weight of this name, such as a language model's head."""
-    return not _UNMERGED.search(key) and bool(_BUFFERS.search(key) or _HEADS.search(key))
-
-
-def check_surplus(name: str, loaded: Loaded, *, scored: bool) -> None:
-    """Refuse weights that have no place in the model and would change what it computes.
-
-    Heads of pretraining, poolers that the model goes without and buffers of older releases do
-    not; nor does, where the head is trained anew or comes from elsewhere, what stands beside the
-    backbone.
-
-    Args:
-        name: The checkpoint, for errors.
-        loaded: The network.
-        scored: Whether it is a reward model by itself, so that whatever is unknown matters.
-
-    Raises:
-        CheckpointError: If there are any; names some of them.
-    """
-    model = loaded.model
-    base = f"{model.base_model_prefix}."
-    modules = {module.removeprefix(base) for module, _ in model.named_modules()} - {""}
-    known = {weight.removeprefix(base) for weight in model.state_dict()}
-
-    def matters(key: str) -> bool:
-        key = key.removeprefix(base)  # a backbone is saved with or without it
-        if _UNMERGED.search(key):
-            return True
-        if _POOLERS.search(key):
-            return key.rpartition(".")[0] in modules
-        parts = key.split(".")
-        if is_leftover(key) and (parts[0] not in modules or _BUFFERS.search(key)):
-            return False
-        return (
-            scored
-            or parts[0] in modules
-            or any(".".join(parts[place:]) in known for place in range(1, len(parts)))
-        )
-
-    surplus = {key for key in loaded.surplus if matters(key)}
-    if surplus:
-        remedy = "Give a checkpoint whose weights and config.json belong together."
-        if any(_UNMERGED.search(key) for key in surplus):
-            remedy = "Merge the adapter first (PEFT's merge_and_unload), or save it as an adapter."
-        lacking = f" and lacks {some(loaded.missing)}" if scored and loaded.missing else ""
-        raise CheckpointError(
-            f"{name} holds {some(surplus)} that {type(model).__name__} has no place for{lacking}, "
-            f"so its outputs would not be those it was trained for. {remedy}"
-        )
-
-
-def check_missing(name: str, loaded: Loaded, missing: Collection[str]) -> None:
-    """Refuse a checkpoint that lacks weights the model reads.
-
-    Args:
-        name: The checkpoint, for errors.
-        loaded: The network.
-        missing: What it may not lack.
-
-    Raises:
-        CheckpointError: If there are any; names some of them.
-    """
-    if missing:
-        surplus = {key for key in loaded.surplus if not is_leftover(key)}
-        held = f" It holds {some(surplus)} without a place." if surplus else ""
-        raise CheckpointError(
-            f"{name} lacks {some(missing)} of {type(loaded.model).__name__}, which would be drawn "
-            f"at random.{held} Give a complete checkpoint."
-        )
+    surplus = set(info["unexpected_keys"])
+    return Loaded(name, revision, model, missing, surplus, mismatched, stored)
 
 
 def load_backbone(name: str, **options: Any) -> PreTrainedModel:
@@ -289,12 +274,12 @@ def load_backbone(name: str, **options: Any) -> PreTrainedModel:
         CheckpointError: If it cannot be loaded, or lacks weights; a pooler may be missing.
     """
     loaded = load_network(AutoModel, name, "a backbone", **options)
-    check_shapes(name, loaded)
-    check_surplus(name, loaded, scored=False)
+    loaded.check_shapes()
+    loaded.check_surplus(scored=False)
     whole = loaded.model
     model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
     read = {id(value) for value in model.state_dict(keep_vars=True).values()}
     places = whole.state_dict(keep_vars=True)
     lacking = {key for key in loaded.missing if id(places[key]) in read}
-    check_missing(name, loaded, {key for key in lacking if "pooler" not in key.split(".")})
+    loaded.check_missing({key for key in lacking if "pooler" not in key.split(".")})
     return model

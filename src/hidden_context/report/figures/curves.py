@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from hidden_context.report.figures.panels import Json, chosen
-from hidden_context.report.figures.style import (
-    COLOURS,
-    GREY,
-    LIGHT,
-    REFERENCE_LINE,
-    add_legend,
-    analysis_labels,
-    look,
-    new_figure,
-    plain,
-    shortened,
-)
+from hidden_context.report.figures import style
+from hidden_context.report.figures.panels import Json
 from hidden_context.report.html.words import interval
 
 if TYPE_CHECKING:
@@ -35,24 +24,17 @@ _MEASURES: Final[dict[str, tuple[str, Json]]] = {
 _APART: Final = 1.05
 
 
-def reliability(analyses: Sequence[Json], width: float) -> Figure:
+def reliability(found: Sequence[Json], width: float) -> Figure:
     """Observed against predicted preference for the side the model prefers, with bin counts."""
-    found = chosen(
-        analyses,
-        "reliability",
-        lambda a: (a.get("calibration") or {}).get("bins"),
-        "It needs pairs with labels: analyze a file with reward_output_chosen and "
-        "reward_output_rejected.",
-    )
     columns = min(len(found), 3)
     lines = -(-len(found) // columns)
     each = width if columns == 1 else max(width / columns, 2.2)
-    figure = new_figure(each * columns, lines * (each * 0.85 + 0.35))
+    figure = style.new_figure(each * columns, lines * (each * 0.85 + 0.35))
     outer = figure.subfigures(lines, columns, squeeze=False)
-    names = analysis_labels(found)
+    names = style.analysis_labels(found)
     for place, (analysis, name) in enumerate(zip(found, names, strict=True)):
         part = outer[place // columns, place % columns]
-        title = plain(shortened(name, 34)) if len(found) > 1 else ""
+        title = style.plain(style.shortened(name, 34)) if len(found) > 1 else ""
         _draw_reliability(part, analysis["calibration"], title)
     return figure
 
@@ -60,16 +42,16 @@ def reliability(analyses: Sequence[Json], width: float) -> Figure:
 def _draw_reliability(part: Any, calibration: Json, title: str) -> None:
     upper, lower = part.subplots(2, 1, sharex=True, height_ratios=[5, 1])
     bins = [each for each in calibration["bins"] if each["n"]]
-    upper.plot([0.5, 1], [0.5, 1], **REFERENCE_LINE)
+    upper.plot([0.5, 1], [0.5, 1], **style.REFERENCE_LINE)
     for each in bins:
         if each.get("observed_low") is not None and each.get("observed_high") is not None:
             ends = [each["observed_low"], each["observed_high"]]
-            upper.plot([each["predicted"]] * 2, ends, color=COLOURS[0], solid_capstyle="butt")
+            upper.plot([each["predicted"]] * 2, ends, color=style.COLOURS[0], solid_capstyle="butt")
     upper.plot(
         [each["predicted"] for each in bins],
         [each["observed"] for each in bins],
         marker="o",
-        color=COLOURS[0],
+        color=style.COLOURS[0],
         linewidth=0.8,
         markeredgecolor="white",
         markeredgewidth=0.5,
@@ -94,7 +76,7 @@ def _draw_reliability(part: Any, calibration: Json, title: str) -> None:
         [each["n"] for each in bins],
         width=[each["high"] - each["low"] for each in bins],
         align="edge",
-        color=LIGHT,
+        color=style.LIGHT,
         edgecolor="white",
         linewidth=0.5,
     )
@@ -104,16 +86,10 @@ def _draw_reliability(part: Any, calibration: Json, title: str) -> None:
     lower.set_xlabel("predicted P(preferred side)")
 
 
-def frontier(analyses: Sequence[Json], width: float) -> Figure:
+def frontier(found: Sequence[Json], width: float) -> Figure:
     """Unsafe preferences and accuracy over the level of caution, by measure; dashes: the mean."""
-    found = chosen(
-        analyses,
-        "frontier",
-        lambda a: a.get("frontier"),
-        "It needs rewards with a variance, of pairs or of rows with two responses.",
-    )
     sides = [side for side in _SIDES if any(p[side] for a in found for p in a["frontier"])]
-    figure = new_figure(width, 0.75 + 1.3 * len(sides))
+    figure = style.new_figure(width, 0.75 + 1.3 * len(sides))
     panels = figure.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]
     for axes, side in zip(panels, sides, strict=True):
         for series, analysis in enumerate(found):
@@ -125,20 +101,20 @@ def frontier(analyses: Sequence[Json], width: float) -> Figure:
     panels[-1].set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
     panels[-1].minorticks_off()
     panels[-1].set_xlabel("level α of caution (smaller is more cautious)")
-    names = analysis_labels(found)
+    names = style.analysis_labels(found)
     entries: list[tuple[str, Json]] = []
     if len(found) > 1:
-        entries += [(n, look(k) | {"marker": "s"}) for k, n in enumerate(names)]
-    colour = COLOURS[0] if len(found) == 1 else GREY
+        entries += [(n, style.look(k) | {"marker": "s"}) for k, n in enumerate(names)]
+    colour = style.COLOURS[0] if len(found) == 1 else style.GREY
     for measure in dict.fromkeys(p["measure"] for a in found for p in a["frontier"]):
         name, line = _MEASURES[measure]
         entries.append((name, {"color": colour, **line}))
-    add_legend(figure, entries)
+    style.add_legend(figure, entries)
     return figure
 
 
 def _draw_frontier(axes: Any, points: Sequence[Json], side: str, series: int, count: int) -> None:
-    colour = look(series)["color"]
+    colour = style.look(series)["color"]
     measures = list(dict.fromkeys(p["measure"] for p in points if p["alpha"] is not None))
     for number, measure in enumerate(measures):
         own = sorted(

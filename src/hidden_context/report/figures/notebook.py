@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from hidden_context.errors import ConfigError
+from hidden_context.report.figures.style import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +54,6 @@ def _draw(
     title: str | None = None,
 ) -> Figure:
     from hidden_context.report.figures.rewards import draw_rewards
-    from hidden_context.report.figures.style import style
 
     with style():
         figure = draw_rewards(rewards, names, low)
@@ -130,8 +130,6 @@ def png_of_figure(figure: Figure) -> bytes:
     Args:
         figure: The figure.
     """
-    from hidden_context.report.figures.style import style
-
     content = io.BytesIO()
     with style():
         figure.savefig(content, format="png", dpi=_DPI, metadata={"Software": None})

@@ -5,22 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from hidden_context.errors import ConfigError
-from hidden_context.report.figures.style import (
-    COLOURS,
-    GREY,
-    REFERENCE_LINE,
-    ROW_INCHES,
-    add_legend,
-    analysis_labels,
-    draw_interval,
-    group_label,
-    look,
-    name_rows,
-    new_figure,
-    plain,
-    shortened,
-)
+from hidden_context.report.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,29 +22,12 @@ _CAUSES: Final = {
 }
 
 
-def chosen(analyses: Sequence[Json], figure: str, has: Any, remedy: str) -> list[Json]:
-    """Return the analyses that have what a figure needs.
-
-    Raises:
-        ConfigError: If there is none, or more than can be told apart.
-    """
-    found = [analysis for analysis in analyses if has(analysis)]
-    if not found:
-        raise ConfigError(f"there is nothing to draw the figure {figure} from. {remedy}")
-    if len(found) > len(COLOURS):
-        raise ConfigError(
-            f"{len(found)} analyses do not fit into the figure {figure}; {len(COLOURS)} do. "
-            "Analyze fewer score files at once."
-        )
-    return found
-
-
 def group_rows(analyses: Sequence[Json]) -> list[tuple[str, list[Json | None]]]:
     """Put the groups of several analyses side by side.
 
     Returns:
         The label of each group and the group of each analysis, None where it has none; all rows
-        first. Of more than 30 groups those of the most rows.
+        first. Of more than 30 groups the largest.
     """
     tables = [
         {tuple(group["labels"].items()): group for group in analysis["groups"]}
@@ -69,7 +37,7 @@ def group_rows(analyses: Sequence[Json]) -> list[tuple[str, list[Json | None]]]:
     size = {key: max(t[key]["n"] for t in tables if key in t) for key in keys}
     kept = set(sorted(keys, key=lambda key: (bool(key), -size[key]))[:_MAX_ROWS])
     return [
-        (group_label(dict(key)), [table.get(key) for table in tables])
+        (style.group_label(dict(key)), [table.get(key) for table in tables])
         for key in keys
         if key in kept
     ]
@@ -89,7 +57,7 @@ def intervals_figure(
     rows: list[tuple[str, list[tuple[Json, Json]]]] = []
     for label, groups in group_rows(analyses):
         marks = [
-            (interval, look(series, marker if len(metrics) > 1 else None))
+            (interval, style.look(series, marker if len(metrics) > 1 else None))
             for series, group in enumerate(groups)
             for marker, metric in enumerate(metrics)
             if group is not None and (interval := interval_of(group, metric)) is not None
@@ -99,22 +67,26 @@ def intervals_figure(
     entries: list[tuple[str, Json]] = []
     if len(analyses) > 1:
         only = None if len(metrics) == 1 else 0
-        entries += [(name, look(k, only)) for k, name in enumerate(analysis_labels(analyses))]
+        entries += [
+            (name, style.look(k, only)) for k, name in enumerate(style.analysis_labels(analyses))
+        ]
     if len(metrics) > 1:
-        grey = {"color": GREY}
-        entries += [(name, look(0, k) | grey) for k, name in enumerate(metrics.values())]
+        grey = {"color": style.GREY}
+        entries += [(name, style.look(0, k) | grey) for k, name in enumerate(metrics.values())]
     tallest = max(len(marks) for _, marks in rows)
     legend = -(-len(entries) // 2) * 0.14 if len(entries) > 1 else 0
-    figure = new_figure(width, 0.55 + len(rows) * max(ROW_INCHES, 0.09 * tallest) + legend)
+    figure = style.new_figure(
+        width, 0.55 + len(rows) * max(style.ROW_INCHES, 0.09 * tallest) + legend
+    )
     axes = figure.subplots()
     for place, (_, marks) in enumerate(rows):
-        for number, (interval, style) in enumerate(marks):
+        for number, (interval, look) in enumerate(marks):
             spread = 0.6 * ((number + 0.5) / len(marks) - 0.5)
-            draw_interval(axes, interval, place + spread, **style)
-    name_rows(axes, [label for label, _ in rows])
+            style.draw_interval(axes, interval, place + spread, **look)
+    style.name_rows(axes, [label for label, _ in rows])
     axes.grid(axis="x")
     axes.set_xlabel(xlabel)
-    add_legend(figure, entries)
+    style.add_legend(figure, entries)
     return figure
 
 
@@ -125,14 +97,8 @@ def interval_of(group: Json, metric: str) -> Json | None:
     return found.get(measure) if measure and found else found
 
 
-def accuracy(analyses: Sequence[Json], width: float) -> Figure:
+def accuracy(found: Sequence[Json], width: float) -> Figure:
     """Accuracy of pairs by group, with intervals; ½ is chance."""
-    found = chosen(
-        analyses,
-        "accuracy",
-        lambda a: a["kind"] == "pairs" and interval_of(a["groups"][0], "accuracy"),
-        "It needs pairs: analyze a file with reward_output_chosen and reward_output_rejected.",
-    )
     metrics = {"accuracy": "P(preferred) > ½"}
     for analysis in found:
         measures = analysis["groups"][0]["intervals"].get("accuracy_at") or {}
@@ -141,7 +107,7 @@ def accuracy(analyses: Sequence[Json], width: float) -> Figure:
     if "accuracy_at/mean" in metrics and _same(found, "accuracy", "accuracy_at/mean"):
         del metrics["accuracy_at/mean"]  # for a symmetric reward it says what the probability does
     figure = intervals_figure(found, metrics, width, "accuracy")
-    figure.axes[0].axvline(0.5, **REFERENCE_LINE)
+    figure.axes[0].axvline(0.5, **style.REFERENCE_LINE)
     return figure
 
 
@@ -155,83 +121,70 @@ def _same(analyses: Sequence[Json], first: str, second: str) -> bool:
     )
 
 
-def variance(analyses: Sequence[Json], width: float) -> Figure:
+def variance(found: Sequence[Json], width: float) -> Figure:
     """Share of the rewards' variance that the text explains, by group; and its causes."""
-    found = chosen(
-        analyses,
-        "variance",
-        lambda a: any(interval_of(a["groups"][0], name) for name in _SHARES),
-        "It needs rewards with a variance; a base model's reward is one number.",
-    )
-    used = [n for n in _SHARES if any(interval_of(a["groups"][0], n) for a in found)]
+    groups = [analysis["groups"][0] for analysis in found]
+    used = (name for name in _SHARES if any(interval_of(group, name) for group in groups))
     metrics = {name: _SHARES[name] for name in used}
     figure = intervals_figure(found, metrics, width, "share of variance that the text explains")
     figure.axes[0].set_xlim(0, 1)
     return figure
 
 
-def causes(analyses: Sequence[Json], width: float) -> Figure:
+def causes(found: Sequence[Json], width: float) -> Figure:
     """Variance by cause and group, as bars that add up to 1."""
-    found = chosen(
-        analyses,
-        "causes",
-        lambda a: a["groups"][0].get("variance_shares"),
-        "It needs a head that tells causes apart, such as factor or an ensemble.",
-    )
-    names = analysis_labels(found)
+    names = style.analysis_labels(found)
     bars = [
         (
-            f"{shortened(label, 19)}, {shortened(name, 17)}" if len(found) > 1 else label,
+            f"{style.shortened(label, 19)}, {style.shortened(name, 17)}"
+            if len(found) > 1
+            else label,
             group["variance_shares"],
         )
         for label, groups in group_rows(found)
         for name, group in zip(names, groups, strict=True)
         if group is not None and group.get("variance_shares")
     ]
-    figure = new_figure(width, 0.75 + ROW_INCHES * len(bars))
+    figure = style.new_figure(width, 0.75 + style.ROW_INCHES * len(bars))
     axes = figure.subplots()
     used = [cause for cause in _CAUSES if any(cause in shares for _, shares in bars)]
     left = [0.0] * len(bars)
     for cause in used:
         values = [shares.get(cause, 0.0) for _, shares in bars]
         label, colour = _CAUSES[cause]
-        axes.barh(range(len(bars)), values, 0.7, left=left, color=COLOURS[colour], label=label)
+        axes.barh(
+            range(len(bars)), values, 0.7, left=left, color=style.COLOURS[colour], label=label
+        )
         left = [a + b for a, b in zip(left, values, strict=True)]
-    name_rows(axes, [label for label, _ in bars])
+    style.name_rows(axes, [label for label, _ in bars])
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the variance")
     figure.legend(loc="outside lower center", ncols=len(used))
     return figure
 
 
-def contexts(analyses: Sequence[Json], width: float) -> Figure:
+def contexts(found: Sequence[Json], width: float) -> Figure:
     """What share of the hidden variance each context carries, beside its share of the pairs."""
-    found = chosen(
-        analyses,
-        "contexts",
-        lambda a: (a.get("contexts") or {}).get("clusters"),
-        "Run analyze again with --contexts.",
-    )
     sizes = [len(analysis["contexts"]["clusters"]) for analysis in found]
-    height = 0.55 + sum(ROW_INCHES * 1.3 * size + 0.25 for size in sizes)
-    figure = new_figure(width, height)
+    height = 0.55 + sum(style.ROW_INCHES * 1.3 * size + 0.25 for size in sizes)
+    figure = style.new_figure(width, height)
     panels = figure.subplots(
         len(found), 1, sharex=True, squeeze=False, height_ratios=[size + 0.5 for size in sizes]
     )
-    names = analysis_labels(found)
+    names = style.analysis_labels(found)
     for axes, analysis, name in zip(panels[:, 0], found, names, strict=True):
         clusters = analysis["contexts"]["clusters"]
         total = sum(cluster["pairs"] for cluster in clusters)
         places = range(len(clusters))
         shares = [cluster["variance_share"] for cluster in clusters]
-        axes.barh(places, shares, 0.7, color=COLOURS[0], label="of the hidden variance")
+        axes.barh(places, shares, 0.7, color=style.COLOURS[0], label="of the hidden variance")
         pairs = [cluster["pairs"] / total for cluster in clusters]
         axes.plot(
             pairs,
             places,
             linestyle="",
             marker="D",
-            color=COLOURS[1],
+            color=style.COLOURS[1],
             markeredgecolor="white",
             markeredgewidth=0.5,
             label="of the pairs",
@@ -245,13 +198,13 @@ def contexts(analyses: Sequence[Json], width: float) -> Figure:
                 textcoords="offset points",
                 va="center",
                 fontsize=6,
-                color=GREY,
+                color=style.GREY,
             )
-        name_rows(axes, [shortened(cluster["name"], 32) for cluster in clusters])
+        style.name_rows(axes, [style.shortened(cluster["name"], 32) for cluster in clusters])
         axes.margins(x=0.12)
         axes.set_xlim(left=0)
         if len(found) > 1:
-            axes.set_title(plain(name), loc="left")
+            axes.set_title(style.plain(name), loc="left")
     panels[-1, 0].set_xlabel("share (beside it: mean variance of a pair)")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
@@ -259,40 +212,37 @@ def contexts(analyses: Sequence[Json], width: float) -> Figure:
 
 def comparison(comparisons: Sequence[Json], width: float) -> Figure:
     """Differences between two models, each metric on its own scale; 0 is no difference."""
-    if not comparisons:
-        raise ConfigError(
-            "there is nothing to draw the figure comparison from. Run analyze again with "
-            "--compare FIRST SECOND."
-        )
     metrics = list(dict.fromkeys(d["metric"] for each in comparisons for d in each["differences"]))
-    figure = new_figure(width, 0.5 + len(metrics) * (0.28 + 0.14 * len(comparisons)))
+    figure = style.new_figure(width, 0.5 + len(metrics) * (0.28 + 0.14 * len(comparisons)))
     panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
         for series, each in enumerate(comparisons):
             for found in (d for d in each["differences"] if d["metric"] == metric):
                 _draw_difference(axes, found, series)
-        axes.axvline(0, **REFERENCE_LINE)
-        axes.set_yticks([(len(comparisons) - 1) / 2], [plain(metric_name(metric))])
+        axes.axvline(0, **style.REFERENCE_LINE)
+        axes.set_yticks([(len(comparisons) - 1) / 2], [style.plain(metric_name(metric))])
         axes.set_ylim(len(comparisons) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.margins(x=0.08)
         axes.locator_params(axis="x", nbins=5)
     names = [
-        analysis_labels([{"file": each["first"], "kind": ""}, {"file": each["second"], "kind": ""}])
+        style.analysis_labels(
+            [{"file": each["first"], "kind": ""}, {"file": each["second"], "kind": ""}]
+        )
         for each in comparisons
     ]
     texts = [f"{second} − {first}" for first, second in names]
     if len(texts) == 1:
-        panels[-1].set_xlabel(plain(shortened(texts[0], 60)))
+        panels[-1].set_xlabel(style.plain(style.shortened(texts[0], 60)))
     else:
         panels[-1].set_xlabel("second − first")
-        add_legend(figure, [(text, look(series)) for series, text in enumerate(texts)])
+        style.add_legend(figure, [(text, style.look(series)) for series, text in enumerate(texts)])
     return figure
 
 
 def _draw_difference(axes: Any, found: Json, series: int) -> None:
-    draw_interval(axes, found["difference"], series, **look(series))
+    style.draw_interval(axes, found["difference"], series, **style.look(series))
     if (p := found["p_value"]) is not None:
         axes.text(
             1.01,
@@ -301,7 +251,7 @@ def _draw_difference(axes: Any, found: Json, series: int) -> None:
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=6,
-            color=GREY,
+            color=style.GREY,
         )
 
 

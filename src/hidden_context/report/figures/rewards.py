@@ -8,24 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from hidden_context.distributions import CategoricalReward, RewardDistribution
 from hidden_context.errors import ConfigError
-from hidden_context.report.figures.style import (
-    COLOURS,
-    GREY,
-    add_legend,
-    new_figure,
-    plain,
-    shortened,
-)
+from hidden_context.report.figures import style
+from hidden_context.statistics.checks import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
 
 MOST: Final = 20
 """So many rewards fit one figure."""
@@ -34,8 +26,8 @@ _WIDTH: Final = 4.2
 _ROW: Final = 0.62
 _REACH: Final = 4.0  # standard deviations of each normal that are drawn
 _POINTS: Final = 101
-_MEAN: Final = {"color": COLOURS[6], "marker": "o"}
-_LOW: Final = {"color": COLOURS[1], "marker": "^"}
+_MEAN: Final = {"color": style.COLOURS[6], "marker": "o"}
+_LOW: Final = {"color": style.COLOURS[1], "marker": "^"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ def draw_rewards(
 ) -> Figure:
     """Draw rewards below each other on one scale, with their means and a low quantile.
 
-    Rewards of normals are drawn as densities, those of a fixed grid of atoms and single points as
+    Rewards of normals are drawn as densities, a fixed grid of atoms and single points as
     probabilities, and other atoms as the cumulative share F(x). All rows have the same heights.
 
     Args:
@@ -79,21 +71,21 @@ def draw_rewards(
         names = [f"rewards[{place}]" for place in range(len(rewards))]
     rows = _rows(rewards, low)
     label, draw = _kind(rewards, rows)
-    figure = new_figure(_WIDTH, _ROW * len(rows) + 0.75)
+    figure = style.new_figure(_WIDTH, _ROW * len(rows) + 0.75)
     panels = list(figure.subplots(len(rows), 1, sharex=True, sharey=True, squeeze=False)[:, 0])
     panels[0].set_xlim(_ends(rows))
     for place, (axes, row) in enumerate(zip(panels, rows, strict=True)):
         draw(axes, row)
         _mark(axes, row)
         if names is not None:
-            title = plain(shortened(names[place], 60))
+            title = style.plain(style.shortened(names[place], 60))
             axes.set_title(title, loc="left", fontsize=6.5, pad=2)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
     panels[0].set_ylim(bottom=0)
     panels[-1].set_xlabel("reward")
-    figure.supylabel(label, color=GREY, fontsize=7)
-    add_legend(figure, [("mean", _MEAN), (f"{100 * low:g} % quantile", _LOW)])
+    figure.supylabel(label, color=style.GREY, fontsize=7)
+    style.add_legend(figure, [("mean", _MEAN), (f"{100 * low:g} % quantile", _LOW)])
     return figure
 
 
@@ -157,18 +149,20 @@ def _draw_density(axes: Any, row: _Row) -> None:
     places = row.grid()
     z = (places[:, None] - row.location) / row.scale
     heights = (row.weights * np.exp(-0.5 * z**2) / (row.scale * np.sqrt(2 * np.pi))).sum(1)
-    axes.plot(places, heights, color=COLOURS[0], gid="curve")
-    axes.fill_between(places, heights, color=COLOURS[0], alpha=0.15, linewidth=0)
+    axes.plot(places, heights, color=style.COLOURS[0], gid="curve")
+    axes.fill_between(places, heights, color=style.COLOURS[0], alpha=0.15, linewidth=0)
     worst = places <= row.low
-    axes.fill_between(places[worst], heights[worst], color=COLOURS[1], alpha=0.45, linewidth=0)
+    axes.fill_between(
+        places[worst], heights[worst], color=style.COLOURS[1], alpha=0.45, linewidth=0
+    )
 
 
 def _draw_bars(axes: Any, row: _Row) -> None:
     gap = np.diff(row.location).min() if len(row.location) > 1 else 0.0
     if gap > 0:
-        axes.bar(row.location, row.weights, min(0.7 * gap, 0.1), color=COLOURS[0], alpha=0.6)
+        axes.bar(row.location, row.weights, min(0.7 * gap, 0.1), color=style.COLOURS[0], alpha=0.6)
     else:  # a bar would need a width, which a point has not
-        axes.vlines(row.location, 0, row.weights, color=COLOURS[0], linewidth=2)
+        axes.vlines(row.location, 0, row.weights, color=style.COLOURS[0], linewidth=2)
 
 
 def _draw_steps(axes: Any, row: _Row) -> None:
@@ -178,7 +172,7 @@ def _draw_steps(axes: Any, row: _Row) -> None:
     point = row.scale == 0
     smooth = ndtr(distance / np.where(point, 1.0, row.scale))
     shares = (row.weights * np.where(point, distance >= 0, smooth)).sum(1)
-    axes.step(places, shares, where="post", color=COLOURS[0], gid="curve")
+    axes.step(places, shares, where="post", color=style.COLOURS[0], gid="curve")
 
 
 def _mark(axes: Any, row: _Row) -> None:

@@ -172,9 +172,7 @@ def analysis_labels(analyses: Sequence[dict[str, Any]]) -> list[str]:
     found: list[str] = []
     for depth in (1, 2, 3, 100):
         found = [
-            " ".join(
-                part for part in ("/".join(path.parts[-depth:]), analysis.get("name") or "") if part
-            )
+            " ".join(filter(None, ["/".join(path.parts[-depth:]), analysis.get("name")]))
             for path, analysis in zip(paths, analyses, strict=True)
         ]
         if len(set(found)) == len(found):
@@ -190,8 +188,8 @@ def add_legend(figure: Any, entries: Sequence[tuple[str, dict[str, Any]]]) -> No
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], linestyle=entry.pop("linestyle", ""), label=plain(shortened(name)), **entry)
-        for name, entry in ((name, dict(entry)) for name, entry in entries)
+        Line2D([], [], label=plain(shortened(name)), **{"linestyle": "", **entry})
+        for name, entry in entries
     ]
     longest = max(len(name) for name, _ in entries)
     columns = max(1, min(len(entries), 60 // (longest + 6)))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from hidden_context.analysis.analysis_file import naming_the_file, read_analysis
 from hidden_context.config import option
+from hidden_context.data.storage.locks import exclusive
 from hidden_context.errors import ConfigError
+from hidden_context.report.figures import curves, panels
+from hidden_context.report.figures.panels import Json
+from hidden_context.report.figures.style import COLOURS, save, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 FigureName = Literal[
     "reliability", "frontier", "variance", "causes", "contexts", "comparison", "accuracy", "all"
 ]
+Drawing = Callable[[Sequence[Json], float], "Figure"]
 FORMATS: Final = ("svg", "pdf", "png")
 ALL: Final = "all"
 NAMES: Final = tuple(name for name in get_args(FigureName) if name != ALL)
@@ -67,6 +72,52 @@ class FigureConfig:
         return path.with_name(f"{path.name}_{figure}") if self.name == ALL else path
 
 
+def _metrics(scores: Json) -> set[str]:
+    """Return the metrics that have an interval over all rows."""
+    return {name for name, found in scores["groups"][0].get("intervals", {}).items() if found}
+
+
+_FIGURES: Final[dict[str, tuple[Drawing, Callable[[Json], Any], str]]] = {
+    "reliability": (
+        curves.reliability,
+        lambda scores: (scores.get("calibration") or {}).get("bins"),
+        "It needs pairs with labels: analyze a file with reward_output_chosen and "
+        "reward_output_rejected.",
+    ),
+    "frontier": (
+        curves.frontier,
+        lambda scores: scores.get("frontier"),
+        "It needs rewards with a variance, of pairs or of rows with two responses.",
+    ),
+    "variance": (
+        panels.variance,
+        lambda scores: {"r2", "r2_within"} & _metrics(scores),
+        "It needs rewards with a variance; a base model's reward is one number.",
+    ),
+    "causes": (
+        panels.causes,
+        lambda scores: scores["groups"][0].get("variance_shares"),
+        "It needs a head that tells causes apart, such as factor or an ensemble.",
+    ),
+    "contexts": (
+        panels.contexts,
+        lambda scores: (scores.get("contexts") or {}).get("clusters"),
+        "Run analyze again with --contexts.",
+    ),
+    "comparison": (
+        panels.comparison,
+        lambda comparison: comparison,
+        "Run analyze again with --compare FIRST SECOND.",
+    ),
+    "accuracy": (
+        panels.accuracy,
+        lambda scores: scores["kind"] == "pairs" and "accuracy" in _metrics(scores),
+        "It needs pairs: analyze a file with reward_output_chosen and reward_output_rejected.",
+    ),
+}
+"""How each figure is drawn, what it needs, and what to do where it is missing."""
+
+
 def draw(name: str, analysis: dict[str, Any], width: float = 3.4) -> Figure:
     """Draw one figure.
 
@@ -81,16 +132,19 @@ def draw(name: str, analysis: dict[str, Any], width: float = 3.4) -> Figure:
     Raises:
         ConfigError: If the analysis has nothing to draw it from, with what to do about it.
     """
-    from hidden_context.report.figures import curves, panels
-
     if name not in NAMES:
         raise ConfigError(f"{name!r} is not one of {', '.join(NAMES)}.")
-    if name == "comparison":
-        return panels.comparison(analysis.get("comparisons", []), width)
-    drawn: Callable[[list[dict[str, Any]], float], Figure] = getattr(
-        curves if name in ("reliability", "frontier") else panels, name
-    )
-    return drawn(analysis["analyses"], width)
+    drawn, has, remedy = _FIGURES[name]
+    parts = analysis.get("comparisons", []) if name == "comparison" else analysis["analyses"]
+    found = [part for part in parts if has(part)]
+    if not found:
+        raise ConfigError(f"there is nothing to draw the figure {name} from. {remedy}")
+    if len(found) > len(COLOURS):
+        raise ConfigError(
+            f"{len(found)} analyses do not fit into the figure {name}; {len(COLOURS)} do. "
+            "Analyze fewer score files at once."
+        )
+    return drawn(found, width)
 
 
 def run(config: FigureConfig) -> list[Path]:
@@ -107,9 +161,6 @@ def run(config: FigureConfig) -> list[Path]:
         DataError: If the file is none of an analysis.
         StorageError: If a file cannot be written.
     """
-    from hidden_context.data.storage.locks import exclusive
-    from hidden_context.report.figures.style import save, style
-
     analysis = read_analysis(config.analysis)
     files: list[Path] = []
     with style():

@@ -53,15 +53,11 @@ def answer_of(analysis: Found) -> Answer | None:
         can be said without; None where there are no scores.
     """
     every = analysis["analyses"]
-    voted = next((scores for scores in every if _has_votes(scores)), None)
-    if voted is not None:
-        return _of_votes(voted)
+    for scores in every:
+        votes = scores["votes"]
+        if votes is not None and votes["contested"] is not None and votes["contested"]["items"] > 0:
+            return _of_votes(scores)
     return _without_votes(every[0]) if every else None
-
-
-def _has_votes(scores: Found) -> bool:
-    votes = scores["votes"]
-    return votes is not None and votes["contested"] is not None and votes["contested"]["items"] > 0
 
 
 def _of_votes(scores: Found) -> Answer:
@@ -101,20 +97,17 @@ def _headline(contested: Found) -> str:
 
 def _named(topics: list[Found]) -> list[Found]:
     """Add the column to the names of topics if there are several columns."""
-    several = len({topic["column"] for topic in topics}) > 1
-    return [
-        {**topic, "name": f"{topic['column']}: {topic['name']}" if several else topic["name"]}
-        for topic in topics
-    ]
+    if len({topic["column"] for topic in topics}) < 2:
+        return topics
+    return [{**topic, "name": f"{topic['column']}: {topic['name']}"} for topic in topics]
 
 
 def _where(topics: list[Found]) -> list[str]:
-    first, last = (topics[place]["observed"] for place in (0, -1))
-    if first["low"] is not None and last["high"] is not None and first["low"] <= last["high"]:
+    ends = topics[0], topics[-1]
+    low, high = ends[0]["observed"]["low"], ends[1]["observed"]["high"]
+    if low is not None and high is not None and low <= high:
         return ["No topic is clearly more split than another."]
-    most, least = (
-        f"“{topic['name']}” ({_point(topic['observed'])})" for topic in (topics[0], topics[-1])
-    )
+    most, least = (f"“{topic['name']}” ({_point(topic['observed'])})" for topic in ends)
     return [f"They split most on {most}, least on {least}."]
 
 
@@ -149,10 +142,9 @@ def _finding(test: Found) -> str:
 
 
 def _known(difference: Found) -> str:
-    low, high = difference["low"], difference["high"]
-    if high is not None and high < 0:
+    if (difference["high"] or 0) < 0:
         return "Knowing who votes makes the model’s predictions better."
-    if low is not None and low > 0:
+    if (difference["low"] or 0) > 0:
         return "Knowing who votes makes the model’s predictions worse."
     return "Knowing who votes does not clearly help the model."
 

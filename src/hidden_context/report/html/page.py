@@ -1,14 +1,29 @@
-"""The report's page: the answer about people first, then each model's numbers."""
+"""The pages: a report, whose answer about people comes first, and the check of a data set's votes.
+
+Texts of the data set are hostile. They reach a page by two ways only: through the template,
+which escapes everything, and inside JSON that scripts show as text. A content security policy lets
+exactly the page's own scripts run, by their checksums, and nothing be loaded from anywhere.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 from hidden_context.analysis.measure.votes import MEASURES
-from hidden_context.report.html import shared, words
+from hidden_context.data.storage.files import atomic_write
+from hidden_context.report.html import people as pictures
+from hidden_context.report.html import words
 from hidden_context.report.html.answer import answer_of
 from hidden_context.report.html.pairs import PairsMeta
+from hidden_context.terminal import p_value, percent
 
 Found = dict[str, Any]
 
@@ -30,13 +45,17 @@ STYLES: Final = (
     "pair.css",
 )
 _CHARTED: Final = ("file", "kind", "name", "head", "groups", "calibration", "frontier", "contexts")
+PEOPLE_SCRIPTS: Final = ("theme.js",)
+PEOPLE_STYLES: Final = ("colours.css", "base.css", "numbers.css", "people.css", "items.css")
+_UNITS: Final = {"pair": "pairs", "rating": "texts", "both": "pairs and texts"}
+_TEMPLATES: Final = "hidden_context.report.html.templates"
 
 
 def scripts() -> list[str]:
     """Return the page's scripts in their order, Plotly first."""
     from plotly.offline import get_plotlyjs
 
-    return [shared.closed(get_plotlyjs()), *shared.read_scripts(SCRIPTS)]
+    return [closed(get_plotlyjs()), *read_scripts(SCRIPTS)]
 
 
 def render(
@@ -65,7 +84,7 @@ def render(
         "analyses": [{name: scores.get(name) for name in _CHARTED} for scores in shown],
         "pairs": None if meta is None else asdict(meta),
     }
-    return shared.render_page(
+    return render_page(
         "report.html.j2",
         STYLES,
         scripts(),
@@ -76,20 +95,16 @@ def render(
         words=words,
         measures=MEASURES,
         meta=meta,
-        data=Markup(shared.embedded_json(data)),
+        data=Markup(embedded_json(data)),
         pairs=pairs,
     )
 
 
 def _shown_scores(scores: Found) -> Found:
     """Leave out groups that repeat, and a risk frontier without a known unsafe response."""
-    frontier = scores["frontier"]
-    has_unsafe = any(point["unsafe"] is not None for point in frontier)
-    return {
-        **scores,
-        "groups": _distinct_groups(scores["groups"]),
-        "frontier": frontier if has_unsafe else [],
-    }
+    has_unsafe = any(point["unsafe"] is not None for point in scores["frontier"])
+    frontier = scores["frontier"] if has_unsafe else []
+    return {**scores, "groups": _distinct_groups(scores["groups"]), "frontier": frontier}
 
 
 def _distinct_groups(groups: list[Found]) -> list[Found]:
@@ -102,9 +117,180 @@ def _distinct_groups(groups: list[Found]) -> list[Found]:
     >>> [group["labels"] for group in _distinct_groups(rows)]
     [{}]
     """
-    kept: list[tuple[Found, Found]] = []
+    kept, seen = [], []
     for group in groups:
         numbers = {name: group[name] for name in group if name not in ("labels", "intervals")}
-        if all(numbers != other for _, other in kept):
-            kept.append((group, numbers))
-    return [group for group, _ in kept]
+        if numbers not in seen:
+            kept.append(group)
+            seen.append(numbers)
+    return kept
+
+
+def write_people_page(found: Found, path: Path) -> None:
+    """Write the page of a check.
+
+    Args:
+        found: ``check.json``.
+        path: The HTML file to write.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    page = render_people_page(found)
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def render_people_page(found: Found) -> str:
+    """Render the page of a check.
+
+    Args:
+        found: ``check.json``.
+
+    Returns:
+        HTML that is complete: it loads nothing, and nothing in it runs but the theme's button.
+    """
+    observed, predicted = found["observed"], found["predicted"]
+    people = observed["people"][: pictures.MOST_PEOPLE]
+    unit = _UNITS[found["settings"]["unit"]]
+    picture = pictures.picture_of(
+        unit,
+        observed["kinds"],
+        observed["judged"],
+        observed["split"],
+        predicted["topics"] if predicted else [],
+        predicted["topics_hidden"] if predicted else 0,
+        f"Diamonds: predicted by models that never saw these {unit}.",
+        found["settings"].get("split_means", pictures.SPLIT_MEANS),
+    )
+    return render_page(
+        "people.html.j2",
+        PEOPLE_STYLES,
+        read_scripts(PEOPLE_SCRIPTS),
+        found=found,
+        picture=picture,
+        people=people,
+        people_scale=_scale(people, "deviation"),
+        shown_people=pictures.SHOWN_PEOPLE,
+        covariates=_by_clearness(found["explained"]["covariates"]),
+        votes_of=_votes_of,
+        leaning_of=lambda covariate: _scale(covariate["levels"], "leaning"),
+    )
+
+
+def _scale(rows: list[Found], name: str) -> pictures.Scale:
+    return pictures.scale_of([each[name] for each in rows], is_share=True)
+
+
+def _votes_of(item: Found, sides: dict[str, str]) -> list[Any]:
+    """Stack an item's votes."""
+    total = item["first"] + item["equal"] + item["second"]
+    return pictures.stack(
+        [(sides[name], item[name] / total, name) for name in ("first", "equal", "second")]
+    )
+
+
+def _by_clearness(covariates: list[Found]) -> tuple[list[Found], list[Found]]:
+    """Separate covariates that clearly go with the votes from the others."""
+    clear = [each for each in covariates if each["p_adjusted"] < words.CLEAR]
+    return clear, [each for each in covariates if each not in clear]
+
+
+def content_security_policy(scripts: Sequence[str]) -> str:
+    """Return the policy that lets these scripts run and forbids all else.
+
+    Args:
+        scripts: The inlined scripts, to the letter.
+
+    Returns:
+        The content of the meta tag. Styles may stand in the page, since charts and the grid place
+        things by them; they can load nothing.
+    """
+    digests = (hashlib.sha256(text.encode("utf-8")).digest() for text in scripts)
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "connect-src 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def embedded_json(value: Any) -> str:
+    r"""Write JSON that cannot end the element it stands in: ``<``, ``>`` and ``&`` are escaped.
+
+    >>> embedded_json({"a": "</script>&\u2028"})
+    '{"a":"\\u003c/script\\u003e\\u0026\\u2028"}'
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII, so no U+2028 either
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def read_template(name: str) -> str:
+    """Return a style or a script that stands beside the templates."""
+    return (resources.files(_TEMPLATES) / name).read_text(encoding="utf-8")
+
+
+def read_scripts(names: Sequence[str]) -> list[str]:
+    """Return scripts by name, none of which can end its element."""
+    return [closed(read_template(name)) for name in names]
+
+
+def closed(script: str) -> str:
+    """Escape what would end a script's element; JavaScript reads it as the same."""
+    return script.replace("</script", "<\\/script")
+
+
+def render_page(template: str, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
+    """Render a page whose policy lets exactly its scripts run.
+
+    Args:
+        template: Name of the template, which escapes everything and refuses what is missing.
+        styles: Names of the styles.
+        scripts: The scripts, to the letter.
+        **values: What the template uses.
+
+    Returns:
+        HTML.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("hidden_context.report.html", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=words.count,
+        interval=words.interval,
+        labels=_labels,
+        number=words.number,
+        p=p_value,
+        percent=percent,
+        unbroken=_unbroken,
+    )
+    style = "".join(map(read_template, styles)).replace("/* dark.css */", read_template("dark.css"))
+    page = environment.get_template(template).render(
+        policy=content_security_policy(scripts),
+        style=Markup(style),
+        scripts=[Markup(text) for text in scripts],
+        **values,
+    )
+    # labels may hold lone surrogates, which UTF-8 cannot encode
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _labels(labels: dict[str, str]) -> str:
+    named = (f"{column.removeprefix('data_')} {value}" for column, value in labels.items())
+    return ", ".join(named) or "all"
+
+
+def _unbroken(text: str) -> str:
+    r"""Keep a number and its sign on one line, and so an interval in round brackets.
+
+    >>> _unbroken("30 % (26 to 34 %) of all").split(" ")
+    ['30\xa0%\xa0(26\xa0to\xa034\xa0%)', 'of', 'all']
+    """
+    share = re.compile(r"\S+ %( \(\S+ to \S+ %\))?")
+    return share.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)

@@ -6,12 +6,11 @@ import base64
 import gzip
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hidden_context.analysis.measure.evidence import PairEvidence
 from hidden_context.analysis.read.files import PairScores
@@ -20,11 +19,13 @@ from hidden_context.data.dialogue import shared_prompt, to_text
 from hidden_context.data.published import plain_row
 from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.errors import DataError
+from hidden_context.statistics.checks import Codes, Floats
 
 if TYPE_CHECKING:
     from hidden_context.heads import Head
 
-Ints = NDArray[np.int64]
+
+_SIDES: Final = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def pairs_payload(
     scores: PairScores,
     evidence: PairEvidence,
     head: Head,
-    places: Ints,
+    places: Codes,
     max_text: int,
     contexts: list[str] | None = None,
 ) -> tuple[dict[str, Any], PairsMeta]:
@@ -65,29 +66,19 @@ def pairs_payload(
     Returns:
         The columns as JSON has them, and what the page says about them.
     """
-    texts = _Texts(max_text)
-    for row in _rows_of(scores, places):
-        texts.add(row)
 
-    def rounded(values: NDArray[np.float64]) -> list[float]:
+    def rounded(values: Floats) -> list[float]:
         return round_numbers(values[places])
 
     payload: dict[str, Any] = {
-        "prompts": texts.prompts,
-        "prompt": texts.prompt,
-        "chosen": texts.sides["chosen"],
-        "rejected": texts.sides["rejected"],
-        "cut": texts.cut,
+        **_texts(_rows_of(scores, places), max_text),
         "row": (scores.rows[places] + 1).tolist(),
         "p": rounded(evidence.probability),
         "gap": rounded(evidence.difference),
         "sigma": rounded(np.sqrt(evidence.difference_variance)) if evidence.has_variance else None,
         "right": rounded(evidence.right),
         "preference": rounded(evidence.preference),
-        "mean": {
-            "chosen": rounded(evidence.mean[:, 0]),
-            "rejected": rounded(evidence.mean[:, 1]),
-        },
+        "mean": {side: rounded(evidence.mean[:, place]) for place, side in enumerate(_SIDES)},
         "context": None if contexts is None else [contexts[place] for place in places],
         "kernel": "normal",
     }
@@ -95,11 +86,11 @@ def pairs_payload(
     for name, column in columns.items():
         labels = scores.labels.get(column)
         payload[name] = None if labels is None else labels[places].tolist()
-    for side, raw in (("chosen", scores.chosen), ("rejected", scores.rejected)):
+    for side, raw in zip(_SIDES, (scores.chosen, scores.rejected), strict=True):
         parts = _components(head, raw[places])
         payload["components"] = parts.pop("count")
         payload[f"{side}_components"] = parts
-    return payload, PairsMeta(scores.file, len(scores.chosen), len(places), sum(texts.cut))
+    return payload, PairsMeta(scores.file, len(scores.chosen), len(places), sum(payload["cut"]))
 
 
 def encode(payload: dict[str, Any]) -> str:
@@ -110,7 +101,7 @@ def encode(payload: dict[str, Any]) -> str:
     return base64.b64encode(packed).decode("ascii")
 
 
-def round_numbers(values: NDArray[np.float64]) -> list[float]:
+def round_numbers(values: Floats) -> list[float]:
     """Round numbers to five significant digits.
 
     >>> round_numbers(np.array([0.1234567, 1234567.0, 0.0]))
@@ -119,7 +110,7 @@ def round_numbers(values: NDArray[np.float64]) -> list[float]:
     return [float(f"{value:.5g}") for value in values.tolist()]
 
 
-def _components(head: Head, raw: NDArray[np.float64]) -> dict[str, Any]:
+def _components(head: Head, raw: Floats) -> dict[str, Any]:
     import torch
 
     with torch.no_grad():
@@ -133,51 +124,32 @@ def _components(head: Head, raw: NDArray[np.float64]) -> dict[str, Any]:
     return {**found, "count": int(shape[-1])}
 
 
-def _rows_of(scores: PairScores, places: Ints) -> Iterator[dict[str, Any]]:
+def _rows_of(scores: PairScores, places: Codes) -> Iterator[dict[str, Any]]:
     """Read the rows of some pairs again, in their order."""
     wanted = set(scores.rows[places].tolist())
     rows = itertools.islice(iter_jsonl(scores.file, allow_empty=False), max(wanted) + 1)
     return (row for number, (_, row) in enumerate(rows) if number in wanted)
 
 
-class _Texts:
-    """Collects prompts once each, and responses without the prompt they begin with."""
+def _texts(rows: Iterable[dict[str, Any]], most: int) -> dict[str, list[Any]]:
+    """Collect prompts once each, and responses without the prompt they begin with."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._places: dict[str, int] = {}
-        self.prompts: list[str] = []
-        self.prompt: list[int] = []
-        self.sides: dict[str, list[str]] = {"chosen": [], "rejected": []}
-        self.cut: list[int] = []
+    def shortened(text: str) -> str:
+        return text if len(text) <= most else f"{text[: most - 1]}…"
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Read one row."""
-        row = plain_row(row)
-        chosen, rejected, prompt = (
-            _text(row.get(name)).strip() for name in ("chosen", "rejected", "prompt")
-        )
-        if not prompt:
-            prompt = str(shared_prompt(chosen, rejected)).strip()
-        sides = [text.removeprefix(prompt).strip() for text in (chosen, rejected)]
-        whole = [prompt, *sides]
-        # what a prompt ends with is what the responses answer
-        shown = [self._shortened(prompt[::-1])[::-1], *map(self._shortened, sides)]
-        self.cut.append(int(shown != whole))
-        for name, text in zip(self.sides, shown[1:], strict=True):
-            self.sides[name].append(text)
-        self.prompt.append(self._place(shown[0]))
-
-    def _shortened(self, text: str) -> str:
-        return text if len(text) <= self._most else f"{text[: self._most - 1]}…"
-
-    def _place(self, prompt: str) -> int:
-        if not prompt:
-            return -1
-        if prompt not in self._places:
-            self._places[prompt] = len(self.prompts)
-            self.prompts.append(prompt)
-        return self._places[prompt]
+    columns: dict[str, list[Any]] = {name: [] for name in ("prompt", *_SIDES, "cut")}
+    places = {"": -1}
+    for row in map(plain_row, rows):
+        prompt, *sides = (_text(row.get(name)).strip() for name in ("prompt", *_SIDES))
+        prompt = prompt or str(shared_prompt(*sides)).strip()
+        whole = [prompt, *(text.removeprefix(prompt).strip() for text in sides)]
+        # of a long prompt the end is kept
+        shown = [shortened(prompt[::-1])[::-1], *map(shortened, whole[1:])]
+        place = places.setdefault(shown[0], len(places) - 1)
+        values = place, *shown[1:], int(shown != whole)
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
+    return {"prompts": [*places][1:], **columns}
 
 
 def _text(value: Any) -> str:

@@ -77,21 +77,16 @@ def scale_of(found: Iterable[dict[str, Any] | None], *, is_share: bool) -> Scale
     """Return a scale that holds 0 and every estimate with its interval.
 
     Args:
-        found: Estimates with their intervals, as JSON has them; those without a number are passed
-            over.
+        found: Estimates with their intervals, as JSON has them; an estimate without a number is
+            passed over.
         is_share: Whether they are shares, which end at 1.
 
     Returns:
         The scale; its ends are ticks.
     """
-    values = [
-        value
-        for each in found
-        if each is not None and each["estimate"] is not None
-        for value in (each["estimate"], each["low"], each["high"])
-        if value is not None
-    ]
-    low, high = min([0.0, *values]), max([0.0, *values])
+    numbers = (each[name] for each in found if each for name in ("estimate", "low", "high"))
+    values = [0.0, *(value for value in numbers if value is not None)]
+    low, high = min(values), max(values)
     if low == high:
         high = low + 1.0
     power = 10.0 ** math.floor(math.log10((high - low) / _MOST_STEPS))
@@ -126,7 +121,7 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The part in words, for those who do not see the bar."""
+        """The part in words, for readers who do not see the bar."""
         return f"{percent(self.share, 0)} {self.label}"
 
 
@@ -137,7 +132,7 @@ def stack(parts: Sequence[tuple[str, float, str]]) -> list[Part]:
         parts: Label, share and name of the colour of each; shares add up to 1.
 
     Returns:
-        Those that are not empty, from the left.
+        The parts that are not empty, from the left.
     """
     found, start = [], 0.0
     for label, share, style in parts:
@@ -161,8 +156,8 @@ class Picture:
         topics_title: What the rows are.
         topics_note: How to read them.
         scale: Of the rows.
+        split_means: What “split” means, if anything is counted.
         shown: Number of rows that are not folded away.
-        split_words: What split means.
     """
 
     unit: str
@@ -173,13 +168,8 @@ class Picture:
     topics_title: str
     topics_note: str
     scale: Scale
+    split_means: str
     shown: int = SHOWN_TOPICS
-    split_words: str = SPLIT_MEANS
-
-    @property
-    def split_means(self) -> str:
-        """What "split" means, if anything is counted."""
-        return self.split_words if self.kinds else ""
 
     @property
     def key(self) -> list[tuple[str, list[Part]]]:
@@ -204,6 +194,7 @@ def picture_of(
     topics: Sequence[Found],
     hidden: int = 0,
     predicted_by: str = "",
+    split_words: str = SPLIT_MEANS,
 ) -> Picture:
     """Lay out the picture.
 
@@ -215,6 +206,7 @@ def picture_of(
         topics: Topics with ``name``, ``items``, ``observed`` and ``predicted``.
         hidden: Topics left out because fewer than five people judged them.
         predicted_by: What the predictions are, one sentence.
+        split_words: What “split” means.
 
     Returns:
         The picture.
@@ -224,15 +216,23 @@ def picture_of(
     points = [
         {**topic["predicted"], "low": None, "high": None} for topic in found if topic["predicted"]
     ]
+    bar = stack(_styled(kinds))
+    dots = f"Dots: the share of split {unit} in the votes"
+    if any(each is not None and each["low"] is not None for each in ends):
+        dots += ", with 95 % intervals"
+    notes = [f"{dots}.", predicted_by if points else "", f"Dashed: all {unit}."]
+    if hidden:
+        notes.append(f"{hidden} topics that fewer than five people judged are left out.")
     return Picture(
         unit=unit,
         title=f"How people voted on {count(items)} {unit}",
-        kinds=stack(_styled(kinds)),
+        kinds=bar,
         split=None if split is None else split["estimate"],
         topics=found,
         topics_title=f"Where people split: {unit} by topic",
-        topics_note=_note(ends, predicted_by if points else "", hidden, unit),
+        topics_note=" ".join(filter(None, notes)),
         scale=scale_of([*ends, *points], is_share=True),
+        split_means=split_words if bar else "",
     )
 
 
@@ -245,16 +245,3 @@ def _styled(kinds: Sequence[Found]) -> list[tuple[str, float, str]]:
         bar = (kind["label"], kind["share"], styles.get(kind["name"], other))
         styled.append((not kind["is_split"], place, bar))
     return [bar for _, _, bar in sorted(styled, key=lambda each: each[:2])]
-
-
-def _note(shown: Sequence[Found | None], predicted_by: str, hidden: int, unit: str) -> str:
-    words = [f"Dots: the share of split {unit} in the votes"]
-    if any(each is not None and each["low"] is not None for each in shown):
-        words[0] += ", with 95 % intervals"
-    words[0] += "."
-    if predicted_by:
-        words.append(predicted_by)
-    words.append(f"Dashed: all {unit}.")
-    if hidden:
-        words.append(f"{hidden} topics that fewer than five people judged are left out.")
-    return " ".join(words)

@@ -90,7 +90,7 @@ def of_scores(scores: Found) -> list[str]:
         share = first["prompts"] / max(contexts["prompts"], 1)
         lines.append(
             f"Hidden variance is highest in prompts about “{first['name']}”: {percent(share, 0)} "
-            f"of the prompts hold {percent(first['variance_share'], 0)} of it."
+            f"of the prompts hold {percent(first['variance_share'], 0)} of the variance."
         )
     return lines
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from hidden_context import terminal
 from hidden_context.analysis.measure.records import PairRecord
 from hidden_context.report.terminal.votes import print_topics, print_votes
-from hidden_context.terminal import (
-    NOTHING,
-    estimate,
-    left_out,
-    make_console,
-    make_table,
-    number,
-    p_value,
-    percent,
-    percent_of,
-    say,
-    share,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
     from rich.table import Table
 
-    from hidden_context.analysis.compare import Comparison, SubsetDifference
-    from hidden_context.analysis.results import Analysis, FileSections, Group, ScoresAnalysis
-    from hidden_context.analysis.sections.accuracy import SectionAccuracy
+    from hidden_context.analysis.analysis_file import Analysis, FileSections, Group, ScoresAnalysis
+    from hidden_context.analysis.compare import Comparison, Difference, SubsetDifference
+    from hidden_context.analysis.measure.choices import FrontierPoint
+    from hidden_context.analysis.sections.benchmarks import SectionAccuracy
 
 _ALPHAS: Final = (None, 0.01, 0.1)
 """Levels of caution that the terminal shows; the file has all."""
@@ -36,7 +26,7 @@ _ALPHAS: Final = (None, 0.01, 0.1)
 
 def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
     """Print the tables of every set of scores, then benchmarks and comparisons."""
-    console = console or make_console()
+    console = console or terminal.make_console()
     for scores in analysis.analyses:
         _print_scores(scores, console)
     for sections in analysis.sections:
@@ -44,57 +34,59 @@ def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
     for comparison in analysis.comparisons:
         _print_comparison(comparison, console)
     records = [scores.groups[0].record for scores in analysis.analyses]
-    say(console, f"[low, high]: {100 * analysis.config.level:g} % intervals by prompt.")
-    if any(isinstance(record, PairRecord) for record in records):
-        say(
-            console,
-            "Accuracy: share of pairs with P(preferred ≻ other) > ½; a tie counts one half.",
-        )
-    if any(getattr(record, "second_at_least", None) for record in records):
-        say(console, "2nd ≥ 1st: a tie counts whole, as in the paper (≥).")
-    if any(record.variance_shares for record in records):
-        say(
-            console,
-            "Variance: of the difference between the two sides of a pair, or of responses' "
-            "rewards.",
-        )
+    notes = {
+        f"[low, high]: {100 * analysis.config.level:g} % intervals by prompt.": True,
+        "Accuracy: share of pairs with P(preferred ≻ other) > ½; a tie counts one half.": any(
+            isinstance(record, PairRecord) for record in records
+        ),
+        "2nd ≥ 1st: a tie counts whole, as in the paper (≥).": any(
+            getattr(record, "second_at_least", None) for record in records
+        ),
+        "Variance: of the difference between the two sides of a pair, or of responses' "
+        "rewards.": any(record.variance_shares for record in records),
+    }
+    terminal.say(console, *(note for note, is_needed in notes.items() if is_needed))
 
 
 def _print_scores(scores: ScoresAnalysis, console: Console) -> None:
-    say(console, analysis_title(scores))
+    terminal.say(console, analysis_title(scores))
     console.print(_groups_table(scores))
     if any(group.record.variance_shares for group in scores.groups):
         console.print(_causes_table(scores))
     if scores.rows_left_out:
-        say(console, left_out(scores.rows_left_out, scores.file))
-    say(console, f"{scores.clusters} {'prompt' if scores.clusters == 1 else 'prompts'}")
+        terminal.say(console, terminal.left_out(scores.rows_left_out, scores.file))
+    terminal.say(console, f"{scores.clusters} {'prompt' if scores.clusters == 1 else 'prompts'}")
     if (found := scores.calibration) is not None:
-        say(
+        terminal.say(
             console,
-            f"Calibration: expected error {estimate(found['ece'])}, Brier score "
-            f"{estimate(found['brier'])}, sharpness {found['sharpness']:.3f}",
+            f"Calibration: expected error {terminal.estimate(found['ece'])}, Brier score "
+            f"{terminal.estimate(found['brier'])}, sharpness {found['sharpness']:.3f}",
         )
     if scores.votes is not None:
         print_votes(scores.votes.metrics, console)
         print_topics(scores.votes, console)
     if (found := scores.borda) is not None:
-        places = ", ".join(map(estimate, found["by_place"]))
-        say(
+        places = ", ".join(map(terminal.estimate, found["by_place"]))
+        terminal.say(
             console,
             f"Borda counts of {found['rows']} rows: the response of the highest also has the "
-            f"highest mean in {estimate(found['best_by_mean'])}"
+            f"highest mean in {terminal.estimate(found['best_by_mean'])}"
             + (f"; mean counts by place {places}" if places else ""),
         )
-    say(console, *map(_difference, scores.subset_differences))
-    say(console, *(f"{t.question} p = {p_value(t.p_value)}. {t.limit}" for t in scores.tests))
-    say(console, *(confound.text for confound in scores.confounds))
+    terminal.say(console, *map(_difference, scores.subset_differences))
+    terminal.say(
+        console,
+        *(f"{t.question} p = {terminal.p_value(t.p_value)}. {t.limit}" for t in scores.tests),
+    )
+    terminal.say(console, *(confound.text for confound in scores.confounds))
     if scores.frontier:
-        rows = [
-            (point.name, share(point.unsafe), share(point.accuracy))
-            for point in scores.frontier
-            if point.alpha in _ALPHAS
-        ]
-        console.print(make_table(None, ["caution"], ["unsafe preferred", "accuracy"], rows))
+        shown = (point for point in scores.frontier if point.alpha in _ALPHAS)
+        columns: dict[str, Callable[[FrontierPoint], str]] = {
+            "caution": lambda point: point.name,
+            "unsafe preferred": lambda point: terminal.share(point.unsafe),
+            "accuracy": lambda point: terminal.share(point.accuracy),
+        }
+        console.print(terminal.table_of(None, shown, columns))
     if scores.contexts is not None:
         console.print(_contexts_table(scores.contexts))
     console.print()
@@ -117,40 +109,34 @@ def analysis_title(analysis: ScoresAnalysis) -> str:
 def _groups_table(analysis: ScoresAnalysis) -> Table:
     """Lay out the numbers of one set of scores, one line per group, with intervals."""
     first = analysis.groups[0].record
-    columns = ["reward", "σ", "r²", "r² within"]
+    columns: dict[str, Callable[[Group], str]] = {"rows": _label, "n": lambda g: str(g.record.n)}
     if isinstance(first, PairRecord):
-        risks = list(first.accuracy_at)
-        columns = ["loss/nats", "accuracy", *columns, *(f"accuracy {name}" for name in risks)]
+        columns["loss/nats"] = lambda g: terminal.estimate(g.intervals.get("loss"), 4)
+        columns["accuracy"] = lambda g: terminal.share(g.intervals.get("accuracy"))
+    columns |= {
+        "reward": lambda g: terminal.number(g.record.reward_mean),
+        "σ": lambda g: terminal.number(g.record.reward_stddev),
+        "r²": lambda g: terminal.estimate(g.intervals.get("r2")),
+        "r² within": lambda g: terminal.estimate(g.intervals.get("r2_within")),
+    }
+    if isinstance(first, PairRecord):
+        columns |= {f"accuracy {name}": partial(_accuracy_at, name) for name in first.accuracy_at}
     else:
-        risks = list(first.second_at_least or {})
-        columns += [f"2nd ≥ 1st {name}" for name in risks]
-    rows = [(_label(group), *_cells(group, risks)) for group in analysis.groups]
-    return make_table(None, ["rows"], ["n", *columns], rows)
+        rates = first.second_at_least or {}
+        columns |= {f"2nd ≥ 1st {name}": partial(_second_at_least, name) for name in rates}
+    return terminal.table_of(None, analysis.groups, columns)
 
 
-def _cells(group: Group, risks: Sequence[str]) -> list[str]:
-    record, found = group.record, group.intervals
-    moments = [
-        number(record.reward_mean),
-        number(record.reward_stddev),
-        estimate(found.get("r2")),
-        estimate(found.get("r2_within")),
-    ]
-    if isinstance(record, PairRecord):
-        at = found.get("accuracy_at", {})
-        numbers = [estimate(found.get("loss"), 4), share(found.get("accuracy"))]
-        return [str(record.n), *numbers, *moments, *(share(at.get(name)) for name in risks)]
-    compared, at = record.second_at_least or {}, found.get("second_at_least", {})
-    return [
-        str(record.n),
-        *moments,
-        *(
-            percent_of(compared[name].count, compared[name].total, at.get(name))
-            if name in compared
-            else NOTHING
-            for name in risks
-        ),
-    ]
+def _accuracy_at(name: str, group: Group) -> str:
+    return terminal.share(group.intervals.get("accuracy_at", {}).get(name))
+
+
+def _second_at_least(name: str, group: Group) -> str:
+    counts = getattr(group.record, "second_at_least", None) or {}
+    if name not in counts:
+        return terminal.NOTHING
+    interval = group.intervals.get("second_at_least", {}).get(name)
+    return terminal.percent_of(counts[name].count, counts[name].total, interval)
 
 
 def _causes_table(analysis: ScoresAnalysis) -> Table:
@@ -158,10 +144,10 @@ def _causes_table(analysis: ScoresAnalysis) -> Table:
     shares = [group.record.variance_shares or {} for group in analysis.groups]
     causes = list(dict.fromkeys(cause for each in shares for cause in each))
     rows = [
-        (_label(group), *(percent(each.get(cause)) for cause in causes))
+        (_label(group), *(terminal.percent(each.get(cause)) for cause in causes))
         for group, each in zip(analysis.groups, shares, strict=True)
     ]
-    return make_table(None, ["variance"], causes, rows)
+    return terminal.make_table(None, ["variance"], causes, rows)
 
 
 def _label(group: Group) -> str:
@@ -170,7 +156,7 @@ def _label(group: Group) -> str:
 
 def _difference(found: SubsetDifference) -> str:
     parts = [
-        f"{name} {estimate(each, sign='+')}"
+        f"{name} {terminal.estimate(each, sign='+')}"
         for name, each in found.differences.items()
         if "/" not in name
     ]
@@ -178,18 +164,14 @@ def _difference(found: SubsetDifference) -> str:
 
 
 def _contexts_table(found: dict[str, Any]) -> Table:
-    columns = ["prompts", "pairs", "mean variance", "share of variance"]
-    rows = [
-        (
-            cluster["name"],
-            str(cluster["prompts"]),
-            str(cluster["pairs"]),
-            number(cluster["mean_variance"]),
-            percent(cluster["variance_share"]),
-        )
-        for cluster in found["clusters"]
-    ]
-    return make_table("Where the variance lies", ["prompts about"], columns, rows)
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "prompts about": lambda cluster: str(cluster["name"]),
+        "prompts": lambda cluster: str(cluster["prompts"]),
+        "pairs": lambda cluster: str(cluster["pairs"]),
+        "mean variance": lambda cluster: terminal.number(cluster["mean_variance"]),
+        "share of variance": lambda cluster: terminal.percent(cluster["variance_share"]),
+    }
+    return terminal.table_of("Where the variance lies", found["clusters"], columns)
 
 
 def _print_benchmark(sections: FileSections, console: Console) -> None:
@@ -198,7 +180,7 @@ def _print_benchmark(sections: FileSections, console: Console) -> None:
     if sections.rows_left_out:
         notes += f"; {sections.rows_left_out} rows without a score left out"
     name = ", ".join(filter(None, (sections.file, sections.name)))
-    say(console, f"{name} ({sections.style}): {notes}")
+    terminal.say(console, f"{name} ({sections.style}): {notes}")
     console.print(section_table(sections.records))
 
 
@@ -208,11 +190,11 @@ def section_table(records: Sequence[SectionAccuracy]) -> Table:
 
     notes = list(dict.fromkeys(record.note for record in records if record.note))
     marks = {note: f" [{place}]" for place, note in enumerate(notes, start=1)}
-    table = make_table(None, ["section", "subset"], ["n", *records[0].accuracy])
+    table = terminal.make_table(None, ["section", "subset"], ["n", *records[0].accuracy])
     for record in records:
         is_subset = record.level == "subset"
         name = "" if is_subset else record.section + marks.get(record.note, "")
-        cells = [str(record.n), *map(share, record.accuracy.values())]
+        cells = [str(record.n), *map(terminal.share, record.accuracy.values())]
         style = None if is_subset else "bold"
         table.add_row(escape(name), escape(record.subset), *cells, style=style)
     table.caption = escape("\n".join(f"{mark.strip()} {note}" for note, mark in marks.items()))
@@ -221,16 +203,14 @@ def section_table(records: Sequence[SectionAccuracy]) -> Table:
 
 
 def _print_comparison(comparison: Comparison, console: Console) -> None:
-    say(console, f"{comparison.second} against {comparison.first}: {comparison.pairs} pairs")
-    rows = [
-        (
-            each.metric.replace("accuracy_at/", "accuracy "),
-            number(each.first, 4),
-            number(each.second, 4),
-            estimate(each.difference, 4, sign="+"),
-            p_value(each.p_value),
-        )
-        for each in comparison.differences
-    ]
-    columns = ["first", "second", "second − first", "p"]
-    console.print(make_table(None, ["metric"], columns, rows))
+    terminal.say(
+        console, f"{comparison.second} against {comparison.first}: {comparison.pairs} pairs"
+    )
+    columns: dict[str, Callable[[Difference], str]] = {
+        "metric": lambda each: each.metric.replace("accuracy_at/", "accuracy "),
+        "first": lambda each: terminal.number(each.first, 4),
+        "second": lambda each: terminal.number(each.second, 4),
+        "second − first": lambda each: terminal.estimate(each.difference, 4, sign="+"),
+        "p": lambda each: terminal.p_value(each.p_value),
+    }
+    console.print(terminal.table_of(None, comparison.differences, columns))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from hidden_context.terminal import make_console, make_table, number, percent
 
+_four_decimals = partial(number, decimals=4)
 _METRICS = {
     "loss": "loss (nats)",
     "accuracy": "accuracy",
@@ -77,7 +79,3 @@ def print_baselines(metrics: Mapping[str, Mapping[str, float]]) -> None:
     """Print the metrics of baselines and of the probe, a row for each."""
     title = "beside simple models on the same features"
     _print_table(metrics, _BASELINE_METRICS, title, "model", _four_decimals)
-
-
-def _four_decimals(value: float | None) -> str:
-    return number(value, 4)

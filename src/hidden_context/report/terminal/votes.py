@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hidden_context.analysis.measure.votes import MEASURES
-from hidden_context.terminal import estimate, make_table, number, percent, say, share
+from hidden_context.terminal import estimate, make_table, number, percent, say, share, table_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
     from rich.table import Table
 
-    from hidden_context.analysis.measure.votes import VoteAnalysis
-    from hidden_context.statistics.evaluation.new_annotators import NewAnnotators
-    from hidden_context.statistics.evaluation.results import KnownAnnotators, VoteMetrics
+    from hidden_context.analysis.measure.votes import Topic, VoteAnalysis
+    from hidden_context.statistics.evaluation.new_annotators import FewShotPoint, NewAnnotators
+    from hidden_context.statistics.evaluation.vote_metrics import KnownAnnotators, VoteMetrics
     from hidden_context.statistics.votes.contested import MeasureFound
 
 _WAYS: Final = {
@@ -59,18 +61,14 @@ def print_votes(votes: VoteMetrics, console: Console) -> None:
 def print_topics(found: VoteAnalysis, console: Console) -> None:
     """Print the most contested topics, and how r² within prompts follows them."""
     if found.topics:
-        columns = ["pairs", "contested", "expected", "r² within"]
-        rows = [
-            (
-                f"{topic.column}={topic.name}",
-                str(topic.items),
-                share(topic.observed),
-                share(topic.predicted),
-                number(topic.r2_within, 2),
-            )
-            for topic in found.topics[:_TOPICS]
-        ]
-        console.print(make_table("Where votes are contested", ["topic"], columns, rows))
+        columns: dict[str, Callable[[Topic], str]] = {
+            "topic": lambda topic: f"{topic.column}={topic.name}",
+            "pairs": lambda topic: str(topic.items),
+            "contested": lambda topic: share(topic.observed),
+            "expected": lambda topic: share(topic.predicted),
+            "r² within": lambda topic: number(topic.r2_within, 2),
+        }
+        console.print(table_of("Where votes are contested", found.topics[:_TOPICS], columns))
     for trend in found.r2_within:
         say(
             console,
@@ -94,33 +92,26 @@ def _loss_table(votes: VoteMetrics) -> Table:
 def _few_shot_table(found: NewAnnotators) -> Table:
     """Lay out the losses of new annotators' votes before and after some of them are shown."""
     title = f"new annotators, {found.way.replace('_', '-')} loss per vote (nats)"
-    columns = ["annotators", "votes predicted", "before", "after", "after − before"]
-    rows = [
-        (
-            str(point.shown),
-            str(point.annotators),
-            str(point.votes),
-            number(point.before, 4),
-            number(point.after, 4),
-            estimate(point.difference, 4, sign="+"),
-        )
-        for point in found.points
-    ]
-    return make_table(title, ["votes shown"], columns, rows)
+    columns: dict[str, Callable[[FewShotPoint], str]] = {
+        "votes shown": lambda point: str(point.shown),
+        "annotators": lambda point: str(point.annotators),
+        "votes predicted": lambda point: str(point.votes),
+        "before": lambda point: number(point.before, 4),
+        "after": lambda point: number(point.after, 4),
+        "after − before": lambda point: estimate(point.difference, 4, sign="+"),
+    }
+    return table_of(title, found.points, columns)
 
 
 def _measure_table(measures: list[MeasureFound], title: str) -> Table:
     """Lay out areas under the curve, and their differences to P near ½ and to length."""
-    rows = [
-        (
-            MEASURES.get(each.name, each.name),
-            estimate(each.auroc),
-            estimate(each.minus_near_half, sign="+"),
-            estimate(each.minus_length, sign="+"),
-        )
-        for each in measures
-    ]
-    return make_table(title, ["measure"], ["AUROC", "− P near ½", "− length"], rows)
+    columns: dict[str, Callable[[MeasureFound], str]] = {
+        "measure": lambda each: MEASURES.get(each.name, each.name),
+        "AUROC": lambda each: estimate(each.auroc),
+        "− P near ½": lambda each: estimate(each.minus_near_half, sign="+"),
+        "− length": lambda each: estimate(each.minus_length, sign="+"),
+    }
+    return table_of(title, measures, columns)
 
 
 def _counts(votes: VoteMetrics) -> str:

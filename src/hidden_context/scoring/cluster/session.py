@@ -48,7 +48,7 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def ray_session(config: ScoreConfig, threads: int) -> Iterator[Pool]:
-    """Be connected to a cluster inside the block.
+    """Connect to a cluster inside the block.
 
     An existing connection of this process is used and left open. Otherwise the cluster is the one
     at ``cluster_address`` or ``RAY_ADDRESS``. Without an address, a cluster is started on this

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from hidden_context.serve.routes import (
-    distribution,
-    embeddings,
-    llama_factory,
-    openrlhf,
-    sglang,
-    status,
-    vllm,
-)
+from hidden_context.serve.routes import distribution, llama_factory, openrlhf, sglang, status, vllm
 
-ROUTERS: Final = (
-    distribution.router,
-    openrlhf.router,
-    vllm.router,
-    embeddings.router,
-    sglang.router,
-    llama_factory.router,
-    status.router,
+ROUTERS: Final = tuple(
+    contract.router for contract in (distribution, openrlhf, vllm, sglang, llama_factory, status)
 )

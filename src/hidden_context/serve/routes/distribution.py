@@ -10,15 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from torch import Tensor
 
-from hidden_context.data.dialogue import join
-from hidden_context.data.model_input import with_context
 from hidden_context.errors import ConfigError
 from hidden_context.risk import RiskMeasure, parse
 from hidden_context.scoring.config import WORST_GROUP
-from hidden_context.scoring.prepare import Asked
-from hidden_context.scoring.requests import Described
-from hidden_context.serve.errors import RequestError, answer
-from hidden_context.serve.schema import Conversation, Object
+from hidden_context.scoring.prepare import texts_of
+from hidden_context.serve.schema import Conversation, Object, answer, invalid_request
 from hidden_context.serve.service import Found, ServiceNow, finite
 
 router = APIRouter()
@@ -39,17 +35,6 @@ class DistributionRequest(BaseModel):
     groups: dict[str, list[str | int]] | None = Field(
         None, description="annotators by group, of whom the risk measures are taken"
     )
-
-    def asked(self) -> list[Asked]:
-        """Return the texts, each the prompt and a response."""
-        prompt, tools = self.prompt, self.tools or None
-        if prompt is None:
-            return [with_context(one, None, tools) for one in self.responses]
-        texts = [join(prompt, response) for response in self.responses]
-        before = join(prompt, [])  # messages, where a text prompt has responses in messages
-        return [
-            with_context(text, prompt if isinstance(text, str) else before, tools) for text in texts
-        ]
 
 
 class RiskValues(BaseModel):
@@ -95,32 +80,30 @@ async def distribution(
         for measure in measures:
             served.check(measure)
     except ConfigError as error:
-        raise RequestError(422, "invalid_request", str(error)) from None
+        raise invalid_request(str(error)) from None
     relative = next((one for one in (risk, *measures) if one.is_relative), None)
     if relative is not None and len(body.responses) == 1:
-        message = f"{relative} compares the responses to a prompt, but there is only one"
-        raise RequestError(422, "invalid_request", message)
+        raise invalid_request(
+            f"{relative} compares the responses to a prompt, but there is only one"
+        )
     if body.groups is not None and WORST_GROUP in body.groups:
-        message = f"{WORST_GROUP} is the name of the group that fares worst; choose another"
-        raise RequestError(422, "invalid_request", message)
-    asked = body.asked()
+        raise invalid_request(
+            f"{WORST_GROUP} is the name of the group that fares worst; choose another"
+        )
+    asked = texts_of(body.prompt, body.responses, body.tools or None)
     prompts = None if body.prompt is None else [body.prompt] * len(asked)
     found = await service.ask(request, (served, risk), asked, prompts)
-    described = await service.compute(lambda: _describe(found, body, measures))
-    return answer(await service.compute(lambda: _content(found, described, measures)))
+    return answer(await service.compute(lambda: _content(found, body, measures)))
 
 
-def _describe(found: Found, body: DistributionRequest, measures: list[RiskMeasure]) -> Described:
+def _content(found: Found, body: DistributionRequest, measures: list[RiskMeasure]) -> Distribution:
     annotator = None if body.annotator is None else str(body.annotator)
     groups = None
     if body.groups is not None:
         groups = {name: [str(member) for member in own] for name, own in body.groups.items()}
-    return found.served.scorer.describe(
+    described = found.served.scorer.describe(
         found.raw, found.risk, measures, annotator, groups, found.distance
     )
-
-
-def _content(found: Found, described: Described, measures: list[RiskMeasure]) -> Distribution:
     values = {name: finite(value, name) for name, value in described.values.items()}
     risk = str(found.risk)
     percentiles = None
@@ -148,7 +131,4 @@ def _content(found: Found, described: Described, measures: list[RiskMeasure]) ->
 
 def _or_null(share: Tensor) -> list[float | None]:
     """Return shares; null where there is no variance."""
-    return [
-        value if good else None
-        for value, good in zip(share.tolist(), share.isfinite().tolist(), strict=True)
-    ]
+    return [value if math.isfinite(value) else None for value in share.tolist()]

@@ -10,8 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from hidden_context.scoring.prepare import MarkedText
-from hidden_context.serve.errors import RequestError, answer
-from hidden_context.serve.schema import Lenient
+from hidden_context.serve.schema import Lenient, RequestError, answer
 from hidden_context.serve.service import ServiceNow
 
 router = APIRouter()

@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from hidden_context.scoring.prepare import MarkedText
-from hidden_context.scoring.requests import variance_shares
-from hidden_context.serve.errors import answer
-from hidden_context.serve.schema import Lenient
+from hidden_context.scoring.requests import extra_logs
+from hidden_context.serve.schema import Lenient, answer
 from hidden_context.serve.service import Found, Service, ServiceNow, finite
 
 router = APIRouter()
@@ -52,15 +51,7 @@ def _content(found: Found, service: Service) -> dict[str, Any]:
     measures = [measure for measure in service.measures if not measure.is_relative]
     rewards = found.served.scorer.rewards(found.raw)
     values = finite(found.risk(rewards), str(found.risk))
-    numbers = {"mean": rewards.mean, "stddev": rewards.stddev}
+    numbers = extra_logs(rewards, found.distance)
     numbers |= {str(measure): measure(rewards) for measure in measures}
     logs = {name: finite(value, name) for name, value in numbers.items()}
-    log_sigma = rewards.stddev.log()
-    if bool(log_sigma.isfinite().all()):
-        logs["log_sigma"] = log_sigma.tolist()
-    if found.distance is not None:
-        logs["distance"] = found.distance.tolist()
-    for name, part in variance_shares(rewards).items():
-        if bool(part.isfinite().all()):  # a share of nothing is no number to be logged
-            logs[f"share_{name}"] = part.tolist()
     return {"rewards": values, "scores": values, "extra_logs": logs}

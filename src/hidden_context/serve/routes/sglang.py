@@ -1,16 +1,28 @@
-"""SGLang's own contracts for reward models: ``/classify``, and ``/v1/score``."""
+"""SGLang's contracts: ``/classify``, ``/v1/score``, and ``/v1/embeddings``, which verl posts to."""
 
 from __future__ import annotations
 
+import base64
+import struct
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, StrictInt
 from starlette.responses import Response
 
-from hidden_context.serve.errors import RequestError, answer
-from hidden_context.serve.schema import Ids, Lenient, Usage, one_of, read_input, usage
+from hidden_context.serve.schema import (
+    Ids,
+    Input,
+    Lenient,
+    Usage,
+    answer,
+    invalid_request,
+    one_of,
+    read_input,
+    restored,
+    usage,
+)
 from hidden_context.serve.service import Found, Service, ServiceNow
 
 router = APIRouter()
@@ -64,7 +76,7 @@ class ScoreReply(BaseModel):
 async def classify(body: NativeRequest, request: Request, service: Service) -> Response:
     """Answer raw outputs, or the risk measure, as ``embedding``."""
     if (body.text is None) == (body.input_ids is None):
-        raise RequestError(422, "invalid_request", "either text or input_ids is needed")
+        raise invalid_request("either text or input_ids is needed")
     given = body.text if body.text is not None else body.input_ids
     asked, alone = read_input(given or [])
     found = await service.ask(request, service.single(body.model), asked)
@@ -82,11 +94,10 @@ async def classify(body: NativeRequest, request: Request, service: Service) -> R
 async def score(body: ScoreRequest, request: Request, service: ServiceNow) -> Response:
     """Raw outputs, or the risk measure, of each item after the query."""
     if body.apply_softmax or body.label_token_ids or body.score_extraction_token is not None:
-        message = (
+        raise invalid_request(
             "rewards go through no softmax and belong to no tokens; leave out apply_softmax, "
             "label_token_ids and score_extraction_token"
         )
-        raise RequestError(422, "invalid_request", message)
     asked, _ = read_input(_joined(body))
     found = await service.ask(request, service.single(body.model), asked)
     scores = await _numbers(found, service)
@@ -108,6 +119,47 @@ def _joined(body: ScoreRequest) -> Any:
     if query is None:
         return items
     if any(isinstance(item, str) is not isinstance(query, str) for item in items):
-        message = "query and items have to be texts both, or token ids both"
-        raise RequestError(422, "invalid_request", message)
+        raise invalid_request("query and items have to be texts both, or token ids both")
     return [item + query if body.item_first else query + item for item in items]
+
+
+class EmbeddingsRequest(Lenient):
+    """Texts, to which special tokens are added, or token ids."""
+
+    model: str | None = None
+    input: Input
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class EmbeddingItem(BaseModel):
+    """The reward of a text, as an embedding of one number."""
+
+    object: str = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsReply(BaseModel):
+    """OpenAI's reply."""
+
+    object: str = "list"
+    model: str
+    data: list[EmbeddingItem]
+    usage: Usage
+
+
+@router.post("/v1/embeddings", response_model=EmbeddingsReply)
+async def embeddings(body: EmbeddingsRequest, request: Request, service: ServiceNow) -> Response:
+    """The risk measure of each text, as an embedding of one number."""
+    model = service.single(body.model)
+    given, _ = read_input(body.input)
+    tokenizer = model[0].scorer.model.tokenizer
+    asked = await service.compute(lambda: restored(given, tokenizer))
+    found = await service.ask(request, model, asked)
+    values = await service.values(found)
+    numbers: list[list[float] | str] = [[value] for value in values]
+    if body.encoding_format == "base64":  # of little-endian float32
+        numbers = [base64.b64encode(struct.pack("<f", value)).decode() for value in values]
+    data = [EmbeddingItem(index=place, embedding=each) for place, each in enumerate(numbers)]
+    name = found.served.name
+    return answer(EmbeddingsReply(model=name, data=data, usage=usage(found.tokens)))

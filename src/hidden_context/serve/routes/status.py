@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from hidden_context.serve.errors import RequestError, answer
 from hidden_context.serve.monitoring import CONTENT_TYPE
+from hidden_context.serve.schema import RequestError, answer
 from hidden_context.serve.service import ServiceNow
 
 router = APIRouter()

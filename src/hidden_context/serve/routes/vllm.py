@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from starlette.responses import Response
 
 from hidden_context.scoring.prepare import Asked
-from hidden_context.serve.errors import RequestError, answer
 from hidden_context.serve.routes import sglang
 from hidden_context.serve.schema import (
     Input,
     Lenient,
     Object,
     Usage,
+    answer,
+    invalid_request,
     one_of,
     read_input,
     restored,
@@ -62,13 +63,11 @@ class ClassifyReply(BaseModel):
 
 async def _classify(body: ClassifyRequest, request: Request, service: Service) -> Response:
     """Answer the risk measure of each text as ``probs``."""
-    problem = None
     if body.use_activation:
         problem = "rewards go through no activation; leave use_activation out, or send false"
-    elif (body.input is None) == (body.messages is None):
-        problem = "either input or messages is needed"
-    if problem is not None:
-        raise RequestError(422, "invalid_request", problem)
+        raise invalid_request(problem)
+    if (body.input is None) == (body.messages is None):
+        raise invalid_request("either input or messages is needed")
     model = service.single(body.model)
     asked: list[Asked]
     if body.messages is not None:

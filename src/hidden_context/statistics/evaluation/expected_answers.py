@@ -67,13 +67,13 @@ def two_way(answers: Tensor) -> Tensor:
 
 
 def expected_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> ExpectedAnswers:
-    """Average over annotators who are not known, each of whom has a context of their own.
+    """Average over annotators who are not known; each has a context.
 
     Args:
         likelihood: The likelihood. Members of an ensemble are averaged, and two annotators are of
             one member's world.
         raw: Raw outputs of shape ``(R, K)``.
-        labels: Labels of those responses, of whose C comparisons only the responses matter.
+        labels: Labels of these responses; of their C comparisons only the responses matter.
 
     Returns:
         The expected answers, with the dtype of ``raw``.
@@ -103,14 +103,16 @@ def spread_of(answers: Tensor, weights: Tensor) -> ExpectedAnswers:
     mean = torch.einsum("n,cnk->ck", weights, answers)
     share = two_way(answers)
     centred = share - two_way(mean).unsqueeze(-1)
-    return ExpectedAnswers(
-        mean,
-        1 - mean.square().sum(-1),
-        centred.square() @ weights,
-        (share * (1 - share)) @ weights,
-        torch.zeros_like(mean[..., 0]),
-        answers.shape[-2] > 1,
-    )
+    same_person = (share * (1 - share)) @ weights
+    return _of_one_world(mean, centred.square() @ weights, same_person, answers.shape[-2] > 1)
+
+
+def _of_one_world(
+    mean: Tensor, conflict: Tensor, same_person: Tensor, has_context: bool
+) -> ExpectedAnswers:
+    """Expected answers of a single model, which is not ignorant of anything."""
+    differ, none = 1 - mean.square().sum(-1), torch.zeros_like(conflict)
+    return ExpectedAnswers(mean, differ, conflict, same_person, none, has_context)
 
 
 def _of_head(likelihood: torch.nn.Module, raw: Tensor, labels: Labels) -> ExpectedAnswers:
@@ -159,14 +161,8 @@ def _of_contexts(
     share = two_way(mean)
     pairs = itertools.product(heights, heights)
     conflict = torch.stack([_covariance(h, k, correlation) for h, k in pairs]).mean(0)
-    return ExpectedAnswers(
-        mean,
-        1 - mean.square().sum(-1),
-        conflict,
-        (share * (1 - share) - conflict).clamp(min=0),
-        torch.zeros_like(share),
-        True,
-    )
+    same_person = (share * (1 - share) - conflict).clamp(min=0)
+    return _of_one_world(mean, conflict, same_person, True)
 
 
 def _covariance(height: Tensor, other: Tensor, correlation: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from hidden_context.statistics.checks import Booleans, Floats, places
 from hidden_context.statistics.evaluation.predictions import VotePredictions
-from hidden_context.statistics.evaluation.results import ConflictFound, Contested, Halves, KindShare
+from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.means import ItemMeans
 from hidden_context.statistics.votes.contested import (
     MeasureFound,
@@ -23,6 +24,80 @@ FEWEST_ITEMS: Final = 10
 """Items sought, and others, below which measures are not held against each other."""
 FEWEST_VOTES: Final = 4
 """Votes that an item needs for its halves to be held against each other."""
+
+
+@dataclass(frozen=True)
+class KindShare:
+    """Items whose votes look alike.
+
+    Attributes:
+        name: One of ``votes.table.KINDS``.
+        is_split: Whether they are contested.
+        items: How many.
+        share: Of the items that several people judged.
+    """
+
+    name: str
+    is_split: bool
+    items: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Halves:
+    """How well half of an item's votes tell whether the other half is contested: a ceiling.
+
+    Measures of a model, on the same halves, may come near what as many votes tell. Halves are of
+    one size, an odd vote is left out, and each predicts the other.
+
+    Attributes:
+        items: Items with four votes or more.
+        contested: Share of their halves that are contested.
+        measures: ``other_half``, how near the other half's share is to ½, and the model's measures.
+    """
+
+    items: int
+    contested: float
+    measures: list[MeasureFound]
+
+
+@dataclass(frozen=True)
+class Contested:
+    """How well measures find the contested items among those that several people judged.
+
+    Attributes:
+        items: How many several people judged.
+        contested: How many of them are contested.
+        unanimous_equal: How many are all "equal", which is not contested.
+        share: Share contested.
+        expected: Mean ``contested_probability`` of the same items.
+        measures: The measures; empty with fewer than ten items of either sort.
+        halves: What votes themselves tell of each other; None with fewer than ten items of four
+            votes or more, contested or not.
+    """
+
+    items: int
+    contested: int
+    unanimous_equal: int
+    share: Interval
+    expected: Interval
+    measures: list[MeasureFound]
+    halves: Halves | None = None
+
+
+@dataclass(frozen=True)
+class ConflictFound:
+    """How well measures tell conflict from indifference among the contested items.
+
+    Attributes:
+        conflict: Items with two votes or more on each side.
+        indifference: Items with three votes or more for "equal".
+        measures: The measures, higher where conflict is expected.
+    """
+
+    conflict: int
+    indifference: int
+    measures: list[MeasureFound]
 
 
 def kinds_of(table: VoteTable) -> list[KindShare]:
@@ -87,9 +162,8 @@ def contested_of(
     scores = item_measures(table, predictions, length)
     sought = contested[judged]
     own = {name: values[judged] for name, values in scores.items()}
-    measures: list[MeasureFound] = []
-    if _enough(sought):
-        measures = compare_measures(own, sought, means.cluster[judged], **means.resampling)
+    how, cluster = vars(means.resampling), means.cluster[judged]
+    measures = compare_measures(own, sought, cluster, **how) if _enough(sought) else []
     return Contested(
         int(judged.sum()),
         int(contested.sum()),
@@ -113,7 +187,7 @@ def _halves(
     kept = votes >= FEWEST_VOTES
     if not kept.any():
         return None
-    place = places(table.item, np.random.default_rng(means.seed).permutation(len(table)))
+    place = places(table.item, np.random.default_rng(means.resampling.seed).permutation(len(table)))
     # halves of one size, or a measure that knows the number of votes would tell them apart
     size = votes[table.item] // 2
     halves = place < size, (place >= size) & (place < 2 * size)
@@ -133,7 +207,9 @@ def _halves(
     if not _enough(both):
         return None
     joined = {name: np.concatenate(each) for name, each in scores.items() if len(each) == 2}
-    measures = compare_measures(joined, both, np.tile(means.cluster[kept], 2), **means.resampling)
+    measures = compare_measures(
+        joined, both, np.tile(means.cluster[kept], 2), **vars(means.resampling)
+    )
     return Halves(int(kept.sum()), float(both.mean()), measures)
 
 
@@ -152,5 +228,5 @@ def conflict_of(
     if length is not None:
         scores["length"] = np.abs(length)
     own = {name: values[here] for name, values in scores.items()}
-    measures = compare_measures(own, conflict[here], means.cluster[here], **means.resampling)
+    measures = compare_measures(own, conflict[here], means.cluster[here], **vars(means.resampling))
     return ConflictFound(int(conflict.sum()), int(indifference.sum()), measures)

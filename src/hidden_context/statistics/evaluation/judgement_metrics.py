@@ -19,7 +19,7 @@ def judgement_metrics(likelihood: Likelihood, raw: Tensor, labels: Labels) -> di
     Args:
         likelihood: The likelihood. An annotator whom it knows is predicted as such.
         raw: Raw outputs of shape ``(R, K)``.
-        labels: Labels of those responses.
+        labels: Labels of these responses.
 
     Returns:
         ``loss`` in nats, the mean over votes, without weights and penalties; of comparisons,
@@ -75,7 +75,7 @@ def variance_shares(likelihood: Likelihood, raw: Tensor, labels: Labels) -> dict
     Args:
         likelihood: The likelihood.
         raw: Raw outputs of shape ``(R, K)``.
-        labels: Labels of those responses.
+        labels: Labels of these responses.
 
     Returns:
         ``{cause}_share`` in [0, 1], summing to 1; empty for heads that cannot tell causes apart.
@@ -132,10 +132,10 @@ def grouped_judgement_metrics(
         likelihood: The likelihood.
         raw: Raw outputs of shape ``(R, K)``.
         labels: Labels of E examples.
-        groups: For each column the value of each of the E examples, None for those without.
+        groups: For each column the value of each of the E examples, None where it has none.
 
     Returns:
-        Metrics; those of a group are named ``{column}_{value}_{metric}``. A column with a single
+        Metrics; a group's metrics are named ``{column}_{value}_{metric}``. A column with a single
         value has no groups.
     """
     metrics = judgement_metrics(likelihood, raw, labels)

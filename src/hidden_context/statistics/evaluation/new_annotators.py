@@ -9,13 +9,12 @@ from typing import Final, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hidden_context.errors import ConfigError
-from hidden_context.likelihood import Labels, Likelihood, adapt
+from hidden_context.likelihood import adapt
 from hidden_context.statistics.checks import Booleans, Codes, Floats, numbered, places
-from hidden_context.statistics.evaluation.predictions import VotePredictions, sides
-from hidden_context.statistics.interval import FEWEST, Interval
+from hidden_context.statistics.evaluation.predictions import JudgedItems, VotePredictions, sides
+from hidden_context.statistics.interval import FEWEST, VOTES, Interval, Resampling
 from hidden_context.statistics.means import two_way_interval
 from hidden_context.statistics.votes.losses import three_way_losses, two_way_losses
 from hidden_context.statistics.votes.table import VoteTable
@@ -63,36 +62,20 @@ class NewAnnotators:
     points: list[FewShotPoint]
 
 
-def new_annotators(
-    likelihood: Likelihood,
-    raw: Tensor,
-    labels: Labels,
-    table: VoteTable,
-    predictions: VotePredictions,
-    cluster: Codes,
-    *,
-    level: float,
-    resamples: int,
-    seed: int,
-) -> NewAnnotators | None:
+def new_annotators(items: JudgedItems, resampling: Resampling) -> NewAnnotators | None:
     """Adapt a model to new annotators, and predict their votes on other prompts.
 
     Args:
-        likelihood: The likelihood.
-        raw: Raw outputs of shape ``(R, K)``.
-        labels: Labels with V comparisons, by the numbers of the likelihood.
-        table: The same votes on I items, with everybody who is named.
-        predictions: What the model says of them.
-        cluster: Number of each item's prompt, ``(I,)``.
-        level: Confidence level.
-        resamples: Of the bootstrap.
-        seed: Of all draws.
+        items: The items, with the votes of everybody who is named and what the model predicts.
+        resampling: How intervals are made; its seed is that of all draws.
 
     Returns:
         The curve; None where the model has learned nothing of annotators, or fewer than five new
         ones have votes enough.
     """
-    people = _new(table, predictions, seed)
+    likelihood, raw, labels = items.likelihood, items.raw, items.labels
+    table, predictions = items.table, items.predictions
+    people = _new(table, predictions, resampling.seed)
     if not likelihood.knows_annotators or int(people.max()) + 1 < FEWEST:
         return None
     said = labels.comparisons
@@ -112,14 +95,7 @@ def new_annotators(
             log_probs = sides(found.double().numpy(), turned)
         return losses_of(log_probs, table.share)
 
-    points = few_shot_curve(
-        losses,
-        people,
-        cluster[table.item],
-        level=level,
-        resamples=resamples,
-        seed=seed,
-    )
+    points = few_shot_curve(losses, people, items.cluster[table.item], resampling=resampling)
     way: Literal["two_way", "three_way"] = "three_way" if predictions.has_equal else "two_way"
     return NewAnnotators(way, points) if points else None
 
@@ -142,9 +118,7 @@ def few_shot_curve(
     group: Codes,
     *,
     shown: Sequence[int] = SHOWN,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    resampling: Resampling = VOTES,
 ) -> list[FewShotPoint]:
     """Show a few votes of every new annotator, and predict their votes on other groups of items.
 
@@ -157,9 +131,7 @@ def few_shot_curve(
         annotator: Who cast each vote, a new annotator's number or −1 to leave it out, ``(V,)``.
         group: Number of each vote's group of items, such as its prompt, ``(V,)``.
         shown: Numbers k of votes.
-        level: Confidence level.
-        resamples: Of the two-way bootstrap.
-        seed: Of halves, votes shown and bootstrap.
+        resampling: How the two-way bootstrap is made; its seed also draws halves and votes shown.
 
     Returns:
         One point for each k that at least five annotators can be shown.
@@ -168,7 +140,7 @@ def few_shot_curve(
         ConfigError: If shapes differ.
     """
     annotator, group = np.asarray(annotator), numbered(group, len(annotator), "group")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(resampling.seed)
     half = generator.permutation(int(group.max()) + 1)[group] % 2
     order = generator.permutation(len(annotator))
     before = losses(np.zeros(len(annotator), dtype=bool))
@@ -186,14 +158,8 @@ def few_shot_curve(
         people = len(np.unique(annotator[here]))
         if people < FEWEST:
             continue
-        difference = two_way_interval(
-            (after - before)[here],
-            group[here],
-            annotator[here],
-            level=level,
-            resamples=resamples,
-            seed=seed,
-        )
+        votes = (after - before)[here], group[here], annotator[here]
+        difference = two_way_interval(*votes, **vars(resampling))
         means = float(before[here].mean()), float(after[here].mean())
         points.append(FewShotPoint(count, people, int(here.sum()), *means, difference))
     return points

@@ -88,7 +88,7 @@ def common_sigma_ratios(
         seed: Of these draws.
 
     Returns:
-        The ratio of the labels, and those of the drawn ones, of shape ``(resamples,)``; see
+        The ratio of the labels, and the ratios of the drawn labels, of shape ``(resamples,)``; see
         ``common_sigma_test`` for the model.
 
     Raises:
@@ -104,7 +104,8 @@ def common_sigma_ratios(
     # (T, cells): what the scale is multiplied with, for every share t of the own variance
     slope = mean_gap / np.sqrt((1 - _MIXTURES[:, None]) + _MIXTURES[:, None] * mean_own)
     scale, _ = _best_scale(slope, won, count)
-    found = _log_likelihood(slope * scale[:, None], won, count)
+    z = slope * scale[:, None]
+    found = (won * log_ndtr(z) + (count - won) * log_ndtr(-z)).sum(-1)
     null = _best_scale(gap, ones, np.ones_like(gap))[0][0]
     drawn = _null_ratios(slope, count, gap * null, cell, resamples, seed)
     return 2 * float(found.max() - found[0]), drawn
@@ -130,10 +131,6 @@ def _cells(gap: Floats, own: Floats) -> Codes:
         np.searchsorted(np.quantile(values, levels), values, side="right") for values in (gap, own)
     )
     return np.asarray(np.unique(row * _CELLS + column, return_inverse=True)[1], dtype=np.int64)
-
-
-def _log_likelihood(z: Floats, won: Floats, count: Floats) -> Floats:
-    return np.asarray((won * log_ndtr(z) + (count - won) * log_ndtr(-z)).sum(-1))
 
 
 def _best_scale(slope: Floats, won: Floats, count: Floats) -> tuple[Floats, Floats]:

@@ -65,7 +65,7 @@ class JudgeAndPeople:
 
     Attributes:
         items: Items with answers of the judge and votes of two people or more; where there are no
-            such items, those with a single vote, of which nothing is known about people themselves.
+            such items, items with a single vote, which say nothing about people among themselves.
         differ: Probability that an answer of the judge and one of a person differ.
         settled: The same of what the judge's answers to an item settle on; NaN where that is not
             given.
@@ -207,7 +207,8 @@ def _columns(shares: Floats, people: Floats, noise: Floats) -> Floats:
     mixed = shares[:, :, None] * people[:, None, :] / votes
     single = people[:, :, None] * np.eye(_ANSWERS)
     among = np.where(votes > 1, coincidences(people), single) / votes
-    tables = [_evened(each) for each in (mixed, among)]
+    # which of the two sides is called first means nothing
+    tables = [(each + each[:, ::-1, ::-1]) / 2 for each in (mixed, among)]
     same = [np.trace(table, axis1=1, axis2=2) for table in tables]
     columns = np.stack([noise, 1 - same[1], 1 - same[0], np.ones(len(noise))], axis=1)
     return np.concatenate([columns, *(table.reshape(len(noise), -1) for table in tables)], axis=1)
@@ -255,11 +256,6 @@ def _mean(values: Floats, codes: Codes, bounds: tuple[float, float], seed: int) 
     known = np.isfinite(values)
     ones = np.ones(int(known.sum()))
     return ratio_interval(values[known], ones, codes[known], bounds=bounds, seed=seed)
-
-
-def _evened(tables: Floats) -> Floats:
-    """Give both sides alike, ``(I, 3, 3)``: which of them is called first means nothing."""
-    return np.asarray((tables + tables[:, ::-1, ::-1]) / 2)
 
 
 def _kappa(totals: Floats) -> Floats:

@@ -4,7 +4,7 @@ r"""Krippendorff's α: agreement of any number of annotators, corrected for chan
 
 with :math:`D_o` the mean disagreement of two answers to one item, and :math:`D_e` that of two
 answers to any items: 1 where all agree, 0 where they agree as by chance. Items may have any number
-of answers; those with fewer than two say nothing.
+of answers; items with fewer than two say nothing.
 
 Source: Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability".
 """
@@ -171,10 +171,9 @@ def _alpha_of_coincidences(found: Floats, metric: Metric) -> Floats:
     margins = found.sum(-1)
     answers = margins.sum(-1)
     distance = _distances(margins, metric)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        observed = (found * distance).sum((-1, -2)) / answers
-        chance = (margins[..., :, None] * margins[..., None, :] * distance).sum((-1, -2))
-        return np.asarray(1 - observed / (chance / (answers * (answers - 1))))
+    observed = quotient((found * distance).sum((-1, -2)), answers)
+    chance = (margins[..., :, None] * margins[..., None, :] * distance).sum((-1, -2))
+    return np.asarray(1 - quotient(observed, quotient(chance, answers * (answers - 1))))
 
 
 def _distances(margins: Floats, metric: Metric) -> Floats:
@@ -191,6 +190,5 @@ def _distances(margins: Floats, metric: Metric) -> Floats:
 def _alpha_of_moments(totals: Floats) -> Floats:
     """Take number, sum, sum of squares and 2nS/(n − 1) within items, ``(..., 4)``, to α."""
     count, total, squares, within = np.moveaxis(totals, -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        chance = 2 * (squares - total**2 / count) / (count - 1)
-        return np.asarray(1 - within / count / chance)
+    chance = quotient(2 * (squares - quotient(total**2, count)), count - 1)
+    return np.asarray(1 - quotient(quotient(within, count), chance))

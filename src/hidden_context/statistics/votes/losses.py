@@ -74,7 +74,7 @@ def entropy_floor(counts: Counts) -> tuple[Floats, Floats]:
 
 
 def vote_brier(probability: Floats, share: Floats) -> Floats:
-    """Squared distance of predicted two-way shares from those observed, of shape ``(I,)``.
+    """Squared distance of predicted from observed two-way shares, of shape ``(I,)``.
 
     Raises:
         ConfigError: If a number lies outside [0, 1].

@@ -31,7 +31,7 @@ class Effects:
 
     Attributes:
         name: Name of the tendency.
-        votes: ``(A,)``, how many votes tell of it.
+        votes: ``(A,)``, how many votes tell something about it.
         raw: ``(A,)``, mean of t over a person's own votes; NaN without a vote.
         mean: ``(A,)``, mean of the posterior: of t on the average item, were this person to judge
             all items.
@@ -96,7 +96,7 @@ def random_effects(
         level: Of the intervals.
 
     Returns:
-        Posteriors of all A people; those without a telling vote have the population's.
+        Posteriors of all A people; people without a telling vote have the population's.
 
     Raises:
         ConfigError: If there are no people, or the level is not between 0 and 1.

@@ -1,4 +1,4 @@
-"""Ways in which a person's answers may differ from those of a typical person on the same items."""
+"""Ways in which a person may answer differently from a typical person on the same items."""
 
 from __future__ import annotations
 

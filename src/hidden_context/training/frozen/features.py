@@ -28,7 +28,7 @@ class FeatureSet:
 
     Attributes:
         features: Of shape ``(R, D)``.
-        labels: Labels of those responses.
+        labels: Labels of these responses.
         lines: Where each example stood in its source: lines of a file or rows of a table.
         linker: Draws comparisons between examples; None for none.
         groups: Group of each response, of shape ``(R,)``; None where each example is its own.

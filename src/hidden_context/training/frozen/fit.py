@@ -12,20 +12,19 @@ from tqdm.auto import tqdm
 from hidden_context.baselines import VotedPairs, baseline_metrics, fit_baselines, vote_metrics
 from hidden_context.data.dialogue import canonical_prompt, first_user_turn
 from hidden_context.data.example import Example
-from hidden_context.data.report import ReadReport
+from hidden_context.data.report import ReadReport, keep_usable
 from hidden_context.data.splits.division import BY_FIRST_TURN, SplitOptions, fold_of
 from hidden_context.data.splits.held_out import Splits
-from hidden_context.data.usable import keep_usable
 from hidden_context.errors import DataError
 from hidden_context.heads import Head
 from hidden_context.likelihood import Labels, Likelihood
-from hidden_context.models.feature_cache import FeatureCache
-from hidden_context.models.featurizer import Featurizer, FeaturizerOptions
+from hidden_context.models.featurizer import FeatureCache, Featurizer, FeaturizerOptions
 from hidden_context.models.frozen import FrozenRewardModel, Probe
 from hidden_context.models.network.precision import resolve_device
 from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
+from hidden_context.training import labels as labelling
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import load_run_tokenizer
+from hidden_context.training.dataset import groups_of, load_run_tokenizer
 from hidden_context.training.fitted import (
     Fitted,
     bring_to_one_unit,
@@ -34,13 +33,6 @@ from hidden_context.training.fitted import (
 )
 from hidden_context.training.frozen.features import FeatureSet, feature_set
 from hidden_context.training.frozen.probe import probe_options, train_probe
-from hidden_context.training.labels import (
-    make_linker,
-    make_training_likelihood,
-    member_draws,
-    read_labels,
-    training_labels,
-)
 
 
 def make_featurizer(config: TrainConfig) -> Featurizer:
@@ -159,10 +151,10 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
             parts[name] = left
     if "train" not in parts:
         raise DataError("no training examples are left", remedy="Look at what was dropped and why")
-    likelihood = make_training_likelihood(config, head, parts["train"])
+    likelihood = labelling.make_training_likelihood(config, head, parts["train"])
     check_remaining(config, likelihood, splits, parts)
-    labels = {name: read_labels(likelihood, part) for name, part in parts.items()}
-    labels["train"] = training_labels(config, likelihood, parts["train"])
+    labels = {name: labelling.read_labels(likelihood, part) for name, part in parts.items()}
+    labels["train"] = labelling.training_labels(config, likelihood, parts["train"])
     texts = ([text for each in part for text in each.inputs] for part in parts.values())
     total = sum(map(featurizer.distinct, texts))
     groups = response_groups(parts["train"], splits.options)
@@ -170,7 +162,7 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     hidden = config.disable_tqdm or config.quiet
     with tqdm(total=total, desc="embedding", unit="text", disable=hidden) as bar:
         for name, part in parts.items():
-            linker = None if name == "test" else make_linker(config, likelihood, part)
+            linker = None if name == "test" else labelling.make_linker(config, likelihood, part)
             coded = group_codes(groups) if name == "train" else None
             features[name] = feature_set(featurizer, part, labels[name], bar.update, linker, coded)
     held_out = learned_from = None
@@ -184,7 +176,7 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
         features["train"],
         features.get("validation") if config.probe_early_stopping else None,
         held_out=held_out,
-        draws=member_draws(
+        draws=labelling.member_draws(
             config, head, parts["train"], None if "validation" in parts else learned_from
         ),
         learned_from=learned_from,
@@ -209,12 +201,10 @@ def _evaluate(
     with torch.inference_mode():
         raw = model.probe(features.features)
     model.reward_scale = reward_scale(model.head, raw)
-    groups = {
-        column: [getattr(example, column) for example in examples]
-        for column in ("data_subset", "objective")
-    }
     with torch.no_grad():
-        return grouped_judgement_metrics(model.likelihood, raw, features.labels, groups)
+        return grouped_judgement_metrics(
+            model.likelihood, raw, features.labels, groups_of(examples)
+        )
 
 
 def compare_with_baselines(

@@ -23,7 +23,7 @@ from hidden_context.training.frozen.features import (
     with_links,
 )
 from hidden_context.training.frozen.people import fit_with_annotators
-from hidden_context.training.frozen.starts import Beside, MemberStarts, silence
+from hidden_context.training.frozen.starts import Beside, LinearStart, silence
 from hidden_context.training.labels import prior_weight
 from hidden_context.training.links import Linker
 from hidden_context.training.schedules import cosine_factor
@@ -106,35 +106,33 @@ def train_probe(
         shared = part_of(validation, torch.ones(len(validation), dtype=torch.bool), config.seed)
     history: list[dict[str, float]] = []
     parts = _likelihoods(likelihood, len(probe.members))
-    linear = MemberStarts.of(config, probe, train)
+    linear = LinearStart.of(config, probe, train)
     for number, (network, own) in enumerate(zip(probe.members, parts, strict=True)):
+        drawn = None if draws is None else draws[:, number]
         if linear is not None and own.knows_annotators and config.ensemble != "heads":
             if number and not probe.head.num_members:  # every member would find the same
                 own.load_state_dict(parts[0].state_dict())
                 silence(network)
                 continue
-            drawn = None if draws is None else draws[:, number]
-            *line, entries = fit_with_annotators(config, own, train, linear.fitted, drawn)
+            *line, entries = fit_with_annotators(config, own, train, linear, drawn)
             linear.add(*line)
             silence(network)
-            history += [{"member": float(number), **entry} for entry in entries]
-            continue
-        learns, stop = torch.ones(len(train), dtype=torch.bool), shared
-        # nothing is held out where one side would be empty
-        if validation is None and held_out is not None:
-            rest = ~held_out[number] if learned_from is None else learned_from[number]
-            if has_votes(train, rest):
-                stop = part_of(train, held_out[number], config.seed)
-                learns = learns if stop is None else rest
-        judged = learns[train.labels.example].nonzero().squeeze(-1)
-        linker = None if train.linker is None else train.linker.within(learns)
-        drawn = None if draws is None else draws[:, number]
-        silent = False
-        if linear is not None:
-            network = linear.beside(network, train, judged, drawn)
-            silent = config.ensemble != "heads"  # a random start is an ensemble's prior
-        member = _Member(network, own, train, judged, linker, stop, drawn, silent)
-        entries = _train_member(config, member, config.ensemble == "heads")
+        else:
+            learns, stop = torch.ones(len(train), dtype=torch.bool), shared
+            # nothing is held out where one side would be empty
+            if validation is None and held_out is not None:
+                rest = ~held_out[number] if learned_from is None else learned_from[number]
+                if has_votes(train, rest):
+                    stop = part_of(train, held_out[number], config.seed)
+                    learns = learns if stop is None else rest
+            judged = learns[train.labels.example].nonzero().squeeze(-1)
+            linker = None if train.linker is None else train.linker.within(learns)
+            keeps_start = config.ensemble == "heads"  # a random start is an ensemble's prior
+            if linear is not None:
+                network = linear.beside(network, train, judged, drawn)
+            silent = linear is not None and not keeps_start
+            member = _Member(network, own, train, judged, linker, stop, drawn, silent)
+            entries = _train_member(config, member, keeps_start)
         history += [{"member": float(number), **entry} for entry in entries]
     if linear is not None:
         linear.give(probe)

@@ -26,7 +26,8 @@ class LinearStart:
 
     w is a logistic regression of the votes. a and b, two numbers for each raw output, bring the
     head's P(first preferred) as near to the regression's as the head can; so every head starts from
-    the same predictions.
+    the same predictions. The members' linear parts are kept here: in training from the member's
+    own data, at the end from all data.
 
     Args:
         head: The head of one member.
@@ -37,6 +38,7 @@ class LinearStart:
         self.baseline = fit_linear("logistic", pairs)
         level = torch.from_numpy(pairs.features @ self.baseline.weights)
         self.start, self.along = read_as_raw(head, level, pairs)
+        self.slopes, self.starts = list[Tensor](), list[Tensor]()
 
     def slope(self, pairs: VotedPairs | None = None) -> Tensor:
         """Slope of each raw output, ``(K, D)``; fitted on other pairs, if they are given."""
@@ -44,6 +46,36 @@ class LinearStart:
         if pairs is not None:
             weights = LogisticRegression(pairs).fit(self.baseline.penalty or 1.0)
         return torch.outer(self.along, torch.from_numpy(weights).to(self.along))
+
+    @classmethod
+    def of(cls, config: FrozenOptions, probe: Probe, train: FeatureSet) -> LinearStart | None:
+        """Fit it; None where it is not wanted, or there is more to learn from than comparisons."""
+        if not config.probe_linear or len(train.labels.ratings) or train.linker is not None:
+            return None
+        pairs = train.voted_pairs(train.features, train.labels.weight)
+        return None if pairs is None else cls(probe.head.member, pairs)
+
+    def beside(
+        self, network: nn.Module, train: FeatureSet, judged: Tensor, drawn: Tensor | None
+    ) -> nn.Module:
+        """Put a member's network beside the linear part that its own training pairs give."""
+        weight = train.labels.weight
+        if drawn is not None:
+            weight = weight * drawn[train.labels.example].to(weight)
+        own, every = (train.voted_pairs(train.features, weight, to) for to in (judged, None))
+        self.add(self.slope(every if drawn is not None else None), self.start)
+        assert isinstance(network, nn.Sequential)
+        return Beside(network, self.slope(own), self.start)
+
+    def add(self, slope: Tensor, start: Tensor) -> None:
+        """Note the linear part that a member ends with."""
+        self.slopes.append(slope)
+        self.starts.append(start)
+
+    def give(self, probe: Probe) -> None:
+        """Give the probe what all training pairs say: one for all, or one for each member."""
+        count = probe.head.num_members or 1
+        probe.slope, probe.start = torch.cat(self.slopes[:count]), torch.cat(self.starts[:count])
 
 
 def read_as_raw(head: Head, level: Tensor, pairs: VotedPairs) -> tuple[Tensor, Tensor]:
@@ -105,41 +137,3 @@ class Beside(nn.Module):
         """Map standardised features ``(…, D)`` to raw outputs ``(…, K)``."""
         linear = functional.linear(features, self.get_buffer("slope"), self.get_buffer("start"))
         return linear + self.network(features)
-
-
-class MemberStarts:
-    """Linear parts of the members: in training from each one's own data, at the end from all."""
-
-    def __init__(self, start: LinearStart) -> None:
-        self.fitted = start
-        self.slopes, self.starts = list[Tensor](), list[Tensor]()
-
-    @classmethod
-    def of(cls, config: FrozenOptions, probe: Probe, train: FeatureSet) -> MemberStarts | None:
-        """Fit it; None where it is not wanted, or there is more to learn from than comparisons."""
-        if not config.probe_linear or len(train.labels.ratings) or train.linker is not None:
-            return None
-        pairs = train.voted_pairs(train.features, train.labels.weight)
-        return None if pairs is None else cls(LinearStart(probe.head.member, pairs))
-
-    def beside(
-        self, network: nn.Module, train: FeatureSet, judged: Tensor, drawn: Tensor | None
-    ) -> nn.Module:
-        """Put a member's network beside the linear part that its own training pairs give."""
-        weight = train.labels.weight
-        if drawn is not None:
-            weight = weight * drawn[train.labels.example].to(weight)
-        own, every = (train.voted_pairs(train.features, weight, to) for to in (judged, None))
-        self.add(self.fitted.slope(every if drawn is not None else None), self.fitted.start)
-        assert isinstance(network, nn.Sequential)
-        return Beside(network, self.fitted.slope(own), self.fitted.start)
-
-    def add(self, slope: Tensor, start: Tensor) -> None:
-        """Note the linear part that a member ends with."""
-        self.slopes.append(slope)
-        self.starts.append(start)
-
-    def give(self, probe: Probe) -> None:
-        """Give the probe what all training pairs say: one for all, or one for each member."""
-        count = probe.head.num_members or 1
-        probe.slope, probe.start = torch.cat(self.slopes[:count]), torch.cat(self.starts[:count])

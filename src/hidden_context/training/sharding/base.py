@@ -1,4 +1,4 @@
-"""A run's state over several processes; here every process holds all of it."""
+"""A run's state over several processes, each of which holds all of the state here."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Sharding:
         """Convert whole weights to the form that ``load_state_dict`` takes.
 
         Args:
-            weights: Whole weights, by names of their own.
+            weights: Whole weights by name.
             own: The network's, by the same names.
         """
         return dict(weights)
@@ -158,7 +158,7 @@ def without_weights(module: PreferenceModule) -> PreferenceModule:
 
 
 def give_weights(module: PreferenceModule, weights: Mapping[str, Tensor]) -> None:
-    """Give a copy ``without_weights`` its values; those under several names stay shared."""
+    """Give a copy ``without_weights`` its values; a weight of several names stays one weight."""
     named = dict(module.named_parameters(remove_duplicate=False))
     given: dict[int, nn.Parameter] = {}
     for name, parameter in named.items():
