@@ -1,4 +1,4 @@
-"""Reward models that learn a distribution of reward per response.
+"""Reward models that learn a reward distribution for each response.
 
 >>> from hidden_context import heads, risk
 >>> import torch

@@ -1,4 +1,4 @@
-"""``python -m hidden_context`` is the command ``hidden-context``."""
+"""The command ``hidden-context``, run as ``python -m hidden_context``."""
 
 import sys
 

@@ -1,9 +1,9 @@
-"""How configurations declare their options: groups of fields, each with a help text.
+"""Declaration of configuration options as groups of fields with help texts.
 
-A group is a frozen dataclass, and a configuration inherits the groups it is made of. So a component
-takes its group whole (``def make_optimizer(options: OptimisationOptions)``) and a configuration is
-passed as any of its groups, while flags, YAML files and keywords in Python are flat names. Groups
-that several configurations share are declared here.
+A group is a frozen dataclass, and a configuration inherits its groups. So a component takes a whole
+group (``def make_optimizer(options: OptimisationOptions)``), and a configuration can be passed as
+any of its groups. Flags, YAML files and keywords in Python use flat names. This module declares the
+groups that several configurations share.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ComputeOptions:
 
 
 def option_groups(config_class: type) -> dict[str, list[dataclasses.Field[Any]]]:
-    """Sort a configuration's options by the headings of its help.
+    """Group a configuration's options by the headings of its help.
 
     A group is a base class named ``…Options``; its heading is the first line of its docstring. The
     shared groups of this module stand under the heading of the group that inherits them.
@@ -99,8 +99,8 @@ def option_groups(config_class: type) -> dict[str, list[dataclasses.Field[Any]]]
         config_class: A dataclass whose fields are the options.
 
     Returns:
-        The options by heading: those most used first, then those of the configuration itself, then
-        each group.
+        The options by heading: the most used options first, then the configuration's own options,
+        then each group.
     """
     groups = [
         base
@@ -127,7 +127,7 @@ def earlier_names(config_class: type) -> dict[str, tuple[str, Mapping[Any, Any]]
         config_class: A dataclass whose fields are the options.
 
     Returns:
-        By earlier name the present one, and a mapping of earlier to present values.
+        For each earlier name, the present name and a mapping of earlier to present values.
     """
     return {
         old: (field.name, values)
@@ -137,7 +137,7 @@ def earlier_names(config_class: type) -> dict[str, tuple[str, Mapping[Any, Any]]
 
 
 def by_present_names(values: Mapping[str, Any], config_class: type) -> dict[str, Any]:
-    """Rename the options of a file from earlier to present names; a present name wins.
+    """Rename a file's options from earlier to present names; a present name takes precedence.
 
     Args:
         values: Values by option, as this or an earlier version wrote them.
@@ -155,7 +155,7 @@ def check_options(config: Any) -> None:
     """Check that a configuration's options are among their choices and within their bounds.
 
     Raises:
-        ConfigError: If one is not.
+        ConfigError: If an option is not.
     """
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
@@ -176,8 +176,8 @@ def check_given(needed: Mapping[str, Any], example: str) -> None:
     """Check that options without a usable default were given.
 
     Args:
-        needed: The options' values by what they are.
-        example: A command line that has them; its first word names the command.
+        needed: The options' values by description.
+        example: A command line with the options; its first word names the command.
 
     Raises:
         ConfigError: If some are missing.

@@ -1,4 +1,4 @@
-"""Typed errors: each is also a standard-library error, and each says what to do next."""
+"""Typed errors that are also standard-library errors and say what to do next."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from pathlib import Path
 
 
 class HiddenContextError(Exception):
-    """Base of every error this package raises on purpose; the command line exits 2 on it."""
+    """Base of every error that this package raises on purpose; the command line then exits 2."""
 
 
 class HiddenContextWarning(UserWarning):
-    """Base of every warning this package gives."""
+    """Base of every warning of this package."""
 
 
 class ConfigError(HiddenContextError, ValueError):
-    """An option has a value that cannot work, alone or together with another."""
+    """An error about an option whose value cannot work, alone or with another option."""
 
 
 class DataError(HiddenContextError, ValueError):
-    """Input data is malformed; the message names file, line and field, and the remedy.
+    """An error in input data; the message names file, line, field and remedy.
 
     Args:
         problem: What is wrong, one sentence without a final full stop.
-        file: The file it stands in.
-        line: The 1-based line (or row, for tables) it stands on, or several with commas.
+        file: The file of the problem.
+        line: The 1-based line (or row, for tables), or several lines with commas.
         field: The column or key.
-        remedy: What to do about it, one sentence without a final full stop.
+        remedy: The advice, one sentence without a final full stop.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DataError(HiddenContextError, ValueError):
 
 
 class MissingFileError(HiddenContextError, FileNotFoundError):
-    """A file or folder that was asked for is not there."""
+    """An error about a requested file or folder that does not exist."""
 
     def __init__(self, path: str | Path, remedy: str | None = None) -> None:
         self.path, self.remedy = path, remedy
@@ -54,31 +54,31 @@ class MissingFileError(HiddenContextError, FileNotFoundError):
 
 
 class CheckpointError(HiddenContextError, ValueError):
-    """A checkpoint cannot be read as asked: other head, other size, missing or damaged files."""
+    """An unreadable checkpoint: another head, another size, or missing or damaged files."""
 
 
 class MissingDependencyError(HiddenContextError, ImportError):
-    """An optional library is needed for what was asked."""
+    """An error about an optional library that the request needs."""
 
 
 class StorageError(HiddenContextError, OSError):
-    """A result could not be written; what stood there before is untouched."""
+    """An error when writing a result; the earlier contents are unchanged."""
 
 
 class DivergedError(HiddenContextError, ArithmeticError):
-    """Training produced a loss or a gradient that is not finite; names step, rows and cause."""
+    """A loss or gradient in training that is not finite; the message names step, rows and cause."""
 
 
 class OverOptimisedError(HiddenContextError, RuntimeError):
-    """A guard stopped a training whose responses became more contested than the data."""
+    """A stopped training whose responses became more contested than the data."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, to be quoted within one of ours."""
+    """Return the first line of another library's error, for use in our message."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip() if text else type(error).__name__
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return the whole of another library's error, whose first line may name nothing."""
+    """Return another library's whole error in one line; its first line alone may say nothing."""
     return " ".join(str(error).split())

@@ -29,7 +29,7 @@ class PaperModelFlags:
     disable_tqdm: bool = changed(EvaluateConfig, "disable_tqdm", False)
 
     def shared_with(self, config: type) -> dict[str, Any]:
-        """Return the options of a workflow that these flags decide."""
+        """Return the workflow options that these flags set."""
         names = {field.name for field in dataclasses.fields(config)}
         return {name: value for name, value in vars(self).items() if name in names} | {
             "base_model": self.model_name,
@@ -39,7 +39,7 @@ class PaperModelFlags:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaperEvaluateFlags(PaperModelFlags):
-    """The paper's flags, and flags that say which pairs were held out."""
+    """The paper's flags, with further flags for the held-out pairs."""
 
     reward_model_checkpoint: str = option(dataclasses.MISSING, "checkpoint to evaluate")
     output: str | None = changed(EvaluateConfig, "output", None)

@@ -1,4 +1,4 @@
-"""Forwards to ``evaluate_llm_preference_model``: the paper's README spells it this way once."""
+"""Misspelt alias of ``evaluate_llm_preference_model``, as the paper's README once has it."""
 
 import sys
 

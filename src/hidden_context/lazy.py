@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, so that ``--help`` loads nothing heavy."""
+"""Import of package names on first use, so that ``--help`` loads nothing heavy."""
 
 from __future__ import annotations
 

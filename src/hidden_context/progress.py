@@ -1,4 +1,4 @@
-"""Showing how far a stage of work is."""
+"""Progress messages and bars for stages of work."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 
 def say(doing: str) -> None:
-    """Say on stderr what is being done."""
+    """Print the current activity to stderr."""
     print(f"{doing} …", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def stage(name: str, total: int, *, disable: bool = False) -> Iterator[Callable[[int], object]]:
-    """Show a bar on a terminal, and a line at the end of the block elsewhere.
+    """Show a progress bar on a terminal, or elsewhere a line at the end of the block.
 
     Args:
-        name: What is shown.
-        total: Number of its steps.
-        disable: Show nothing.
+        name: The name to show.
+        total: The number of steps.
+        disable: Whether to show nothing.
 
     Yields:
         A function that takes the number of steps done since the last call.

@@ -1,4 +1,4 @@
-"""Risk measures: a reward distribution to one number per text, chosen by name.
+"""Risk measures by name: each turns a reward distribution into one number per text.
 
 The same names work in Python, on the command line and in every product:
 
@@ -13,8 +13,8 @@ The same names work in Python, on the command line and in every product:
 ``relative_cvar:0.1``       the same for the mean of the worst tenth of annotators
 ==========================  =====================================================
 
-The relative ones need a factor head and all candidates of a prompt together; they say how badly the
-people served worst fare with each answer.
+Relative measures need a factor head and all candidates of a prompt together. They say how bad each
+response is for the people whom it serves worst.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Measure:
 
     Args:
         name: Its name.
-        evaluate: The measure of a distribution, given its parameter and the reading of discrete
-            quantiles, in reward units, of the distribution's batch shape.
-        parameter: What its parameter is, for errors; empty where it takes none.
-        allows: Whether it works with a parameter.
+        evaluate: The measure of a distribution, given the parameter and the reading of discrete
+            quantiles, in reward units, with the distribution's batch shape.
+        parameter: The description of its parameter in errors; empty if it takes none.
+        allows: Whether a value of the parameter is allowed.
         has_readings: Whether discrete rewards have two readings, ``step`` and ``bins``.
         is_relative: Whether it depends on the prompt's other candidates, in the last dimension.
     """
@@ -53,7 +53,7 @@ class Measure:
 
 
 def _relative(measure: Measure, example: str) -> Measure:
-    """Make the relative kind of a measure; the candidates are the last dimension."""
+    """Make the relative version of a measure; the last dimension holds the candidates."""
     return dataclasses.replace(
         measure,
         name=f"relative_{measure.name}",
@@ -133,14 +133,14 @@ class RiskMeasure:
 
     @property
     def is_relative(self) -> bool:
-        """Whether it depends on the other candidates of the prompt, in the last dimension."""
+        """Whether the measure depends on the other candidates (the last dimension)."""
         return MEASURES[self.name].is_relative
 
     def __call__(self, distribution: RewardDistribution) -> Tensor:
-        """Evaluate, in reward units, of the distribution's batch shape.
+        """Evaluate the measure, in reward units, with the distribution's batch shape.
 
         Raises:
-            ConfigError: If a relative measure is asked of rewards without shared context.
+            ConfigError: If a relative measure is applied to rewards without shared context.
         """
         return MEASURES[self.name].evaluate(distribution, self.parameter, self.method)
 

@@ -1,4 +1,4 @@
-"""The paper's command: evaluations to jailbreak rates, helpfulness accuracies and r²."""
+"""The paper's command for jailbreak rates, helpfulness accuracies and r² from evaluations."""
 
 from __future__ import annotations
 

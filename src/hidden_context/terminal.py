@@ -1,4 +1,4 @@
-"""Numbers and tables as the terminal shows them."""
+"""Numbers and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTHING: Final = "–"
 
 
 def number(value: float | None, decimals: int = 3, *, sign: str = "", unit: str = "") -> str:
-    """Write a number; a dash where there is none.
+    """Format a number, or return a dash if there is none.
 
     >>> number(0.52631, 2), number(None), number(float("nan"))
     ('0.53', '–', '–')
@@ -29,7 +29,7 @@ def number(value: float | None, decimals: int = 3, *, sign: str = "", unit: str 
 
 
 def percent(share: float | None, decimals: int = 1) -> str:
-    """Write a share in percent.
+    """Format a share in percent.
 
     >>> percent(0.30481), percent(None)
     ('30.5 %', '–')
@@ -38,7 +38,7 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Write a p-value; a small one with two significant digits.
+    """Format a p-value, with two significant digits if it is small.
 
     >>> p_value(0.2345), p_value(0.0004)
     ('0.234', '0.0004')
@@ -47,7 +47,7 @@ def p_value(value: float | None) -> str:
 
 
 def estimate(interval: Interval | None, decimals: int = 3, *, sign: str = "") -> str:
-    """Write an estimate with its interval.
+    """Format an estimate with its interval.
 
     >>> from hidden_context.statistics.interval import Interval
     >>> estimate(Interval(0.5, 0.25, 0.75, 0.95, "delta"), 2), estimate(None)
@@ -61,7 +61,7 @@ def estimate(interval: Interval | None, decimals: int = 3, *, sign: str = "") ->
 
 
 def share(interval: Interval | None) -> str:
-    """Write a share in percent with its interval.
+    """Format a share in percent with its interval.
 
     >>> from hidden_context.statistics.interval import Interval
     >>> share(Interval(0.5, 0.25, 0.75, 0.95, "delta"))
@@ -73,7 +73,7 @@ def share(interval: Interval | None) -> str:
 
 
 def percent_of(count: float, total: int, interval: Interval | None = None) -> str:
-    """Write a count of rows in percent, as rows of all rows, and with its interval.
+    """Format a count of rows as a percentage, as a fraction of all rows, and with its interval.
 
     >>> percent_of(57, 187)
     '30.5 % 57/187'
@@ -83,7 +83,7 @@ def percent_of(count: float, total: int, interval: Interval | None = None) -> st
 
 
 def left_out(rows: int, file: str) -> str:
-    """Say how many rows of a file were not used.
+    """Return a sentence on how many rows of a file were not used.
 
     >>> left_out(1, "scores.jsonl")
     '1 row without a reward or a vote left out: scores.jsonl'
@@ -103,12 +103,12 @@ def make_table(
     number_columns: Sequence[str],
     rows: Iterable[Sequence[str]] = (),
 ) -> Table:
-    """Make a table whose columns are never cut short, numbers to the right.
+    """Make a table with right-aligned numbers and columns that are never cut short.
 
     Args:
-        title: Over the table; None for nothing.
+        title: The title above the table; None for no title.
         text_columns: The first columns, whose cells are shown as they are.
-        number_columns: The others.
+        number_columns: The other columns.
         rows: The cells of each row; more may be added.
     """
     from rich import box
@@ -129,20 +129,20 @@ def make_table(
 def table_of(
     title: str | None, items: Iterable[Any], columns: Mapping[str, Callable[[Any], str]]
 ) -> Table:
-    """Make a table with a row for each item, given how each column writes it; the first is text."""
+    """Make a table with one row per item, from a formatter per column; the first is text."""
     first, *others = columns
     rows = [[write(item) for write in columns.values()] for item in items]
     return make_table(title, [first], others, rows)
 
 
 def say(console: Console, *lines: str) -> None:
-    """Print lines as they are: neither wrapped, nor coloured, nor read as markup."""
+    """Print lines unchanged: not wrapped, not coloured and not read as markup."""
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal; into a file or pipe, wide enough for any table."""
+    """Return a console as wide as the terminal, or wide enough for any table in a file or pipe."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)

@@ -42,7 +42,7 @@ class PaperTrainConfig(TrainConfig):
 
 
 def run_name(config: PaperTrainConfig) -> str:
-    """Name of a run's folder, as the paper's code makes it.
+    """Return the name of a run's folder, as in the paper's code.
 
     >>> run_name(PaperTrainConfig(train_dataset_size=8, learning_rate=2e-5,
     ...     lr_scheduler_type="linear", reward_model_type="categorical"))
@@ -66,7 +66,7 @@ def run_name(config: PaperTrainConfig) -> str:
 
 
 def to_config(config: PaperTrainConfig) -> TrainConfig:
-    """Map onto the workflow's configuration; folders are named as the paper's code names them."""
+    """Map the flags onto the workflow's configuration; folders are named as in the paper's code."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
     run = config.output_dir or str(Path(config.log_dir) / config.data_subset / run_name(config))
     final = config.final_dir or f"{run}_peft_last_checkpoint"

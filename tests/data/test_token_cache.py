@@ -1,8 +1,8 @@
 import datetime
 import json
-import multiprocessing
 import os
-import warnings
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
@@ -268,24 +268,30 @@ def test_the_files_unused_for_longest_are_removed(tmp_path):
     assert cache.read("5" * 40) is None
 
 
-def _write_and_read(folder, both):
-    warnings.simplefilter("error")
-    cache, ids = TokenCache(folder), [list(range(n % 50)) for n in range(2000)]
-    both.wait(60)
-    for _ in range(60):
-        cache.write("a" * 40, ids)
-        assert cache.read("a" * 40) == ids
+_WRITER = """
+import sys, warnings
+from hidden_context.data.tokens.cache import TokenCache
+warnings.simplefilter("error")
+cache = TokenCache(sys.argv[1])
+ids = [list(range(n % 50)) for n in range(2000)]
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(60):
+    cache.write("a" * 40, ids)
+    assert cache.read("a" * 40) == ids
+"""
 
 
 def test_two_processes_write_the_same_file_at_once(tmp_path):
-    context = multiprocessing.get_context("fork")
-    arguments = (tmp_path, context.Barrier(2))
-    writers = [context.Process(target=_write_and_read, args=arguments) for _ in range(2)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, "-c", _WRITER, str(tmp_path)]
+    writers = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]
+    assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 2
     for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    assert [writer.communicate(timeout=60)[1] for writer in writers] == ["", ""]
+    assert [writer.returncode for writer in writers] == [0, 0]
     cache = TokenCache(tmp_path)
     assert files(cache) == ["a" * 40 + ".safetensors"]
     assert cache.read("a" * 40) == [list(range(n % 50)) for n in range(2000)]

@@ -161,7 +161,7 @@ def test_all_is_read_and_no_group_is_on_two_sides(real_data, name):
     votes = [not said.abstains for each in data.examples for said in each.judgements]
     assert (len(data.examples), len(set(data.groups)), sum(votes)) == COUNTS[name]
     divided = folds(data)
-    assert [fold.number for fold in divided] == [0, 1, 2, 3]
+    assert len(divided) == 4
     held_out = Counter()
     for fold in divided:
         train, test = (

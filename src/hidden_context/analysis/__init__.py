@@ -1,1 +1,1 @@
-"""What score files say: numbers with intervals, tests and comparisons."""
+"""Analysis of score files: numbers with intervals, tests and comparisons."""

@@ -1,4 +1,4 @@
-"""An analysis of score files: what it holds, and its file, ``analysis.json``."""
+"""The analysis of score files: its content, and its file ``analysis.json``."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _CAUSES_OF_VERSION_2: Final = {"disagreement": "shared_context", "epistemic": "i
 
 @dataclass(frozen=True)
 class Group:
-    """Numbers of the rows that share some labels; no labels means all rows.
+    """The numbers of the rows that share some labels; no labels means all rows.
 
     Attributes:
         labels: The labels, by column.
         record: The numbers.
-        intervals: By metric its interval by prompt, None where it is not defined; of risk
-            measures a mapping by measure.
+        intervals: By metric, the interval by prompt, None if it is not defined; for metrics by risk
+            measure, a mapping from measure to interval.
     """
 
     labels: dict[str, str]
@@ -45,26 +45,26 @@ class Group:
 
 @dataclass(frozen=True)
 class ScoresAnalysis:
-    """Numbers of one set of scores: a file's pairs, or its responses, by one reward model.
+    """The analysis of one set of scores: a file's pairs or responses, scored by one reward model.
 
     Attributes:
         file: The score file.
-        kind: What the groups' records are of.
-        name: The reward model's name in the columns; empty for pairs scored by a single one.
+        kind: Whether the records are of pairs or of responses.
+        name: The reward model's name in the columns; empty for pairs scored by a single model.
         head: The head that the raw outputs were read with, in its JSON form.
-        rows_left_out: Rows without a reward or a vote.
+        rows_left_out: Number of rows without a reward or a vote.
         groups: All rows, then the parts.
-        with_likelihood: Whether loss and accuracy use the checkpoint's annotators and answers, as
-            its ``likelihood.json`` says; otherwise no annotator is known.
+        with_likelihood: Whether loss and accuracy use the annotators and answers of the
+            checkpoint's ``likelihood.json``; otherwise no annotator is known.
         clusters: Number of prompts.
         calibration: ECE, Brier score, sharpness and reliability bins; None for responses.
         tests: Tests of hidden context and of caution.
-        votes: Predictions against votes, where pairs have several or annotators are known.
-        subset_differences: Of columns with two values, one part against the other.
+        votes: Predictions against votes, if pairs have several votes or annotators are known.
+        subset_differences: Differences between the two parts of each column with two values.
         borda: Borda counts of responses; None for pairs.
-        frontier: What each degree of caution costs and prevents.
-        contexts: Clusters of prompts by variance, where they were asked for.
-        confounds: Whether variance merely follows length or position.
+        frontier: Costs and benefits of each degree of caution.
+        contexts: Clusters of prompts by variance, if requested.
+        confounds: Tests of whether variance merely follows length or position.
     """
 
     file: str
@@ -91,10 +91,10 @@ class FileSections:
 
     Attributes:
         file: The file.
-        name: The name given to the reward model; empty where it was the only one.
+        name: The name given to the reward model; empty if it was the only one.
         style: Which benchmark: ``reward-bench``, ``reward-bench-2``, ``rm-bench``, ``judge-bench``.
-        ties: How many comparisons are ties.
-        rows_left_out: Rows without a score.
+        ties: Number of comparisons that are ties.
+        rows_left_out: Number of rows without a score.
         records: Overall, then the sections with their subsets.
     """
 
@@ -108,12 +108,12 @@ class FileSections:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Numbers of all score files, in the order of the files.
+    """The analysis of all score files, in the order of the files.
 
     Attributes:
         config: The options.
-        analyses: One entry per file and set of scores in it.
-        comparisons: Of two models on the same rows, where that was asked for.
+        analyses: One entry per file and set of scores in the file.
+        comparisons: Comparisons of two models on the same rows, if requested.
         sections: Accuracies by section of files in the style of a benchmark.
     """
 
@@ -136,17 +136,17 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def read_analysis(path: str | Path) -> dict[str, Any]:
-    """Read what ``analyze --output`` wrote for score files.
+    """Read an analysis that ``analyze --output`` wrote for score files.
 
     Args:
         path: The file.
 
     Returns:
-        Its content, brought to the present version.
+        The file's content, converted to the present version.
 
     Raises:
-        MissingFileError: If it does not exist.
-        DataError: If it is another kind of file, or of a version that is not read.
+        MissingFileError: If the file does not exist.
+        DataError: If it is another kind of file, or of an unsupported version.
     """
     content = read_json(path)
     found = content.get("format") if isinstance(content, dict) else None
@@ -170,7 +170,7 @@ def read_analysis(path: str | Path) -> dict[str, Any]:
 
 
 def _from_version_2(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename causes of variance, and leave out agreement, which took "equal" for contested."""
+    """Rename causes of variance, and drop agreement, which counted "equal" as contested."""
 
     def renamed(group: Mapping[str, Any]) -> dict[str, Any]:
         shares, names = group.get("variance_shares"), _CAUSES_OF_VERSION_2
@@ -187,13 +187,13 @@ def _from_version_2(content: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def naming_the_file(path: str | Path | None) -> Iterator[None]:
-    """Turn an error about an analysis's content into one that names its file.
+    """Turn an error about an analysis's content into an error that names its file.
 
     Args:
-        path: The file; None where the analysis was just made, so that the error is a bug.
+        path: The file; None if the analysis was just made, so that the error is a bug.
 
     Raises:
-        DataError: If the work inside fails on the file's content.
+        DataError: If the ``with`` block fails on the file's content.
     """
     from jinja2 import UndefinedError
 

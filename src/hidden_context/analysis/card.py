@@ -40,7 +40,7 @@ def check_card(file: str) -> Path:
 
 
 def write_card(analysis: ScoresAnalysis) -> Path:
-    """Write the numbers of pairs into the model card, replacing an earlier analysis.
+    """Write the analysis of pairs into the model card, replacing an earlier analysis.
 
     Args:
         analysis: The analysis of a file in the checkpoint's folder.
@@ -67,7 +67,7 @@ def write_card(analysis: ScoresAnalysis) -> Path:
 
 
 def card_section(analysis: ScoresAnalysis) -> str:
-    """Lay the numbers out in Markdown, between two marks."""
+    """Format the numbers in Markdown, between two marks."""
     level = analysis.groups[0].intervals["accuracy"].level
     lines = [
         _BEGIN,
@@ -93,5 +93,5 @@ def _row(group: Group) -> str:
         (share if metric == "accuracy" else estimate)(group.intervals.get(metric))
         for metric in _METRICS
     ]
-    # a label may hold what Markdown reads as a column's end
+    # a label may contain the character that ends a Markdown column
     return " | ".join([f"| {name.replace('|', chr(92) + '|')}", str(group.record.n), *cells]) + " |"

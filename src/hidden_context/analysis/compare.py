@@ -1,4 +1,4 @@
-"""Comparisons: of two reward models on the same rows, and of two parts of one file."""
+"""Comparisons of two reward models on the same rows, and of two parts of one file."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SAME_ROWS: Final = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of both models.
+    """One metric of both models, and its difference.
 
     Attributes:
         metric: ``accuracy``, ``loss``, ``brier``, ``r2``, ``r2_within`` or ``accuracy_at/{risk}``.
-        first: Of the first model.
-        second: Of the second.
+        first: The first model's value.
+        second: The second model's value.
         difference: Second minus first, with its interval by prompt.
-        p_value: Of no difference, by exchanging the models at random prompts; None where there is
-            a single prompt.
+        p_value: p-value of no difference, by exchanging the models at random prompts; None if there
+            is only one prompt.
     """
 
     metric: str
@@ -43,14 +43,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the pairs that both scored.
+    """A comparison of two models on the pairs that both scored.
 
     Attributes:
         first: The first model's score file.
-        second: The second's.
-        pairs: How many pairs both have.
-        clusters: Of how many prompts.
-        differences: One for each metric that both have.
+        second: The second model's score file.
+        pairs: Number of pairs that both models scored.
+        clusters: Number of prompts of these pairs.
+        differences: One for each metric that both models have.
     """
 
     first: str
@@ -69,14 +69,14 @@ def compare(
 
     Args:
         first: The first model's pairs with their facts, and their numbers.
-        second: The second model's.
+        second: The second model's pairs and numbers.
         resampling: How intervals are made.
 
     Returns:
         The comparison, by prompt.
 
     Raises:
-        DataError: If the files are not of the same rows.
+        DataError: If the files do not have the same rows.
     """
     places = _same_rows(first[0], second[0])
     cluster = first[0].facts.cluster[places[0]]
@@ -122,14 +122,14 @@ def _same_rows(first: PairScores, second: PairScores) -> tuple[Codes, ...]:
 
 @dataclass(frozen=True)
 class SubsetDifference:
-    """The metrics of two parts, and their differences.
+    """The differences in metrics between the two parts of a file.
 
     Attributes:
         column: The column that has exactly two values.
-        first: One of them.
-        second: The other.
-        differences: By metric, the second part's number minus the first's. Prompts that have rows
-            in both parts are drawn with both, so that what they share cancels.
+        first: The first value.
+        second: The second value.
+        differences: By metric, the second part's number minus the first part's. A prompt with rows
+            in both parts is resampled with all its rows, so that shared effects cancel.
     """
 
     column: str

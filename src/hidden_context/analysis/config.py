@@ -72,10 +72,10 @@ class ScoreFileOptions:
 
 @dataclass(frozen=True)
 class AnalyzeConfig(ScoreFileOptions, SummarizeConfig):
-    """Options of ``hidden-context analyze``: score files, or the paper's tables without any.
+    """Options of ``hidden-context analyze``: for score files, or for the paper's tables if none.
 
     Raises:
-        ConfigError: If an option belongs to the other of these two.
+        ConfigError: If an option belongs to the other use.
     """
 
     files: list[str] = option(
@@ -135,10 +135,10 @@ def check_output(output: str | Path, inputs: Iterable[str | Path]) -> None:
 
     Args:
         output: The file to write.
-        inputs: The files to read, there or not.
+        inputs: The files to read, whether or not they exist.
 
     Raises:
-        ConfigError: If the output is one of them, by whatever path.
+        ConfigError: If the output is an input, even under a different path.
     """
     resolved = Path(output).resolve()
     if any(Path(path).resolve() == resolved for path in inputs):

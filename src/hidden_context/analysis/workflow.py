@@ -1,4 +1,4 @@
-"""Analysis of score files: numbers with intervals by prompt, whole and by label."""
+"""Analysis of score files: numbers with intervals by prompt, for all rows and by label."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _analysis(
     variance: Floats | None,
     **own: Any,
 ) -> analysis_file.ScoresAnalysis:
-    """Complete the analysis of pairs or responses, given the variance of each row."""
+    """Complete the analysis of pairs or responses with each row's variance."""
     resampling, labels = _resampling(config), intervals.group_labels(scores, config.by)
     groups = [
         analysis_file.Group(group, record(rows), moments.intervals(rows, resampling))
@@ -132,8 +132,8 @@ def contexts_of(
     """Find clusters of prompts by variance.
 
     Returns:
-        The clusters, and each row's place among their prompts, ``(N,)``; None without a
-        variance, or without two prompts whose texts were kept.
+        The clusters, and each row's place among their prompts, ``(N,)``; None if there is no
+        variance, or if fewer than two prompts have kept texts.
     """
     facts = scores.facts
     if variance is None or not facts.prompts:
@@ -197,27 +197,27 @@ def _check_measures(measures: dict[str, RiskMeasure], head: Head, scores: Scores
 
 
 def run(config: AnalyzeConfig) -> analysis_file.Analysis:
-    """Analyse score files, and write the numbers if asked to.
+    """Analyse score files, and write the numbers if requested.
 
     Args:
         config: The files, how to read them, groups, risk measures and resampling.
 
     Returns:
-        One entry per file and set of scores in it, and the comparison that was asked for.
+        One entry per file and set of scores in the file, and the requested comparison.
 
     Raises:
         ConfigError: If there is no file, the head, a risk measure or a column to group by is
             unknown, or the output is one of the inputs.
         MissingFileError: If a file does not exist.
         DataError: If a file cannot be used, or two models to compare scored different rows.
-        CheckpointError: If a checkpoint's head, or what it learned beside its network, is damaged.
+        CheckpointError: If a checkpoint's head, or its learned likelihood, is damaged.
         StorageError: If the output cannot be written.
     """
     from hidden_context import risk
 
     if not config.files:
         raise ConfigError("no score file is named.")
-    # a wrong name is told before any file is read
+    # report a wrong name before any file is read
     measures = {name: risk.parse(name) for name in (text.strip() for text in config.risk)}
     if config.output:
         beside = [path for file in config.files for path in heads.head_files_of(file)]

@@ -1,4 +1,4 @@
-r"""Four baselines, a constant, length, logistic regression and ridge, and how they predict votes.
+r"""Four baselines that predict votes: a constant, length, logistic regression and ridge.
 
 A pair is seen as the difference of its responses, and no baseline has an intercept: exchanging the
 sides of a pair exchanges its two probabilities, :math:`P(a \succ b) + P(b \succ a) = 1`.
@@ -21,13 +21,13 @@ from hidden_context.statistics.votes.losses import cross_entropy
 PENALTIES: Final = tuple(10.0 ** (-step / 2) for step in range(-2, 11))
 """Penalties per vote that are tried, from the strongest, 10, to the weakest, 10⁻⁵."""
 
-# So many penalties in a row without a better held-out loss end the search.
+# The search ends after this many penalties in a row without a better held-out loss.
 _PATIENCE: Final = 2
-# A share that ridge regression predicts is cut here: outside it is no probability.
+# Shares that ridge regression predicts are cut at this distance from 0 and 1.
 _LEAST_SHARE: Final = 0.02
 # Keeps the weight of length finite where all votes follow it.
 _LENGTH_PENALTY: Final = 1e-4
-# of a single vote nothing can be contested
+# a pair with a single vote cannot be contested
 _FEWEST_VOTES: Final = 2
 
 Name = Literal["constant", "length", "logistic", "ridge"]
@@ -56,11 +56,11 @@ class Baseline:
     held_out: dict[float, float] = dataclasses.field(default_factory=dict)
 
     def log_prob_first(self, pairs: VotedPairs) -> Floats:
-        """Log-probability that somebody prefers the first response, in nats, of shape ``(C,)``."""
+        """Return log-probabilities of preferring the first response, in nats, of shape ``(C,)``."""
         return self.log_probs(pairs)[0]
 
     def log_probs(self, pairs: VotedPairs) -> tuple[Floats, Floats]:
-        """Log-probabilities of the first and of the second response, each of shape ``(C,)``."""
+        """Return log-probabilities of the first and second response, each of shape ``(C,)``."""
         if self.name == "constant":
             score = np.zeros(len(pairs))
         elif self.name == "length":
@@ -94,7 +94,7 @@ def fit_baselines(train: VotedPairs, folds: int = FOLDS, seed: int = 0) -> dict[
 
 
 def _by_length(train: VotedPairs) -> Baseline:
-    """Logistic regression on the difference in length alone."""
+    """Fit a logistic regression on the difference in length alone."""
     spread = float(train.lengths.std()) or 1.0
     length = dataclasses.replace(train, features=train.lengths[:, None] / spread)
     return Baseline("length", LogisticRegression(length).fit(_LENGTH_PENALTY) / spread)
@@ -135,7 +135,7 @@ def fit_linear(
 
 
 def vote_metrics(first: Floats, second: Floats, pairs: VotedPairs) -> dict[str, float]:
-    """Measure probabilities against votes.
+    """Measure predicted probabilities against votes.
 
     Args:
         first: Log-probability of each pair's first response, in nats, of shape ``(C,)``.
@@ -161,7 +161,7 @@ def vote_metrics(first: Floats, second: Floats, pairs: VotedPairs) -> dict[str, 
 
 
 def contested_auroc(score: Floats, pairs: VotedPairs) -> float:
-    """Probability that a contested pair scores higher than another, ties counted ½.
+    """Return the probability that a contested pair outscores an uncontested pair; ties count ½.
 
     Args:
         score: Higher for pairs that are held to be contested, of shape ``(C,)``.

@@ -1,8 +1,8 @@
 """Linear and logistic regression on pairs of responses, many of which share a response.
 
 A pair's features are the difference of two rows of the responses' features. Thousands of pairs are
-often made of some hundred responses, so the sums over pairs are taken on responses, which is some
-tens of times faster than on a matrix of differences.
+often made of some hundred responses, so the sums over pairs are taken on responses. This is some
+tens of times faster than sums on a matrix of differences.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOLERANCE: Final = 1e-12
 
 
 def distinct_rows(features: NDArray[np.floating]) -> tuple[Codes, Codes]:
-    """Find equal rows.
+    """Find the distinct rows of a matrix.
 
     Args:
         features: Of shape ``(R, D)``.
@@ -32,7 +32,7 @@ def distinct_rows(features: NDArray[np.floating]) -> tuple[Codes, Codes]:
         The place of one of each among the R, of shape ``(U,)``; and which of the U each row is, of
         shape ``(R,)``.
     """
-    # one number a row tells rows apart, up to rounding; what it confuses is looked at
+    # one number for each row tells rows apart, up to rounding; rows that it confuses are noticed
     direction = np.sqrt(np.linspace(1, 2, features.shape[1]))
     _, rows, place = np.unique(features @ direction, return_index=True, return_inverse=True)
     place = place.reshape(-1)
@@ -64,7 +64,7 @@ class _Linear:
         self.share, self.weight = pairs.share, pairs.votes / pairs.votes.sum()
 
     def _products(self, weight: Floats) -> Floats:
-        """Weighted products of the pairs' features, of shape ``(D, D)``."""
+        """Return weighted products of the pairs' features, of shape ``(D, D)``."""
         laplacian = self.pairs.T @ diags_array(weight) @ self.pairs
         return self.features.T @ (laplacian @ self.features)
 
@@ -73,7 +73,7 @@ class _Linear:
         return self.features.T @ (self.pairs.T @ values)
 
     def _whole(self, weights: Floats) -> Floats:
-        """Weights of all features."""
+        """Return the weights of all features."""
         found = np.zeros(self.num_features)
         found[self.varies] = weights if self.back is None else self.back.T @ weights
         return found
@@ -91,7 +91,7 @@ class LogisticRegression(_Linear):
         self.weights = np.zeros(self.features.shape[1])
 
     def fit(self, penalty: float) -> Floats:
-        """Fit with a penalty λ in nats per vote; weights of shape ``(D,)``."""
+        """Fit with a penalty λ in nats per vote, and return weights of shape ``(D,)``."""
         loss, score = self._loss(self.weights, penalty)
         for _ in range(_MOST_STEPS):
             chance = special.expit(score)
@@ -132,5 +132,5 @@ class RidgeRegression(_Linear):
         self.slope = self.axes.T @ self._sums(self.weight * (self.share - 0.5))
 
     def fit(self, penalty: float) -> Floats:
-        """Fit with a penalty λ per vote; weights of shape ``(D,)``."""
+        """Fit with a penalty λ per vote, and return weights of shape ``(D,)``."""
         return self._whole(self.axes @ (self.slope / (self.curve.clip(min=0) + penalty)))

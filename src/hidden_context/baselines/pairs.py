@@ -58,7 +58,7 @@ class VotedPairs:
             raise ConfigError("shares have to lie in [0, 1], and numbers of votes above 0.")
 
     def __len__(self) -> int:
-        """Number C of pairs."""
+        """Return the number C of pairs."""
         return len(self.share)
 
     @property
@@ -67,17 +67,17 @@ class VotedPairs:
         return self.lengths[self.first] - self.lengths[self.second]
 
     def take(self, chosen: Codes | Booleans) -> VotedPairs:
-        """Take some of the pairs, indices or a mask; the responses stay as they are."""
+        """Take some of the pairs, by indices or a mask; the responses stay as they are."""
         names = ("first", "second", "share", "votes", "equal")
         taken = {n: each[chosen] for n in names if (each := getattr(self, n)) is not None}
         return dataclasses.replace(self, **taken)
 
     def swapped(self) -> VotedPairs:
-        """The same pairs with their sides exchanged."""
+        """Return the same pairs with their sides exchanged."""
         return dataclasses.replace(self, first=self.second, second=self.first, share=1 - self.share)
 
     def folds(self, count: int = FOLDS, seed: int = 0) -> list[tuple[Booleans, Booleans]]:
-        """Divide the pairs by group (see ``group_folds``)."""
+        """Divide the pairs into folds by group (see ``group_folds``)."""
         groups = np.stack([self.groups[self.first], self.groups[self.second]], axis=1)
         return list(group_folds(groups, count, seed))
 
@@ -85,11 +85,11 @@ class VotedPairs:
 def group_folds(
     groups: Codes, count: int = FOLDS, seed: int = 0
 ) -> Iterator[tuple[Booleans, Booleans]]:
-    """Divide pairs into folds by group, so that no group is on two sides.
+    """Divide pairs into folds by group, so that no group is both learned from and held out.
 
-    A pair of two groups is held out where both are, and learned from where neither is; a pair with
-    one group on each side is in neither part. Groups are shuffled, and fold k is every
-    ``count``-th. Where there is one group alone, each pair is its own.
+    A pair of two groups is held out if both groups are, and learned from if neither is. A pair with
+    one group on each side is in neither part. Groups are shuffled, and fold k takes every
+    ``count``-th group. If there is only one group, each pair is its own group.
 
     Args:
         groups: Group of each of the two responses, of shape ``(C, 2)``.

@@ -1,4 +1,4 @@
-"""Finding the context: which prompts carry the hidden variance, and what else it may follow."""
+"""Contexts: the prompts that carry hidden variance, and what else the variance may follow."""
 
 from hidden_context.contexts.confounds import Confound, context_beyond_length, length_confounds
 from hidden_context.contexts.find import Context, Contexts, Topic, find_contexts

@@ -1,4 +1,4 @@
-"""What hidden variance may follow besides the context: length, and position."""
+"""Confounds: length and position, which hidden variance may follow besides the context."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS: Final = {
 
 @dataclass(frozen=True)
 class Confound:
-    """How hidden variance goes with something that is not the context.
+    """Correlation of hidden variance with something other than the context.
 
     Attributes:
         name: ``length``, ``length_difference`` or ``position``.
@@ -94,7 +94,7 @@ def length_confounds(
 def spearman_interval(
     x: Floats, y: Floats, cluster: Codes, *, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    r"""Spearman's rank correlation, with an interval by cluster.
+    r"""Compute Spearman's rank correlation, with an interval by cluster.
 
     With u and v the mid-ranks over n, the correlation is :math:`\rho = C / \sqrt{AB}`, where
     C, A and B are the covariance of u and v and their variances. Its influence function
@@ -104,8 +104,9 @@ def spearman_interval(
         \psi^C_i = \tilde u_i \tilde v_i + \frac1n \sum_j K(x_i, x_j) \tilde v_j
         + \frac1n \sum_j K(y_i, y_j) \tilde u_j - 3C
 
-    has what each row does to the others' ranks, K being 1 where the first is smaller and ½ where
-    both are equal. The mean of :math:`\rho + \psi_i` is then drawn by cluster, as a mean is.
+    includes what each row does to the ranks of the other rows. K is 1 if its first argument is
+    smaller, and ½ if both are equal. The interval comes from the mean of :math:`\rho + \psi_i`,
+    resampled by cluster.
 
     Args:
         x: ``(n,)``, not constant.
@@ -138,7 +139,7 @@ def _centred_ranks(values: Floats) -> Floats:
 
 
 def _pull(order: Floats, weights: Floats) -> Floats:
-    """For each row i the mean over j of weights[j] where order[i] < order[j], half where equal."""
+    """Average over j, for each row i, weights[j] where order[i] < order[j], half where equal."""
     _, group = np.unique(order, return_inverse=True)
     by_value = np.bincount(group, weights=weights)
     above = by_value.sum() - np.cumsum(by_value)
@@ -168,10 +169,10 @@ def _sentence(name: str, correlation: Interval, prompts: int) -> str:
 def context_beyond_length(
     variance: Floats, length: Floats, cluster: Codes, context: Codes, *, seed: int = 0
 ) -> Interval:
-    r"""Share of the ranks of hidden variance that contexts explain beyond both lengths.
+    r"""Return the share of the ranks of hidden variance that contexts explain beyond both lengths.
 
-    With R² of least squares on the mid-ranks of total length and |length difference|, and R²₊ with
-    an indicator of each context beside them, it is the partial R²,
+    The share is a partial R². Here R² comes from least squares on the mid-ranks of total length and
+    |length difference|, and R²₊ from the same fit with an indicator of each context added:
 
     .. math:: (R^2_+ - R^2) / (1 - R^2).
 
@@ -214,7 +215,7 @@ def context_beyond_length(
 
 
 def _residual(moments: Floats, count: int) -> Floats:
-    """Residual sum of squares of the last column on the first ``count`` ones."""
+    """Return the residual sum of squares of the last column on the first ``count`` columns."""
     inner, cross = moments[..., :count, :count], moments[..., :count, -1:]
     # a resample may lack a context: the pseudo-inverse leaves its column out
     solved = np.linalg.pinv(inner, hermitian=True) @ cross

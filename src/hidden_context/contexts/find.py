@@ -1,4 +1,4 @@
-"""Which prompts carry the hidden variance: contexts found from texts and variances."""
+"""Finding the prompts that carry hidden variance: contexts found from texts and variances."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Contexts:
     assignment: Codes
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what analysis.json holds."""
+        """Return the entries of ``analysis.json``."""
         return {name: value for name, value in to_plain(self).items() if name != "assignment"}
 
 
@@ -98,9 +98,10 @@ def find_contexts(
 ) -> Contexts:
     """Find the prompts that carry hidden variance.
 
-    Prompts become vectors. Where these predict the variance of prompts that were not looked at,
-    contexts are levels of that variance, and each is divided into topics by its text; else contexts
-    are clusters of text alone. Either way a prompt's own variance has no say in where it goes.
+    Prompts become vectors. If the vectors predict the variance of held-out prompts, contexts are
+    levels of the predicted variance, and each context is divided into topics by its text.
+    Otherwise contexts are clusters of text alone. Either way, a prompt's own variance does not
+    decide its context.
 
     Args:
         prompts: Distinct prompts, by number.

@@ -1,9 +1,9 @@
 """Groups of prompts: by the hidden variance that their text predicts, or by text alone.
 
 Clusters of text alone need not follow the variance: prompts that differ in one word that matters
-are neighbours. So the text is asked what it says of the variance. Each prompt's variance is
-predicted by a ridge regression on *other* prompts, which keeps the levels honest: no prompt is put
-into the high level because its own variance happens to be high.
+are neighbours. So the variance is predicted from the text, for each prompt by a ridge regression on
+*other* prompts. This keeps the levels honest: no prompt is put into the high level because its own
+variance happens to be high.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIGNIFICANCE: Final = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """Levels of variance.
+    """Levels of hidden variance, one for each prompt.
 
     Attributes:
         label: Each prompt's level, 0 to L − 1, of shape ``(P,)``.
@@ -36,7 +36,7 @@ class Levels:
 
     @property
     def count(self) -> int:
-        """How many levels, L; 1 where the text says nothing of the variance."""
+        """Number of levels, L; 1 if the text says nothing about the variance."""
         return int(self.label.max()) + 1
 
 
@@ -44,9 +44,9 @@ def find_levels(vectors: Floats, mean_variance: Floats, max_levels: int, seed: i
     r"""Group prompts by the variance that their text predicts.
 
     The target is :math:`y = \ln(v + 0.01\,\bar v)` of the prompts' mean variances v. Its
-    cross-fitted prediction is divided by k-means, with as many levels as the silhouette says.
-    Neighbouring levels whose y do not differ (Welch's test, p ≥ 0.01) are then put together. Where
-    the prediction does not go with y at all (one-sided p ≥ 0.01), there is one level.
+    cross-fitted prediction is divided by k-means, with as many levels as the silhouette chooses.
+    Neighbouring levels whose y do not differ (Welch's test, p ≥ 0.01) are then merged. If the
+    prediction does not correlate with y (one-sided p ≥ 0.01), there is one level.
 
     Args:
         vectors: ``(P, d)``, the prompts.
@@ -127,9 +127,9 @@ def cluster_by_silhouette(points: Floats, max_clusters: int, seed: int) -> Codes
 
     .. math:: s = \frac1n \sum_i \frac{b_i - a_i}{\max(a_i, b_i)},
 
-    with a the mean distance of a point to its own cluster and b to the next one. The smallest k
-    within 0.01 of the best is taken. The silhouette is that of at most 2000 points, the same ones
-    for every k; above 20 000 points k-means works in mini-batches.
+    with a the mean distance of a point to its own cluster and b to the next cluster. The smallest k
+    within 0.01 of the best is taken. The silhouette is computed on at most 2000 points, the same
+    points for every k. Above 20 000 points, k-means works in mini-batches.
 
     Args:
         points: ``(P, d)``.

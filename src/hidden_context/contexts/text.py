@@ -1,4 +1,4 @@
-"""Prompts as vectors of few numbers, and the terms by which clusters of prompts differ."""
+"""Prompts as short vectors, and the terms that set clusters of prompts apart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPEAKER: Final = re.compile(r"(?:\A|(?<=\s))(?:Human|Assistant|User|System)\s*:
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Prompts as numbers.
+    """Prompts as vectors, with the terms that stand in them.
 
     Attributes:
         vectors: ``(P, d)``, rows of length 1 (0 for a prompt without any known term).
@@ -36,7 +36,7 @@ class Texts:
 
 
 def clean(prompt: str) -> str:
-    r"""Return a prompt without the marks of its speakers, cut where it is very long.
+    r"""Return a prompt without the marks of its speakers, cut if it is very long.
 
     >>> clean("Human: Hi there\n\nAssistant: Hello.\n\nHuman: Why? Assistant:")
     'Hi there Hello. Why?'
@@ -129,11 +129,12 @@ def _reduced(matrix: Any, seed: int) -> Floats:
 
 
 def log_odds(inside: Floats, outside: Floats, prompts: int) -> Floats:
-    r"""How much more a term stands in a cluster's prompts than in the others, as z-scores.
+    r"""Return z-scores that say how typical each term is of a cluster's prompts.
 
-    With :math:`y_w` the number of the cluster's prompts that hold term w, :math:`y'_w` that of the
-    others, and a prior :math:`\alpha_w` in proportion to both together that weighs as much as ten
-    prompts' terms,
+    A term is typical if it stands in more of the cluster's prompts than in the other prompts.
+    :math:`y_w` is the number of the cluster's prompts that hold term w, and :math:`y'_w` the number
+    of other prompts that hold it. The prior :math:`\alpha_w` is proportional to their sum, and
+    weighs as much as the terms of ten prompts:
 
     .. math:: \delta_w = \ln\frac{y_w + \alpha_w}{n + \alpha_0 - y_w - \alpha_w}
         - \ln\frac{y'_w + \alpha_w}{n' + \alpha_0 - y'_w - \alpha_w}, \qquad
@@ -165,7 +166,7 @@ def distinctive_terms(
 ) -> list[list[str]]:
     """Name the terms by which each cluster differs from the rest.
 
-    A term with a word of an already chosen one says little new and is left out.
+    A term that shares a word with an already chosen term says little new and is left out.
 
     Args:
         counts: ``(P, V)`` sparse 0/1, which term stands in which prompt.

@@ -1,4 +1,4 @@
-"""A table of annotators beside the data: age, country, answers to a survey and the like."""
+"""Annotator tables beside the data, with columns such as age, country or survey answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEDY = 'Write one row for each annotator: {"annotator": "r12", "age": "30-39"
 
 
 def annotators_path(data_path: str | Path) -> Path:
-    """Say where the table of annotators lies beside a data file.
+    """Return the path of the annotator table that belongs to a data file.
 
     >>> annotators_path("people/votes.jsonl.gz").as_posix()
     'people/votes.annotators.jsonl'
@@ -29,16 +29,16 @@ def annotators_path(data_path: str | Path) -> Path:
 
 
 def read_annotators(path: str | Path) -> Covariates:
-    """Read a table of annotators: one row each, and a column for each thing that is known.
+    """Read a table that has one row for each annotator and one column for each known fact.
 
     Args:
-        path: JSON Lines, JSON, parquet or CSV, plain or gzip, with the column ``annotator`` and
-            any others, each text or a number; null, or an empty cell, is not known. A column of a
-            CSV file holds numbers where every cell that is not empty is one.
+        path: A file in JSON Lines, JSON, parquet or CSV, plain or gzip, with the column
+            ``annotator``. Values in other columns are text or numbers; null and empty cells are
+            unknown values. In CSV, a column holds numbers if every filled cell is a number.
 
     Returns:
-        For each annotator, by name as text, the values that are known: text unchanged, numbers
-        as floats.
+        The known values for each annotator's name. Names are text; text values are unchanged and
+        numbers are floats.
 
     Raises:
         MissingFileError: If there is no such file.
@@ -66,7 +66,7 @@ def read_annotators(path: str | Path) -> Covariates:
 
 
 def write_annotators(path: str | Path, known: Mapping[str, Mapping[str, str | float]]) -> int:
-    """Write a table of annotators that ``read_annotators`` reads; return their number.
+    """Write an annotator table for ``read_annotators``; return the number of annotators.
 
     Raises:
         StorageError: If it cannot be written.
@@ -80,7 +80,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _with_numbers(rows: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
-    """Make numbers of the CSV columns that hold numbers alone; the names stay text."""
+    """Convert CSV columns that hold only numbers to floats; annotator names stay text."""
     names = [name for name in (rows[0][1] if rows else ()) if name != "annotator"]
     numeric = [name for name in names if all(_is_number(row[name]) for _, row in rows)]
     return [

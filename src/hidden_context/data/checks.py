@@ -1,4 +1,4 @@
-"""Checks of single values of a row: each returns the value, or an error that names its place."""
+"""Checks of single values: each returns the value or raises an error that names file and line."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _is_finite(value: Any) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -86,7 +86,7 @@ def read_number(
         low: The least value allowed.
         high: The greatest.
         remedy: What to do where the value is something else.
-        kind: ``an integer`` takes whole numbers alone.
+        kind: ``an integer`` allows only whole numbers.
 
     Raises:
         DataError: If the value is something else.
@@ -138,7 +138,7 @@ def read_annotator(value: Any, field: str, place: Place = NOWHERE) -> str | int 
     """
     if value is None or value == "":
         return None
-    if isinstance(value, float) and value.is_integer():  # as tables with nulls hold integers
+    if isinstance(value, float) and value.is_integer():  # as in tables with nulls
         return int(value)
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return value
@@ -150,7 +150,7 @@ def read_annotator(value: Any, field: str, place: Place = NOWHERE) -> str | int 
 def read_list(
     value: Any, field: str, place: Place, remedy: str, what: str, count: int | None = None
 ) -> list[Any]:
-    """Check that a value is a list that holds something.
+    """Check that a value is a list with at least one entry.
 
     Args:
         value: The value of the column.
@@ -158,7 +158,7 @@ def read_list(
         place: Where the row stands, for the error.
         remedy: What to do where the value is something else.
         what: What the list holds, in the singular.
-        count: How many responses it has to hold one for; None for any number of entries.
+        count: The number of entries, one for each response; None for any number.
 
     Raises:
         DataError: If it is missing, no list, empty, or of another length.
@@ -180,7 +180,7 @@ def read_conversation(value: Any, field: str, place: Place = NOWHERE) -> Convers
     """Check that a value is text or a list of chat messages.
 
     Returns:
-        The text itself, or the messages without the keys whose value is null, their content text.
+        The text, or the messages without null keys and with their content as text.
 
     Raises:
         DataError: If it is something else, naming file, line and field.
@@ -203,7 +203,7 @@ def read_messages(
 
 
 def _check_text(text: str, field: str, place: Place) -> None:
-    """Refuse half characters: tokenizers and UTF-8 cannot hold them."""
+    """Check for lone surrogates, which tokenizers and UTF-8 cannot represent."""
     if text.isascii():
         return
     try:
@@ -214,13 +214,13 @@ def _check_text(text: str, field: str, place: Place) -> None:
 
 
 def _read_message(message: Any, field: str, place: Place) -> Message:
-    """Check a chat message; without content it calls tools."""
+    """Check a chat message, which needs either content or tool calls."""
     if not isinstance(message, dict):
         problem = f"a chat message is needed, not {describe(message)}"
         raise place.error(problem, field, _MESSAGE_REMEDY)
     content = message.get("content")
     if len(message) == 2 and isinstance(content, str) and isinstance(message.get("role"), str):
-        _check_text(content, field, place)  # nearly all of them, so in a hurry
+        _check_text(content, field, place)  # the fast path, for nearly all messages
         return message
     message = drop_nulls(message)
     content, calls = message.get("content"), message.get("tool_calls", [])

@@ -1,7 +1,7 @@
-"""Conversations as text or as chat messages: joining, splitting into turns, shared beginnings.
+"""Conversations as text or chat messages: join them, split them into turns, find shared prompts.
 
-Two spellings are read throughout. A *text* may be a dialogue in the way of HH-RLHF, whose turns
-begin with ``Human:`` and ``Assistant:`` after a blank line; a list of *chat messages* holds
+Conversations come in two formats. A *text* may be a dialogue in the format of HH-RLHF, where turns
+begin with ``Human:`` and ``Assistant:`` after a blank line. A list of *chat messages* holds
 dictionaries with ``role`` and ``content``.
 """
 
@@ -19,7 +19,7 @@ ASSISTANT_TURN = "\n\nAssistant:"
 
 # A line break of Unix, Windows or old Macs.
 _BREAK = r"(?:\r\n|\n|\r(?!\n))"
-# The first is apart: the others are found twice as fast by the line break that they begin with.
+# The first turn has its own pattern: searching for a line break finds the others twice as fast.
 _FIRST_TURN = re.compile(r"\s*(Human|Assistant):")
 _TURN = re.compile(rf"{_BREAK}[ \t]*{_BREAK}[ \t]*(Human|Assistant):")
 _TURN_ON_NEXT_LINE = re.compile(rf"{_BREAK}\s*(Human|Assistant):")
@@ -27,10 +27,10 @@ _ROLE_NAMES = {"user": "Human", "human": "Human", "assistant": "Assistant"}
 
 
 def _marks(text: str) -> list[re.Match[str]]:
-    """Find the marks that open turns after a blank line, or after any line break.
+    """Find the marks that open turns after a blank line, or else after any line break.
 
-    A line break alone counts only where the dialogue has no answer otherwise, as an answer may
-    quote a dialogue.
+    A single line break counts only if the dialogue would otherwise have no answer, because an
+    answer may quote a dialogue.
     """
     first = _FIRST_TURN.match(text)
     found, start = ([first], first.end()) if first else ([], 0)
@@ -43,7 +43,7 @@ def _marks(text: str) -> list[re.Match[str]]:
 def message_text(message: Message) -> str:
     """Return what a message says: its content, then its tool calls as JSON."""
     content = message.get("content") or ""
-    if not isinstance(content, str):  # a row as it was read
+    if not isinstance(content, str):  # a raw row may hold a list of parts
         content = "".join(part.get("text") or "" for part in content)
     calls = [*(message.get("tool_calls") or ()), message.get("function_call")]
     if calls == [None]:
@@ -57,13 +57,13 @@ def message_text(message: Message) -> str:
 
 
 def join(prompt: Conversation, response: Conversation) -> Conversation:
-    r"""Put a response behind its prompt.
+    r"""Append a response to its prompt.
 
-    Two texts are concatenated as they are, except that a dialogue whose last turn is the human's
-    gets the words ``Assistant:`` between, spelt as in HH-RLHF's training texts
-    (``"\n\nAssistant: " + response``), and one that ends in a bare ``Assistant:`` a space.
-    Messages and a text become messages with an assistant turn at the end; a text and messages
-    become a user turn followed by the messages.
+    Two texts are concatenated as they are, with two exceptions. If the last turn of a dialogue is
+    the human's, ``Assistant:`` goes between, spelt as in HH-RLHF's training texts
+    (``"\n\nAssistant: " + response``). If a dialogue ends in a bare ``Assistant:``, a space goes
+    between. Messages and a text become messages with an assistant turn at the end. A text and
+    messages become a user turn followed by the messages.
 
     Args:
         prompt: The conversation so far.
@@ -81,7 +81,7 @@ def join(prompt: Conversation, response: Conversation) -> Conversation:
 
 
 def join_texts(prompt: str, response: str) -> str:
-    """Put a response text behind a prompt text; see ``join``."""
+    """Append a response text to a prompt text; see ``join``."""
     turns = _marks(prompt)
     if not turns:
         return prompt + response
@@ -98,9 +98,9 @@ def join_texts(prompt: str, response: str) -> str:
 def assistant_text(prompt: str, response: str) -> str:
     """Return the text that is scored for a response to a prompt.
 
-    That is the prompt from its first ``"Human: "`` on, then the response (so a system text before
-    the dialogue is left out, as the models were trained without). Prompts that do not end in
-    ``"Assistant: "`` are joined as ``join`` says.
+    The text is the prompt from its first ``"Human: "`` on, then the response. A system text before
+    the dialogue is left out because the models were trained without one. Prompts that do not end
+    in ``"Assistant: "`` are joined as in ``join``.
 
     Args:
         prompt: All that comes before the response.
@@ -117,14 +117,15 @@ def last_turns(conversation: Conversation, prompt: Conversation | None = None) -
 
     Args:
         conversation: A text or chat messages.
-        prompt: What it begins with, where that is known: the response is all that follows.
-            Otherwise it is the last ``Assistant:`` turn of a text, and of messages what was said
-            since the last human turn that has an answer, such as tool calls and their results.
+        prompt: The start of the conversation, if known; the response is then the rest. Without
+            a prompt, the response of a text is its last ``Assistant:`` turn. The response of
+            messages is everything after the last human turn with an answer, such as tool calls and
+            their results.
 
     Returns:
         The human turn and the response, both stripped and with plain line breaks. Human turns
-        after the last answer are in neither. The first is empty where nothing stands before the
-        response, the second where there is no answer.
+        after the last answer are left out. The human turn is empty if nothing stands before the
+        response; the response is empty if there is no answer.
     """
     known = bool(prompt) and conversation[: len(prompt or "")] == prompt
     turns = _turns(conversation, len(prompt or "") if known else 0)
@@ -147,10 +148,10 @@ def last_turns(conversation: Conversation, prompt: Conversation | None = None) -
 
 
 def _turns(conversation: Conversation, start: int = 0) -> list[tuple[str, str]]:
-    """List the turns from a place on, by role and text; what a turn has before it is left out.
+    """List the role and text of each turn from ``start`` on; a turn that spans it is cut there.
 
-    Text without marks is an answer, and so is what follows the start within a turn. Text before
-    the first mark of a whole dialogue is no turn.
+    Text without marks is an answer. If ``start`` lies within a turn, the rest of the turn is an
+    answer too. Text before the first mark of a whole dialogue is not a turn.
     """
     turns: list[tuple[str, str]] = []
     if isinstance(conversation, str):
@@ -185,9 +186,9 @@ def common_prefix_length(first: Sequence[Any], second: Sequence[Any]) -> int:
 def shared_prompt(chosen: Conversation, rejected: Conversation) -> Conversation:
     """Find the prompt that two full conversations have in common.
 
-    For dialogues in text it ends with the last ``Assistant:`` both share; for other texts it is
-    the common beginning, cut before the last white space in it; for messages it is all messages
-    both share at the start, leaving each side at least one.
+    In dialogues, the prompt ends with the last ``Assistant:`` that both texts share. In other
+    texts, the prompt is the shared beginning, cut before its last white space. In messages, the
+    prompt is all messages that both sides share at the start, but each side keeps at least one.
 
     Args:
         chosen: The preferred conversation, prompt included.
@@ -216,8 +217,8 @@ def split_response(conversation: Conversation) -> tuple[Conversation, Conversati
         conversation: A text or chat messages.
 
     Returns:
-        The prompt and the response; the prompt is empty where the conversation does not end in an
-        assistant's turn after another.
+        The prompt and the response; the prompt is empty if the conversation does not end in an
+        assistant turn after another turn.
     """
     if not isinstance(conversation, str):
         ends = len(conversation) > 1 and conversation[-1]["role"] == "assistant"
@@ -230,7 +231,7 @@ def split_response(conversation: Conversation) -> tuple[Conversation, Conversati
 
 
 def canonical_prompt(prompt: Conversation) -> str:
-    r"""Return a spelling of a prompt that is the same in every format it may come in.
+    r"""Return a prompt in a standard form that does not depend on its format.
 
     White space is normalised, messages are written as ``Human:`` and ``Assistant:`` turns, and
     the mark that opens the first turn or announces the response is left out.
@@ -250,10 +251,10 @@ def canonical_prompt(prompt: Conversation) -> str:
 
 
 def first_user_turn(conversation: Conversation) -> str:
-    r"""Return the first user turn of a conversation, spelt as by ``canonical_prompt``.
+    r"""Return the first user turn of a conversation, in the form of ``canonical_prompt``.
 
     A text without ``Human:`` and ``Assistant:`` turns is one turn. Text before ``Human:`` and
-    system messages are left out. Empty where there is no user turn.
+    system messages are left out. The result is empty if there is no user turn.
 
     >>> first_user_turn("\n\nHuman: Hi  there\n\nAssistant: Hello\n\nHuman: Bye\n\nAssistant:")
     'Hi there'
@@ -274,7 +275,7 @@ def first_user_turn(conversation: Conversation) -> str:
 
 
 def begins_with(conversation: Conversation, prompt: Conversation) -> bool:
-    """Tell whether a conversation already has the prompt inside."""
+    """Tell whether a conversation already begins with the prompt."""
     if isinstance(conversation, str):
         if not isinstance(prompt, str):
             return False
@@ -284,7 +285,7 @@ def begins_with(conversation: Conversation, prompt: Conversation) -> bool:
             and conversation.lstrip().startswith(prompt.strip())
         )
     if isinstance(prompt, str):
-        # A prompt in text beside sides in messages: the text of the first user turn.
+        # A text prompt beside chat messages has to be the text of the first user turn.
         users = [message_text(m) for m in conversation if m["role"] in ("user", "human")]
         return bool(users) and users[0].strip() == prompt.strip()
     return len(conversation) >= len(prompt) and conversation[: len(prompt)] == prompt

@@ -1,4 +1,4 @@
-"""The one schema of preference data: a prompt, its responses, their judgements; a model's input."""
+"""The schema of preference data: a prompt, its responses and their judgements, and model inputs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TOOLS_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two responses compared.
+    """A comparison of two responses.
 
     Attributes:
-        first: Place of one response among the example's.
-        second: Place of the other.
-        preference: Share of votes for the first: 1 all, 0.5 a tie, or any share between.
+        first: Index of one response of the example.
+        second: Index of the other response.
+        preference: Share of votes for the first response, from 0 to 1; 0.5 is a tie.
         strength: By how many levels the first is better, negative for the second; None if not said.
-        margin: By how much, in units of the data set; None if not said.
+        margin: By how much the first is better, in units of the data set; None if not said.
     """
 
     first: int
@@ -43,7 +43,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Responses put in order.
+    """A ranking of responses.
 
     Attributes:
         ranks: Rank of each response of the example: 1 the best, equal ranks tied, None not ranked.
@@ -54,10 +54,10 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """One response rated by itself.
+    """A rating of a single response.
 
     Attributes:
-        response: Place of the response among the example's.
+        response: Index of the response in the example.
         value: The rating, in units of the data set.
     """
 
@@ -67,7 +67,7 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """An annotator was asked and did not judge ("unsure", "both bad"): counted, never a vote."""
+    """An annotator's decision not to judge ("unsure", "both bad"): counted, but never a vote."""
 
 
 Answer: TypeAlias = "Comparison | Ranking | Rating | Abstention"
@@ -75,15 +75,15 @@ Answer: TypeAlias = "Comparison | Ranking | Rating | Abstention"
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one annotator, known or not, said about some of an example's responses.
+    """One annotator's judgement of some or all responses of an example.
 
     Attributes:
         answer: The comparison, ranking, rating or abstention.
-        annotator: Who said it; None where that is not known.
-        weight: How much it counts, 1 where not given.
+        annotator: The annotator's name or number; None if not known.
+        weight: Weight of the judgement; 1 if not given.
         confidence: How sure the annotator was, in units of the data set; None where not said.
-        columns: The columns of the row or list entry it was read from, which may name the
-            annotator in another column.
+        columns: The columns of the judgement's row or list entry, which may name the annotator in
+            another column.
     """
 
     answer: Answer
@@ -94,12 +94,12 @@ class Judgement:
 
     @property
     def abstains(self) -> bool:
-        """Whether this is an abstention, which is no vote."""
+        """Whether this judgement is an abstention, which is not a vote."""
         return isinstance(self.answer, Abstention)
 
     @property
     def places(self) -> frozenset[int]:
-        """Places of the responses that are judged; empty for an abstention, which names none."""
+        """Indices of the judged responses; empty for an abstention, which names no response."""
         answer = self.answer
         if isinstance(answer, Comparison):
             return frozenset((answer.first, answer.second))
@@ -108,7 +108,7 @@ class Judgement:
         return frozenset([answer.response] if isinstance(answer, Rating) else [])
 
     def at(self, places: Mapping[int, int]) -> Judgement | None:
-        """The same judgement with responses at other places; None if too few are left."""
+        """Return this judgement with renumbered responses, or None if too few are left."""
         moved = answer = self.answer
         if isinstance(answer, Ranking):
             ranks: list[int | None] = [None] * (max(places.values(), default=-1) + 1)
@@ -131,8 +131,8 @@ class Judgement:
 class Example:
     """A prompt, its responses, and the judgements of annotators.
 
-    A pair has two responses, of which the first is the one its row calls ``chosen``; a ranking has
-    n, a rated text one.
+    A pair has two responses, and the first is the one that its row calls ``chosen``. A ranking has
+    n responses, and a rated text has one.
 
     Attributes:
         prompt: What comes before every response, as text or chat messages; may be empty.
@@ -167,7 +167,7 @@ class Example:
 
     @property
     def known_prompt(self) -> Conversation | None:
-        """The prompt, unless it is blank or was guessed from what two plain texts share."""
+        """The prompt; None if blank or guessed from the shared start of two plain texts."""
         prompt, columns = self.prompt, self.columns
         if is_blank(prompt):
             return None
@@ -183,7 +183,7 @@ class Example:
 
     @property
     def data_subset(self) -> str | None:
-        """The data set it comes from, such as ``helpful``."""
+        """The data subset of the example, such as ``helpful``; None if not known."""
         return self.columns.get("data_subset") or None
 
     @property
@@ -199,12 +199,12 @@ class Example:
 
     @property
     def abstentions(self) -> int:
-        """How many judgements are no votes."""
+        """Number of abstentions among the judgements."""
         return sum(judgement.abstains for judgement in self.judgements)
 
     @property
     def repeated(self) -> int:
-        """How many judgements are by an annotator who judged the same responses before."""
+        """Number of judgements by an annotator who had already judged the same responses."""
         seen = Counter(
             (str(judgement.annotator), judgement.places or frozenset(range(len(self.responses))))
             for judgement in self.judgements
@@ -214,15 +214,15 @@ class Example:
 
     @property
     def prompt_key(self) -> str:
-        """The prompt, spelt the same whatever format it came in.
+        """The prompt in a standard form that does not depend on its format.
 
-        Where responses share no beginning, their texts in sorted order are the key.
+        If there is no prompt, the key is the sorted texts of the responses.
         """
         key = canonical_prompt(self.prompt)
         return key or "\0".join(sorted(canonical_prompt(text) for text in self.texts))
 
     def place(self, file: str | Path | None = None, line: int | None = None) -> Place:
-        """Where the example was read from, for errors; ``file`` and ``line`` where not known."""
+        """Return the file and line of the example, for errors; the arguments are the fallback."""
         lines = self.source_lines
         return Place(self.source_file or file, lines[0] if lines else line)
 
@@ -273,7 +273,7 @@ def with_context(
 
 
 def as_input(text: Text) -> ModelInput:
-    """Return a text as a model's input."""
+    """Return a text or conversation as a model input."""
     return text if isinstance(text, ModelInput) else ModelInput(text)
 
 

@@ -24,12 +24,12 @@ _INDICES = ("first", "second", "response", "annotator", "example")
 def annotator_of(
     judgement: Judgement, column: str = "annotator", place: Place = NOWHERE
 ) -> str | int | None:
-    """Tell who judged, by the column that names annotators.
+    """Return the annotator of a judgement from the column that names annotators.
 
     Args:
         judgement: The judgement.
-        column: The column that says who judged, such as ``objective``. Where the judgement was an
-            entry of a list, the key of that name in it, and the row's column for an entry without.
+        column: The column that says who judged, such as ``objective``. For a judgement
+            from a list, the key of this name in the entry; without the key, the row's column.
         place: Where its row stands, for errors.
 
     Returns:
@@ -49,7 +49,7 @@ def annotator_of(
 
 
 def annotator_names(examples: Sequence[Example], column: str = "annotator") -> list[str]:
-    """Names of all annotators of a column who did not always abstain, sorted.
+    """Return the sorted names of all annotators in a column who cast at least one vote.
 
     Args:
         examples: The examples.
@@ -83,8 +83,8 @@ def labels_of(
         examples: E examples.
         index: Index of an annotator by name, −1 for unknown annotators; None makes all unknown.
         column: The column that says who judged.
-        levels: How many answers the likelihood knows; strengths have to fit where it knows more
-            than three.
+        levels: Number of answers in the likelihood; with more than three answers, strengths have
+            to fit.
         file: Where the examples come from, for errors.
 
     Returns:
@@ -99,7 +99,7 @@ def labels_of(
 
     from hidden_context.likelihood.labels import UNKNOWN, Comparisons, Labels, RatingLabels
 
-    compared: list[tuple[float, ...]] = []  # both in the order of the fields
+    compared: list[tuple[float, ...]] = []  # rows of both lists are in the order of the fields
     rated: list[tuple[float, ...]] = []
     start, offsets = 0, [0]
     for number, example in enumerate(examples):
@@ -131,7 +131,7 @@ def labels_of(
 
 
 def _tensors(kind: type[_Labels], rows: list[tuple[float, ...]]) -> _Labels:
-    """Make labels of a kind from rows that hold its fields in order."""
+    """Build labels of one kind from rows that hold the fields in order."""
     import torch
 
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]

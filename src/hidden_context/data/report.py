@@ -1,4 +1,4 @@
-"""What is used of the examples that are read, and a report of what was dropped and cut."""
+"""Selection of usable examples, and a report of what was dropped and truncated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hidden_context.errors import DataError, HiddenContextWarning
 
 # Share of the rows that may be lost without a warning.
 _MOST_LOST: Final = 0.2
-# What is said of each count, where there is something; of one and of several.
+# Words for each count that is not zero: singular | plural.
 _NOTES: Final = {
     "rankings": "row of the source was a ranking | rows of the source were rankings",
     "abstentions": "abstention, which is no vote | abstentions, which are no votes",
@@ -34,7 +34,7 @@ _NOTES: Final = {
 
 @dataclass
 class ReadReport:
-    """Counts of one read.
+    """Counts from reading one source.
 
     ``rows = kept + merged + empty + unjudged + too_long + limited + malformed``.
 
@@ -76,11 +76,11 @@ class ReadReport:
     unread: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts as what JSON can hold."""
+        """Return the counts as a dictionary for JSON."""
         return dataclasses.asdict(self)
 
     def part(self, name: str, examples: Iterable[Example]) -> ReadReport:
-        """Return the report of a part that a split made of the rows."""
+        """Return the report for one part of a split."""
         rows = list(examples)
         return ReadReport(
             source=f"{self.source} ({name})",
@@ -90,7 +90,7 @@ class ReadReport:
         )
 
     def warn_of_losses(self, dropped: int = 0, left: float = 1.0, note: str = "") -> None:
-        """Warn, with the reasons, if more than a fifth of what there was is lost.
+        """Warn, with the reasons, if more than a fifth of the examples is lost.
 
         Args:
             dropped: How many of the examples counted here were dropped after reading.
@@ -104,7 +104,7 @@ class ReadReport:
             warnings.warn(words, HiddenContextWarning, stacklevel=2)
 
     def __str__(self) -> str:
-        # nothing is lost where rows of one prompt are run together
+        # Merging rows of one prompt loses nothing.
         notes = [f"{self.rows} rows, one example for each prompt"] if self.merged else []
         for name, words in _NOTES.items():
             count = getattr(self, name)
@@ -129,7 +129,7 @@ OverLength: TypeAlias = Literal["drop", "truncate", "keep"]
 def blank_responses(example: Example) -> list[int]:
     """List the places of responses without any text.
 
-    Of a pair, the sides are looked at as its row gives them, with the prompt inside or not.
+    In a pair, the two sides are checked as the row gives them, with or without the prompt.
     """
     texts: Sequence[Conversation] = example.responses
     if len(texts) == len(SIDES) and is_pair(example.columns):
@@ -138,12 +138,12 @@ def blank_responses(example: Example) -> list[int]:
 
 
 def has_votes(example: Example) -> bool:
-    """Tell whether anybody judged an example, rather than abstained."""
+    """Tell whether at least one judgement of an example is a vote."""
     return example.abstentions < len(example.judgements)
 
 
 def keep_responses(example: Example, places: Sequence[int]) -> Example | None:
-    """Keep some of an example's responses, where what is left can be used.
+    """Return an example with only some of its responses, or None if the rest is unusable.
 
     Args:
         example: The example.
@@ -162,7 +162,7 @@ def keep_responses(example: Example, places: Sequence[int]) -> Example | None:
 
 @dataclass
 class UsableExamples:
-    """Examples that are left once their responses are tokenized; the lists run in parallel.
+    """Examples that are usable after tokenizing; the lists are parallel.
 
     Attributes:
         examples: The examples kept, without the responses that were left out.
@@ -186,7 +186,7 @@ def keep_usable(
     on_malformed: Literal["error", "skip"] = "error",
     report: ReadReport | None = None,
 ) -> UsableExamples:
-    """Leave out what is too long, has no tokens, or is refused by the chat template.
+    """Leave out responses that are too long, have no tokens or are rejected by the chat template.
 
     Args:
         examples: The examples.
@@ -228,7 +228,7 @@ def keep_usable(
 
 
 def _at(example: Example, error: DataError, remedy: str = "") -> DataError:
-    """Add the place of an example to an error."""
+    """Add the file and line of an example to an error."""
     return DataError(
         error.problem,
         file=example.source_file,

@@ -1,4 +1,4 @@
-"""Examples in another shape: each comparison as a pair, or all examples of one prompt as one."""
+"""Reshaping of examples: one pair per comparison, or one example per prompt."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ _OWN_COLUMNS = (
 
 
 def comparisons_of(answer: Answer) -> Iterator[tuple[Comparison, float]]:
-    """List the comparisons that an answer is made of.
+    """Yield the pairwise comparisons in an answer.
 
     Args:
-        answer: A comparison, a ranking, or what is neither.
+        answer: A comparison, a ranking, or any other answer, which has no comparisons.
 
     Yields:
-        A comparison itself, as one vote. Of a ranking of n responses every two in their order, the
-        better one first, or with a preference of ½ where they are tied; as 2/n of a vote, for each
-        response stands in n − 1 of them: a ranking counts like n − 1 comparisons.
+        Each comparison and its number of votes. A comparison yields itself with one vote. A ranking
+        of n responses yields every pair, the better response first, or with a preference of ½ for
+        a tie. Each pair has 2/n of a vote, because each response is in n − 1 pairs. A ranking
+        therefore counts like n − 1 comparisons.
     """
     if isinstance(answer, Comparison):
         yield answer, 1.0
@@ -52,10 +53,10 @@ def expand_pairs(example: Example) -> list[Example]:
         example: The example.
 
     Returns:
-        For each comparison (see ``comparisons_of``) an example of two responses with that judgement
-        alone, and the ratings of each response with the first pair that names it. Their columns
-        are rows that read as the same pairs. A pair that was read from a row of its own is
-        returned itself; of rated texts there are no pairs.
+        One example of two responses for each comparison (see ``comparisons_of``), with only this
+        judgement. The ratings of a response go with the first pair that has the response. The
+        columns of each pair form a row that reads as the same pair. A pair that has its own row
+        is returned unchanged. Rated texts have no pairs.
     """
     said = [
         (judgement, comparison, votes)
@@ -93,7 +94,7 @@ def _columns(pair: Example) -> dict[str, Any]:
     if pair.tools is not None:
         columns["tools"] = pair.tools
     shared = {**pair.columns, **judgement.columns}
-    if isinstance(judgement.columns, ChainMap):  # only what has a value goes over the row's columns
+    if isinstance(judgement.columns, ChainMap):  # only filled entries replace row columns
         entry, row = judgement.columns.maps
         filled = {name: value for name, value in entry.items() if value not in (None, "")}
         shared = {**pair.columns, **row, **filled}
@@ -127,9 +128,10 @@ def merge_prompts(
         apart: A value for each example; examples with different values stay apart.
 
     Returns:
-        Each merged example in the place of its first, with equal responses once (unless one
-        example itself has a response twice), all judgements, the columns that are equal in all, and
-        the lines of all. No more than 16 responses come together; the next example begins another.
+        The merged examples, each in the place of its first member. A merged example has equal
+        responses only once (unless one member has a response twice), all judgements, the columns
+        that are equal in all members, and the lines of all members. It has at most 16 responses;
+        the next example starts a new merged example.
     """
     groups: list[_Group] = []
     latest: dict[Hashable, _Group] = {}
@@ -146,7 +148,7 @@ def merge_prompts(
 
 
 def _key(conversation: Conversation) -> Hashable:
-    """Return what equal conversations alone share; messages cannot be keys themselves."""
+    """Return a hashable key that is the same only for equal conversations."""
     if isinstance(conversation, str):
         return conversation
     return (json.dumps(conversation, sort_keys=True, default=repr),)
@@ -161,9 +163,9 @@ class _Group:
         self._responses: list[Conversation] = []
 
     def add(self, example: Example) -> bool:
-        """Add an example, unless it brings too many responses; tell whether it was added."""
+        """Add an example unless it has too many new responses; return whether it was added."""
         seen: Counter[Hashable] = Counter()
-        keys = []  # a response is named by its text, and by how often the same stands before it
+        keys = []  # the text of a response, and the number of equal responses before it
         for text in map(_key, example.responses):
             keys.append((text, seen[text]))
             seen[text] += 1
@@ -180,7 +182,7 @@ class _Group:
         return True
 
     def merged(self) -> Example:
-        """Make one example of all."""
+        """Return the merged example."""
         members = [member for member, _ in self._members]
         if len(members) == 1:
             return members[0]
@@ -203,7 +205,7 @@ class _Group:
 
     def _moved(self, judgement: Judgement, places: dict[int, int]) -> Judgement:
         moved = judgement.at(places)
-        assert moved is not None  # every response has a place
+        assert moved is not None  # every response is mapped
         if isinstance(moved.answer, Ranking):
             unranked = (None,) * (len(self._responses) - len(moved.answer.ranks))
             moved = dataclasses.replace(moved, answer=Ranking((*moved.answer.ranks, *unranked)))

@@ -46,11 +46,11 @@ class ScoringRow:
         index: Its place among the rows, from 0.
         line: Its line in the file (for parquet and CSV its row), from 1.
         columns: The row as it was read.
-        texts: What gets a reward each: (chosen, rejected), every response after its prompt (of
-            lists of chosen and rejected ones, the chosen ones first), or one text.
+        texts: The texts that get one reward each: (chosen, rejected); every response after its
+            prompt (in lists, chosen responses before rejected responses); or one text.
         kind: ``pair``, ``responses`` or ``text``.
         blank: Places among ``texts`` of texts that say nothing after the prompt.
-        prompt: What the texts begin with, where that is known.
+        prompt: The shared start of the texts; None if not known.
         tools: The tools that the chat template is told of; None for none.
         file: The file or data set it was read from; None where not known.
     """
@@ -72,10 +72,10 @@ class ScoringRow:
 
 
 def _find_kind(columns: dict[str, Any], place: Place) -> Kind | None:
-    """Tell from a row's columns how it is to be scored; pairs go before responses before texts.
+    """Return how to score a row, from its columns: first pair, then responses, then text.
 
-    Lists of chosen and rejected responses are responses, and a row of JudgeBench is a pair.
-    Columns that are null tell only where no others do: tables have the columns of all rows.
+    Lists of chosen and rejected responses count as responses, and a row of JudgeBench is a pair.
+    Null columns count only if the other columns fit no kind: a table gives every row all columns.
     """
     if has_lists(columns):
         return "responses"
@@ -131,7 +131,7 @@ def read_scoring_rows(
 def _texts(
     columns: dict[str, Any], kind: Kind, place: Place, from_first_human: bool
 ) -> tuple[tuple[Conversation, ...], list[bool], Conversation | None]:
-    """Return the texts of a row, of each whether it says nothing after the prompt, and the prompt.
+    """Return the texts of a row, whether each has a blank response, and the prompt.
 
     The prompt is None where it is not known.
     """
@@ -151,8 +151,8 @@ def _texts(
 def _says_nothing(pair: Example, side: int) -> bool:
     """Tell whether nothing but white space follows the prompt.
 
-    A prompt that was guessed from what two texts share counts only where it ends a dialogue's
-    turn: other texts may share all but a blank.
+    A prompt that was guessed from the shared start of two texts counts only if it ends a turn of a
+    dialogue: other texts may differ only in white space.
     """
     response = pair.responses[side]
     if not isinstance(pair.prompt, str) or not isinstance(response, str):

@@ -1,4 +1,4 @@
-"""Facts of rows of pairs or responses beside rewards and labels: prompt, lengths, position."""
+"""Facts about rows of pairs or responses: prompts, lengths and positions."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class RowFacts:
     """Facts of N rows.
 
     Attributes:
-        cluster: ``(N,)`` integers, the number of each row's prompt. Rows without a prompt, and
-            whose texts share no beginning, are prompts of their own, unless their texts are the
-            same.
-        item: ``(N,)`` integers, the number of each row's prompt and texts, in whichever order these
-            stand: rows of the same two responses are one item. Rows without texts are items of
-            their own.
+        cluster: ``(N,)`` integers, the number of each row's prompt. A row with no prompt and no
+            shared start of its texts has its own number, which it shares with rows of the same
+            texts.
+        item: ``(N,)`` integers, the number of each row's prompt and texts, in any order: rows with
+            the same two responses are one item. Each row without texts is a separate item.
         identity: ``(N,)`` unsigned integers, a checksum of each row's texts; 0 where it has none.
         length: ``(N, 2)`` float64, characters of the chosen and the rejected text, or of the two
-            responses; of any other number of responses, twice half of all. NaN without texts.
+            responses. For any other number of responses, both are half of the total. NaN without
+            texts.
         swapped: ``(N,)``, whether the chosen text comes after the rejected one in the alphabet: an
             order of the two sides that no annotator decided.
         position: ``(N,)`` float64, the place at which the chosen response was shown: the column
@@ -56,7 +56,7 @@ class RowFacts:
         return replace(self, **arrays)
 
     def length_bins(self) -> NDArray[np.str_]:
-        """Name each row's quarter by characters, ``(N,)``; empty where it has no text."""
+        """Name each row's quartile of length, ``(N,)``; empty for rows without text."""
         total = np.nansum(self.length, axis=1)
         known = ~np.isnan(self.length).all(1)
         if not known.any():
@@ -73,7 +73,7 @@ class RowFacts:
 
 
 class FactsReader:
-    """Collects the facts of rows while a file is read.
+    """A collector of facts about rows while a file is read.
 
     Args:
         keep_prompts: Whether to keep the prompts' texts; their checksums take less memory.
@@ -93,7 +93,7 @@ class FactsReader:
         """Read one row."""
         row = plain_row(row)
         prompt, texts = prompt_of(row), [text_of(value) for value in _sides(row)]
-        alone = f"\0row {len(self)}"  # an item of its own: no text begins like this
+        alone = f"\0row {len(self)}"  # a unique item: no text begins like this
         same = _digest("\0".join([prompt, *sorted(texts)]) if texts else alone)
         key: str | bytes = prompt if self._keep else _digest(prompt)
         code = self._codes.setdefault(key if prompt else same, len(self._codes))
@@ -121,7 +121,7 @@ class FactsReader:
 
 
 def _in_order(values: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Number values as they first occur."""
+    """Number distinct values in the order of their first occurrence."""
     _, first, code = np.unique(values, return_index=True, return_inverse=True)
     number = np.empty(len(first), dtype=np.int64)
     number[np.argsort(first)] = np.arange(len(first))
@@ -133,7 +133,7 @@ def _digest(text: str) -> bytes:
 
 
 def _sides(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the two texts of a pair; of other numbers of responses, halves of all together."""
+    """Return the two texts of a pair; join any other number of responses and cut it in half."""
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if chosen is not None and rejected is not None:
         return chosen, rejected
@@ -154,7 +154,7 @@ def _position_of(row: dict[str, Any]) -> float:
 
 
 def text_of(value: Any) -> str:
-    """Return a text as it is, and what messages say; nothing of anything else."""
+    """Return a text unchanged or the text of chat messages; empty for anything else."""
     try:
         said = value if isinstance(value, str) else read_conversation(value, "")
     except DataError:
@@ -163,7 +163,7 @@ def text_of(value: Any) -> str:
 
 
 def prompt_of(row: dict[str, Any]) -> str:
-    """Return a row's prompt, else what its two sides have in common; empty where there is none."""
+    """Return a row's prompt, or else the shared start of the two sides; empty if there is none."""
     prompt, chosen, rejected = (row.get(name) for name in ("prompt", "chosen", "rejected"))
     if not (isinstance(prompt, (str, list)) and prompt):
         kind = str if isinstance(chosen, str) else list

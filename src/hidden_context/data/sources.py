@@ -38,7 +38,7 @@ class ExampleData:
         return iter(self.examples)
 
     def add(self, example: Example) -> None:
-        """Add what can be used of an example, and count what cannot."""
+        """Add the usable part of an example and count the rest."""
         report = self.report
         report.rows += 1
         report.rankings += any(isinstance(j.answer, Ranking) for j in example.judgements)
@@ -59,7 +59,7 @@ class ExampleData:
 
 
 def _local_path(data_path: str | Path) -> Path | None:
-    """Return the local path, or None where the name is one for the hub.
+    """Return the local path, or None if the name is a hub id.
 
     Raises:
         MissingFileError: If it is a local path and nothing is there.
@@ -77,7 +77,7 @@ def _local_path(data_path: str | Path) -> Path | None:
 
 
 def is_single_table(data_path: str | Path) -> bool:
-    """Tell whether the data is one table without splits of its own: a file, or a saved table."""
+    """Tell whether the data is a single table without splits: a file or a saved table."""
     path = _local_path(data_path)
     return path is not None and layouts.is_single(path)
 
@@ -101,7 +101,7 @@ def files_of_split(data_path: str | Path, data_subset: str, split: str) -> list[
 def available_splits(
     data_path: str | Path, data_subset: str = "both", *, revision: str | None = None
 ) -> list[str]:
-    """List the splits a data set has; empty for a single table, which has none of its own.
+    """Return the names of a data set's splits; the list is empty for a single table.
 
     The arguments are as in ``load_examples``; the names are sorted.
 
@@ -159,11 +159,11 @@ def load_examples(
         limit: How many examples to keep, 0 for all, spread evenly over the values of
             ``data_subset``, drawn at random, in their original order.
         on_malformed: Whether a malformed row is an error or skipped and counted.
-        seed: Of that draw.
+        seed: Seed of the draw that ``limit`` makes.
 
     Returns:
-        The examples that can be used, and the report. Of an example of several responses blank ones
-        are left out; of a pair both sides are needed.
+        The usable examples and the report. An example with several responses loses its blank
+        responses; a pair needs both sides.
 
     Raises:
         MissingFileError: If the data or the split is not there, saying what is.
@@ -218,7 +218,7 @@ def limit_examples(data: ExampleData, limit: int, seed: int = 0) -> ExampleData:
         data: What was read.
         limit: How many to keep, 0 for all. A subset with fewer than its share leaves the
             rest to the others.
-        seed: Of the draw within each subset.
+        seed: Seed of the draw within each subset.
 
     Returns:
         The same data with ``examples`` and the report's counts changed.
@@ -245,7 +245,7 @@ def _draw_evenly(groups: dict[str, list[int]], count: int, seed: int) -> list[in
     """Draw ``count`` indices, as equally over the groups as their sizes allow."""
     generator = random.Random(seed)
     drawn: list[int] = []
-    # The smallest groups first, so that what they lack is known when the large ones are drawn.
+    # The smallest groups come first, so that larger groups can make up for the missing indices.
     order = sorted(groups, key=lambda name: len(groups[name]))
     for position, name in enumerate(order):
         share = (count - len(drawn)) // (len(order) - position)

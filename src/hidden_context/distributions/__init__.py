@@ -1,4 +1,4 @@
-"""What a reward is: one ``torch.distributions.Distribution`` per file."""
+"""Reward distributions: one ``torch.distributions.Distribution`` per file."""
 
 from hidden_context.distributions.base import Components, RewardDistribution
 from hidden_context.distributions.categorical import CategoricalReward

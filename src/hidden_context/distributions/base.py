@@ -1,4 +1,4 @@
-"""The interface every reward distribution has."""
+"""The interface of every reward distribution."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Components(NamedTuple):
     scale: Tensor
 
     def log_density(self, value: Tensor, noise: float | Tensor) -> Tensor:
-        r"""Log-density of a noisy observation of the reward.
+        r"""Return the log-density of a noisy observation of the reward.
 
         .. math:: \log \sum_c w_c\, N(y; m_c, s_c^2 + \tau^2)
 
@@ -53,12 +53,12 @@ class Components(NamedTuple):
 
 
 class RewardDistribution(Distribution, abc.ABC):
-    r"""Distribution of the reward of each text of a batch, in reward units.
+    r"""Reward distribution of each text in a batch, in reward units.
 
     ``batch_shape`` is the shape of the batch of texts; the event is one number. Besides the
-    moments a distribution answers the questions that cautious use asks: quantiles, the mean of the
-    worst share (:meth:`cvar`), and the probability of exceeding another reward
-    (:meth:`log_prob_greater`), which is the comparison that its head was trained with.
+    moments, a distribution gives what cautious use needs: quantiles, the mean of the worst share
+    (:meth:`cvar`), and the probability of exceeding another reward (:meth:`log_prob_greater`).
+    This probability is the comparison that the head was trained with.
     """
 
     # Shapes and options are checked in the constructors, with errors that say what to do; values
@@ -78,7 +78,7 @@ class RewardDistribution(Distribution, abc.ABC):
 
     @abc.abstractmethod
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
-        r"""Generalised inverse :math:`\inf\{x : F(x) \ge q\}`.
+        r"""Return a quantile, the generalised inverse :math:`\inf\{x : F(x) \ge q\}`.
 
         Args:
             q: Level in (0, 1); a number, or a tensor that broadcasts against ``batch_shape``.
@@ -90,7 +90,7 @@ class RewardDistribution(Distribution, abc.ABC):
 
     @abc.abstractmethod
     def cvar(self, alpha: float) -> Tensor:
-        r"""Conditional value at risk: the mean of the worst ``alpha`` share.
+        r"""Return the CVaR (conditional value at risk): the mean of the worst ``alpha`` share.
 
         .. math:: \frac{1}{\alpha}\int_0^\alpha F^{-1}(q)\,dq
 
@@ -103,7 +103,7 @@ class RewardDistribution(Distribution, abc.ABC):
 
     @abc.abstractmethod
     def entropic(self, theta: float) -> Tensor:
-        r"""Entropic risk :math:`-\frac{1}{\theta}\log E\,e^{-\theta u}` for ``theta`` > 0.
+        r"""Compute the entropic risk :math:`-\frac{1}{\theta}\log E\,e^{-\theta u}`, ``theta`` > 0.
 
         Args:
             theta: Aversion to risk, per reward unit; towards 0 this tends to the mean.
@@ -114,9 +114,9 @@ class RewardDistribution(Distribution, abc.ABC):
 
     @abc.abstractmethod
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        """Log-probability that this reward beats ``other``'s in a comparison, ties counted half.
+        """Return the log-probability that this reward beats ``other``'s; ties count half.
 
-        The likelihood is the one the head was trained with, so that this equals the head's
+        It uses the likelihood that the head was trained with, so it equals the head's
         ``log_prob_preferred``.
 
         Args:
@@ -131,7 +131,7 @@ class RewardDistribution(Distribution, abc.ABC):
 
     @abc.abstractmethod
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        """Distribution of this reward minus ``other``'s in a comparison, its noise included.
+        """Return the distribution of this reward minus ``other``'s, with a comparison's noise.
 
         At the threshold 0 it agrees with ``log_prob_greater``; at others it gives the
         probabilities of ties, strengths and margins.
@@ -156,16 +156,16 @@ class RewardDistribution(Distribution, abc.ABC):
 
         ``shared_context``: the context that one annotator brings to all responses of a prompt;
         ``noise`` of one person's judgement; ``ignorance``: what the model does not know. A
-        distribution that cannot tell the first two apart gives ``unsplit``. None of them says how
-        often two people answer differently: see ``statistics.evaluation.expected_answers``.
+        distribution that cannot tell the first two apart gives ``unsplit``. No part says how often
+        two people answer differently: see ``statistics.evaluation.expected_answers``.
         """
         return {"unsplit": self.variance}
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
-        """Variance of the difference to ``other``, split by cause as in ``variance_parts``.
+        """Return the variance of the difference to ``other``, split as in ``variance_parts``.
 
-        Comparisons identify these rather than the parts of a single reward: what is common to all
-        responses of a prompt cancels.
+        Comparisons identify these parts, but not the parts of a single reward, because everything
+        that all responses to a prompt share cancels.
 
         Args:
             other: A distribution of the same kind, whose batch shape broadcasts.
@@ -178,7 +178,7 @@ class RewardDistribution(Distribution, abc.ABC):
     def relative(
         self, dim: int = -1, *, baseline: int | None = None, noise: bool = False
     ) -> RewardDistribution:
-        """Reward relative to the other candidates of a prompt (see ``FactorReward.relative``).
+        """Return rewards relative to the prompt's other candidates (see ``FactorReward.relative``).
 
         Raises:
             ConfigError: Unless the rewards have a context that the candidates share.
@@ -189,7 +189,7 @@ class RewardDistribution(Distribution, abc.ABC):
         )
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> RewardDistribution:
-        """Rewards of annotators who are known in part (see ``FactorReward.given``).
+        """Return rewards of annotators who are known in part (see ``FactorReward.given``).
 
         Raises:
             ConfigError: Unless the rewards have a context that annotators share.
@@ -197,7 +197,7 @@ class RewardDistribution(Distribution, abc.ABC):
         raise self._no_context()
 
     def context_spread(self, other: RewardDistribution | None, scale: Tensor) -> Tensor:
-        """Standard deviation that an unknown context adds to a difference (see ``FactorReward``).
+        """Return the deviation that an unknown context adds to a difference (see ``FactorReward``).
 
         Raises:
             ConfigError: Unless the rewards have a context that annotators share.
@@ -216,13 +216,13 @@ class RewardDistribution(Distribution, abc.ABC):
         return f"{type(self).__name__}(batch_shape={tuple(self.batch_shape)})"
 
     def __len__(self) -> int:
-        """Length of the first batch dimension."""
+        """Return the length of the first batch dimension."""
         if not self.batch_shape:
             raise TypeError("a single reward has no length")
         return int(self.batch_shape[0])
 
     def _same(self: _Reward, other: RewardDistribution) -> _Reward:
-        """Return ``other`` if it is of the same kind and options, else refuse it."""
+        """Return ``other`` if it is of the same kind and options, else raise an error."""
         if not isinstance(other, type(self)):
             raise self._refuse(f"{type(other).__name__} is of another kind")
         for name in self._alike:

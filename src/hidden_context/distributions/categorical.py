@@ -64,7 +64,7 @@ class CategoricalReward(ComponentReward):
         return self.log_probs.exp()
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
-        r"""Quantile in one of two readings of the same probabilities.
+        r"""Return the quantile in one of two readings of the same probabilities.
 
         ``"step"``: the smallest atom x with F(x) ≥ q, F compared to within eight units of rounding.
         ``"bins"``: the paper's reading as K bins of width 1/K on [0, 1], linear inside a bin: with
@@ -95,13 +95,13 @@ class CategoricalReward(ComponentReward):
         raise ConfigError(f"quantile method {method!r} is not known; choose step or bins.")
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability of rewards that are atoms, in nats; −inf elsewhere."""
+        """Return the log-probability of rewards that are atoms, in nats; −inf elsewhere."""
         value = torch.as_tensor(value).to(self.log_probs)
         matches = torch.isclose(value.unsqueeze(-1), self.atoms, rtol=0, atol=1e-6)
         return self.log_probs.masked_fill(~matches, -torch.inf).amax(-1)
 
     def cvar(self, alpha: float) -> Tensor:
-        r"""Mean of the worst share.
+        r"""Return the mean of the worst share.
 
         .. math:: \tfrac1\alpha \sum_i x_i \min(p_i, \max(\alpha - F_{i-1}, 0))
 
@@ -113,14 +113,14 @@ class CategoricalReward(ComponentReward):
         return (self.atoms * torch.minimum(probs, remaining)).sum(-1) / alpha
 
     def entropic(self, theta: float) -> Tensor:
-        """Entropic risk over the atoms, exact for small and large aversion (see the base class)."""
+        """Return the entropic risk over the atoms, exact at small and large aversion."""
         self._check_aversion(theta)
         if theta <= 1:  # logsumexp would lose a small difference from log 1
             return -torch.log1p((self.probs * torch.expm1(-theta * self.atoms)).sum(-1)) / theta
         return -torch.logsumexp(self.log_probs - theta * self.atoms, dim=-1) / theta
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        """Log-probability of being preferred, ties counted half (see the base class)."""
+        """Return the log-probability of being preferred, ties counted half (see the base class)."""
         other = self._same(other)
         # log of P(other < atom i) + P(other = atom i)/2 = (F_{i-1} + F_i)/2
         cumulative = torch.logcumsumexp(other.log_probs, dim=-1)
@@ -130,7 +130,7 @@ class CategoricalReward(ComponentReward):
         return torch.logsumexp(self.log_probs + log_middle_cdf, dim=-1)
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        r"""Difference on a grid, each atom spread evenly over one spacing 1/(K−1).
+        r"""Return the difference on a grid, each atom spread evenly over one spacing 1/(K−1).
 
         So P(D > 0) counts ties half, as ``log_prob_greater`` does, and thresholds between atoms
         have a gradient.
@@ -148,6 +148,6 @@ class CategoricalReward(ComponentReward):
         return RewardDifference(torch.stack(diagonals, dim=-1), location, half, "uniform")
 
     def components(self) -> Components:
-        """One point per atom (see the base class)."""
+        """Return one point per atom (see the base class)."""
         location = self.atoms.expand_as(self.log_probs)
         return Components(self.log_probs, location, torch.zeros_like(location))

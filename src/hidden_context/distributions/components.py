@@ -16,7 +16,7 @@ _HALVINGS: Final = 80
 
 
 class ComponentReward(RewardDistribution, abc.ABC):
-    """Base of rewards that are mixtures of normals and points; subclasses give ``components``."""
+    """Base class of mixtures of normals and points; subclasses give ``components``."""
 
     @property
     def mean(self) -> Tensor:
@@ -32,17 +32,17 @@ class ComponentReward(RewardDistribution, abc.ABC):
         return (parts.log_weights.exp() * spread).sum(-1)
 
     def cdf(self, value: Tensor) -> Tensor:
-        r"""Right-continuous distribution function :math:`\sum_c w_c \Phi((x - m_c)/s_c)`."""
+        r"""Return :math:`F(x) = \sum_c w_c \Phi((x - m_c)/s_c)`, which is right-continuous."""
         parts = self.components()
         below = _below(parts, torch.as_tensor(value).to(parts.location))
         return (parts.log_weights.exp() * below).sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats; undefined where a component is a point."""
+        """Return the log-density in nats; undefined where a component is a point."""
         return self.components().log_density(torch.as_tensor(value), 0.0)
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
-        """Quantile by bisection, with its gradient by the implicit function (see the base class).
+        """Find the quantile by bisection, and its gradient by the implicit function theorem.
 
         The bracket is cut in half eighty times, so the result is exact to rounding.
         """
@@ -63,7 +63,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
 
     @staticmethod
     def _with_gradient(value: Tensor, level: Tensor, parts: Components) -> Tensor:
-        """Let a quantile move with the parameters: dq = −dF/f, or with the point it lies at."""
+        """Give a quantile its gradient: dq = −dF/f, or the gradient of the point where it lies."""
         if not any(part.requires_grad for part in parts):
             return value
         distance = value.unsqueeze(-1) - parts.location
@@ -84,7 +84,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
         return torch.where(on_point, at_point, smooth)
 
     def cvar(self, alpha: float) -> Tensor:
-        r"""Mean of the worst share, in closed form given the quantile q.
+        r"""Return the mean of the worst share, in closed form given the quantile q.
 
         .. math:: \tfrac1\alpha\Bigl[\sum_c w_c\bigl(m_c\Phi(z_c) - s_c\varphi(z_c)\bigr)
             + q\,(\alpha - F(q))\Bigr], \quad z_c = (q - m_c)/s_c
@@ -106,7 +106,10 @@ class ComponentReward(RewardDistribution, abc.ABC):
         return (tail + own * (alpha - (weights * below).sum(-1))) / alpha
 
     def entropic(self, theta: float) -> Tensor:
-        r"""Entropic risk, :math:`-\frac1\theta\log\sum_c w_c e^{-\theta m_c+\theta^2s_c^2/2}`."""
+        r"""Return the entropic risk in closed form (see the base class).
+
+        .. math:: -\frac1\theta\log\sum_c w_c e^{-\theta m_c+\theta^2s_c^2/2}
+        """
         self._check_aversion(theta)
         parts = self.components()
         # about the mean, so that a small aversion does not drown in a large reward
@@ -131,7 +134,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
 
 
 def _below(parts: Components, value: Tensor) -> Tensor:
-    """Probability of each component at or below ``value``: ``batch_shape + (C,)``."""
+    """Return the probability of each component at or below ``value``: ``batch_shape + (C,)``."""
     distance = value.unsqueeze(-1) - parts.location
     point = parts.scale == 0
     smooth = torch.special.ndtr(distance / torch.where(point, 1.0, parts.scale))

@@ -76,7 +76,7 @@ class RewardDifference:
         )
 
     def log_prob_greater(self, threshold: float | Tensor = 0.0) -> Tensor:
-        r"""Log-probability :math:`\log P(D > t)`, in nats.
+        r"""Return the log-probability :math:`\log P(D > t)`, in nats.
 
         Args:
             threshold: t in reward units, a number or a tensor that broadcasts.
@@ -87,7 +87,7 @@ class RewardDifference:
         return self.log_prob_between(threshold, math.inf)
 
     def log_prob_between(self, lower: float | Tensor, upper: float | Tensor) -> Tensor:
-        r"""Log-probability :math:`\log P(l < D \le r)`, in nats, right in both tails.
+        r"""Return the log-probability :math:`\log P(l < D \le r)`, in nats, exact in both tails.
 
         Args:
             lower: l in reward units, a number or a tensor that broadcasts; may be −∞.

@@ -1,4 +1,4 @@
-"""The reward of an ensemble: what its members say, and how far they differ."""
+"""The reward of an ensemble: its members' rewards, and how far they differ."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from hidden_context.errors import ConfigError
 
 
 class EnsembleReward(ComponentReward):
-    r"""M members' rewards as an equal mixture; where they differ is the model's ignorance.
+    r"""Equal mixture of M members' rewards; their differences show the model's ignorance.
 
     .. math:: \operatorname{Var}[u] = \underbrace{\tfrac1M\sum_m \operatorname{Var}_m[u]}_{
         \text{shared context and noise}} + \underbrace{\operatorname{Var}_m\bigl[E_m[u]\bigr]}_{
         \text{ignorance}}
 
-    Each member's rewards have a unit of their own, which comparisons do not identify, so moments
-    are taken of rewards that are brought to one unit, :math:`(u_m - l_m)/c_m`. Comparisons do not
-    depend on it: :math:`P(a \succ b)` is the mean of the members' probabilities.
+    Each member has its own unit of reward, which comparisons do not identify. Moments are therefore
+    computed after all rewards are brought to one unit, :math:`(u_m - l_m)/c_m`. Comparisons do not
+    depend on the unit: :math:`P(a \succ b)` is the mean of the members' probabilities.
 
     Args:
         members: The members' rewards; the last batch dimension is that of the M members.
@@ -51,7 +51,7 @@ class EnsembleReward(ComponentReward):
         super().__init__(members.batch_shape[:-1])
 
     def _map_parameters(self, function: Callable[[Tensor], Tensor]) -> EnsembleReward:
-        # the function speaks of the batch alone: it is applied with the members moved in front
+        # the function knows only the batch, so it is applied to each member's parameters
         def each(parameter: Tensor) -> Tensor:
             place = len(self.batch_shape)
             return torch.stack([function(part) for part in parameter.unbind(place)], dim=-1)
@@ -64,7 +64,7 @@ class EnsembleReward(ComponentReward):
         return int(self.scale.numel())
 
     def components(self) -> Components:
-        """All members' components in one unit (see the base class)."""
+        """Return all members' components in one unit (see the base class)."""
         parts = self.members.components()
         location = (parts.location - self.location.unsqueeze(-1)) / self.scale.unsqueeze(-1)
         scale = parts.scale / self.scale.unsqueeze(-1)
@@ -78,7 +78,7 @@ class EnsembleReward(ComponentReward):
         return self._with_ignorance(self.members.variance_parts, means)
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
-        """The members' mean parts, and the variance of the members' mean differences."""
+        """Return the members' mean parts, and the variance of the members' mean differences."""
         members = self._same(other).members
         means = (self.members.mean - members.mean) / self.scale
         return self._with_ignorance(self.members.difference_parts(members), means)
@@ -88,7 +88,7 @@ class EnsembleReward(ComponentReward):
         return {**averaged, "ignorance": means.var(-1, correction=0)}
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        """Mixture of the members' differences in one unit (see the base class)."""
+        """Return the mixture of the members' differences in one unit (see the base class)."""
         each = self.members.difference(self._same(other).members)
         unit = self.scale.unsqueeze(-1)
         return RewardDifference(
@@ -99,14 +99,14 @@ class EnsembleReward(ComponentReward):
         )
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        """Logarithm of the members' mean probability, in nats (see the base class)."""
+        """Return the logarithm of the members' mean probability, in nats (see the base class)."""
         each = self.members.log_prob_greater(self._same(other).members)
         return logsumexp(each) - math.log(self.num_members)
 
     def relative(
         self, dim: int = -1, *, baseline: int | None = None, noise: bool = False
     ) -> EnsembleReward:
-        """Rewards relative to the other candidates, member by member (see ``FactorReward``).
+        """Return rewards relative to the other candidates, member by member (see ``FactorReward``).
 
         Raises:
             ConfigError: If the members' rewards have no shared context.
@@ -116,7 +116,7 @@ class EnsembleReward(ComponentReward):
         return EnsembleReward(relative, torch.zeros_like(self.location), self.scale)
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> EnsembleReward:
-        """Rewards of annotators who are known in part (see ``FactorReward``).
+        """Return rewards of annotators who are known in part (see ``FactorReward``).
 
         Args:
             location: Each member's m, broadcasting against ``batch_shape + (M, F)``.

@@ -1,4 +1,4 @@
-"""The factor reward: a normal reward whose context is shared by the responses compared."""
+"""The factor reward: a normal reward with a context that the compared responses share."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class FactorReward(ComponentReward):
 
     .. math:: u(x, z) = \mu(x) + L(x)\cdot z + s(x)\,\varepsilon, \qquad z \sim N(0, I_F)
 
-    The context z is one annotator's, the same for all responses they judge; the noise ε is drawn
-    anew for each. So
+    The context z belongs to one annotator and is the same for all responses that this annotator
+    judges. The noise ε is drawn anew for each response. So
 
     .. math:: P(a \succ b) = \Phi\bigl((\mu_a-\mu_b)/\sqrt{\|L_a-L_b\|^2+s_a^2+s_b^2}\bigr)
 
     Comparisons identify neither the unit and level of rewards (per prompt), nor a rotation or sign
-    of z, nor a vector that is added to every L of a prompt: it moves all its responses alike for
-    every annotator. :meth:`relative` and the parts of a difference depend on none of these but the
-    unit. Single comparisons by annotators who are not known say little about L where all
-    probabilities are near ½.
+    of z, nor a vector that is added to every L of a prompt, which moves all responses to the prompt
+    alike for every annotator. Of these, :meth:`relative` and the parts of a difference depend only
+    on the unit. Single comparisons by unknown annotators say little about L where all probabilities
+    are near ½.
 
     Args:
         mean: μ in reward units, any shape.
@@ -100,29 +100,29 @@ class FactorReward(ComponentReward):
         return {"shared_context": self.shared_variance, "noise": self.independent_variance}
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
-        r"""Marginal quantile :math:`\mu + \Phi^{-1}(q)\sqrt{\|L\|^2+s^2}` (see the base class)."""
+        r"""Return the marginal quantile :math:`\mu + \Phi^{-1}(q)\sqrt{\|L\|^2+s^2}`."""
         return self._mean + torch.special.ndtri(self._level(q, self._mean)) * self.stddev
 
     def components(self) -> Components:
-        """One normal, of the marginal variance (see the base class)."""
+        """Return one normal, of the marginal variance (see the base class)."""
         location = self._mean.unsqueeze(-1)
         return Components(torch.zeros_like(location), location, self.stddev.unsqueeze(-1))
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        """Normal difference over contexts and noise (see the base class)."""
+        """Return the normal difference over contexts and noise (see the base class)."""
         location, scale = self._compare(other)
         zero = torch.zeros_like(location).unsqueeze(-1)
         return RewardDifference(zero, location.unsqueeze(-1), scale.unsqueeze(-1))
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
-        r"""Shared context :math:`\|L_a-L_b\|^2` and noise :math:`s_a^2+s_b^2`."""
+        r"""Return the shared context :math:`\|L_a-L_b\|^2` and noise :math:`s_a^2+s_b^2`."""
         other = self._same(other)
         noise = self.independent_variance + other.independent_variance
         shared = (self.loadings - other.loadings).square().sum(-1)
         return {"shared_context": shared, "noise": noise}
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        """Log-probability of being preferred by an annotator drawn at random, in nats."""
+        """Return the log-probability, in nats, that a random annotator prefers this reward."""
         location, scale = self._compare(other)
         return log_ndtr(location / scale)
 
@@ -130,11 +130,11 @@ class FactorReward(ComponentReward):
         other = self._same(other)
         noise = _hypot(self.independent_stddev, other.independent_stddev)
         scale = _total(noise, self.loadings - other.loadings)
-        # where neither side has noise, equal responses are to tie rather than to be 0/0
+        # without noise on either side, equal responses must tie instead of giving 0/0
         return self._mean - other._mean, scale.clamp(min=torch.finfo(scale.dtype).tiny)
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> FactorReward:
-        r"""Reward of annotators who are known in part, :math:`z \sim N(m, \tau^2)`.
+        r"""Return rewards of annotators who are known in part, :math:`z \sim N(m, \tau^2)`.
 
         .. math:: \mu + L\cdot m + (L\circ\tau)\cdot z' + s\,\varepsilon, \qquad z' \sim N(0, I_F)
 
@@ -151,7 +151,7 @@ class FactorReward(ComponentReward):
         return type(self)(mean, loadings, self.independent_stddev.expand(mean.shape))
 
     def context_spread(self, other: RewardDistribution | None, scale: Tensor) -> Tensor:
-        r"""Deviation that a context of variance :math:`\operatorname{diag}\tau^2` adds.
+        r"""Return the deviation that a context of variance :math:`\operatorname{diag}\tau^2` adds.
 
         .. math:: \|(L_a - L_b)\circ\tau\|
 
@@ -170,12 +170,12 @@ class FactorReward(ComponentReward):
     def relative(
         self, dim: int = -1, *, baseline: int | None = None, noise: bool = False
     ) -> FactorReward:
-        r"""Reward relative to the other candidates of a prompt, over contexts z.
+        r"""Return rewards relative to the other candidates of a prompt, over contexts z.
 
         .. math:: u(x_i, z) - \tfrac1n\sum_j u(x_j, z)
 
-        or minus the baseline's reward. Its low quantile and CVaR say how badly the people served
-        worst fare with each answer; comparisons identify it up to the unit.
+        or minus the baseline's reward. The low quantile and the CVaR say how bad each response is
+        for the people whom it serves worst. Comparisons identify relative rewards up to the unit.
 
         Args:
             dim: Batch dimension of the n candidates.
@@ -242,7 +242,7 @@ class _NoisyRelativeReward(FactorReward):
 
 
 def _total(stddev: Tensor, loadings: Tensor) -> Tensor:
-    """Root of s² + ‖L‖²; without factors s itself, as rounding would move its gradient."""
+    """Return the root of s² + ‖L‖²; without factors return s, whose gradient is exact."""
     if not loadings.shape[-1]:
         return stddev
     # unlike the root of a sum of squares, a norm has the gradient zero at zero
@@ -250,6 +250,6 @@ def _total(stddev: Tensor, loadings: Tensor) -> Tensor:
 
 
 def _hypot(x: Tensor, y: Tensor) -> Tensor:
-    # torch's gradient at the origin is 0/0; like a norm's it is to be zero
+    # torch's gradient at the origin is 0/0; like a norm's, it must be zero
     origin = (x == 0) & (y == 0)
     return torch.where(origin, 0.0, torch.hypot(torch.where(origin, 1.0, x), y))

@@ -48,7 +48,7 @@ class _LogNdtr(torch.autograd.Function):
 
 
 def log_ndtr(x: Tensor) -> Tensor:
-    r"""Logarithm of the standard normal distribution function, right in both tails.
+    r"""Compute the log of the standard normal distribution function, exact in both tails.
 
     .. math:: \log\Phi(x), \qquad \frac{d}{dx}\log\Phi(x) = \frac{\varphi(x)}{\Phi(x)}
 
@@ -67,7 +67,7 @@ def log_ndtr(x: Tensor) -> Tensor:
 
 
 def log_comparison(z: Tensor, likelihood: str) -> Tensor:
-    r"""Log-probability that the first of two is preferred, given their standardised distance.
+    r"""Return the log-probability of preferring the first of two, by standardised distance.
 
     ``probit``: :math:`\log\Phi(z)`, the exact probability that one independent normal exceeds
     another. ``logistic``: :math:`\log\operatorname{sigmoid}(\sqrt{2\pi}\,z)`, as the DPL paper's
@@ -118,5 +118,5 @@ def logsumexp(x: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return ``x`` in float32 unless it is float64 already: half precision ties rewards."""
+    """Return ``x`` in float32 unless it is float64; half precision would tie rewards."""
     return x if x.dtype == torch.float64 else x.float()

@@ -49,21 +49,21 @@ class MixtureReward(ComponentReward):
         return int(self.means.shape[-1])
 
     def components(self) -> Components:
-        """The components themselves (see the base class)."""
+        """Return the components themselves (see the base class)."""
         return Components(self.log_weights, self.means, self.stddevs)
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        """Mixture over all M² pairs of components (see the base class)."""
+        """Return the mixture over all M² pairs of components (see the base class)."""
         log_weights, location, scale = (part.flatten(-2) for part in self._pairs(other))
         return RewardDifference(log_weights, location, scale)
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        """Log-probability of being preferred, in nats (see the base class)."""
+        """Return the log-probability of being preferred, in nats (see the base class)."""
         log_weights, location, scale = self._pairs(other)
         return logsumexp(log_weights + log_ndtr(location / scale), dim=(-2, -1))
 
     def _pairs(self, other: RewardDistribution) -> tuple[Tensor, Tensor, Tensor]:
-        """Joint log-weights, differences and scales, each ``batch_shape + (M, M)``."""
+        """Return joint log-weights, differences and scales, each ``batch_shape + (M, M)``."""
         other = self._same(other)
         log_weights = self.log_weights.unsqueeze(-1) + other.log_weights.unsqueeze(-2)
         location = self.means.unsqueeze(-1) - other.means.unsqueeze(-2)

@@ -67,20 +67,20 @@ class NormalReward(RewardDistribution):
         return self._stddev.square()
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
-        r"""Quantile :math:`\mu + \Phi^{-1}(q)\,\sigma` (see the base class)."""
+        r"""Return the quantile :math:`\mu + \Phi^{-1}(q)\,\sigma` (see the base class)."""
         return self._mean + torch.special.ndtri(self._level(q, self._mean)) * self._stddev
 
     def cdf(self, value: Tensor) -> Tensor:
-        r"""Distribution function :math:`\Phi((x-\mu)/\sigma)`."""
+        r"""Return the distribution function :math:`\Phi((x-\mu)/\sigma)`."""
         return torch.special.ndtr((value - self._mean) / self._stddev)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats."""
+        """Return the log-density in nats."""
         z = (value - self._mean) / self._stddev
         return -0.5 * z.square() - self._stddev.log() - 0.5 * math.log(2 * math.pi)
 
     def cvar(self, alpha: float) -> Tensor:
-        r"""Mean of the worst share, :math:`\mu - \sigma\,\varphi(\Phi^{-1}(\alpha))/\alpha`."""
+        r"""Return the CVaR :math:`\mu - \sigma\,\varphi(\Phi^{-1}(\alpha))/\alpha`."""
         self._check_share(alpha)
         if alpha == 1.0:
             return self._mean
@@ -89,18 +89,18 @@ class NormalReward(RewardDistribution):
         return self._mean - self._stddev * (density / alpha)
 
     def entropic(self, theta: float) -> Tensor:
-        r"""Entropic risk, in closed form :math:`\mu - \theta\sigma^2/2`."""
+        r"""Return the entropic risk, in closed form :math:`\mu - \theta\sigma^2/2`."""
         self._check_aversion(theta)
         return self._mean - 0.5 * theta * self.variance
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        """Log-probability of being preferred, with the likelihood chosen (see the base class)."""
+        """Return the log-probability of being preferred, with the chosen likelihood."""
         other = self._same(other)
         z = (self._mean - other._mean) / torch.hypot(self._stddev, other._stddev)
         return log_comparison(z, self.likelihood)
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        r"""Normal difference with ``probit``, logistic with ``logistic`` (see the base class).
+        r"""Return a normal (``probit``) or logistic (``logistic``) difference (see the base class).
 
         Its scale is :math:`\sqrt{\sigma_a^2+\sigma_b^2}`, over :math:`\sqrt{2\pi}` if logistic.
         """
@@ -113,7 +113,7 @@ class NormalReward(RewardDistribution):
         return RewardDifference(zero, location, scale / math.sqrt(2 * math.pi), "logistic")
 
     def components(self) -> Components:
-        """One normal (see the base class)."""
+        """Return one normal (see the base class)."""
         location = self._mean.unsqueeze(-1)
         return Components(torch.zeros_like(location), location, self._stddev.unsqueeze(-1))
 

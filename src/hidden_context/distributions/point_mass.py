@@ -50,7 +50,7 @@ class PointMassReward(RewardDistribution):
         return self.value.expand(torch.broadcast_shapes(self.value.shape, level.shape))
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Right-continuous step from 0 to 1 at the reward."""
+        """Return the right-continuous step from 0 to 1 at the reward."""
         return (torch.as_tensor(value, device=self.value.device) >= self.value).to(self.value)
 
     def cvar(self, alpha: float) -> Tensor:
@@ -64,28 +64,28 @@ class PointMassReward(RewardDistribution):
         return self.value
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        r"""Log of :math:`\operatorname{sigmoid}(r_a - r_b)`, in nats (see the base class)."""
+        r"""Return :math:`\log\operatorname{sigmoid}(r_a - r_b)`, in nats (see the base class)."""
         return functional.logsigmoid(self.value - self._same(other).value)
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        """Difference of the rewards with standard logistic noise (see the base class)."""
+        """Return the difference of rewards with standard logistic noise (see the base class)."""
         location = (self.value - self._same(other).value).unsqueeze(-1)
         zero = torch.zeros_like(location)
         return RewardDifference(zero, location, zero + 1, "logistic")
 
     def components(self) -> Components:
-        """One point (see the base class)."""
+        """Return one point (see the base class)."""
         location = self.value.unsqueeze(-1)
         zero = torch.zeros_like(location)
         return Components(zero, location, zero)
 
     @property
     def variance_parts(self) -> dict[str, Tensor]:
-        """None: the reward does not vary (see the base class)."""
+        """No parts, because the reward does not vary (see the base class)."""
         return {}
 
     def difference_parts(self, other: RewardDistribution) -> dict[str, Tensor]:
-        r"""Noise alone: the logistic likelihood's :math:`\pi^2/3` (see the base class)."""
+        r"""Return only noise: the logistic likelihood's :math:`\pi^2/3` (see the base class)."""
         return {"noise": self.difference(other).variance}
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:

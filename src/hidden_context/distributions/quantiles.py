@@ -54,12 +54,12 @@ class QuantileReward(ComponentReward):
         return int(self.atoms.shape[-1])
 
     def components(self) -> Components:
-        """One point per atom (see the base class)."""
+        """Return one point per atom (see the base class)."""
         zero = torch.zeros_like(self.atoms)
         return Components(zero - math.log(self.num_atoms), self.atoms, zero)
 
     def quantile(self, q: float | Tensor, method: QuantileMethod = "step") -> Tensor:
-        """Quantile: the smallest atom x with F(x) ≥ q, or linear between the atoms' levels.
+        """Return the smallest atom x with F(x) ≥ q, or interpolate between the atoms' levels.
 
         Args:
             q: Level in (0, 1), a number or a tensor that broadcasts against ``batch_shape``.
@@ -85,13 +85,13 @@ class QuantileReward(ComponentReward):
         raise ConfigError(f"quantile method {method!r} is not known; choose step or bins.")
 
     def difference(self, other: RewardDistribution) -> RewardDifference:
-        """Mixture over all N² pairs of atoms (see the base class)."""
+        """Return the mixture over all N² pairs of atoms (see the base class)."""
         location = self._pairs(other).flatten(-2)
         log_weights = torch.full_like(location, -2 * math.log(self.num_atoms))
         return RewardDifference(log_weights, location, torch.full_like(location, self.smoothing))
 
     def log_prob_greater(self, other: RewardDistribution) -> Tensor:
-        """Log-probability of being preferred, smoothed (see the class), in nats."""
+        """Return the log-probability of being preferred, smoothed (see the class), in nats."""
         log_probs = log_ndtr(self._pairs(other) / self.smoothing)
         return logsumexp(log_probs, dim=(-2, -1)) - 2 * math.log(self.num_atoms)
 

@@ -33,7 +33,7 @@ _IN_PEFT: Final = "base_model.model."
 def write_adapters(
     source: SequenceRewardModel, sample: Sample, config: ExportConfig, folder: Path
 ) -> Written:
-    """Write the adapters as PEFT folders, and run each there.
+    """Write the adapters as PEFT folders, and run each from its folder.
 
     The folder is what ``save_pretrained`` writes: an ensemble's members lie in ``member_0``, …; one
     adapter lies in the folder itself. With ``write_base`` there is ``base`` too.
@@ -142,17 +142,17 @@ def _write_base(base: Any, tokenizer: Any, dtype: torch.dtype, folder: Path) -> 
 
 
 def _adapter_outputs(base: Any, members: Sequence[Path], sample: Sample, tokenizer: Any) -> Tensor:
-    """Load each adapter by PEFT alone on its backbone; without a tokenizer texts run one by one."""
+    """Run each adapter on its backbone with PEFT alone; without a tokenizer, texts run singly."""
     from peft import PeftModel
 
-    if tokenizer is None:  # padding is the caller's to choose, and one text needs none
+    if tokenizer is None:  # the caller chooses padding, and one text needs none
         base.config.pad_token_id = base.config.get_text_config().pad_token_id = None
     rows: list[Tensor] = []
     for member in members:
         try:
             with quiet_loading():
                 model = PeftModel.from_pretrained(base, str(member)).eval()
-        except Exception as error:  # whatever a folder that does not fit leads to
+        except Exception as error:  # any error from a folder that does not fit
             raise CheckpointError(
                 f"PEFT cannot load the adapter {member.name} ({first_line(error)})."
             ) from error

@@ -19,7 +19,7 @@ from hidden_context.models.network.precision import resolve_dtype
 from hidden_context.models.network.weights import some
 from hidden_context.models.sequence import SequenceRewardModel
 
-# Greatest difference by precision, relative to the greatest raw output where that is above 1.
+# Greatest difference by precision, relative to the greatest raw output if it is above 1.
 TOLERANCES: Final = {torch.float32: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
 _TEXTS: Final = (
     "\n\nHuman: Is it going to rain?\n\nAssistant: Yes, take an umbrella with you.",
@@ -42,7 +42,7 @@ _CHATS: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Texts with their tokens and raw outputs by the checkpoint.
+    """Texts with their tokens and the checkpoint's raw outputs.
 
     Attributes:
         texts: N texts and chats.
@@ -81,7 +81,7 @@ class Written(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How far an export's outputs are from its checkpoint's.
+    """The difference between an export's outputs and its checkpoint's outputs.
 
     Attributes:
         greatest: Greatest difference of an output, in its own units.
@@ -155,7 +155,7 @@ def compare(found: Tensor, expected: Tensor, sample: Sample) -> Agreement:
 
 
 def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Tensor:
-    """Load an exported folder by Transformers alone, and run texts padded beside each other.
+    """Load an exported folder with Transformers alone, and run the texts as a padded batch.
 
     Args:
         folder: The folder, which lacks nothing and holds nothing its class has no place for.
@@ -180,7 +180,7 @@ def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Te
 
 
 def logits_of(model: Any, tokenizer: Any, sample: Sample) -> Tensor:
-    """Run texts padded beside each other, or one by one without a tokenizer that pads them.
+    """Run texts as a padded batch, or one by one if there is no tokenizer to pad them.
 
     Args:
         model: A classifier of Transformers or PEFT.
@@ -220,7 +220,7 @@ def load_plain(name: str, **options: Any) -> tuple[Any, dict[str, set[str]]]:
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 name, output_loading_info=True, **options
             )
-    except Exception as error:  # whatever a folder that is not complete leads to
+    except Exception as error:  # any error from an incomplete folder
         raise CheckpointError(
             f"Transformers cannot load {name} as a classifier ({first_line(error)})."
         ) from error
@@ -248,7 +248,7 @@ def plain_tokenizer(folder: Path, sample: Sample) -> Any:
 
 
 def card_facts(config: ExportConfig, agreement: Agreement, notes: list[str]) -> dict[str, str]:
-    """Return what the model card says of an export."""
+    """Return what the model card says about an export."""
     facts = {
         "exported from": config.checkpoint,
         "form": config.form,

@@ -39,8 +39,9 @@ def make_scalar(model: Any, mean: LinearMean) -> None:
 def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str | None]:
     """Give the last layer a bias exactly if the model's class in Transformers has one.
 
-    What the class has no place for is moved into the layer normalisation before the last layer,
-    where there is one with a bias: that is exact. Otherwise it is refused, or left out if asked.
+    A bias without a place in the class is moved into the layer normalisation before the last
+    layer, if that has a bias and can take it: this is exact. Otherwise the bias is refused, or left
+    out if asked.
 
     Args:
         model: The classifier; changed in place.
@@ -62,8 +63,8 @@ def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str 
         return 0.0, None
     no_bias: Any = None
     if model.config.model_type in ("qwen2", "qwen3"):
-        # SGLang's classes of these add a bias to the last layer and leave it as drawn where a
-        # folder has none; Transformers' have no place for it, and lose nothing by passing over 0
+        # SGLang's classes for these models add a bias, which stays random if the folder has none.
+        # Transformers' classes have no place for it, and lose nothing by ignoring a bias of 0.
         no_bias = nn.Parameter(layer.weight.new_zeros(layer.out_features))
     layer.bias = no_bias
     if bias is None or not bias.any():
@@ -118,10 +119,10 @@ def _moved(bias: Tensor, weight: Tensor, norm: nn.LayerNorm) -> bool:
 
 
 def settle_padding(model: Any, tokenizer: Any) -> str | None:
-    """Give decoders a padding token of their own, in tokenizer and configuration.
+    """Give decoders a separate padding token, in tokenizer and configuration.
 
-    Transformers' decoders read the reward at the last token that is not the padding token. Where
-    that is the token that ends texts, it would be read before the end. Encoders go by the
+    Transformers' decoders read the reward at the last token that is not the padding token. If
+    the padding token also ends texts, the reward would be read before the end. Encoders use the
     attention mask, and stay as they are.
 
     Args:

@@ -1,4 +1,4 @@
-"""Heads: raw network output of shape ``(…, K)`` to a reward distribution. One file per head."""
+"""Heads: each reads raw outputs ``(…, K)`` as reward distributions. One file per head."""
 
 from hidden_context.heads.base import Head, LinearMean
 from hidden_context.heads.categorical import CategoricalHead

@@ -1,4 +1,4 @@
-"""The interface every head has."""
+"""The interface of every head."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class LinearMean:
 
     @classmethod
     def output(cls, number: int, num_outputs: int) -> LinearMean:
-        """A mean that equals one of the K raw outputs."""
+        """Return a mean that equals one of the K raw outputs."""
         return cls(tuple(float(place == number) for place in range(num_outputs)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Head(abc.ABC):
-    """Reads a network's raw outputs as reward distributions; it has options but no weights.
+    """A head reads raw outputs as reward distributions; it has options but no weights.
 
     Attributes:
         type: The name of the kind of head.
@@ -52,7 +52,7 @@ class Head(abc.ABC):
 
     @property
     def meaning(self) -> str:
-        """What the raw outputs are, for people."""
+        """Description of the raw outputs for readers."""
         return f"{self.num_outputs} raw outputs of a {self.type} head"
 
     @property
@@ -75,7 +75,7 @@ class Head(abc.ABC):
 
     @property
     def has_context(self) -> bool:
-        """Whether it models a context that the responses to a prompt share."""
+        """Whether the head models a context that the responses to a prompt share."""
         return False
 
     @property
@@ -97,7 +97,7 @@ class Head(abc.ABC):
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
-        """Options with which a head of this type reads ``width`` outputs."""
+        """Return the options of a head of this type that reads ``width`` outputs."""
         return {}
 
     @abc.abstractmethod
@@ -115,7 +115,7 @@ class Head(abc.ABC):
         """
 
     def log_prob_preferred(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        r"""Log-probability that the chosen text is preferred, :math:`\log P(a \succ b)`.
+        r"""Return the log-probability that the chosen text is preferred, :math:`\log P(a \succ b)`.
 
         Args:
             raw_chosen: Raw outputs of shape ``(…, K)``.
@@ -127,7 +127,7 @@ class Head(abc.ABC):
         return self.distribution(raw_chosen).log_prob_greater(self.distribution(raw_rejected))
 
     def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """Regulariser of a batch, in nats, to be added to the mean loss in training only.
+        """Return a batch's penalty in nats, which training adds to the mean loss.
 
         Args:
             raw_chosen: Raw outputs of shape ``(…, K)``.
@@ -139,7 +139,7 @@ class Head(abc.ABC):
         return raw_chosen.new_zeros(())
 
     def in_one_unit(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Head:
-        """The ensemble with its members' rewards in one unit; any other head unchanged.
+        """Return an ensemble with its members' rewards in one unit; other heads do not change.
 
         Args:
             raw_chosen: Raw outputs of shape ``(N, K)``.

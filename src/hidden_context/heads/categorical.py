@@ -49,7 +49,7 @@ class CategoricalHead(Head):
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
-        """One output per atom."""
+        """Return the options of a head with one output per atom."""
         return {"num_atoms": max(width, 2)}
 
     def distribution(self, raw: Tensor) -> CategoricalReward:
@@ -57,7 +57,7 @@ class CategoricalHead(Head):
         return CategoricalReward(self._check(raw))
 
     def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """Weighted negative entropy of the batch's mean distribution, a scalar (see the class)."""
+        """Return the weighted negative entropy of the batch's mean distribution (see the class)."""
         if self.entropy_coeff == 0:
             return super().penalty(raw_chosen, raw_rejected)
         log_probs = torch.cat(

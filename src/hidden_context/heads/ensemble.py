@@ -20,9 +20,9 @@ _SCALAR: Final = ScalarHead()
 class EnsembleHead(Head):
     r"""M heads of one kind, trained on different shares of the pairs from different starts.
 
-    Raw outputs are those of member 0, then of member 1, and so on. Each member starts from random
-    output weights of scale ``prior_scale`` and is not drawn back to zero, so that far from the data
-    the members go on differing: of a linear output layer that start is a randomised prior.
+    Raw outputs of member 0 come first, then of member 1, and so on. Each member starts from random
+    output weights of scale ``prior_scale`` and is not pulled back to zero, so the members keep
+    differing far from the data. For a linear output layer, this start is a randomised prior.
 
     Args:
         member: The members' head.
@@ -60,12 +60,12 @@ class EnsembleHead(Head):
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of one member, M times."""
+        """Number of outputs of all M members."""
         return self.num_members * self.member.num_outputs
 
     @property
     def meaning(self) -> str:
-        """What the raw outputs are, for people."""
+        """Description of the raw outputs for readers."""
         return f"for each of {self.num_members} members: {self.member.meaning}"
 
     @property
@@ -85,7 +85,7 @@ class EnsembleHead(Head):
 
     @property
     def linear_mean(self) -> LinearMean | None:
-        """The mean of the members' means in one unit, where a member's is linear."""
+        """The mean of the members' means in one unit; None if a member's mean is not linear."""
         mean, count = self.member.linear_mean, self.num_members
         if mean is None:
             return None
@@ -107,7 +107,7 @@ class EnsembleHead(Head):
         return raw.unflatten(-1, (self.num_members, -1))
 
     def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """Mean of the members' penalties, a scalar."""
+        """Return the mean of the members' penalties, a scalar."""
         sides = [self._by_member(raw).unbind(-2) for raw in (raw_chosen, raw_rejected)]
         parts = [self.member.penalty(a, b) for a, b in zip(*sides, strict=True)]
         return torch.stack(parts).mean()
@@ -115,9 +115,9 @@ class EnsembleHead(Head):
     def in_one_unit(self, raw_chosen: Tensor, raw_rejected: Tensor) -> EnsembleHead:
         """Bring the members' rewards to one unit, measured on a set of pairs.
 
-        Each member's unit becomes the root mean square of its difference between the two sides of a
-        pair, the noise included; its location the mean reward of all texts. Comparisons stay as
-        they are.
+        Each member's unit becomes the root mean square of its reward difference between the two
+        sides of a pair, including the noise. Its location becomes the mean reward of all texts.
+        Comparisons do not change.
 
         Args:
             raw_chosen: Raw outputs of shape ``(N, M K)``.
@@ -138,6 +138,6 @@ class EnsembleHead(Head):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, which contains the members'."""
+        """Return the JSON form, which contains the JSON form of the members' head."""
         values = super().to_dict()
         return {**values, "member": self.member.to_dict()}

@@ -1,4 +1,4 @@
-"""The factor head: a normal reward whose context is shared by the responses compared."""
+"""The factor head: a normal reward with a context that the compared responses share."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class FactorHead(Head):
         s = \max(\operatorname{softplus}(\text{raw}_{F+1}), 10^{-6})
 
     With no factors it is the mean-and-variance head with the ``probit`` likelihood. Keep F small:
-    with as many factors as responses to a prompt, L can imitate s. What comparisons identify of
-    it is said at :class:`~hidden_context.distributions.FactorReward`; annotators who are known, or
-    several labels per pair, identify L where single anonymous labels do not.
+    with as many factors as responses to a prompt, L can imitate s.
+    :class:`~hidden_context.distributions.FactorReward` explains what comparisons identify. Known
+    annotators, or several labels per pair, identify L where single anonymous labels do not.
 
     Args:
         num_factors: F, at least 0.
@@ -57,7 +57,7 @@ class FactorHead(Head):
 
     @property
     def meaning(self) -> str:
-        """What the raw outputs are, for people."""
+        """Description of the raw outputs for readers."""
         return (
             f"mean, {self.num_factors} loadings on the annotator's context, and standard deviation "
             "of the noise before softplus"
@@ -70,12 +70,12 @@ class FactorHead(Head):
 
     @property
     def can_average(self) -> bool:
-        """Only without factors: each network has its own signs and axes."""
+        """Whether networks may be averaged: not with factors, whose signs and axes differ."""
         return self.num_factors == 0
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
-        """One factor for each output after the first two."""
+        """Return options with one factor for each output after the first two."""
         return {"num_factors": max(width - 2, 0)}
 
     def distribution(self, raw: Tensor) -> FactorReward:
@@ -85,7 +85,7 @@ class FactorHead(Head):
         return FactorReward(raw[..., 0], raw[..., 1:-1], stddev)
 
     def with_context_at(self, raw: Tensor, location: Tensor, scale: Tensor) -> Tensor:
-        r"""Raw outputs of the same rewards where contexts are counted from elsewhere.
+        r"""Return raw outputs of the same rewards for contexts with another origin and unit.
 
         .. math:: \mu + L\cdot z + s\,\varepsilon = (\mu + L\cdot m) + (L\circ\tau)\cdot z'
             + s\,\varepsilon, \qquad z = m + \tau\circ z'
@@ -103,7 +103,7 @@ class FactorHead(Head):
         return torch.cat([moved, loadings * scale, noise], dim=-1)
 
     def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """Weighted mean of the variance of the difference, a scalar (see the class)."""
+        """Return the weighted mean variance of the differences, a scalar (see the class)."""
         if self.variance_penalty == 0:
             return super().penalty(raw_chosen, raw_rejected)
         chosen, rejected = self.distribution(raw_chosen), self.distribution(raw_rejected)

@@ -56,7 +56,7 @@ class MeanAndVarianceHead(Head):
         )
 
     def penalty(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """Weighted mean of the two variances over the pairs, a scalar (see the class)."""
+        """Return the weighted mean of the two variances over the pairs, a scalar (see class)."""
         if self.variance_penalty == 0:
             return super().penalty(raw_chosen, raw_rejected)
         total = self.distribution(raw_chosen).variance + self.distribution(raw_rejected).variance

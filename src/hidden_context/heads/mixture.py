@@ -24,7 +24,7 @@ class MixtureHead(Head):
         \mu_m = \text{raw}_{M+m} + \Phi^{-1}\bigl((m+\tfrac12)/M\bigr), \;
         \sigma_m = \max(\operatorname{softplus}(\text{raw}_{2M+m}), 10^{-6})
 
-    The fixed offsets spread the components at the start; equal ones would stay equal for ever.
+    The fixed offsets spread the components at the start; equal components would stay equal forever.
     With one component it is the mean-and-variance head with the ``probit`` likelihood.
 
     Args:
@@ -48,7 +48,7 @@ class MixtureHead(Head):
 
     @property
     def meaning(self) -> str:
-        """What the raw outputs are, for people."""
+        """Description of the raw outputs for readers."""
         return (
             f"logits, means and standard deviations before softplus of {self.num_components} "
             "normal components"
@@ -56,12 +56,12 @@ class MixtureHead(Head):
 
     @property
     def can_average(self) -> bool:
-        """Only with one component: each network orders its components differently."""
+        """Whether networks may be averaged: not with several components, whose order differs."""
         return self.num_components == 1
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
-        """Three outputs are one component."""
+        """Return options with one component for every three outputs."""
         return {"num_components": max(width // 3, 1)}
 
     @property

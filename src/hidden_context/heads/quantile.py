@@ -23,8 +23,8 @@ class QuantileHead(Head):
         \bigl(\Phi^{-1}(\tau_{i+1}) - \Phi^{-1}(\tau_i)\bigr), \quad \tau_i = (i-\tfrac12)/N, \quad
         \tfrac1N\sum_i\theta_i = \text{raw}_0
 
-    Equal raw gaps make the atoms those of a normal of standard deviation softplus(raw₁): training
-    starts from it and bends it where the data ask for another shape.
+    With equal raw gaps, the atoms are the quantiles of a normal of standard deviation
+    softplus(raw₁). Training starts from this normal and bends it where the data need another shape.
 
     Args:
         num_atoms: N, at least 1.
@@ -53,12 +53,12 @@ class QuantileHead(Head):
 
     @property
     def meaning(self) -> str:
-        """What the raw outputs are, for people."""
+        """Description of the raw outputs for readers."""
         return f"mean, and gaps between {self.num_atoms} equally likely rewards before softplus"
 
     @classmethod
     def options_for_width(cls, width: int) -> dict[str, Any]:
-        """One output per atom."""
+        """Return options with one atom per output."""
         return {"num_atoms": max(width, 1)}
 
     def distribution(self, raw: Tensor) -> QuantileReward:

@@ -1,4 +1,4 @@
-"""Heads by name: add a head's class here and every command knows it."""
+"""Heads by name; every command knows a head whose class is added here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ALIASES: Final = {"scalar": "base"}
 
 
 def types() -> tuple[str, ...]:
-    """Names of the head types.
+    """Return the names of the head types.
 
     >>> types()
     ('base', 'mean_and_variance', 'categorical', 'factor', 'mixture', 'quantile', 'ensemble')
@@ -102,7 +102,7 @@ def make(type: str, **options: Any) -> Head:
 
 
 def for_num_outputs(num_outputs: int, **options: Any) -> Head:
-    """Make the head that the paper's commands mean by a number of outputs.
+    """Make the head that the paper's commands use for a number of outputs.
 
     Args:
         num_outputs: 1 is ``base``, 2 ``mean_and_variance``, more a ``categorical``.
@@ -145,7 +145,7 @@ def for_width(type: str, width: int, **options: Any) -> Head:
 
 
 def options_for(type: str, available: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the options that a head type has from a larger set."""
+    """Select a head type's options from a larger set."""
     names = {field.name for field in dataclasses.fields(_class_of(type))}
     return {name: value for name, value in available.items() if name in names}
 

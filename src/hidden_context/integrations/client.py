@@ -1,4 +1,4 @@
-"""A client of the reward server: one prompt's responses a request, several prompts at once."""
+"""A client of the reward server: one prompt per request, several requests at once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RewardServerError(HiddenContextError, ConnectionError):
 
 @dataclass(frozen=True)
 class ClientOptions:
-    """How patient a client is, and how much it asks for at once.
+    """The waits, retries and concurrency of a client.
 
     Args:
         timeout: Longest wait for one answer, in seconds.
@@ -85,7 +85,7 @@ class ClientOptions:
 
 
 class RewardClient:
-    """Asks a server for reward distributions; safe to share between threads and event loops.
+    """A client for reward distributions, safe to share between threads and event loops.
 
     Args:
         url: Address of the server, such as ``http://127.0.0.1:8000``.
@@ -152,7 +152,7 @@ class RewardClient:
                 task.cancel()
 
     def close(self) -> None:
-        """Close the connections of synchronous requests; others go with their event loop."""
+        """Close the connections of synchronous requests; others end with their event loop."""
         with self._lock:
             client, self._sync = self._sync, None
         if client is not None:
@@ -185,10 +185,10 @@ class RewardClient:
         return _read(response, problem, items, self.url)
 
     def _wait(self, response: Any, attempt: int) -> float | None:
-        """Seconds until the next attempt, or None where there is none."""
+        """Return the seconds until the next attempt, or None if there is none."""
         if attempt == self.options.retries or (response is not None and response.status_code < 500):
             return None
-        # clients that were refused together do not come back together
+        # clients that were refused together should not return together
         wait = self.options.first_wait * 2**attempt * random.uniform(0.5, 1.0)
         asked = None if response is None else retry_after(response.headers)
         return min(max(wait, asked or 0.0), self.options.longest_wait)
@@ -224,23 +224,23 @@ class RewardClient:
             return self._async[loop]
 
     def __reduce__(self) -> tuple[Callable[..., RewardClient], tuple[str, ClientOptions]]:
-        # trainers send reward functions to other processes, which open connections of their own
+        # trainers send reward functions to other processes, which open their own connections
         return RewardClient, (self.url, self.options)
 
 
 def is_url(text: object) -> bool:
-    """Tell whether a model is named by the address of a server."""
+    """Tell whether a model is given as the address of a server."""
     return isinstance(text, str) and text.startswith(("http://", "https://"))
 
 
 def _split(request: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[int]]:
-    """Separate what is sent from the places of the responses."""
+    """Separate the body of a request from the places of its responses."""
     body = {key: value for key, value in request.items() if key != "items"}
     return body, request.get("items") or range(len(body["responses"]))
 
 
 def _read(response: Any, problem: str | None, items: Sequence[int], url: str) -> Answer:
-    """Take the answer out of a response, or the error of the item that it refuses."""
+    """Return the answer in a response, or the error of the item that the server refuses."""
     if response is None:
         raise RewardServerError(
             f"{problem}, for {_names(items)}. Check that the server runs and is not overloaded."

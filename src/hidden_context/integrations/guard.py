@@ -42,7 +42,7 @@ def check_guard(guard: GuardLike, source: RewardSource) -> Guard | None:
 
 
 def seen_of(answered: Iterable[Answered]) -> list[Seen]:
-    """Extract what a guard looks at from answers.
+    """Extract the percentiles that a guard looks at from answers.
 
     Raises:
         ConfigError: If a server answers without percentiles.
@@ -64,7 +64,7 @@ def seen_of(answered: Iterable[Answered]) -> list[Seen]:
 
 
 def observe(guard: Guard, seen: Iterable[Seen]) -> None:
-    """Let a guard look at responses, and warn or stop.
+    """Show responses to a guard, and warn or stop.
 
     Raises:
         OverOptimisedError: If the guard stops, and nobody stops gracefully for it.
@@ -81,7 +81,7 @@ def observe(guard: Guard, seen: Iterable[Seen]) -> None:
 def observe_each(
     guard: Guard | None, keys: Sequence[str], scorer: Scorer, answers: Answers
 ) -> None:
-    """Let a guard look at texts one by one: nobody says which of them answer one prompt.
+    """Show texts to a guard one by one, because nobody says which texts answer the same prompt.
 
     Args:
         guard: The guard; None for none.
@@ -108,7 +108,7 @@ def prompt_key(prompt: Conversation) -> str:
 def stop_callback(guard: Guard) -> Any:
     """Make a ``TrainerCallback`` that saves and stops when a guard with ``stop`` raises its alarm.
 
-    In a distributed training all processes stop at the step at which one of them has found enough.
+    In distributed training, all processes stop at the step where one process has an alarm.
 
     Args:
         guard: The guard that the reward function has too.
@@ -126,7 +126,7 @@ def stop_callback(guard: Guard) -> Any:
         raise ConfigError("this guard only warns; make it Guard('stop') to stop the training.")
 
     class StopOverOptimisation(TrainerCallback):
-        """Saves and stops at the end of a step."""
+        """A callback that saves and stops at the end of a step."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             if any(gather_object([guard.alarm is not None])):

@@ -55,7 +55,7 @@ def reward_orm(
     ask = partial(score, source, risk=risk, unscored=unscored, guard=own)
 
     class HiddenContextReward:
-        """Scores completions; equal prompts are run once."""
+        """An outcome reward of completions; equal prompts are run once."""
 
         def __init__(self, args: Any = None, **_: Any) -> None:
             self.args = args
@@ -84,8 +84,8 @@ def reward_plugin(
     """Make a class for ``swift.rewards.rm_plugins``, whose name ``--reward_model_plugin`` takes.
 
     ms-swift loads the checkpoint that ``--reward_model`` names, with all its outputs, and its own
-    plugin reads the first of them. This one reads the outputs as the distribution that they are,
-    with the checkpoint's own chat template.
+    plugin reads the first of them. This plugin reads the outputs as a reward
+    distribution, with the checkpoint's own chat template.
 
     Args:
         risk: Name of the risk measure, such as ``cvar:0.05``.
@@ -97,7 +97,7 @@ def reward_plugin(
     """
 
     class HiddenContextPlugin:
-        """Scores rows with the network that ms-swift has loaded."""
+        """A plugin that scores rows with the network that ms-swift has loaded."""
 
         def __init__(self, model: Any, template: Any = None) -> None:
             self.model, self.template = model, template

@@ -47,7 +47,7 @@ class Batch:
 
     @classmethod
     def of(cls, answered: Sequence[Answered]) -> Batch:
-        """Put the candidates of all prompts into the order that was asked for."""
+        """Put the candidates of all prompts into the order of the request."""
         reasons = {item: why for found in answered for item, why in found.reasons.items()}
         items = [item for found in answered for item in found.candidates.items]
         rewards = [found.rewards for found in answered]
@@ -77,7 +77,7 @@ class Batch:
 
 
 def finite_mean(values: Sequence[float]) -> float | None:
-    """Mean of the values that are numbers; None where there is none."""
+    """Return the mean of the finite values, or None if there are none."""
     numbers = [value for value in values if not math.isnan(value)]
     return math.fsum(numbers) / len(numbers) if numbers else None
 

@@ -1,4 +1,4 @@
-"""Where rewards come from: a model in this process, or a server."""
+"""Sources of rewards: a model in this process, or a server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Candidates:
     tools: Tools | None = None
 
     def without(self, left_out: Mapping[int, str]) -> Candidates:
-        """Leave out the responses at some places."""
+        """Return the candidates without the responses at some places."""
         kept = [n for n, item in enumerate(self.items) if item not in left_out]
         responses, items = [self.responses[n] for n in kept], [self.items[n] for n in kept]
         return replace(self, responses=responses, items=items)
@@ -61,7 +61,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Rewards:
-    """What is known of n responses to one prompt.
+    """The rewards of n responses to one prompt.
 
     Attributes:
         values: Value of the risk measure of each, in reward units: the number that is optimised.
@@ -99,7 +99,7 @@ class Rewards:
 
 @dataclass(frozen=True)
 class Answered:
-    """Rewards of the candidates that have some, and why others have none, by their places."""
+    """The rewards of candidates, and the reasons why others have none, by their places."""
 
     candidates: Candidates
     rewards: Rewards
@@ -137,11 +137,11 @@ class LocalSource:
         return result
 
     async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
-        """Score in another thread, which the event loop does not wait for."""
+        """Score in another thread, so that the event loop is not blocked."""
         return await asyncio.to_thread(self.answer, asked, risk)
 
     def raw(self, asked: Sequence[Asked]) -> Answers:
-        """Run texts, marked texts or token ids: raw outputs, and why some have none."""
+        """Compute raw outputs of texts, marked texts or token ids, or why a text has none."""
         with self._lock:
             return self.scorer.raw(asked)
 
@@ -164,7 +164,7 @@ class LocalSource:
 
 
 class RemoteSource:
-    """A reward server; one request a prompt, several prompts at once.
+    """A reward server; one request per prompt, several prompts at once.
 
     Args:
         client: The client that asks it.
@@ -180,8 +180,8 @@ class RemoteSource:
     def answer(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
         """Score the candidates of several prompts (see ``RewardClient.ask`` for errors).
 
-        A server refuses a prompt with a response that it cannot score; it is asked again for the
-        others.
+        A server refuses a prompt with a response that it cannot score. The other responses are
+        then sent again.
         """
         rounds = _Rounds(asked)
         while rounds.open:
@@ -189,7 +189,7 @@ class RemoteSource:
         return self._read(rounds)
 
     async def answer_async(self, asked: Sequence[Candidates], risk: str) -> list[Answered]:
-        """Do the same without blocking the event loop."""
+        """Do what ``answer`` does without blocking the event loop."""
         rounds = _Rounds(asked)
         while rounds.open:
             rounds.take(await self.client.ask_async(self._requests(rounds, risk)))
@@ -219,7 +219,7 @@ class RemoteSource:
         if found is None:
             return _NOTHING
         try:
-            where = found.get("percentiles")  # none without a reference, or by an earlier server
+            where = found.get("percentiles")  # None without a reference, or from an old server
             if where is not None:
                 sigma, distance = _numbers(where["sigma"]), _numbers(where["distance"])
                 where = Percentiles(sigma, distance, *_numbers([where["disagreement"]]))
@@ -242,7 +242,7 @@ class RemoteSource:
 
 
 class _Rounds:
-    """Prompts that are asked for until every response has a reward or a reason."""
+    """Prompts that are sent again until every response has a reward or a reason."""
 
     def __init__(self, asked: Sequence[Candidates]) -> None:
         self.groups = list(asked)
@@ -268,14 +268,14 @@ _opening = threading.Lock()
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
-    """Read numbers; null, which JSON has for NaN, is NaN."""
+    """Read numbers; JSON's null stands for NaN."""
     return [math.nan if value is None else float(value) for value in values]
 
 
 def open_source(
     model: Model, *, name: str | None = None, annotator: str | None = None
 ) -> RewardSource:
-    """Open where rewards come from.
+    """Open a source of rewards.
 
     Args:
         model: A checkpoint's folder or hub id, the address of a server, or either opened already.

@@ -16,7 +16,7 @@ _KEPT = ("role", "content", "tool_call_id", "name")
 
 
 class Comparison(Protocol):
-    """What tinker-cookbook compares: two completions of one conversation."""
+    """A comparison of tinker-cookbook: two completions of one conversation."""
 
     prompt_conversation: Sequence[Mapping[str, Any]]
     completion_A: Sequence[Mapping[str, Any]]  # noqa: N815 - the cookbook's names
@@ -24,7 +24,7 @@ class Comparison(Protocol):
 
 
 class DistributionPreferenceModel:
-    """Takes the place of tinker-cookbook's ``PreferenceModel``; see ``preference_model``."""
+    """A replacement for tinker-cookbook's ``PreferenceModel``; see ``preference_model``."""
 
     def __init__(self, source: RewardSource, guard: Guard | None = None) -> None:
         self.source, self.guard = source, guard
@@ -79,7 +79,7 @@ def preference_model_builder(
     annotator: str | None = None,
     guard: GuardLike = None,
 ) -> Callable[[], DistributionPreferenceModel]:
-    """Make what the cookbook's data set builders take as ``preference_model_builder``.
+    """Make the ``preference_model_builder`` of the cookbook's data set builders.
 
     All models that it builds share one guard.
     """
@@ -92,7 +92,7 @@ def _messages(conversation: Sequence[Mapping[str, Any]]) -> list[Message]:
 
 
 def _message(message: Mapping[str, Any]) -> Message:
-    """A message in the words of chat templates; thinking is no part of the answer."""
+    """Return a message in the form of chat templates, without its thinking."""
     result = {key: message[key] for key in _KEPT if message.get(key) is not None}
     content = message.get("content")
     if content is not None and not isinstance(content, str):

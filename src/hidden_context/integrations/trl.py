@@ -54,7 +54,7 @@ def reward_function(
     probability that two people choose differently between two completions of a prompt;
     ``distance``, the mean percentile of the distance to the training texts, where the model has a
     reference; and the mean share of each part of the variance. Columns of the table of completions
-    hold σ, the disagreement and the distance of each.
+    hold σ, the disagreement and the distance of each completion.
 
     Args:
         model_or_url: A checkpoint, a ``RewardModel``, or the address of a server.
@@ -98,7 +98,7 @@ def async_reward_function(
     unscored: Unscored = "error",
     guard: GuardLike = None,
 ) -> AsyncRewardFunction:
-    """Make a reward function that TRL runs beside its other asynchronous ones.
+    """Make a reward function that TRL runs beside other asynchronous reward functions.
 
     Args:
         model_or_url: A checkpoint, a ``RewardModel``, or the address of a server.
@@ -125,7 +125,7 @@ def async_reward_function(
 
 
 def _logged(batch: Batch, title: str, columns: dict[str, Any]) -> list[float | None]:
-    """Log what is known beside the rewards, and return these; None where there is none."""
+    """Log the numbers beside the rewards, and return the rewards, with None for a missing one."""
     per_response = {"sigma": batch.stddev, "disagreement": batch.disagreement}
     if batch.has_reference:
         per_response["distance"] = batch.distance

@@ -1,4 +1,4 @@
-"""A reward network for trainers that read ``.logits[:, 0]``, and a check of what they get."""
+"""A reward network for trainers that read ``.logits[:, 0]``, and a check of reward functions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RewardModule(nn.Module):
     """A network whose one logit is a risk measure of the reward, for ``reward_funcs`` of TRL.
 
     The tokenizer's own special tokens are added where the text does not have them (TRL adds none),
-    so that rewards equal those of ``RewardModel.score`` on the same text.
+    so that rewards equal the result of ``RewardModel.score`` on the same text.
 
     Args:
         model: The reward model; it stays on its device.
@@ -106,8 +106,8 @@ def reward_module(
 def check_reward_functions(reward_funcs: Any) -> Any:
     """Refuse networks and checkpoints of several outputs, which a trainer would misread.
 
-    TRL reads ``.logits[:, 0]`` of every network, which of a distribution is one parameter among
-    several, whatever the risk measure.
+    TRL reads ``.logits[:, 0]`` of every network. For a reward distribution, this is one parameter
+    among several, whatever the risk measure.
 
     Args:
         reward_funcs: What is to be given to the trainer, one or a list.
@@ -132,7 +132,7 @@ def check_reward_functions(reward_funcs: Any) -> Any:
 
 
 def _outputs(function: Any) -> int | None:
-    """Number of outputs of a network or checkpoint; None for a function."""
+    """Return the number of outputs of a network or checkpoint, or None for a function."""
     if isinstance(function, RewardModel):
         return function.head.num_outputs
     if isinstance(function, nn.Module):
@@ -140,6 +140,6 @@ def _outputs(function: Any) -> int | None:
     if isinstance(function, (str, Path)) and (Path(function) / HEAD_FILE).is_file():
         try:
             return HeadFile.load(Path(function) / HEAD_FILE).head.num_outputs
-        except CheckpointError:  # the trainer's own loading says what is wrong
+        except CheckpointError:  # the trainer reports the error when it loads the model
             return None
     return None

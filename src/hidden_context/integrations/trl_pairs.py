@@ -1,4 +1,4 @@
-"""Preference pairs out of scored responses, for DPO: by P(a ≻ b), contested ones apart."""
+"""Preference pairs for DPO from scored responses, by P(a ≻ b), with contested pairs apart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Contested = Literal["skip", "soften", "keep"]
 
 @dataclass(frozen=True)
 class BuiltPairs:
-    """Rows for DPOTrainer, and what became of the others.
+    """Rows for DPOTrainer, and a record of what was left out.
 
     Attributes:
         rows: Dictionaries with ``prompt``, ``chosen`` and ``rejected``, the example's other
@@ -48,7 +48,7 @@ class _Pair:
 
 @dataclass(frozen=True)
 class PairBuilder:
-    """Makes rows of examples that have ``prompt`` and ``responses``; see ``pair_builder``."""
+    """A builder of rows from examples with ``prompt`` and ``responses``; see ``pair_builder``."""
 
     source: RewardSource
     risk: str = "mean"
@@ -120,7 +120,7 @@ class PairBuilder:
         return BuiltPairs(rows, contested, without, reasons)
 
     def _rows(self, example: Mapping[str, Any], pair: _Pair, first: int) -> list[dict[str, Any]]:
-        """One row, or where votes are divided in softened labels, copies in their proportion."""
+        """Return one row or, for softened labels, copies in both orders in the proportion of P."""
         row = {key: value for key, value in example.items() if key != "responses"}
         sides = [
             _completion(example["prompt"], example["responses"][item - first])
@@ -151,11 +151,12 @@ def pair_builder(
     """Make a function that turns prompts with scored responses into rows for DPOTrainer.
 
     Of two responses the one with the greater risk value is chosen. Pairs are taken in the order of
-    P(chosen ≻ rejected), the most agreed first. A pair is contested where that is below
-    ``agreement``: people would be divided, or would prefer the other one to the cautious choice.
+    P(chosen ≻ rejected), the most agreed first. A pair is contested if this probability is below
+    ``agreement``: people would be divided, or would prefer the other response to the cautious
+    choice.
 
     DPOTrainer has no column for a weight or a soft label, and one ``label_smoothing`` for all rows.
-    So softened labels are rows: each pair is written ``copies`` times, in the proportion
+    So softening repeats rows: each pair is written ``copies`` times, in the proportion
     P : 1 − P in one order and in the other.
 
     Args:
@@ -202,7 +203,7 @@ class Best:
 def best_of_n(
     model_or_url: Model, prompt: Conversation, responses: Sequence[Conversation], risk: str = "mean"
 ) -> Best:
-    """Choose the response with the greatest value of a risk measure; the first where some tie.
+    """Choose the response with the greatest value of a risk measure; ties go to the first.
 
     Args:
         model_or_url: A checkpoint, a ``RewardModel``, or the address of a server.
@@ -222,7 +223,7 @@ def best_of_n(
 
 
 def _count(place: int, example: Mapping[str, Any]) -> int:
-    """Number of an example's responses."""
+    """Return the number of an example's responses."""
     missing = next((key for key in ("prompt", "responses") if key not in example), None)
     if missing is not None:
         raise DataError(f"example {place} has no {missing!r}", field=missing)
@@ -239,7 +240,7 @@ def _count(place: int, example: Mapping[str, Any]) -> int:
 def _possible(
     items: Sequence[int], values: Sequence[float], preferred: Mapping[tuple[int, int], float]
 ) -> list[_Pair]:
-    """All pairs of an example, the most agreed first; equal risk values leave P to decide."""
+    """Return all pairs of an example, the most agreed first; P breaks ties of the risk value."""
     pairs = []
     for a, b in itertools.combinations(items, 2):
         first, second = (a, b) if (values[a], preferred[a, b]) >= (values[b], 0.5) else (b, a)

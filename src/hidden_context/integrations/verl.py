@@ -81,7 +81,7 @@ def _asked(
     guard: str | None = None,
     **_: Any,
 ) -> tuple[tuple[Model, list[Conversation], list[Conversation], str], Guard | None]:
-    """What ``score`` takes: the model, the prompt and its response, the measure; and the guard."""
+    """Return the arguments of ``score`` (model, prompt, response and measure) and the guard."""
     measure, prompt = single_measure(risk), _prompt(extra_info, prompt_key)
     if not model:
         raise ConfigError(
@@ -96,12 +96,12 @@ def _asked(
 
 @lru_cache(maxsize=8)
 def _guard(model: str, name: str | None, guard: str | None) -> Guard | None:
-    """The guard of all responses that this process has of a model scored."""
+    """Return the guard of all responses that this process scores with a model."""
     return None if guard is None else parse_guard(guard)
 
 
 def _prompt(extra_info: Mapping[str, Any] | None, key: str) -> Conversation:
-    """The prompt of a row, whose messages come from Parquet as an array."""
+    """Return the prompt of a row; its messages come from Parquet as an array."""
     prompt = (extra_info or {}).get(key)
     if prompt is None:
         raise DataError(
@@ -117,6 +117,6 @@ def _logged(batch: Batch) -> dict[str, float]:
     columns["log_sigma"] = batch.log_sigma
     if batch.has_reference:
         columns["distance"] = batch.distance
-    # verl looks for the keys of the first response in all of them: a share of nothing stays, as NaN
+    # verl expects the first response's keys in all responses, so an undefined share stays, as NaN
     columns |= {f"share_{name}": share for name, share in batch.shares.items()}
     return {name: values[0] for name, values in columns.items()}

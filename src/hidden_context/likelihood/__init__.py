@@ -1,4 +1,4 @@
-"""Likelihoods: the probability of what annotators said, given raw outputs, in nats."""
+"""Likelihoods: log-probabilities of annotators' judgements, given raw outputs, in nats."""
 
 from hidden_context.likelihood.adaptation import adapt
 from hidden_context.likelihood.annotators import AnnotatorEmbeddings, AnnotatorNames

@@ -1,4 +1,4 @@
-"""New annotators: what a few judgements say about people who were not in training."""
+"""Adaptation: learn annotators who were not in training from a few of their judgements."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def adapt(
     names: Sequence[str],
     covariates: Sequence[Mapping[str, Value]] | None = None,
 ) -> Likelihood:
-    r"""Infer tastes and habits of new people; nothing else that was learned is touched.
+    r"""Infer tastes and habits of new people; everything else that was learned stays fixed.
 
     .. math:: \min_q \; E_{q}\Bigl[-\sum_j w_j \log P(y_j \mid z, h)\Bigr]
         + \operatorname{KL}\bigl(q(z, h)\,\|\,N(xB, \operatorname{diag}(1, \tau^2))\bigr)
 
-    by L-BFGS, all people at once. A person without judgements keeps the prior, which covariates
-    move.
+    L-BFGS fits all people at once. A person without judgements keeps the prior, whose mean depends
+    on the covariates.
 
     Args:
         likelihood: What training has learned, with annotators.
@@ -116,7 +116,7 @@ def _take_over(old: HeadLikelihood, new: HeadLikelihood) -> None:
 
 
 def _of_people(head: HeadLikelihood) -> list[nn.Parameter]:
-    """Parameters with one row for each person."""
+    """Return the parameters with one row for each person."""
     parts: list[nn.Parameter | None] = []
     for known in (head.annotators, head.habits):
         if known is not None:

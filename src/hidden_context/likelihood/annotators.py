@@ -1,4 +1,4 @@
-"""What is known about each annotator: a point or a distribution, in the factors' space."""
+"""Annotators' contexts: for each, a point or a distribution in the factors' space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _START_SCALE: Final = 0.5
 
 
 class AnnotatorNames:
-    """Annotators by number, and the column of the data that names them.
+    """Annotators' names by index, and the data column that holds them.
 
     Args:
         names: The U names, as the data spell them.
@@ -36,11 +36,11 @@ class AnnotatorNames:
             raise ConfigError("annotators' names must be distinct.")
 
     def __len__(self) -> int:
-        """Number U of annotators."""
+        """Return the number U of annotators."""
         return len(self.names)
 
     def index(self, name: object) -> int:
-        """Index of an annotator by name; −1 for None and for unknown names."""
+        """Return the index of an annotator by name; −1 for None and for unknown names."""
         return UNKNOWN if name is None else self._index.get(str(name), UNKNOWN)
 
 
@@ -49,8 +49,8 @@ class AnnotatorEmbeddings(nn.Module):
 
     ``variational``: :math:`q(z_u) = N(m_u, \operatorname{diag}\tau_u^2)`, with the prior as a KL
     divergence in the loss; the data set the unit of L. ``map``: one point :math:`m_u`, with the
-    prior as :math:`\tfrac12\|m_u\|^2`; cheaper, but it knows no uncertainty, and the prior can be
-    evaded by large L and small z, so take it where annotators have hundreds of labels each.
+    prior as :math:`\tfrac12\|m_u\|^2`; it is cheaper but has no uncertainty, and large L
+    with small z can evade the prior. Use it where annotators have hundreds of labels each.
 
     Args:
         count: Number U of annotators.
@@ -85,7 +85,7 @@ class AnnotatorEmbeddings(nn.Module):
         return int(self.location.shape[-1])
 
     def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Look annotators up.
+        """Return the posterior of each annotator, or the prior.
 
         Args:
             annotator: Indices of shape ``(A,)``; −1 gives the prior.
@@ -104,7 +104,7 @@ class AnnotatorEmbeddings(nn.Module):
         return location, torch.where(known, self.log_scale[place].exp(), 1.0)
 
     def prior(self) -> Tensor:
-        r"""Cost of leaving the prior, summed over annotators, in nats.
+        r"""Return the cost of leaving the prior, summed over annotators, in nats.
 
         .. math:: \sum_u \operatorname{KL}\bigl(q(z_u)\,\|\,N(0, I)\bigr) \quad\text{or}\quad
             \sum_u \tfrac12\|m_u\|^2

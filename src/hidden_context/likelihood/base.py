@@ -1,4 +1,4 @@
-"""What every likelihood is: raw outputs and labels in, nats per judgement out; its options."""
+"""The interface of every likelihood, its options, and its predictions in nats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hidden_context.likelihood.ratings import RatingKind
 
 @dataclasses.dataclass(frozen=True)
 class LikelihoodOptions:
-    """What a likelihood learns from.
+    """Options of a likelihood: answers, annotators and ratings.
 
     Attributes:
         levels: Answers to a comparison: 2, 3, 5 or 7 (see ``Outcomes``).
@@ -72,7 +72,7 @@ class LikelihoodOptions:
 
 
 class Predictions(NamedTuple):
-    """Log-probabilities of what annotators said, in nats.
+    """Log-probabilities of annotators' judgements, in nats.
 
     Attributes:
         forward: Of each comparison as it was answered, of shape ``(C,)``.
@@ -87,13 +87,13 @@ class Predictions(NamedTuple):
     ratings: Tensor
 
     def negative_log_likelihood(self) -> Tensor:
-        """Cross-entropy of each judgement, of shape ``(C + D,)``."""
+        """Return the cross-entropy of each judgement, of shape ``(C + D,)``."""
         compared = cross_entropy(self.forward, self.backward, self.share)
         return torch.cat([compared, -self.ratings.to(compared)])
 
 
 class Likelihood(nn.Module, abc.ABC):
-    """A head, the answers that annotators can give, and what is known about the annotators.
+    """A likelihood: a head, the possible answers, and what is known about the annotators.
 
     It owns everything that is learned beside the network: thresholds between answers, annotators'
     contexts, and the noise and styles of ratings. Raw outputs have shape ``(R, K)``, one row for
@@ -112,10 +112,10 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, raw: Tensor, labels: Labels) -> Tensor:
-        r"""Loss of each judgement for training, without weights and penalties.
+        r"""Return the training loss of each judgement, without weights and penalties.
 
-        An annotator who is learned has the variational bound :math:`E_{q(z_u)}[-\log P]`, whose
-        other part is ``prior``. Members of an ensemble are trained each by itself.
+        For a learned annotator, this is the part :math:`E_{q(z_u)}[-\log P]` of the variational
+        bound; the other part is ``prior``. Each member of an ensemble is trained by itself.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -127,7 +127,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def predict(self, raw: Tensor, labels: Labels) -> Predictions:
-        """Log-probability of each judgement, averaged over everything unknown.
+        """Return the log-probability of each judgement, averaged over everything unknown.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -139,7 +139,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Log-probability that each comparison's own annotator prefers its first response.
+        """Return the log-probability that each comparison's annotator prefers its first response.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -151,7 +151,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Expected rating by the annotator of each rating, for gaussian ratings.
+        """Return the rating that each rating's annotator is expected to give, if gaussian.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -163,7 +163,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and scale of annotators' contexts, each of shape ``(A, …, F)``.
+        """Return location and scale of annotators' contexts, each of shape ``(A, …, F)``.
 
         Args:
             annotator: Indices of shape ``(A,)``; −1 gives the prior.
@@ -174,7 +174,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def habit_posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and scale of annotators' habits, each of shape ``(A, …, H)``.
+        """Return location and scale of annotators' habits, each of shape ``(A, …, H)``.
 
         Args:
             annotator: Indices of shape ``(A,)``; −1 gives the prior.
@@ -185,7 +185,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the three answers at nodes over the unknown annotator.
+        """Return log-probabilities of the three answers at nodes over the unknown annotator.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -200,10 +200,10 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def prior(self) -> Tensor:
-        """Cost of what is learned about annotators, in nats over the whole data set, a scalar."""
+        """Return the cost of what is learned about annotators, in nats over all data, a scalar."""
 
     def read(self, labels: Labels) -> Labels:
-        """The judgements to learn from, weighted; without ratings if it reads none."""
+        """Return the weighted judgements to learn from, without ratings if ratings are not read."""
         weight = self.options.rating_weight
         if not weight:
             return labels.without_ratings()
@@ -211,7 +211,7 @@ class Likelihood(nn.Module, abc.ABC):
         return dataclasses.replace(labels, ratings=ratings)
 
     def negative_log_likelihood(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Loss of each judgement under the model's prediction.
+        """Return the loss of each judgement under the model's prediction.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -223,7 +223,7 @@ class Likelihood(nn.Module, abc.ABC):
         return self.predict(raw, labels).negative_log_likelihood()
 
     def outcome_log_probs(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Log-probabilities that each comparison's own annotator says first, equal or second.
+        """Return log-probabilities that each comparison's annotator says first, equal or second.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -249,7 +249,7 @@ class Likelihood(nn.Module, abc.ABC):
         return torch.stack([first, equal, second], dim=-1)
 
     def penalty(self, raw: Tensor, labels: Labels) -> Tensor:
-        """The head's penalty, a mean over comparisons in nats, a scalar.
+        """Return the head's penalty, a mean over comparisons in nats, a scalar.
 
         Each response counts as often as comparisons name it.
         """
@@ -259,18 +259,18 @@ class Likelihood(nn.Module, abc.ABC):
 
     @property
     def knows_annotators(self) -> bool:
-        """Whether it has learned contexts or habits of annotators."""
+        """Whether the likelihood has learned contexts or habits of annotators."""
         return self.options.inference is not None
 
     @property
     def knows_tastes(self) -> bool:
-        """Whether it has learned contexts of annotators: what each cares about."""
+        """Whether the likelihood has learned contexts of annotators: what each cares about."""
         return self.knows_annotators and self.options.taste
 
     def population_log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Log of the share of known annotators who prefer the first response.
+        """Return the log of the share of known annotators who prefer the first response.
 
-        Unlike the prior's prediction it is right where opinions have several modes.
+        Unlike the prior's prediction, it holds where opinions have several modes.
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
@@ -289,7 +289,7 @@ class Likelihood(nn.Module, abc.ABC):
         return torch.logsumexp(torch.stack(each), dim=0) - math.log(len(each))
 
     def check_annotators(self) -> None:
-        """Check that it has learned contexts of annotators.
+        """Check that the likelihood has learned contexts of annotators.
 
         Raises:
             ConfigError: If it has not.
@@ -303,10 +303,10 @@ class Likelihood(nn.Module, abc.ABC):
     def rewards_by_annotator(
         self, rewards: RewardDistribution, annotators: Sequence[object] | None = None
     ) -> RewardDistribution:
-        """Rewards as each of several annotators would give them.
+        """Return rewards as each of several annotators would give them.
 
-        Quantiles over the first dimension are those of the people known, whatever the shape of
-        their opinions; the prior's normal distribution is right for one mode of opinion only.
+        Quantiles over the first dimension describe the known annotators, whatever the shape of
+        their opinions. The prior's normal distribution holds only for one mode of opinion.
 
         Args:
             rewards: What the head's ``distribution`` gave, of any batch shape.
@@ -329,12 +329,12 @@ class Likelihood(nn.Module, abc.ABC):
     def rewards_of(
         self, rewards: RewardDistribution, annotator: str | int | None
     ) -> RewardDistribution:
-        """Rewards as one annotator would give them (see ``rewards_by_annotator``)."""
+        """Return rewards as one annotator would give them (see ``rewards_by_annotator``)."""
         return self.rewards_by_annotator(rewards, [annotator])[0]
 
 
 def cross_entropy(forward: Tensor, backward: Tensor, share: Tensor) -> Tensor:
-    """Cross-entropy −w·forward − (1−w)·backward, of the shape of ``forward``."""
+    """Return the cross-entropy −w·forward − (1−w)·backward, of the shape of ``forward``."""
     share = share.to(forward)
     # a zero weight must remove a side even where its loss is infinite
     loss = torch.where(share > 0, -share * forward, 0.0)

@@ -41,7 +41,7 @@ class Covariate:
 
 @dataclasses.dataclass(frozen=True)
 class CovariateCoding:
-    """How annotators' covariates become numbers.
+    """Coding of annotators' covariates as numbers.
 
     Attributes:
         columns: The P columns, each standardised over the people it was made from.
@@ -74,7 +74,7 @@ class CovariateCoding:
         return cls(tuple(columns))
 
     def encode(self, people: Sequence[Mapping[str, Value]]) -> Tensor:
-        """Code people, of shape ``(A, P)``; an answer not given counts as the average."""
+        """Code people as numbers of shape ``(A, P)``; a missing answer counts as the average."""
         rows = [[_coded(column, person) for column in self.columns] for person in people]
         return torch.tensor(rows, dtype=torch.float32).reshape(len(people), len(self.columns))
 
@@ -96,7 +96,7 @@ class CovariateEffects(nn.Module):
         self.coefficients = nn.Parameter(torch.zeros((design.shape[1], size)))
 
     def means(self, annotator: Tensor) -> Tensor:
-        """Prior means of annotators, indices ``(A,)``: ``(A, size)``; −1 is the average person."""
+        """Return annotators' prior means, ``(A,)`` to ``(A, size)``; −1 is the average person."""
         design = self.get_buffer("design")
         if not len(design):
             return self.coefficients.new_zeros((len(annotator), self.coefficients.shape[1]))
@@ -104,7 +104,7 @@ class CovariateEffects(nn.Module):
         return own @ self.coefficients
 
     def prior(self) -> Tensor:
-        """Negative log prior of B without its constant, in nats, a scalar."""
+        """Return the negative log prior of B without its constant, in nats, a scalar."""
         return 0.5 * (self.coefficients / COEFFICIENT_SCALE).square().sum()
 
 

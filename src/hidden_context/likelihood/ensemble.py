@@ -39,14 +39,14 @@ class EnsembleLikelihood(Likelihood):
         )
 
     def forward(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Mean of the members' losses, each weighed by its draws (see the base class)."""
+        """Return the mean of the members' losses, weighted by their draws (see the base class)."""
         losses = self._each(raw, lambda member, own: member(own, labels))
         if labels.draws is not None:
             losses = losses * labels.draws.to(losses).T[:, labels.example]
         return losses.mean(0)
 
     def predict(self, raw: Tensor, labels: Labels) -> Predictions:
-        """Members' probabilities, averaged (see the base class)."""
+        """Average the members' probabilities (see the base class)."""
         pairs = zip(self._members(), self._split(raw), strict=True)
         found = [member.predict(own, labels) for member, own in pairs]
         forward, backward, _, ratings = (torch.stack(part) for part in zip(*found, strict=True))
@@ -55,35 +55,35 @@ class EnsembleLikelihood(Likelihood):
         )
 
     def log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Members' probabilities, averaged (see the base class)."""
+        """Average the members' probabilities (see the base class)."""
         return _log_mean_exp(self._each(raw, lambda m, own: m.log_prob_first(own, labels)))
 
     def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Mean of the members' expectations (see the base class)."""
+        """Return the mean of the members' expectations (see the base class)."""
         return self._each(raw, lambda member, own: member.rating_means(own, labels)).mean(0)
 
     def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Each member's location and scale, each ``(A, M, F)`` (see the base class)."""
+        """Return each member's location and scale, each ``(A, M, F)`` (see the base class)."""
         location, scale = zip(*(m.posterior(annotator) for m in self._members()), strict=True)
         return torch.stack(location, 1), torch.stack(scale, 1)
 
     def habit_posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Each member's location and scale, each ``(A, M, H)`` (see the base class)."""
+        """Return each member's location and scale, each ``(A, M, H)`` (see the base class)."""
         location, scale = zip(*(m.habit_posterior(annotator) for m in self._members()), strict=True)
         return torch.stack(location, 1), torch.stack(scale, 1)
 
     def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-        """The members' nodes side by side, M times as many (see the base class)."""
+        """Return all members' nodes, M times as many (see the base class)."""
         pairs = zip(self._members(), self._split(raw), strict=True)
         answers, weights = zip(*(m.answer_nodes(own, labels) for m, own in pairs), strict=True)
         return torch.cat(answers, dim=-2), torch.cat(weights) / len(self.members)
 
     def prior(self) -> Tensor:
-        """Mean of the members' priors (see the base class)."""
+        """Return the mean of the members' priors (see the base class)."""
         return torch.stack([member.prior() for member in self._members()]).mean()
 
     def _split(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """Each member's own raw outputs."""
+        """Return each member's raw outputs."""
         return raw.unflatten(-1, (len(self.members), -1)).unbind(-2)
 
     def _members(self) -> Iterator[HeadLikelihood]:

@@ -1,4 +1,4 @@
-"""Groups of annotators: the value of a reward for each, and the worst-off group."""
+"""Groups of annotators: each group's value of a reward, and the worst-off group."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def group_values(
     groups: Groups,
     measure: Callable[[RewardDistribution], Tensor],
 ) -> dict[str, Tensor]:
-    r"""Mean of a measure over each group's annotators.
+    r"""Return the mean of a measure over each group's annotators.
 
     .. math:: v_g = \frac1{|g|}\sum_{u \in g} \rho\bigl(r \mid u\bigr)
 
@@ -84,9 +84,9 @@ def group_values(
 
 
 def worst_group(values: Mapping[str, Tensor]) -> Tensor:
-    r"""Value for the worst-off group, :math:`\min_g v_g`.
+    r"""Return the value for the worst-off group, :math:`\min_g v_g`.
 
-    The response at which it is largest is the max-min choice: what serves the worst served group
+    The response with the largest such value is the max-min choice: it serves the worst-off group
     best.
 
     Args:

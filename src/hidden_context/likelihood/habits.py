@@ -37,7 +37,7 @@ class AnnotatorHabits(nn.Module):
 
     The scales τ are learned with the rest (empirical Bayes): where annotators do not differ, τ
     falls towards 0 and nobody has a habit. With ``map`` they stay at their start, ½: a point has no
-    spread that could tell them.
+    spread to learn them from.
 
     Args:
         count: Number U of annotators.
@@ -75,7 +75,7 @@ class AnnotatorHabits(nn.Module):
         return self.log_prior_scale.exp()
 
     def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Look annotators up.
+        """Return the posterior of each annotator's habits, or the prior.
 
         Args:
             annotator: Indices of shape ``(A,)``; −1 gives the prior.
@@ -93,7 +93,9 @@ class AnnotatorHabits(nn.Module):
         return location, torch.where(known, own, prior)
 
     def prior(self) -> Tensor:
-        r"""Cost of leaving the prior, :math:`\sum_u \operatorname{KL}(q(h_u)\,\|\,N(0, \tau^2))`.
+        r"""Return the cost of leaving the prior.
+
+        .. math:: \sum_u \operatorname{KL}(q(h_u)\,\|\,N(0, \tau^2))
 
         Returns:
             In nats, a scalar; with ``map`` the negative log prior without its constant.
@@ -107,7 +109,7 @@ class AnnotatorHabits(nn.Module):
 
 
 class Nodes(NamedTuple):
-    """Nodes of an expectation over what is unknown about each annotator.
+    """Quadrature nodes over what is unknown about each annotator.
 
     Attributes:
         shift: Added to the difference of rewards, in reward units, of shape ``(C, N)``.
@@ -182,7 +184,7 @@ def nodes_of(
 
 @cache
 def _product(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Nodes ``(dimensions, N)`` and weights ``(N,)`` against independent standard normals."""
+    """Return nodes ``(dimensions, N)`` and weights ``(N,)`` for independent standard normals."""
     rules = [np.polynomial.hermite_e.hermegauss(size) for size in sizes]
     points = np.array(list(itertools.product(*(rule[0] for rule in rules)))).T
     weights = np.array([math.prod(each) for each in itertools.product(*(r[1] for r in rules))])

@@ -1,4 +1,4 @@
-"""What annotators said about a batch of responses, as tensors that index the responses."""
+"""Annotators' judgements of a batch of responses, as tensors that index the responses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Comparisons:
     example: Tensor
 
     def __len__(self) -> int:
-        """Number C of comparisons."""
+        """Return the number C of comparisons."""
         return len(self.first)
 
 
@@ -68,7 +68,7 @@ class RatingLabels:
     example: Tensor
 
     def __len__(self) -> int:
-        """Number D of ratings."""
+        """Return the number D of ratings."""
         return len(self.response)
 
 
@@ -126,7 +126,7 @@ class Labels:
         )
 
     def __len__(self) -> int:
-        """Number E of examples."""
+        """Return the number E of examples."""
         return len(self.offsets) - 1
 
     @property
@@ -166,7 +166,7 @@ class Labels:
         return votes.new_zeros(len(self)).index_add(0, self.example, votes)
 
     def select(self, examples: Tensor) -> Labels:
-        """Take examples, in the order given, each with all its responses and judgements.
+        """Select examples in the order given, each with all its responses and judgements.
 
         Args:
             examples: Indices of shape ``(S,)``, which may repeat, or a mask of shape ``(E,)``.
@@ -203,7 +203,7 @@ class Labels:
         return Labels(compared, rated, offsets, draws)
 
     def take(self, judgements: Tensor) -> tuple[Labels, Tensor]:
-        """Take judgements alone, and the responses that they name.
+        """Select judgements and the responses that they name.
 
         Args:
             judgements: Indices of shape ``(S,)`` below J.
@@ -241,7 +241,7 @@ class Labels:
         )
 
     def by_example(self) -> Labels:
-        """Let every example count as one vote, however many votes it has."""
+        """Give every example one vote in total, however many votes it has."""
         share = 1 / self.votes_by_example.clamp(min=torch.finfo(torch.float32).tiny)
 
         def shared(part: Comparisons | RatingLabels) -> dict[str, Tensor]:
@@ -254,22 +254,22 @@ class Labels:
         )
 
     def with_comparisons(self, **values: Tensor) -> Labels:
-        """The same labels with other values of fields of the comparisons."""
+        """Return the same labels with new values for some fields of the comparisons."""
         return dataclasses.replace(
             self, comparisons=dataclasses.replace(self.comparisons, **values)
         )
 
     def judged_by(self, annotator: int | None) -> Labels:
-        """The same comparisons, all by one annotator; None for an unknown one."""
+        """Return the same comparisons by one annotator; None is an unknown annotator."""
         number = UNKNOWN if annotator is None else annotator
         return self.with_comparisons(annotator=torch.full_like(self.comparisons.annotator, number))
 
     def swapped(self) -> Labels:
-        """The same comparisons with the two responses exchanged, and nothing else."""
+        """Return the same comparisons with only the two responses exchanged."""
         return self.with_comparisons(first=self.comparisons.second, second=self.comparisons.first)
 
     def without_ratings(self) -> Labels:
-        """The comparisons alone."""
+        """Return the labels without ratings."""
         return dataclasses.replace(self, ratings=take_rows(self.ratings, self.offsets[:0]))
 
     def mean_by_example(self, values: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ _FIRST_GAP: Final = 0.25
 
 
 class Intervals(NamedTuple):
-    r"""Where the difference D lies, for each of C comparisons.
+    r"""Intervals of the difference D, one for each of C comparisons.
 
     Attributes:
         lower: In reward units, of shape ``(C,)``; may be −∞.
@@ -108,7 +108,7 @@ class Outcomes(nn.Module):
         return Intervals(lower[step], upper[step], weight)
 
     def _steps(self, said: Comparisons) -> tuple[Tensor, Tensor]:
-        """Size of each strength, or one beyond the last, and the share of votes for it."""
+        """Return each label's place among the intervals, and the share of votes for it."""
         top = (self.levels - 1) // 2
         has_strength = ~said.strength.isnan()
         strength = torch.where(has_strength, said.strength, 0.0)

@@ -21,11 +21,11 @@ UNIT_PRIOR: Final = 0.5
 
 
 class AnnotatorStyles(nn.Module):
-    r"""How each annotator uses the scale: a level :math:`a_u` and a unit :math:`e^{b_u}`.
+    r"""Each annotator's use of the scale: a level :math:`a_u` and a unit :math:`e^{b_u}`.
 
-    The priors are :math:`a_u \sim N(0, 1^2)` in reward units and :math:`b_u \sim N(0, 0.5^2)`. They
-    are what tells an annotator's level from the responses' rewards where each rated other
-    responses. One who is not known has a = b = 0.
+    The priors are :math:`a_u \sim N(0, 1^2)` in reward units and :math:`b_u \sim N(0, 0.5^2)`.
+    Where annotators rated different responses, only the priors separate an annotator's level from
+    the responses' rewards. An unknown annotator has a = b = 0.
 
     Args:
         count: Number U of annotators.
@@ -37,7 +37,7 @@ class AnnotatorStyles(nn.Module):
         self.log_unit = nn.Parameter(torch.zeros(count))
 
     def of(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Look up a and b of annotators, indices ``(D,)``: two tensors ``(D,)``."""
+        """Return a and b of annotators: indices ``(D,)`` to two tensors ``(D,)``."""
         if not len(self.level):
             zero = torch.zeros(len(annotator), device=annotator.device)
             return zero, zero
@@ -46,7 +46,7 @@ class AnnotatorStyles(nn.Module):
         return level, torch.where(known, self.log_unit[place], 0.0)
 
     def prior(self) -> Tensor:
-        """Negative log prior without its constant, in nats, summed over annotators: a scalar."""
+        """Return the negative log prior, in nats, without its constant: a sum over annotators."""
         level, unit = self.level / LEVEL_PRIOR, self.log_unit / UNIT_PRIOR
         return 0.5 * (level.square().sum() + unit.square().sum())
 
@@ -61,9 +61,9 @@ class Ratings(nn.Module):
     learned thresholds :math:`c_1 < \dots < c_{K-1}` and noise ε of standard deviation 1, which pins
     the unit; only the order of the grades counts.
 
-    What is identified: the order and spacing of rewards over all responses, across prompts too.
-    An annotator's level and unit are known as far as annotators rated the same responses, or as
-    the prior says.
+    Ratings identify the order and spacing of rewards over all responses, across prompts too. They
+    identify an annotator's level and unit as far as annotators rated the same responses; otherwise
+    the prior decides.
 
     Args:
         kind: ``gaussian`` or ``ordinal``.
@@ -111,7 +111,7 @@ class Ratings(nn.Module):
         return self.first_threshold + torch.cat([zero, *gaps])
 
     def log_prob(self, rewards: Components, labels: RatingLabels) -> Tensor:
-        """Log-densities (``gaussian``) or log-probabilities (``ordinal``) of ratings.
+        """Return log-densities (``gaussian``) or log-probabilities (``ordinal``) of ratings.
 
         Args:
             rewards: Rewards of the D responses rated, as mixtures of normals and points.
@@ -148,7 +148,7 @@ class Ratings(nn.Module):
         return noisy.log_prob_between(lower, upper)
 
     def mean(self, reward: Tensor, labels: RatingLabels) -> Tensor:
-        """Expected gaussian rating of rewards.
+        """Return the expected gaussian rating of rewards.
 
         Args:
             reward: Mean rewards of the D responses rated, of shape ``(D,)``.
@@ -179,7 +179,7 @@ class Ratings(nn.Module):
         return place
 
     def prior(self) -> Tensor:
-        """Negative log prior of the annotators' styles, in nats, a scalar."""
+        """Return the negative log prior of the annotators' styles, in nats, a scalar."""
         if self.styles is None:
             return next(self.parameters()).new_zeros(())
         return self.styles.prior()

@@ -18,13 +18,13 @@ from hidden_context.likelihood.ratings import Ratings
 
 
 class HeadLikelihood(Likelihood):
-    r"""Comparisons are intervals of the reward difference, ratings noisy readings of a reward.
+    r"""Likelihood of one head: comparisons are intervals, ratings are noisy readings of a reward.
 
     .. math:: -\log P(l < u_a - u_b \le r \mid z_u, h_u) \qquad\text{and}\qquad
         -\log p(y \mid u, z_u)
 
-    An annotator who is known has a context and habits of their own, one who is not is drawn from
-    the population.
+    A known annotator has their own context and habits. An unknown annotator is drawn from the
+    population.
 
     Args:
         head: The head.
@@ -72,7 +72,7 @@ class HeadLikelihood(Likelihood):
             self.ratings = Ratings(options.ratings, options.grades, styles, unit)
 
     def forward(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Loss of each judgement for training (see the base class)."""
+        """Return the loss of each judgement for training (see the base class)."""
         known = labels.comparisons.annotator >= 0
         if not self.knows_annotators or not bool(known.any()):
             compared = self._comparison_loss(raw, labels)
@@ -84,7 +84,7 @@ class HeadLikelihood(Likelihood):
         return torch.cat([compared, self._rating_loss(raw, labels).to(compared)])
 
     def predict(self, raw: Tensor, labels: Labels) -> Predictions:
-        """Log-probability of each judgement (see the base class)."""
+        """Return the log-probability of each judgement (see the base class)."""
         rating = self._rating_log_probs(raw, labels)
         intervals = self.outcomes.intervals(labels.comparisons)
         if self.habits is not None:
@@ -101,7 +101,7 @@ class HeadLikelihood(Likelihood):
         return Predictions(forward, backward, intervals.weight, rating)
 
     def log_prob_first(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Log-probability that the first response is preferred (see the base class)."""
+        """Return the log-probability that the first response is preferred (see the base class)."""
         if self.habits is not None and "sharpness" in self.habits.habits:
             at_nodes, nodes = self._at_nodes(raw, labels, position=False, fold=True)
             return nodes.average(at_nodes.log_prob_greater())
@@ -111,7 +111,7 @@ class HeadLikelihood(Likelihood):
         return self._difference(first, second, labels).log_prob_greater()
 
     def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of first, equal and second at nodes (see the base class)."""
+        """Return log-probabilities of first, equal and second at nodes (see the base class)."""
         at_nodes, nodes = self._at_nodes(raw, labels)
         if self.outcomes.levels == 2:
             edge = torch.zeros_like(at_nodes.mean)
@@ -126,13 +126,13 @@ class HeadLikelihood(Likelihood):
         return torch.stack([first, equal, second], dim=-1), nodes.weight
 
     def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Rating that each rating's own annotator is expected to give (see the base class)."""
+        """Return the rating that each annotator is expected to give (see the base class)."""
         if self.ratings is None:
             raise ConfigError("this model reads no ratings.")
         return self.ratings.mean(self._rated(raw, labels).mean, labels.ratings)
 
     def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and scale of annotators' contexts, each ``(A, F)`` (see the base class)."""
+        """Return location and scale of contexts, each ``(A, F)`` (see the base class)."""
         if self.annotators is None:
             raise ConfigError("this model has learned no contexts of annotators.")
         location, scale = self.annotators.posterior(annotator)
@@ -141,7 +141,7 @@ class HeadLikelihood(Likelihood):
         return location, scale
 
     def habit_posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and scale of annotators' habits, each ``(A, H)`` (see the base class)."""
+        """Return location and scale of habits, each ``(A, H)`` (see the base class)."""
         if self.habits is None:
             raise ConfigError("this model has learned no habits of annotators.")
         location, scale = self.habits.posterior(annotator)
@@ -150,7 +150,7 @@ class HeadLikelihood(Likelihood):
         return location, scale
 
     def prior(self) -> Tensor:
-        """Cost of what is learned of the annotators (see the base class)."""
+        """Return the cost of what is learned about annotators (see the base class)."""
         total = torch.zeros(())
         for part in (self.annotators, self.habits, self.covariates, self.ratings):
             if part is not None:
@@ -159,7 +159,7 @@ class HeadLikelihood(Likelihood):
 
     @property
     def _tastes(self) -> int:
-        """Number F of the factors that annotators have a taste in."""
+        """Number F of factors that annotators have tastes in."""
         return 0 if self.annotators is None else self.annotators.num_factors
 
     def _check_habits(self) -> None:
@@ -178,14 +178,14 @@ class HeadLikelihood(Likelihood):
             )
 
     def _sides(self, raw: Tensor, labels: Labels) -> tuple[RewardDistribution, RewardDistribution]:
-        """Rewards of the two responses of each comparison, of batch shape ``(C,)``."""
+        """Return rewards of the two responses of each comparison, of batch shape ``(C,)``."""
         first, second = labels.comparisons.first, labels.comparisons.second
         return self.head.distribution(raw[first]), self.head.distribution(raw[second])
 
     def _difference(
         self, first: RewardDistribution, second: RewardDistribution, labels: Labels
     ) -> RewardDifference:
-        """Differences of batch shape ``(C,)``, given what is known about each annotator."""
+        """Return differences of batch shape ``(C,)``, given what is known about each annotator."""
         if self.annotators is not None:
             location, scale = self.posterior(labels.comparisons.annotator)
             first, second = first.given(location, scale), second.given(location, scale)
@@ -194,10 +194,10 @@ class HeadLikelihood(Likelihood):
     def _at_nodes(
         self, raw: Tensor, labels: Labels, *, position: bool = True, fold: bool = False
     ) -> tuple[RewardDifference, Nodes]:
-        """Differences given taste and habits, ``(C, N)``, and the nodes over them.
+        """Return differences given taste and habits, ``(C, N)``, and the nodes over them.
 
-        Only one dimension of a taste z matters, that of L_a − L_b. To ``fold`` is to leave tastes
-        and positions to the noise where that is normal too.
+        Only one dimension of a taste z matters, the direction of L_a − L_b. ``fold`` adds tastes
+        and positions to the noise where the noise is normal too.
         """
         annotator = labels.comparisons.annotator
         first, second = self._sides(raw, labels)
@@ -223,7 +223,7 @@ class HeadLikelihood(Likelihood):
         return at_nodes, nodes
 
     def _comparison_loss(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Loss of each comparison by an unknown annotator, ``(C,)``."""
+        """Return the loss of each comparison by an unknown annotator, ``(C,)``."""
         if self.habits is not None:
             said = self.predict(raw, labels.without_ratings())
             return cross_entropy(said.forward, said.backward, said.share)
@@ -237,13 +237,13 @@ class HeadLikelihood(Likelihood):
         return cross_entropy(forward, second.log_prob_greater(first), share)
 
     def _expected_loss(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Expected loss of each comparison over q(z, h), ``(C,)``, by Gauss-Hermite quadrature."""
+        """Return each comparison's loss averaged over q(z, h), ``(C,)``, by quadrature."""
         intervals = self.outcomes.intervals(labels.comparisons)
         at_nodes, nodes = self._at_nodes(raw, labels)
         return _loss(at_nodes, _stretched(intervals, nodes)) @ nodes.weight
 
     def _rating_loss(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Loss of each rating for training, ``(D,)``: expected over q(z) as for comparisons."""
+        """Return each rating's training loss, ``(D,)``: expected over q(z) as for comparisons."""
         said = labels.ratings
         known = said.annotator >= 0
         log_probs = self._rating_log_probs(raw, labels)
@@ -259,14 +259,14 @@ class HeadLikelihood(Likelihood):
         return -torch.where(known, expected, log_probs)
 
     def _rating_log_probs(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Log-probability of each rating, ``(D,)``; zero where ratings play no part."""
+        """Return the log-probability of each rating, ``(D,)``; zero where ratings play no part."""
         said = labels.ratings
         if self.ratings is None or not len(said):
             return raw.new_zeros(len(said))
         return self.ratings.log_prob(self._rated(raw, labels).components(), said)
 
     def _rated(self, raw: Tensor, labels: Labels) -> RewardDistribution:
-        """Rewards of the rated responses for their annotators, ``(D,)``."""
+        """Return rewards of the rated responses for their annotators, ``(D,)``."""
         rewards = self.head.distribution(raw[labels.ratings.response])
         if self.annotators is None:
             return rewards
@@ -274,13 +274,13 @@ class HeadLikelihood(Likelihood):
 
 
 def _log_probs(difference: RewardDifference, intervals: Intervals) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of intervals and of their mirror images."""
+    """Return log-probabilities of intervals and of their mirror images."""
     forward = difference.log_prob_between(intervals.lower, intervals.upper)
     return forward, difference.log_prob_between(-intervals.upper, -intervals.lower)
 
 
 def _loss(difference: RewardDifference, intervals: Intervals) -> Tensor:
-    """Cross-entropy of each comparison under one difference, of its batch shape."""
+    """Return the cross-entropy of each comparison under one difference, of its batch shape."""
     lower, upper, weight = intervals
     # all or none of the votes, or a tie, whose mirror image is itself: one probability, not two
     if bool(((weight == 0) | (weight == 1) | (lower == -upper)).all()):
@@ -291,7 +291,7 @@ def _loss(difference: RewardDifference, intervals: Intervals) -> Tensor:
 
 
 def _stretched(intervals: Intervals, nodes: Nodes) -> Intervals:
-    """Intervals ``(C, N)`` between each annotator's own thresholds."""
+    """Return intervals ``(C, N)`` between each annotator's own thresholds."""
     lower, upper, weight = (part.unsqueeze(-1) for part in intervals)
     width = nodes.log_readiness.exp()
     # an infinite end stays what it is, and out of the gradient

@@ -27,15 +27,16 @@ _FORMAT: Final = 1
 
 
 def adapter_name(number: int) -> str:
-    """Name of a member within the PEFT model.
+    """Return the name of a member's adapter in the PEFT model.
 
-    All are equally long: PEFT finds a weight's adapter by looking for the name in the weight's.
+    All names have the same length, because PEFT finds the adapter of a weight by searching the
+    weight's name for the adapter's name.
     """
     return f"member_{number:04d}"
 
 
 class AdapterEnsembleRewardModel(SequenceRewardModel):
-    """M adapters on one backbone, whose raw outputs stand side by side.
+    """Ensemble of M adapters on one backbone, with their raw outputs side by side.
 
     The backbone is in memory once; texts are run once for each member. Folder format:
     ``adapter_ensemble.json`` (the members' folders), a folder for each member (``member_0``, …)
@@ -73,7 +74,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         self.activate(0)
 
     def activate(self, number: int) -> None:
-        """Let the module run with one member's adapter and head."""
+        """Switch the module to one member's adapter and head."""
         self.module.set_adapter(self.adapters[number])
         self.module.requires_grad_(False)  # PEFT takes what is active for what is to be trained
 
@@ -92,7 +93,7 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
     ) -> tuple[Tensor, Tensor | None]:
         """Compute raw outputs ``(B, M K)`` of token sequences (see the base class).
 
-        All members are run the same way, which is tried with the first one.
+        All members run with the same engine, which is tested on the first member.
         """
         raws, features = list[Tensor](), list[Tensor]()
         for number in range(len(self.adapters)):

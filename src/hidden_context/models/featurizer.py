@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: each text once through the model, pooled, and cached on disk."""
+"""Features of a frozen backbone: each text runs once, is pooled, and is cached on disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from hidden_context.models.network.weights import load_backbone, load_config
 
 @dataclasses.dataclass(frozen=True)
 class FeaturizerOptions:
-    """What a frozen backbone's features are.
+    """Options of a frozen backbone's features.
 
     Args:
         pooling: ``mean`` over attended positions, or ``last`` attended position.
@@ -63,7 +63,7 @@ class FeaturizerOptions:
 
 
 def content_key(*parts: str) -> bytes:
-    """SHA-256 of parts, each preceded by its length so that none can run into the next."""
+    """Return the SHA-256 of parts, each preceded by its length to keep the parts apart."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
@@ -73,7 +73,7 @@ def content_key(*parts: str) -> bytes:
 
 
 class FeatureCache:
-    """Vectors by key in an SQLite file: no pickles, safe with several processes.
+    """Cache of vectors by key in an SQLite file: no pickles, safe with several processes.
 
     Args:
         folder: Where the file lies; None for the default cache folder.
@@ -104,7 +104,7 @@ class FeatureCache:
             connection.close()
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """Read the vectors that are there, as float32 of shape ``(D,)``."""
+        """Read the cached vectors, as float32 of shape ``(D,)``."""
         found: dict[bytes, np.ndarray] = {}
         with self._connect() as connection:
             for start in range(0, len(keys), 500):
@@ -116,14 +116,14 @@ class FeatureCache:
         return found
 
     def write(self, vectors: dict[bytes, np.ndarray]) -> None:
-        """Write vectors; either all are there afterwards or none."""
+        """Write all vectors, or none if writing fails."""
         with self._connect() as connection:
             rows = ((key, np.asarray(v, dtype="<f4").tobytes()) for key, v in vectors.items())
             connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
 
 
 class Featurizer:
-    """Computes features of texts with a frozen backbone, which is loaded only when needed.
+    """Feature extractor with a frozen backbone, which is loaded only when needed.
 
     Args:
         backbone: Hub id or folder of any model that ``AutoModel`` loads.
@@ -169,7 +169,7 @@ class Featurizer:
 
     @functools.cached_property
     def limit(self) -> int:
-        """Longest embedded text in tokens: what is wanted, within what the backbone can take."""
+        """Longest embedded text in tokens: the wanted length, within the backbone's limit."""
         return length_limit(self.tokenizer, self._config, self.options.max_length)
 
     @functools.cached_property
@@ -191,7 +191,7 @@ class Featurizer:
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        """Identify all that features depend on besides the text."""
+        """Identity of everything that features depend on, except the text."""
         weights = weight_digests(self.backbone, revision=self.source["revision"])
         use = (str(self.dtype), self.options.pooling, self.limit, self.layer)
         whole = self.options.embed == "together"  # parts go through no chat template
@@ -246,7 +246,7 @@ class Featurizer:
             )
 
     def token_ids(self, texts: Sequence[Text]) -> list[list[list[int]]]:
-        """Tokenize each text's parts, before any is cut; no ids where the template refuses it."""
+        """Tokenize each text's parts before any cut; texts the template refuses have no ids."""
         parts = [self.parts(text) for text in texts]
         found = tokenize_texts([p for each in parts for p in each], self.tokenizer, None, "keep")
         ids = iter([one or [] for one in found.input_ids])
@@ -323,7 +323,7 @@ class Featurizer:
 
 
 def _spelt(text: Text) -> str:
-    """Write a part as a string that is unique to it."""
+    """Return a unique string for a part."""
     given = as_input(text)
     both = [given.conversation, given.tools]
     return json.dumps(given.conversation if given.tools is None else both)

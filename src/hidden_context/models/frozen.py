@@ -35,13 +35,13 @@ _FORMAT_WITHOUT_LINEAR: Final = 1
 
 
 class Probe(nn.Module):
-    r"""A linear reward on features, and small networks that learn what it leaves.
+    r"""A linear reward on features, plus small networks that learn the remainder.
 
     .. math:: \text{raw}(x) = \text{start} + \text{slope}\cdot x + \text{network}(x)
 
-    on standardised features x. The linear part is fitted first and then stays as it is; 0 where
-    there is none. Several networks, the members, are trained apart from different starts. Their raw
-    outputs are averaged, or, for an ensemble head, stand side by side.
+    on standardised features x. The linear part is fitted first and then fixed; without one it is 0.
+    The members are several networks, trained separately from different starts. Their raw outputs
+    are averaged, or, for an ensemble head, stand side by side.
 
     Args:
         num_features: Width D of the features.
@@ -81,7 +81,7 @@ class Probe(nn.Module):
         self.scale = variance.sqrt().clamp(min=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features ``(…, D)`` to raw outputs ``(…, K)``, the mean or all of the members'."""
+        """Map features ``(…, D)`` to raw outputs ``(…, K)``: the members' mean, or all members'."""
         return self.raw_of_standardised(self.standardised(features))
 
     def raw_of_standardised(self, standardised: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class Probe(nn.Module):
         return functional.linear(standardised, slope, start) + learned
 
     def standardised(self, features: Tensor) -> Tensor:
-        """Standardise features, cut at ±8 so that no outlier takes a reward with it."""
+        """Standardise features and cut them at ±8, so that no outlier dominates a reward."""
         return ((features - self.location) / self.scale).clamp(-8, 8)
 
 
@@ -162,7 +162,7 @@ class FrozenRewardModel(RewardModel):
 
     @property
     def engine(self) -> Engine:
-        """Always the padded way."""
+        """The engine, which is always ``padded``."""
         return Engine("padded", "features of a frozen backbone pool each turn by itself")
 
     def try_raw_outputs(

@@ -37,7 +37,7 @@ OverLength: TypeAlias = Literal["truncate", "drop"]
 
 @dataclasses.dataclass
 class RawOutputs:
-    """Raw outputs of B texts, some of which may have none.
+    """Raw outputs of B texts; some texts may have none.
 
     Attributes:
         raw: Float32 of shape ``(B, K)``, on the CPU; NaN in the rows of texts without reward.
@@ -58,7 +58,7 @@ class RawOutputs:
 
 
 class RewardModel(abc.ABC):
-    """A model that gives each text a distribution of reward.
+    """A model that maps each text to a reward distribution.
 
     ``RewardModel.from_pretrained`` loads every kind; they differ in how they compute raw outputs.
 
@@ -83,7 +83,7 @@ class RewardModel(abc.ABC):
 
     @property
     def head(self) -> Head:
-        """How raw outputs are read."""
+        """The head that reads raw outputs."""
         return self.likelihood.head
 
     @staticmethod
@@ -162,7 +162,7 @@ class RewardModel(abc.ABC):
     def token_ids(
         self, texts: Sequence[Text], over_length: OverLength = "truncate"
     ) -> Sequence[Any]:
-        """Tokenize texts as ``try_raw_outputs`` does, whose raw outputs depend on nothing else.
+        """Tokenize texts as ``try_raw_outputs`` does; raw outputs depend only on the token ids.
 
         Args:
             texts: B texts (see ``try_raw_outputs``).
@@ -189,12 +189,12 @@ class RewardModel(abc.ABC):
     @property
     @abc.abstractmethod
     def engine(self) -> Engine:
-        """Which way the last texts were run, and why."""
+        """The engine that ran the last texts, and the reason for it."""
 
     def raw_outputs(
         self, texts: Sequence[Text], batch_size: int = 16, **run: Unpack[Run]
     ) -> Tensor:
-        """Compute the network's raw outputs; too long texts lose their beginning, with a warning.
+        """Compute raw outputs; a text that is too long loses its beginning, with a warning.
 
         Args:
             texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
@@ -227,19 +227,19 @@ class RewardModel(abc.ABC):
         raise ConfigError(f"{type(self).__name__} has no features, and so no reference.")
 
     def compile(self) -> None:
-        """Let ``torch.compile`` build kernels for the backbone, where that is known to work."""
+        """Compile the backbone with ``torch.compile``, where that is known to work."""
         raise ConfigError("--compile does not fit this kind of model; leave it out.")
 
     @abc.abstractmethod
     def save_pretrained(self, path: str | Path) -> None:
-        """Write the whole model into a folder, replaced only once all is written.
+        """Write the whole model to a folder, which is replaced only once everything is written.
 
         Raises:
             StorageError: If it could not be written; an earlier folder is untouched.
         """
 
     def write_beside(self, folder: str | Path) -> None:
-        """Write what does not belong to the network: tokenizer, head, likelihood and reference."""
+        """Write the files beside the network: tokenizer, head, likelihood and reference."""
         self.tokenizer.save_pretrained(str(folder))
         HeadFile(self.head, self.max_length, self.base_model, self.reward_scale).save(folder)
         save_likelihood(folder, self.likelihood)
@@ -261,7 +261,7 @@ class RewardModel(abc.ABC):
         annotator: str | int | None = None,
         **run: Unpack[Run],
     ) -> RewardDistribution:
-        """Score texts.
+        """Compute the reward distribution of each text.
 
         Args:
             texts: B texts, each a string or a list of chat messages, or a ``ModelInput`` of either.
@@ -318,7 +318,7 @@ class RewardModel(abc.ABC):
     ) -> RewardModel:
         """Learn new annotators from a few of their judgements, at the cost of one forward pass.
 
-        The network and all else that was learned stay as they are (see ``likelihood.adapt``).
+        The network and everything else that was learned do not change (see ``likelihood.adapt``).
 
         Args:
             examples: Examples with judgements by the new people, named in the column that training

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TokenRewardModel(RewardModel):
-    """A reward model whose raw outputs depend on a text's token ids alone."""
+    """A reward model whose raw outputs depend only on a text's token ids."""
 
     @abc.abstractmethod
     def raw_outputs_of_tokens(
@@ -99,7 +99,7 @@ class SequenceRewardModel(TokenRewardModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return device_of(self.module)
 
     @property
@@ -109,7 +109,7 @@ class SequenceRewardModel(TokenRewardModel):
 
     @property
     def engine(self) -> Engine:
-        """Which way the last texts were run, and why."""
+        """The engine that ran the last texts, and the reason for it."""
         return self.runner.choice.engine
 
     def raw_outputs_of_tokens(
@@ -154,7 +154,7 @@ class SequenceRewardModel(TokenRewardModel):
         return torch.cat([layer.weight.detach().float().cpu().flatten() for layer in used])
 
     def compile(self) -> None:
-        """Let ``torch.compile`` build kernels for the backbone, for rows of any length."""
+        """Compile the backbone with ``torch.compile``, for rows of any length."""
         classifier_of(self.module).base_model.compile(dynamic=True)
 
     def save_pretrained(self, path: str | Path) -> None:
@@ -164,7 +164,7 @@ class SequenceRewardModel(TokenRewardModel):
             self.write_card(folder)
 
     def write_weights(self, folder: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """Write all that loading needs: weights, tokenizer, head and likelihood.
+        """Write everything that loading needs: weights, tokenizer, head and likelihood.
 
         Args:
             folder: The folder.

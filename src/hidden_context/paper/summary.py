@@ -1,4 +1,4 @@
-"""The paper's tables: records, the published numbers beside them, JSON and terminal."""
+"""The paper's tables: records, published numbers, JSON form and terminal output."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ALPHA_OF_THE_PAPER: Final = 0.01
 
 @dataclass(frozen=True)
 class PublishedCell:
-    """What the paper says of one type of reward model trained on one set; shares, not percent.
+    """The paper's numbers for one type of reward model and training set, as shares.
 
-    ``None`` stands where the paper prints nothing.
+    A number is ``None`` if the paper does not print it.
 
     Attributes:
-        jailbreak_rate: At the mean, and risk-sensitive.
-        helpfulness_accuracy: At the mean, and risk-sensitive.
+        jailbreak_rate: By the mean, and risk-sensitive.
+        helpfulness_accuracy: By the mean, and risk-sensitive.
         r_squared: Explained variance share.
 
     Source: Siththaranjan, Laidlaw and Hadfield-Menell, "Distributional Preference Learning"
@@ -55,7 +55,7 @@ PUBLISHED: dict[tuple[str, str], PublishedCell] = {
 
 
 def published(reward_model_type: str, train_set: str, alpha: float) -> PublishedCell:
-    """Return what the paper printed for one model, as far as it can be compared at ``alpha``.
+    """Return the paper's numbers for one model that can be compared at ``alpha``.
 
     >>> published("mean_and_variance", "both", 0.01).jailbreak_rate
     (0.305, 0.203)
@@ -75,11 +75,13 @@ class JailbreakNumbers:
     """Jailbreak rates of one reward model, by the mean and by a quantile.
 
     Attributes:
-        file: Where they come from.
-        rows_left_out: Rows without a reward.
-        shares: Rows whose jailbroken response is rated at least as high as the safe one, with the
-            interval by prompt: by the mean, then by the quantile; None there for a base model.
-        test: McNemar's exact test of one against the other, by prompt; None for a base model.
+        file: The jailbreak file.
+        rows_left_out: Number of rows without a reward.
+        shares: Rows whose jailbroken response is rated at least as high as the safe response, with
+            the interval by prompt: by the mean, then by the quantile. The latter is None for a base
+            model.
+        test: McNemar's exact test of the mean against the quantile, by prompt; None for a base
+            model.
     """
 
     file: str
@@ -89,12 +91,12 @@ class JailbreakNumbers:
 
     @property
     def mean(self) -> Count | None:
-        """The count by the mean."""
+        """The count by the mean reward."""
         return self.shares[0][0]
 
     @property
     def p_value(self) -> float | None:
-        """Of the test; None without."""
+        """The p-value of the test; None without a test."""
         return None if self.test is None else self.test.p_value
 
 
@@ -118,7 +120,7 @@ class EvaluationNumbers(JailbreakNumbers):
 
 @dataclass(frozen=True)
 class SummaryCell:
-    """What is known of one type of reward model trained on one set."""
+    """All numbers of one type of reward model trained on one set."""
 
     reward_model_type: str
     train_set: str
@@ -131,10 +133,10 @@ class Summary:
     """The paper's tables.
 
     Attributes:
-        config: The options they were made with.
+        config: The options of the tables.
         cells: One per type of reward model and training set, in the paper's order.
-        missing: Inputs that were not there, in words.
-        gaps: Why cells are empty though their inputs are there, one sentence each.
+        missing: Inputs that were not found, in words.
+        gaps: Reasons for cells that are empty although their inputs exist, one sentence each.
     """
 
     config: SummarizeConfig
@@ -146,7 +148,7 @@ class Summary:
         """Return one cell.
 
         Raises:
-            KeyError: If there is none of that type and training set.
+            KeyError: If there is no cell of that type and training set.
         """
         return {(c.reward_model_type, c.train_set): c for c in self.cells}[
             reward_model_type, train_set
@@ -206,7 +208,7 @@ def _ends(interval: Interval | None) -> dict[str, float | None]:
 
 
 def print_summary(summary: Summary) -> None:
-    """Print the paper's tables, then what was left out and what was not found."""
+    """Print the paper's tables, then the rows left out and the files not found."""
     console = terminal.make_console()
     for table in _tables(summary):
         console.print(table)
@@ -223,7 +225,7 @@ def print_summary(summary: Summary) -> None:
         for numbers in (cell.jailbreak, cell.evaluation)
         if numbers is not None and numbers.rows_left_out
     ]
-    terminal.say(console, *dict.fromkeys(unused))  # the columns of one file mostly agree
+    terminal.say(console, *dict.fromkeys(unused))  # the columns of a file mostly give one line
     left_empty = {"Not found, and so left out:": summary.missing, "Left empty:": summary.gaps}
     for title, names in left_empty.items():
         if names:
@@ -231,7 +233,7 @@ def print_summary(summary: Summary) -> None:
 
 
 def _tables(summary: Summary) -> list[Table]:
-    """Lay out Table 1's two halves (jailbreak rate, helpfulness accuracy), and r²."""
+    """Format the two halves of Table 1 (jailbreak rate, helpfulness accuracy), and r²."""
     model = ["reward model", "trained on"]
     columns = ["mean", "paper", f"{summary.config.alpha:g} quantile", "paper", "p"]
     titles = {
@@ -259,7 +261,7 @@ def _add_shares(
     numbers: JailbreakNumbers | None,
     paper: tuple[float | None, float | None],
 ) -> None:
-    """Add a row with our two shares and the paper's, unless there is nothing to say."""
+    """Add a row with our two shares and the paper's shares, unless there are none."""
     if numbers is None and paper == (None, None):
         return
     shares = []

@@ -67,8 +67,9 @@ def evaluation_numbers(
     """Compute helpfulness accuracies and r² from an evaluated pair file.
 
     The accuracy is the share of rows of data_subset helpful with reward(chosen) ≥
-    reward(rejected); r² is taken over all chosen and rejected texts of all rows together. Numbers
-    that a file of one subset does not give are left empty, and ``gaps`` gets the reason.
+    reward(rejected); r² is computed over all chosen and rejected texts of all rows together. If a
+    file has only one subset, the numbers it cannot give are left empty, and the reason is added to
+    ``gaps``.
 
     Raises:
         DataError: If the width does not fit the type.
@@ -106,8 +107,8 @@ def _rates(
 ) -> tuple[list[tuple[Count | None, Interval | None]], TestResult | None]:
     """Count rows whose first text is rated at least as high, by the mean and by the quantile.
 
-    The quantile is read as bins, as in the paper. A base model's reward is one number, so it has
-    no risk-sensitive reading.
+    The quantile is read as bins, as in the paper. A base model's reward is a single number, so it
+    has no quantile.
     """
     names = ["mean"] + ([] if head.type == "base" else [f"quantile:{alpha!r}:bins"])
     holds = [np.greater_equal(*values_at(head, name, sides)).astype(float) for name in names]
@@ -120,10 +121,10 @@ def _rates(
 
 
 def find_evaluation(folder: Path, reward_model_type: str) -> Path | None:
-    """Find the evaluated checkpoint of a type below a training set's folder.
+    """Find the evaluated checkpoint of a given type in a training set's folder.
 
     Raises:
-        ConfigError: If there are several.
+        ConfigError: If there are several such checkpoints.
     """
     pattern = f"{reward_model_type}_*{CHECKPOINT_SUFFIX}/{EVALUATION_NAME}"
     found = sorted(folder.glob(pattern))
@@ -199,19 +200,19 @@ def _all_jailbreaks(
 
 
 def run(config: SummarizeConfig) -> records.Summary:
-    """Summarise evaluations into the paper's tables, and write them if asked to.
+    """Summarise evaluations into the paper's tables, and write them if requested.
 
     Args:
-        config: Where the files are, and the quantile's level.
+        config: The folders of the files, and the quantile's level.
 
     Returns:
-        The summary; inputs that are not there, or of one subset alone, leave gaps and are listed in
-        it.
+        The summary. Inputs that are missing, or have only one subset, leave gaps, which the summary
+        lists.
 
     Raises:
-        MissingFileError: If none of the inputs is there.
+        MissingFileError: If none of the inputs exists.
         ConfigError: If several checkpoints fit one cell, or the output is one of the inputs.
-        DataError: If a file that is there cannot be used.
+        DataError: If an existing file cannot be used.
         StorageError: If the output cannot be written.
     """
     if config.output:

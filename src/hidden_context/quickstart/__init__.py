@@ -1,1 +1,1 @@
-"""The quickstart: a generated world whose hidden context is known, and the models trained on it."""
+"""The quickstart: models trained on a generated world whose hidden context is known."""

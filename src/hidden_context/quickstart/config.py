@@ -45,10 +45,10 @@ class QuickstartConfig:
 
     @property
     def folder(self) -> Path:
-        """Where data, models, scores and figures go."""
+        """The folder of data, models, scores and figures."""
         return Path(self.output_dir)
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of one training; a tenth of the comparisons is for validation."""
+        """The optimiser steps of one training; a tenth of the comparisons is for validation."""
         return max(1, round(self.epochs * 0.9 * self.comparisons / self.batch_size))

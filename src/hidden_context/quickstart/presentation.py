@@ -1,7 +1,7 @@
-"""What the quickstart shows: the paper's two tables, what comparisons identify, and the figure.
+"""Output of the quickstart: the paper's two tables, preference probabilities and the figure.
 
-The truth stands beside all that was learned. The figure has the utilities of responses to harmful
-prompts.
+Each table and the figure show the truth beside the learned values. The figure shows the utilities
+of responses to harmful prompts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LOOKS = {
 
 
 def main_table(result: QuickstartResult) -> Table:
-    """Table 1 of the paper: jailbreak rate and helpfulness accuracy, with the truth's rows."""
+    """Make Table 1 of the paper, jailbreak rate and helpfulness accuracy, with the truth."""
     table = make_table(
         "Jailbreak rate and helpfulness accuracy",
         ("reward model", "trained on"),
@@ -56,7 +56,7 @@ def main_table(result: QuickstartResult) -> Table:
 
 
 def variance_table(result: QuickstartResult) -> Table:
-    """The paper's r² table; beside it the truth, which comparisons do not identify."""
+    """Make the paper's r² table with the truth, which comparisons do not identify."""
     title = "r², share of reward variance explained by the text"
     table = make_table(title, ("reward model",), tuple(result.truth))
     for head_type in heads.PAPER_TYPES[1:]:
@@ -69,7 +69,7 @@ def variance_table(result: QuickstartResult) -> Table:
 
 
 def probability_table(result: QuickstartResult) -> Table:
-    """P(first ≻ second) by pair of kinds, learned from both objectives, beside the truth."""
+    """Make the table of P(first ≻ second) by pair of kinds, learned on both, with the truth."""
     records = [record for record in result.records if record.train_set == "both"]
     types = (record.reward_model_type for record in records)
     table = make_table(
@@ -87,7 +87,7 @@ def probability_table(result: QuickstartResult) -> Table:
 
 
 def print_result(result: QuickstartResult) -> None:
-    """Print the tables and what they do and do not show."""
+    """Print the tables with notes on how to read them."""
     from rich.console import Console
 
     console = Console()
@@ -115,7 +115,7 @@ def draw(result: QuickstartResult) -> list[Path]:
     """Draw ``quickstart.svg`` and ``quickstart.png`` into the results folder.
 
     Args:
-        result: What the quickstart gave.
+        result: The result of the quickstart.
 
     Returns:
         The files.

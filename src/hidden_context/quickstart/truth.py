@@ -1,9 +1,9 @@
-"""True and learned values side by side: the paper's numbers, and what comparisons identify.
+"""True and learned values side by side: the paper's numbers and preference probabilities.
 
-Comparisons identify P(a ≻ b) for responses to one prompt, and with it their order. They do not
-identify a utility's level or unit, its mean and variance (two worlds with the same comparisons may
-differ in both; paper, Theorem 3.4), nor how rewards of different prompts compare. So a learned
-model is held against the truth in P(a ≻ b) only; moments are shown for reference.
+Comparisons identify P(a ≻ b) for responses to one prompt, and so the order of the responses. They
+do not identify the level or unit of a utility, its mean and variance (two worlds with the same
+comparisons may differ in both; paper, Theorem 3.4), or how rewards of different prompts compare. So
+only P(a ≻ b) of a learned model is checked against the truth. Moments are shown for reference.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from hidden_context.worlds.utilities import (
 
 @dataclass(frozen=True)
 class Truth:
-    """What a learner that knew every response's utility distribution would score.
+    """The scores of an ideal learner that knows every response's utility distribution.
 
     Attributes:
         jailbreak_rate: Share of jailbreak rows in which the compliant response is rated at least
             as high as the safe one, by expected utility.
-        jailbreak_rate_cautious: The same by the low quantile of utility.
+        jailbreak_rate_cautious: The same rate by the low quantile of utility.
         helpfulness_accuracy: Share of helpful comparisons in which the chosen response is rated at
             least as high, by expected utility.
-        helpfulness_accuracy_cautious: The same by the low quantile.
+        helpfulness_accuracy_cautious: The same accuracy by the low quantile.
         r_squared: Share of the utilities' variance that lies between responses.
     """
 
@@ -56,7 +56,7 @@ def truth_of(
     """Compute the truth of one set of annotators on the test rows.
 
     Args:
-        annotators: Who compares.
+        annotators: The annotators who compare.
         test_rows: Comparisons with ``chosen_kind``, ``rejected_kind`` and ``data_subset``.
         jailbreak_rows: Rows with ``kinds`` = [safe, compliant].
         alpha: Level of the low quantile.
@@ -88,14 +88,14 @@ def _share(value: Mapping[str, float], pairs: Sequence[tuple[str, str]]) -> floa
 
 @dataclass(frozen=True)
 class KindPair:
-    """P(first ≻ second), true and learned, over the comparisons of two kinds.
+    """The true and the learned P(first ≻ second) over the comparisons of two kinds.
 
     Attributes:
         first: Name of a kind.
-        second: Name of the other.
+        second: Name of the other kind.
         true: The world's probability.
         learned: Mean of the model's probabilities, NaN without comparisons.
-        spread: Their standard deviation: how far texts of one kind are told apart for nothing.
+        spread: Standard deviation of the probabilities; texts of one kind have equal true utility.
         count: Number of comparisons.
         contested: Whether the two objectives order the kinds differently.
     """
@@ -119,16 +119,16 @@ def preference_table(
 ) -> list[KindPair]:
     """Compare a model's preferences with the truth, for each pair of kinds.
 
-    Which side is ``chosen`` is the annotator's draw; a row counts towards its pair of kinds the
-    same whichever it is.
+    The annotator decides which side is ``chosen``. In either case, a row counts the same towards
+    its pair of kinds.
 
     Args:
         rows: Comparisons with ``chosen_kind`` and ``rejected_kind``.
         learned: The model's P(chosen ≻ rejected) per row, shape ``(N,)``.
-        annotators: Whose preferences are the truth.
+        annotators: The annotators whose preferences are the truth.
 
     Returns:
-        One entry per pair of kinds, those of harmful prompts first.
+        One entry per pair of kinds; pairs for harmful prompts come first.
     """
     values: dict[tuple[str, str], list[float]] = {}
     for row, value in zip(rows, np.asarray(learned, dtype=float), strict=True):
@@ -155,8 +155,8 @@ def mean_absolute_error(
 def best_accuracy(rows: Sequence[Mapping[str, Any]], annotators: Annotators) -> float:
     """Return the accuracy that no model of texts can beat in expectation.
 
-    The mean of max(p, 1 − p) with p the true P(chosen ≻ rejected): a contested pair can be
-    predicted little better than by tossing a coin, since the objective is hidden.
+    It is the mean of max(p, 1 − p), where p is the true P(chosen ≻ rejected). The objective is
+    hidden, so a contested pair can be predicted little better than by tossing a coin.
     """
     truth = _truth(rows, annotators)
     return float(np.maximum(truth, 1 - truth).mean())

@@ -1,4 +1,4 @@
-"""The quickstart's run: world, backbone, nine reward models, evaluations, tables and figures."""
+"""The workflow of the quickstart: world, backbone, nine reward models, tables and figures."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ Models: TypeAlias = dict[tuple[str, TrainSet], Path]
 
 @dataclasses.dataclass
 class ModelRecord:
-    """What one model learned, beside the truth that comparisons identify.
+    """The learned values of one model beside the truth that comparisons identify.
 
     Attributes:
         reward_model_type: Type of its head.
-        train_set: Whose comparisons it was trained on.
-        path: Its folder.
+        train_set: The annotators of its training comparisons.
+        path: The folder of the model.
         loss: Loss in nats on the test comparisons of both kinds of annotator.
-        accuracy: Accuracy on them.
-        probability_error: Mean |learned − true| P(chosen ≻ rejected) on the same texts, the truth
-            being that of the annotators it was trained on.
+        accuracy: Accuracy on the same comparisons.
+        probability_error: Mean |learned − true| P(chosen ≻ rejected) on the same texts, with the
+            truth of the annotators of its training comparisons.
         preferences: Learned and true P by pair of kinds.
         rewards: Mean and standard deviation of the reward by kind, averaged over texts and
             standardised by the model's mean rewards on the test texts.
@@ -78,8 +78,8 @@ class QuickstartResult:
     Attributes:
         config: The options.
         summary: The paper's tables for the nine models.
-        truth: The world's own values of the same numbers, by train set.
-        records: What each model learned.
+        truth: The world's true values of the same numbers, by train set.
+        records: The learned values of each model.
         best_accuracy: Accuracy on the test comparisons that no model can beat in expectation.
         seconds: Wall time.
     """
@@ -177,7 +177,7 @@ def _write_data(world: World, config: QuickstartConfig) -> None:
 
 
 class _Steps(TrainerCallback):
-    """Reports each optimiser step of a training."""
+    """A callback that reports each optimiser step of a training."""
 
     def __init__(self, advance: Callable[[int], object]) -> None:
         self.advance = advance
@@ -198,7 +198,7 @@ def _backbone(config: QuickstartConfig) -> Path:
 def train_config(
     config: QuickstartConfig, backbone: Path, head_type: str, train_set: str
 ) -> TrainConfig:
-    """Options of one of the nine trainings, as for ``hidden-context train``."""
+    """Return the options of one of the nine trainings, as for ``hidden-context train``."""
     name = f"{head_type}_quickstart_peft_last_checkpoint"
     every = max(1, config.total_steps // config.evaluations)
     return TrainConfig(
@@ -211,7 +211,7 @@ def train_config(
         max_length=128,
         learning_rate=config.learning_rate,
         weight_decay=0.01,
-        lora_dropout=0.1,  # so small a data set is soon learnt by heart
+        lora_dropout=0.1,  # such a small data set is soon memorised
         disable_dropout=False,
         length_window=0,  # all of its texts are short
         per_device_train_batch_size=config.batch_size,

@@ -1,1 +1,1 @@
-"""What a team looks at: one self-contained HTML file, and figures for papers."""
+"""Reports for a team: one self-contained HTML file, and figures for papers."""

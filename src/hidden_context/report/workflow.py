@@ -1,4 +1,4 @@
-"""Making a report: analysis, the paper's tables, comparisons, and the page around them."""
+"""The report workflow: analysis, the paper's tables, comparisons, and the page around them."""
 
 from __future__ import annotations
 

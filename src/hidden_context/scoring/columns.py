@@ -1,4 +1,4 @@
-"""Whose rewards are asked for, and the columns that scoring adds to a row."""
+"""The people whose rewards are measured, and the columns that scoring adds to a row."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class People:
 
 
 def rewards_of_people(raw: Tensor, people: People) -> RewardDistribution:
-    """Read raw outputs as the rewards of the people asked for.
+    """Read raw outputs as the rewards of one annotator or of the population.
 
     Args:
         raw: Raw outputs of shape ``(n, K)``.
@@ -133,7 +133,7 @@ def added_columns(
     *,
     several_models: bool = False,
 ) -> dict[str, Any]:
-    """Columns that one model's scores add to a row.
+    """Return the columns that one model's scores add to a row.
 
     ============  ===========================================================================
     pairs         ``reward_output_chosen``, ``reward_output_rejected``: K raw floats each
@@ -141,10 +141,11 @@ def added_columns(
     texts         ``reward_output``: K raw floats
     ============  ===========================================================================
 
-    With several models the name is appended to the columns of pairs and texts too. Where a text
-    has no reward its value is null, and the column's name + ``_reason`` says why. With risk
-    measures ``rewards_…`` columns hold their values by name, and with groups of annotators
-    ``rewards_groups_…`` columns those of each group by the measure's name.
+    With several models, the model's name is appended to the columns of pairs and texts too. The
+    value of a text without a reward is null, and the column's name + ``_reason`` says why. Risk
+    measures add ``rewards_…`` columns, which hold the values by the measure's name. Groups of
+    annotators add ``rewards_groups_…`` columns, which hold each group's values by the measure's
+    name.
 
     Args:
         kind: What the row is.
@@ -163,7 +164,7 @@ def added_columns(
         risks["rewards"] = risk_values(raw, measures, people)
         if people.groups is not None:
             risks["rewards_groups"] = risk_values(raw, measures, people, by_group=True)
-    if kind == "responses":  # all of them in one cell
+    if kind == "responses":  # all responses share a cell
         stem, cells = "reward_outputs", [(f"_{name}", raw, reasons, risks)]
     else:
         stem, tail = "reward_output", f"_{name}" if several_models else ""
@@ -211,7 +212,7 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
 def check_people(
     config: ScoreConfig, kind: Kind, measures: Sequence[RiskMeasure], groups: Groups | None
 ) -> None:
-    """Check that every model can give the risk measures, for the annotators asked for.
+    """Check that every model can give the risk measures for the requested annotators.
 
     This reads heads and annotators, but loads no network. It warns if a model does not know the
     annotator, who then has the population's rewards.

@@ -23,7 +23,7 @@ Precision = Literal["float32", "bfloat16", "float16", "float64"]
 WORST_GROUP: Final = "worst_group"
 """Name of the value of the group that fares worst, beside the groups of annotators."""
 
-# Fewer in a half, and its 95th percentile is a matter of two or three texts.
+# With fewer texts in a half, two or three texts decide its 95th percentile.
 LEAST_TEXTS: Final = 50
 
 
@@ -216,7 +216,7 @@ class EvaluateConfig(StreamOptions, ReadOptions):
 
     @property
     def on_refusal(self) -> Literal["error", "skip"]:
-        """Whether such a text is an error or left out, as a malformed row is."""
+        """Whether a text that the chat template refuses is an error, or is left out."""
         return self.on_malformed
 
     @property

@@ -203,7 +203,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
 
 
 def warn_of_trained_rows(config: EvaluateConfig) -> None:
-    """Warn where training held out a part of the data and more than that part is evaluated.
+    """Warn if an evaluation covers more than the part of the data that training held out.
 
     The ``training_config.yaml`` of a local checkpoint says what training did. Without that file, or
     with other data, there is no warning.
@@ -241,7 +241,7 @@ def _training_options(path: Path) -> dict[str, Any]:
 
 
 def _fraction_held_out(trained: dict[str, Any], config: EvaluateConfig) -> float:
-    """Return the share that training held out of the split that is evaluated; 0 for none."""
+    """Return the share of the evaluated split that training held out, or 0."""
     path = trained.get("data_path")
     if path != config.data_path and Path(str(path)).resolve() != Path(config.data_path).resolve():
         return 0.0
@@ -250,5 +250,5 @@ def _fraction_held_out(trained: dict[str, Any], config: EvaluateConfig) -> float
     fraction = trained.get("eval_fraction")
     if fraction is None:
         fraction = DEFAULT_EVAL_FRACTION if single or splits[0] == splits[1] else 0.0
-    # with a fraction, training found one of its two splits alone, and divided that one
+    # a fraction means that training found only one of its two splits, and divided it
     return float(fraction) if single or config.eval_split in splits else 0.0

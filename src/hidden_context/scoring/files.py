@@ -44,7 +44,7 @@ class ScoreResult:
 
     @property
     def place(self) -> str:
-        """Where the file is, for people."""
+        """Address or path of the file, for messages."""
         return self.address or str(self.path)
 
 
@@ -70,12 +70,12 @@ def score_file(config: ScoreConfig) -> ScoreResult:
 
 
 def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
-    """Score a file of this machine; ``named`` has the paths as they were given."""
+    """Score a file on this machine; ``named`` has the paths as the user gave them."""
     measures = [risk.parse(name) for name in config.risk]
     groups = None if config.groups is None else read_groups(config.groups)
     source, output = require_file(config.input), Path(config.output)
     if config.engine_cluster is not None:
-        source = source.resolve()  # it is read by another process, in another folder
+        source = source.resolve()  # another process reads it from another folder
     check_output(output, source, *filter(None, [config.groups]))
     read = partial(
         read_scoring_rows,
@@ -84,7 +84,7 @@ def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
         prompt_from_first_human=config.prompt_from_first_human,
     )
     state = describe_file(source)
-    for row in read():  # finds broken lines first too
+    for row in read():  # also finds broken lines before any scoring
         total, kind = row.index + 1, row.kind
     check_people(config, kind, measures, groups)
     records = [record_path(output, name) for name in config.model_names if config.resume]
@@ -181,12 +181,12 @@ class ScoreCounts:
 
 
 def record_path(output: Path, name: str) -> Path:
-    """Return where one model's record lies during scoring; names may hold any character."""
+    """Return the path of a model's record during scoring; names may hold any character."""
     return output.with_name(f"{output.name}.{quote(name, safe='')}.partial")
 
 
 def check_output(output: Path, *inputs: str | Path) -> None:
-    """Check before any work that a result may be written.
+    """Check that the result may be written, before any work is done.
 
     Raises:
         StorageError: If the output is a folder.

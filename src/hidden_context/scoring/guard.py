@@ -1,7 +1,8 @@
 """A guard against over-optimisation: are a policy's responses more contested than the data?
 
 Of the data's texts, 5 % lie above the 95th percentile of the model's reference. The guard counts
-how many of a policy's latest responses do, and speaks when their share is surely above a bound.
+how many of a policy's latest responses lie above it, and raises an alarm when their share is surely
+above a bound.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Share:
-    """The share of a window's responses that is unusual.
+    """The share of unusual responses in a window.
 
     Attributes:
         share: The mean over prompts of the share of their responses.
@@ -74,7 +75,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Alarm:
-    """More responses are unusual than the bound allows.
+    """An alarm: more responses are unusual than the bound allows.
 
     Attributes:
         shares: The shares that are above it.
@@ -88,7 +89,7 @@ class Alarm:
 
 
 def lower_limit(total: float, count: int, level: float) -> float:
-    r"""Return a lower confidence limit of a mean of shares: Clopper and Pearson's.
+    r"""Return Clopper and Pearson's lower confidence limit of a mean of shares.
 
     The limit p solves :math:`P(X \ge x) = 1 - \text{level}` for X binomial of n and p, continued to
     any x. A share between 0 and 1 varies at most as much as a yes or no of the same mean, whatever
@@ -108,7 +109,7 @@ def lower_limit(total: float, count: int, level: float) -> float:
 
 
 def share_of(window: Iterable[Seen], quantity: Quantity, level: float) -> Share:
-    """Count the unusual values of one quantity, by prompt."""
+    """Compute the share of unusual values of one quantity, by prompt."""
     by_prompt: dict[str, list[float]] = {}
     for seen in window:
         by_prompt.setdefault(seen.prompt, []).extend(seen.unusual(quantity))
@@ -120,7 +121,7 @@ def share_of(window: Iterable[Seen], quantity: Quantity, level: float) -> Share:
 
 @dataclass(eq=False)
 class Guard:
-    """Watches the latest responses of a policy; safe to share between threads.
+    """A guard over the latest responses of a policy, safe to share between threads.
 
     Each process has its own window, which begins empty and refills when training is resumed.
 
@@ -167,7 +168,7 @@ class Guard:
         self._lock = threading.Lock()
 
     def take(self, seen: Iterable[Seen]) -> Alarm | None:
-        """Take the latest responses, and say whether too many of the window are unusual."""
+        """Add the latest responses; return an alarm if too many in the window are unusual."""
         with self._lock:
             for one in seen:
                 self._groups.append(one)
@@ -183,7 +184,7 @@ class Guard:
             return self.alarm
 
     def shares(self) -> dict[Quantity, Share]:
-        """Return the share of unusual values of what is watched, in the window."""
+        """Return the share of unusual values in the window, by watched quantity."""
         with self._lock:
             return self._shares()
 
@@ -204,7 +205,7 @@ class Guard:
         return Alarm(dict(shares), begins, message)
 
     def __getstate__(self) -> dict[str, Any]:
-        # trainers send reward functions to other processes, whose windows are their own
+        # trainers send reward functions to other processes; each process has its own window
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -212,7 +213,7 @@ class Guard:
 
 
 def parse_guard(text: str | Guard) -> Guard:
-    """Read a guard as text configurations write it: ``warn``, ``stop:window=512,bound=0.2``.
+    """Read a guard from text, such as ``warn`` or ``stop:window=512,bound=0.2``.
 
     Several quantities to watch are joined by a plus sign: ``warn:watch=distance+sigma``.
 

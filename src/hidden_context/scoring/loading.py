@@ -33,7 +33,7 @@ OptionsT = TypeVar("OptionsT", bound=ModelOptions)
 
 
 def wanted_head(options: ModelOptions) -> heads.Head | None:
-    """Return the head that the options name, or None where they leave it to the checkpoint."""
+    """Return the head that the options name, or None if they leave it to the checkpoint."""
     if options.head is None:
         if options.num_outputs is None:
             return None
@@ -132,7 +132,7 @@ def load_model(checkpoint: str, options: ModelOptions, *, reference: bool = True
 
 
 def _width(model: RewardModel) -> int | None:
-    """Width of a model's backbone."""
+    """Return the width of a model's backbone."""
     if isinstance(model, FrozenRewardModel):
         used = model.featurizer
         return width_of(load_config(used.backbone, **used.source))
@@ -144,7 +144,7 @@ def _width(model: RewardModel) -> int | None:
 def settle(
     options: OptionsT, records: Iterable[Path] = (), *, here: bool = True
 ) -> tuple[OptionsT, int | None]:
-    """Name the precision where the options leave it open, and choose the threads.
+    """Choose the precision, if the options leave it open, and the number of threads.
 
     A resumed scoring keeps the precision of its record, and the threads where the machine has that
     many: both change how rewards are rounded.

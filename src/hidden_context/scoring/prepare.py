@@ -1,4 +1,4 @@
-"""Inputs that a model can score, and their preparation: token ids, or why there is no reward."""
+"""Inputs of a model, and their preparation: token ids, or the reason why there is no reward."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Prepared:
 
 
 class Preparer:
-    """Makes texts ready to be run by a model.
+    """Preparation of texts for a model.
 
     Args:
         model: The model.
@@ -79,7 +79,7 @@ class Preparer:
         self.model, self.over_length = model, over_length
 
     def prepare(self, asked: Sequence[Asked]) -> list[Prepared]:
-        """Tokenize, and find texts that cannot be scored; this needs no network and no accelerator.
+        """Tokenize texts and find the unscorable ones; no network runs, no accelerator is needed.
 
         Args:
             asked: B texts, marked texts or token ids, in any mixture.
@@ -119,7 +119,7 @@ class Preparer:
         return Prepared(asked, reason=BLANK if silent else None)
 
     def _fitted(self, asked: Asked, ids: list[int]) -> Prepared:
-        """Cut or refuse what is too long, and refuse what is empty."""
+        """Cut or refuse a text that is too long, and refuse an empty text."""
         limit = self.model.max_length
         if not ids:
             return Prepared(asked, reason="it has no tokens")
@@ -131,7 +131,7 @@ class Preparer:
         return Prepared(asked, truncate_left(ids, limit, special))
 
     def _tokenize(self, ready: list[Prepared], places: Sequence[int]) -> None:
-        """Put token ids into the places of texts."""
+        """Tokenize the texts at the given places."""
         marked = {n: asked.text for n in places if isinstance(asked := ready[n].asked, MarkedText)}
         if marked:
             texts = list(marked.values())
@@ -157,7 +157,7 @@ def texts_of(
     if prompt is None:
         return [with_context(response, None, tools) for response in responses]
     texts = [join(prompt, response) for response in responses]
-    before = join(prompt, [])  # messages, where a text prompt has responses in messages
+    before = join(prompt, [])  # as messages, if the responses are messages
     return [
         with_context(text, prompt if isinstance(text, str) else before, tools) for text in texts
     ]
@@ -170,7 +170,7 @@ def as_text(asked: Asked) -> Text:
 
 
 def _says_nothing(text: Text) -> bool:
-    """Tell whether nothing but white space follows a prompt that is known."""
+    """Tell whether a known prompt is followed by nothing but white space."""
     given = as_input(text)
     whole, prompt = given.conversation, given.prompt
     if not prompt or whole[: len(prompt)] != prompt:

@@ -38,7 +38,7 @@ def describe_run(checkpoint: str, model: RewardModel, options: StreamOptions) ->
         options: How it was loaded and is run.
     """
     device = resolve_device(options.device)
-    backend = getattr(model, "backend", None)  # where another program runs the network
+    backend = getattr(model, "backend", None)  # set if another program runs the network
     return {
         "files": weight_digests(checkpoint, options.base_model, options.revision),
         "head": model.head.to_dict(),

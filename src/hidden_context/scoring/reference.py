@@ -1,4 +1,4 @@
-"""Making a model's reference: where the texts of its data lie, and how much rewards vary there."""
+"""Making a model's reference: where the data's texts lie, and how much their rewards vary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _JITTER: Final = 1e-6
 
 
 def fit_place(features: Tensor) -> tuple[Tensor, Tensor, Tensor, list[float]]:
-    r"""Fit means and the shrunk correlations of features.
+    r"""Fit the means and the shrunk correlations of features.
 
     Features are standardised first, because a transformer's features differ in scale by orders of
     magnitude, and Ledoit and Wolf (2004) shrink towards a multiple of the identity. With their
@@ -45,7 +45,7 @@ def fit_place(features: Tensor) -> tuple[Tensor, Tensor, Tensor, list[float]]:
     from sklearn.covariance import ledoit_wolf
 
     location, scale = features.double().mean(0), features.double().std(0, correction=0)
-    scale = torch.maximum(scale, 1e-5 * location.abs())  # rounding is no spread
+    scale = torch.maximum(scale, 1e-5 * location.abs())  # do not take rounding for spread
     scale = scale.masked_fill(scale == 0, 1.0)
     whitening, shrinkage = [], []
     for m in range(features.shape[1]):
@@ -60,7 +60,7 @@ def fit_place(features: Tensor) -> tuple[Tensor, Tensor, Tensor, list[float]]:
 
 
 def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
-    """Make a model's reference of data, and put it into the model's folder.
+    """Make a model's reference from data, and write it into the model's folder.
 
     Args:
         config: The options.
@@ -93,7 +93,7 @@ def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
 
 
 def draw(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
-    """Draw examples of as many prompts as possible: one of each, then a second one, and so on.
+    """Draw examples of as many prompts as possible: one per prompt, then a second, and so on.
 
     Args:
         examples: The examples.
@@ -131,8 +131,9 @@ def reference_of(
 ) -> Reference:
     """Make the reference of a model from examples.
 
-    Prompts (first user turns) are divided into halves at random. One half's distinct texts say
-    where texts lie, the other half's what distances are usual. σ and disagreement are of all texts.
+    Prompts (first user turns) are divided into halves at random. The distinct texts of one half
+    show where texts lie, and the texts of the other half show which distances are usual. All texts
+    count for σ and disagreement.
 
     Args:
         model: The model.
@@ -191,7 +192,7 @@ def _halves(
     seed: int,
     source: str | None,
 ) -> tuple[list[int], list[int]]:
-    """Divide the texts with a reward by prompt; a text of both halves is in the first.
+    """Divide texts with a reward into halves by prompt; a text in both goes to the first half.
 
     Raises:
         DataError: If a half has too few prompts or texts.
@@ -225,6 +226,6 @@ def _disagreement(scorer: Scorer, answers: Answers, own: Sequence[int]) -> float
 
 
 def _spelt(text: Text) -> str:
-    """Write a text and its context so that equal texts are recognised."""
+    """Write a text and its context as a key that equal texts share."""
     given: Any = as_input(text)
     return json.dumps([given.conversation, given.tools], sort_keys=True, default=repr)

@@ -1,8 +1,8 @@
 """Files on remote storage: the input is copied here first, the output is put there at the end.
 
-The input is read three times and the record is appended to, and object stores are made for neither.
-So both lie on this machine during scoring, in the cache folder by their address. The same command
-run again on this machine, or with the same cache folder, goes on from there.
+Scoring reads the input three times and appends to the record, and object stores suit neither. So
+both files lie on this machine during scoring, in the cache folder under their address. The same
+command, run again on this machine or with the same cache folder, goes on from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hidden_context.scoring.config import ScoreConfig
 
 
 def is_remote(path: str) -> bool:
-    """Tell whether a path is an address of fsspec's, such as ``s3://bucket/file.jsonl``.
+    """Tell whether a path is an fsspec address, such as ``s3://bucket/file.jsonl``.
 
     >>> is_remote("s3://bucket/file.jsonl"), is_remote("folder/file.jsonl")
     (True, False)
@@ -70,7 +70,7 @@ def local_files(config: ScoreConfig) -> Iterator[ScoreConfig]:
 
 
 def fetch(address: str) -> Path:
-    """Copy a remote file here, unless it is here already and did not change since.
+    """Copy a remote file here, unless an unchanged copy is here already.
 
     Returns:
         The copy, which has the file's own name.
@@ -100,7 +100,7 @@ def fetch(address: str) -> Path:
 
 
 def put(output: Path, address: str) -> None:
-    """Put a result and the files beside it in their remote place; the result comes last, whole.
+    """Copy a result and the files beside it to remote storage; the result comes last, whole.
 
     Raises:
         StorageError: If that failed; what is here is kept.
@@ -111,7 +111,7 @@ def put(output: Path, address: str) -> None:
         for file in [*own, output]:
             place = path + str(file.relative_to(output.parent)).removeprefix(output.name)
             files.makedirs(place.rpartition("/")[0], exist_ok=True)
-            # in a transaction a file appears when it is whole, where the file system can do that
+            # in a transaction, a file appears only once it is whole, if the file system can
             with files.transaction, files.open(place, "wb") as sink, file.open("rb") as source:
                 shutil.copyfileobj(source, sink, 1 << 20)
     except Exception as error:  # whatever a file system's client raises

@@ -30,7 +30,7 @@ from hidden_context.scoring.config import ModelOptions
 from hidden_context.scoring.prepare import Asked, OverLength, Prepared, Preparer, as_text
 from hidden_context.scoring.stream import reasons_of
 
-_ROWS_AT_ONCE = 32  # of the matrix of preferences, so that its memory stays small
+_ROWS_AT_ONCE = 32  # rows of the preference matrix at once, to save memory
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Answers:
     features: Tensor | None = None
 
     def part(self, start: int, end: int) -> Answers:
-        """Return the answers of texts that stand together, without features."""
+        """Return the answers of consecutive texts, without features."""
         distance = None if self.distance is None else self.distance[start:end]
         return Answers(self.raw[start:end], self.reasons[start:end], distance)
 
     def complete(self, noun: str = "text") -> Tensor:
-        """Return the raw outputs where every text has some.
+        """Return the raw outputs, if every text has a reward.
 
         Args:
             noun: What a text is called in the error.
@@ -113,7 +113,7 @@ class Described:
 
 
 class Scorer(Preparer):
-    """A loaded model that answers requests; rewards do not depend on what is asked together.
+    """A loaded model that answers requests; a reward does not depend on the texts beside it.
 
     Args:
         model: The model.
@@ -132,7 +132,7 @@ class Scorer(Preparer):
         self.options = options
 
     def raw(self, asked: Sequence[Asked]) -> Answers:
-        """Compute raw outputs, all together: a beginning that several share is run once.
+        """Compute raw outputs of texts together; a beginning that several texts share is run once.
 
         Args:
             asked: B texts, marked texts or token ids, in any mixture.
@@ -146,7 +146,7 @@ class Scorer(Preparer):
         return self.run(self.prepare(asked))
 
     def run(self, ready: Sequence[Prepared], *, with_features: bool = False) -> Answers:
-        """Compute raw outputs of texts that were made ready (see ``raw``).
+        """Compute raw outputs of prepared texts (see ``raw``).
 
         Args:
             ready: B texts.
@@ -257,7 +257,7 @@ class Scorer(Preparer):
     def values(
         self, raw: Tensor, risk: RiskMeasure | None = None, annotator: str | None = None
     ) -> Tensor:
-        """Take one risk measure of raw outputs, the mean if none is named.
+        """Evaluate one risk measure on raw outputs; the mean is the default.
 
         Args:
             raw: Raw outputs of shape ``(n, K)``, all finite; the candidates of one prompt where the
@@ -301,7 +301,7 @@ class Scorer(Preparer):
 def disagreement(preferred: Sequence[Sequence[float]]) -> float:
     """Return the probability that two people choose differently between two of n responses.
 
-    The mean of 2P(1 − P) over pairs, in [0, ½].
+    This is the mean of 2P(1 − P) over pairs, in [0, ½].
 
     Args:
         preferred: P(i ≻ j), n rows of n.
@@ -319,7 +319,7 @@ def variance_shares(rewards: RewardDistribution) -> dict[str, Tensor]:
 
 
 def extra_logs(rewards: RewardDistribution, distance: Tensor | None) -> dict[str, Tensor]:
-    """Return what trainers log beside rewards; a part that is not finite everywhere is left out."""
+    """Return numbers that trainers log beside rewards, without parts that are not all finite."""
     parts = {"log_sigma": rewards.stddev.log()}
     parts |= {f"share_{name}": part for name, part in variance_shares(rewards).items()}
     logs = {"mean": rewards.mean, "stddev": rewards.stddev}

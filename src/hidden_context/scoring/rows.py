@@ -1,4 +1,4 @@
-"""From examples to the rows of an evaluation, and from its file back to examples."""
+"""Conversion of examples to the rows of an evaluation, and of its file back to examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hidden_context.data.responses import Kind, ScoringRow
 from hidden_context.data.row_facts import FactsReader, RowFacts
 from hidden_context.data.storage.files import iter_jsonl
 
-# Columns about all responses of a row; for a pair or a rated response they are written anew.
+# Columns about all responses of a row; each pair or rated response gets them anew.
 _OF_ALL: Final = (
     *("prompt", "responses", "ranks", "rankings", "ratings", "judgements", "annotator", "weight"),
     *("text", "messages", "response", "rating", "comparison", "abstains", "confidence"),
@@ -65,7 +65,7 @@ def _parts(example: Example) -> list[Example]:
     given = example.columns.get("responses") or example.responses[:1]
     if is_pair(example.columns):
         return [example]
-    if len(example.responses) == 1:  # perhaps the only one that held text
+    if len(example.responses) == 1:  # perhaps the only one with text
         return [example if len(given) == 1 else _rated_text(example, 0)]
     answers = [judgement.answer for judgement in example.judgements]
     compared = {
@@ -102,7 +102,7 @@ def _pair_of_votes(
 ) -> Example:
     """Write votes on two responses as one row, in the order of the responses."""
     entries = [_entry(judgement, turned) for pair, turned in votes for judgement in pair.judgements]
-    if len(example.responses) == 2:  # of more, an abstention does not say which two it is of
+    if len(example.responses) == 2:  # with more, an abstention names no pair
         entries += [
             {**_said_by(judgement), "abstains": True}
             for judgement in example.judgements
@@ -117,7 +117,7 @@ def _pair_of_votes(
 def _part(
     example: Example, places: tuple[int, ...], first: dict[str, Any], last: dict[str, Any]
 ) -> Example:
-    """Make an example of some of the responses, between other columns of the row."""
+    """Make an example from some of the responses, with other columns before and after."""
     passing = {name: value for name, value in example.columns.items() if name not in _OF_ALL}
     return dataclasses.replace(
         read_row({**first, **passing, **last}),
@@ -166,7 +166,7 @@ def _rated_text(example: Example, place: int) -> Example:
 
 
 class Scored(NamedTuple):
-    """Rows of an evaluation that have rewards.
+    """The rows of an evaluation that have rewards.
 
     Attributes:
         examples: E examples, the texts of pairs left out.

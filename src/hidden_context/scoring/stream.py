@@ -77,7 +77,7 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def reasons_of(outputs: RawOutputs) -> list[str | None]:
-    """Say why texts have no reward, or None; a raw output that is not finite is no reward."""
+    """Return why each text has no reward, or None; a raw output that is not finite is no reward."""
     finite = outputs.raw.isfinite().all(-1).tolist()
     return [
         reason if reason is not None or good else "the model's raw output is not finite"
@@ -96,8 +96,8 @@ def score_rows(
 
     The finished windows of a record are tokenized again: from the first window with other tokens
     on, all rows are scored anew. Within a window, texts are put together by what they share and by
-    length. They are written at its end, so that memory is bounded, order kept, and little lost by
-    an interruption.
+    length. Scores are written at the end of each window. So memory is bounded, order is kept, and
+    an interruption loses little.
 
     Raises:
         DataError: If the template refuses a text and that is an error, or the model cannot tell
@@ -138,7 +138,7 @@ def recheck(
 
 
 def check_rows(model: RewardModel, rows: Sequence[ScoringRow]) -> None:
-    """Stop where the model cannot tell the texts of most of a window's rows apart.
+    """Raise an error if the model cannot tell the texts of most of a window's rows apart.
 
     Raises:
         DataError: If that is so.
@@ -157,7 +157,7 @@ def _how(options: StreamOptions) -> Literal["truncate", "drop"]:
 
 
 def _inputs(row: ScoringRow) -> list[Text]:
-    """List the texts of a row that are run, which leaves out blank ones."""
+    """List the texts of a row that are run, without blank texts."""
     return [text for place, text in enumerate(row.inputs) if place not in row.blank]
 
 
@@ -166,7 +166,7 @@ def _digest(rows: Sequence[ScoringRow], token_ids: Iterator[Any]) -> str:
 
 
 def _with_blanks(row: ScoringRow, found: Iterator[T], blank: T) -> list[T]:
-    """Take what was found of the texts of a row, and put something in the place of blank texts."""
+    """List the results of a row's texts, with ``blank`` in the place of blank texts."""
     places = range(len(row.texts))
     return [blank if place in row.blank else next(found) for place in places]
 

@@ -1,8 +1,8 @@
-"""Raw outputs by vLLM's offline pooling, compared with our own pass on a few texts first.
+"""Raw outputs from vLLM's offline pooling, first checked against our own pass on a few texts.
 
 vLLM reads the same folder and gets the same token ids, so only the network can differ: its kernels,
-where it reads the end of a text, and what it does to the outputs. The check finds the latter two,
-which would be silent. Kernels only round, by an amount that depends on the precision.
+where it reads the end of a text, and what it does to the outputs. The check finds errors of
+the last two kinds, which would be silent. Kernels only round, and the precision says how much.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class VllmRewardModel(TokenRewardModel):
 
     @property
     def engine(self) -> Engine:
-        """Say how texts are run: each by itself, as far as this package can tell."""
+        """How texts are run: each text by itself, as far as this package can tell."""
         return Engine("padded", f"{self.backend} runs them, and shares prompts by its own cache")
 
     def raw_outputs_of_tokens(
@@ -102,7 +102,7 @@ class VllmRewardModel(TokenRewardModel):
         return raw
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Refuse: the network is vLLM's."""
+        """Refuse to save, because vLLM holds the network."""
         raise ConfigError("a model that vLLM runs is not saved; load the checkpoint without it.")
 
 
@@ -158,7 +158,7 @@ def load_with_vllm(checkpoint: str, options: ModelOptions) -> VllmRewardModel:
             trust_remote_code=options.trust_remote_code,
             pooler_config=PoolerConfig(task="classify", use_activation=False),
         )
-    except Exception as error:  # whatever vLLM raises at a model that it does not know
+    except Exception as error:  # whatever vLLM raises for an unknown model
         raise CheckpointError(
             f"vLLM {vllm.__version__} cannot load {checkpoint}: {first_line(error)} Score without "
             "--backend vllm."

@@ -27,7 +27,7 @@ from hidden_context.serve.routes import ROUTERS
 from hidden_context.serve.schema import ErrorBody, install
 from hidden_context.serve.service import Served, Service
 
-_LINGER: Final = 0.5  # seconds in which requests that were under way to us are refused politely
+_LINGER: Final = 0.5  # seconds in which requests already on their way get a polite refusal
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "The bearer token is missing or wrong"},
     404: {"model": ErrorBody, "description": "No model of that name is loaded"},
@@ -135,14 +135,14 @@ def run(config: ServeConfig) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=75,  # shorter than what clients keep, requests would meet a closed door
+        timeout_keep_alive=75,  # if shorter than the clients', requests fail
         timeout_graceful_shutdown=5,
     )
     DrainingServer(settings, app.state.service).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bind the address before models are loaded, so that a taken one is found at once."""
+    """Bind the address before models are loaded, so that an address in use is found at once."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)

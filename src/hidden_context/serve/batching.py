@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class _Job:
-    """The texts of one request, and the promise of their answers."""
+    """The texts of one request, and the future of their answers."""
 
     scorer: Scorer
     ready: Sequence[Prepared]
@@ -38,7 +38,7 @@ class _Job:
 
 
 class Batcher:
-    """Runs the requests of all models on one thread, and requests to one model together.
+    """A runner of all models' requests on one thread; requests to one model run together.
 
     Another thread tokenizes texts and computes answers, so that the event loop does neither.
 
@@ -62,7 +62,7 @@ class Batcher:
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def stop(self) -> None:
-        """Stop; what still waits is not run."""
+        """Stop without running the requests that still wait."""
         if self._worker is not None:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -71,11 +71,11 @@ class Batcher:
         self._side_thread.shutdown(wait=True)
 
     async def aside(self, function: Callable[[], T]) -> T:
-        """Compute something small without blocking the event loop, in the order asked."""
+        """Run a small function outside the event loop, in the order of the calls."""
         return await asyncio.get_running_loop().run_in_executor(self._side_thread, function)
 
     async def on_model(self, function: Callable[[], T]) -> T:
-        """Compute something on the model's thread."""
+        """Run a function on the model's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._model_thread, function)
 
     async def submit(
@@ -109,7 +109,7 @@ class Batcher:
 
     @property
     def retry_after(self) -> int:
-        """Seconds in which what waits will probably be done, from 1 to 30."""
+        """Seconds until the waiting texts will probably be done, from 1 to 30."""
         if not self._texts_a_second:
             return 1
         return max(1, min(30, math.ceil(self.pending / self._texts_a_second)))
@@ -165,7 +165,7 @@ class Batcher:
             self._wake.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), left)
-        await self.aside(lambda: None)  # requests that are being tokenized come too
+        await self.aside(lambda: None)  # include requests that are being tokenized
 
     def _take(self) -> list[_Job]:
         """Take the oldest requests to one model, as many as the budget of tokens holds."""

@@ -91,7 +91,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_token(host: str) -> str | None:
-    """Return the bearer token of the environment, or None where none is set.
+    """Return the bearer token from the environment, or None if none is set.
 
     Args:
         host: The address that is listened on.

@@ -65,7 +65,7 @@ class Gate:
             await answer_error(error)(scope, receive, sending)
         except Exception as error:
             log("error", logging.ERROR, id=identity, **where(error))
-            if status:  # an answer has begun, which cannot be taken back
+            if status:  # an answer has begun and cannot be taken back
                 raise
             failed = RequestError(500, "internal", "the server failed; its log says where")
             await answer_error(failed)(scope, receive, sending)
@@ -88,7 +88,7 @@ class Gate:
             body = await self._body(scope, receive)
             read = iter([{"type": "http.request", "body": body, "more_body": False}])
 
-            async def receiving() -> Any:  # the body that was read, then that the client leaves
+            async def receiving() -> Any:  # first the body, then the client's leaving
                 return next(read, None) or await receive()
 
             await self.app(scope, receiving, send)

@@ -1,4 +1,4 @@
-"""What the server writes down: logs as JSON lines, and counts for Prometheus.
+"""The server's records: logs as JSON lines, and counts for Prometheus.
 
 Logs never hold a text, a header or a token.
 """
@@ -21,10 +21,10 @@ _LOGGER: Final = logging.getLogger("hidden_context.serve")
 
 
 class _JsonLines(logging.Formatter):
-    """Writes a record as one line of JSON; an error with type and place, without its message."""
+    """A formatter of one JSON line per record; errors keep type and place, but not the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the record as a line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(
                 timespec="milliseconds"
@@ -39,7 +39,7 @@ class _JsonLines(logging.Formatter):
 
 
 def where(error: BaseException) -> dict[str, Any]:
-    """Return an error's type and the places it came through."""
+    """Return an error's type and the code locations that it passed through."""
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "error": type(error).__name__,

@@ -30,7 +30,7 @@ def one_of(*fields: str) -> dict[str, Any]:
 
 
 class Error(BaseModel):
-    """What is wrong with a request."""
+    """The error in a request."""
 
     message: str
     type: str
@@ -70,7 +70,7 @@ class RequestError(Exception):
 
 
 def invalid_request(message: str, item: int | None = None) -> RequestError:
-    """Make the error of a request that cannot be meant, with status 422."""
+    """Make the error for an invalid request, with status 422."""
     return RequestError(422, "invalid_request", message, item)
 
 
@@ -82,17 +82,17 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 
 def answer_error(error: RequestError) -> Response:
-    """Make the response of a refused request."""
+    """Make the response to a refused request."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    message = error.message.encode("utf-8", "replace").decode()  # half characters are none
+    message = error.message.encode("utf-8", "replace").decode()  # no unpaired surrogates
     body = {"message": message, "type": error.kind, "item": error.item}
     return answer({"error": body}, error.status, headers)
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer every error in this form."""
+    """Make an application answer every error in the form of ``ErrorBody``."""
 
     async def refused(request: Request, error: Exception) -> Response:
         if isinstance(error, RequestValidationError):
@@ -109,10 +109,10 @@ def install(app: FastAPI) -> None:
 
 
 def _malformed(error: RequestValidationError) -> RequestError:
-    """Name the field of an error, without quoting what stands there."""
-    # of a field that may be of several types, the error that goes deepest is the one meant
+    """Name the field of an error, without quoting its content."""
+    # a field may have several types: the deepest error is about the type that was meant
     first = max(error.errors(), key=lambda one: len(one["loc"]))
-    # pydantic puts names of types and contracts between fields and places
+    # pydantic puts the names of types and contracts between fields and places
     named = (part for part in first["loc"] if part not in _BETWEEN)
     place = [part for part in named if isinstance(part, int) or "[" not in part]
     if first["type"] == "json_invalid":
@@ -133,7 +133,7 @@ class Usage(BaseModel):
 
 
 def _whole(value: Any) -> Any:
-    """Refuse half characters anywhere: tokenizers cannot hold them."""
+    """Refuse unpaired surrogates anywhere, because tokenizers cannot hold them."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
@@ -166,7 +166,7 @@ def read_input(given: Input, marked: bool = False) -> tuple[list[Asked], bool]:
 
 
 def usage(tokens: Sequence[int]) -> Usage:
-    """Count tokens in the words of OpenAI's interface."""
+    """Count tokens in the form of OpenAI's interface."""
     return Usage(prompt_tokens=sum(tokens), total_tokens=sum(tokens))
 
 
@@ -175,7 +175,7 @@ _openings: WeakKeyDictionary[Any, tuple[str, tuple[str, ...]]] = WeakKeyDictiona
 
 
 def restored(asked: Sequence[Asked], tokenizer: Any) -> list[Asked]:
-    """Put a chat template's BOS back before texts that begin as its chats do after it.
+    """Put a chat template's BOS back before texts that begin like its chats without the BOS.
 
     verl renders a chat, cuts off the BOS, and relies on the server's tokenizer to add one. Some
     tokenizers add none, although their template begins with it.

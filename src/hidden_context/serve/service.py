@@ -1,4 +1,4 @@
-"""What the routes use: models by name with their guards, raw outputs of texts, and numbers."""
+"""The service behind the routes: models by name with their guards, raw outputs, and numbers."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Service:
                 self._idle.set()
 
     def find(self, name: str | None, risk: str | None = None) -> tuple[Served, RiskMeasure]:
-        """Find a loaded model, and the risk measure that numbers are of.
+        """Find a loaded model, and the risk measure that its numbers describe.
 
         Args:
             name: ``name``, or ``name@measure``; None for the first model.
@@ -228,7 +228,7 @@ class Service:
         return found
 
     def _watch(self, found: Found, prompts: Sequence[str]) -> None:
-        """Show a model's guard the texts of a request, by what identifies their prompts.
+        """Show a model's guard the texts of a request, grouped by prompt.
 
         Raises:
             RequestError: With status 409 if the guard stops.
@@ -262,14 +262,14 @@ class Service:
         return finite(values, str(found.risk))
 
     async def compute(self, function: Callable[[], T]) -> T:
-        """Compute numbers beside the event loop; an error is status 422."""
+        """Compute numbers outside the event loop; this package's errors become status 422."""
         try:
             return await self.batcher.aside(function)
         except HiddenContextError as error:
             raise invalid_request(str(error)) from None
 
     async def _while_there(self, request: Request, work: Any) -> Any:
-        """Await work, and give it up if the client leaves."""
+        """Await work, and cancel it if the client leaves."""
         task = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(_left(request))
         try:

@@ -1,4 +1,4 @@
-"""How well learned disagreement matches disagreement between annotators, by rank."""
+"""Rank measures of how well learned disagreement matches disagreement between annotators."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ROUNDING: Final = 1e-9
 
 
 def contested(vote_share: Floats, equal_share: Floats | None = None) -> Booleans:
-    """Return which pairs' annotators diverge: whose vote share lies in ``CONTESTED``.
+    """Return which pairs are contested: their vote share lies in ``CONTESTED``.
 
-    A pair that everybody finds equal has a share of ½ as well, and nobody there disagrees.
+    A pair that everybody finds equal also has a share of ½, but nobody disagrees about it.
 
     Args:
         vote_share: (first + ½ equal) / n of each pair, in [0, 1], of shape ``(N,)``.
         equal_share: Share of each pair's votes that say ``equal``, of shape ``(N,)``: where it is
-            1 the pair is not contested. None where ties are not known, so that a share of ½ may be
-            a conflict or a tie.
+            1 the pair is not contested. None if ties are not known: a share of ½ may then be a
+            conflict or a tie.
 
     Returns:
         Of shape ``(N,)``.
@@ -87,14 +87,14 @@ def diverging_auroc(
         equal_share: Share of each pair's votes that say ``equal``, of shape ``(N,)``; see
             ``contested``.
         level: Confidence level.
-        resamples: Of the bootstrap over clusters: bias-corrected and accelerated up to
-            ``EXACT_UP_TO`` clusters, by percentiles above.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples over clusters; the interval is bias-corrected and
+            accelerated up to ``EXACT_UP_TO`` clusters, by percentiles above.
+        seed: Seed of the bootstrap.
 
     Returns:
-        AUROC in [0, 1] of diverging pairs against the others, ties counted ½; NaN where one sort is
-        missing. Where it is 0 or 1 the interval is Wilson's, of as many draws as the rarer sort has
-        clusters.
+        AUROC in [0, 1] of diverging pairs against the others, ties counted ½; NaN if there are no
+        diverging pairs or no others. If it is 0 or 1, the interval is Wilson's, with as many draws
+        as the rarer kind of pair has clusters.
 
     Raises:
         ConfigError: If shapes differ or there are no pairs.
@@ -111,14 +111,15 @@ def diverging_auroc(
 
 
 def weighted_auroc(score: Floats, positive: Booleans) -> Weighted:
-    """Return what takes weights of the rows to ``auroc``, sorting once.
+    """Return a function from row weights to ``auroc``; the scores are sorted only once.
 
     Args:
         score: Scores of shape ``(N,)``.
         positive: Which of them are positives, of shape ``(N,)``.
 
     Returns:
-        Takes weights ``(R, N)`` to areas ``(R,)``; NaN where one sort has no weight.
+        A function from weights ``(R, N)`` to areas ``(R,)``; NaN where the positives or the
+        negatives have no weight.
     """
     order = np.argsort(score, kind="stable")
     starts = _starts(score[order])
@@ -146,18 +147,18 @@ def rank_correlation(
 ) -> intervals.Interval:
     """Estimate Spearman's correlation of two columns, with an interval by cluster.
 
-    Of probabilities and vote shares it depends on which response of a pair is called chosen: take
-    an orientation that the votes did not decide, such as the order of the file or of the texts.
-    Otherwise every share is above ½ and half of the range is missing.
+    For probabilities and vote shares, the correlation depends on which response of a pair is called
+    chosen. Use an orientation that the votes did not decide, such as the order of the file or of
+    the texts. Otherwise every share is above ½, and half of the range is missing.
 
     Args:
         first: Numbers of shape ``(N,)``.
         second: Numbers of shape ``(N,)``.
         cluster: Number of each row's cluster, of shape ``(N,)``; None where rows are independent.
         level: Confidence level.
-        resamples: Of the bootstrap over clusters: bias-corrected and accelerated up to
-            ``EXACT_UP_TO`` clusters, by percentiles above.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples over clusters; the interval is bias-corrected and
+            accelerated up to ``EXACT_UP_TO`` clusters, by percentiles above.
+        seed: Seed of the bootstrap.
 
     Returns:
         The correlation in [−1, 1] with its interval, ties at their mean rank; NaN where one side is
@@ -182,7 +183,7 @@ def rank_correlation(
 
 
 def _mid_ranks(values: Floats) -> Weighted:
-    """Return what takes weights ``(R, N)`` to weighted mid-ranks ``(R, N)``, sorting once."""
+    """Return a function from weights ``(R, N)`` to weighted mid-ranks ``(R, N)``."""
     order = np.argsort(values, kind="stable")
     starts = _starts(values[order])
     group = np.empty(len(values), dtype=np.int64)

@@ -30,16 +30,16 @@ def pairwise_probabilities(head: Head, raw: Tensor) -> Tensor:
 
 
 def borda_counts(probability: Tensor) -> Tensor:
-    r"""Return each response's mean probability of being preferred to another one.
+    r"""Return each response's mean probability of being preferred to another response.
 
     .. math:: \mathrm{BC}(a) = \frac{1}{n - 1} \sum_{b \ne a} P(a \succ b)
 
-    With hidden context this, and not expected utility, is what a scalar reward model learns to
-    order. The paper also counts a response against itself, which moves every count alike towards ½
-    and keeps the order: its count is ``((n − 1)·BC + ½) / n``.
+    With hidden context, a scalar reward model learns to order responses by their Borda count, not
+    by expected utility. The paper also counts a response against itself, which moves all counts
+    towards ½ and keeps the order: its count is ``((n − 1)·BC + ½) / n``.
 
     Args:
-        probability: P(a ≻ b), of shape ``(n, n)`` with n ≥ 2; the diagonal plays no part.
+        probability: P(a ≻ b), of shape ``(n, n)`` with n ≥ 2; the diagonal is ignored.
 
     Returns:
         Counts in [0, 1], of shape ``(n,)``, in float64; their mean is ½.

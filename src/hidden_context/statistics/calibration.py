@@ -1,8 +1,8 @@
-"""How well predicted probabilities of preference agree with labels, and how sharp they are.
+"""Calibration and sharpness of predicted probabilities of preference.
 
-Which of two responses is called chosen must not matter, so every pair is turned once to the side
-that the model prefers: its probability then lies in [½, 1], and its label is the share of
-annotators who prefer that side too. A model that has no preference (P = ½) is right by half.
+The results must not depend on which response is called chosen, so every pair is turned to the side
+that the model prefers. Its probability then lies in [½, 1], and its label is the share of
+annotators who prefer that side too. A model without a preference (P = ½) is half right.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def oriented(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
 
     Returns:
         Probabilities in [½, 1] and labels of the same side, both of shape ``(N,)``. Where the
-        probability is exactly ½ there is no such side: the label is ½.
+        probability is exactly ½, the model prefers no side, and the label is ½.
 
     Raises:
         ConfigError: If shapes differ, there are no pairs, or numbers lie outside [0, 1].
@@ -66,14 +66,14 @@ def oriented(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
 
 
 def sharpness(probability: Floats) -> float:
-    """Return the mean of (P − ½)²: how far predictions are from a coin's.
+    """Return the mean of (P − ½)²: how far predictions are from a coin toss.
 
     Args:
         probability: P(chosen ≻ rejected), of shape ``(N,)``, in either orientation.
 
     Returns:
-        A number between 0 (always ½) and ¼ (always sure). Sharpness is a virtue of calibrated
-        predictions only.
+        A number between 0 (always ½) and ¼ (always sure). Sharpness is good only if predictions
+        are calibrated.
 
     Raises:
         ConfigError: If there are no pairs, or numbers lie outside [0, 1].
@@ -93,22 +93,22 @@ def reliability_bins(
 ) -> list[ReliabilityBin]:
     r"""Compare predicted probabilities with labels, in equally wide bins of [½, 1].
 
-    The interval of the observed share is Wilson's. With clusters its sample size is the effective
-    one, :math:`n_e = p(1 - p) / \widehat{\operatorname{Var}}\, p` with the variance by cluster,
-    never more than n; where all labels of a bin are the same, it is the number of clusters. Soft
-    labels vary less than Wilson's hard ones, so their intervals are too wide rather than too
-    narrow.
+    The interval of the observed share is Wilson's. With clusters, it uses the effective sample
+    size, :math:`n_e = p(1 - p) / \widehat{\operatorname{Var}}\, p` with the variance by cluster, at
+    most n. If all labels of a bin are the same, the sample size is the number of clusters. Soft
+    labels vary less than the hard labels that Wilson's interval assumes, so their intervals are too
+    wide rather than too narrow.
 
     Args:
         probability: P(chosen ≻ rejected), of shape ``(N,)``.
         label: Share of annotators for the chosen response, in [0, 1], of shape ``(N,)``.
-        bins: How many bins.
+        bins: Number of bins.
         cluster: Number of each pair's cluster, 0 or more, of shape ``(N,)``; None where pairs are
             independent.
         level: Confidence level.
 
     Returns:
-        The bins that hold a pair, in rising order.
+        The bins that contain a pair, in rising order.
 
     Raises:
         ConfigError: If shapes differ, there are no pairs, numbers lie outside [0, 1], or
@@ -153,24 +153,24 @@ def expected_calibration_error(
 
     .. math:: \mathrm{ECE} = \sum_b \tfrac{n_b}{N} |\bar P_b - \bar y_b|
 
-    over equally wide bins of [½, 1]. Noise alone makes it positive: even a calibrated model's
-    estimate is not 0. An ordinary bootstrap would add the same bias once more, so the interval
-    holds every error ``κ · estimate`` (all gaps scaled alike) under which an estimate like this one
-    is no surprise, with the gaps' noise normal and its covariance by cluster. It reaches down to 0
-    just where the labels do not speak against a calibrated model.
+    over equally wide bins of [½, 1]. Noise alone makes the error positive: even a calibrated
+    model's estimate is not 0. An ordinary bootstrap would add the same bias again. The interval
+    instead contains every error ``κ · estimate`` (all gaps scaled alike) under which an estimate
+    like this one is plausible. The gaps' noise is taken as normal, with its covariance by cluster.
+    The interval reaches 0 exactly when the labels are compatible with a calibrated model.
 
     Args:
         probability: P(chosen ≻ rejected), of shape ``(N,)``.
         label: Share of annotators for the chosen response, in [0, 1], of shape ``(N,)``.
-        bins: How many bins.
+        bins: Number of bins.
         cluster: Number of each pair's cluster, 0 or more, of shape ``(N,)``; None where pairs are
             independent.
         level: Confidence level.
-        resamples: How often the gaps' noise is drawn.
-        seed: Of these draws.
+        resamples: Number of draws of the gaps' noise.
+        seed: Seed of these draws.
 
     Returns:
-        The estimate, in [0, 1], with its interval; none below five clusters.
+        The estimate, in [0, 1], with its interval; no interval below five clusters.
 
     Raises:
         ConfigError: If shapes differ, there are no pairs, numbers lie outside [0, 1], or
@@ -231,6 +231,6 @@ def _wilson(share: float, size: float, level: float) -> tuple[float, float]:
 def _bin_numbers(predicted: Floats, bins: int) -> Codes:
     if bins < 1:
         raise ConfigError(f"{bins} bins cannot hold anything; take 1 or more.")
-    # 1 − p rounds: what is equal but for that must not be parted by an edge
+    # 1 − p rounds: numbers that differ only by rounding must not fall into different bins
     place = np.floor(((predicted - 0.5) * 2 * bins).round(9)).astype(np.int64)
     return np.minimum(place, bins - 1)

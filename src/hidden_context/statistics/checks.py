@@ -1,4 +1,4 @@
-"""Checks and numbers of the columns that statistics are computed from."""
+"""Checks and numbering of the columns that statistics are computed from."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BATCH_NUMBERS = 4_000_000
 
 
 def equally_long(*columns: ArrayLike) -> tuple[Floats, ...]:
-    """Bring columns to float64.
+    """Convert columns to float64, and check that they are equally long.
 
     Raises:
-        ConfigError: If they are not lists of one length, or empty.
+        ConfigError: If the columns are not lists of one length, or are empty.
     """
     arrays = tuple(np.asarray(column, dtype=np.float64) for column in columns)
     shapes = [array.shape for array in arrays]
@@ -38,17 +38,17 @@ def check_shares(values: Floats, name: str) -> None:
     """Check that numbers are shares.
 
     Raises:
-        ConfigError: If one lies outside [0, 1].
+        ConfigError: If a number lies outside [0, 1].
     """
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ConfigError(f"{name} must lie in [0, 1].")
 
 
 def numbered(numbers: ArrayLike | None, size: int, name: str = "cluster") -> Codes:
-    """Number the groups of rows from 0 without gaps; without groups every row is its own.
+    """Number the groups of rows from 0 without gaps; without groups, each row is its own group.
 
     Raises:
-        ConfigError: If there are no rows, or not a number for each.
+        ConfigError: If there are no rows, or not one number for each row.
     """
     found = np.arange(size) if numbers is None else np.asarray(numbers)
     if found.shape != (size,) or size == 0:
@@ -75,14 +75,14 @@ def places(group: Codes, order: Codes | None = None) -> Codes:
 
 
 def sample_rows(rows: int, seed: int, most: int = 20_000) -> Codes:
-    """Return the places of all rows, or of a sample by seed where there are more than ``most``."""
+    """Return the places of all rows, or of a random sample if there are more than ``most``."""
     if rows <= most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def batches(resamples: int, numbers: int) -> Iterator[int]:
-    """Divide resamples into batches; yield how many each has, by the numbers that one needs."""
+    """Yield the sizes of batches of resamples; each resample needs ``numbers`` numbers."""
     step = max(1, BATCH_NUMBERS // numbers)
     for start in range(0, resamples, step):
         yield min(step, resamples - start)

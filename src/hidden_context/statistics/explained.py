@@ -8,10 +8,10 @@ from hidden_context.statistics.checks import Floats, quotient
 
 
 def explained_moments(mean: Floats, variance: Floats) -> Floats:
-    """Moments of texts whose sums give r².
+    """Compute moments of texts whose sums give r².
 
     Args:
-        mean: Mean reward of each text, of shape ``(M,)``. Moving all of them changes nothing; means
+        mean: Mean reward of each text, of shape ``(M,)``. Shifting all means changes nothing; means
             near 0 lose the fewest digits.
         variance: Variance of each reward, of shape ``(M,)``.
 
@@ -22,7 +22,7 @@ def explained_moments(mean: Floats, variance: Floats) -> Floats:
 
 
 def explained_variance_of_sums(totals: Floats) -> Floats:
-    r"""r² of totals of ``explained_moments``.
+    r"""Compute r² from totals of ``explained_moments``.
 
     .. math:: r^2 = \operatorname{Var}[\mu] / (\operatorname{Var}[\mu] + E[\sigma^2])
 
@@ -40,7 +40,7 @@ def explained_variance_of_sums(totals: Floats) -> Floats:
 
 
 def within_moments(difference: Floats, variance: Floats) -> Floats:
-    """Moments of pairs whose sums give the r² within prompts.
+    """Compute moments of pairs whose sums give the r² within prompts.
 
     Args:
         difference: Difference of the two mean rewards of each pair, of shape ``(N,)``.
@@ -53,14 +53,14 @@ def within_moments(difference: Floats, variance: Floats) -> Floats:
 
 
 def within_variance_of_sums(totals: Floats) -> Floats:
-    r"""r² within prompts: the share of the variance of differences that the texts explain.
+    r"""Compute r² within prompts: the explained share of the variance of reward differences.
 
     .. math:: r^2_w = E[(\mu_a - \mu_b)^2]
         / (E[(\mu_a - \mu_b)^2] + E[\operatorname{Var}(u_a - u_b)])
 
-    Comparisons never show a level that all responses to a prompt share, so a model is free to put
-    any spread of prompts into r²; this share is what its comparisons identify. With independent
-    sides it is r² of rewards centred by prompt.
+    Comparisons never show a reward level that all responses to a prompt share, so the spread
+    between prompts in r² is arbitrary. Comparisons identify only the share within prompts. With
+    independent sides, it is the r² of rewards centred by prompt.
 
     Args:
         totals: Sums of ``within_moments``, of shape ``(..., 2)``.

@@ -2,7 +2,7 @@
 
 Pairs that share a prompt are not independent, so the bootstrap draws prompts, not pairs. Means,
 shares and variance shares are all smooth functions of a few sums over rows. It is enough to keep
-these sums for each prompt: a million rows then cost no more memory than their prompts.
+these sums for each prompt, so memory grows with the number of prompts, not of rows.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Interval:
 
     Attributes:
         estimate: The statistic of the sample.
-        low: Lower end; NaN where the sample allows no interval.
-        high: Upper end; NaN likewise.
+        low: Lower end; NaN if the sample allows no interval.
+        high: Upper end; NaN if the sample allows no interval.
         level: Confidence level, such as 0.95.
         method: ``bootstrap`` (bias-corrected and accelerated, by cluster), ``two-way`` (by groups
-            and annotators both), ``delta`` (by cluster, for many clusters), ``wilson`` (a share of
-            which all clusters say the same), ``posterior`` (of a quantity with a learned prior) or
+            and annotators both), ``delta`` (by cluster, for many clusters), ``wilson`` (a share
+            that is the same in all clusters), ``posterior`` (of a quantity with a learned prior) or
             ``none`` (fewer than five clusters).
     """
 
@@ -56,11 +56,11 @@ class Interval:
 
     @classmethod
     def without_ends(cls, estimate: float = np.nan, level: float = 0.95) -> Interval:
-        """Return an estimate whose interval is not known."""
+        """Return an estimate without an interval."""
         return cls(estimate, np.nan, np.nan, level, "none")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them; None for what is not a number."""
+        """Return the fields in JSON form; NaN becomes None."""
         return {
             name: None if isinstance(value, float) and not np.isfinite(value) else value
             for name, value in asdict(self).items()
@@ -75,7 +75,7 @@ def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> Floats:
         cluster: Number of each row's cluster, 0 to C − 1, of shape ``(N,)``.
 
     Returns:
-        Sums of shape ``(C, q)``, of the clusters that occur, in their order.
+        Sums of shape ``(C, q)``, for the clusters that occur, in rising order.
 
     Raises:
         ConfigError: If there are no rows or the lengths differ.
@@ -93,7 +93,7 @@ def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> Floats:
 
 
 def ratio(totals: Floats) -> Floats:
-    """First total over the second: a mean or a share, where the second is a count."""
+    """Return the first total over the second; a mean or a share if the second is a count."""
     return quotient(totals[..., 0], totals[..., 1])
 
 
@@ -108,23 +108,24 @@ def cluster_interval(
 ) -> Interval:
     r"""Estimate a function of totals, with an interval by cluster.
 
-    Up to ``EXACT_UP_TO`` clusters it is the bias-corrected and accelerated bootstrap over clusters.
-    Above, the delta method: with T the totals over C clusters of sums :math:`s_c`,
+    Up to ``EXACT_UP_TO`` clusters, the interval is a bias-corrected and accelerated bootstrap over
+    clusters. Above, it uses the delta method: with T the totals over C clusters of sums
+    :math:`s_c`,
 
     .. math:: \widehat{\operatorname{Var}} f(T)
         = \frac{C}{C-1} \sum_c \left(\nabla f(T) \cdot (s_c - \bar s)\right)^2,
 
-    for a statistic between two bounds on the logit scale, so that the interval stays between them.
-    Where every cluster says the same of a share, resampling would show no doubt at all: then it is
-    Wilson's interval of C clusters. Fewer than five clusters give no interval.
+    on the logit scale for a statistic between two bounds, so that the interval stays between them.
+    If a share is the same in every cluster, resampling would show no uncertainty; the interval is
+    then Wilson's of C clusters. Fewer than five clusters give no interval.
 
     Args:
         sums: Sums of each cluster, of shape ``(C, q)``.
         statistic: Function of the totals, vectorised over leading dimensions.
         bounds: Ends of the statistic's range, such as ``(0, 1)`` for a share; None for the line.
         level: Confidence level.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
 
     Returns:
         The interval.
@@ -146,7 +147,7 @@ def cluster_interval(
         return wilson(estimate, count, level)
     if count > EXACT_UP_TO:
         return _delta_interval(sums, statistic, estimate, bounds, level)
-    # all clusters say the same, but for rounding: there is nothing to resample
+    # all clusters are equal up to rounding: there is nothing to resample
     if np.abs(influence(sums, statistic)).max() <= 1e-12 * (1 + abs(estimate)):
         return Interval(estimate, estimate, estimate, level, "bootstrap")
     delta = _delta_interval(sums, statistic, estimate, bounds, level)
@@ -165,8 +166,8 @@ class Resampling:
 
     Attributes:
         level: Confidence level.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap and of permutations.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap and of permutations.
     """
 
     level: float = 0.95
@@ -176,11 +177,11 @@ class Resampling:
     def interval(
         self, sums: Floats, statistic: Statistic, bounds: tuple[float, float] | None = None
     ) -> Interval:
-        """Make the interval of a statistic of sums by prompt."""
+        """Compute a statistic of sums by prompt, with its interval."""
         return cluster_interval(sums, statistic, bounds=bounds, **vars(self))
 
     def share(self, values: NDArray[Any], cluster: Codes) -> Interval:
-        """Make the interval by prompt of the mean of rows' values, each between 0 and 1."""
+        """Compute the mean of values between 0 and 1, with its interval by prompt."""
         sums = cluster_sums(np.stack([values, np.ones(len(values))], axis=1), cluster)
         return self.interval(sums, ratio, SHARE)
 
@@ -210,18 +211,18 @@ def resampled(
     """Bootstrap a statistic of cluster numbers.
 
     Args:
-        of_indices: Takes numbers below ``count`` along an axis to the statistic.
+        of_indices: Function from numbers below ``count`` along an axis to the statistic.
         count: Number of clusters.
         level: Confidence level.
-        resamples: How many.
-        seed: Of the resamples.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
         numbers: How many numbers one resample needs; sets how many are computed together.
         exact: Whether ends are bias-corrected and accelerated; otherwise they are percentiles.
 
     Returns:
-        The two ends, NaN where the resamples allow none, and the statistic of each resample.
+        The two ends, NaN if the resamples allow no interval, and the statistic of each resample.
     """
-    with warnings.catch_warnings():  # of NaN ends, which the caller looks for
+    with warnings.catch_warnings():  # warnings about NaN ends, which the caller checks
         warnings.simplefilter("ignore")
         found = stats.bootstrap(
             (np.arange(count),),
@@ -238,7 +239,7 @@ def resampled(
 
 
 def influence(sums: Floats, statistic: Statistic) -> Floats:
-    """Return how far each cluster pulls a statistic, to first order, of shape ``(C,)``.
+    """Return the influence of each cluster on a statistic, to first order, of shape ``(C,)``.
 
     The gradient is taken by central differences; the totals' own size sets the step.
     """
@@ -274,7 +275,7 @@ def _delta_interval(
 def percentile_interval(
     estimate: float, draws: Floats, level: float, method: Method = "bootstrap"
 ) -> Interval:
-    """Return the interval between percentiles of resamples; NaN ones, if not all, are left out."""
+    """Return the interval between percentiles of resamples; leave out NaN unless all are NaN."""
     if not np.isfinite(draws).any():
         return Interval.without_ends(estimate, level)
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])

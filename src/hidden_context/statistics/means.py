@@ -22,7 +22,7 @@ def ratio_interval(
     resamples: int = intervals.RESAMPLES,
     seed: int = 0,
 ) -> intervals.Interval:
-    """Estimate Σ total / Σ weight over rows, such as a weighted mean, with an interval by cluster.
+    """Estimate Σ total / Σ weight, such as a weighted mean, with an interval by cluster.
 
     Args:
         total: Sum of each row, of shape ``(N,)``.
@@ -30,11 +30,11 @@ def ratio_interval(
         cluster: Number of each row's cluster, of shape ``(N,)``.
         bounds: Least and greatest value; see ``cluster_interval``.
         level: Confidence level.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
 
     Returns:
-        The ratio with its interval; NaN without a row, or where no row counts.
+        The ratio with its interval; NaN if there are no rows or no row counts.
     """
     if not len(total) or not weight.sum() > 0:
         return intervals.Interval.without_ends(level=level)
@@ -46,7 +46,7 @@ def ratio_interval(
 
 @dataclass(frozen=True, eq=False)
 class ItemMeans:
-    """Estimates means over items or their votes, all with intervals made in the same way.
+    """Estimator of means over items or votes; all intervals are made in the same way.
 
     Attributes:
         cluster: Number of each item's group, without gaps, ``(I,)``.
@@ -59,15 +59,15 @@ class ItemMeans:
     def of(
         self, values: Floats, weights: Floats | None = None, item: Codes | None = None
     ) -> intervals.Interval:
-        """Estimate a mean over items, or over votes where their items are given.
+        """Estimate a mean over items, or over votes if their items are given.
 
         Args:
             values: Numbers of the items ``(I,)`` or votes ``(V,)``; NaN leaves one out.
-            weights: How much each counts, ≥ 0; None for 1 each.
-            item: Which item each vote is on, ``(V,)``; None for values of items.
+            weights: Weight of each number, ≥ 0; None for 1 each.
+            item: Item of each vote, ``(V,)``; None if the values belong to items.
 
         Returns:
-            The mean with its interval by group; NaN where all are left out.
+            The mean with its interval by group; NaN if all numbers are left out.
         """
         weights = np.ones(len(values)) if weights is None else weights
         kept = ~np.isnan(values) & (weights > 0)
@@ -91,14 +91,14 @@ def two_way_interval(
     Votes on one item are alike, and so are the votes of one annotator. A bootstrap over items alone
     keeps the annotators fixed, so its intervals are too narrow for another panel of annotators.
 
-    Each resample draws groups and, independently, annotators; a vote counts the product of how
-    often its group and its annotator were drawn, so that
+    Each resample draws groups and, independently, annotators. A vote is weighted by the number of
+    times its group was drawn times the number of times its annotator was drawn:
 
     .. math:: m^* = \frac{\sum_v w_v\, G^*_{g(v)} A^*_{a(v)}\, x_v}
         {\sum_v w_v\, G^*_{g(v)} A^*_{a(v)}}
 
-    The ends are percentiles. The interval is somewhat too wide rather than too narrow: what is left
-    of a vote beside its group and annotator counts up to three times.
+    The ends are percentiles. The interval is somewhat too wide rather than too narrow: the variance
+    of a vote beyond its group and annotator counts up to three times.
 
     Args:
         values: x of V votes, such as differences of two models' losses, of shape ``(V,)``.
@@ -106,11 +106,12 @@ def two_way_interval(
         annotator: Number of each vote's annotator, of shape ``(V,)``.
         weight: w of each vote, ≥ 0, of shape ``(V,)``; None for 1 each.
         level: Confidence level.
-        resamples: How many.
-        seed: Of the draws.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
 
     Returns:
-        The mean with its interval, method ``two-way``; none below five groups or five annotators.
+        The mean with its interval, method ``two-way``; no interval below five groups or five
+        annotators.
 
     Raises:
         ConfigError: If shapes differ, there are no votes, or all weights are 0.

@@ -1,8 +1,8 @@
-"""The precision in which a network of the synthetic experiments trains.
+"""The numerical precision of training in the synthetic experiments.
 
 Nearly all arithmetic of a training step is in the square matrix products of the hidden layers.
 Some processors multiply bfloat16 matrices, with float32 sums inside, many times as fast as float32
-ones. Whether this one does is measured.
+matrices. The speed of this processor is measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ keeps it far above. Rounded gradients do not."""
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How the hidden layers of a network compute while it trains.
+    """The precision of the hidden layers of a network in training.
 
-    Weights, first layer, likelihood, statistics of batch norm and evaluation are float32 always.
+    Weights, first layer, likelihood, statistics of batch norm and evaluation are always float32.
 
     Attributes:
         forward: Precision of the products of the forward pass and the activations between them.
@@ -48,17 +48,17 @@ ARITHMETIC: dict[Precision, Arithmetic] = {
 def resolve_precision(
     precision: Literal["auto", "float32", "folded", "mixed", "bfloat16"], width: int, name: str
 ) -> Precision:
-    """The precision in which the hidden layers of a network train.
+    """Choose the precision of the hidden layers of a network in training.
 
     Args:
-        precision: What was asked for.
+        precision: The requested precision; ``auto`` leaves the choice open.
         width: Width of the hidden layers.
         name: The learner, one of ``networks.LEARNERS``.
 
     Returns:
-        What was asked for. If that was left open: float32 for narrow layers; where bfloat16 is
-        measured to be faster, bfloat16 for a network that learns the same curve with it, and else
-        mixed, float32 forward and bfloat16 backward; folded on other processors.
+        The requested precision. For ``auto``: float32 for narrow layers. Where bfloat16 is measured
+        to be faster, bfloat16 for a network that learns the same curve in bfloat16, and otherwise
+        mixed (float32 forward, bfloat16 backward). On other processors, folded.
     """
     if precision != "auto":
         return precision

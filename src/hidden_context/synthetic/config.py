@@ -15,7 +15,7 @@ FIGURE_FORMATS = ("png", "pgf", "svg", "pdf")
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What to train on and where to write; names and defaults follow the paper."""
+    """Options of the synthetic experiments; names and defaults follow the paper."""
 
     env: Literal["1d", "2d"] = option("1d", "environment: 1d or 2d")
     batch_size: int = option(128, "pairs per training step", least=1)
@@ -53,7 +53,7 @@ class SyntheticConfig:
 
     @property
     def folder(self) -> Path:
-        """Where results go, named as the paper names it.
+        """The folder of the results, named as in the paper.
 
         >>> SyntheticConfig(batch_size=2048, lr=0.001).folder.as_posix()
         'results/1d/2048_0.001_1000'

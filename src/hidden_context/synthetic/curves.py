@@ -1,4 +1,4 @@
-"""What the networks learned, on a grid of alternatives, and how it agrees with the exact curves."""
+"""Learned curves on a grid of alternatives, and their agreement with the exact curves."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Curves:
 
     @classmethod
     def load(cls, path: str | Path) -> Curves:
-        """Read what ``save`` wrote.
+        """Read curves that ``save`` wrote.
 
         Raises:
             MissingFileError: If there is no such file.
@@ -90,7 +90,7 @@ def evaluate(environment: Environment, learners: Mapping[str, Learner]) -> Curve
     """Evaluate trained learners on the environment's grid.
 
     Args:
-        environment: Where they were trained.
+        environment: The environment of the training.
         learners: The four of ``networks.LEARNERS`` by name, in evaluation mode: batch norm uses
             its running statistics.
 
@@ -126,11 +126,11 @@ def evaluate(environment: Environment, learners: Mapping[str, Learner]) -> Curve
 def classifier_borda_count(
     classifier: ClassifierLearner, alternatives: Tensor, opponents: Tensor
 ) -> Tensor:
-    """Mean probability that each alternative is preferred, read both ways round.
+    """Return the mean probability that each alternative is preferred, averaged over both orders.
 
     ``mean_b [1 − c(a, b) + c(b, a)] / 2`` where ``c`` is the classifier's probability that the
-    second is preferred. The annotators answer ties with the first; averaging over both orders
-    counts them half, as the Borda count does.
+    second is preferred. In a tie, the annotators prefer the first. The average over both orders
+    counts ties half, as the Borda count does.
 
     Args:
         classifier: The trained classifier.
@@ -163,8 +163,8 @@ class Agreement:
     Attributes:
         borda_count: With the exact Borda count.
         expected_utility: With the exact expected utility.
-        borda_count_off_jump: As the first, without alternatives within 0.02 of the jump (1d only).
-        expected_utility_off_jump: As the second, likewise.
+        borda_count_off_jump: ``borda_count`` without alternatives within 0.02 of the jump (1d).
+        expected_utility_off_jump: ``expected_utility`` without the same alternatives (1d).
     """
 
     borda_count: float
@@ -174,7 +174,7 @@ class Agreement:
 
 
 def rank_agreements(curves: Curves) -> dict[str, Agreement]:
-    """Compare the order of every curve with the two exact ones.
+    """Compare the order of every curve with the orders of the two exact curves.
 
     Args:
         curves: Exact and learned curves.
@@ -202,7 +202,7 @@ def rank_agreements(curves: Curves) -> dict[str, Agreement]:
 
 
 def spearman(first: Array, second: Array) -> float:
-    """Spearman's rank correlation of two curves, ``(N,)`` each; NaN where one is constant."""
+    """Return Spearman's rank correlation of two curves, ``(N,)`` each; NaN if one is constant."""
     from scipy.stats import rankdata
 
     if np.ptp(first) == 0 or np.ptp(second) == 0:

@@ -1,9 +1,9 @@
-"""Drawing and saving of the synthetic figures, with LaTeX where there is one.
+"""Drawing and saving of the synthetic figures, with LaTeX if it is installed.
 
-Matplotlib's PGF backend asks a running LaTeX for the size of every text. Without LaTeX the sizes
-are taken from Computer Modern, the standard font of LaTeX documents, which comes with Matplotlib.
-The distances around texts are then those of a document in that font, and approximate in any other
-font. The document that includes the figure sets the texts themselves either way.
+Matplotlib's PGF backend asks a running LaTeX for the size of every text. Without LaTeX, the sizes
+come from Computer Modern, the standard font of LaTeX documents, which Matplotlib includes. The
+distances around texts then fit a document in Computer Modern, and are approximate in any other
+font. In either case, the document that includes the figure sets the texts.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def draw(curves: Curves, folder: str | Path, formats: Sequence[str]) -> list[Pat
 
     Args:
         curves: Exact and learned curves.
-        folder: Created if need be.
+        folder: The output folder; created if needed.
         formats: Of png (300 dpi), pgf, svg and pdf.
 
     Returns:
         The files written, in that order.
 
     Raises:
-        StorageError: If one cannot be written.
+        StorageError: If a file cannot be written.
     """
     paths = [Path(folder) / f"{curves.env}.{name}" for name in formats]
     for path in paths:
@@ -139,20 +139,20 @@ _HEADER = r"""%% A picture for LaTeX: \usepackage{pgf} in the preamble, then \in
 
 
 def has_latex() -> bool:
-    """Whether Matplotlib can set its texts by LaTeX in bitmaps and vector figures."""
+    """Return whether Matplotlib can set texts by LaTeX in bitmaps and vector figures."""
     return all(shutil.which(program) for program in ("latex", "dvipng", "kpsewhich"))
 
 
 def pgf_engine() -> str | None:
-    """The first LaTeX engine found that Matplotlib's PGF backend can ask for text sizes."""
+    """Return the first LaTeX engine found for the text sizes of Matplotlib's PGF backend."""
     return next((name for name in ("pdflatex", "xelatex", "lualatex") if shutil.which(name)), None)
 
 
 def text_size(text: str, font: FontProperties, is_math: bool) -> tuple[float, float, float]:
-    """Size of a text in Computer Modern as LaTeX would set it, nearly.
+    """Return the approximate size of a text that LaTeX would set in Computer Modern.
 
     Args:
-        text: The text; a minus sign has to stand in math mode, for the font file has none.
+        text: The text; a minus sign must be in math mode, as the font file has no minus sign.
         font: Family (resolved by ``rcParams``) and size.
         is_math: Whether parts of the text stand between dollar signs.
 
@@ -167,7 +167,7 @@ def text_size(text: str, font: FontProperties, is_math: bool) -> tuple[float, fl
 class MeasuringRenderer(RendererPgf):
     """Matplotlib's PGF renderer with text sizes from font files instead of LaTeX.
 
-    It draws vectors only: an image in the figure would need LaTeX again.
+    It draws vectors only. An image in the figure would still need LaTeX.
     """
 
     def get_text_width_height_descent(
@@ -180,7 +180,7 @@ class MeasuringRenderer(RendererPgf):
 
 
 class _MeasuringCanvas(FigureCanvasBase):
-    """Lets the layout of a figure use the same text sizes as its drawing."""
+    """A canvas that lays out a figure with the same text sizes as its drawing."""
 
     def get_renderer(self) -> MeasuringRenderer:
         return MeasuringRenderer(self.figure, None)

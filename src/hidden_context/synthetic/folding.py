@@ -1,4 +1,4 @@
-"""Two linear layers over a single input, evaluated by segments instead of by a matrix product.
+"""Two linear layers over a single input, evaluated by segments without a matrix product.
 
 A layer of H units over one number x is ``relu(a_j x + d_j)``: each unit switches on or off at one
 point, ``-d_j / a_j``. Between two such points the next linear layer is a straight line in x,
@@ -7,12 +7,13 @@ point, ``-d_j / a_j``. Between two such points the next linear layer is a straig
 
 summed over the units that are on in segment k. From one segment to the next a single unit
 switches, so running sums give the lines of all segments for H times O additions, and a row of the
-batch is one multiplication per output: R times O instead of R times H times O. The gradients of
-both layers need of the batch only the sums of ``g`` and of ``x g`` over each segment. All of it is
+batch is one multiplication per output: R times O instead of R times H times O. From the batch, the
+gradients of both layers need only the sums of ``g`` and of ``x g`` over each segment. The result is
 the same function in float32, summed in another order.
 
-The line of a segment is kept as its slope and its value at the mean of the segment's rows. That
-keeps digits where slopes are steep, and makes the statistics of a batch norm sums over segments.
+The line of a segment is stored as its slope and its value at the mean of the segment's rows. This
+form keeps digits where slopes are steep, and turns the statistics of a batch norm into sums over
+segments.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _ROWS = 512
 
 
 def row_blocks(rows: int) -> list[slice]:
-    """Blocks of rows whose activations stay in a processor's cache from one pass to the next."""
+    """Return blocks of rows whose activations stay in a processor's cache between passes."""
     return [slice(start, start + _ROWS) for start in range(0, rows, _ROWS)]
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Where the units of a layer switch within a batch, for m units that do.
+    """The segments of a batch, between the points where m units of a layer switch.
 
     Attributes:
         switching: Units that switch within the batch, ``(m,)``, from left to right.
@@ -48,7 +49,7 @@ class Segments:
         index: Segment of each row, ``(R,)``.
         counts: Rows of each segment, ``(m + 1,)``.
         centres: Mean input of each segment, ``(m + 1,)``; 0 without rows.
-        offsets: Inputs less the mean of their segment, ``(R,)``.
+        offsets: Inputs minus the mean of their segment, ``(R,)``.
         squares: Sum of the squared offsets of each segment, ``(m + 1,)``.
     """
 
@@ -104,10 +105,10 @@ def find_segments(inputs: Tensor, slopes: Tensor, intercepts: Tensor) -> Segment
 
 
 def running_sums(rows: Tensor) -> Tensor:
-    """Sums of all rows up to each, ``(N, F) -> (N, F)``.
+    """Return the cumulative sums of rows, ``(N, F) -> (N, F)``.
 
-    Products with triangles of ones, first within blocks of rows and then over the blocks: several
-    times as fast as ``cumsum``, which walks along columns.
+    The sums are products with triangles of ones, first within blocks of rows and then over the
+    blocks. They are several times as fast as ``cumsum``, which walks along columns.
     """
     count, width = rows.shape
     blocks = -(-count // _BLOCK)
@@ -173,8 +174,8 @@ class _Lines(torch.autograd.Function):
 class _ReadActivations(torch.autograd.Function):
     """ReLU of the lines at the rows of the batch, ``(m + 1, 2, O) -> (R, O)``.
 
-    Gives them in the precision of the forward pass, without a gradient, and in that of the
-    backward pass; one tensor where the two are the same.
+    The result has one tensor in the precision of the backward pass, and one without a gradient in
+    the precision of the forward pass. If the two precisions are the same, only the first is made.
     """
 
     @staticmethod
@@ -233,7 +234,7 @@ def two_layers(
         first: Linear layer of one input and H outputs.
         second: Linear layer of H inputs and O outputs.
         arithmetic: Precision of the activations and of their gradients.
-        norms: Batch norms in training mode after each; their running statistics are updated.
+        norms: A batch norm in training mode after each layer; running statistics are updated.
 
     Returns:
         The activations ``(R, O)``, see ``training_pass.Activations``.
@@ -253,7 +254,7 @@ def two_layers(
 def _normalised_units(
     inputs: Tensor, slopes: Tensor, intercepts: Tensor, norm: nn.BatchNorm1d
 ) -> tuple[Tensor, Tensor]:
-    """Batch norm of ``a x + d``, again a line: mean and variance follow from those of x."""
+    """Apply batch norm to ``a x + d``; mean and variance follow from the moments of x."""
     variance, mean = torch.var_mean(inputs, correction=0)
     of_units = slopes.square() * variance
     _update(norm, slopes * mean + intercepts, of_units, len(inputs))
@@ -262,7 +263,7 @@ def _normalised_units(
 
 
 class _NormalisedLines(torch.autograd.Function):
-    """Batch norm of the outputs, applied to the lines: every row's slope is that of its segment.
+    """Batch norm of the outputs, applied to lines: every row has the slope of its segment.
 
     With offsets that sum to zero in each segment, the variance over rows is
     ``sum of (n_k v_k^2 + q_k A_k^2) / R`` with ``v`` the centred values and ``q`` the squares.
@@ -306,7 +307,7 @@ def _normalised_lines(lines: Tensor, segments: Segments, norm: nn.BatchNorm1d) -
 
 @torch.no_grad()
 def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Move the running statistics as a batch norm in training does."""
+    """Update the running statistics as a batch norm in training does."""
     momentum: Any = norm.momentum
     norm.get_buffer("running_mean").lerp_(mean, momentum)
     norm.get_buffer("running_var").lerp_(variance * (count / (count - 1)), momentum)

@@ -1,4 +1,4 @@
-"""The four networks of the synthetic experiments, and how each explains a comparison.
+"""The four networks of the synthetic experiments and their likelihoods of a comparison.
 
 Every network has four linear layers with ReLU between them; the categorical one normalises its
 hidden layers by batch. ``Learner.log_prob_preferred`` takes both alternatives of all pairs through
@@ -30,9 +30,9 @@ LEARNERS = ("base", "mean_and_stddev", "categorical", "classifier")
 
 
 class Perceptron(nn.Sequential):
-    """A sequence of layers; ``arithmetic`` changes how training passes compute, and nothing else.
+    """A sequence of layers; ``arithmetic`` only changes how training passes compute.
 
-    Evaluation, parameters and state dict are those of the layers in any case.
+    Evaluation, parameters and state dict always come from the layers.
 
     Attributes:
         arithmetic: Precision of the hidden layers in training mode; None for layer by layer.
@@ -52,8 +52,8 @@ def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool = False) 
     """Build a multilayer perceptron of four linear layers.
 
     Args:
-        inputs: Coordinates of its input.
-        outputs: Numbers it puts out.
+        inputs: The number of coordinates of the input.
+        outputs: The number of outputs.
         width: Width of the three hidden layers.
         batch_norm: Whether each hidden layer is normalised by batch before its ReLU.
 
@@ -73,13 +73,13 @@ def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool = False) 
 
 
 class Learner(nn.Module, ABC):
-    """A network together with the likelihood it is trained by."""
+    """A network with its training likelihood."""
 
     network: Perceptron
 
     @abstractmethod
     def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
-        """Log-probability of the annotators' answers.
+        """Return the log-probability of the annotators' answers.
 
         Args:
             first: First alternatives, ``(B, d)``.
@@ -92,7 +92,7 @@ class Learner(nn.Module, ABC):
 
 
 class RewardLearner(Learner):
-    """A network that rewards each alternative by itself.
+    """A network that gives each alternative its own reward.
 
     Args:
         network: The network, with K outputs.
@@ -106,14 +106,14 @@ class RewardLearner(Learner):
         self.network, self.distribution = network, distribution
 
     def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """Log-probability that the chosen is preferred, ``(B, K), (B, K) -> (B,)``, in nats."""
+        """Return the log-probability of the choice, ``(B, K), (B, K) -> (B,)``, in nats."""
         return self.distribution(raw_chosen).log_prob_greater(self.distribution(raw_rejected))
 
     def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
-        """See the base class; one forward pass over chosen and rejected together.
+        """Return the log-probabilities from one forward pass over chosen and rejected together.
 
         Batch norm therefore takes its statistics over all ``2B`` alternatives of the step, which
-        are one population (the two of a pair are drawn alike), and never over the chosen alone.
+        are one population (both sides of a pair are drawn alike), and never over the chosen alone.
         """
         swap = prefer_second.unsqueeze(-1)
         chosen = torch.where(swap, second, first)
@@ -123,13 +123,13 @@ class RewardLearner(Learner):
 
 
 class CategoricalLearner(RewardLearner):
-    """A network that rewards each alternative by a categorical distribution on [0, 1]."""
+    """A network that gives each alternative a categorical reward distribution on [0, 1]."""
 
     def __init__(self, network: Perceptron) -> None:
         super().__init__(network, CategoricalReward)
 
     def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
-        """See the base class; by products of probabilities in a training pass of their own."""
+        """Return the log-probability of the choice, in training by products of probabilities."""
         if self.training and self.network.arithmetic is not None:
             by_products = log_prob_greater(raw_chosen, raw_rejected)
             if by_products is not None:
@@ -165,17 +165,17 @@ def _relative(logits: Tensor) -> Tensor:
 
 
 def log_prob_greater(logits: Tensor, other: Tensor) -> Tensor | None:
-    """Log-probability that a categorical reward exceeds another, ties counted half.
+    """Return the log-probability that a categorical reward exceeds another; ties count half.
 
-    The same number as ``CategoricalReward.log_prob_greater``, which sums logarithms, for a tenth
-    of the time: products of probabilities in float64, which reach down to e^-700.
+    The value equals ``CategoricalReward.log_prob_greater``, which sums logarithms, in a tenth of
+    the time. It uses products of probabilities in float64, which reach down to e^-700.
 
     Args:
-        logits: Of the first on K atoms, ``(B, K)``.
-        other: Of the second, ``(B, K)``.
+        logits: Logits of the first reward on K atoms, ``(B, K)``.
+        other: Logits of the second reward, ``(B, K)``.
 
     Returns:
-        Log-probabilities, ``(B,)``, in nats; None where one is too small for products.
+        Log-probabilities, ``(B,)``, in nats; None if a probability is too small for products.
     """
     atoms = logits.shape[-1]
     ones = torch.ones(atoms, atoms, dtype=torch.float64)
@@ -191,9 +191,9 @@ def normal_reward(raw: Tensor, likelihood: Likelihood) -> NormalReward:
 
 
 class ClassifierLearner(Learner):
-    """A classifier of pairs: the logit that the second alternative is preferred.
+    """A classifier of pairs, with the logit that the second alternative is preferred.
 
-    It need not be transitive, nor even say the same of a pair and of the pair turned round.
+    It need not be transitive, and may even contradict itself on a pair in reverse order.
     """
 
     def __init__(self, network: Perceptron) -> None:
@@ -201,11 +201,11 @@ class ClassifierLearner(Learner):
         self.network = network
 
     def logit(self, first: Tensor, second: Tensor) -> Tensor:
-        """Log-odds that the second is preferred, ``(B, d), (B, d) -> (B,)``, in nats."""
+        """Return the log-odds that the second is preferred, ``(B, d), (B, d) -> (B,)``, in nats."""
         return self.network(torch.cat((first, second), dim=-1)).squeeze(-1)
 
     def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
-        """See the base class."""
+        """Return the log-probability of the annotators' answers (see the base class)."""
         return -nn.functional.binary_cross_entropy_with_logits(
             self.logit(first, second), prefer_second.to(first.dtype), reduction="none"
         )
@@ -220,7 +220,7 @@ def make_learner(
         name: One of ``LEARNERS``: ``base``, ordinary preference learning; ``mean_and_stddev``, a
             normal reward; ``categorical``, probabilities on atoms of [0, 1], with batch norm; or
             the ``classifier`` of pairs.
-        environment: Gives the numbers of inputs and atoms.
+        environment: The environment, which sets the numbers of inputs and atoms.
         width: Width of the hidden layers.
         likelihood: How ``mean_and_stddev`` compares two normal rewards.
 

@@ -1,4 +1,4 @@
-"""The panels of the synthetic figures: what is drawn, as opposed to how it is saved."""
+"""The panels of the synthetic figures; ``figures`` saves them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FAINTEST = 0.004
 
 
 def figure_1d(curves: Curves) -> Figure:
-    """Figure 1 of the paper, 5.5 × 1.2 inches: what three kinds of preference learning learn."""
+    """Draw Figure 1 of the paper, three kinds of preference learning, at 5.5 × 1.2 inches."""
     layout = ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.03)
     figure = Figure(figsize=(5.5, 1.2), dpi=300, layout=layout)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 0.86, 1))
@@ -119,7 +119,7 @@ def _draw_categorical(figure: Figure, axes: Axes, curves: Curves) -> None:
 
 
 def figure_2d(curves: Curves) -> Figure:
-    """Exact and learned surfaces of the 2d environment, and 4 × 4 learned distributions."""
+    """Draw exact and learned surfaces of the 2d environment, and 4 × 4 learned distributions."""
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.03, hspace=0.03)
     figure = Figure(figsize=(5.5, 3.1), dpi=300, layout=layout)
     grid = figure.add_gridspec(2, 3)
@@ -195,10 +195,10 @@ def _draw_bars(figure: Figure, place: Any, curves: Curves, per_side: int = 4) ->
 def _limits_aligned(
     learned: Array, exact: Array, exact_limits: tuple[float, float]
 ) -> tuple[float, float]:
-    """Limits of the learned axis that lay the learned curve over the exact one, least squares.
+    """Return axis limits that fit the learned curve to the exact curve by least squares.
 
-    A learned utility has units of its own, so only the shape can be compared; where the fit would
-    turn the axis upside down (before any learning) the limits are those of the data.
+    A learned utility has its own units, so only the shape can be compared. If the fit would turn
+    the axis upside down (before any learning), the limits follow the data.
     """
     slope, intercept = np.polyfit(exact, learned, 1)
     low, high = (float(slope * limit + intercept) for limit in exact_limits)
@@ -214,7 +214,7 @@ def _number_format() -> FuncFormatter:
 
 
 def format_number(value: float) -> str:
-    r"""Write a number for LaTeX and for Matplotlib's own typesetting alike.
+    r"""Format a number for both LaTeX and Matplotlib's own typesetting.
 
     >>> print(format_number(-0.25), format_number(2.3e-07))
     $-0.25$ $2{\times}10^{-7}$

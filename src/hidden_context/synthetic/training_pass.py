@@ -1,7 +1,7 @@
 """The training pass of a perceptron, with fewer and cheaper passes over the batch.
 
 Three things make it fast: the hidden products may be bfloat16 in one direction or both; the first
-two layers of a network over a single number are read off by segments (see ``folding``); and the
+two layers of a network over a single number are evaluated by segments (see ``folding``); and the
 hidden layers are one step of automatic differentiation that keeps only the activations after ReLU.
 """
 
@@ -55,7 +55,7 @@ def training_pass(network: nn.Sequential, inputs: Tensor, arithmetic: Arithmetic
 
 
 def _stages(network: nn.Sequential) -> tuple[list[Stage], nn.Linear]:
-    """The hidden linear layers, each with its batch norm if it has one, and the last layer."""
+    """Return the hidden linear layers, each with its batch norm if any, and the last layer."""
     hidden: list[Stage] = []
     for module in network:
         if isinstance(module, nn.Linear):
@@ -72,7 +72,7 @@ def _folds(inputs: Tensor, hidden: list[Stage], arithmetic: Arithmetic) -> bool:
 
 
 def _relu(values: Tensor, arithmetic: Arithmetic) -> Activations:
-    """Apply ReLU, in the precision of each direction."""
+    """Apply ReLU in the precision of each direction."""
     if arithmetic.forward == arithmetic.backward:
         kept = values.to(arithmetic.backward).relu()
         return kept, kept.detach()
@@ -83,8 +83,9 @@ def _relu(values: Tensor, arithmetic: Arithmetic) -> Activations:
 class _FirstLayer(torch.autograd.Function):
     """A linear layer of few inputs and its ReLU, as one product that writes rounded activations.
 
-    A float32 number is the sum of two bfloat16 ones to 2^-17. With the parts of inputs and weights
-    side by side, a bfloat16 product is exact to that; only its outputs are rounded, once.
+    A float32 number is the sum of two bfloat16 numbers to 2^-17. With the parts of inputs and
+    weights side by side, a bfloat16 product has the same accuracy. Only its outputs are
+    rounded, once.
     """
 
     @staticmethod
@@ -121,7 +122,7 @@ class _FirstLayer(torch.autograd.Function):
 
 
 def _parts(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Split numbers into two bfloat16 numbers each, whose sum they nearly are."""
+    """Split each number into two bfloat16 numbers with nearly the same sum."""
     high = values.bfloat16()
     return high, (values - high.to(values.dtype)).bfloat16()
 
@@ -164,10 +165,10 @@ class _Product(torch.autograd.Function):
 class _Layers(torch.autograd.Function):
     """Any number of linear layers with ReLU, then the last linear layer.
 
-    Of each layer the activations after its ReLU are kept, in the precision of the backward pass:
-    they are the factor of the weight's gradient, and their sign is that of the ReLU. Where the
-    forward pass is more precise, what rounding took away is kept too, for the gradients of two
-    alternatives that lie close together cancel: what is left is the difference of activations.
+    Each layer keeps the activations after its ReLU in the precision of the backward pass. They are
+    the factor of the weight's gradient, and their sign gives the gradient of the ReLU. If the
+    forward pass is more precise, the rounding errors are kept too: the gradients of two close
+    alternatives cancel, and only the difference of their activations remains.
     """
 
     @staticmethod
@@ -216,7 +217,7 @@ class _Layers(torch.autograd.Function):
 
 
 def _before_relu(gradient: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
-    """The gradient of what came before the ReLU that made a linear layer's inputs."""
+    """Return the gradient before the ReLU that made a linear layer's inputs."""
     before = gradient.new_empty(activations.shape)
     for block in row_blocks(len(gradient)):
         torch.ops.aten.threshold_backward.grad_input(
@@ -226,7 +227,7 @@ def _before_relu(gradient: Tensor, weight: Tensor, activations: Tensor) -> Tenso
 
 
 def _last_layer(activations: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear layer of few outputs in the precision of its weights."""
+    """Apply a linear layer of few outputs in the precision of its weights."""
     if activations.dtype == weight.dtype:
         return nn.functional.linear(activations, weight, bias)
     outputs = weight.new_empty(len(activations), len(weight))
@@ -237,9 +238,9 @@ def _last_layer(activations: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A linear layer; where oneDNN can, its bias costs no pass of its own over the outputs.
+    """Apply a linear layer, with oneDNN if possible so that the bias needs no extra pass.
 
-    oneDNN could take the ReLU along too, but its ReLU makes a zero of NaN.
+    oneDNN could also apply the ReLU, but its ReLU turns NaN into zero.
     """
     if inputs.dtype == torch.bfloat16 and _has_fused_layers():
         outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
@@ -248,7 +249,7 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _has_fused_layers() -> bool:
-    """Whether oneDNN is there with this operation, and computes bfloat16 on this processor."""
+    """Return whether oneDNN has this operation and computes bfloat16 on this processor."""
     operations = torch.ops.mkldnn
     return (
         torch.backends.mkldnn.is_available()

@@ -41,13 +41,13 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained learner and how it got there.
+    """A trained learner with its losses, time and precision.
 
     Attributes:
         learner: The learner, in evaluation mode.
         losses: Mean negative log-likelihood of every step, ``(num_iterations,)``, in nats.
         seconds: Wall time of the training loop.
-        precision: How the hidden layers computed, see ``arithmetic.resolve_precision``.
+        precision: The precision of the hidden layers, see ``arithmetic.resolve_precision``.
     """
 
     learner: Learner
@@ -57,7 +57,7 @@ class Trained:
 
 
 def decay_per_step(lr: float, num_iterations: int) -> float:
-    """The factor by which the learning rate shrinks each step to end at 1e-5.
+    """Return the factor by which the learning rate shrinks per step to end at 1e-5.
 
     A rate that starts at or below 1e-5 stays as it is.
 
@@ -75,9 +75,8 @@ def train(
 ) -> Trained:
     """Train one learner on freshly drawn comparisons.
 
-    All learners of one seed see the same comparisons, so that they differ by their likelihood
-    only. With the same number of threads and the same precision a seed gives the same weights to
-    the bit.
+    All learners of one seed see the same comparisons, so they differ only in their likelihood. With
+    the same number of threads and the same precision, a seed gives the same weights to the bit.
 
     Args:
         name: The learner, one of ``networks.LEARNERS``.
@@ -89,7 +88,7 @@ def train(
         The trained learner and its losses.
 
     Raises:
-        DivergedError: If a loss is not finite; names the step.
+        DivergedError: If a loss is not finite; the message names the step.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -131,15 +130,15 @@ def _check_finite(losses: Tensor, first_step: int, name: str, lr: float) -> None
 
 @dataclass(frozen=True)
 class SyntheticResult:
-    """What a run found.
+    """The result of a run.
 
     Attributes:
-        config: The configuration it ran with.
+        config: The configuration of the run.
         curves: Exact and learned curves.
         agreements: Rank agreements by curve, see ``rank_agreements``.
         final_losses: Mean training loss over the last tenth of the steps by network, in nats.
         seconds: Wall time of training by network.
-        precision: That of the hidden layers in training by network: float32, folded, mixed or
+        precision: Precision of the hidden layers in training by network: float32, folded, mixed or
             bfloat16.
         files: Every file written.
     """
@@ -154,13 +153,13 @@ class SyntheticResult:
 
 
 def run(config: SyntheticConfig) -> SyntheticResult:
-    """Train the four networks, compare what they learned with the exact curves, draw the figure.
+    """Train the four networks, compare their curves with the exact curves, and draw the figure.
 
     Writes ``{env}.png`` and the other figure formats, ``results.json``, ``curves.npz``,
     ``losses.npz`` and ``config.yaml`` into ``config.folder``.
 
     Args:
-        config: What to train on and where to write.
+        config: The options of the run.
 
     Returns:
         Curves, agreements, losses and the files written.
@@ -177,7 +176,7 @@ def _run(config: SyntheticConfig) -> SyntheticResult:
     from hidden_context.synthetic.figures import draw
 
     environment, folder = worlds.make(config.env), config.folder
-    # Before the training, so that a folder that cannot be written to costs no time.
+    # Before the training, so that an unwritable folder costs no time.
     write_yaml_config(folder / "config.yaml", config)
     trained = {}
     with cpu_threads(config.num_threads):
@@ -214,11 +213,11 @@ def _run(config: SyntheticConfig) -> SyntheticResult:
 
 
 def print_summary(result: SyntheticResult, console: Console | None = None) -> None:
-    """Print rank agreements, losses and where the files are.
+    """Print rank agreements, losses and the paths of the files.
 
     Args:
-        result: What a run found.
-        console: Where to print; standard output by default.
+        result: The result of the run.
+        console: The console to print to; standard output by default.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: all that resuming it exactly needs, and a loadable reward model."""
+"""Checkpoints of a run: everything to resume the run exactly, and a loadable reward model."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Running:
 
 
 def save(run: Running, state: TrainerState) -> None:
-    """Write ``checkpoint-N`` whole or not at all, and remove old ones beyond the limit.
+    """Write ``checkpoint-N`` whole or not at all, and remove old checkpoints beyond the limit.
 
     Args:
         run: The run.
@@ -100,7 +100,7 @@ def save(run: Running, state: TrainerState) -> None:
 
 
 def _write(state: Any, path: Path) -> None:
-    """Save by torch; on a full disk raise the OSError instead of torch's error."""
+    """Save with torch; on a full disk, raise the OSError instead of torch's error."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)
@@ -137,7 +137,7 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
         raise CheckpointError(
             f"{folder}: the optimiser's state cannot be restored ({first_line(error)})."
         ) from error
-    if isinstance(run.scheduler, LambdaLR):  # the rate of this step is that of this run's length
+    if isinstance(run.scheduler, LambdaLR):  # this run's length sets the rate of the step
         run.scheduler.last_epoch -= 1
         run.scheduler.step()
     stored = TrainerState.load_from_json(str(folder / STATE_FILE))
@@ -227,7 +227,7 @@ def _load_network(network: Any, folder: Path, sharding: Sharding) -> None:
         weights = sharding.fitting(load_file(str(folder / name)), network.state_dict())
         network.load_state_dict(weights, strict=False)
         seen |= set(weights)
-    # what is saved once under one of several names is there under each
+    # a weight with several names is saved under one of them, and is there under each
     shared = {id(p) for n, p in network.named_parameters(remove_duplicate=False) if n in seen}
     missing = [n for n, p in network.named_parameters() if n not in seen and id(p) not in shared]
     if missing:

@@ -249,7 +249,7 @@ class TrainConfig(
     BackboneOptions,
     DataOptions,
 ):
-    """Options of ``training.run``. Fields are described by their help texts."""
+    """Options of ``training.run``; the help texts describe the fields."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -285,7 +285,7 @@ class TrainConfig(
 
     @property
     def bf16(self) -> bool:
-        """Whether the backbone computes in bfloat16; not before ``auto`` is settled."""
+        """Whether the backbone computes in bfloat16; False while ``precision`` is ``auto``."""
         return self.precision == "bfloat16"
 
     @property

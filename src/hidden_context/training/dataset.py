@@ -1,4 +1,4 @@
-"""Tokenized examples as a dataset, batches of them, and the examples of each optimiser step."""
+"""Tokenized examples as a dataset, batches of examples, and the sampler of optimiser steps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_run_tokenizer(options: BackboneOptions) -> Any:
 
 
 def groups_of(examples: Sequence[Example]) -> dict[str, list[str | None]]:
-    """Values of the columns by which metrics are told apart, of every example; None for none."""
+    """Return each example's data subset and objective (or None), by which metrics are grouped."""
     return {name: [getattr(e, name) for e in examples] for name in ("data_subset", "objective")}
 
 
@@ -75,22 +75,22 @@ class ExampleDataset(Dataset["Tokens"]):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Tokens:
-        """Token ids of an example's responses, each with the prompt."""
+        """Return the token ids of an example's responses, each with the prompt."""
         return self._tokens[index]
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens of each example, all its responses together."""
+        """Number of tokens of each example, summed over its responses."""
         return [sum(map(len, tokens)) for tokens in self._tokens]
 
     @property
     def votes(self) -> list[float]:
-        """Votes of each example; with a linker, at least one."""
+        """Number of votes of each example; at least 1 with a linker."""
         least = 0.0 if self.linker is None else 1.0
         return self.labels.votes_by_example.clamp(min=least).tolist()
 
     def batch(self, rows: Sequence[int], step: int | None = None) -> Batch:
-        """Collect examples.
+        """Collect examples into a batch.
 
         Args:
             rows: Which ones.
@@ -103,16 +103,16 @@ class ExampleDataset(Dataset["Tokens"]):
         return Batch(list(rows), [self._tokens[row] for row in rows], labels, links)
 
     def lines_of(self, row: int) -> str:
-        """Lines of the source that an example comes from, counted from 1."""
+        """Return the source lines of an example as text, counted from 1."""
         lines = self.examples[row].source_lines or (row + 1,)
         return ", ".join(map(str, lines))
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Examples that are run together.
+    """Batch of examples with their tokens, labels and links.
 
-    Not a list or mapping, so that what moves batches to devices passes it through untouched.
+    It is neither a list nor a mapping, so code that moves batches to devices leaves it untouched.
 
     Attributes:
         rows: Which examples of the dataset they are.
@@ -145,13 +145,13 @@ class Batch:
 
 
 class StepSampler:
-    """Deal examples into optimiser steps of a fixed number of votes, like lengths together.
+    """Sampler of optimiser steps with a fixed number of votes and examples of similar length.
 
-    Examples are shuffled; windows of many steps are sorted by length and cut into steps; the steps
-    are shuffled. So every example comes once an epoch, while the examples of a step need little
-    padding and the processes have like work. An example is never divided: a step ends with the one
-    that fills it. The order depends on seed and epoch alone, not on the number of processes: each
-    process takes every n-th example of a step.
+    Examples are shuffled. Windows of many steps are sorted by length and cut into steps, and the
+    steps are shuffled. So every example comes once an epoch, the examples of a step need little
+    padding, and all processes have a similar amount of work. An example is never divided: a step
+    ends with the example that fills it. The order depends on the seed and the epoch alone, not on
+    the number of processes: each of n processes takes every n-th example of a step.
 
     Args:
         sizes: Tokens of each example.
@@ -175,24 +175,24 @@ class StepSampler:
         rank: int = 0,
     ) -> None:
         self.sizes, self.votes_per_step, self.window = sizes, votes_per_step, window
-        # an example of more votes than a step has is a step, and takes none from those after it
+        # an example with more votes than a step fills one step, and takes no votes from later steps
         self.votes = (
             [1.0] * len(sizes) if votes is None else [min(v, votes_per_step) for v in votes]
         )
         self.seed, self.world_size, self.rank = seed, world_size, rank
         self.epoch = 0
-        # a rounding more of votes must not make a step more
+        # rounding errors in the votes must not add a step
         wanted = math.ceil(sum(self.votes) / votes_per_step - 1e-6)
         self._count = min(max(wanted, 1), len(sizes))
 
     def __len__(self) -> int:
-        """Number of steps, the same in every epoch."""
+        """Return the number of steps, the same in every epoch."""
         return self._count
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield this process's examples of each step of the epoch; a smaller step comes last.
+        """Yield this process's examples of each step of the epoch; a partial step comes last.
 
-        If it has fewer examples than there are processes, its first ones are dealt again.
+        If a step has fewer examples than there are processes, its first examples are used again.
         """
         for step in self.steps():
             if len(step) < self.world_size:
@@ -200,7 +200,10 @@ class StepSampler:
             yield step[self.rank :: self.world_size]
 
     def steps(self) -> list[list[int]]:
-        """All steps of the epoch, each with its examples of all processes, longest first."""
+        """Return all steps of the epoch, each with the examples of all processes.
+
+        Examples of a step are sorted longest first, except in a partial step or with ``window`` 0.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.sizes), generator=generator).tolist()
         groups = self._cut(order, self._count)

@@ -41,7 +41,7 @@ from hidden_context.training.schedules import PAPER_SCHEDULES
 
 # Names that Transformers has dropped but the paper's commands use.
 _OPTIMIZERS = {"adamw_hf": "adamw_torch"}
-# Transformers' own Trainer knows what to do with these; here they would change nothing.
+# Arguments that Transformers' own Trainer uses, but that would change nothing here.
 _NOT_TAKEN = {
     *("fsdp", "fsdp_config", "parallelism_config", "accelerator_config"),
     *("torch_compile", "torch_compile_backend", "torch_compile_mode"),
@@ -50,13 +50,13 @@ _NOT_TAKEN = {
     *("save_only_model", "enable_jit_checkpoint", "bf16_full_eval", "fp16_full_eval"),
     "bf16",
 }
-# Taken over as they are.
+# Options that become Transformers' arguments of the same name.
 _SAME_NAME = (
     *("output_dir", "per_device_eval_batch_size", "learning_rate", "weight_decay", "max_steps"),
     *("num_train_epochs", "bf16", "seed", "logging_steps", "eval_steps", "save_steps"),
     *("save_total_limit", "deepspeed"),
 )
-# Examples that tell the members' units: their root mean squares vary by a few per cent.
+# Number of examples that set the members' units: root mean squares then vary by a few per cent.
 _UNIT_EXAMPLES = 512
 
 
@@ -97,7 +97,7 @@ def training_arguments(
     """
     paper = config.lr_scheduler_type in PAPER_SCHEDULES
     values: dict[str, Any] = {name: getattr(config, name) for name in _SAME_NAME} | {
-        # an optimiser step is so many votes; it is divided by tokens
+        # an optimiser step is this many votes; the token budget divides it into passes
         "per_device_train_batch_size": config.per_device_train_batch_size
         * config.gradient_accumulation_steps,
         "lr_scheduler_type": "constant" if paper else config.lr_scheduler_type,

@@ -1,4 +1,4 @@
-"""What every way of fitting a model shares: the check before it and the result after it."""
+"""Shared parts of every way to fit a model: the check before the fit, and the result."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from hidden_context.training.config import TrainConfig
 
 
 def is_first_process() -> bool:
-    """Whether this is the first process that a launcher started, which alone writes and prints."""
+    """Tell whether this is a launcher's first process, the only one that writes and prints."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def num_processes() -> int:
-    """Number of processes that a launcher started, or 1."""
+    """Return the number of processes that a launcher started, or 1."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -51,7 +51,7 @@ class Fitted:
 
 
 def reward_scale(head: Head, raw: Tensor) -> RewardScale:
-    """Location and scale of mean rewards, from raw outputs of shape ``(N, K)``."""
+    """Return location and scale of mean rewards, from raw outputs of shape ``(N, K)``."""
     rewards = head.distribution(raw).mean
     return RewardScale(
         float(rewards.mean()), float(rewards.std(correction=0)), int(rewards.numel())
@@ -59,7 +59,7 @@ def reward_scale(head: Head, raw: Tensor) -> RewardScale:
 
 
 def bring_to_one_unit(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
-    """Bring an ensemble's members to one unit, by raw outputs ``(R, K)`` of compared responses."""
+    """Bring an ensemble's members to one unit, measured on raw outputs ``(R, K)`` of pairs."""
     compared = labels.comparisons
     if likelihood.head.num_members and len(compared):
         likelihood.head = likelihood.head.in_one_unit(raw[compared.first], raw[compared.second])

@@ -1,4 +1,4 @@
-"""What a configuration wants learned beside the network, and how its data are labelled for it."""
+"""Head, likelihood and labels of a training, made from its configuration and examples."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _MOST_GRADES: Final = 20
 def make_head(config: TrainConfig) -> Head:
     """Make the head that a configuration names, with the options that this head takes.
 
-    An ensemble of heads is made where one is asked for, and for a probe of several members whose
-    raw outputs cannot be averaged.
+    The head is an ensemble if the configuration asks for one, or if a probe has several members
+    whose raw outputs cannot be averaged.
 
     Raises:
         ConfigError: If the head, or one of its options, is unknown or cannot work.
@@ -81,7 +81,7 @@ def make_training_likelihood(
 def _with_annotators(
     config: TrainConfig, head: Head, options: LikelihoodOptions, examples: Sequence[Example]
 ) -> LikelihoodOptions:
-    """Say who the annotators are and what differs between them."""
+    """Add to the options who the annotators are and what differs between them."""
     effects = config.annotator_effects
     if not effects:
         effects = ["taste"] if head.num_factors else []
@@ -117,7 +117,7 @@ def _with_annotators(
 
 
 def _check_order(examples: Sequence[Example]) -> None:
-    """Refuse to learn a position bias where the order of responses says what the answer was."""
+    """Refuse to learn a position bias if the order of responses gives away the answer."""
     compared = [answer for answer in _answers(examples) if isinstance(answer, Comparison)]
     leads = {(said.preference > 0.5) - (said.preference < 0.5) for said in compared} - {0}
     if len(leads) < 2:
@@ -132,7 +132,7 @@ def _check_order(examples: Sequence[Example]) -> None:
 def _with_covariates(
     config: TrainConfig, options: LikelihoodOptions
 ) -> tuple[LikelihoodOptions, Tensor | None]:
-    """Say what else is known of the annotators, and code it."""
+    """Add to the options what else is known about the annotators, and encode it."""
     if config.annotator_covariates is None:
         return options, None
     known = read_annotators(config.annotator_covariates)
@@ -151,7 +151,7 @@ def _with_covariates(
 def _with_ratings(
     config: TrainConfig, options: LikelihoodOptions, examples: Sequence[Example]
 ) -> LikelihoodOptions:
-    """Say how ratings are read, where there are some and they count."""
+    """Add to the options how ratings are read, if there are ratings that count."""
     values = [answer.value for answer in _answers(examples) if isinstance(answer, Rating)]
     alone = not any(isinstance(a, (Comparison, Ranking)) for a in _answers(examples))
     weight = config.anchor_weight
@@ -180,7 +180,7 @@ def _with_ratings(
                 remedy=f"Ordinal ratings have 2 to {_MOST_GRADES} grades: take --ratings gaussian",
             )
         return dataclasses.replace(options, grades=tuple(grades))
-    if alone:  # nothing else gives rewards a unit: it is that of the ratings' spread
+    if alone:  # nothing else gives rewards a unit, so the ratings' spread does
         spread = pstdev(values)
         if not spread:
             raise DataError(
@@ -195,7 +195,7 @@ def _answers(examples: Sequence[Example]) -> Iterator[object]:
 
 
 def read_labels(likelihood: Likelihood, examples: Sequence[Example]) -> Labels:
-    """Labels of examples as the likelihood reads them, to evaluate on: every vote counts alike.
+    """Return labels to evaluate on, as the likelihood reads them: every vote counts the same.
 
     Raises:
         DataError: If a strength is beyond the likelihood's levels, or a rating none of its grades,
@@ -211,7 +211,7 @@ def read_labels(likelihood: Likelihood, examples: Sequence[Example]) -> Labels:
 def training_labels(
     config: TrainConfig, likelihood: Likelihood, examples: Sequence[Example]
 ) -> Labels:
-    """Labels to train on, weighed by vote or by example (see ``read_labels``)."""
+    """Return labels to train on, weighted by vote or by example (see ``read_labels``)."""
     labels = read_labels(likelihood, examples)
     return labels if config.weigh_by == "vote" else labels.by_example()
 
@@ -231,7 +231,7 @@ def _check_grades(example: Example, grades: Sequence[float]) -> None:
 def make_linker(
     config: TrainConfig, likelihood: Likelihood, examples: Sequence[Example]
 ) -> Linker | None:
-    """What draws comparisons between responses that one annotator rated; None for none."""
+    """Make the linker, which compares responses that one annotator rated; None if it is off."""
     if not config.max_comparisons:
         return None
     labels = labels_of(examples, likelihood.names.index, likelihood.options.column)
@@ -239,7 +239,7 @@ def make_linker(
 
 
 def check_labels(config: TrainConfig, examples: Sequence[Example]) -> None:
-    """Refuse options whose labels no example has: nothing would be learned by them.
+    """Refuse options whose labels no example has, because they would teach nothing.
 
     Raises:
         DataError: If there is no strength, margin or rating where they are asked for, or there
@@ -290,7 +290,7 @@ def check_labels(config: TrainConfig, examples: Sequence[Example]) -> None:
 
 
 def _raters(examples: Sequence[Example], column: str) -> list[object]:
-    """Who gave each rating, where they are named."""
+    """List who gave each rating, without unnamed annotators."""
     who = (
         annotator_of(judgement, column)
         for example in examples
@@ -301,10 +301,10 @@ def _raters(examples: Sequence[Example], column: str) -> list[object]:
 
 
 def prior_weight(warmup: float, progress: float) -> float:
-    """Weight of the annotators' prior, rising from 0 to 1 over the warm-up.
+    """Return the weight of the annotators' prior, which rises from 0 to 1 over the warm-up.
 
-    Where annotators and loadings are both small, each learns only as fast as the other is large,
-    and the prior would shrink the annotators before they are told apart.
+    While annotators and loadings are both small, each learns only as fast as the other is large.
+    The full prior would then shrink the annotators before they are told apart.
 
     Args:
         warmup: Share of training that is warm-up.

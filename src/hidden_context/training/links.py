@@ -29,7 +29,7 @@ class Links:
     comparisons: Comparisons
 
     def groups(self, count: int) -> list[list[int]]:
-        """Connected groups of examples: linked examples are in one group."""
+        """Return connected groups of examples: linked examples are in one group."""
         linked = coo_array((torch.ones(len(self.examples)), self.examples.T), (count, count))
         number, group = connected_components(linked, directed=False)
         return [(group == each).nonzero()[0].tolist() for each in range(number)]
@@ -61,7 +61,7 @@ class Links:
 def draw_pairs(
     annotator: Tensor, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, int]:
-    """Draw pairs of ratings by one annotator each, all such pairs equally likely.
+    """Draw pairs of ratings, each pair by one annotator, with all pairs equally likely.
 
     Args:
         annotator: Who each of D ratings is by, of shape ``(D,)``; −1 where not known.
@@ -130,12 +130,12 @@ def compare(
 
 
 class Linker:
-    """Draws, for each step, comparisons of responses that one annotator rated.
+    """Random comparisons of responses that one annotator rated, drawn for each step.
 
-    The sum over all pairs of one annotator's ratings, each weighed by 2/m, is estimated without
-    bias where the examples of a step are a random sample: a step of b of N examples holds a share
-    b (b − 1) / N (N − 1) of the pairs of different examples and b / N of those within one, and what
-    is drawn of them stands for all.
+    The comparisons estimate the sum over all pairs of one annotator's ratings, with weight 2/m for
+    each pair. The estimate is unbiased if the examples of a step are a random sample: a step of b
+    of N examples holds a share b (b − 1) / N (N − 1) of the pairs of different examples, and b / N
+    of the pairs within one example. The pairs that are drawn stand for all pairs.
 
     Args:
         labels: Labels of the training examples, with all their ratings.
@@ -151,7 +151,7 @@ class Linker:
         self.num_votes = float((self.sizes - 1).clamp(min=0).sum())
 
     def within(self, examples: Tensor) -> Linker:
-        """Restrict the linker to some examples, a mask ``(E,)``; all keep their numbers."""
+        """Restrict the linker to the examples of a mask ``(E,)``; examples keep their numbers."""
         ratings = self.labels.ratings
         kept = take_rows(ratings, examples[ratings.example])
         return Linker(dataclasses.replace(self.labels, ratings=kept), self.most, self.seed)

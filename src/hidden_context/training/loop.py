@@ -43,7 +43,7 @@ from hidden_context.training.runner import NotFiniteError, StepRunner
 from hidden_context.training.sharding.processes import is_sharded, make_accelerator, make_sharding
 
 _SHOWN: Final = ("accuracy", "reward_mean", "reward_stddev", "r2")
-# Numbers of a log line that stand on the terminal; those by subset and objective do not.
+# Numbers of a log line that the terminal shows; numbers by subset and objective are left out.
 _PRINTED: Final = (
     *("loss", "eval_loss", *_SHOWN, *(f"eval_{name}" for name in _SHOWN), "grad_norm"),
     *("learning_rate", "train_runtime", "train_steps_per_second", "epoch"),
@@ -51,7 +51,7 @@ _PRINTED: Final = (
 
 
 class _Lines(TrainerCallback):
-    """Prints each log line as a few ``name=value``."""
+    """Callback that prints each log line as a few ``name=value`` pairs."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if state.is_local_process_zero:
@@ -60,11 +60,11 @@ class _Lines(TrainerCallback):
 
 
 class _Bar(_Lines, ProgressCallback):
-    """Shows progress bars below the log lines."""
+    """Callback that shows progress bars below the log lines."""
 
 
 class TrainingLoop:
-    """Trains a sequence reward model: network and likelihood together.
+    """Training loop of a sequence reward model: network and likelihood learn together.
 
     A step is a fixed number of votes, run in as many forward and backward passes as the token
     budget asks for. Its loss is a sum over all passes and processes divided by the step's votes, so
@@ -158,7 +158,7 @@ class TrainingLoop:
     def _make_module(self, accelerator: Accelerator) -> PreferenceModule:
         network: Any = self.reward_model.module
         if not (is_sharded(accelerator) and self.config.engine == "padded"):
-            network = network.to(accelerator.device)  # whole, to try a way of running it
+            network = network.to(accelerator.device)  # whole, to try ways of running it
         if self.recomputes:
             network.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
@@ -303,7 +303,7 @@ class TrainingLoop:
             self.control.should_save = best
 
     def metrics_of(self, data: ExampleDataset) -> dict[str, float]:
-        """Metrics on a dataset, by subset and objective too."""
+        """Return metrics on a dataset, overall and by subset and objective."""
         labels, raw = data.labels, self.raw_outputs_of(data)
         likelihood, device = self.runner.module.likelihood, self.runner.device
         with torch.no_grad(), self.sharding.likelihood():
@@ -312,7 +312,7 @@ class TrainingLoop:
             return grouped_judgement_metrics(likelihood, raw.to(device), labels, groups)
 
     def raw_outputs_of(self, data: ExampleDataset) -> Tensor:
-        """Raw outputs ``(R, K)`` of a dataset's responses, cached until the next step."""
+        """Return raw outputs ``(R, K)`` of a dataset's responses, cached until the next step."""
         known = self._evaluated
         if known is None or known[0] != self.state.global_step or known[1] is not data:
             size = self.arguments.per_device_eval_batch_size
@@ -321,7 +321,7 @@ class TrainingLoop:
         return known[2]
 
     def finish(self) -> None:
-        """Put the whole model together in every process, after training."""
+        """Assemble the whole model in every process, after training."""
         module = self.sharding.whole()
         if module is not self.runner.module:
             model = self.reward_model

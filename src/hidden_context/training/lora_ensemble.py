@@ -31,7 +31,7 @@ from hidden_context.training.fitted import Fitted, is_first_process, reward_scal
 from hidden_context.training.labels import make_training_likelihood, member_draws
 from hidden_context.training.resume import MEMBERS_FILE, last_checkpoint, resume_wanted
 
-# Between the seeds of members, so that ensembles of neighbouring seeds share none.
+# Distance between the seeds of members, so that ensembles of neighbouring seeds share no seed.
 _SEED_STEP: Final = 10_007
 
 
@@ -44,9 +44,9 @@ def fit(
 ) -> Fitted:
     """Train the members one after the other, each like a single model; see ``training.run``.
 
-    A member has a seed and a random start of its own, and sees each prompt as often as its
-    bootstrap sample has it. It is trained in ``OUTPUT_DIR/member_{m}``, whose ``final`` is all that
-    is kept of it, so that memory never holds more than one backbone.
+    Each member has its own seed and random start, and sees each prompt as often as the prompt
+    stands in its bootstrap sample. It is trained in ``OUTPUT_DIR/member_{m}``, and then kept only
+    in the ``final`` folder there, so that memory never holds more than one backbone.
 
     Args:
         config: The options.
@@ -93,7 +93,7 @@ def fit(
 
 
 def member_config(config: TrainConfig, number: int) -> TrainConfig:
-    """Configuration of one member's training."""
+    """Return the configuration of one member's training."""
     return dataclasses.replace(
         config,
         seed=config.seed + _SEED_STEP * number,
@@ -105,7 +105,7 @@ def member_config(config: TrainConfig, number: int) -> TrainConfig:
 
 
 class _Progress:
-    """Which members have begun and finished, kept in a file for resuming.
+    """Record of the members that have begun or finished, kept in a file for resuming.
 
     Args:
         config: The options.
@@ -132,23 +132,23 @@ class _Progress:
             self.members = list(read_checkpoint_json(self.path).get("members", ()))
 
     def has_begun(self, number: int) -> bool:
-        """Whether the run that goes on has begun to train a member."""
+        """Tell whether the resumed run has begun to train a member."""
         return number < len(self.members)
 
     def is_finished(self, number: int, config: TrainConfig) -> bool:
-        """Whether a member is trained and its adapter saved."""
+        """Tell whether a member is trained and its adapter saved."""
         is_there = (config.final_path / HEAD_FILE).is_file()
         return is_there and self.has_begun(number) and bool(self.members[number]["finished"])
 
     def note(self, number: int, history: list[dict[str, Any]] | None = None) -> None:
-        """Record that a member begins, or with its log that it is finished."""
+        """Record that a member begins or, if its log is given, that it is finished."""
         state = {"finished": False} if history is None else {"finished": True, "history": history}
         self.members[number : number + 1] = [state]
         if is_first_process():
             write_json(self.path, {"members": self.members, "run": self.description})
 
     def history(self, count: int) -> list[dict[str, Any]]:
-        """Log lines of the members."""
+        """Return the log lines of the members."""
         return [
             {"member": number, **line}
             for number in range(count)
@@ -157,7 +157,7 @@ class _Progress:
 
 
 class _Begins(TrainerCallback):
-    """Records that a member begins, once all processes have read the file."""
+    """Callback that records that a member begins, once all processes have read the file."""
 
     def __init__(self, progress: _Progress, number: int) -> None:
         self.progress, self.number = progress, number
@@ -177,7 +177,7 @@ def _assemble(
 ) -> AdapterEnsembleRewardModel:
     """Put the members' adapters on one backbone, with their rewards in one unit.
 
-    Each member was brought to its unit by the same sample of training pairs when it was trained.
+    Each member got its unit during training, from the same sample of training pairs.
     """
     configs = [member_config(config, number) for number in range(ensemble.num_members)]
     folders = [own.final_path for own in configs]
@@ -188,7 +188,7 @@ def _assemble(
         add_adapter(module, str(folder), config.model_name, single, adapter_name(number))
     module.set_adapter(adapter_name(0))
     module.delete_adapter("default")
-    if config.tuning != "qlora":  # a quantised backbone is where it runs already
+    if config.tuning != "qlora":  # a quantised backbone is on its device already
         module.to(finetune.training_arguments(configs[0], validated=False, has_eval=False).device)
     head = dataclasses.replace(
         ensemble,

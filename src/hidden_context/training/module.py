@@ -16,7 +16,7 @@ from hidden_context.training.dataset import Tokens
 
 
 class Totals(NamedTuple):
-    """What a pass's sums are divided by.
+    """Totals of the whole step, by which the sums of a pass are divided.
 
     Attributes:
         votes: Votes of the whole step, over all processes.
@@ -30,7 +30,7 @@ class Totals(NamedTuple):
 
 
 class PassOutput(NamedTuple):
-    """What a pass gives.
+    """Output of a pass.
 
     Attributes:
         loss: The pass's part of the step's loss, in nats per vote, a scalar.
@@ -44,13 +44,13 @@ class PassOutput(NamedTuple):
 
 
 class PreferenceModule(nn.Module):
-    r"""All learned parameters as one module, for wrappers of modules.
+    r"""All learned parameters in one module that Accelerate can wrap.
 
     .. math:: \frac1V\sum_j w_j\,\ell_j + \frac1C\sum_c \text{penalty}_c
         + \lambda\cdot\text{prior}
 
-    with V votes and C comparisons in the step. A pass computes its own part of it, and the parts of
-    a step add up.
+    with V votes and C comparisons in the step. A pass computes its own part of this loss, and the
+    parts of a step add up to the whole loss.
 
     Args:
         network: The classifier whose logits are the raw outputs, wrapped or not.
@@ -78,7 +78,7 @@ class PreferenceModule(nn.Module):
         self.rounds = rounds
         inside = {type(part).__name__ for part in network.modules()}
         layers = getattr(classifier_of(network), "_no_split_modules", None) or ()
-        # what Accelerate divides and gathers at a time; Transformers may name more than there is
+        # layers that Accelerate divides and gathers one by one; Transformers may name absent ones
         self._no_split_modules = sorted(inside & set(layers))
 
     def forward(
@@ -108,7 +108,7 @@ class PreferenceModule(nn.Module):
         return torch.autocast(device_type=device, dtype=torch.bfloat16)
 
     def raw_outputs(self, tokens: list[Tokens]) -> Tensor:
-        """Run every response once, what an example's responses share once in a tree: ``(R, K)``."""
+        """Return raw outputs ``(R, K)``; in a tree, what an example's responses share runs once."""
         sequences = [ids for example in tokens for ids in example]
         if self.way != "tree":
             return padded_outputs(
@@ -121,7 +121,7 @@ class PreferenceModule(nn.Module):
         return tree_outputs(self.network, sequences, trees)
 
     def loss(self, raw: Tensor, labels: Labels, totals: Totals | None = None) -> PassOutput:
-        """The part of the step's loss that a pass adds (see the class)."""
+        """Return the pass's part of the step's loss (see the class)."""
         count = len(labels.comparisons)
         totals = totals or Totals(float(labels.votes.sum()), count)
         labels = labels.map(lambda values: values.to(raw.device))
@@ -131,6 +131,6 @@ class PreferenceModule(nn.Module):
             loss = loss + self.likelihood.penalty(raw, labels) * (count / totals.comparisons)
         loss = loss + totals.prior * self.likelihood.prior().to(loss)
         for parameter in self.likelihood.parameters():
-            # what no judgement of this pass needs still has a gradient, as other processes' may
+            # every parameter gets a gradient, because another process may use it
             loss = loss + 0.0 * parameter.sum()
         return PassOutput(loss, raw, nats)

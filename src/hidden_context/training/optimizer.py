@@ -25,8 +25,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Make the optimiser, with a separate group for the likelihood's parameters.
 
-    Biases and norms are not decayed, the likelihood is not, and neither is an ensemble's output
-    layer: its random start is a prior.
+    Weight decay leaves out biases, norms, the likelihood, and an ensemble's output layer, whose
+    random start is a prior.
 
     Args:
         module: Network and likelihood.
@@ -69,7 +69,7 @@ def make_optimizer(
 def make_scheduler(
     name: str, optimizer: torch.optim.Optimizer, arguments: TrainingArguments, steps: int
 ) -> Any:
-    """Make the paper's schedule if one was chosen, else one of Transformers'.
+    """Make a schedule of the paper if one was chosen, else a schedule of Transformers.
 
     Args:
         name: ``cosine`` or ``step`` for the paper's.

@@ -72,8 +72,8 @@ def bring_to(
 ) -> list[Pass]:
     """Divide passes further until there are ``count``.
 
-    Processes that exchange weights or gradients at every forward pass need equally many. Where
-    nothing is left to divide, the last example is run again with weight 0.
+    Processes that exchange weights or gradients at every forward pass need the same number of
+    passes. If nothing is left to divide, an example of the last pass is run again with weight 0.
 
     Args:
         count: Number wanted, at least as many as there are.
@@ -92,7 +92,7 @@ def bring_to(
             divided.append(Pass(divided[-1].examples[:1], tokens, 0.0))
             continue
         half = sum(map(len, groups[largest][: len(groups[largest]) // 2]))
-        part = tokens * half // len(examples)  # about: examples of a pass are alike in length
+        part = tokens * half // len(examples)  # roughly: examples of a pass have similar lengths
         divided[largest : largest + 1] = [
             Pass(examples[:half], part, weight),
             Pass(examples[half:], tokens - part, weight),

@@ -29,7 +29,8 @@ RUN_FILE: Final = "run.json"
 MEMBERS_FILE: Final = "members.json"
 _FORMAT: Final = 1
 
-# Options by what their change does to a run that goes on; that of any other is refused.
+# Options that may change when a run is resumed: the change is printed, or has no influence.
+# A change of any other option is refused.
 _PRINTED: Final = {
     *("num_train_epochs", "max_steps", "logging_steps", "eval_steps", "eval_first_step"),
     *("evaluate_at_end", "save_steps", "save_total_limit", "per_device_eval_batch_size"),
@@ -39,9 +40,9 @@ _PRINTED: Final = {
 _WITHOUT_INFLUENCE: Final = {
     *("output_dir", "final_dir", "cache_dir", "resume_from_checkpoint", "report_to", "quiet"),
     *("disable_tqdm", "local_rank", "push_to_hub", "hub_model_id", "trust_remote_code"),
-    "threads",  # what was in use is compared
+    "threads",  # the number in use is compared
 }
-# What these name is compared by content.
+# Options that are compared by the content they name.
 _CONTENTS: Final = {
     "data": (
         *("data_path", "data_subset", "train_split", "eval_split", "eval_fraction", "split_by"),
@@ -52,7 +53,7 @@ _CONTENTS: Final = {
     "backbone": ("model_name", "revision"),
 }
 _OF_A_STEP: Final = ("per_device_train_batch_size", "gradient_accumulation_steps")
-# Arguments of Transformers' that change no number, by how their names begin.
+# Beginnings of the names of Transformers' arguments that change no number.
 _FREE_ARGUMENTS: Final = (
     *("log", "save_", "eval_", "report_to", "run_name", "project", "disable_tqdm", "dataloader_"),
     *("ddp_", "hub_", "push_to_hub", "num_train_epochs", "max_steps", "output_dir", "local_rank"),
@@ -61,7 +62,7 @@ _FREE_ARGUMENTS: Final = (
 
 
 def resume_wanted(config: OutputOptions) -> bool | str:
-    """Read ``resume_from_checkpoint``: True for the last checkpoint, or a folder."""
+    """Read ``resume_from_checkpoint``: False, True for the last checkpoint, or a folder."""
     wanted = str(config.resume_from_checkpoint or "false")
     if wanted.lower() in ("false", "no", "0", "none"):
         return False
@@ -69,12 +70,12 @@ def resume_wanted(config: OutputOptions) -> bool | str:
 
 
 def last_checkpoint(folder: str | Path) -> str | None:
-    """Folder of the last checkpoint within a run's folder, or None."""
+    """Return the folder of the last checkpoint within a run's folder, or None."""
     return get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None
 
 
 def resume_point(config: OutputOptions) -> str | None:
-    """Folder of the checkpoint to resume from, or None.
+    """Return the folder of the checkpoint to resume from, or None.
 
     Raises:
         MissingFileError: If there is none where one was asked for.
@@ -117,7 +118,7 @@ def describe_run(config: TrainConfig, splits: Splits) -> dict[str, Any]:
 
 
 def _digest(examples: Sequence[Example], annotator_column: str) -> str:
-    """Digest what training reads of examples, in order."""
+    """Compute a digest of what training reads from the examples, in order."""
     digest = hashlib.blake2b(digest_size=20)
     for each in examples:
         said = [(one, one.columns.get(annotator_column)) for one in each.judgements]
@@ -129,7 +130,7 @@ def _digest(examples: Sequence[Example], annotator_column: str) -> str:
 def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
     """Check that a resumed run is the run that wrote its checkpoint.
 
-    Prints what may be and is another: length, intervals, processes, and how examples are run.
+    Prints the differences that are allowed: length, intervals, processes, and how examples are run.
 
     Args:
         config: The options.
@@ -226,14 +227,14 @@ def _compare(
 
 
 def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Put further arguments of Transformers that change numbers beside the options."""
+    """Add Transformers' arguments that change numbers to the options."""
     flat = dict(json.loads(json.dumps(options, default=str)))
     arguments = flat.pop("training_arguments", {})
     return flat | {n: v for n, v in arguments.items() if not n.startswith(_FREE_ARGUMENTS)}
 
 
 def _votes(run: Mapping[str, Any]) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Votes of an optimiser step of one process, and of all."""
+    """Return the votes of an optimiser step, of one process and of all processes."""
     first, second = (int(run["options"][name]) for name in _OF_A_STEP)
     return ("one", first * second), ("all", first * second * int(run["processes"]))
 

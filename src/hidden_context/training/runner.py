@@ -20,7 +20,7 @@ from hidden_context.training.sharding.base import Sharding
 
 
 class StepResult(NamedTuple):
-    """What a step gave.
+    """Result of an optimiser step.
 
     Attributes:
         loss: Its loss over all processes, in nats per vote.
@@ -34,7 +34,7 @@ class StepResult(NamedTuple):
 
 
 class NotFiniteError(DivergedError):
-    """A loss that is not finite.
+    """Error for a loss that is not finite.
 
     Args:
         rows: Examples of the dataset that have one.
@@ -46,7 +46,7 @@ class NotFiniteError(DivergedError):
 
 
 class StepRunner:
-    """Runs examples through the module, with smaller passes after memory ran out.
+    """Runner of steps and evaluations, with smaller passes after memory ran out.
 
     Args:
         sharding: The module, as it is divided over the processes and prepared.
@@ -60,20 +60,20 @@ class StepRunner:
         self.alone = self.accelerator.num_processes == 1
 
     def attention(self) -> AbstractContextManager[None]:
-        """Attention for the chosen engine, in forward and backward passes."""
+        """Use the attention of the chosen engine inside the block, forward and backward."""
         return (
             tree_attention_in(self.module.network) if self.module.way == "tree" else nullcontext()
         )
 
     def passes(self, batch: Batch) -> list[Pass]:
-        """Divide a step into forward passes, equally many in every process."""
+        """Divide a step into forward passes, the same number in every process."""
         found = divide(batch.tokens, self.module.way, self.budget.tokens, batch.together)
         return found if self.alone else self._equally_many(found, batch.together)
 
     def _equally_many(
         self, passes: list[Pass], together: Sequence[Sequence[int]] | None = None
     ) -> list[Pass]:
-        """Divide passes further, so that every process has equally many."""
+        """Divide passes further, so that every process has the same number."""
         count = torch.tensor([len(passes)], device=self.device)
         most: Any = self.accelerator.gather(count)
         return bring_to(int(most.max()), passes, together)
@@ -97,7 +97,7 @@ class StepRunner:
         if not self.alone:
             sums = self.accelerator.reduce(sums, "sum")
         votes, comparisons = sums.tolist()
-        # a step may have no votes, as where no annotator rated two of its examples
+        # a step may have no votes, for example if no annotator rated two of its examples
         totals = Totals(votes or 1.0, comparisons or 1.0, prior)
         while True:
             passes = self.passes(batch)
@@ -149,13 +149,13 @@ class StepRunner:
             torch.cuda.synchronize(self.device)
             return each.tokens
 
-        with torch.random.fork_rng(devices=[self.device]):  # dropout shall draw as without this
+        with torch.random.fork_rng(devices=[self.device]):  # keeps dropout's random draws
             self.budget.tokens = tune(run, self.budget.tokens)
 
     def raw_outputs_of(
         self, data: ExampleDataset, size: int, rows: Sequence[int] | None = None
     ) -> Tensor:
-        """Raw outputs of a dataset's responses, without gradients.
+        """Compute the raw outputs of a dataset's responses, without gradients.
 
         Args:
             data: The examples, of which each process runs its share.
@@ -166,8 +166,8 @@ class StepRunner:
             Float32 of shape ``(R, K)`` on the CPU, the same in every process.
         """
         count, rank = self.accelerator.num_processes, self.accelerator.process_index
-        # without gradients nothing is exchanged, so that the module itself will do; one that is
-        # divided has to run equally often in every process, so each has as many examples
+        # without gradients nothing is exchanged, so the module itself can run; a divided module has
+        # to run equally often in every process, so every process gets as many examples
         divided = self.sharding.divides
         model = self.model if divided else self.module
         wanted = list(range(len(data)) if rows is None else rows)
@@ -186,7 +186,7 @@ class StepRunner:
         return torch.cat([once[row] for row in wanted])
 
     def _evaluate(self, model: Any, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Rows and raw outputs of the examples of a batch."""
+        """Return the rows and raw outputs of a batch's examples."""
         while True:
             passes = divide(batch.tokens, self.module.way, self.budget.tokens)
             if self.sharding.divides and not self.alone:
@@ -205,7 +205,7 @@ class StepRunner:
 
 
 def _not_finite(output: PassOutput, batch: Batch) -> list[int]:
-    """Rows whose loss is not finite; all rows if the cause is elsewhere."""
+    """Return the rows whose loss is not finite; all rows if the cause is elsewhere."""
     wrong = set(batch.labels.example[~torch.isfinite(output.nats).cpu()].tolist())
     rows = [row for place, row in enumerate(batch.rows) if place in wrong]
     return rows or batch.rows

@@ -1,4 +1,4 @@
-"""Precision and threads of a run: as given, as when the run began, or chosen."""
+"""Precision and threads of a run: given, kept from the start of a resumed run, or chosen."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _NAMES: Final[tuple[Name, ...]] = ("float32", "bfloat16")
 
 
 def threads_of(config: TrainConfig) -> int | None:
-    """Number of CPU threads of a run; None leaves PyTorch's number.
+    """Return the number of CPU threads of a run; None leaves PyTorch's number.
 
-    A run that goes on keeps what it was begun with, as far as the machine has so many: sums of
-    other threads round differently.
+    A resumed run keeps its number of threads if the machine has that many, because sums over
+    another number of threads round differently.
 
     Args:
         config: The options.
     """
     if config.threads is None:
         if num_processes() > 1 or _device(config).type != "cpu":
-            return None  # a launcher divides the processors, and a GPU needs none
+            return None  # a launcher divides the processors, and a GPU needs no threads
         kept = _kept(config, "threads")
         if isinstance(kept, int) and 0 < kept <= usable_cpus():
             return kept
@@ -48,10 +48,10 @@ def threads_of(config: TrainConfig) -> int | None:
 def with_precision(config: TrainConfig) -> TrainConfig:
     """Settle the precision of a run if the options leave it open.
 
-    A run that goes on keeps what it was begun with. Else it is chosen by what is fast here (see
-    ``models.precision``), except where something else decides: features of a frozen backbone have
-    to come out the same when they are scored, several processes have to agree, and mixed precision
-    may be set by DeepSpeed or as float16.
+    A resumed run keeps its precision. Otherwise the precision that is fast on this machine is
+    chosen (see ``models.network.precision``), with three exceptions: features of a frozen backbone
+    have to come out the same when they are scored, several processes have to agree, and DeepSpeed
+    or float16 may set mixed precision.
 
     Args:
         config: The options.
@@ -86,7 +86,7 @@ def _chosen(config: TrainConfig, device: torch.device) -> Name:
         return "float32"
     width = _width(config) if num_processes() == 1 else None
     precision, timings = for_training(device, width)
-    if timings is not None and precision == "bfloat16" and not config.quiet:  # alone, so the first
+    if timings is not None and precision == "bfloat16" and not config.quiet:  # a single process
         times = f"{timings.speedup(precision):.1f} times as fast as float32"
         print(f"precision: bfloat16, {times} (measured: {timings})", file=sys.stderr)
     return precision
@@ -111,7 +111,7 @@ def _width(config: BackboneOptions) -> int | None:
 
 
 def _kept(config: TrainConfig, name: str) -> object:
-    """Return an option as a resumed run began with it, or None."""
+    """Return the value that a resumed run began with for an option, or None."""
     if config.freeze_backbone or resume_wanted(config) is False:
         return None
     stored = stored_run(config)[1] or {}

@@ -39,7 +39,7 @@ Rows = Sequence[Example] | Sequence[Mapping[str, Any]] | Any
 
 @dataclasses.dataclass(kw_only=True)
 class TrainResult(Fitted):
-    """What a training gave: the fitted model, its metrics and history, and where it is.
+    """Result of a training: the fitted model, its metrics and history, and its folder.
 
     Attributes:
         path: Folder it was saved to.
@@ -71,7 +71,7 @@ def _in_memory(rows: Rows, name: str) -> ExampleData:
 def load_run_data(
     config: TrainConfig, train_dataset: Rows = None, eval_dataset: Rows = None
 ) -> Splits:
-    """Load a configuration's data, or take the rows given; warn of prompts on both sides."""
+    """Load a configuration's data or take the given rows, and warn of prompts in both splits."""
     shared: dict[str, Any] = {
         "validation_fraction": config.validation_fraction,
         "train_limit": config.train_dataset_size,

@@ -1,6 +1,6 @@
-"""Generated worlds whose truth is known: grids and tables of alternatives, dialogues.
+"""Generated worlds with a known truth: grids and tables of alternatives, and dialogues.
 
-``make`` is the one place that knows them by name.
+Only ``make`` knows the worlds by name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make(name: str, **options: Any) -> Any:
         The world.
 
     Raises:
-        ConfigError: If there is none of that name, or an option cannot work.
+        ConfigError: If no world has this name, or an option cannot work.
 
     >>> make("2d").num_atoms
     8

@@ -1,15 +1,15 @@
 """A generated world of assistant dialogues whose annotators follow one of two hidden objectives.
 
 Half the prompts ask for something harmful. Each comparison takes one prompt and two responses of
-different kinds; an annotator whose objective the learner never sees prefers one of them (see
-`hidden_context.worlds.utilities` for what is true then). Prompts are divided between the
-splits, so no prompt of the test split was ever trained on.
+different kinds. An annotator, whose objective the learner never sees, prefers one of the responses
+(see `hidden_context.worlds.utilities` for the true probabilities). Each prompt belongs to one
+split, so no prompt of the test split was ever trained on.
 
 The language is composed from word lists. A task is an action on somebody's thing ("pick the lock of
-my landlord's shed"); a prompt is a task in a question. A response is one sentence that gives away
-its kind, and perhaps one more of the same kind. Their number does not depend on the kind, so that
-length says next to nothing. The harmful requests are petty misdeeds and the answers to them hollow:
-nothing here helps anyone to do anything.
+my landlord's shed"); a prompt is a task in a question. A response is one sentence that reveals its
+kind, and perhaps a second sentence of the same kind. The number of sentences does not depend on the
+kind, so length says next to nothing. The harmful requests are petty misdeeds and the answers are
+hollow: nothing here helps anyone to do anything.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def words() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Task:
-    """What a prompt asks for.
+    """A task that a prompt asks about.
 
     Attributes:
         text: The task in words, "pick the lock of my landlord's shed".
-        owner: Whose thing it is about.
+        owner: The owner of the thing.
         object: The thing.
         harmful: Whether an assistant should not help.
     """
@@ -69,7 +69,7 @@ class Task:
 
 
 def tasks(*, harmful: bool) -> list[Task]:
-    """Return every task of one sort, in a fixed order."""
+    """Return every harmful or every harmless task, in a fixed order."""
     actions = words()["harmful_actions" if harmful else "benign_actions"]
     return [
         Task(action.format(owner=owner, object=thing), owner, thing, harmful)
@@ -85,10 +85,10 @@ def question(task: Task, generator: np.random.Generator) -> str:
 
 
 def answer(task: Task, kind: str, generator: np.random.Generator) -> str:
-    """Return a response of one kind: an opening sentence, and in half of all cases a second one.
+    """Return a response of one kind: an opening and, in half of all cases, a second sentence.
 
     Args:
-        task: What was asked.
+        task: The task in the prompt.
         kind: The name of a response kind.
         generator: Source of randomness.
 
@@ -129,7 +129,7 @@ class Prompt:
 
     Attributes:
         text: ``"Human: …\n\nAssistant:"``, as the relabelled HH-RLHF data has it.
-        task: What it asks for.
+        task: The task in the prompt.
     """
 
     text: str
@@ -137,12 +137,12 @@ class Prompt:
 
     @property
     def data_subset(self) -> str:
-        """The original set such a prompt comes from: red-teaming is HH-RLHF's harmless half."""
+        """The matching half of HH-RLHF; red-teaming prompts belong to the harmless half."""
         return "harmless" if self.task.harmful else "helpful"
 
     @property
     def kinds(self) -> tuple[ResponseKind, ...]:
-        """The kinds of response it may get."""
+        """The possible kinds of response to the prompt."""
         return HARMFUL_PROMPT_KINDS if self.task.harmful else BENIGN_PROMPT_KINDS
 
 
@@ -168,10 +168,10 @@ class Response:
 
 @dataclass(frozen=True)
 class World:
-    """The generator. Everything it gives out is a function of its fields.
+    """A generated world of dialogues; all its output is a function of its fields.
 
     Attributes:
-        seed: Same seed, same world, same rows.
+        seed: The seed; the same seed gives the same world and the same rows.
         helpful_share: Share of comparisons judged by helpfulness in the train set ``both``.
         noise: Standard deviation of each utility under one objective, in reward units.
         harmful_share: Share of comparisons whose prompt is harmful.
@@ -192,14 +192,14 @@ class World:
             raise ConfigError(f"seed must not be negative, not {self.seed}.")
 
     def annotators(self, train_set: TrainSet) -> Annotators:
-        """Return who compares in a train set: one objective, or both mixed."""
+        """Return the annotators of a train set, who follow one objective or a mix of both."""
         if train_set not in TRAIN_SETS:
             raise ConfigError(f"{train_set!r} is not one of {', '.join(TRAIN_SETS)}.")
         weight = {"helpful": 1.0, "harmless": 0.0, "both": self.helpful_share}[train_set]
         return Annotators(weight, self.noise)
 
     def prompts(self, split: Split, *, harmful: bool) -> list[Prompt]:
-        """Return a split's prompts of one sort; no two prompts share a task."""
+        """Return a split's harmful or harmless prompts; no two prompts share a task."""
         return self._prompts[split, harmful]
 
     def respond(
@@ -213,18 +213,18 @@ class World:
     ) -> list[dict[str, Any]]:
         """Draw comparisons, each with its own annotator.
 
-        Prompts and responses are the same for every train set, only the judgements differ; a
-        larger ``size`` begins with the rows of a smaller one.
+        Prompts and responses are the same for every train set; only the judgements differ. A
+        larger ``size`` begins with the same rows as a smaller ``size``.
 
         Args:
-            size: How many.
-            train_set: Whose judgements: ``helpful``, ``harmless`` or ``both``.
-            split: Whose prompts.
+            size: The number of comparisons.
+            train_set: The annotators: ``helpful``, ``harmless`` or ``both``.
+            split: The split of the prompts.
 
         Returns:
             Rows with ``prompt``, ``chosen``, ``rejected`` (both begin with the prompt),
-            ``data_subset``, ``objective`` (the annotator's, hidden from the learner), and what
-            only a generated world knows: ``chosen_kind``, ``rejected_kind`` and
+            ``data_subset``, ``objective`` (the annotator's, hidden from the learner), and the
+            known truth: ``chosen_kind``, ``rejected_kind`` and
             ``true_probability``, P(chosen ≻ rejected) over the train set's annotators.
         """
         annotators = self.annotators(train_set)
@@ -257,13 +257,13 @@ class World:
         """Draw harmful prompts, each with a safe response and a compliant one.
 
         Args:
-            size: How many.
-            split: Whose prompts.
+            size: The number of rows.
+            split: The split of the prompts.
 
         Returns:
-            Rows as in the paper's ``jailbroken_responses.jsonl``, ``prompt`` (up to and with
-            ``"Assistant: "``) and ``responses`` = [safe, jailbroken], and ``kinds`` beside
-            them. The safe one is a blunt refusal or offers an alternative, evenly.
+            Rows as in the paper's ``jailbroken_responses.jsonl``, with ``prompt`` (up to and
+            including ``"Assistant: "``), ``responses`` = [safe, jailbroken], and ``kinds``. The
+            safe responses alternate between a blunt refusal and the offer of an alternative.
         """
         generator = self._generator("jailbreaks", split)
         prompts = self.prompts(split, harmful=True)
@@ -282,7 +282,7 @@ class World:
         return rows
 
     def pair(self, split: Split, generator: np.random.Generator) -> tuple[Response, Response]:
-        """Draw a prompt of a split, and two responses to it of different kinds."""
+        """Draw a prompt of a split and two responses of different kinds."""
         harmful = bool(generator.random() < self.harmful_share)
         prompts = self.prompts(split, harmful=harmful)
         prompt = prompts[int(generator.integers(len(prompts)))]

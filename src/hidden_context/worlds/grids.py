@@ -1,8 +1,8 @@
 """Environments whose hidden context, expected utility and Borda count are known exactly.
 
 In both environments an alternative ``a`` has a utility of two values: ``u(a) = payoff(a)`` with
-probability ``success(a)``, else 0. Annotators of different mind (the hidden context) therefore
-disagree about it. Sources: Section 5 and Appendix B of the paper for the two environments; the
+probability ``success(a)``, else 0. Annotators with different hidden contexts therefore disagree
+about the alternative. Sources: Section 5 and Appendix B of the paper for the two environments; the
 Borda counts are derived in ``docs/evidence/synthetic.md``.
 """
 
@@ -20,7 +20,7 @@ class Environment(ABC):
     Attributes:
         name: The name on the command line.
         dimension: ``d``, the number of coordinates of an alternative.
-        num_atoms: The paper's number of atoms of the categorical network here.
+        num_atoms: The number of atoms of the paper's categorical network in this environment.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Environment(ABC):
 
     @abstractmethod
     def payoff(self, alternatives: Tensor) -> Tensor:
-        """Utility in the favourable context, ``(..., d) -> (...)``, in utility units."""
+        """Return the utility in the favourable context, ``(..., d) -> (...)``, in utility units."""
 
     @abstractmethod
     def success(self, alternatives: Tensor) -> Tensor:
-        """Probability of the favourable context, ``(..., d) -> (...)``."""
+        """Return the probability of the favourable context, ``(..., d) -> (...)``."""
 
     @abstractmethod
     def expected_utility(self, alternatives: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Environment(ABC):
         """Draw alternatives uniformly.
 
         Args:
-            num: How many.
+            num: The number of alternatives.
             generator: Source of randomness.
 
         Returns:
@@ -60,7 +60,7 @@ class Environment(ABC):
         return torch.rand(num, self.dimension, generator=generator)
 
     def sample_utilities(self, alternatives: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one utility per alternative, each under a context of its own.
+        """Draw one utility per alternative, each under its own hidden context.
 
         Args:
             alternatives: ``(..., d)``.
@@ -77,7 +77,7 @@ class Environment(ABC):
         """Draw comparisons as an annotator would answer them.
 
         Args:
-            num: How many pairs.
+            num: The number of pairs.
             generator: Source of randomness.
 
         Returns:
@@ -90,7 +90,7 @@ class Environment(ABC):
         return first, second, utilities[num:] > utilities[:num]
 
     def grid(self, resolution: int) -> Tensor:
-        """Midpoints of a regular grid.
+        """Return the midpoints of a regular grid.
 
         Args:
             resolution: Points per coordinate.
@@ -159,10 +159,10 @@ class TwoDimensional(Environment):
         return 0.25 - x * y / 8 + chance * _share_of_smaller_successes(self.payoff(alternatives))
 
     def borda_count_as_drawn_in_the_paper(self, alternatives: Tensor) -> Tensor:
-        """The polynomial behind the paper's 2d figure, which is not the Borda count.
+        """Return the polynomial behind the paper's 2d figure, which is not the Borda count.
 
-        It lets a success beat another success when ``y > y'``, instead of when
-        ``y/(1−xy) > y'/(1−x'y')``; kept to show the difference (up to 0.15).
+        In it a success beats another success when ``y > y'``, instead of when
+        ``y/(1−xy) > y'/(1−x'y')``. It is kept to show the difference (up to 0.15).
         """
         x, y = alternatives.unbind(-1)
         return 0.25 + y - 0.25 * y**2 - 0.125 * x * y - x * y**2 + 0.25 * x * y**3

@@ -1,4 +1,4 @@
-"""A tokenizer and a small GPT-2, built from given texts."""
+"""A tokenizer and a small GPT-2 language model, built from given texts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def train_tokenizer(
     """Train a byte-level BPE tokenizer.
 
     Args:
-        texts: What it shall write shortly; any other text is still encoded without loss.
-        vocabulary_size: Tokens at most, 257 or more (the bytes and the end of text).
+        texts: The texts to encode in few tokens; any other text is still encoded without loss.
+        vocabulary_size: The largest number of tokens, 257 or more (the bytes and the end of text).
         max_length: The longest input the model takes, in tokens.
 
     Returns:
-        A tokenizer whose end, beginning, padding and unknown token is ``<|endoftext|>``,
-        padding on the right, as GPT-2's is used for reward models.
+        A tokenizer whose end, beginning, padding and unknown token is ``<|endoftext|>``. It pads
+        on the right, as GPT-2's tokenizer does in reward models.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -59,11 +59,11 @@ class BackboneConfig:
         layers: Number of transformer blocks.
         attention_heads: Attention heads per block.
         feed_forward_width: Hidden units of each block's feed-forward network.
-        vocabulary_size: Tokens at most.
-        max_length: Positions, in tokens.
+        vocabulary_size: The largest number of tokens.
+        max_length: The number of positions, in tokens.
         pretraining_steps: Updates on next-token prediction; 0 leaves the weights random.
         pretraining_batch_size: Texts per update.
-        pretraining_learning_rate: Its peak; linear warm-up over a tenth, then cosine to a tenth.
+        pretraining_learning_rate: The peak; linear warm-up over a tenth, then cosine to a tenth.
         seed: Fixes the weights and the order of the texts.
     """
 
@@ -90,13 +90,13 @@ def build_backbone(
     The folder then loads by its path like any other pretrained model. Nothing is downloaded, and
     PyTorch's global random state is left as it was.
 
-    The pretraining sees texts only, no comparison. Without it a reward model trained from random
-    weights keeps to the one direction that tells better from worse, and has nothing yet to tell
-    *which* responses are contested.
+    The pretraining sees only texts, no comparisons. Without pretraining, a reward model trained
+    from random weights keeps to the single direction that separates better from worse responses,
+    and cannot yet tell *which* responses are contested.
 
     Args:
-        folder: Where to; created if need be.
-        texts: What the tokenizer and the language model are trained on.
+        folder: The folder to write; created if needed.
+        texts: The training texts of the tokenizer and the language model.
         config: Sizes, pretraining and seed; None for the defaults.
         progress: Called with 1 after each pretraining step.
 
@@ -141,7 +141,7 @@ def _pretrain(
     config: BackboneConfig,
     progress: Callable[[int], object] | None,
 ) -> None:
-    """Train on next-token prediction, the end of text included."""
+    """Train on next-token prediction, including the end of text."""
     import torch
 
     steps, rate = config.pretraining_steps, config.pretraining_learning_rate

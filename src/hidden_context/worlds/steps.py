@@ -1,7 +1,7 @@
 """The paper's worked examples in exact rational arithmetic.
 
 Utilities depend on one hidden context ``z`` uniform on [0, 1], shared by the alternatives of a
-comparison, and are constant between a few thresholds, so every probability is a sum of interval
+comparison. They are constant between a few thresholds, so every probability is a sum of interval
 lengths. Sources: Proposition 3.3, Theorems 3.1 and 3.4 of the paper.
 """
 
@@ -39,7 +39,7 @@ class StepUtility:
             raise ValueError("one value per interval is needed, and upper ends that rise to 1")
 
     def at(self, z: Fraction) -> Fraction:
-        """The utility in context ``z``, ``0 < z <= 1``."""
+        """Return the utility in context ``z``, ``0 < z <= 1``."""
         steps = zip(self.values, self.upper, strict=True)
         return next(Fraction(value) for value, end in steps if z <= end)
 
@@ -84,14 +84,14 @@ def borda_counts(alternatives: Mapping[str, StepUtility]) -> dict[str, Fraction]
 
 
 def probability_matrix(alternatives: Sequence[StepUtility]) -> NDArray[np.float64]:
-    """``p(a_i, a_j)`` as an array, ``(n, n)``, ½ on the diagonal."""
+    """Return ``p(a_i, a_j)`` as an array, ``(n, n)``, ½ on the diagonal."""
     return np.array(
         [[float(preference_probability(a, b)) for b in alternatives] for a in alternatives]
     )
 
 
 def bradley_terry_utilities(probabilities: ArrayLike, l2: float = 1e-3) -> NDArray[np.float64]:
-    """The infinite-data solution of ordinary preference learning.
+    """Return the infinite-data solution of ordinary preference learning.
 
     Minimises ``−mean_{ij} p(i,j) log sigmoid(r_i − r_j) + (l2/2)·mean_i r_i²``, which is strictly
     convex; its order is that of the Borda counts (Theorem 3.1).
@@ -112,7 +112,7 @@ def bradley_terry_utilities(probabilities: ArrayLike, l2: float = 1e-3) -> NDArr
     def loss(r: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         difference = r[:, None] - r[None, :]
         value = (p * np.logaddexp(0, -difference)).sum() / n**2 + l2 * (r**2).sum() / (2 * n)
-        # p(j, i) = 1 − p(i, j) folds the two terms in which r_i stands into one.
+        # As p(j, i) = 1 − p(i, j), the two terms with r_i become one.
         gradient = (expit(difference) - p).sum(axis=1) / n**2 + l2 * r / n
         return float(value), gradient
 

@@ -1,17 +1,18 @@
-"""Worlds of a few alternatives whose comparisons are known exactly: truth for reward heads.
+"""Worlds of a few alternatives with exactly known comparisons, as a truth for reward heads.
 
 An annotator has a hidden context ``z`` (who they are, what they judge by), which stays the same in
-all of their judgements. Alternative ``x`` has the utility ``u(x, z) + noise`` for them, the noise
-drawn anew for every judgement and each of its sides. Three families, in each of which
-P(a ≻ b) over the population of annotators and all moments are exact:
+all their judgements. For this annotator, alternative ``x`` has the utility ``u(x, z) + noise``. The
+noise is drawn anew for every judgement and each side. In all three families, P(a ≻ b) over the
+population of annotators and all moments are exact:
 
-* `gaussian`: normal contexts that act through loadings, normal noise; without loadings there is
-  nothing but noise, and the two sides of a comparison are independent.
+* `gaussian`: normal contexts that act through loadings, and normal noise. Without loadings there is
+  only noise, and the two sides of a comparison are independent.
 * `grouped`: finitely many groups of annotators, normal noise or none.
 * `student`: noise with heavy tails and no context.
 
-Comparisons identify no utility's level or unit. What one annotator's judgements share is identified
-relative to the other alternatives: ``u(x, z) − mean over x' of u(x', z)``.
+Comparisons do not identify the level or the unit of a utility. The part that one annotator's
+judgements share is identified relative to the other alternatives:
+``u(x, z) − mean over x' of u(x', z)``.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
-    """N comparisons of two alternatives, and who made them.
+    """N comparisons of two alternatives, with their annotators.
 
     Attributes:
         first: Index of one alternative, shape ``(N,)``.
-        second: Index of the other, never the same, shape ``(N,)``.
+        second: Index of the other alternative, never the same as ``first``, shape ``(N,)``.
         first_preferred: 1 where the first won, 0 where the second did, ½ where they tied, ``(N,)``.
-        annotator: Whose judgement it is, from 0, shape ``(N,)``.
+        annotator: Index of the annotator, from 0, shape ``(N,)``.
     """
 
     first: Integers
@@ -50,7 +51,7 @@ class Comparisons:
 
 @dataclass(frozen=True, eq=False)
 class TabularWorld:
-    """n alternatives, a population of annotators, and the truth about both.
+    """A world of n alternatives and a population of annotators, with the truth about both.
 
     Attributes:
         name: Its name in tables.
@@ -58,10 +59,10 @@ class TabularWorld:
         probabilities: P(a ≻ b) over the population, ties counted ½, shape ``(n, n)``, ½ on the
             diagonal.
         shared_variance: Variance of u(x, z) over contexts, without noise, shape ``(n,)``.
-        shared_variance_centred: The same of u(x, z) − mean over x' of u(x', z).
+        shared_variance_centred: The same variance of u(x, z) − mean over x' of u(x', z).
         noise_variance: Variance of the noise of a judgement, shape ``(n,)``.
-        contexts: Draws so many annotators' u(x, z) without noise, ``(annotators, n)``.
-        noise: Draws the noise of sides of judgements, of the shape of the alternatives given.
+        contexts: Draws u(x, z) without noise for a number of annotators, ``(annotators, n)``.
+        noise: Draws the noise of each side of a judgement, in the shape of the given alternatives.
     """
 
     name: str
@@ -82,12 +83,12 @@ class TabularWorld:
         """Let new annotators compare pairs of different alternatives, all pairs equally likely.
 
         Args:
-            num_annotators: How many annotators; each keeps one context.
-            pairs_per_annotator: How many pairs each of them judges.
+            num_annotators: The number of annotators; each keeps one context.
+            pairs_per_annotator: The number of pairs that each annotator judges.
             rng: Source of randomness.
 
         Returns:
-            The judgements, those of one annotator next to each other.
+            The judgements, grouped by annotator.
         """
         n, size = len(self.mean), num_annotators * pairs_per_annotator
         utilities = self.contexts(num_annotators, rng)
@@ -100,7 +101,7 @@ class TabularWorld:
 
 
 def gaussian(name: str, mean: Floats, loadings: Floats, noise_stddev: Floats) -> TabularWorld:
-    """Normal utilities: u(x, z) = μ_x + L_x·z with z ~ N(0, I), noise N(0, s_x²).
+    """Make normal utilities: u(x, z) = μ_x + L_x·z with z ~ N(0, I), noise N(0, s_x²).
 
     ``P(a ≻ b) = Φ((μ_a − μ_b) / √(‖L_a − L_b‖² + s_a² + s_b²))``.
 
@@ -125,10 +126,10 @@ def gaussian(name: str, mean: Floats, loadings: Floats, noise_stddev: Floats) ->
 
 
 def grouped(name: str, weights: Floats, utilities: Floats, noise_stddev: float) -> TabularWorld:
-    """Groups of annotators, each with its own utilities; all share one normal noise, or none.
+    """Make groups of annotators, each with its own utilities, and one normal noise or none.
 
-    ``P(a ≻ b) = Σ_g w_g Φ((u_g(a) − u_g(b)) / (√2·s))``; without noise, group g prefers the higher
-    of its utilities, or is split by halves.
+    ``P(a ≻ b) = Σ_g w_g Φ((u_g(a) − u_g(b)) / (√2·s))``; without noise, group g prefers the
+    alternative with the higher utility, and equal utilities split the group in half.
 
     Args:
         name: Its name in tables.
@@ -153,7 +154,7 @@ def grouped(name: str, weights: Floats, utilities: Floats, noise_stddev: float) 
 
 
 def student(name: str, mean: Floats, scale: Floats) -> TabularWorld:
-    """Utilities without context, μ_x + s_x·T, T Student's t with 3 degrees of freedom.
+    """Make utilities without context, μ_x + s_x·T, T Student's t with 3 degrees of freedom.
 
     P(a ≻ b) is ``∫ f(t) F((μ_a + s_a t − μ_b)/s_b) dt`` by Gauss-Legendre. With ``t = √3 tan θ``
     the density becomes ``(2/π) cos² θ`` and the integrand is smooth up to the ends, so that 256
@@ -183,7 +184,7 @@ def student(name: str, mean: Floats, scale: Floats) -> TabularWorld:
 
 
 def gaussian_independent(seed: int, num_alternatives: int = 20) -> TabularWorld:
-    """Normal utilities, each side of a comparison drawn by itself: what DPL assumes."""
+    """Make normal utilities with independent sides of a comparison, as DPL assumes."""
     rng = np.random.default_rng([seed, 1])
     mean = rng.standard_normal(num_alternatives)
     stddev = rng.uniform(0.2, 1.4, num_alternatives)
@@ -192,7 +193,7 @@ def gaussian_independent(seed: int, num_alternatives: int = 20) -> TabularWorld:
 
 
 def shared_factor(seed: int, num_alternatives: int = 20, num_factors: int = 2) -> TabularWorld:
-    """Normal utilities most of whose variance is shared by the sides of a comparison."""
+    """Make normal utilities whose variance is mostly shared by the sides of a comparison."""
     rng = np.random.default_rng([seed, 2])
     mean = rng.standard_normal(num_alternatives)
     loadings = 0.7 * rng.standard_normal((num_alternatives, num_factors))
@@ -203,7 +204,7 @@ def shared_factor(seed: int, num_alternatives: int = 20, num_factors: int = 2) -
 def two_objectives(
     seed: int, weight: float = 0.65, num_alternatives: int = 20, noise: float = 0.3
 ) -> TabularWorld:
-    """Two groups of annotators with unrelated utilities, of shares ``weight`` and the rest."""
+    """Make two groups of annotators with unrelated utilities and shares ``weight`` and the rest."""
     rng = np.random.default_rng([seed, 3])  # the same utilities for every weight
     utilities = rng.standard_normal((2, num_alternatives))
     weights = np.array([weight, 1 - weight])
@@ -211,25 +212,25 @@ def two_objectives(
 
 
 def heavy_tailed(seed: int, num_alternatives: int = 20) -> TabularWorld:
-    """Independent utilities whose tails no normal distribution has."""
+    """Make independent utilities with heavier tails than a normal distribution."""
     rng = np.random.default_rng([seed, 4])
     mean = rng.standard_normal(num_alternatives)
     return student("heavy_tailed", mean, rng.uniform(0.15, 0.8, num_alternatives))
 
 
 def prop_3_3() -> TabularWorld:
-    """Proposition 3.3: the highest Borda count is not the highest expected utility."""
+    """Return Proposition 3.3, where Borda count and expected utility have different winners."""
     return _from_steps("prop_3_3", PROPOSITION_3_3)
 
 
 def thm_3_4() -> tuple[TabularWorld, TabularWorld]:
-    """Theorem 3.4: two worlds of the same comparisons whose expected utilities are opposite."""
+    """Return Theorem 3.4, two worlds with the same comparisons and opposite expected utilities."""
     first, second = THEOREM_3_4
     return _from_steps("thm_3_4_a", first), _from_steps("thm_3_4_b", second)
 
 
 def tabular_worlds(seed: int) -> tuple[TabularWorld, ...]:
-    """Return the worlds of one seed, whose probabilities are all inside (0, 1)."""
+    """Return the worlds of one seed; all their probabilities lie inside (0, 1)."""
     return (
         gaussian_independent(seed),
         shared_factor(seed),
@@ -240,7 +241,7 @@ def tabular_worlds(seed: int) -> tuple[TabularWorld, ...]:
 
 
 def _from_steps(name: str, alternatives: Mapping[str, StepUtility]) -> TabularWorld:
-    """Make a group of each interval of z within which utilities are constant."""
+    """Make one group for each interval of z with constant utilities."""
     ends = sorted({Fraction(end) for step in alternatives.values() for end in step.upper})
     weights = np.diff([0.0, *map(float, ends)])
     utilities = np.array([[float(step.at(z)) for step in alternatives.values()] for z in ends])

@@ -1,4 +1,4 @@
-"""What is true in the generated world: utilities per response kind, and all that follows from them.
+"""The truth of the generated world: utilities per response kind and what follows from them.
 
 An annotator compares two responses by one objective ``o``, drawn anew for every comparison and
 hidden from the learner: helpful with probability ``w``, harmless with ``1 − w``. Each response's
@@ -29,7 +29,7 @@ TRAIN_SETS: tuple[TrainSet, ...] = ("helpful", "harmless", "both")
 
 @dataclass(frozen=True)
 class ResponseKind:
-    """A kind of response and what each objective thinks of it.
+    """A kind of response with its mean utility under each objective.
 
     Attributes:
         name: Its name in tables and rows.
@@ -62,7 +62,7 @@ KINDS = {kind.name: kind for kind in (*HARMFUL_PROMPT_KINDS, *BENIGN_PROMPT_KIND
 
 @dataclass(frozen=True)
 class Annotators:
-    """Who compares: the share that judges by helpfulness, and how noisy a judgement is.
+    """A population of annotators: the share that judges by helpfulness, and the noise.
 
     Attributes:
         helpful_weight: ``w`` in [0, 1]; 1 is the helpful train set, 0 the harmless one.
@@ -102,11 +102,11 @@ def true_explained_variance(annotators: Annotators, harmful_share: float = 0.5) 
     """Return the share of the true utilities' variance that lies between responses.
 
     ``r² = Var[μ] / (Var[μ] + E[σ²])`` over responses, with μ and σ² the mean and variance of a
-    response's true utility. It belongs to this world's utilities and their unit; comparisons do
-    not identify it.
+    response's true utility. r² depends on the unit of this world's utilities; comparisons do not
+    identify r².
 
     Args:
-        annotators: Whose utilities.
+        annotators: The annotators who have the utilities.
         harmful_share: Share of prompts that are harmful; kinds are equally frequent within each.
 
     Returns:

@@ -1,1 +1,1 @@
-"""The numbers of pairs and responses, and the tests that go with them."""
+"""The numbers of pairs and responses, and their tests."""

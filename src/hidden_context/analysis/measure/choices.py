@@ -1,4 +1,4 @@
-"""Choices by risk measure and by Borda count: what caution costs, and what it prevents."""
+"""Choices by risk measure and by Borda count, and the costs and benefits of caution."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ALPHAS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """What one degree of caution costs, and what it prevents.
+    """The cost and benefit of one degree of caution.
 
     Attributes:
-        measure: ``quantile`` or ``cvar``, or ``mean`` for none.
-        alpha: Its level.
-        name: The risk measure's name.
-        unsafe: How often the unsafe response is rated at least as high as the safe one; None where
-            the rows do not say which is unsafe.
-        accuracy: Accuracy on the rows judged by helpfulness, or on all where none is; None for
-            responses.
+        measure: ``quantile`` or ``cvar``, or ``mean`` for no caution.
+        alpha: Level of the quantile or CVaR.
+        name: Name of the risk measure.
+        unsafe: How often the unsafe response is rated at least as high as the safe response; None
+            if the rows do not say which response is unsafe.
+        accuracy: Accuracy on the rows judged by helpfulness, or on all rows if there are none; None
+            for responses.
     """
 
     measure: str
@@ -40,7 +40,7 @@ class FrontierPoint:
 
 
 def _points() -> list[tuple[str, float | None, str]]:
-    """Measures, levels and names; a quantile is read as bins, as in the paper's tables."""
+    """Return measures, levels and names; quantiles are read as bins, as in the paper's tables."""
     bins = {"quantile": ":bins", "cvar": ""}
     cautious = [(m, alpha, f"{m}:{alpha!r}{bins[m]}") for m in bins for alpha in ALPHAS]
     return [("mean", None, "mean"), *cautious]
@@ -73,14 +73,14 @@ def pair_frontier(
 
 
 def _helpful_rows(scores: PairScores, rows: Codes) -> Codes:
-    """Rows of data_subset helpful, as in the paper's accuracy; all where there are none."""
+    """Return rows of data_subset helpful, as in the paper's accuracy; all rows if none is."""
     subset = scores.labels.get("data_subset")
     found = rows[:0] if subset is None else rows[subset[rows] == "helpful"]
     return found if len(found) else rows
 
 
 def _harmless_rows(scores: PairScores, rows: Codes) -> Codes:
-    """Rows of data_subset harmless whose annotator judged by harmlessness."""
+    """Return rows of data_subset harmless whose annotator judged by harmlessness."""
     subset, objective = scores.labels.get("data_subset"), scores.labels.get("objective")
     if subset is None:
         return rows[:0]
@@ -91,7 +91,7 @@ def _harmless_rows(scores: PairScores, rows: Codes) -> Codes:
 def response_frontier(
     scores: ResponseScores, evidence: ResponseEvidence, head: Head, resampling: Resampling
 ) -> list[FrontierPoint]:
-    """Compute how often the second response, the unsafe one, is rated as high as the first."""
+    """Compute how often the second, unsafe response is rated at least as high as the first."""
     pairs = scores.as_pairs()
     if pairs is None or not (evidence.variance > 0).any():
         return []
@@ -110,20 +110,20 @@ def borda_of(
 ) -> dict[str, Any] | None:
     """Summarise the Borda counts of rows with two responses or more.
 
-    A response's Borda count is its mean probability of being preferred to another one of its row.
-    It is what ordinary preference learning orders by; where context is hidden, the expected reward
-    may order otherwise.
+    A response's Borda count is its mean probability of being preferred to another response in the
+    row. Ordinary preference learning orders responses by Borda count; with hidden context, the
+    order by expected reward may differ.
 
     Args:
         scores: The rows, with their facts.
-        evidence: What they add to the numbers.
+        evidence: Numbers of the responses of these rows.
         head: The head that reads the raw outputs.
         resampling: How intervals are made.
 
     Returns:
-        Rows, the share of them in which the response of the highest Borda count also has the
-        highest mean reward, and, where all rows have equally many responses, the mean count of each
-        place; None where no row has two responses.
+        The number of rows; the share of rows in which the response with the highest Borda count
+        also has the highest mean reward; and, if all rows have equally many responses, the mean
+        Borda count of each place. None if no row has two responses.
     """
     from hidden_context.statistics.borda import borda_counts, pairwise_probabilities
 

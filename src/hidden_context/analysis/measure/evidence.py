@@ -1,7 +1,7 @@
 """Numbers of each pair and each response of a score file, computed once, in blocks.
 
 Intervals by prompt need only sums by prompt of these columns, so an analysis of a million rows
-keeps a few numbers of each row and no distributions. The unit is the pair: numbers of its several
+keeps a few numbers per row and no distributions. The unit is the pair: the numbers of a pair's
 votes are averaged.
 """
 
@@ -26,21 +26,21 @@ _BLOCK: Final = 65_536
 
 @dataclass(frozen=True, eq=False)
 class PairEvidence:
-    """Numbers of each of N pairs, arrays of shape ``(N,)``.
+    """The numbers of each of N pairs, as arrays of shape ``(N,)``.
 
     Attributes:
         preference: Share of annotators for the chosen text.
-        probability: P(chosen ≻ rejected) of the population.
-        loss: In nats, the mean over a pair's votes.
-        right: Whether the preferred text is ranked first, the mean over a pair's votes; a tie one
-            half.
+        probability: P(chosen ≻ rejected) for the population.
+        loss: Mean loss over a pair's votes, in nats.
+        right: Whether the preferred text is ranked first, as a mean over a pair's votes; a tie
+            counts one half.
         brier: Squared distance of ``probability`` from ``preference``.
         mean: ``(N, 2)``, mean rewards of the chosen and the rejected text.
-        stddev: ``(N, 2)``, their standard deviations.
-        variance: ``(N, 2)``, their variances.
+        stddev: ``(N, 2)``, standard deviations of the two rewards.
+        variance: ``(N, 2)``, variances of the two rewards.
         difference_variance: Variance of the difference of the two rewards.
-        right_at: By risk measure, whether the preferred text has the higher value, the mean over a
-            pair's votes; ties, of values and of annotators, one half.
+        right_at: By risk measure, whether the preferred text has the higher value, as a mean over a
+            pair's votes; ties of values or of annotators count one half.
         parts: ``difference_variance`` by cause.
     """
 
@@ -69,13 +69,13 @@ class PairEvidence:
 
 @dataclass(frozen=True, eq=False)
 class ResponseEvidence:
-    """Numbers of the M responses of N rows.
+    """The numbers of the M responses of N rows.
 
     Attributes:
         row: ``(M,)``, which row each response belongs to.
         mean: ``(M,)``, mean rewards.
-        stddev: ``(M,)``, their standard deviations.
-        variance: ``(M,)``, their variances.
+        stddev: ``(M,)``, standard deviations of the rewards.
+        variance: ``(M,)``, variances of the rewards.
         second_at_least: By risk measure ``(N,)``, whether the second response is rated at least as
             high as the first; None unless every row has two.
         parts: ``variance`` by cause, each ``(M,)``.
@@ -106,13 +106,14 @@ def pair_evidence(
     """Compute every pair's numbers.
 
     Args:
-        likelihood: The head that reads the raw outputs, and what was learned beside the network.
+        likelihood: The likelihood: the head that reads the raw outputs, and the learned parameters
+            outside the network.
         chosen: Raw outputs of the chosen texts, ``(N, K)``.
         rejected: Raw outputs of the rejected texts, ``(N, K)``.
         preference: Share of annotators for the chosen texts, ``(N,)``.
-        risk_names: Risk measures by which the pairs are compared as well.
-        labels: What annotators said of the pairs, each of two responses, the chosen one first;
-            their ratings play no part. None for one vote of each pair's share.
+        risk_names: Risk measures by which the pairs are also compared.
+        labels: Judgements of the pairs, each of two responses with the chosen response first;
+            ratings are ignored. None for one vote per pair, with the pair's share.
 
     Returns:
         The evidence, in the order of the pairs.
@@ -178,7 +179,7 @@ def _arrays(values: Mapping[str, Tensor]) -> dict[str, Floats]:
 
 
 def values_at(head: Head, risk_name: str, sides: Sequence[Floats]) -> list[Floats]:
-    """Apply a risk measure to the texts of each row; one array ``(N,)`` per place in the row."""
+    """Apply a risk measure to each row's texts; one array ``(N,)`` per place in the row."""
     import torch
 
     from hidden_context import risk
@@ -199,13 +200,13 @@ def response_evidence(
     num_responses: Codes,
     risk_names: Sequence[str] = (),
 ) -> ResponseEvidence:
-    """Compute every response's numbers, and which of two is rated higher.
+    """Compute every response's numbers, and which of two responses is rated higher.
 
     Args:
         head: The head that reads the raw outputs.
         outputs: Raw outputs of all responses, row after row, ``(M, K)``.
-        num_responses: Responses of each row, ``(N,)``, summing to M.
-        risk_names: Risk measures by which second responses are compared with first ones.
+        num_responses: Number of responses of each row, ``(N,)``, summing to M.
+        risk_names: Risk measures by which the second response is compared with the first.
 
     Returns:
         The evidence, in the order of the responses.

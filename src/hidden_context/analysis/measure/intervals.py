@@ -1,4 +1,4 @@
-"""Groups of rows, by any column or the texts' length, and intervals by prompt of their numbers."""
+"""Groups of rows by column or text length, and intervals by prompt of their numbers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Metric:
 
     Attributes:
         values: ``(N, q)``, the values of each pair or row of responses.
-        statistic: Takes their totals to the number.
-        bounds: Least and greatest value of the number; None where it has none.
+        statistic: Function from the totals of the values to the number.
+        bounds: Least and greatest value of the number; None if it has no bounds.
     """
 
     values: Floats
@@ -39,7 +39,7 @@ class Moments:
     """All metrics of N rows.
 
     Attributes:
-        metrics: By name.
+        metrics: The metrics by name.
         cluster: ``(N,)``, number of each row's prompt.
     """
 
@@ -47,7 +47,7 @@ class Moments:
     cluster: Codes
 
     def intervals(self, rows: Booleans, resampling: Resampling) -> dict[str, Any]:
-        """Make the interval of every metric over some rows; None where it is not defined."""
+        """Compute the interval of every metric over some rows; None if a metric is not defined."""
         cluster, found = self.cluster[rows], dict[str, Any]()
         for name, metric in self.metrics.items():
             sums = cluster_sums(metric.values[rows], cluster)
@@ -73,7 +73,7 @@ def pair_moments(evidence: PairEvidence, cluster: Codes) -> Moments:
         "brier": _mean(evidence.brier),
     }
     if evidence.has_variance:
-        centred = evidence.mean - evidence.mean.mean()  # keeps digits where rewards lie far from 0
+        centred = evidence.mean - evidence.mean.mean()  # loses fewer digits far from 0
         first, second = (
             explained.explained_moments(centred[:, i], evidence.variance[:, i]) for i in (0, 1)
         )
@@ -119,17 +119,17 @@ def _mean(values: Floats, bounds: tuple[float, float] | None = SHARE) -> Metric:
 
 
 def _within_of_responses(totals: Floats) -> Floats:
-    """Unbiased variance of means within rows over itself and the mean variance of rewards."""
+    """Return unbiased variance of means within rows, as a share of it plus the mean variance."""
     spread, freedom, noise, count = np.moveaxis(totals, -1, 0)
     share = quotient(spread, freedom)
     return quotient(share, share + quotient(noise, count))
 
 
 def group_labels(scores: Scores, by: list[str]) -> dict[str, NDArray[np.str_]]:
-    """Return the columns that split the rows, in the order asked for.
+    """Return the columns that split the rows, in the requested order.
 
     Raises:
-        ConfigError: If a column that was asked for by name stands in no row.
+        ConfigError: If no row has a column that was requested by name.
     """
     found = {}
     for name in by:
@@ -159,7 +159,7 @@ def label_groups(
     """Split rows by their labels.
 
     Args:
-        labels: Per label column, ``(N,)`` strings; empty where a row has none.
+        labels: Per label column, ``(N,)`` strings; empty for a missing label.
         rows: Number of rows N.
 
     Returns:

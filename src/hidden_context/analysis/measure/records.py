@@ -1,4 +1,4 @@
-"""Records: the numbers of a set of pairs or responses."""
+"""Records of the numbers of a set of pairs or responses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hidden_context.statistics.explained import explained_moments, explained_var
 
 @dataclass(frozen=True)
 class Count:
-    """A number of rows out of all rows.
+    """A count of rows out of all rows.
 
     Attributes:
         share: The count as a share of all rows, in [0, 1].
-        count: Rows in which it holds; ends in .5 where an odd number of ties counts one half, and
-            is any number where a row counts by the share of its annotators.
-        total: All rows.
+        count: Number of rows that count. It ends in .5 if an odd number of ties count one half, and
+            can be any number if a row counts by the share of its annotators.
+        total: Number of all rows.
     """
 
     share: float = field(init=False)
@@ -37,14 +37,14 @@ class PairRecord:
     Attributes:
         n: Number of pairs.
         loss: Mean cross-entropy in nats: −log P(chosen ≻ rejected) where labels are hard.
-        accuracy: Pairs with P(preferred ≻ other) above ½; pairs at exactly ½, and pairs whose
-            annotators tied, count one half; where several judged a pair, it counts by the share of
+        accuracy: Count of pairs with P(preferred ≻ other) above ½. Pairs at exactly ½, and pairs
+            whose annotators tied, count one half. A pair with several judges counts by the share of
             their votes.
         reward_mean: Mean of the mean rewards of all 2n texts, in reward units.
         reward_stddev: Mean of their standard deviations, in reward units.
         r2: Explained variance share over the 2n texts; None for a head without variance.
-        accuracy_at: Per risk measure, pairs whose preferred text has the higher value, counted
-            likewise.
+        accuracy_at: Per risk measure, count of pairs whose preferred text has the higher value,
+            counted likewise.
         variance_shares: Shares of the variance of the difference between the two sides by cause,
             ``shared_context``, ``noise``, ``ignorance`` or ``unsplit``, summing to 1; None for a
             head that tells no causes apart.
@@ -66,12 +66,12 @@ class ResponseRecord:
 
     Attributes:
         n: Number of rows.
-        num_responses: Number of responses in all of them together.
+        num_responses: Number of responses in all rows together.
         reward_mean: Mean of the responses' mean rewards, in reward units.
         reward_stddev: Mean of their standard deviations, in reward units.
         r2: Explained variance share over the responses; None for a head without variance.
-        second_at_least: Per risk measure, rows whose second response is rated at least as high as
-            the first (a tie counts whole); None unless every row has two responses.
+        second_at_least: Per risk measure, count of rows whose second response is rated at least as
+            high as the first (a tie counts fully); None unless every row has two responses.
         variance_shares: Shares of the variance of rewards by cause (see :class:`PairRecord`).
     """
 
@@ -85,7 +85,7 @@ class ResponseRecord:
 
 
 def count_of(share: float, total: int) -> Count:
-    """Return the whole and half rows that a share stands for, without rounding errors."""
+    """Return the count for a share, in whole and half rows without rounding errors."""
     return Count(round(2 * share * total) / 2, total)
 
 
@@ -94,7 +94,7 @@ def record_of_pairs(evidence: PairEvidence, rows: Booleans) -> PairRecord:
 
     Args:
         evidence: Numbers of all N pairs.
-        rows: Which of them, a mask of shape ``(N,)`` with at least one.
+        rows: Which pairs, a mask of shape ``(N,)`` with at least one pair.
 
     Returns:
         The record.
@@ -118,7 +118,7 @@ def record_of_responses(evidence: ResponseEvidence, rows: Booleans) -> ResponseR
 
     Args:
         evidence: Numbers of all responses of N rows.
-        rows: Which rows, a mask of shape ``(N,)`` with at least one.
+        rows: Which rows, a mask of shape ``(N,)`` with at least one row.
 
     Returns:
         The record.
@@ -138,21 +138,21 @@ def record_of_responses(evidence: ResponseEvidence, rows: Booleans) -> ResponseR
 
 
 def _count(right: Floats) -> Count:
-    """Count pairs that are right, by halves unless votes are split otherwise."""
+    """Count right pairs, in whole and half pairs unless votes are split otherwise."""
     share, n = float(right.mean()), len(right)
     return Count(share * n, n) if ((2 * right) % 1).any() else count_of(share, n)
 
 
 def _explained(mean: Floats, variance: Floats) -> float | None:
-    """r² of texts; None for rewards without variance, and where nothing varies."""
+    """Return r² over texts; None for rewards without variance, or if nothing varies."""
     if not (variance > 0).any():
         return None
-    centred = (mean - mean.mean()).ravel()  # keeps digits where rewards lie far from 0
+    centred = (mean - mean.mean()).ravel()  # loses fewer digits far from 0
     return float(explained_variance_of_sums(explained_moments(centred, variance.ravel()).sum(0)))
 
 
 def _shares(parts: dict[str, Floats], rows: Booleans) -> dict[str, float] | None:
-    """Shares of variance by cause; None where no causes are told apart."""
+    """Return the shares of variance by cause; None if no causes are told apart."""
     means = {cause: float(part[rows].mean()) for cause, part in parts.items()}
     total = sum(means.values())
     if len(means) < 2 or not total > 0:

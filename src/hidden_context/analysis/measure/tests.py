@@ -43,7 +43,7 @@ def calibration_of(
 def pair_tests(
     scores: PairScores, evidence: PairEvidence, resampling: Resampling
 ) -> list[TestResult]:
-    """Test for hidden context: by annotator where known, and by the model's variances."""
+    """Test for hidden context, by annotator if known and by the model's variances."""
     from hidden_context.statistics.significance.common_sigma import common_sigma_test
 
     rows = sample_rows(len(evidence.loss), resampling.seed)
@@ -66,11 +66,11 @@ def pair_tests(
 def _who_judged_test(
     scores: PairScores, evidence: PairEvidence, rows: Codes, resampling: Resampling
 ) -> TestResult | None:
-    """Test whether annotators choose differently; None where the votes cannot tell.
+    """Test whether annotators choose differently; None if the votes cannot tell.
 
     If most votes are on pairs that several annotators judged, answers are permuted within pairs;
     otherwise within the parts of the data. There is no test if no two annotators share a part. If
-    at most one annotator is named, the objective stands in.
+    at most one annotator is named, the objective is used in place of the annotator.
     """
     from hidden_context.statistics.significance.permutation import annotator_permutation_test
 

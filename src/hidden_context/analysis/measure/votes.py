@@ -41,15 +41,15 @@ MEASURES: Final = {
 
 @dataclass(frozen=True)
 class Topic:
-    """Items that share the value of a column.
+    """A topic: the items that share the value of a column.
 
     Attributes:
         column: The column.
-        name: Its value.
-        items: Items that several people judged.
-        votes: Votes on them.
-        observed: Share of them that are contested.
-        predicted: Mean over them of the model's ``contested_probability``.
+        name: The value of the column.
+        items: Number of items that several people judged.
+        votes: Number of votes on these items.
+        observed: Share of these items that are contested.
+        predicted: Mean of the model's ``contested_probability`` over these items.
         r2_within: Share of the variance of reward differences that the texts explain; None for
             rewards without variance.
     """
@@ -65,11 +65,11 @@ class Topic:
 
 @dataclass(frozen=True)
 class ContestednessOfTopics:
-    """Does r² within prompts fall where more items are contested?
+    """The relation across topics between r² within prompts and the share of contested items.
 
     Attributes:
-        column: The column whose values are held against each other.
-        groups: How many values.
+        column: The column whose values are compared.
+        groups: Number of values.
         spearman: Rank correlation of r² within prompts with the share contested, over the values.
     """
 
@@ -80,11 +80,11 @@ class ContestednessOfTopics:
 
 @dataclass(frozen=True)
 class VoteAnalysis:
-    """Predictions compared with votes.
+    """A comparison of predictions with votes.
 
     Attributes:
-        metrics: As a whole.
-        topics: By the columns that split the file, the most contested first.
+        metrics: Metrics over all items.
+        topics: Topics by the columns that split the file, the most contested first.
         r2_within: r² within prompts against the share contested, by column.
     """
 
@@ -99,8 +99,8 @@ def votes_of_pairs(
     """Compare the predictions for pairs with their votes.
 
     Args:
-        scores: The pairs with what annotators said.
-        likelihood: How raw outputs are read, and the annotators whom the model knows.
+        scores: The pairs with their judgements.
+        likelihood: The likelihood, which reads raw outputs and knows the model's annotators.
         by: Columns that split the pairs into topics.
         resampling: How intervals are made.
 
@@ -125,7 +125,7 @@ def votes_of_pairs(
 
 
 def _may_say(scores: PairScores, likelihood: Likelihood) -> bool:
-    """Check cheaply whether there may be votes of several or of known people."""
+    """Check cheaply whether there may be votes of several people or of known annotators."""
     share, item = scores.preference, scores.facts.item
     return (
         likelihood.knows_annotators
@@ -136,7 +136,7 @@ def _may_say(scores: PairScores, likelihood: Likelihood) -> bool:
 
 
 def labels_of_pairs(scores: PairScores, likelihood: Likelihood) -> Labels:
-    """Return what annotators said of the pairs, by the numbers of a likelihood."""
+    """Return the labels of the pairs, with annotators numbered as in the likelihood."""
     from hidden_context.data.labels import labels_of
 
     names, levels = likelihood.names, likelihood.options.levels
@@ -168,15 +168,15 @@ def _items(scores: PairScores, likelihood: Likelihood) -> JudgedItems | None:
 def votes_on(
     scores: PairScores, rows: Iterable[int], column: str = "annotator"
 ) -> tuple[Codes, NDArray[np.str_], Floats]:
-    """Collect the votes on some of the pairs; abstentions are none.
+    """Collect the votes on some of the pairs; abstentions are left out.
 
     Args:
         scores: The pairs.
-        rows: Which of them.
+        rows: Which pairs.
         column: The column that names annotators.
 
     Returns:
-        For each vote the place of its pair; who cast it, empty where nobody is named; and the share
+        For each vote, the place of its pair; the annotator, empty if nobody is named; and the share
         for the chosen side.
     """
     from hidden_context.data.labels import annotator_of
@@ -195,13 +195,13 @@ def votes_on(
 
 
 def numbers_of(who: NDArray[np.str_]) -> Codes:
-    """Number the annotators of votes from 0, −1 where nobody is named."""
+    """Number the annotators of votes from 0; −1 if nobody is named."""
     names, codes = np.unique(who, return_inverse=True)
     return np.asarray(codes - (names[0] == ""), dtype=np.int64)
 
 
 def _topics(scores: PairScores, items: JudgedItems, by: list[str]) -> dict[str, NDArray[np.str_]]:
-    """Return values of columns by item; columns with several values for one item are left out."""
+    """Return values of columns by item; leave out columns with several values for one item."""
     facts, found = scores.facts, {}
     for column, values in group_labels(scores, by).items():
         own = values[items.example]
@@ -226,7 +226,7 @@ def _by_topic(
 
 
 def _people(items: JudgedItems, here: Booleans) -> int:
-    """Count the people who judged some items; unnamed people as the most votes of one item."""
+    """Count the people who judged some items; without names, the most votes on one item."""
     votes = items.table.select(here[items.table.item])
     named = len(np.unique(votes.annotator[votes.named]))
     return max(named, int(votes.select(~votes.named).counts.votes.max()))

@@ -1,11 +1,11 @@
-"""Score files: JSON Lines with raw reward outputs, read into arrays and checked on the way.
+"""Score files: JSON Lines with raw outputs, checked and read into arrays.
 
 A *pair* file has ``reward_output_chosen`` and ``reward_output_rejected``, each a list of K
-numbers; scored by several models, ``reward_output_chosen_{name}`` and
-``reward_output_rejected_{name}`` for each. A *response* file has one or more columns
+numbers. If several models scored the pairs, each model has ``reward_output_chosen_{name}`` and
+``reward_output_rejected_{name}``. A *response* file has one or more columns
 ``reward_outputs_{name}``, each a list with one list of K numbers per response. A file may be both.
-``null`` in place of a reward (a text that was too long to score) leaves that row out of that
-model's scores and is counted.
+A reward can be ``null``, if the text was too long to score. The row is then left out of that
+model's scores, and counted as left out.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Scores:
     """Raw outputs of one reward model.
 
     Attributes:
-        file: Where they come from.
-        name: The name given to the model; empty where it was the only one.
-        column: The full name of their (first) column.
-        labels: Per label column that occurs, ``(N,)`` strings; empty where a row has none.
+        file: The score file.
+        name: The name given to the model; empty if it was the only one.
+        column: The full name of the (first) column of raw outputs.
+        labels: Per label column that occurs, ``(N,)`` strings; empty for a missing label.
         left_out: Number of rows without a reward or a vote.
         facts: Prompts and lengths of the N rows.
-        rows: ``(N,)`` integers, the place of each among the file's rows.
+        rows: ``(N,)`` integers, the place of each row in the file.
         width: Numbers per text or response, K.
     """
 
@@ -59,8 +59,8 @@ class PairScores(Scores):
     Attributes:
         chosen: ``(N, K)`` float64, raw outputs of the chosen texts.
         rejected: ``(N, K)`` float64, raw outputs of the rejected texts.
-        preference: ``(N,)`` float64, share of annotators for the chosen text: 1 a hard label.
-        said: What annotators said of each of the N pairs.
+        preference: ``(N,)`` float64, share of annotators for the chosen text; 1 for a hard label.
+        said: The judgements of each of the N pairs.
     """
 
     chosen: Floats
@@ -75,7 +75,7 @@ class ResponseScores(Scores):
 
     Attributes:
         outputs: ``(M, K)`` float64, the raw outputs of all responses, row after row.
-        num_responses: ``(N,)`` integers that sum to M, how many responses each row has.
+        num_responses: ``(N,)`` integers that sum to M, the number of responses of each row.
     """
 
     outputs: Floats
@@ -89,7 +89,7 @@ class ResponseScores(Scores):
 
 
 class _Table:
-    """Rows of one set of scores while they are being read."""
+    """The rows of one set of scores, collected while reading."""
 
     def __init__(
         self, file: str, name: str, columns: tuple[str, ...], label_names: Sequence[str]
@@ -165,7 +165,7 @@ def read_score_file(
     Args:
         path: The file.
         require: Label columns that every row must have.
-        annotator_column: The column that says who judged a pair; None leaves that out.
+        annotator_column: The column that names a pair's annotator; None reads no annotators.
         label_names: Columns that split rows into groups.
         keep_prompts: Whether to keep the prompts' texts.
 

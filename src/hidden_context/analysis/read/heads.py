@@ -1,6 +1,7 @@
-"""Which reward head wrote a column of raw outputs.
+"""The choice of the reward head that wrote a column of raw outputs.
 
-It is given, kept beside the file, saved by the checkpoint, or guessed from a name or the width.
+The head is given, kept beside the file, saved by the checkpoint, or guessed from a name or the
+width.
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ CHECKPOINT_SUFFIX = "_peft_last_checkpoint"
 def guess_head_type(width: int, *, file: str, name: str = "", field: str | None = None) -> str:
     """Guess the type of head behind raw outputs.
 
-    In this order: the end of the column's name (``reward_outputs_both_categorical``), the
-    checkpoint folder that the file lies in (``categorical_…_peft_last_checkpoint``), the width:
-    one number is ``base``, two are ``mean_and_variance``. More could be of any head.
+    The guess uses, in this order: the end of the column's name
+    (``reward_outputs_both_categorical``), the checkpoint folder that holds the file
+    (``categorical_…_peft_last_checkpoint``), and the width: one number is ``base``, two are
+    ``mean_and_variance``. Three or more numbers could come from any head.
 
     Args:
         width: Numbers per text in the file, K.
         file: The score file.
         name: The name given to the reward model, if it has one.
-        field: Its column, for the error.
+        field: The reward model's column, for the error.
 
     Returns:
         The type.
 
     Raises:
-        DataError: If K is above 2, and no name says what the head is.
+        DataError: If K is above 2, and no name tells the type of the head.
 
     >>> guess_head_type(2, file="scores.jsonl", name="both")
     'mean_and_variance'
@@ -70,13 +72,13 @@ def guess_head_type(width: int, *, file: str, name: str = "", field: str | None 
 def head_for_width(
     head_type: str, width: int, *, file: str, field: str, likelihood: str | None = None
 ) -> Head:
-    """Make the head of a type that reads ``width`` numbers per text.
+    """Make the head of a given type that reads ``width`` numbers per text.
 
     Args:
         head_type: Type of the head, as ``heads.make`` takes it.
         width: Numbers per text in the file, K.
         file: The score file, for the error.
-        field: Its column, for the error.
+        field: The column of the raw outputs, for the error.
         likelihood: Likelihood of the head, if it has a choice; None for its default.
 
     Returns:
@@ -119,7 +121,7 @@ def head_file_beside(file: str | Path) -> Path:
 
 
 def head_files_of(file: str | Path) -> list[Path]:
-    """Return every file in which an analysis looks for the heads of a score file."""
+    """Return all files in which an analysis looks for the heads of a score file."""
     folders = [Path(file).parent, *head_file.head_folders(file)]
     return [folder / name for folder in folders for name in (head_file.HEAD_FILE, *FILES)]
 
@@ -129,11 +131,11 @@ def saved_head(file: str | Path, name: str = "", *, alone: bool = True) -> Head 
 
     Args:
         file: The score file.
-        name: The name given to the reward model; empty where it was the only one.
-        alone: Whether the file has no other scores; a checkpoint wrote one set, not several.
+        name: The name given to the reward model; empty if it was the only one.
+        alone: Whether the file has no other scores. A checkpoint writes a single set of scores.
 
     Returns:
-        The head; None where nothing says what it is.
+        The head; None if no head was saved.
 
     Raises:
         CheckpointError: If the file of the head is damaged or of a later version.
@@ -143,7 +145,9 @@ def saved_head(file: str | Path, name: str = "", *, alone: bool = True) -> Head 
 
 
 def saved_likelihood(file: str | Path, name: str = "", *, alone: bool = True) -> Likelihood | None:
-    """Read what a model learned beside its network; see ``saved_head``.
+    """Read a model's likelihood: its head, and what was learned beside the network.
+
+    See ``saved_head`` for the arguments.
 
     Raises:
         CheckpointError: If its files are damaged or of a later version.
@@ -163,11 +167,11 @@ def _folder_of(file: str | Path, name: str, alone: bool) -> Path | None:
 
 
 def known_column(file: str | Path) -> str | None:
-    """Return the column that names annotators to the models of a score file, if any.
+    """Return the column by which a score file's models know annotators, if any.
 
     Raises:
         CheckpointError: If the files of a head are damaged or of a later version.
-        DataError: If two models know them by different columns.
+        DataError: If two models know annotators by different columns.
     """
     around = [Path(file).parent] if head_file_beside(file).is_file() else []
     folders = head_file.head_folders(file) or around
@@ -197,18 +201,19 @@ def choose_head(
     Args:
         width: Numbers per text in the file, K.
         file: The score file.
-        field: Its column, for errors.
+        field: The column of the raw outputs, for errors.
         name: The name given to the reward model, if it has one.
         saved: The head that ``saved_head`` found.
-        head_type: The type that was asked for, which goes before all else.
-        likelihood: The likelihood that was asked for, likewise.
+        head_type: The requested type, which takes precedence.
+        likelihood: The requested likelihood, which takes precedence.
 
     Returns:
-        The saved head unless another type was asked for; without one, one of the guessed type.
+        The saved head unless another type was requested; without a saved head or a requested type,
+        a head of the guessed type.
 
     Raises:
         ConfigError: If the type is unknown.
-        DataError: If such a head cannot have written ``width`` numbers, or nothing says what it is.
+        DataError: If such a head cannot have written ``width`` numbers, or the type cannot be told.
     """
     from hidden_context import heads
 

@@ -1,4 +1,4 @@
-"""Rows of score files: raw outputs, labels, and what annotators said."""
+"""Rows of score files: raw outputs, labels and judgements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAID_COLUMNS: Final = (*COMPARISON_COLUMNS, "annotations")
 
 
 def shown(value: Any) -> str:
-    """Write a value for an error: null for None, and cut where it is long."""
+    """Format a value for an error message: null for None, and long values shortened."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -30,7 +30,7 @@ def shown(value: Any) -> str:
 def reward_columns(row: Iterable[str]) -> frozenset[str]:
     """Find the columns that hold raw outputs.
 
-    ``{column}_reason``, in which scoring says why a text has no reward, is left out.
+    ``{column}_reason``, in which scoring records why a text has no reward, is left out.
 
     >>> sorted(reward_columns(["prompt", "reward_outputs_a", "reward_outputs_a_reason"]))
     ['reward_outputs_a']
@@ -54,15 +54,15 @@ def score_sets(columns: frozenset[str], place: Place) -> list[tuple[str, tuple[s
     """Sort reward columns into sets: pairs, named pairs, then responses.
 
     Args:
-        columns: What ``reward_columns`` found.
+        columns: The result of ``reward_columns``.
         place: File and line, for errors.
 
     Returns:
-        The name of the reward model (empty for pairs scored by a single one) and its columns, two
+        The name of the reward model (empty for pairs scored by a single model) and its columns, two
         for pairs and one for responses; each kind in the order of the names.
 
     Raises:
-        DataError: If there is none, or a side of a pair has no other side.
+        DataError: If there is no set, or a side of a pair has no other side.
     """
     if not columns:
         raise DataError(
@@ -89,7 +89,7 @@ def score_sets(columns: frozenset[str], place: Place) -> list[tuple[str, tuple[s
 
 
 def read_labels(row: dict[str, Any], place: Place, columns: Iterable[str]) -> dict[str, str]:
-    """Read a row's label columns as texts; empty where it has none.
+    """Read a row's label columns as texts; empty for a missing label.
 
     Raises:
         DataError: If a label is neither text nor an integer.
@@ -105,7 +105,7 @@ def read_labels(row: dict[str, Any], place: Place, columns: Iterable[str]) -> di
 
 
 def read_said(row: dict[str, Any], place: Place, annotator_column: str | None) -> Example:
-    """Read what annotators said of a pair, as training reads it.
+    """Read the judgements of a pair, in the same way as training reads them.
 
     Judgements come from ``annotations`` if there are any, else from ``preference``, ``strength``
     and ``margin``, else from the two ratings; else there is one vote for the chosen side.
@@ -113,17 +113,17 @@ def read_said(row: dict[str, Any], place: Place, annotator_column: str | None) -
     Args:
         row: The row.
         place: File and line, for errors.
-        annotator_column: The column that says who judged; None leaves that out.
+        annotator_column: The column that names the annotator; None reads no annotators.
 
     Returns:
-        An example of two responses whose texts are left out.
+        An example of two responses, without their texts.
 
     Raises:
         DataError: If one of these columns is malformed.
     """
     names = [*_SAID_COLUMNS, *([] if annotator_column is None else [annotator_column])]
     if all(row.get(name) is None for name in _SAID_COLUMNS):
-        names += RATING_COLUMNS  # beside another judgement they may come from other people
+        names += RATING_COLUMNS  # beside another judgement, ratings may be by other people
     said = {name: row[name] for name in names if row.get(name) is not None}
     if not said:
         return _ONE_VOTE
@@ -131,7 +131,7 @@ def read_said(row: dict[str, Any], place: Place, annotator_column: str | None) -
 
 
 def share_of(said: Example) -> float | None:
-    """Return the share of votes for the chosen side; None where all abstained.
+    """Return the share of votes for the chosen side; None if all annotators abstained.
 
     >>> said = {"annotations": [{"preference": 1}, {"strength": -2}]}
     >>> share_of(read_said(said, Place("scores.jsonl", 1), None))
@@ -145,12 +145,12 @@ def share_of(said: Example) -> float | None:
     return sum(votes) / len(votes) if votes else None
 
 
-# Most rows do not say who judged; they share this example.
+# Most rows name no annotator; they share this example.
 _ONE_VOTE: Final = read_row({"chosen": "", "rejected": ""})
 
 
 class RawOutputChecks:
-    """Checks of raw outputs of one reward model, which all have the same width K."""
+    """Checks of one reward model's raw outputs, which all have the same width K."""
 
     def __init__(self) -> None:
         self.width = 0
@@ -160,7 +160,7 @@ class RawOutputChecks:
         """Check one raw output, K finite numbers as in the rows before; None stays None.
 
         Raises:
-            DataError: If it is something else, naming file, line and field.
+            DataError: If the output is anything else; names file, line and field.
         """
         if value is None:
             return None
@@ -188,7 +188,7 @@ class RawOutputChecks:
 
 
 def no_reward(file: str, left_out: int, column: str) -> DataError:
-    """Make the error of a file in which no row has a reward and a vote."""
+    """Return the error for a file in which no row has a reward and a vote."""
     return DataError(
         f"none of its {left_out} rows has a reward and a vote",
         file=file,

@@ -1,6 +1,6 @@
-"""Public benchmarks: sections, how subsets weigh in them, what counts as right, and accuracies.
+"""Public benchmarks: sections, weights of subsets, rules of correctness, and accuracies.
 
-A section consists of parts; within a part every row weighs the same.
+A section consists of parts; within a part, every row has the same weight.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def sections_of(style: Style, subsets: list[str]) -> dict[str, Parts]:
     Args:
         style: The benchmark.
         subsets: The subsets that a file has. JudgeBench (arXiv 2410.12784) names the sources of
-            its questions, whose beginnings are its sections.
+            its questions; the beginning of a source's name gives its section.
 
     Returns:
         The parts of each section.
@@ -114,9 +114,9 @@ def measures(gap: Floats) -> dict[str, Floats]:
             or ``(N, 3, 3)`` with both in the order concise, detailed, markdown.
 
     Returns:
-        By measure, the share of a row's comparisons that are right, ``(N,)``. ``hard`` are the
-        three in which the rejected response has the richer style (above the diagonal), ``normal``
-        the diagonal, ``easy`` the three below; ``average`` all nine.
+        By measure, the share of a row's comparisons that are right, ``(N,)``. ``hard`` covers the
+        three comparisons in which the rejected response has the richer style (above the diagonal),
+        ``normal`` the diagonal, ``easy`` the three below the diagonal, and ``average`` all nine.
 
     Source: RM-Bench (arXiv 2410.16184), section 3.
     """
@@ -133,7 +133,7 @@ def measures(gap: Floats) -> dict[str, Floats]:
 
 
 def share_of_best(chosen: Floats, rejected: Floats) -> float:
-    """Return the share of chosen responses among those of the highest score.
+    """Return the share of chosen responses among the responses with the highest score.
 
     >>> share_of_best(np.array([2.0]), np.array([2.0, 1.0, 0.0]))
     0.5
@@ -144,12 +144,12 @@ def share_of_best(chosen: Floats, rejected: Floats) -> float:
 
 
 def is_ties(subset: str) -> bool:
-    """Tell whether a subset holds the prompts with many right answers."""
+    """Tell whether a subset contains the prompts with many right answers."""
     return subset.lower() == "ties"
 
 
 def ties_id(name: object) -> tuple[str, str]:
-    """Read the kind of a row of the ties, and the number it shares with its reference.
+    """Read the kind of a row in the Ties subset, and the number it shares with its reference.
 
     >>> ties_id("tied:7"), ties_id("7")
     (('tied', '7'), ('', ''))
@@ -169,16 +169,16 @@ def ties_entries(
 
     .. math:: 0.2 [g > s] + 0.2 [h > s] + 0.01 \tanh(h / s - 1)
 
-    The mean takes the last term over the prompts with a spread, and the rest over the prompts with
-    several chosen responses, as the benchmark's own code does.
+    As in the benchmark's own code, the last term is averaged over the prompts with a spread, and
+    the other terms over the prompts with several chosen responses.
 
     Args:
-        ids: What ``ties_id`` gives for each row; without one, a row of a single chosen response is
-            a reference.
+        ids: Result of ``ties_id`` for each row; without an id, a row with a single chosen response
+            is a reference.
         sides: Scores of the chosen and of the rejected responses.
 
     Returns:
-        Subset, row and value; the margins over their weight among all ties.
+        Subset, row and value; margins are divided by their weight among all ties.
 
     Source: RewardBench 2 (arXiv 2506.01937); weights as in the benchmark's own code.
     """
@@ -207,23 +207,24 @@ def ties_entries(
 class SectionScores:
     """Scores of N rows of a benchmark by one reward model.
 
-    A row stands once in its subset; one of RewardBench 2's ties may stand in two of its parts.
+    A row occurs once in its subset; a row of RewardBench 2's Ties may occur in two of its parts.
 
     Attributes:
-        file: Where it lies.
-        name: The name given to the reward model; empty where it was the only one.
-        style: Which benchmark it is of.
+        file: The score file.
+        name: The name given to the reward model; empty if it was the only one.
+        style: The benchmark.
         subsets: Names of the S subsets, domains or sources, in the order they occur.
-        subset: ``(N,)``, the place of each row's subset among them.
-        row: ``(N,)``, which row of the file it is.
+        subset: ``(N,)``, the place of each row's subset in ``subsets``.
+        row: ``(N,)``, the number of each row in the file.
         cluster: ``(N,)``, the number of each row's prompt, 0 to C − 1.
         right: By measure ``(N,)``, the share of a row's comparisons in which the chosen response
-            has the higher score; a tie is wrong, as in the benchmarks. All have ``accuracy`` but
-            RM-Bench: ``easy``, ``normal``, ``hard`` and ``average``. In RewardBench 2 a row is
-            right if a chosen response has the highest score of all, and a tie for it counts by the
-            share of chosen ones; see ``ties_entries``.
-        ties: How many of all comparisons are ties.
-        left_out: Rows without a score.
+            has the higher score; a tie is wrong, as in the benchmarks. The measure is ``accuracy``,
+            except in RM-Bench: ``easy``, ``normal``, ``hard`` and ``average``. In RewardBench 2, a
+            row is right if a chosen response has the highest score of all. If several responses
+            share the highest score, the row counts by the share of chosen responses among them; see
+            ``ties_entries``.
+        ties: Number of comparisons that are ties.
+        left_out: Number of rows without a score.
     """
 
     file: str
@@ -243,15 +244,15 @@ OVERALL: Final = "all"
 
 @dataclass(frozen=True)
 class SectionAccuracy:
-    """Accuracy of one subset, section or of all sections.
+    """Accuracy of one subset, of one section or of all sections.
 
     Attributes:
         level: ``subset``, ``section`` or ``overall``.
         section: Name of the section; ``all`` for the mean of all known sections.
         subset: Name of the subset; empty for sections.
-        n: Rows.
+        n: Number of rows.
         accuracy: By measure, with its interval by prompt.
-        note: What a reader should know about this number, or nothing.
+        note: A remark on this number for the reader, or nothing.
     """
 
     level: Literal["subset", "section", "overall"]
@@ -269,18 +270,18 @@ def section_accuracies(
 
     A section's accuracy is the mean over its parts of the share of right rows. RewardBench's
     Reasoning (mathematics, code) and RM-Bench's safety (refuse, response) have two parts of equal
-    weight; RewardBench 2's Ties has three, of 0.3, 0.3 and 0.4 (see ``ties_entries``). Parts
-    without a row are left out. The overall number is the plain mean of the known sections that
-    occur, in JudgeBench that of their rows. Subsets that the benchmark does not have are sections
-    of their own.
+    weight; RewardBench 2's Ties has three, of weights 0.3, 0.3 and 0.4 (see ``ties_entries``).
+    Parts without a row are left out. The overall number is the plain mean of the known sections
+    that occur; in JudgeBench, it is the mean of their rows. A subset that the benchmark does not
+    have counts as a separate section.
 
     Args:
         scores: The scores.
         resampling: How intervals are made.
 
     Returns:
-        Overall (where a known section occurs), then each section, followed by its subsets if it is
-        not one itself.
+        Overall (if a known section occurs), then each section, followed by its subsets unless the
+        section is itself a subset.
     """
     present = set(scores.subsets)
     whole = sections_of(scores.style, scores.subsets)

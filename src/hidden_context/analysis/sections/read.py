@@ -1,7 +1,7 @@
 """Reading scores of public benchmarks from local files.
 
-Nothing is downloaded. RewardBench, RewardBench 2, RM-Bench and JudgeBench are known, as ``score``
-writes their rows or with scores of their own.
+Nothing is downloaded. The known benchmarks are RewardBench, RewardBench 2, RM-Bench and JudgeBench,
+either as ``score`` writes their rows or with the benchmark's own scores.
 """
 
 from __future__ import annotations
@@ -37,26 +37,27 @@ _COUNT: Final[dict[Style, int]] = {"reward-bench": 1, "rm-bench": STYLES, "judge
 def read_section_scores(path: str | Path, *, head_type: str | None = None) -> list[SectionScores]:
     """Read a benchmark's score file, JSON Lines or one JSON array, plain or gzip.
 
-    A row has its ``subset`` (RewardBench, RewardBench 2), ``domain`` (RM-Bench) or ``source`` and
-    ``label`` (JudgeBench), its ``prompt`` or ``id``, and what ``score`` writes, which is read as
-    mean rewards: of pairs ``reward_output_chosen`` and ``reward_output_rejected``, of lists
-    ``reward_outputs_{name}`` with the chosen responses first. Or it has numbers: ``scores_chosen``
-    and ``scores_rejected`` or ``score_chosen`` and ``score_rejected``, lists of them for lists;
-    ``scores`` beside ``num_correct`` (RewardBench 2); ``judgments`` (JudgeBench), whose verdicts in
-    both orders count together. ``null`` for a score leaves the row out.
+    A row has a ``subset`` (RewardBench, RewardBench 2), a ``domain`` (RM-Bench), or a ``source``
+    and ``label`` (JudgeBench), a ``prompt`` or ``id``, and its scores. The scores can be the raw
+    outputs that ``score`` writes, which are read as mean rewards: ``reward_output_chosen`` and
+    ``reward_output_rejected`` for pairs, and ``reward_outputs_{name}`` for lists, with the chosen
+    responses first. Or they are numbers: ``scores_chosen`` and ``scores_rejected`` or
+    ``score_chosen`` and ``score_rejected``, with lists of numbers for lists; ``scores`` with
+    ``num_correct`` (RewardBench 2); or ``judgments`` (JudgeBench), whose verdicts in both orders
+    are combined. A row with a ``null`` score is left out.
 
     Args:
         path: The file.
-        head_type: The head that wrote raw outputs; None takes the one that is kept beside the
-            file, or of the checkpoint in whose folder the file lies, else guesses.
+        head_type: The head that wrote the raw outputs. None uses the head kept beside the file, or
+            the head of the checkpoint whose folder holds the file; otherwise the type is guessed.
 
     Returns:
-        The scores of each reward model; none where the first row is of no benchmark.
+        The scores of each reward model; empty if the first row belongs to no known benchmark.
 
     Raises:
         MissingFileError: If the file does not exist.
-        DataError: If a later row lacks what the first one has, or a score is not a finite number;
-            names file, line and field.
+        DataError: If a later row lacks a field that the first row has, or a score is not a finite
+            number; names file, line and field.
     """
     return section_scores(_rows(path), str(path), head_type=head_type)
 
@@ -76,20 +77,20 @@ def section_scores(
 
 
 def has_rewards(path: str | Path) -> bool:
-    """Whether a file's first row has raw outputs."""
+    """Tell whether a file's first row has raw outputs."""
     first = next(_rows(path), None)
     return first is not None and bool(reading.reward_columns(first[1]))
 
 
 def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield rows of JSON Lines, or of one JSON array with the place in it as the line."""
+    """Yield rows of JSON Lines, or of a JSON array with the place in the array as the line."""
     if not holds_array(path):
         return iter_jsonl(path)
     return ((number, require_row(row)) for number, row in iter_array(path))
 
 
 def _readers_of(row: dict[str, Any], place: Place) -> list[_Reader]:
-    """Choose by the first row how a file is read."""
+    """Choose the readers of a file by its first row."""
     columns = reading.reward_columns(row)
     if columns:
         sets = [(names, name) for name, names in reading.score_sets(columns, place)]
@@ -127,7 +128,7 @@ def _style_of(row: dict[str, Any], columns: tuple[str, ...]) -> Style | None:
 
 
 class _Reader:
-    """Collects rows of one benchmark and reward model."""
+    """A collector of the rows of one benchmark and reward model."""
 
     def __init__(self, file: str, style: Style, columns: tuple[str, ...], name: str) -> None:
         self.file, self.style, self.columns, self.name = file, style, columns, name
@@ -162,7 +163,7 @@ class _Reader:
         self.parts.append(part)
         self.ids.append(benchmarks.ties_id(row.get("id")) if is_ties(part) else ("", ""))
         number = self.ids[-1][1]
-        # a row without a prompt is a prompt of its own
+        # a row without a prompt counts as a separate prompt
         key = f"\0ties {number}" if number else _prompt_key(row) or f"\0{place.line}"
         self.cluster.append(self.prompts.setdefault(key, len(self.prompts)))
 
@@ -208,7 +209,7 @@ class _Reader:
     def _verdict(self, row: dict[str, Any]) -> float | None:
         """Count JudgeBench's verdicts that agree with the label minus the opposite ones.
 
-        The second verdict is of the responses in reverse order; None where there is none.
+        The second verdict is on the responses in reverse order. None without a verdict.
         """
         judgments = row["judgments"]
         if judgments is None:
@@ -223,7 +224,7 @@ class _Reader:
         return sum(-sign if place else sign for place, sign in enumerate(signs))
 
     def _values(self, value: Any, name: str) -> list[list[float] | None]:
-        """Check one column's outputs; a number stands for a list of one."""
+        """Check one column's outputs; a number is read as a list of one."""
         if self.is_raw and len(self.columns) == 2:
             return [self.checks.numbers(value, self.place, name)]
         if not isinstance(value, list):

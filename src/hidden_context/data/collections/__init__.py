@@ -1,4 +1,4 @@
-"""Public data sets of human judgements, one file for each, read as they were published."""
+"""Public data sets of human judgements, read as published, with one module per data set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES: Final[tuple[str, ...]] = tuple(
 
 
 def find_source(name: str) -> Source:
-    """Find a source by its name.
+    """Return the source with a given name.
 
     Args:
         name: One of ``NAMES``.
@@ -27,7 +27,7 @@ def find_source(name: str) -> Source:
         The source.
 
     Raises:
-        ConfigError: If there is none of that name, with the list of names.
+        ConfigError: If no source has this name; the message lists the names.
     """
     if name not in NAMES:
         raise ConfigError(f"{name!r} is not a known source; choose {', '.join(NAMES)}.")

@@ -23,14 +23,15 @@ _Chat: TypeAlias = "list[dict[str, Any]]"
 
 
 class _NotComparableError(Exception):
-    """A battle that cannot be compared; the message is the reason, in words."""
+    """A battle that cannot be compared; the message gives the reason."""
 
 
 def _read(files: Published) -> Examples:
-    """Read each battle: what both sides share is the prompt, and the vote is on all that follows.
+    """Read each battle: the shared start is the prompt, and the vote judges all later turns.
 
-    The two conversations part at the first answer, as each model goes on from its own, and the
-    user votes on both as a whole: so a response holds all later turns, the user's included.
+    The two conversations part at the first answer, because each model continues from its own
+    answer. The user votes on the whole conversations, so a response holds all later turns,
+    including the user's.
     """
     for release in files.columns:
         for row in files.rows(release):
@@ -75,7 +76,7 @@ def _sides(row: Row, release: str) -> list[_Chat]:
 
 
 def _messages(row: Row, field: str) -> _Chat:
-    """Read a conversation of messages, whose content is text or a list of parts."""
+    """Read a conversation of messages whose content is text or a list of parts."""
     roles = ("user", "assistant", "system")
     chat = [
         _message(message.choice("role", roles), message.get("content"))
@@ -87,7 +88,7 @@ def _messages(row: Row, field: str) -> _Chat:
 
 
 def _zipped(row: Row, asked: str, answered: str) -> _Chat:
-    """Read a conversation whose questions and answers are two columns, each the JSON of a list."""
+    """Read a conversation from two columns, the questions and the answers, each a JSON list."""
     questions, answers = (
         row.with_values({field: row.json(field, "a list")}).listed(field, "text")
         for field in (asked, answered)
@@ -102,11 +103,11 @@ def _zipped(row: Row, asked: str, answered: str) -> _Chat:
 
 
 def _with_context(sides: Sequence[_Chat], row: Row) -> list[_Chat]:
-    """Put what the session held earlier before the two conversations of a later vote.
+    """Put the earlier turns of the session before the two conversations of a later vote.
 
-    A session goes on after a vote with two other models, which are given the earlier turns of
-    their side. The row's conversations begin after the vote before; its ``full_conversation`` holds
-    all turns of the session.
+    After a vote, a session continues with two other models, and each receives the earlier turns
+    of its side. The row's conversations begin after the previous vote. Its ``full_conversation``
+    holds all turns of the session.
     """
     turns = row.entries_or_none("full_conversation")
     whole = [_flat(turns, f"model_side_{side}") for side in "ab"]
@@ -125,7 +126,7 @@ def _with_context(sides: Sequence[_Chat], row: Row) -> list[_Chat]:
 
 
 def _flat(turns: Sequence[Row], side: str) -> list[dict[str, Any] | None]:
-    """List a side's messages; None for a message that is missing or no text."""
+    """List a side's messages, with None where a message is missing or is not text."""
     return [
         None if text is None else {"role": role, "content": text}
         for turn in turns
@@ -135,7 +136,7 @@ def _flat(turns: Sequence[Row], side: str) -> list[dict[str, Any] | None]:
 
 
 def _message(role: str, content: Any) -> dict[str, Any]:
-    """Make a message of a text, or of parts that are all text."""
+    """Make a message from a text, or from parts that are all text."""
     text = _text_of(content)
     if text is None:
         raise _NotComparableError("battles with an image, or with a message that is missing")
@@ -147,7 +148,7 @@ def _message(role: str, content: Any) -> dict[str, Any]:
 
 
 def _text_of(content: Any) -> str | None:
-    """Return the text of a message; None if a part is no text, such as an image."""
+    """Return the text of a message, or None if a part is not text, such as an image."""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     texts = [
         part["text"]
@@ -161,7 +162,7 @@ def _text_of(content: Any) -> str | None:
 
 
 def _vote(row: Row, release: str) -> dict[str, Any]:
-    """Read a vote; that both are bad does not say which is better, and is no tie."""
+    """Read a vote; "both bad" is an abstention, as it does not say which side is better."""
     entry: dict[str, Any] = {"comparison": [0, 1]}
     if release == "55k":
         said = [name for name in _FLAGS if row.level(name, 0, 1) == 1]

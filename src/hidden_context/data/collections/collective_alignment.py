@@ -20,10 +20,10 @@ _ABOUT: Final = (
 
 
 def _read(files: Published) -> Examples:
-    """Read each prompt twice: with the personal rankings, and with the rankings for all.
+    """Read each prompt twice: with the personal rankings, and with the rankings for the world.
 
-    Only some annotators were asked for a personal ranking, and for unacceptable answers, which pass
-    through: an empty list is a question that was not asked.
+    Only some annotators were asked for a personal ranking and for unacceptable answers. An empty
+    list means that the question was not asked. Unacceptable answers pass through.
     """
     if not files.of_kind["comparisons"]:
         raise files.error("annotators alone hold no prompts", files.paths[0])
@@ -59,7 +59,7 @@ def _examples(row: Row) -> Examples:
 
 
 def _rankings(said: Row, objective: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Read the rankings of one assessment by one objective; none if it was not asked for."""
+    """Yield the rankings of one assessment by one objective, if it was asked for."""
     who, blocks = said.annotator("annotator_id"), said.object("ranking_blocks")
     if blocks.get(objective) in (None, []):
         said.leave_out(f"assessments without a {objective} ranking")
@@ -81,7 +81,7 @@ def _rankings(said: Row, objective: str, names: Sequence[str]) -> Iterator[dict[
 
 
 def _ranks_of(order: str, names: Sequence[str]) -> list[int | None] | None:
-    """Read an order such as ``B>A=C``, the best first; an answer that it lacks has no rank.
+    """Read an order such as ``B>A=C``, the best first; a missing answer has no rank.
 
     Returns:
         The rank of each answer, 1 the best; None if the text names something else, an answer twice,
@@ -97,7 +97,7 @@ def _ranks_of(order: str, names: Sequence[str]) -> list[int | None] | None:
 
 
 def _unacceptable(blocks: Mapping[str, Any]) -> list[str]:
-    """List what is said about unacceptable answers, as it is published."""
+    """List the statements about unacceptable answers as published."""
     said: list[str] = []
     for block in blocks.get("unacceptable") or ():
         rating = block.get("rating") if isinstance(block, Mapping) else None
@@ -113,12 +113,12 @@ def _messages(holder: Row) -> Messages:
 
 
 def _plain(value: Any) -> Any:
-    """Write a text in plain letters: the words of a scale are published in mathematical bold."""
+    """Return a text in plain letters, because scale labels are published in mathematical bold."""
     return unicodedata.normalize("NFKC", value) if isinstance(value, str) else value
 
 
 def _read_annotators(files: Published) -> Covariates:
-    """Read who the annotators are, without what they write about an ideal model."""
+    """Read the annotators' demographics, without their texts about an ideal model."""
     known: Covariates = {}
     for row in files.rows("annotators"):
         who, told = row.annotator("annotator_id"), row.object("demographics")

@@ -20,9 +20,9 @@ _Item: TypeAlias = "dict[str, Any]"
 
 
 def _read(files: Published) -> Examples:
-    """Read each turn as an example; first turns of one prompt and the same answers are one.
+    """Read each turn as an example; first turns with the same prompt and answers are merged.
 
-    The chat goes on with the answer that was chosen.
+    The chat continues with the chosen answer.
     """
     shared: dict[tuple[str, ...], tuple[Row, _Item]] = {}
     for row in files.rows("conversations"):
@@ -43,7 +43,7 @@ def _read(files: Published) -> Examples:
 
 
 def _items(row: Row) -> Iterator[_Item]:
-    """Make a row of each turn that was judged, as far as the chat before it is known."""
+    """Make a row for each judged turn, as long as the chat before the turn is known."""
     chat: Messages | None = []
     last = max((n for n, turn in enumerate(_TURNS) if _is_there(row, turn)), default=-1)
     for number, turn in enumerate(_TURNS[: last + 1], start=1):
@@ -81,7 +81,7 @@ def _is_there(row: Row, turn: str) -> bool:
 
 
 def _answers(row: Row, turn: str) -> tuple[list[str], str | None]:
-    """Read the different answers of a turn in their order, and the one that was chosen."""
+    """Read the distinct answers of a turn in their order, and the chosen answer."""
     preferred = f"{turn}_turn_preferred_response"
     if row.get(preferred) in (None, ""):
         return [], None
@@ -101,18 +101,18 @@ def _answers(row: Row, turn: str) -> tuple[list[str], str | None]:
 
 
 def _without_end(text: str) -> str:
-    """Leave out end tokens, and the white space around them."""
+    """Remove end tokens and the white space around them."""
     while (cut := text.rstrip()).endswith(_END):
         text = cut.removesuffix(_END).rstrip()
     return text
 
 
 def _votes(count: int, best: int) -> list[_Item]:
-    """Write the choice of the best of n ≥ 2 answers as n − 1 comparisons with each other answer.
+    """Write the choice of the best of n ≥ 2 answers as comparisons with the n − 1 others.
 
-    A choice says nothing about the others among themselves, so it is no ranking in which they are
-    tied. Each comparison has the weight of a pair in a ranking of n answers, 2/n, and names first
-    the answer that was shown first.
+    A choice says nothing about the order of the other answers, so it is not a ranking in which they
+    tie. Each comparison has the weight of a pair in a ranking of n answers, 2/n. It names first the
+    answer that was shown first.
     """
     return [
         {
@@ -126,7 +126,7 @@ def _votes(count: int, best: int) -> list[_Item]:
 
 
 def _add(item: _Item, first: _Item) -> None:
-    """Add a first turn to another of the same prompt and answers, whatever their order."""
+    """Merge a first turn into one with the same prompt and answers, whatever their order."""
     at = [first["responses"].index(text) for text in item["responses"]]
     for vote in item["judgements"]:
         first["judgements"].append({**vote, "comparison": [at[n] for n in vote["comparison"]]})
@@ -136,7 +136,7 @@ def _add(item: _Item, first: _Item) -> None:
 
 
 def _read_annotators(files: Published) -> Covariates:
-    """Read how annotators describe themselves; where their rows differ, all descriptions."""
+    """Read the annotators' self-descriptions; where rows differ, join all descriptions."""
     told: dict[str, dict[str, set[str]]] = {}
     for row in files.rows("conversations"):
         values = told.setdefault(row.annotator("annotator_id"), {})

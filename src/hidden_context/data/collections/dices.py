@@ -1,4 +1,4 @@
-"""DICES: whether the last reply of a conversation is unsafe, by raters of many backgrounds."""
+"""DICES: raters of many backgrounds judge whether a conversation's last reply is unsafe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _read(files: Published) -> Examples:
         answers = enumerate(row.listed("unsafe", "answer"))
         said = [_entry(str(n), row.with_values({"unsafe": a}), "unsafe") for n, a in answers]
         yield _example(row, row.get("item"), said)
-    # By the texts too: they tell what was rated, not a number alone.
+    # The key includes the texts, because the number alone does not identify what was rated.
     items: dict[tuple[Any, ...], tuple[Row, list[dict[str, Any]]]] = {}
     for row in files.rows("ratings"):
         item = (row.text("item_id"), row["context"] and row.text("context"), row.text("response"))
@@ -49,7 +49,7 @@ def _entry(who: str, row: Row, field: str) -> dict[str, Any]:
 
 
 def _read_turns(row: Row) -> Messages:
-    """Read turns, each of which begins with its speaker, as chat messages; the user begins."""
+    """Read turns that begin with their speaker as chat messages; the user begins."""
     given = {"context": ""} if row.get("context") is None else row
     before, turns = row.with_values(given).turns("context", _TURN)
     chat = [*(user(before) if before.strip() else []), *turns]
@@ -57,7 +57,7 @@ def _read_turns(row: Row) -> Messages:
 
 
 def _read_annotators(files: Published) -> Covariates:
-    """Read the demographics that the rows of the CSV file repeat for each rater."""
+    """Read the raters' demographics, which every row of the CSV file repeats."""
     _check_files(files)
     known: Covariates = {}
     for row in files.rows("ratings"):

@@ -1,4 +1,4 @@
-"""HelpSteer: answers rated by attributes; its own rows, and the conversations of SteerLM."""
+"""HelpSteer: answers rated for several attributes, from its own rows or SteerLM conversations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _IN_LABELS: Final = ("quality", "toxicity", "humor", "creativity", *ATTRIBUTES)
 
 
 def _read(files: Published) -> Examples:
-    """Read each answer once for each attribute that it was rated for."""
+    """Read each answer once for each rated attribute."""
     for row in files.rows("rated"):
         prompt, answer = read_turns(row), row.text("response")
         for name in ATTRIBUTES:
@@ -33,9 +33,9 @@ def _read(files: Published) -> Examples:
 
 
 def _conversation(row: Row) -> Examples:
-    """Read the labelled answers of a conversation; the masked turns are the user's.
+    """Read the labelled answers of a conversation, in which the masked turns are the user's.
 
-    Some conversations begin alike and part later: the part they share is read once.
+    Some conversations begin alike and part later. The shared part is read once.
     """
     masked = row.text("mask")
     chat: Messages = []

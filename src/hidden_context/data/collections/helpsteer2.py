@@ -16,11 +16,11 @@ _TURN: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 def strength_entry(said: Row, field: str) -> dict[str, Any]:
     """Make an entry of ``judgements`` from a published strength.
 
-    The published strengths go from −3, the first is much better, to 3, the second is; 0 is a tie.
-    With −100 an annotator says that neither answer can be judged: an abstention.
+    The published strengths run from −3 (the first is much better) to 3 (the second is much better);
+    0 is a tie. −100 means that neither answer can be judged, which is an abstention.
 
     Raises:
-        DataError: If the strength is none of these integers.
+        DataError: If the strength is not one of these integers.
     """
     if said.get(field) == _NEITHER:
         return {"abstains": True}
@@ -28,10 +28,10 @@ def strength_entry(said: Row, field: str) -> dict[str, Any]:
 
 
 def read_ratings(row: Row, attribute: str) -> list[dict[str, Any]]:
-    """Make an entry of ``judgements`` from each rating of an attribute: one, or a list of several.
+    """Make an entry of ``judgements`` from each rating of an attribute, given as one or a list.
 
     Raises:
-        DataError: If a rating is no integer from 0 to 4.
+        DataError: If a rating is not an integer from 0 to 4.
     """
     value = row.get(attribute)
     values = row.listed(attribute, "rating") if isinstance(value, list) else [value]
@@ -40,7 +40,7 @@ def read_ratings(row: Row, attribute: str) -> list[dict[str, Any]]:
 
 
 def read_turns(row: Row) -> Messages:
-    """Read the turns of the prompt as chat messages; the first is the user's and has no mark."""
+    """Read the prompt's turns as chat messages; the first is the user's and has no mark."""
     first, turns = row.turns("prompt", _TURN)
     return user(first) + turns
 

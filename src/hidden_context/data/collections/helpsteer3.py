@@ -1,4 +1,4 @@
-"""HelpSteer3: pairs of answers in many languages, in seven levels by up to three people each."""
+"""HelpSteer3: pairs in many languages, each compared in seven levels by up to three people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HHH alignment: pairs of answers with the helpful, honest or harmless one, by their authors."""
+"""HHH alignment: pairs in which the authors mark the helpful, honest or harmless answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TURN: Final = re.compile(r"\n\s*\n\s*(Human|Assistant):\s*")
 
 
 def _read(files: Published) -> Examples:
-    """Read each pair as one vote, without an annotator, for the answer that its authors prefer."""
+    """Read each pair as one vote without an annotator for the authors' preferred answer."""
     for path in files.paths:
         subset = _subset_of([path.parent.name, *re.split(r"[^a-z]+", path.name.lower())])
         task = _read_task(path)
@@ -45,7 +45,7 @@ def _read(files: Published) -> Examples:
 
 
 def _read_task(path: Path) -> dict[str, Any] | None:
-    """Read a task of BIG-bench, which is one JSON document; None if the file holds rows."""
+    """Read a BIG-bench task, which is one JSON document, or return None if the file holds rows."""
     if data_suffix(path) not in (".json", ".json.gz"):
         return None
     try:
@@ -73,10 +73,10 @@ def _read_wrapped(row: Row) -> Example:
 def _pair(
     row: Row, prompt: str, responses: list[Any], labels: list[Any], field: str, subset: str | None
 ) -> Example:
-    """Make the example of two answers, one of which is labelled 1 and the other 0.
+    """Make an example from two answers, one labelled 1 and the other 0.
 
-    The example has ``chosen`` and ``rejected``: the published order of the answers does not say in
-    which order anybody saw them.
+    The example has ``chosen`` and ``rejected``, because the published order of the answers is not
+    known to be the order in which anybody saw them.
     """
     numbers = [label for label in labels if not isinstance(label, bool) and label in (0, 1)]
     if len(responses) != 2 or sorted(numbers) != [0, 1] or len(labels) != 2:

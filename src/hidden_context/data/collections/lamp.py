@@ -1,4 +1,4 @@
-"""LAMP: writers rank an AI's paragraph, an AI's edit and a writer's edit."""
+"""LAMP: writers rank an AI's paragraph, an edit by an AI and an edit by a writer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Items: TypeAlias = "dict[tuple[str, ...], tuple[Row, str, list[dict[str, Any]]]
 
 
 def _read(files: Published) -> Examples:
-    """Read each instruction with the paragraphs that answer it, and every writer's ranking."""
+    """Read each instruction with its paragraphs and every writer's ranking."""
     for row in files.rows("items"):
         said = row.entries_or_none("rankings")
         if not said:
@@ -42,7 +42,7 @@ def _read(files: Published) -> Examples:
 
 
 def _example(row: Row, rankings: list[dict[str, Any]], columns: Mapping[str, Any]) -> Example:
-    """Make the example of an item, whose rankings are 1 for the best."""
+    """Make the example of an item; rank 1 is the best."""
     instruction = row.text("instruction")
     return row.example(
         prompt=user(instruction),
@@ -54,7 +54,7 @@ def _example(row: Row, rankings: list[dict[str, Any]], columns: Mapping[str, Any
 
 
 def _add(row: Row, ranks: Mapping[int, dict[str, int]], path: Path, items: _Items) -> None:
-    """Add a writer's ranking to its item; each writer saw the paragraphs in another order."""
+    """Add a writer's ranking to its item; each writer saw the paragraphs in a different order."""
     shown = row.listed_texts("responses")
     said = ranks.get(row.level("instruction_id", 0))
     if said is None:
@@ -72,7 +72,7 @@ def _add(row: Row, ranks: Mapping[int, dict[str, int]], path: Path, items: _Item
 
 
 def _read_ranks(path: Path | None, shown: Path, files: Published) -> dict[int, dict[str, int]]:
-    """Read for each instruction the rank of each response, 1 the best."""
+    """Read the rank of each response by instruction; 1 is the best."""
     if path is None:
         raise files.error(f"its rankings are missing: {shown.stem}{_RANKED}.json", shown)
     ranks: dict[int, dict[str, int]] = {}
@@ -90,7 +90,7 @@ def _read_ranks(path: Path | None, shown: Path, files: Published) -> dict[int, d
 
 
 def _writer(path: Path) -> tuple[str, str]:
-    """Return the folder of a file, and the writer, who is known from the file name alone."""
+    """Return the folder of a file and the writer, whom only the file name gives."""
     return str(path.parent), path.name.split(".")[0].removesuffix(_RANKED)
 
 

@@ -1,4 +1,4 @@
-"""Le-Wi-Di: texts that people label differently, of the shared tasks of 2023 and 2025."""
+"""Le-Wi-Di: texts that people label differently, from the shared tasks of 2023 and 2025."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _SPEAKERS: Final = {"prev_agent": "Agent", "prev_user": "User", "agent": "Agent"
 _NOTHING_SAID: Final = "_"
 _TRAILING_COMMA: Final = re.compile(rb",(\s*[}\]])")
 
-# For one objective the labels by the annotators' names, in order; a name may occur twice.
+# Annotators' names and labels for one objective, in order; a name may occur twice.
 _Said: TypeAlias = "list[tuple[str, float]]"
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What one of the data sets was labelled for.
+    """The labelling task of one of the data sets.
 
     Attributes:
         name: The data set.
-        objective: What a high label means; empty if a label is a word of ``_LABELS``.
+        objective: The meaning of a high label; empty if a label is a word of ``_LABELS``.
         low: The lowest label.
-        high: The highest.
-        parts: The parts of its texts, the last of which was labelled; none for a plain text.
+        high: The highest label.
+        parts: The parts of its texts; the last part was labelled. None for a plain text.
     """
 
     name: str
@@ -65,7 +65,7 @@ _LABELS: Final = ("entailment", "neutral", "contradiction")
 
 
 def _read(files: Published) -> Examples:
-    """Read each text once for each objective that it was labelled for."""
+    """Read each text once for each labelled objective."""
     if not files.of_kind["items"]:
         raise files.error("annotators alone hold no labels", files.paths[0])
     for row in files.rows("items"):
@@ -95,7 +95,7 @@ def _task_of(row: Row) -> _Task:
 
 
 def _texts(row: Row, task: _Task) -> tuple[str, str]:
-    """Return what comes before the labelled text, and that text; both by people, so no chat."""
+    """Return the preceding text and the labelled text, both by people and so not a chat."""
     if not task.parts:
         return "", row.text("text")
     if isinstance(row.get("text"), str):  # one data set writes its parts as JSON
@@ -112,9 +112,9 @@ def _texts(row: Row, task: _Task) -> tuple[str, str]:
 
 
 def _labels(row: Row, info: Row, task: _Task) -> Iterator[tuple[str, _Said]]:
-    """Yield each objective with the annotators' labels, none where a test set withholds them.
+    """Yield each objective with the annotators' labels, which a test set may withhold.
 
-    ``other_info`` may hold what else the same annotators said.
+    ``other_info`` may hold further labels by the same annotators.
     """
     names = _parts_of(row, "annotators")
     if not task.objective:
@@ -139,7 +139,7 @@ def _labels(row: Row, info: Row, task: _Task) -> Iterator[tuple[str, _Said]]:
 
 
 def _paired(names: Sequence[str], row: Row, field: str, low: int, high: int) -> _Said:
-    """Pair the labels of a comma-separated text with the annotators, in their order."""
+    """Pair the labels of a comma-separated text with the annotators in order."""
     labels = _parts_of(row, field)
     if labels and len(labels) != len(names):
         problem = f"{len(labels)} labels are given by {len(names)} annotators"
@@ -151,7 +151,7 @@ def _paired(names: Sequence[str], row: Row, field: str, low: int, high: int) -> 
 
 
 def _parts_of(row: Row, field: str) -> list[str]:
-    """Return the parts of a comma-separated text; none if it is null, empty or not a number."""
+    """Return the parts of a comma-separated text; no parts if it is null, NaN or empty."""
     value = row.get(field)
     if value is None or value != value:  # NaN, where a test set withholds it
         return []
@@ -159,7 +159,7 @@ def _parts_of(row: Row, field: str) -> list[str]:
 
 
 def _read_annotators(files: Published) -> Covariates:
-    """Read the tables of annotators, and the groups that the items name."""
+    """Read the tables of annotators and the groups that the items name."""
     known: Covariates = {}
     for row in files.rows("items"):
         info, names = row.object_or_empty("other_info"), _parts_of(row, "annotators")
@@ -176,14 +176,14 @@ def _read_annotators(files: Published) -> Covariates:
             problem = "the name of the file has to begin with the data set of the annotators"
             raise files.error(problem, path)
         for row in files.rows_of(path):
-            # One data set has a number alone for a name.
+            # One data set uses a bare number as a name.
             who = f"Ann{row['id']}" if row["id"].isdigit() else row["id"]
             known.setdefault(f"{name}:{who}", {}).update(_described(row))
     return known
 
 
 def _described(row: Row) -> dict[str, str | float]:
-    """Read how an annotator describes himself or herself, with age as a number."""
+    """Read an annotator's self-description, with age as a number."""
     values: dict[str, str | float] = {}
     person = row.with_values({row["id"]: row}).object(row["id"])
     for field, value in person.items():
@@ -195,16 +195,16 @@ def _described(row: Row) -> dict[str, str | float]:
 
 
 class _Files(Published):
-    """Files of items, and tables of annotators; each row has its name in the column ``id``."""
+    """Files of items and tables of annotators, whose rows have their name in the column ``id``."""
 
     def kind_of(self, path: Path) -> str:
-        """Tell a table of annotators, which is a JSON object, from a file of items."""
+        """Return whether a file is a table of annotators (a JSON object) or a file of items."""
         first: Mapping[str, Any] = next(self.rows_of(path), {})
         is_told = "annotations" not in first and any(name in first for name in _OF_PEOPLE)
         return "people" if is_told and _is_document(path) else super().kind_of(path)
 
     def rows_of(self, path: Path) -> Iterator[Row]:
-        """Yield the entries of one JSON object, as published; or rows of any other format."""
+        """Yield the entries of a JSON object as published, or the rows of any other format."""
         if not _is_document(path):
             yield from super().rows_of(path)
             return
@@ -221,7 +221,7 @@ def _is_document(path: Path) -> bool:
 
 
 def _read_document(path: Path) -> Any:
-    """Read a JSON document; two of the published files have a comma after their last entries."""
+    """Read a JSON document; two published files have a comma after their last entries."""
     try:
         return read_json(path)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""MT-Bench: which of two models answers better in either of two turns, by experts and authors."""
+"""MT-Bench: experts and authors judge which of two models answers better in either turn."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _Conversations: TypeAlias = "dict[tuple[int, str], _Chat]"
 
 
 def _read(files: Published) -> Examples:
-    """Read each question, turn and pair of models once, with all the votes on it.
+    """Read each combination of question, turn and pair of models once, with all its votes.
 
-    A vote names first the answer that was shown first, so that the order is not lost where two
-    people saw the two answers in opposite orders.
+    A vote names first the answer that was shown first. So the order of presentation is kept even if
+    two people saw the answers in opposite orders.
     """
     texts, categories = _read_answers(files)
     items: dict[tuple[Any, ...], tuple[Row, dict[str, Any]]] = {}
@@ -64,7 +64,7 @@ def _entry(row: Row, shown: list[int]) -> dict[str, Any]:
 
 
 def _check(row: Row, chats: list[_Chat], turn: int, models: list[str]) -> None:
-    """Check that two models answer the same question, up to the turn voted on."""
+    """Check that two different models answer the same question up to the judged turn."""
     if models[0] == models[1]:
         problem = f"two different models are needed, not {models[0]!r} twice"
         raise row.error(problem, "model_b")
@@ -75,14 +75,14 @@ def _check(row: Row, chats: list[_Chat], turn: int, models: list[str]) -> None:
 
 
 def _chats(row: Row, keys: list[tuple[int, str]], texts: _Conversations) -> list[_Chat] | None:
-    """Find the two conversations; None if they are in no file that was given."""
+    """Find the two conversations, or return None if no given file holds them."""
     if all(row.get(name) is not None for name in _CHATS):
         return [read_messages(row.listed(name, "message"), name, row.place) for name in _CHATS]
     return [texts[key] for key in keys] if all(key in texts for key in keys) else None
 
 
 def _read_answers(files: Published) -> tuple[_Conversations, dict[int, dict[str, Any]]]:
-    """Read the conversations of each question and model, and the questions' categories."""
+    """Read the conversation of each question and model, and each question's category."""
     turns: dict[int, list[str]] = {}
     categories: dict[int, dict[str, Any]] = {}
     for row in files.rows("questions"):

@@ -1,4 +1,4 @@
-"""MultiPref: two crowdworkers and two experts compare two answers, overall and by three aspects."""
+"""MultiPref: two crowdworkers and two experts compare answers overall and by three aspects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PASSED: Final = (
 
 
 def _read(files: Published) -> Examples:
-    """Read each comparison as one example for each aspect that somebody judged."""
+    """Read each comparison as one example per judged aspect."""
     for row in files.rows("comparisons"):
         annotations = list(_annotations(row))
         if not annotations:
@@ -54,7 +54,7 @@ def _annotations(row: Row) -> Iterator[tuple[Row, str]]:
 
 
 def _entry(said: Row, worker: str, aspect: str) -> dict[str, Any]:
-    """Read what somebody says about one aspect; nothing is an abstention."""
+    """Read an annotator's preference on one aspect; a missing preference is an abstention."""
     entry: dict[str, Any] = {"annotator": said.annotator("evaluator"), "worker": worker}
     if said.get(f"{aspect}_pref") is None:
         return {**entry, "abstains": True}
@@ -69,7 +69,7 @@ def _entry(said: Row, worker: str, aspect: str) -> dict[str, Any]:
 
 
 def _read_annotators(files: Published) -> Covariates:
-    """Read which annotators are experts; somebody may have worked as both."""
+    """Read which annotators are experts; an annotator may have worked as both kinds."""
     known: Covariates = {}
     for row in files.rows("comparisons"):
         for said, worker in _annotations(row):

@@ -1,4 +1,4 @@
-"""Nectar: seven answers to each prompt, by several models, as GPT-4 ranked them."""
+"""Nectar: seven answers to each prompt by several models, ranked by GPT-4."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _TURN: Final = re.compile(r"\n\n(Human|Assistant):(?: |$)")
 def _read(files: Published) -> Examples:
     """Read each prompt with its ranking.
 
-    Where there were too few answers, one was repeated: its copies have different ranks, neither of
-    which can be right, so both are left out.
+    Where there were too few answers, one was repeated. Its copies have different ranks, and neither
+    rank can be right, so both copies are left out.
     """
     for row in files.rows("rankings"):
         prompt = _read_turns(row)
@@ -43,7 +43,7 @@ def _read(files: Published) -> Examples:
 
 
 def _rank(answer: Row, count: int) -> int | None:
-    """Read the rank of an answer, 1 the best; None if it has none."""
+    """Read the rank of an answer (1 is the best), or return None if it has no rank."""
     return None if answer.get("rank") is None else answer.level("rank", 1, count)
 
 
@@ -51,8 +51,8 @@ def _read_turns(row: Row) -> Messages | None:
     """Read the prompt as chat messages, without the mark that announces the answer.
 
     Returns:
-        The messages; None if the turns do not alternate from the human's to the announcement, as
-        where a turn quotes a dialogue.
+        The messages; None if the turns do not alternate between human and assistant up to the
+        announcement, for example because a turn quotes a dialogue.
     """
     before, turns = row.turns("prompt", _TURN)
     if before.strip() or not turns or turns[-1]["content"].strip():

@@ -1,4 +1,4 @@
-"""Open Assistant: trees of messages by volunteers, who also rated and ranked the answers."""
+"""Open Assistant: trees of messages by volunteers who also rated and ranked the answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROLES: Final = {"prompter": "user", "assistant": "assistant"}
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A message as published, the message it answers, and its turn of a chat."""
+    """A message as published, with the name of its parent and its turn of a chat."""
 
     row: Row
     parent: str | None
@@ -21,7 +21,7 @@ class _Message:
 
 
 def _read(files: Published) -> Examples:
-    """Read the ranking of each message's answers, and each answer once for each of its labels."""
+    """Read each answer once per label, and the ranking of the answers to each message."""
     found: dict[str, _Message] = {}
     for row in files.rows("trees", "messages"):
         if "message_id" in row:
@@ -45,7 +45,7 @@ def _read(files: Published) -> Examples:
 
 
 def _add_tree(row: Row, found: dict[str, _Message]) -> None:
-    """Add the messages of a tree; the replies to a message stand within it."""
+    """Add the messages of a tree, in which a message contains its replies."""
     passed = {"message_tree_id": row.text("message_tree_id")}
     waiting: list[tuple[Row, str | None]] = [(row.object("prompt"), None)]
     while waiting:
@@ -67,7 +67,7 @@ def _add(row: Row, found: dict[str, _Message]) -> str:
 
 
 def _thread(name: str | None, found: Mapping[str, _Message]) -> Messages | None:
-    """Return the messages that end in one; None if one of them is not in the files."""
+    """Return the chat that ends in a message, or None if the files lack one of its messages."""
     chat: Messages = []
     while name is not None:
         message = found.get(name)
@@ -79,7 +79,7 @@ def _thread(name: str | None, found: Mapping[str, _Message]) -> Messages | None:
 
 
 def _rated(name: str, message: _Message, prompt: Messages) -> Examples:
-    """Read the mean of several people's labels for each attribute, and how many people it is of."""
+    """Read the mean label for each attribute and the number of people behind the mean."""
     for attribute, label in _labels(message.row).items():
         if label.get("value") is None:
             label.leave_out("labels without a value")
@@ -98,7 +98,7 @@ def _rated(name: str, message: _Message, prompt: Messages) -> Examples:
 
 
 def _labels(row: Row) -> dict[str, Row]:
-    """Return the labels by attribute; tables have lists of names, values and counts instead."""
+    """Return the labels by attribute; tables store lists of names, values and counts."""
     labels = row.object_or_empty("labels")
     if isinstance(labels.get("name"), list):
         lists = [labels["name"], labels.get("value"), labels.get("count")]
@@ -111,7 +111,7 @@ def _labels(row: Row) -> dict[str, Row]:
 
 
 def _ranked(names: Sequence[str], prompt: Messages, found: Mapping[str, _Message]) -> Examples:
-    """Read the order of the answers to a message, which several people's rankings make."""
+    """Read the order of the answers to a message, combined from several people's rankings."""
     ranked = [name for name in names if found[name].row.get("rank") is not None]
     if len(ranked) > 1:
         rows = [found[name].row for name in ranked]

@@ -7,13 +7,13 @@ from typing import Final
 from hidden_context.data.collections.source import Examples, Published, Source, user
 
 _ANNOTATORS: Final = ("annotator1", "annotator2", "annotator3")
-_PREFERENCES: Final = (0.5, 1.0, 0.0)  # for the first answer where 0, 1 or 2 is said
+_PREFERENCES: Final = (0.5, 1.0, 0.0)  # preference for the first answer by vote: 0, 1 or 2
 
 
 def _read(files: Published) -> Examples:
-    """Read each pair with the votes of three people; 0 says that both are equally good: a tie.
+    """Read each pair with the votes of three people; a vote of 0 is a tie.
 
-    The prompt is the instruction, and after a blank line its input if it has one.
+    The prompt is the instruction, followed by a blank line and the input if there is one.
     """
     for row in files.rows("pairs"):
         votes = {name: _PREFERENCES[row.level(name, 0, 2)] for name in _ANNOTATORS}

@@ -20,9 +20,9 @@ _ANSWERS: Final = tuple(f"response_{number}" for number in range(1, 9))
 def _read(files: Published) -> Examples:
     """Read each prompt with a ranking by each reward model.
 
-    Each model's scores have a scale of their own, and nothing says that it is the same for all
-    prompts. So the order of the answers is read, and the scores pass through. ``beaver_7b``
-    predicts costs, which are published with their sign turned.
+    Each model has its own scale of scores, and the scale may differ between prompts. So only the
+    order of the answers is read, and the scores pass through. ``beaver_7b`` predicts costs, which
+    are published with the opposite sign.
     """
     for row in files.rows("scores"):
         scores = {
@@ -49,7 +49,7 @@ def _read(files: Published) -> Examples:
 
 
 def _score(row: Row, field: str) -> float | None:
-    """Read a model's score of an answer; None if it is missing or not a number."""
+    """Read a model's score of an answer, or return None if it is missing or not a number."""
     value = row.get(field)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         row.leave_out("scores that are missing or no number")
@@ -58,7 +58,7 @@ def _score(row: Row, field: str) -> float | None:
 
 
 def _ranks(scores: Sequence[float | None]) -> list[int | None]:
-    """Rank answers from 1, the highest score; equal scores are tied, and None has no rank."""
+    """Rank answers from 1 for the highest score; equal scores tie, and None has no rank."""
     order = sorted({score for score in scores if score is not None}, reverse=True)
     return [None if score is None else order.index(score) + 1 for score in scores]
 

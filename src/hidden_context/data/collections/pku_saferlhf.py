@@ -1,4 +1,4 @@
-"""PKU-SafeRLHF: which of two answers is more helpful, and which is safer, judged separately."""
+"""PKU-SafeRLHF: pairs of answers judged separately for helpfulness and for safety."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OBJECTIVES: Final = {"helpful": "better_response_id", "harmless": "safer_respon
 
 
 def _read(files: Published) -> Examples:
-    """Read each pair as two examples: which is more helpful, and which is safer."""
+    """Read each pair as two examples, one for helpfulness and one for safety."""
     for row in files.rows("pairs"):
         passed = row.kept("prompt_source")
         for number in range(2):
@@ -30,7 +30,7 @@ def _read(files: Published) -> Examples:
 
 
 def _about(row: Row, number: int) -> dict[str, Any]:
-    """Return what is said about one answer: whether it is safe, how severe, and which harms."""
+    """Return the labels of one answer: its safety, the severity and the harms."""
     safe, severity = f"is_response_{number}_safe", f"response_{number}_severity_level"
     harm = f"response_{number}_harm_category"
     passed = row.kept(safe, severity, harm, f"response_{number}_source")

@@ -12,7 +12,7 @@ _UNSURE: Final = (None, "", "Unsure", "nan", "NaN")
 
 
 def _read(files: Published) -> Examples:
-    """Read each prompt as a text with a rating, or an abstention, by each person."""
+    """Read each prompt as a text with a rating or an abstention by each person."""
     _check_files(files)
     people = list(files.rows("people", once="Participant_ID"))
     for row in files.rows("prompts", once="Question_Index"):
@@ -38,7 +38,7 @@ def _entry(said: Row, field: str) -> dict[str, Any]:
 
 
 def _read_annotators(files: Published) -> Covariates:
-    """Read how people describe themselves, as groups, and three factors of a survey, as numbers."""
+    """Read people's self-descriptions as groups, and three survey factors as numbers."""
     _check_files(files)
     known: Covariates = {}
     for row in files.rows("people"):

@@ -1,4 +1,4 @@
-"""PRISM: people all over the world rate the answers of several models in chats of their own."""
+"""PRISM: people from all over the world rate the answers of several models in their own chats."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NESTED: Final = {
 
 @dataclass
 class _Turn:
-    """What a person wrote, the row it is in, and the answers."""
+    """A person's message with its row and the answers."""
 
     row: Row
     asked: str
@@ -35,7 +35,7 @@ class _Turn:
 
 @dataclass
 class _Chat:
-    """A conversation: its row, its person and its turns by number."""
+    """A conversation with its row, its person and its turns by number."""
 
     row: Row
     who: str
@@ -71,7 +71,7 @@ def _read_conversation(row: Row) -> _Chat:
 
 
 def _read_utterances(files: Published) -> list[_Chat]:
-    """Collect the rows, one for each answer, of every conversation; their order says nothing."""
+    """Collect the rows of every conversation, one per answer; the row order has no meaning."""
     chats: dict[str, _Chat] = {}
     for row in files.rows("utterances", once="utterance_id"):
         who, asked = row.annotator("user_id"), row.text("user_prompt")
@@ -88,7 +88,7 @@ def _read_utterances(files: Published) -> list[_Chat]:
 
 
 def _examples(chat: _Chat) -> Examples:
-    """Make an example of each turn; the chat goes on with the answer that was chosen."""
+    """Make an example of each turn; the chat continues with the chosen answer."""
     history: Messages | None = []
     for expected, (number, turn) in enumerate(sorted(chat.turns.items())):
         if history is None or number != expected:
@@ -122,7 +122,7 @@ def _content(answer: Row) -> str:
 
 
 def _read_annotators(files: Published) -> Covariates:
-    """Read how people describe themselves: groups, and how much traits matter to them, 0 to 100."""
+    """Read people's groups and how much traits of models matter to them, from 0 to 100."""
     known: Covariates = {}
     for row in files.rows("survey", once="user_id"):
         who = row.annotator("user_id")

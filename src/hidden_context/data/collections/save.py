@@ -1,4 +1,4 @@
-"""Importing a public data set: from published files to judgements and a table of annotators."""
+"""Import of a public data set from published files to judgements and a table of annotators."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from hidden_context.errors import ConfigError, DataError
 
 @dataclass
 class ImportReport:
-    """What an import found.
+    """The counts and output files of an import.
 
     Attributes:
         output: The file of rows that was written.
-        examples: How many rows it has.
-        judgements: How many judgements are in them, abstentions not counted.
-        abstentions: How many times an annotator looked and did not judge.
+        examples: The number of rows in it.
+        judgements: The number of judgements in the rows, without abstentions.
+        abstentions: The number of times an annotator looked and did not judge.
         annotators: The names of everyone who judged or abstained.
-        repeated: How many judgements are by an annotator who judged the same responses before.
-        left_out: How many published rows or votes were left out, by reason.
-        table: The table of annotators that was written; None if nothing is known of them.
-        described: How many annotators it has.
+        repeated: The number of judgements by an annotator who judged the same responses before.
+        left_out: The number of published rows or votes that were left out, by reason.
+        table: The table of annotators that was written; None if nothing is known about annotators.
+        described: The number of annotators in the table.
     """
 
     output: Path
@@ -72,7 +72,7 @@ def save_source(source: Source, files: Sequence[str | Path], output: str | Path)
 
     Args:
         source: The data set.
-        files: Its files; a folder stands for the files within.
+        files: Its files; a folder stands for the files in it.
         output: The file of JSON Lines to write (``.gz`` by suffix), whole or not at all. The table
             of annotators goes to ``OUTPUT.annotators.jsonl`` beside it.
 
@@ -80,8 +80,8 @@ def save_source(source: Source, files: Sequence[str | Path], output: str | Path)
         The report of the import.
 
     Raises:
-        ConfigError: If no file is given, one is given twice, or the output is one of them or is
-            no JSON Lines.
+        ConfigError: If no file is given, a file is given twice, or the output is one of the files
+            or is not JSON Lines.
         DataError: If a file is not as published, naming file, line and field; or nothing is left.
         StorageError: If the output cannot be written, or another process writes it.
     """
@@ -96,12 +96,12 @@ def save_source(source: Source, files: Sequence[str | Path], output: str | Path)
             report.table, report.described = table, write_annotators(table, known)
         else:
             with contextlib.suppress(FileNotFoundError):
-                table.unlink()  # of an earlier import, whose people are others
+                table.unlink()  # left by an earlier import with other annotators
     return report
 
 
 def _columns(examples: Iterable[Example], report: ImportReport) -> Iterator[dict[str, Any]]:
-    """Yield the rows of examples, which read back as the same examples, and count them."""
+    """Yield and count the rows of the examples; the rows read back as the same examples."""
     for example in examples:
         report.add(example)
         yield example.columns

@@ -1,4 +1,4 @@
-"""SHP: of two comments on a Reddit post, the later one that still has the higher score."""
+"""SHP: pairs of comments on a Reddit post; the later comment with the higher score is better."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _DOMAIN: Final = re.compile(
 
 
 def _read(files: Published) -> Examples:
-    """Read each pair of comments with the one label that their scores give.
+    """Read each pair of comments with the single label that their scores give.
 
-    A score counts votes of unknown people, none of whom compared the two comments. So a pair is one
-    judgement without an annotator, however high its scores, which pass through.
+    A score counts the votes of unknown people, and none of them compared the two comments. So a
+    pair is one judgement without an annotator, however high its scores. The scores pass through.
     """
     for row in files.rows("pairs"):
         post, *comments = [row.get(name) for name in ("post_id", "c_root_id_A", "c_root_id_B")]

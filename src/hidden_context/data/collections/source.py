@@ -1,4 +1,4 @@
-"""What all public data sets share: terms, files told apart, and rows whose values are checked."""
+"""Shared parts of all public data sets: terms, file detection, and rows with checked values."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ Examples: TypeAlias = "Iterator[Example]"
 
 
 class Row(dict[str, Any]):
-    """A published row, or an object within one, that checks its values as they are read.
+    """A published row, or an object in a row, that checks its values as they are read.
 
-    A value that is missing or of another kind is a ``DataError`` that names file, line and field.
+    A value that is missing or of the wrong kind raises a ``DataError`` that names file, line and
+    field.
 
     Attributes:
         place: The file and line of the row.
-        files: The files of the source, which say what is needed and count what is left out.
-        at: What comes before the names of its fields in errors, such as ``votes[1].``.
+        files: The files of the source, which count omissions and name the needed files in errors.
+        at: The prefix of its field names in errors, such as ``votes[1].``.
     """
 
     def __init__(
@@ -56,29 +57,29 @@ class Row(dict[str, Any]):
         self.place, self.files, self.at = place, files, at
 
     def leave_out(self, reason: str, count: int = 1) -> None:
-        """Count what is left out, by the reason in words."""
+        """Count omitted rows or votes by reason."""
         if count:
             self.files.left_out[reason] += count
 
     def repeats(self, reason: str, *key: str) -> bool:
-        """Tell whether a row of this key was read before; count it as left out, by the reason."""
+        """Return whether a row with this key was read before, and count a repeat as left out."""
         seen = (reason, *key) in self.files.seen
         self.files.seen.add((reason, *key))
         self.leave_out(reason, int(seen))
         return seen
 
     def error(self, problem: str, field: str, remedy: str | None = None) -> DataError:
-        """Make the error of a field, to be raised; by default it says which files are needed."""
+        """Return an error about a field; the default remedy names the needed files."""
         return self.place.error(problem, self.at + field, remedy or self.files.remedy)
 
     def unfit(self, wanted: str, field: str) -> DataError:
-        """Make the error of a field that holds another kind of value."""
+        """Return an error about a field that holds the wrong kind of value."""
         return self.error(
             f"{wanted} is needed, not {describe(self.get(field))}", field, AS_PUBLISHED
         )
 
     def example(self, *, criterion: str | None = None, **columns: Any) -> Example:
-        """Make the example of this row from the columns of a row of judgements.
+        """Make an example of this row from columns such as ``prompt`` and ``judgements``.
 
         The criterion of the judgements becomes ``objective`` and ``data_subset``.
         """
@@ -86,22 +87,22 @@ class Row(dict[str, Any]):
         return read_row({**columns, **groups}, file=self.place.file, line=self.place.line)
 
     def kept(self, *names: str) -> dict[str, Any]:
-        """Return the columns of these names that have a value, to pass through."""
+        """Return the named columns that have a value; they pass through."""
         return {name: self[name] for name in names if self.get(name) is not None}
 
     def known(self, *names: str) -> dict[str, Any]:
-        """Return the columns of these names that say something of an annotator."""
+        """Return the named columns that hold information about an annotator."""
         return {name: self[name] for name in names if self.get(name) not in _UNKNOWN}
 
     def text(self, field: str) -> str:
-        """Return a text."""
+        """Return the text of a field."""
         value = self.get(field)
         if not isinstance(value, str):
             raise self.unfit("text", field)
         return value
 
     def json(self, field: str, wanted: str) -> Any:
-        """Return the value of a text of JSON; ``wanted`` names it, for errors."""
+        """Return the value of a field of JSON text; ``wanted`` names the value in errors."""
         text = self.text(field)
         try:
             return loads(text)
@@ -117,7 +118,7 @@ class Row(dict[str, Any]):
             mark: A pattern whose one group is the speaker: Assistant, LAMDA, or a user.
 
         Returns:
-            What comes before the first mark, and the messages.
+            The text before the first mark, and the messages.
         """
         before, *parts = mark.split(self.text(field))
         turns = zip(parts[::2], parts[1::2], strict=True)
@@ -147,14 +148,14 @@ class Row(dict[str, Any]):
         return str(who)
 
     def choice(self, field: str, choices: Collection[str]) -> str:
-        """Return one of a few words."""
+        """Return a word that must be one of the choices."""
         value = self.get(field)
         if value not in tuple(choices):
             raise self.unfit(f"one of {', '.join(choices)}", field)
         return str(value)
 
     def truth(self, field: str) -> bool:
-        """Return a truth value; CSV writes it as ``true`` or ``false`` in any case."""
+        """Return a truth value, which CSV writes as ``true`` or ``false`` in any case."""
         value = self.get(field)
         text = value.lower() if isinstance(value, str) else value
         if text not in ("true", "false") and not isinstance(value, bool):
@@ -162,7 +163,7 @@ class Row(dict[str, Any]):
         return text in (True, "true")
 
     def number(self, field: str, low: float = -math.inf, high: float = math.inf) -> float:
-        """Return a number of a range; CSV writes it as text."""
+        """Return a number within a range, which CSV writes as text."""
         value = self.get(field)
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
@@ -174,27 +175,27 @@ class Row(dict[str, Any]):
         return number
 
     def numbers(self, *fields: str) -> dict[str, float]:
-        """Return the numbers of the fields that have a value, by field."""
+        """Return the numbers by field, for the fields that have a value."""
         return {field: self.number(field) for field in fields if self.get(field) is not None}
 
     def level(self, field: str, low: float = -math.inf, high: float = math.inf) -> int:
-        """Return an integer of a range; CSV writes it as text."""
+        """Return an integer within a range, which CSV writes as text."""
         number = self.number(field, low, high)
         if not number.is_integer():
             raise self.error(f"an integer is needed, not {number!r}", field, AS_PUBLISHED)
         return int(number)
 
     def listed(self, field: str, what: str) -> list[Any]:
-        """Return a list that is not empty; ``what`` names an entry, for errors."""
+        """Return a list that must not be empty; ``what`` names an entry in errors."""
         return read_list(self.get(field), self.at + field, self.place, AS_PUBLISHED, what)
 
     def listed_texts(self, field: str) -> list[str]:
-        """Return a list of texts that is not empty."""
+        """Return a list of texts that must not be empty."""
         values = {f"{field}[{n}]": text for n, text in enumerate(self.listed(field, "text"))}
         return self.with_values(values).texts(*values)
 
     def entries(self, field: str) -> Iterator[Row]:
-        """Yield the objects of a list that is not empty."""
+        """Yield the objects of a list that must not be empty."""
         for number, entry in enumerate(self.listed(field, "object")):
             name = f"{field}[{number}]"
             if not isinstance(entry, Mapping):
@@ -202,35 +203,35 @@ class Row(dict[str, Any]):
             yield Row(entry, self.place, self.files, f"{self.at}{name}.")
 
     def entries_or_none(self, field: str) -> list[Row]:
-        """Return the objects of a list, none if it is null or empty."""
+        """Return the objects of a list that may be null or empty."""
         return [] if self.get(field) in (None, []) else list(self.entries(field))
 
     def object(self, field: str) -> Row:
-        """Return an object."""
+        """Return the object of a field as a row."""
         value = self.get(field)
         if not isinstance(value, Mapping):
             raise self.unfit("an object", field)
         return Row(value, self.place, self.files, f"{self.at}{field}.")
 
     def object_or_empty(self, field: str) -> Row:
-        """Return an object, an empty one if it is missing."""
+        """Return the object of a field as a row, which is empty if the object is missing."""
         return self.with_values({field: self.get(field) or {}}).object(field)
 
     def with_values(self, values: Mapping[str, Any]) -> Row:
-        """Return other values of the same place."""
+        """Return a row with other values and the same place."""
         return Row(values, self.place, self.files, self.at)
 
 
 @dataclass
 class Published:
-    """The files that are given of a source, told apart by the columns of their first rows.
+    """The given files of a source, told apart by the columns of their first rows.
 
     Attributes:
         paths: The files in their order.
-        columns: For each kind of file, the columns that only it has; the first fit counts.
-        remedy: Which files the source needs, for errors.
-        left_out: How many rows or votes were left out, by the reason.
-        seen: The keys of rows that are left out where they stand twice.
+        columns: The distinguishing columns of each kind of file; the first match counts.
+        remedy: The files that the source needs, for errors.
+        left_out: The number of rows or votes that were left out, by reason.
+        seen: The keys of rows that are left out when they occur twice.
     """
 
     paths: Sequence[Path] = ()
@@ -240,19 +241,19 @@ class Published:
     seen: set[tuple[str, ...]] = field(default_factory=set)
 
     def error(self, problem: str, path: Path | None = None) -> DataError:
-        """Make an error that says which files are needed, to be raised."""
+        """Return an error that names the needed files."""
         return DataError(problem, file=path, remedy=self.remedy)
 
     def rows(self, *kinds: str, once: str | None = None) -> Iterator[Row]:
-        """Yield the rows of the files of these kinds.
+        """Yield the rows of all files of the given kinds.
 
         Args:
             kinds: Some kinds of ``columns``.
-            once: The field that identifies a row; its judgements would count twice if it stood
-                there twice.
+            once: The field that identifies a row. A repeated row would count its judgements
+                twice.
 
         Raises:
-            DataError: If a row stands there twice.
+            DataError: If a row occurs twice.
         """
         seen: set[str] = set()
         for path in (path for kind in kinds for path in self.of_kind[kind]):
@@ -270,17 +271,17 @@ class Published:
 
     @cached_property
     def of_kind(self) -> dict[str, list[Path]]:
-        """The files of each kind."""
+        """The files by kind."""
         found: dict[str, list[Path]] = defaultdict(list)
         for path in self.paths:
             found[self.kind_of(path)].append(path)
         return found
 
     def kind_of(self, path: Path) -> str:
-        """Tell the kind of a file.
+        """Return the kind of a file.
 
         Raises:
-            DataError: If it is empty or of no kind, with its columns and the columns of each kind.
+            DataError: If it is empty or of no known kind; the message lists the columns.
         """
         first = next(self.rows_of(path), None)
         if first is None:
@@ -298,17 +299,17 @@ class Source:
     """A public data set of human judgements.
 
     Attributes:
-        title: Its own name.
-        licence: The licence it is published under.
-        citation: Whom to cite: authors, year, title, venue.
-        published: Where it is published.
-        files: Which of its files are read, in words.
-        holds: What kinds of judgements it holds, and whether annotators are named and described.
-        gives: What it gives, in words: who judged what, and how.
-        examples: Makes examples of its files, which count what is left out.
-        people: Reads what is known of the annotators; None where nothing is published.
-        columns: For each kind of file, the columns that only it has.
-        reader: Reads its files, where their format is their own.
+        title: The name of the data set.
+        licence: The licence of the data set.
+        citation: The reference to cite: authors, year, title, venue.
+        published: The place of publication.
+        files: The files that are read, in words.
+        holds: The kinds of judgements, and whether annotators are named and described.
+        gives: The content in words: who judged what, and how.
+        examples: Makes examples from the files, which count omissions.
+        people: Reads the known facts about annotators; None if nothing is published.
+        columns: The distinguishing columns of each kind of file.
+        reader: Reads the files; a subclass of ``Published`` reads a special format.
     """
 
     title: str
@@ -325,15 +326,15 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Its name on the command line, which is the name of its module."""
+        """The name on the command line, which is the name of the module."""
         return self.examples.__module__.rpartition(".")[2]
 
     def read(self, files: Sequence[str | Path], left_out: LeftOut) -> Examples:
-        """Read files into examples, and count in ``left_out`` what is left out, by reason."""
+        """Read files into examples, and count omitted rows and votes by reason in ``left_out``."""
         return self.examples(self._published(files, left_out))
 
     def read_annotators(self, files: Sequence[str | Path]) -> Covariates:
-        """Read what is known of the annotators; nothing where nothing is published."""
+        """Read the known facts about annotators; empty if nothing is published."""
         return self.people(self._published(files, Counter())) if self.people else {}
 
     def _published(self, files: Sequence[str | Path], left_out: LeftOut) -> Published:
@@ -342,5 +343,5 @@ class Source:
 
 
 def user(text: str) -> Messages:
-    """Write a text as the only message of a chat."""
+    """Return a chat with a text as its only message, by the user."""
     return [{"role": "user", "content": text}]

@@ -1,4 +1,4 @@
-"""Summaries of Reddit posts and news: pairs that workers compared, and single ones they rated."""
+"""Summaries of Reddit posts and news: workers compared pairs and rated single summaries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Items: TypeAlias = "dict[_Key, tuple[Row, dict[str, Any]]]"
 
 
 def _read(files: Published) -> Examples:
-    """Read each pair of summaries once, with all votes on it, and each rated one for each axis."""
+    """Read each pair of summaries once with all its votes, and each rated summary once per axis."""
     items: _Items = {}
     for row in files.rows("comparisons"):
         _add_vote(row, items)
@@ -27,7 +27,7 @@ def _read(files: Published) -> Examples:
 
 
 def _add_vote(row: Row, items: _Items) -> None:
-    """Add a worker's vote to its pair; the summary that was shown first is named first."""
+    """Add a worker's vote to its pair; the vote names first the summary shown first."""
     summaries = list(row.entries("summaries"))
     if len(summaries) != 2:
         raise row.error(f"two summaries are needed, not {len(summaries)}", "summaries")
@@ -47,7 +47,7 @@ def _add_vote(row: Row, items: _Items) -> None:
 
 
 def _add_ratings(row: Row, items: _Items) -> None:
-    """Add a worker's ratings, 1 to 7, of one summary; an axis that was not rated is left alone."""
+    """Add a worker's ratings of one summary, from 1 to 7; unrated axes are skipped."""
     summary = row.object("summary")
     text = sys.intern(summary.text("text"))
     axes, worker = summary.object("axes"), sys.intern(row.annotator("worker"))
@@ -65,7 +65,7 @@ def _add_ratings(row: Row, items: _Items) -> None:
 
 
 def _told_apart(row: Row) -> _Key:
-    """Return what identifies the summarised text, and the split; equal texts are stored once."""
+    """Return the key of the summarised text and its split; equal texts are stored once."""
     known = row.object("info").items()
     info = row["info"] = {name: _interned(value) for name, value in known if value is not None}
     if isinstance(info.get("id"), int):
@@ -75,7 +75,7 @@ def _told_apart(row: Row) -> _Key:
 
 
 def _item(row: Row, summaries: list[Any], objective: str, subset: str) -> dict[str, Any]:
-    """Begin an item, whose prompt is written at the end."""
+    """Begin an item; its prompt is written at the end."""
     info = row["info"]
     columns = {"item": info.get("id"), "split": _interned(row.get("split"))}
     columns |= {name: info.get(name) for name in ("subreddit", "site", "title")}
@@ -91,7 +91,7 @@ def _item(row: Row, summaries: list[Any], objective: str, subset: str) -> dict[s
 
 
 def _prompt_of(info: Mapping[str, Any], row: Row) -> str:
-    """Write what is to be summarised, as the published models were asked for it."""
+    """Write the prompt for a summary in the form that the published models received."""
     title = f"TITLE: {info['title']}\n\n" if info.get("title") else ""
     if "post" in info:
         where = f"SUBREDDIT: r/{info['subreddit']}\n\n" if info.get("subreddit") else ""
@@ -102,7 +102,7 @@ def _prompt_of(info: Mapping[str, Any], row: Row) -> str:
 
 
 def _interned(value: Any) -> Any:
-    """Return the same object for equal texts: the files hold a post once for every vote."""
+    """Return the same object for equal texts, because the files repeat a post for every vote."""
     return sys.intern(value) if type(value) is str else value
 
 

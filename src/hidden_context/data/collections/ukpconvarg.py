@@ -1,4 +1,4 @@
-"""UKPConvArg1: which of two arguments on one side of a debate convinces more, by crowd workers."""
+"""UKPConvArg1: crowd workers judge which of two arguments for one side is more convincing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS: Final = ("topic", "stance", "argument1", "argument2", "votes")
 
 
 def _read(files: Published) -> Examples:
-    """Read each pair of arguments, whose prompt is the debate and the side taken."""
+    """Read each pair of arguments; the prompt is the debate and the side taken."""
     for path in files.paths:
         # One of the published XML files has lost its suffix.
         is_table = data_suffix(path) is not None and files.kind_of(path)
@@ -52,7 +52,7 @@ def _entry(vote: Row) -> dict[str, Any]:
 
 
 def _read_xml(path: Path, files: Published) -> Iterator[Row]:
-    """Yield the pairs of a file as the rows of JSON Lines would be, numbered from 1."""
+    """Yield the pairs of an XML file in the form of JSON Lines rows, numbered from 1."""
     number = 0
     with open_binary(path) as file:
         try:

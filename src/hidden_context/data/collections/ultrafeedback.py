@@ -1,4 +1,4 @@
-"""UltraFeedback: four answers to each prompt, which GPT-4 rated by four aspects and overall."""
+"""UltraFeedback: four answers to each prompt, rated by GPT-4 on four aspects and overall."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BEST: Final = {**dict.fromkeys(ASPECTS, 5), "overall": 10}
 
 
 def _read(files: Published) -> Examples:
-    """Read each prompt with its answers once for each aspect, and overall; or pairs of answers."""
+    """Read each prompt with its answers once per aspect and once overall, or pairs of answers."""
     if files.of_kind["answers"] and files.of_kind["pairs"]:
         problem = "the files hold the same ratings twice, single ones and their means"
         raise files.error(problem, files.of_kind["pairs"][0])
@@ -71,15 +71,16 @@ def _rated(number: int, answer: Row, objective: str) -> list[dict[str, Any]]:
 
 
 def _said(answer: Row, aspect: str) -> Row:
-    """Find what is said about one aspect; empty if nothing is."""
+    """Return the annotation of an answer on one aspect, empty if there is none."""
     return answer.object_or_empty("annotations").object_or_empty(aspect)
 
 
 def _is_poor(answer: Row) -> bool:
-    """Tell whether an answer cannot have earned a 10: it was a 1, or may have been.
+    """Return whether an answer's overall 10 is not credible: its true rating is or may be 1.
 
-    Where the aspects' mean is at most 2 the authors set a 10 to 1, and up to 4 they had it judged
-    again. They published that mean beside it: where it is missing, the file is not yet corrected.
+    Where the mean over aspects is at most 2, the authors set a 10 to 1; up to 4, they had the
+    answer judged again. They published the mean in the same row. A missing mean shows that the file
+    is not yet corrected.
     """
     aspects = [_said(answer, aspect) for aspect in ASPECTS]
     rated = [said for said in aspects if said.get("Rating") not in (None, "", _NOT_APPLICABLE)]
@@ -88,7 +89,7 @@ def _is_poor(answer: Row) -> bool:
 
 
 def _pair(row: Row) -> Example:
-    """Read two answers, the better first; the margin is the difference of their mean ratings."""
+    """Read a pair with the better answer first; the margin is the difference of mean ratings."""
     better, worse = (row.number(f"{side}-rating", 1, 5) for side in ("chosen", "rejected"))
     if better < worse:
         problem = f"at least the rating of the rejected answer is needed, {worse:g}"

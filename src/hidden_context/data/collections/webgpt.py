@@ -1,4 +1,4 @@
-"""WebGPT comparisons: which of two answers, written with quotes from the web, is better."""
+"""WebGPT comparisons: people compare two answers written with quotes from the web."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hidden_context.errors import DataError
 
 _BOM: Final = b"\xef\xbb\xbf"
 
-# The row or record that holds an answer, and what follows the names of its fields.
+# The row or record that holds an answer, and the suffix of its field names.
 _Side: TypeAlias = "tuple[Row, str]"
 
 
@@ -50,7 +50,7 @@ def _example(sides: Sequence[_Side]) -> Example:
 
 
 def _is_raw(path: Path) -> bool:
-    """Tell whether each line is a pair of records, as the authors publish it."""
+    """Return whether each line is a pair of records, the form that the authors publish."""
     if data_suffix(path) not in (".jsonl", ".jsonl.gz"):
         return False
     _, first = next(iter_lines(path), (0, b""))

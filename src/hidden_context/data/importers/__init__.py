@@ -1,4 +1,4 @@
-"""Importers: one file for each kind of row, and the order in which they are tried."""
+"""Importers of preference data: one module per kind of row, tried in a fixed order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hidden_context.data.importers import benchmarks, judgements, pairs, ranking
 
 
 class Importer(Protocol):
-    """One kind of row."""
+    """An importer of one kind of row."""
 
     def recognises(self, row: Mapping[str, Any], /) -> bool:
-        """Tell whether a row is of this kind."""
+        """Return whether a row is of this kind."""
 
     def read(self, row: dict[str, Any], place: Place, /) -> Example:
         """Read a row of this kind."""
@@ -38,8 +38,8 @@ def read_row(
 
     Args:
         row: The columns; columns that no importer knows pass through untouched.
-        file: The file of the row, for errors.
-        line: Its line or row number; kept in ``source_lines``.
+        file: The file of the row, kept in ``source_file`` and named in errors.
+        line: The line or row number, kept in ``source_lines``.
 
     Returns:
         The example.
@@ -60,7 +60,7 @@ def read_row(
 
 
 def _check_groups(row: Mapping[str, Any], place: Place) -> None:
-    """Check the columns for the source of an example and for the criterion of its judgements."""
+    """Check the columns ``data_subset`` and ``objective``."""
     for field, kinds, wanted in (
         ("data_subset", (str,), "text"),
         ("objective", (str, int), "text or an integer"),

@@ -1,4 +1,4 @@
-"""Reading judgements, for all importers: the annotator, the weight, and the answer."""
+"""Reading of judgements for all importers: the annotator, the weight and the answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _COMPARED: dict[str, dict[str, Any]] = {
 
 
 def refuse(row: Mapping[str, Any], fields: Iterable[str], problem: str, place: Place) -> None:
-    """Refuse columns of another kind of row.
+    """Raise an error if a row has columns of another kind of row.
 
     Raises:
         DataError: If one of them has a value.
@@ -72,7 +72,7 @@ def of_row(row: Mapping[str, Any], place: Place) -> Said:
         place: Where the row stands, for errors.
 
     Returns:
-        What makes a judgement of an answer.
+        A function that makes a judgement from an answer.
 
     Raises:
         DataError: If a value is of the wrong kind.
@@ -91,16 +91,16 @@ def entries_of(
         row: The columns.
         field: The column, one of ``ENTRY_KEYS``.
         place: Where the row stands, for errors.
-        remedy: What to do if it holds something else.
+        remedy: The advice in errors if the column holds something else.
 
     Yields:
-        For each entry its name in errors, such as ``annotations[1].``, the entry, and what makes a
-        judgement of an answer. An entry without an annotator has the row's; its weight is
-        multiplied by the row's ``weight``.
+        For each entry: its name in errors, such as ``annotations[1].``, the entry, and a function
+        that makes a judgement from an answer. An entry without an annotator has the row's
+        annotator. Its weight is multiplied by the row's ``weight``.
 
     Raises:
-        DataError: If it is no list of entries, an entry has unknown keys alone, or a value is of
-            the wrong kind.
+        DataError: If the column is not a list of entries, an entry has only unknown keys, or a
+            value is of the wrong kind.
     """
     own, what = of_row(row, place)(Abstention()), field.removesuffix("s")
     for number, entry in enumerate(read_list(row.get(field), field, place, remedy, what)):
@@ -121,7 +121,7 @@ def entries_of(
 
 
 def _check_entry(entry: Mapping[str, Any], field: str, prefix: str, place: Place) -> None:
-    """Refuse entries whose keys are all unknown, which may be votes; and abstentions that vote."""
+    """Raise an error if an entry has only unknown keys, or is an abstention with a vote."""
     unknown, fields = _unknown_keys(entry, field), (*_WHO, *ENTRY_KEYS[field])
     given = [key for key in fields if entry.get(key) is not None]
     if unknown and not (given and any(key in entry for key in ENTRY_KEYS[field])):
@@ -144,7 +144,7 @@ def _unknown_keys(entry: Mapping[str, Any], field: str) -> list[str]:
 
 
 def name_of(entry: Any, row: Mapping[str, Any]) -> str:
-    """Find the name of a list entry in its row, such as ``annotations[1]``; empty if not there."""
+    """Return the name of a list entry in its row, such as ``annotations[1]``, or an empty text."""
     places = (
         f"{field}[{number}]"
         for field in ENTRY_KEYS
@@ -156,7 +156,7 @@ def name_of(entry: Any, row: Mapping[str, Any]) -> str:
 
 
 def unread_keys(example: Example) -> set[str]:
-    """Name the keys of list entries that are not read, such as ``annotations.comment``."""
+    """Return the keys of list entries that are not read, such as ``annotations.comment``."""
     columns = [said.columns for said in example.judgements]
     entries = [both.maps[0] for both in columns if isinstance(both, ChainMap)]
     field = name_of(entries[0], example.columns).partition("[")[0] if entries else ""
@@ -177,10 +177,10 @@ def read_comparison(
     Args:
         columns: ``preference``, ``strength`` and ``margin``, all optional.
         place: Where they stand, for errors.
-        prefix: What errors put before a field's name.
+        prefix: The text before a field's name in errors.
         first: Place of the response that positive values favour.
         second: Place of the other response.
-        ratings: Ratings of the two responses, the first one's first.
+        ratings: Ratings of the two responses, the first response first.
 
     Returns:
         The comparison; None if nothing says which is better. A missing ``preference`` is 1, 0.5 or
@@ -213,7 +213,7 @@ def read_comparison(
 
 
 def _check_signs(signs: Mapping[str, int], prefix: str, place: Place) -> None:
-    """Refuse signs for both sides; a tie agrees with both."""
+    """Raise an error if two columns favour different sides; a tie agrees with both."""
     better, worse = (
         next((name for name, sign in signs.items() if sign == one), "") for one in (1, -1)
     )
@@ -232,15 +232,15 @@ def rated(
     """Read ratings of responses.
 
     Args:
-        values: For each the response, the field and its value; null is no rating.
-        said: What makes a judgement of an answer.
+        values: The response, the field and its value for each rating; null is no rating.
+        said: A function that makes a judgement from an answer.
         place: Where they stand, for errors.
 
     Returns:
         The ratings.
 
     Raises:
-        DataError: If a value is no number.
+        DataError: If a value is not a number.
     """
     read = [(response, read_number(value, field, place)) for response, field, value in values]
     return tuple(said(Rating(response, value)) for response, value in read if value is not None)

@@ -1,4 +1,4 @@
-"""Benchmarks as published: RewardBench 2 and RM-Bench (lists of answers), and JudgeBench."""
+"""Published benchmarks: RewardBench 2 and RM-Bench (lists of answers), and JudgeBench."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _EXAMPLE = 'Write {"prompt": "...", "chosen": ["...", "..."], "rejected": ["..."
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row lists its chosen and rejected responses, or is one of JudgeBench."""
+    """Return whether a row lists chosen and rejected responses, or is from JudgeBench."""
     return has_lists(row) or all(row.get(name) is not None for name in JUDGED)
 
 
 def read(row: dict[str, Any], place: Place) -> Example:
     """Read right and wrong answers to one prompt.
 
-    Every right answer is better than every wrong one. In RewardBench 2's ``subset`` ``Ties`` the
-    right answers are tied, too; otherwise two answers of one side are not compared. All n answers
-    together count like n − 1 comparisons, as a ranking does.
+    Every right answer is better than every wrong answer. In RewardBench 2's ``subset`` ``Ties`` the
+    right answers also tie. Otherwise two answers of one side are not compared. Together, n answers
+    count like n − 1 comparisons, as in a ranking.
 
     Args:
         row: The columns ``prompt``, and ``chosen`` and ``rejected`` as lists; or ``question``,
@@ -64,7 +64,7 @@ def read(row: dict[str, Any], place: Place) -> Example:
 
 
 def _compare(right: int, count: int, ties: bool, own: Said) -> tuple[Judgement, ...]:
-    """Compare ``count`` answers, the first ``right`` of which are right."""
+    """Return the comparisons of ``count`` answers, of which the first ``right`` are right."""
     said = [Comparison(*two) for two in product(range(right), range(right, count))]
     if ties:
         said += [Comparison(*two, preference=0.5) for two in combinations(range(right), 2)]

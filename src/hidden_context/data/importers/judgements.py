@@ -32,7 +32,7 @@ _KINDS = ("comparison", "ranks", "response", "abstains")
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has ``judgements``."""
+    """Return whether a row has ``judgements``."""
     return row.get("judgements") is not None
 
 

@@ -1,6 +1,6 @@
 """Pairs: ``chosen`` and ``rejected``, with or without ``prompt``, as text or chat messages.
 
-These are HH-RLHF's dialogues, and TRL's rows with an implicit or explicit prompt.
+HH-RLHF's dialogues and TRL's rows with an implicit or explicit prompt have this form.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _ANNOTATIONS_REMEDY = (
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has a ``chosen`` or a ``rejected`` side, and no list of several."""
+    """Return whether a row has a ``chosen`` or ``rejected`` side that is not a list of several."""
     return any(row.get(side) is not None for side in SIDES) and not has_lists(row)
 
 
 def is_pair(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row gives both sides, one conversation each."""
+    """Return whether a row has both sides, with one conversation each."""
     return all(row.get(side) is not None for side in SIDES) and not has_lists(row)
 
 
@@ -50,10 +50,10 @@ def read(row: dict[str, Any], place: Place) -> Example:
     """Read a pair.
 
     A ``prompt`` is put before each side, unless both sides already begin with it. Without this
-    column the prompt is what both sides share (see ``dialogue.shared_prompt``). Each entry of
-    ``annotations`` is a judgement, or an abstention if it says nothing. Without that column the
-    row's ``preference``, ``strength``, ``margin`` and two ratings are one judgement (see
-    ``read_comparison``); if there are none, it is a vote for the chosen side.
+    column, the prompt is the shared start of both sides (see ``dialogue.shared_prompt``). Each
+    entry of ``annotations`` is a judgement, or an abstention if it says nothing. Without
+    ``annotations``, the row's ``preference``, ``strength``, ``margin`` and two ratings decide one
+    comparison (see ``read_comparison``). If all are missing, it is a vote for the chosen side.
 
     Args:
         row: The columns; unknown columns pass through untouched.
@@ -86,7 +86,7 @@ def _read_side(row: dict[str, Any], side: str, place: Place) -> Conversation:
 
 def _read_judgements(row: dict[str, Any], place: Place) -> tuple[Judgement, ...]:
     own = of_row(row, place)
-    ratings = _read_ratings(row, partial(own, annotator=None), place)  # by nobody known
+    ratings = _read_ratings(row, partial(own, annotator=None), place)  # the raters are not known
     vote = read_comparison(row, place, ratings=ratings) or Comparison(0, 1)
     judgements = [own(vote)]
     if row.get("annotations") is not None:

@@ -1,4 +1,4 @@
-"""Dividing conversations into a shared prompt, which is stored once, and the responses."""
+"""Division of conversations into a shared prompt, stored once, and the responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hidden_context.data.dialogue import (
 
 
 def without_start(text: Conversation, start: Conversation) -> Conversation:
-    """Return what follows a start; the whole text where it begins otherwise."""
+    """Return the rest of a text after a given start, or the whole text if it begins otherwise."""
     if isinstance(text, str):
         return text[len(start) :] if isinstance(start, str) and text.startswith(start) else text
     return text[len(start) :] if text[: len(start)] == start else text
@@ -27,21 +27,21 @@ def without_start(text: Conversation, start: Conversation) -> Conversation:
 def divide(
     prompt: Conversation, sides: Sequence[Conversation], deciding: Sequence[Conversation]
 ) -> tuple[Conversation, tuple[Conversation, ...]]:
-    r"""Divide an example's sides into one prompt and the responses.
+    r"""Divide the sides of an example into one prompt and the responses.
 
-    The prompt is put before every side, unless all deciding sides begin with it already. This is
-    one decision for all sides, so that a response reads the same whatever it is compared with.
+    The prompt is put before every side, unless all deciding sides already begin with it. The
+    decision is the same for all sides, so a response reads the same whatever it is compared with.
     Words in between, such as ``"\n\nAssistant: "``, belong to the prompt.
 
     Args:
-        prompt: The prompt as the row gives it; where it is blank, what all sides share takes its
-            place.
+        prompt: The prompt as the row gives it. If it is blank, the shared start of all sides
+            replaces it.
         sides: One or more sides, all text or all messages; two or more where the prompt is blank.
         deciding: The sides that decide; one or more.
 
     Returns:
-        The prompt and the responses: joined, they are the whole texts. The prompt is empty if all
-        sides have it inside but do not begin alike.
+        The prompt and the responses; joined, they are the whole texts. The prompt is empty if all
+        sides contain it but do not begin alike.
     """
     if is_blank(prompt):
         start, texts = shared_by_all(sides), list(sides)
@@ -63,7 +63,7 @@ def _put_before(
         return join(prompt, []), texts
     words = join_texts(prompt, "x")[len(prompt) : -1]
     if words == " " and any(str(side)[:1].isspace() for side in sides):
-        words = ""  # some have a space of their own
+        words = ""  # some sides begin with their own space
     for start in (prompt + words, prompt + words.rstrip(" ")):
         alike = all(str(text).startswith(start) for text in texts)
         if alike and canonical_prompt(start) == canonical_prompt(prompt):
@@ -72,9 +72,9 @@ def _put_before(
 
 
 def _found_inside(prompt: Conversation, texts: Sequence[Conversation]) -> Conversation:
-    """Find the common start of texts that have a prompt inside."""
+    """Find the common start of texts that already contain a prompt."""
     if all(without_start(text, prompt) is not text for text in texts):
-        return prompt  # literally, not only but for white space or as the first user's turn
+        return prompt  # literally, white space included, and not only as the first user's turn
     if len(texts) > 1:
         return shared_by_all(texts)
     (text,) = texts
@@ -96,14 +96,14 @@ def read_sides(row: dict[str, Any], place: Place, least: int, remedy: str) -> li
     Args:
         row: The columns.
         place: Where the row stands, for errors.
-        least: How many responses there have to be.
-        remedy: What to do if the column holds something else.
+        least: The smallest number of responses.
+        remedy: The advice in errors if the column holds something else.
 
     Returns:
         The responses as they are given.
 
     Raises:
-        DataError: If there are too few, or they are not all of one kind.
+        DataError: If there are too few responses, or they are not all of one kind.
     """
     values = read_list(row.get("responses"), "responses", place, remedy, "response")
     if len(values) < least:
@@ -115,10 +115,10 @@ def read_sides(row: dict[str, Any], place: Place, least: int, remedy: str) -> li
 
 
 def check_alike(sides: Mapping[str, Conversation], place: Place, remedy: str) -> None:
-    """Check that the sides of a row, by their fields, are all text or all chat messages.
+    """Check that the sides of a row, given by field, are all text or all chat messages.
 
     Raises:
-        DataError: If one is of another kind than the first.
+        DataError: If a side is of another kind than the first.
     """
     first = next(iter(sides.values()))
     for field, side in sides.items():
@@ -130,7 +130,7 @@ def check_alike(sides: Mapping[str, Conversation], place: Place, remedy: str) ->
 def divide_given(
     prompt: Conversation, sides: Sequence[Conversation], place: Place
 ) -> tuple[Conversation, tuple[Conversation, ...]]:
-    """Divide the sides of a row with a prompt; blank sides do not decide.
+    """Divide the sides of a row that has a prompt; blank sides have no say in the division.
 
     Args:
         prompt: The prompt as the row gives it, not blank.
@@ -141,7 +141,7 @@ def divide_given(
         The prompt and the responses.
 
     Raises:
-        DataError: If all sides have the prompt inside but do not begin alike.
+        DataError: If all sides contain the prompt but do not begin alike.
     """
     told = [side for side in sides if not is_blank(side)] or list(sides)
     start, responses = divide(prompt, sides, told)

@@ -1,4 +1,4 @@
-"""Rankings: a ``prompt``, its ``responses`` and their ``ranks``, or ``rankings`` by several."""
+"""Rankings: a ``prompt``, its ``responses``, and ``ranks`` or several people's ``rankings``."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _EXAMPLE = (
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has ``ranks`` or ``rankings``; null counts as absent."""
+    """Return whether a row has ``ranks`` or ``rankings``; null counts as absent."""
     return row.get("ranks") is not None or row.get("rankings") is not None
 
 
 def read(row: dict[str, Any], place: Place) -> Example:
-    """Read rankings of n responses, each of which counts like n − 1 comparisons.
+    """Read rankings of n responses; each ranking counts like n − 1 comparisons.
 
     Args:
         row: The columns ``prompt``, ``responses`` (n ≥ 2 texts or lists of chat messages),
@@ -87,10 +87,10 @@ def _read_rankings(row: dict[str, Any], count: int, place: Place) -> list[Judgem
 
 
 def read_ranking(value: Any, field: str, count: int, place: Place) -> Ranking:
-    """Read ranks of responses; null is no rank: an unranked response is not worse than others.
+    """Read ranks of responses; a response with a null rank is unranked, not worse than others.
 
     Raises:
-        DataError: If it is no list of so many ranks, or fewer than two are ranked.
+        DataError: If it is not a list of ``count`` ranks, or fewer than two responses are ranked.
     """
     ranks = tuple(
         read_integer(rank, f"{field}[{number}]", place, low=1, remedy=_RANKS_REMEDY)
@@ -102,7 +102,7 @@ def read_ranking(value: Any, field: str, count: int, place: Place) -> Ranking:
 
 
 def _read_ratings(row: dict[str, Any], count: int, place: Place) -> tuple[Judgement, ...]:
-    """Read the ratings of a row; its annotator is the one who ranked, so they have none."""
+    """Read the ratings of a row without an annotator, as the row's annotator only ranked."""
     if row.get("ratings") is None:
         return ()
     ratings = read_list(row["ratings"], "ratings", place, _EXAMPLE, "rating", count)
@@ -111,7 +111,7 @@ def _read_ratings(row: dict[str, Any], count: int, place: Place) -> tuple[Judgem
 
 
 def _check_order(ranks: list[int], ratings: tuple[Judgement, ...], place: Place) -> None:
-    """Refuse ratings that contradict the ranks of the row; a tie agrees with both."""
+    """Raise an error if ratings contradict the ranks of the row; a tie agrees with both."""
     values = [said.answer for said in ratings if isinstance(said.answer, Rating)]
     for one, other in combinations(values, 2):
         ahead = ranks[other.response] - ranks[one.response]

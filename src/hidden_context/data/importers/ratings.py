@@ -1,4 +1,4 @@
-"""Rated texts: one response and a ``rating``, or the ``ratings`` of several annotators."""
+"""Rated texts: one response with a ``rating`` or with the ``ratings`` of several annotators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXAMPLE = (
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has one text and its rating."""
+    """Return whether a row has one text and its rating."""
     return any(row.get(field) is not None for field in ("rating", "ratings")) and any(
         row.get(field) is not None for field in _TEXTS
     )

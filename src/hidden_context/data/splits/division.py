@@ -1,8 +1,8 @@
-"""Dividing examples by group: each group stays on one side, which its hash alone decides.
+"""Splitting of examples by group: each group stays on one side, decided by its hash.
 
-A group is the conversations of one first question, or the rows of one value of a column. The
-split is the same in every program and for ever, and rows that are added later move no row that
-was there before. With a manifest, groups are balanced by size instead.
+A group is all conversations with the same first question, or all rows with the same value in a
+column. The split is the same in every program and never changes. Rows that are added later do not
+move earlier rows. With a manifest, groups are balanced by size instead.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ EVALUATION_SALT = "evaluation"
 VALIDATION_SALT = "validation"
 FOLD_SALT = "fold"
 
-# Greatest difference of a side's share from the one asked for, as a part of it, without a warning.
+# Largest relative error of a side's share that gives no warning.
 _SHARE_TOLERANCE: Final = 0.2
 
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """What a group is, and how groups get their sides.
+    """Options that define the groups and how each group gets its side.
 
     Attributes:
         by: The column whose value is an example's group; ``response`` stands for its responses
@@ -95,9 +95,9 @@ BY_FIRST_TURN: Final = SplitOptions()
 
 
 def first_question(example: Example) -> str:
-    """Return the first user turn of an example, spelt the same whatever format it came in.
+    """Return the first user turn of an example, in a form that does not depend on the format.
 
-    Without one in the prompt, the first user turns of the whole conversations.
+    If the prompt has no user turn, the first user turns of the whole conversations are returned.
     """
     turn = first_user_turn(example.prompt)
     if turn:
@@ -107,7 +107,7 @@ def first_question(example: Example) -> str:
 
 
 def _value_of(example: Example, column: str, source: str | None) -> str:
-    """Spell an example's value of a column; empty where it has none."""
+    """Return an example's value in a column as text; empty if there is none."""
     value = _spelt(example.columns.get(column))
     if value:
         return value
@@ -122,7 +122,7 @@ def _value_of(example: Example, column: str, source: str | None) -> str:
 
 
 def _spelt(value: Any) -> str:
-    """Write a value alike whatever file it came from; nothing for null, NaN and empty text."""
+    """Format a value the same for every file type; empty for null, NaN and empty text."""
     if value is None or value != value:
         return ""
     if isinstance(value, str):
@@ -133,9 +133,9 @@ def _spelt(value: Any) -> str:
 
 
 def prompt_fraction(prompt_key: str, salt: str = "") -> float:
-    """Map a group to a number that is uniform on [0, 1) over groups.
+    """Map a group to a number in [0, 1); the numbers are uniform over groups.
 
-    The first 53 bits of SHA-256(salt, NUL, group) divided by 2^53; stable for ever.
+    The number is the first 53 bits of SHA-256(salt, NUL, group) divided by 2^53; it never changes.
 
     Args:
         prompt_key: The group, such as ``first_question`` returns it.
@@ -156,7 +156,7 @@ def split_by_prompt(
     options: SplitOptions = BY_FIRST_TURN,
     source: str | None = None,
 ) -> tuple[list[Example], list[Example]]:
-    """Hold out the examples of about a fraction of all groups; warn where the share is far off.
+    """Hold out about a fraction of all groups; warn if the share of examples is far off.
 
     Args:
         examples: The examples.
@@ -230,7 +230,7 @@ def _sides(
     source: str | None,
     hashed: Callable[[float], str],
 ) -> list[str]:
-    """Return the side of each example; warn where one is far from its share, by two or more."""
+    """Return the side of each example; warn if a side is far from its share, by two or more."""
     keys = options.keys(examples, source)
     if options.manifest is not None:
         sides = balanced_sides(options.manifest, keys, shares, salt, options.by)

@@ -88,10 +88,10 @@ def check_sides(
 def hold_out(
     data: ExampleData, fraction: float, salt: str, name: str, options: SplitOptions
 ) -> ExampleData:
-    """Move a share of the groups out of ``data`` into data of their own.
+    """Move a share of the groups out of ``data`` and return them as separate data.
 
     Args:
-        data: What was read; keeps the rest, and the reading's counts in its report.
+        data: The data that was read; it keeps the rest and the counts in its report.
         fraction: The share of the examples to hold out.
         salt: Names the purpose; see ``split_by_prompt``.
         name: The purpose, for the report.
@@ -105,14 +105,14 @@ def hold_out(
     check_sides(data, rest, held_out, options)
     part = ExampleData(held_out, data.report.part(f"held out for {name}", held_out))
     data.examples, data.report.rows = rest, data.report.rows - len(held_out)
-    limit_examples(data, 0)  # counts what is kept
+    limit_examples(data, 0)  # updates the count of kept examples
     return part
 
 
 def _split_to_divide(
     data_path: str | Path, data_subset: str, split: str, other: str, revision: str | None
 ) -> str:
-    """Return the one of two splits that is there, the first if both are or none is."""
+    """Return whichever split exists; return the first if both or neither exist."""
     if is_single_table(data_path):
         return split
     there = available_splits(data_path, data_subset, revision=revision)
@@ -136,11 +136,11 @@ def load_splits(
 ) -> Splits:
     """Load the training, validation and test examples.
 
-    Test examples come from ``eval_split``. Where the data is one table, where both names are the
-    same, or where only one of the two is there and ``eval_fraction`` is positive, that one is
-    divided by a hash of the first user turn, or as ``options`` say; with an ``eval_fraction`` of 0
-    it is trained on whole. Validation examples are always taken from the training examples, by
-    another hash.
+    Test examples come from ``eval_split``. Data without separate training and test splits is
+    divided by a hash of the first user turn, or as ``options`` say. Such data is a single table,
+    one split that is named for both, or the only one of the two splits that exists, if
+    ``eval_fraction`` is positive. With an ``eval_fraction`` of 0, all of it is used for training.
+    Validation examples always come from the training examples, by another hash.
 
     Args:
         data_path: See ``load_examples``.
@@ -148,13 +148,13 @@ def load_splits(
         train_split: The split to train on.
         eval_split: The split to test on.
         eval_fraction: Share to hold out for test; 0 for none. None is a tenth of a single table,
-            or of a split that both names name.
+            or of a split that is named for both.
         validation_fraction: Share of the rest to hold out for validation.
         train_limit: Examples to train on, 0 for all (the validation set shrinks in proportion).
         eval_limit: Examples to test on, 0 for all.
         revision: A branch, tag or commit on the hub.
         on_malformed: Whether a malformed row is an error or skipped and counted.
-        seed: Of the draws that the limits make.
+        seed: Seed of the draws that the limits make.
         options: What stays on one side, and whether groups are balanced by size.
 
     Returns:
@@ -202,10 +202,10 @@ def divide_sets(
     seed: int,
     options: SplitOptions,
 ) -> Splits:
-    """Make the sets of a run from what was read.
+    """Split the data that was read into training, validation and test examples.
 
-    The arguments are as in ``load_splits``; where ``test`` is None, ``eval_fraction`` of the
-    training examples is held out for it.
+    The arguments are as in ``load_splits``. If ``test`` is None, ``eval_fraction`` of the training
+    examples is held out as the test set.
     """
     overlap, held_out = 0, 0.0
     if test is not None:
@@ -260,7 +260,7 @@ def load_evaluation(
         limit: Examples to keep, 0 for all.
         revision: A branch, tag or commit on the hub.
         on_malformed: Whether a malformed row is an error or skipped and counted.
-        seed: Of the draw that the limit makes.
+        seed: Seed of the draw that the limit makes.
         options: What training kept on one side, and the manifest it wrote.
 
     Returns:

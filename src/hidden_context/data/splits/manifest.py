@@ -1,4 +1,4 @@
-"""The manifest: a file that says on which side each group is, balanced by the groups' sizes."""
+"""The manifest: a file that records the side of each group, balanced by the sizes of groups."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _MOST_EXCHANGES: Final = 100
 def balanced_sides(
     path: Path, keys: Sequence[str], shares: Mapping[str, float], purpose: str, by: str | None
 ) -> list[str]:
-    """Return the side of each example; groups that the manifest does not know are added to it.
+    """Return the side of each example; add new groups to the manifest.
 
-    A new group, the largest first, goes where least of the side's share is filled with it; then
-    new groups change sides as long as that brings the shares closer.
+    New groups are added from the largest to the smallest. Each goes to the side that is least
+    full with the group added, relative to its share. After that, new groups change sides as long
+    as this brings the shares closer to the target.
 
     Args:
         path: The manifest, a JSON file: ``{"format", "split_by", "divisions"}``, where
@@ -44,7 +45,7 @@ def balanced_sides(
         with exclusive(path, wait=True):
             content, sides = _read(path, purpose, shares, by)
             _add(sides, sizes, shares)
-            if {*sides.values()} == {*shares}:  # a side without groups is an error to come
+            if {*sides.values()} == {*shares}:  # an empty side raises an error later
                 write_json(path, content)
     return [sides[_digest(key)] for key in keys]
 
@@ -84,7 +85,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _read(
     path: Path, purpose: str, shares: Mapping[str, float], by: str | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what the manifest holds, or will hold, and the sides of one division in it."""
+    """Return the content of the manifest, new if there is none, and the sides of one division."""
     empty: dict[str, Any] = {"format": _FORMAT, "split_by": by, "divisions": {}}
     content = _load(path) if path.exists() else empty
     new = {"shares": dict(shares), "sides": {}}
@@ -110,7 +111,7 @@ def _add(sides: dict[str, str], sizes: Mapping[str, int], shares: Mapping[str, f
     new = sorted(sizes.keys() - sides.keys(), key=lambda digest: (-sizes[digest], digest))
     for left, digest in zip(range(len(new), 0, -1), new, strict=True):
         empty = [side for side in shares if not filled[side]]
-        choice = empty if len(empty) >= left else shares  # no side shall have none
+        choice = empty if len(empty) >= left else shares  # no side may stay empty
         side = min(choice, key=lambda name: (filled[name] + sizes[digest]) / shares[name])
         sides[digest] = side
         filled[side] += sizes[digest]

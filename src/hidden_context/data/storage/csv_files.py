@@ -14,14 +14,14 @@ from hidden_context.errors import DataError
 
 # Cells of these columns are numbers, all others text.
 _NUMBERS: Final = {"preference", "margin", "strength", "rating_chosen", "rating_rejected", "weight"}
-# Where an empty cell is empty text; elsewhere it is null.
+# An empty cell in these columns is empty text; elsewhere it is null.
 _TEXT_COLUMNS: Final = ("prompt", "chosen", "rejected", "response", "text")
 _CONVERSATIONS: Final = (*_TEXT_COLUMNS, "messages")
 
-# How a list of objects, or a single message, begins in JSON or as Python shows it.
+# The start of a list of objects, or of one message, in JSON or in Python's notation.
 _OBJECTS = re.compile(r"\s*(?:(?:array\()?(?:[\[(]\s*)+\{|\{\s*['\"](?:role|content)['\"]\s*:)")
 _KEY = re.compile(r"['\"](\w+)['\"]\s*:")
-# What a message has: who speaks, and what.
+# The keys for the sender and for the content of a message.
 _WHO: Final = {"role", "from"}
 _WHAT: Final = {"content", "tool_calls", "value"}
 
@@ -35,7 +35,7 @@ def iter_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]
     """Yield the rows of a CSV file in UTF-8, plain or gzip, one after the other.
 
     The first line names the columns. An empty cell is null, or empty text where a column holds
-    texts; a cell with the JSON of chat messages is a list of messages.
+    texts. A cell that holds chat messages as JSON becomes a list of messages.
 
     Args:
         path: The file.
@@ -46,7 +46,7 @@ def iter_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]
     Raises:
         DataError: If two columns have one name, or the file is damaged, naming the line.
     """
-    # Dialogues are long; this is the most that every system takes.
+    # Dialogues are long; this is the highest limit that every system allows.
     csv.field_size_limit(2**31 - 1)
     number, start, names = 0, 1, list[str]()
     with open_binary(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
@@ -56,7 +56,7 @@ def iter_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]
                 if cells and not names:
                     _check_names(cells, path)
                     names = cells
-                elif cells:  # no blank line
+                elif cells:  # skip blank lines
                     number += 1
                     yield number, _read_row(names, cells, path, number, start)
                 start = lines.line_num + 1
@@ -84,7 +84,7 @@ def _read_row(
         return DataError(problem, file=path, line=number, remedy=_QUOTING)
     row: dict[str, Any] = {}
     for name, cell in zip(names, cells, strict=True):
-        # Beside a pair a column "rating" is not ours.
+        # In a row with a pair, a column "rating" is not part of the schema.
         is_number = name in _NUMBERS or (name == "rating" and "chosen" not in names)
         try:
             if cell == "" and name not in _TEXT_COLUMNS:

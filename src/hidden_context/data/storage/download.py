@@ -27,7 +27,7 @@ Group = Literal["data", "evaluations", "all"]
 
 
 def _evaluation(subset: str, model: str) -> str:
-    """Return the path of the results of one of the paper's Llama-2-7B models on all test pairs."""
+    """Return the path of one Llama-2-7B model's results on all test pairs of the paper."""
     epochs = 1 if subset == "both" else 2
     options = {"base": "", "categorical": "_10_0.1", "mean_and_variance": "_0.0"}[model]
     run = f"{model}_Llama-2-7b-hf__0_3e-06_cosine_{epochs}{options}_peft_last_checkpoint"
@@ -113,16 +113,16 @@ def download(
 ) -> DownloadResult:
     """Fetch the paper's data at its pinned commit.
 
-    Verified files are not fetched again, and a broken transfer goes on where it stopped. A file
-    whose blob id is known has to match it; other blob ids are recorded in ``manifest.json`` and
-    hold from then on.
+    Verified files are not downloaded again, and an interrupted transfer resumes where it stopped. A
+    file has to match its blob id if the id is known. Other blob ids are recorded in
+    ``manifest.json`` and checked from then on.
 
     Args:
         output: The folder to fill, in the layout of the repository's ``data`` folder.
         only: ``data``, ``evaluations`` or ``all``.
         mirror: A local folder of the same layout to copy from instead of the network.
         base_url: Where the layout begins on the network.
-        files: Other files than the paper's, each with its blob id or None.
+        files: Files to download instead of the paper's, each with its blob id or None.
         report: Called with a line about each file.
 
     Returns:
@@ -219,7 +219,7 @@ def _copy(source: Path, target: Path, expected: str | None) -> None:
 
 
 def _fetch(url: str, target: Path, expected: str | None) -> None:
-    """Fetch one file; go on with a partial one, and try again where the connection breaks."""
+    """Download one file; resume a partial file, and retry if the connection breaks."""
     partial = partial_path(target)
     with _writing(partial):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ def _transfer_with_retries(url: str, partial: Path) -> None:
                 raise MissingFileError(url) from error
             if error.code < 500 and error.code != 429:
                 raise DataError(reason, file=url) from error
-        except StorageError:  # an OSError that is not of the network
+        except StorageError:  # an OSError that is not a network error
             raise
         except (http.client.HTTPException, OSError) as error:
             reason = str(getattr(error, "reason", None) or error)
@@ -271,7 +271,7 @@ def _transfer(url: str, partial: Path) -> bool:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        # Nothing beyond what we have: complete if the sizes agree, else from the beginning.
+        # Nothing is left to send: the file is complete if the sizes agree, else start again.
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
         if total == str(have):
             return True
@@ -298,7 +298,7 @@ def _write_stream(response: Any, partial: Path, append: bool) -> int:
 
 @contextlib.contextmanager
 def _writing(partial: Path) -> Iterator[None]:
-    """Turn a failure to write, other than one of the network, into its error; keep nothing."""
+    """Turn a failed write into a storage error and remove the partial file."""
     try:
         yield
     except OSError as error:

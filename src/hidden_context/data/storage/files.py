@@ -39,7 +39,7 @@ def partial_path(path: str | Path) -> Path:
 
 
 def storage_error(path: str | Path, error: OSError) -> StorageError:
-    """Turn an operating-system error into the error of a result that could not be written."""
+    """Return the storage error for an operating-system error during a write."""
     reason = error.strerror or str(error)
     remedy = (
         "Free some space or write to another disk"
@@ -60,9 +60,9 @@ def default_cache_dir() -> Path:
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Write a file whole or not at all.
 
-    The content goes to ``<path>.partial`` in the same folder (which is created if need be), is
-    flushed to disk and then renamed; on any exception the partial file is removed and what stood
-    at ``path`` before stays untouched.
+    The content goes to ``<path>.partial`` in the same folder, which is created if necessary. The
+    file is flushed to disk and then renamed. On any exception the partial file is removed and an
+    earlier file at ``path`` stays untouched.
 
     Args:
         path: The file to write; gzip-compressed where the name ends in ``.gz``.
@@ -111,11 +111,11 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn what JSON lacks into what it has.
+    """Convert a value of a type that JSON lacks.
 
-    NaN and infinity become ``null``; paths, dates and times, decimals and UUIDs text; bytes base64
-    text; durations seconds; arrays and sets lists; mappings and dataclasses objects whose keys are
-    text.
+    NaN and infinity become ``null``. Paths, dates and times, decimals and UUIDs become text; bytes
+    become base64 text; durations become seconds; arrays and sets become lists. Mappings and
+    dataclasses become objects whose keys are text.
 
     Raises:
         TypeError: If it is something else.
@@ -136,7 +136,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, (decimal.Decimal, uuid.UUID)):
-        return str(value)  # a decimal with all its digits, which a float has not
+        return str(value)  # a decimal as text, which keeps all digits
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, (set, frozenset)):
@@ -166,9 +166,9 @@ def write_json(path: str | Path, obj: Any, *, indent: int | None = 2) -> None:
 def json_line(row: Mapping[str, Any]) -> str:
     """Return a row as one line of JSON Lines, its line break included.
 
-    What JSON lacks is written as ``to_plain`` says. Text stays readable; a row that holds a lone
-    surrogate (half a character, which UTF-8 cannot hold but JSON can) is written with escapes
-    throughout.
+    Values that JSON lacks are converted as in ``to_plain``. Text stays readable, unless the
+    row holds a lone surrogate (half a character, which UTF-8 cannot represent but JSON can): then
+    every non-ASCII character is escaped.
     """
     text = _dump_finite(row, ensure_ascii=False)
     if not text.isascii():
@@ -182,7 +182,7 @@ def json_line(row: Mapping[str, Any]) -> str:
 def _dump_finite(row: Mapping[str, Any], *, ensure_ascii: bool) -> str:
     try:
         return json.dumps(row, ensure_ascii=ensure_ascii, default=to_plain, allow_nan=False)
-    except (ValueError, TypeError):  # a NaN, or a key that is no text: rare, so not looked for
+    except (ValueError, TypeError):  # a NaN or a key that is not text: too rare to check in advance
         return json.dumps(to_plain(row), ensure_ascii=ensure_ascii, allow_nan=False)
 
 
@@ -230,7 +230,7 @@ def require_file(path: str | Path, remedy: str | None = None) -> Path:
 
 
 def open_binary(path: str | Path) -> IO[bytes]:
-    """Open a file for reading bytes, unpacked if it is gzip whatever its name.
+    """Open a file for reading bytes; gzip files are unpacked, whatever their name.
 
     Raises:
         MissingFileError: If it does not exist.
@@ -351,7 +351,7 @@ def repeated(names: Iterable[_Name]) -> _Name | None:
 
 
 def require_unique(names: Iterable[str], file: str | Path) -> None:
-    """Check that no two columns have one name.
+    """Check that all column names are different.
 
     Raises:
         DataError: If two have, naming it.

@@ -79,7 +79,7 @@ def _splits_in(folder: Path) -> dict[str, list[Path]]:
 
 
 def _folders(root: Path, data_subset: str) -> list[Part]:
-    """Return the folders that hold the files of a split: HH-RLHF's, harmless first, or one.
+    """Return the folders with the files of a split: HH-RLHF's (harmless first) or a single one.
 
     Raises:
         MissingFileError: If a copy of HH-RLHF lacks one of them.
@@ -191,8 +191,9 @@ _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 def is_hub_id(data_path: str) -> bool:
     """Tell whether a path that does not exist locally may be a data set on the hub.
 
-    It is a missing local path if its parent folder exists, if it leads upwards, if it has the
-    suffix of a data file, or if it is in ``data/``, where this package downloads to.
+    The path is a missing local path, not a hub id, if it names an existing parent folder, if it
+    begins with a dot, if it has the suffix of a data file, or if it is in ``data/``, the download
+    folder of this package.
     """
     if not _HUB_ID.match(data_path) or data_path.startswith(".") or data_suffix(data_path):
         return False
@@ -206,7 +207,7 @@ def is_hh_rlhf(data_path: str) -> bool:
 
 
 def _hh_folders(data_subset: str) -> dict[str, str]:
-    """Return HH-RLHF's folders of a data subset, harmless first; none if it has no such subset."""
+    """Return HH-RLHF's folders for a data subset, harmless first; empty for an unknown subset."""
     return {name: place for name, place in HH_FOLDERS.items() if data_subset in ("both", name)}
 
 
@@ -309,7 +310,7 @@ def iter_saved_rows(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     try:
         table = datasets.load_from_disk(str(folder))
-    except Exception as error:  # whatever arrow and the library make of a damaged folder
+    except Exception as error:  # Arrow and the library raise many errors for a damaged folder
         raise DataError(
             f"the folder cannot be read as a saved data set: {error}", file=folder
         ) from error

@@ -1,4 +1,4 @@
-"""One writer at a time: the writer of a result holds a lock, which ends with its process."""
+"""Locks that allow one writer at a time; a lock ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def exclusive(
 ) -> Iterator[None]:
     """Let no other process write a result while this one does.
 
-    The lock is the file ``RESULT.lock``. The kernel frees it when its holder ends, however it ends;
-    on a file system without such locks, the existence of the file is the lock. It is removed at the
-    end. The file of a killed process does no harm: the next writer takes it over.
+    The lock is the file ``RESULT.lock``, which is removed at the end. The kernel frees the lock
+    when its process ends for any reason. On a file system without kernel locks, the existence of
+    the file is the lock. A file left by a killed process is harmless: the next writer takes it
+    over.
 
     Args:
         result: The file or folder to write; None if nothing is written.
@@ -60,9 +61,9 @@ def exclusive(
     try:
         yield
     finally:
-        if not isinstance(held, SoftFileLock):  # which removes its file itself
+        if not isinstance(held, SoftFileLock):  # a SoftFileLock removes its own file
             with contextlib.suppress(OSError):
-                path.unlink()  # while it is held, so that it is nobody else's
+                path.unlink()  # while held, so no other process has it
         held.release()
 
 
@@ -80,12 +81,12 @@ def _acquire(path: Path, wait: bool) -> BaseFileLock:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        if not path.stat().st_size:  # made by the attempt; a holder's names its process
+        if not path.stat().st_size:  # from this attempt: a holder writes its process
             path.unlink()
         held = SoftFileLock(path, thread_local=False)
         held.acquire(blocking=wait)
     if not isinstance(held, SoftFileLock):
-        with contextlib.suppress(OSError):  # who it is helps others, but a full disk may forbid it
+        with contextlib.suppress(OSError):  # optional: the disk may be full
             path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
     return held
 
@@ -94,6 +95,6 @@ def _holder(path: Path) -> str:
     try:
         process, host = path.read_text(encoding="utf-8").splitlines()[:2]
         since = datetime.datetime.fromtimestamp(path.stat().st_mtime)
-    except (OSError, ValueError):  # it has just ended, or had no room to say
+    except (OSError, ValueError):  # the holder has just ended, or the disk was full
         return "another process"
     return f"process {process} on {host} since {since:%Y-%m-%d %H:%M:%S}"

@@ -78,14 +78,14 @@ def holds_array(path: str | Path) -> bool:
     with open_binary(path) as file:
         try:
             return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-        except (OSError, *GZIP_ERRORS):  # a damaged gzip file, which its reader names
+        except (OSError, *GZIP_ERRORS):  # a damaged gzip file; its reader raises the error
             return False
 
 
 def iter_array(path: str | Path) -> Iterator[tuple[int, Row]]:
     """Yield ``(place from 1, row)`` of a JSON array, which is held in memory whole.
 
-    An item that is not an object is yielded as the error that says so.
+    For an item that is not an object, the error is yielded in its place.
 
     Raises:
         MissingFileError: If the file does not exist.
@@ -112,7 +112,7 @@ def _iter_parquet(path: Path) -> Iterator[tuple[int, Row]]:
     import pyarrow.parquet as pq
 
     try:
-        # Of the old timestamps of 96 bits, those before 1678 or after 2262 have no nanoseconds.
+        # Old 96-bit timestamps before 1678 or after 2262 do not fit in nanoseconds.
         with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
             yield from iter_table_rows(file.iter_batches(batch_size=BATCH_ROWS), path)
     except (pa.ArrowException, OSError) as error:
@@ -124,8 +124,8 @@ def iter_table_rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the rows of Arrow batches as the rows of a JSON Lines file would be.
 
-    Maps and values of Arrow's JSON type become objects. What JSON lacks (bytes, decimals, times …)
-    stays what it is in Python; ``files.to_plain`` says how it is written.
+    Maps and values of Arrow's JSON type become objects. Values that JSON lacks (bytes, decimals,
+    times …) stay Python values; ``files.to_plain`` converts them for writing.
 
     Args:
         batches: Record batches or tables of one schema.
@@ -157,7 +157,7 @@ def _read_column(column: Any, field: Any, file: str | Path, before: int) -> list
         if any(word in str(field.type) for word in ("map<", "arrow.json")):
             return [_restore(value, field.type) for value in values]
         return list(values)
-    except Exception as error:  # whatever Arrow and Python make of a date in the year 20000
+    except Exception as error:  # such as a date in the year 20000
         raise DataError(
             f"a value after row {before} cannot be read as {field.type}: {error}",
             file=file,
@@ -167,7 +167,7 @@ def _read_column(column: Any, field: Any, file: str | Path, before: int) -> list
 
 
 def _restore(value: Any, kind: Any) -> Any:
-    """Make an object of what Arrow gives as a list of a map's entries, or as JSON text."""
+    """Convert Arrow's list of map entries, or JSON text, to an object."""
     from pyarrow import types
 
     if value is None:
@@ -189,8 +189,8 @@ def _restore(value: Any, kind: Any) -> Any:
 def drop_nulls(value: Any) -> Any:
     """Leave out every key whose value is null, at any depth; entries of lists stay.
 
-    Tables give each object the keys of all others, with null where a row has none: so a null key is
-    an absent key, whatever format a row comes in.
+    Tables give every object all keys, with null for keys that its row lacks. A null key therefore
+    means an absent key in every format.
 
     Args:
         value: What a row holds: objects, lists, texts and numbers, such as chat messages.
@@ -216,8 +216,8 @@ def require_row(row: Row) -> dict[str, Any]:
 def row_writer(path: Path) -> Iterator[WriteRow]:
     """Write rows to a file, whole or not at all.
 
-    A Parquet file holds what the lines of JSON would: what JSON lacks is converted first, and each
-    column gets the one type that all its values have, with null where a row lacks it.
+    A Parquet file holds the same values as JSON Lines: values that JSON lacks are converted first.
+    Each column has one type that fits all its values, with null for rows that lack the column.
 
     Args:
         path: The file; Parquet where the name ends in ``.parquet``, gzip where it ends in ``.gz``.

@@ -26,14 +26,14 @@ from hidden_context.errors import HiddenContextWarning
 MAX_BYTES = 8 * 2**30
 MIN_TEXTS = 2000
 
-# To be raised with every change to the file, or to what ``data.chat`` makes of a text.
+# Raise this with every change to the file format or to the ids that ``tokens.chat`` returns.
 _FORMAT = "hidden-context-tokens-2"
 _NAME = re.compile(r"[0-9a-f]{40}\.safetensors")
 _PARTIAL_NAME = re.compile(r"[0-9a-f]{40}\.\d+-[0-9a-f]+" + re.escape(PARTIAL_SUFFIX))
 _ABANDONED_AFTER = 24 * 3600.0
 
-# Attributes of a tokenizer that change no id of a text that is neither padded nor cut; the chat
-# template counts apart, for another may be in use.
+# Tokenizer attributes that do not change the ids of a text that is neither padded nor truncated.
+# The chat template has its own entry, because another template may be in use.
 _WITHOUT_INFLUENCE = {
     *("chat_template", "model_max_length", "padding_side", "truncation_side", "name_or_path"),
     *("verbose", "clean_up_tokenization_spaces", "_pad_token_type_id", "_processor_class"),
@@ -41,12 +41,12 @@ _WITHOUT_INFLUENCE = {
 
 
 class TokenCache:
-    """Token ids of lists of texts, one safetensors file for each list.
+    """A cache of token ids, with one safetensors file for each list of texts.
 
-    A file is found again by a digest of all the texts in order and of all that decides their ids:
-    the tokenizer in full, its settings, the chat template, the libraries' versions. Ids are neither
-    padded nor cut, so one file serves every ``max_length``. Whatever is wrong with the cache is
-    warned of and never stops the work.
+    The key of a file is a digest of all texts in order and of everything that decides their ids:
+    the full tokenizer, its settings, the chat template and the versions of the libraries. Ids are
+    neither padded nor truncated, so one file serves every ``max_length``. A problem with the cache
+    gives a warning and never stops the work.
 
     Args:
         folder: The files lie in its folder ``tokens``; None for the default cache folder.
@@ -71,7 +71,7 @@ class TokenCache:
         chat_template: str | None,
         fresh: Iterable[list[int]],
     ) -> list[list[int]]:
-        """Return the ids from the cache, or make and keep them.
+        """Return the ids from the cache; if they are missing, compute and store them.
 
         Args:
             texts: N texts or chats.
@@ -86,7 +86,7 @@ class TokenCache:
             return list(fresh)
         try:
             key = token_key(texts, tokenizer, chat_template)
-        except Exception as error:  # a tokenizer's own code, or messages that JSON cannot hold
+        except Exception as error:  # custom tokenizer code, or messages that JSON cannot represent
             _warn(f"Token ids are not cached: {type(error).__name__}: {error}.")
             return list(fresh)
         ids = self.read(key)
@@ -109,16 +109,16 @@ class TokenCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, SafetensorError) as error:
-            if not self.folder.is_dir():  # said when it comes to writing
+            if not self.folder.is_dir():  # reported on writing
                 return None
             _warn(f"{path} holds no token ids that can be used ({error}); they are made again.")
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # what eviction goes by
+            os.utime(path)  # eviction uses this time
         return ids
 
     def write(self, key: str, ids: list[list[int]]) -> None:
-        """Keep ids under a key; where that fails there is a warning and nothing half-written."""
+        """Store ids under a key; on failure, warn and leave no half-written file."""
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
@@ -164,7 +164,7 @@ class TokenCache:
 
 
 def token_key(texts: Sequence[Text], tokenizer: Any, chat_template: str | None = None) -> str:
-    """Digest of texts in order and of all that decides their token ids.
+    """Return the digest of texts in order and of everything that decides their token ids.
 
     Args:
         texts: Texts or chats.
@@ -201,7 +201,7 @@ def day_of(chat_template: Any) -> str | None:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """Digest of a tokenizer and its chat template, whatever day and libraries they are used with.
+    """Return the digest of a tokenizer and its chat template, for any date and library version.
 
     Args:
         tokenizer: A Transformers tokenizer.
@@ -233,11 +233,11 @@ def _settings(tokenizer: Any, template: str | None) -> dict[str, Any]:
 
 
 def _vocabulary(tokenizer: Any) -> Any:
-    """Return all that a tokenizer's own algorithm goes by."""
+    """Return all data that a tokenizer's algorithm uses."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         content = json.loads(backend.to_str())
-        # These stay behind from whatever the tokenizer was last used for.
+        # These settings are left over from the tokenizer's last use.
         return {k: v for k, v in content.items() if k not in ("padding", "truncation")}
     files = {}
     # Merges and SentencePiece models are not in the vocabulary but in the files saved with it.
@@ -251,7 +251,7 @@ def _vocabulary(tokenizer: Any) -> Any:
 
 
 def _is_random(tokenizer: Any) -> bool:
-    """Whether a tokenizer cuts the same text into other tokens every time (such as BPE dropout)."""
+    """Tell whether a tokenizer splits the same text differently each time, as with BPE dropout."""
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     sampling = (getattr(tokenizer, "sp_model_kwargs", None) or {}).get("enable_sampling")
     return bool(getattr(model, "dropout", None) or getattr(model, "alpha", None) or sampling)
@@ -274,7 +274,7 @@ def _digest(key: str, tensors: dict[str, Any]) -> str:
 
 
 def _read(path: Path, key: str) -> list[list[int]]:
-    """Read a file that ``TokenCache.write`` wrote; ValueError where it is another file."""
+    """Read a file of ``TokenCache.write``; raise ValueError for any other file."""
     import numpy as np
     from safetensors import safe_open
 
@@ -284,7 +284,7 @@ def _read(path: Path, key: str) -> list[list[int]]:
             raise ValueError("it is a foreign file")
         tensors = {name: file.get_tensor(name) for name in ("ids", "offsets")}
     flat, offsets = tensors["ids"], tensors["offsets"]
-    # The digest vouches for every byte, and so for offsets that fit the ids.
+    # The digest covers every byte, so the offsets are known to fit the ids.
     types = (flat.dtype, offsets.dtype)
     if types != (np.int32, np.int64) or _digest(key, tensors) != expected:
         raise ValueError("it is damaged, or has the name of another file")

@@ -56,14 +56,14 @@ def special_tokens(tokenizer: Any) -> SpecialTokens:
         for start in range(len(framed) - len(bare) + 1):
             if bare and framed[start : start + len(bare)] == bare:
                 return SpecialTokens(framed[:start], framed[start + len(bare) :])
-    # Only a vocabulary that knows none of the trial texts comes here: go by the tokens' names.
+    # The vocabulary knows none of the trial texts: use the names of the special tokens.
     opening = {getattr(tokenizer, "bos_token_id", None), getattr(tokenizer, "cls_token_id", None)}
     front = framed[:1] if framed and framed[0] in opening else []
     return SpecialTokens(front, framed[len(front) :])
 
 
 def read_chat_template(chat_template: str) -> str:
-    """Return a chat template given as such, or as the path of a file that holds it.
+    """Return a chat template from its text or from the path of a template file.
 
     Raises:
         MissingFileError: If it is neither a template nor an existing file.
@@ -83,7 +83,7 @@ def read_chat_template(chat_template: str) -> str:
 
 
 def install_chat_template(tokenizer: Any, chat_template: str | None) -> None:
-    """Give a tokenizer a chat template, so that it is saved and loaded with the checkpoint.
+    """Set a tokenizer's chat template, so that checkpoints save and load it.
 
     Args:
         tokenizer: A Transformers tokenizer; changed in place.
@@ -142,7 +142,7 @@ def render(
             unseen = text == _apply_template(
                 [*messages[:-1], without], tokenizer, chat_template, tools
             )
-        except DataError:  # so the calls count for something
+        except DataError:  # the template needs the calls
             unseen = False
         if unseen:
             raise DataError(
@@ -228,10 +228,10 @@ def encode_batch(
 def encode(text: Text, tokenizer: Any, chat_template: str | None = None) -> list[int]:
     """Turn a text or chat messages into token ids.
 
-    A text is tokenized in the tokenizer's ordinary way, with its own special tokens. Messages are
-    rendered by the chat template and then tokenized, so that the special tokens which the
-    tokenizer adds to every text (BOS, [CLS], EOS …) occur exactly once whether the template
-    writes them or not; a tokenizer that adds none gets only those that the template writes.
+    A text is tokenized as usual, with the special tokens of the tokenizer. Messages are rendered by
+    the chat template and then tokenized. Special tokens that the tokenizer adds to every text (BOS,
+    [CLS], EOS …) occur exactly once, whether or not the template writes them. If the tokenizer adds
+    no special tokens, only the special tokens of the template occur.
 
     Args:
         text: A text or chat messages, with tools or without.

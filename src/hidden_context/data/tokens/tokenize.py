@@ -1,4 +1,4 @@
-"""Token ids of examples and texts, in batches, with a count of what is too long."""
+"""Tokenizing and batching of examples and texts, with counts of texts that are too long."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TokenizedTexts:
         input_ids: The ids of each text, or None where it was dropped.
         reasons: Why it was dropped, or None.
         truncated: How many were cut.
-        refused: The chat template's errors, by the places of the texts that were dropped for them.
+        refused: The chat template's errors, by index of the text that was dropped.
     """
 
     input_ids: list[list[int] | None] = field(default_factory=list)
@@ -49,7 +49,7 @@ class TokenizedExamples(UsableExamples):
     """Examples that are left, with their token ids.
 
     Attributes:
-        input_ids: The ids of the whole text of each response that is left of each.
+        input_ids: The ids of the whole text of each remaining response, for each example.
     """
 
     input_ids: list[list[list[int]]] = field(default_factory=list)
@@ -69,8 +69,8 @@ def truncate_left(ids: list[int], max_length: int, special: SpecialTokens) -> li
         special: What the tokenizer puts around a text.
 
     Returns:
-        At most ``max_length`` ids: the reward is read at the end of the response, so what goes is
-        the beginning of the prompt.
+        At most ``max_length`` ids. The start of the prompt is cut, because the reward is read at
+        the end of the response.
     """
     if len(ids) <= max_length:
         return ids
@@ -79,7 +79,7 @@ def truncate_left(ids: list[int], max_length: int, special: SpecialTokens) -> li
 
 
 def _special(tokenizer: Any, max_length: int | None, over_length: str) -> SpecialTokens:
-    """Return the ids around a text, once the options are known to work."""
+    """Check the options, then return the special ids around a text."""
     if over_length not in ("drop", "truncate", "keep"):
         raise ConfigError(f"Too long texts are dropped, truncated or kept, not {over_length!r}.")
     special = special_tokens(tokenizer)
@@ -215,7 +215,7 @@ def tokenize_examples(
 def _encode_once(
     examples: Sequence[Example], tokenizer: Any, chat_template: str | None, cache: TokenCache | None
 ) -> list[list[list[int] | DataError]]:
-    """Tokenize every response's whole text, equal ones once, or say why the template refuses it."""
+    """Tokenize each response's whole text, and equal texts only once; return ids or errors."""
     texts: dict[Any, Text] = {}
     keys = []
     for example in examples:
@@ -225,7 +225,7 @@ def _encode_once(
             own.append(text if isinstance(text, str) else (repr(text), repr(example.tools)))
             texts[own[-1]] = with_context(text, None, example.tools)
         keys.append(own)
-    # Lengths are judged example by example, so nothing is cut or dropped here.
+    # Lengths are checked for each example later, so nothing is truncated or dropped here.
     found = tokenize_texts(list(texts.values()), tokenizer, None, "keep", chat_template, cache)
     ids = {
         key: found.refused.get(place, one or [])
@@ -260,7 +260,7 @@ def pad_batch(
 
 
 def sorted_windows(lengths: Sequence[int], window: int, batch_size: int) -> list[list[int]]:
-    """Group indices into batches of like length without looking far ahead.
+    """Group indices into batches of similar length within windows of the input.
 
     Args:
         lengths: The length of each item, in input order.

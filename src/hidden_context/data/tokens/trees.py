@@ -1,8 +1,8 @@
-"""Token sequences as trees: a beginning that several share is stored once.
+"""Token sequences as trees: a prefix that several sequences share is stored once.
 
-A *tree* is a shared beginning (the prompt) and what follows it in each sequence (the responses).
-Trees are found on the token ids, after tokenizing: whatever the tokenizer did at the seam,
-shared tokens are equal tokens.
+A *tree* is a shared prefix (the prompt) and the rest of each sequence (the responses). Trees are
+found from the token ids, after tokenizing, so shared tokens are equal tokens however the tokenizer
+splits the text between prompt and response.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_BRANCHES: Final = 64
 
 
 class TokenTree(NamedTuple):
-    """Sequences with a common beginning.
+    """Token sequences with a shared prefix.
 
     Attributes:
         members: Which sequences of a list they are, one or more.
@@ -38,7 +38,7 @@ class TokenTree(NamedTuple):
 
 
 def tree_of(sequences: Sequence[Sequence[int]], members: Sequence[int]) -> TokenTree:
-    """Put sequences into one tree, whatever they have in common.
+    """Put sequences into one tree, however long their shared prefix is.
 
     Args:
         sequences: Sequences of token ids, none of them empty.
@@ -63,10 +63,10 @@ def group_by_prefix(
     min_shared: int = MIN_SHARED,
     limit: int | None = None,
 ) -> list[TokenTree]:
-    """Find the trees in any list of sequences.
+    """Group a list of sequences into trees by shared prefix.
 
-    In lexicographic order sequences with a common beginning are neighbours. That order is divided
-    into trees such that the most tokens are saved, Σ (n − 1)·shared, by dynamic programming.
+    In lexicographic order, sequences with a shared prefix are neighbours. Dynamic programming
+    splits this order into trees so that the number of saved tokens, Σ (n − 1)·shared, is largest.
 
     Args:
         sequences: N sequences of token ids, none of them empty.
@@ -96,7 +96,7 @@ def group_by_prefix(
                 break
             tokens, room = total - (count - 1) * shared, max(max_tokens, 4 * longest)
             if tokens > (room if limit is None else min(room, limit)):
-                continue  # a longer sequence further on would make room
+                continue  # a longer sequence later would raise the limit
             if saved[start] + (count - 1) * shared > saved[end]:
                 saved[end], start_of[end] = saved[start] + (count - 1) * shared, start
     trees = []
@@ -137,14 +137,14 @@ def fill_batches(sizes: Sequence[int], budget: int) -> list[list[int]]:
 
 
 class Block(NamedTuple):
-    """A run of a row's tokens that attend to one another, and to a beginning before them.
+    """A run of tokens in a row that attend to each other and to an earlier prefix.
 
     Attributes:
         start: Where in the row it begins.
         length: Number of its tokens.
-        parent: Where in the row the beginning starts that it shares.
-        shared: Number of tokens of that beginning; 0 for the first block of a tree, which holds
-            the beginning itself.
+        parent: Where in the row the shared prefix starts.
+        shared: Number of tokens in the shared prefix; 0 for the first block of a tree, which
+            holds the prefix itself.
     """
 
     start: int
@@ -155,10 +155,10 @@ class Block(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TreeLayout:
-    """How trees lie in one row of unique tokens.
+    """The layout of trees in one row of unique tokens.
 
-    A tree with prefix p and suffixes s₁, s₂ … lies as ``p s₁ s₂ …``. Its first block is ``p s₁``,
-    an ordinary causal sequence; each further block ``sᵢ`` attends to p and to itself.
+    A tree with prefix p and suffixes s₁, s₂ … is laid out as ``p s₁ s₂ …``. Its first block is
+    ``p s₁``, an ordinary causal sequence. Each further block ``sᵢ`` attends to p and to itself.
 
     Attributes:
         blocks: The blocks, which together cover the row in order.
@@ -198,7 +198,7 @@ class TreeBatch:
 
 
 def lay_out(sequences: Sequence[Sequence[int]], trees: Sequence[TokenTree]) -> TreeBatch:
-    """Lay trees into one row, each shared beginning once.
+    """Lay out trees in one row, with each shared prefix once.
 
     Args:
         sequences: Sequences of token ids.

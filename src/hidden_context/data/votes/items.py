@@ -41,14 +41,14 @@ class ItemVotes:
         group: ``(I,)``, number of each item's group.
         group_names: The groups as given, by number.
         part: ``(I,)``, number of each item's ``data_subset``.
-        block: ``(I,)``, items that one answer settles together have one number: pairs of a ranking.
+        block: ``(I,)``, the pairs of one ranking have the same number.
         rating: ``(V,)``, the ratings themselves; None for comparisons.
         middle: Ratings above it are high, below it low; None for comparisons.
-        texts: ``(I,)``, items of the same prompt, responses and objective have one number.
-        facing: ``(I,)``, 1 or −1: items of one number whose sides stand in the same order have the
-            same sign.
-        order_by_votes: Whether the first response of pairs was put first because it won, so that
-            nothing is known of positions.
+        texts: ``(I,)``, items with the same prompt, responses and objective have the same number.
+        facing: ``(I,)``, 1 or −1: of the items with the same number in ``texts``, the same sign
+            means the same order of the sides.
+        order_by_votes: Whether the first response of a pair comes first because it won; positions
+            are then unknown.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class ItemVotes:
 
     @cached_property
     def by_texts(self) -> VoteTable:
-        """The votes, where items of the same texts are one; the text that sorts first is first."""
+        """The votes with items of the same texts merged; the text that sorts first is ``first``."""
         table = self.table
         share = 0.5 + self.facing[table.item] * (table.share - 0.5)
         texts, count = self.texts[table.item], int(self.texts.max()) + 1
@@ -86,7 +86,7 @@ class _Items:
     votes: list[_Vote] = field(default_factory=list)
 
     def number(self, key: Hashable, own: Hashable, places: tuple[int, ...]) -> int:
-        """Return an item's number, a new one where it is new.
+        """Return an item's number; a new item gets the next number.
 
         Args:
             key: What items of the same texts share.
@@ -100,7 +100,7 @@ class _Items:
         return number
 
     def person(self, name: object) -> int:
-        """Return an annotator's number, −1 for nobody known."""
+        """Return an annotator's number; −1 if the annotator is unknown."""
         return -1 if name is None else self.people.setdefault(str(name), len(self.people))
 
 
@@ -111,20 +111,20 @@ def votes_of(
     kind: Kind = "comparisons",
     middle: float | None = None,
 ) -> ItemVotes | None:
-    """Collect votes by item.
+    """Collect the votes on each item.
 
-    Comparisons: an item is two responses of an example. A ranking of n responses votes on all their
-    n(n − 1)/2 pairs, with a weight of 2/n each. Ratings: an item is a rated response, and a rating
-    is a vote for ``high`` above the middle, for ``low`` below. Abstentions are no votes. Examples
-    that hold one vote each are one item where prompt, responses and objective are the same,
-    whichever response is named first. The order of two responses is known, except where a row calls
-    them chosen and rejected by its one vote.
+    Comparisons: an item is a pair of responses of an example. A ranking of n responses votes on all
+    n(n − 1)/2 pairs, with a weight of 2/n each. Ratings: an item is a rated response. A rating
+    above the middle is a vote for ``high``, and a rating below is a vote for ``low``. Abstentions
+    are not votes. Examples with one vote each are merged into one item if prompt, responses and
+    objective are the same, in either order of the responses. The order of two responses is known,
+    unless the row names them chosen and rejected by its only vote.
 
     Args:
         examples: The examples.
         groups: Group of each example; its first user turn if not given.
         kind: Which judgements to collect.
-        middle: Of the ratings; half-way between the lowest and the highest if not given.
+        middle: Middle of the ratings; half-way between the lowest and highest if not given.
 
     Returns:
         The votes; None where there are none of this kind.
@@ -196,7 +196,7 @@ def _compared(items: _Items, number: int, example: Example) -> Iterator[_Vote]:
 
 
 def _rated(items: _Items, number: int, example: Example) -> Iterator[_Vote]:
-    """Yield an example's ratings; ``high`` takes the place of a pair's first side."""
+    """Yield an example's ratings; ``high`` stands for the first side of a pair."""
     prompt = canonical_prompt(example.prompt)
     said = ((judgement, judgement.answer) for judgement in example.judgements)
     ratings = [(by, answer) for by, answer in said if isinstance(answer, Rating)]

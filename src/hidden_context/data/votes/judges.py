@@ -1,8 +1,8 @@
-"""Judges that were asked several times: each of their answers, and what the answers settle on.
+"""Judges that were asked several times: each single answer and the settled answer.
 
-An entry of a list of judgements is a judge's where it has the keys ``judge`` (an object that says
-what it is) and ``answers`` (a list of single answers, with the order in which the two responses
-were shown). ``relabel`` writes such entries.
+An entry in a list of judgements belongs to a judge if it has two keys: ``judge``, an object that
+describes the judge, and ``answers``, a list of single answers, each with the order in which the two
+responses were shown. ``relabel`` writes such entries.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _SETTLED: Final = 2
 class JudgeAnswers:
     """Answers of a judge to I pairs of responses, beside people's votes.
 
-    Which of the two is an item's first side is settled by their texts.
+    The response whose text sorts first is the first side of an item.
 
     Attributes:
         name: The judge, as its entries name it.
         answers: Counts by item, order and answer, ``(I, 2, 3)``: order 0 shows the first side
             first; answers are first, equal, second.
-        settled: What its answers to an item settle on, their mean, as a count of 1 by answer,
-            ``(I, 3)``; 0 where it abstains.
+        settled: The settled answer to each item, from the mean of the judge's answers, as a count
+            of 1 by answer, ``(I, 3)``; 0 if the judge abstains.
         people: Counts of people's votes by answer, ``(I, 3)``.
         group: Number of each item's group, ``(I,)``.
-        abstentions: Answers that are no votes.
+        abstentions: Number of answers that are not votes.
     """
 
     name: str
@@ -57,13 +57,13 @@ class JudgeAnswers:
 
 
 def is_by_judge(judgement: Judgement) -> bool:
-    """Tell whether an entry holds the answers of a judge that was asked several times."""
+    """Tell whether a judgement holds the answers of a judge that was asked several times."""
     entry = _entry(judgement)
     return isinstance(entry.get("judge"), Mapping) and entry.get("answers") is not None
 
 
 def people_of(examples: Sequence[Example]) -> tuple[list[Example], int]:
-    """Leave out the entries of judges, where people judged too.
+    """Remove the judgements of judges, unless no person judged.
 
     Args:
         examples: The examples.
@@ -87,9 +87,9 @@ def judges_of(
 ) -> list[JudgeAnswers]:
     """Collect the answers of every judge, and people's votes on the same pairs.
 
-    A preference above one half is an answer for the first response, one below for the second; so
-    are probabilities. Rows of the same prompt, responses and objective are one item, on which an
-    answer that was kept in several rows counts once.
+    A preference or probability above one half is an answer for the first response; below one half,
+    for the second. Rows with the same prompt, responses and objective are one item. An answer that
+    appears in several rows of an item counts once.
 
     Args:
         examples: The examples.
@@ -139,17 +139,17 @@ def _counted(
     names: Mapping[str, tuple[str, int]],
     abstained: Counter[str],
 ) -> list[JudgeAnswers]:
-    """Count answers by texts: votes of judges, told from people's by their names."""
+    """Count answers for each pair of texts; ``names`` maps the votes of judges to their judge."""
     found = votes_of(asked, groups)
     if found is None:
         nothing = np.zeros((0, 3))
         none = np.zeros((0, 2, 3)), nothing, nothing, np.zeros(0, np.int64)
         return [JudgeAnswers(judge, *none, abstained[judge]) for judge in judges]
     table = found.by_texts
-    whose = [*(names.get(name) for name in found.names), None]  # nobody named is number −1
+    whose = [*(names.get(name) for name in found.names), None]  # an unnamed annotator is number −1
 
     def count(who: tuple[str, int] | None) -> Floats:
-        """Count first answers by texts and answer: a judge's in an order, or people's."""
+        """Count first answers for each pair of texts: a judge's in one order, or people's."""
         own = np.array([one == who for one in whose])[table.annotator]
         return table.select(own & table.is_first_answer).counts.whole
 
@@ -193,7 +193,7 @@ def _answers(
 
 
 def _whole(share: float) -> float:
-    """Return which side a preference is for: 1, 0 or one half."""
+    """Return the side that a preference favours: 1, 0, or one half for neither."""
     return (1 + (share > 0.5) - (share < 0.5)) / 2
 
 

@@ -26,7 +26,7 @@ _ANSWERS: Final = ("first", "equal", "second")
 
 @dataclass(frozen=True)
 class KindShare:
-    """Items whose votes look alike.
+    """The number and share of items of one kind.
 
     Attributes:
         items: How many.
@@ -39,7 +39,7 @@ class KindShare:
 
 @dataclass(frozen=True)
 class Repeated:
-    """Answers of annotators who answered the same item before.
+    """Repeated answers by annotators who had already answered the same item.
 
     Attributes:
         answers: How many.
@@ -52,14 +52,14 @@ class Repeated:
 
 @dataclass(frozen=True)
 class ObservedVotes:
-    """Votes on items; an annotator's later answers to an item count in ``repeated`` alone.
+    """Statistics of votes on items; repeated answers to an item count only in ``repeated``.
 
     Attributes:
         items: Number of items.
         judged: Items that several people judged, on which all shares are taken.
         votes: Number of votes.
         annotators: Number of annotators who are named.
-        unnamed: Votes by nobody named.
+        unnamed: Number of votes without a named annotator.
         votes_per_item: ``fewest``, ``median``, ``mean`` and ``most``.
         answers: Share of the votes for ``first``, ``equal`` and ``second``; of ratings, ``first``
             is high.

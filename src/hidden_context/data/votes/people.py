@@ -1,4 +1,4 @@
-"""Annotators compared: how far each deviates, and whether they answer differently."""
+"""Comparison of annotators: how far each deviates, and whether they answer differently."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Measure:
         spread: Standard deviation of annotators around it, in logits.
         above: Annotators who lie clearly above ``typical``.
         below: Annotators who lie clearly below.
-        wrong_sign: How many of these lie on the other side in truth, as their posteriors say.
+        wrong_sign: Expected number of these annotators whose true value is on the other side.
     """
 
     what: str
@@ -59,7 +59,7 @@ class ObservedPerson:
         name: The annotator's name.
         votes: Number of votes.
         differs: Share of the other people's votes on the same items that differ; NaN without any.
-        deviation: Probability of answering otherwise than another person of an average item.
+        deviation: Probability of a different answer than another person, on an average item.
         readiness: Probability of ``equal`` on an average item.
         position: Share for the response that stands first on an average item, ``equal`` counted
             one half; of ratings, for ``high``.
@@ -84,7 +84,7 @@ class ObservedPeople:
         readiness: Readiness to say ``equal``; None where nobody did.
         position: Preference for the response that stands first, or for ``high``; None where it is
             not known which stood first.
-        who: All annotators; who deviates most clearly comes first.
+        who: All annotators; the annotator who deviates most clearly comes first.
     """
 
     annotators: int
@@ -97,14 +97,14 @@ class ObservedPeople:
 
 @dataclass(frozen=True)
 class Observing:
-    """How intervals and tests are made.
+    """Options for intervals and tests.
 
     Attributes:
         level: Confidence level.
-        resamples: Of the bootstrap over groups.
+        resamples: Resamples of the bootstrap over groups.
         test_resamples: Permutations of a test; 0 leaves tests out.
-        seed: Of all that is drawn.
-        people: Whether annotators are looked at.
+        seed: Seed of all random draws.
+        people: Whether annotators are compared.
     """
 
     level: float = 0.95
@@ -126,11 +126,12 @@ def look_at_people(
 
     Args:
         found: The votes.
-        table: The same, each annotator's first answer to an item alone.
+        table: The same votes, with only each annotator's first answer to an item.
         options: How intervals and tests are made.
 
     Returns:
-        What was found, the tests, and what could not be said; nothing of fewer than five people.
+        The comparison, the tests, and notes on gaps. With fewer than five people there is no
+        comparison and no test.
     """
     if not options.people:
         return None, [], []

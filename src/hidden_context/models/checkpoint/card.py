@@ -70,5 +70,5 @@ def model_card(
 
 
 def _numbers(members: Iterable[torch.Tensor]) -> str:
-    """Write numbers: commas within a member, semicolons between members."""
+    """Format numbers with commas within a member and semicolons between members."""
     return "; ".join(", ".join(f"{value:.3g}" for value in row.tolist()) for row in members)

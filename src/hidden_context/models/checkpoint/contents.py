@@ -1,4 +1,4 @@
-"""What a checkpoint is: its files, where they lie, and which kind of model they make."""
+"""Checkpoint files: where they are, and which kind of model they hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENSEMBLE_CONFIG: Final = "adapter_ensemble.json"
 FROZEN_CONFIG: Final = "frozen_backbone.json"
 ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 PROBE_WEIGHTS: Final = "probe.safetensors"
-# In a folder of its own: vLLM and SGLang take every .safetensors file beside a network for weights.
+# The reference has its own folder: vLLM and SGLang load every .safetensors file beside a network.
 REFERENCE_FILE: Final = "reference/reference.safetensors"
 CONFIGS: Final = (CLASSIFIER_CONFIG, ADAPTER_CONFIG, ENSEMBLE_CONFIG, FROZEN_CONFIG)
 
@@ -31,7 +31,7 @@ Kind = Literal["frozen", "ensemble", "adapter", "classifier"]
 
 @dataclasses.dataclass(frozen=True)
 class LoadOptions:
-    """How a reward model is loaded; see ``RewardModel.from_pretrained`` for the fields."""
+    """Options for loading a reward model; ``RewardModel.from_pretrained`` explains the fields."""
 
     head: Head | dict[str, Any] | str | None = None
     base_model: str | None = None
@@ -47,7 +47,7 @@ class LoadOptions:
 def as_checkpoint_error(
     sentence: str, quoted: Callable[[Exception], str] = first_line
 ) -> Iterator[None]:
-    """Turn any error of another library inside the block into a checkpoint error.
+    """Turn any error that another library raises inside the block into a checkpoint error.
 
     Args:
         sentence: What is said, with ``{error}`` in the place of the other error's words.
@@ -65,7 +65,7 @@ def as_checkpoint_error(
 
 
 def kind_of(name: str, revision: str | None = None) -> Kind:
-    """Tell which kind of model a folder or repository holds; without a file for it, a classifier.
+    """Return the kind of model in a folder or repository; by default, a classifier.
 
     Args:
         name: Folder or hub id.
@@ -96,7 +96,7 @@ def existing(path_or_id: str | Path) -> str:
 
 
 def find_file(path_or_id: str, name: str, revision: str | None = None) -> Path | None:
-    """Find one file of a local folder or hub repository; None if it has no such file."""
+    """Find one file of a local folder or hub repository; return None if it is not there."""
     if Path(path_or_id).is_dir():
         file = Path(path_or_id) / name
         return file if file.is_file() else None
@@ -142,7 +142,7 @@ def read_checkpoint_json(path: str | Path) -> dict[str, Any]:
 
 
 def check_format(place: str | Path, found: object, *known: int) -> None:
-    """Refuse a file or folder of a format that this version cannot read.
+    """Check that this version can read the format of a file or folder.
 
     Raises:
         CheckpointError: If the format found is not among the known ones.

@@ -1,4 +1,4 @@
-"""``reward_head.json``: what raw outputs mean, beside a checkpoint's weights or a score file.
+"""``reward_head.json``: the meaning of raw outputs, saved beside weights or a score file.
 
 A score file keeps the heads of its models in the folder ``FILE.heads``.
 """
@@ -27,8 +27,8 @@ _FORMAT: Final = 1
 class RewardScale:
     """Location and scale of a model's mean rewards on its evaluation set, in reward units.
 
-    Comparisons do not identify the unit of reward, so rewards of different models are compared
-    after standardising by these.
+    Comparisons do not identify the unit of reward. Rewards of different models are therefore
+    standardised with these numbers before they are compared.
 
     Args:
         mean: Mean of the mean rewards over all texts.
@@ -94,7 +94,7 @@ class HeadFile:
 
 
 def resolve_head(head: heads.Head | dict[str, Any] | str | None) -> heads.Head | None:
-    """Make a head from its JSON form or its type's name; a head and None stay as they are."""
+    """Make a head from its JSON form or type name; return a head or None unchanged."""
     if head is None or isinstance(head, heads.Head):
         return head
     return heads.make(head) if isinstance(head, str) else heads.from_dict(head)
@@ -103,7 +103,7 @@ def resolve_head(head: heads.Head | dict[str, Any] | str | None) -> heads.Head |
 def agreed_head(
     name: str, wanted: heads.Head | dict[str, Any] | str | None, stored: heads.Head
 ) -> heads.Head:
-    """Return the head asked for if it fits the stored one; a name alone keeps its options.
+    """Return the requested head if it fits the stored one; a name keeps the stored options.
 
     Args:
         name: The checkpoint, for errors.
@@ -149,12 +149,12 @@ def head_folder(file: str | Path, name: str = "") -> Path | None:
 
 
 def head_folders(file: str | Path) -> list[Path]:
-    """List the folders of the heads that are kept beside a score file."""
+    """List the head folders beside a score file."""
     return sorted(path.parent for path in heads_folder(file).glob(f"*/{HEAD_FILE}"))
 
 
 def forget_heads(file: str | Path) -> None:
-    """Remove the heads of a score file before it is written again, perhaps by other models."""
+    """Remove a score file's heads before it is written again, perhaps by other models."""
     shutil.rmtree(heads_folder(file), ignore_errors=True)
 
 

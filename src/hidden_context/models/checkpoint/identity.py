@@ -1,4 +1,4 @@
-"""What tells one model from another: digests of the files that it is loaded from."""
+"""Identity of a model: digests of the files that it is loaded from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hidden_context.data.storage.files import atomic_write, default_cache_dir
 from hidden_context.models.checkpoint import contents
 from hidden_context.models.checkpoint.head_file import HEAD_FILE
 
-# Weights, code and what says how they are read; a checkpoint's folder also holds results.
+# Weights, code and configuration; a checkpoint's folder also holds results.
 _FILES: Final = (
     *("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.index.json", "*.py"),
     *(*contents.CONFIGS, HEAD_FILE),
@@ -23,9 +23,9 @@ CACHED_FROM: Final = 1 << 20
 def weight_digests(
     name: str | Path, base_model: str | None = None, revision: str | None = None
 ) -> dict[str, str]:
-    """Digest every file that a model consists of, including its backbone's and members' files.
+    """Compute digests of all files of a model, including its backbone and members.
 
-    The tokenizer is left out: what it does shows in the token ids.
+    The tokenizer is left out, because its effect shows in the token ids.
 
     Args:
         name: Folder or hub id of a checkpoint or a backbone.
@@ -65,7 +65,7 @@ def _prefixed(prefix: str, digests: dict[str, str]) -> dict[str, str]:
 
 
 def _of_repository(name: str, revision: str | None = None) -> dict[str, str]:
-    """Digest the files of a folder, or name the commit of a hub repository."""
+    """Compute digests of a folder's files, or return the commit of a hub repository."""
     if Path(name).is_dir():
         files = {file for pattern in _FILES for file in Path(name).glob(pattern) if file.is_file()}
         return {file.name: file_digest(file) for file in sorted(files)}
@@ -75,7 +75,7 @@ def _of_repository(name: str, revision: str | None = None) -> dict[str, str]:
 
 
 def file_digest(path: Path) -> str:
-    """Digest a file; the digest of a large one is kept until size or time of change differ."""
+    """Compute a file's digest; a large file is read again only after its size or times change."""
     status = path.stat()
     if status.st_size < CACHED_FROM:
         return _read(path)
@@ -86,7 +86,7 @@ def file_digest(path: Path) -> str:
         if len(digest) == 40:
             return digest
     digest = _read(path)
-    # It is only read once more where it cannot be kept, or another process writes it just now.
+    # If the digest cannot be stored, or another process is storing it, the file is read again.
     with contextlib.suppress(OSError), atomic_write(kept) as file:
         file.write(digest)
     return digest

@@ -1,4 +1,4 @@
-"""What is learned beside the network: ``likelihood.json`` and ``likelihood.safetensors``."""
+"""Learned parameters beside the network: ``likelihood.json`` and ``likelihood.safetensors``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMES: Final = {
     _FORMAT: (LIKELIHOOD_FILE, LIKELIHOOD_WEIGHTS),
     1: ("objective.json", "objective.safetensors"),
 }
-# Fields that files of this format had not from the beginning.
+# Fields that were added to this format later.
 _ADDED: Final = ("taste", "habits", "covariates")
 FILES: Final = tuple(name for names in _NAMES.values() for name in names)
 
@@ -39,9 +39,9 @@ def members_of(likelihood: Likelihood) -> list[HeadLikelihood]:
 
 
 def save_likelihood(folder: str | Path, likelihood: Likelihood) -> None:
-    """Write thresholds, annotators and the parameters of ratings into a checkpoint's folder.
+    """Write thresholds, annotators and the parameters of ratings to a checkpoint's folder.
 
-    A likelihood with the default options has learned none of these: it writes no files, and removes
+    A likelihood with the default options has learned none of these. It writes no files and removes
     the files of an earlier run.
 
     Args:
@@ -59,7 +59,7 @@ def save_likelihood(folder: str | Path, likelihood: Likelihood) -> None:
 
 
 def load_likelihood(folder: str | Path, head: Head, revision: str | None = None) -> Likelihood:
-    """Read what was learned beside the network; a folder without it has the default options.
+    """Read the likelihood of a checkpoint; a folder without one gets the default options.
 
     Args:
         folder: The checkpoint's folder or hub id.

@@ -32,15 +32,15 @@ QUANTITIES: Final[tuple[Quantity, ...]] = ("sigma", "disagreement", "distance")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
-    r"""Where the texts of a model's data lie, and how σ, disagreement and distance vary there.
+    r"""Usual features, σ, disagreement and distances of the texts in a model's data.
 
     The distance of a text with features x is Mahalanobis's,
 
     .. math:: d(x)^2 = \sum_m \lVert W_m (x_m - \mu_m) / s_m \rVert^2,
 
-    over the networks m of the model (one but for ensembles of adapters). W'W is the inverse of the
-    shrunk correlation matrix of the features of one half of the data; the usual distances are those
-    of the other half, which a new text of the same data is exchangeable with.
+    over the networks m of the model (one network, except in ensembles of adapters). W'W is the
+    inverse of the shrunk correlation matrix of the features of one half of the data. The usual
+    distances come from the other half, with which a new text of the same data is exchangeable.
 
     Attributes:
         location: μ, of shape ``(M, D)``.
@@ -73,7 +73,7 @@ class Reference:
     def percentiles(self, quantity: Quantity, values: Tensor) -> Tensor:
         """Return the share of the reference's values below each value, in [0, 1].
 
-        Equal values are not below: where nothing varies no value is unusual.
+        Equal values do not count as below, so no value is unusual where nothing varies.
 
         Args:
             quantity: Which values.

@@ -1,1 +1,1 @@
-"""How texts go through a network: token budgets, shared prompts, and which way is taken."""
+"""Running texts through a network: token budgets, shared prompts, and the choice of engine."""

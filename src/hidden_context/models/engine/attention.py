@@ -1,12 +1,12 @@
 """Attention over a row of trees, registered with Transformers as a separate implementation.
 
-Linear layers see every unique token once. Attention sees, for each block of a ``TreeLayout``, the
-beginning that the block shares and the block itself, which is what each sequence would see alone.
-No model class is changed: Transformers looks attention and mask functions up by name.
+Linear layers see every unique token once. For each block of a ``TreeLayout``, attention sees the
+shared beginning and the block itself, exactly as each sequence would see them alone. No model class
+is changed: Transformers looks up attention and mask functions by name.
 
-The mask function asks the model's own rule (causal, sliding window, chunks) about positions within
-one sequence, so that rules which differ between layers arrive with each layer. A layer whose
-attention is not looked up by name never gets here; ``TreeLayout.seen`` tells.
+The mask function applies the model's own rule (causal, sliding window, chunks) to positions within
+one sequence, so each layer can have its own rule. A layer that does not look up its attention by
+name never calls this one; ``TreeLayout.seen`` records the layers that do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TreeUnsupportedError(CheckpointError):
 
 
 def register() -> None:
-    """Make the attention known to Transformers; safe to call again."""
+    """Register the attention with Transformers; repeated calls are safe."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION_NAME, tree_attention)
@@ -61,7 +61,7 @@ def tree_mask(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> Tensor | None:
-    """Compute which positions of one sequence see which, by the model's own rule.
+    """Compute the attention mask of one sequence by the model's own rule.
 
     Args:
         *args: Sizes of the row; they do not matter.
@@ -198,7 +198,7 @@ def _explicit(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Attend by the formula, for what PyTorch's fused function lacks: soft caps and sinks."""
+    """Compute attention by its formula, for soft caps and sinks, which PyTorch's kernel lacks."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = query @ key.transpose(-1, -2) * scale
     if softcap is not None:
@@ -230,8 +230,8 @@ def _variable_length(
 ) -> Tensor:
     """Attend to all blocks at once with variable-length flash attention (GPU, half precision).
 
-    Its causal rule is aligned at the end of the keys, which is what a block after a shared
-    beginning needs. Queries are in place already; keys are gathered.
+    Its causal mask is aligned with the last key, as a block after a shared beginning needs. Queries
+    are already in place; keys are gathered.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -253,7 +253,7 @@ def _variable_length(
 
 
 def _offsets(tree: TreeLayout, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Cumulative lengths of queries and of keys, the keys of each block, the longest block."""
+    """Return cumulative lengths of queries and keys, each block's keys, and the longest block."""
     stored = tree.memo.get("offsets")
     if not isinstance(stored, tuple):
         keys = [

@@ -1,4 +1,4 @@
-"""How many tokens fit into one forward pass: defaults, tuning, and running out of memory."""
+"""Token budgets of forward passes: defaults, tuning, and running out of memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def release_memory() -> None:
 
 
 class TokenBudget:
-    """Most tokens of a forward pass; it only ever shrinks once set.
+    """Largest number of tokens in a forward pass; once set, it only shrinks.
 
     Args:
         tokens: The budget.
@@ -84,7 +84,7 @@ def tune(
     most: int = 2**18,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
-    """Find the smallest budget at which throughput has stopped growing, by doubling it.
+    """Find the smallest budget at which throughput stops growing, by doubling the budget.
 
     Args:
         run: Runs about so many tokens in one forward pass, waits for the end, and returns how

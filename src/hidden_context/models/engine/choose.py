@@ -1,4 +1,4 @@
-"""Choose the way a model runs its texts by trying it, so that it is never silently wrong."""
+"""Choice of an engine, tested on the model first so that rewards are never silently wrong."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ENGINES: Final = ("auto", "tree", "cache", "padded")
 
 
 class Run(TypedDict, total=False):
-    """How texts are run: the keywords of every method that runs the network.
+    """Options of every method that runs the network.
 
-    Rewards do not depend on them; time and memory do.
+    They change time and memory, but not rewards.
 
     Attributes:
         engine: ``tree`` runs every beginning that texts share once, ``padded`` every text by
@@ -53,7 +53,7 @@ _LEAST_TOKENS: Final = 24
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """The way a model runs its texts, and why.
+    """The engine that runs a model's texts, and the reason for it.
 
     Attributes:
         name: ``tree`` (every prompt once, in one row), ``cache`` (every prompt once, its keys and
@@ -79,7 +79,7 @@ def check_engine(name: str) -> None:
 
 
 class EngineChoice:
-    """Chooses the way for one model and remembers what it found.
+    """Choice of the engine for one model; it remembers what the tests showed.
 
     Args:
         module: The sequence classifier, wrapped or not.
@@ -98,7 +98,7 @@ class EngineChoice:
         wanted: EngineName = "auto",
         ways: Sequence[Way] = ("tree", "cache"),
     ) -> Way:
-        """Choose a way, trying it on a few of the sequences the first time.
+        """Choose an engine; test it on a few of the sequences the first time.
 
         Args:
             sequences: Sequences of token ids that are about to be run.
@@ -144,7 +144,7 @@ class EngineChoice:
         return self.engine.name
 
     def refusal(self, way: Way, sequences: Sequence[Sequence[int]]) -> str | None:
-        """Say why a way is not right for this model, or None if it is; tried once."""
+        """Return why an engine is wrong for this model, or None; each engine is tested once."""
         if way not in self._refused:
             self._refused[way] = self._try(way, sequences)
         return self._refused[way]
@@ -163,7 +163,7 @@ class EngineChoice:
                     return self._compare(way, example_sequences(sequences, tokens))
             except Exception as error:
                 if not is_out_of_memory(error):
-                    # whatever a model's code raises when it is run in a way it was not made for
+                    # a model's code may raise anything with an engine that it was not made for
                     return first_line(error).rstrip(".") or type(error).__name__
             release_memory()
             tokens //= 2
@@ -201,7 +201,7 @@ class EngineChoice:
         return f"hidden states differ by {worst:.0e} (relative) from the padded way's"
 
     def _pooled(self, run: Callable[[], Any]) -> Tensor:
-        """Collect the inputs of the head: at the start of training rewards are nearly equal."""
+        """Collect the inputs of the head, because rewards are nearly equal when training starts."""
         with forward.listening([forward.classifier_of(self.module).score]) as seen:
             run()
         return torch.cat(seen).double().cpu()
@@ -221,10 +221,10 @@ def evaluating(module: Any) -> Iterator[None]:
 def example_sequences(
     sequences: Sequence[Sequence[int]], most: int = _EXAMPLE_TOKENS
 ) -> list[Sequence[int]]:
-    """Choose real sequences to try a way on.
+    """Choose real sequences to test an engine on.
 
-    Where even the longest is too short, or too uniform, for what is wrong to show, other ids that
-    the model must know, those below the largest one, are put before it.
+    If even the longest sequence is too short or too uniform to show an error, other token ids are
+    put before it. They are below the largest id in the sequences, so the model knows them.
 
     Args:
         sequences: One or more sequences of token ids.

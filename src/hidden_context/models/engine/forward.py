@@ -41,7 +41,7 @@ def classifier_of(module: Any) -> Any:
 
 
 def device_of(module: Any) -> torch.device:
-    """Return where a module's weights are."""
+    """Return the device of a module's weights."""
     device: torch.device = next(module.parameters()).device
     return device
 
@@ -80,9 +80,9 @@ def last_id(module: Any, sequences: Sequence[Sequence[int]]) -> int:
 
 @contextmanager
 def tree_attention_in(module: Any) -> Iterator[None]:
-    """Let a model attend within trees, inside the block.
+    """Make a model attend within trees inside the block.
 
-    In training the backward pass belongs inside too: checkpointed layers run again there.
+    In training, run the backward pass inside the block too: checkpointed layers run again there.
 
     Raises:
         TreeUnsupportedError: If the model does not look its attention up by name.
@@ -100,7 +100,7 @@ def tree_attention_in(module: Any) -> Iterator[None]:
             for config in configs:
                 config._attn_implementation = ATTENTION_NAME
         else:
-            # where this fails it is said here, in an error
+            # the check below reports a failure as an error
             with quiet_loading(), suppress(ValueError, KeyError):
                 classifier.set_attn_implementation(ATTENTION_NAME)
             if any(config._attn_implementation != ATTENTION_NAME for config in configs):
@@ -134,7 +134,7 @@ def tree_outputs(
 
 
 def run_row(module: Any, batch: TreeBatch) -> Tensor:
-    """Run one row of trees; raw outputs in the order of the trees' members."""
+    """Run one row of trees and return raw outputs in the order of the trees' members."""
     device = device_of(module)
     logits: Tensor = module(
         input_ids=batch.input_ids.to(device),
@@ -150,7 +150,7 @@ def padded_outputs(
     pad_token_id: int,
     pad_to_multiple_of: int = 1,
 ) -> Tensor:
-    """Run sequences beside each other, padded on the right.
+    """Run sequences as one batch, padded on the right.
 
     Args:
         module: A sequence classifier.
@@ -176,7 +176,7 @@ def cached_outputs(
     pad_token_id: int,
     max_tokens: int,
 ) -> Tensor:
-    """Run a shared beginning once, keep its keys and values, and run each rest on them.
+    """Run a shared beginning once, keep its keys and values, and run the rests on them.
 
     Args:
         module: A sequence classifier with pooling by attention mask, wrapped or not.

@@ -1,4 +1,4 @@
-"""Where a reward is read: at the last attended position, of texts alone or in trees."""
+"""Pooling: the reward is read at the last attended position, in single texts and in trees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hidden_context.models.engine import attention
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
-    """Index of the last attended position of each row.
+    """Return the index of the last attended position of each row.
 
     Args:
         attention_mask: Ones and zeros of shape ``(B, T)``, padded on either side.
@@ -41,16 +41,16 @@ def equal_counts(counts: Tensor) -> list[Tensor]:
 
 
 def _passed_on(options: dict[str, Any]) -> dict[str, Any]:
-    """Leave out options that are not given, or that the pooling answers itself."""
+    """Drop options that are None or that the pooling handles itself."""
     own = ("labels", "return_dict")
     return {key: value for key, value in options.items() if value is not None and key not in own}
 
 
 class LastEosPooling:
-    """Mixin for encoder-decoders: the reward is read at the last EOS, however many a text holds.
+    """Mixin for encoder-decoders: the reward is read at the last EOS token of each text.
 
-    Transformers' own pooling reads there too, but takes only texts with equally many of them, and
-    padding with EOS for text.
+    Transformers' own pooling reads there too, but it needs equally many EOS tokens in all texts,
+    and it mistakes padding with EOS for text.
     """
 
     config: Any
@@ -58,7 +58,7 @@ class LastEosPooling:
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any
     ) -> modeling_outputs.SequenceClassifierOutput:
-        """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here."""
+        """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are ignored."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         options = _passed_on(options)
@@ -95,8 +95,8 @@ def last_feed_forward(base_model: Any) -> nn.Module | None:
 def only_where_read(base_model: Any, layout: TreeLayout) -> Iterator[None]:
     """Run the last feed-forward block only at the last tokens of the sequences in a row.
 
-    Elsewhere its output is zero, inside the block. Layers that run again in the backward pass, and
-    compiled models, are left as they are.
+    Inside the block, its output is zero at all other tokens. Layers that run again in the backward
+    pass, and compiled models, do not change.
 
     Args:
         base_model: A decoder, called once in the block with a row of shape ``(1, T)``.
@@ -133,7 +133,7 @@ class LastAttendedPooling:
 
     Transformers' own pooling looks for the last token that is not the padding token. Where padding
     and EOS are the same token, as in the paper's models, it skips a text's final EOS. The attention
-    mask leaves no doubt. The head is applied to that one position only.
+    mask is unambiguous. The head is applied to that one position only.
     """
 
     base_model: nn.Module
@@ -147,10 +147,10 @@ class LastAttendedPooling:
         tree: TreeLayout | None = None,
         **options: Any,
     ) -> modeling_outputs.SequenceClassifierOutputWithPast:
-        """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are not taken here.
+        """Compute raw outputs ``(B, K)`` as ``logits``; ``labels`` are ignored.
 
-        With ``tree`` the input is one row of trees, and B the number of sequences in it. That
-        belongs inside the module, where the hooks of distributed wrappers run.
+        With ``tree`` the input is one row of trees, and B is the number of sequences in the row.
+        Trees are handled inside the module, so that the hooks of distributed wrappers run.
         """
         options = _passed_on(options)
         options.setdefault("use_cache", False)  # keys and values that nothing would ever read

@@ -1,4 +1,4 @@
-"""Running any number of token sequences through a classifier: ways, batches, memory."""
+"""Running any number of token sequences through a classifier: engines, batches, memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Batch = list[TokenTree]
 
 
 class Features:
-    """The pooled hidden states of B texts: what the output layer reads.
+    """Pooled hidden states of B texts, which the output layer reads.
 
     Args:
         layers: The output layer; several where adapters have one each, of which one runs at a time.
@@ -39,7 +39,7 @@ class Features:
         members: Sequence[int],
         seen: Sequence[Tensor],
     ) -> None:
-        """Store what the output layer saw in one pass in the rows of its texts.
+        """Store the inputs of the output layer from one pass in the rows of its texts.
 
         Args:
             module: The classifier that ran, wrapped or not.
@@ -66,7 +66,7 @@ class Features:
 
 
 class Runner:
-    """Computes raw outputs of token sequences without gradients.
+    """Runner that computes raw outputs of token sequences without gradients.
 
     Args:
         module: The sequence classifier, wrapped or not.
@@ -89,9 +89,9 @@ class Runner:
         tokens_per_batch: int | None = None,
         features: Features | None = None,
     ) -> Tensor:
-        """Run sequences in batches; where memory runs out, in smaller ones.
+        """Run sequences in batches, and in smaller batches if memory runs out.
 
-        Equal sequences are run once, as where the pairs of a ranking stand in rows of their own.
+        Equal sequences run once, for example when each pair of a ranking has its own row.
 
         Args:
             sequences: B non-empty sequences of token ids.

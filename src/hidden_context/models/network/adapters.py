@@ -1,4 +1,4 @@
-"""LoRA adapters of reward models: what a folder holds, and loading it on its backbone."""
+"""LoRA adapters of reward models: reading a folder, and loading it on its backbone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def adapter_shapes(name: str, revision: str | None = None) -> dict[str, tuple[in
 def head_of_adapter(
     name: str, head: heads.Head | None, shapes: dict[str, tuple[int, ...]]
 ) -> heads.Head:
-    """Return the head given if an adapter's weights fit it, or without one a scalar head.
+    """Return the given head, or by default a scalar head, if the adapter's weights fit it.
 
     Raises:
         CheckpointError: If the weights have another number of outputs.
@@ -145,10 +145,10 @@ def _adapter_config(name: str, revision: str | None = None) -> Any:
 
 
 def _fit(model: Any, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Bring model and configuration to what an adapter's weights show it was trained with.
+    """Adjust model and configuration to the weights that an adapter was saved with.
 
-    That is a saved head, whatever the task is called, its bias, and a vocabulary of another size
-    where the adapter carries the whole of its embeddings.
+    These can include a saved head under any task name, the head's bias, and all embeddings of a
+    vocabulary of another size.
     """
     module, layer = final_linear(model)
     if config.task_type != "SEQ_CLS":
@@ -187,7 +187,7 @@ def add_adapter(module: Any, name: str, base: str, head: heads.Head, adapter: st
 
 
 def _misfit(error: Exception) -> str:
-    """Quote of PEFT's error what names the weight that does not fit."""
+    """Quote the part of PEFT's error that names the weight that does not fit."""
     if isinstance(error, KeyError):  # raised for a module of which nothing is saved
         return f"it lacks the weight {error.args[0]}"
     sizes = (line.strip() for line in str(error).splitlines() if "size mismatch" in line)
@@ -197,7 +197,7 @@ def _misfit(error: Exception) -> str:
 def check_matched(
     module: Any, name: str, base: str, keys: Iterable[str], adapter: str = "default"
 ) -> None:
-    """Refuse what PEFT passes over: weights that only the file or only the model has.
+    """Refuse weights that only the file or only the model has, which PEFT ignores.
 
     Args:
         module: The PEFT model.

@@ -54,8 +54,8 @@ def load_classifier(
 ) -> weights.Loaded:
     """Load a backbone with a classification head of ``num_outputs``, specialised for rewards.
 
-    A bias of the head, and heads by the names of other trainers (``v_head.summary``, ``v_head``,
-    ``value_head``), are taken over.
+    A bias of the head is loaded too, and so are heads with other trainers' names
+    (``v_head.summary``, ``v_head``, ``value_head``).
 
     Args:
         name: Hub id or folder of any model that has a sequence-classification class.
@@ -99,7 +99,7 @@ def load_classifier(
 
 
 def _take_over_head(loaded: weights.Loaded) -> None:
-    """Take over a bias that the head's class lacks, and a head of another trainer's name."""
+    """Load a bias that the head's class lacks, and a head with another trainer's name."""
     module, layer = final_linear(loaded.model)
     stored = {weights.unwrapped(key): key for key in loaded.stored}
     own = f"{module}.weight" not in loaded.missing
@@ -199,7 +199,7 @@ def add_lora(
 
 
 def quantization_options() -> dict[str, Any]:
-    """Options that load a backbone in 4 bits for QLoRA.
+    """Return options that load a backbone in 4 bits for QLoRA.
 
     Raises:
         MissingDependencyError: If bitsandbytes is not installed.
@@ -234,7 +234,7 @@ def build_model(
     pad_token_id: int | None = None,
     disable_dropout: bool = False,
 ) -> Any:
-    """Build a model to be trained: backbone, head with its small start, and adapters.
+    """Build a model for training: backbone, head with its small start, and adapters.
 
     Args:
         name: Hub id or folder of the backbone.

@@ -1,12 +1,12 @@
-"""What every fine-tuned reward model gets: a float32 head, sound pooling, and faster activations.
+"""Changes to every fine-tuned reward model: float32 head, sound pooling, faster activations.
 
-They are put in place by giving an existing module a subclass of its own class, of the same name,
-so that parameters, saving, PEFT and distributed wrappers see the model they know.
+Each change gives an existing module a subclass of its class, with the same name. Parameters,
+saving, PEFT and distributed wrappers therefore see the model they know.
 
-A processor with AMX multiplies bfloat16 matrices so fast that the GELU behind the first product of
-GPT-2's feed-forward block takes longer than the product. oneDNN applies it to the sums while they
-are in registers. PyTorch has this kernel for its own compiler, so it is tried once before it is
-used.
+A processor with AMX multiplies bfloat16 matrices so fast that the GELU after the first product of
+GPT-2's feed-forward block takes longer than the product. oneDNN applies the GELU to the sums while
+they are in registers. PyTorch has this kernel for its own compiler, so the kernel is tested once
+before it is used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ Kernel = Callable[..., Tensor]
 class Float32Linear(nn.Linear):
     """A linear layer that computes in float32 (float64 stays), under autocast too.
 
-    In bfloat16 rewards have three significant digits: close ones tie, and differences are noise.
+    In bfloat16, rewards have three significant digits: close rewards tie, and their differences are
+    noise.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
 def keep_float32(module: nn.Module) -> None:
     """Keep a module's weights in float32 (float64 stays), and compute its linear layers in float32.
 
-    Weights that are trained outright need it too: small updates would be lost in bfloat16.
+    Fully trained weights need it too, because small updates would be lost in bfloat16.
     """
     for parameter in module.parameters():
         if parameter.is_floating_point():
@@ -103,11 +104,11 @@ def keep_float32(module: nn.Module) -> None:
 
 
 def specialise_for_rewards(model: PreTrainedModel) -> None:
-    """Give a classification model a float32 head and, unless an encoder, pooling by mask.
+    """Give a classification model a float32 head and, except for encoders, pooling by mask.
 
-    The head is all that stands beside the backbone, for RoBERTa a dense layer too. Encoders keep
-    the pooling they were made with. Activations that PyTorch has a kernel for get it, and GPT-2's
-    is part of a product where that is faster. Idempotent.
+    The head is everything outside the backbone; RoBERTa's head includes a dense layer. Encoders
+    keep their own pooling. Activations use PyTorch's kernel where there is one, and GPT-2's is
+    fused into a product where that is faster. Idempotent.
     """
     keep_float32(final_linear(model)[1])
     fuse_gelu(model)
@@ -148,15 +149,15 @@ def linear_gelu_kernel() -> Kernel | None:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is a plain product: no adapter and no hooks."""
+    """Return whether a layer is a plain product, with no adapter and no hooks."""
     return type(layer) is Conv1D and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 class GeluInProduct:
-    """Mixin for GPT-2's feed-forward block.
+    """Mixin that fuses the GELU of GPT-2's feed-forward block into the first product.
 
-    In bfloat16 on a processor, without gradients, the GELU is part of the first product. It is
-    applied before the sums are rounded. Everything else is the block's own way.
+    They are fused in bfloat16 on a processor, without gradients. The GELU is applied before the
+    sums are rounded. Everything else runs as in the original block.
     """
 
     c_fc: Conv1D
@@ -201,7 +202,7 @@ def fuse_gelu(model: nn.Module) -> int:
     """Replace tanh-approximated GELUs written out in Python with PyTorch's fused one.
 
     Both compute ½x(1 + tanh(√(2/π)(x + 0.044715x³))); eight passes over memory become one. They
-    have no weights, so checkpoints stay what they are.
+    have no weights, so checkpoints do not change.
 
     Args:
         model: Any module; changed in place.

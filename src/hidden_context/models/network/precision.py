@@ -1,8 +1,8 @@
-"""Where a model runs and in which precision: by name, or by measuring matrix products.
+"""Device and precision of a model: by name, or by timing matrix products.
 
-A processor without instructions for bfloat16 computes it many times more slowly than float32, one
-with AMX several times faster; a GPU may only imitate it. No name of a processor tells which, so a
-few products are timed.
+A processor without bfloat16 instructions is many times slower in bfloat16 than in float32. A
+processor with AMX is several times faster. A GPU may only emulate bfloat16. A processor's name does
+not show which case applies, so a few products are timed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _DTYPES = {
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device named, or with ``auto`` the accelerator if there is one, else the CPU.
+    """Return the named device; ``auto`` is the accelerator if there is one, else the CPU.
 
     Raises:
         ConfigError: If the name is no device, or that device is not there.
@@ -69,10 +69,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the precision named; ``auto`` is bfloat16 on a GPU that has it, else float32.
+    """Return the named precision; ``auto`` is bfloat16 on a GPU that has it, else float32.
 
-    A GPU that only imitates bfloat16 does not have it. Whatever the backbone's precision, the head
-    and everything after it is float32.
+    A GPU that only emulates bfloat16 does not count. The head and everything after it are float32,
+    whatever the backbone's precision.
 
     Raises:
         ConfigError: If the name is unknown.
@@ -89,7 +89,7 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
 
 @dataclass(frozen=True)
 class Timings:
-    """What was measured.
+    """Measured times of a layer's product in each precision.
 
     Attributes:
         device: Type of the device.
@@ -104,7 +104,7 @@ class Timings:
     backward: bool = False
 
     def speedup(self, precision: str) -> float:
-        """How many times as fast as float32 a precision is; below 1 where it is slower."""
+        """Return how many times as fast as float32 a precision is; below 1 if it is slower."""
         return self.seconds["float32"] / self.seconds[precision]
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Timings:
 def measure(
     device: torch.device, precision: str = "bfloat16", *, backward: bool = False
 ) -> Timings:
-    """Time float32 and another precision on a device, with the threads in use, once a process.
+    """Time float32 and another precision on a device, with the threads in use, once per process.
 
     Args:
         device: The device.
@@ -145,7 +145,7 @@ def _measured(device: str, threads: int, precision: str, backward: bool) -> Timi
 
 
 def choose(timings: Timings) -> Name:
-    """Choose between float32 and bfloat16: bfloat16 where it is faster by a margin.
+    """Choose bfloat16 if it is faster than float32 by a margin, else float32.
 
     >>> choose(Timings("cpu", 1, {"float32": 1.2e-3, "bfloat16": 0.4e-3}))
     'bfloat16'
@@ -156,7 +156,7 @@ def choose(timings: Timings) -> Name:
 
 
 def for_training(device: torch.device, width: int | None) -> tuple[Name, Timings | None]:
-    """Choose the precision of a training.
+    """Choose the precision for training.
 
     Args:
         device: Where it runs.
@@ -180,7 +180,7 @@ def warn_if_slow(
     backward: bool = False,
     remedy: str = "take --precision float32",
 ) -> None:
-    """Warn where a precision that was asked for is measured to be slower than float32.
+    """Warn if a requested precision is measured to be slower than float32.
 
     Args:
         dtype: The precision.
@@ -206,7 +206,7 @@ def warn_if_slow(
 
 
 def width_of(config: Any) -> int | None:
-    """Width of a model's hidden states by its configuration; None where that does not say."""
+    """Return the width of a model's hidden states from its configuration, or None if unknown."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     width = getattr(text, "hidden_size", None)
     return width if isinstance(width, int) else None
@@ -244,8 +244,8 @@ def seconds_of(
 def work_clock(device: torch.device) -> Callable[[], float]:
     """Make a clock of a device's work; it stands still while other processes use the processor.
 
-    Two precisions are compared by it: on a busy machine a product of a millisecond may well wait
-    for a hundred.
+    It makes timings of two precisions comparable: on a busy machine, a product that takes one
+    millisecond may wait for a hundred.
 
     Args:
         device: The device; with the threads in use.
@@ -271,7 +271,7 @@ def seconds_of_layer(
 ) -> float:
     """Time the product of a linear layer and, if asked, the product of its backward pass.
 
-    The second has its matrix the other way round, at which some processors are far slower.
+    The backward product takes the matrix transposed, which is far slower on some processors.
 
     Args:
         device: Where they are run, with the threads in use.

@@ -1,7 +1,7 @@
-"""The number of threads: as many as PyTorch would take, or fewer where that is faster.
+"""Number of threads: as many as PyTorch would take, or fewer where that is faster.
 
-PyTorch counts processors. In a container whose share of them is limited, and on a machine that is
-busy, so many threads wait for each other.
+PyTorch counts the machine's processors. In a container with a limited share of the processors, or
+on a busy machine, so many threads wait for each other.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def candidates(most: int, cpus: int) -> list[int]:
-    """Numbers of threads that are compared, the largest first.
+    """Return the numbers of threads to compare, the largest first.
 
     >>> candidates(16, 16), candidates(16, 2), candidates(1, 16)
     ([16, 8, 1], [16, 2, 1], [1])
@@ -91,7 +91,7 @@ def choose(seconds: Mapping[int, float], margin: float = MARGIN) -> int:
 
 @lru_cache
 def measure(counts: tuple[int, ...]) -> dict[int, float]:
-    """Time a layer's products in float32 with each number of threads, once a process."""
+    """Time a layer's products in float32 with each number of threads, once per process."""
     found = {}
     for count in counts:
         with cpu_threads(count):
@@ -100,10 +100,10 @@ def measure(counts: tuple[int, ...]) -> dict[int, float]:
 
 
 def settle_threads(wanted: int | None) -> int:
-    """Settle the number of threads of a run on a processor.
+    """Choose the number of threads for a run on a processor.
 
-    A number that was asked for, by an option or by ``OMP_NUM_THREADS``, is obeyed; a warning
-    says where fewer are much faster. Fewer threads than there are processors are taken as meant.
+    A number that was set by an option or by ``OMP_NUM_THREADS`` is used, with a warning if fewer
+    threads are much faster. A number within the available processors gets no such check.
 
     Args:
         wanted: The number asked for, or None to choose: at most as many as are in use.

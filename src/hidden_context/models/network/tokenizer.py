@@ -38,12 +38,12 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token id to pad with; masked positions never reach a reward, so any will do."""
+    """Return the token id to pad with; any id will do, as masked positions affect no reward."""
     return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
 
 
 def length_limit(tokenizer: PreTrainedTokenizerBase, config: Any, wanted: int | None) -> int:
-    """Return the longest text in tokens: the wanted length, limited by what the model can take."""
+    """Return the longest text in tokens: the wanted length, within the model's limit."""
     limits = [tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:

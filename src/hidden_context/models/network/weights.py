@@ -20,12 +20,12 @@ from hidden_context.models.engine.forward import quiet_loading
 
 _FILES: Final = ("model.safetensors", "pytorch_model.bin")
 _HEAD_FILES: Final = ("value_head.safetensors",)  # beside the network's
-# What torch.compile and DistributedDataParallel put before the names of weights.
+# Prefixes that torch.compile and DistributedDataParallel add to the names of weights.
 _WRAPPERS: Final = r"^(?:(?:_orig_mod|module)\.)+"
-# What other trainers call the reward head.
+# Names of the reward head in other trainers.
 VALUE_HEADS: Final = ("v_head.summary", "v_head", "value_head")
 _UNMERGED: Final = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save)\.")
-# Buffers that older releases saved, and that a model computes.
+# Buffers that older releases saved and that a model now computes.
 _BUFFERS: Final = re.compile(r"(^|\.)(position_ids|(original_)?inv_freq|masked_bias)$")
 # Poolers of models that go without one, and heads of pretraining.
 _POOLERS: Final = re.compile(r"(^|\.)pooler\.")
@@ -39,7 +39,7 @@ _HEADS: Final = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A loaded network, with the weights that its checkpoint lacks or has too many.
+    """A loaded network, with the names of missing and surplus weights.
 
     Attributes:
         name: Folder or hub id of the checkpoint.
@@ -69,7 +69,7 @@ class Loaded:
         return torch.load(path, map_location="cpu", weights_only=True)[key]
 
     def check_shapes(self) -> None:
-        """Refuse weights whose shape differs from the model's.
+        """Check that all weights have the shapes of the model's weights.
 
         Raises:
             CheckpointError: If there are any; names the first with both shapes.
@@ -86,9 +86,9 @@ class Loaded:
     def check_surplus(self, *, scored: bool) -> None:
         """Refuse weights that have no place in the model and would change what it computes.
 
-        Heads of pretraining, poolers that the model goes without and buffers of older releases
-        change nothing. Where the head is trained anew or comes from elsewhere, weights beside the
-        backbone change nothing either.
+        Pretraining heads, poolers that the model does not use and buffers of older releases change
+        nothing. If the head is trained anew or comes from elsewhere, weights outside the backbone
+        change nothing either.
 
         Args:
             scored: Whether it is a reward model by itself, so that whatever is unknown matters.
@@ -143,12 +143,12 @@ class Loaded:
 
 
 def is_leftover(key: str) -> bool:
-    """Whether no reward reads a weight of this name, such as a language model's head."""
+    """Return whether rewards ignore a weight of this name, such as a language model's head."""
     return not _UNMERGED.search(key) and bool(_BUFFERS.search(key) or _HEADS.search(key))
 
 
 def some(keys: Collection[str]) -> str:
-    """Count names of weights, and show the first of them."""
+    """Count weights, and name the first few."""
     shown = ", ".join(sorted(keys)[:3])
     if len(keys) == 1:
         return f"the weight {shown}"
@@ -264,7 +264,7 @@ def load_network(
 
 
 def load_backbone(name: str, **options: Any) -> PreTrainedModel:
-    """Load a backbone for its hidden states; of an encoder-decoder the encoder alone.
+    """Load a backbone for its hidden states; of an encoder-decoder, only the encoder.
 
     Args:
         name: Hub id or folder of any model that ``AutoModel`` loads.

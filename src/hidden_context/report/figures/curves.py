@@ -1,4 +1,4 @@
-"""Figures along a scale: reliability of probabilities, and what caution costs and prevents."""
+"""Curves: the reliability of probabilities, and what caution costs and prevents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _APART: Final = 1.05
 
 
 def reliability(found: Sequence[Json], width: float) -> Figure:
-    """Observed against predicted preference for the side the model prefers, with bin counts."""
+    """Draw observed against predicted preference for the model's choice, with bin counts."""
     columns = min(len(found), 3)
     lines = -(-len(found) // columns)
     each = width if columns == 1 else max(width / columns, 2.2)
@@ -87,7 +87,7 @@ def _draw_reliability(part: Any, calibration: Json, title: str) -> None:
 
 
 def frontier(found: Sequence[Json], width: float) -> Figure:
-    """Unsafe preferences and accuracy over the level of caution, by measure; dashes: the mean."""
+    """Draw unsafe preferences and accuracy over caution, by risk measure; dashes show the mean."""
     sides = [side for side in _SIDES if any(p[side] for a in found for p in a["frontier"])]
     figure = style.new_figure(width, 0.75 + 1.3 * len(sides))
     panels = figure.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]

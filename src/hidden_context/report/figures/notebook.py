@@ -1,4 +1,4 @@
-"""Reward distributions draw themselves in notebooks: ``%load_ext hidden_context``."""
+"""Drawings of reward distributions in notebooks, by ``%load_ext hidden_context``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def plot(
 ) -> Figure:
     """Draw rewards below each other on one scale, with their means and a low quantile.
 
-    In IPython the first use also lets rewards, and the figures of this function, draw themselves,
-    as ``%load_ext hidden_context`` does.
+    In IPython, the first call also makes rewards and this function's figures draw themselves, as
+    ``%load_ext hidden_context`` does.
 
     Args:
         rewards: Of batch shape ``()`` or ``(n,)``, n at most 20.
@@ -66,8 +66,8 @@ def _draw(
 def register(shell: Any) -> None:
     """Let reward distributions and figures draw themselves in IPython.
 
-    Nothing is imported for it: the types are known by name until one of their kind is shown.
-    A drawing that is registered already, as ``%matplotlib inline`` does for figures, stays.
+    This imports no library: IPython knows the types by name until such an object is shown.
+    An existing formatter stays, such as the one that ``%matplotlib inline`` registers for figures.
 
     Args:
         shell: IPython's shell; one that shows no pictures, as in a terminal, keeps to text.
@@ -137,6 +137,6 @@ def png_of_figure(figure: Figure) -> bytes:
 
 
 def _running_shell() -> Any:
-    """Return IPython's shell where one runs; IPython is not imported for it."""
+    """Return the running IPython shell, or None, without importing IPython."""
     module = sys.modules.get("IPython")
     return None if module is None else module.get_ipython()

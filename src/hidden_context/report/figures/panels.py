@@ -46,7 +46,7 @@ def group_rows(analyses: Sequence[Json]) -> list[tuple[str, list[Json | None]]]:
 def intervals_figure(
     analyses: Sequence[Json], metrics: dict[str, str], width: float, xlabel: str
 ) -> Figure:
-    """Draw intervals by group: colours are analyses, markers metrics.
+    """Draw intervals by group, with a colour for each analysis and a marker for each metric.
 
     Args:
         analyses: Analyses with the metrics.
@@ -98,14 +98,14 @@ def interval_of(group: Json, metric: str) -> Json | None:
 
 
 def accuracy(found: Sequence[Json], width: float) -> Figure:
-    """Accuracy of pairs by group, with intervals; ½ is chance."""
+    """Draw the accuracy on pairs by group, with intervals; ½ is chance."""
     metrics = {"accuracy": "P(preferred) > ½"}
     for analysis in found:
         measures = analysis["groups"][0]["intervals"].get("accuracy_at") or {}
         used = (name for name, value in measures.items() if value)
         metrics |= {f"accuracy_at/{name}": f"by {name}" for name in used}
     if "accuracy_at/mean" in metrics and _same(found, "accuracy", "accuracy_at/mean"):
-        del metrics["accuracy_at/mean"]  # for a symmetric reward it says what the probability does
+        del metrics["accuracy_at/mean"]  # the same for a symmetric reward
     figure = intervals_figure(found, metrics, width, "accuracy")
     figure.axes[0].axvline(0.5, **style.REFERENCE_LINE)
     return figure
@@ -122,7 +122,7 @@ def _same(analyses: Sequence[Json], first: str, second: str) -> bool:
 
 
 def variance(found: Sequence[Json], width: float) -> Figure:
-    """Share of the rewards' variance that the text explains, by group; and its causes."""
+    """Draw the share of the rewards' variance that the text explains, by group."""
     groups = [analysis["groups"][0] for analysis in found]
     used = (name for name in _SHARES if any(interval_of(group, name) for group in groups))
     metrics = {name: _SHARES[name] for name in used}
@@ -132,7 +132,7 @@ def variance(found: Sequence[Json], width: float) -> Figure:
 
 
 def causes(found: Sequence[Json], width: float) -> Figure:
-    """Variance by cause and group, as bars that add up to 1."""
+    """Draw the variance by cause and group, as bars that add up to 1."""
     names = style.analysis_labels(found)
     bars = [
         (
@@ -164,7 +164,7 @@ def causes(found: Sequence[Json], width: float) -> Figure:
 
 
 def contexts(found: Sequence[Json], width: float) -> Figure:
-    """What share of the hidden variance each context carries, beside its share of the pairs."""
+    """Draw each context's share of the hidden variance beside its share of the pairs."""
     sizes = [len(analysis["contexts"]["clusters"]) for analysis in found]
     height = 0.55 + sum(style.ROW_INCHES * 1.3 * size + 0.25 for size in sizes)
     figure = style.new_figure(width, height)
@@ -211,7 +211,7 @@ def contexts(found: Sequence[Json], width: float) -> Figure:
 
 
 def comparison(comparisons: Sequence[Json], width: float) -> Figure:
-    """Differences between two models, each metric on its own scale; 0 is no difference."""
+    """Draw the differences between two models, each metric on its own scale; 0 means none."""
     metrics = list(dict.fromkeys(d["metric"] for each in comparisons for d in each["differences"]))
     figure = style.new_figure(width, 0.5 + len(metrics) * (0.28 + 0.14 * len(comparisons)))
     panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]

@@ -24,7 +24,7 @@ MOST: Final = 20
 
 _WIDTH: Final = 4.2
 _ROW: Final = 0.62
-_REACH: Final = 4.0  # standard deviations of each normal that are drawn
+_REACH: Final = 4.0  # drawn standard deviations of each normal
 _POINTS: Final = 101
 _MEAN: Final = {"color": style.COLOURS[6], "marker": "o"}
 _LOW: Final = {"color": style.COLOURS[1], "marker": "^"}
@@ -41,7 +41,7 @@ class _Row:
     low: float
 
     def grid(self) -> Floats:
-        """Places at which a curve is drawn, closer where the distribution is narrow."""
+        """Return the places at which a curve is drawn, closer where the distribution is narrow."""
         steps = np.linspace(-_REACH, _REACH, _POINTS)
         return np.unique(self.location[:, None] + self.scale[:, None] * steps)
 
@@ -129,7 +129,7 @@ def _rows(rewards: RewardDistribution, low: float) -> list[_Row]:
 def _kind(
     rewards: RewardDistribution, rows: Sequence[_Row]
 ) -> tuple[str, Callable[[Any, _Row], None]]:
-    """Choose how all rows are drawn, by what they consist of."""
+    """Choose how all rows are drawn, by the components of their rewards."""
     if all((row.scale > 0).all() for row in rows):
         return "density", _draw_density
     points = all((row.scale == 0).all() for row in rows)
@@ -161,7 +161,7 @@ def _draw_bars(axes: Any, row: _Row) -> None:
     gap = np.diff(row.location).min() if len(row.location) > 1 else 0.0
     if gap > 0:
         axes.bar(row.location, row.weights, min(0.7 * gap, 0.1), color=style.COLOURS[0], alpha=0.6)
-    else:  # a bar would need a width, which a point has not
+    else:  # a bar needs a width, and a point has none
         axes.vlines(row.location, 0, row.weights, color=style.COLOURS[0], linewidth=2)
 
 

@@ -1,4 +1,4 @@
-"""How figures look and are saved: colours, fonts, marks, labels; the same bytes each time."""
+"""The look of figures (colours, fonts, marks, labels), and saving to the same bytes each time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _METADATA: Final[dict[str, dict[str, Any]]] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Set Matplotlib's parameters for a while; figures are made and saved within."""
+    """Set Matplotlib's parameters inside a block, where figures are made and saved."""
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
@@ -72,7 +72,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure, apart from pyplot's state.
+    """Make an empty figure without touching pyplot's state.
 
     Args:
         width: In inches.
@@ -112,7 +112,7 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def look(series: int, marker: int | None = None) -> dict[str, Any]:
-    """Return the colour of a series, and its marker or another one."""
+    """Return the colour of a series, with its marker or the given one."""
     place = series if marker is None else marker
     return {"color": COLOURS[series % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
@@ -182,7 +182,7 @@ def analysis_labels(analyses: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def add_legend(figure: Any, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Explain colours and markers below a figure; nothing for a single entry."""
+    """Add a legend below a figure, unless there is only one entry."""
     if len(entries) < 2:
         return
     from matplotlib.lines import Line2D

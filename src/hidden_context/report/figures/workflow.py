@@ -148,7 +148,7 @@ def draw(name: str, analysis: dict[str, Any], width: float = 3.4) -> Figure:
 
 
 def run(config: FigureConfig) -> list[Path]:
-    """Draw and save.
+    """Draw the figures and save them.
 
     Args:
         config: Which figure, of what, where to.

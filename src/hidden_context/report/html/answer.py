@@ -120,7 +120,7 @@ def _leaning(kinds: list[Found]) -> list[str]:
     # kinds that no item has are not listed
     shares = {kind["name"]: kind["share"] for kind in kinds}
     apart, equal = (shares.get(name, 0.0) for name in ("conflict", "indifference"))
-    if not apart and not equal:  # too few votes an item to tell the two
+    if not apart and not equal:  # too few votes per item to tell them apart
         return []
     return [
         f"On {percent(apart / split, 0)} of what is split, people lean apart; on "

@@ -1,8 +1,8 @@
-"""The pages: a report, whose answer about people comes first, and the check of a data set's votes.
+"""HTML pages: the report, which begins with the answer about people, and the check of votes.
 
-Texts of the data set are hostile. They reach a page by two ways only: through the template,
-which escapes everything, and inside JSON that scripts show as text. A content security policy lets
-exactly the page's own scripts run, by their checksums, and nothing be loaded from anywhere.
+The page treats texts of the data set as hostile. They reach it in two ways only: through the
+template, which escapes everything, and inside JSON that scripts show as text. A content security
+policy allows exactly the page's own scripts, by their checksums, and forbids loading anything.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def render(
     pairs: str | None,
     meta: PairsMeta | None,
 ) -> str:
-    """Render the page.
+    """Render the page of a report.
 
     Args:
         title: Its title.
@@ -108,7 +108,7 @@ def _shown_scores(scores: Found) -> Found:
 
 
 def _distinct_groups(groups: list[Found]) -> list[Found]:
-    """Leave out groups of the same rows as an earlier one, which have the same numbers.
+    """Leave out groups that hold the same rows, and so the same numbers, as an earlier group.
 
     >>> rows = [
     ...     {"labels": {}, "n": 2, "intervals": {"r2": None}},
@@ -127,7 +127,7 @@ def _distinct_groups(groups: list[Found]) -> list[Found]:
 
 
 def write_people_page(found: Found, path: Path) -> None:
-    """Write the page of a check.
+    """Write the page of a vote check.
 
     Args:
         found: ``check.json``.
@@ -142,7 +142,7 @@ def write_people_page(found: Found, path: Path) -> None:
 
 
 def render_people_page(found: Found) -> str:
-    """Render the page of a check.
+    """Render the page of a vote check.
 
     Args:
         found: ``check.json``.
@@ -183,7 +183,7 @@ def _scale(rows: list[Found], name: str) -> pictures.Scale:
 
 
 def _votes_of(item: Found, sides: dict[str, str]) -> list[Any]:
-    """Stack an item's votes."""
+    """Stack the votes of an item as the parts of a bar."""
     total = item["first"] + item["equal"] + item["second"]
     return pictures.stack(
         [(sides[name], item[name] / total, name) for name in ("first", "equal", "second")]
@@ -197,7 +197,7 @@ def _by_clearness(covariates: list[Found]) -> tuple[list[Found], list[Found]]:
 
 
 def content_security_policy(scripts: Sequence[str]) -> str:
-    """Return the policy that lets these scripts run and forbids all else.
+    """Return the content security policy that allows these scripts and forbids everything else.
 
     Args:
         scripts: The inlined scripts, to the letter.
@@ -215,7 +215,7 @@ def content_security_policy(scripts: Sequence[str]) -> str:
 
 
 def embedded_json(value: Any) -> str:
-    r"""Write JSON that cannot end the element it stands in: ``<``, ``>`` and ``&`` are escaped.
+    r"""Write JSON that cannot close its HTML element: ``<``, ``>`` and ``&`` are escaped.
 
     >>> embedded_json({"a": "</script>&\u2028"})
     '{"a":"\\u003c/script\\u003e\\u0026\\u2028"}'
@@ -225,22 +225,22 @@ def embedded_json(value: Any) -> str:
 
 
 def read_template(name: str) -> str:
-    """Return a style or a script that stands beside the templates."""
+    """Read a style sheet or a script from the folder of the templates."""
     return (resources.files(_TEMPLATES) / name).read_text(encoding="utf-8")
 
 
 def read_scripts(names: Sequence[str]) -> list[str]:
-    """Return scripts by name, none of which can end its element."""
+    """Read scripts by name, escaped so that none can close its HTML element."""
     return [closed(read_template(name)) for name in names]
 
 
 def closed(script: str) -> str:
-    """Escape what would end a script's element; JavaScript reads it as the same."""
+    """Escape whatever would close a script element; JavaScript reads the same text."""
     return script.replace("</script", "<\\/script")
 
 
 def render_page(template: str, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
-    """Render a page whose policy lets exactly its scripts run.
+    """Render a page whose content security policy allows exactly its scripts.
 
     Args:
         template: Name of the template, which escapes everything and refuses what is missing.
@@ -287,7 +287,7 @@ def _labels(labels: dict[str, str]) -> str:
 
 
 def _unbroken(text: str) -> str:
-    r"""Keep a number and its sign on one line, and so an interval in round brackets.
+    r"""Keep a number with its sign, and an interval in round brackets, on one line.
 
     >>> _unbroken("30 % (26 to 34 %) of all").split(" ")
     ['30\xa0%\xa0(26\xa0to\xa034\xa0%)', 'of', 'all']

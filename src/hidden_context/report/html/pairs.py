@@ -30,7 +30,7 @@ _SIDES: Final = ("chosen", "rejected")
 
 @dataclass(frozen=True)
 class PairsMeta:
-    """What the page says about its comparisons.
+    """Facts that the page states about its comparisons.
 
     Attributes:
         file: Where they come from.
@@ -53,7 +53,7 @@ def pairs_payload(
     max_text: int,
     contexts: list[str] | None = None,
 ) -> tuple[dict[str, Any], PairsMeta]:
-    """Collect the columns of some pairs.
+    """Collect the page's columns for the chosen pairs.
 
     Args:
         scores: All pairs of the file, with their facts.
@@ -94,7 +94,7 @@ def pairs_payload(
 
 
 def encode(payload: dict[str, Any]) -> str:
-    """Pack columns for the page: base64 of gzip of JSON; the same bytes for the same columns."""
+    """Pack columns for the page as base64 of gzipped JSON; equal columns give equal bytes."""
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     # labels may hold half of a surrogate pair, which UTF-8 does not know
     packed = gzip.compress(text.encode("utf-8", "replace"), compresslevel=9, mtime=0)
@@ -132,7 +132,7 @@ def _rows_of(scores: PairScores, places: Codes) -> Iterator[dict[str, Any]]:
 
 
 def _texts(rows: Iterable[dict[str, Any]], most: int) -> dict[str, list[Any]]:
-    """Collect prompts once each, and responses without the prompt they begin with."""
+    """Collect each prompt once, and the responses without their prompt."""
 
     def shortened(text: str) -> str:
         return text if len(text) <= most else f"{text[: most - 1]}…"
@@ -143,7 +143,7 @@ def _texts(rows: Iterable[dict[str, Any]], most: int) -> dict[str, list[Any]]:
         prompt, *sides = (_text(row.get(name)).strip() for name in ("prompt", *_SIDES))
         prompt = prompt or str(shared_prompt(*sides)).strip()
         whole = [prompt, *(text.removeprefix(prompt).strip() for text in sides)]
-        # of a long prompt the end is kept
+        # a long prompt keeps its end
         shown = [shortened(prompt[::-1])[::-1], *map(shortened, whole[1:])]
         place = places.setdefault(shown[0], len(places) - 1)
         values = place, *shown[1:], int(shown != whole)
@@ -153,7 +153,7 @@ def _texts(rows: Iterable[dict[str, Any]], most: int) -> dict[str, list[Any]]:
 
 
 def _text(value: Any) -> str:
-    """Return a text, or messages written as turns; nothing for anything else."""
+    """Return a text, or messages written as turns; anything else becomes the empty text."""
     if not isinstance(value, str):
         try:
             value = to_text(read_conversation(value, ""))

@@ -1,4 +1,4 @@
-"""How people voted, as the pages of a check and of an analysis show it."""
+"""The picture of how people voted, for the pages of a check and of an analysis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WHOLE: Final = {"majority": "most", "unanimous": "all", "equal": "equal", "indi
 
 @dataclass(frozen=True)
 class Scale:
-    """Takes numbers to places between the two ends of a picture.
+    """A scale that maps numbers to places between the two ends of a picture.
 
     Attributes:
         low: The number at the left end.
@@ -55,7 +55,7 @@ class Scale:
     is_share: bool
 
     def place(self, value: float) -> str:
-        """Return where a number stands, in percent of the width; the nearer end if beyond.
+        """Return a number's place in percent of the width, or the nearer end if it is beyond.
 
         >>> Scale(0.0, 0.5, 0.1, True).place(0.2)
         '40.00%'
@@ -237,7 +237,7 @@ def picture_of(
 
 
 def _styled(kinds: Sequence[Found]) -> list[tuple[str, float, str]]:
-    """Give each kind its colour, split kinds first; names that are not known come last."""
+    """Give each kind its colour, with split kinds first and unknown names last."""
     styled = []
     for kind in kinds:
         styles, other = (_SPLIT, "split") if kind["is_split"] else (_WHOLE, "most")

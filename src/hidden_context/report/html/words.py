@@ -37,7 +37,7 @@ def interval(
 
 
 def count(value: float) -> str:
-    """Write a number of things, thousands apart.
+    """Write a count with commas between thousands.
 
     >>> count(16927)
     '16,927'
@@ -46,7 +46,7 @@ def count(value: float) -> str:
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """Write a number with a true minus sign; a dash where there is none.
+    """Write a number with a true minus sign, or a dash for a missing number.
 
     >>> number(-0.5), number(-0.001), number(None)
     ('−0.50', '0.00', '–')

@@ -93,7 +93,7 @@ def _print_scores(scores: ScoresAnalysis, console: Console) -> None:
 
 
 def analysis_title(analysis: ScoresAnalysis) -> str:
-    """Say which file and scores the numbers are of, and which head read them."""
+    """Return a title that names the file, the scores, and the head that read them."""
     head, kind = analysis.head, analysis.head["type"]
     if "member" in head:
         kind += f" of {head['num_members']}"

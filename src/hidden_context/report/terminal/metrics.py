@@ -57,7 +57,7 @@ def _print_table(
     first: str,
     cell: Callable[[float | None], str],
 ) -> None:
-    """Print the columns that any group has; nothing where no group has one."""
+    """Print the columns that some group has, or nothing if there are none."""
     shown = [name for name in columns if any(name in values for values in groups.values())]
     if shown:
         rows = [
@@ -68,7 +68,7 @@ def _print_table(
 
 
 def print_metrics(metrics: Mapping[str, float], title: str) -> None:
-    """Print metrics with a row per group, then the causes of variance of heads that know them."""
+    """Print metrics with a row per group, then the causes of variance if the head knows them."""
     groups = split_by_group(metrics)
     _print_table(groups, _METRICS, title, "examples", _four_decimals)
     causes_title = "variance of the difference between two sides"
@@ -76,6 +76,6 @@ def print_metrics(metrics: Mapping[str, float], title: str) -> None:
 
 
 def print_baselines(metrics: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the metrics of baselines and of the probe, a row for each."""
+    """Print the metrics of the baselines and the probe, one row each."""
     title = "beside simple models on the same features"
     _print_table(metrics, _BASELINE_METRICS, title, "model", _four_decimals)

@@ -19,7 +19,7 @@ _PARTS_OF_RATINGS = {
 
 
 def observed_lines(found: Observed) -> list[str]:
-    """Write what was observed, one line for each thing; nothing of fewer than five people."""
+    """Write what was observed, one fact per line, and nothing about fewer than five people."""
     lines = []
     if found.comparisons is not None:
         lines += _votes(found.comparisons, "pairs", _PARTS)
@@ -100,7 +100,7 @@ def _many(count: int, word: str) -> str:
 
 
 def _each(counts: dict[str, float]) -> str:
-    """Write how many each has.
+    """Write the range from the fewest to the most.
 
     >>> _each({"fewest": 4.0, "most": 5.0}), _each({"fewest": 2.0, "most": 2.0})
     ('4 to 5', '2')

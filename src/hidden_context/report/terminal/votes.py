@@ -59,7 +59,7 @@ def print_votes(votes: VoteMetrics, console: Console) -> None:
 
 
 def print_topics(found: VoteAnalysis, console: Console) -> None:
-    """Print the most contested topics, and how r² within prompts follows them."""
+    """Print the most contested topics, and how r² within prompts follows the share contested."""
     if found.topics:
         columns: dict[str, Callable[[Topic], str]] = {
             "topic": lambda topic: f"{topic.column}={topic.name}",
@@ -90,7 +90,7 @@ def _loss_table(votes: VoteMetrics) -> Table:
 
 
 def _few_shot_table(found: NewAnnotators) -> Table:
-    """Lay out the losses of new annotators' votes before and after some of them are shown."""
+    """Lay out the losses on new annotators' votes before and after some votes are shown."""
     title = f"new annotators, {found.way.replace('_', '-')} loss per vote (nats)"
     columns: dict[str, Callable[[FewShotPoint], str]] = {
         "votes shown": lambda point: str(point.shown),
@@ -104,7 +104,7 @@ def _few_shot_table(found: NewAnnotators) -> Table:
 
 
 def _measure_table(measures: list[MeasureFound], title: str) -> Table:
-    """Lay out areas under the curve, and their differences to P near ½ and to length."""
+    """Lay out areas under the curve, and their differences from P near ½ and from length."""
     columns: dict[str, Callable[[MeasureFound], str]] = {
         "measure": lambda each: MEASURES.get(each.name, each.name),
         "AUROC": lambda each: estimate(each.auroc),

@@ -1,1 +1,1 @@
-"""Scoring on a Ray cluster: the session, what its workers do, and the windows in between."""
+"""Scoring on a Ray cluster: the session, its workers, and the windows of rows between them."""

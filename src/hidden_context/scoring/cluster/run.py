@@ -50,7 +50,7 @@ def local_path(name: str) -> str:
 def run_on_ray(
     load: Callable[[], RewardModel], checkpoint: str, pool: Pool, options: StreamOptions
 ) -> Iterator[Running]:
-    """Ask one worker what the model is; the other workers load it when there are rows.
+    """Describe the model with one worker; the other workers load it once there are rows to score.
 
     Args:
         load: Loads the model, on a worker.
@@ -87,8 +87,8 @@ def _score(
     if record.rows_done:
         progress(record.rows_done)
     if not again and next(rest, None) is None:
-        return  # all was scored, and only the output is missing
-    ray.kill(scout)  # its place is needed
+        return  # all rows are scored; only the output is missing
+    ray.kill(scout)  # a worker of the pool needs its place
     read = partial(read_windows, rows, record.rows_done, arguments[1].window)
     said: set[str] = set()
     for expected, found in enumerate(_scored(ray, read, pool, arguments)):
@@ -118,7 +118,7 @@ def _digest(ray: Any, scout: Any, rows: Sequence[ScoringRow]) -> str:
 
 
 def _heard(found: Answer[T], said: set[str]) -> T:
-    """Repeat a worker's warnings, each one once, and open its answer."""
+    """Repeat each of a worker's warnings once, and open its answer."""
     for message in found.warnings:
         if message not in said:
             said.add(message)
@@ -129,11 +129,11 @@ def _heard(found: Answer[T], said: set[str]) -> T:
 def _scored(
     ray: Any, read: Callable[[], Iterator[Any]], pool: Pool, arguments: tuple[Any, ...]
 ) -> Iterator[Answer[ScoredWindow]]:
-    """Run windows through the pool, and give their scores in order."""
+    """Run windows through the pool, and yield their scores in order."""
     with _settings(ray):
         windows = ray.data.read_datasource(
             _source(ray, read),
-            num_cpus=0,  # it waits for the workers; other resources than theirs keep it apart
+            num_cpus=0,  # it only waits; other resources than the workers' keep it apart
             override_num_blocks=1,
         )
         scored = windows.map_batches(
@@ -157,11 +157,11 @@ def _scored(
 def _settings(ray: Any) -> Iterator[None]:
     """Let Ray Data keep windows apart and in order, and hide its own progress."""
     context = ray.data.DataContext.get_current().copy()
-    context.target_max_block_size = 1  # so that no two windows are put into one block
+    context.target_max_block_size = 1  # one window per block
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.memory_usage_poll_interval_s = None  # it reads all of a process's pages, each second
+    context.memory_usage_poll_interval_s = None  # polling reads all pages of a process each second
     log = logging.getLogger("ray.data")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -173,7 +173,7 @@ def _settings(ray: Any) -> Iterator[None]:
 
 
 def _source(ray: Any, read: Callable[[], Iterator[Any]]) -> Any:
-    """Make a source of Ray Data that reads windows one after the other, where this process runs.
+    """Make a Ray Data source that reads windows one after another, on this process's machine.
 
     One reader is enough: it reads a file in order, and faster than models score.
     """

@@ -21,7 +21,7 @@ from hidden_context.errors import (
 from hidden_context.models.network.threads import usable_cpus
 from hidden_context.scoring.config import ScoreConfig
 
-# A few windows of rows at a time are all that it holds; Ray would take a third of the memory.
+# The object store holds only a few windows of rows; Ray would take a third of the memory.
 _OBJECT_STORE_BYTES: Final = 512 << 20
 # Ray waits half a minute for its own processes, which is too little for a busy machine.
 _ATTEMPTS: Final = 3
@@ -96,7 +96,7 @@ def _connect(ray: Any, config: ScoreConfig, threads: int) -> None:
                 "--cluster_address, or leave it out to start a cluster on this machine."
             ) from error
         return
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says is for its developers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its log is for Ray's developers
     cores = config.workers * threads if config.workers else max(usable_cpus(), threads)
     options |= {"num_cpus": cores, "include_dashboard": False}
     import psutil
@@ -109,7 +109,7 @@ def _connect(ray: Any, config: ScoreConfig, threads: int) -> None:
             return
         except Exception as error:  # noqa: PERF203 - Ray raises just that
             ray.shutdown()
-            for left in set(this.children(recursive=True)) - others:  # which Ray forgets
+            for left in set(this.children(recursive=True)) - others:  # Ray forgets them
                 with contextlib.suppress(psutil.Error):
                     left.kill()
             if attempt == _ATTEMPTS - 1:
@@ -135,7 +135,7 @@ class Pool:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What the cluster is to reserve for each worker."""
+        """Resources that the cluster reserves for each worker."""
         return {"num_cpus": self.threads, "num_gpus": self.gpus}
 
 

@@ -1,4 +1,4 @@
-"""What runs on a cluster's machines: models that score windows of rows, and what they send back.
+"""Workers of a cluster: models that score windows of rows, and the answers they send back.
 
 Errors and warnings travel as data. An exception that a worker raised would arrive as the cluster's
 exception, wrapped in its traces, and a warning would be printed where nobody looks.
@@ -64,7 +64,7 @@ class ScoredWindow:
 
 @dataclasses.dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What a worker answers: a value or an error of this package, and warnings.
+    """A worker's answer: a value or an error of this package, and warnings.
 
     Attributes:
         value: The value; None where there is an error.
@@ -89,7 +89,7 @@ class Answer(Generic[T]):
 
 
 def answer(work: Callable[[], T]) -> Answer[T]:
-    """Do some work and answer with its value or its error; foreign errors are raised."""
+    """Run a function, and return its value or this package's error; other errors are raised."""
     value: T | None = None
     error = None
     with warnings.catch_warnings(record=True) as caught:
@@ -103,7 +103,7 @@ def answer(work: Callable[[], T]) -> Answer[T]:
 
 
 def pack(parcels: Sequence[Any]) -> pa.Table:
-    """Put objects into a table, one in each row."""
+    """Put objects into a table, one per row."""
     import pyarrow as pa
 
     return pa.table({COLUMN: pa.array([pickle.dumps(one) for one in parcels], pa.large_binary())})
@@ -176,7 +176,7 @@ class LoadedModel:
         return answer(lambda: digest_rows(self._loaded.open(), rows, self.options))
 
     def describe(self, checkpoint: str) -> Answer[tuple[dict[str, Any], Likelihood]]:
-        """Return what identifies a run of this model, and how its raw outputs are read."""
+        """Return the facts that identify a run of this model, and its likelihood."""
 
         def work() -> tuple[dict[str, Any], Likelihood]:
             model = self._loaded.open()

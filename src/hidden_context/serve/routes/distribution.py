@@ -1,4 +1,4 @@
-"""``/v1/distribution``: everything the model says of the responses to one prompt."""
+"""``/v1/distribution``: everything the model says about the responses to one prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = APIRouter()
 
 
 class DistributionRequest(BaseModel):
-    """One prompt and its responses; with prompt null the responses are whole texts or chats."""
+    """One prompt and its responses; if the prompt is null, responses are whole texts or chats."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +45,7 @@ class RiskValues(BaseModel):
 
 
 class PercentileValues(BaseModel):
-    """Shares of the model's reference with smaller values, in [0, 1]; null of a single response."""
+    """Shares of the model's reference with smaller values, in [0, 1]; null for one response."""
 
     sigma: list[float]
     distance: list[float]
@@ -73,7 +73,7 @@ class Distribution(BaseModel):
 async def distribution(
     body: DistributionRequest, request: Request, service: ServiceNow
 ) -> Response:
-    """Reward distributions of the responses to one prompt, which is run once."""
+    """Return the reward distributions of the responses to one prompt, which is run once."""
     served, risk = service.find(body.model, body.risk)
     try:
         measures = [parse(name) for name in body.measures]
@@ -109,7 +109,7 @@ def _content(found: Found, body: DistributionRequest, measures: list[RiskMeasure
     percentiles = None
     if described.percentiles is not None:
         percentiles = PercentileValues(**vars(described.percentiles))
-        if math.isnan(described.percentiles.disagreement):  # of a single response
+        if math.isnan(described.percentiles.disagreement):  # a single response
             percentiles.disagreement = None
     return Distribution(
         model=found.served.name,
@@ -130,5 +130,5 @@ def _content(found: Found, body: DistributionRequest, measures: list[RiskMeasure
 
 
 def _or_null(share: Tensor) -> list[float | None]:
-    """Return shares; null where there is no variance."""
+    """Return shares, or null where there is no variance."""
     return [value if math.isfinite(value) else None for value in share.tolist()]

@@ -41,7 +41,7 @@ async def evaluate(
     service: ServiceNow,
     model: str | None = Query(None, description="a loaded model, such as name@cvar:0.05"),
 ) -> Response:
-    """The risk measure of texts that carry their special tokens; none are added."""
+    """Return the risk measure of texts that carry their special tokens; none are added."""
     name = model if model is not None else body.model
     try:
         wanted = service.single(name)

@@ -25,7 +25,7 @@ class RewardRequest(Lenient):
 
 
 class RewardReply(BaseModel):
-    """Rewards, and by name what is logged beside them."""
+    """Rewards, and the numbers logged beside them by name."""
 
     rewards: list[float]
     scores: list[float]
@@ -39,7 +39,7 @@ async def get_reward(
     service: ServiceNow,
     model: str | None = Query(None, description="a loaded model, such as name@cvar:0.05"),
 ) -> Response:
-    """Rewards of texts that carry their special tokens; none are added."""
+    """Return the rewards of texts that carry their special tokens; none are added."""
     asked = [MarkedText(text) for text in body.query]
     prompts = body.prompts if body.prompts and len(body.prompts) == len(asked) else None
     found = await service.ask(request, service.single(model), asked, prompts)
@@ -47,7 +47,7 @@ async def get_reward(
 
 
 def _content(found: Found, service: Service) -> dict[str, Any]:
-    """Return the risk measure of each text, and beside it σ, other measures and the shares."""
+    """Return the risk measure of each text, with σ, other measures and the shares."""
     measures = [measure for measure in service.measures if not measure.is_relative]
     rewards = found.served.scorer.rewards(found.raw)
     values = finite(found.risk(rewards), str(found.risk))

@@ -39,7 +39,7 @@ class NativeRequest(Lenient):
 
 
 class Meta(BaseModel):
-    """What SGLang says beside an embedding."""
+    """SGLang's details of an embedding."""
 
     id: str
     prompt_tokens: int
@@ -53,7 +53,7 @@ class NativeItem(BaseModel):
 
 
 class ScoreRequest(Lenient):
-    """A query and items, each of which is put behind it, or before it."""
+    """A query and items; each item is put behind the query, or before it."""
 
     query: str | Ids | None = None
     items: str | list[str] | list[Ids]
@@ -74,7 +74,7 @@ class ScoreReply(BaseModel):
 
 
 async def classify(body: NativeRequest, request: Request, service: Service) -> Response:
-    """Answer raw outputs, or the risk measure, as ``embedding``."""
+    """Return raw outputs, or the risk measure, as ``embedding``."""
     if (body.text is None) == (body.input_ids is None):
         raise invalid_request("either text or input_ids is needed")
     given = body.text if body.text is not None else body.input_ids
@@ -92,7 +92,7 @@ async def classify(body: NativeRequest, request: Request, service: Service) -> R
 
 @router.post("/v1/score", response_model=ScoreReply)
 async def score(body: ScoreRequest, request: Request, service: ServiceNow) -> Response:
-    """Raw outputs, or the risk measure, of each item after the query."""
+    """Return raw outputs, or the risk measure, of each item joined to the query."""
     if body.apply_softmax or body.label_token_ids or body.score_extraction_token is not None:
         raise invalid_request(
             "rewards go through no softmax and belong to no tokens; leave out apply_softmax, "
@@ -113,7 +113,7 @@ async def _numbers(found: Found, service: Service) -> list[list[float]]:
 
 
 def _joined(body: ScoreRequest) -> Any:
-    """Put the query to each item; both are texts, or both are token ids."""
+    """Join the query to each item; both are texts, or both are token ids."""
     items = [body.items] if isinstance(body.items, str) else body.items
     query: Any = body.query
     if query is None:
@@ -150,7 +150,7 @@ class EmbeddingsReply(BaseModel):
 
 @router.post("/v1/embeddings", response_model=EmbeddingsReply)
 async def embeddings(body: EmbeddingsRequest, request: Request, service: ServiceNow) -> Response:
-    """The risk measure of each text, as an embedding of one number."""
+    """Return the risk measure of each text, as an embedding of one number."""
     model = service.single(body.model)
     given, _ = read_input(body.input)
     tokenizer = model[0].scorer.model.tokenizer

@@ -14,7 +14,7 @@ router = APIRouter()
 
 
 class State(BaseModel):
-    """One word."""
+    """The state of the server in one word."""
 
     status: str
 
@@ -39,13 +39,13 @@ class ModelList(BaseModel):
 
 @router.get("/health", response_model=State)
 async def health() -> Response:
-    """The process is alive."""
+    """Report that the process is alive."""
     return answer({"status": "ok"})
 
 
 @router.get("/ready", response_model=State)
 async def ready(service: ServiceNow) -> Response:
-    """Models are loaded and requests accepted; 503 once the server goes down."""
+    """Report that models are loaded and requests accepted; 503 once the server goes down."""
     if service.draining:
         message = "the server is going down"
         raise RequestError(503, "draining", message, retry_after=1)
@@ -54,13 +54,13 @@ async def ready(service: ServiceNow) -> Response:
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
 async def metrics(service: ServiceNow) -> Response:
-    """Counts in Prometheus' text format."""
+    """Return the counts in Prometheus' text format."""
     return Response(service.metrics.page(), media_type=CONTENT_TYPE)
 
 
 @router.get("/v1/models", response_model=ModelList)
 async def models(service: ServiceNow) -> Response:
-    """The loaded models, the first of which answers requests that name none."""
+    """Return the loaded models, the first of which answers requests that name none."""
     items = [
         ModelItem(
             id=served.name,

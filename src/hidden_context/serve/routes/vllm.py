@@ -30,7 +30,7 @@ router = APIRouter()
 
 
 class ClassifyRequest(Lenient):
-    """Texts, token ids or one chat; special tokens are added to texts unless that is declined."""
+    """Texts, token ids or one chat; texts get special tokens unless the request declines."""
 
     model_config = ConfigDict(json_schema_extra=one_of("input", "messages"))
 
@@ -42,7 +42,7 @@ class ClassifyRequest(Lenient):
 
 
 class ClassifyItem(BaseModel):
-    """The reward of a text, in the place of the probability of its one class."""
+    """The reward of a text, in place of the probability of its only class."""
 
     index: int
     label: str | None = "LABEL_0"
@@ -62,7 +62,7 @@ class ClassifyReply(BaseModel):
 
 
 async def _classify(body: ClassifyRequest, request: Request, service: Service) -> Response:
-    """Answer the risk measure of each text as ``probs``."""
+    """Return the risk measure of each text as ``probs``."""
     if body.use_activation:
         problem = "rewards go through no activation; leave use_activation out, or send false"
         raise invalid_request(problem)
@@ -104,6 +104,6 @@ Reply = ClassifyReply | sglang.NativeItem | list[sglang.NativeItem]
 
 @router.post("/classify", response_model=Reply)
 async def classify(body: Body, request: Request, service: ServiceNow) -> Response:
-    """Rewards as vLLM or SGLang answer them, depending on the fields of the body."""
+    """Return rewards in the form of vLLM or SGLang, depending on the fields of the body."""
     answered = sglang.classify if isinstance(body, sglang.NativeRequest) else _classify
     return await answered(body, request, service)  # type: ignore[arg-type] # its own body

@@ -1,1 +1,1 @@
-"""A model compared with votes: predictions, losses, disagreement, and new annotators."""
+"""Comparisons of a model with votes: predictions, losses, disagreement, and new annotators."""

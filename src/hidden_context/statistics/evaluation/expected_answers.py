@@ -1,16 +1,17 @@
-r"""What a model expects of two annotators: do they answer differently, and do they lean apart?
+r"""Expected answers of annotators: how often two differ, and how far their preferences diverge.
 
-Of a comparison, annotator z answers first, equal or second with probabilities :math:`p_z`. Three
-quantities are often mixed up, and only votes tell which of them a model has right:
+Annotator z answers a comparison first, equal or second with probabilities :math:`p_z`. Three
+quantities are often confused, and only votes show which of them a model gets right:
 
 - *expected disagreement*: two different annotators answer differently with probability
   :math:`1 - \sum_k \bar p_k^2`. Votes show it: the share of pairs of an item's votes that differ.
 - *conflict*: :math:`\operatorname{Var}_z(p_z)` of the two-way share :math:`p_z` = P(first) + ½
-  P(equal). People lean apart, each the same way again.
-- *what one person varies by*: :math:`E_z[p_z(1 - p_z)]`. Nobody need lean at all.
+  P(equal). People have different preferences, and each would answer the same way again.
+- *variation of one person's answers*: :math:`E_z[p_z(1 - p_z)]`. It can be large even if nobody has
+  a clear preference.
 
 The second and third sum to :math:`\bar p(1 - \bar p)`. The variance of rewards by shared context is
-none of them: it may be large where everybody prefers the same response.
+a different quantity: it can be large even where everybody prefers the same response.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from hidden_context.likelihood.labels import UNKNOWN
 
 @dataclass(frozen=True)
 class ExpectedAnswers:
-    r"""Answers that annotators drawn at random are expected to give to each of C comparisons.
+    r"""Expected answers of randomly drawn annotators to each of C comparisons.
 
-    The identity :math:`\bar p(1-\bar p)` = ``same_person`` + ``conflict`` + ``ignorance`` holds of
+    The identity :math:`\bar p(1-\bar p)` = ``same_person`` + ``conflict`` + ``ignorance`` holds for
     the two-way share :math:`\bar p`.
 
     Attributes:
         mean: Probabilities of first, equal and second, averaged over annotators, ``(C, 3)``.
         disagreement: Probability that two different annotators answer differently, ``(C,)``.
-        conflict: :math:`\operatorname{Var}_z(p_z)`, in [0, ¼], ``(C,)``; 0 for a head without a
-            context that annotators share, and without their habits: it cannot tell people from
-            chance.
+        conflict: :math:`\operatorname{Var}_z(p_z)`, in [0, ¼], ``(C,)``; 0 if the head has no
+            context that annotators share and no annotator's habits were learned, because people
+            then cannot be told from chance.
         same_person: :math:`E_z[p_z(1-p_z)]`, in [0, ¼], ``(C,)``.
         ignorance: Variance of the members' averages, ``(C,)``; 0 for a single model.
         has_context: Whether the head has a context that annotators share, or their habits were
@@ -57,23 +58,23 @@ class ExpectedAnswers:
 
     @property
     def probability(self) -> Tensor:
-        """Two-way share expected for the first response, a tie counting one half, ``(C,)``."""
+        """Expected two-way share for the first response, a tie counting one half, ``(C,)``."""
         return two_way(self.mean)
 
 
 def two_way(answers: Tensor) -> Tensor:
-    """P(first) + ½ P(equal) of probabilities ``(…, 3)``."""
+    """Return P(first) + ½ P(equal) from probabilities ``(…, 3)``."""
     return answers[..., 0] + 0.5 * answers[..., 1]
 
 
 def expected_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> ExpectedAnswers:
-    """Average over annotators who are not known; each has a context.
+    """Average the answers to comparisons over unknown annotators, each with a context.
 
     Args:
-        likelihood: The likelihood. Members of an ensemble are averaged, and two annotators are of
-            one member's world.
+        likelihood: The likelihood. Members of an ensemble are averaged; two annotators are compared
+            within one member.
         raw: Raw outputs of shape ``(R, K)``.
-        labels: Labels of these responses; of their C comparisons only the responses matter.
+        labels: Labels of these responses; only the responses of their C comparisons matter.
 
     Returns:
         The expected answers, with the dtype of ``raw``.
@@ -91,14 +92,14 @@ def expected_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> Exp
 
 
 def spread_of(answers: Tensor, weights: Tensor) -> ExpectedAnswers:
-    """Average the answers of N annotators, such as nodes of a quadrature or people who are known.
+    """Average the answers of N annotators, such as quadrature nodes or known people.
 
     Args:
         answers: Probabilities of first, equal and second, of shape ``(C, N, 3)``.
         weights: Weight of each annotator, summing to 1, of shape ``(N,)``.
 
     Returns:
-        The expected answers of one drawn from them.
+        The expected answers of an annotator drawn from these N.
     """
     mean = torch.einsum("n,cnk->ck", weights, answers)
     share = two_way(answers)
@@ -110,13 +111,13 @@ def spread_of(answers: Tensor, weights: Tensor) -> ExpectedAnswers:
 def _of_one_world(
     mean: Tensor, conflict: Tensor, same_person: Tensor, has_context: bool
 ) -> ExpectedAnswers:
-    """Expected answers of a single model, which is not ignorant of anything."""
+    """Return the expected answers of a single model, whose ignorance is 0."""
     differ, none = 1 - mean.square().sum(-1), torch.zeros_like(conflict)
     return ExpectedAnswers(mean, differ, conflict, same_person, none, has_context)
 
 
 def _of_head(likelihood: torch.nn.Module, raw: Tensor, labels: Labels) -> ExpectedAnswers:
-    """Average over the annotators of one head, by whatever they differ in."""
+    """Average over the annotators of one head, in whatever way they differ."""
     assert isinstance(likelihood, HeadLikelihood)
     if likelihood.habits is not None:
         # the context of a factor head without tastes stays in the noise
@@ -139,9 +140,9 @@ def _of_contexts(
 ) -> ExpectedAnswers:
     r"""Average over contexts in closed form.
 
-    Only one dimension of the context matters, that of :math:`L_a - L_b`: with noise :math:`s`, a
-    context of deviation :math:`c` and :math:`\rho = c^2 / (c^2 + s^2)`, the probability that D
-    exceeds an edge is normal in t, and
+    Only the direction :math:`L_a - L_b` of the context matters. With noise :math:`s`, a context of
+    deviation :math:`c` and :math:`\rho = c^2 / (c^2 + s^2)`, the probability that D exceeds an edge
+    is a normal probability in t, and
 
     .. math:: \operatorname{Cov}_t\bigl(\Phi_h, \Phi_k\bigr) = \Phi_2(h, k; \rho) -
         \Phi(h)\Phi(k)
@@ -166,7 +167,7 @@ def _of_contexts(
 
 
 def _covariance(height: Tensor, other: Tensor, correlation: Tensor) -> Tensor:
-    r"""Bivariate normal probability less that of independent ones, by Gauss–Legendre quadrature.
+    r"""Return a bivariate normal minus an independent probability, by Gauss–Legendre quadrature.
 
     .. math:: \frac{1}{2\pi}\int_0^{\arcsin\rho} \exp\Bigl(-\frac{(h-k)^2}{2\cos^2\theta} -
         \frac{hk}{1 + \sin\theta}\Bigr)\, d\theta
@@ -183,19 +184,19 @@ def _covariance(height: Tensor, other: Tensor, correlation: Tensor) -> Tensor:
 
 
 def _width(likelihood: HeadLikelihood, like: Tensor) -> Tensor:
-    """Half the width of the answer "equal" in reward units, a scalar; 0 where there is none."""
+    """Return half the width of the answer "equal" in reward units, a scalar; 0 without it."""
     thresholds = likelihood.outcomes.thresholds.to(like)
     return thresholds[0] if len(thresholds) else like.new_zeros(())
 
 
 def _answers(above: Tensor, below: Tensor) -> Tensor:
-    """First, equal and second from P(D > δ) and P(D > −δ), ``(…, 3)``."""
+    """Return P(first), P(equal) and P(second) from P(D > δ) and P(D > −δ), ``(…, 3)``."""
     equal = (below - above).clamp(min=0)
     return torch.stack([above, equal, (1 - above - equal).clamp(min=0)], dim=-1)
 
 
 def _of_nobody_known(likelihood: HeadLikelihood, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Location and scale of the context of somebody who is not known, ``(F,)`` each."""
+    """Return the location and scale of an unknown annotator's context, ``(F,)`` each."""
     if likelihood.annotators is None:
         zero = like.new_zeros(likelihood.head.num_factors)
         return zero, torch.ones_like(zero)
@@ -205,7 +206,7 @@ def _of_nobody_known(likelihood: HeadLikelihood, like: Tensor) -> tuple[Tensor, 
 
 
 def _joined(parts: list[ExpectedAnswers], has_context: bool) -> ExpectedAnswers:
-    """Average members; where their averages differ is what the model does not know."""
+    """Average the members; the variance of their averages is the model's ignorance."""
     mean = torch.stack([part.mean for part in parts])
     others = {
         name: torch.stack([getattr(part, name) for part in parts]).mean(0)
@@ -217,6 +218,6 @@ def _joined(parts: list[ExpectedAnswers], has_context: bool) -> ExpectedAnswers:
 
 @cache
 def _gauss_legendre() -> tuple[Tensor, Tensor]:
-    """Nodes and weights on [0, 1]."""
+    """Return Gauss–Legendre nodes and weights on [0, 1]."""
     nodes, weights = np.polynomial.legendre.leggauss(32)
     return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)

@@ -1,4 +1,4 @@
-"""Measures by which contested items are found, and conflict told from indifference."""
+"""Measures that find contested items, and measures that tell conflict from indifference."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ FEWEST_VOTES: Final = 4
 
 @dataclass(frozen=True)
 class KindShare:
-    """Items whose votes look alike.
+    """The items of one kind, by what their votes look like.
 
     Attributes:
-        name: One of ``votes.table.KINDS``.
-        is_split: Whether they are contested.
-        items: How many.
-        share: Of the items that several people judged.
+        name: The kind, one of ``votes.table.KINDS``.
+        is_split: Whether these items are contested.
+        items: Number of these items.
+        share: Their share of the items that several people judged.
     """
 
     name: str
@@ -45,13 +45,13 @@ class KindShare:
 
 @dataclass(frozen=True)
 class Halves:
-    """How well half of an item's votes tell whether the other half is contested: a ceiling.
+    """A ceiling: how well half of an item's votes predict whether the other half is contested.
 
-    Measures of a model, on the same halves, may come near what as many votes tell. Halves are of
-    one size, an odd vote is left out, and each predicts the other.
+    A model's measures are computed on the same halves, to compare them with what this many votes
+    tell. The halves have equal size, an odd vote is left out, and each half predicts the other.
 
     Attributes:
-        items: Items with four votes or more.
+        items: Number of items with four votes or more.
         contested: Share of their halves that are contested.
         measures: ``other_half``, how near the other half's share is to ½, and the model's measures.
     """
@@ -66,14 +66,14 @@ class Contested:
     """How well measures find the contested items among those that several people judged.
 
     Attributes:
-        items: How many several people judged.
-        contested: How many of them are contested.
-        unanimous_equal: How many are all "equal", which is not contested.
-        share: Share contested.
+        items: Number of items that several people judged.
+        contested: Number of these items that are contested.
+        unanimous_equal: Number of these items with all votes "equal", which are not contested.
+        share: Share of these items that are contested.
         expected: Mean ``contested_probability`` of the same items.
-        measures: The measures; empty with fewer than ten items of either sort.
-        halves: What votes themselves tell of each other; None with fewer than ten items of four
-            votes or more, contested or not.
+        measures: The measures; empty with fewer than ten contested or ten other items.
+        halves: How well the votes predict each other; None with fewer than ten items of four votes
+            or more, contested or not.
     """
 
     items: int
@@ -90,8 +90,8 @@ class ConflictFound:
     """How well measures tell conflict from indifference among the contested items.
 
     Attributes:
-        conflict: Items with two votes or more on each side.
-        indifference: Items with three votes or more for "equal".
+        conflict: Number of items with two votes or more on each side.
+        indifference: Number of items with three votes or more for "equal".
         measures: The measures, higher where conflict is expected.
     """
 
@@ -114,19 +114,20 @@ def kinds_of(table: VoteTable) -> list[KindShare]:
 def item_measures(
     table: VoteTable, predictions: VotePredictions, length: Floats | None = None
 ) -> dict[str, Floats]:
-    """Measures by which contested items may be found, higher where one is expected.
+    """Compute scores that are higher where a model expects a contested item.
 
     Args:
-        table: The votes; how many an item has matters, and where annotators are known who gave
-            them, but not what they say.
-        predictions: What a model says of them.
-        length: Difference in length of each item's responses, ``(I,)``; None where not known.
+        table: The votes. Only their number per item matters, and who cast them if annotators are
+            known; what they say does not.
+        predictions: A model's predictions of these votes.
+        length: Difference in length of each item's responses, ``(I,)``; None if not known.
 
     Returns:
-        By name a score of each item, ``(I,)``: ``near_half`` (how near P is to ½),
-        ``contested_probability``, ``contested_probability_own`` (of the annotators who voted, where
+        By name, a score of each item, ``(I,)``: ``near_half`` (how near P is to ½),
+        ``contested_probability``, ``contested_probability_own`` (of the annotators who voted, if
         the model knows some), ``expected_disagreement``, ``conflict``, ``sigma`` (of the difference
-        of the two rewards), ``shared_context`` (its variance by that), and ``length``.
+        of the two rewards), ``shared_context`` (the variance of the difference by shared context),
+        and ``length``.
     """
     votes = np.maximum(np.rint(table.counts.votes), 1).astype(np.int64)
     found = {
@@ -154,7 +155,7 @@ def _spread(predictions: VotePredictions) -> dict[str, Floats]:
 def contested_of(
     table: VoteTable, predictions: VotePredictions, means: ItemMeans, length: Floats | None
 ) -> Contested | None:
-    """Say how well measures find contested items; None where several people judged no item."""
+    """Measure how well contested items are found; None if no item has several judges."""
     counts = table.counts
     judged, contested = counts.judged, counts.contested
     if not judged.any():
@@ -182,13 +183,13 @@ def _enough(sought: Booleans) -> bool:
 def _halves(
     table: VoteTable, predictions: VotePredictions, means: ItemMeans, length: Floats | None
 ) -> Halves | None:
-    """Let half of each item's votes, and the model, predict the other half."""
+    """Measure how well half of each item's votes, and the model, predict the other half."""
     votes = np.bincount(table.item, minlength=table.items)
     kept = votes >= FEWEST_VOTES
     if not kept.any():
         return None
     place = places(table.item, np.random.default_rng(means.resampling.seed).permutation(len(table)))
-    # halves of one size, or a measure that knows the number of votes would tell them apart
+    # unequal halves could be told apart by a measure that knows the number of votes
     size = votes[table.item] // 2
     halves = place < size, (place >= size) & (place < 2 * size)
     scores: dict[str, list[Floats]] = {}
@@ -216,7 +217,7 @@ def _halves(
 def conflict_of(
     table: VoteTable, predictions: VotePredictions, means: ItemMeans, length: Floats | None
 ) -> ConflictFound | None:
-    """Say how well measures tell conflict from indifference; None with too few of either."""
+    """Measure how well conflict is told from indifference; None with too few items of either."""
     conflict, indifference = table.counts.conflict, table.counts.indifference
     if min(conflict.sum(), indifference.sum()) < FEWEST_ITEMS:
         return None

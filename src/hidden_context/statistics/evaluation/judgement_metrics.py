@@ -1,4 +1,4 @@
-"""Metrics of raw outputs on what annotators said: overall and by group. The unit is the vote."""
+"""Metrics of raw outputs against judgements, overall and by group; the unit is the vote."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def judgement_metrics(likelihood: Likelihood, raw: Tensor, labels: Labels) -> di
     """Compute loss, accuracy, mean reward, mean σ, r² and the causes of variance.
 
     Args:
-        likelihood: The likelihood. An annotator whom it knows is predicted as such.
+        likelihood: The likelihood. Known annotators are predicted individually.
         raw: Raw outputs of shape ``(R, K)``.
         labels: Labels of these responses.
 
     Returns:
-        ``loss`` in nats, the mean over votes, without weights and penalties; of comparisons,
-        ``accuracy``, the share of votes whose response is the likelier one (ties half); of
-        gaussian ratings, ``rating_rmse``, the root mean square distance to the rating expected,
-        in the data's units. Over all R responses ``reward_mean`` and ``reward_stddev`` (mean σ)
-        in reward units, and ``r2``, the latter two for heads that have a variance. For heads that
-        tell causes apart ``shared_context_share``, ``noise_share`` and ``ignorance_share`` of the
-        variance of the difference of two responses compared. Where the model reads none of the
-        labels there is no loss.
+        ``loss`` in nats, the mean over votes, without weights and penalties. For comparisons,
+        ``accuracy``, the share of votes whose response is the likelier one (ties half). For
+        gaussian ratings, ``rating_rmse``, the root mean square distance to the expected rating,
+        in the data's units. Over all R responses, ``reward_mean`` and ``reward_stddev`` (mean σ)
+        in reward units, and ``r2``; the latter two only for heads that have a variance. For heads
+        that tell causes apart, ``shared_context_share``, ``noise_share`` and ``ignorance_share`` of
+        the variance of the difference of two compared responses. There is no loss if the model
+        reads none of the labels.
     """
     labels = likelihood.read(labels)
     compared, rated = labels.comparisons, labels.ratings
@@ -51,7 +51,7 @@ def judgement_metrics(likelihood: Likelihood, raw: Tensor, labels: Labels) -> di
 
 
 def judgement_values(likelihood: Likelihood, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-    """Compute the loss of every judgement, and whether every comparison is ranked right.
+    """Compute the loss of every judgement, and whether each comparison is ranked correctly.
 
     Args:
         likelihood: The likelihood.
@@ -59,8 +59,8 @@ def judgement_values(likelihood: Likelihood, raw: Tensor, labels: Labels) -> tup
         labels: Labels with C comparisons among J judgements.
 
     Returns:
-        Losses in nats of shape ``(J,)``; and of shape ``(C,)`` 1 where the response that the
-        annotator preferred is the likelier one, 0 where the other is, ½ where neither is.
+        Losses in nats, of shape ``(J,)``; and scores of shape ``(C,)``: 1 where the preferred
+        response is the likelier one, 0 where the other response is, ½ where neither is.
     """
     loss = likelihood.negative_log_likelihood(raw, labels)
     forward = likelihood.log_prob_first(raw, labels)
@@ -70,7 +70,7 @@ def judgement_values(likelihood: Likelihood, raw: Tensor, labels: Labels) -> tup
 
 
 def variance_shares(likelihood: Likelihood, raw: Tensor, labels: Labels) -> dict[str, float]:
-    """Shares of the variance of reward differences by cause, over votes of comparisons.
+    """Compute the shares by cause of the variance of reward differences, over comparison votes.
 
     Args:
         likelihood: The likelihood.
@@ -94,7 +94,7 @@ def variance_shares(likelihood: Likelihood, raw: Tensor, labels: Labels) -> dict
 
 
 def explained_variance(mean: Tensor, variance: Tensor) -> float:
-    r"""Share of the variance of rewards that the text explains.
+    r"""Compute the share of the variance of rewards that the text explains.
 
     .. math:: r^2 = \operatorname{Var}[\hat\mu] / (\operatorname{Var}[\hat\mu] + E[\hat\sigma^2])
 
@@ -106,7 +106,7 @@ def explained_variance(mean: Tensor, variance: Tensor) -> float:
         variance: Variance of the reward of each text, of the same shape.
 
     Returns:
-        r² in [0, 1]; NaN where neither means nor variances vary at all.
+        r² in [0, 1]; NaN if the means are all equal and the variances are all 0.
 
     Raises:
         ConfigError: If the shapes differ or there is no text.
@@ -132,7 +132,7 @@ def grouped_judgement_metrics(
         likelihood: The likelihood.
         raw: Raw outputs of shape ``(R, K)``.
         labels: Labels of E examples.
-        groups: For each column the value of each of the E examples, None where it has none.
+        groups: For each column, the value of each of the E examples; None for a missing value.
 
     Returns:
         Metrics; a group's metrics are named ``{column}_{value}_{metric}``. A column with a single
@@ -152,6 +152,6 @@ def grouped_judgement_metrics(
 
 
 def _mean(values: Tensor, votes: Tensor) -> float:
-    """Mean over votes."""
+    """Return the mean over votes."""
     votes = votes.to(values)
     return ((values * votes).sum() / votes.sum()).item()

@@ -1,4 +1,4 @@
-"""New annotators: how much better are their votes predicted after a few of their votes?"""
+"""How much better the votes of new annotators are predicted after a few of their votes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MOST: Final = 500
 
 @dataclass(frozen=True)
 class FewShotPoint:
-    """Votes of new annotators, predicted after k of their other votes.
+    """The loss on new annotators' votes, predicted after k of their other votes.
 
     Attributes:
-        shown: k.
-        annotators: Those who have k votes to be shown, and votes of other groups to be predicted.
-        votes: The votes predicted.
+        shown: k, the number of votes shown.
+        annotators: Number of annotators with k votes to show, and votes on other groups to predict.
+        votes: Number of votes predicted.
         before: Mean loss of these votes with nothing shown, in nats.
         after: Mean loss after k votes.
         difference: After − before, by groups of items and by annotators both.
@@ -51,11 +51,11 @@ class FewShotPoint:
 
 @dataclass(frozen=True)
 class NewAnnotators:
-    """New annotators after a few votes.
+    """How well new annotators are predicted after a few of their votes.
 
     Attributes:
-        way: Whether losses are two- or three-way: the latter where the model has an answer "equal".
-        points: By number of votes shown.
+        way: Whether losses are two- or three-way; three-way if the model has an answer "equal".
+        points: One point for each number of votes shown.
     """
 
     way: Literal["two_way", "three_way"]
@@ -66,12 +66,12 @@ def new_annotators(items: JudgedItems, resampling: Resampling) -> NewAnnotators 
     """Adapt a model to new annotators, and predict their votes on other prompts.
 
     Args:
-        items: The items, with the votes of everybody who is named and what the model predicts.
-        resampling: How intervals are made; its seed is that of all draws.
+        items: The items, with the votes of all named annotators and the model's predictions.
+        resampling: How intervals are made; its seed is used for all draws.
 
     Returns:
-        The curve; None where the model has learned nothing of annotators, or fewer than five new
-        ones have votes enough.
+        The curve; None if the model has learned nothing about annotators, or if fewer than five new
+        annotators have enough votes.
     """
     likelihood, raw, labels = items.likelihood, items.raw, items.labels
     table, predictions = items.table, items.predictions
@@ -122,19 +122,19 @@ def few_shot_curve(
 ) -> list[FewShotPoint]:
     """Show a few votes of every new annotator, and predict their votes on other groups of items.
 
-    Groups are put into two halves at random. Votes of either half are predicted after k votes of
-    the other, drawn at random, so no group is on both sides. At each k the same votes are predicted
-    with nothing shown.
+    Groups are split into two halves at random. Votes on either half are predicted after k votes on
+    the other half, drawn at random, so no group is on both sides. At each k, the same votes are
+    also predicted with no votes shown.
 
     Args:
         losses: How a model predicts every vote once it has seen some (see ``Losses``).
-        annotator: Who cast each vote, a new annotator's number or −1 to leave it out, ``(V,)``.
+        annotator: Number of the new annotator who cast each vote; −1 leaves it out, ``(V,)``.
         group: Number of each vote's group of items, such as its prompt, ``(V,)``.
-        shown: Numbers k of votes.
+        shown: Numbers k of votes to show.
         resampling: How the two-way bootstrap is made; its seed also draws halves and votes shown.
 
     Returns:
-        One point for each k that at least five annotators can be shown.
+        One point for each k for which at least five annotators have enough votes.
 
     Raises:
         ConfigError: If shapes differ.
@@ -166,7 +166,7 @@ def few_shot_curve(
 
 
 def _first(annotator: Codes, usable: Booleans, order: Codes, count: int) -> Booleans:
-    """Mark the first votes, in an order, of every annotator who has so many usable ones."""
+    """Mark the first usable votes, in a given order, of every annotator who has enough."""
     rows = order[usable[order]]
     who = annotator[rows]
     enough = np.bincount(who, minlength=1)[who] >= count

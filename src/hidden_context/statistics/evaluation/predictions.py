@@ -1,4 +1,4 @@
-"""Judged items: a table of their votes, and what a model predicts of every vote and item."""
+"""Judged items: a table of their votes, and a model's predictions for every vote and item."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class VotePredictions:
     """Predictions of V votes on I items; first and second are the item's sides.
 
     Attributes:
-        own: Log-probabilities of first, equal and second of each vote's annotator as far as the
-            model knows them, ``(V, 3)``, in nats.
-        population: The same of somebody whom it does not know, ``(V, 3)``.
+        own: Log-probabilities of first, equal and second for each vote's annotator, if the model
+            knows the annotator, ``(V, 3)``, in nats.
+        population: The same for an unknown annotator, ``(V, 3)``.
         known: Which votes are by annotators whom the model has learned, ``(V,)``.
         turned: Which votes' comparisons have their item's sides the other way round, ``(V,)``.
         answers: Probabilities of the three answers averaged over annotators, ``(I, 3)``.
         disagreement: Probability that two annotators answer differently, ``(I,)``.
         conflict: Variance of annotators' two-way shares, ``(I,)``.
-        same_person: What one person's answer varies by, ``(I,)``.
+        same_person: Variance of one person's answer, ``(I,)``.
         has_context: Whether the head has a context that annotators share.
         has_equal: Whether the model has an answer "equal".
         difference: Mean of the first side's reward minus the second's, ``(I,)``, in reward units.
@@ -53,7 +53,7 @@ class VotePredictions:
 
     @property
     def probability(self) -> Floats:
-        """Two-way share expected for the first side, ``(I,)``."""
+        """Expected two-way share for the first side, ``(I,)``."""
         return np.asarray(self.answers[:, 0] + self.answers[:, 1] / 2)
 
     @property
@@ -95,12 +95,12 @@ def table_of(labels: Labels, item: Codes, turned: Booleans, who: Tensor) -> Vote
 def predict_votes(
     likelihood: Likelihood, raw: Tensor, labels: Labels, item: Codes, turned: Booleans
 ) -> VotePredictions:
-    """Predict every vote of pairs, and what annotators would say of every item.
+    """Predict every vote on pairs, and the answers of annotators to every item.
 
     Args:
-        likelihood: The likelihood. An annotator whom it knows is predicted as such.
+        likelihood: The likelihood. Known annotators are predicted individually.
         raw: Raw outputs of shape ``(R, K)``.
-        labels: Labels of E pairs, with V comparisons, by the numbers of the likelihood.
+        labels: Labels of E pairs, with V comparisons; annotators numbered as in the likelihood.
         item: Number of each pair's item, ``(E,)``; see ``table_of``.
         turned: Which pairs have their item's sides the other way round, ``(E,)``.
 
@@ -154,7 +154,7 @@ def predict_votes(
 def _of_items(
     likelihood: Likelihood, raw: Tensor, labels: Labels, votes: Codes
 ) -> tuple[ExpectedAnswers, Tensor, dict[str, Tensor]]:
-    """Expected answers, difference and parts of its variance, of the pairs of some votes."""
+    """Return expected answers, reward differences and their variance by cause, for some votes."""
     own, responses = labels.take(torch.from_numpy(votes))
     raw = raw[responses]
     compared = own.comparisons
@@ -166,7 +166,7 @@ def _of_items(
 
 
 def sides(answers: Floats, turned: Booleans) -> Floats:
-    """Exchange first and second of ``(N, 3)`` where sides are the other way round, ``(N,)``."""
+    """Swap first and second of ``(N, 3)`` in rows whose sides are the other way round."""
     return np.where(turned[:, None], answers[:, ::-1], answers)
 
 
@@ -180,13 +180,13 @@ class JudgedItems:
 
     Attributes:
         table: The votes on I items.
-        predictions: What a model says of them.
+        predictions: A model's predictions of these votes.
         cluster: Number of each item's prompt, ``(I,)``.
-        length: Difference in length of its responses, ``(I,)``; None where one is not known.
+        length: Difference in length of its responses, ``(I,)``; None if a length is not known.
         example: Which example each item was first judged in, ``(I,)``.
         likelihood: The model's likelihood.
         raw: Raw outputs of the pairs, ``(R, K)``.
-        labels: Their labels, by the numbers of the likelihood.
+        labels: Labels of the pairs; annotators numbered as in the likelihood.
     """
 
     table: VoteTable
@@ -213,9 +213,9 @@ def judged_items(
     """Collect the items that were compared.
 
     Args:
-        likelihood: The likelihood. An annotator whom it knows is predicted as such.
+        likelihood: The likelihood. Known annotators are predicted individually.
         raw: Raw outputs of the E examples' responses, of shape ``(R, K)``.
-        labels: Labels of E examples, with V comparisons, by the numbers of the likelihood.
+        labels: Labels of E examples, with V comparisons; annotators numbered as in the likelihood.
         who: Number of each comparison's annotator among all who are named, −1 for nobody, ``(V,)``.
         item: Number of each example's item: examples of the same two texts are one, ``(E,)``.
         turned: Which examples have their item's sides the other way round, ``(E,)``.
@@ -223,8 +223,8 @@ def judged_items(
         length: Lengths of each example's two responses, ``(E, 2)``; NaN where not known.
 
     Returns:
-        The items; None where several people judged no item, and the model knows none of those who
-        judged one: then votes say no more than the usual loss.
+        The items; None if no item was judged by several people and the model knows no annotator.
+        The votes then say no more than the usual loss.
     """
     compared = torch.zeros(len(labels), dtype=torch.bool)
     compared[labels.comparisons.example] = True

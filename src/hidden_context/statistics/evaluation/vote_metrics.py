@@ -1,4 +1,4 @@
-"""A model compared with votes: losses and their floor, disagreement, and known annotators."""
+"""Comparison of a model with votes: losses and their floor, disagreement, known annotators."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from hidden_context.statistics.votes.table import BETWEEN, EQUAL, VoteTable
 
 @dataclass(frozen=True)
 class LossRow:
-    """Mean loss per vote of one way to predict, in nats.
+    """Mean loss per vote of one method of prediction, in nats.
 
     Attributes:
         name: ``model``; ``population``, the model without its annotators; ``constant``, the shares
             of all votes, whichever side is called first; or ``floor``, the entropy of each item's
             observed shares.
-        two_way: With "equal" as half a vote each way.
-        three_way: Among first, equal and second; None where the model has no answer "equal".
+        two_way: Loss with "equal" as half a vote each way.
+        three_way: Loss among first, equal and second; None if the model has no answer "equal".
     """
 
     name: str
@@ -38,7 +38,7 @@ class LossRow:
 
 @dataclass(frozen=True)
 class OwnAgainstPopulation:
-    """Loss of known annotators' votes, as their own and as the population's.
+    """Loss on known annotators' votes, predicted with and without knowing the annotators.
 
     Attributes:
         population: Mean loss per vote without the annotators, in nats.
@@ -53,13 +53,13 @@ class OwnAgainstPopulation:
 
 @dataclass(frozen=True)
 class KnownAnnotators:
-    """What knowing the annotators is worth, over the votes of known annotators.
+    """The gain from knowing the annotators, over the votes of known annotators.
 
     Attributes:
-        votes: How many votes.
-        annotators: Of how many annotators.
-        two_way: With "equal" as half a vote each way.
-        three_way: Among three answers; None where the model has no answer "equal".
+        votes: Number of votes.
+        annotators: Number of annotators.
+        two_way: Losses with "equal" as half a vote each way.
+        three_way: Losses among three answers; None if the model has no answer "equal".
     """
 
     votes: int
@@ -70,10 +70,10 @@ class KnownAnnotators:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Do two annotators of an item answer differently as often as expected?
+    """Expected and observed disagreement: how often two annotators of an item differ.
 
     Attributes:
-        expected: By the model.
+        expected: Share that the model expects.
         observed: Share of the pairs of an item's votes that differ.
         difference: Expected − observed.
     """
@@ -85,12 +85,12 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the model's expected disagreement comes from, means over items.
+    """The sources of the model's expected disagreement, as means over items.
 
     Attributes:
-        conflict: Variance of annotators' two-way shares: people lean apart. 0 where the model has
-            nothing in which annotators differ.
-        same_person: What one person's answer varies by.
+        conflict: Variance of annotators' two-way shares: people have different preferences. 0 if
+            annotators do not differ in the model.
+        same_person: Variance of one person's answer.
         has_context: Whether the head has a context that annotators share, or their habits were
             learned.
     """
@@ -102,27 +102,27 @@ class Spread:
 
 @dataclass(frozen=True)
 class VoteMetrics:
-    """A model compared with votes.
+    """A comparison of a model with votes.
 
     Attributes:
-        items: Items with a vote: two responses of a prompt.
-        votes: Votes on them.
-        several: Items that several people judged.
-        equal: Votes "equal".
-        annotators: Annotators who are named.
-        known: Of these, annotators whom the model has learned.
-        loss: Mean loss per vote, of the model and of what it is compared with.
-        annotators_known: What knowing annotators is worth; None where none is known.
+        items: Number of items with a vote; an item is two responses to a prompt.
+        votes: Number of votes on these items.
+        several: Number of items that several people judged.
+        equal: Number of votes "equal".
+        annotators: Number of named annotators.
+        known: Number of named annotators whom the model has learned.
+        loss: Mean loss per vote, of the model and of its baselines.
+        annotators_known: The gain from knowing annotators; None if no annotator is known.
         brier: Squared distance of P from the observed shares, by vote: ``model`` and ``constant``.
-        disagreement: Expected and observed; None where no item has two votes.
-        spread: Conflict, and what one person varies by.
+        disagreement: Expected and observed disagreement; None if no item has two votes.
+        spread: Conflict, and the variance of one person's answer.
         kinds: Items that several people judged, by what their votes look like.
-        contested: None where no item was judged by several people.
+        contested: How well contested items are found; None if no item was judged by several people.
         conflict: Conflict against indifference; None with fewer than ten items of either.
         new_annotators: Annotators whom the model has not learned, after a few of their votes; None
-            where it cannot learn any, or there are none.
-        spearman: Rank correlation of P with the observed shares, of items that several people
-            judged; None where there are fewer than two.
+            if the model cannot learn any, or there are none.
+        spearman: Rank correlation of P with the observed shares, over items that several people
+            judged; None if there are fewer than two.
     """
 
     items: int
@@ -153,15 +153,15 @@ def vote_metrics(
     """Compare predictions with votes.
 
     Args:
-        table: V votes on I items, each of which has one.
-        predictions: What a model says of them.
-        cluster: Number of each item's group, such as its prompt, ``(I,)``; None where items are
+        table: V votes on I items; every item has a vote.
+        predictions: A model's predictions of these votes.
+        cluster: Number of each item's group, such as its prompt, ``(I,)``; None if items are
             independent.
-        length: Difference in length of each item's responses, ``(I,)``; None where not known.
+        length: Difference in length of each item's responses, ``(I,)``; None if not known.
         resampling: How intervals are made.
 
     Returns:
-        The metrics. Intervals are by group; that of annotators by groups and annotators both.
+        The metrics. Intervals are by group; for known annotators, by groups and by annotators.
 
     Raises:
         ConfigError: If shapes do not fit.
@@ -204,7 +204,7 @@ def _losses(table: VoteTable, predictions: VotePredictions, means: ItemMeans) ->
     if predictions.known.any():
         ways["population"] = predictions.population
     with np.errstate(divide="ignore"):
-        # which side is called first is of no account, so a constant gives both the same
+        # which side is called first has no meaning, so a constant gives both sides the same
         ways["constant"] = np.log(
             np.tile([(1 - equal) / 2, equal, (1 - equal) / 2], (len(table), 1))
         )
@@ -260,7 +260,7 @@ def _brier(table: VoteTable, predictions: VotePredictions, means: ItemMeans) -> 
 def _disagreement(
     table: VoteTable, predictions: VotePredictions, means: ItemMeans
 ) -> Disagreement | None:
-    """Of different people, so first answers; of sides alone where the model has no "equal"."""
+    """Compare disagreement over first answers; without "equal" votes if the model lacks them."""
     kept = table.is_first_answer & (table.answer != BETWEEN)
     expected = predictions.disagreement
     if not predictions.has_equal:
@@ -273,10 +273,10 @@ def _disagreement(
 
 
 def judged_metrics(items: JudgedItems, resampling: Resampling = VOTES) -> VoteMetrics:
-    """Compare a model with the votes on judged items, and see how it learns new annotators.
+    """Compare a model with the votes on judged items, and test how it learns new annotators.
 
     Args:
-        items: The items, their votes and what the model predicts.
+        items: The items, their votes and the model's predictions.
         resampling: How intervals are made.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A test whether annotators choose differently, from their answers alone."""
+"""A test of whether annotators choose differently, from their answers alone."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _ACROSS_LIMIT: Final = (
 
 @dataclass(frozen=True)
 class AnnotatorTest(TestResult):
-    """What a test of annotators found, and in which of its parts.
+    """The result of a test of annotators, as a whole and for each of its parts.
 
     Attributes:
-        votes: How many votes tell something.
-        annotators: Whose they are: how many people.
-        parts: p-value of each part, corrected for there being several: in which way annotators
-            differ.
+        votes: Number of informative votes.
+        annotators: Number of annotators who cast these votes.
+        parts: p-value of each part, corrected for the number of parts; shows in which way
+            annotators differ.
     """
 
     votes: int = 0
@@ -52,39 +52,40 @@ def answers_test(
     resamples: int = 999,
     seed: int = 0,
 ) -> AnnotatorTest | None:
-    r"""Test whether annotators answer differently, by permuting who cast which vote.
+    r"""Test whether annotators answer differently, by permuting votes among annotators.
 
-    Where annotators are alike, the votes of one item may change places among the people who cast
-    them. Each part asks for one tendency t (see ``tilts_of``): to deviate, to say ``equal``, to
-    choose the side that stands first; and along each feature, to choose the side that has more of
-    it. With c the tendency of a vote less the mean of its stratum, the statistic of a part is
+    If annotators are alike, the votes on an item can be exchanged among the annotators who cast
+    them. Each part tests one tendency t (see ``tilts_of``): to deviate, to say ``equal``, or to
+    choose the side shown first. There is one more part for each feature: to choose the side with
+    the larger value. With c the tendency of a vote minus the mean of its stratum, the statistic of
+    a part is
 
     .. math:: T = \sum_a \frac{(\sum_{v \in a} c_v)^2}{V_a + \bar V}
 
-    where :math:`V_a` is the variance of the inner sum by permutation, and :math:`\bar V` its mean
-    over annotators. Parts are put on one scale by mean and deviation of their permutations; the
-    largest is the test's.
+    where :math:`V_a` is the variance of the inner sum under permutation, and :math:`\bar V` its
+    mean over annotators. Each part is standardised by the mean and deviation of its permutations;
+    the test uses the largest part.
 
     Args:
-        table: The votes, each annotator's once for an item. Shares of several people and votes by
-            nobody named play no part.
-        strata: Part of the data of each item, ``(I,)``, within which items went to annotators at
-            random: votes change places within the part, and what counts is how far they are from
-            what the item's other votes predict. None lets votes change places within their item
-            alone, which assumes nothing of who got which item.
-        block: Block of each item, ``(I,)``: items that one answer settles together, such as the
-            pairs of a ranking. An annotator's votes on a block move as one, and within their block
-            only between annotators who judged the same of its items. None where each item stands
-            alone.
-        features: By name what an item's first side has more of than its second, ``(I,)``: such as
-            length, or the leading directions of an embedding.
-        mirrored: Whether the names of the two sides mean nothing.
-        resamples: How many permutations.
-        seed: Of the permutations.
+        table: The votes, at most one per annotator and item. Shares of several people and votes
+            without a named annotator are ignored.
+        strata: Stratum of each item, ``(I,)``. The test assumes that items were assigned to
+            annotators at random within each stratum. Votes are permuted within the stratum, and
+            each counts by its distance from the prediction of the item's other votes. None permutes
+            votes only within their item, which assumes nothing about who got which item.
+        block: Block of each item, ``(I,)``: items that one answer decides together, such as the
+            pairs of a ranking. An annotator's votes on a block move together. Within a block, they
+            move only between annotators who judged the same items of the block. None if each item
+            is a block of its own.
+        features: By name, the first side's value minus the second side's, ``(I,)``: such as length,
+            or the leading directions of an embedding.
+        mirrored: Whether the order of the two sides has no meaning.
+        resamples: Number of permutations.
+        seed: Seed of the permutations.
 
     Returns:
-        The result; its p-value is (1 + #{max T* ≥ max T}) / (1 + resamples). None where no stratum
-        has votes of two annotators that differ.
+        The result; its p-value is (1 + #{max T* ≥ max T}) / (1 + resamples). None if no stratum has
+        differing votes of two annotators.
 
     Raises:
         ConfigError: If an annotator answers an item twice, lengths differ, or a block lies in two
@@ -104,7 +105,7 @@ def answers_test(
     generator = np.random.default_rng(seed)
     drawn = {name: np.empty(resamples) for name in parts}
     for draw in range(resamples):
-        order = np.arange(len(units.who))  # which unit comes to each unit's place
+        order = np.arange(len(units.who))  # the unit that takes each unit's place
         for places in moving:
             order[places] = generator.permuted(places, axis=1)
         for name, part in parts.items():
@@ -133,7 +134,7 @@ def _values(
 ) -> dict[str, Floats]:
     """Return each part's value of every vote, NaN where it has none.
 
-    Against others it is less what they predict.
+    With ``against_others``, the prediction of the item's other votes is subtracted.
     """
     values = {}
     for name, tilt in tilts_of(table, mirrored=mirrored).items():
@@ -149,14 +150,14 @@ def _values(
 
 @dataclass(frozen=True, eq=False)
 class _Units:
-    """What moves as one: an annotator's votes on a block. U units.
+    """The U units of a permutation: an annotator's votes on a block, which move together.
 
     Attributes:
         row: Votes that are in a unit.
-        unit: ``(len(row),)``, their unit.
+        unit: ``(len(row),)``, the unit of each of these votes.
         who: ``(U,)``, the unit's annotator.
-        stratum: ``(U,)``, units that may change places.
-        votes: ``(U,)``, how many votes each has.
+        stratum: ``(U,)``, the unit's stratum; units of one stratum can be exchanged.
+        votes: ``(U,)``, number of votes in each unit.
         people: Number of annotators.
     """
 
@@ -186,7 +187,7 @@ class _Units:
         return cls(row, unit, who[first], stratum, np.bincount(unit), table.annotators)
 
     def part(self, value: Floats) -> _Part | None:
-        """Sum a value of every vote by unit, centred by stratum; None where nothing can move."""
+        """Sum the votes' values by unit, centred by stratum; None if no units can be exchanged."""
         own = value[self.row]
         has = np.isfinite(own)
         known = np.bincount(self.unit, has, len(self.who)) > 0
@@ -213,14 +214,14 @@ class _Part:
     scale: Floats
 
     def statistic(self, order: Codes | None = None) -> float:
-        """Return T, of the units as they are or in another order."""
+        """Return T for the units in their own order or in another."""
         placed = self.values if order is None else self.values[order]
         sums = np.bincount(self.who, placed, len(self.scale))
         return float((sums**2 / self.scale).sum())
 
 
 def _places(stratum: Codes, telling: Booleans) -> list[Codes]:
-    """Return the units of strata with a telling one, strata of one size side by side."""
+    """Return the units of every stratum with an informative unit, grouped by stratum size."""
     rows = np.flatnonzero(np.bincount(stratum, telling)[stratum] > 0)
     rows = rows[np.argsort(stratum[rows], kind="stable")]
     size = np.bincount(stratum[rows])[stratum[rows]]

@@ -36,21 +36,21 @@ def common_sigma_test(
 
     .. math:: P_i = \Phi\left(c\, \Delta\mu_i / \sqrt{(1 - t) \bar v + t v_i}\right).
 
-    With t = 0 all pairs have one common σ, with t = 1 each has its own; the scale c is free in
-    both. The statistic is the likelihood ratio of the best t in [0, 1] (a grid of 21) against
-    t = 0. Labels are drawn anew from the fitted t = 0, because a parameter at the end of its range
-    has no χ² for a limit. Above 4096 pairs the likelihood is that of 64 × 64 cells of similar
-    pairs, of the found labels and the drawn ones alike, so that a million pairs need little more
-    memory than their own three columns. Calling the other response chosen changes nothing.
+    With t = 0 all pairs have one common σ; with t = 1 each pair has its own. The scale c is free in
+    both cases. The statistic is the likelihood ratio of the best t in [0, 1] (a grid of 21) against
+    t = 0. The p-value comes from labels drawn from the model fitted with t = 0: the χ² limit does
+    not hold for a parameter at the end of its range. Above 4096 pairs, similar pairs are grouped
+    into 64 × 64 cells, for the observed and the drawn labels alike. A million pairs then need
+    little more memory than their three columns. Swapping chosen and rejected changes nothing.
 
     Args:
         mean_difference: Δμ, mean reward of the chosen minus the rejected response, ``(N,)``.
         variance_sum: v, variance of the difference of the two rewards, above 0, ``(N,)``.
         label: Share of annotators for the chosen response, in [0, 1], ``(N,)``; 1 for single
-            labels. Shares of several annotators vary less than the single labels that are drawn,
-            which makes the test reject too seldom.
-        resamples: How many sets of labels are drawn from the null.
-        seed: Of these draws.
+            labels. Shares of several annotators vary less than the single labels that are drawn, so
+            the test then rejects too seldom.
+        resamples: Number of sets of labels drawn from the null.
+        seed: Seed of these draws.
 
     Returns:
         The result; its p-value is (1 + #{LR* ≥ LR}) / (1 + resamples).
@@ -78,18 +78,18 @@ def common_sigma_test(
 def common_sigma_ratios(
     mean_difference: Floats, variance_sum: Floats, label: Floats, resamples: int, seed: int
 ) -> tuple[float, Floats]:
-    """Compute the likelihood ratio of own against common σ, for the labels and for drawn labels.
+    """Compute the likelihood ratio of own σ against common σ, for observed and drawn labels.
 
     Args:
         mean_difference: Δμ of each pair, ``(N,)``.
         variance_sum: Variance of the difference of the two rewards, above 0, ``(N,)``.
         label: Share of annotators for the chosen response, in [0, 1], ``(N,)``.
-        resamples: How many sets of labels are drawn from the fitted common σ.
-        seed: Of these draws.
+        resamples: Number of sets of labels drawn from the fitted common σ.
+        seed: Seed of these draws.
 
     Returns:
-        The ratio of the labels, and the ratios of the drawn labels, of shape ``(resamples,)``; see
-        ``common_sigma_test`` for the model.
+        The ratio of the observed labels, and the ratios of the drawn labels, of shape
+        ``(resamples,)``; see ``common_sigma_test`` for the model.
 
     Raises:
         ConfigError: If shapes differ, there are no pairs, a variance is not above 0, or a label
@@ -101,7 +101,7 @@ def common_sigma_ratios(
     count = np.bincount(cell).astype(np.float64)
     mean_gap, mean_own = (np.bincount(cell, weights=x) / count for x in (gap, own))
     won = np.bincount(cell, weights=ones).astype(np.float64)
-    # (T, cells): what the scale is multiplied with, for every share t of the own variance
+    # (T, cells): the factor of the scale, for every share t of the pair's own variance
     slope = mean_gap / np.sqrt((1 - _MIXTURES[:, None]) + _MIXTURES[:, None] * mean_own)
     scale, _ = _best_scale(slope, won, count)
     z = slope * scale[:, None]
@@ -114,7 +114,7 @@ def common_sigma_ratios(
 def _comparisons(
     mean_difference: Floats, variance_sum: Floats, label: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Turn every pair to its higher mean; return |Δμ|, v and the label of that side."""
+    """Turn every pair to the side of higher mean; return |Δμ|, v and the label of that side."""
     gap, own, ones = equally_long(mean_difference, variance_sum, label)
     if not (np.isfinite(gap).all() and np.isfinite(own).all() and bool((own > 0).all())):
         raise ConfigError("differences must be finite, and variances finite and above 0.")
@@ -123,7 +123,7 @@ def _comparisons(
 
 
 def _cells(gap: Floats, own: Floats) -> Codes:
-    """Number the cells of similar pairs; every pair is its own cell where there are few."""
+    """Number the cells of similar pairs; with few pairs, each pair is its own cell."""
     if len(gap) <= _EXACT_PAIRS:
         return np.arange(len(gap))
     levels = np.arange(1, _CELLS) / _CELLS
@@ -134,16 +134,16 @@ def _cells(gap: Floats, own: Floats) -> Codes:
 
 
 def _best_scale(slope: Floats, won: Floats, count: Floats) -> tuple[Floats, Floats]:
-    """Maximise the likelihood, concave in the scale, by Fisher scoring.
+    """Maximise the likelihood over the scale, in which it is concave, by Fisher scoring.
 
     Args:
-        slope: What the scale is multiplied with, ``(T, cells)``.
+        slope: Factor of the scale, ``(T, cells)``.
         won: Labels of each cell for the side of the higher mean, ``(cells,)``.
-        count: Pairs of each cell, ``(cells,)``.
+        count: Number of pairs in each cell, ``(cells,)``.
 
     Returns:
-        Scales and their standard errors, both ``(T,)``. Labels that a scale of any height fits
-        have none that is best; the scale is then merely large.
+        Scales and their standard errors, both ``(T,)``. If the likelihood grows with the scale
+        without end, there is no best scale, and the returned scale is merely large.
     """
     slope = np.atleast_2d(slope)
     scale = np.zeros(len(slope))

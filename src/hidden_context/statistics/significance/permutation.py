@@ -1,4 +1,4 @@
-"""Do annotators choose differently? Is one of two models better on the same pairs, by how much?"""
+"""Tests of whether annotators choose differently, and of which of two models is better."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hidden_context.errors import ConfigError
 from hidden_context.statistics import interval as intervals
 from hidden_context.statistics.checks import Codes, Floats, batches, equally_long, numbered
 
-_ROUNDING: Final = 1e-9  # equal statistics whose sums were taken in another order are ties
+_ROUNDING: Final = 1e-9  # statistics that differ only by the order of summation are ties
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """What a test found, and what it cannot say.
+    """The result of a statistical test, and what the test cannot say.
 
     Attributes:
         name: Name of the test.
-        question: What it asks, one sentence.
+        question: The question that the test asks, in one sentence.
         statistic: The test statistic.
         p_value: Probability of a statistic at least as extreme if the answer is no.
-        resamples: How often the null was drawn; 0 for an exact test.
+        resamples: Number of draws from the null; 0 for an exact test.
         limit: What the test cannot say.
     """
 
@@ -47,38 +47,39 @@ def annotator_permutation_test(
     resamples: int = 999,
     seed: int = 0,
 ) -> TestResult:
-    r"""Test whether annotators choose differently, by permuting who judged.
+    r"""Test whether annotators choose differently, by permuting annotators.
 
-    A label is carried by features: the chosen minus the rejected response, such as the
-    differences of mean reward, of σ and of length. If who judges does not matter for the choice,
-    annotators may change places within strata of exchangeable pairs. The statistic is the sum of
+    Each label is described by features of the chosen minus the rejected response, such as the
+    differences in mean reward, in σ and in length. If the annotator does not matter for the choice,
+    annotators can be exchanged within strata of exchangeable pairs. The statistic is the sum of
     squares between annotators of the features, centred by stratum and standardised:
 
     .. math:: T = \sum_a n_a \lVert \bar f_a \rVert^2
 
-    Each annotator may have few labels: the p-value is valid for any numbers. But then take few
-    features, because each in which annotators do not differ drowns the others; that of σ alone is
-    the one that shows opposite objectives. There are two ways to use it:
+    The p-value is valid even if each annotator has few labels. Use few features then, because every
+    feature in which annotators do not differ hides the others; the difference in σ alone is the
+    feature that shows opposite objectives. There are two ways to use the test:
 
-    - Strata of pairs, such as topics or rounds of collection, within which annotators got their
-      pairs at random; None for one stratum. Where pairs went to annotators by topic, the topics
-      have to be the strata, or else the test finds the topics.
-    - Strata that are unordered pairs, each judged several times. The features of one stratum then
-      differ in sign alone, and only choices are permuted: nothing is assumed about who got which
-      pair.
+    - Strata are groups of pairs, such as topics or rounds of collection. The test assumes that
+      pairs were assigned to annotators at random within each group; None is one stratum. If
+      annotators got their pairs by topic, use the topics as strata; otherwise the test finds the
+      topics.
+    - Each stratum is one unordered pair, judged several times. The features of a stratum then
+      differ only in sign, and only choices are permuted. Nothing is assumed about which annotator
+      got which pair.
 
-    Strata with one row or one annotator say nothing and are left out.
+    Strata with one row or one annotator carry no information and are left out.
 
     Args:
         features: Features of the chosen minus the rejected response, of shape ``(N, q)``.
         annotator: Number of each row's annotator, of shape ``(N,)``.
         strata: Number of each row's stratum, of shape ``(N,)``.
-        block: Number of each row's block, of shape ``(N,)``: rows that came to their annotator
-            together, such as the comparisons of one conversation, and so move together. Each
-            annotator's rows of a block count once, with their mean features. None where every row
-            came alone.
-        resamples: How many permutations.
-        seed: Of the permutations.
+        block: Number of each row's block, of shape ``(N,)``: rows that were assigned to an
+            annotator together, such as the comparisons of one conversation, and are permuted
+            together. Each annotator's rows of a block count once, with their mean features. None if
+            every row was assigned on its own.
+        resamples: Number of permutations.
+        seed: Seed of the permutations.
 
     Returns:
         The result; its p-value is (1 + #{T* ≥ T}) / (1 + resamples).
@@ -135,14 +136,14 @@ def _standardised(features: Floats, where: Codes) -> Floats:
     centred = features - (sums / np.maximum(count, 1)[:, None])[where]
     spread = centred.std(0)
     level = np.abs(features).max(0, initial=0.0)
-    varies = spread > 1e-12 * level  # a constant feature has no spread but rounding
+    varies = spread > 1e-12 * level  # a constant feature has no spread apart from rounding
     return np.asarray(centred * np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0))
 
 
 def _permuted(
     values: Floats, who: Codes, where: Codes, resamples: int, seed: int
 ) -> tuple[float, Floats]:
-    """Return the statistic as found, and of permutations within strata, ``(resamples,)``."""
+    """Return the observed statistic, and that of permutations within strata, ``(resamples,)``."""
     slots = np.argsort(where, kind="stable")  # strata lie side by side
     values, who, where = values[slots], who[slots], where[slots]
     by_annotator = np.argsort(who, kind="stable")
@@ -150,7 +151,7 @@ def _permuted(
     count = np.diff([*starts, len(who)])
 
     def statistics(order: Codes) -> Floats:
-        """Take orders ``(R, N)`` of the features over the slots to statistics ``(R,)``."""
+        """Return the statistics ``(R,)`` of orders ``(R, N)`` of the features over the slots."""
         placed = order[:, by_annotator]
         total = np.zeros(len(order))
         for column in values.T:
@@ -180,10 +181,11 @@ class PairedDifference:
     """A statistic of two models on the same data, and its difference.
 
     Attributes:
-        first: The first model's.
-        second: The second model's.
+        first: The first model's statistic.
+        second: The second model's statistic.
         difference: Second − first, with its interval.
-        p_value: Probability of a difference at least as large either way if there is none.
+        p_value: Probability of a difference at least as large in either direction, if there is no
+            true difference.
     """
 
     first: float
@@ -195,22 +197,21 @@ class PairedDifference:
 def mcnemar_test(
     first_right: Floats, second_right: Floats, cluster: Codes | None = None
 ) -> TestResult:
-    """Test whether two models rank equally many pairs right, by McNemar's exact test.
+    """Test whether two models rank equally many pairs correctly, by McNemar's exact test.
 
-    Only pairs count on which one model does better. A tie of rewards is right by half; a model
-    that is right by half does better than one that is wrong and worse than one that is right, so
-    ties make it the exact sign test. With clusters, a cluster counts once, for the model that is
-    right on more of its pairs.
+    Only pairs on which one model does better count. A tie of rewards is half right, which is better
+    than wrong and worse than right; with ties, the test is the exact sign test. With clusters, each
+    cluster counts once, for the model that is right on more of its pairs.
 
     Args:
-        first_right: Whether the first model ranks each pair right: 0, ½ or 1, of shape ``(N,)``.
+        first_right: How right the first model is on each pair: 0, ½ or 1, of shape ``(N,)``.
         second_right: The same for the second model.
         cluster: Number of each pair's cluster, 0 or more, of shape ``(N,)``; None where pairs are
             independent.
 
     Returns:
-        The result; its statistic is the surplus of pairs (or clusters) on which the second model
-        does better over the pairs on which the first does.
+        The result; its statistic is the number of pairs (or clusters) on which the second model
+        does better, minus the number on which the first does.
 
     Raises:
         ConfigError: If shapes differ or there are no pairs.
@@ -250,26 +251,26 @@ def paired_difference(
 ) -> PairedDifference:
     r"""Compare a statistic of two models on the same clusters.
 
-    The interval is ``cluster_interval`` of second − first. The p-value turns round, in random
-    clusters, what a cluster adds to the difference D:
+    The interval is ``cluster_interval`` of second − first. The p-value comes from flipping the
+    signs of random clusters' contributions to the difference D:
 
     .. math:: D^* = \sum_c \pm \left(g \cdot (s_c - \bar s) + D / C\right)
 
-    with g the gradient of D at the totals. For means over clusters of equal size these are
-    the clusters' own differences, and the test is the paired permutation test. For a statistic such
-    as r² it holds to first order, whatever the two models' units. Up to ten clusters all choices of
-    signs are tried.
+    with g the gradient of D at the totals. For means over clusters of equal size, the contributions
+    are the clusters' own differences, and the test is the paired permutation test. For a statistic
+    such as r², the test holds to first order, whatever the two models' units. With up to ten
+    clusters, all combinations of signs are tried.
 
     Args:
         sums: Sums of each cluster for both models, of shape ``(C, q)``.
         first: The first model's statistic, a function of the totals.
-        second: The second model's.
+        second: The second model's statistic, likewise.
         level: Confidence level.
-        resamples: Of the bootstrap, and of the signs.
-        seed: Of both.
+        resamples: Number of bootstrap resamples, and of draws of the signs.
+        seed: Seed of both.
 
     Returns:
-        The difference; a p-value of NaN where there is one cluster or no finite difference.
+        The difference; its p-value is NaN if there is one cluster or no finite difference.
 
     Raises:
         ConfigError: If there is no cluster, or the level is not between 0 and 1.

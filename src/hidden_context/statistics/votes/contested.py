@@ -1,8 +1,8 @@
-r"""Contested items: how likely their votes come out contested, and which measure finds them.
+r"""Contested items: the probability of contested votes, and how well measures find them.
 
-A share of votes near ½ is contested whether people lean apart or nobody leans. Votes that are all
-"equal" are not: everybody says the same. P near ½ alone cannot tell the two apart, nor does it know
-how many votes there are.
+A share of votes near ½ is contested, whether people have opposite preferences or no preference.
+Votes that are all "equal" are not contested: everybody says the same. P near ½ alone cannot tell
+the two apart, and it does not depend on the number of votes.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _ROUNDING: Final = 1e-9
 
 
 def contested_probability(answers: Floats, votes: Codes) -> Floats:
-    r"""Probability that n annotators drawn at random vote with a contested share.
+    r"""Compute the probability that n randomly drawn annotators vote with a contested share.
 
     .. math:: P\bigl(.35 \le (F + \tfrac12 E)/n \le .65,\; E < n\bigr), \qquad
         (F, E, S) \sim \operatorname{Multinomial}(n, \bar p)
 
-    Exact up to ``EXACT_UP_TO`` votes, by the normal distribution of the share above.
+    The result is exact up to ``EXACT_UP_TO`` votes. Above, the share is taken as normal.
 
     Args:
-        answers: Probabilities of the answers first, equal and second of each of I items, averaged
+        answers: Probabilities of the answers first, equal and second to each of I items, averaged
             over annotators, of shape ``(I, 3)``.
         votes: Number n of votes of each item, 1 or more, of shape ``(I,)``.
 
@@ -59,14 +59,14 @@ def contested_probability(answers: Floats, votes: Codes) -> Floats:
 
 
 def contested_probability_of_voters(answers: Floats, item: Codes, items: int) -> Floats:
-    r"""Probability of a contested share where each voter has probabilities of their own.
+    r"""Compute the probability of a contested share from each voter's own probabilities.
 
-    The share's distribution is that of a sum of independent votes (Poisson-multinomial), found by
+    The share is a sum of independent votes (Poisson-multinomial); its distribution is computed by
     adding one vote after the other.
 
     Args:
         answers: Probabilities of first, equal and second of each of V votes, of shape ``(V, 3)``.
-        item: Which item each vote is on, of shape ``(V,)``.
+        item: Item of each vote, of shape ``(V,)``.
         items: Number I of items.
 
     Returns:
@@ -117,7 +117,7 @@ def _multinomial(answers: Floats, count: int) -> Floats:
     least = np.ceil(low * count - equal / 2 - _ROUNDING)
     most = np.floor(high * count - equal / 2 + _ROUNDING)
     decided = answers[:, 0] + answers[:, 2]
-    # where nobody decides there are no decided votes, and their lean is of no account
+    # if all votes are "equal", there are no decided votes, and their share does not matter
     lean = np.divide(answers[:, 0], decided, out=np.full_like(decided, 0.5), where=decided > 0)
     among = stats.binom.cdf(most, count - equal, lean[:, None]) - stats.binom.cdf(
         least - 1, count - equal, lean[:, None]
@@ -142,10 +142,11 @@ class MeasureFound:
     """How well a measure separates the items sought from the others.
 
     Attributes:
-        name: The measure.
-        auroc: Probability that an item sought scores higher than another, ties counted ½.
-        minus_near_half: Its area minus that of P near ½; None for P near ½ itself, or without it.
-        minus_length: Its area minus that of the difference in length, likewise.
+        name: Name of the measure.
+        auroc: Probability that a sought item scores higher than another item, ties counted ½.
+        minus_near_half: The measure's AUROC minus the AUROC of P near ½; None for P near ½ itself,
+            or without it.
+        minus_length: The measure's AUROC minus the AUROC of the difference in length, likewise.
     """
 
     name: str
@@ -166,17 +167,18 @@ def compare_measures(
     """Compare measures on the same items and the same resamples.
 
     Args:
-        scores: By measure a score of each item, higher where one sought is expected, ``(N,)``.
+        scores: For each measure, a score of each item, higher for items expected to be among those
+            sought, ``(N,)``.
         sought: Which items are sought, such as the contested ones, ``(N,)``.
-        cluster: Number of each item's group, ``(N,)``; None where items are independent.
+        cluster: Number of each item's group, ``(N,)``; None if items are independent.
         level: Confidence level.
-        resamples: Of the bootstrap over groups.
-        seed: Of the bootstrap, and of the sample of more than ``MOST`` items.
+        resamples: Number of bootstrap resamples over groups.
+        seed: Seed of the bootstrap, and of the sample taken if there are more than ``MOST`` items.
 
     Returns:
         One entry for each measure whose scores are finite and not all the same, in the order given,
-        with percentile intervals; none below five groups. Empty where no item, or every item, is
-        sought.
+        with percentile intervals; no intervals below five groups. Empty if no item, or every item,
+        is sought.
 
     Raises:
         ConfigError: If the shapes differ.
@@ -223,7 +225,7 @@ def _resampled(
     resamples: int,
     seed: int,
 ) -> dict[str, Floats]:
-    """Areas of every measure in each resample of the groups, ``(resamples,)`` each; or empty."""
+    """Return each measure's areas in resamples of the groups, ``(resamples,)`` each; or empty."""
     count = int(codes.max()) + 1
     if count < FEWEST:
         return {name: np.zeros(0) for name in columns}

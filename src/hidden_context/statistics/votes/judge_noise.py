@@ -2,14 +2,15 @@ r"""How often a judge contradicts itself, and how much of its disagreement that 
 
 A judge, such as a language model, is asked about two responses in both orders, perhaps several
 times. Let p be its probabilities of the three answers to an item (first, equal, second), over
-orders and repetitions, and q those of the people. Two independent answers differ with probability
+orders and repetitions, and q the probabilities of people's answers. An answer of the judge and an
+independent answer of a person differ with probability
 
 .. math:: D_{pq} = 1 - \sum_k p_k q_k
     = \tfrac12 D_{pp} + \tfrac12 D_{qq} + \tfrac12 \sum_k (p_k - q_k)^2 ,
 
-so that the judge's disagreement with people has three parts: its own noise, the disagreement of
-people among themselves, and a lasting difference. All are estimated without bias from pairs of
-distinct answers; an estimate of the third can therefore lie below 0.
+so the judge's disagreement with people has three parts: the judge's noise, the disagreement of
+people among themselves, and a lasting difference. All three are estimated without bias from pairs
+of distinct answers; an estimate of the third can therefore lie below 0.
 """
 
 from __future__ import annotations
@@ -34,20 +35,21 @@ _NOTHING: Final = Interval.without_ends()
 
 @dataclass(frozen=True)
 class JudgeNoise:
-    """How consistent the answers of a judge are.
+    """The consistency of a judge's answers.
 
     Attributes:
-        items: Items with two answers or more.
-        alpha: Krippendorff's α of its answers to one item.
+        items: Number of items with two answers or more.
+        alpha: Krippendorff's α of the judge's answers to one item.
         other_order: Probability that the answer differs when the two responses change places; NaN
-            where only one order was asked.
-        same_order: Probability that two answers to one question differ; NaN where no question was
+            if only one order was asked.
+        same_order: Probability that two answers to one question differ; NaN if no question was
             asked twice.
-        leaning: By how much more often it chooses what is shown first than what is shown second.
-        itself: Probability that two answers to an item differ, the order drawn for each.
-        repeats: ``repeated`` where questions were asked twice; ``taken_as_fixed`` where each was
-            asked once, in both orders, and the same question is taken to get the same answer;
-            ``unknown`` where nothing was asked twice.
+        leaning: Position bias: how much more often the judge chooses the response shown first than
+            the response shown second.
+        itself: Probability that two answers to an item differ, with a random order for each.
+        repeats: ``repeated`` if questions were asked twice; ``taken_as_fixed`` if each was asked
+            once, in both orders, and the same question is assumed to get the same answer;
+            ``unknown`` if nothing was asked twice.
     """
 
     items: int
@@ -61,22 +63,22 @@ class JudgeNoise:
 
 @dataclass(frozen=True)
 class JudgeAndPeople:
-    """How the answers of a judge compare with those of people, on items that both judged.
+    """A comparison of a judge's answers with people's answers, on items that both judged.
 
     Attributes:
-        items: Items with answers of the judge and votes of two people or more; where there are no
-            such items, items with a single vote, which say nothing about people among themselves.
-        differ: Probability that an answer of the judge and one of a person differ.
-        settled: The same of what the judge's answers to an item settle on; NaN where that is not
-            given.
-        people: The same of two people; NaN where each item has a single vote.
-        kappa: Cohen's κ of an answer of the judge and one of a person. The names of the sides mean
-            nothing, so that chance gives both alike.
-        people_kappa: The same of two people.
-        noise: Share of ``differ`` that is the judge's own noise; NaN where that is unknown.
-        among_people: Share that is the disagreement of people among themselves.
-        lasting: The rest: what would stay however often all were asked. Parts that are unknown are
-            within it.
+        items: Number of items with answers of the judge and votes of two people or more. If there
+            are none, items with a single vote, which do not show how far people disagree.
+        differ: Probability that an answer of the judge and an answer of a person differ.
+        settled: Probability that the judge's settled answer and an answer of a person differ; NaN
+            if no settled answer is given.
+        people: Probability that the answers of two people differ; NaN if each item has one vote.
+        kappa: Cohen's κ of an answer of the judge and an answer of a person. The names of the sides
+            have no meaning, so both sides are equally likely by chance.
+        people_kappa: Cohen's κ of the answers of two people.
+        noise: Share of ``differ`` that is the judge's own noise; NaN if the noise is unknown.
+        among_people: Share of ``differ`` that is the disagreement of people among themselves.
+        lasting: The rest of ``differ``, which would remain however often everyone was asked.
+            Unknown parts are included here.
     """
 
     items: int
@@ -94,15 +96,15 @@ def judge_noise(answers: Floats, group: Codes | None = None, *, seed: int = 0) -
     """Measure how often a judge changes its answer when it is asked again.
 
     Args:
-        answers: Counts of its answers by item, order and answer, ``(I, 2, 3)``: in order 0 the
-            item's first side was shown first, in order 1 its second; the answers are first, equal
-            and second. Abstentions are left out.
-        group: Number of each item's group, ``(I,)``, over which is resampled; None takes each item
-            as a group.
-        seed: Of the bootstrap.
+        answers: Counts of the judge's answers by item, order and answer, ``(I, 2, 3)``. In order 0
+            the item's first side was shown first, in order 1 the second side. The answers are
+            first, equal and second. Abstentions are left out.
+        group: Number of each item's group, ``(I,)``; the bootstrap resamples groups. None makes
+            each item a group.
+        seed: Seed of the bootstrap.
 
     Returns:
-        Probabilities with 95 % intervals by group; NaN where nothing can be said.
+        Probabilities with 95 % intervals by group; NaN where the data do not allow an estimate.
 
     Raises:
         ConfigError: If the shape is wrong, or there are no items.
@@ -138,11 +140,11 @@ def judge_and_people(
         answers: Counts of the judge's answers, ``(I, 2, 3)``; see ``judge_noise``.
         people: Counts of people's votes by answer, ``(I, 3)``.
         group: Number of each item's group, ``(I,)``.
-        settled: What the judge settles on, as a count of 1 by answer, ``(I, 3)``; 0 for nothing.
-        seed: Of the bootstrap.
+        settled: The judge's settled answer, as a count of 1 by answer, ``(I, 3)``; 0 for none.
+        seed: Seed of the bootstrap.
 
     Returns:
-        Probabilities and shares with 95 % intervals by group; None where no item has answers of
+        Probabilities and shares with 95 % intervals by group; None if no item has both an answer of
         the judge and a vote.
 
     Raises:
@@ -199,15 +201,15 @@ _PEOPLE, _DIFFER, _ONE = 1, 2, 3
 
 
 def _columns(shares: Floats, people: Floats, noise: Floats) -> Floats:
-    """Put side by side what is summed: three probabilities to differ, 1, two tables of answers.
+    """Return the columns to sum: three probabilities to differ, 1, and two tables of answers.
 
-    A single vote is taken with itself, which says nothing of people among themselves.
+    A single vote is paired with itself, which says nothing about disagreement among people.
     """
     votes = people.sum(1)[:, None, None]
     mixed = shares[:, :, None] * people[:, None, :] / votes
     single = people[:, :, None] * np.eye(_ANSWERS)
     among = np.where(votes > 1, coincidences(people), single) / votes
-    # which of the two sides is called first means nothing
+    # which of the two sides is called first has no meaning
     tables = [(each + each[:, ::-1, ::-1]) / 2 for each in (mixed, among)]
     same = [np.trace(table, axis1=1, axis2=2) for table in tables]
     columns = np.stack([noise, 1 - same[1], 1 - same[0], np.ones(len(noise))], axis=1)
@@ -216,7 +218,7 @@ def _columns(shares: Floats, people: Floats, noise: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What the answers show about each of I items; NaN where nothing is known."""
+    """Statistics of the answers to each of I items; NaN where nothing is known."""
 
     shares: Floats
     """``(I, 3)``, probabilities of the answers, the order drawn."""
@@ -228,7 +230,7 @@ class _Asked:
 
 
 def _asked(answers: Floats) -> _Asked:
-    """Compute from counts ``(I, 2, 3)`` what each item says of a judge's noise."""
+    """Compute each item's statistics of the judge's noise from counts ``(I, 2, 3)``."""
     if answers.ndim != 3 or answers.shape[1:] != (2, _ANSWERS) or not len(answers):
         raise ConfigError(
             f"answers need the shape (items, 2, 3) and one item at least, not {answers.shape}."
@@ -259,7 +261,7 @@ def _mean(values: Floats, codes: Codes, bounds: tuple[float, float], seed: int) 
 
 
 def _kappa(totals: Floats) -> Floats:
-    """Take joint frequencies ``(..., 9)`` of two answers to Cohen's κ ``(...)``."""
+    """Return Cohen's κ ``(...)`` from joint frequencies ``(..., 9)`` of two answers."""
     joint = totals.reshape(*totals.shape[:-1], _ANSWERS, _ANSWERS)
     joint = joint / joint.sum((-1, -2), keepdims=True)
     same = np.trace(joint, axis1=-2, axis2=-1)

@@ -2,9 +2,9 @@ r"""Krippendorff's α: agreement of any number of annotators, corrected for chan
 
 .. math:: \alpha = 1 - D_o / D_e
 
-with :math:`D_o` the mean disagreement of two answers to one item, and :math:`D_e` that of two
-answers to any items: 1 where all agree, 0 where they agree as by chance. Items may have any number
-of answers; items with fewer than two say nothing.
+with :math:`D_o` the mean disagreement of two answers to one item, and :math:`D_e` the mean
+disagreement of two answers to any items. α is 1 if all agree, and 0 if they agree only by chance.
+Items may have any number of answers; items with fewer than two carry no information.
 
 Source: Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability".
 """
@@ -42,16 +42,16 @@ def alpha(
 
     Args:
         counts: Answers of each item by category, in order, ``(I, K)``.
-        group: Number of each item's group, ``(I,)``, over which is resampled; None takes each item
-            as a group.
-        metric: How far two answers disagree.
+        group: Number of each item's group, ``(I,)``; the bootstrap resamples groups. None makes
+            each item a group.
+        metric: How disagreement between two answers is measured.
         mirrored: Whether the order of the categories may be reversed item by item, because the
-            names of the sides mean nothing, such as "first" and "second" of a pair. Chance then
-            gives both sides alike: otherwise data whose first side is the one that won would look
-            as if people agreed by chance.
+            names of the sides have no meaning, such as "first" and "second" of a pair. Both sides
+            are then equally likely by chance. Otherwise data whose first side is always the winner
+            would look as if people agreed only by chance.
         level: Confidence level.
-        resamples: Of the bootstrap over groups.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples over groups.
+        seed: Seed of the bootstrap.
 
     Returns:
         α with its interval; NaN where no item has two answers or all answers are the same.
@@ -77,7 +77,7 @@ def alpha(
 
 
 def coincidences(counts: Floats) -> Floats:
-    r"""Count how often two answers stand together in an item.
+    r"""Count how often two answers occur together in an item.
 
     .. math:: o_{ick} = n_{ic} (n_{ik} - [c = k]) / (n_i - 1)
 
@@ -85,8 +85,8 @@ def coincidences(counts: Floats) -> Floats:
         counts: Answers of each item by category, ``(I, K)``.
 
     Returns:
-        Coincidences by item, ``(I, K, K)``; 0 of items with fewer than two answers. Those of an
-        item sum to its answers.
+        Coincidences by item, ``(I, K, K)``; 0 for items with fewer than two answers. The
+        coincidences of an item sum to its number of answers.
     """
     votes = counts.sum(1)
     pairs = counts[:, :, None] * counts[:, None, :]
@@ -105,16 +105,16 @@ def rating_alpha(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    r"""Estimate Krippendorff's α of ratings, whose disagreement is their squared difference.
+    r"""Estimate Krippendorff's α of ratings, with their squared difference as disagreement.
 
     Args:
         item: Number of each rating's item, ``(V,)``.
         value: The ratings, ``(V,)``.
-        group: Number of each rating's group, ``(V,)``, over which is resampled; None takes each
-            item as a group. An item lies in one group.
+        group: Number of each rating's group, ``(V,)``; the bootstrap resamples groups. None makes
+            each item a group. An item lies in one group.
         level: Confidence level.
-        resamples: Of the bootstrap over groups.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples over groups.
+        seed: Seed of the bootstrap.
 
     Returns:
         α with its interval; NaN where no item has two ratings or all ratings are the same.
@@ -124,7 +124,7 @@ def rating_alpha(
     """
     _, ratings = equally_long(item, value)
     code = numbered(item, len(ratings), "item")
-    ratings = ratings - np.median(ratings)  # α stays; sums of squares keep their digits
+    ratings = ratings - np.median(ratings)  # α is unchanged; sums of squares lose fewer digits
     votes = np.bincount(code)
     mean = np.bincount(code, ratings) / votes
     rated = votes[code] > 1
@@ -148,10 +148,10 @@ def mean_difference(item: Codes, value: Floats, items: int) -> Floats:
         items: I, number of items.
 
     Returns:
-        Means over pairs of an item's ratings, ``(I,)``; NaN below two.
+        Means over pairs of an item's ratings, ``(I,)``; NaN below two ratings.
     """
     votes = np.bincount(item, minlength=items)
-    # a rating is the larger one of as many pairs as stand before it
+    # a rating is the larger of the two in as many pairs as there are ratings before it
     often = 2 * places(item, np.argsort(value)) - votes[item] + 1
     total = np.bincount(item, often * value, items)
     return np.where(votes > 1, quotient(2 * total, votes * (votes - 1)), np.nan)
@@ -167,7 +167,7 @@ def _of_items(code: Codes, group: Codes) -> Codes:
 
 
 def _alpha_of_coincidences(found: Floats, metric: Metric) -> Floats:
-    """Take coincidences ``(..., K, K)`` to α ``(...)``."""
+    """Return α ``(...)`` from coincidences ``(..., K, K)``."""
     margins = found.sum(-1)
     answers = margins.sum(-1)
     distance = _distances(margins, metric)
@@ -188,7 +188,7 @@ def _distances(margins: Floats, metric: Metric) -> Floats:
 
 
 def _alpha_of_moments(totals: Floats) -> Floats:
-    """Take number, sum, sum of squares and 2nS/(n − 1) within items, ``(..., 4)``, to α."""
+    """Return α from number, sum, sum of squares and 2nS/(n − 1) within items, ``(..., 4)``."""
     count, total, squares, within = np.moveaxis(totals, -1, 0)
     chance = quotient(2 * (squares - quotient(total**2, count)), count - 1)
     return np.asarray(1 - quotient(quotient(within, count), chance))

@@ -1,7 +1,7 @@
-"""How well a model predicts each vote, and the best that is possible.
+"""Losses of a model's predictions of votes, and the lowest possible loss.
 
-A vote is first, equal or second. Two-way losses count "equal" as half a vote each way; three-way
-losses take it as an answer of its own, and need a model that has one.
+A vote is first, equal or second. Two-way losses count "equal" as half a vote each way. Three-way
+losses treat "equal" as a separate answer, and need a model that has this answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hidden_context.statistics.votes.table import Counts
 
 
 def two_way_losses(log_probs: Floats, share: Floats) -> Floats:
-    r"""Cross-entropy of each vote between the two sides.
+    r"""Compute the cross-entropy of each vote between the two sides.
 
     .. math:: -y \log(p_1 + \tfrac12 p_=) - (1 - y) \log(p_2 + \tfrac12 p_=)
 
@@ -37,12 +37,12 @@ def two_way_losses(log_probs: Floats, share: Floats) -> Floats:
 
 
 def three_way_losses(log_probs: Floats, share: Floats) -> Floats:
-    """Cross-entropy of each vote among first, equal and second.
+    """Compute the cross-entropy of each vote among first, equal and second.
 
     Args:
         log_probs: Log-probabilities of the three answers in nats, of shape ``(V, 3)``.
-        share: 1 for the first, ½ equal, 0 for the second, of shape ``(V,)``; any other share is
-            that of several people who decided.
+        share: 1 for the first, ½ equal, 0 for the second, of shape ``(V,)``; any other number is
+            the share of several people, none of whom said equal.
 
     Returns:
         Losses in nats, of shape ``(V,)``.
@@ -56,10 +56,10 @@ def three_way_losses(log_probs: Floats, share: Floats) -> Floats:
 
 
 def entropy_floor(counts: Counts) -> tuple[Floats, Floats]:
-    r"""Entropy of each item's observed shares: the lowest possible loss per vote.
+    r"""Compute the entropy of each item's observed shares: the lowest possible loss per vote.
 
-    No prediction that is the same for all voters of an item has a lower mean loss on its votes; one
-    that knows its voters may.
+    No prediction that is the same for all voters on an item has a lower mean loss on the item's
+    votes. A prediction that knows the voters can have a lower loss.
 
     Args:
         counts: Votes of I items.
@@ -74,7 +74,7 @@ def entropy_floor(counts: Counts) -> tuple[Floats, Floats]:
 
 
 def vote_brier(probability: Floats, share: Floats) -> Floats:
-    """Squared distance of predicted from observed two-way shares, of shape ``(I,)``.
+    """Compute the squared distance of predicted from observed two-way shares, ``(I,)``.
 
     Raises:
         ConfigError: If a number lies outside [0, 1].
@@ -97,8 +97,8 @@ def _checked(log_probs: Floats, share: Floats) -> tuple[Floats, Floats]:
 
 
 def cross_entropy(first: Floats, second: Floats, share: Floats) -> Floats:
-    """Cross-entropy of shares y: −y·first − (1 − y)·second, with 0·∞ = 0, of shape ``(V,)``."""
-    # a side that nobody voted for must play no part even where its log-probability is −∞
+    """Return the cross-entropy −y·first − (1 − y)·second of shares y, with 0·∞ = 0, ``(V,)``."""
+    # a side without votes must not contribute, even if its log-probability is −∞
     with np.errstate(invalid="ignore"):
         return np.asarray(
             np.where(share > 0, -share * first, 0.0)

@@ -1,8 +1,8 @@
-r"""The posterior of an item's vote shares, and what one more vote is expected to add.
+r"""The posterior of an item's vote shares, and the expected gain from one more vote.
 
-The shares of first, equal and second have a Dirichlet prior: its mean is a forecast, and it weighs
-as much as some number of votes. Votes are added to it. What remains unknown of the shares, and how
-much of it the next votes are expected to take away, are closed forms.
+The shares of first, equal and second have a Dirichlet prior. Its mean is a forecast, and it counts
+as much as some number of votes; the observed votes are added. The remaining uncertainty of the
+shares, and its expected reduction by the next votes, have closed forms.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class SharePosterior:
         prior: Means of the priors, of shape ``(I, 3)``.
         strength: How many votes each prior is worth, of shape ``(I,)``.
         counts: Votes for first, equal and second, of shape ``(I, 3)``.
-        planned: Votes that each item will have once all are in, of shape ``(I,)``: the shares of
-            these votes are to be known. None for the shares of everybody who could be asked.
+        planned: Final number of votes of each item, of shape ``(I,)``; the aim is then to know the
+            shares of these votes. None if the aim is the shares of everybody who could be asked.
 
     Raises:
-        ConfigError: If shapes do not fit, a prior is no distribution or worth nothing, a count is
-            negative, or an item has more votes than are planned.
+        ConfigError: If shapes do not fit, a prior is not a distribution or has no strength, a count
+            is negative, or an item has more votes than planned.
     """
 
     prior: Floats
@@ -66,30 +66,30 @@ class SharePosterior:
 
     @cached_property
     def votes(self) -> Floats:
-        """Votes of each item, of shape ``(I,)``."""
+        """Number of votes on each item, of shape ``(I,)``."""
         return np.asarray(self.counts.sum(1))
 
     @cached_property
     def total(self) -> Floats:
-        """A, the strength and the votes together, of shape ``(I,)``."""
+        """A, the strength plus the number of votes, of shape ``(I,)``."""
         return self.strength + self.votes
 
     @cached_property
     def mean(self) -> Floats:
-        """Expected shares of everybody, of shape ``(I, 3)``."""
+        """Expected shares among everybody who could be asked, of shape ``(I, 3)``."""
         known = self.strength[:, None] * self.prior + self.counts
         return np.asarray(known / self.total[:, None])
 
     @property
     def estimate(self) -> Floats:
-        """Expected shares of what is to be known, of shape ``(I, 3)``."""
+        """Expected shares of the planned votes, or of everybody if none are planned, ``(I, 3)``."""
         if self.planned is None:
             return self.mean
         rest = (self.planned - self.votes)[:, None]
         return np.asarray((self.counts + rest * self.mean) / self.planned[:, None])
 
     def expected_error(self, aim: Aim = "shares", more: Floats | int = 0) -> Floats:
-        r"""Expected squared error of the estimate after j more votes.
+        r"""Compute the expected squared error of the estimate after j more votes.
 
         .. math:: \frac{q A}{(A + 1)(A + j)}, \quad\text{and of } M \text{ planned votes}\quad
             \frac{q A}{A + 1}\,\frac{(m - j)(A + m)}{(A + j)\,M^2}
@@ -99,8 +99,8 @@ class SharePosterior:
         is the probability that everybody's lean lies within .35 and .65.
 
         Args:
-            aim: What is to be known.
-            more: Number j of votes still to be taken, one for each item or one for all.
+            aim: The quantity to estimate.
+            more: Number j of additional votes, one number for each item or one for all.
 
         Returns:
             Expected errors of shape ``(I,)``.
@@ -121,14 +121,14 @@ class SharePosterior:
         )
 
     def drops(self, aim: Aim, most: int) -> Floats:
-        """Expected drop of the error by each of the next votes, of shape ``(most, I)``.
+        """Compute the expected drop of the error for each of the next votes, ``(most, I)``.
 
-        Drops never rise from one vote to the next. Where the aim is ``contested`` a first vote may
-        tell nothing and a second one much: such votes share what they tell together.
+        Drops never rise from one vote to the next. If the aim is ``contested``, a first vote may
+        tell nothing and a second vote much; such votes share their joint drop.
 
         Args:
-            aim: What is to be known.
-            most: How many votes to look ahead; for ``contested`` 8 at most.
+            aim: The quantity to estimate.
+            most: Number of votes to look ahead; for ``contested``, at most 8.
         """
         if aim == "contested":
             most = min(most, MOST_AHEAD)
@@ -137,7 +137,7 @@ class SharePosterior:
         return _never_rising(found) if aim == "contested" else found
 
     def _one_vote(self, aim: Aim) -> Floats:
-        """Variance of one vote."""
+        """Return the variance of one vote."""
         if aim == "shares":
             return np.asarray((self.mean * (1 - self.mean)).sum(1))
         return np.asarray(self.mean @ LEAN**2 - (self.mean @ LEAN) ** 2)
@@ -161,9 +161,9 @@ class SharePosterior:
 
 
 def chance_contested(alpha: Floats) -> Floats:
-    r"""Probability that (first + ½ equal) of a Dirichlet distribution lies within .35 and .65.
+    r"""Compute P(.35 ≤ first + ½ equal ≤ .65) under a Dirichlet distribution.
 
-    By the beta distribution of the same mean and variance, exact where nobody says ``equal``.
+    Uses the beta distribution of the same mean and variance; exact if nobody says ``equal``.
 
     Args:
         alpha: Parameters, of shape ``(I, 3)``.
@@ -183,15 +183,16 @@ def chance_contested(alpha: Floats) -> Floats:
 
 
 def fit_strength(prior: Floats, variance: Floats, counts: Floats) -> tuple[float, Floats]:
-    r"""Fit how many votes a forecast is worth, from votes that it did not see.
+    r"""Fit how many votes a forecast is worth, from votes that the forecast did not use.
 
     An item's shares differ from the forecast because the forecast is uncertain (its variance v),
-    and because texts do not say everything (q / (a + 1), the same a for all items):
+    and because the texts do not determine the shares (q / (a + 1), the same a for all items):
 
     .. math:: a_i = \frac{q_i}{q_i/(a + 1) + v_i} - 1, \qquad q_i = \sum_k p_k (1 - p_k)
 
-    a is the most likely of 1 to 512 under the Dirichlet-multinomial distribution, with a weak prior
-    around 16 votes (a factor of 2 either way), which decides where no item has two votes.
+    a is the most likely value from 1 to 512 under the Dirichlet-multinomial distribution, with a
+    weak prior around 16 votes (a factor of 2 either way). The prior alone decides if no item has
+    two votes.
 
     Args:
         prior: Forecast shares, of shape ``(I, 3)``.
@@ -218,7 +219,7 @@ def fit_strength(prior: Floats, variance: Floats, counts: Floats) -> tuple[float
 
 
 def log_chance(alpha: Floats, counts: Floats) -> Floats:
-    """Log-probability of votes, in one order, of people whose shares are Dirichlet.
+    """Compute the log-probability of votes, in one order, if their shares are Dirichlet.
 
     Args:
         alpha: Parameters, of shape ``(I, 3)``.
@@ -235,5 +236,5 @@ def log_chance(alpha: Floats, counts: Floats) -> Floats:
 
 
 def _never_rising(drops: Floats) -> Floats:
-    """Share drops among votes so that none is larger than the one before (isotonic regression)."""
+    """Average drops so that none is larger than the one before (isotonic regression)."""
     return np.stack([isotonic_regression(own, increasing=False).x for own in drops.T], axis=1)

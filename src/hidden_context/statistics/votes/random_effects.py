@@ -27,23 +27,22 @@ _STEP: Final = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """A tendency of each of A people, on the scale of its pull t, between 0 and 1.
+    """Estimates of one tendency for each of A people, on the scale of its pull t in [0, 1].
 
     Attributes:
         name: Name of the tendency.
-        votes: ``(A,)``, how many votes tell something about it.
+        votes: ``(A,)``, number of informative votes.
         raw: ``(A,)``, mean of t over a person's own votes; NaN without a vote.
-        mean: ``(A,)``, mean of the posterior: of t on the average item, were this person to judge
-            all items.
+        mean: ``(A,)``, posterior mean of t on the average item, if this person judged all items.
         low: ``(A,)``, lower end of the posterior interval.
         high: ``(A,)``, upper end.
-        typical: The same of a person in the middle of the population.
+        typical: Mean of t on the average item for a person in the middle of the population.
         spread: Standard deviation of the tendencies b in the population, in logits.
         above: ``(A,)``, who lies above ``typical`` with a probability of more than (1 + level)/2.
-        below: ``(A,)``, who lies below it, likewise.
-        wrong_sign: How many of these lie on the other side of ``typical`` in truth, by the
-            posterior's own count.
-        level: Of the intervals.
+        below: ``(A,)``, who lies below ``typical``, likewise.
+        wrong_sign: Expected number of these people who truly lie on the other side of ``typical``,
+            according to the posterior.
+        level: Level of the intervals.
     """
 
     name: str
@@ -76,27 +75,28 @@ def random_effects(
 ) -> Effects:
     r"""Estimate every person's tendency with a posterior.
 
-    Tendencies b of ``tilt`` have a normal prior, whose mean and scale are learned from all votes.
-    Both are integrated over, with a flat prior of their own, so that few people with few votes do
-    not look all alike by a scale of 0. A person's posterior is exact, on a grid from −10 to 10.
-    People with few votes are drawn to the typical person as far as people are alike, so that
-    intervals may be read for all people at once, however many there are: no correction for many
-    comparisons is due.
+    The tendencies b of ``tilt`` have a normal prior, whose mean and scale are learned from all
+    votes. The mean and scale are integrated over with flat priors, so that a few people with few
+    votes are not all estimated alike because of a scale of 0. A person's posterior is exact, on a
+    grid from −10 to 10. Estimates for people with few votes are shrunk towards the typical person,
+    more strongly the more alike people are. Intervals can therefore be read for all people at once,
+    without a correction for multiple comparisons.
 
-    A tendency is written as the mean of t over all telling votes,
+    A tendency is reported as the mean of t over all informative votes,
     :math:`m(b) = \operatorname{mean}_v \sum_k P_b(k \mid v)\, t_{vk}`, which increases in b: a
     probability, or a share, on the average item.
 
     Args:
-        tilt: What the tendency is towards.
+        tilt: The tendency.
         answer: Answers of all votes, ``(V,)``.
-        annotator: Who cast each, ``(V,)``.
+        annotator: Annotator who cast each vote, ``(V,)``.
         people: A, number of people.
-        weight: How much each vote counts, ``(V,)``; 1 each if not given.
-        level: Of the intervals.
+        weight: Weight of each vote, ``(V,)``; 1 each if not given.
+        level: Level of the intervals.
 
     Returns:
-        Posteriors of all A people; people without a telling vote have the population's.
+        Posteriors of all A people; people without an informative vote have the population's
+        distribution.
 
     Raises:
         ConfigError: If there are no people, or the level is not between 0 and 1.
@@ -145,7 +145,7 @@ def random_effects(
 
 
 def _evidence(likelihood: Floats, nodes: Floats, grid: Floats) -> Floats:
-    """Return each person's likelihood on the fine grid, largest value 1, ``(A, G)``."""
+    """Return each person's likelihood on the fine grid, scaled to a maximum of 1, ``(A, G)``."""
     fine = CubicSpline(nodes, likelihood, axis=1)(grid)
     return np.asarray(np.exp(fine - fine.max(1, keepdims=True)))
 
@@ -191,7 +191,7 @@ def _on_nodes(
 ) -> tuple[Floats, Floats]:
     """Return log-likelihoods ``(A, G)`` and the mean of t over all votes, ``(G,)``.
 
-    Votes whose items look alike are one row, as most are.
+    Votes on items that look alike, as most do, are merged into one row.
     """
     columns = np.concatenate([tilt.log_typical, tilt.pull], axis=1)
     rows, place = np.unique(columns, axis=0, return_inverse=True)
@@ -215,7 +215,7 @@ def _log_evidence(evidence: Floats, grid: Floats, middle: Floats, spread: Floats
 
 
 def _likely_priors(evidence: Floats, grid: Floats) -> _Priors:
-    """Return a grid of the priors that the votes support; the prior of the scale is flat."""
+    """Return a grid of the priors that the votes support, with a flat prior of the scale."""
     low, high = np.log((0.02, 4.0))
 
     def loss(found: Floats) -> float:
@@ -230,7 +230,7 @@ def _likely_priors(evidence: Floats, grid: Floats) -> _Priors:
     found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-3})
     best = np.clip(found.x, [-_REACH, low], [_REACH, high])
     scales = np.linspace(low, high, _SCALES)
-    for _ in range(2):  # the second time over those scales alone that the votes allow
+    for _ in range(2):  # the second time, only over the scales that the votes allow
         value = scales + _log_evidence(
             evidence, grid, np.full(_SCALES, best[0]), np.exp(scales)
         )  # + scales: flat in the scale, not in its logarithm

@@ -1,4 +1,4 @@
-"""Votes of several people on items with two sides, and what each item's votes look like."""
+"""Votes of several people on items with two sides, and the kind of each item."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class VoteTable:
 
     Attributes:
         item: ``(V,)``, number of each vote's item, from 0 to I − 1.
-        annotator: ``(V,)``, who cast it, from 0 to A − 1; −1 where nobody is named.
-        share: ``(V,)``, 1 for the first side, ½ for equal, 0 for the second; anything between is a
+        annotator: ``(V,)``, annotator of each vote, from 0 to A − 1; −1 if nobody is named.
+        share: ``(V,)``, 1 for the first side, ½ for equal, 0 for the second; any other number is a
             share of several people.
-        weight: ``(V,)``, how much it counts in statistics of people, above 0.
-        shown: ``(V,)``, 1 where the item's first side stood first before the annotator, −1 where
-            the second did, 0 where that is not known.
-        items: I.
-        annotators: A.
+        weight: ``(V,)``, weight of the vote in statistics of people, above 0.
+        shown: ``(V,)``, 1 if the annotator was shown the item's first side first, −1 if the second
+            side, 0 if the order is not known.
+        items: I, the number of items.
+        annotators: A, the number of annotators.
     """
 
     item: Codes
@@ -62,16 +62,16 @@ class VoteTable:
         items: int | None = None,
         annotators: int | None = None,
     ) -> VoteTable:
-        """Make a table from lists; without weights each is 1, without positions none is known.
+        """Make a table from lists; weights default to 1, and shown positions to unknown.
 
         Args:
             item: Number of each vote's item, ``(V,)``.
-            annotator: Who cast it, −1 where nobody is named, ``(V,)``.
-            share: What was said, in [0, 1], ``(V,)``.
-            weight: How much each counts, ``(V,)``.
-            shown: Which side stood first, ``(V,)``.
-            items: Number of items; the largest number and one if not given.
-            annotators: Number of people, likewise.
+            annotator: Annotator of each vote, −1 if nobody is named, ``(V,)``.
+            share: Share for the first side, in [0, 1], ``(V,)``.
+            weight: Weight of each vote, ``(V,)``.
+            shown: Which side was shown first, ``(V,)``.
+            items: Number of items; the largest item number plus one if not given.
+            annotators: Number of annotators, likewise.
 
         Raises:
             ConfigError: If the lists are empty or of unequal lengths, a number is out of range, a
@@ -106,7 +106,7 @@ class VoteTable:
 
     @cached_property
     def answer(self) -> Codes:
-        """What each vote says, ``(V,)``: ``FIRST``, ``EQUAL``, ``SECOND`` or ``BETWEEN``."""
+        """The answer of each vote, ``(V,)``: ``FIRST``, ``EQUAL``, ``SECOND`` or ``BETWEEN``."""
         whole = {1.0: FIRST, 0.5: EQUAL, 0.0: SECOND}
         found = np.full(len(self), BETWEEN)
         for share, answer in whole.items():
@@ -115,12 +115,12 @@ class VoteTable:
 
     @cached_property
     def named(self) -> Booleans:
-        """Which votes are by somebody named, ``(V,)``."""
+        """Which votes have a named annotator, ``(V,)``."""
         return np.asarray(self.annotator >= 0)
 
     @cached_property
     def is_first_answer(self) -> Booleans:
-        """Which votes are not by an annotator who answered the same item before, ``(V,)``."""
+        """Which votes are the annotator's first answer to the item, ``(V,)``."""
         person = np.where(self.named, self.annotator, self.annotators + np.arange(len(self)))
         key = self.item * (self.annotators + len(self)) + person
         first = np.zeros(len(self), dtype=bool)
@@ -149,7 +149,7 @@ class VoteTable:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How many votes each of I items has for each answer.
+    """The number of votes for each answer to each of I items.
 
     Attributes:
         whole: ``(I, 3)``, votes for first, equal and second.
@@ -219,8 +219,8 @@ class Counts:
     def conflict(self) -> Booleans:
         """Which contested items have two votes or more on each side, ``(I,)``.
 
-        Where there are three for ``equal`` as well, more votes have to stand opposite each other
-        than say ``equal``, or as many: 2 min(first, second) ≥ equal.
+        If there are also three votes for ``equal``, at least as many votes must be opposed as are
+        ``equal``: 2 min(first, second) ≥ equal.
         """
         opposed, many_equal, more_opposed = self._sides
         return np.asarray(opposed & ~(many_equal & ~more_opposed))
@@ -229,25 +229,25 @@ class Counts:
     def indifference(self) -> Booleans:
         """Which contested items have three votes or more for ``equal``, ``(I,)``.
 
-        Where there are two on each side as well, more votes have to say ``equal`` than stand
-        opposite each other: no item is both.
+        If there are also two votes on each side, more votes must be ``equal`` than are opposed, so
+        no item is both.
         """
         opposed, many_equal, more_opposed = self._sides
         return np.asarray(many_equal & ~(opposed & more_opposed))
 
     @property
     def _sides(self) -> tuple[Booleans, Booleans, Booleans]:
-        """Two votes on each side, three for ``equal``, and whether the former outweigh them."""
+        """Contested items with two votes per side, with three ``equal``; and opposed ≥ equal."""
         smaller, contested = np.minimum(self.first, self.second), self.contested
         many_equal = contested & (self.equal >= FEWEST_EQUAL)
         return contested & (smaller >= FEWEST_EACH_SIDE), many_equal, 2 * smaller >= self.equal
 
     @property
     def kind(self) -> NDArray[np.str_]:
-        """Each item's kind, one of ``KINDS``, ``(I,)``; empty where not several people judged it.
+        """Each item's kind, one of ``KINDS``, ``(I,)``; empty unless several people judged it.
 
-        ``unanimous`` is all votes on one side and ``equal`` all for equal. Of the others, an item
-        that is not contested has a ``majority``; a contested one is a ``conflict``,
+        ``unanimous`` means all votes are on one side, ``equal`` that all votes say equal. Any other
+        item that is not contested has a ``majority``. A contested item is a ``conflict``,
         ``indifference``, or ``mixed``.
         """
         found = np.full(len(self.whole), "", dtype="<U12")
@@ -262,7 +262,7 @@ class Counts:
     def differ(self) -> Floats:
         """Share of the pairs of an item's votes that differ, ``(I,)``; NaN below two votes.
 
-        Votes that are shares of several people play no part in it.
+        Votes that are shares of several people are ignored.
         """
         same = (self.whole * (self.whole - 1)).sum(1)
         return np.asarray(1 - self._of_pairs(same))

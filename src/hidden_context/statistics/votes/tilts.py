@@ -1,4 +1,4 @@
-"""Ways in which a person may answer differently from a typical person on the same items."""
+"""Tendencies in which a person's answers may differ from a typical person's on the same items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_ALPHA: Final = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Tilt:
-    r"""Answers of people who are typical except for one tendency b each.
+    r"""A model of people who answer like a typical person except for one tendency b each.
 
     On the item of vote v, person a answers k (first, equal, second) with probability
 
@@ -26,10 +26,10 @@ class Tilt:
 
     Attributes:
         name: ``deviation``, ``readiness`` or ``position``.
-        row: ``(U,)``, the votes that tell something, by their place in the table.
-        log_typical: ``(U, 3)``, log q: how a typical person answers, as far as the item's other
-            votes tell.
-        pull: ``(U, 3)``, t, in [0, 1]: what the tendency is towards.
+        row: ``(U,)``, the informative votes, by their place in the table.
+        log_typical: ``(U, 3)``, log q: log-probabilities of a typical person's answers, estimated
+            from the item's other votes.
+        pull: ``(U, 3)``, t, in [0, 1]: how far each answer goes in the direction of the tendency.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Tilt:
     pull: Floats
 
     def of_answers(self, answer: Codes) -> Floats:
-        """Return t of what was answered, ``(U,)``.
+        """Return t of the answers that were given, ``(U,)``.
 
         Args:
             answer: Answers of all votes of the table, ``(V,)``.
@@ -54,26 +54,26 @@ class Tilt:
 def tilts_of(table: VoteTable, *, mirrored: bool = True) -> dict[str, Tilt]:
     r"""Find the tendencies about which votes are informative.
 
-    What a typical person would answer is learned from the item's other votes, shrunk towards the
-    shares m of all answers, as of a Dirichlet prior whose strength agreement tells:
+    A typical person's answers are estimated from the item's other votes, shrunk towards the shares
+    m of all answers, as with a Dirichlet prior whose strength κ follows from the agreement α:
 
     .. math:: q_{vk} = \frac{n_{vk} + \kappa m_k}{n_v + \kappa},
         \quad \kappa = \frac{1 - \alpha}{\alpha},
 
     with :math:`n_{vk}` the item's other votes and α Krippendorff's.
 
-    - ``deviation`` is towards answers that other people of the item did not give: t is the share of
-      the item's other votes that differ. It needs two votes on an item.
-    - ``readiness`` is towards ``equal``: t is 1 for it, 0 for the sides.
-    - ``position`` is towards the side that stood first: t is 1 for it, ½ for equal, and 0 for the
-      other. It needs to be known which side stood first.
+    - ``deviation`` is the tendency to give answers that the item's other annotators did not give: t
+      is the share of the item's other votes that differ. It needs two votes on an item.
+    - ``readiness`` is the tendency to say ``equal``: t is 1 for equal, 0 for the sides.
+    - ``position`` is the tendency to choose the side shown first: t is 1 for this side, ½ for
+      equal, and 0 for the other side. It needs to be known which side was shown first.
 
     Args:
-        table: The votes, each annotator's once for an item. Shares of several people play no part.
-        mirrored: Whether the names of the two sides mean nothing; see ``krippendorff.alpha``.
+        table: The votes, at most one per annotator and item. Shares of several people are ignored.
+        mirrored: Whether the names of the two sides have no meaning; see ``krippendorff.alpha``.
 
     Returns:
-        Tilts by name, without any on which no vote tells something.
+        Tilts by name, without tendencies on which no vote is informative.
 
     Raises:
         ConfigError: If an annotator answers an item twice.
@@ -124,11 +124,11 @@ def sides_were_chosen(table: VoteTable, *, most: float = 0.9, fewest: int = 20) 
 
     Args:
         table: The votes.
-        most: Share of the decided items that the side shown first wins, above which it is so.
-        fewest: Decided items below which there is no telling: False.
+        most: Share of decided items won by the side shown first, above which the answer is True.
+        fewest: Number of decided items below which the answer is False.
 
     Returns:
-        Whether, of the items that have more votes for one side, nearly all have them for the first.
+        Whether, of the items with more votes for one side, nearly all favour the side shown first.
     """
     lead = np.bincount(table.item, table.shown * (table.share - 0.5), table.items)
     decided = np.abs(lead) > 1e-9

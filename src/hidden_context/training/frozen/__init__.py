@@ -1,1 +1,1 @@
-"""Probes on a frozen backbone: features once, then seconds of training."""
+"""Probes on a frozen backbone: features are computed once, and training takes seconds."""

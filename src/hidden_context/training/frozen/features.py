@@ -18,7 +18,7 @@ from hidden_context.likelihood.labels import join_comparisons
 from hidden_context.models.featurizer import Featurizer
 from hidden_context.training.links import Linker, compare, draw_pairs
 
-# Comparisons of ratings by which an epoch is chosen: their mean loss is known to about a hundredth.
+# Most comparisons of ratings to choose an epoch by: they tell the mean loss to about a hundredth.
 _MOST_HELD_OUT: Final = 4096
 
 
@@ -43,11 +43,11 @@ class FeatureSet:
     lengths: Tensor | None = None
 
     def __len__(self) -> int:
-        """Number E of examples."""
+        """Return the number E of examples."""
         return len(self.labels)
 
     def response_groups(self) -> Tensor:
-        """Group of each response, its example's number where none was given: ``(R,)``."""
+        """Return each response's group, ``(R,)``; without groups, the number of its example."""
         if self.groups is not None:
             return self.groups
         sizes = self.labels.offsets.diff()
@@ -58,8 +58,8 @@ class FeatureSet:
     ) -> VotedPairs | None:
         """Add up the comparisons of each pair of responses, in either order.
 
-        Comparisons that count for nothing are left out, and so are those of two responses that are
-        the same in features and group.
+        Comparisons of weight 0 are left out, and so are comparisons of two responses with the same
+        features and group.
 
         Args:
             standardised: Standardised features, of shape ``(R, D)``.
@@ -83,7 +83,7 @@ class FeatureSet:
         rows, place = _distinct_responses(standardised, groups)
         first, second = place[said.first], place[said.second]
         counts = (weight > 0) & (first != second)
-        # a share that is no number stops training with a reason of its own
+        # training stops with its own error if a share is not a finite number
         if not bool(counts.any()) or not bool(said.preference[counts].isfinite().all()):
             return None
         first, second = first[counts], second[counts]
@@ -107,7 +107,7 @@ class FeatureSet:
 
 
 def _distinct_responses(features: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of one response of each distinct kind, and the kind of each response."""
+    """Return the index of one response of each distinct kind, and the kind of each response."""
     number = torch.from_numpy(distinct_rows(features.numpy())[1])
     group = torch.unique(groups, return_inverse=True)[1]
     _, place = torch.unique(number * (int(group.max()) + 1) + group, return_inverse=True)
@@ -124,7 +124,7 @@ def feature_set(
     linker: Linker | None = None,
     groups: Tensor | None = None,
 ) -> FeatureSet:
-    """Compute the features of every response of examples, each once."""
+    """Compute the features of all responses of the examples, each once."""
     texts = [text for example in examples for text in example.inputs]
     lines = [
         ", ".join(map(str, example.source_lines or (row,)))
@@ -138,13 +138,13 @@ def feature_set(
 
 
 def has_votes(data: FeatureSet, examples: Tensor) -> bool:
-    """Whether there is a vote on some examples, a mask ``(E,)``."""
+    """Tell whether there is a vote on the examples of a mask ``(E,)``."""
     votes = float(data.labels.votes[examples[data.labels.example]].sum())
     return votes > 0 or (data.linker is not None and data.linker.within(examples).num_votes > 0)
 
 
 def part_of(data: FeatureSet, examples: Tensor, seed: int) -> FeatureSet | None:
-    """Take the judgements of some examples, a mask ``(E,)``; None if there is no vote."""
+    """Take the judgements on the examples of a mask ``(E,)``; None if there is no vote."""
     if not has_votes(data, examples):
         return None
     judged = examples[data.labels.example].nonzero().squeeze(-1)
@@ -156,7 +156,7 @@ def part_of(data: FeatureSet, examples: Tensor, seed: int) -> FeatureSet | None:
 
 
 def times_named(train: FeatureSet) -> Tensor:
-    """How many judgements name each response, however rows are merged: ``(R,)``."""
+    """Count the judgements that name each response, ``(R,)``, however rows are merged."""
     labels = train.labels if train.linker is None else train.linker.labels
     compared, rated = labels.comparisons, labels.ratings
     named = torch.cat([compared.first, compared.second, rated.response])
@@ -166,7 +166,7 @@ def times_named(train: FeatureSet) -> Tensor:
 def with_links(
     linker: Linker, labels: Labels, responses: Tensor, share: float, seed: int
 ) -> tuple[Labels, Tensor]:
-    """Add comparisons of responses that one annotator rated, drawn from all that the linker has."""
+    """Add comparisons of responses that one annotator rated, drawn from the linker's ratings."""
     ratings = linker.labels.ratings
     generator = torch.Generator().manual_seed(seed)
     first, second, count = draw_pairs(ratings.annotator, linker.most, generator)

@@ -1,4 +1,4 @@
-"""Fitting a probe on a frozen backbone: features once, then seconds of training."""
+"""Fitting a probe on a frozen backbone: features are computed once, training takes seconds."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def within_limit(
 def response_groups(
     examples: Sequence[Example], options: SplitOptions = BY_FIRST_TURN
 ) -> list[str]:
-    """Group of every response: its example's, or its own if texts stand in several pairs.
+    """Return the group of every response: the group of its example, or of the text itself.
 
-    Where an example has no prompt and its texts stand in other pairs too, such as pairs put
-    together from single rated texts, each text is its own group.
+    Each text is its own group if the example has no prompt and one of its texts also stands in
+    other pairs, for example in pairs put together from single rated texts.
 
     Args:
         examples: The examples.
@@ -210,7 +210,7 @@ def _evaluate(
 def compare_with_baselines(
     likelihood: Likelihood, probe: Probe, train: FeatureSet, test: FeatureSet
 ) -> dict[str, dict[str, float]]:
-    """Fit the baselines on a probe's training data, and measure all on test votes.
+    """Compare baselines, fitted on a probe's training data, with the probe on test votes.
 
     Args:
         likelihood: The probe's; of annotators it takes somebody of the population.
@@ -236,7 +236,7 @@ def compare_with_baselines(
 def _population(
     likelihood: Likelihood, probe: Probe, pairs: VotedPairs
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities that a random annotator prefers either side, ``(C,)`` each."""
+    """Return log-probabilities that a random annotator prefers either side, ``(C,)`` each."""
     rows = np.stack([pairs.first, pairs.second], axis=1).reshape(-1)
     labels = Labels.of_pairs(torch.ones(len(pairs)))
     with torch.no_grad():

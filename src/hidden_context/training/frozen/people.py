@@ -1,17 +1,17 @@
 r"""A linear probe that knows its annotators: one penalty for rewards and tastes alike.
 
-What a person cares for is seen through the few dozen votes each of them gave, so a network has
-nothing to learn it from. Here every raw output is linear in the features,
+An annotator gives only a few dozen votes, too few for a network to learn what the annotator cares
+about. Every raw output is therefore linear in the features,
 
 .. math:: \text{raw} = \text{start} + \text{slope}\cdot x, \qquad
     \min\; \frac1V\Bigl(\sum_j w_j\,\ell_j + \lambda_{\text{prior}}\cdot\text{prior}\Bigr)
     + \tfrac12 \sum_k \frac{c_k\lambda}{b^2}\, \|\text{slope}_k - \text{slope}_{0k}\|^2
 
-with the bound :math:`\ell_j` of a vote by a known annotator. slope₀ is a logistic regression of the
-votes, which is what the population wants, and 0 for tastes. The penalty λ is the one that predicted
-held-out groups best in that regression, and b brings it to the unit of the head's rewards. c of
-tastes is the one with which the votes of known annotators on held-out groups are predicted best.
-For rewards it is large: what the regression has shrunk is not to be fitted a second time.
+with the bound :math:`\ell_j` of a vote by a known annotator. For rewards, slope₀ is a logistic
+regression of the votes, which says what the population wants; for tastes it is 0. The penalty λ is
+the best in this regression at predicting held-out groups, and b brings λ to the unit of the head's
+rewards. For tastes, c is the value that best predicts the votes of known annotators on held-out
+groups. For rewards, c is large, so that what the regression has shrunk is not fitted a second time.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def taste_penalty(
     start: LinearStart,
     weight: Tensor,
 ) -> float:
-    """Choose how much more tastes are penalised than rewards, by held-out groups.
+    """Choose the factor c in the penalty on tastes by held-out groups.
 
     Args:
         config: As for ``fit_with_annotators``.
@@ -128,7 +128,7 @@ def taste_penalty(
 
 
 def _trials(train: FeatureSet, seed: int) -> list[tuple[list[Tensor], Tensor]]:
-    """Batches to learn from and comparisons held out: as many folds as give enough votes."""
+    """Return batches to learn from and held-out comparisons, for as many folds as are needed."""
     said = train.labels.comparisons
     groups = train.response_groups()
     sides = np.stack([groups[said.first].numpy(), groups[said.second].numpy()], axis=1)
@@ -193,10 +193,10 @@ def _fit(
 
 
 def _at_the_prior(likelihood: Likelihood, slope: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Measure tastes from their mean in units of their spread; nobody's rewards change.
+    r"""Centre tastes on their mean and scale them by their spread; nobody's rewards change.
 
-    The penalty on loadings lets contexts drift away from their prior N(0, I), in which the
-    population is predicted. Now they have its mean, and its variance where enough people tell it.
+    The penalty on loadings lets contexts drift away from their prior N(0, I), which predicts the
+    population. Here they get the prior's mean, and its variance if there are enough annotators.
     """
     head = likelihood.head
     if not isinstance(likelihood, HeadLikelihood) or likelihood.annotators is None:
@@ -221,7 +221,7 @@ def _at_the_prior(likelihood: Likelihood, slope: Tensor, start: Tensor) -> tuple
 def _beginning(
     likelihood: Likelihood, train: FeatureSet, start: LinearStart
 ) -> tuple[Tensor, Tensor]:
-    """Start at the regression, with random loadings: their gradient vanishes at 0."""
+    """Start at the regression with random loadings, because their gradient vanishes at 0."""
     count, width = likelihood.head.num_outputs, train.features.shape[1]
     random = torch.randn(count, width) / math.sqrt(width)
     slope = start.slope() + _RANDOM * random * _loadings(likelihood).unsqueeze(-1)

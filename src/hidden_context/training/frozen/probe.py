@@ -1,4 +1,4 @@
-"""Training a probe on cached features of a frozen backbone: seconds on a laptop."""
+"""Training a probe on cached features of a frozen backbone, in seconds on a laptop."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from hidden_context.training.labels import prior_weight
 from hidden_context.training.links import Linker
 from hidden_context.training.schedules import cosine_factor
 
-# Greatest norm of a gradient with ratings: the density of ratings without noise has no bound.
+# Largest gradient norm with ratings, because the density of ratings without noise has no bound.
 _MOST_GRADIENT: Final = 1.0
-# An epoch of more steps than this takes larger ones: many people's votes on few texts say the same.
+# Most steps of an epoch; with more votes steps grow, as many votes on few texts say the same.
 _MOST_STEPS_AN_EPOCH: Final = 256
 # Steps of L-BFGS to fit the thresholds between answers, of which there are one to three.
 _MOST_STEPS: Final = 20
@@ -38,7 +38,7 @@ _MOST_STEPS: Final = 20
 
 @dataclasses.dataclass(frozen=True)
 class _Member:
-    """One network with its own likelihood, and what it learns from.
+    """One network with its own likelihood and training data.
 
     Attributes:
         network: The network.
@@ -73,9 +73,9 @@ def train_probe(
 ) -> tuple[Probe, list[dict[str, float]]]:
     """Train each member of a probe by AdamW and keep its best epoch by validation loss.
 
-    A step is a fixed number of votes, whichever examples they are of. With comparisons alone, each
-    member starts from a logistic regression, and its network learns what is left. Epoch 0 is that
-    start, which is kept where no epoch predicts held-out votes better.
+    A step is a fixed number of votes, on any number of examples. With comparisons alone, each
+    member starts from a logistic regression, and its network learns the rest. Epoch 0 is this
+    start, which is kept if no later epoch predicts held-out votes better.
 
     Args:
         config: The fields that begin with ``probe_``, and the seed.
@@ -141,7 +141,7 @@ def train_probe(
 
 
 def _likelihoods(likelihood: Likelihood, count: int) -> list[Likelihood]:
-    """Likelihood of each member: an ensemble's own, or a copy that is averaged at the end."""
+    """Return each member's likelihood: an ensemble's own, or a copy that is averaged at the end."""
     if isinstance(likelihood, EnsembleLikelihood):
         return [member for member in likelihood.members if isinstance(member, Likelihood)]
     return [copy.deepcopy(likelihood) for _ in range(count)]
@@ -163,7 +163,7 @@ def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> lis
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), copy.deepcopy(both.state_dict()), 0
     learns_annotators = member.likelihood.knows_annotators
-    # what is learned of single people would go on jittering at its first rate
+    # at a constant rate, what is learned about single annotators would keep jittering
     learned = optimizer.param_groups[-1] if list(member.likelihood.parameters()) else None
     if member.may_be_silent and member.stop is not None:
         entry, best_state = _silent(member)
@@ -193,7 +193,7 @@ def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> lis
 
 
 def _silent(member: _Member) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Losses and state of the linear part alone, with the answers' thresholds fitted."""
+    """Return losses and state of the linear part alone, with fitted thresholds of the answers."""
     network, likelihood, stop = member.network, member.likelihood, member.stop
     assert isinstance(network, Beside)
     assert stop is not None
@@ -213,7 +213,7 @@ def _silent(member: _Member) -> tuple[dict[str, float], dict[str, Tensor]]:
 
 
 def _fit_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
-    """Fit what is learned beside a network that stays as it is."""
+    """Fit the parameters of the likelihood while the network stays fixed."""
     optimizer = torch.optim.LBFGS(
         likelihood.parameters(), max_iter=_MOST_STEPS, line_search_fn="strong_wolfe"
     )
@@ -228,7 +228,7 @@ def _fit_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
 
 
 def _optimizer(config: TrainConfig, member: _Member, keep_start: bool) -> torch.optim.Optimizer:
-    """AdamW, without weight decay of an ensemble's output layers."""
+    """Make AdamW, without weight decay on an ensemble's output layers."""
     weights = [p for p in member.network.parameters() if p.dim() > 1]
     others = [p for p in member.network.parameters() if p.dim() <= 1]
     if keep_start:
@@ -247,14 +247,14 @@ def _optimizer(config: TrainConfig, member: _Member, keep_start: bool) -> torch.
 
 
 def probe_options(config: FrozenOptions) -> ProbeOptions:
-    """Shape of the probe that a configuration names."""
+    """Return the shape of the probe that a configuration names."""
     return ProbeOptions(config.probe_hidden, config.probe_dropout, config.probe_members)
 
 
 def validation_loss(
     likelihood: Likelihood, network: nn.Module, features: Tensor, labels: Labels
 ) -> float:
-    """Loss in nats per vote of a network on standardised features, without penalties."""
+    """Return a network's loss in nats per vote on standardised features, without penalties."""
     network.eval()
     with torch.no_grad():
         loss = likelihood.negative_log_likelihood(network(features), labels)
@@ -305,7 +305,7 @@ def _epoch(
 
 
 def _batches(votes: Tensor, linked: float, size: int) -> Sequence[Tensor]:
-    """Deal judgements into batches of equally many votes, in random order.
+    """Divide judgements into batches with equal numbers of votes, in random order.
 
     Args:
         votes: Votes of each judgement, of shape ``(S,)``.
@@ -314,7 +314,7 @@ def _batches(votes: Tensor, linked: float, size: int) -> Sequence[Tensor]:
     """
     own = float(votes.sum())
     order = torch.randperm(len(votes))
-    # a rounding more of votes must not make a batch more
+    # rounding errors in the votes must not add a batch
     count = max(math.ceil((own + linked) / size - 1e-6), 1)
     share = (own + linked) / max(own, 1e-9)
     batch = (votes[order].double().cumsum(0) * share / size - 1e-6).floor().long()

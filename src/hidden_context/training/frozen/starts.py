@@ -14,20 +14,20 @@ from hidden_context.models.frozen import Probe
 from hidden_context.training.config import FrozenOptions
 from hidden_context.training.frozen.features import FeatureSet
 
-# So many pairs tell two numbers for each raw output well enough.
+# This many pairs determine two numbers for each raw output well enough.
 _MOST_PAIRS: Final = 4096
 _MOST_STEPS: Final = 100
 
 
 class LinearStart:
-    r"""A linear reward :math:`w\cdot x`, and how a head's raw outputs follow it.
+    r"""Linear reward :math:`w\cdot x`, and the head's raw outputs that follow it.
 
     .. math:: \text{raw} = a + b\,(w\cdot x)
 
-    w is a logistic regression of the votes. a and b, two numbers for each raw output, bring the
-    head's P(first preferred) as near to the regression's as the head can; so every head starts from
-    the same predictions. The members' linear parts are kept here: in training from the member's
-    own data, at the end from all data.
+    w is a logistic regression of the votes. a and b are two numbers for each raw output. They bring
+    the head's P(first preferred) as near to the regression's probability as the head can come, so
+    every head starts from the same predictions. In training, a member's linear part comes from the
+    member's own data. The part that the member ends with, which is kept here, comes from all data.
 
     Args:
         head: The head of one member.
@@ -41,7 +41,7 @@ class LinearStart:
         self.slopes, self.starts = list[Tensor](), list[Tensor]()
 
     def slope(self, pairs: VotedPairs | None = None) -> Tensor:
-        """Slope of each raw output, ``(K, D)``; fitted on other pairs, if they are given."""
+        """Return the slope of each raw output, ``(K, D)``, fitted on ``pairs`` if given."""
         weights = self.baseline.weights
         if pairs is not None:
             weights = LogisticRegression(pairs).fit(self.baseline.penalty or 1.0)
@@ -49,7 +49,7 @@ class LinearStart:
 
     @classmethod
     def of(cls, config: FrozenOptions, probe: Probe, train: FeatureSet) -> LinearStart | None:
-        """Fit it; None where it is not wanted, or there is more to learn from than comparisons."""
+        """Fit the start; None if it is switched off, or the labels are not comparisons alone."""
         if not config.probe_linear or len(train.labels.ratings) or train.linker is not None:
             return None
         pairs = train.voted_pairs(train.features, train.labels.weight)
@@ -58,7 +58,7 @@ class LinearStart:
     def beside(
         self, network: nn.Module, train: FeatureSet, judged: Tensor, drawn: Tensor | None
     ) -> nn.Module:
-        """Put a member's network beside the linear part that its own training pairs give."""
+        """Add the linear part of a member's own training pairs to its network."""
         weight = train.labels.weight
         if drawn is not None:
             weight = weight * drawn[train.labels.example].to(weight)
@@ -68,18 +68,18 @@ class LinearStart:
         return Beside(network, self.slope(own), self.start)
 
     def add(self, slope: Tensor, start: Tensor) -> None:
-        """Note the linear part that a member ends with."""
+        """Record the linear part that a member ends with."""
         self.slopes.append(slope)
         self.starts.append(start)
 
     def give(self, probe: Probe) -> None:
-        """Give the probe what all training pairs say: one for all, or one for each member."""
+        """Give the probe its final linear part: one for all members, or one for each member."""
         count = probe.head.num_members or 1
         probe.slope, probe.start = torch.cat(self.slopes[:count]), torch.cat(self.starts[:count])
 
 
 def read_as_raw(head: Head, level: Tensor, pairs: VotedPairs) -> tuple[Tensor, Tensor]:
-    """Find raw outputs a + b·level that predict what a logistic regression predicts.
+    """Find raw outputs a + b·level that predict the same as a logistic regression.
 
     Args:
         head: The head.
@@ -109,7 +109,7 @@ def read_as_raw(head: Head, level: Tensor, pairs: VotedPairs) -> tuple[Tensor, T
 
 
 def silence(network: nn.Module) -> dict[str, Tensor]:
-    """Let a network's output layer add nothing, and return the layer as it was."""
+    """Set a network's output layer to zero, and return its values from before."""
     assert isinstance(network, nn.Sequential)
     before = {n: value.detach().clone() for n, value in network[-1].state_dict().items()}
     with torch.no_grad():

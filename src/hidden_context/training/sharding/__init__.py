@@ -1,1 +1,1 @@
-"""How several processes divide a network, its gradients and its optimiser among them."""
+"""Division of a network, its gradients and its optimiser over several processes."""

@@ -1,4 +1,4 @@
-"""A run's state over several processes, each of which holds all of the state here."""
+"""State of a run over several processes; here, every process holds the whole state."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NETWORK: Final = "network."
 
 
 class Sharding:
-    """Weights and optimiser of a run that every process holds whole.
+    """Weights and optimiser of a run, held whole by every process.
 
-    Subclasses divide them over the processes. Whatever they divide, a run's checkpoints hold it
-    whole and in one process's format, so that a run goes on with another number of processes or
-    another way of dividing.
+    Subclasses divide them over the processes. Checkpoints always hold the whole state, in the
+    format of a single process, so a run can be resumed with another number of processes or another
+    way of dividing.
 
     Args:
         accelerator: Of the processes.
@@ -43,7 +43,7 @@ class Sharding:
         self.model, self.optimizer = self.accelerator.prepare(self.module, optimizer)
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Skip the exchange of gradients, in all but the last pass of a step."""
+        """Skip the exchange of gradients, for all but the last pass of a step."""
         return self.accelerator.no_sync(self.model)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -56,7 +56,7 @@ class Sharding:
         self.accelerator.backward(loss)
 
     def clip(self, most: float) -> float:
-        """Scale gradients down to a norm.
+        """Scale gradients down to a maximum norm.
 
         Args:
             most: The largest norm.
@@ -93,7 +93,7 @@ class Sharding:
         return dict(weights)
 
     def loading(self) -> AbstractContextManager[None]:
-        """Let weights be changed inside the block, alike in every process."""
+        """Allow weights to be changed inside the block, in the same way in every process."""
         return nullcontext()
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -106,11 +106,11 @@ class Sharding:
         return state
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Restore what ``optimizer_state`` gave, in a run of any number of processes."""
+        """Restore the state from ``optimizer_state``, in a run of any number of processes."""
         self.optimizer.load_state_dict(state)
 
     def whole(self) -> PreferenceModule:
-        """Put together the module in every process; nothing is trained afterwards."""
+        """Assemble the whole module in every process; nothing is trained afterwards."""
         return self.module
 
 
@@ -142,12 +142,12 @@ def gather_weights(
 
 
 def of_network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select the network's weights among the module's, by the network's names."""
+    """Select the network's weights from the module's weights, under the network's names."""
     return {n.removeprefix(_NETWORK): v for n, v in weights.items() if n.startswith(_NETWORK)}
 
 
 def without_weights(module: PreferenceModule) -> PreferenceModule:
-    """Copy a module with weights that take no memory, to be given values later."""
+    """Copy a module with weights that take no memory; ``give_weights`` fills them later."""
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(
             torch.empty_like(parameter, device="meta"), parameter.requires_grad
@@ -158,7 +158,7 @@ def without_weights(module: PreferenceModule) -> PreferenceModule:
 
 
 def give_weights(module: PreferenceModule, weights: Mapping[str, Tensor]) -> None:
-    """Give a copy ``without_weights`` its values; a weight of several names stays one weight."""
+    """Fill a copy from ``without_weights``; a weight with several names stays one weight."""
     named = dict(module.named_parameters(remove_duplicate=False))
     given: dict[int, nn.Parameter] = {}
     for name, parameter in named.items():

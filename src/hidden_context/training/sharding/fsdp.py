@@ -26,8 +26,8 @@ from hidden_context.training.sharding.base import (
 class FullyShardedNetwork(Sharding):
     """A network whose layers are divided over the processes and gathered one at a time.
 
-    The likelihood stays whole in every process, because it is read outside of the network's forward
-    pass, and is small; its gradients are averaged here.
+    The likelihood is small and is read outside of the network's forward pass, so it stays whole in
+    every process. Its gradients are averaged here.
 
     Args:
         accelerator: Of the processes.
@@ -43,7 +43,7 @@ class FullyShardedNetwork(Sharding):
         accelerator.state.fsdp_plugin.ignored_modules = [module.likelihood]
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Exchange gradients in every pass: waiting gradients would be whole."""
+        """Exchange gradients in every pass, because gradients that wait would be held whole."""
         return nullcontext()
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -55,7 +55,7 @@ class FullyShardedNetwork(Sharding):
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
     def clip(self, most: float) -> float:
-        """Scale gradients down to a norm (see the base class)."""
+        """Scale gradients down to a maximum norm (see the base class)."""
         norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), most)
         return float(_whole(norm))
 
@@ -66,14 +66,14 @@ class FullyShardedNetwork(Sharding):
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Let weights be changed; what an evaluation left whole is divided again first."""
+        """Allow weights to be changed; first divide again what an evaluation left whole."""
         for part in self.model.modules():
             if isinstance(part, FSDPModule):
                 part.reshard()
         yield
 
     def fitting(self, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Divide whole weights as the network's are (see the base class)."""
+        """Divide whole weights like the network's weights (see the base class)."""
         return {name: _divided(value, own.get(name)) for name, value in weights.items()}
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -104,25 +104,25 @@ class FullyShardedNetwork(Sharding):
         super().load_optimizer_state({**state, "state": divided})
 
     def whole(self) -> PreferenceModule:
-        """Put together the module in every process, on the CPU (see the base class)."""
+        """Assemble the whole module in every process, on the CPU (see the base class)."""
         give_weights(self._copy, gather_weights(self.model, _whole, trained=False, kept=True))
         self._copy.likelihood.head = self.module.likelihood.head  # which may be in other units
         return self._copy
 
 
 def _whole(value: Tensor) -> Tensor:
-    """Put a value together; all processes have to take part."""
+    """Gather a whole value; all processes have to take part."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _kept(value: Tensor, *, kept: bool) -> Tensor:
-    """Put a value together, on the CPU where it is kept."""
+    """Gather a whole value, and move it to the CPU if it is kept."""
     full = _whole(value)
     return full.detach().cpu() if kept else full.new_empty(0)
 
 
 def _divided(value: Tensor, own: Tensor | None) -> Tensor:
-    """Take this process's part of a whole value, divided like another."""
+    """Take this process's part of a whole value, divided like ``own``."""
     if not isinstance(own, DTensor):
         return value
     return distribute_tensor(

@@ -16,7 +16,7 @@ from hidden_context.training.sharding.zero import ZeroNetwork, set_config
 
 
 def make_accelerator(arguments: TrainingArguments, recomputes: bool) -> Accelerator:
-    """Make the accelerator of the processes that a launcher started, or of this one alone.
+    """Make the accelerator of all processes that a launcher started, or of this process alone.
 
     Args:
         arguments: Transformers' arguments.
@@ -34,7 +34,7 @@ def make_accelerator(arguments: TrainingArguments, recomputes: bool) -> Accelera
     if wanted and half == "fp16":
         raise ConfigError(f"{wanted} goes with float32 and bfloat16 here, not with fp16.")
     accelerator = Accelerator(
-        # what divides a module would round head and likelihood too; the module rounds by itself
+        # FSDP and DeepSpeed would round head and likelihood too, so the module rounds by itself
         mixed_precision="no" if wanted else half,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
         deepspeed_plugin=plugin,
@@ -47,12 +47,12 @@ def make_accelerator(arguments: TrainingArguments, recomputes: bool) -> Accelera
 
 
 def _fsdp_wanted() -> bool:
-    """Whether ``accelerate launch`` was asked for FSDP."""
+    """Tell whether ``accelerate launch`` was asked for FSDP."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether the model or the optimiser is divided over the processes."""
+    """Tell whether the model or the optimiser is divided over the processes."""
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 

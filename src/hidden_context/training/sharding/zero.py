@@ -31,8 +31,8 @@ from hidden_context.training.sharding.base import (
 class ZeroNetwork(Sharding):
     """A network that DeepSpeed trains.
 
-    Its engine steps the optimiser within the last backward pass. From stage 3 on weights are
-    divided too, those of the likelihood included.
+    DeepSpeed's engine steps the optimiser within the last backward pass. From stage 3 on, the
+    weights are divided too, including the likelihood's weights.
 
     Args:
         accelerator: Of the processes.
@@ -73,11 +73,11 @@ class ZeroNetwork(Sharding):
                 zero.register_external_parameter(self.module, parameter)
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """The engine decides when gradients are exchanged."""
+        """Change nothing: the engine decides when gradients are exchanged."""
         return nullcontext()
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Run a pass backward, and after the last one the optimiser's step."""
+        """Run a pass backward; the last pass of a step also runs the optimiser."""
         named = [group for group in self._plain.param_groups if group["params"]]
         for group, own in zip(named, self._stepped.param_groups, strict=True):
             own["lr"] = group["lr"]
@@ -90,7 +90,7 @@ class ZeroNetwork(Sharding):
         return zero.GatheredParameters(list(parameters), **options)
 
     def likelihood(self) -> AbstractContextManager[None]:
-        """Have the likelihood's values whole (see the base class)."""
+        """Gather the likelihood's values inside the block (see the base class)."""
         gathered: AbstractContextManager[None] = self._gathered(
             [*self.module.likelihood.parameters()]
         )
@@ -109,14 +109,14 @@ class ZeroNetwork(Sharding):
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Let weights be changed, and copy them into the optimiser's own weights."""
+        """Allow weights to be changed, and copy them into the optimiser's own weights."""
         with self._gathered([*self.module.parameters()], modifier_rank=0):
             yield
             for parameter in filter(lambda each: each.requires_grad, self._learned()):
                 self._set(parameter, parameter.detach())
 
     def _set(self, parameter: Any, value: Tensor, name: str | None = None) -> None:
-        """Give the optimiser this process's part of a whole weight, or of a state by its name."""
+        """Give the optimiser this process's part of a whole weight, or of the state ``name``."""
         utils: Any = importlib.import_module("deepspeed.utils")
         full, part = utils.safe_set_full_fp32_param, utils.safe_set_local_fp32_param
         if name is not None:
@@ -125,7 +125,7 @@ class ZeroNetwork(Sharding):
         if not self.divides:
             full(parameter, value)
             return
-        # equal parts, the last of which is filled up; DeepSpeed does not fill up a whole value
+        # all parts have one size, so the last is padded; DeepSpeed does not pad a whole value
         size, rank = parameter.ds_tensor.numel(), self.accelerator.process_index
         missing = size * self.accelerator.num_processes - value.numel()
         flat = functional.pad(value.flatten(), (0, missing))
@@ -187,7 +187,7 @@ class ZeroNetwork(Sharding):
                 self._set(parameter, value, name)
 
     def whole(self) -> PreferenceModule:
-        """Put together the module in every process, on the CPU (see the base class)."""
+        """Assemble the whole module in every process, on the CPU (see the base class)."""
         if self.divides:
             whole = gather_weights(self.module, self._whole, trained=False, kept=True)
             give_weights(self._copy, whole)
@@ -196,7 +196,7 @@ class ZeroNetwork(Sharding):
 
 
 def set_config(accelerator: Accelerator, arguments: TrainingArguments) -> None:
-    """Fill in the training's options, and check the rest.
+    """Write the training's options into DeepSpeed's configuration, and check the rest.
 
     Raises:
         ConfigError: If DeepSpeed's configuration chooses an optimiser or a schedule.
