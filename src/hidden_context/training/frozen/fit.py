@@ -121,16 +121,18 @@ def group_codes(groups: Sequence[str]) -> torch.Tensor:
 def member_folds(
     groups: Sequence[str], sizes: Sequence[int], members: int
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Choose the examples that each member holds out for early stopping: a fifth of the groups.
+    """Choose the groups that each member holds out for early stopping.
+
+    Each member holds out a share of 1/max(M, 5) of the groups, where M is the number of members.
 
     Args:
         groups: Groups of all responses, in the order of their E examples.
         sizes: How many responses each example has, E numbers.
-        members: Number of members.
+        members: Number M of members.
 
     Returns:
         For each member a mask of shape ``(E,)`` of the examples it holds out, all of whose
-        responses are in its fifth; and one of the examples it learns from, of which none is.
+        responses are in its share; and one of the examples it learns from, of which none is.
     """
     count = max(members, 5)
     fold = {key: fold_of(key, count, "probe member") for key in set(groups)}
